@@ -1,0 +1,336 @@
+//! Memory that a worker takes and gives back without asking the allocator.
+//!
+//! [`Chain`] holds the bytes of one value in pooled blocks; [`Key`] holds a key in place;
+//! [`map_huge`] gets the large regions that everything long-lived is carved from. Blocks belong to
+//! the thread's cache and, when one thread ends up with more than it needs (values cross workers),
+//! to a depot that all threads share. Nothing here may grow by a peer's number: who gathers bytes
+//! into a chain accounts for them against a budget from `limits`.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::sync::OnceLock;
+
+use crossbeam_queue::ArrayQueue;
+use memmap2::{Advice, MmapMut};
+
+use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, KEY_BYTES_MAX};
+
+/// A key, held in place.
+#[derive(Clone)]
+pub struct Key {
+    len: u8,
+    bytes: [u8; KEY_BYTES_MAX],
+}
+
+impl Key {
+    /// The key of operations that have none.
+    pub const EMPTY: Key = Key { len: 0, bytes: [0; KEY_BYTES_MAX] };
+
+    /// A copy of `bytes`, or None if they are more than a key may have.
+    pub fn new(bytes: &[u8]) -> Option<Key> {
+        if bytes.len() > KEY_BYTES_MAX {
+            return None;
+        }
+        let mut key = Key { len: bytes.len() as u8, bytes: [0; KEY_BYTES_MAX] };
+        key.bytes[..bytes.len()].copy_from_slice(bytes);
+        Some(key)
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({:?})", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Key {}
+
+struct Block {
+    next: Option<Box<Block>>,
+    bytes: [u8; BLOCK_BYTES],
+}
+
+/// Blocks that no thread needs at the moment. Bounded, so that a burst's memory goes back to the
+/// allocator in the end.
+static DEPOT: OnceLock<ArrayQueue<Box<Block>>> = OnceLock::new();
+
+/// Blocks the depot keeps at most: what [`crate::limits::WORKERS_MAX`] workers give back at once.
+const DEPOT_BLOCKS: usize = crate::limits::WORKERS_MAX * BLOCK_CACHE_BLOCKS / 2;
+
+fn depot() -> &'static ArrayQueue<Box<Block>> {
+    DEPOT.get_or_init(|| ArrayQueue::new(DEPOT_BLOCKS))
+}
+
+thread_local! {
+    static CACHE: RefCell<Vec<Box<Block>>> =
+        RefCell::new(Vec::with_capacity(BLOCK_CACHE_BLOCKS));
+}
+
+fn new_block() -> Box<Block> {
+    Box::new(Block { next: None, bytes: [0; BLOCK_BYTES] })
+}
+
+/// Fills the calling thread's cache, so that the first requests find blocks there.
+pub fn prepare_thread() {
+    depot();
+    CACHE.with_borrow_mut(|cache| {
+        while cache.len() < BLOCK_CACHE_BLOCKS / 2 {
+            cache.push(new_block());
+        }
+    });
+}
+
+fn take_block() -> Box<Block> {
+    CACHE.with_borrow_mut(|cache| {
+        if cache.is_empty() {
+            for _ in 0..BLOCK_CACHE_BLOCKS / 4 {
+                match depot().pop() {
+                    Some(block) => cache.push(block),
+                    None => break,
+                }
+            }
+        }
+        cache.pop().unwrap_or_else(new_block)
+    })
+}
+
+fn give_block(block: Box<Block>) {
+    // A thread that is ending has no cache any more; its blocks go to the allocator.
+    let _ = CACHE.try_with(|cache| {
+        let mut cache = cache.borrow_mut();
+        if cache.len() == BLOCK_CACHE_BLOCKS {
+            for surplus in cache.drain(BLOCK_CACHE_BLOCKS / 2..) {
+                if depot().push(surplus).is_err() {
+                    break;
+                }
+            }
+        }
+        cache.push(block);
+    });
+}
+
+/// The bytes of one value, in pooled blocks that go back when the chain is dropped.
+///
+/// While it is being gathered a chain keeps its newest block in front; [`Gather::finish`] puts them
+/// in order.
+#[derive(Default)]
+pub struct Chain {
+    head: Option<Box<Block>>,
+    len: usize,
+}
+
+impl Chain {
+    /// No bytes.
+    pub const fn new() -> Chain {
+        Chain { head: None, len: 0 }
+    }
+
+    /// A copy of `bytes`.
+    pub fn from_slice(bytes: &[u8]) -> Chain {
+        let mut gather = Gather::new();
+        gather.extend(bytes);
+        gather.finish()
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes in order, piece by piece.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut left = self.len;
+        let mut next = self.head.as_deref();
+        std::iter::from_fn(move || {
+            let block = next?;
+            next = block.next.as_deref();
+            let n = left.min(BLOCK_BYTES);
+            left -= n;
+            Some(&block.bytes[..n])
+        })
+    }
+
+    /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
+    pub fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        let mut skip = offset;
+        for piece in self.pieces() {
+            if skip >= piece.len() {
+                skip -= piece.len();
+                continue;
+            }
+            let n = (piece.len() - skip).min(out.len() - done);
+            out[done..done + n].copy_from_slice(&piece[skip..skip + n]);
+            skip = 0;
+            done += n;
+            if done == out.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// All bytes in one vector; for tests and for values known to be short.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = vec![0; self.len];
+        self.copy_to(0, &mut out);
+        out
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({} bytes)", self.len)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        // One by one: the compiler's own drop would recurse once a block.
+        let mut next = self.head.take();
+        while let Some(mut block) = next {
+            next = block.next.take();
+            give_block(block);
+        }
+    }
+}
+
+/// A chain that is being filled.
+#[derive(Debug, Default)]
+pub struct Gather {
+    /// Newest block first.
+    chain: Chain,
+    /// Free bytes at the end of the newest block.
+    room: usize,
+}
+
+impl Gather {
+    /// An empty one.
+    pub const fn new() -> Gather {
+        Gather { chain: Chain::new(), room: 0 }
+    }
+
+    /// Bytes gathered so far.
+    pub fn len(&self) -> usize {
+        self.chain.len
+    }
+
+    /// Whether nothing was gathered yet.
+    pub fn is_empty(&self) -> bool {
+        self.chain.len == 0
+    }
+
+    /// Appends `bytes`.
+    pub fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.room == 0 {
+                let mut block = take_block();
+                block.next = self.chain.head.take();
+                self.chain.head = Some(block);
+                self.room = BLOCK_BYTES;
+            }
+            let Some(block) = self.chain.head.as_mut() else { unreachable!("pushed above") };
+            let n = bytes.len().min(self.room);
+            let start = BLOCK_BYTES - self.room;
+            block.bytes[start..start + n].copy_from_slice(&bytes[..n]);
+            self.room -= n;
+            self.chain.len += n;
+            bytes = &bytes[n..];
+        }
+    }
+
+    /// The gathered bytes, in order.
+    pub fn finish(mut self) -> Chain {
+        let mut ordered = None;
+        let mut next = self.chain.head.take();
+        while let Some(mut block) = next {
+            next = std::mem::replace(&mut block.next, ordered);
+            ordered = Some(block);
+        }
+        Chain { head: ordered, len: std::mem::take(&mut self.chain.len) }
+    }
+}
+
+/// Maps `bytes` bytes of zeroed memory, on huge pages where the kernel gives them.
+///
+/// # Errors
+/// The kernel's, if it has no such amount of address space.
+pub fn map_huge(bytes: usize) -> io::Result<MmapMut> {
+    let map = MmapMut::map_anon(bytes.max(1))?;
+    // A hint: without transparent huge pages the region works all the same.
+    let _ = map.advise(Advice::HugePage);
+    Ok(map)
+}
+
+/// As [`map_huge`], for what lives until the process ends.
+///
+/// # Errors
+/// As [`map_huge`].
+pub fn map_huge_forever(bytes: usize) -> io::Result<&'static mut [u8]> {
+    Ok(&mut Box::leak(Box::new(map_huge(bytes)?))[..])
+}
+
+/// Asks the CPU to bring the cache line at `target` close. Changes nothing that a program can see.
+#[inline(always)]
+#[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
+pub fn prefetch<T>(target: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction never faults, and the reference is valid anyway.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = target;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_gives_back_what_was_gathered() {
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
+        for step in [1, 100, BLOCK_BYTES, bytes.len()] {
+            let mut gather = Gather::new();
+            for piece in bytes.chunks(step) {
+                gather.extend(piece);
+            }
+            let chain = gather.finish();
+            assert_eq!(chain.len(), bytes.len());
+            assert_eq!(chain.to_vec(), bytes);
+            let mut tail = [0; 100];
+            assert_eq!(chain.copy_to(bytes.len() - 50, &mut tail), 50);
+            assert_eq!(tail[..50], bytes[bytes.len() - 50..]);
+        }
+        assert_eq!(Chain::new().to_vec(), b"");
+    }
+
+    #[test]
+    fn a_key_longer_than_the_limit_is_none() {
+        assert!(Key::new(&[b'k'; 250]).is_some());
+        assert!(Key::new(&[b'k'; 251]).is_none());
+    }
+
+    #[test]
+    fn a_huge_chain_is_dropped_without_recursion() {
+        drop(Chain::from_slice(&vec![1; 64 * 1024 * 1024]));
+    }
+}

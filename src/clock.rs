@@ -1,0 +1,102 @@
+//! Time: the one file that reads the clock.
+//!
+//! A worker reads the clock once a turn and hands the [`Now`] down as an argument; nothing below it
+//! may look at the time for itself, so that a simulated clock drives the very same code.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// One reading of the clock, valid for one turn of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds since the process started; never goes back.
+    pub uptime_us: u64,
+    /// Unix time in whole seconds. It advances with `uptime_us`, as memcached's clock does, so that
+    /// setting the host's clock neither expires items nor keeps them alive.
+    pub unix_s: u32,
+}
+
+/// The process's clock. Copies agree with one another.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+    start_unix_us: u64,
+}
+
+impl Clock {
+    /// Starts a clock at uptime zero.
+    pub fn start() -> Clock {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { start: Instant::now(), start_unix_us: since_epoch.as_micros() as u64 }
+    }
+
+    /// Reads the clock.
+    pub fn read(&self) -> Now {
+        let uptime_us = self.start.elapsed().as_micros() as u64;
+        Now { uptime_us, unix_s: ((self.start_unix_us + uptime_us) / 1_000_000) as u32 }
+    }
+}
+
+/// When an item stops being served, in whole seconds of Unix time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Expiry(u32);
+
+/// An exptime above this many seconds (30 days) is a Unix time, not a distance (protocol.txt,
+/// "Expiration times").
+pub const RELATIVE_EXPTIME_MAX_S: i64 = 60 * 60 * 24 * 30;
+
+impl Expiry {
+    /// The item does not expire.
+    pub const NEVER: Expiry = Expiry(0);
+    /// The item has expired already.
+    pub const PAST: Expiry = Expiry(1);
+
+    /// Reads a client's exptime as memcached does: 0 is never, negative is past, up to 30 days is
+    /// relative to `now`, beyond is a Unix time.
+    pub fn from_exptime(exptime: i64, now: Now) -> Expiry {
+        match exptime {
+            0 => Expiry::NEVER,
+            i64::MIN..0 => Expiry::PAST,
+            1..=RELATIVE_EXPTIME_MAX_S => Expiry(now.unix_s.saturating_add(exptime as u32)),
+            _ => Expiry(u32::try_from(exptime).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// An expiry from its [`Expiry::unix_s`] form.
+    pub fn from_unix_s(unix_s: u32) -> Expiry {
+        Expiry(unix_s)
+    }
+
+    /// Unix time in seconds; 0 for never.
+    pub fn unix_s(self) -> u32 {
+        self.0
+    }
+
+    /// Whether an item with this expiry is gone at `now`.
+    pub fn is_past(self, now: Now) -> bool {
+        self.0 != 0 && self.0 <= now.unix_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exptime_is_read_as_memcached_reads_it() {
+        let now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
+        assert_eq!(Expiry::from_exptime(0, now), Expiry::NEVER);
+        assert!(Expiry::from_exptime(-1, now).is_past(now));
+        assert_eq!(Expiry::from_exptime(10, now).unix_s(), 1_800_000_010);
+        assert_eq!(Expiry::from_exptime(2_592_000, now).unix_s(), 1_802_592_000);
+        assert!(Expiry::from_exptime(2_592_001, now).is_past(now));
+        assert_eq!(Expiry::from_exptime(1_900_000_000, now).unix_s(), 1_900_000_000);
+        assert!(!Expiry::NEVER.is_past(now));
+    }
+
+    #[test]
+    fn an_item_is_gone_in_the_second_that_its_expiry_names() {
+        let expiry = Expiry::from_unix_s(100);
+        assert!(!expiry.is_past(Now { uptime_us: 0, unix_s: 99 }));
+        assert!(expiry.is_past(Now { uptime_us: 0, unix_s: 100 }));
+    }
+}

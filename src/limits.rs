@@ -1,0 +1,78 @@
+//! Every capacity of the server, as a named, commented sum.
+//!
+//! Nothing may size a queue, a loop or an allocation by a peer's number without a limit from here.
+
+/// Longest key, in bytes (protocol.txt, "Keys").
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// Longest command line without its value, in bytes, before the connection is closed; only a
+/// `get ` or `gets ` line may be longer (memcached 1.6, try_read_command_ascii).
+pub const LINE_BYTES_MAX: usize = 2048;
+
+/// What memcached counts beyond key and value towards an item's size: item header 48, CAS 8.
+/// We count the same, so that the largest storable value is the same to the byte.
+pub const ITEM_HEADER_BYTES: usize = 56;
+
+/// Default of `--max-item-size`, in bytes.
+pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
+
+/// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
+pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
+
+/// Smallest `--max-item-size`, in bytes.
+pub const ITEM_BYTES_MAX_FLOOR: usize = 1024;
+
+/// Largest binary body memcached reads before it gives up on the connection, in bytes.
+pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+/// Most workers; worker numbers fit a byte.
+pub const WORKERS_MAX: usize = 64;
+
+/// Payload of one pooled block, in bytes: a page less the link to the next block.
+pub const BLOCK_BYTES: usize = 4096 - 16;
+
+/// Bytes of pooled blocks that one worker may hold for request bodies still arriving and for values
+/// crossing workers. At this point it stops reading, and TCP pushes back.
+pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
+
+/// Blocks that a worker keeps for itself before it gives surplus to the depot.
+pub const BLOCK_CACHE_BLOCKS: usize = 512;
+
+/// Requests under way in one worker: parsed, and their reply not yet wholly written.
+/// Each holds a slot; at this point no more requests are parsed until slots come back.
+pub const SLOTS_PER_WORKER: usize = 16 * 1024;
+
+/// Requests under way on one connection, so that one client cannot take all the slots.
+pub const SLOTS_PER_CONNECTION: usize = 1024;
+
+/// Operations that one worker executes at once, waiting ones included.
+/// Own requests, and those that the other workers sent.
+pub const TASKS_PER_WORKER: usize = SLOTS_PER_WORKER;
+
+/// Requests parsed for one connection in one visit, so that a deep pipeline does not starve others.
+pub const REQUESTS_PER_VISIT: usize = 128;
+
+/// Messages in one direction between two workers. A worker sends at most one operation a slot and
+/// answers at most as many, so half of it is never exceeded in each role.
+pub const MAILBOX_MESSAGES: usize = 4096;
+
+/// Operations a worker may have outstanding at one other worker.
+pub const REMOTE_OPERATIONS_MAX: usize = MAILBOX_MESSAGES / 2;
+
+/// Messages taken from one mailbox in one turn.
+pub const MAILBOX_BUDGET_MESSAGES: usize = 256;
+
+/// Frames taken from a device in one burst, and the most one turn receives.
+pub const BURST_FRAMES: usize = 32;
+
+/// A request that is half sent, or a reply that is not read, for this long closes its connection.
+/// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
+pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
+
+/// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
+/// with extras and a key is shorter.
+pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;
+
+const _: () = assert!(REMOTE_OPERATIONS_MAX * 2 <= MAILBOX_MESSAGES);
+const _: () = assert!(SLOTS_PER_CONNECTION <= SLOTS_PER_WORKER);
+const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);

@@ -1,0 +1,1 @@
+//! Connections over the host kernel: TCP and Unix sockets.

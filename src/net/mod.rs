@@ -1,0 +1,128 @@
+//! What a connection reads and writes through, whatever carries it.
+//!
+//! `kernel` carries connections over the host's own TCP and Unix sockets, `tcp` over our stack and a
+//! DPDK device. Neither knows what the bytes mean, and neither shows a socket of its own.
+
+pub mod kernel;
+#[cfg(feature = "dpdk")]
+pub mod nic;
+pub mod tcp;
+
+use crate::clock::Now;
+
+/// Names one connection of one worker. A number is used again after its connection has closed; the
+/// generation tells the two apart, so that a late result never reaches a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Place in the transport's table.
+    pub index: u32,
+    /// How often that place was used before.
+    pub generation: u32,
+}
+
+/// The two byte streams of one connection.
+pub trait Stream {
+    /// Bytes that arrived and were not consumed: the first contiguous piece of them. Empty only if
+    /// there are none. May be shorter than [`Stream::received_bytes`] where a ring wraps.
+    fn received(&mut self) -> &[u8];
+
+    /// How many bytes arrived and were not consumed.
+    fn received_bytes(&self) -> usize;
+
+    /// Most bytes that can wait here unconsumed. A request line longer than this never completes.
+    fn receive_capacity_bytes(&self) -> usize;
+
+    /// Copies up to `out.len()` waiting bytes, across a wrap, without consuming them.
+    fn peek(&mut self, out: &mut [u8]) -> usize;
+
+    /// Drops the first `bytes` waiting bytes; `bytes` is at most [`Stream::received_bytes`].
+    fn consume(&mut self, bytes: usize);
+
+    /// Whether the peer has sent its last byte (FIN) and every byte was consumed.
+    fn is_finished(&self) -> bool;
+
+    /// Free bytes for output, in all pieces.
+    fn room_bytes(&self) -> usize;
+
+    /// Offers the next contiguous piece of free output to `fill`, which returns how much of it it
+    /// filled. Returns that number; 0 if there is no room.
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize;
+
+    /// Sends FIN once everything written has been sent. Nothing is read or written afterwards.
+    fn close(&mut self);
+
+    /// Drops the connection at once (RST), with what was not sent.
+    fn abort(&mut self);
+
+    /// Copies `bytes` out, as far as there is room; returns how many.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let n = self.write_with(|out| {
+                let n = out.len().min(bytes.len() - done);
+                out[..n].copy_from_slice(&bytes[done..done + n]);
+                n
+            });
+            if n == 0 {
+                break;
+            }
+            done += n;
+        }
+        done
+    }
+}
+
+/// What a client over the connection limit is told before its connection is closed (memcached 1.6,
+/// `maxconns_fast`).
+pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
+
+/// What a transport tells about its connections: the worker.
+pub trait Handler {
+    /// State that the transport keeps beside each connection's own, so that both are in cache
+    /// together.
+    type Connection;
+
+    /// A connection was established on the transport's listener number `listener`.
+    fn opened(&mut self, id: ConnectionId, listener: usize, now: Now) -> Self::Connection;
+
+    /// Bytes arrived, room appeared, the peer finished, or [`Transport::resume`] was called.
+    /// The transport sends what was written when this returns.
+    fn ready<S: Stream>(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Self::Connection,
+        stream: &mut S,
+        now: Now,
+    );
+
+    /// Whether this connection has stalled in the middle of something for too long and shall be
+    /// aborted. Asked every few seconds, not every turn.
+    fn is_overdue(&self, connection: &Self::Connection, now: Now) -> bool;
+
+    /// The connection is gone, whoever ended it. Its id is not used again in this generation.
+    fn closed(&mut self, id: ConnectionId, connection: Self::Connection);
+}
+
+/// Something that carries the connections of one worker.
+pub trait Transport<C> {
+    /// One bounded pass: receives, calls [`Handler::opened`], [`Handler::ready`] and
+    /// [`Handler::closed`] as needed, runs due timers. Returns how much was done (frames or events;
+    /// 0 = idle).
+    fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize;
+
+    /// Calls [`Handler::ready`] for `id`, if it still lives, and sends what that wrote.
+    fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H);
+
+    /// Hands the turn's output to the device or the kernel. Bounded; what is not taken stays queued.
+    fn flush(&mut self, now: Now);
+
+    /// Sleeps until there may be something to do, at most `timeout_us` microseconds. A transport
+    /// that cannot be woken by its peer returns at once if it has to be polled.
+    fn wait(&mut self, timeout_us: u64);
+
+    /// Stops accepting connections; those that live go on.
+    fn stop_listening(&mut self);
+
+    /// Connections that live.
+    fn connections(&self) -> usize;
+}

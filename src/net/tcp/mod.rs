@@ -1,0 +1,3 @@
+//! The userspace TCP stack of one worker.
+
+pub mod device;

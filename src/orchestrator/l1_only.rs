@@ -1,0 +1,44 @@
+//! One tier answers everything.
+
+use super::{Action, Operation, Orchestrator};
+use crate::clock::Now;
+use crate::tier::{Outcome, Tier};
+
+/// Orchestrates a single tier.
+#[derive(Debug)]
+pub struct L1Only<T> {
+    l1: T,
+}
+
+impl<T: Tier> L1Only<T> {
+    /// Answers everything from `l1`.
+    pub fn new(l1: T) -> L1Only<T> {
+        L1Only { l1 }
+    }
+
+    /// The tier.
+    pub fn l1(&self) -> &T {
+        &self.l1
+    }
+}
+
+impl<T: Tier> Orchestrator for L1Only<T> {
+    type Value = T::Value;
+
+    async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {
+        let Operation { key, action } = operation;
+        match action {
+            Action::Get | Action::GetWithExpiry => self.l1.get(&key, now).await,
+            Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
+            Action::Store(store) => self.l1.store(&key, store, now).await,
+            Action::StoreTooLarge => {
+                self.l1.delete(&key, 0, now).await;
+                Outcome::TooLarge
+            }
+            Action::Delete { cas } => self.l1.delete(&key, cas, now).await,
+            Action::Touch { expiry } => self.l1.touch(&key, expiry, now).await,
+            Action::Arithmetic(arithmetic) => self.l1.arithmetic(&key, arithmetic, now).await,
+            Action::FlushAll { at } => self.l1.flush_all(at, now).await,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The wire formats, without any input or output.
+//!
+//! A parser borrows the bytes it is shown and says what they are: a [`Step`]. It keeps no state, so
+//! a request may be cut anywhere and shown again longer. Both protocols yield the same [`Request`];
+//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and memcached
+//! differ, memcached is right. Values are opaque: nothing here looks into them.
+//!
+//! ```text
+//! bytes ── text::parse / binary::parse ──> Step: Request + Form ──> (executed) Outcome
+//!                                                                    Form + Outcome ── encode ──> bytes
+//! ```
+
+pub mod binary;
+pub mod stats;
+pub mod text;
+
+use crate::clock::Expiry;
+use crate::orchestrator::Action;
+use crate::tier::Outcome;
+
+/// Limits and switches that decide what a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest item, header counted as memcached counts it, in bytes.
+    pub item_bytes_max: usize,
+    /// Whether `shutdown` is obeyed.
+    pub shutdown: bool,
+    /// Whether `flush_all` is obeyed.
+    pub flush: bool,
+}
+
+/// An operation on one key (or, for [`Action::FlushAll`], on all), borrowed from the input.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub key: &'a [u8],
+    /// What to do. A store's value is empty here; it follows as a body.
+    pub action: Action,
+    pub form: Form,
+}
+
+/// What the start of the input is.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Not yet a whole command line or header; show more.
+    NeedMore,
+    /// A command. Its line or header, with extras and key, is the first `consumed` bytes.
+    Done { command: Command<'a>, consumed: usize },
+}
+
+/// A command, from its line or header.
+#[derive(Debug)]
+pub enum Command<'a> {
+    /// An operation. The `skip_bytes` bytes that follow belong to it and are thrown away (the value
+    /// of a set that is too large).
+    Operation { request: Request<'a>, skip_bytes: usize },
+    /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\r\n`. If that is
+    /// not there the reply is [`text::BAD_DATA_CHUNK`] instead, and nothing is stored.
+    Store { request: Request<'a>, value_bytes: usize, is_text: bool },
+    /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
+    /// [`text::next_key`]. Each is an operation; then [`Keys::end`].
+    Keys(Keys),
+    /// What the server answers without a tier.
+    Control { control: Control<'a>, form: Form },
+    /// Wrong. `reply` goes out (it may be empty), `skip_bytes` more bytes are thrown away, and then
+    /// the connection is closed if `close`.
+    Bad { reply: Fixed, skip_bytes: usize, close: bool },
+    /// The client is done: `reply` (may be empty), then close.
+    Quit { reply: Fixed },
+}
+
+/// The head of a text multi-get.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// Replies carry the cas (gets, gats).
+    pub with_cas: bool,
+    /// Set for gat and gats.
+    pub expiry: Option<Expiry>,
+}
+
+impl Keys {
+    /// What to do with each key.
+    pub fn action(&self) -> Action {
+        match self.expiry {
+            Some(expiry) => Action::GetAndTouch { expiry },
+            None => Action::Get,
+        }
+    }
+
+    /// How each key's outcome goes out.
+    pub fn form(&self) -> Form {
+        Form::Text(text::Form::Get { with_cas: self.with_cas })
+    }
+
+    /// What goes out after the last key.
+    pub fn end(&self) -> Fixed {
+        Fixed::new(b"END\r\n")
+    }
+}
+
+/// Commands about the server itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control<'a> {
+    Noop,
+    Version,
+    Verbosity,
+    /// With the words after `stats`, e.g. `items`; empty for the general statistics.
+    Stats(&'a [u8]),
+    Shutdown {
+        graceful: bool,
+    },
+}
+
+/// How the outcome of a request goes into bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Text(text::Form),
+    Binary(binary::Form),
+}
+
+impl Form {
+    /// Whether the reply repeats the key, so that it has to be kept until then.
+    pub fn needs_key(self) -> bool {
+        match self {
+            Form::Text(form) => form.needs_key(),
+            Form::Binary(form) => form.needs_key(),
+        }
+    }
+}
+
+/// Room for any reply that is not a value, and for the head of one that is.
+pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
+
+/// A short reply that is known when the request is parsed: at most 64 bytes, copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    len: u8,
+    bytes: [u8; 64],
+}
+
+impl Fixed {
+    /// No bytes.
+    pub const NONE: Fixed = Fixed { len: 0, bytes: [0; 64] };
+
+    /// A reply of these bytes.
+    ///
+    /// # Panics
+    /// If there are more than 64: replies are our own words, never a peer's.
+    pub const fn new(bytes: &[u8]) -> Fixed {
+        assert!(bytes.len() <= 64);
+        let mut fixed = Fixed { len: bytes.len() as u8, bytes: [0; 64] };
+        let mut i = 0;
+        while i < bytes.len() {
+            fixed.bytes[i] = bytes[i];
+            i += 1;
+        }
+        fixed
+    }
+
+    /// The reply's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl std::fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fixed({:?})", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// Whether the value of a hit follows the head, and what follows the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The value's bytes go out after the head.
+    pub with_value: bool,
+    /// Goes out last.
+    pub tail: &'static [u8],
+}
+
+/// Puts the head of the reply to one operation into `head` (nothing, where the reply is silence).
+/// `key` is the request's key if [`Form::needs_key`]; `value_bytes` is the length of a hit's value.
+pub fn encode<V>(
+    form: Form,
+    key: &[u8],
+    outcome: &Outcome<V>,
+    value_bytes: usize,
+    head: &mut Head,
+) -> Encoded {
+    match form {
+        Form::Text(form) => text::encode(form, key, outcome, value_bytes, head),
+        Form::Binary(form) => binary::encode(form, key, outcome, value_bytes, head),
+    }
+}

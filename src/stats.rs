@@ -1,0 +1,185 @@
+//! Counters that a worker bumps and anyone may read.
+//!
+//! Each worker owns one [`WorkerStats`] and is its only writer, so a bump is a load and a store;
+//! readers add the workers up. Nothing here decides anything.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident => $wire:literal,)+) => {
+        /// What is counted. The names on the wire are memcached's where memcached has the counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Counter {
+            /// All counters.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name,)+];
+
+            /// The counter's name in `stats` and in the metrics.
+            pub fn name(self) -> &'static str {
+                match self { $(Counter::$name => $wire,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that live.
+    CurrConnections => "curr_connections",
+    /// Connections ever opened.
+    TotalConnections => "total_connections",
+    /// Connections refused at the limit.
+    RejectedConnections => "rejected_connections",
+    /// Keys asked for by the get family.
+    CmdGet => "cmd_get",
+    /// Storage commands.
+    CmdSet => "cmd_set",
+    /// flush_all commands.
+    CmdFlush => "cmd_flush",
+    /// touch and gat commands.
+    CmdTouch => "cmd_touch",
+    /// Keys found.
+    GetHits => "get_hits",
+    /// Keys not found.
+    GetMisses => "get_misses",
+    /// Keys not found because the item had expired.
+    GetExpired => "get_expired",
+    /// Keys not found because of a flush_all.
+    GetFlushed => "get_flushed",
+    /// Deletes of a key without item.
+    DeleteMisses => "delete_misses",
+    /// Deletes of an item.
+    DeleteHits => "delete_hits",
+    /// incr of a key without item.
+    IncrMisses => "incr_misses",
+    /// incr of an item.
+    IncrHits => "incr_hits",
+    /// decr of a key without item.
+    DecrMisses => "decr_misses",
+    /// decr of an item.
+    DecrHits => "decr_hits",
+    /// cas of a key without item.
+    CasMisses => "cas_misses",
+    /// cas that stored.
+    CasHits => "cas_hits",
+    /// cas refused because the item had changed.
+    CasBadval => "cas_badval",
+    /// touch and gat of an item.
+    TouchHits => "touch_hits",
+    /// touch and gat of a key without item.
+    TouchMisses => "touch_misses",
+    /// Values refused for their size.
+    StoreTooLarge => "store_too_large",
+    /// Values refused for want of memory.
+    StoreNoMemory => "store_no_memory",
+    /// Bytes read from clients.
+    BytesRead => "bytes_read",
+    /// Bytes written to clients.
+    BytesWritten => "bytes_written",
+    /// Visits to a connection that ended with requests still waiting, for fairness.
+    ConnYields => "conn_yields",
+    /// Connections closed because they stalled in the middle of a request or reply.
+    IdleKicks => "idle_kicks",
+    /// Bytes of items kept, headers counted.
+    Bytes => "bytes",
+    /// Items kept.
+    CurrItems => "curr_items",
+    /// Items ever stored.
+    TotalItems => "total_items",
+    /// Items removed to make room.
+    Evictions => "evictions",
+    /// Items removed to make room that nobody had read.
+    EvictedUnfetched => "evicted_unfetched",
+    /// Items found expired that nobody had read.
+    ExpiredUnfetched => "expired_unfetched",
+    /// Items whose memory was taken back because they had expired.
+    Reclaimed => "reclaimed",
+    /// Frames received.
+    FramesReceived => "frames_received",
+    /// Frames sent.
+    FramesSent => "frames_sent",
+    /// Times the device did not take all frames of a burst.
+    TxPartialBursts => "tx_partial_bursts",
+    /// Frames dropped: no memory for one more to send.
+    TxNoBuffer => "tx_no_buffer",
+    /// Frames dropped: too short, or lengths that lie.
+    FramesMalformed => "frames_malformed",
+    /// Frames dropped: a checksum is wrong.
+    FramesBadChecksum => "frames_bad_checksum",
+    /// Frames dropped: not for us.
+    FramesNotForUs => "frames_not_for_us",
+    /// Frames handed to another worker.
+    FramesSteered => "frames_steered",
+    /// Frames dropped because the worker they were meant for was too far behind.
+    FramesSteerDropped => "frames_steer_dropped",
+    /// Segments that belonged to no connection.
+    SegmentsUnknownFlow => "segments_unknown_flow",
+    /// RSTs sent.
+    ResetsSent => "resets_sent",
+    /// Half-open connections dropped to make room for newer ones.
+    HalfOpenDropped => "half_open_dropped",
+    /// Half-open connections that never completed.
+    HalfOpenTimeouts => "half_open_timeouts",
+    /// ARP requests and neighbour solicitations answered.
+    NeighborReplies => "neighbor_replies",
+    /// ICMP echo requests answered.
+    EchoReplies => "echo_replies",
+    /// Operations that another worker owned.
+    RemoteOperations => "remote_operations",
+    /// Turns of the worker's loop.
+    Turns => "turns",
+    /// Turns in which there was nothing to do.
+    TurnsIdle => "turns_idle",
+}
+
+/// Counters of one worker.
+#[derive(Debug)]
+pub struct WorkerStats {
+    values: [AtomicU64; Counter::ALL.len()],
+}
+
+impl Default for WorkerStats {
+    fn default() -> WorkerStats {
+        WorkerStats { values: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl WorkerStats {
+    /// Adds `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        let value = &self.values[counter as usize];
+        value.store(value.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Subtracts `n`, for what goes down again. Only the owning worker may call this.
+    #[inline]
+    pub fn sub(&self, counter: Counter, n: u64) {
+        self.add(counter, n.wrapping_neg());
+    }
+
+    /// Sets a gauge. Only the owning worker may call this.
+    #[inline]
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.values[counter as usize].store(n, Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.values[counter as usize].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counter_names_are_unique() {
+        let mut names: Vec<_> = Counter::ALL.iter().map(|c| c.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Counter::ALL.len());
+    }
+}

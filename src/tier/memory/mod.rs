@@ -1,0 +1,1 @@
+//! Keeps items in this process.

@@ -1,0 +1,179 @@
+//! Places that keep items.
+//!
+//! A tier answers for the keys of one worker only and is asked for one key by one operation at a
+//! time (the owner's task queue sees to that), so it needs no locks. It must never block: what it
+//! waits for, it awaits.
+
+pub mod memory;
+
+use crate::buffer::{Chain, Key};
+use crate::clock::{Expiry, Now};
+
+/// The bytes of a hit, held until its reply has left.
+pub trait Value {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether the value has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
+}
+
+impl Value for Chain {
+    fn len(&self) -> usize {
+        Chain::len(self)
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        Chain::copy_to(self, offset, out)
+    }
+}
+
+/// An item that was found.
+#[derive(Debug)]
+pub struct Hit<V> {
+    /// The client's flags.
+    pub flags: u32,
+    /// When it expires.
+    pub expiry: Expiry,
+    /// Its unique number; changes with every change of the item.
+    pub cas: u64,
+    /// Its bytes.
+    pub value: V,
+}
+
+/// What came of an operation. Miss, not stored, throttled and failed are different answers.
+#[derive(Debug)]
+pub enum Outcome<V> {
+    /// Get, get-and-touch: found.
+    Hit(Hit<V>),
+    /// The key has no item. Also the answer of cas, replace-by-cas, delete, touch and arithmetic.
+    Miss,
+    /// Stored, under this cas.
+    Stored { cas: u64 },
+    /// Add found an item, or replace, append or prepend found none.
+    NotStored,
+    /// The item's cas is not the one asked for.
+    Exists,
+    /// Deleted.
+    Deleted,
+    /// Touched; the item's cas.
+    Touched { cas: u64 },
+    /// Incr, decr: the new number and the item's cas.
+    Number { value: u64, cas: u64 },
+    /// Incr, decr: the item is not a decimal number of up to 20 digits.
+    NonNumeric,
+    /// The item would be larger than the limit. What the key had before is gone if it was a set.
+    TooLarge,
+    /// No room, and nothing can be evicted. What the key had before is gone if it was a set.
+    OutOfMemory,
+    /// Every item was invalidated, or will be.
+    Flushed,
+    /// The tier has more to do than it can take; try later.
+    Throttled,
+    /// The tier is lost or broken.
+    Failed,
+}
+
+impl<V> Outcome<V> {
+    /// The same outcome with another holder of the value's bytes.
+    pub fn map_value<W>(self, f: impl FnOnce(V) -> W) -> Outcome<W> {
+        match self {
+            Outcome::Hit(hit) => Outcome::Hit(Hit {
+                flags: hit.flags,
+                expiry: hit.expiry,
+                cas: hit.cas,
+                value: f(hit.value),
+            }),
+            Outcome::Miss => Outcome::Miss,
+            Outcome::Stored { cas } => Outcome::Stored { cas },
+            Outcome::NotStored => Outcome::NotStored,
+            Outcome::Exists => Outcome::Exists,
+            Outcome::Deleted => Outcome::Deleted,
+            Outcome::Touched { cas } => Outcome::Touched { cas },
+            Outcome::Number { value, cas } => Outcome::Number { value, cas },
+            Outcome::NonNumeric => Outcome::NonNumeric,
+            Outcome::TooLarge => Outcome::TooLarge,
+            Outcome::OutOfMemory => Outcome::OutOfMemory,
+            Outcome::Flushed => Outcome::Flushed,
+            Outcome::Throttled => Outcome::Throttled,
+            Outcome::Failed => Outcome::Failed,
+        }
+    }
+}
+
+/// How a value is to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreMode {
+    /// Whatever was there.
+    Set,
+    /// Only if the key has no item.
+    Add,
+    /// Only if the key has an item.
+    Replace,
+    /// Behind the bytes of the item, which keeps its flags and expiry.
+    Append,
+    /// Before the bytes of the item, which keeps its flags and expiry.
+    Prepend,
+}
+
+/// A value and how to store it.
+#[derive(Debug)]
+pub struct Store {
+    pub mode: StoreMode,
+    /// The client's flags; opaque.
+    pub flags: u32,
+    pub expiry: Expiry,
+    /// Only if the item has this cas now; 0 = whatever it has. With [`StoreMode::Set`] and no item
+    /// the answer is [`Outcome::Miss`].
+    pub cas: u64,
+    pub value: Chain,
+}
+
+/// An incr or decr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arithmetic {
+    /// Subtract, stopping at 0, instead of adding modulo 2^64.
+    pub decrement: bool,
+    pub delta: u64,
+    /// What a key without item is set to, and its expiry (binary protocol); else the answer is a
+    /// miss.
+    pub initial: Option<(u64, Expiry)>,
+    /// Only if the item has this cas now; 0 = whatever it has.
+    pub cas: u64,
+}
+
+/// A place that keeps the items of one worker. Semantics are memcached's (protocol.txt).
+#[allow(async_fn_in_trait, reason = "a worker's futures stay on their thread by design")]
+pub trait Tier {
+    /// What holds the bytes of a hit.
+    type Value: Value;
+
+    /// Hit or miss.
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
+
+    /// As [`Tier::get`], and the item gets a new expiry.
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
+
+    /// Stored, not stored, exists, miss, too large, out of memory.
+    async fn store(&self, key: &Key, store: Store, now: Now) -> Outcome<Self::Value>;
+
+    /// Deleted, miss; exists if `cas` is neither 0 nor the item's.
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Self::Value>;
+
+    /// Touched or miss.
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
+
+    /// Number, miss, non-numeric, exists, out of memory. The new number is stored as memcached
+    /// stores it: in place and padded with spaces if it is shorter than what was there, the item's
+    /// expiry and flags kept.
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now)
+    -> Outcome<Self::Value>;
+
+    /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
+}
