@@ -238,22 +238,38 @@ impl Gather {
     }
 
     /// Appends `bytes`.
-    pub fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.room == 0 {
-                let mut block = take_block();
-                block.next = self.chain.head.take();
-                self.chain.head = Some(block);
-                self.room = BLOCK_BYTES;
-            }
-            let Some(block) = self.chain.head.as_mut() else { unreachable!("pushed above") };
-            let n = bytes.len().min(self.room);
-            let start = BLOCK_BYTES - self.room;
-            block.bytes[start..start + n].copy_from_slice(&bytes[..n]);
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.fill(bytes.len(), |offset, out| {
+            out.copy_from_slice(&bytes[offset..offset + out.len()]);
+            out.len()
+        });
+    }
+
+    /// Appends `bytes` bytes that `fill` copies: it is given their offset and where they go, and
+    /// fills all of that.
+    pub fn fill(&mut self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8]) -> usize) {
+        let mut done = 0;
+        while done < bytes {
+            let out = self.room();
+            let n = out.len().min(bytes - done);
+            let filled = fill(done, &mut out[..n]);
+            assert_eq!(filled, n, "a value is as long as it says");
             self.room -= n;
             self.chain.len += n;
-            bytes = &bytes[n..];
+            done += n;
         }
+    }
+
+    /// The free bytes of the newest block, of which there is at least one.
+    fn room(&mut self) -> &mut [u8] {
+        if self.room == 0 {
+            let mut block = take_block();
+            block.next = self.chain.head.take();
+            self.chain.head = Some(block);
+            self.room = BLOCK_BYTES;
+        }
+        let Some(block) = self.chain.head.as_mut() else { unreachable!("pushed above") };
+        &mut block.bytes[BLOCK_BYTES - self.room..]
     }
 
     /// The gathered bytes, in order.

@@ -69,6 +69,10 @@ pub const BURST_FRAMES: usize = 32;
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 
+/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a client
+/// that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
+pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
+
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
 /// with extras and a key is shorter.
 pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;

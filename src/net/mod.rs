@@ -38,8 +38,8 @@ pub trait Stream {
     /// Drops the first `bytes` waiting bytes; `bytes` is at most [`Stream::received_bytes`].
     fn consume(&mut self, bytes: usize);
 
-    /// Whether the peer has sent its last byte (FIN) and every byte was consumed.
-    fn is_finished(&self) -> bool;
+    /// Whether the peer has sent its last byte (FIN): nothing will arrive beyond what waits now.
+    fn is_peer_finished(&self) -> bool;
 
     /// Free bytes for output, in all pieces.
     fn room_bytes(&self) -> usize;
@@ -122,6 +122,10 @@ pub trait Transport<C> {
 
     /// Stops accepting connections; those that live go on.
     fn stop_listening(&mut self);
+
+    /// Ends all connections at once: the process is about to go. What the clients were sent and
+    /// did not get is lost.
+    fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H);
 
     /// Connections that live.
     fn connections(&self) -> usize;

@@ -41,4 +41,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::FlushAll { at } => self.l1.flush_all(at, now).await,
         }
     }
+
+    fn turn(&self, now: Now) {
+        self.l1.turn(now);
+    }
 }

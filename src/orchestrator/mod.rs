@@ -4,6 +4,7 @@
 //! request was parsed, so that a memory hit never becomes a task.
 
 pub mod l1_only;
+pub mod tally;
 pub mod task;
 
 use crate::buffer::Key;
@@ -15,6 +16,7 @@ use crate::tier::{Arithmetic, Outcome, Store, Value};
 pub struct Operation {
     /// The key; empty for [`Action::FlushAll`].
     pub key: Key,
+    /// What to do with it.
     pub action: Action,
 }
 
@@ -51,4 +53,7 @@ pub trait Orchestrator {
     /// Executes one operation. The caller sees to it that no other operation on the same key is
     /// under way.
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<Self::Value>;
+
+    /// A bounded piece of the tiers' own work, once a turn.
+    fn turn(&self, now: Now);
 }

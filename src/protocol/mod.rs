@@ -32,9 +32,11 @@ pub struct Limits {
 /// An operation on one key (or, for [`Action::FlushAll`], on all), borrowed from the input.
 #[derive(Debug)]
 pub struct Request<'a> {
+    /// The key.
     pub key: &'a [u8],
     /// What to do. A store's value is empty here; it follows as a body.
     pub action: Action,
+    /// How its outcome goes out.
     pub form: Form,
 }
 

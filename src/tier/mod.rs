@@ -54,17 +54,28 @@ pub enum Outcome<V> {
     /// The key has no item. Also the answer of cas, replace-by-cas, delete, touch and arithmetic.
     Miss,
     /// Stored, under this cas.
-    Stored { cas: u64 },
+    Stored {
+        /// The item's cas.
+        cas: u64,
+    },
     /// Add found an item, or replace, append or prepend found none.
     NotStored,
     /// The item's cas is not the one asked for.
     Exists,
     /// Deleted.
     Deleted,
-    /// Touched; the item's cas.
-    Touched { cas: u64 },
-    /// Incr, decr: the new number and the item's cas.
-    Number { value: u64, cas: u64 },
+    /// Touched.
+    Touched {
+        /// The item's cas.
+        cas: u64,
+    },
+    /// Incr, decr: done.
+    Number {
+        /// The new number.
+        value: u64,
+        /// The item's cas.
+        cas: u64,
+    },
     /// Incr, decr: the item is not a decimal number of up to 20 digits.
     NonNumeric,
     /// The item would be larger than the limit. What the key had before is gone if it was a set.
@@ -124,13 +135,16 @@ pub enum StoreMode {
 /// A value and how to store it.
 #[derive(Debug)]
 pub struct Store {
+    /// Under which condition, and where to the item's bytes.
     pub mode: StoreMode,
     /// The client's flags; opaque.
     pub flags: u32,
+    /// When it expires.
     pub expiry: Expiry,
     /// Only if the item has this cas now; 0 = whatever it has. With [`StoreMode::Set`] and no item
     /// the answer is [`Outcome::Miss`].
     pub cas: u64,
+    /// The bytes.
     pub value: Chain,
 }
 
@@ -139,6 +153,7 @@ pub struct Store {
 pub struct Arithmetic {
     /// Subtract, stopping at 0, instead of adding modulo 2^64.
     pub decrement: bool,
+    /// How much.
     pub delta: u64,
     /// What a key without item is set to, and its expiry (binary protocol); else the answer is a
     /// miss.
@@ -176,4 +191,8 @@ pub trait Tier {
 
     /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
+
+    /// A bounded piece of the tier's own work, once a turn: giving expired items' memory back, or
+    /// looking for completions.
+    fn turn(&self, now: Now);
 }

@@ -1,0 +1,144 @@
+//! One worker: one thread on one core, with its transport, its connections and its part of the keys.
+//!
+//! A turn reads the clock once and then gives every source of work its bounded share: the
+//! transport, the mailbox, woken tasks, connections to visit again, the tiers. Nothing in a turn
+//! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody anything.
+
+mod engine;
+mod shared;
+
+pub use engine::{Core, Held};
+pub use shared::{Settings, Shared};
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::clock::Now;
+use crate::connection::{Connection, SCRATCH_BYTES, Scratch};
+use crate::limits::TASKS_PER_WORKER;
+use crate::mailbox::Mailbox;
+use crate::net::{ConnectionId, Handler, Stream, Transport};
+use crate::orchestrator::task::Owner;
+use crate::orchestrator::{Operation, Orchestrator};
+use crate::stats::Counter;
+use crate::tier::{Outcome, Value};
+
+/// When a worker that finds nothing to do sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Never: it polls on.
+    Poll,
+    /// After this many empty turns.
+    SleepAfter(u32),
+}
+
+/// Longest sleep, in microseconds: how late a timer of an idle worker may fire.
+const SLEEP_US: u64 = 100_000;
+
+/// What a worker is made of.
+pub struct Worker<V, F, M> {
+    core: Core<V, F, M>,
+    scratch: Box<Scratch>,
+}
+
+impl<V, F, M> Worker<V, F, M>
+where
+    V: Value,
+    F: Future<Output = Outcome<V>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    /// A worker that executes operations with `make`.
+    pub fn new(shared: Arc<Shared>, mailbox: Mailbox, make: M) -> Worker<V, F, M> {
+        let owner = Owner::new(TASKS_PER_WORKER, make);
+        Worker { core: Core::new(shared, mailbox, owner), scratch: Box::new([0; SCRATCH_BYTES]) }
+    }
+
+    /// One turn. Returns how much was done; 0 = nothing.
+    #[inline]
+    pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
+        let mut done = transport.poll(now, self);
+        done += self.core.exchange(now);
+        while let Some(id) = self.core.next_visit() {
+            transport.resume(id, now, self);
+            done += 1;
+        }
+        transport.flush(now);
+        self.core.end_turn();
+        done
+    }
+
+    /// Whether sleeping now would keep somebody waiting.
+    fn owes_work(&self) -> bool {
+        self.core.owes_work()
+    }
+}
+
+impl<V, F, M> Handler for Worker<V, F, M>
+where
+    V: Value,
+    F: Future<Output = Outcome<V>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    type Connection = Connection;
+
+    fn opened(&mut self, _id: ConnectionId, listener: usize, _now: Now) -> Connection {
+        Connection::new(listener)
+    }
+
+    fn ready<S: Stream>(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        stream: &mut S,
+        now: Now,
+    ) {
+        connection.drive(id, stream, &mut self.core, &mut self.scratch, now);
+    }
+
+    fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
+        connection.is_overdue(now)
+    }
+
+    fn closed(&mut self, _id: ConnectionId, connection: Connection) {
+        connection.release(&mut self.core);
+    }
+}
+
+/// Runs a worker until [`Shared::stop`]. Called on the worker's own thread.
+pub fn run<T: Transport<Connection>, O: Orchestrator>(
+    shared: &Arc<Shared>,
+    mailbox: Mailbox,
+    transport: &mut T,
+    orchestrator: &O,
+    idle: Idle,
+) {
+    crate::buffer::prepare_thread();
+    let stats = Arc::clone(&shared.stats[mailbox.worker()]);
+    let doorbell = Arc::clone(mailbox.doorbell());
+    let mut worker = Worker::new(Arc::clone(shared), mailbox, |operation, now| {
+        orchestrator.execute(operation, now)
+    });
+    let mut idle_turns = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let now = shared.clock.read();
+        let done = worker.turn(transport, now);
+        orchestrator.turn(now);
+        stats.add(Counter::Turns, 1);
+        if done > 0 {
+            idle_turns = 0;
+        } else {
+            stats.add(Counter::TurnsIdle, 1);
+            idle_turns += 1;
+        }
+        let Idle::SleepAfter(turns) = idle else { continue };
+        if idle_turns >= turns {
+            doorbell.lie_down();
+            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US };
+            transport.wait(timeout_us);
+            doorbell.get_up();
+        }
+    }
+    transport.stop_listening();
+    transport.close_all(shared.clock.read(), &mut worker);
+}
