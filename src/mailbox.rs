@@ -4,8 +4,7 @@
 //! producer and single consumer, of fixed size. A worker never has more operations out at another
 //! than the rings hold, so a push cannot fail and nobody waits for room.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
@@ -34,45 +33,27 @@ pub struct Answer {
     pub outcome: Outcome<Chain>,
 }
 
-/// Wakes a worker that sleeps. A worker that polls its device never does.
-pub trait Wakeup: Send + Sync {
-    /// Called after messages were put into the worker's rings.
-    fn wake(&self);
-}
+/// Wakes one worker if it sleeps. It keeps the word of a wake-up that comes just before the sleep,
+/// as a thread's park token does, and costs no system call while the worker is awake.
+pub type Wakeup = Box<dyn Fn() + Send + Sync>;
 
-/// The doorbell of one worker: rung only while it sleeps or is about to.
+/// The doorbell of one worker. A worker that never sleeps connects none.
 #[derive(Default)]
 pub struct Doorbell {
-    is_asleep: AtomicBool,
-    wakeup: std::sync::OnceLock<Box<dyn Wakeup>>,
+    wakeup: OnceLock<Wakeup>,
 }
 
 impl Doorbell {
     /// Says what wakes the worker. Once.
-    pub fn connect(&self, wakeup: Box<dyn Wakeup>) {
+    pub fn connect(&self, wakeup: Wakeup) {
         let is_first = self.wakeup.set(wakeup).is_ok();
         assert!(is_first, "a worker connects its doorbell once");
     }
 
-    /// The worker is about to sleep. It must look into its mailbox once more after this.
-    pub fn lie_down(&self) {
-        self.is_asleep.store(true, Ordering::SeqCst);
-    }
-
-    /// The worker is awake.
-    pub fn get_up(&self) {
-        self.is_asleep.store(false, Ordering::SeqCst);
-    }
-
     /// Wakes the worker if it sleeps.
     pub fn ring(&self) {
-        // Orders the push of the messages before the look at the flag; lie_down and the worker's
-        // second look at its mailbox are the other half.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.is_asleep.swap(false, Ordering::SeqCst)
-            && let Some(wakeup) = self.wakeup.get()
-        {
-            wakeup.wake();
+        if let Some(wakeup) = self.wakeup.get() {
+            wakeup();
         }
     }
 }
@@ -195,7 +176,10 @@ impl Mailbox {
 
     /// Whether nothing waits to be taken.
     pub fn is_empty(&self) -> bool {
-        self.peers.iter().flatten().all(|peer| peer.asks_in.is_empty() && peer.answers_in.is_empty())
+        self.peers
+            .iter()
+            .flatten()
+            .all(|peer| peer.asks_in.is_empty() && peer.answers_in.is_empty())
     }
 
     /// Rings those that were sent something, once a turn.
@@ -215,7 +199,7 @@ mod tests {
     use super::*;
     use crate::buffer::Key;
     use crate::orchestrator::Action;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn ask(slot: u32) -> Ask {
         Ask { slot, key_hash: 0, operation: Operation { key: Key::EMPTY, action: Action::Get } }
@@ -256,24 +240,18 @@ mod tests {
     }
 
     #[test]
-    fn the_doorbell_rings_only_for_a_sleeper() {
-        struct Count(Arc<AtomicUsize>);
-        impl Wakeup for Count {
-            fn wake(&self) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+    fn the_doorbell_rings_once_a_turn_for_those_who_got_something() {
         let rings = Arc::new(AtomicUsize::new(0));
         let mut boxes = Mailbox::mesh(2);
-        boxes[1].doorbell().connect(Box::new(Count(Arc::clone(&rings))));
+        let counter = Arc::clone(&rings);
+        boxes[1].doorbell().connect(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        boxes[0].ring();
+        assert_eq!(rings.load(Ordering::Relaxed), 0, "nothing was sent");
         boxes[0].ask(1, ask(0));
-        boxes[0].ring();
-        assert_eq!(rings.load(Ordering::Relaxed), 0);
-        boxes[1].doorbell().lie_down();
-        boxes[0].ring();
-        assert_eq!(rings.load(Ordering::Relaxed), 0, "nothing new was sent");
         boxes[0].ask(1, ask(1));
-        boxes[0].ask(1, ask(2));
+        boxes[0].ring();
         boxes[0].ring();
         assert_eq!(rings.load(Ordering::Relaxed), 1);
     }

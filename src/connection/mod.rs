@@ -20,7 +20,9 @@ use crate::limits::{
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{self, Command, Control, Fixed, Form, Keys, Limits, Request, Step, binary, text};
+use crate::protocol::{
+    self, Command, Control, Fixed, Form, Keys, Limits, Request, Step, binary, text,
+};
 use crate::tier::{Outcome, Value};
 use slots::{Content, Queue, Slots};
 

@@ -122,7 +122,12 @@ impl<V> Slots<V> {
     ///
     /// # Panics
     /// If there is none: the caller asks [`Slots::next_free`] first.
-    pub fn push(&mut self, queue: &mut Queue, connection: ConnectionId, content: Content<V>) -> u32 {
+    pub fn push(
+        &mut self,
+        queue: &mut Queue,
+        connection: ConnectionId,
+        content: Content<V>,
+    ) -> u32 {
         let index = self.free.pop().expect("the caller asked next_free");
         let slot = &mut self.slots[index as usize];
         *slot = Slot { content, connection: Some(connection), next: NONE };

@@ -188,12 +188,7 @@ where
     }
 
     /// Runs what is queued on a key until one waits or none is left.
-    fn advance(
-        &mut self,
-        key_hash: u64,
-        now: Now,
-        done: &mut impl FnMut(T, F::Output),
-    ) -> usize {
+    fn advance(&mut self, key_hash: u64, now: Now, done: &mut impl FnMut(T, F::Output)) -> usize {
         let mut finished = 0;
         loop {
             let line = self.busy.get_mut(&key_hash).expect("a parked task's key is busy");
@@ -344,11 +339,13 @@ mod tests {
     #[test]
     fn a_full_owner_says_so() {
         let gates = Rc::new(Gates::default());
-        let mut owner =
-            Owner::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
+        let mut owner = Owner::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
         assert!(owner.has_room());
         for hash in 0..2 {
-            assert!(matches!(owner.start(operation(), hash, hash, Now::default()), Started::Waiting));
+            assert!(matches!(
+                owner.start(operation(), hash, hash, Now::default()),
+                Started::Waiting
+            ));
         }
         assert!(!owner.has_room());
         gates.open(99);

@@ -115,7 +115,6 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
 ) {
     crate::buffer::prepare_thread();
     let stats = Arc::clone(&shared.stats[mailbox.worker()]);
-    let doorbell = Arc::clone(mailbox.doorbell());
     let mut worker = Worker::new(Arc::clone(shared), mailbox, |operation, now| {
         orchestrator.execute(operation, now)
     });
@@ -133,10 +132,8 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         }
         let Idle::SleepAfter(turns) = idle else { continue };
         if idle_turns >= turns {
-            doorbell.lie_down();
             let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US };
             transport.wait(timeout_us);
-            doorbell.get_up();
         }
     }
     transport.stop_listening();
