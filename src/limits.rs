@@ -77,6 +77,54 @@ pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 /// with extras and a key is shorter.
 pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;
 
+/// Bytes that one connection over a kernel socket holds unconsumed at most, and as many unsent: one
+/// read's or one write's worth. A connection that has neither holds no buffer.
+pub const KERNEL_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Size of the buffer that a short remainder is kept in, such as half a command line, in bytes.
+pub const KERNEL_SMALL_BUFFER_BYTES: usize = 4096;
+
+/// Buffers of each size that a worker keeps for the next connection that needs one, before it gives
+/// them back to the allocator: 1 MiB of small ones and 4 MiB of large ones.
+pub const KERNEL_SMALL_BUFFERS_KEPT: usize = 256;
+/// As [`KERNEL_SMALL_BUFFERS_KEPT`], of [`KERNEL_BUFFER_BYTES`] each.
+pub const KERNEL_BUFFERS_KEPT: usize = 64;
+
+/// Output gathered in a visit is sent early when less room than this is left, in bytes, so that
+/// the longest reply head always finds room until the kernel itself is full.
+pub const KERNEL_OUTPUT_ROOM_BYTES: usize = 16 * 1024;
+
+/// Readiness events taken from the kernel in one turn, and the most connections left over from
+/// earlier turns that are visited again in one turn.
+pub const KERNEL_EVENTS_PER_TURN: usize = 256;
+
+/// Connections accepted from one listener in one turn.
+pub const ACCEPTS_PER_TURN: usize = 32;
+
+/// Connections accepted in one turn from a listener that all workers share: few, so that they
+/// spread.
+pub const ACCEPTS_PER_TURN_SHARED: usize = 1;
+
+/// Connections that the kernel holds for us before they are accepted (memcached's default, `-b`).
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// How long accepting pauses when the host has no descriptor for one more, in microseconds. It
+/// resumes earlier if a connection closes.
+pub const ACCEPT_PAUSE_US: u64 = 100_000;
+
+/// How long a connection that we closed may take to close its own side, in microseconds. What it
+/// sends in that time is dropped; closing at once would reset it, and it might lose our last reply.
+pub const LINGER_US: u64 = 2_000_000;
+
+/// Time between two rounds that look for stalled connections, in microseconds.
+pub const SWEEP_INTERVAL_US: u64 = 2_000_000;
+
+/// Places in the connection table that one turn of such a round looks at.
+pub const SWEEP_PLACES_PER_TURN: usize = 64;
+
+const _: () = assert!(KERNEL_SMALL_BUFFER_BYTES >= LINE_BYTES_MAX);
+const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES >= REPLY_HEAD_BYTES_MAX);
+const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES < KERNEL_BUFFER_BYTES);
 const _: () = assert!(REMOTE_OPERATIONS_MAX * 2 <= MAILBOX_MESSAGES);
 const _: () = assert!(SLOTS_PER_CONNECTION <= SLOTS_PER_WORKER);
 const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
