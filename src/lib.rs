@@ -23,10 +23,13 @@ pub mod limits;
 pub mod secret;
 pub mod stats;
 
+pub mod cli;
+pub mod config;
 pub mod connection;
 pub mod mailbox;
 pub mod net;
 pub mod orchestrator;
 pub mod protocol;
+pub mod serve;
 pub mod tier;
 pub mod worker;

@@ -258,7 +258,7 @@ where
     }
 
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
-        super::control::answer(&self.shared, control, form, now, reply);
+        control::answer(&self.shared, control, form, now, reply);
     }
 
     fn reserve_body(&mut self, bytes: usize) -> bool {

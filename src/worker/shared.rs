@@ -23,6 +23,8 @@ pub struct Settings {
     pub bind: String,
     /// The path of the Unix socket, or empty.
     pub socket_path: String,
+    /// Seconds after which an idle connection is closed; 0: never.
+    pub idle_timeout_s: u64,
 }
 
 /// What all workers share. Written before they start, but for counters and flags.
@@ -39,7 +41,7 @@ pub struct Shared {
     /// The sums at the last `stats reset`.
     pub baseline: Mutex<[u64; Counter::ALL.len()]>,
     /// Set once: every worker ends after its turn.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
     /// Uptime in seconds of the last `stats reset`.
     pub reset_uptime_s: AtomicU64,
     /// Secrets of the hash that names a key's owner.
@@ -55,7 +57,7 @@ impl Shared {
             settings,
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             baseline: Mutex::new([0; Counter::ALL.len()]),
-            stop: AtomicBool::new(false),
+            stop: Arc::new(AtomicBool::new(false)),
             reset_uptime_s: AtomicU64::new(0),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }

@@ -499,6 +499,13 @@ impl<C> Transport<C> for Kernel<C> {
         }
     }
 
+    fn close_all<H: Handler<Connection = C>>(&mut self, _now: Now, handler: &mut H) {
+        for index in 0..self.places.len() {
+            let generation = self.places[index].generation;
+            self.remove(ConnectionId { index: index as u32, generation }, handler);
+        }
+    }
+
     fn connections(&self) -> usize {
         self.places.len() - self.free.len()
     }

@@ -351,8 +351,8 @@ impl Stream for KernelStream<'_> {
         }
     }
 
-    fn is_finished(&self) -> bool {
-        self.endpoint.is_finished && self.waiting().is_empty()
+    fn is_peer_finished(&self) -> bool {
+        self.endpoint.is_finished
     }
 
     fn room_bytes(&self) -> usize {

@@ -1,0 +1,270 @@
+//! Puts a server together as its [`Config`] says, runs it, and takes it apart.
+//!
+//! Whatever can be wrong with the host is found before the first client is: ports are bound, the
+//! device is open and memory is there when the line `sunder: ready` is printed.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use rustix::thread::CpuSet;
+
+use crate::clock::Clock;
+use crate::config::{Config, L1, Poll};
+use crate::connection::Connection;
+use crate::mailbox::Mailbox;
+use crate::net::Transport;
+use crate::net::kernel::{self, Kernel};
+use crate::orchestrator::l1_only::L1Only;
+use crate::protocol::Limits;
+use crate::tier::memory::{self, Memory};
+use crate::worker::{self, Idle, Settings, Shared};
+
+/// Why a server could not start, or had to stop. Shown as one line.
+#[derive(Debug)]
+pub enum ServeError {
+    /// A kernel socket.
+    Bind(kernel::BindError),
+    /// The device.
+    #[cfg(feature = "dpdk")]
+    Device(crate::net::nic::NicError),
+    /// A device was asked for, and this build has none.
+    NoDevices,
+    /// Memory for L1.
+    L1 {
+        /// How much, for all workers together.
+        bytes: u64,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A core that the host does not have, or that we may not use.
+    Core(usize),
+    /// The limit on open files does not allow so many connections.
+    Files {
+        /// Connections asked for.
+        connections: usize,
+        /// The limit on open files.
+        limit: u64,
+    },
+    /// A thread or a signal handler could not be had.
+    Host(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Bind(error) => write!(f, "{error}"),
+            #[cfg(feature = "dpdk")]
+            ServeError::Device(error) => write!(f, "{error}"),
+            ServeError::NoDevices => f.write_str(
+                "--device: this build has no DPDK; build it with libdpdk-dev installed and \
+                 without --no-default-features",
+            ),
+            ServeError::L1 { bytes, source } => {
+                write!(f, "--l1: cannot map {bytes} bytes: {source}; choose a smaller size")
+            }
+            ServeError::Core(core) => {
+                write!(f, "--cores: core {core} is not one that this process may run on")
+            }
+            ServeError::Files { connections, limit } => write!(
+                f,
+                "--max-connections: {connections} connections need more open files than the \
+                 limit of {limit}; raise it (ulimit -n) or choose fewer"
+            ),
+            ServeError::Host(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// Serves until SIGINT, SIGTERM or an obeyed `shutdown`.
+///
+/// # Errors
+/// Why it could not start.
+pub fn serve(config: &Config) -> Result<(), ServeError> {
+    let allowed = allowed_cores().map_err(ServeError::Host)?;
+    if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
+        return Err(ServeError::Core(core));
+    }
+    let workers = match (config.cores.len(), config.workers) {
+        (0, Some(workers)) => workers,
+        (0, None) => allowed.len().min(crate::limits::WORKERS_MAX),
+        (cores, _) => cores,
+    };
+    let shared = Arc::new(shared(config, workers));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&shared.stop)).map_err(ServeError::Host)?;
+    }
+    let tiers = tiers(config, &shared)?;
+    let pins = pins(config, workers, &allowed);
+    match &config.device {
+        None => serve_kernel(config, &shared, tiers, &pins),
+        #[cfg(feature = "dpdk")]
+        Some(device) => device::serve(config, device, &shared, tiers, &pins),
+        #[cfg(not(feature = "dpdk"))]
+        Some(_) => Err(ServeError::NoDevices),
+    }
+}
+
+fn shared(config: &Config, workers: usize) -> Shared {
+    let limits = Limits {
+        item_bytes_max: config.item_bytes_max,
+        shutdown: config.is_shutdown_enabled,
+        flush: config.is_flush_enabled,
+    };
+    let L1::Memory { bytes } = config.l1;
+    let settings = Settings {
+        l1_bytes: bytes,
+        connections_max: config.connections_max as u64,
+        port: config.port,
+        bind: config.bind.to_string(),
+        socket_path: config
+            .socket_path
+            .as_ref()
+            .map_or(String::new(), |path| path.display().to_string()),
+        idle_timeout_s: config.idle_timeout_s,
+    };
+    Shared::new(Clock::start(), limits, settings, workers)
+}
+
+/// Each worker's part of L1.
+fn tiers(config: &Config, shared: &Shared) -> Result<Vec<Memory>, ServeError> {
+    let L1::Memory { bytes } = config.l1;
+    let workers = shared.stats.len();
+    (0..workers)
+        .map(|worker| {
+            Memory::new(memory::Config {
+                bytes: bytes as usize / workers,
+                item_bytes_max: config.item_bytes_max,
+                worker,
+                workers,
+                stats: Arc::clone(&shared.stats[worker]),
+            })
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|source| ServeError::L1 { bytes, source })
+}
+
+/// The cores that this process may run on.
+fn allowed_cores() -> io::Result<Vec<usize>> {
+    let set = rustix::thread::sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// The core of each worker; None = wherever the kernel likes. Workers that poll are pinned, for a
+/// core that two of them share serves neither.
+fn pins(config: &Config, workers: usize, allowed: &[usize]) -> Vec<Option<usize>> {
+    if !config.cores.is_empty() {
+        return config.cores.iter().copied().map(Some).collect();
+    }
+    let is_pinned = config.poll() == Poll::Busy && workers <= allowed.len();
+    (0..workers).map(|worker| is_pinned.then(|| allowed[worker])).collect()
+}
+
+/// Runs the calling thread on one core from here on.
+fn pin(core: Option<usize>) {
+    let Some(core) = core else { return };
+    let mut set = CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).expect("a core that was found allowed");
+}
+
+fn idle(config: &Config, turns: u32) -> Idle {
+    match config.poll() {
+        Poll::Busy => Idle::Poll,
+        Poll::Adaptive => Idle::SleepAfter(turns),
+    }
+}
+
+/// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
+const FILES_RESERVED: u64 = 64;
+
+/// Allows as many open files as there may be connections.
+fn raise_file_limit(connections: usize) -> Result<(), ServeError> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = connections as u64 + FILES_RESERVED;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).map_err(|_| {
+        ServeError::Files { connections, limit: limit.maximum.unwrap_or(u64::MAX) }
+    })
+}
+
+fn serve_kernel(
+    config: &Config,
+    shared: &Arc<Shared>,
+    tiers: Vec<Memory>,
+    pins: &[Option<usize>],
+) -> Result<(), ServeError> {
+    raise_file_limit(config.connections_max)?;
+    let (address, flag) = match &config.socket_path {
+        Some(path) => {
+            let mode = SOCKET_MODE;
+            (kernel::Address::Unix { path: path.clone(), mode }, "--sock-path")
+        }
+        None => (kernel::Address::Tcp(SocketAddr::new(config.bind, config.port)), "--port"),
+    };
+    let place = address.to_string();
+    let bind = kernel::Config {
+        listeners: vec![kernel::Listener { address, flag }],
+        connections_max: config.connections_max,
+    };
+    let sockets = kernel::bind(&bind, tiers.len()).map_err(ServeError::Bind)?;
+    let mailboxes = Mailbox::mesh(tiers.len());
+    for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
+        let waker = sockets.waker();
+        mailbox.doorbell().connect(Box::new(move || waker.wake()));
+    }
+    let idle = idle(config, 0);
+    let parts = mailboxes.into_iter().zip(sockets).zip(tiers).zip(pins.to_vec());
+    run_workers(shared, &place, parts, |shared, ((((mailbox, sockets), tier)), core)| {
+        pin(core);
+        let stats = Arc::clone(&shared.stats[mailbox.worker()]);
+        let mut transport = Kernel::new(sockets, stats);
+        run_one(shared, mailbox, &mut transport, tier, idle);
+    })
+}
+
+/// Permissions of the Unix socket, as memcached's `-a` has them by default.
+const SOCKET_MODE: u32 = 0o700;
+
+fn run_one<T: Transport<Connection>>(
+    shared: &Arc<Shared>,
+    mailbox: Mailbox,
+    transport: &mut T,
+    tier: Memory,
+    idle: Idle,
+) {
+    worker::run(shared, mailbox, transport, &L1Only::new(tier), idle);
+}
+
+/// Runs `run` on a thread for each of `parts`, says that the server is ready, and waits for all.
+fn run_workers<P: Send>(
+    shared: &Arc<Shared>,
+    place: &str,
+    parts: impl Iterator<Item = P>,
+    run: impl Fn(&Arc<Shared>, P) + Sync,
+) -> Result<(), ServeError> {
+    let run = &run;
+    thread::scope(|scope| {
+        for (worker, part) in parts.enumerate() {
+            let spawned = thread::Builder::new()
+                .name(format!("worker-{worker}"))
+                .spawn_scoped(scope, move || run(shared, part));
+            if let Err(error) = spawned {
+                shared.stop.store(true, Ordering::Relaxed);
+                return Err(ServeError::Host(error));
+            }
+        }
+        let workers = shared.stats.len();
+        eprintln!("sunder: ready on {place}, {workers} worker{}", if workers == 1 { "" } else { "s" });
+        Ok(())
+    })
+}
