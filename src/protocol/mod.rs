@@ -15,8 +15,12 @@ pub mod stats;
 pub mod text;
 
 use crate::clock::Expiry;
+use crate::limits::ITEM_HEADER_BYTES;
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
+
+/// What `version` answers: the memcached whose behaviour this is, and who says so.
+pub const VERSION: &str = concat!("1.6.18-sunder-", env!("CARGO_PKG_VERSION"));
 
 /// Limits and switches that decide what a request may be.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,17 @@ pub struct Limits {
     pub shutdown: bool,
     /// Whether `flush_all` is obeyed.
     pub flush: bool,
+}
+
+impl Limits {
+    /// Whether an item with these parts is within the limit, as memcached counts it: what it keeps
+    /// beside the item, the key's NUL, flags other than 0, and the value's `\r\n`.
+    #[inline]
+    pub fn fits(&self, key_bytes: usize, flags: u32, value_bytes: usize) -> bool {
+        let flags_bytes = if flags == 0 { 0 } else { size_of::<u32>() };
+        let rest_bytes = ITEM_HEADER_BYTES + key_bytes + 1 + flags_bytes + 2;
+        value_bytes <= self.item_bytes_max.saturating_sub(rest_bytes)
+    }
 }
 
 /// An operation on one key (or, for [`Action::FlushAll`], on all), borrowed from the input.
@@ -90,7 +105,7 @@ impl Keys {
 
     /// How each key's outcome goes out.
     pub fn form(&self) -> Form {
-        Form::Text(text::Form::Get { with_cas: self.with_cas })
+        Form::Text(text::Form::Get { with_cas: self.with_cas, last: false })
     }
 
     /// What goes out after the last key.
@@ -132,24 +147,27 @@ impl Form {
 /// Room for any reply that is not a value, and for the head of one that is.
 pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
 
-/// A short reply that is known when the request is parsed: at most 64 bytes, copied.
+/// A short reply that is known when the request is parsed, copied.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fixed {
     len: u8,
-    bytes: [u8; 64],
+    bytes: [u8; Fixed::BYTES_MAX],
 }
 
 impl Fixed {
+    /// Longest reply, in bytes: memcached's usage message for delete has 70.
+    pub const BYTES_MAX: usize = 71;
+
     /// No bytes.
-    pub const NONE: Fixed = Fixed { len: 0, bytes: [0; 64] };
+    pub const NONE: Fixed = Fixed { len: 0, bytes: [0; Fixed::BYTES_MAX] };
 
     /// A reply of these bytes.
     ///
     /// # Panics
-    /// If there are more than 64: replies are our own words, never a peer's.
+    /// If there are more than [`Fixed::BYTES_MAX`]: replies are our own words, never a peer's.
     pub const fn new(bytes: &[u8]) -> Fixed {
-        assert!(bytes.len() <= 64);
-        let mut fixed = Fixed { len: bytes.len() as u8, bytes: [0; 64] };
+        assert!(bytes.len() <= Fixed::BYTES_MAX);
+        let mut fixed = Fixed { len: bytes.len() as u8, ..Fixed::NONE };
         let mut i = 0;
         while i < bytes.len() {
             fixed.bytes[i] = bytes[i];
@@ -191,5 +209,14 @@ pub fn encode<V>(
     match form {
         Form::Text(form) => text::encode(form, key, outcome, value_bytes, head),
         Form::Binary(form) => binary::encode(form, key, outcome, value_bytes, head),
+    }
+}
+
+/// Puts the reply to a command about the server into `head` (nothing, where the reply is silence);
+/// statistics are [`stats::write`]'s.
+pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
+    match form {
+        Form::Text(form) => text::encode_control(control, form, head),
+        Form::Binary(form) => binary::encode_control(control, form, head),
     }
 }
