@@ -189,9 +189,8 @@ fn check(config: &Config) -> Result<(), UsageError> {
         if config.bind != Config::default().bind {
             return conflict("--bind: is for kernel sockets; a device has --address");
         }
-        let has = |is_ipv4: bool| {
-            config.addresses.iter().any(|cidr| cidr.address.is_ipv4() == is_ipv4)
-        };
+        let has =
+            |is_ipv4: bool| config.addresses.iter().any(|cidr| cidr.address.is_ipv4() == is_ipv4);
         if config.gateways.iter().any(|gateway: &IpAddr| !has(gateway.is_ipv4())) {
             return conflict("--gateway: there is no --address of its kind (IPv4 or IPv6)");
         }

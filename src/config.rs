@@ -182,11 +182,8 @@ pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
         .flatten()
         .filter(|n| (min..=max).contains(n))
         .ok_or_else(|| {
-            let expected = format!(
-                "a size from {} to {}, e.g. 64M or 1G",
-                show_size(min),
-                show_size(max)
-            );
+            let expected =
+                format!("a size from {} to {}, e.g. 64M or 1G", show_size(min), show_size(max));
             ValueError::new(text, expected)
         })
 }
@@ -320,9 +317,8 @@ pub fn l1(text: &str) -> Parsed<L1> {
 /// # Errors
 /// If it is not.
 pub fn faults(text: &str) -> Parsed<Faults> {
-    let error = || {
-        ValueError::new(text, "seed=N,drop=N,reorder=N,duplicate=N, shares in parts of 10000")
-    };
+    let error =
+        || ValueError::new(text, "seed=N,drop=N,reorder=N,duplicate=N, shares in parts of 10000");
     let mut faults = Faults { seed: 1, drop: 0, reorder: 0, duplicate: 0 };
     for word in text.split(',') {
         let (name, value) = word.split_once('=').ok_or_else(error)?;

@@ -192,9 +192,8 @@ fn raise_file_limit(connections: usize) -> Result<(), ServeError> {
         return Ok(());
     }
     let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).map_err(|_| {
-        ServeError::Files { connections, limit: limit.maximum.unwrap_or(u64::MAX) }
-    })
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+        .map_err(|_| ServeError::Files { connections, limit: limit.maximum.unwrap_or(u64::MAX) })
 }
 
 fn serve_kernel(
@@ -224,7 +223,7 @@ fn serve_kernel(
     }
     let idle = idle(config, 0);
     let parts = mailboxes.into_iter().zip(sockets).zip(tiers).zip(pins.to_vec());
-    run_workers(shared, &place, parts, |shared, ((((mailbox, sockets), tier)), core)| {
+    run_workers(shared, &place, parts, |shared, (((mailbox, sockets), tier), core)| {
         pin(core);
         let stats = Arc::clone(&shared.stats[mailbox.worker()]);
         let mut transport = Kernel::new(sockets, stats);
@@ -264,7 +263,10 @@ fn run_workers<P: Send>(
             }
         }
         let workers = shared.stats.len();
-        eprintln!("sunder: ready on {place}, {workers} worker{}", if workers == 1 { "" } else { "s" });
+        eprintln!(
+            "sunder: ready on {place}, {workers} worker{}",
+            if workers == 1 { "" } else { "s" }
+        );
         Ok(())
     })
 }

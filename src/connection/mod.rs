@@ -20,9 +20,7 @@ use crate::limits::{
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{
-    self, Command, Control, Fixed, Form, Keys, Limits, Request, Step, binary, text,
-};
+use crate::protocol::{Command, Control, Fixed, Form, Keys, Limits, Request, Step, binary, text};
 use crate::tier::{Outcome, Value};
 use slots::{Content, Queue, Slots};
 
@@ -320,25 +318,22 @@ impl Connection {
             Some(Protocol::Text) => false,
             Some(Protocol::Binary) => true,
             None => {
-                let is_binary = first == binary::REQUEST_MAGIC;
+                let is_binary = first == binary::MAGIC_REQUEST;
                 self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
                 is_binary
             }
         };
         let limits = *visit.engine.limits();
         let now = visit.now;
-        let parse = |input| match is_binary {
-            true => binary::parse(input, &limits, now),
-            false => text::parse(input, &limits, now),
-        };
         let available = input.len();
-        if let Step::Done { command, consumed } = parse(input) {
+        if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
             let begun = Begun::new(command, visit.engine, now);
             return self.begin(begun, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
             let stitched = visit.stream.peek(visit.scratch);
-            if let Step::Done { command, consumed } = parse(&visit.scratch[..stitched]) {
+            let input = &visit.scratch[..stitched];
+            if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
                 let begun = Begun::new(command, visit.engine, now);
                 return self.begin(begun, consumed, visit);
             }
@@ -442,7 +437,7 @@ impl Connection {
             let mut gather = Gather::new();
             take_into(&mut gather, value_bytes, visit.stream);
             if is_text && !take_terminator(visit.stream) {
-                self.reply(Content::Fixed(Fixed::new(text::BAD_DATA_CHUNK)), visit);
+                self.reply(Content::Fixed(bad_data_chunk(form)), visit);
             } else {
                 self.perform(with_value(operation, gather), form, visit);
             }
@@ -493,7 +488,7 @@ impl Connection {
         visit.engine.release_body(value_bytes);
         let is_bad = is_text && !take_terminator(visit.stream);
         let next = if is_bad {
-            Content::Fixed(Fixed::new(text::BAD_DATA_CHUNK))
+            Content::Fixed(bad_data_chunk(form))
         } else {
             let key = form.needs_key().then(|| operation.key.clone());
             match visit.engine.submit(with_value(operation, gather), slot, visit.now) {
@@ -554,6 +549,11 @@ struct Visit<'v, S, E> {
     engine: &'v mut E,
     scratch: &'v mut Scratch,
     now: Now,
+}
+
+#[inline]
+fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
 }
 
 /// A command that no longer borrows the input.
@@ -622,6 +622,14 @@ fn with_value(mut operation: Operation, gather: Gather) -> Operation {
     };
     store.value = gather.finish();
     operation
+}
+
+/// What a store is told whose value does not end where it should.
+fn bad_data_chunk(form: Form) -> Fixed {
+    match form {
+        Form::Text(text::Form::Silent) => Fixed::NONE,
+        _ => Fixed::new(text::BAD_DATA_CHUNK),
+    }
 }
 
 fn terminator_bytes(is_text: bool) -> usize {

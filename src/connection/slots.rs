@@ -209,7 +209,7 @@ mod tests {
     const ID: ConnectionId = ConnectionId { index: 1, generation: 2 };
 
     fn waiting(outcomes: u8) -> Content<Chain> {
-        let form = Form::Text(text::Form::Get { with_cas: false });
+        let form = Form::Text(text::Form::Line);
         Content::Waiting { form, key: None, outcomes }
     }
 

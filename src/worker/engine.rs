@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::Shared;
+use super::{Shared, control};
 use crate::buffer::{Chain, Gather};
 use crate::clock::Now;
 use crate::connection::slots::Slots;
@@ -192,7 +192,8 @@ where
         };
         self.stats.add(Counter::CmdFlush, 1);
         let workers = self.mailbox.workers();
-        for worker in (0..workers).filter(|&worker| worker != self.mailbox.worker()) {
+        let own = self.mailbox.worker();
+        for worker in (0..workers).filter(|&worker| worker != own) {
             let key = operation.key.clone();
             let operation = Operation { key, action: Action::FlushAll { at } };
             self.mailbox.ask(worker, Ask { slot, key_hash: FLUSH_HASH, operation });

@@ -4,6 +4,7 @@
 //! transport, the mailbox, woken tasks, connections to visit again, the tiers. Nothing in a turn
 //! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody anything.
 
+mod control;
 mod engine;
 mod shared;
 
