@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rustix::thread::CpuSet;
@@ -99,12 +99,11 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&shared.stop)).map_err(ServeError::Host)?;
     }
-    let tiers = tiers(config, &shared)?;
     let pins = pins(config, workers, &allowed);
     match &config.device {
-        None => serve_kernel(config, &shared, tiers, &pins),
+        None => serve_kernel(config, &shared, &pins),
         #[cfg(feature = "dpdk")]
-        Some(device) => device::serve(config, device, &shared, tiers, &pins),
+        Some(device) => device::serve(config, device, &shared, &pins),
         #[cfg(not(feature = "dpdk"))]
         Some(_) => Err(ServeError::NoDevices),
     }
@@ -131,22 +130,18 @@ fn shared(config: &Config, workers: usize) -> Shared {
     Shared::new(Clock::start(), limits, settings, workers)
 }
 
-/// Each worker's part of L1.
-fn tiers(config: &Config, shared: &Shared) -> Result<Vec<Memory>, ServeError> {
+/// One worker's part of L1. Called on its own thread, so that its memory is near its core.
+fn tier(config: &Config, shared: &Shared, worker: usize) -> Result<Memory, ServeError> {
     let L1::Memory { bytes } = config.l1;
     let workers = shared.stats.len();
-    (0..workers)
-        .map(|worker| {
-            Memory::new(memory::Config {
-                bytes: bytes as usize / workers,
-                item_bytes_max: config.item_bytes_max,
-                worker,
-                workers,
-                stats: Arc::clone(&shared.stats[worker]),
-            })
-        })
-        .collect::<Result<_, _>>()
-        .map_err(|source| ServeError::L1 { bytes, source })
+    Memory::new(memory::Config {
+        bytes: bytes as usize / workers,
+        item_bytes_max: config.item_bytes_max,
+        worker,
+        workers,
+        stats: Arc::clone(&shared.stats[worker]),
+    })
+    .map_err(|source| ServeError::L1 { bytes, source })
 }
 
 /// The cores that this process may run on.
@@ -199,7 +194,6 @@ fn raise_file_limit(connections: usize) -> Result<(), ServeError> {
 fn serve_kernel(
     config: &Config,
     shared: &Arc<Shared>,
-    tiers: Vec<Memory>,
     pins: &[Option<usize>],
 ) -> Result<(), ServeError> {
     raise_file_limit(config.connections_max)?;
@@ -215,58 +209,86 @@ fn serve_kernel(
         listeners: vec![kernel::Listener { address, flag }],
         connections_max: config.connections_max,
     };
-    let sockets = kernel::bind(&bind, tiers.len()).map_err(ServeError::Bind)?;
-    let mailboxes = Mailbox::mesh(tiers.len());
+    let sockets = kernel::bind(&bind, pins.len()).map_err(ServeError::Bind)?;
+    let mailboxes = Mailbox::mesh(pins.len());
     for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
         let waker = sockets.waker();
         mailbox.doorbell().connect(Box::new(move || waker.wake()));
     }
-    let idle = idle(config, 0);
-    let parts = mailboxes.into_iter().zip(sockets).zip(tiers).zip(pins.to_vec());
-    run_workers(shared, &place, parts, |shared, (((mailbox, sockets), tier), core)| {
-        pin(core);
-        let stats = Arc::clone(&shared.stats[mailbox.worker()]);
-        let mut transport = Kernel::new(sockets, stats);
-        run_one(shared, mailbox, &mut transport, tier, idle);
+    let crew = Crew { config, shared, pins, place: &place, idle: idle(config, 0) };
+    crew.run(mailboxes, sockets, |sockets, worker| {
+        Kernel::new(sockets, Arc::clone(&shared.stats[worker]))
     })
 }
 
 /// Permissions of the Unix socket, as memcached's `-a` has them by default.
 const SOCKET_MODE: u32 = 0o700;
 
-fn run_one<T: Transport<Connection>>(
-    shared: &Arc<Shared>,
-    mailbox: Mailbox,
-    transport: &mut T,
-    tier: Memory,
+/// The workers of one server, from start to end.
+struct Crew<'c> {
+    config: &'c Config,
+    shared: &'c Arc<Shared>,
+    pins: &'c [Option<usize>],
+    /// Where clients reach the server.
+    place: &'c str,
     idle: Idle,
-) {
-    worker::run(shared, mailbox, transport, &L1Only::new(tier), idle);
 }
 
-/// Runs `run` on a thread for each of `parts`, says that the server is ready, and waits for all.
-fn run_workers<P: Send>(
-    shared: &Arc<Shared>,
-    place: &str,
-    parts: impl Iterator<Item = P>,
-    run: impl Fn(&Arc<Shared>, P) + Sync,
-) -> Result<(), ServeError> {
-    let run = &run;
-    thread::scope(|scope| {
-        for (worker, part) in parts.enumerate() {
-            let spawned = thread::Builder::new()
-                .name(format!("worker-{worker}"))
-                .spawn_scoped(scope, move || run(shared, part));
-            if let Err(error) = spawned {
-                shared.stop.store(true, Ordering::Relaxed);
-                return Err(ServeError::Host(error));
+impl Crew<'_> {
+    /// Runs a worker on a thread of its own for each of `parts`, which `open` makes a transport of;
+    /// says that the server is ready when all are, and waits until all have ended.
+    fn run<P: Send, T: Transport<Connection>>(
+        &self,
+        mailboxes: Vec<Mailbox>,
+        parts: Vec<P>,
+        open: impl Fn(P, usize) -> T + Sync,
+    ) -> Result<(), ServeError> {
+        let open = &open;
+        thread::scope(|scope| {
+            let (reports, started) = mpsc::channel();
+            for (mailbox, part) in mailboxes.into_iter().zip(parts) {
+                let reports = reports.clone();
+                let name = format!("worker-{}", mailbox.worker());
+                let run = move || self.work(mailbox, part, open, &reports);
+                if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, run) {
+                    self.shared.stop.store(true, Ordering::Relaxed);
+                    return Err(ServeError::Host(error));
+                }
             }
+            drop(reports);
+            let result = started.iter().take(self.pins.len()).collect::<Result<(), _>>();
+            match result {
+                Ok(()) => self.announce(),
+                Err(_) => self.shared.stop.store(true, Ordering::Relaxed),
+            }
+            result
+        })
+    }
+
+    fn work<P, T: Transport<Connection>>(
+        &self,
+        mailbox: Mailbox,
+        part: P,
+        open: impl Fn(P, usize) -> T,
+        reports: &mpsc::Sender<Result<(), ServeError>>,
+    ) {
+        let worker = mailbox.worker();
+        pin(self.pins[worker]);
+        let tier = tier(self.config, self.shared, worker);
+        let mut transport = open(part, worker);
+        let (tier, report) = match tier {
+            Ok(tier) => (Some(tier), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        reports.send(report).expect("the starting thread waits for every report");
+        if let Some(tier) = tier {
+            worker::run(self.shared, mailbox, &mut transport, &L1Only::new(tier), self.idle);
         }
-        let workers = shared.stats.len();
-        eprintln!(
-            "sunder: ready on {place}, {workers} worker{}",
-            if workers == 1 { "" } else { "s" }
-        );
-        Ok(())
-    })
+    }
+
+    fn announce(&self) {
+        let workers = self.pins.len();
+        let plural = if workers == 1 { "" } else { "s" };
+        eprintln!("sunder: ready on {}, {workers} worker{plural}", self.place);
+    }
 }

@@ -46,7 +46,7 @@ impl<V: Value> Value for Held<V> {
 
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]
-struct Origin {
+pub(super) struct Origin {
     /// The asking worker, or None for this one.
     worker: Option<u8>,
     slot: u32,

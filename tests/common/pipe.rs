@@ -86,7 +86,12 @@ impl<C> Pipes<C> {
     }
 
     /// A new connection; returns its number.
-    pub fn connect(&mut self, input_capacity: usize, output_capacity: usize, piece: usize) -> usize {
+    pub fn connect(
+        &mut self,
+        input_capacity: usize,
+        output_capacity: usize,
+        piece: usize,
+    ) -> usize {
         let pipe = Pipe {
             input: Vec::with_capacity(input_capacity),
             output: Vec::with_capacity(output_capacity),
@@ -122,6 +127,11 @@ impl<C> Pipes<C> {
         let pipe = &mut self.places[index].pipe;
         pipe.is_touched = true;
         pipe
+    }
+
+    /// What the worker keeps of a connection.
+    pub fn state(&self, index: usize) -> &C {
+        self.places[index].state.as_ref().expect("open")
     }
 
     /// The peer vanishes.
