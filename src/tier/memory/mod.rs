@@ -171,7 +171,7 @@ impl Memory {
     }
 
     /// Once a turn: takes back the memory of a few items that have expired or were flushed. All
-    /// items are visited within a minute if turns are frequent. Bounded.
+    /// items are visited in about a minute if turns are frequent. Bounded.
     pub fn turn(&self, now: Now) {
         self.store.borrow_mut().sweep(now);
     }

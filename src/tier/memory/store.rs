@@ -36,7 +36,8 @@ const PIECE_UNITS_MIN: u32 = 4;
 /// Items looked at from the end of the LRU list for a dead one before a live one is evicted.
 const TAIL_LOOKS: usize = 3;
 
-/// The whole index is searched for dead items once in this time, in microseconds.
+/// The whole index is searched for dead items about once in this time, in microseconds: a little
+/// longer where many are found, because a slot from which one was removed is looked at again.
 const SWEEP_PERIOD_US: u64 = 60 * 1_000_000;
 
 /// Slots of the index that one sweep looks at, at most.
@@ -434,7 +435,7 @@ impl Store {
     }
 
     /// Looks at the next few slots of the index and removes what is dead, at a pace that visits
-    /// all within [`SWEEP_PERIOD_US`]. Bounded by [`SWEEP_SLOTS_MAX`].
+    /// all in about [`SWEEP_PERIOD_US`]. Bounded by [`SWEEP_SLOTS_MAX`].
     pub fn sweep(&mut self, now: Now) {
         if self.flush_at_s.is_some() {
             self.flush_if_due(now);
@@ -471,6 +472,7 @@ impl Store {
     /// As memcached does, a flush that is to come begins one second early, and then takes what is
     /// stored during that second too; and a flush consumes a cas number when it begins at once.
     pub fn flush_all(&mut self, at: Expiry, now: Now) {
+        self.flush_if_due(now);
         let at_s = at.unix_s();
         if at_s == 0 || at_s <= now.unix_s {
             self.flush_at_s = None;

@@ -692,7 +692,7 @@ fn the_sweep_takes_back_what_expired_or_was_flushed() {
         let expiry = if i % 2 == 0 { Expiry::from_exptime(10, NOW) } else { Expiry::NEVER };
         b.store(StoreMode::Set, format!("{i}"), "v", 0, expiry, 0);
     }
-    let mut turns = |b: &mut Bench, to_s: u32| {
+    let turns = |b: &mut Bench, to_s: u32| {
         while b.now.unix_s < NOW.unix_s + to_s {
             let uptime_us = b.now.uptime_us + 10_000;
             b.now = Now { uptime_us, unix_s: NOW.unix_s + (uptime_us / 1_000_000) as u32 };
@@ -701,11 +701,11 @@ fn the_sweep_takes_back_what_expired_or_was_flushed() {
     };
     turns(&mut b, 9);
     assert_eq!(b.counter(Counter::CurrItems), 1000);
-    turns(&mut b, 71);
+    turns(&mut b, 80);
     assert_eq!((b.counter(Counter::CurrItems), b.counter(Counter::Reclaimed)), (500, 500));
     b.check(&[]);
     b.flush(0);
-    turns(&mut b, 132);
+    turns(&mut b, 150);
     assert_eq!((b.counter(Counter::CurrItems), b.counter(Counter::Bytes)), (0, 0));
     b.check(&[]);
 }
@@ -859,8 +859,7 @@ impl Model {
             let cas = self.put(k, 0, expiry, value.to_string().into_bytes());
             return number(value, cas);
         };
-        let text = String::from_utf8_lossy(&item.value);
-        let Ok(before) = text.trim_end_matches(' ').parse::<u64>() else {
+        let Some(before) = number::parse(item.value.iter().copied()) else {
             return said("NonNumeric");
         };
         let value = match arithmetic.decrement {
