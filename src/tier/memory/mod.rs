@@ -528,4 +528,8 @@ impl Tier for Memory {
         self.store.borrow_mut().flush_all(at, now);
         Outcome::Flushed
     }
+
+    fn turn(&self, now: Now) {
+        Memory::turn(self, now);
+    }
 }
