@@ -12,6 +12,8 @@
 
 pub mod binary;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 use crate::clock::Expiry;

@@ -13,6 +13,7 @@ mod store;
 mod update;
 
 use super::{Command, Control, Encoded, Fixed, Form as AnyForm, Head, Limits, Request, Step};
+use crate::buffer::Gather;
 use crate::clock::{Expiry, Now};
 use crate::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
@@ -310,7 +311,7 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
 }
 
 /// Puts one statistic into `out`; the last packet has neither name nor value.
-pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut crate::buffer::Gather) {
+pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut Gather) {
     let key_bytes = name.len();
     let body_bytes = name.len() + value.len();
     let Form { opcode, opaque } = form;
@@ -320,7 +321,7 @@ pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut crate::b
 }
 
 /// Puts the answer to statistics that there are not into `out`.
-pub(super) fn write_stat_unknown(form: Form, out: &mut crate::buffer::Gather) {
+pub(super) fn write_stat_unknown(form: Form, out: &mut Gather) {
     let mut head = Head::new();
     Status::NotFound.push(form.opcode, form.opaque, &mut head);
     out.extend(&head);

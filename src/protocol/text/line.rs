@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn words_over_23_are_not_counted() {
-        let line = [b"w "; 40].concat();
+        let line = b"w ".repeat(40);
         let words = Words::of(&line);
         assert_eq!(words.count(), 23);
         assert_eq!(words.behind(0).count(), 39);

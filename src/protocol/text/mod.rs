@@ -11,6 +11,7 @@ mod store;
 mod update;
 
 use super::{Command, Control, Encoded, Fixed, Head, Limits, Step};
+use crate::buffer::Gather;
 use crate::clock::Now;
 use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
@@ -213,6 +214,13 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
         Control::Verbosity => push(head, b"OK\r\n"),
         // Text has no noop; memcached closes without a word when it shuts down.
         Control::Noop | Control::Stats(_) | Control::Shutdown { .. } => {}
+    }
+}
+
+/// Puts one statistic into `out`.
+pub(super) fn write_stat(name: &str, value: &str, out: &mut Gather) {
+    for piece in ["STAT ", name, " ", value, "\r\n"] {
+        out.extend(piece.as_bytes());
     }
 }
 
