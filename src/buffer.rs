@@ -212,6 +212,42 @@ impl Drop for Chain {
     }
 }
 
+/// The bytes of a value to be stored, wherever they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// Where they were received.
+    Slice(&'a [u8]),
+    /// In pooled blocks.
+    Chain(&'a Chain),
+}
+
+impl Body<'_> {
+    /// No bytes.
+    pub const EMPTY: Body<'static> = Body::Slice(b"");
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Slice(bytes) => bytes.len(),
+            Body::Chain(chain) => chain.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `take` with the bytes in order, piece by piece.
+    #[inline]
+    pub fn for_each_piece(&self, mut take: impl FnMut(&[u8])) {
+        match self {
+            Body::Slice(bytes) => take(bytes),
+            Body::Chain(chain) => chain.pieces().for_each(take),
+        }
+    }
+}
+
 /// A chain that is being filled.
 #[derive(Debug, Default)]
 pub struct Gather {

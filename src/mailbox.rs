@@ -197,12 +197,16 @@ const _: () = assert!(MAILBOX_BUDGET_MESSAGES <= REMOTE_OPERATIONS_MAX);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Key;
+    use crate::buffer::{Chain, Key};
     use crate::orchestrator::Action;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn ask(slot: u32) -> Ask {
-        Ask { slot, key_hash: 0, operation: Operation { key: Key::EMPTY, action: Action::Get } }
+        Ask {
+            slot,
+            key_hash: 0,
+            operation: Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() },
+        }
     }
 
     #[test]

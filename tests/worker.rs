@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use common::pipe::Pipes;
+use sunder::buffer::Body;
 use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::Transport;
 use sunder::orchestrator::l1_only::L1Only;
-use sunder::orchestrator::{Operation, Orchestrator};
+use sunder::orchestrator::{Action, Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::stats::Counter;
 use sunder::tier::Outcome;
@@ -42,10 +43,10 @@ trait Turn {
     fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now);
 }
 
-impl<V, F, M> Turn for Worker<V, F, M>
+impl<O, F, M> Turn for Worker<'_, O, F, M>
 where
-    V: sunder::tier::Value,
-    F: Future<Output = Outcome<V>>,
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
     fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now) {
@@ -67,7 +68,7 @@ impl<'c> Crew<'c> {
             .zip(tiers)
             .map(|(mailbox, tier)| {
                 let execute = move |operation, now| tier.execute(operation, now);
-                Box::new(Worker::new(Arc::clone(shared), mailbox, execute)) as Box<dyn Turn>
+                Box::new(Worker::new(Arc::clone(shared), mailbox, tier, execute)) as Box<dyn Turn>
             })
             .collect();
         let pipes = (0..workers.len()).map(|_| Pipes::new()).collect();
@@ -269,6 +270,16 @@ struct Late {
 
 impl Orchestrator for Late {
     type Value = ItemValue;
+
+    fn try_now(
+        &self,
+        _key: &[u8],
+        _action: Action,
+        _value: Body<'_>,
+        _now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        None
+    }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<ItemValue> {
         let n = self.started.get();

@@ -13,14 +13,16 @@
 mod reply;
 pub mod slots;
 
-use crate::buffer::{Gather, Key};
+use crate::buffer::{Body, Chain, Gather, Key};
 use crate::clock::Now;
 use crate::limits::{
     BODY_BYTES_PER_S_MIN, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{Command, Control, Fixed, Form, Keys, Limits, Request, Step, binary, text};
+use crate::protocol::{
+    self, Command, Control, Fixed, Form, Head, Keys, Limits, Request, Step, binary, text,
+};
 use crate::tier::{Outcome, Value};
 use slots::{Content, Queue, Slots};
 
@@ -47,6 +49,16 @@ pub trait Engine {
     /// Whether any one operation can be submitted now.
     fn has_room(&self) -> bool;
 
+    /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
+    /// None: nothing was done, and the operation has to be submitted.
+    fn try_now(
+        &mut self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Self::Value>>;
+
     /// Executes an operation, or sees to it that it is executed; `slot` names it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 
@@ -63,8 +75,20 @@ pub trait Engine {
     fn revisit(&mut self, id: ConnectionId);
 }
 
-/// Where requests that a ring's wrap cut in two are put together. One a worker.
-pub type Scratch = [u8; SCRATCH_BYTES];
+/// What a visit needs to work with and leaves behind for the next. One a worker.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Where requests that a ring's wrap cut in two are put together.
+    stitched: Box<[u8; SCRATCH_BYTES]>,
+    /// Where reply heads are put while the request is still borrowed.
+    head: Head,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { stitched: Box::new([0; SCRATCH_BYTES]), head: Head::new() }
+    }
+}
 
 /// More than the longest line or header with extras and key that is not refused by its start.
 pub const SCRATCH_BYTES: usize = 4096;
@@ -261,6 +285,9 @@ impl Connection {
                 Content::Ready { form, key, outcome } => {
                     reply::write_outcome(stream, *form, key.as_ref(), outcome, written)
                 }
+                Content::Encoded { head, value, tail } => {
+                    reply::write_parts(stream, head, value.as_ref(), tail, written)
+                }
                 Content::Fixed(fixed) => reply::write_bytes(stream, fixed.as_bytes(), written),
                 Content::Bytes(chain) => reply::write_chain(stream, chain, written),
                 Content::Waiting { .. } | Content::Gathering { .. } => return,
@@ -327,14 +354,16 @@ impl Connection {
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-            let begun = Begun::new(command, visit.engine, now);
+            let head = &mut visit.scratch.head;
+            let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
             return self.begin(begun, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
-            let stitched = visit.stream.peek(visit.scratch);
-            let input = &visit.scratch[..stitched];
+            let Scratch { stitched, head } = &mut *visit.scratch;
+            let bytes = visit.stream.peek(&mut stitched[..]);
+            let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-                let begun = Begun::new(command, visit.engine, now);
+                let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
                 return self.begin(begun, consumed, visit);
             }
         }
@@ -349,11 +378,16 @@ impl Connection {
     /// Carries on with a command that was parsed. Its head is still in the stream.
     fn begin<S: Stream, E: Engine>(
         &mut self,
-        begun: Begun,
+        begun: Begun<E::Value>,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
         match begun {
+            Begun::Done { value, tail, body_bytes, skip_bytes } => {
+                visit.stream.consume(consumed + body_bytes);
+                self.skip(skip_bytes);
+                self.finish_now(value, tail, visit);
+            }
             Begun::Operation { operation, form, skip_bytes } => {
                 visit.stream.consume(consumed);
                 self.skip(skip_bytes);
@@ -388,30 +422,37 @@ impl Connection {
 
     /// The next key of a multi-get.
     fn key<S: Stream, E: Engine>(&mut self, keys: Keys, visit: &mut Visit<'_, S, E>) -> Progress {
-        let input = visit.stream.received();
+        let Visit { stream, engine, scratch, now, .. } = &mut *visit;
+        let Scratch { stitched, head } = &mut **scratch;
+        let input = stream.received();
         let available = input.len();
-        let mut next = OwnedKey::new(text::next_key(input));
-        if matches!(next, OwnedKey::NeedMore) && visit.stream.received_bytes() > available {
-            let stitched = visit.stream.peek(visit.scratch);
-            next = OwnedKey::new(text::next_key(&visit.scratch[..stitched]));
+        let mut next = NextKey::new(text::next_key(input), keys, head, *engine, *now);
+        if matches!(next, NextKey::NeedMore) && stream.received_bytes() > available {
+            let bytes = stream.peek(&mut stitched[..]);
+            let step = text::next_key(&stitched[..bytes]);
+            next = NextKey::new(step, keys, head, *engine, *now);
         }
         match next {
-            OwnedKey::NeedMore => {
+            NextKey::NeedMore => {
                 self.is_partial = true;
                 self.is_closing |= visit.stream.received_bytes() >= SCRATCH_BYTES;
                 return Progress::Wait;
             }
-            OwnedKey::Key(key, consumed) => {
+            NextKey::Done { value, tail, consumed } => {
                 visit.stream.consume(consumed);
-                let operation = Operation { key, action: keys.action() };
+                self.finish_now(value, tail, visit);
+            }
+            NextKey::Key(key, consumed) => {
+                visit.stream.consume(consumed);
+                let operation = Operation { key, action: keys.action(), value: Chain::new() };
                 self.perform(operation, keys.form(), visit);
             }
-            OwnedKey::End(consumed) => {
+            NextKey::End(consumed) => {
                 visit.stream.consume(consumed);
                 self.state = State::Command;
                 self.reply(Content::Fixed(keys.end()), visit);
             }
-            OwnedKey::Bad(reply, consumed) => {
+            NextKey::Bad(reply, consumed) => {
                 visit.stream.consume(consumed);
                 self.state = State::Line;
                 self.reply(Content::Fixed(reply), visit);
@@ -501,6 +542,26 @@ impl Connection {
         Progress::More
     }
 
+    /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
+    #[inline]
+    fn finish_now<S: Stream, E: Engine>(
+        &mut self,
+        value: Option<E::Value>,
+        tail: &'static [u8],
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let head = &visit.scratch.head;
+        if self.queue.is_empty() {
+            let written = &mut self.written;
+            if reply::write_parts(visit.stream, head, value.as_ref(), tail, written) {
+                self.written = 0;
+                return;
+            }
+        }
+        let content = Content::Encoded { head: head.clone(), value, tail };
+        visit.engine.slots().push(&mut self.queue, visit.id, content);
+    }
+
     /// Submits an operation and writes its reply, or keeps its place in the order.
     fn perform<S: Stream, E: Engine>(
         &mut self,
@@ -557,25 +618,69 @@ fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Ste
 }
 
 /// A command that no longer borrows the input.
-enum Begun {
-    Operation { operation: Operation, form: Form, skip_bytes: usize },
-    Store { operation: Operation, form: Form, value_bytes: usize, is_text: bool },
+enum Begun<V> {
+    /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        body_bytes: usize,
+        skip_bytes: usize,
+    },
+    Operation {
+        operation: Operation,
+        form: Form,
+        skip_bytes: usize,
+    },
+    Store {
+        operation: Operation,
+        form: Form,
+        value_bytes: usize,
+        is_text: bool,
+    },
     Keys(Keys),
     Reply(Gather),
-    Bad { reply: Fixed, skip_bytes: usize, close: bool },
+    Bad {
+        reply: Fixed,
+        skip_bytes: usize,
+        close: bool,
+    },
 }
 
-impl Begun {
+impl<V: Value> Begun<V> {
+    /// Does at once what can be done at once. `rest` is the input behind the command's head.
     #[inline]
-    fn new<E: Engine>(command: Command<'_>, engine: &mut E, now: Now) -> Begun {
+    fn new<E: Engine<Value = V>>(
+        command: Command<'_>,
+        rest: &[u8],
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> Begun<V> {
         match command {
             Command::Operation { request, skip_bytes } => {
-                let form = request.form;
-                Begun::Operation { operation: own(request), form, skip_bytes }
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
+                    None => {
+                        let form = request.form;
+                        Begun::Operation { operation: own(&request), form, skip_bytes }
+                    }
+                }
             }
             Command::Store { request, value_bytes, is_text } => {
+                let body_bytes = value_bytes + terminator_bytes(is_text);
                 let form = request.form;
-                Begun::Store { operation: own(request), form, value_bytes, is_text }
+                if let Some(body) = rest.get(..body_bytes) {
+                    let (value, terminator) = body.split_at(value_bytes);
+                    if is_text && terminator != b"\r\n" {
+                        let reply = bad_data_chunk(form);
+                        return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
+                    }
+                    let value = Body::Slice(value);
+                    if let Some((value, tail)) = execute_now(&request, value, head, engine, now) {
+                        return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
+                    }
+                }
+                Begun::Store { operation: own(&request), form, value_bytes, is_text }
             }
             Command::Keys(keys) => Begun::Keys(keys),
             Command::Control { control, form } => {
@@ -590,26 +695,69 @@ impl Begun {
 }
 
 /// A step through a multi-get that no longer borrows the input.
-enum OwnedKey {
+enum NextKey<V> {
     NeedMore,
+    /// The key was looked up, and the head of its reply is in the scratch.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        consumed: usize,
+    },
     Key(Key, usize),
     End(usize),
     Bad(Fixed, usize),
 }
 
-impl OwnedKey {
-    fn new(step: text::KeyStep<'_>) -> OwnedKey {
+impl<V: Value> NextKey<V> {
+    #[inline]
+    fn new<E: Engine<Value = V>>(
+        step: text::KeyStep<'_>,
+        keys: Keys,
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> NextKey<V> {
         match step {
-            text::KeyStep::NeedMore => OwnedKey::NeedMore,
-            text::KeyStep::Key { key, consumed } => OwnedKey::Key(own_key(key), consumed),
-            text::KeyStep::End { consumed } => OwnedKey::End(consumed),
-            text::KeyStep::Bad { reply, consumed } => OwnedKey::Bad(reply, consumed),
+            text::KeyStep::NeedMore => NextKey::NeedMore,
+            text::KeyStep::Key { key, consumed } => {
+                let request = Request { key, action: keys.action(), form: keys.form() };
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => NextKey::Done { value, tail, consumed },
+                    None => NextKey::Key(own_key(key), consumed),
+                }
+            }
+            text::KeyStep::End { consumed } => NextKey::End(consumed),
+            text::KeyStep::Bad { reply, consumed } => NextKey::Bad(reply, consumed),
         }
     }
 }
 
-fn own(request: Request<'_>) -> Operation {
-    Operation { key: own_key(request.key), action: request.action }
+/// Executes a request where that takes no waiting, and encodes the head of its reply while its key
+/// is still there. Returns the value and what follows it.
+#[inline]
+fn execute_now<E: Engine>(
+    request: &Request<'_>,
+    value: Body<'_>,
+    head: &mut Head,
+    engine: &mut E,
+    now: Now,
+) -> Option<(Option<E::Value>, &'static [u8])> {
+    let outcome = engine.try_now(request.key, request.action, value, now)?;
+    let value_bytes = match &outcome {
+        Outcome::Hit(hit) => hit.value.len(),
+        _ => 0,
+    };
+    head.clear();
+    let encoded = protocol::encode(request.form, request.key, &outcome, value_bytes, head);
+    let value = match outcome {
+        Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
+        _ => None,
+    };
+    Some((value, encoded.tail))
+}
+
+fn own(request: &Request<'_>) -> Operation {
+    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
 }
 
 fn own_key(key: &[u8]) -> Key {
@@ -617,10 +765,7 @@ fn own_key(key: &[u8]) -> Key {
 }
 
 fn with_value(mut operation: Operation, gather: Gather) -> Operation {
-    let Action::Store(store) = &mut operation.action else {
-        unreachable!("only a store has a value");
-    };
-    store.value = gather.finish();
+    operation.value = gather.finish();
     operation
 }
 

@@ -24,11 +24,23 @@ pub fn write_outcome<S: Stream, V: Value>(
     let key = key.map_or(&b""[..], Key::as_bytes);
     let encoded = protocol::encode(form, key, outcome, value_bytes, &mut head);
     let value = value.filter(|_| encoded.with_value);
+    write_parts(stream, &head, value, encoded.tail, written)
+}
+
+/// Writes a head, a value and a tail from byte `written` on. Returns whether it is all out.
+#[inline]
+pub fn write_parts<S: Stream, V: Value>(
+    stream: &mut S,
+    head: &[u8],
+    value: Option<&V>,
+    tail: &'static [u8],
+    written: &mut usize,
+) -> bool {
     let value_bytes = value.map_or(0, Value::len);
-    let total = head.len() + value_bytes + encoded.tail.len();
+    let total = head.len() + value_bytes + tail.len();
     while *written < total {
         let n = stream.write_with(|out| {
-            let mut done = copy_from(&head, *written, out);
+            let mut done = copy_from(head, *written, out);
             if let Some(value) = value
                 && *written + done >= head.len()
             {
@@ -36,7 +48,7 @@ pub fn write_outcome<S: Stream, V: Value>(
             }
             if *written + done >= head.len() + value_bytes {
                 let offset = *written + done - head.len() - value_bytes;
-                done += copy_from(encoded.tail, offset, &mut out[done..]);
+                done += copy_from(tail, offset, &mut out[done..]);
             }
             done
         });

@@ -7,7 +7,7 @@
 use crate::buffer::{Chain, Gather, Key};
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
-use crate::protocol::{Fixed, Form};
+use crate::protocol::{Fixed, Form, Head};
 use crate::tier::Outcome;
 
 /// What a slot holds.
@@ -41,6 +41,15 @@ pub enum Content<V> {
         key: Option<Key>,
         /// The outcome.
         outcome: Outcome<V>,
+    },
+    /// The reply was begun where the request was parsed, and is not wholly written.
+    Encoded {
+        /// What goes before the value.
+        head: Head,
+        /// The value of a hit.
+        value: Option<V>,
+        /// What goes behind it.
+        tail: &'static [u8],
     },
     /// A reply that needs no tier.
     Fixed(Fixed),

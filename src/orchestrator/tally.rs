@@ -30,7 +30,7 @@ pub enum Tally {
 
 impl Tally {
     /// The tally of an action.
-    pub fn of(action: &Action) -> Tally {
+    pub fn of(action: Action) -> Tally {
         match action {
             Action::Get | Action::GetWithExpiry => Tally::Get,
             Action::GetAndTouch { .. } => Tally::GetAndTouch,
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_get_counts_as_a_hit_or_a_miss() {
         let stats = WorkerStats::default();
-        Tally::of(&Action::Get).count::<Chain>(&Outcome::Miss, &stats);
+        Tally::of(Action::Get).count::<Chain>(&Outcome::Miss, &stats);
         assert_eq!(stats.get(Counter::GetMisses), 1);
         assert_eq!(stats.get(Counter::GetHits), 0);
         assert_eq!(stats.get(Counter::CmdGet), 1);

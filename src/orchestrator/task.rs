@@ -119,6 +119,16 @@ where
         }
     }
 
+    /// Whether any operation is under way.
+    pub fn is_busy_at_all(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    /// Whether an operation on a key with this hash is under way, so that others wait behind it.
+    pub fn is_busy(&self, key_hash: u64) -> bool {
+        !self.busy.is_empty() && self.busy.contains_key(&key_hash)
+    }
+
     /// Whether one more operation can be taken.
     pub fn has_room(&self) -> bool {
         !self.free.is_empty() && !self.queued_free.is_empty()
@@ -258,7 +268,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Key;
+    use crate::buffer::{Chain, Key};
     use crate::orchestrator::Action;
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -296,7 +306,7 @@ mod tests {
     }
 
     fn operation() -> Operation {
-        Operation { key: Key::EMPTY, action: Action::Get }
+        Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Limits {
 pub struct Request<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// What to do. A store's value is empty here; it follows as a body.
+    /// What to do. A store's value follows as a body.
     pub action: Action,
     /// How its outcome goes out.
     pub form: Form,

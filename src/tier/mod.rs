@@ -6,7 +6,7 @@
 
 pub mod memory;
 
-use crate::buffer::{Chain, Key};
+use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 
 /// The bytes of a hit, held until its reply has left.
@@ -117,7 +117,7 @@ impl<V> Outcome<V> {
     }
 }
 
-/// How a value is to be stored.
+/// Under which condition a value is stored, and where to the item's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreMode {
     /// Whatever was there.
@@ -132,8 +132,8 @@ pub enum StoreMode {
     Prepend,
 }
 
-/// A value and how to store it.
-#[derive(Debug)]
+/// How a value is to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Under which condition, and where to the item's bytes.
     pub mode: StoreMode,
@@ -144,8 +144,6 @@ pub struct Store {
     /// Only if the item has this cas now; 0 = whatever it has. With [`StoreMode::Set`] and no item
     /// the answer is [`Outcome::Miss`].
     pub cas: u64,
-    /// The bytes.
-    pub value: Chain,
 }
 
 /// An incr or decr.
@@ -162,11 +160,45 @@ pub struct Arithmetic {
     pub cas: u64,
 }
 
+/// What to do with a key's item.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    Get,
+    /// Get, with the expiry in the answer (Rend's GETE).
+    GetWithExpiry,
+    GetAndTouch {
+        expiry: Expiry,
+    },
+    Store(Store),
+    /// A set whose value is over the limit: memcached removes what was there.
+    StoreTooLarge,
+    Delete {
+        cas: u64,
+    },
+    Touch {
+        expiry: Expiry,
+    },
+    Arithmetic(Arithmetic),
+    FlushAll {
+        at: Expiry,
+    },
+}
+
 /// A place that keeps the items of one worker. Semantics are memcached's (protocol.txt).
 #[allow(async_fn_in_trait, reason = "a worker's futures stay on their thread by design")]
 pub trait Tier {
     /// What holds the bytes of a hit.
     type Value: Value;
+
+    /// Does `action` if that takes no waiting, without copying anything that is not kept. None:
+    /// nothing was done, and one of the functions below has to be called.
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Self::Value>>;
 
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
@@ -175,7 +207,7 @@ pub trait Tier {
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
     /// Stored, not stored, exists, miss, too large, out of memory.
-    async fn store(&self, key: &Key, store: Store, now: Now) -> Outcome<Self::Value>;
+    async fn store(&self, key: &Key, store: Store, value: Chain, now: Now) -> Outcome<Self::Value>;
 
     /// Deleted, miss; exists if `cas` is neither 0 nor the item's.
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Self::Value>;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{Shared, control};
-use crate::buffer::{Chain, Gather};
+use crate::buffer::{Body, Chain, Gather};
 use crate::clock::Now;
 use crate::connection::slots::Slots;
 use crate::connection::{Engine, Submitted};
@@ -14,7 +14,7 @@ use crate::mailbox::{Answer, Ask, Mailbox};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Owner, Started};
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::{Action, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{Outcome, Value};
@@ -54,12 +54,13 @@ pub(super) struct Origin {
 }
 
 /// A worker without its transport.
-pub struct Core<V, F, M> {
+pub struct Core<'o, O: Orchestrator, F, M> {
+    orchestrator: &'o O,
     shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
     owner: Owner<F, M, Origin>,
     mailbox: Mailbox,
-    slots: Slots<Held<V>>,
+    slots: Slots<Held<O::Value>>,
     /// Connections to visit in this turn.
     visits: Vec<ConnectionId>,
     /// Connections to visit in the next turn.
@@ -68,18 +69,20 @@ pub struct Core<V, F, M> {
     body_bytes: usize,
 }
 
-impl<V, F, M> Core<V, F, M>
+impl<'o, O, F, M> Core<'o, O, F, M>
 where
-    V: Value,
-    F: Future<Output = Outcome<V>>,
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
     pub(super) fn new(
         shared: Arc<Shared>,
         mailbox: Mailbox,
+        orchestrator: &'o O,
         owner: Owner<F, M, Origin>,
-    ) -> Core<V, F, M> {
+    ) -> Core<'o, O, F, M> {
         Core {
+            orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
             shared,
             owner,
@@ -139,11 +142,9 @@ where
             }
             let Some(ask) = self.mailbox.take_ask(worker) else { return n };
             let Ask { slot, key_hash, operation } = ask;
-            let tally = Tally::of(&operation.action);
             let worker = worker as u8;
-            let origin = Origin { worker: Some(worker), slot, tally };
-            if let Started::Done(outcome) = self.owner.start(operation, key_hash, origin, now) {
-                tally.count(&outcome, &self.stats);
+            let started = self.execute_here(operation, key_hash, Some(worker), slot, now);
+            if let Started::Done(outcome) = started {
                 answer(&mut self.mailbox, worker, slot, outcome);
             }
         }
@@ -161,6 +162,33 @@ where
         MAILBOX_BUDGET_MESSAGES
     }
 
+    /// Executes one operation for whoever `worker` and `slot` name.
+    #[inline]
+    fn execute_here(
+        &mut self,
+        operation: Operation,
+        key_hash: u64,
+        worker: Option<u8>,
+        slot: u32,
+        now: Now,
+    ) -> Started<Outcome<O::Value>> {
+        let tally = Tally::of(operation.action);
+        if !self.owner.is_busy(key_hash) {
+            let key = operation.key.as_bytes();
+            let value = Body::Chain(&operation.value);
+            if let Some(outcome) = self.orchestrator.try_now(key, operation.action, value, now) {
+                tally.count(&outcome, &self.stats);
+                return Started::Done(outcome);
+            }
+        }
+        let origin = Origin { worker, slot, tally };
+        let started = self.owner.start(operation, key_hash, origin, now);
+        if let Started::Done(outcome) = &started {
+            tally.count(outcome, &self.stats);
+        }
+        started
+    }
+
     #[inline]
     fn submit_here(
         &mut self,
@@ -168,16 +196,15 @@ where
         key_hash: u64,
         slot: u32,
         now: Now,
-    ) -> Submitted<Held<V>> {
-        let tally = Tally::of(&operation.action);
-        let origin = Origin { worker: None, slot, tally };
-        match self.owner.start(operation, key_hash, origin, now) {
-            Started::Done(outcome) => {
-                tally.count(&outcome, &self.stats);
-                Submitted::Done(outcome.map_value(Held::Local))
-            }
+    ) -> Submitted<Held<O::Value>> {
+        match self.execute_here(operation, key_hash, None, slot, now) {
+            Started::Done(outcome) => Submitted::Done(outcome.map_value(Held::Local)),
             Started::Waiting => Submitted::Waiting(1),
         }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        rapidhash::v3::rapidhash_v3_seeded(key, &self.shared.key_secrets)
     }
 
     /// Has every worker invalidate its items.
@@ -186,7 +213,7 @@ where
         operation: Operation,
         slot: u32,
         now: Now,
-    ) -> Submitted<Held<V>> {
+    ) -> Submitted<Held<O::Value>> {
         let Action::FlushAll { at } = operation.action else {
             unreachable!("only a flush concerns every worker");
         };
@@ -195,7 +222,8 @@ where
         let own = self.mailbox.worker();
         for worker in (0..workers).filter(|&worker| worker != own) {
             let key = operation.key.clone();
-            let operation = Operation { key, action: Action::FlushAll { at } };
+            let action = Action::FlushAll { at };
+            let operation = Operation { key, action, value: Chain::new() };
             self.mailbox.ask(worker, Ask { slot, key_hash: FLUSH_HASH, operation });
         }
         match self.submit_here(operation, FLUSH_HASH, slot, now) {
@@ -221,15 +249,15 @@ fn copy<V: Value>(value: &V) -> Chain {
     gather.finish()
 }
 
-impl<V, F, M> Engine for Core<V, F, M>
+impl<O, F, M> Engine for Core<'_, O, F, M>
 where
-    V: Value,
-    F: Future<Output = Outcome<V>>,
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
-    type Value = Held<V>;
+    type Value = Held<O::Value>;
 
-    fn slots(&mut self) -> &mut Slots<Held<V>> {
+    fn slots(&mut self) -> &mut Slots<Held<O::Value>> {
         &mut self.slots
     }
 
@@ -243,12 +271,34 @@ where
     }
 
     #[inline]
-    fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<V>> {
+    fn try_now(
+        &mut self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Held<O::Value>>> {
+        if matches!(action, Action::FlushAll { .. }) {
+            return None;
+        }
+        if self.mailbox.workers() > 1 || self.owner.is_busy_at_all() {
+            let key_hash = self.hash(key);
+            let is_elsewhere = owner_of(key_hash, self.mailbox.workers()) != self.mailbox.worker();
+            if is_elsewhere || self.owner.is_busy(key_hash) {
+                return None;
+            }
+        }
+        let outcome = self.orchestrator.try_now(key, action, value, now)?;
+        Tally::of(action).count(&outcome, &self.stats);
+        Some(outcome.map_value(Held::Local))
+    }
+
+    #[inline]
+    fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
         if matches!(operation.action, Action::FlushAll { .. }) {
             return self.flush_everywhere(operation, slot, now);
         }
-        let key_hash =
-            rapidhash::v3::rapidhash_v3_seeded(operation.key.as_bytes(), &self.shared.key_secrets);
+        let key_hash = self.hash(operation.key.as_bytes());
         let owner = owner_of(key_hash, self.mailbox.workers());
         if owner == self.mailbox.worker() {
             return self.submit_here(operation, key_hash, slot, now);

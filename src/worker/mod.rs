@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Now;
-use crate::connection::{Connection, SCRATCH_BYTES, Scratch};
+use crate::connection::{Connection, Scratch};
 use crate::limits::TASKS_PER_WORKER;
 use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Owner;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::stats::Counter;
-use crate::tier::{Outcome, Value};
+use crate::tier::Outcome;
 
 /// When a worker that finds nothing to do sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,21 +38,30 @@ pub enum Idle {
 const SLEEP_US: u64 = 100_000;
 
 /// What a worker is made of.
-pub struct Worker<V, F, M> {
-    core: Core<V, F, M>,
-    scratch: Box<Scratch>,
+pub struct Worker<'o, O: Orchestrator, F, M> {
+    core: Core<'o, O, F, M>,
+    scratch: Scratch,
 }
 
-impl<V, F, M> Worker<V, F, M>
+impl<'o, O, F, M> Worker<'o, O, F, M>
 where
-    V: Value,
-    F: Future<Output = Outcome<V>>,
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
-    /// A worker that executes operations with `make`.
-    pub fn new(shared: Arc<Shared>, mailbox: Mailbox, make: M) -> Worker<V, F, M> {
-        let owner = Owner::new(TASKS_PER_WORKER, make);
-        Worker { core: Core::new(shared, mailbox, owner), scratch: Box::new([0; SCRATCH_BYTES]) }
+    /// A worker over `orchestrator`. `execute` is [`Orchestrator::execute`] of that very one: a
+    /// closure, because the type of its future has no name.
+    pub fn new(
+        shared: Arc<Shared>,
+        mailbox: Mailbox,
+        orchestrator: &'o O,
+        execute: M,
+    ) -> Worker<'o, O, F, M> {
+        let owner = Owner::new(TASKS_PER_WORKER, execute);
+        Worker {
+            core: Core::new(shared, mailbox, orchestrator, owner),
+            scratch: Scratch::default(),
+        }
     }
 
     /// One turn. Returns how much was done; 0 = nothing.
@@ -75,10 +84,10 @@ where
     }
 }
 
-impl<V, F, M> Handler for Worker<V, F, M>
+impl<O, F, M> Handler for Worker<'_, O, F, M>
 where
-    V: Value,
-    F: Future<Output = Outcome<V>>,
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
     type Connection = Connection;
@@ -116,7 +125,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
 ) {
     crate::buffer::prepare_thread();
     let stats = Arc::clone(&shared.stats[mailbox.worker()]);
-    let mut worker = Worker::new(Arc::clone(shared), mailbox, |operation, now| {
+    let mut worker = Worker::new(Arc::clone(shared), mailbox, orchestrator, |operation, now| {
         orchestrator.execute(operation, now)
     });
     let mut idle_turns = 0;

@@ -4,7 +4,6 @@
 
 use super::header::{Reply, Status, push};
 use super::{Form, Packet, answer, opcode};
-use crate::buffer::Chain;
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Head, Limits, Request};
@@ -23,7 +22,7 @@ pub(super) fn parse<'a>(packet: &Packet<'a>, limits: &Limits, now: Now) -> Comma
         opcode::REPLACE | opcode::REPLACEQ => StoreMode::Replace,
         _ => StoreMode::Set,
     };
-    follow(packet, limits, Store { mode, flags, expiry, cas, value: Chain::new() })
+    follow(packet, limits, Store { mode, flags, expiry, cas })
 }
 
 /// No extras: the item keeps its own.
@@ -33,11 +32,7 @@ pub(super) fn parse_append<'a>(packet: &Packet<'a>, limits: &Limits) -> Command<
         _ => StoreMode::Prepend,
     };
     let cas = packet.header.cas;
-    follow(
-        packet,
-        limits,
-        Store { mode, flags: 0, expiry: Expiry::NEVER, cas, value: Chain::new() },
-    )
+    follow(packet, limits, Store { mode, flags: 0, expiry: Expiry::NEVER, cas })
 }
 
 #[inline]

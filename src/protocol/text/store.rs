@@ -4,7 +4,6 @@
 
 use super::line::{Words, signed_32, unsigned, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, TOO_LARGE, answer, answer_unless, is_key};
-use crate::buffer::Chain;
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Limits, Request};
@@ -59,7 +58,6 @@ pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now
         flags: line.flags,
         expiry: Expiry::from_exptime(line.exptime.into(), now),
         cas: line.cas,
-        value: Chain::new(),
     });
     let request = Request { key, action, form };
     Command::Store { request, value_bytes: line.value_bytes, is_text: true }

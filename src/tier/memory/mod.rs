@@ -32,11 +32,13 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::{Chain, Key};
+use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::stats::{Counter, WorkerStats};
-use crate::tier::{Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Tier, Value};
+use crate::tier::{
+    Action, Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Tier, Value,
+};
 use arena::NIL;
 use item::{Cursor, FETCHED};
 use store::Store;
@@ -142,9 +144,9 @@ impl Drop for ItemValue {
 
 /// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
 /// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
-fn item_bytes(key: &Key, flags: u32, value_bytes: usize) -> usize {
+fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { 4 };
-    ITEM_HEADER_BYTES + key.as_bytes().len() + 1 + flags_bytes + value_bytes + 2
+    ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2
 }
 
 impl Memory {
@@ -248,7 +250,7 @@ enum Plan {
 }
 
 /// Whether and how `request` may be carried out where its key has the item `old`.
-fn plan<V>(store: &Store, request: &StoreRequest, old: Option<u32>) -> Result<Plan, Outcome<V>> {
+fn plan<V>(store: &Store, request: StoreRequest, old: Option<u32>) -> Result<Plan, Outcome<V>> {
     let is_extension = matches!(request.mode, StoreMode::Append | StoreMode::Prepend);
     let Some(item) = old else {
         return match request.mode {
@@ -274,18 +276,19 @@ fn write<V>(
     store: &mut Store,
     key: &[u8],
     tag: u32,
-    request: &StoreRequest,
+    request: StoreRequest,
+    value: Body<'_>,
     old: Option<u32>,
     now: Now,
 ) -> Outcome<V> {
-    let StoreRequest { flags, expiry, ref value, .. } = *request;
+    let StoreRequest { flags, expiry, .. } = request;
     if let Some(old) = old
         && store.arena.pins(old) == 0
         && store.fits_exactly(old, key.len(), value.len())
     {
         let cas = store.relink(old, flags, expiry, now);
         store.arena.set_value_bytes(old, value.len() as u32);
-        write_chain(store, old, 0, value);
+        write_body(store, old, 0, value);
         return Outcome::Stored { cas };
     }
     // What a set replaces is gone even if it fails; its memory may be what is needed. All else
@@ -301,7 +304,7 @@ fn write<V>(
         store.stats.add(Counter::StoreNoMemory, 1);
         return Outcome::OutOfMemory;
     };
-    write_chain(store, item, 0, value);
+    write_body(store, item, 0, value);
     if let Some(old) = old {
         store.unlink(old, tag);
     }
@@ -311,20 +314,20 @@ fn write<V>(
 /// Carries out an append or prepend.
 fn extend<V>(
     store: &mut Store,
-    key: &Key,
+    key: &[u8],
     tag: u32,
-    request: &StoreRequest,
+    request: StoreRequest,
+    value: Body<'_>,
     old: u32,
     now: Now,
 ) -> Outcome<V> {
     let (flags, expiry) = (store.arena.flags(old), store.arena.expiry(old));
     let old_bytes = store.arena.value_bytes(old) as usize;
-    let value_bytes = old_bytes + request.value.len();
+    let value_bytes = old_bytes + value.len();
     if item_bytes(key, flags, value_bytes) > store.item_bytes_max {
         // Not `TooLarge`: memcached says so only of the part that was sent.
         return Outcome::NotStored;
     }
-    let key = key.as_bytes();
     let made = keeping(store, Some(old), |store| store.make(key, flags, expiry, value_bytes, now));
     let Some(item) = made else {
         store.stats.add(Counter::StoreNoMemory, 1);
@@ -333,10 +336,10 @@ fn extend<V>(
     let start = store.arena.value_start(item);
     if request.mode == StoreMode::Append {
         store.arena.copy_value(item, start, 0, old);
-        write_chain(store, item, old_bytes, &request.value);
+        write_body(store, item, old_bytes, value);
     } else {
-        write_chain(store, item, 0, &request.value);
-        store.arena.copy_value(item, start, request.value.len(), old);
+        write_body(store, item, 0, value);
+        store.arena.copy_value(item, start, value.len(), old);
     }
     store.unlink(old, tag);
     Outcome::Stored { cas: store.link(item, tag, now) }
@@ -353,13 +356,13 @@ fn keeping<R>(store: &mut Store, item: Option<u32>, f: impl FnOnce(&mut Store) -
     result
 }
 
-/// Copies a chain into an item's value, from byte `offset` on.
-fn write_chain(store: &mut Store, item: u32, mut offset: usize, chain: &Chain) {
+/// Copies a body into an item's value, from byte `offset` on.
+fn write_body(store: &mut Store, item: u32, mut offset: usize, body: Body<'_>) {
     let mut cursor = store.arena.value_start(item);
-    for piece in chain.pieces() {
+    body.for_each_piece(|piece| {
         cursor = store.arena.write_value(item, cursor, offset, piece);
         offset += piece.len();
-    }
+    });
 }
 
 /// A number's digits.
@@ -437,22 +440,19 @@ fn count<V>(
     Outcome::Number { value, cas: store.link(item, tag, now) }
 }
 
-impl Tier for Memory {
-    type Value = ItemValue;
-
+/// The commands, none of which waits.
+impl Memory {
     #[inline]
-    async fn get(&self, key: &Key, now: Now) -> Outcome<ItemValue> {
+    fn get_now(&self, key: &[u8], now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let key = key.as_bytes();
         match store.find(key, store.tag(key), now) {
             Some(item) => self.hit(store, item, now),
             None => Outcome::Miss,
         }
     }
 
-    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+    fn get_and_touch_now(&self, key: &[u8], expiry: Expiry, now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let key = key.as_bytes();
         match store.find(key, store.tag(key), now) {
             Some(item) => {
                 store.arena.set_expiry(item, expiry);
@@ -462,11 +462,18 @@ impl Tier for Memory {
         }
     }
 
-    async fn store(&self, key: &Key, request: StoreRequest, now: Now) -> Outcome<ItemValue> {
+    #[inline]
+    fn store_now(
+        &self,
+        key: &[u8],
+        request: StoreRequest,
+        value: Body<'_>,
+        now: Now,
+    ) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let tag = store.tag(key.as_bytes());
-        let old = store.find(key.as_bytes(), tag, now);
-        if item_bytes(key, request.flags, request.value.len()) > store.item_bytes_max {
+        let tag = store.tag(key);
+        let old = store.find(key, tag, now);
+        if item_bytes(key, request.flags, value.len()) > store.item_bytes_max {
             store.stats.add(Counter::StoreTooLarge, 1);
             if request.mode == StoreMode::Set
                 && let Some(old) = old
@@ -475,9 +482,9 @@ impl Tier for Memory {
             }
             return Outcome::TooLarge;
         }
-        match plan(store, &request, old) {
-            Ok(Plan::Write { old }) => write(store, key.as_bytes(), tag, &request, old, now),
-            Ok(Plan::Extend { old }) => extend(store, key, tag, &request, old, now),
+        match plan(store, request, old) {
+            Ok(Plan::Write { old }) => write(store, key, tag, request, value, old, now),
+            Ok(Plan::Extend { old }) => extend(store, key, tag, request, value, old, now),
             Err(outcome) => {
                 // A refused add is a use of the item (do_store_item in memcached.c).
                 if request.mode == StoreMode::Add
@@ -490,10 +497,10 @@ impl Tier for Memory {
         }
     }
 
-    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
+    fn delete_now(&self, key: &[u8], cas: u64, now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let tag = store.tag(key.as_bytes());
-        let Some(item) = store.find(key.as_bytes(), tag, now) else { return Outcome::Miss };
+        let tag = store.tag(key);
+        let Some(item) = store.find(key, tag, now) else { return Outcome::Miss };
         if cas != 0 && cas != store.arena.cas(item) {
             return Outcome::Exists;
         }
@@ -501,18 +508,17 @@ impl Tier for Memory {
         Outcome::Deleted
     }
 
-    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+    fn touch_now(&self, key: &[u8], expiry: Expiry, now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let tag = store.tag(key.as_bytes());
-        let Some(item) = store.find(key.as_bytes(), tag, now) else { return Outcome::Miss };
+        let tag = store.tag(key);
+        let Some(item) = store.find(key, tag, now) else { return Outcome::Miss };
         store.arena.set_expiry(item, expiry);
         store.note_use(item, now);
         Outcome::Touched { cas: store.arena.cas(item) }
     }
 
-    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<ItemValue> {
+    fn arithmetic_now(&self, key: &[u8], arithmetic: Arithmetic, now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let key = key.as_bytes();
         let tag = store.tag(key);
         if let Some(old) = store.find(key, tag, now) {
             return count(store, key, tag, arithmetic, old, now);
@@ -524,9 +530,70 @@ impl Tier for Memory {
         }
     }
 
-    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {
+    fn flush_all_now(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {
         self.store.borrow_mut().flush_all(at, now);
         Outcome::Flushed
+    }
+}
+
+impl Tier for Memory {
+    type Value = ItemValue;
+
+    #[inline]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        Some(match action {
+            Action::Get | Action::GetWithExpiry => self.get_now(key, now),
+            Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
+            Action::Store(store) => self.store_now(key, store, value, now),
+            Action::StoreTooLarge => {
+                self.delete_now(key, 0, now);
+                Outcome::TooLarge
+            }
+            Action::Delete { cas } => self.delete_now(key, cas, now),
+            Action::Touch { expiry } => self.touch_now(key, expiry, now),
+            Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
+            Action::FlushAll { at } => self.flush_all_now(at, now),
+        })
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<ItemValue> {
+        self.get_now(key.as_bytes(), now)
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.get_and_touch_now(key.as_bytes(), expiry, now)
+    }
+
+    async fn store(
+        &self,
+        key: &Key,
+        request: StoreRequest,
+        value: Chain,
+        now: Now,
+    ) -> Outcome<ItemValue> {
+        self.store_now(key.as_bytes(), request, Body::Chain(&value), now)
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
+        self.delete_now(key.as_bytes(), cas, now)
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.touch_now(key.as_bytes(), expiry, now)
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<ItemValue> {
+        self.arithmetic_now(key.as_bytes(), arithmetic, now)
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.flush_all_now(at, now)
     }
 
     fn turn(&self, now: Now) {

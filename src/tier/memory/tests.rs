@@ -116,8 +116,8 @@ impl Bench {
         cas: u64,
     ) -> Seen {
         let value = Chain::from_slice(value.as_ref());
-        let request = StoreRequest { mode, flags, expiry, cas, value };
-        seen(now_or_never(self.memory.store(&key(k), request, self.now)))
+        let request = StoreRequest { mode, flags, expiry, cas };
+        seen(now_or_never(self.memory.store(&key(k), request, value, self.now)))
     }
 
     fn set(&self, k: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seen {
@@ -244,14 +244,9 @@ fn cas_numbers_of_two_workers_are_different() {
         let config = Config { bytes: BYTES_MIN, item_bytes_max: 1024, worker, workers: 2, stats };
         let memory = Memory::new(config).unwrap();
         for i in 0..10 {
-            let request = StoreRequest {
-                mode: StoreMode::Set,
-                flags: 0,
-                expiry: Expiry::NEVER,
-                cas: 0,
-                value: Chain::new(),
-            };
-            let outcome = now_or_never(memory.store(&key(format!("{i}")), request, NOW));
+            let request =
+                StoreRequest { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+            let outcome = now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
             let Outcome::Stored { cas } = outcome else { panic!("{outcome:?}") };
             all.push(cas);
         }
