@@ -38,7 +38,7 @@ use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Tier, Value};
 use arena::NIL;
-use item::{Cursor, FETCHED};
+use item::Cursor;
 use store::Store;
 
 /// Smallest [`Config::bytes`].
@@ -217,22 +217,15 @@ impl Memory {
     /// A hit that holds `item`, which was just found.
     #[inline]
     fn hit(&self, store: &mut Store, item: u32, now: Now) -> Outcome<ItemValue> {
-        if !store.pin(item) {
-            return Outcome::OutOfMemory;
-        }
-        let bits = store.arena.bits(item);
-        if bits & FETCHED == 0 {
-            store.arena.set_bits(item, bits | FETCHED);
-        }
-        store.note_use(item, now);
+        let Some(opened) = store.open(item, now) else { return Outcome::OutOfMemory };
         Outcome::Hit(Hit {
-            flags: store.arena.flags(item),
-            expiry: store.arena.expiry(item),
-            cas: store.arena.cas(item),
+            flags: opened.flags,
+            expiry: opened.expiry,
+            cas: opened.cas,
             value: ItemValue {
                 store: Rc::clone(&self.store),
                 item,
-                len: store.arena.value_bytes(item),
+                len: opened.value_bytes,
                 cursor: Cell::new(store.arena.value_start(item)),
             },
         })
