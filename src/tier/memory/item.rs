@@ -11,6 +11,7 @@
 //! This must never look at the index, the LRU list or the time: it knows one item at a time.
 
 use super::arena::{Arena, EXTENT_HEADER_BYTES, NIL, UNIT_BYTES, units_for};
+use crate::buffer;
 use crate::clock::Expiry;
 
 /// Bytes of the first extent before the key.
@@ -206,6 +207,13 @@ impl Arena {
     #[inline]
     pub fn has_key(&self, item: u32, key: &[u8]) -> bool {
         let start = item as usize * UNIT_BYTES;
+        // What is asked for next lies in the next lines; where exactly, the first one says, so
+        // that the CPU would wait for the first before it asks for them.
+        for line in [64, 128] {
+            if let Some(byte) = self.region().get(start + line) {
+                buffer::prefetch(byte);
+            }
+        }
         // A shorter key's item may lie so close to the end that this one would not fit there.
         let Some(bytes) = self.region().get(start..start + HEADER_BYTES + key.len()) else {
             return false;

@@ -284,10 +284,11 @@ fn write<V>(
     // What a set replaces is gone even if it fails; its memory may be what is needed. All else
     // fails without a trace, so there the old item must outlive the making of the new one.
     let mut old = old;
-    if request.mode == StoreMode::Set && request.cas == 0 {
-        if let Some(old) = old.take() {
-            store.unlink(old, tag);
-        }
+    if request.mode == StoreMode::Set
+        && request.cas == 0
+        && let Some(old) = old.take()
+    {
+        store.unlink(old, tag);
     }
     let made = keeping(store, old, |store| store.make(key, flags, expiry, value.len(), now));
     let Some(item) = made else {
@@ -298,7 +299,7 @@ fn write<V>(
     if let Some(old) = old {
         store.unlink(old, tag);
     }
-    Outcome::Stored { cas: store.link(item, tag, now) }
+    Outcome::Stored { cas: store.link(item, tag) }
 }
 
 /// Carries out an append or prepend.
@@ -332,7 +333,7 @@ fn extend<V>(
         store.arena.copy_value(item, start, request.value.len(), old);
     }
     store.unlink(old, tag);
-    Outcome::Stored { cas: store.link(item, tag, now) }
+    Outcome::Stored { cas: store.link(item, tag) }
 }
 
 /// Does something that may evict, but not `item`.
@@ -427,7 +428,7 @@ fn count<V>(
         keeping(store, Some(old), |store| make_number(store, key, flags, expiry, value, now));
     let Some(item) = made else { return Outcome::OutOfMemory };
     store.unlink(old, tag);
-    Outcome::Number { value, cas: store.link(item, tag, now) }
+    Outcome::Number { value, cas: store.link(item, tag) }
 }
 
 impl Tier for Memory {
@@ -512,7 +513,7 @@ impl Tier for Memory {
         }
         let Some((value, expiry)) = arithmetic.initial else { return Outcome::Miss };
         match make_number(store, key, 0, expiry, value, now) {
-            Some(item) => Outcome::Number { value, cas: store.link(item, tag, now) },
+            Some(item) => Outcome::Number { value, cas: store.link(item, tag) },
             None => Outcome::OutOfMemory,
         }
     }

@@ -254,7 +254,7 @@ impl Store {
 
     /// Puts a finished item where it is found, under a new cas, which is returned. Nothing else may
     /// be linked under its key.
-    pub fn link(&mut self, item: u32, tag: u32, now: Now) -> u64 {
+    pub fn link(&mut self, item: u32, tag: u32) -> u64 {
         let cas = self.next_cas();
         self.arena.set_cas(item, cas);
         self.links = self.links.wrapping_add(1);
