@@ -84,6 +84,48 @@ impl Model {
         self.cas
     }
 
+    fn get(&self, k: u8) -> Seen {
+        match self.items.get(&k).cloned() {
+            Some(ModelItem { flags, expiry, cas, value }) => {
+                Seen::Hit { flags, expiry, cas, value }
+            }
+            None => said("Miss"),
+        }
+    }
+
+    /// The item's cas, one that no item has, or none.
+    fn some_cas(&self, k: u8, with_cas: u8) -> u64 {
+        match with_cas {
+            0 => self.items.get(&k).map_or(77, |item| item.cas),
+            1 => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    fn delete(&mut self, k: u8, cas: u64) -> Seen {
+        match self.items.get(&k) {
+            None => said("Miss"),
+            Some(item) if cas != 0 && cas != item.cas => said("Exists"),
+            Some(_) => {
+                self.items.remove(&k);
+                said("Deleted")
+            }
+        }
+    }
+
+    fn flush(&mut self, exptime: i64) {
+        self.flush_at_s = None;
+        if exptime <= 0 {
+            self.items.clear();
+        } else {
+            self.flush_at_s = Some(self.now.unix_s + exptime as u32);
+        }
+        if exptime <= 1 {
+            self.next_cas();
+        }
+        self.settle();
+    }
+
     /// Removes what is gone by now.
     fn settle(&mut self) {
         let now = self.now;
@@ -175,23 +217,11 @@ impl Trial {
         }
         let name = [b"key-".as_slice(), &[k]].concat();
         let now = self.bench.now;
-        let item = self.model.items.get(&k).cloned();
-        let hit = |item: &Option<ModelItem>| match item.clone() {
-            Some(ModelItem { flags, expiry, cas, value }) => {
-                Seen::Hit { flags, expiry, cas, value }
-            }
-            None => said("Miss"),
-        };
-        let some_cas = |with_cas: u8| match with_cas {
-            0 => item.as_ref().map_or(77, |item| item.cas),
-            1 => u64::MAX,
-            _ => 0,
-        };
         match step {
-            Step::Get => assert_eq!(self.bench.get(name), hit(&item)),
+            Step::Get => assert_eq!(self.bench.get(name), self.model.get(k)),
             Step::Hold => {
                 if let Outcome::Hit(hit) = self.bench.raw_get(name) {
-                    self.held.push((hit.value, k, item.unwrap().value));
+                    self.held.push((hit.value, k, self.model.items[&k].value.clone()));
                 }
             }
             Step::Release => {
@@ -203,7 +233,7 @@ impl Trial {
             }
             Step::Store { mode, value, flags, exptime, with_cas } => {
                 let expiry = Expiry::from_exptime(exptime, now);
-                let cas = some_cas(with_cas);
+                let cas = self.model.some_cas(k, with_cas);
                 let seen = self.bench.store(mode, &name, &value, flags, expiry, cas);
                 if self.evicts && (seen == said("OutOfMemory") || self.lost_by_extension(&seen)) {
                     if mode == StoreMode::Set && cas == 0 {
@@ -211,84 +241,60 @@ impl Trial {
                     }
                     return;
                 }
-                let expected = self.model.store(k, mode, &value, flags, expiry, cas);
-                assert_eq!(seen, expected);
+                assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
             }
             Step::Delete { with_cas } => {
-                let cas = some_cas(with_cas);
+                let cas = self.model.some_cas(k, with_cas);
                 let seen = seen(now_or_never(self.bench.memory.delete(&key(name), cas, now)));
-                let expected = match item {
-                    None => "Miss",
-                    Some(item) if cas != 0 && cas != item.cas => "Exists",
-                    Some(_) => {
-                        self.model.items.remove(&k);
-                        "Deleted"
-                    }
-                };
-                assert_eq!(seen, said(expected));
+                assert_eq!(seen, self.model.delete(k, cas));
             }
             Step::Touch { exptime, and_get } => self.touch(k, &name, exptime, and_get),
             Step::Count { decrement, delta, with_initial } => {
                 let initial = with_initial.then_some((delta / 2, Expiry::NEVER));
                 let arithmetic = Arithmetic { decrement, delta, initial, cas: 0 };
-                let is_held = item.is_some_and(|item| {
-                    self.held.iter().any(|(value, held_key, _)| {
-                        *held_key == k && {
-                            let store = self.bench.memory.store.borrow();
-                            store.arena.cas(value.item) == item.cas
-                        }
-                    })
-                });
+                let is_held = self.is_held(k);
                 let seen = self.bench.count(name, arithmetic);
-                if self.evicts && seen == said("OutOfMemory") {
-                    return;
+                if !self.evicts || seen != said("OutOfMemory") {
+                    assert_eq!(seen, self.model.count(k, arithmetic, is_held));
                 }
-                assert_eq!(seen, self.model.count(k, arithmetic, is_held));
             }
             Step::Flush { exptime } => {
                 self.bench.flush(exptime);
-                self.model.flush_at_s = None;
-                if exptime <= 0 {
-                    self.model.items.clear();
-                } else {
-                    self.model.flush_at_s = Some(now.unix_s + exptime as u32);
-                }
-                if exptime <= 1 {
-                    self.model.next_cas();
-                }
-                self.model.settle();
+                self.model.flush(exptime);
             }
             Step::Wait { seconds } => {
-                self.bench.now = Now {
-                    uptime_us: now.uptime_us + u64::from(seconds) * 1_000_000,
-                    unix_s: now.unix_s + seconds,
-                };
+                let uptime_us = now.uptime_us + u64::from(seconds) * 1_000_000;
+                self.bench.now = Now { uptime_us, unix_s: now.unix_s + seconds };
                 self.model.now = self.bench.now;
             }
             Step::Turn => self.bench.memory.turn(now),
         }
     }
 
+    /// Whether a reader holds the item that `k` has now.
+    fn is_held(&self, k: u8) -> bool {
+        let store = self.bench.memory.store.borrow();
+        self.model.items.get(&k).is_some_and(|item| {
+            self.held.iter().any(|(value, held_key, _)| {
+                *held_key == k && store.arena.cas(value.item) == item.cas
+            })
+        })
+    }
+
     fn touch(&mut self, k: u8, name: &[u8], exptime: i64, and_get: bool) {
         let now = self.bench.now;
         let expiry = Expiry::from_exptime(exptime, now);
-        let item = self.model.items.get_mut(&k);
         let seen = if and_get {
             seen(now_or_never(self.bench.memory.get_and_touch(&key(name), expiry, now)))
         } else {
             self.bench.touch(name, expiry)
         };
-        let expected = match item {
-            None => said("Miss"),
-            Some(item) => {
-                item.expiry = expiry;
-                let ModelItem { flags, expiry, cas, value } = item.clone();
-                if and_get {
-                    Seen::Hit { flags, expiry, cas, value }
-                } else {
-                    said(&format!("Touched {{ cas: {cas} }}"))
-                }
-            }
+        if let Some(item) = self.model.items.get_mut(&k) {
+            item.expiry = expiry;
+        }
+        let expected = match self.model.items.get(&k) {
+            Some(item) if !and_get => said(&format!("Touched {{ cas: {} }}", item.cas)),
+            _ => self.model.get(k),
         };
         assert_eq!(seen, expected);
     }
