@@ -11,6 +11,7 @@
 //! This must never look at the index, the LRU list or the time: it knows one item at a time.
 
 use super::arena::{Arena, EXTENT_HEADER_BYTES, NIL, UNIT_BYTES, units_for};
+use crate::buffer;
 use crate::clock::Expiry;
 
 /// Bytes of the first extent before the key.
@@ -69,6 +70,24 @@ pub fn room_in_head(units: u32, key_bytes: usize) -> usize {
 /// Bytes of a value that another extent of `units` has room for.
 pub fn room_in_piece(units: u32) -> usize {
     units as usize * UNIT_BYTES - EXTENT_HEADER_BYTES
+}
+
+/// What a reader needs to know of an item.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub cas: u64,
+    pub expiry: Expiry,
+    pub flags: u32,
+    pub value_bytes: u32,
+    pub stamp: u32,
+}
+
+/// The `N` bytes of a header from `at` on.
+#[inline]
+fn part<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
 }
 
 /// Where in its value, and where in its extents, a reader or writer of an item is.
@@ -134,6 +153,72 @@ impl Arena {
     #[inline]
     pub fn set_expiry(&mut self, item: u32, expiry: Expiry) {
         self.set_field(item, EXPIRY, expiry.unix_s().to_ne_bytes());
+    }
+
+    /// When the item expires, and its cas: what decides whether it is served.
+    #[inline]
+    pub fn vitals(&self, item: u32) -> (Expiry, u64) {
+        let header = &self.field::<HEADER_BYTES>(item, 0);
+        let expiry = Expiry::from_unix_s(u32::from_ne_bytes(part(header, EXPIRY)));
+        (expiry, u64::from_ne_bytes(part(header, CAS)))
+    }
+
+    /// Counts one more reader, notes that the item was read at `used_s`, and says what is in it;
+    /// None if so many hold it that one more could not be counted.
+    #[inline]
+    pub fn open(&mut self, item: u32, used_s: u32) -> Option<Opened> {
+        let header = self.header_mut(item);
+        let pins = u32::from_ne_bytes(part(header, PINS)).checked_add(1)?;
+        header[PINS..PINS + 4].copy_from_slice(&pins.to_ne_bytes());
+        header[USED..USED + 4].copy_from_slice(&used_s.to_ne_bytes());
+        header[BITS] |= FETCHED;
+        Some(Opened {
+            cas: u64::from_ne_bytes(part(header, CAS)),
+            expiry: Expiry::from_unix_s(u32::from_ne_bytes(part(header, EXPIRY))),
+            flags: u32::from_ne_bytes(part(header, FLAGS)),
+            value_bytes: u32::from_ne_bytes(part(header, VALUE_BYTES)),
+            stamp: u32::from_ne_bytes(part(header, STAMP)),
+        })
+    }
+
+    /// Counts one reader less; true if that was the last one of an item that is not linked.
+    ///
+    /// # Panics
+    /// If there was none.
+    #[inline]
+    pub fn close(&mut self, item: u32) -> bool {
+        let header = self.header_mut(item);
+        let pins = u32::from_ne_bytes(part(header, PINS));
+        assert!(pins > 0, "what is let go of was held");
+        header[PINS..PINS + 4].copy_from_slice(&(pins - 1).to_ne_bytes());
+        pins == 1 && header[BITS] & LINKED == 0
+    }
+
+    #[inline]
+    fn header_mut(&mut self, item: u32) -> &mut [u8; HEADER_BYTES] {
+        let start = item as usize * UNIT_BYTES;
+        match self.region_mut()[start..].first_chunk_mut() {
+            Some(header) => header,
+            None => panic!("an item's header lies in the region"),
+        }
+    }
+
+    /// Whether `item` is that of `key`.
+    #[inline]
+    pub fn has_key(&self, item: u32, key: &[u8]) -> bool {
+        let start = item as usize * UNIT_BYTES;
+        // What is asked for next lies in the next lines; where exactly, the first one says, so
+        // that the CPU would wait for the first before it asks for them.
+        for line in [64, 128] {
+            if let Some(byte) = self.region().get(start + line) {
+                buffer::prefetch(byte);
+            }
+        }
+        // A shorter key's item may lie so close to the end that this one would not fit there.
+        let Some(bytes) = self.region().get(start..start + HEADER_BYTES + key.len()) else {
+            return false;
+        };
+        usize::from(bytes[KEY_BYTES]) == key.len() && &bytes[HEADER_BYTES..] == key
     }
 
     /// The item's key.

@@ -40,7 +40,7 @@ use crate::tier::{
     Action, Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Tier, Value,
 };
 use arena::NIL;
-use item::{Cursor, FETCHED};
+use item::Cursor;
 use store::Store;
 
 /// Smallest [`Config::bytes`].
@@ -219,22 +219,15 @@ impl Memory {
     /// A hit that holds `item`, which was just found.
     #[inline]
     fn hit(&self, store: &mut Store, item: u32, now: Now) -> Outcome<ItemValue> {
-        if !store.pin(item) {
-            return Outcome::OutOfMemory;
-        }
-        let bits = store.arena.bits(item);
-        if bits & FETCHED == 0 {
-            store.arena.set_bits(item, bits | FETCHED);
-        }
-        store.note_use(item, now);
+        let Some(opened) = store.open(item, now) else { return Outcome::OutOfMemory };
         Outcome::Hit(Hit {
-            flags: store.arena.flags(item),
-            expiry: store.arena.expiry(item),
-            cas: store.arena.cas(item),
+            flags: opened.flags,
+            expiry: opened.expiry,
+            cas: opened.cas,
             value: ItemValue {
                 store: Rc::clone(&self.store),
                 item,
-                len: store.arena.value_bytes(item),
+                len: opened.value_bytes,
                 cursor: Cell::new(store.arena.value_start(item)),
             },
         })
@@ -294,10 +287,11 @@ fn write<V>(
     // What a set replaces is gone even if it fails; its memory may be what is needed. All else
     // fails without a trace, so there the old item must outlive the making of the new one.
     let mut old = old;
-    if request.mode == StoreMode::Set && request.cas == 0 {
-        if let Some(old) = old.take() {
-            store.unlink(old, tag);
-        }
+    if request.mode == StoreMode::Set
+        && request.cas == 0
+        && let Some(old) = old.take()
+    {
+        store.unlink(old, tag);
     }
     let made = keeping(store, old, |store| store.make(key, flags, expiry, value.len(), now));
     let Some(item) = made else {
@@ -308,7 +302,7 @@ fn write<V>(
     if let Some(old) = old {
         store.unlink(old, tag);
     }
-    Outcome::Stored { cas: store.link(item, tag, now) }
+    Outcome::Stored { cas: store.link(item, tag) }
 }
 
 /// Carries out an append or prepend.
@@ -342,7 +336,7 @@ fn extend<V>(
         store.arena.copy_value(item, start, value.len(), old);
     }
     store.unlink(old, tag);
-    Outcome::Stored { cas: store.link(item, tag, now) }
+    Outcome::Stored { cas: store.link(item, tag) }
 }
 
 /// Does something that may evict, but not `item`.
@@ -437,7 +431,7 @@ fn count<V>(
         keeping(store, Some(old), |store| make_number(store, key, flags, expiry, value, now));
     let Some(item) = made else { return Outcome::OutOfMemory };
     store.unlink(old, tag);
-    Outcome::Number { value, cas: store.link(item, tag, now) }
+    Outcome::Number { value, cas: store.link(item, tag) }
 }
 
 /// The commands, none of which waits.
@@ -525,7 +519,7 @@ impl Memory {
         }
         let Some((value, expiry)) = arithmetic.initial else { return Outcome::Miss };
         match make_number(store, key, 0, expiry, value, now) {
-            Some(item) => Outcome::Number { value, cas: store.link(item, tag, now) },
+            Some(item) => Outcome::Number { value, cas: store.link(item, tag) },
             None => Outcome::OutOfMemory,
         }
     }

@@ -13,8 +13,8 @@ use super::Config;
 use super::arena::{Arena, NIL, UNIT_BYTES};
 use super::index::Index;
 use super::item::{
-    FETCHED, HEADER_BYTES, Head, LINKED, room_in_head, room_in_piece, units_of_head, units_of_item,
-    units_of_piece,
+    FETCHED, HEADER_BYTES, Head, LINKED, Opened, room_in_head, room_in_piece, units_of_head,
+    units_of_item, units_of_piece,
 };
 use crate::clock::{Expiry, Now};
 use crate::stats::{Counter, WorkerStats};
@@ -121,9 +121,10 @@ impl Store {
 
     #[inline]
     fn death(&self, item: u32, now: Now) -> Option<Death> {
-        if self.arena.cas(item) < self.flushed_below {
+        let (expiry, cas) = self.arena.vitals(item);
+        if cas < self.flushed_below {
             Some(Death::Flushed)
-        } else if self.arena.expiry(item).is_past(now) {
+        } else if expiry.is_past(now) {
             Some(Death::Expired)
         } else {
             None
@@ -137,7 +138,7 @@ impl Store {
             self.flush_if_due(now);
         }
         let arena = &self.arena;
-        let item = self.index.find(tag, |item| arena.key(item) == key)?;
+        let item = self.index.find(tag, |item| arena.has_key(item, key))?;
         match self.death(item, now) {
             None => Some(item),
             Some(death) => {
@@ -169,10 +170,24 @@ impl Store {
     #[inline]
     pub fn note_use(&mut self, item: u32, now: Now) {
         self.arena.set_used_s(item, now.unix_s);
-        let age = self.links.wrapping_sub(self.arena.stamp(item));
-        if age > self.items / 8 {
+        self.refresh(item, self.arena.stamp(item));
+    }
+
+    /// Moves a linked item to the front of the LRU list, if its stamp is old.
+    #[inline]
+    fn refresh(&mut self, item: u32, stamp: u32) {
+        if self.links.wrapping_sub(stamp) > self.items / 8 {
             self.move_to_front(item);
         }
+    }
+
+    /// Holds a linked item for a reader; None if so many hold it that one more could not be
+    /// counted. A use, as in [`Store::note_use`].
+    #[inline]
+    pub fn open(&mut self, item: u32, now: Now) -> Option<Opened> {
+        let opened = self.arena.open(item, now.unix_s)?;
+        self.refresh(item, opened.stamp);
+        Some(opened)
     }
 
     fn move_to_front(&mut self, item: u32) {
@@ -239,7 +254,7 @@ impl Store {
 
     /// Puts a finished item where it is found, under a new cas, which is returned. Nothing else may
     /// be linked under its key.
-    pub fn link(&mut self, item: u32, tag: u32, now: Now) -> u64 {
+    pub fn link(&mut self, item: u32, tag: u32) -> u64 {
         let cas = self.next_cas();
         self.arena.set_cas(item, cas);
         self.links = self.links.wrapping_add(1);
@@ -283,7 +298,7 @@ impl Store {
         self.account();
     }
 
-    /// Holds an item; false if so many hold it that one more could not be counted.
+    /// Holds an item, which is no use of it; false if so many hold it that one more could not be counted.
     #[inline]
     pub fn pin(&mut self, item: u32) -> bool {
         let Some(pins) = self.arena.pins(item).checked_add(1) else { return false };
@@ -294,10 +309,7 @@ impl Store {
     /// Lets go of an item.
     #[inline]
     pub fn unpin(&mut self, item: u32) {
-        let pins = self.arena.pins(item);
-        assert!(pins > 0, "what is let go of was held");
-        self.arena.set_pins(item, pins - 1);
-        if pins == 1 && self.arena.bits(item) & LINKED == 0 {
+        if self.arena.close(item) {
             self.give(item);
             self.account();
         }
