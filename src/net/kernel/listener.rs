@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mio::event::Source;
 use mio::{Interest, Poll, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
