@@ -262,9 +262,9 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     }
     let socket = unix_socket()?;
     socket.bind(&address)?;
+    let file = Arc::new(SocketFile::new(path)?);
     // Before it listens nobody can connect, so nobody slips in under looser permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    let file = Arc::new(SocketFile::new(path)?);
     socket.listen(LISTEN_BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(socket);
     let mut sockets = Vec::with_capacity(workers);
