@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mio::event::Source;
 use mio::{Interest, Poll, Registry, Token};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
@@ -262,9 +262,9 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     }
     let socket = unix_socket()?;
     socket.bind(&address)?;
+    let file = Arc::new(SocketFile::new(path)?);
     // Before it listens nobody can connect, so nobody slips in under looser permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    let file = Arc::new(SocketFile::new(path)?);
     socket.listen(LISTEN_BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(socket);
     let mut sockets = Vec::with_capacity(workers);

@@ -36,6 +36,8 @@ use crate::stats::{Counter, WorkerStats};
 use listener::{Acceptor, Admission};
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
+const _: () = assert!(usize::BITS == 64);
+
 // A token is a generation and an index. Places in the connection table do not reach as far as the
 // indices below.
 const WAKER_TOKEN: Token = Token(u32::MAX as usize);
@@ -251,6 +253,10 @@ impl<C> Kernel<C> {
         let Some(live) = &mut places[id.index as usize].live else { return };
         let endpoint = &mut live.endpoint;
         if endpoint.phase == Phase::Closing && !endpoint.has_output() {
+            if endpoint.is_finished() {
+                // Both sides have said their last: closing the socket sends the FIN.
+                return self.remove(id, handler);
+            }
             endpoint.phase = match endpoint.socket.finish() {
                 Ok(()) => Phase::Lingering,
                 Err(_) => Phase::Dead,
@@ -355,6 +361,9 @@ impl<C> Kernel<C> {
             let index = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
             assert!(index < LISTENER_INDEX_BASE, "so many connections");
             self.places.push(Place { generation: 0, live: None });
+            // Room for all of them now, so that no later turn allocates.
+            self.free.reserve(self.places.len());
+            self.pending.reserve(self.places.len().saturating_sub(self.pending.len()));
             index
         });
         let place = &mut self.places[index as usize];

@@ -29,6 +29,11 @@ impl Pool {
         pool
     }
 
+    #[cfg(test)]
+    pub(super) fn free_buffers(&self) -> (usize, usize) {
+        (self.small.len(), self.large.len())
+    }
+
     /// A buffer for at least `bytes` bytes, of which there are at most [`KERNEL_BUFFER_BYTES`].
     fn take(&mut self, bytes: usize) -> Box<[u8]> {
         assert!(bytes <= KERNEL_BUFFER_BYTES);

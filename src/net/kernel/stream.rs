@@ -107,6 +107,11 @@ impl Shared {
             pool: Pool::new(),
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn free_buffers(&self) -> (usize, usize) {
+        self.pool.free_buffers()
+    }
 }
 
 /// The transport's own part of one connection.
