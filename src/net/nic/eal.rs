@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys as dpdk;
@@ -17,6 +18,11 @@ use super::spec::Spec;
 
 /// Whether this process has started DPDK, which it can do once.
 static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has started DPDK before.
+pub(super) fn was_started() -> bool {
+    STARTED.load(Ordering::Relaxed)
+}
 
 /// The running environment. Dropped, it is stopped.
 pub(super) struct Eal(());
@@ -38,6 +44,7 @@ impl Eal {
         let started = init(&arguments);
         // EAL pins the thread that starts it. That thread is ours and has other work.
         let _ = sched_setaffinity(None, &affinity);
+        remove_runtime_dir();
         match started {
             Ok(()) => Ok(Eal(())),
             Err(errno) => {
@@ -69,14 +76,23 @@ fn init(arguments: &[CString]) -> Result<(), c_int> {
     if result < 0 { Err(errno()) } else { Ok(()) }
 }
 
+/// EAL makes a directory for files that it was told not to write. Left alone it would stay.
+fn remove_runtime_dir() {
+    // SAFETY: a string in EAL's own memory, empty before it has chosen one.
+    let path = unsafe { CStr::from_ptr(dpdk::rte_eal_get_runtime_dir()) };
+    // It is empty, or not ours to remove.
+    let _ = std::fs::remove_dir(std::ffi::OsStr::from_bytes(path.to_bytes()));
+}
+
 fn arguments(spec: &Spec, huge_off_bytes: Option<usize>, affinity: &CpuSet) -> Vec<CString> {
     let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| affinity.is_set(cpu)).collect();
     let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
     let cpus = if cpus.is_empty() { "0".to_string() } else { cpus.join(",") };
     let mut arguments = vec![
         "sunder".to_string(),
-        // No files, no second process, no sockets: what is left of a run is nothing.
-        "--in-memory".to_string(),
+        // No files, no second process, no sockets: what is left of a run is nothing. EAL refuses
+        // --in-memory beside --no-huge, which has no files for the memory itself.
+        if huge_off_bytes.is_some() { "--no-shconf" } else { "--in-memory" }.to_string(),
         "--no-telemetry".to_string(),
         format!("--file-prefix=sunder-{}", std::process::id()),
         "--log-level=error".to_string(),
@@ -165,7 +181,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if self.0.is_some() && STARTED.load(Ordering::Relaxed) {
+        if self.0.is_some() && was_started() {
             // SAFETY: as in capture; stderr is open as long as the process wants it to be.
             unsafe { dpdk::shim_log_to(2) };
         }

@@ -106,6 +106,9 @@ pub fn open(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError
         return Err(SpecError::Workers { given: workers }.into());
     }
     assert_eq!(stats.len(), workers);
+    if eal::was_started() {
+        return Err(NicError::AlreadyOpen);
+    }
     let spec = Spec::parse(&config.device)?;
     let sysfs = Path::new(spec::SYSFS);
     spec.check(sysfs)?;
