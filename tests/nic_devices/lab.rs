@@ -186,6 +186,18 @@ impl Child {
         }
     }
 
+    /// Returns once the child listens on a Unix socket at `path`.
+    pub fn expect_listener(&mut self, path: &str) {
+        let table = format!("/proc/{}/net/unix", self.process.id());
+        // unix(7): the fourth column is flags, and 0x10000 says that the socket listens.
+        let listens = |line: &str| line.ends_with(path) && line.contains(" 00010000 ");
+        while !fs::read_to_string(&table).unwrap_or_default().lines().any(listens) {
+            let status = self.process.try_wait().unwrap();
+            assert!(status.is_none(), "it ended: {:#?}", self.seen.lock().unwrap());
+            thread::yield_now();
+        }
+    }
+
     /// Everything the child has written and will write.
     pub fn seen(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.seen)

@@ -119,6 +119,7 @@ fn over_memif(huge: bool) {
     let device = |role: &str| format!("net_memif0,role={role},socket={socket},socket-abstract=no");
     let server = device("server");
     let mut echo = lab.role("held-echo").device(&server, huge, 1).inside("server").start();
+    echo.expect_listener(&socket);
     let mut flood = lab.role("flood").device(&device("client"), huge, 1).inside("server").start();
     flood.expect("full");
     echo.tell("go");

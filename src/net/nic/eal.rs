@@ -123,8 +123,10 @@ pub(super) fn failure(
     detail: String,
     other: impl FnOnce(String) -> NicError,
 ) -> NicError {
-    let denied = [rustix::io::Errno::PERM, rustix::io::Errno::ACCESS];
-    let is_denied = denied.iter().any(|e| e.raw_os_error() == errno)
+    // Drivers also return -1 for anything, which is EPERM's number: it counts only where it can be.
+    let is = |e: rustix::io::Errno| e.raw_os_error() == errno;
+    let is_denied = is(rustix::io::Errno::ACCESS)
+        || (is(rustix::io::Errno::PERM) && !rustix::process::geteuid().is_root())
         || detail.contains("Operation not permitted")
         || detail.contains("Permission denied");
     if is_denied {

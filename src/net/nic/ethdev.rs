@@ -34,6 +34,9 @@ pub(super) struct Device {
     pool_frames: usize,
     queues: usize,
     capabilities: Capabilities,
+    /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
+    /// server that is not ready yet turns away for good.
+    connects_at_start: bool,
     eal: ManuallyDrop<Eal>,
 }
 
@@ -238,13 +241,16 @@ impl Device {
         // SAFETY: an existing port; info is ours.
         let code = unsafe { dpdk::rte_eth_dev_info_get(port, &mut info) };
         opening.check("reading what it can do", code)?;
-        let plan = Plan::new(&info, &driver_name(&info), workers);
+        let driver = driver_name(&info);
+        let plan = Plan::new(&info, &driver, workers);
         let pool_frames = nic_pool_frames(workers, plan.queues);
         let pool = make_pool(pool_frames, port, huge, opening.log)?;
         opening.configure(&plan, &info, pool)?;
         opening.start(&plan, &info)?;
         let capabilities = opening.capabilities(&plan, Path::new(spec::SYSFS))?;
-        Ok(Device { port, pool, pool_frames, queues: plan.queues, capabilities, eal })
+        let connects_at_start = driver == "net_memif";
+        let queues = plan.queues;
+        Ok(Device { port, pool, pool_frames, queues, capabilities, connects_at_start, eal })
     }
 
     /// The port's number, for bursts.
@@ -275,15 +281,23 @@ impl Device {
         code == 0 && u32::from(link.link_status()) == dpdk::RTE_ETH_LINK_UP
     }
 
-    /// Waits for the link, for a bounded time; returns whether it is up.
+    /// Waits for the link, for a bounded time; returns whether it is up. For use before the first
+    /// burst.
     pub(super) fn wait_for_link(&self) -> bool {
-        for _ in 0..NIC_LINK_POLLS {
+        for poll in 1..=NIC_LINK_POLLS {
             if self.link_is_up() {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
+            if self.connects_at_start && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
+                // SAFETY: no port was made yet, so that nobody is in a burst.
+                unsafe {
+                    dpdk::rte_eth_dev_stop(self.port);
+                    dpdk::rte_eth_dev_start(self.port);
+                }
+            }
         }
-        false
+        self.link_is_up()
     }
 
     /// The device's own counters.
