@@ -48,7 +48,7 @@ pub trait Frame {
     fn rx_checksum(&self) -> RxChecksum;
 
     /// Asks the device to compute the checksums. The TCP checksum field holds the sum of the
-    /// pseudo-header then. Only if [`Capabilities::tx_checksum`].
+    /// pseudo-header then, the IPv4 header's is zero. Only if [`Capabilities::tx_checksum`].
     fn set_tx_offload(&mut self, offload: TxOffload);
 }
 
@@ -65,6 +65,7 @@ pub struct Capabilities {
 
 /// A queue pair: where one worker's frames come from and go to.
 pub trait Port {
+    /// What it receives and sends.
     type Frame: Frame;
 
     /// What it can do; constant.
@@ -82,6 +83,13 @@ pub trait Port {
     /// The frame, if the queue is full: the device takes less than is sent. It counts as lost.
     fn send(&mut self, frame: Self::Frame) -> Result<(), Self::Frame>;
 
-    /// Offers all queued frames to the device once. What it does not take stays queued.
+    /// Offers all queued frames to the device once. What it does not take stays queued. To be called
+    /// every turn: a port may carry other workers' frames too.
     fn flush(&mut self);
+
+    /// Frames moved for other workers since the last call: work of this turn that no frame in a
+    /// burst shows.
+    fn take_forwarded(&mut self) -> usize {
+        0
+    }
 }
