@@ -1,0 +1,5 @@
+//! The stack on a simulated wire.
+
+mod peer;
+mod streams;
+mod wire;
