@@ -143,6 +143,9 @@ pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 /// Connections that one turn asks.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
+/// Frames that a port with faults holds back at once, each way.
+pub const FAULT_HELD_FRAMES: usize = 64;
+
 /// Own addresses of a device: as many as smoltcp is built for.
 pub const TCP_ADDRESSES_MAX: usize = 8;
 

@@ -13,6 +13,7 @@
 mod checksum;
 pub mod device;
 mod ether;
+pub mod fault;
 mod flows;
 mod ingress;
 mod listen;

@@ -10,6 +10,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use super::wire::{Bench, CLIENT_MAC, MTU_BYTES, SERVER_MAC, VecFrame};
 use crate::net::tcp::checksum::{Sum, pseudo_header};
+use crate::net::tcp::device::Port;
 use crate::net::tcp::segment::{be16, be32, flag};
 
 /// A TCP segment in a frame, every field of which a test may spoil.
@@ -277,7 +278,7 @@ impl Client {
     }
 
     /// One round: what the server sent comes in, what the client sends goes out.
-    pub fn run(&mut self, bench: &Bench) {
+    pub fn run<P: Port>(&mut self, bench: &Bench<P>) {
         let mut queues = bench.queues.borrow_mut();
         self.wire.inbox.extend(queues.to_client.drain(..));
         let time = Instant::from_micros((bench.now.uptime_us * self.rate) as i64);
@@ -286,7 +287,7 @@ impl Client {
     }
 
     /// Both sides in turns until neither has anything to say, then `us` microseconds pass.
-    pub fn play(&mut self, bench: &mut Bench, us: u64) {
+    pub fn play<P: Port>(&mut self, bench: &mut Bench<P>, us: u64) {
         loop {
             self.run(bench);
             bench.run();

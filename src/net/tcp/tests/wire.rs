@@ -180,8 +180,8 @@ impl Handler for TestHandler {
 }
 
 /// A stack at the end of a wire, with its clock.
-pub struct Bench {
-    pub stack: Stack<TestPort, ConnectionId>,
+pub struct Bench<P: Port = TestPort> {
+    pub stack: Stack<P, ConnectionId>,
     pub handler: TestHandler,
     pub queues: Rc<RefCell<Queues>>,
     pub stats: Arc<WorkerStats>,
@@ -202,12 +202,16 @@ pub fn config() -> Config {
 
 impl Bench {
     pub fn new(config: &Config) -> Bench {
-        Bench::with_port(config, TestPort::default())
+        let port = TestPort::default();
+        Bench::with_port(config, port.clone(), &port)
     }
+}
 
-    pub fn with_port(config: &Config, port: TestPort) -> Bench {
+impl<P: Port> Bench<P> {
+    /// `port` leads to the wire of `end`.
+    pub fn with_port(config: &Config, port: P, end: &TestPort) -> Bench<P> {
         let now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
-        let queues = port.0.clone();
+        let queues = end.0.clone();
         let stats = Arc::new(WorkerStats::default());
         let stack = Stack::new(port, config, stats.clone(), now).unwrap();
         Bench { stack, handler: TestHandler::default(), queues, stats, now }
