@@ -177,6 +177,89 @@ pub const SWEEP_PLACES_PER_TURN: usize = 64;
 const _: () = assert!(KERNEL_SMALL_BUFFER_BYTES >= LINE_BYTES_MAX);
 const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES >= REPLY_HEAD_BYTES_MAX);
 const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES < KERNEL_BUFFER_BYTES);
+/// Bytes that one TCP connection can receive before its worker reads them, and the most it can have
+/// unacknowledged. A power of two. With both rings wholly touched and its state, an idle connection
+/// stays below 40 KiB.
+pub const TCP_RX_RING_BYTES: usize = 16 * 1024;
+
+/// Bytes that one TCP connection can have written and not yet acknowledged.
+pub const TCP_TX_RING_BYTES: usize = 16 * 1024;
+
+/// The rings of a connection start this much further than a power of two apart, so that the first
+/// lines of all rings do not fall into the same few sets of the cache. Whole cache lines.
+pub const TCP_RING_STAGGER_BYTES: usize = 5 * 64;
+
+/// Connections whose rings are mapped at once, 8 MiB or four huge pages of them.
+pub const TCP_RING_SLAB: usize = 256;
+
+/// The stack's clock runs this many times as fast as the wall: smoltcp's smallest retransmission
+/// time-out of 1 s becomes 50 ms.
+pub const TCP_CLOCK_RATE: u64 = 20;
+
+/// Longest an acknowledgement waits for a reply to ride on, in microseconds. RFC 9293, 3.8.6.3
+/// allows 500 ms; a client with Nagle's algorithm on waits for this, so it is short.
+pub const TCP_ACK_DELAY_US: u64 = 2_000;
+
+/// A silent connection is probed this often, in microseconds.
+pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
+
+/// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
+pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
+
+/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
+/// It covers sending what was still queued.
+pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
+
+/// Connections half open at once; one more and the oldest goes.
+pub const TCP_HALF_OPEN_MAX: usize = 1024;
+
+/// A handshake that takes longer than this is given up, in microseconds.
+pub const TCP_HALF_OPEN_TIMEOUT_US: u64 = 10 * 1_000_000;
+
+/// Connections over the limit that are told so before they are closed; more of them get a RST.
+pub const TCP_REFUSALS_MAX: usize = 64;
+
+/// Closed connections whose tuple is remembered; one more and the oldest goes.
+pub const TCP_TIME_WAIT_MAX: usize = 16 * 1024;
+
+/// How long a tuple is remembered, in microseconds: twice the life of a segment inside one data
+/// centre, not RFC 9293's two minutes.
+pub const TCP_TIME_WAIT_US: u64 = 10 * 1_000_000;
+
+/// Answers to segments of no connection, in one interval of [`TCP_STRAY_INTERVAL_US`].
+pub const TCP_STRAY_REPLIES_MAX: u32 = 1000;
+
+/// Interval of [`TCP_STRAY_REPLIES_MAX`], in microseconds.
+pub const TCP_STRAY_INTERVAL_US: u64 = 100_000;
+
+/// Slots of the timer wheel; a power of two.
+pub const TCP_WHEEL_SLOTS: usize = 4096;
+
+/// One slot of the timer wheel, in microseconds; a power of two.
+pub const TCP_WHEEL_TICK_US: u64 = 1024;
+
+/// Timers that one turn runs.
+pub const TCP_TIMERS_PER_TURN: usize = 64;
+
+/// Every connection is asked once in this time whether it is overdue, in microseconds.
+pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
+
+/// Connections that one turn asks.
+pub const TCP_SWEEP_PER_TURN: usize = 64;
+
+/// Frames that a port with faults holds back at once, each way.
+pub const FAULT_HELD_FRAMES: usize = 64;
+
+/// Own addresses of a device: as many as smoltcp is built for.
+pub const TCP_ADDRESSES_MAX: usize = 8;
+
+/// Ports listened on.
+pub const TCP_LISTENERS_MAX: usize = 8;
+
+const _: () = assert!(TCP_RX_RING_BYTES.is_power_of_two());
+const _: () = assert!(TCP_RING_STAGGER_BYTES.is_multiple_of(64));
+const _: () = assert!(TCP_WHEEL_SLOTS.is_power_of_two() && TCP_WHEEL_TICK_US.is_power_of_two());
+const _: () = assert!(TCP_KEEP_ALIVE_US * 3 <= TCP_PEER_TIMEOUT_US);
 const _: () = assert!(REMOTE_OPERATIONS_MAX * 2 <= MAILBOX_MESSAGES);
 const _: () = assert!(SLOTS_PER_CONNECTION <= SLOTS_PER_WORKER);
 const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
