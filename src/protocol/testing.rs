@@ -121,8 +121,6 @@ impl Toy {
         };
         let (flags, expiry, width) = (item.flags, item.expiry, item.value.len());
         let digits = value.to_string();
-        let width =
-            if digits.len() < width && !arithmetic.decrement { digits.len() } else { width };
         let cas = self.put(key, flags, expiry, format!("{digits:<width$}").into_bytes());
         Outcome::Number { value, cas }
     }
@@ -220,9 +218,7 @@ impl Client {
             State::Body { key, action, form, value_bytes, is_text } => {
                 self.consume(value_bytes + 2 * usize::from(is_text));
                 if is_text && !input[value_bytes..].starts_with(b"\r\n") {
-                    if form != Form::Text(text::Form::Silent) {
-                        self.output.extend(text::BAD_DATA_CHUNK);
-                    }
+                    self.output.extend(form.bad_data_chunk());
                     return true;
                 }
                 let outcome = self.toy.execute(&key, action, input[..value_bytes].to_vec());
