@@ -139,6 +139,8 @@ enum State {
 pub(super) struct Client {
     toy: Toy,
     state: State,
+    /// Decided by the connection's first byte.
+    is_binary: Option<bool>,
     input: Vec<u8>,
     /// What was answered.
     pub output: Vec<u8>,
@@ -151,6 +153,7 @@ impl Client {
         Client {
             toy: Toy::default(),
             state: State::Command,
+            is_binary: None,
             input: Vec::new(),
             output: Vec::new(),
             is_closed: false,
@@ -254,8 +257,8 @@ impl Client {
     }
 
     fn step_command(&mut self, input: &[u8]) -> bool {
-        let is_binary = input.first() == Some(&binary::MAGIC_REQUEST);
-        let step = match is_binary {
+        let Some(first) = input.first() else { return false };
+        let step = match *self.is_binary.get_or_insert(*first == binary::MAGIC_REQUEST) {
             true => binary::parse(input, &LIMITS, NOW),
             false => text::parse(input, &LIMITS, NOW),
         };
