@@ -49,16 +49,17 @@ impl Limits {
 /// An operation on one key (or, for [`Action::FlushAll`], on all), borrowed from the input.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The key.
+    /// At most 250 bytes; empty for [`Action::FlushAll`].
     pub key: &'a [u8],
     /// What to do. A store's value follows as a body.
     pub action: Action,
-    /// How its outcome goes out.
+    /// How the outcome goes out.
     pub form: Form,
 }
 
 /// What the start of the input is.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Step<'a> {
     /// Not yet a whole command line or header; show more.
     NeedMore,
@@ -68,12 +69,13 @@ pub enum Step<'a> {
 
 /// A command, from its line or header.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Command<'a> {
     /// An operation. The `skip_bytes` bytes that follow belong to it and are thrown away (the value
     /// of a set that is too large).
     Operation { request: Request<'a>, skip_bytes: usize },
     /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\r\n`. If that is
-    /// not there the reply is [`text::BAD_DATA_CHUNK`] instead, and nothing is stored.
+    /// not there the reply is [`Form::bad_data_chunk`] instead, and nothing is stored.
     Store { request: Request<'a>, value_bytes: usize, is_text: bool },
     /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
     /// [`text::next_key`]. Each is an operation; then [`Keys::end`].
@@ -119,12 +121,17 @@ impl Keys {
 /// Commands about the server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control<'a> {
+    /// Binary only: an answer that says that all before it were answered.
     Noop,
+    /// Who we are.
     Version,
+    /// How much is logged: taken, and without effect.
     Verbosity,
     /// With the words after `stats`, e.g. `items`; empty for the general statistics.
     Stats(&'a [u8]),
+    /// The server is to end.
     Shutdown {
+        /// After the connections have ended, not at once.
         graceful: bool,
     },
 }
@@ -132,11 +139,22 @@ pub enum Control<'a> {
 /// How the outcome of a request goes into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// In the text protocol.
     Text(text::Form),
+    /// In the binary protocol.
     Binary(binary::Form),
 }
 
 impl Form {
+    /// The reply to a store whose value does not end as it has to; nothing for noreply. What came
+    /// in place of `\r\n` is consumed all the same.
+    pub fn bad_data_chunk(self) -> &'static [u8] {
+        match self {
+            Form::Text(text::Form::Silent) => b"",
+            _ => text::BAD_DATA_CHUNK,
+        }
+    }
+
     /// Whether the reply repeats the key, so that it has to be kept until then.
     pub fn needs_key(self) -> bool {
         match self {

@@ -32,7 +32,8 @@ struct Toy {
 impl Toy {
     fn next_cas(&mut self) -> u64 {
         self.cas += 1;
-        self.cas
+        // Requests in the tables ask for 1 and mean another than the item's.
+        self.cas + 1000
     }
 
     fn put(&mut self, key: &[u8], flags: u32, expiry: Expiry, value: Vec<u8>) -> u64 {
@@ -120,8 +121,6 @@ impl Toy {
         };
         let (flags, expiry, width) = (item.flags, item.expiry, item.value.len());
         let digits = value.to_string();
-        let width =
-            if digits.len() < width && !arithmetic.decrement { digits.len() } else { width };
         let cas = self.put(key, flags, expiry, format!("{digits:<width$}").into_bytes());
         Outcome::Number { value, cas }
     }
@@ -140,6 +139,8 @@ enum State {
 pub(super) struct Client {
     toy: Toy,
     state: State,
+    /// Decided by the connection's first byte.
+    is_binary: Option<bool>,
     input: Vec<u8>,
     /// What was answered.
     pub output: Vec<u8>,
@@ -152,6 +153,7 @@ impl Client {
         Client {
             toy: Toy::default(),
             state: State::Command,
+            is_binary: None,
             input: Vec::new(),
             output: Vec::new(),
             is_closed: false,
@@ -219,9 +221,7 @@ impl Client {
             State::Body { key, action, form, value_bytes, is_text } => {
                 self.consume(value_bytes + 2 * usize::from(is_text));
                 if is_text && !input[value_bytes..].starts_with(b"\r\n") {
-                    if form != Form::Text(text::Form::Silent) {
-                        self.output.extend(text::BAD_DATA_CHUNK);
-                    }
+                    self.output.extend(form.bad_data_chunk());
                     return true;
                 }
                 let outcome = self.toy.execute(&key, action, input[..value_bytes].to_vec());
@@ -257,8 +257,8 @@ impl Client {
     }
 
     fn step_command(&mut self, input: &[u8]) -> bool {
-        let is_binary = input.first() == Some(&binary::MAGIC_REQUEST);
-        let step = match is_binary {
+        let Some(first) = input.first() else { return false };
+        let step = match *self.is_binary.get_or_insert(*first == binary::MAGIC_REQUEST) {
             true => binary::parse(input, &LIMITS, NOW),
             false => text::parse(input, &LIMITS, NOW),
         };

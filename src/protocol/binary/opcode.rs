@@ -1,4 +1,7 @@
-//! The opcodes of memcached 1.6 (protocol_binary.h), and Rend's two.
+//! The opcodes of memcached 1.6 (protocol_binary.h), and Rend's two. A Q at the end is the quiet
+//! variant.
+
+#![allow(missing_docs, reason = "the names are the field's own")]
 
 pub const GET: u8 = 0x00;
 pub const SET: u8 = 0x01;

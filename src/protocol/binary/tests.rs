@@ -168,7 +168,7 @@ fn flush_that_is_off_is_an_auth_error() {
 #[test]
 fn set_over_the_limit_removes_and_swallows() {
     let limits = Limits { item_bytes_max: 1024, ..LIMITS };
-    let size = 1024 - 56 - 2 - 2 - 4;
+    let size = 1024 - 56 - 2 - 2 - 4_u32;
     let sent = |opcode, size| {
         Sent { body_bytes: Some(9 + size), ..Sent::new(opcode, STORE_EXTRAS, b"k", b"") }.head()
     };

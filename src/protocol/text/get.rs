@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::line::{Words, signed_32};
+use super::line::{Words, find_low, find_word_end, signed_32};
 use super::{BAD_FORMAT, END, ERROR, Form, INVALID_EXPTIME, answer, is_key};
 use crate::clock::{Expiry, Now};
 use crate::limits::KEY_BYTES_MAX;
@@ -48,18 +48,19 @@ pub enum KeyStep<'a> {
 #[inline]
 pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
     let rest = input.strip_prefix(b"get ")?;
-    // A key, and a line end of two bytes.
-    let window = &rest[..rest.len().min(KEY_BYTES_MAX + 2)];
-    let newline = window.iter().position(|&byte| byte == b'\n' || byte == b' ' || byte == 0)?;
-    if window[newline] != b'\n' {
-        return None;
-    }
-    let key = &window[..newline];
-    let key = key.strip_suffix(b"\r").unwrap_or(key);
+    let rest = &rest[..rest.len().min(KEY_BYTES_MAX + 2)];
+    let low = find_low(rest)?;
+    let end_bytes = match rest[low..] {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => return None,
+    };
+    let key = &rest[..low];
     if key.is_empty() || !is_key(key) {
         return None;
     }
-    Some(Step::Done { command: operation(key, Action::Get, false), consumed: 4 + newline + 1 })
+    let consumed = 4 + low + end_bytes;
+    Some(Step::Done { command: operation(key, Action::Get, false), consumed })
 }
 
 /// A get of one key.
@@ -131,8 +132,7 @@ pub fn next_key(input: &[u8]) -> KeyStep<'_> {
     };
     // A key, and a line end of two bytes.
     let window = &input[start..input.len().min(start + KEY_BYTES_MAX + 2)];
-    let end = window.iter().position(|&byte| byte == b' ' || byte == b'\n' || byte == 0);
-    let Some(end) = end else {
+    let Some(end) = find_word_end(window) else {
         return match window.len() < KEY_BYTES_MAX + 2 {
             true => KeyStep::NeedMore,
             false => KeyStep::Bad { reply: BAD_FORMAT, consumed: start },

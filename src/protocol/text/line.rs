@@ -20,6 +20,40 @@ pub(super) fn first_line(input: &[u8]) -> Option<(&[u8], usize)> {
     Some((line.strip_suffix(b"\r").unwrap_or(line), newline + 1))
 }
 
+/// Where the first byte up to and including the space is: all that can end a word are among these,
+/// and few bytes of a word are. Eight bytes at a time.
+#[inline]
+pub(super) fn find_low(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk() {
+        let chunk = u64::from_le_bytes(*chunk);
+        // The high bit of each byte that is less than 0x21; above the first such byte a borrow may
+        // set more of them, below it none.
+        let low = chunk.wrapping_sub(ONES * 0x21) & !chunk & HIGHS;
+        if low != 0 {
+            return Some(at + (low.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let tail = &bytes[at..];
+    tail.iter().position(|&byte| byte <= b' ').map(|found| at + found)
+}
+
+/// Where the first byte is that ends a word in the middle of input that may hold more lines.
+#[inline]
+pub(super) fn find_word_end(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += find_low(&bytes[at..])?;
+        match bytes[at] {
+            b' ' | b'\n' | 0 => return Some(at),
+            _ => at += 1,
+        }
+    }
+}
+
 /// The words of one line.
 #[derive(Debug)]
 pub(super) struct Words<'a> {
@@ -111,9 +145,7 @@ impl<'a> Iterator for Rest<'a> {
             at += 1;
         }
         let start = at;
-        while at < line.len() && line[at] != b' ' && line[at] != 0 {
-            at += 1;
-        }
+        at += find_word_end(&line[at..]).unwrap_or(line.len() - at);
         self.at = at;
         if start < at { Some(&line[start..at]) } else { None }
     }
@@ -183,6 +215,25 @@ mod tests {
         assert_eq!(first_line(b"ab\r\r\n"), Some((&b"ab\r"[..], 5)));
         assert_eq!(first_line(b"\r\n"), Some((&b""[..], 2)));
         assert_eq!(first_line(b"ab\r"), None);
+    }
+
+    #[test]
+    fn low_bytes_are_found_wherever_they_are() {
+        for len in 0..40 {
+            for at in 0..len {
+                for low in [0, b'\t', b'\n', b'\r', 0x1f, b' '] {
+                    for other in [b'!', b'a', 0x7f, 0x80, 0xff] {
+                        let mut bytes = vec![other; len];
+                        assert_eq!(find_low(&bytes), None);
+                        bytes[at] = low;
+                        bytes[at + 1..].fill(b' ');
+                        assert_eq!(find_low(&bytes), Some(at));
+                    }
+                }
+            }
+        }
+        assert_eq!(find_word_end(b"a\tb\rc\nd "), Some(5));
+        assert_eq!(find_word_end(b"\t\t\t"), None);
     }
 
     #[test]
