@@ -48,16 +48,23 @@ give_back_target() {
     chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$project/target"
 }
 
-# end_process PID: SIGTERM, ten seconds of patience, SIGKILL. Returns the exit status of a child.
+# is_own PID: whether it is a child of this script that has not ended. An id that came back to a
+# stranger is not.
+is_own() {
+    local parent state
+    read -r parent state < <(ps -o ppid=,stat= -p "$1") || return 1
+    [ "$parent" = "$$" ] && [ "${state:0:1}" != Z ]
+}
+
+# end_process PID: SIGTERM, ten seconds of patience, SIGKILL. Returns the child's exit status.
 end_process() {
     local pid=$1 i
-    kill -TERM "$pid" 2>/dev/null || true
+    is_own "$pid" && kill -TERM "$pid"
     for ((i = 0; i < 1000; i++)); do
-        # A zombie has ended: it only waits to be reaped.
-        case "$(ps -o stat= -p "$pid" 2>/dev/null)" in '' | Z*) break ;; esac
+        is_own "$pid" || break
         sleep 0.01
     done
-    kill -KILL "$pid" 2>/dev/null || true
+    is_own "$pid" && kill -KILL "$pid"
     wait "$pid" 2>/dev/null
 }
 
@@ -103,12 +110,22 @@ start_sunder() {
     on_exit "end_process $sunder_pid"
     for ((i = 0; i < 3000; i++)); do
         grep -q '^sunder: ready' "$log" && return 0
-        kill -0 "$sunder_pid" 2>/dev/null || break
+        is_own "$sunder_pid" || break
         sleep 0.01
     done
     say "sunder serve $* does not serve:"
     sed 's/^/    /' "$log"
     return 1
+}
+
+# reserve_hugepages COUNT: of 2 MiB, in all; as many as before at the end.
+reserve_hugepages() {
+    local count=$1 file=/proc/sys/vm/nr_hugepages before
+    before=$(cat "$file")
+    [ "$before" -ge "$count" ] && return
+    on_exit "echo $before >$file"
+    echo "$count" >"$file"
+    [ "$(cat "$file")" -ge "$count" ] || fail "no memory for $count hugepages of 2 MiB"
 }
 
 # make_venv: the Python clients at their versions, in target/venv; made once a set of versions.
