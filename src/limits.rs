@@ -247,6 +247,10 @@ pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 /// Connections that one turn asks.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
+/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
+/// wait.
+pub const TCP_NAP_US: u64 = 50;
+
 /// Frames that a port with faults holds back at once, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
 

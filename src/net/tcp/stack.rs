@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rapidhash::v3::RapidSecrets;
 use smoltcp::iface::{Config as InterfaceConfig, Interface};
@@ -20,7 +21,7 @@ use super::timers::{Lists, Wheel};
 use super::{Cidr, Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{
-    TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX,
+    TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US, TCP_REFUSALS_MAX,
     TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US,
     TCP_TIME_WAIT_MAX,
 };
@@ -217,10 +218,25 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
         self.wire.port.flush();
     }
 
-    fn wait(&mut self, _timeout_us: u64) {}
+    fn wait(&mut self, timeout_us: u64) {
+        // A device cannot wake anybody; what other workers send can (std's park token).
+        std::thread::park_timeout(Duration::from_micros(timeout_us.min(TCP_NAP_US)));
+    }
 
     fn stop_listening(&mut self) {
         self.is_listening = false;
+    }
+
+    fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        for index in 0..self.slab.flows.len() as u32 {
+            let flow = &mut self.slab.flows[index as usize];
+            if flow.phase != Phase::Free {
+                flow.is_stirred = false;
+                flow.socket().abort();
+                self.settle(index, now, handler);
+                self.wire.port.flush();
+            }
+        }
     }
 
     fn connections(&self) -> usize {

@@ -56,8 +56,8 @@ impl Stream for SocketStream<'_> {
     }
 
     #[inline]
-    fn is_finished(&self) -> bool {
-        peer_finished(self.socket.state()) && self.socket.recv_queue() == 0
+    fn is_peer_finished(&self) -> bool {
+        peer_finished(self.socket.state())
     }
 
     #[inline]

@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# Shared by the scripts: messages, cleaning up, namespaces, servers. Sourced, never run.
+#
+# Everything made here is registered with on_exit where it is made, and processes are ended by the
+# id of the one that was started, never by name.
+
+# The binary that start_sunder starts; a script may choose another.
+sunder_binary=${sunder_binary:-target/release/sunder}
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*"; }
+fail() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# Commands to run at the end, last registered first, whatever ends the script.
+exit_commands=()
+on_exit() {
+    exit_commands+=("$*")
+    trap run_exit_commands EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+run_exit_commands() {
+    local status=$? i
+    trap - EXIT
+    trap '' INT TERM HUP
+    for ((i = ${#exit_commands[@]} - 1; i >= 0; i--)); do
+        eval "${exit_commands[i]}" || true
+    done
+    exit "$status"
+}
+
+# Starts the calling script again as root, keeping what cargo needs. Call with "$@".
+become_root() {
+    [ "$(id -u)" -eq 0 ] && return
+    command -v sudo >/dev/null || fail "needs root, and there is no sudo: run it as root"
+    say "Needs root for network namespaces; asking sudo."
+    exec sudo env PATH="$PATH" HOME="$HOME" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" \
+        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$0" "$@"
+}
+
+# What root wrote below target/ goes back to whoever called sudo.
+give_back_target() {
+    [ -n "${SUDO_UID:-}" ] || return 0
+    chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$project/target"
+}
+
+# is_own PID: whether it is a child of this script that has not ended. An id that came back to a
+# stranger is not.
+is_own() {
+    local parent state
+    read -r parent state < <(ps -o ppid=,stat= -p "$1") || return 1
+    [ "$parent" = "$$" ] && [ "${state:0:1}" != Z ]
+}
+
+# end_process PID: SIGTERM, ten seconds of patience, SIGKILL. Returns the child's exit status.
+end_process() {
+    local pid=$1 i
+    is_own "$pid" && kill -TERM "$pid"
+    for ((i = 0; i < 1000; i++)); do
+        is_own "$pid" || break
+        sleep 0.01
+    done
+    is_own "$pid" && kill -KILL "$pid"
+    wait "$pid" 2>/dev/null
+}
+
+# make_namespace NAME: with its loopback up; removed at the end.
+make_namespace() {
+    ip netns add "$1"
+    on_exit "ip netns del $1"
+    ip -n "$1" link set lo up
+    # A test opens and closes tens of thousands of connections: ports that wait out TIME-WAIT would
+    # run out.
+    ip netns exec "$1" sysctl -q -w net.ipv4.tcp_max_tw_buckets=64
+    ip netns exec "$1" sysctl -q -w net.ipv4.ip_local_port_range='1024 65535'
+}
+
+# make_pair SERVER CLIENT: two namespaces and a wire between them. The server's end, sunder0, gets no
+# address: that is sunder's to have. The client's end, client0, gets 10.77.0.2/24 and fd77::2/64.
+make_pair() {
+    local server=$1 client=$2
+    make_namespace "$server"
+    make_namespace "$client"
+    # The kernel shall not speak on the wire that sunder speaks on.
+    ip netns exec "$server" sysctl -q -w net.ipv6.conf.all.disable_ipv6=1
+    ip netns exec "$server" sysctl -q -w net.ipv6.conf.default.disable_ipv6=1
+    ip link add sunder0 netns "$server" type veth peer name client0 netns "$client"
+    # net_af_packet sees frames before a NIC would finish them: the checksums that the client's
+    # kernel leaves to its NIC, and segments larger than a frame.
+    ip netns exec "$client" ethtool -K client0 tx off tso off gso off gro off >/dev/null
+    ip -n "$client" address add 10.77.0.2/24 dev client0
+    ip -n "$client" address add fd77::2/64 dev client0 nodad
+    ip -n "$server" link set sunder0 up
+    ip -n "$client" link set client0 up
+}
+
+# start_sunder LOG NAMESPACE ARGUMENTS..: sets sunder_pid once it serves. "-" is no namespace.
+start_sunder() {
+    local log=$1 namespace=$2 i
+    shift 2
+    local enter=()
+    [ "$namespace" = - ] || enter=(ip netns exec "$namespace")
+    # ip execs what it is told to run, so the id is sunder's own.
+    "${enter[@]}" "$sunder_binary" serve "$@" >"$log" 2>&1 &
+    sunder_pid=$!
+    on_exit "end_process $sunder_pid"
+    for ((i = 0; i < 3000; i++)); do
+        grep -q '^sunder: ready' "$log" && return 0
+        is_own "$sunder_pid" || break
+        sleep 0.01
+    done
+    say "sunder serve $* does not serve:"
+    sed 's/^/    /' "$log"
+    return 1
+}
+
+# reserve_hugepages COUNT: of 2 MiB, in all; as many as before at the end.
+reserve_hugepages() {
+    local count=$1 file=/proc/sys/vm/nr_hugepages before
+    before=$(cat "$file")
+    [ "$before" -ge "$count" ] && return
+    on_exit "echo $before >$file"
+    echo "$count" >"$file"
+    [ "$(cat "$file")" -ge "$count" ] || fail "no memory for $count hugepages of 2 MiB"
+}
+
+# make_venv: the Python clients at their versions, in target/venv; made once a set of versions.
+python_clients=(pymemcache==4.0.0 python-binary-memcached==0.33.0 pylibmc==1.6.3)
+make_venv() {
+    local venv=$project/target/venv stamp
+    stamp=$(printf '%s\n' "${python_clients[@]}")
+    [ "$(cat "$venv/.stamp" 2>/dev/null)" = "$stamp" ] && return
+    rm -rf "$venv"
+    /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${python_clients[@]}"
+    printf '%s\n' "$stamp" >"$venv/.stamp"
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing sunder needs, on Debian 12. Does nothing, quickly,
+# when nothing is missing.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+if [ "${1:-}" = --help ]; then
+    say "usage: scripts/setup.sh
+Installs the Debian packages that sunder's build, its quickstart and its tests need, and checks
+that a Rust toolchain is there. Asks sudo only if something is missing."
+    exit 0
+fi
+
+# Compiling: a C compiler for DPDK's inline functions, libclang for its headers' translation.
+build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
+# Running: the network namespaces of quickstart and tests, and a client to type into.
+run=(iproute2 ethtool netcat-openbsd procps)
+# Testing: the server that sunder is compared with, its conformance tool, instruction counts,
+# Python clients, and the scripts' own linter.
+test=(memcached libmemcached-tools valgrind python3 python3-venv iputils-ping shellcheck)
+
+missing=()
+for package in "${build[@]}" "${run[@]}" "${test[@]}"; do
+    case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" in
+        installed) ;;
+        *) missing+=("$package") ;;
+    esac
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    say "Installing: ${missing[*]}"
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || fail "needs root to install packages: run it as root"
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # Debian starts a memcached on sunder's default port when the package is installed.
+    if [[ " ${missing[*]} " == *" memcached "* ]] && [ -d /run/systemd/system ]; then
+        say "Stopping the memcached service that this installation started on port 11211."
+        "${as_root[@]}" systemctl disable --quiet --now memcached
+    fi
+fi
+
+rust_wanted=1.95
+if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+    fail "no Rust toolchain: install $rust_wanted or newer with rustup (https://rustup.rs)"
+fi
+rust_found=$(rustc --version | cut -d' ' -f2)
+if [ "$(printf '%s\n' "$rust_wanted" "$rust_found" | sort -V | head -n 1)" != "$rust_wanted" ]; then
+    fail "Rust $rust_found is too old: 'rustup update' to $rust_wanted or newer"
+fi

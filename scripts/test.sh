@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Every test there is, the same on a laptop and in CI. Needs root for network namespaces and
+# hugepages (asks sudo), no special hardware; skips nothing, leaves nothing behind but target/.
+# Ends with 'N passed, N failed'.
+set -uo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$project" || exit 1
+
+if [ "${1:-}" = --help ]; then
+    say "usage: scripts/test.sh
+Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real memcached,
+hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
+line counts them all. What each stage said is in target/test-logs/."
+    exit 0
+fi
+
+become_root "$@"
+on_exit give_back_target
+logs=$project/target/test-logs
+mkdir -p "$logs"
+
+passed=0
+failed=0
+failed_stages=()
+
+# stage NAME COMMAND..: runs it with its output in a log, and counts the tests that the log tells of.
+# A stage that tells of none is itself the test. A stage that fails counts as a failure in any case.
+stage() {
+    local name=$1 log started=$SECONDS status=0 counts ok bad
+    shift
+    log=$logs/${name//[^a-zA-Z0-9]/-}.log
+    "$@" </dev/null >"$log" 2>&1 || status=$?
+    counts=$(count_tests "$log")
+    ok=${counts% *}
+    bad=${counts#* }
+    if [ "$status" -eq 0 ]; then
+        [ "$((ok + bad))" -gt 0 ] || ok=1
+    else
+        [ "$bad" -gt 0 ] || bad=1
+    fi
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    printf '%-44s %6d passed %4d failed %5d s\n' "$name" "$ok" "$bad" "$((SECONDS - started))"
+    if [ "$bad" -gt 0 ]; then
+        failed_stages+=("$name")
+        show_failure "$log"
+    fi
+}
+
+# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was ignored
+# has not passed.
+count_tests() {
+    awk '
+        match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
+            split(substr($0, RSTART, RLENGTH), words, " ")
+            ok += words[1]
+            bad += words[3]
+            if (match($0, /[0-9]+ ignored/)) bad += substr($0, RSTART, RLENGTH) + 0
+        }
+        END { print ok + 0, bad + 0 }' "$1"
+}
+
+show_failure() {
+    say "    ---- $1, its failures and its end:"
+    { grep -nE -A 8 'FAILED|^error|panicked' "$1" | head -n 120; say "..."; tail -n 30 "$1"; } |
+        sed 's/^/    /'
+}
+
+# The one built test binary of this name.
+test_binary() {
+    cargo test --quiet --no-run --test "$1" --message-format=json 2>/dev/null |
+        grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d'"' -f4
+}
+
+without_libdpdk() {
+    # As on a machine that has none: pkg-config finds nothing.
+    PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' \
+        cargo build --no-default-features --target-dir target/without-dpdk
+}
+
+lint_without_dpdk() {
+    PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' cargo clippy --no-default-features \
+        --all-targets --target-dir target/without-dpdk -- -D warnings
+}
+
+setup_is_quick() {
+    local started_ms ended_ms
+    started_ms=$(date +%s%3N)
+    scripts/setup.sh
+    ended_ms=$(date +%s%3N)
+    [ $((ended_ms - started_ms)) -lt 1000 ]
+}
+
+appliance() {
+    sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
+}
+
+# What is left of namespaces, hugepages and our processes' files after everything.
+left_behind() {
+    ! ip netns list | grep '^sunder-' && [ "$(cat /proc/sys/vm/nr_hugepages)" -eq "$hugepages" ]
+}
+
+hugepages=$(cat /proc/sys/vm/nr_hugepages)
+scripts/setup.sh || fail "setup failed"
+stage "setup again: nothing to do, quickly" setup_is_quick
+stage "formatting" cargo fmt --all --check
+stage "scripts' lint" shellcheck -x -P scripts scripts/*.sh tests/*.sh .ci/run
+stage "lint" cargo clippy --workspace --all-targets -- -D warnings
+stage "lint without DPDK" lint_without_dpdk
+stage "build without libdpdk" without_libdpdk
+stage "build" cargo build --workspace --all-targets
+stage "unit tests" cargo test --workspace --lib --bins --examples
+stage "documentation tests" cargo test --workspace --doc
+for test in tests/*.rs tests/*/main.rs; do
+    [ -e "$test" ] || continue
+    name=${test#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    stage "tests/$name" cargo test --test "$name"
+done
+stage "appliance" appliance
+stage "release build" cargo build --release --bin sunder --example verify_load
+stage "quickstart" scripts/quickstart.sh
+stage "nothing left behind" left_behind
+
+say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."
+for name in "${failed_stages[@]}"; do
+    say "failed: $name"
+done
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Real clients against whole compositions: kernel sockets, and DPDK devices in network namespaces.
+# Run by scripts/test.sh, as root; prints 'N passed, N failed' last.
+#
+#   sunder_binary  the server      wire_binary  the built tests/wire      (from the environment)
+set -euo pipefail
+. "$(dirname "$0")/../scripts/lib.sh"
+cd "$project"
+
+: "${sunder_binary:?}" "${wire_binary:?}"
+[ "$(id -u)" -eq 0 ] || fail "needs root, for network namespaces"
+make_venv
+
+passed=0
+failed=0
+logs=$(mktemp -d)
+on_exit "rm -rf $logs"
+
+# check NAME COMMAND..: one test; what the command says is shown if it fails.
+check() {
+    local name="$composition: $1" status=0 started=$SECONDS
+    shift
+    "$@" >"$logs/check" 2>&1 || status=$?
+    if [ "$status" -eq 0 ]; then
+        passed=$((passed + 1))
+        say "ok      $name ($((SECONDS - started)) s)"
+    else
+        failed=$((failed + 1))
+        say "FAILED  $name (status $status)"
+        tail -n 60 "$logs/check" | sed 's/^/    /'
+    fi
+}
+
+# The conformance tool of libmemcached: all its 54 tests, each passed.
+memccapable_passes() {
+    inside memccapable -h "$host" -p 11211 -t 10
+    [ "$(inside memccapable -h "$host" -p 11211 -t 10 | grep -c '\[pass\]')" -eq 54 ]
+}
+
+# The wire table: its cases are tests of their own.
+wire_table() {
+    local status=0 line
+    inside env SUNDER_WIRE_TARGET="$host:11211" "$wire_binary" >"$logs/wire" 2>&1 || status=$?
+    grep -v '^test result' "$logs/wire" | tail -n 40
+    line=$(grep '^test result' "$logs/wire") || return 1
+    passed=$((passed + $(sed 's/[^0-9]*\([0-9]*\) passed.*/\1/' <<<"$line")))
+    failed=$((failed + $(sed 's/.* \([0-9]*\) failed.*/\1/' <<<"$line")))
+    return "$status"
+}
+
+client_session() {
+    inside env PYTHONDONTWRITEBYTECODE=1 target/venv/bin/python "tests/clients/$1_session.py" \
+        "$host" 11211
+}
+
+inside() { ip netns exec "$client" "$@"; }
+
+# A client that half-closes gets all its replies and then the end (nc -N).
+half_close() {
+    local answer
+    answer=$(printf 'set half 0 0 1\r\nx\r\nget half\r\n' | inside nc -N -w 10 "$host" 11211)
+    [ "$answer" = $'STORED\r\nVALUE half 0 1\r\nx\r\nEND\r' ]
+}
+
+answers_ping() { inside ping -c 3 -i 0.2 -W 5 "$1"; }
+
+answers_ipv6() {
+    [ "$(printf 'get nothing\r\nquit\r\n' | inside nc -w 10 fd77::1 11211)" = $'END\r' ]
+}
+
+load_is_right() {
+    inside target/debug/examples/verify_load "$host:11211" --requests 20000 "$@"
+}
+
+stops_cleanly() {
+    # With a client connected that says nothing.
+    coproc idle { exec ip netns exec "$client" nc "$host" 11211; }
+    local idle_pid=$idle_PID status=0
+    end_process "$sunder_pid" || status=$?
+    end_process "$idle_pid" || true
+    [ "$status" -eq 0 ]
+}
+
+# What every composition has to do; sunder serves already.
+everything() {
+    check "memccapable, 54 of 54" memccapable_passes
+    check "pymemcache" client_session pymemcache
+    check "python-binary-memcached" client_session bmemcached
+    check "pylibmc" client_session pylibmc
+    check "half-close" half_close
+    check "load, every value checked" load_is_right
+    check "load with values of 100,000 bytes" load_is_right --value-bytes 100000 --requests 2000 \
+        --keys 8 --connections 20
+}
+
+# begin NAME NAMESPACE ARGUMENTS..: starts sunder for one composition.
+begin() {
+    composition=$1
+    local namespace=$2
+    shift 2
+    check "starts" start_sunder "$logs/sunder" "$namespace" "$@"
+    is_own "$sunder_pid"
+}
+
+# finish: ends it; what it said is shown if it did not end well.
+finish() {
+    check "stops with status 0 on SIGTERM" stops_cleanly
+    cat "$logs/sunder" >>"$logs/all"
+}
+
+on_kernel_sockets() {
+    local workers=$1
+    begin "kernel sockets, workers $workers" "$client" -p 11211 --workers "$workers" || return 0
+    everything
+    finish
+}
+
+# on_wire WORKERS ARGUMENTS..: net_af_packet at the end of a veth pair.
+on_wire() {
+    local workers=$1
+    shift
+    begin "net_af_packet, workers $workers $*" "$server" -p 11211 --workers "$workers" \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --address fd77::1/64 \
+        --poll adaptive "$@" || return 0
+    check "ICMP echo" answers_ping 10.77.0.1
+    check "ICMPv6 echo" answers_ping fd77::1
+    check "IPv6" answers_ipv6
+    everything
+    check "the wire table" wire_table
+    finish
+}
+
+# net_tap: the wire is a tap device that sunder makes, its other end the same namespace's kernel.
+on_tap() {
+    begin "net_tap" "$client" -p 11211 --workers 1 --device net_tap0,iface=tap0 \
+        --address 10.78.0.1/24 --huge off --poll adaptive || return 0
+    inside ip address add 10.78.0.2/24 dev tap0
+    inside ip link set tap0 up
+    check "ICMP echo" answers_ping 10.78.0.1
+    everything
+    check "the wire table" wire_table
+    finish
+}
+
+server=sunder-test-$$-server
+client=sunder-test-$$-client
+make_pair "$server" "$client"
+
+host=127.0.0.1
+on_kernel_sockets 1
+on_kernel_sockets 2
+host=10.77.0.1
+on_wire 1 --huge off
+reserve_hugepages 512
+on_wire 2
+host=10.78.0.1
+on_tap
+
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,191 @@
+//! The wire table: the same bytes to a real memcached and to sunder, the same bytes back.
+//!
+//! Each case is put to memcached once, whole, and to sunder whole and cut in two at every byte
+//! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
+//! memcached is asked at every cut too ([`oracle`]). The compositions are kernel sockets
+//! with one worker and with two, a Unix socket, and, when `SUNDER_WIRE_TARGET=host:port` is set,
+//! instead of these that server, whatever carries it. What may differ is in [`differences`].
+//!
+//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that is
+//! no flag is a part of the names of the cases to run.
+
+mod cases_admin;
+mod cases_arithmetic;
+mod cases_binary;
+mod cases_hostile;
+mod cases_limits;
+mod cases_retrieval;
+mod cases_storage;
+mod differences;
+mod normal;
+mod oracle;
+mod run;
+mod selftest;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+
+use differences::{ACCEPTED, OWN_STATISTICS};
+use oracle::{Oracle, difference};
+use run::{Control, Pace, Target, run};
+use std::process::ExitCode;
+use std::time::Instant;
+use support::Server;
+use table::{Case, Table};
+
+/// Failing runs of one case after which it is left.
+const FAULTS_PER_CASE: usize = 2;
+
+fn main() -> ExitCode {
+    let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let mut table = all_cases();
+    table.cases.retain(|case| filter.iter().all(|part| case.name.contains(part.as_str())));
+    let mut score = Score::default();
+    score.check("the accepted differences are listed", documented());
+    match measure(&table.cases, &mut score) {
+        Ok(()) => {}
+        Err(error) => score.check("the compositions start", Err(error)),
+    }
+    println!("test result: {} passed; {} failed", score.passed, score.failed);
+    if score.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn all_cases() -> Table {
+    let mut table = Table::default();
+    cases_storage::add(&mut table);
+    cases_retrieval::add(&mut table);
+    cases_arithmetic::add(&mut table);
+    cases_admin::add(&mut table);
+    cases_limits::add(&mut table);
+    cases_binary::add(&mut table);
+    cases_hostile::add(&mut table);
+    table
+}
+
+/// How many tests passed and failed.
+#[derive(Default)]
+pub struct Score {
+    passed: usize,
+    failed: usize,
+    /// Failures are expected and not printed.
+    is_quiet: bool,
+}
+
+impl Score {
+    fn check(&mut self, what: &str, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                self.failed += 1;
+                if !self.is_quiet {
+                    println!("FAILED {what}\n    {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Every accepted difference stands in docs/DIFFERENCES.md, and its case in the table.
+fn documented() -> Result<(), String> {
+    let path = support::project().join("docs/DIFFERENCES.md");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let table = all_cases();
+    for accepted in ACCEPTED {
+        if !text.contains(accepted.reason) {
+            return Err(format!("docs/DIFFERENCES.md does not say '{}'", accepted.reason));
+        }
+        if !table.cases.iter().any(|case| case.name == accepted.case) {
+            return Err(format!("no case is named '{}'", accepted.case));
+        }
+    }
+    match OWN_STATISTICS.iter().find(|name| !text.contains(*name)) {
+        Some(name) => Err(format!("docs/DIFFERENCES.md does not name the statistic '{name}'")),
+        None => Ok(()),
+    }
+}
+
+/// Runs everything there is to run.
+fn measure(cases: &[Case], score: &mut Score) -> Result<(), String> {
+    let (_memcached, address) = Server::memcached()?;
+    let mut oracle = Oracle::new(Target::Tcp(address), cases)?;
+    if let Ok(target) = std::env::var("SUNDER_WIRE_TARGET") {
+        let address = target.parse().map_err(|e| format!("SUNDER_WIRE_TARGET={target}: {e}"))?;
+        let name = format!("the server at {address}");
+        compare(&name, &Target::Tcp(address), Pace::Prefix, cases, &mut oracle, score);
+        return Ok(());
+    }
+    selftest::run_all(address, cases, &mut oracle, score);
+
+    for (workers, pace) in [("1", Pace::Ping), ("2", Pace::Prefix)] {
+        let port = support::free_port();
+        let args = ["-p", &port.to_string(), "--workers", workers, "--poll", "adaptive"];
+        let _sunder = Server::sunder(&args)?;
+        let target = Target::Tcp(([127, 0, 0, 1], port).into());
+        let name = format!("kernel TCP, workers {workers}");
+        compare(&name, &target, pace, cases, &mut oracle, score);
+    }
+    let path = support::free_socket_path();
+    let text = path.to_string_lossy().into_owned();
+    let args = ["--use-domain-socket", "--sock-path", &text, "--workers", "1"];
+    let sunder = Server::sunder(&args)?;
+    compare("Unix socket", &Target::Unix(path.clone()), Pace::Ping, cases, &mut oracle, score);
+    drop(sunder);
+    // Killed, so it could not; it is gone already where the server unlinked it early.
+    let _ = std::fs::remove_file(path);
+    Ok(())
+}
+
+/// All cases at all cuts against one server; one test a case.
+fn compare(
+    name: &str,
+    target: &Target,
+    pace: Pace,
+    cases: &[Case],
+    oracle: &mut Oracle,
+    score: &mut Score,
+) {
+    let start = Instant::now();
+    let (passed, failed) = (score.passed, score.failed);
+    let mut control = Control::new(target.clone());
+    let mut runs = 0;
+    for case in cases {
+        let result = at_all_cuts(&mut control, case, pace, oracle, &mut runs);
+        score.check(&format!("{name}: {}", case.name), result);
+    }
+    let (passed, failed) = (score.passed - passed, score.failed - failed);
+    let seconds = start.elapsed().as_secs_f64();
+    println!("wire: {name}: {passed} cases the same, {failed} not; {runs} runs in {seconds:.1} s");
+}
+
+/// One case, whole and at every cut; the first faults in one error.
+fn at_all_cuts(
+    control: &mut Control,
+    case: &Case,
+    pace: Pace,
+    oracle: &mut Oracle,
+    runs: &mut usize,
+) -> Result<(), String> {
+    let accepted = ACCEPTED.iter().find(|accepted| accepted.case == case.name);
+    if accepted.is_some_and(|accepted| accepted.answer == oracle.answer(case)) {
+        return Err("is listed as a difference and is none".into());
+    }
+    let mut faults = vec![];
+    for cut in std::iter::once(None).chain(case.cuts().into_iter().map(Some)) {
+        *runs += 1;
+        let result = match (run(control, case, cut, pace), accepted) {
+            (Err(stuck), _) => Err(stuck.to_string()),
+            (Ok(answer), None) => oracle.judge(case, &answer),
+            (Ok(answer), Some(accepted)) => {
+                difference(case, accepted.answer, &answer).map_or(Ok(()), Err)
+            }
+        };
+        let Err(fault) = result else { continue };
+        let cut = cut.map_or("whole".into(), |cut| format!("cut after byte {cut}"));
+        faults.push(format!("{cut}: {fault}"));
+        // What is wrong twice says no more by being cut further; what is stuck costs time.
+        if faults.len() == FAULTS_PER_CASE {
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n    ")) }
+}
