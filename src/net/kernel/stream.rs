@@ -1,8 +1,8 @@
 //! One connection over a kernel socket, and what a handler sees of it.
 //!
 //! Input is read into a buffer that all connections of a worker share; what the handler leaves of
-//! it moves to the connection's own queue. Output gathers in another shared buffer and is written when
-//! the handler returns, or when the buffer fills; what the kernel does not take moves to the
+//! it moves to the connection's own queue. Output gathers in another shared buffer and is written
+//! when the handler returns, or when the buffer fills; what the kernel does not take moves to the
 //! connection's own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, Read, Write};
