@@ -1,8 +1,8 @@
 //! One connection over a kernel socket, and what a handler sees of it.
 //!
-//! Input is read into a buffer that all connections of a worker share; what the handler leaves of it
-//! moves to the connection's own queue. Output gathers in another shared buffer and is written when
-//! the handler returns, or when the buffer fills; what the kernel does not take moves to the
+//! Input is read into a buffer that all connections of a worker share; what the handler leaves of
+//! it moves to the connection's own queue. Output gathers in another shared buffer and is written
+//! when the handler returns, or when the buffer fills; what the kernel does not take moves to the
 //! connection's own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -54,7 +54,7 @@ impl Socket {
         }
     }
 
-    /// Closes by RST. A Unix socket knows no such thing: its peer reads what was sent, then the end.
+    /// Closes by RST. A Unix socket knows none: its peer reads what was sent, then the end.
     pub(super) fn reset(self) {
         if let Socket::Tcp(socket) = &self {
             // Failing means that the connection is gone already.
@@ -134,7 +134,7 @@ pub(super) struct Endpoint {
     pub(super) is_writable_armed: bool,
     /// Whether a place in the list of connections to visit again is taken.
     pub(super) is_pending: bool,
-    /// When queued output last moved or, while lingering, when FIN was sent; microseconds of uptime.
+    /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
     pub(super) progress_us: u64,
 }
 

@@ -544,7 +544,9 @@ fn without_descriptors_accepting_pauses_and_goes_on() {
     rig.now.uptime_us += ACCEPT_PAUSE_US;
     rig.until("it asked again", |rig| rig.count(Counter::ListenDisabled) == 2);
     drop(first);
+    let freed_us = rig.now.uptime_us;
     check_echo(&mut rig, &mut second, b"2");
+    assert!(rig.now.uptime_us < freed_us + ACCEPT_PAUSE_US / 2, "a close does not end the pause");
 }
 
 #[test]
