@@ -60,8 +60,8 @@ fn memory(bytes: usize) -> (Memory, Arc<WorkerStats>) {
 
 fn set(memory: &Memory, key: &Key, value: &[u8]) {
     let value = Chain::from_slice(value);
-    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0, value };
-    let outcome = now_or_never(memory.store(key, store, NOW));
+    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+    let outcome = now_or_never(memory.store(key, store, value, NOW));
     assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
 }
 

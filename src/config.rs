@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
+use crate::net::tcp::fault::Faults;
 
 /// Everything `sunder serve` can be told.
 #[derive(Clone, Debug)]
@@ -116,19 +117,6 @@ pub struct Cidr {
     pub address: IpAddr,
     /// Bits of the prefix.
     pub prefix_bits: u8,
-}
-
-/// Shares of frames that are maltreated, in parts of 10,000, each way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// Where the random numbers start.
-    pub seed: u64,
-    /// Dropped.
-    pub drop: u16,
-    /// Sent later than those behind it.
-    pub reorder: u16,
-    /// Sent twice.
-    pub duplicate: u16,
 }
 
 /// A value that is not what its flag takes.
@@ -312,24 +300,30 @@ pub fn l1(text: &str) -> Parsed<L1> {
     Ok(L1::Memory { bytes })
 }
 
-/// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N`, shares in parts of 10,000.
+/// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N,corrupt=N`, faults in a million frames.
 ///
 /// # Errors
 /// If it is not.
 pub fn faults(text: &str) -> Parsed<Faults> {
-    let error =
-        || ValueError::new(text, "seed=N,drop=N,reorder=N,duplicate=N, shares in parts of 10000");
-    let mut faults = Faults { seed: 1, drop: 0, reorder: 0, duplicate: 0 };
+    let error = || {
+        let expected = "seed=N,drop=N,reorder=N,duplicate=N,corrupt=N, in a million frames";
+        ValueError::new(text, expected)
+    };
+    let mut faults = Faults::default();
     for word in text.split(',') {
         let (name, value) = word.split_once('=').ok_or_else(error)?;
-        let share = |value| number(value, 0, 10_000).map(|n| n as u16);
-        match name {
-            "seed" => faults.seed = number(value, 0, u64::MAX)?,
-            "drop" => faults.drop = share(value)?,
-            "reorder" => faults.reorder = share(value)?,
-            "duplicate" => faults.duplicate = share(value)?,
+        let share = match name {
+            "seed" => {
+                faults.seed = number(value, 0, u64::MAX)?;
+                continue;
+            }
+            "drop" => &mut faults.drop_ppm,
+            "reorder" => &mut faults.reorder_ppm,
+            "duplicate" => &mut faults.duplicate_ppm,
+            "corrupt" => &mut faults.corrupt_ppm,
             _ => return Err(error()),
-        }
+        };
+        *share = number(value, 0, 1_000_000)? as u32;
     }
     Ok(faults)
 }

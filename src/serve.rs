@@ -33,6 +33,9 @@ pub enum ServeError {
     Device(crate::net::nic::NicError),
     /// A device was asked for, and this build has none.
     NoDevices,
+    /// The stack.
+    #[cfg(feature = "dpdk")]
+    Stack(crate::net::tcp::ConfigError),
     /// Memory for L1.
     L1 {
         /// How much, for all workers together.
@@ -59,6 +62,8 @@ impl fmt::Display for ServeError {
             ServeError::Bind(error) => write!(f, "{error}"),
             #[cfg(feature = "dpdk")]
             ServeError::Device(error) => write!(f, "{error}"),
+            #[cfg(feature = "dpdk")]
+            ServeError::Stack(error) => write!(f, "--address, --max-connections: {error}"),
             ServeError::NoDevices => f.write_str(
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \
                  without --no-default-features",
@@ -215,9 +220,9 @@ fn serve_kernel(
         let waker = sockets.waker();
         mailbox.doorbell().connect(Box::new(move || waker.wake()));
     }
-    let crew = Crew { config, shared, pins, place: &place, idle: idle(config, 0) };
+    let crew = Crew { config, shared, pins, place: &place, idle: idle(config, 0), parks: false };
     crew.run(mailboxes, sockets, |sockets, worker| {
-        Kernel::new(sockets, Arc::clone(&shared.stats[worker]))
+        Ok(Kernel::new(sockets, Arc::clone(&shared.stats[worker])))
     })
 }
 
@@ -232,6 +237,8 @@ struct Crew<'c> {
     /// Where clients reach the server.
     place: &'c str,
     idle: Idle,
+    /// Workers sleep as threads do, not in their transport.
+    parks: bool,
 }
 
 impl Crew<'_> {
@@ -241,7 +248,7 @@ impl Crew<'_> {
         &self,
         mailboxes: Vec<Mailbox>,
         parts: Vec<P>,
-        open: impl Fn(P, usize) -> T + Sync,
+        open: impl Fn(P, usize) -> Result<T, ServeError> + Sync,
     ) -> Result<(), ServeError> {
         let open = &open;
         thread::scope(|scope| {
@@ -269,20 +276,24 @@ impl Crew<'_> {
         &self,
         mailbox: Mailbox,
         part: P,
-        open: impl Fn(P, usize) -> T,
+        open: impl Fn(P, usize) -> Result<T, ServeError>,
         reports: &mpsc::Sender<Result<(), ServeError>>,
     ) {
         let worker = mailbox.worker();
         pin(self.pins[worker]);
-        let tier = tier(self.config, self.shared, worker);
-        let mut transport = open(part, worker);
-        let (tier, report) = match tier {
-            Ok(tier) => (Some(tier), Ok(())),
+        if self.parks {
+            let this = thread::current();
+            mailbox.doorbell().connect(Box::new(move || this.unpark()));
+        }
+        let parts = tier(self.config, self.shared, worker)
+            .and_then(|tier| Ok((L1Only::new(tier), open(part, worker)?)));
+        let (parts, report) = match parts {
+            Ok(parts) => (Some(parts), Ok(())),
             Err(error) => (None, Err(error)),
         };
         reports.send(report).expect("the starting thread waits for every report");
-        if let Some(tier) = tier {
-            worker::run(self.shared, mailbox, &mut transport, &L1Only::new(tier), self.idle);
+        if let Some((orchestrator, mut transport)) = parts {
+            worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
         }
     }
 
@@ -290,5 +301,73 @@ impl Crew<'_> {
         let workers = self.pins.len();
         let plural = if workers == 1 { "" } else { "s" };
         eprintln!("sunder: ready on {}, {workers} worker{plural}", self.place);
+    }
+}
+
+/// Serving on a DPDK device.
+#[cfg(feature = "dpdk")]
+mod device {
+    use super::*;
+    use crate::config::Huge;
+    use crate::net::Admission;
+    use crate::net::nic;
+    use crate::net::tcp::fault::FaultyPort;
+    use crate::net::tcp::{self, Stack};
+    use crate::secret;
+
+    /// Empty turns before a worker that may sleep does: about as long as a sleep takes.
+    const IDLE_TURNS: u32 = 64;
+
+    pub fn serve(
+        config: &Config,
+        device: &str,
+        shared: &Arc<Shared>,
+        pins: &[Option<usize>],
+    ) -> Result<(), ServeError> {
+        let huge = match config.huge {
+            Huge::Auto => nic::Huge::Auto,
+            Huge::Off => nic::Huge::Off,
+        };
+        let request = nic::Config { device: device.to_owned(), workers: pins.len(), huge };
+        let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
+        if !nic.is_link_up() {
+            eprintln!("sunder: the link of {device} is down; serving when it comes up");
+        }
+        let ports = (0..pins.len()).map(|worker| nic.take_port(worker)).collect();
+        let stack = stack(config);
+        let address = SocketAddr::new(config.addresses[0].address, config.port);
+        let place = format!("{address}, {device}");
+        let idle = idle(config, IDLE_TURNS);
+        let crew = Crew { config, shared, pins, place: &place, idle, parks: true };
+        let mailboxes = Mailbox::mesh(pins.len());
+        let open = |worker: usize| (Arc::clone(&shared.stats[worker]), shared.clock.read());
+        match config.faults {
+            None => crew.run(mailboxes, ports, |port, worker| {
+                let (stats, now) = open(worker);
+                Stack::new(port, &stack, stats, now).map_err(ServeError::Stack)
+            }),
+            Some(faults) => crew.run(mailboxes, ports, |port, worker| {
+                let (stats, now) = open(worker);
+                let port = FaultyPort::new(port, faults);
+                Stack::new(port, &stack, stats, now).map_err(ServeError::Stack)
+            }),
+        }
+    }
+
+    fn stack(config: &Config) -> tcp::Config {
+        tcp::Config {
+            addresses: config
+                .addresses
+                .iter()
+                .map(|cidr| tcp::Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits })
+                .collect(),
+            gateways: config.gateways.clone(),
+            ports: vec![config.port],
+            connections_max: config.connections_max,
+            admission: Arc::new(Admission::new(config.connections_max)),
+            // The connections see to it, over either transport.
+            idle_timeout_us: 0,
+            secret: secret::random(),
+        }
     }
 }

@@ -210,9 +210,9 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
         crew.pipes[0].send(c, request);
         crew.turn();
         let later = Now { uptime_us: crew.now.uptime_us + 120_000_000, ..crew.now };
-        let overdue = crew.pipes[0].state(c).is_overdue(later);
+        let overdue = crew.pipes[0].state(c).is_overdue(0, later);
         assert_eq!(overdue, is_overdue, "{}", text(request));
-        assert!(!crew.pipes[0].state(c).is_overdue(crew.now), "not at once");
+        assert!(!crew.pipes[0].state(c).is_overdue(0, crew.now), "not at once");
     }
 }
 

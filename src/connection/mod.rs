@@ -147,12 +147,14 @@ pub struct Connection {
     is_partial: bool,
     stall: Stall,
     deadline_us: u64,
+    /// When it was driven last.
+    driven_us: u64,
     listener: u8,
 }
 
 impl Connection {
     /// A connection that was accepted on listener number `listener`.
-    pub fn new(listener: usize) -> Connection {
+    pub fn new(listener: usize, now: Now) -> Connection {
         Connection {
             protocol: None,
             state: State::Command,
@@ -162,6 +164,7 @@ impl Connection {
             is_partial: false,
             stall: Stall::None,
             deadline_us: u64::MAX,
+            driven_us: now.uptime_us,
             listener: listener as u8,
         }
     }
@@ -171,9 +174,11 @@ impl Connection {
         usize::from(self.listener)
     }
 
-    /// Whether it has been in the middle of something for too long.
-    pub fn is_overdue(&self, now: Now) -> bool {
-        now.uptime_us >= self.deadline_us
+    /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
+    /// done nothing for so many microseconds.
+    pub fn is_overdue(&self, idle_us: u64, now: Now) -> bool {
+        let is_idle = idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us;
+        now.uptime_us >= self.deadline_us || is_idle
     }
 
     /// The stream is gone: gives back what the connection holds.
@@ -194,6 +199,7 @@ impl Connection {
         scratch: &mut Scratch,
         now: Now,
     ) {
+        self.driven_us = now.uptime_us;
         let room_before = stream.room_bytes();
         self.write_ready(stream, engine);
         let has_moved = stream.room_bytes() != room_before;

@@ -41,6 +41,8 @@ const SLEEP_US: u64 = 100_000;
 pub struct Worker<'o, O: Orchestrator, F, M> {
     core: Core<'o, O, F, M>,
     scratch: Scratch,
+    /// Microseconds after which an idle connection is closed; 0: never.
+    idle_us: u64,
 }
 
 impl<'o, O, F, M> Worker<'o, O, F, M>
@@ -59,6 +61,7 @@ where
     ) -> Worker<'o, O, F, M> {
         let owner = Owner::new(TASKS_PER_WORKER, execute);
         Worker {
+            idle_us: shared.settings.idle_timeout_s * 1_000_000,
             core: Core::new(shared, mailbox, orchestrator, owner),
             scratch: Scratch::default(),
         }
@@ -92,8 +95,8 @@ where
 {
     type Connection = Connection;
 
-    fn opened(&mut self, _id: ConnectionId, listener: usize, _now: Now) -> Connection {
-        Connection::new(listener)
+    fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
+        Connection::new(listener, now)
     }
 
     fn ready<S: Stream>(
@@ -107,7 +110,7 @@ where
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
-        connection.is_overdue(now)
+        connection.is_overdue(self.idle_us, now)
     }
 
     fn closed(&mut self, _id: ConnectionId, connection: Connection) {

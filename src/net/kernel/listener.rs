@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use mio::event::Source;
 use mio::{Interest, Poll, Registry, Token};
@@ -21,6 +20,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
+use crate::net::Admission;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,29 +121,6 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// How many connections live in all workers together, and how many may.
-#[derive(Debug)]
-pub(super) struct Admission {
-    live: AtomicUsize,
-    max: usize,
-}
-
-impl Admission {
-    /// Counts one connection in. False, and counts nothing, if there are as many as may be.
-    pub(super) fn enter(&self) -> bool {
-        if self.live.fetch_add(1, Relaxed) < self.max {
-            return true;
-        }
-        self.leave(1);
-        false
-    }
-
-    /// Counts `connections` connections out.
-    pub(super) fn leave(&self, connections: usize) {
-        self.live.fetch_sub(connections, Relaxed);
-    }
-}
-
 /// One worker's listeners, bound and ready to be taken to its thread.
 #[derive(Debug)]
 pub struct KernelSockets {
@@ -174,7 +151,7 @@ impl KernelSockets {
 /// # Errors
 /// The first listener that cannot be had, and why.
 pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
-    let admission = Arc::new(Admission { live: AtomicUsize::new(0), max: config.connections_max });
+    let admission = Arc::new(Admission::new(config.connections_max));
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers {
         let poll = Poll::new().map_err(BindError::Poll)?;

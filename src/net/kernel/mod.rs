@@ -31,9 +31,9 @@ use crate::limits::{
     ACCEPT_PAUSE_US, KERNEL_EVENTS_PER_TURN, LINGER_US, STALL_TIMEOUT_US, SWEEP_INTERVAL_US,
     SWEEP_PLACES_PER_TURN,
 };
-use crate::net::{ConnectionId, Handler, REFUSAL, Transport};
+use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
 use crate::stats::{Counter, WorkerStats};
-use listener::{Acceptor, Admission};
+use listener::Acceptor;
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
 const _: () = assert!(usize::BITS == 64);

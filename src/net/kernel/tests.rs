@@ -68,7 +68,7 @@ impl Handler for Peer {
                     stream.consume(n);
                     self.written += n;
                 }
-                if stream.is_finished() {
+                if stream.is_peer_finished() && stream.received_bytes() == 0 {
                     stream.close();
                     assert_eq!(stream.room_bytes(), 0);
                 }

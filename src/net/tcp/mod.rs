@@ -27,9 +27,11 @@ mod tests;
 mod timers;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use stack::Stack;
 
+use super::Admission;
 use crate::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};
 
 /// An address of the appliance and its network.
@@ -52,8 +54,10 @@ pub struct Config {
     /// Ports to listen on, at most [`TCP_LISTENERS_MAX`]. The place in this list is the listener
     /// number of [`super::Handler::opened`].
     pub ports: Vec<u16>,
-    /// Connections that the handler may have at once.
+    /// Connections that there may be at once, all workers together: room is set aside for as many.
     pub connections_max: usize,
+    /// Where they are counted.
+    pub admission: Arc<Admission>,
     /// A connection on which nothing arrived for so long is closed, in microseconds; 0 for never.
     pub idle_timeout_us: u64,
     /// Random bytes of this process, from which initial sequence numbers and hashes are keyed. Who

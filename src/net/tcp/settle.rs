@@ -132,7 +132,7 @@ impl<P: Port, C> Stack<P, C> {
         }
         let flow = &mut self.slab.flows[index as usize];
         flow.since_us = now.uptime_us;
-        if self.connections == self.connections_max {
+        if !self.admission.enter() {
             self.refusals += 1;
             flow.phase = Phase::Refused;
             let socket = flow.socket();
@@ -162,7 +162,10 @@ impl<P: Port, C> Stack<P, C> {
             }
             Phase::Connecting => (),
             Phase::Refused => self.refusals -= 1,
-            Phase::Open | Phase::Closing => self.connections -= 1,
+            Phase::Open | Phase::Closing => {
+                self.connections -= 1;
+                self.admission.leave(1);
+            }
         }
         flow.socket().abort();
         self.table.remove(flow.hash, index);

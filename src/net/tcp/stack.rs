@@ -21,11 +21,11 @@ use super::timers::{Lists, Wheel};
 use super::{Cidr, Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{
-    TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US, TCP_REFUSALS_MAX,
-    TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US,
-    TCP_TIME_WAIT_MAX,
+    TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
+    TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN,
+    TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
 };
-use crate::net::{ConnectionId, Handler, Transport};
+use crate::net::{Admission, ConnectionId, Handler, Transport};
 use crate::stats::{Counter, WorkerStats};
 
 /// A TCP stack over `P`, keeping a `C` with every connection.
@@ -48,6 +48,7 @@ pub struct Stack<P: Port, C> {
     pub(super) waits: TimeWaits,
     pub(super) connections: usize,
     pub(super) connections_max: usize,
+    pub(super) admission: Arc<Admission>,
     pub(super) refusals: usize,
     pub(super) idle_timeout_us: u64,
     /// Replies to strays that may still be sent in the interval that began at `stray_since_us`.
@@ -112,6 +113,7 @@ impl<P: Port, C> Stack<P, C> {
             waits: TimeWaits::new().map_err(ConfigError::Memory)?,
             connections: 0,
             connections_max: config.connections_max,
+            admission: Arc::clone(&config.admission),
             refusals: 0,
             idle_timeout_us: config.idle_timeout_us,
             stray_credit: TCP_STRAY_REPLIES_MAX,

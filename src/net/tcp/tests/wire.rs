@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::limits::BURST_FRAMES;
 use crate::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use crate::net::tcp::{Cidr, Config, Stack};
-use crate::net::{ConnectionId, Handler, Stream, Transport};
+use crate::net::{Admission, ConnectionId, Handler, Stream, Transport};
 use crate::stats::{Counter, WorkerStats};
 
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -156,7 +156,7 @@ impl Handler for TestHandler {
                     let written = stream.write(&bytes);
                     stream.consume(written);
                 }
-                if stream.is_finished() {
+                if stream.is_peer_finished() && stream.received_bytes() == 0 {
                     stream.close();
                 }
             }
@@ -195,6 +195,7 @@ pub fn config() -> Config {
         gateways: vec!["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()],
         ports: PORTS.to_vec(),
         connections_max: 100,
+        admission: Arc::new(Admission::new(100)),
         idle_timeout_us: 0,
         secret: std::array::from_fn(|i| i as u8),
     }

@@ -245,7 +245,8 @@ fn cas_numbers_of_two_workers_are_different() {
         for i in 0..10 {
             let request =
                 StoreRequest { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
-            let outcome = now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
+            let outcome =
+                now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
             let Outcome::Stored { cas } = outcome else { panic!("{outcome:?}") };
             all.push(cas);
         }
