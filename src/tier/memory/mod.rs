@@ -400,7 +400,8 @@ fn count<V>(
     old: u32,
     now: Now,
 ) -> Outcome<V> {
-    // In this order: an empty value is not a number, whatever its cas (do_add_delta in memcached.c).
+    // In this order: an empty value is not a number, whatever its cas (do_add_delta in
+    // memcached.c).
     let value_bytes = store.arena.value_bytes(old) as usize;
     if value_bytes == 0 {
         return Outcome::NonNumeric;
