@@ -1,7 +1,7 @@
 //! Keeps items in this process: bounded in bytes, least recently used out first.
 //!
 //! A worker has one [`Memory`] for the keys it owns, so there are no locks. All items lie in one
-//! region mapped at start ([`arena`]), found through an index of fixed size ([`index`]); nothing is
+//! region mapped at start (`arena`), found through an index of fixed size (`index`); nothing is
 //! allocated after that. A hit is not copied: an [`ItemValue`] holds the item, and while it lives
 //! the item's bytes stay what they were, whatever happens to the key.
 //!
@@ -165,11 +165,21 @@ impl Memory {
         Ok(Memory { store: Rc::new(RefCell::new(Store::new(config)?)) })
     }
 
-    /// Asks the CPU to bring what a search for `key` touches first close to it.
+    /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
     #[inline]
     pub fn prefetch(&self, key: &[u8]) {
         let store = self.store.borrow();
         store.index.prefetch(store.tag(key));
+    }
+
+    /// Asks the CPU to bring the item that `key` probably has close to it. Waits for the index, so
+    /// it is worth its while some time after [`Memory::prefetch`].
+    #[inline]
+    pub fn prefetch_item(&self, key: &[u8]) {
+        let store = self.store.borrow();
+        if let Some(item) = store.index.guess(store.tag(key)) {
+            store.arena.prefetch(item);
+        }
     }
 
     /// Once a turn: takes back the memory of a few items that have expired or were flushed. All
@@ -393,7 +403,8 @@ fn count<V>(
     old: u32,
     now: Now,
 ) -> Outcome<V> {
-    // In this order: an empty value is not a number, whatever its cas (do_add_delta in memcached.c).
+    // In this order: an empty value is not a number, whatever its cas (do_add_delta in
+    // memcached.c).
     let value_bytes = store.arena.value_bytes(old) as usize;
     if value_bytes == 0 {
         return Outcome::NonNumeric;

@@ -298,7 +298,8 @@ impl Store {
         self.account();
     }
 
-    /// Holds an item, which is no use of it; false if so many hold it that one more could not be counted.
+    /// Holds an item, which is no use of it; false if so many hold it that one more could not be
+    /// counted.
     #[inline]
     pub fn pin(&mut self, item: u32) -> bool {
         let Some(pins) = self.arena.pins(item).checked_add(1) else { return false };
