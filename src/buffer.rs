@@ -380,11 +380,10 @@ impl<T> HugeVec<T> {
         self.len += 1;
     }
 
-    /// Asks the CPU to bring all cache lines of element `index` close. Any `index` will do.
+    /// The address of element `index`, which need not exist.
     #[inline(always)]
-    pub fn prefetch(&self, index: usize) {
-        let start = (self.map.as_ptr() as usize).wrapping_add(index.wrapping_mul(size_of::<T>()));
-        prefetch_range(start, size_of::<T>());
+    pub fn address(&self, index: usize) -> usize {
+        (self.map.as_ptr() as usize).wrapping_add(index.wrapping_mul(size_of::<T>()))
     }
 }
 
@@ -431,21 +430,22 @@ pub fn huge_slots_forever<T>(count: usize) -> io::Result<&'static mut [MaybeUnin
     Ok(unsafe { std::slice::from_raw_parts_mut(region.as_mut_ptr().cast(), count) })
 }
 
-/// Asks the CPU to bring the cache lines of `bytes` bytes from address `start` on close. Changes
+/// Asks the CPU to bring the cache lines of `BYTES` bytes from address `start` on close. Changes
 /// nothing that a program can see, whatever the address is.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
-pub fn prefetch_range(start: usize, bytes: usize) {
+pub fn prefetch_range<const BYTES: usize>(start: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in (start & !63..start.wrapping_add(bytes)).step_by(64) {
+    for line in 0..BYTES.div_ceil(64) {
         // SAFETY: the instruction never faults, at no address.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance::<i8>(line));
+            let at = start.wrapping_add(line * 64);
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance::<i8>(at));
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, bytes);
+    let _ = start;
 }
 
 /// Asks the CPU to bring the cache line at `target` close. Changes nothing that a program can see.
@@ -493,7 +493,7 @@ mod tests {
         }
         vec[999].0 += 1;
         assert!(vec.iter().map(|e| e.0).eq((0..999).chain([1000])));
-        vec.prefetch(usize::MAX);
+        prefetch_range::<1000>(vec.address(usize::MAX));
         drop(vec);
         assert_eq!(std::rc::Rc::strong_count(&witness), 1);
     }

@@ -250,6 +250,12 @@ pub const TCP_SWEEP_PER_TURN: usize = 64;
 /// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
 /// wait.
 pub const TCP_NAP_US: u64 = 50;
+/// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
+pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
+
+/// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
+/// acknowledged and answered connection waits for comes earlier.
+pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 
 /// Frames that a port with faults holds back at once, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
