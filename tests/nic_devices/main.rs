@@ -143,14 +143,15 @@ fn memif_without_hugepages_keeps_what_the_peer_does_not_take() {
 #[test]
 fn refusals_say_what_mends_them() {
     let lab = Lab::new();
-    for (device, huge, expected) in [
-        ("net_af_packet0,iface=absent0", "off", "iface=absent0"),
-        ("net_nosuch0", "off", "the driver does not accept it"),
-        ("net_memif0,role=nobody", "off", "the driver does not accept it"),
-        ("0000:ff:1f.7", "off", "scripts/bind-nic.sh show"),
-        ("net_ring0", "auto", "scripts/hugepages.sh reserve"),
+    // The last asks for more hugepages than a host has for nothing: 1.1 GiB.
+    for (device, huge, workers, expected) in [
+        ("net_af_packet0,iface=absent0", "off", 1, "iface=absent0"),
+        ("net_nosuch0", "off", 1, "the driver does not accept it"),
+        ("net_memif0,role=nobody", "off", 1, "the driver does not accept it"),
+        ("0000:ff:1f.7", "off", 1, "scripts/bind-nic.sh show"),
+        ("net_ring0", "auto", 64, "scripts/hugepages.sh reserve"),
     ] {
-        let mut child = lab.role("refused").device(device, huge, 1).inside("server").start();
+        let mut child = lab.role("refused").device(device, huge, workers).inside("server").start();
         let line = child.expect("error ");
         assert!(line.contains(expected), "{device}: {line}");
         child.stop();
