@@ -28,7 +28,7 @@ usage: scripts/hugepages.sh COMMAND [OPTION]..
   --dry-run       say what would be done, and do nothing
   --help          this text
 
-A device needs about 17 MiB a worker and 16 MiB more; sunder says how much is missing. Pages of 1G
+A device needs about 18 MiB a worker and 10 MiB more; sunder says how much is missing. Pages of 1G
 are best reserved at boot, when memory is not fragmented yet: --persistent says how.
 EOF
 }

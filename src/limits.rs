@@ -112,7 +112,7 @@ pub const NIC_FRAME_BYTES: usize = 2176 + 128 + 128;
 
 /// Memory that DPDK takes beside the pool, in bytes: device structures and rings, and what its heap
 /// loses between them.
-pub const NIC_EAL_BYTES: usize = 16 * 1024 * 1024;
+pub const NIC_EAL_BYTES: usize = 8 * 1024 * 1024;
 
 /// How often the link is looked at before it counts as down, with 10 ms between.
 pub const NIC_LINK_POLLS: usize = 500;

@@ -93,8 +93,7 @@ fn over_tap(huge: bool, workers: usize) {
 fn finish_with_report(echo: Child, workers: usize) -> Vec<String> {
     let seen = echo.seen();
     finish(echo, workers);
-    let lines = seen.lock().unwrap().clone();
-    lines
+    seen.lock().unwrap().clone()
 }
 
 #[test]

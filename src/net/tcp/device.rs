@@ -65,7 +65,7 @@ pub struct Capabilities {
 
 /// A queue pair: where one worker's frames come from and go to.
 pub trait Port {
-    /// What it receives and sends.
+    /// What it moves.
     type Frame: Frame;
 
     /// What it can do; constant.
