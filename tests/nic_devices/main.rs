@@ -8,13 +8,14 @@ mod lab;
 mod roles;
 
 use lab::{Child, Hugepages, Lab};
+use sunder::net::nic::{Huge, memory_bytes};
 
 const CLIENT: &str = "10.77.0.1";
 
 /// Where a device's memory lives, and what has to be kept for that.
 fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
     match huge {
-        true => ("auto", Some(Hugepages::reserve(sunder::net::nic::memory_bytes(2)))),
+        true => ("auto", Some(Hugepages::reserve(memory_bytes(2, Huge::Auto)))),
         false => ("off", None),
     }
 }
@@ -111,7 +112,7 @@ fn tap_without_hugepages_and_two_workers() {
 fn over_memif(huge: bool) {
     let lab = Lab::new();
     let (huge, _pages) = match huge {
-        true => ("auto", Some(Hugepages::reserve(2 * sunder::net::nic::memory_bytes(2)))),
+        true => ("auto", Some(Hugepages::reserve(2 * memory_bytes(1, Huge::Auto)))),
         false => ("off", None),
     };
     let socket = lab.path("memif.sock");
