@@ -309,7 +309,7 @@ fn flood() {
             continue;
         }
         sent += 1;
-        if sent % 32 == 0 {
+        if sent.is_multiple_of(32) {
             port.flush();
         }
     }
