@@ -9,6 +9,9 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
 use crossbeam_queue::ArrayQueue;
@@ -212,6 +215,42 @@ impl Drop for Chain {
     }
 }
 
+/// The bytes of a value to be stored, wherever they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// Where they were received.
+    Slice(&'a [u8]),
+    /// In pooled blocks.
+    Chain(&'a Chain),
+}
+
+impl Body<'_> {
+    /// No bytes.
+    pub const EMPTY: Body<'static> = Body::Slice(b"");
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Body::Slice(bytes) => bytes.len(),
+            Body::Chain(chain) => chain.len(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `take` with the bytes in order, piece by piece.
+    #[inline]
+    pub fn for_each_piece(&self, mut take: impl FnMut(&[u8])) {
+        match self {
+            Body::Slice(bytes) => take(bytes),
+            Body::Chain(chain) => chain.pieces().for_each(take),
+        }
+    }
+}
+
 /// A chain that is being filled.
 #[derive(Debug, Default)]
 pub struct Gather {
@@ -238,22 +277,38 @@ impl Gather {
     }
 
     /// Appends `bytes`.
-    pub fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.room == 0 {
-                let mut block = take_block();
-                block.next = self.chain.head.take();
-                self.chain.head = Some(block);
-                self.room = BLOCK_BYTES;
-            }
-            let Some(block) = self.chain.head.as_mut() else { unreachable!("pushed above") };
-            let n = bytes.len().min(self.room);
-            let start = BLOCK_BYTES - self.room;
-            block.bytes[start..start + n].copy_from_slice(&bytes[..n]);
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.fill(bytes.len(), |offset, out| {
+            out.copy_from_slice(&bytes[offset..offset + out.len()]);
+            out.len()
+        });
+    }
+
+    /// Appends `bytes` bytes that `fill` copies: it is given their offset and where they go, and
+    /// fills all of that.
+    pub fn fill(&mut self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8]) -> usize) {
+        let mut done = 0;
+        while done < bytes {
+            let out = self.room();
+            let n = out.len().min(bytes - done);
+            let filled = fill(done, &mut out[..n]);
+            assert_eq!(filled, n, "a value is as long as it says");
             self.room -= n;
             self.chain.len += n;
-            bytes = &bytes[n..];
+            done += n;
         }
+    }
+
+    /// The free bytes of the newest block, of which there is at least one.
+    fn room(&mut self) -> &mut [u8] {
+        if self.room == 0 {
+            let mut block = take_block();
+            block.next = self.chain.head.take();
+            self.chain.head = Some(block);
+            self.room = BLOCK_BYTES;
+        }
+        let Some(block) = self.chain.head.as_mut() else { unreachable!("pushed above") };
+        &mut block.bytes[BLOCK_BYTES - self.room..]
     }
 
     /// The gathered bytes, in order.
@@ -285,6 +340,112 @@ pub fn map_huge(bytes: usize) -> io::Result<MmapMut> {
 /// As [`map_huge`].
 pub fn map_huge_forever(bytes: usize) -> io::Result<&'static mut [u8]> {
     Ok(&mut Box::leak(Box::new(map_huge(bytes)?))[..])
+}
+
+/// A vector that never moves: its whole address range is reserved at once, on huge pages, and a
+/// page takes memory only when an element is first pushed onto it.
+pub struct HugeVec<T> {
+    map: MmapMut,
+    len: usize,
+    capacity: usize,
+    elements: PhantomData<T>,
+}
+
+impl<T> HugeVec<T> {
+    /// An empty vector with room for `capacity` elements.
+    ///
+    /// # Errors
+    /// As [`map_huge`].
+    pub fn with_capacity(capacity: usize) -> io::Result<HugeVec<T>> {
+        const { assert!(align_of::<T>() <= 4096, "a page's alignment is all that mmap promises") };
+        let bytes = capacity.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(HugeVec { map: map_huge(bytes)?, len: 0, capacity, elements: PhantomData })
+    }
+
+    /// Most elements it can have.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends `value`.
+    ///
+    /// # Panics
+    /// If the vector is full.
+    #[allow(unsafe_code, reason = "elements are built in mapped memory")]
+    pub fn push(&mut self, value: T) {
+        assert!(self.len < self.capacity, "a full HugeVec");
+        // SAFETY: the map holds `capacity` elements, is aligned to a page, and slot `len` is below
+        // the capacity and holds no element yet.
+        unsafe { self.map.as_mut_ptr().cast::<T>().add(self.len).write(value) };
+        self.len += 1;
+    }
+
+    /// Asks the CPU to bring all cache lines of element `index` close. Any `index` will do.
+    #[inline(always)]
+    pub fn prefetch(&self, index: usize) {
+        let start = (self.map.as_ptr() as usize).wrapping_add(index.wrapping_mul(size_of::<T>()));
+        prefetch_range(start, size_of::<T>());
+    }
+}
+
+impl<T> Deref for HugeVec<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "elements live in mapped memory")]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `push` built the first `len` elements, and nothing else writes the map.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T> DerefMut for HugeVec<T> {
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "elements live in mapped memory")]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`; the borrow of `self` is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl<T> Drop for HugeVec<T> {
+    #[allow(unsafe_code, reason = "elements live in mapped memory")]
+    fn drop(&mut self) {
+        // SAFETY: the elements are dropped once, here, and the map goes away right after.
+        unsafe { std::ptr::drop_in_place::<[T]>(&mut **self) }
+    }
+}
+
+/// Reserves room for `count` values that live until the process ends, on huge pages that take
+/// memory only when they are first written. Hand them out with `split_first_mut`.
+///
+/// # Errors
+/// As [`map_huge`].
+#[allow(unsafe_code, reason = "a byte region becomes uninitialised places for values")]
+pub fn huge_slots_forever<T>(count: usize) -> io::Result<&'static mut [MaybeUninit<T>]> {
+    const { assert!(align_of::<T>() <= 4096, "a page's alignment is all that mmap promises") };
+    let bytes = count.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
+    let region = map_huge_forever(bytes)?;
+    // SAFETY: the region is aligned to a page, holds `count` values, lives for ever, and this is
+    // its only reference; MaybeUninit asks nothing of its content.
+    Ok(unsafe { std::slice::from_raw_parts_mut(region.as_mut_ptr().cast(), count) })
+}
+
+/// Asks the CPU to bring the cache lines of `bytes` bytes from address `start` on close. Changes
+/// nothing that a program can see, whatever the address is.
+#[inline(always)]
+#[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
+pub fn prefetch_range(start: usize, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (start & !63..start.wrapping_add(bytes)).step_by(64) {
+        // SAFETY: the instruction never faults, at no address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance::<i8>(line));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, bytes);
 }
 
 /// Asks the CPU to bring the cache line at `target` close. Changes nothing that a program can see.
@@ -321,6 +482,28 @@ mod tests {
             assert_eq!(tail[..50], bytes[bytes.len() - 50..]);
         }
         assert_eq!(Chain::new().to_vec(), b"");
+    }
+
+    #[test]
+    fn a_huge_vec_keeps_and_drops_its_elements() {
+        let witness = std::rc::Rc::new(());
+        let mut vec = HugeVec::with_capacity(1000).unwrap();
+        for i in 0..1000u32 {
+            vec.push((i, witness.clone()));
+        }
+        vec[999].0 += 1;
+        assert!(vec.iter().map(|e| e.0).eq((0..999).chain([1000])));
+        vec.prefetch(usize::MAX);
+        drop(vec);
+        assert_eq!(std::rc::Rc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "a full HugeVec")]
+    fn a_full_huge_vec_refuses() {
+        let mut vec = HugeVec::with_capacity(1).unwrap();
+        vec.push(1);
+        vec.push(2);
     }
 
     #[test]

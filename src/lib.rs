@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
-//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`]).
+//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`secret`]). Only `worker` and `main` see it
+//! whole.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -19,9 +20,16 @@
 pub mod buffer;
 pub mod clock;
 pub mod limits;
+pub mod secret;
 pub mod stats;
 
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod mailbox;
 pub mod net;
 pub mod orchestrator;
 pub mod protocol;
+pub mod serve;
 pub mod tier;
+pub mod worker;

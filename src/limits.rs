@@ -65,14 +65,207 @@ pub const MAILBOX_BUDGET_MESSAGES: usize = 256;
 /// Frames taken from a device in one burst, and the most one turn receives.
 pub const BURST_FRAMES: usize = 32;
 
+/// Receive descriptors of one queue: frames that wait while a worker does its longest turn. At
+/// 10 Gb/s of small frames, 70 us.
+pub const NIC_RX_DESCRIPTORS: usize = 1024;
+
+/// Transmit descriptors of one queue.
+pub const NIC_TX_DESCRIPTORS: usize = 1024;
+
+/// Frames that a worker's port keeps because its device did not take them yet. A full device ring
+/// behind it is as much again; beyond, frames count as lost and TCP sends them again.
+pub const NIC_TX_QUEUE_FRAMES: usize = 1024;
+
+/// Frames under way in one direction between the worker that receives and another.
+pub const NIC_STEER_FRAMES: usize = 1024;
+
+/// Frames taken from one other worker's ring in one visit, so that none starves another.
+pub const NIC_STEER_BUDGET_FRAMES: usize = 4 * BURST_FRAMES;
+
+/// Free frames that the pool keeps at hand for each thread.
+pub const NIC_POOL_CACHE_FRAMES: usize = 256;
+
+/// Frames that a driver holds beside its descriptors: net_af_xdp fills a ring of 2,048 at start and
+/// lets another 2,048 wait for their completion.
+pub const NIC_DRIVER_FRAMES: usize = 2 * 2048;
+
+/// Frames that a worker's stack holds in one turn: the burst, and an answer to each of it.
+pub const NIC_STACK_FRAMES: usize = 2 * BURST_FRAMES;
+
+/// Frames of a device's pool.
+pub const fn nic_pool_frames(workers: usize, queues: usize) -> usize {
+    // Per queue pair: both rings, and what the driver holds beside them.
+    queues * (NIC_RX_DESCRIPTORS + NIC_TX_DESCRIPTORS + NIC_DRIVER_FRAMES)
+        // Per worker: output that waits, frames in hand, and the thread's cache, which a mempool
+        // lets grow to one and a half times its size.
+        + workers * (NIC_TX_QUEUE_FRAMES + NIC_STACK_FRAMES + NIC_POOL_CACHE_FRAMES * 3 / 2)
+        // The caches of two more threads that free frames: the one that opened the device, and one
+        // that closes it.
+        + 2 * (NIC_POOL_CACHE_FRAMES * 3 / 2)
+        // Per worker without a queue pair of its own: frames to it and frames from it.
+        + (workers - queues) * 2 * NIC_STEER_FRAMES
+}
+
+/// Memory that one frame takes in the pool, in bytes: its data room, the mbuf, and the header and
+/// padding of a mempool's object.
+pub const NIC_FRAME_BYTES: usize = 2176 + 128 + 128;
+
+/// Memory that DPDK takes beside the pool, in bytes: device structures and rings, and what its heap
+/// loses between them.
+pub const NIC_EAL_BYTES: usize = 16 * 1024 * 1024;
+
+/// How often the link is looked at before it counts as down, with 10 ms between.
+pub const NIC_LINK_POLLS: usize = 500;
+
 /// A request that is half sent, or a reply that is not read, for this long closes its connection.
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
+
+/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a client
+/// that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
+pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
 /// with extras and a key is shorter.
 pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;
 
+/// Bytes that one connection over a kernel socket holds unconsumed at most, and as many unsent: one
+/// read's or one write's worth. A connection that has neither holds no buffer.
+pub const KERNEL_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Size of the buffer that a short remainder is kept in, such as half a command line, in bytes.
+pub const KERNEL_SMALL_BUFFER_BYTES: usize = 4096;
+
+/// Buffers of each size that a worker keeps for the next connection that needs one, before it gives
+/// them back to the allocator: 1 MiB of small ones and 4 MiB of large ones.
+pub const KERNEL_SMALL_BUFFERS_KEPT: usize = 256;
+/// As [`KERNEL_SMALL_BUFFERS_KEPT`], of [`KERNEL_BUFFER_BYTES`] each.
+pub const KERNEL_BUFFERS_KEPT: usize = 64;
+
+/// Output gathered in a visit is sent early when less room than this is left, in bytes, so that
+/// the longest reply head always finds room until the kernel itself is full.
+pub const KERNEL_OUTPUT_ROOM_BYTES: usize = 16 * 1024;
+
+/// Readiness events taken from the kernel in one turn, and the most connections left over from
+/// earlier turns that are visited again in one turn.
+pub const KERNEL_EVENTS_PER_TURN: usize = 256;
+
+/// Connections accepted from one listener in one turn.
+pub const ACCEPTS_PER_TURN: usize = 32;
+
+/// Connections accepted in one turn from a listener that all workers share: few, so that they
+/// spread.
+pub const ACCEPTS_PER_TURN_SHARED: usize = 1;
+
+/// Connections that the kernel holds for us before they are accepted (memcached's default, `-b`).
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// How long accepting pauses when the host has no descriptor for one more, in microseconds. It
+/// resumes earlier if a connection closes.
+pub const ACCEPT_PAUSE_US: u64 = 100_000;
+
+/// How long a connection that we closed may take to close its own side, in microseconds. What it
+/// sends in that time is dropped; closing at once would reset it, and it might lose our last reply.
+pub const LINGER_US: u64 = 2_000_000;
+
+/// Time between two rounds that look for stalled connections, in microseconds.
+pub const SWEEP_INTERVAL_US: u64 = 2_000_000;
+
+/// Places in the connection table that one turn of such a round looks at.
+pub const SWEEP_PLACES_PER_TURN: usize = 64;
+
+const _: () = assert!(KERNEL_SMALL_BUFFER_BYTES >= LINE_BYTES_MAX);
+const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES >= REPLY_HEAD_BYTES_MAX);
+const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES < KERNEL_BUFFER_BYTES);
+/// Bytes that one TCP connection can receive before its worker reads them, and the most it can have
+/// unacknowledged. A power of two. With both rings wholly touched and its state, an idle connection
+/// stays below 40 KiB.
+pub const TCP_RX_RING_BYTES: usize = 16 * 1024;
+
+/// Bytes that one TCP connection can have written and not yet acknowledged.
+pub const TCP_TX_RING_BYTES: usize = 16 * 1024;
+
+/// The rings of a connection start this much further than a power of two apart, so that the first
+/// lines of all rings do not fall into the same few sets of the cache. Whole cache lines.
+pub const TCP_RING_STAGGER_BYTES: usize = 5 * 64;
+
+/// Connections whose rings are mapped at once, 8 MiB or four huge pages of them.
+pub const TCP_RING_SLAB: usize = 256;
+
+/// The stack's clock runs this many times as fast as the wall: smoltcp's smallest retransmission
+/// time-out of 1 s becomes 50 ms.
+pub const TCP_CLOCK_RATE: u64 = 20;
+
+/// Longest an acknowledgement waits for a reply to ride on, in microseconds. RFC 9293, 3.8.6.3
+/// allows 500 ms; a client with Nagle's algorithm on waits for this, so it is short.
+pub const TCP_ACK_DELAY_US: u64 = 2_000;
+
+/// A silent connection is probed this often, in microseconds.
+pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
+
+/// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
+pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
+
+/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
+/// It covers sending what was still queued.
+pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
+
+/// Connections half open at once; one more and the oldest goes.
+pub const TCP_HALF_OPEN_MAX: usize = 1024;
+
+/// A handshake that takes longer than this is given up, in microseconds.
+pub const TCP_HALF_OPEN_TIMEOUT_US: u64 = 10 * 1_000_000;
+
+/// Connections over the limit that are told so before they are closed; more of them get a RST.
+pub const TCP_REFUSALS_MAX: usize = 64;
+
+/// Closed connections whose tuple is remembered; one more and the oldest goes.
+pub const TCP_TIME_WAIT_MAX: usize = 16 * 1024;
+
+/// How long a tuple is remembered, in microseconds: twice the life of a segment inside one data
+/// centre, not RFC 9293's two minutes.
+pub const TCP_TIME_WAIT_US: u64 = 10 * 1_000_000;
+
+/// Answers to segments of no connection, in one interval of [`TCP_STRAY_INTERVAL_US`].
+pub const TCP_STRAY_REPLIES_MAX: u32 = 1000;
+
+/// Interval of [`TCP_STRAY_REPLIES_MAX`], in microseconds.
+pub const TCP_STRAY_INTERVAL_US: u64 = 100_000;
+
+/// Slots of the timer wheel; a power of two.
+pub const TCP_WHEEL_SLOTS: usize = 4096;
+
+/// One slot of the timer wheel, in microseconds; a power of two.
+pub const TCP_WHEEL_TICK_US: u64 = 1024;
+
+/// Timers that one turn runs.
+pub const TCP_TIMERS_PER_TURN: usize = 64;
+
+/// Every connection is asked once in this time whether it is overdue, in microseconds.
+pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
+
+/// Connections that one turn asks.
+pub const TCP_SWEEP_PER_TURN: usize = 64;
+
+/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
+/// wait.
+pub const TCP_NAP_US: u64 = 50;
+
+/// Frames that a port with faults holds back at once, each way.
+pub const FAULT_HELD_FRAMES: usize = 64;
+
+/// Own addresses of a device: as many as smoltcp is built for.
+pub const TCP_ADDRESSES_MAX: usize = 8;
+
+/// Ports listened on.
+pub const TCP_LISTENERS_MAX: usize = 8;
+
+const _: () = assert!(TCP_RX_RING_BYTES.is_power_of_two());
+const _: () = assert!(TCP_RING_STAGGER_BYTES.is_multiple_of(64));
+const _: () = assert!(TCP_WHEEL_SLOTS.is_power_of_two() && TCP_WHEEL_TICK_US.is_power_of_two());
+const _: () = assert!(TCP_KEEP_ALIVE_US * 3 <= TCP_PEER_TIMEOUT_US);
 const _: () = assert!(REMOTE_OPERATIONS_MAX * 2 <= MAILBOX_MESSAGES);
 const _: () = assert!(SLOTS_PER_CONNECTION <= SLOTS_PER_WORKER);
 const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
+const _: () = assert!(NIC_STEER_FRAMES.is_power_of_two() && NIC_TX_QUEUE_FRAMES.is_power_of_two());
+const _: () = assert!(NIC_TX_QUEUE_FRAMES >= BURST_FRAMES);

@@ -1,2 +1,26 @@
 //! The command `sunder`.
-fn main() {}
+
+use std::process::ExitCode;
+
+use sunder::cli::{self, Command};
+
+/// Exit status of a command line or a host that cannot work.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Command::Serve(config)) => sunder::serve::serve(&config).map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sunder: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}

@@ -31,6 +31,8 @@ counters! {
     TotalConnections => "total_connections",
     /// Connections refused at the limit.
     RejectedConnections => "rejected_connections",
+    /// Times accepting paused because the host had no descriptor or memory for one more.
+    ListenDisabled => "listen_disabled_num",
     /// Keys asked for by the get family.
     CmdGet => "cmd_get",
     /// Storage commands.

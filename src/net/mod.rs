@@ -8,6 +8,9 @@ pub mod kernel;
 pub mod nic;
 pub mod tcp;
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::clock::Now;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
@@ -38,8 +41,8 @@ pub trait Stream {
     /// Drops the first `bytes` waiting bytes; `bytes` is at most [`Stream::received_bytes`].
     fn consume(&mut self, bytes: usize);
 
-    /// Whether the peer has sent its last byte (FIN) and every byte was consumed.
-    fn is_finished(&self) -> bool;
+    /// Whether the peer has sent its last byte (FIN): nothing will arrive beyond what waits now.
+    fn is_peer_finished(&self) -> bool;
 
     /// Free bytes for output, in all pieces.
     fn room_bytes(&self) -> usize;
@@ -75,6 +78,34 @@ pub trait Stream {
 /// What a client over the connection limit is told before its connection is closed (memcached 1.6,
 /// `maxconns_fast`).
 pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
+
+/// How many connections live in all workers together, and how many may.
+#[derive(Debug)]
+pub struct Admission {
+    live: AtomicUsize,
+    max: usize,
+}
+
+impl Admission {
+    /// Admits up to `max` connections at once.
+    pub fn new(max: usize) -> Admission {
+        Admission { live: AtomicUsize::new(0), max }
+    }
+
+    /// Counts one connection in. False, and counts nothing, if there are as many as may be.
+    pub fn enter(&self) -> bool {
+        if self.live.fetch_add(1, Relaxed) < self.max {
+            return true;
+        }
+        self.leave(1);
+        false
+    }
+
+    /// Counts `connections` connections out.
+    pub fn leave(&self, connections: usize) {
+        self.live.fetch_sub(connections, Relaxed);
+    }
+}
 
 /// What a transport tells about its connections: the worker.
 pub trait Handler {
@@ -122,6 +153,10 @@ pub trait Transport<C> {
 
     /// Stops accepting connections; those that live go on.
     fn stop_listening(&mut self);
+
+    /// Ends all connections at once: the process is about to go. What the clients were sent and
+    /// did not get is lost.
+    fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H);
 
     /// Connections that live.
     fn connections(&self) -> usize;

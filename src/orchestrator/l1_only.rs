@@ -1,6 +1,7 @@
 //! One tier answers everything.
 
 use super::{Action, Operation, Orchestrator};
+use crate::buffer::Body;
 use crate::clock::Now;
 use crate::tier::{Outcome, Tier};
 
@@ -25,12 +26,23 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
+    #[inline]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<T::Value>> {
+        self.l1.try_now(key, action, value, now)
+    }
+
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {
-        let Operation { key, action } = operation;
+        let Operation { key, action, value } = operation;
         match action {
             Action::Get | Action::GetWithExpiry => self.l1.get(&key, now).await,
             Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
-            Action::Store(store) => self.l1.store(&key, store, now).await,
+            Action::Store(store) => self.l1.store(&key, store, value, now).await,
             Action::StoreTooLarge => {
                 self.l1.delete(&key, 0, now).await;
                 Outcome::TooLarge
@@ -40,5 +52,9 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::Arithmetic(arithmetic) => self.l1.arithmetic(&key, arithmetic, now).await,
             Action::FlushAll { at } => self.l1.flush_all(at, now).await,
         }
+    }
+
+    fn turn(&self, now: Now) {
+        self.l1.turn(now);
     }
 }

@@ -1,1 +1,363 @@
-//! The task executor.
+//! The task executor of one worker, and the queues that make each key's operations run one after
+//! another.
+//!
+//! An operation's future is made in a slot that was allocated at start, and polled there once at
+//! once: what needs no waiting is answered by that and never becomes a task. What waits stays in its
+//! slot and is polled again when something wakes it. There is no allocation per operation, no
+//! runtime, and no order that depends on anything but the inputs.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::Operation;
+use crate::clock::Now;
+
+/// What became of an operation that was handed over.
+#[derive(Debug)]
+pub enum Started<T> {
+    /// It is done.
+    Done(T),
+    /// It waits; its outcome comes out of [`Owner::run_woken`].
+    Waiting,
+}
+
+struct SlotWaker {
+    index: u32,
+    is_woken: AtomicBool,
+    woken: Arc<ArrayQueue<u32>>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<SlotWaker>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<SlotWaker>) {
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            let is_queued = self.woken.push(self.index).is_ok();
+            assert!(is_queued, "one place a task, and each is queued at most once");
+        }
+    }
+}
+
+struct Slot<F, T> {
+    future: Pin<Box<Option<F>>>,
+    waker: Waker,
+    state: Arc<SlotWaker>,
+    key_hash: u64,
+    origin: Option<T>,
+}
+
+/// An operation behind another one on the same key.
+struct Queued<T> {
+    operation: Operation,
+    origin: T,
+    next: u32,
+}
+
+/// First and last of the operations queued behind the one that runs.
+#[derive(Clone, Copy)]
+struct Line {
+    first: u32,
+    last: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Executes the operations on the keys that one worker owns: those on one key in the order in which
+/// they came, those on different keys side by side. `T` names where an outcome has to go.
+pub struct Owner<F, M, T> {
+    make: M,
+    slots: Vec<Slot<F, T>>,
+    free: Vec<u32>,
+    woken: Arc<ArrayQueue<u32>>,
+    busy: HashMap<u64, Line>,
+    queued: Vec<Option<Queued<T>>>,
+    queued_free: Vec<u32>,
+}
+
+impl<F, M, T> Owner<F, M, T>
+where
+    F: Future,
+    M: FnMut(Operation, Now) -> F,
+{
+    /// An owner that executes up to `tasks_max` operations at once, and lets as many queue behind
+    /// them. `make` turns an operation into its future.
+    pub fn new(tasks_max: usize, make: M) -> Owner<F, M, T> {
+        let count = u32::try_from(tasks_max).expect("a limit from limits.rs");
+        let woken = Arc::new(ArrayQueue::new(tasks_max));
+        let slots = (0..count)
+            .map(|index| {
+                let state = Arc::new(SlotWaker {
+                    index,
+                    is_woken: AtomicBool::new(false),
+                    woken: Arc::clone(&woken),
+                });
+                Slot {
+                    future: Box::pin(None),
+                    waker: Waker::from(Arc::clone(&state)),
+                    state,
+                    key_hash: 0,
+                    origin: None,
+                }
+            })
+            .collect();
+        Owner {
+            make,
+            slots,
+            free: (0..count).rev().collect(),
+            woken,
+            busy: HashMap::with_capacity(tasks_max),
+            queued: std::iter::repeat_with(|| None).take(tasks_max).collect(),
+            queued_free: (0..count).rev().collect(),
+        }
+    }
+
+    /// Whether any operation is under way.
+    pub fn is_busy_at_all(&self) -> bool {
+        !self.busy.is_empty()
+    }
+
+    /// Whether an operation on a key with this hash is under way, so that others wait behind it.
+    pub fn is_busy(&self, key_hash: u64) -> bool {
+        !self.busy.is_empty() && self.busy.contains_key(&key_hash)
+    }
+
+    /// Whether one more operation can be taken.
+    pub fn has_room(&self) -> bool {
+        !self.free.is_empty() && !self.queued_free.is_empty()
+    }
+
+    /// Whether [`Owner::run_woken`] has something to do.
+    pub fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Operations that wait or are queued.
+    pub fn pending(&self) -> usize {
+        (self.slots.len() - self.free.len()) + (self.queued.len() - self.queued_free.len())
+    }
+
+    /// Executes `operation`, or queues it behind the one that runs on the same key.
+    ///
+    /// # Panics
+    /// If there is no room: the caller asks [`Owner::has_room`] first.
+    #[inline]
+    pub fn start(
+        &mut self,
+        operation: Operation,
+        key_hash: u64,
+        origin: T,
+        now: Now,
+    ) -> Started<F::Output> {
+        if !self.busy.is_empty()
+            && let Some(&line) = self.busy.get(&key_hash)
+        {
+            self.enqueue(operation, key_hash, origin, line);
+            return Started::Waiting;
+        }
+        match self.poll_first(operation, now) {
+            Ok(output) => Started::Done(output),
+            Err(index) => {
+                self.park(index, key_hash, origin);
+                Started::Waiting
+            }
+        }
+    }
+
+    /// Polls the tasks that were woken, and what was queued behind those that finish. Each finished
+    /// outcome goes to `done`. Returns how many finished. Bounded by the tasks woken on entry and
+    /// those queued behind them.
+    pub fn run_woken(&mut self, now: Now, mut done: impl FnMut(T, F::Output)) -> usize {
+        let mut finished = 0;
+        for _ in 0..self.woken.len() {
+            let Some(index) = self.woken.pop() else { break };
+            let slot = &mut self.slots[index as usize];
+            slot.state.is_woken.store(false, Ordering::Release);
+            let Some(future) = slot.future.as_mut().as_pin_mut() else {
+                // Woken by what it no longer waited for, after it had finished.
+                continue;
+            };
+            let Poll::Ready(output) = future.poll(&mut Context::from_waker(&slot.waker)) else {
+                continue;
+            };
+            slot.future.as_mut().set(None);
+            let key_hash = slot.key_hash;
+            let origin = slot.origin.take().expect("a parked task has an origin");
+            self.free.push(index);
+            done(origin, output);
+            finished += 1 + self.advance(key_hash, now, &mut done);
+        }
+        finished
+    }
+
+    /// Runs what is queued on a key until one waits or none is left.
+    fn advance(&mut self, key_hash: u64, now: Now, done: &mut impl FnMut(T, F::Output)) -> usize {
+        let mut finished = 0;
+        loop {
+            let line = self.busy.get_mut(&key_hash).expect("a parked task's key is busy");
+            if line.first == NONE {
+                self.busy.remove(&key_hash);
+                return finished;
+            }
+            let place = line.first;
+            let queued = self.queued[place as usize].take().expect("linked");
+            line.first = queued.next;
+            self.queued_free.push(place);
+            match self.poll_first(queued.operation, now) {
+                Ok(output) => {
+                    done(queued.origin, output);
+                    finished += 1;
+                }
+                Err(index) => {
+                    let slot = &mut self.slots[index as usize];
+                    slot.key_hash = key_hash;
+                    slot.origin = Some(queued.origin);
+                    return finished;
+                }
+            }
+        }
+    }
+
+    /// Makes the future in the slot that is free next and polls it. On Err it stays in that slot,
+    /// which is taken.
+    #[inline]
+    fn poll_first(&mut self, operation: Operation, now: Now) -> Result<F::Output, u32> {
+        let index = *self.free.last().expect("the caller asked has_room");
+        let slot = &mut self.slots[index as usize];
+        slot.future.as_mut().set(Some((self.make)(operation, now)));
+        let future = slot.future.as_mut().as_pin_mut().expect("set above");
+        match future.poll(&mut Context::from_waker(&slot.waker)) {
+            Poll::Ready(output) => {
+                slot.future.as_mut().set(None);
+                Ok(output)
+            }
+            Poll::Pending => {
+                self.free.pop();
+                Err(index)
+            }
+        }
+    }
+
+    fn park(&mut self, index: u32, key_hash: u64, origin: T) {
+        let slot = &mut self.slots[index as usize];
+        slot.key_hash = key_hash;
+        slot.origin = Some(origin);
+        self.busy.insert(key_hash, Line { first: NONE, last: NONE });
+    }
+
+    fn enqueue(&mut self, operation: Operation, key_hash: u64, origin: T, line: Line) {
+        let place = self.queued_free.pop().expect("the caller asked has_room");
+        self.queued[place as usize] = Some(Queued { operation, origin, next: NONE });
+        let first = if line.first == NONE {
+            place
+        } else {
+            self.queued[line.last as usize].as_mut().expect("linked").next = place;
+            line.first
+        };
+        self.busy.insert(key_hash, Line { first, last: place });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Chain, Key};
+    use crate::orchestrator::Action;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+
+    /// Futures that finish when told to, in any order.
+    #[derive(Default)]
+    struct Gates {
+        open: RefCell<HashMap<usize, bool>>,
+        wakers: RefCell<HashMap<usize, Waker>>,
+        log: RefCell<Vec<usize>>,
+    }
+
+    impl Gates {
+        async fn pass(self: Rc<Gates>, id: usize) -> usize {
+            std::future::poll_fn(|context| {
+                if self.open.borrow().get(&id).copied().unwrap_or(false) {
+                    Poll::Ready(())
+                } else {
+                    self.wakers.borrow_mut().insert(id, context.waker().clone());
+                    Poll::Pending
+                }
+            })
+            .await;
+            self.log.borrow_mut().push(id);
+            id
+        }
+
+        fn open(&self, id: usize) {
+            self.open.borrow_mut().insert(id, true);
+            if let Some(waker) = self.wakers.borrow_mut().remove(&id) {
+                waker.wake();
+            }
+        }
+    }
+
+    fn operation() -> Operation {
+        Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() }
+    }
+
+    #[test]
+    fn what_needs_no_waiting_is_done_at_once() {
+        let mut owner = Owner::<_, _, ()>::new(4, |_, _| async { 7 });
+        for _ in 0..100 {
+            assert!(matches!(owner.start(operation(), 1, (), Now::default()), Started::Done(7)));
+        }
+        assert_eq!(owner.pending(), 0);
+    }
+
+    #[test]
+    fn operations_on_one_key_run_in_order_and_others_side_by_side() {
+        let gates = Rc::new(Gates::default());
+        let ids = RefCell::new(VecDeque::from([0, 10, 1, 2]));
+        let mut owner = Owner::<_, _, usize>::new(4, |_, _| {
+            let id = ids.borrow_mut().pop_front().expect("one a start");
+            Rc::clone(&gates).pass(id)
+        });
+        let now = Now::default();
+        // Futures are made when they are first polled: key 5 gets 0, then 1 and 2; key 6 gets 10.
+        assert!(matches!(owner.start(operation(), 5, 0, now), Started::Waiting));
+        assert!(matches!(owner.start(operation(), 5, 1, now), Started::Waiting));
+        assert!(matches!(owner.start(operation(), 5, 2, now), Started::Waiting));
+        assert!(matches!(owner.start(operation(), 6, 10, now), Started::Waiting));
+        assert_eq!(owner.pending(), 4);
+        gates.open(2);
+        gates.open(1);
+        gates.open(10);
+        let mut out = Vec::new();
+        owner.run_woken(now, |origin, id| out.push((origin, id)));
+        assert_eq!(out, [(10, 10)]);
+        gates.open(0);
+        owner.run_woken(now, |origin, id| out.push((origin, id)));
+        assert_eq!(out, [(10, 10), (0, 0), (1, 1), (2, 2)]);
+        assert_eq!(owner.pending(), 0);
+        assert!(owner.has_room());
+    }
+
+    #[test]
+    fn a_full_owner_says_so() {
+        let gates = Rc::new(Gates::default());
+        let mut owner = Owner::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
+        assert!(owner.has_room());
+        for hash in 0..2 {
+            assert!(matches!(
+                owner.start(operation(), hash, hash, Now::default()),
+                Started::Waiting
+            ));
+        }
+        assert!(!owner.has_room());
+        gates.open(99);
+    }
+}

@@ -12,11 +12,17 @@
 
 pub mod binary;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 use crate::clock::Expiry;
+use crate::limits::ITEM_HEADER_BYTES;
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
+
+/// What `version` answers: the memcached whose behaviour this is, and who says so.
+pub const VERSION: &str = concat!("1.6.18-sunder-", env!("CARGO_PKG_VERSION"));
 
 /// Limits and switches that decide what a request may be.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +35,31 @@ pub struct Limits {
     pub flush: bool,
 }
 
+impl Limits {
+    /// Whether an item with these parts is within the limit, as memcached counts it: what it keeps
+    /// beside the item, the key's NUL, flags other than 0, and the value's `\r\n`.
+    #[inline]
+    pub fn fits(&self, key_bytes: usize, flags: u32, value_bytes: usize) -> bool {
+        let flags_bytes = if flags == 0 { 0 } else { size_of::<u32>() };
+        let rest_bytes = ITEM_HEADER_BYTES + key_bytes + 1 + flags_bytes + 2;
+        value_bytes <= self.item_bytes_max.saturating_sub(rest_bytes)
+    }
+}
+
 /// An operation on one key (or, for [`Action::FlushAll`], on all), borrowed from the input.
 #[derive(Debug)]
 pub struct Request<'a> {
+    /// At most 250 bytes; empty for [`Action::FlushAll`].
     pub key: &'a [u8],
-    /// What to do. A store's value is empty here; it follows as a body.
+    /// What to do. A store's value follows as a body.
     pub action: Action,
+    /// How the outcome goes out.
     pub form: Form,
 }
 
 /// What the start of the input is.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Step<'a> {
     /// Not yet a whole command line or header; show more.
     NeedMore,
@@ -49,12 +69,13 @@ pub enum Step<'a> {
 
 /// A command, from its line or header.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Command<'a> {
     /// An operation. The `skip_bytes` bytes that follow belong to it and are thrown away (the value
     /// of a set that is too large).
     Operation { request: Request<'a>, skip_bytes: usize },
     /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\r\n`. If that is
-    /// not there the reply is [`text::BAD_DATA_CHUNK`] instead, and nothing is stored.
+    /// not there the reply is [`Form::bad_data_chunk`] instead, and nothing is stored.
     Store { request: Request<'a>, value_bytes: usize, is_text: bool },
     /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
     /// [`text::next_key`]. Each is an operation; then [`Keys::end`].
@@ -88,7 +109,7 @@ impl Keys {
 
     /// How each key's outcome goes out.
     pub fn form(&self) -> Form {
-        Form::Text(text::Form::Get { with_cas: self.with_cas })
+        Form::Text(text::Form::Get { with_cas: self.with_cas, last: false })
     }
 
     /// What goes out after the last key.
@@ -100,12 +121,17 @@ impl Keys {
 /// Commands about the server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control<'a> {
+    /// Binary only: an answer that says that all before it were answered.
     Noop,
+    /// Who we are.
     Version,
+    /// How much is logged: taken, and without effect.
     Verbosity,
     /// With the words after `stats`, e.g. `items`; empty for the general statistics.
     Stats(&'a [u8]),
+    /// The server is to end.
     Shutdown {
+        /// After the connections have ended, not at once.
         graceful: bool,
     },
 }
@@ -113,11 +139,22 @@ pub enum Control<'a> {
 /// How the outcome of a request goes into bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// In the text protocol.
     Text(text::Form),
+    /// In the binary protocol.
     Binary(binary::Form),
 }
 
 impl Form {
+    /// The reply to a store whose value does not end as it has to; nothing for noreply. What came
+    /// in place of `\r\n` is consumed all the same.
+    pub fn bad_data_chunk(self) -> &'static [u8] {
+        match self {
+            Form::Text(text::Form::Silent) => b"",
+            _ => text::BAD_DATA_CHUNK,
+        }
+    }
+
     /// Whether the reply repeats the key, so that it has to be kept until then.
     pub fn needs_key(self) -> bool {
         match self {
@@ -130,24 +167,27 @@ impl Form {
 /// Room for any reply that is not a value, and for the head of one that is.
 pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
 
-/// A short reply that is known when the request is parsed: at most 64 bytes, copied.
+/// A short reply that is known when the request is parsed, copied.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fixed {
     len: u8,
-    bytes: [u8; 64],
+    bytes: [u8; Fixed::BYTES_MAX],
 }
 
 impl Fixed {
+    /// Longest reply, in bytes: memcached's usage message for delete has 70.
+    pub const BYTES_MAX: usize = 71;
+
     /// No bytes.
-    pub const NONE: Fixed = Fixed { len: 0, bytes: [0; 64] };
+    pub const NONE: Fixed = Fixed { len: 0, bytes: [0; Fixed::BYTES_MAX] };
 
     /// A reply of these bytes.
     ///
     /// # Panics
-    /// If there are more than 64: replies are our own words, never a peer's.
+    /// If there are more than [`Fixed::BYTES_MAX`]: replies are our own words, never a peer's.
     pub const fn new(bytes: &[u8]) -> Fixed {
-        assert!(bytes.len() <= 64);
-        let mut fixed = Fixed { len: bytes.len() as u8, bytes: [0; 64] };
+        assert!(bytes.len() <= Fixed::BYTES_MAX);
+        let mut fixed = Fixed { len: bytes.len() as u8, ..Fixed::NONE };
         let mut i = 0;
         while i < bytes.len() {
             fixed.bytes[i] = bytes[i];
@@ -189,5 +229,14 @@ pub fn encode<V>(
     match form {
         Form::Text(form) => text::encode(form, key, outcome, value_bytes, head),
         Form::Binary(form) => binary::encode(form, key, outcome, value_bytes, head),
+    }
+}
+
+/// Puts the reply to a command about the server into `head` (nothing, where the reply is silence);
+/// statistics are [`stats::write`]'s.
+pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
+    match form {
+        Form::Text(form) => text::encode_control(control, form, head),
+        Form::Binary(form) => binary::encode_control(control, form, head),
     }
 }

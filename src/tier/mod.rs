@@ -6,7 +6,7 @@
 
 pub mod memory;
 
-use crate::buffer::{Chain, Key};
+use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 
 /// The bytes of a hit, held until its reply has left.
@@ -54,17 +54,28 @@ pub enum Outcome<V> {
     /// The key has no item. Also the answer of cas, replace-by-cas, delete, touch and arithmetic.
     Miss,
     /// Stored, under this cas.
-    Stored { cas: u64 },
+    Stored {
+        /// The item's cas.
+        cas: u64,
+    },
     /// Add found an item, or replace, append or prepend found none.
     NotStored,
     /// The item's cas is not the one asked for.
     Exists,
     /// Deleted.
     Deleted,
-    /// Touched; the item's cas.
-    Touched { cas: u64 },
-    /// Incr, decr: the new number and the item's cas.
-    Number { value: u64, cas: u64 },
+    /// Touched.
+    Touched {
+        /// The item's cas.
+        cas: u64,
+    },
+    /// Incr, decr: done.
+    Number {
+        /// The new number.
+        value: u64,
+        /// The item's cas.
+        cas: u64,
+    },
     /// Incr, decr: the item is not a decimal number of up to 20 digits.
     NonNumeric,
     /// The item would be larger than the limit. What the key had before is gone if it was a set.
@@ -106,7 +117,7 @@ impl<V> Outcome<V> {
     }
 }
 
-/// How a value is to be stored.
+/// Under which condition a value is stored, and where to the item's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreMode {
     /// Whatever was there.
@@ -121,17 +132,18 @@ pub enum StoreMode {
     Prepend,
 }
 
-/// A value and how to store it.
-#[derive(Debug)]
+/// How a value is to be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store {
+    /// Under which condition, and where to the item's bytes.
     pub mode: StoreMode,
     /// The client's flags; opaque.
     pub flags: u32,
+    /// When it expires.
     pub expiry: Expiry,
     /// Only if the item has this cas now; 0 = whatever it has. With [`StoreMode::Set`] and no item
     /// the answer is [`Outcome::Miss`].
     pub cas: u64,
-    pub value: Chain,
 }
 
 /// An incr or decr.
@@ -139,6 +151,7 @@ pub struct Store {
 pub struct Arithmetic {
     /// Subtract, stopping at 0, instead of adding modulo 2^64.
     pub decrement: bool,
+    /// How much.
     pub delta: u64,
     /// What a key without item is set to, and its expiry (binary protocol); else the answer is a
     /// miss.
@@ -147,11 +160,45 @@ pub struct Arithmetic {
     pub cas: u64,
 }
 
+/// What to do with a key's item.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    Get,
+    /// Get, with the expiry in the answer (Rend's GETE).
+    GetWithExpiry,
+    GetAndTouch {
+        expiry: Expiry,
+    },
+    Store(Store),
+    /// A set whose value is over the limit: memcached removes what was there.
+    StoreTooLarge,
+    Delete {
+        cas: u64,
+    },
+    Touch {
+        expiry: Expiry,
+    },
+    Arithmetic(Arithmetic),
+    FlushAll {
+        at: Expiry,
+    },
+}
+
 /// A place that keeps the items of one worker. Semantics are memcached's (protocol.txt).
 #[allow(async_fn_in_trait, reason = "a worker's futures stay on their thread by design")]
 pub trait Tier {
     /// What holds the bytes of a hit.
     type Value: Value;
+
+    /// Does `action` if that takes no waiting, without copying anything that is not kept. None:
+    /// nothing was done, and one of the functions below has to be called.
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Self::Value>>;
 
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
@@ -160,7 +207,7 @@ pub trait Tier {
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
     /// Stored, not stored, exists, miss, too large, out of memory.
-    async fn store(&self, key: &Key, store: Store, now: Now) -> Outcome<Self::Value>;
+    async fn store(&self, key: &Key, store: Store, value: Chain, now: Now) -> Outcome<Self::Value>;
 
     /// Deleted, miss; exists if `cas` is neither 0 nor the item's.
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Self::Value>;
@@ -176,4 +223,8 @@ pub trait Tier {
 
     /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
+
+    /// A bounded piece of the tier's own work, once a turn: giving expired items' memory back, or
+    /// looking for completions.
+    fn turn(&self, now: Now);
 }

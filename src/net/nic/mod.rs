@@ -1,1 +1,231 @@
-//! DPDK devices.
+//! DPDK devices: queue pairs for workers, out of a PCI device or a vdev.
+//!
+//! ```text
+//! spec ── eal ── ethdev ──┬── port (worker 0)      with RSS: a queue pair each
+//! name   starts  queues,  ├── port (worker 1)      without: worker 0 has the one there is, and
+//!        DPDK    pool     └── ..                   steer's rings lead to the others
+//! ```
+//!
+//! Only here, and in the crate `dpdk-sys`, does DPDK have a name. A port moves frames; it never
+//! looks into them, but for the flow they belong to.
+//!
+//! A process opens one device, once. Frames of it may outlive it: then its memory stays until the
+//! process ends.
+
+#![allow(unsafe_code, reason = "DPDK is a C library, and frames are its memory")]
+
+mod eal;
+mod error;
+mod ethdev;
+mod frame;
+mod port;
+mod queue;
+mod spec;
+mod steer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::NicError;
+pub use frame::NicFrame;
+pub use port::WorkerPort;
+pub use spec::SpecError;
+
+use crate::limits::{NIC_EAL_BYTES, NIC_FRAME_BYTES, WORKERS_MAX, nic_pool_frames};
+use crate::stats::WorkerStats;
+use ethdev::Device;
+use spec::Spec;
+
+/// Whether frames live in hugepages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Huge {
+    /// In hugepages, which have to be there.
+    #[default]
+    Auto,
+    /// In ordinary pages: slower, and not for every PCI device.
+    Off,
+}
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A PCI address, or a vdev with its arguments as DPDK writes them.
+    pub device: String,
+    /// How many ports to make.
+    pub workers: usize,
+    /// Where frames live.
+    pub huge: Huge,
+}
+
+/// The device's own counters, since it was opened. A driver leaves at 0 what it does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Frames received.
+    pub frames_received: u64,
+    /// Frames sent.
+    pub frames_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Frames lost because no descriptor was free: a worker was too slow (DPDK's `imissed`).
+    pub receive_missed: u64,
+    /// Frames received broken (`ierrors`).
+    pub receive_errors: u64,
+    /// Times that the pool had no frame to receive into (`rx_nombuf`).
+    pub receive_no_buffer: u64,
+    /// Frames that could not be sent (`oerrors`).
+    pub send_errors: u64,
+}
+
+/// An open device and the ports that were not taken yet.
+pub struct Nic {
+    ports: Vec<Option<WorkerPort>>,
+    is_link_up: bool,
+    device: Arc<Device>,
+}
+
+/// A look at a device from any thread. As long as one lives the device stays open.
+#[derive(Clone)]
+pub struct NicMonitor {
+    device: Arc<Device>,
+}
+
+/// Opens a device with one port for each element of `stats`, which the port counts in: worker 0's
+/// first. Waits for the link for a few seconds, and goes on without it ([`Nic::is_link_up`]).
+///
+/// # Errors
+/// [`NicError`], whose text is one line for the operator. The device cannot be opened again in this
+/// process, whatever the error.
+///
+/// # Panics
+/// If `stats` has not `config.workers` elements.
+pub fn open(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError> {
+    let workers = config.workers;
+    if workers == 0 || workers > WORKERS_MAX {
+        return Err(SpecError::Workers { given: workers }.into());
+    }
+    assert_eq!(stats.len(), workers);
+    if eal::was_started() {
+        return Err(NicError::AlreadyOpen);
+    }
+    let spec = Spec::parse(&config.device)?;
+    let sysfs = Path::new(spec::SYSFS);
+    spec.check(sysfs)?;
+    let needed_bytes = memory_bytes(workers);
+    let is_huge = config.huge == Huge::Auto;
+    if is_huge {
+        check_hugepages(needed_bytes, spec::hugepages_free_bytes(sysfs))?;
+    }
+    let mut log = eal::Log::new();
+    let eal = eal::Eal::start(&spec, (!is_huge).then_some(needed_bytes), &mut log)?;
+    let device = Arc::new(Device::open(&spec, eal, workers, is_huge, &mut log)?);
+    let is_link_up = device.wait_for_link();
+    Ok(Nic { ports: make_ports(&device, stats), is_link_up, device })
+}
+
+fn make_ports(device: &Arc<Device>, stats: &[Arc<WorkerStats>]) -> Vec<Option<WorkerPort>> {
+    let mut stats = stats.iter().map(Arc::clone);
+    if device.queues() == stats.len() {
+        let own = |(queue, stats)| Some(WorkerPort::own(device, queue as u16, stats));
+        return stats.enumerate().map(own).collect();
+    }
+    let (hub, lanes) = steer::connect(stats.len(), random_seed());
+    let first = stats.next().map(|stats| WorkerPort::shared(device, hub, stats));
+    let others = lanes.into_iter().zip(stats);
+    let others = others.map(|(lane, stats)| Some(WorkerPort::steered(device, lane, stats)));
+    std::iter::once(first).chain(others).collect()
+}
+
+fn check_hugepages(needed_bytes: usize, free_bytes: usize) -> Result<(), NicError> {
+    if free_bytes >= needed_bytes {
+        return Ok(());
+    }
+    let mib = 1024 * 1024;
+    Err(NicError::NoHugepages {
+        needed_mib: needed_bytes.div_ceil(mib),
+        free_mib: free_bytes / mib,
+    })
+}
+
+/// Memory of a pool, in bytes.
+fn pool_bytes(frames: usize) -> usize {
+    frames * NIC_FRAME_BYTES
+}
+
+/// Memory that a device takes at most, in bytes, before it is known how many queues it has.
+pub fn memory_bytes(workers: usize) -> usize {
+    let frames = nic_pool_frames(workers, workers).max(nic_pool_frames(workers, 1));
+    pool_bytes(frames) + NIC_EAL_BYTES
+}
+
+/// A number that a peer cannot know.
+fn random_seed() -> u64 {
+    let mut seed = [0; 8];
+    let got = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(got, Ok(seed.len()), "the kernel has random numbers");
+    u64::from_ne_bytes(seed)
+}
+
+impl Nic {
+    /// The port of a worker, once. To be used in one thread.
+    ///
+    /// # Panics
+    /// If there is no such worker, or its port was taken.
+    pub fn take_port(&mut self, worker: usize) -> WorkerPort {
+        self.ports[worker].take().expect("a worker's port is taken once")
+    }
+
+    /// Whether the link was up when the device was opened. Without it frames wait and are lost.
+    pub fn is_link_up(&self) -> bool {
+        self.is_link_up
+    }
+
+    /// Whether each worker has a queue pair of its own; otherwise worker 0 receives for all.
+    pub fn has_queue_per_worker(&self) -> bool {
+        self.device.queues() == self.ports.len()
+    }
+
+    /// A look at the device that other threads can keep.
+    pub fn monitor(&self) -> NicMonitor {
+        NicMonitor { device: Arc::clone(&self.device) }
+    }
+}
+
+impl NicMonitor {
+    /// The device's counters now.
+    pub fn statistics(&self) -> Statistics {
+        self.device.statistics()
+    }
+
+    /// Whether the link is up now.
+    pub fn is_link_up(&self) -> bool {
+        self.device.link_is_up()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_cannot_be_is_refused_before_dpdk_starts() {
+        let open = |device: &str, workers: usize| {
+            let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
+            let config = Config { device: device.to_string(), workers, huge: Huge::Off };
+            open(&config, &stats).err().expect("refused").to_string()
+        };
+        assert!(open("eth0", 1).contains("net_af_packet0,iface="));
+        assert!(open("net_af_packet0,iface=absent0", 1).contains("absent0"));
+        assert!(open("ffff:ff:1f.7", 1).contains("scripts/bind-nic.sh"));
+        assert!(open("net_ring0", 0).contains("--workers 0"));
+        assert!(open("net_ring0", WORKERS_MAX + 1).contains("1 to 64"));
+    }
+
+    #[test]
+    fn too_few_hugepages_are_refused_with_the_number_that_is_missing() {
+        let error = check_hugepages(64 << 20, 63 << 20).unwrap_err().to_string();
+        assert!(error.contains("64 MiB") && error.contains("63 MiB"), "{error}");
+        assert!(check_hugepages(64 << 20, 64 << 20).is_ok());
+    }
+}

@@ -1,26 +1,331 @@
-//! The binary protocol.
+//! The binary protocol (memcached's doc/protocol-binary.txt), as memcached 1.6.18 speaks it, and
+//! Rend's GETE and GETEQ.
+//!
+//! One file per family of commands. What is wrong by its header is answered from its header, so no
+//! length that a peer names is ever waited for in vain. Nothing here may depend on what came before
+//! on the connection.
 
-use super::{Encoded, Head};
+mod admin;
+mod get;
+mod header;
+pub mod opcode;
+mod store;
+mod update;
+
+use super::{Command, Control, Encoded, Fixed, Form as AnyForm, Head, Limits, Request, Step};
+use crate::buffer::Gather;
+use crate::clock::{Expiry, Now};
+use crate::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
+use crate::orchestrator::Action;
 use crate::tier::Outcome;
+use header::{HEADER_BYTES, Header, Reply, Status, push};
+pub use header::{MAGIC_REQUEST, MAGIC_RESPONSE};
 
-/// How an outcome goes into binary.
+/// How an outcome goes into binary: the request's opcode says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A get's.
-    Get {
-        /// With cas.
-        with_cas: bool,
-    },
+pub struct Form {
+    /// The request's opcode.
+    pub opcode: u8,
+    /// The client's own; goes back as it came.
+    pub opaque: u32,
 }
 
 impl Form {
     /// Whether the reply repeats the key.
+    #[inline]
     pub fn needs_key(self) -> bool {
-        true
+        matches!(self.opcode, opcode::GETK | opcode::GETKQ | opcode::GATK | opcode::GATKQ)
     }
 }
 
-/// Encodes.
-pub fn encode<V>(_: Form, _: &[u8], _: &Outcome<V>, _: usize, _: &mut Head) -> Encoded {
-    Encoded { with_value: false, tail: b"" }
+/// Says what `input` starts with. `limits` decide what is too large and what is allowed, `now` what
+/// a relative exptime means.
+#[inline]
+pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    let Some(header) = Header::read(input) else {
+        return match input.first() {
+            Some(&magic) if magic != MAGIC_REQUEST => hang_up(input.len()),
+            _ => Step::NeedMore,
+        };
+    };
+    if header.magic != MAGIC_REQUEST {
+        return hang_up(input.len());
+    }
+    if let Some(command) = wrong_lengths(&header) {
+        return Step::Done { command, consumed: HEADER_BYTES };
+    }
+    let packet = match Packet::read(input, header) {
+        Ok(Some(packet)) => packet,
+        Ok(None) => return Step::NeedMore,
+        Err(command) => return Step::Done { command, consumed: HEADER_BYTES },
+    };
+    let consumed = packet.consumed();
+    Step::Done { command: packet.command(limits, now), consumed }
 }
+
+fn hang_up<'a>(consumed: usize) -> Step<'a> {
+    let command = Command::Bad { reply: Fixed::NONE, skip_bytes: 0, close: true };
+    Step::Done { command, consumed }
+}
+
+/// The reply to lengths that cannot be, whatever the opcode. (memcached waits for the extras and the
+/// key first; its reply is the same.)
+#[inline]
+fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
+    if header.key_bytes + header.extras_bytes > header.body_bytes {
+        return Some(refuse(header, Status::Unknown));
+    }
+    if header.key_bytes > KEY_BYTES_MAX || header.body_bytes > BINARY_BODY_BYTES_MAX {
+        return Some(refuse(header, Status::Invalid));
+    }
+    None
+}
+
+/// An error after which the connection is closed.
+fn refuse<'a>(header: &Header, status: Status) -> Command<'a> {
+    Command::Bad { reply: status.fixed(header), skip_bytes: 0, close: true }
+}
+
+/// An error after which the connection goes on, `skip_bytes` further.
+fn answer<'a>(header: &Header, status: Status, skip_bytes: usize) -> Command<'a> {
+    Command::Bad { reply: status.fixed(header), skip_bytes, close: false }
+}
+
+/// What an opcode's extras, key and value have to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// A key and nothing else.
+    Key,
+    /// Extras of this many bytes and a key. What the body has beyond is not part of the packet:
+    /// memcached leaves it in the stream.
+    Touch,
+    /// 8 bytes of extras, a key and a value.
+    Store,
+    /// A key and a value.
+    Append,
+    /// 20 bytes of extras and a key.
+    Arithmetic,
+    /// Nothing.
+    Empty,
+    /// Nothing, or 4 bytes of extras.
+    Flush,
+    /// A key or none; as [`Shape::Touch`] about the rest.
+    Stat,
+    /// A key and a value, neither of them of use.
+    Sasl,
+    /// Not a command; anything.
+    Unknown,
+}
+
+impl Shape {
+    #[inline]
+    fn of(opcode: u8) -> Shape {
+        match opcode {
+            opcode::GET | opcode::GETQ | opcode::GETK | opcode::GETKQ => Shape::Key,
+            opcode::GETE | opcode::GETEQ => Shape::Key,
+            opcode::DELETE | opcode::DELETEQ => Shape::Key,
+            opcode::SET | opcode::ADD | opcode::REPLACE => Shape::Store,
+            opcode::SETQ | opcode::ADDQ | opcode::REPLACEQ => Shape::Store,
+            opcode::APPEND | opcode::PREPEND | opcode::APPENDQ | opcode::PREPENDQ => Shape::Append,
+            opcode::INCREMENT | opcode::DECREMENT => Shape::Arithmetic,
+            opcode::INCREMENTQ | opcode::DECREMENTQ => Shape::Arithmetic,
+            opcode::TOUCH | opcode::GAT | opcode::GATQ | opcode::GATK | opcode::GATKQ => {
+                Shape::Touch
+            }
+            opcode::QUIT | opcode::QUITQ | opcode::NOOP | opcode::VERSION => Shape::Empty,
+            opcode::SASL_LIST_MECHS => Shape::Empty,
+            opcode::FLUSH | opcode::FLUSHQ => Shape::Flush,
+            opcode::STAT => Shape::Stat,
+            opcode::SASL_AUTH | opcode::SASL_STEP => Shape::Sasl,
+            _ => Shape::Unknown,
+        }
+    }
+
+    /// Whether a packet with these lengths has this shape.
+    #[inline]
+    fn fits(self, header: &Header) -> bool {
+        let Header { key_bytes, extras_bytes, body_bytes, .. } = *header;
+        match self {
+            Shape::Key => extras_bytes == 0 && key_bytes > 0 && body_bytes == key_bytes,
+            Shape::Touch => extras_bytes == 4 && key_bytes > 0,
+            Shape::Store => extras_bytes == 8 && key_bytes > 0,
+            Shape::Append | Shape::Sasl => extras_bytes == 0 && key_bytes > 0,
+            Shape::Arithmetic => {
+                extras_bytes == 20 && key_bytes > 0 && body_bytes == key_bytes + extras_bytes
+            }
+            Shape::Empty => body_bytes == 0,
+            Shape::Flush => (extras_bytes == 0 || extras_bytes == 4) && body_bytes == extras_bytes,
+            Shape::Stat => extras_bytes == 0,
+            Shape::Unknown => true,
+        }
+    }
+}
+
+/// A request that has the shape its opcode asks for, up to its value.
+#[derive(Debug)]
+struct Packet<'a> {
+    header: Header,
+    extras: &'a [u8],
+    key: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// None if extras and key are not all there; the reply if they need not be waited for.
+    #[inline]
+    fn read(input: &'a [u8], header: Header) -> Result<Option<Packet<'a>>, Command<'a>> {
+        let shape = Shape::of(header.opcode);
+        if !shape.fits(&header) {
+            return Err(refuse(&header, Status::Invalid));
+        }
+        if matches!(shape, Shape::Unknown | Shape::Sasl) {
+            return Err(answer(&header, Status::Unknown, header.body_bytes));
+        }
+        let body = &input[HEADER_BYTES..];
+        let Some((extras, rest)) = body.split_at_checked(header.extras_bytes) else {
+            return Ok(None);
+        };
+        let Some(key) = rest.get(..header.key_bytes) else { return Ok(None) };
+        Ok(Some(Packet { header, extras, key }))
+    }
+
+    #[inline]
+    fn consumed(&self) -> usize {
+        HEADER_BYTES + self.extras.len() + self.key.len()
+    }
+
+    /// Bytes of the value, which follows.
+    #[inline]
+    fn value_bytes(&self) -> usize {
+        self.header.body_bytes - self.extras.len() - self.key.len()
+    }
+
+    fn form(&self) -> AnyForm {
+        AnyForm::Binary(Form { opcode: self.header.opcode, opaque: self.header.opaque })
+    }
+
+    #[inline]
+    fn operation(&self, action: Action) -> Command<'a> {
+        let request = Request { key: self.key, action, form: self.form() };
+        Command::Operation { request, skip_bytes: 0 }
+    }
+
+    /// The 32 bits of the extras from `at` on. The packet's shape says that they are there.
+    #[inline]
+    fn extra_32(&self, at: usize) -> u32 {
+        let Some(&bytes) = self.extras[at..].first_chunk() else { unreachable!("checked shape") };
+        u32::from_be_bytes(bytes)
+    }
+
+    #[inline]
+    fn extra_64(&self, at: usize) -> u64 {
+        let Some(&bytes) = self.extras[at..].first_chunk() else { unreachable!("checked shape") };
+        u64::from_be_bytes(bytes)
+    }
+
+    /// The exptime in the extras from `at` on: unsigned here, so never negative.
+    #[inline]
+    fn expiry(&self, at: usize, now: Now) -> Expiry {
+        Expiry::from_exptime(self.extra_32(at).into(), now)
+    }
+
+    #[inline]
+    fn command(&self, limits: &Limits, now: Now) -> Command<'a> {
+        match Shape::of(self.header.opcode) {
+            Shape::Key if matches!(self.header.opcode, opcode::DELETE | opcode::DELETEQ) => {
+                self.operation(Action::Delete { cas: self.header.cas })
+            }
+            Shape::Key => get::parse(self),
+            Shape::Touch => get::parse_touch(self, now),
+            Shape::Store => store::parse(self, limits, now),
+            Shape::Append => store::parse_append(self, limits),
+            Shape::Arithmetic => update::parse_arithmetic(self, now),
+            Shape::Empty | Shape::Flush | Shape::Stat => admin::parse(self, limits, now),
+            Shape::Sasl | Shape::Unknown => unreachable!("answered by their header"),
+        }
+    }
+}
+
+/// Puts the head of the reply to one operation into `head`; see [`super::encode`].
+#[inline]
+pub fn encode<V>(
+    form: Form,
+    key: &[u8],
+    outcome: &Outcome<V>,
+    value_bytes: usize,
+    head: &mut Head,
+) -> Encoded {
+    let Form { opcode, opaque } = form;
+    match outcome {
+        Outcome::Hit(hit) => return get::encode_hit(form, key, hit, value_bytes, head),
+        Outcome::Miss if get::is_get(opcode) => get::encode_miss(form, key, head),
+        Outcome::Stored { cas } => store::encode_stored(form, *cas, head),
+        Outcome::Number { value, cas } => update::encode_number(form, *value, *cas, head),
+        Outcome::Deleted if opcode == opcode::DELETEQ => {}
+        Outcome::Flushed if opcode == opcode::FLUSHQ => {}
+        Outcome::Deleted | Outcome::Flushed => {
+            push(head, &Reply { opcode, opaque, ..Reply::default() }.bytes());
+        }
+        failure => failure_status(opcode, failure).push(opcode, opaque, head),
+    }
+    NO_VALUE
+}
+
+const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
+
+fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
+    let is_append = Shape::of(opcode) == Shape::Append;
+    match outcome {
+        Outcome::Miss => Status::NotFound,
+        Outcome::NotStored => store::not_stored_status(opcode),
+        Outcome::Exists => Status::Exists,
+        Outcome::NonNumeric => Status::NonNumeric,
+        // What is grown too large by an append is not stored, says memcached.
+        Outcome::TooLarge | Outcome::OutOfMemory if is_append => Status::NotStored,
+        Outcome::TooLarge => Status::TooLarge,
+        Outcome::OutOfMemory => Status::OutOfMemory,
+        Outcome::Throttled => Status::Busy,
+        Outcome::Failed => Status::Internal,
+        Outcome::Hit(_)
+        | Outcome::Stored { .. }
+        | Outcome::Deleted
+        | Outcome::Touched { .. }
+        | Outcome::Number { .. }
+        | Outcome::Flushed => unreachable!("no failure"),
+    }
+}
+
+/// Puts the reply to a command about the server into `head`; statistics are
+/// [`super::stats::write`]'s.
+pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
+    let Form { opcode, opaque } = form;
+    let body = match control {
+        Control::Version => super::VERSION.as_bytes(),
+        Control::Noop => b"",
+        // Text only.
+        Control::Verbosity | Control::Shutdown { .. } => return,
+        Control::Stats(_) => return,
+    };
+    let body_bytes = body.len();
+    push(head, &Reply { opcode, opaque, body_bytes, ..Reply::default() }.bytes());
+    push(head, body);
+}
+
+/// Puts one statistic into `out`; the last packet has neither name nor value.
+pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut Gather) {
+    let key_bytes = name.len();
+    let body_bytes = name.len() + value.len();
+    let Form { opcode, opaque } = form;
+    out.extend(&Reply { opcode, opaque, key_bytes, body_bytes, ..Reply::default() }.bytes());
+    out.extend(name.as_bytes());
+    out.extend(value.as_bytes());
+}
+
+/// Puts the answer to statistics that there are not into `out`.
+pub(super) fn write_stat_unknown(form: Form, out: &mut Gather) {
+    let mut head = Head::new();
+    Status::NotFound.push(form.opcode, form.opaque, &mut head);
+    out.extend(&head);
+}
+
+#[cfg(test)]
+mod tests;

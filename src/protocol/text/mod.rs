@@ -1,26 +1,245 @@
-//! The text protocol.
+//! The text protocol (memcached's doc/protocol.txt), as memcached 1.6.18 speaks it.
+//!
+//! One file per family of commands; [`parse`] finds the family, [`encode`] puts outcomes into
+//! lines. What memcached says for wrong input is said here to the byte: where a reply looks odd or
+//! is missing, it is memcached's. Nothing here may depend on what came before on the connection.
 
-use super::{Encoded, Head};
+mod admin;
+mod get;
+mod line;
+mod store;
+mod update;
+
+use super::{Command, Control, Encoded, Fixed, Head, Limits, Step};
+use crate::buffer::Gather;
+use crate::clock::Now;
+use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
+pub use get::{KeyStep, next_key};
+use line::Words;
+
+/// The reply to a store whose value is not followed by `\r\n`, unless the request's form is
+/// [`Form::Silent`]. What came in place of `\r\n` is consumed: the next command starts behind it.
+pub const BAD_DATA_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
+
+const ERROR: Fixed = Fixed::new(b"ERROR\r\n");
+const BAD_FORMAT: Fixed = Fixed::new(b"CLIENT_ERROR bad command line format\r\n");
+const INVALID_EXPTIME: Fixed = Fixed::new(b"CLIENT_ERROR invalid exptime argument\r\n");
+const END: Fixed = Fixed::new(b"END\r\n");
+const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 
 /// How an outcome goes into text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A get's.
+    /// `VALUE` or nothing.
     Get {
-        /// With cas.
+        /// With the item's cas (gets, gats).
         with_cas: bool,
+        /// It is the request's only key: `END` follows.
+        last: bool,
     },
+    /// One line.
+    Line,
+    /// One line; an item grown too large was not stored, says memcached (append, prepend).
+    Append,
+    /// The new number (incr, decr).
+    Number,
+    /// Nothing whatever happens: the request said noreply.
+    Silent,
 }
 
 impl Form {
     /// Whether the reply repeats the key.
+    #[inline]
     pub fn needs_key(self) -> bool {
-        true
+        matches!(self, Form::Get { .. })
+    }
+
+    /// `form`, or silence for a request that said noreply.
+    fn unless_silent(self, silent: bool) -> Form {
+        if silent { Form::Silent } else { self }
     }
 }
 
-/// Encodes.
-pub fn encode<V>(_: Form, _: &[u8], _: &Outcome<V>, _: usize, _: &mut Head) -> Encoded {
-    Encoded { with_value: false, tail: b"" }
+/// Says what `input` starts with. `limits` decide what is too large and what is allowed, `now` what
+/// a relative exptime means.
+///
+/// A line is looked for in all of `input`; if there is none in more than
+/// [`LINE_BYTES_MAX`] bytes, the connection ends, except for a `get ` or `gets `,
+/// which is then answered key by key as it comes.
+#[inline]
+pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    match get::parse_single(input) {
+        Some(step) => step,
+        None => parse_line(input, limits, now),
+    }
 }
+
+fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    let Some((line, consumed)) = line::first_line(input) else {
+        return match input.len() > LINE_BYTES_MAX {
+            true => get::parse_endless(input),
+            false => Step::NeedMore,
+        };
+    };
+    let words = Words::of(line);
+    let command = match words.get(0) {
+        b"get" | b"bget" => return get::parse(&words, false, consumed),
+        b"gets" => return get::parse(&words, true, consumed),
+        b"gat" => return get::parse_and_touch(&words, false, consumed, now),
+        b"gats" => return get::parse_and_touch(&words, true, consumed, now),
+        b"set" => store::parse(&words, store::Verb::Set, limits, now),
+        b"add" => store::parse(&words, store::Verb::Add, limits, now),
+        b"replace" => store::parse(&words, store::Verb::Replace, limits, now),
+        b"append" => store::parse(&words, store::Verb::Append, limits, now),
+        b"prepend" => store::parse(&words, store::Verb::Prepend, limits, now),
+        b"cas" => store::parse(&words, store::Verb::Cas, limits, now),
+        b"delete" => update::parse_delete(&words),
+        b"touch" => update::parse_touch(&words, now),
+        b"incr" => update::parse_arithmetic(&words, false),
+        b"decr" => update::parse_arithmetic(&words, true),
+        _ => admin::parse(&words, limits, now),
+    };
+    Step::Done { command, consumed }
+}
+
+/// The end of the line that `input` is inside of: how many bytes to consume, or None if it is not
+/// there, and then all of `input` belongs to the line.
+pub fn skip_line(input: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', input).map(|newline| newline + 1)
+}
+
+/// A reply that needs no tier, after which the connection goes on.
+fn answer<'a>(reply: Fixed) -> Command<'a> {
+    Command::Bad { reply, skip_bytes: 0, close: false }
+}
+
+/// As [`answer`], but nothing if the request said noreply.
+fn answer_unless<'a>(silent: bool, reply: Fixed) -> Command<'a> {
+    answer(if silent { Fixed::NONE } else { reply })
+}
+
+fn is_key(word: &[u8]) -> bool {
+    word.len() <= KEY_BYTES_MAX
+}
+
+/// Puts the head of the reply to one operation into `head`; see [`super::encode`].
+#[inline]
+pub fn encode<V>(
+    form: Form,
+    key: &[u8],
+    outcome: &Outcome<V>,
+    value_bytes: usize,
+    head: &mut Head,
+) -> Encoded {
+    match (form, outcome) {
+        (Form::Get { with_cas, last }, Outcome::Hit(hit)) => {
+            push(head, b"VALUE ");
+            push(head, key);
+            push(head, b" ");
+            push_number(head, u64::from(hit.flags));
+            push(head, b" ");
+            push_number(head, value_bytes as u64);
+            if with_cas {
+                push(head, b" ");
+                push_number(head, hit.cas);
+            }
+            push(head, b"\r\n");
+            Encoded { with_value: true, tail: if last { b"\r\nEND\r\n" } else { b"\r\n" } }
+        }
+        (Form::Get { last, .. }, outcome) => {
+            push(head, get_failure(outcome, last));
+            NO_VALUE
+        }
+        (Form::Silent, _) => NO_VALUE,
+        (_, Outcome::Number { value, .. }) => {
+            push_number(head, *value);
+            push(head, b"\r\n");
+            NO_VALUE
+        }
+        (form, outcome) => {
+            push(head, line_for(form, outcome));
+            NO_VALUE
+        }
+    }
+}
+
+const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
+
+/// What a key without hit adds to a get's reply. Between the keys of a longer get there is no place
+/// for an error: `END` would still follow and be taken for the answer to the next request, so a key
+/// that could not be read is missing there.
+fn get_failure<V>(outcome: &Outcome<V>, last: bool) -> &'static [u8] {
+    match outcome {
+        _ if !last => b"",
+        Outcome::Throttled => b"SERVER_ERROR temporarily overloaded\r\n",
+        Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
+        Outcome::OutOfMemory => b"SERVER_ERROR out of memory writing get response\r\n",
+        _ => b"END\r\n",
+    }
+}
+
+fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
+    match outcome {
+        Outcome::Stored { .. } => b"STORED\r\n",
+        Outcome::NotStored => b"NOT_STORED\r\n",
+        Outcome::Exists => b"EXISTS\r\n",
+        Outcome::Miss => b"NOT_FOUND\r\n",
+        Outcome::Deleted => b"DELETED\r\n",
+        Outcome::Touched { .. } => b"TOUCHED\r\n",
+        Outcome::Flushed => b"OK\r\n",
+        Outcome::NonNumeric => b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
+        Outcome::TooLarge | Outcome::OutOfMemory if form == Form::Append => b"NOT_STORED\r\n",
+        Outcome::TooLarge => TOO_LARGE,
+        Outcome::OutOfMemory if form == Form::Number => b"SERVER_ERROR out of memory\r\n",
+        Outcome::OutOfMemory => b"SERVER_ERROR out of memory storing object\r\n",
+        Outcome::Throttled => b"SERVER_ERROR temporarily overloaded\r\n",
+        Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
+        Outcome::Hit(_) | Outcome::Number { .. } => unreachable!("encoded by the caller"),
+    }
+}
+
+/// Puts the reply to a command about the server into `head`; statistics are
+/// [`super::stats::write`]'s.
+pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
+    if form == Form::Silent {
+        return;
+    }
+    match control {
+        Control::Version => {
+            push(head, b"VERSION ");
+            push(head, super::VERSION.as_bytes());
+            push(head, b"\r\n");
+        }
+        Control::Verbosity => push(head, b"OK\r\n"),
+        // Text has no noop; memcached closes without a word when it shuts down.
+        Control::Noop | Control::Stats(_) | Control::Shutdown { .. } => {}
+    }
+}
+
+/// Puts one statistic into `out`.
+pub(super) fn write_stat(name: &str, value: &str, out: &mut Gather) {
+    for piece in ["STAT ", name, " ", value, "\r\n"] {
+        out.extend(piece.as_bytes());
+    }
+}
+
+/// Appends to a head.
+///
+/// # Panics
+/// If it does not fit: [`crate::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be asked for.
+#[inline]
+fn push(head: &mut Head, bytes: &[u8]) {
+    match head.try_extend_from_slice(bytes) {
+        Ok(()) => {}
+        Err(_) => unreachable!("a head has room for the longest reply"),
+    }
+}
+
+#[inline]
+fn push_number(head: &mut Head, number: u64) {
+    push(head, itoa::Buffer::new().format(number).as_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+/* See shim.h. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <rte_ether.h>
+#include <rte_log.h>
+
+static uint8_t
+rx_flags(uint64_t ol_flags)
+{
+	uint8_t flags = 0;
+
+	/*
+	 * NONE means that the sum in the frame is not the final one but that the data is verified
+	 * (rte_mbuf_core.h): as good as good.
+	 */
+	switch (ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) {
+	case RTE_MBUF_F_RX_IP_CKSUM_GOOD:
+	case RTE_MBUF_F_RX_IP_CKSUM_NONE:
+		flags |= SHIM_IP_GOOD;
+		break;
+	case RTE_MBUF_F_RX_IP_CKSUM_BAD:
+		flags |= SHIM_IP_BAD;
+		break;
+	default:
+		break;
+	}
+	switch (ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) {
+	case RTE_MBUF_F_RX_L4_CKSUM_GOOD:
+	case RTE_MBUF_F_RX_L4_CKSUM_NONE:
+		flags |= SHIM_L4_GOOD;
+		break;
+	case RTE_MBUF_F_RX_L4_CKSUM_BAD:
+		flags |= SHIM_L4_BAD;
+		break;
+	default:
+		break;
+	}
+	if (ol_flags & RTE_MBUF_F_RX_RSS_HASH)
+		flags |= SHIM_RSS_HASH;
+	return flags;
+}
+
+/*
+ * Whether the pieces are what rte_pktmbuf_linearize takes for granted: as many as are counted, each
+ * within its buffer, and their lengths the frame's. Drivers copy some of these numbers from memory
+ * that a device, a hypervisor or a peer process writes.
+ */
+static bool
+is_sound(const struct rte_mbuf *mbuf)
+{
+	const struct rte_mbuf *piece = mbuf;
+	uint32_t total = 0;
+	uint16_t count = mbuf->nb_segs;
+
+	for (; piece != NULL && count > 0; piece = piece->next, count--) {
+		if ((uint32_t)piece->data_off + piece->data_len > piece->buf_len)
+			return false;
+		total += piece->data_len;
+	}
+	return piece == NULL && count == 0 && total == mbuf->pkt_len;
+}
+
+static void
+flatten(struct rte_mbuf *mbuf, struct shim_frame *out)
+{
+	out->mbuf = mbuf;
+	out->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+	out->len = mbuf->data_len;
+	out->capacity = mbuf->buf_len - mbuf->data_off;
+}
+
+uint16_t
+shim_rx_burst(uint16_t port, uint16_t queue, struct shim_frame *out, uint16_t room,
+		uint32_t *malformed)
+{
+	struct rte_mbuf *mbufs[SHIM_BURST_MAX];
+	uint16_t received, i, kept = 0;
+
+	received = rte_eth_rx_burst(port, queue, mbufs, RTE_MIN(room, SHIM_BURST_MAX));
+	for (i = 0; i < received; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+
+		if (i + 1 < received)
+			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + 1], void *));
+		if (unlikely(!is_sound(mbuf) ||
+				(mbuf->nb_segs > 1 && rte_pktmbuf_linearize(mbuf) != 0))) {
+			rte_pktmbuf_free(mbuf);
+			*malformed += 1;
+			continue;
+		}
+		flatten(mbuf, &out[kept]);
+		out[kept].rss_hash = mbuf->hash.rss;
+		out[kept].flags = rx_flags(mbuf->ol_flags);
+		kept++;
+	}
+	return kept;
+}
+
+uint16_t
+shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+bool
+shim_alloc(struct rte_mempool *pool, struct shim_frame *out)
+{
+	struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+
+	if (mbuf == NULL)
+		return false;
+	flatten(mbuf, out);
+	out->rss_hash = 0;
+	out->flags = 0;
+	return true;
+}
+
+void
+shim_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+void
+shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_bytes)
+{
+	/* A received frame may be sent again: what the device said of it then says nothing now. */
+	mbuf->ol_flags = (mbuf->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) | tx_flags;
+	mbuf->data_len = len;
+	mbuf->pkt_len = len;
+	mbuf->tx_offload = 0;
+	mbuf->l2_len = RTE_ETHER_HDR_LEN;
+	mbuf->l3_len = l3_bytes;
+}
+
+int
+shim_errno(void)
+{
+	return rte_errno;
+}
+
+uint32_t
+shim_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+int
+shim_log_to(int fd)
+{
+	static FILE *current;
+	FILE *old = current;
+	FILE *log;
+	int own = dup(fd);
+
+	if (own < 0)
+		return -1;
+	log = fdopen(own, "a");
+	if (log == NULL) {
+		close(own);
+		return -1;
+	}
+	setvbuf(log, NULL, _IOLBF, BUFSIZ);
+	if (rte_openlog_stream(log) != 0) {
+		fclose(log);
+		return -1;
+	}
+	current = log;
+	if (old != NULL)
+		fclose(old);
+	return 0;
+}

@@ -1,0 +1,281 @@
+//! The command line: words into a [`Config`], or one line that says what is wrong with them.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+
+use lexopt::prelude::{Long, Short, Value};
+
+use crate::config::{self, Config, ValueError};
+
+/// What the words ask for.
+#[derive(Debug)]
+pub enum Command {
+    /// `sunder serve ..`
+    Serve(Box<Config>),
+    /// Print this text.
+    Print(&'static str),
+}
+
+/// Words that make no command. Its text is one line.
+#[derive(Debug)]
+pub enum UsageError {
+    /// A flag that nobody knows, or that lacks its value.
+    Word(String),
+    /// A flag with a wrong value.
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with its value.
+        error: ValueError,
+    },
+    /// Flags that do not go together.
+    Conflict(&'static str),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UsageError::Word(text) => write!(f, "{text} (see sunder --help)"),
+            UsageError::Value { flag, error } => write!(f, "{flag}: {error}"),
+            UsageError::Conflict(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> UsageError {
+        UsageError::Word(error.to_string().replace(['\n', '\r'], " "))
+    }
+}
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+sunder: a memcached-compatible cache appliance
+
+Usage: sunder serve [FLAGS]
+
+Where clients come from
+  --device DEV        DPDK device: a PCI address (bound with scripts/bind-nic.sh), or a vdev
+                      with its arguments, e.g. net_af_packet0,iface=veth0.
+                      Without it: kernel sockets.
+  --address CIDR      the appliance's own address on the device, e.g. 10.0.0.5/24; repeat it
+                      for more, IPv4 and IPv6
+  --gateway IP        where packets for other networks go; repeat it for IPv6
+  -p, --port N        port [11211]
+  --bind IP           address of kernel sockets [127.0.0.1]
+  --use-domain-socket, --sock-path PATH
+                      a Unix socket at PATH instead of a port; kernel sockets only
+  --max-connections N connections at once, all workers together [1024]
+  --idle-timeout S    close a connection after S seconds without a request [0: never]
+
+How it runs
+  --workers N         one thread each [one a core]
+  --cores LIST        cores that workers run on, e.g. 0,2-3, instead of --workers
+  --poll busy|adaptive
+                      spin when there is nothing to do, or sleep [busy on a device]
+  --huge auto|off     huge pages for the device's frames [auto; see scripts/hugepages.sh]
+
+What it keeps
+  --l1 memory[,size=SIZE]
+                      where items are kept [memory,size=64M]
+  --max-item-size SIZE
+                      largest item, key and header counted [1M]
+
+What clients may do
+  --enable-shutdown   obey the shutdown command
+  --disable-flush-all refuse the flush_all command
+
+  -h, --help          print this
+  -V, --version       print the version
+
+A wrong value is one line that says what is expected, and exit status 2.
+SIGINT and SIGTERM end the server.
+";
+
+/// What `--version` prints.
+pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// Reads a command line, without the program's name.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(words);
+    match parser.next()? {
+        Some(Value(word)) if word == "serve" => serve(&mut parser),
+        Some(Short('h') | Long("help")) | None => Ok(Command::Print(HELP)),
+        Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION)),
+        Some(Value(word)) if word == "help" => Ok(Command::Print(HELP)),
+        Some(Value(word)) => {
+            let word = word.to_string_lossy().into_owned();
+            Err(UsageError::Word(format!("'{}' is not a command", word.escape_debug())))
+        }
+        Some(flag) => Err(flag.unexpected().into()),
+    }
+}
+
+fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
+    let mut config = Config::default();
+    let mut socket_path = None;
+    let mut use_socket = false;
+    while let Some(flag) = parser.next()? {
+        match flag {
+            Long("device") => config.device = Some(text(parser)?),
+            Long("address") => {
+                config.addresses.push(value(parser, "--address", config::cidr)?);
+            }
+            Long("gateway") => {
+                config.gateways.push(value(parser, "--gateway", config::address)?);
+            }
+            Long("workers") => config.workers = Some(value(parser, "--workers", config::workers)?),
+            Long("cores") => config.cores = value(parser, "--cores", config::cores)?,
+            Long("poll") => config.poll = Some(value(parser, "--poll", config::poll)?),
+            Short('p') | Long("port") => {
+                config.port = value(parser, "--port", |t| config::number(t, 1, 65_535))? as u16;
+            }
+            Long("bind") => config.bind = value(parser, "--bind", config::address)?,
+            Long("use-domain-socket") => use_socket = true,
+            Long("sock-path") => socket_path = Some(parser.value()?.into()),
+            Long("l1") => config.l1 = value(parser, "--l1", config::l1)?,
+            Long("max-item-size") => {
+                config.item_bytes_max = value(parser, "--max-item-size", config::item_size)?;
+            }
+            Long("max-connections") => {
+                config.connections_max =
+                    value(parser, "--max-connections", |t| config::number(t, 1, 10_000_000))?
+                        as usize;
+            }
+            Long("idle-timeout") => {
+                config.idle_timeout_s =
+                    value(parser, "--idle-timeout", |t| config::number(t, 0, 86_400 * 365))?;
+            }
+            Long("huge") => config.huge = value(parser, "--huge", config::huge)?,
+            Long("enable-shutdown") => config.is_shutdown_enabled = true,
+            Long("disable-flush-all") => config.is_flush_enabled = false,
+            Long("faults") => config.faults = Some(value(parser, "--faults", config::faults)?),
+            Short('h') | Long("help") => return Ok(Command::Print(HELP)),
+            Short('V') | Long("version") => return Ok(Command::Print(VERSION)),
+            flag => return Err(flag.unexpected().into()),
+        }
+    }
+    config.socket_path = match (use_socket, socket_path) {
+        (true, None) => {
+            return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
+        }
+        (true, path) => path,
+        (false, Some(_)) => {
+            return Err(UsageError::Conflict("--sock-path: give --use-domain-socket as well"));
+        }
+        (false, None) => None,
+    };
+    check(&config)?;
+    Ok(Command::Serve(Box::new(config)))
+}
+
+/// Whether the flags go together.
+fn check(config: &Config) -> Result<(), UsageError> {
+    let conflict = |text| Err(UsageError::Conflict(text));
+    if !config.cores.is_empty() && config.workers.is_some_and(|n| n != config.cores.len()) {
+        return conflict("--workers: --cores names another number of cores; give one of the two");
+    }
+    if config.device.is_some() {
+        if config.addresses.is_empty() {
+            return conflict("--device: give its own address too, e.g. --address 10.0.0.5/24");
+        }
+        if config.socket_path.is_some() {
+            return conflict("--sock-path: a Unix socket needs kernel sockets, without --device");
+        }
+        if config.bind != Config::default().bind {
+            return conflict("--bind: is for kernel sockets; a device has --address");
+        }
+        let has =
+            |is_ipv4: bool| config.addresses.iter().any(|cidr| cidr.address.is_ipv4() == is_ipv4);
+        if config.gateways.iter().any(|gateway: &IpAddr| !has(gateway.is_ipv4())) {
+            return conflict("--gateway: there is no --address of its kind (IPv4 or IPv6)");
+        }
+    } else {
+        if !config.addresses.is_empty() {
+            return conflict("--address: is a device's; kernel sockets have --bind");
+        }
+        if !config.gateways.is_empty() {
+            return conflict("--gateway: is a device's; give --device as well");
+        }
+        if config.faults.is_some() {
+            return conflict("--faults: are a device's; give --device as well");
+        }
+    }
+    Ok(())
+}
+
+fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
+    let word = parser.value()?;
+    word.into_string().map_err(|word| {
+        let word = word.to_string_lossy().into_owned();
+        UsageError::Word(format!("'{}' is not UTF-8", word.escape_debug()))
+    })
+}
+
+fn value<T>(
+    parser: &mut lexopt::Parser,
+    flag: &'static str,
+    read: impl Fn(&str) -> Result<T, ValueError>,
+) -> Result<T, UsageError> {
+    let text = text(parser)?;
+    read(&text).map_err(|error| UsageError::Value { flag, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Command, UsageError> {
+        parse(words.split_whitespace().map(OsString::from))
+    }
+
+    fn config(words: &str) -> Config {
+        match parse_words(words) {
+            Ok(Command::Serve(config)) => *config,
+            other => panic!("{words}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_flags_it_is_memcached_on_loopback() {
+        let config = config("serve");
+        assert_eq!(config.port, 11211);
+        assert!(config.bind.is_loopback());
+        assert_eq!(config.l1, config::L1::Memory { bytes: 64 << 20 });
+        assert_eq!(config.poll(), config::Poll::Adaptive);
+    }
+
+    #[test]
+    fn a_device_has_an_address_and_spins() {
+        let config =
+            config("serve --device net_af_packet0,iface=veth0 --address 10.0.0.5/24 --workers 2");
+        assert_eq!(config.device.as_deref(), Some("net_af_packet0,iface=veth0"));
+        assert_eq!(config.workers, Some(2));
+        assert_eq!(config.poll(), config::Poll::Busy);
+    }
+
+    #[test]
+    fn what_is_wrong_is_one_line_that_names_the_flag() {
+        for (words, flag) in [
+            ("serve --workers 0", "--workers"),
+            ("serve --port 99999", "--port"),
+            ("serve --device net_tap0", "--address"),
+            ("serve --address 10.0.0.5/24", "--address"),
+            ("serve --l1 disk", "--l1"),
+            ("serve --poll never", "--poll"),
+            ("serve --sock-path /tmp/x", "--use-domain-socket"),
+            ("serve --no-such-flag", "--no-such-flag"),
+            ("serve --workers", "--workers"),
+            ("serve --cores 0 --workers 2", "--cores"),
+            ("dance", "dance"),
+        ] {
+            let error = parse_words(words).expect_err(words).to_string();
+            assert!(error.contains(flag), "{words}: {error}");
+            assert!(!error.contains('\n'), "{words}: {error}");
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What a server is told to be, and how its values are written on a command line.
+//!
+//! A value that is wrong is one line that says what was given and what is expected; the flag's name
+//! is put before it by `cli`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::limits::{
+    ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
+};
+use crate::net::tcp::fault::Faults;
+
+/// Everything `sunder serve` can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The DPDK device: a PCI address, or a vdev with its arguments. None: kernel sockets.
+    pub device: Option<String>,
+    /// The appliance's own addresses on the device.
+    pub addresses: Vec<Cidr>,
+    /// Where packets for other networks go.
+    pub gateways: Vec<IpAddr>,
+    /// The cores that workers run on, one each; empty: not said.
+    pub cores: Vec<usize>,
+    /// Number of workers, if no cores were named; None: one a core.
+    pub workers: Option<usize>,
+    /// What a worker does that finds nothing to do; None: busy on a device, else adaptive.
+    pub poll: Option<Poll>,
+    /// The main port.
+    pub port: u16,
+    /// The address of kernel sockets.
+    pub bind: IpAddr,
+    /// Listen on this Unix socket instead of a port.
+    pub socket_path: Option<PathBuf>,
+    /// L1.
+    pub l1: L1,
+    /// Largest item, in bytes, header counted.
+    pub item_bytes_max: usize,
+    /// Most connections, all workers together.
+    pub connections_max: usize,
+    /// Whether to use huge pages.
+    pub huge: Huge,
+    /// Seconds after which an idle connection is closed; 0: never.
+    pub idle_timeout_s: u64,
+    /// Whether clients may stop the server.
+    pub is_shutdown_enabled: bool,
+    /// Whether clients may invalidate all items.
+    pub is_flush_enabled: bool,
+    /// Faults to play on the frames of the device, for tests.
+    pub faults: Option<Faults>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            device: None,
+            addresses: Vec::new(),
+            gateways: Vec::new(),
+            cores: Vec::new(),
+            workers: None,
+            poll: None,
+            port: 11211,
+            bind: IpAddr::from([127, 0, 0, 1]),
+            socket_path: None,
+            l1: L1::Memory { bytes: 64 << 20 },
+            item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+            connections_max: 1024,
+            huge: Huge::Auto,
+            idle_timeout_s: 0,
+            is_shutdown_enabled: false,
+            is_flush_enabled: true,
+            faults: None,
+        }
+    }
+}
+
+impl Config {
+    /// What the worker does when idle.
+    pub fn poll(&self) -> Poll {
+        self.poll.unwrap_or(if self.device.is_some() { Poll::Busy } else { Poll::Adaptive })
+    }
+}
+
+/// The first tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L1 {
+    /// In this process.
+    Memory {
+        /// All workers together.
+        bytes: u64,
+    },
+}
+
+/// When a worker sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Never.
+    Busy,
+    /// After empty turns.
+    Adaptive,
+}
+
+/// Whether DPDK gets huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Huge {
+    /// They are required.
+    Auto,
+    /// They are not used.
+    Off,
+}
+
+/// An address and the length of its network's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// The address.
+    pub address: IpAddr,
+    /// Bits of the prefix.
+    pub prefix_bits: u8,
+}
+
+/// A value that is not what its flag takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueError {
+    given: String,
+    expected: String,
+}
+
+impl ValueError {
+    fn new(given: &str, expected: impl Into<String>) -> ValueError {
+        ValueError { given: given.to_owned(), expected: expected.into() }
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "got '{}', expected {}", self.given.escape_debug(), self.expected)
+    }
+}
+
+type Parsed<T> = Result<T, ValueError>;
+
+/// A whole number from `min` to `max`.
+///
+/// # Errors
+/// If it is not.
+pub fn number(text: &str, min: u64, max: u64) -> Parsed<u64> {
+    text.parse()
+        .ok()
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| ValueError::new(text, format!("a whole number from {min} to {max}")))
+}
+
+/// A number of bytes with an optional K, M, G or T (powers of 1024).
+///
+/// # Errors
+/// If it is not, or is outside `min..=max`.
+pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
+    let shift = match text.as_bytes().last() {
+        Some(b'k' | b'K') => 10,
+        Some(b'm' | b'M') => 20,
+        Some(b'g' | b'G') => 30,
+        Some(b't' | b'T') => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
+    let is_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_digits
+        .then(|| digits.parse::<u64>().ok()?.checked_mul(1 << shift))
+        .flatten()
+        .filter(|n| (min..=max).contains(n))
+        .ok_or_else(|| {
+            let expected =
+                format!("a size from {} to {}, e.g. 64M or 1G", show_size(min), show_size(max));
+            ValueError::new(text, expected)
+        })
+}
+
+fn show_size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+        if bytes >= 1 << shift && bytes % (1 << shift) == 0 {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// `--max-item-size`.
+///
+/// # Errors
+/// If it is no size that memcached's `-I` would take.
+pub fn item_size(text: &str) -> Parsed<usize> {
+    Ok(size(text, ITEM_BYTES_MAX_FLOOR as u64, ITEM_BYTES_MAX_LIMIT as u64)? as usize)
+}
+
+/// `--workers`.
+///
+/// # Errors
+/// If it is no number of workers.
+pub fn workers(text: &str) -> Parsed<usize> {
+    Ok(number(text, 1, WORKERS_MAX as u64)? as usize)
+}
+
+/// `--cores`: numbers and ranges, e.g. `0,2-3`.
+///
+/// # Errors
+/// If it is not, or a core is named twice.
+pub fn cores(text: &str) -> Parsed<Vec<usize>> {
+    let error = || {
+        let expected = format!("up to {WORKERS_MAX} different core numbers, e.g. 0,2-3");
+        ValueError::new(text, expected)
+    };
+    let mut cores = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.parse().map_err(|_| error())?;
+        let last: usize = last.parse().map_err(|_| error())?;
+        if first > last || last - first >= WORKERS_MAX {
+            return Err(error());
+        }
+        cores.extend(first..=last);
+    }
+    let mut sorted = cores.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    if sorted.len() != cores.len() || cores.len() > WORKERS_MAX {
+        return Err(error());
+    }
+    Ok(cores)
+}
+
+/// `--address`: an address of a host with the length of its network's prefix.
+///
+/// # Errors
+/// If it is not.
+pub fn cidr(text: &str) -> Parsed<Cidr> {
+    let error = || ValueError::new(text, "an address with its prefix, e.g. 10.0.0.5/24");
+    let (address, prefix) = text.split_once('/').ok_or_else(error)?;
+    let address: IpAddr = address.parse().map_err(|_| error())?;
+    let prefix_bits: u8 = prefix.parse().map_err(|_| error())?;
+    let bits_max = if address.is_ipv4() { 32 } else { 128 };
+    if prefix_bits > bits_max || address.is_unspecified() || address.is_multicast() {
+        return Err(error());
+    }
+    Ok(Cidr { address, prefix_bits })
+}
+
+/// An IP address.
+///
+/// # Errors
+/// If it is not.
+pub fn address(text: &str) -> Parsed<IpAddr> {
+    text.parse().map_err(|_| ValueError::new(text, "an IPv4 or IPv6 address"))
+}
+
+/// `--poll`.
+///
+/// # Errors
+/// If it is neither.
+pub fn poll(text: &str) -> Parsed<Poll> {
+    match text {
+        "busy" => Ok(Poll::Busy),
+        "adaptive" => Ok(Poll::Adaptive),
+        _ => Err(ValueError::new(text, "busy or adaptive")),
+    }
+}
+
+/// `--huge`.
+///
+/// # Errors
+/// If it is neither.
+pub fn huge(text: &str) -> Parsed<Huge> {
+    match text {
+        "auto" => Ok(Huge::Auto),
+        "off" => Ok(Huge::Off),
+        _ => Err(ValueError::new(text, "auto or off")),
+    }
+}
+
+/// Smallest and largest L1 in memory, in bytes.
+const L1_BYTES: (u64, u64) = (1 << 20, 16 << 40);
+
+/// `--l1`.
+///
+/// # Errors
+/// If it is no tier that this version has, or one of its settings is wrong.
+pub fn l1(text: &str) -> Parsed<L1> {
+    let error = || ValueError::new(text, "memory or memory,size=SIZE");
+    let mut words = text.split(',');
+    if words.next() != Some("memory") {
+        return Err(error());
+    }
+    let mut bytes = 64 << 20;
+    for word in words {
+        match word.split_once('=') {
+            Some(("size", value)) => bytes = size(value, L1_BYTES.0, L1_BYTES.1)?,
+            _ => return Err(error()),
+        }
+    }
+    Ok(L1::Memory { bytes })
+}
+
+/// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N,corrupt=N`, faults in a million frames.
+///
+/// # Errors
+/// If it is not.
+pub fn faults(text: &str) -> Parsed<Faults> {
+    let error = || {
+        let expected = "seed=N,drop=N,reorder=N,duplicate=N,corrupt=N, in a million frames";
+        ValueError::new(text, expected)
+    };
+    let mut faults = Faults::default();
+    for word in text.split(',') {
+        let (name, value) = word.split_once('=').ok_or_else(error)?;
+        let share = match name {
+            "seed" => {
+                faults.seed = number(value, 0, u64::MAX)?;
+                continue;
+            }
+            "drop" => &mut faults.drop_ppm,
+            "reorder" => &mut faults.reorder_ppm,
+            "duplicate" => &mut faults.duplicate_ppm,
+            "corrupt" => &mut faults.corrupt_ppm,
+            _ => return Err(error()),
+        };
+        *share = number(value, 0, 1_000_000)? as u32;
+    }
+    Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_a_unit_and_stay_in_bounds() {
+        assert_eq!(size("1", 1, 100), Ok(1));
+        assert_eq!(size("64M", 1, u64::MAX), Ok(64 << 20));
+        assert_eq!(size("2g", 1, u64::MAX), Ok(2 << 30));
+        for wrong in ["", "M", "-1", "1.5G", "1GB", "99999999999T", "+1", " 1"] {
+            assert!(size(wrong, 1, u64::MAX).is_err(), "{wrong}");
+        }
+        let error = size("2M", 1024, 1 << 20).expect_err("too large").to_string();
+        assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 64M or 1G");
+    }
+
+    #[test]
+    fn cores_are_numbers_and_ranges() {
+        assert_eq!(cores("0,2-4"), Ok(vec![0, 2, 3, 4]));
+        for wrong in ["", "a", "1,", "3-2", "1,1", "0-64", "0-99999999999"] {
+            assert!(cores(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_needs_its_prefix() {
+        assert_eq!(
+            cidr("10.0.0.5/24"),
+            Ok(Cidr { address: IpAddr::from([10, 0, 0, 5]), prefix_bits: 24 })
+        );
+        assert!(cidr("fd00::5/64").is_ok());
+        for wrong in ["10.0.0.5", "10.0.0.5/33", "0.0.0.0/0", "224.0.0.1/4", "x/24", "fd00::5/129"]
+        {
+            assert!(cidr(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn l1_is_memory_with_a_size() {
+        assert_eq!(l1("memory"), Ok(L1::Memory { bytes: 64 << 20 }));
+        assert_eq!(l1("memory,size=1G"), Ok(L1::Memory { bytes: 1 << 30 }));
+        for wrong in ["", "disk", "memory,size", "memory,size=0", "memory,colour=red"] {
+            assert!(l1(wrong).is_err(), "{wrong}");
+        }
+    }
+}

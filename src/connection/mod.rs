@@ -1,0 +1,808 @@
+//! One client's byte stream: requests in, replies out, in the order of the requests.
+//!
+//! A connection parses what its stream has received, gathers values, hands operations to the
+//! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and hold
+//! no more than its bounds: a client that does not read stops being read, and what is half sent or
+//! half read for too long makes the connection overdue.
+//!
+//! ```text
+//! stream.received ─ parse ─┬─ done at once, nothing before it ──────────────> stream.write_with
+//!                          └─ slot in the queue ─ outcome ─ front of the queue ─┘
+//! ```
+
+mod reply;
+pub mod slots;
+
+use crate::buffer::{Body, Chain, Gather, Key};
+use crate::clock::Now;
+use crate::limits::{
+    BODY_BYTES_PER_S_MIN, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
+};
+use crate::net::{ConnectionId, Stream};
+use crate::orchestrator::{Action, Operation};
+use crate::protocol::{
+    self, Command, Control, Fixed, Form, Head, Keys, Limits, Request, Step, binary, text,
+};
+use crate::tier::{Outcome, Value};
+use slots::{Content, Queue, Slots};
+
+/// What became of a submitted operation.
+#[derive(Debug)]
+pub enum Submitted<V> {
+    /// Its outcome.
+    Done(Outcome<V>),
+    /// This many outcomes will be given to [`Slots::complete`].
+    Waiting(u8),
+}
+
+/// What a connection needs of its worker.
+pub trait Engine {
+    /// What holds the bytes of a hit.
+    type Value: Value;
+
+    /// The table of requests under way.
+    fn slots(&mut self) -> &mut Slots<Self::Value>;
+
+    /// Limits and switches of the protocols.
+    fn limits(&self) -> &Limits;
+
+    /// Whether any one operation can be submitted now.
+    fn has_room(&self) -> bool;
+
+    /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
+    /// None: nothing was done, and the operation has to be submitted.
+    fn try_now(
+        &mut self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Self::Value>>;
+
+    /// Executes an operation, or sees to it that it is executed; `slot` names it until then.
+    fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
+
+    /// Answers a command about the server.
+    fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
+
+    /// Sets `bytes` of the budget for values still arriving aside; false if it is used up.
+    fn reserve_body(&mut self, bytes: usize) -> bool;
+
+    /// Gives back what was set aside.
+    fn release_body(&mut self, bytes: usize);
+
+    /// Visits this connection again when there is room, or time, for more of its requests.
+    fn revisit(&mut self, id: ConnectionId);
+}
+
+/// What a visit needs to work with and leaves behind for the next. One a worker.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Where requests that a ring's wrap cut in two are put together.
+    stitched: Box<[u8; SCRATCH_BYTES]>,
+    /// Where reply heads are put while the request is still borrowed.
+    head: Head,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { stitched: Box::new([0; SCRATCH_BYTES]), head: Head::new() }
+    }
+}
+
+/// More than the longest line or header with extras and key that is not refused by its start.
+pub const SCRATCH_BYTES: usize = 4096;
+
+const _: () = assert!(SCRATCH_BYTES > crate::limits::LINE_BYTES_MAX + 1);
+
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    Text,
+    Binary,
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The start of a command.
+    Command,
+    /// Keys of a multi-get.
+    Keys(Keys),
+    /// The rest of a line that is not wanted.
+    Line,
+    /// Bytes that are not wanted.
+    Skip { bytes: usize },
+    /// A value, gathered in this slot, the connection's newest.
+    Body { slot: u32, value_bytes: usize, is_text: bool },
+}
+
+/// What a connection waits for in the middle of something, and so not for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stall {
+    None,
+    Input,
+    Body,
+    Output,
+}
+
+/// One step of parsing.
+enum Progress {
+    /// There may be more to do.
+    More,
+    /// Nothing more can be done now.
+    Wait,
+}
+
+/// The state of one connection beside its stream.
+#[derive(Debug)]
+pub struct Connection {
+    protocol: Option<Protocol>,
+    state: State,
+    queue: Queue,
+    /// Bytes of the front reply that are out.
+    written: usize,
+    /// Nothing more is read; the stream is closed once the queue is empty.
+    is_closing: bool,
+    /// A command is there in part.
+    is_partial: bool,
+    stall: Stall,
+    deadline_us: u64,
+    /// When it was driven last.
+    driven_us: u64,
+    listener: u8,
+}
+
+impl Connection {
+    /// A connection that was accepted on listener number `listener`.
+    pub fn new(listener: usize, now: Now) -> Connection {
+        Connection {
+            protocol: None,
+            state: State::Command,
+            queue: Queue::new(),
+            written: 0,
+            is_closing: false,
+            is_partial: false,
+            stall: Stall::None,
+            deadline_us: u64::MAX,
+            driven_us: now.uptime_us,
+            listener: listener as u8,
+        }
+    }
+
+    /// The number of the listener it came from.
+    pub fn listener(&self) -> usize {
+        usize::from(self.listener)
+    }
+
+    /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
+    /// done nothing for so many microseconds.
+    pub fn is_overdue(&self, idle_us: u64, now: Now) -> bool {
+        let is_idle = idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us;
+        now.uptime_us >= self.deadline_us || is_idle
+    }
+
+    /// The stream is gone: gives back what the connection holds.
+    pub fn release<E: Engine>(self, engine: &mut E) {
+        if let State::Body { value_bytes, .. } = self.state {
+            engine.release_body(value_bytes);
+        }
+        engine.slots().abandon(self.queue);
+    }
+
+    /// Does what can be done now: writes replies that are ready, parses and starts requests.
+    /// Bounded by [`REQUESTS_PER_VISIT`].
+    pub fn drive<S: Stream, E: Engine>(
+        &mut self,
+        id: ConnectionId,
+        stream: &mut S,
+        engine: &mut E,
+        scratch: &mut Scratch,
+        now: Now,
+    ) {
+        self.driven_us = now.uptime_us;
+        let room_before = stream.room_bytes();
+        self.write_ready(stream, engine);
+        let has_moved = stream.room_bytes() != room_before;
+        let mut visit = Visit { id, stream, engine, scratch, now };
+        self.is_partial = false;
+        let mut budget = REQUESTS_PER_VISIT;
+        while !self.is_closing && !self.is_output_blocked(visit.engine) {
+            if budget == 0 || !self.may_start(visit.engine) {
+                visit.engine.revisit(id);
+                break;
+            }
+            budget -= 1;
+            match self.step(&mut visit) {
+                Progress::More => {}
+                Progress::Wait => break,
+            }
+        }
+        self.finish(stream, engine, has_moved, now);
+    }
+
+    /// Whether a request that is parsed now can be carried out.
+    fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
+        self.queue.len() < SLOTS_PER_CONNECTION
+            && engine.slots().next_free().is_some()
+            && engine.has_room()
+    }
+
+    /// Whether the front reply waits for the client to read.
+    fn is_output_blocked<E: Engine>(&self, engine: &mut E) -> bool {
+        self.queue.first().is_some_and(|slot| {
+            !matches!(
+                engine.slots().content(slot),
+                Content::Waiting { .. } | Content::Gathering { .. }
+            )
+        })
+    }
+
+    /// Closes the stream if all is done, and sets the deadline of what is not.
+    fn finish<S: Stream, E: Engine>(
+        &mut self,
+        stream: &mut S,
+        engine: &mut E,
+        has_moved: bool,
+        now: Now,
+    ) {
+        let is_blocked = self.is_output_blocked(engine);
+        if stream.is_peer_finished() && !is_blocked {
+            let is_starved = stream.received_bytes() > 0 && !self.is_partial;
+            self.is_closing |= !is_starved;
+        }
+        if self.is_closing && self.has_nothing_under_way() {
+            stream.close();
+        }
+        let stall = if is_blocked {
+            Stall::Output
+        } else if matches!(self.state, State::Body { .. }) {
+            Stall::Body
+        } else if self.is_partial || !matches!(self.state, State::Command) {
+            Stall::Input
+        } else {
+            Stall::None
+        };
+        let is_new = stall != self.stall || (stall == Stall::Output && has_moved);
+        self.stall = stall;
+        match stall {
+            Stall::None => self.deadline_us = u64::MAX,
+            // Set for the whole value when it began.
+            Stall::Body => {}
+            Stall::Input | Stall::Output if is_new => {
+                self.deadline_us = now.uptime_us + STALL_TIMEOUT_US;
+            }
+            Stall::Input | Stall::Output => {}
+        }
+    }
+
+    /// Whether no reply is outstanding; a value that will never be whole does not count.
+    fn has_nothing_under_way(&self) -> bool {
+        match self.state {
+            State::Body { slot, .. } => self.queue.first() == Some(slot),
+            _ => self.queue.is_empty(),
+        }
+    }
+
+    /// Writes what is ready at the front of the queue.
+    fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
+        while let Some(slot) = self.queue.first() {
+            let written = &mut self.written;
+            let is_out = match engine.slots().content(slot) {
+                Content::Ready { form, key, outcome } => {
+                    reply::write_outcome(stream, *form, key.as_ref(), outcome, written)
+                }
+                Content::Encoded { head, value, tail } => {
+                    reply::write_parts(stream, head, value.as_ref(), tail, written)
+                }
+                Content::Fixed(fixed) => reply::write_bytes(stream, fixed.as_bytes(), written),
+                Content::Bytes(chain) => reply::write_chain(stream, chain, written),
+                Content::Waiting { .. } | Content::Gathering { .. } => return,
+                Content::Free => unreachable!("a queue has no free slots"),
+            };
+            if !is_out {
+                return;
+            }
+            self.written = 0;
+            engine.slots().pop(&mut self.queue);
+        }
+    }
+
+    /// Does one thing with the next received bytes.
+    fn step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
+        match self.state {
+            State::Command => self.command(visit),
+            State::Keys(keys) => self.key(keys, visit),
+            State::Line => {
+                let input = visit.stream.received();
+                match text::skip_line(input) {
+                    Some(consumed) => {
+                        visit.stream.consume(consumed);
+                        self.state = State::Command;
+                        Progress::More
+                    }
+                    None => {
+                        let bytes = visit.stream.received_bytes();
+                        visit.stream.consume(bytes);
+                        Progress::Wait
+                    }
+                }
+            }
+            State::Skip { bytes } => {
+                let n = bytes.min(visit.stream.received_bytes());
+                visit.stream.consume(n);
+                if n == bytes {
+                    self.state = State::Command;
+                    return Progress::More;
+                }
+                self.state = State::Skip { bytes: bytes - n };
+                Progress::Wait
+            }
+            State::Body { slot, value_bytes, is_text } => {
+                self.body(slot, value_bytes, is_text, visit)
+            }
+        }
+    }
+
+    /// Parses the command at the start of the input and begins it.
+    fn command<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
+        let input = visit.stream.received();
+        let Some(&first) = input.first() else { return Progress::Wait };
+        let is_binary = match self.protocol {
+            Some(Protocol::Text) => false,
+            Some(Protocol::Binary) => true,
+            None => {
+                let is_binary = first == binary::MAGIC_REQUEST;
+                self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
+                is_binary
+            }
+        };
+        let limits = *visit.engine.limits();
+        let now = visit.now;
+        let available = input.len();
+        if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+            let head = &mut visit.scratch.head;
+            let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
+            return self.begin(begun, consumed, visit);
+        }
+        if visit.stream.received_bytes() > available {
+            let Scratch { stitched, head } = &mut *visit.scratch;
+            let bytes = visit.stream.peek(&mut stitched[..]);
+            let input = &stitched[..bytes];
+            if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+                let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
+                return self.begin(begun, consumed, visit);
+            }
+        }
+        self.is_partial = true;
+        if visit.stream.received_bytes() >= SCRATCH_BYTES {
+            // No command is this long; the parsers refuse such ones by their start.
+            self.is_closing = true;
+        }
+        Progress::Wait
+    }
+
+    /// Carries on with a command that was parsed. Its head is still in the stream.
+    fn begin<S: Stream, E: Engine>(
+        &mut self,
+        begun: Begun<E::Value>,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        match begun {
+            Begun::Done { value, tail, body_bytes, skip_bytes } => {
+                visit.stream.consume(consumed + body_bytes);
+                self.skip(skip_bytes);
+                self.finish_now(value, tail, visit);
+            }
+            Begun::Operation { operation, form, skip_bytes } => {
+                visit.stream.consume(consumed);
+                self.skip(skip_bytes);
+                self.perform(operation, form, visit);
+            }
+            Begun::Store { operation, form, value_bytes, is_text } => {
+                return self.store(operation, form, value_bytes, is_text, consumed, visit);
+            }
+            Begun::Keys(keys) => {
+                visit.stream.consume(consumed);
+                self.state = State::Keys(keys);
+            }
+            Begun::Reply(reply) => {
+                visit.stream.consume(consumed);
+                self.reply(Content::Bytes(reply.finish()), visit);
+            }
+            Begun::Bad { reply, skip_bytes, close } => {
+                visit.stream.consume(consumed);
+                self.skip(skip_bytes);
+                self.is_closing |= close;
+                self.reply(Content::Fixed(reply), visit);
+            }
+        }
+        Progress::More
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.state = State::Skip { bytes };
+        }
+    }
+
+    /// The next key of a multi-get.
+    fn key<S: Stream, E: Engine>(&mut self, keys: Keys, visit: &mut Visit<'_, S, E>) -> Progress {
+        let Visit { stream, engine, scratch, now, .. } = &mut *visit;
+        let Scratch { stitched, head } = &mut **scratch;
+        let input = stream.received();
+        let available = input.len();
+        let mut next = NextKey::new(text::next_key(input), keys, head, *engine, *now);
+        if matches!(next, NextKey::NeedMore) && stream.received_bytes() > available {
+            let bytes = stream.peek(&mut stitched[..]);
+            let step = text::next_key(&stitched[..bytes]);
+            next = NextKey::new(step, keys, head, *engine, *now);
+        }
+        match next {
+            NextKey::NeedMore => {
+                self.is_partial = true;
+                self.is_closing |= visit.stream.received_bytes() >= SCRATCH_BYTES;
+                return Progress::Wait;
+            }
+            NextKey::Done { value, tail, consumed } => {
+                visit.stream.consume(consumed);
+                self.finish_now(value, tail, visit);
+            }
+            NextKey::Key(key, consumed) => {
+                visit.stream.consume(consumed);
+                let operation = Operation { key, action: keys.action(), value: Chain::new() };
+                self.perform(operation, keys.form(), visit);
+            }
+            NextKey::End(consumed) => {
+                visit.stream.consume(consumed);
+                self.state = State::Command;
+                self.reply(Content::Fixed(keys.end()), visit);
+            }
+            NextKey::Bad(reply, consumed) => {
+                visit.stream.consume(consumed);
+                self.state = State::Line;
+                self.reply(Content::Fixed(reply), visit);
+            }
+        }
+        Progress::More
+    }
+
+    /// Begins a store: at once if its value is all there, else when it is, or piece by piece if it
+    /// is longer than may wait in the stream.
+    fn store<S: Stream, E: Engine>(
+        &mut self,
+        operation: Operation,
+        form: Form,
+        value_bytes: usize,
+        is_text: bool,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let body_bytes = value_bytes + terminator_bytes(is_text);
+        if visit.stream.received_bytes() - consumed >= body_bytes {
+            visit.stream.consume(consumed);
+            let mut gather = Gather::new();
+            take_into(&mut gather, value_bytes, visit.stream);
+            if is_text && !take_terminator(visit.stream) {
+                self.reply(Content::Fixed(bad_data_chunk(form)), visit);
+            } else {
+                self.perform(with_value(operation, gather), form, visit);
+            }
+            return Progress::More;
+        }
+        if consumed + body_bytes <= visit.stream.receive_capacity_bytes() / 2 {
+            self.is_partial = true;
+            return Progress::Wait;
+        }
+        if !visit.engine.reserve_body(value_bytes) {
+            visit.engine.revisit(visit.id);
+            return Progress::Wait;
+        }
+        visit.stream.consume(consumed);
+        let gathering = Content::Gathering { operation, form, gather: Gather::new() };
+        let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
+        self.state = State::Body { slot, value_bytes, is_text };
+        let allowance_us = value_bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN;
+        self.deadline_us = visit.now.uptime_us + STALL_TIMEOUT_US + allowance_us;
+        Progress::More
+    }
+
+    /// Gathers what has arrived of a long value, and begins its store when it is whole.
+    fn body<S: Stream, E: Engine>(
+        &mut self,
+        slot: u32,
+        value_bytes: usize,
+        is_text: bool,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let content = visit.engine.slots().content_mut(slot);
+        let Content::Gathering { gather, .. } = content else {
+            unreachable!("the slot of a body is gathering");
+        };
+        let left = value_bytes - gather.len();
+        take_into(gather, left.min(visit.stream.received_bytes()), visit.stream);
+        let is_whole = gather.len() == value_bytes
+            && visit.stream.received_bytes() >= terminator_bytes(is_text);
+        if !is_whole {
+            return Progress::Wait;
+        }
+        let Content::Gathering { operation, form, gather } =
+            std::mem::replace(content, Content::Free)
+        else {
+            unreachable!("matched above");
+        };
+        self.state = State::Command;
+        visit.engine.release_body(value_bytes);
+        let is_bad = is_text && !take_terminator(visit.stream);
+        let next = if is_bad {
+            Content::Fixed(bad_data_chunk(form))
+        } else {
+            let key = form.needs_key().then(|| operation.key.clone());
+            match visit.engine.submit(with_value(operation, gather), slot, visit.now) {
+                Submitted::Done(outcome) => Content::Ready { form, key, outcome },
+                Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
+            }
+        };
+        *visit.engine.slots().content_mut(slot) = next;
+        self.write_ready(visit.stream, visit.engine);
+        Progress::More
+    }
+
+    /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
+    #[inline]
+    fn finish_now<S: Stream, E: Engine>(
+        &mut self,
+        value: Option<E::Value>,
+        tail: &'static [u8],
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let head = &visit.scratch.head;
+        if self.queue.is_empty() {
+            let written = &mut self.written;
+            if reply::write_parts(visit.stream, head, value.as_ref(), tail, written) {
+                self.written = 0;
+                return;
+            }
+        }
+        let content = Content::Encoded { head: head.clone(), value, tail };
+        visit.engine.slots().push(&mut self.queue, visit.id, content);
+    }
+
+    /// Submits an operation and writes its reply, or keeps its place in the order.
+    fn perform<S: Stream, E: Engine>(
+        &mut self,
+        operation: Operation,
+        form: Form,
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let key = form.needs_key().then(|| operation.key.clone());
+        let slot = visit.engine.slots().next_free().expect("may_start was asked");
+        let content = match visit.engine.submit(operation, slot, visit.now) {
+            Submitted::Done(outcome) => {
+                if self.queue.is_empty()
+                    && reply::write_outcome(
+                        visit.stream,
+                        form,
+                        key.as_ref(),
+                        &outcome,
+                        &mut self.written,
+                    )
+                {
+                    self.written = 0;
+                    return;
+                }
+                Content::Ready { form, key, outcome }
+            }
+            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
+        };
+        visit.engine.slots().push(&mut self.queue, visit.id, content);
+    }
+
+    /// Sends a reply that needs no tier, in its order.
+    fn reply<S: Stream, E: Engine>(
+        &mut self,
+        content: Content<E::Value>,
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        visit.engine.slots().push(&mut self.queue, visit.id, content);
+        self.write_ready(visit.stream, visit.engine);
+    }
+}
+
+/// What one visit to a connection works with.
+struct Visit<'v, S, E> {
+    id: ConnectionId,
+    stream: &'v mut S,
+    engine: &'v mut E,
+    scratch: &'v mut Scratch,
+    now: Now,
+}
+
+#[inline]
+fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
+}
+
+/// A command that no longer borrows the input.
+enum Begun<V> {
+    /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        body_bytes: usize,
+        skip_bytes: usize,
+    },
+    Operation {
+        operation: Operation,
+        form: Form,
+        skip_bytes: usize,
+    },
+    Store {
+        operation: Operation,
+        form: Form,
+        value_bytes: usize,
+        is_text: bool,
+    },
+    Keys(Keys),
+    Reply(Gather),
+    Bad {
+        reply: Fixed,
+        skip_bytes: usize,
+        close: bool,
+    },
+}
+
+impl<V: Value> Begun<V> {
+    /// Does at once what can be done at once. `rest` is the input behind the command's head.
+    #[inline]
+    fn new<E: Engine<Value = V>>(
+        command: Command<'_>,
+        rest: &[u8],
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> Begun<V> {
+        match command {
+            Command::Operation { request, skip_bytes } => {
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
+                    None => {
+                        let form = request.form;
+                        Begun::Operation { operation: own(&request), form, skip_bytes }
+                    }
+                }
+            }
+            Command::Store { request, value_bytes, is_text } => {
+                let body_bytes = value_bytes + terminator_bytes(is_text);
+                let form = request.form;
+                if let Some(body) = rest.get(..body_bytes) {
+                    let (value, terminator) = body.split_at(value_bytes);
+                    if is_text && terminator != b"\r\n" {
+                        let reply = bad_data_chunk(form);
+                        return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
+                    }
+                    let value = Body::Slice(value);
+                    if let Some((value, tail)) = execute_now(&request, value, head, engine, now) {
+                        return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
+                    }
+                }
+                Begun::Store { operation: own(&request), form, value_bytes, is_text }
+            }
+            Command::Keys(keys) => Begun::Keys(keys),
+            Command::Control { control, form } => {
+                let mut reply = Gather::new();
+                engine.control(control, form, now, &mut reply);
+                Begun::Reply(reply)
+            }
+            Command::Bad { reply, skip_bytes, close } => Begun::Bad { reply, skip_bytes, close },
+            Command::Quit { reply } => Begun::Bad { reply, skip_bytes: 0, close: true },
+        }
+    }
+}
+
+/// A step through a multi-get that no longer borrows the input.
+enum NextKey<V> {
+    NeedMore,
+    /// The key was looked up, and the head of its reply is in the scratch.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        consumed: usize,
+    },
+    Key(Key, usize),
+    End(usize),
+    Bad(Fixed, usize),
+}
+
+impl<V: Value> NextKey<V> {
+    #[inline]
+    fn new<E: Engine<Value = V>>(
+        step: text::KeyStep<'_>,
+        keys: Keys,
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> NextKey<V> {
+        match step {
+            text::KeyStep::NeedMore => NextKey::NeedMore,
+            text::KeyStep::Key { key, consumed } => {
+                let request = Request { key, action: keys.action(), form: keys.form() };
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => NextKey::Done { value, tail, consumed },
+                    None => NextKey::Key(own_key(key), consumed),
+                }
+            }
+            text::KeyStep::End { consumed } => NextKey::End(consumed),
+            text::KeyStep::Bad { reply, consumed } => NextKey::Bad(reply, consumed),
+        }
+    }
+}
+
+/// Executes a request where that takes no waiting, and encodes the head of its reply while its key
+/// is still there. Returns the value and what follows it.
+#[inline]
+fn execute_now<E: Engine>(
+    request: &Request<'_>,
+    value: Body<'_>,
+    head: &mut Head,
+    engine: &mut E,
+    now: Now,
+) -> Option<(Option<E::Value>, &'static [u8])> {
+    let outcome = engine.try_now(request.key, request.action, value, now)?;
+    let value_bytes = match &outcome {
+        Outcome::Hit(hit) => hit.value.len(),
+        _ => 0,
+    };
+    head.clear();
+    let encoded = protocol::encode(request.form, request.key, &outcome, value_bytes, head);
+    let value = match outcome {
+        Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
+        _ => None,
+    };
+    Some((value, encoded.tail))
+}
+
+fn own(request: &Request<'_>) -> Operation {
+    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
+}
+
+fn own_key(key: &[u8]) -> Key {
+    Key::new(key).expect("the parsers refuse longer keys")
+}
+
+fn with_value(mut operation: Operation, gather: Gather) -> Operation {
+    operation.value = gather.finish();
+    operation
+}
+
+/// What a store is told whose value does not end where it should.
+fn bad_data_chunk(form: Form) -> Fixed {
+    match form {
+        Form::Text(text::Form::Silent) => Fixed::NONE,
+        _ => Fixed::new(text::BAD_DATA_CHUNK),
+    }
+}
+
+fn terminator_bytes(is_text: bool) -> usize {
+    if is_text { 2 } else { 0 }
+}
+
+/// Moves `bytes` received bytes, which are there, into `gather`.
+fn take_into<S: Stream>(gather: &mut Gather, bytes: usize, stream: &mut S) {
+    let mut left = bytes;
+    while left > 0 {
+        let piece = stream.received();
+        let n = piece.len().min(left);
+        gather.extend(&piece[..n]);
+        stream.consume(n);
+        left -= n;
+    }
+}
+
+/// Takes the two bytes behind a value, which are there; whether they are `\r\n`.
+fn take_terminator<S: Stream>(stream: &mut S) -> bool {
+    let mut terminator = [0; 2];
+    stream.peek(&mut terminator);
+    stream.consume(2);
+    terminator == *b"\r\n"
+}

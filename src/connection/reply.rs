@@ -1,0 +1,86 @@
+//! Puts replies into a stream's output, as far as there is room, and goes on where it stopped.
+//!
+//! A value goes from where it is kept straight into the output ring: one copy.
+
+use crate::buffer::{Chain, Key};
+use crate::net::Stream;
+use crate::protocol::{self, Form, Head};
+use crate::tier::{Outcome, Value};
+
+/// Writes the reply to one operation from byte `written` on. Returns whether it is all out.
+pub fn write_outcome<S: Stream, V: Value>(
+    stream: &mut S,
+    form: Form,
+    key: Option<&Key>,
+    outcome: &Outcome<V>,
+    written: &mut usize,
+) -> bool {
+    let value = match outcome {
+        Outcome::Hit(hit) => Some(&hit.value),
+        _ => None,
+    };
+    let value_bytes = value.map_or(0, Value::len);
+    let mut head = Head::new();
+    let key = key.map_or(&b""[..], Key::as_bytes);
+    let encoded = protocol::encode(form, key, outcome, value_bytes, &mut head);
+    let value = value.filter(|_| encoded.with_value);
+    write_parts(stream, &head, value, encoded.tail, written)
+}
+
+/// Writes a head, a value and a tail from byte `written` on. Returns whether it is all out.
+#[inline]
+pub fn write_parts<S: Stream, V: Value>(
+    stream: &mut S,
+    head: &[u8],
+    value: Option<&V>,
+    tail: &'static [u8],
+    written: &mut usize,
+) -> bool {
+    let value_bytes = value.map_or(0, Value::len);
+    let total = head.len() + value_bytes + tail.len();
+    while *written < total {
+        let n = stream.write_with(|out| {
+            let mut done = copy_from(head, *written, out);
+            if let Some(value) = value
+                && *written + done >= head.len()
+            {
+                done += value.copy_to(*written + done - head.len(), &mut out[done..]);
+            }
+            if *written + done >= head.len() + value_bytes {
+                let offset = *written + done - head.len() - value_bytes;
+                done += copy_from(tail, offset, &mut out[done..]);
+            }
+            done
+        });
+        if n == 0 {
+            return false;
+        }
+        *written += n;
+    }
+    true
+}
+
+/// Writes `bytes` from byte `written` on. Returns whether it is all out.
+pub fn write_bytes<S: Stream>(stream: &mut S, bytes: &[u8], written: &mut usize) -> bool {
+    *written += stream.write(&bytes[*written..]);
+    *written == bytes.len()
+}
+
+/// Writes a chain from byte `written` on. Returns whether it is all out.
+pub fn write_chain<S: Stream>(stream: &mut S, chain: &Chain, written: &mut usize) -> bool {
+    while *written < chain.len() {
+        let n = stream.write_with(|out| chain.copy_to(*written, out));
+        if n == 0 {
+            return false;
+        }
+        *written += n;
+    }
+    true
+}
+
+fn copy_from(bytes: &[u8], offset: usize, out: &mut [u8]) -> usize {
+    let Some(rest) = bytes.get(offset..) else { return 0 };
+    let n = rest.len().min(out.len());
+    out[..n].copy_from_slice(&rest[..n]);
+    n
+}

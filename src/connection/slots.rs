@@ -1,0 +1,254 @@
+//! Requests under way: one slot each, in one table a worker, linked into one queue a connection.
+//!
+//! A queue is in the order of the requests; replies leave from its front. The table is allocated at
+//! start and never grows, and a slot whose connection has gone is kept until its outcome arrives, so
+//! that no late outcome meets a stranger's request.
+
+use crate::buffer::{Chain, Gather, Key};
+use crate::net::ConnectionId;
+use crate::orchestrator::Operation;
+use crate::protocol::{Fixed, Form, Head};
+use crate::tier::Outcome;
+
+/// What a slot holds.
+#[derive(Debug)]
+pub enum Content<V> {
+    /// Nobody uses the slot.
+    Free,
+    /// A store whose value is still arriving.
+    Gathering {
+        /// The store, its value still empty.
+        operation: Operation,
+        /// How its outcome goes out.
+        form: Form,
+        /// What has arrived of the value.
+        gather: Gather,
+    },
+    /// The operation is under way.
+    Waiting {
+        /// How its outcome goes out.
+        form: Form,
+        /// The key, if the form needs it.
+        key: Option<Key>,
+        /// Outcomes still to come: more than one where every worker was asked.
+        outcomes: u8,
+    },
+    /// The outcome is known and not wholly written.
+    Ready {
+        /// How it goes out.
+        form: Form,
+        /// The key, if the form needs it.
+        key: Option<Key>,
+        /// The outcome.
+        outcome: Outcome<V>,
+    },
+    /// The reply was begun where the request was parsed, and is not wholly written.
+    Encoded {
+        /// What goes before the value.
+        head: Head,
+        /// The value of a hit.
+        value: Option<V>,
+        /// What goes behind it.
+        tail: &'static [u8],
+    },
+    /// A reply that needs no tier.
+    Fixed(Fixed),
+    /// A long reply that needs no tier.
+    Bytes(Chain),
+}
+
+/// One request's place.
+#[derive(Debug)]
+struct Slot<V> {
+    content: Content<V>,
+    /// None once the connection has gone.
+    connection: Option<ConnectionId>,
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// The slots of one connection, oldest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub const fn new() -> Queue {
+        Queue { first: NONE, last: NONE, len: 0 }
+    }
+
+    /// The oldest slot.
+    pub fn first(&self) -> Option<u32> {
+        (self.first != NONE).then_some(self.first)
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    /// Requests under way.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+}
+
+/// All slots of a worker.
+#[derive(Debug)]
+pub struct Slots<V> {
+    slots: Vec<Slot<V>>,
+    free: Vec<u32>,
+}
+
+impl<V> Slots<V> {
+    /// A table of `count` free slots.
+    pub fn new(count: usize) -> Slots<V> {
+        let count = u32::try_from(count).expect("a limit from limits.rs");
+        Slots {
+            slots: (0..count)
+                .map(|_| Slot { content: Content::Free, connection: None, next: NONE })
+                .collect(),
+            free: (0..count).rev().collect(),
+        }
+    }
+
+    /// The slot that [`Slots::push`] takes next; None if all are in use.
+    pub fn next_free(&self) -> Option<u32> {
+        self.free.last().copied()
+    }
+
+    /// Slots in use.
+    pub fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Takes the next free slot for the newest request of `connection`.
+    ///
+    /// # Panics
+    /// If there is none: the caller asks [`Slots::next_free`] first.
+    pub fn push(
+        &mut self,
+        queue: &mut Queue,
+        connection: ConnectionId,
+        content: Content<V>,
+    ) -> u32 {
+        let index = self.free.pop().expect("the caller asked next_free");
+        let slot = &mut self.slots[index as usize];
+        *slot = Slot { content, connection: Some(connection), next: NONE };
+        if queue.last == NONE {
+            queue.first = index;
+        } else {
+            self.slots[queue.last as usize].next = index;
+        }
+        queue.last = index;
+        queue.len += 1;
+        index
+    }
+
+    /// Frees the oldest slot of a queue, whose reply has left.
+    pub fn pop(&mut self, queue: &mut Queue) {
+        let index = queue.first;
+        let slot = &mut self.slots[index as usize];
+        slot.content = Content::Free;
+        slot.connection = None;
+        queue.first = slot.next;
+        if queue.first == NONE {
+            queue.last = NONE;
+        }
+        queue.len -= 1;
+        self.free.push(index);
+    }
+
+    /// What a slot holds.
+    pub fn content(&self, index: u32) -> &Content<V> {
+        &self.slots[index as usize].content
+    }
+
+    /// What a slot holds.
+    pub fn content_mut(&mut self, index: u32) -> &mut Content<V> {
+        &mut self.slots[index as usize].content
+    }
+
+    /// One outcome has come for a waiting slot. Returns the connection that can go on, if it lives
+    /// and waits for no further outcome.
+    pub fn complete(&mut self, index: u32, outcome: Outcome<V>) -> Option<ConnectionId> {
+        let slot = &mut self.slots[index as usize];
+        let Content::Waiting { form, key, outcomes } = &mut slot.content else {
+            unreachable!("an outcome comes for a waiting slot only");
+        };
+        *outcomes -= 1;
+        if *outcomes > 0 {
+            return None;
+        }
+        let Some(connection) = slot.connection else {
+            slot.content = Content::Free;
+            self.free.push(index);
+            return None;
+        };
+        slot.content = Content::Ready { form: *form, key: key.take(), outcome };
+        Some(connection)
+    }
+
+    /// The connection has gone: frees its slots, those that wait for an outcome when it has come.
+    pub fn abandon(&mut self, queue: Queue) {
+        let mut index = queue.first;
+        while index != NONE {
+            let slot = &mut self.slots[index as usize];
+            let next = slot.next;
+            slot.connection = None;
+            if !matches!(slot.content, Content::Waiting { .. }) {
+                slot.content = Content::Free;
+                self.free.push(index);
+            }
+            index = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::text;
+
+    const ID: ConnectionId = ConnectionId { index: 1, generation: 2 };
+
+    fn waiting(outcomes: u8) -> Content<Chain> {
+        let form = Form::Text(text::Form::Line);
+        Content::Waiting { form, key: None, outcomes }
+    }
+
+    #[test]
+    fn slots_leave_in_the_order_in_which_they_came() {
+        let mut slots = Slots::<Chain>::new(3);
+        let mut queue = Queue::new();
+        let a = slots.push(&mut queue, ID, waiting(1));
+        let b = slots.push(&mut queue, ID, Content::Fixed(Fixed::NONE));
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.first(), Some(a));
+        assert_eq!(slots.complete(a, Outcome::Miss), Some(ID));
+        slots.pop(&mut queue);
+        assert_eq!(queue.first(), Some(b));
+        slots.pop(&mut queue);
+        assert!(queue.is_empty());
+        assert_eq!(slots.in_use(), 0);
+    }
+
+    #[test]
+    fn an_abandoned_slot_is_free_only_when_its_outcome_has_come() {
+        let mut slots = Slots::<Chain>::new(3);
+        let mut queue = Queue::new();
+        let a = slots.push(&mut queue, ID, waiting(2));
+        slots.push(&mut queue, ID, Content::Fixed(Fixed::NONE));
+        slots.abandon(queue);
+        assert_eq!(slots.in_use(), 1);
+        assert_eq!(slots.complete(a, Outcome::Flushed), None);
+        assert_eq!(slots.in_use(), 1, "another outcome is to come");
+        assert_eq!(slots.complete(a, Outcome::Flushed), None);
+        assert_eq!(slots.in_use(), 0);
+    }
+}

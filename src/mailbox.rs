@@ -1,0 +1,262 @@
+//! How workers hand operations to the owner of a key and get the outcomes back.
+//!
+//! Between any two workers there is one ring of operations and one of outcomes each way, single
+//! producer and single consumer, of fixed size. A worker never has more operations out at another
+//! than the rings hold, so a push cannot fail and nobody waits for room.
+
+use std::sync::{Arc, OnceLock};
+
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::buffer::Chain;
+use crate::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
+use crate::orchestrator::Operation;
+use crate::tier::Outcome;
+
+/// An operation for its owner. `slot` is the asker's name for it and comes back with the outcome.
+#[derive(Debug)]
+pub struct Ask {
+    /// The asker's name for it.
+    pub slot: u32,
+    /// The hash that made the receiver the owner.
+    pub key_hash: u64,
+    /// What to execute.
+    pub operation: Operation,
+}
+
+/// What came of an [`Ask`].
+#[derive(Debug)]
+pub struct Answer {
+    /// The asker's name for it.
+    pub slot: u32,
+    /// The outcome, its value copied: what holds it at the owner stays there.
+    pub outcome: Outcome<Chain>,
+}
+
+/// Wakes one worker if it sleeps. It keeps the word of a wake-up that comes just before the sleep,
+/// as a thread's park token does, and costs no system call while the worker is awake.
+pub type Wakeup = Box<dyn Fn() + Send + Sync>;
+
+/// The doorbell of one worker. A worker that never sleeps connects none.
+#[derive(Default)]
+pub struct Doorbell {
+    wakeup: OnceLock<Wakeup>,
+}
+
+impl Doorbell {
+    /// Says what wakes the worker. Once.
+    pub fn connect(&self, wakeup: Wakeup) {
+        let is_first = self.wakeup.set(wakeup).is_ok();
+        assert!(is_first, "a worker connects its doorbell once");
+    }
+
+    /// Wakes the worker if it sleeps.
+    pub fn ring(&self) {
+        if let Some(wakeup) = self.wakeup.get() {
+            wakeup();
+        }
+    }
+}
+
+/// The rings between one worker and another.
+struct Peer {
+    asks_out: Producer<Ask>,
+    answers_in: Consumer<Answer>,
+    asks_in: Consumer<Ask>,
+    answers_out: Producer<Answer>,
+    /// Operations out at that worker.
+    outstanding: usize,
+    doorbell: Arc<Doorbell>,
+    /// Something was pushed since the doorbell was rung last.
+    is_owed_ring: bool,
+}
+
+/// One worker's end of all its rings.
+pub struct Mailbox {
+    worker: usize,
+    /// By worker number; None for the worker itself.
+    peers: Vec<Option<Peer>>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl Mailbox {
+    /// The mailboxes of `workers` workers, connected to one another.
+    pub fn mesh(workers: usize) -> Vec<Mailbox> {
+        let doorbells: Vec<_> = (0..workers).map(|_| Arc::new(Doorbell::default())).collect();
+        let mut boxes: Vec<Mailbox> = doorbells
+            .iter()
+            .enumerate()
+            .map(|(worker, doorbell)| Mailbox {
+                worker,
+                peers: (0..workers).map(|_| None).collect(),
+                doorbell: Arc::clone(doorbell),
+            })
+            .collect();
+        for a in 0..workers {
+            for b in a + 1..workers {
+                let (asks_ab, asks_at_b) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                let (asks_ba, asks_at_a) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                let (answers_ab, answers_at_b) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                let (answers_ba, answers_at_a) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                boxes[a].peers[b] = Some(Peer {
+                    asks_out: asks_ab,
+                    answers_in: answers_at_a,
+                    asks_in: asks_at_a,
+                    answers_out: answers_ab,
+                    outstanding: 0,
+                    doorbell: Arc::clone(&doorbells[b]),
+                    is_owed_ring: false,
+                });
+                boxes[b].peers[a] = Some(Peer {
+                    asks_out: asks_ba,
+                    answers_in: answers_at_b,
+                    asks_in: asks_at_b,
+                    answers_out: answers_ba,
+                    outstanding: 0,
+                    doorbell: Arc::clone(&doorbells[a]),
+                    is_owed_ring: false,
+                });
+            }
+        }
+        boxes
+    }
+
+    /// This worker's number.
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// This worker's doorbell.
+    pub fn doorbell(&self) -> &Arc<Doorbell> {
+        &self.doorbell
+    }
+
+    /// Whether each other worker can be asked `more` operations more.
+    pub fn has_room(&self, more: usize) -> bool {
+        self.peers.iter().flatten().all(|peer| peer.outstanding + more <= REMOTE_OPERATIONS_MAX)
+    }
+
+    /// Hands an operation to `worker`.
+    ///
+    /// # Panics
+    /// If there is no room: the caller asks [`Mailbox::has_room`] first.
+    pub fn ask(&mut self, worker: usize, ask: Ask) {
+        let peer = self.peers[worker].as_mut().expect("not this worker itself");
+        let is_pushed = peer.asks_out.push(ask).is_ok();
+        assert!(is_pushed, "outstanding operations are bounded by the ring");
+        peer.outstanding += 1;
+        peer.is_owed_ring = true;
+    }
+
+    /// Sends an outcome back to `worker`, which asked for it.
+    pub fn answer(&mut self, worker: usize, answer: Answer) {
+        let peer = self.peers[worker].as_mut().expect("not this worker itself");
+        let is_pushed = peer.answers_out.push(answer).is_ok();
+        assert!(is_pushed, "answers are bounded by what the asker has outstanding");
+        peer.is_owed_ring = true;
+    }
+
+    /// The next operation that `worker` asks for.
+    pub fn take_ask(&mut self, worker: usize) -> Option<Ask> {
+        self.peers[worker].as_mut()?.asks_in.pop().ok()
+    }
+
+    /// The next outcome from `worker`.
+    pub fn take_answer(&mut self, worker: usize) -> Option<Answer> {
+        let peer = self.peers[worker].as_mut()?;
+        let answer = peer.answers_in.pop().ok()?;
+        peer.outstanding -= 1;
+        Some(answer)
+    }
+
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.peers
+            .iter()
+            .flatten()
+            .all(|peer| peer.asks_in.is_empty() && peer.answers_in.is_empty())
+    }
+
+    /// Rings those that were sent something, once a turn.
+    pub fn ring(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            if std::mem::take(&mut peer.is_owed_ring) {
+                peer.doorbell.ring();
+            }
+        }
+    }
+}
+
+const _: () = assert!(MAILBOX_BUDGET_MESSAGES <= REMOTE_OPERATIONS_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Chain, Key};
+    use crate::orchestrator::Action;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn ask(slot: u32) -> Ask {
+        Ask {
+            slot,
+            key_hash: 0,
+            operation: Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() },
+        }
+    }
+
+    #[test]
+    fn operations_and_outcomes_arrive_in_order_at_the_right_worker() {
+        let mut boxes = Mailbox::mesh(3);
+        for slot in 0..10 {
+            boxes[0].ask(2, ask(slot));
+        }
+        assert!(boxes[1].is_empty());
+        for slot in 0..10 {
+            let ask = boxes[2].take_ask(0).expect("sent");
+            assert_eq!(ask.slot, slot);
+            boxes[2].answer(0, Answer { slot, outcome: Outcome::Miss });
+        }
+        assert!(boxes[2].take_ask(0).is_none());
+        for slot in 0..10 {
+            assert_eq!(boxes[0].take_answer(2).expect("sent").slot, slot);
+        }
+        assert!(boxes[0].is_empty());
+    }
+
+    #[test]
+    fn room_counts_what_was_asked_and_not_taken_back() {
+        let mut boxes = Mailbox::mesh(2);
+        for slot in 0..REMOTE_OPERATIONS_MAX as u32 {
+            assert!(boxes[0].has_room(1));
+            boxes[0].ask(1, ask(slot));
+        }
+        assert!(!boxes[0].has_room(1));
+        let taken = boxes[1].take_ask(0).expect("sent");
+        assert!(!boxes[0].has_room(1), "taken, but not answered");
+        boxes[1].answer(0, Answer { slot: taken.slot, outcome: Outcome::Miss });
+        boxes[0].take_answer(1).expect("sent");
+        assert!(boxes[0].has_room(1));
+    }
+
+    #[test]
+    fn the_doorbell_rings_once_a_turn_for_those_who_got_something() {
+        let rings = Arc::new(AtomicUsize::new(0));
+        let mut boxes = Mailbox::mesh(2);
+        let counter = Arc::clone(&rings);
+        boxes[1].doorbell().connect(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        boxes[0].ring();
+        assert_eq!(rings.load(Ordering::Relaxed), 0, "nothing was sent");
+        boxes[0].ask(1, ask(0));
+        boxes[0].ask(1, ask(1));
+        boxes[0].ring();
+        boxes[0].ring();
+        assert_eq!(rings.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,1 +1,0 @@
-//! Connections over the host kernel: TCP and Unix sockets.

@@ -1,0 +1,349 @@
+//! Listening sockets: bound once, before any worker starts, so that what is wrong with an address
+//! is said in one line; then given to the workers.
+//!
+//! Each worker has a TCP listener of its own (`SO_REUSEPORT`: the kernel spreads connections by a
+//! hash of their addresses). A Unix socket has one queue of connections that all workers take from.
+//! Nothing here ever removes a file that is not a socket, or a socket that somebody answers on.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mio::event::Source;
+use mio::{Interest, Poll, Registry, Token};
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+
+use super::waker::Waker;
+use super::{WAKER_TOKEN, listener_token, stream::Socket};
+use crate::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
+use crate::net::Admission;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An IPv4 or IPv6 address and a port. An IPv6 address takes IPv6 connections only.
+    Tcp(SocketAddr),
+    /// A Unix stream socket.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// The file's permission bits, such as 0o700.
+        mode: u32,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "{address}"),
+            Address::Unix { path, .. } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// One listener. Its place in [`Config::listeners`] is the number that
+/// [`Handler::opened`](crate::net::Handler::opened) gets.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: Address,
+    /// The flag that chose the port or the path, such as `--port`: named when that one is taken.
+    pub flag: &'static str,
+}
+
+/// What all workers' kernel sockets have in common.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// Most connections that may live at once, all workers together.
+    pub connections_max: usize,
+}
+
+/// Why a listener could not be had. Shown as one line that names the flag that mends it.
+#[derive(Debug)]
+pub enum BindError {
+    /// The address, or the socket's path, does not let us listen.
+    Listen {
+        /// Where it was tried.
+        listener: Listener,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The path of a Unix socket names something that is not a socket.
+    NotASocket(Listener),
+    /// The kernel has no epoll instance or descriptor left.
+    Poll(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (listener, source) = match self {
+            BindError::Listen { listener, source } => (listener, source),
+            BindError::NotASocket(Listener { address, flag }) => {
+                return write!(
+                    f,
+                    "cannot listen on {address}: a file that is not a socket is there: remove it, \
+                     or choose another path with {flag}"
+                );
+            }
+            BindError::Poll(source) => {
+                return write!(
+                    f,
+                    "cannot wait for connections: {source}: raise the limit on open files \
+                     (ulimit -n)"
+                );
+            }
+        };
+        let Listener { address, flag } = listener;
+        write!(f, "cannot listen on {address}: ")?;
+        let is_tcp = matches!(address, Address::Tcp(_));
+        match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                let thing = if is_tcp { "port" } else { "path" };
+                write!(f, "another server is there: stop it, or choose another {thing} with {flag}")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "this host has no such address: choose one of its own with --bind")
+            }
+            io::ErrorKind::PermissionDenied if is_tcp => {
+                write!(f, "not permitted: choose a port of 1024 or more with {flag}")
+            }
+            _ if is_tcp => write!(f, "{source}: choose another with --bind and {flag}"),
+            _ => write!(f, "{source}: choose another path with {flag}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// One worker's listeners, bound and ready to be taken to its thread.
+#[derive(Debug)]
+pub struct KernelSockets {
+    pub(super) poll: Poll,
+    pub(super) waker: Waker,
+    pub(super) acceptors: Vec<Acceptor>,
+    pub(super) admission: Arc<Admission>,
+}
+
+impl KernelSockets {
+    /// Wakes the worker that will own these sockets.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The address of the TCP listener number `listener`, with the port that the kernel chose where
+    /// port 0 was asked for. None for a Unix socket.
+    pub fn local_address(&self, listener: usize) -> Option<SocketAddr> {
+        match &self.acceptors.get(listener)?.socket {
+            Listening::Tcp(socket) => socket.local_addr().ok(),
+            Listening::Unix { .. } => None,
+        }
+    }
+}
+
+/// Binds all listeners for `workers` workers; the result has one entry for each.
+///
+/// # Errors
+/// The first listener that cannot be had, and why.
+pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
+    let admission = Arc::new(Admission::new(config.connections_max));
+    let mut all = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let poll = Poll::new().map_err(BindError::Poll)?;
+        let waker = Waker::new(poll.registry(), WAKER_TOKEN).map_err(BindError::Poll)?;
+        let acceptors = Vec::with_capacity(config.listeners.len());
+        all.push(KernelSockets { poll, waker, acceptors, admission: Arc::clone(&admission) });
+    }
+    for (number, listener) in config.listeners.iter().enumerate() {
+        let sockets = match &listener.address {
+            Address::Tcp(address) => bind_tcp(*address, workers),
+            Address::Unix { path, mode } => {
+                if is_something_else(path) {
+                    return Err(BindError::NotASocket(listener.clone()));
+                }
+                bind_unix(path, *mode, workers)
+            }
+        };
+        let sockets =
+            sockets.map_err(|source| BindError::Listen { listener: listener.clone(), source })?;
+        for (worker, socket) in all.iter_mut().zip(sockets) {
+            let mut acceptor = Acceptor { socket, is_ready: false, paused_until_us: 0 };
+            worker
+                .poll
+                .registry()
+                .register(&mut acceptor.socket, listener_token(number), Interest::READABLE)
+                .map_err(BindError::Poll)?;
+            worker.acceptors.push(acceptor);
+        }
+    }
+    Ok(all)
+}
+
+fn bind_tcp(mut address: SocketAddr, workers: usize) -> io::Result<Vec<Listening>> {
+    if workers > 1 && address.port() != 0 {
+        // With SO_REUSEPORT set, binding succeeds beside another server of the same user that set
+        // it too, and each would get half of the connections. Without it the kernel says so.
+        tcp_socket(address, false)?;
+    }
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = tcp_socket(address, workers > 1)?;
+        socket.listen(LISTEN_BACKLOG)?;
+        let listener = std::net::TcpListener::from(socket);
+        // Port 0 is chosen by the first worker's socket for all of them.
+        address = listener.local_addr()?;
+        sockets.push(Listening::Tcp(mio::net::TcpListener::from_std(listener)));
+    }
+    Ok(sockets)
+}
+
+fn tcp_socket(address: SocketAddr, share_port: bool) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections inherit both of these (tcp(7)), which spares two calls for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn is_something_else(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket())
+}
+
+fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
+    let address = SockAddr::unix(path)?;
+    if path.exists() {
+        match unix_socket()?.connect(&address) {
+            // Nobody listens: a server that was killed left it behind.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path)?;
+            }
+            // Somebody answers, or would if its queue were not full.
+            Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let socket = unix_socket()?;
+    socket.bind(&address)?;
+    let file = Arc::new(SocketFile::new(path)?);
+    // Before it listens nobody can connect, so nobody slips in under looser permissions.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(LISTEN_BACKLOG)?;
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = mio::net::UnixListener::from_std(listener.try_clone()?);
+        sockets.push(Listening::Unix { socket, _file: Arc::clone(&file) });
+    }
+    Ok(sockets)
+}
+
+fn unix_socket() -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A Unix socket's file: removed when the last worker stops listening on it, unless somebody
+/// replaced it.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<SocketFile> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.into(), device_and_inode: (file.dev(), file.ino()) })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| (file.dev(), file.ino()) == self.device_and_inode);
+        if is_ours {
+            // Nobody is left to tell; the next start replaces a file that nobody answers on.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket that connections are accepted from.
+#[derive(Debug)]
+pub(super) enum Listening {
+    Tcp(mio::net::TcpListener),
+    Unix { socket: mio::net::UnixListener, _file: Arc<SocketFile> },
+}
+
+impl Listening {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Listening::Tcp(socket) => socket,
+            Listening::Unix { socket, .. } => socket,
+        }
+    }
+}
+
+impl Source for Listening {
+    fn register(&mut self, registry: &Registry, token: Token, what: Interest) -> io::Result<()> {
+        self.source().register(registry, token, what)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, what: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, what)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
+
+/// One listener of one worker, and whether it pays to ask it for connections.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    pub(super) socket: Listening,
+    /// The kernel announced connections, and has not yet said that there are no more.
+    pub(super) is_ready: bool,
+    /// Accepting failed for want of something; not before this time, in microseconds of uptime.
+    pub(super) paused_until_us: u64,
+}
+
+impl Acceptor {
+    pub(super) fn accept(&self) -> io::Result<Socket> {
+        match &self.socket {
+            Listening::Tcp(socket) => Ok(Socket::Tcp(socket.accept()?.0)),
+            Listening::Unix { socket, .. } => Ok(Socket::Unix(socket.accept()?.0)),
+        }
+    }
+
+    /// Connections to accept in one turn.
+    pub(super) fn budget(&self) -> usize {
+        match &self.socket {
+            Listening::Tcp(_) => ACCEPTS_PER_TURN,
+            Listening::Unix { .. } => ACCEPTS_PER_TURN_SHARED,
+        }
+    }
+
+    /// Stops the announcements. The socket of a shared listener lives on in the other workers, so
+    /// that closing this one's would not.
+    pub(super) fn close(mut self, registry: &Registry) {
+        // Failing means that it is not registered any more.
+        let _ = self.socket.deregister(registry);
+    }
+}

@@ -1,0 +1,529 @@
+//! Connections over the host kernel: TCP and Unix sockets behind [`Transport`].
+//!
+//! One epoll instance a worker, edge-triggered: what the kernel announced once is remembered in the
+//! connection until a read or a write says that nothing is left. A request that fits one segment
+//! costs three system calls: epoll_wait, recv, send. Nothing here knows what the bytes mean, blocks
+//! outside of [`Transport::wait`], or lets one connection have more than its share of a turn.
+//!
+//! Required reading: epoll(7), "Edge-triggered and level-triggered"; accept(2), "Error handling".
+
+mod listener;
+mod queue;
+mod stream;
+mod waker;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+
+pub use listener::{Address, BindError, Config, KernelSockets, Listener, bind};
+pub use waker::Waker;
+
+use crate::clock::Now;
+use crate::limits::{
+    ACCEPT_PAUSE_US, KERNEL_EVENTS_PER_TURN, LINGER_US, STALL_TIMEOUT_US, SWEEP_INTERVAL_US,
+    SWEEP_PLACES_PER_TURN,
+};
+use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
+use crate::stats::{Counter, WorkerStats};
+use listener::Acceptor;
+use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
+
+const _: () = assert!(usize::BITS == 64);
+
+// A token is a generation and an index. Places in the connection table do not reach as far as the
+// indices below.
+const WAKER_TOKEN: Token = Token(u32::MAX as usize);
+const LISTENER_INDEX_BASE: u32 = u32::MAX - 0x1_0000;
+
+fn listener_token(number: usize) -> Token {
+    assert!(number < 0x1_0000, "so many listeners");
+    Token(LISTENER_INDEX_BASE as usize + number)
+}
+
+fn connection_token(id: ConnectionId) -> Token {
+    Token((id.generation as usize) << 32 | id.index as usize)
+}
+
+/// What a token stands for.
+enum Target {
+    Waker,
+    Listener(usize),
+    Connection(ConnectionId),
+}
+
+fn target(token: Token) -> Target {
+    let index = token.0 as u32;
+    if token == WAKER_TOKEN {
+        Target::Waker
+    } else if index >= LISTENER_INDEX_BASE {
+        Target::Listener((index - LISTENER_INDEX_BASE) as usize)
+    } else {
+        Target::Connection(ConnectionId { index, generation: (token.0 >> 32) as u32 })
+    }
+}
+
+/// One worker's connections over the host kernel.
+#[derive(Debug)]
+pub struct Kernel<C> {
+    poll: Poll,
+    events: Events,
+    /// What epoll holds for the next turn.
+    harvest: Harvest,
+    waker: Waker,
+    acceptors: Vec<Option<Acceptor>>,
+    admission: Arc<Admission>,
+    places: Vec<Place<C>>,
+    /// Indices of places without a connection.
+    free: Vec<u32>,
+    /// Connections that have more to read than the last visit took, in the order of their visits.
+    pending: VecDeque<ConnectionId>,
+    shared: Shared,
+    stats: Arc<WorkerStats>,
+    /// Where the round that looks for stalled connections has got to; None between two rounds.
+    sweep_next: Option<usize>,
+    sweep_at_us: u64,
+    /// The time of the last turn.
+    now_us: u64,
+}
+
+#[derive(Debug)]
+struct Place<C> {
+    generation: u32,
+    live: Option<Live<C>>,
+}
+
+#[derive(Debug)]
+struct Live<C> {
+    endpoint: Endpoint,
+    state: C,
+}
+
+/// Where the readiness events of the next turn come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harvest {
+    /// Epoll is to be asked.
+    Unknown,
+    /// [`Transport::wait`] has asked, and its events are to be looked at.
+    Gathered,
+    /// The events of the last wait were all that there were, and were looked at a moment ago. One
+    /// turn may go without asking, so that a worker that goes on to sleep asks once, not twice.
+    Exhausted,
+}
+
+impl<C> Kernel<C> {
+    /// Takes over the sockets that [`bind`] made for this worker.
+    pub fn new(sockets: KernelSockets, stats: Arc<WorkerStats>) -> Kernel<C> {
+        let KernelSockets { poll, waker, acceptors, admission } = sockets;
+        Kernel {
+            poll,
+            events: Events::with_capacity(KERNEL_EVENTS_PER_TURN),
+            harvest: Harvest::Unknown,
+            waker,
+            acceptors: acceptors.into_iter().map(Some).collect(),
+            admission,
+            places: Vec::new(),
+            free: Vec::new(),
+            pending: VecDeque::new(),
+            shared: Shared::new(),
+            stats,
+            sweep_next: None,
+            sweep_at_us: 0,
+            now_us: 0,
+        }
+    }
+
+    /// Wakes this worker from [`Transport::wait`].
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn live(&mut self, id: ConnectionId) -> Option<&mut Live<C>> {
+        let place = self.places.get_mut(id.index as usize)?;
+        if place.generation != id.generation {
+            return None;
+        }
+        place.live.as_mut()
+    }
+
+    /// Asks epoll, unless that was done. Returns whether there may be events to look at.
+    fn harvest(&mut self) -> bool {
+        match std::mem::replace(&mut self.harvest, Harvest::Unknown) {
+            Harvest::Unknown => self.ask(Some(Duration::ZERO)),
+            Harvest::Gathered => {
+                if self.events.iter().count() < KERNEL_EVENTS_PER_TURN {
+                    self.harvest = Harvest::Exhausted;
+                }
+            }
+            Harvest::Exhausted => return false,
+        }
+        true
+    }
+
+    fn ask(&mut self, timeout: Option<Duration>) {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // A signal; there are no events then.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("epoll_wait on our own descriptor: {error}"),
+        }
+    }
+
+    fn on_event<H: Handler<Connection = C>>(&mut self, event: &Event, now: Now, handler: &mut H) {
+        let id = match target(event.token()) {
+            Target::Waker => return,
+            Target::Listener(number) => {
+                if let Some(acceptor) = &mut self.acceptors[number] {
+                    acceptor.is_ready = true;
+                }
+                return;
+            }
+            Target::Connection(id) => id,
+        };
+        let Some(live) = self.live(id) else { return };
+        let is_hung_up = event.is_read_closed() || event.is_error();
+        if event.is_readable() || is_hung_up {
+            live.endpoint.announce_readable(is_hung_up);
+        }
+        self.advance(id, event.is_writable(), now, handler);
+    }
+
+    /// Does for one connection what can be done: sends what is queued if `is_writable`, reads once,
+    /// calls the handler if that changed something for it.
+    fn advance<H: Handler<Connection = C>>(
+        &mut self,
+        id: ConnectionId,
+        is_writable: bool,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let Kernel { places, shared, stats, .. } = self;
+        let place = &mut places[id.index as usize];
+        let Some(live) = place.live.as_mut().filter(|_| place.generation == id.generation) else {
+            return;
+        };
+        let endpoint = &mut live.endpoint;
+        let has_moved =
+            is_writable && endpoint.has_output() && endpoint.drain(shared, now.uptime_us, stats);
+        if endpoint.phase == Phase::Lingering {
+            endpoint.discard(shared);
+        } else if endpoint.phase == Phase::Open {
+            let received = if endpoint.can_receive() {
+                endpoint.receive(shared, stats)
+            } else {
+                Received::Nothing
+            };
+            let has_news = has_moved || received != Received::Nothing;
+            if has_news && endpoint.phase == Phase::Open {
+                self.visit(id, received, now, handler);
+                return;
+            }
+        }
+        self.settle(id, handler);
+    }
+
+    fn visit<H: Handler<Connection = C>>(
+        &mut self,
+        id: ConnectionId,
+        received: Received,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let Kernel { places, shared, stats, .. } = self;
+        let Some(live) = &mut places[id.index as usize].live else { return };
+        let Live { endpoint, state } = live;
+        let mut stream = KernelStream::new(endpoint, shared, stats, now.uptime_us, received);
+        handler.ready(id, state, &mut stream, now);
+        stream.leave();
+        self.settle(id, handler);
+    }
+
+    /// Acts on what a visit or an event left behind: asks to be told of writability, takes the
+    /// connection's end a step further, or has it visited again.
+    fn settle<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
+        let now_us = self.now_us;
+        let Kernel { places, poll, pending, .. } = self;
+        let Some(live) = &mut places[id.index as usize].live else { return };
+        let endpoint = &mut live.endpoint;
+        if endpoint.phase == Phase::Closing && !endpoint.has_output() {
+            if endpoint.is_finished() {
+                // Both sides have said their last: closing the socket sends the FIN.
+                return self.remove(id, handler);
+            }
+            endpoint.phase = match endpoint.socket.finish() {
+                Ok(()) => Phase::Lingering,
+                Err(_) => Phase::Dead,
+            };
+            endpoint.progress_us = now_us;
+        }
+        match endpoint.phase {
+            Phase::Lingering if endpoint.is_finished() => return self.remove(id, handler),
+            Phase::Aborted | Phase::Dead => return self.remove(id, handler),
+            Phase::Open | Phase::Closing | Phase::Lingering => {}
+        }
+        if endpoint.has_output() != endpoint.is_writable_armed {
+            endpoint.is_writable_armed = endpoint.has_output();
+            let mut interest = Interest::READABLE;
+            if endpoint.is_writable_armed {
+                interest |= Interest::WRITABLE;
+            }
+            let source = endpoint.socket.source();
+            if poll.registry().reregister(source, connection_token(id), interest).is_err() {
+                return self.remove(id, handler);
+            }
+        }
+        let may_read = matches!(endpoint.phase, Phase::Open | Phase::Lingering);
+        if may_read && endpoint.can_receive() && !endpoint.is_pending {
+            endpoint.is_pending = true;
+            pending.push_back(id);
+        }
+    }
+
+    fn remove<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
+        let place = &mut self.places[id.index as usize];
+        let Some(Live { mut endpoint, state }) = place.live.take() else { return };
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(id.index);
+        self.admission.leave(1);
+        self.stats.sub(Counter::CurrConnections, 1);
+        // There is a descriptor again.
+        for acceptor in self.acceptors.iter_mut().flatten() {
+            acceptor.paused_until_us = 0;
+        }
+        endpoint.release(&mut self.shared);
+        // The last descriptor of a socket takes it out of epoll as it closes.
+        if endpoint.phase == Phase::Aborted {
+            endpoint.socket.reset();
+        }
+        handler.closed(id, state);
+    }
+
+    /// Visits connections that had more to read, as many as there were when the turn began.
+    fn visit_pending<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        let count = self.pending.len().min(KERNEL_EVENTS_PER_TURN);
+        for _ in 0..count {
+            let Some(id) = self.pending.pop_front() else { break };
+            let Some(live) = self.live(id) else { continue };
+            live.endpoint.is_pending = false;
+            self.advance(id, false, now, handler);
+        }
+        count
+    }
+
+    fn accept<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        let mut accepted = 0;
+        for number in 0..self.acceptors.len() {
+            let Some(acceptor) = &self.acceptors[number] else { continue };
+            for _ in 0..acceptor.budget() {
+                let Some(acceptor) = &mut self.acceptors[number] else { break };
+                if !acceptor.is_ready || acceptor.paused_until_us > now.uptime_us {
+                    break;
+                }
+                match acceptor.accept() {
+                    Ok(socket) => {
+                        self.admit(socket, number, now, handler);
+                        accepted += 1;
+                    }
+                    Err(error) => match error.kind() {
+                        ErrorKind::WouldBlock => acceptor.is_ready = false,
+                        // That client gave up while it waited; the next one may not have.
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                        // No descriptor or no memory: asking at once again would spin.
+                        _ => {
+                            acceptor.paused_until_us = now.uptime_us + ACCEPT_PAUSE_US;
+                            self.stats.add(Counter::ListenDisabled, 1);
+                        }
+                    },
+                }
+            }
+        }
+        accepted
+    }
+
+    fn admit<H: Handler<Connection = C>>(
+        &mut self,
+        socket: Socket,
+        listener: usize,
+        now: Now,
+        handler: &mut H,
+    ) {
+        if !self.admission.enter() {
+            return self.refuse(socket);
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            let index = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+            assert!(index < LISTENER_INDEX_BASE, "so many connections");
+            self.places.push(Place { generation: 0, live: None });
+            // Room for all of them now, so that no later turn allocates.
+            self.free.reserve(self.places.len());
+            self.pending.reserve(self.places.len().saturating_sub(self.pending.len()));
+            index
+        });
+        let place = &mut self.places[index as usize];
+        let id = ConnectionId { index, generation: place.generation };
+        let mut endpoint = Endpoint::new(socket);
+        let source = endpoint.socket.source();
+        let registry = self.poll.registry();
+        if registry.register(source, connection_token(id), Interest::READABLE).is_err() {
+            // The host allows this user no more epoll entries.
+            self.free.push(index);
+            self.admission.leave(1);
+            return self.refuse(endpoint.socket);
+        }
+        self.stats.add(Counter::CurrConnections, 1);
+        self.stats.add(Counter::TotalConnections, 1);
+        place.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
+    }
+
+    /// Says no, as far as the kernel takes it at once, and closes.
+    fn refuse(&mut self, mut socket: Socket) {
+        self.stats.add(Counter::RejectedConnections, 1);
+        // Whoever does not get the message sees at least the close.
+        if let Ok(sent) = socket.write(REFUSAL) {
+            self.stats.add(Counter::BytesWritten, sent as u64);
+        }
+        let mut endpoint = Endpoint::new(socket);
+        if endpoint.socket.finish().is_ok() {
+            // A request that came already would turn the close into a reset.
+            endpoint.discard(&mut self.shared);
+        }
+    }
+
+    /// Looks at some connections for those that have stalled.
+    fn sweep<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        let from = match self.sweep_next {
+            Some(from) => from,
+            None if now.uptime_us >= self.sweep_at_us => 0,
+            None => return,
+        };
+        let to = self.places.len().min(from + SWEEP_PLACES_PER_TURN);
+        for index in from..to {
+            let place = &mut self.places[index];
+            let generation = place.generation;
+            let Some(Live { endpoint, state }) = &mut place.live else { continue };
+            let still_us = now.uptime_us.saturating_sub(endpoint.progress_us);
+            let id = ConnectionId { index: index as u32, generation };
+            let has_stalled = match endpoint.phase {
+                Phase::Lingering if still_us > LINGER_US => {
+                    self.remove(id, handler);
+                    continue;
+                }
+                Phase::Lingering => false,
+                _ => {
+                    (endpoint.has_output() && still_us > STALL_TIMEOUT_US)
+                        || (endpoint.phase == Phase::Open && handler.is_overdue(state, now))
+                }
+            };
+            if has_stalled {
+                endpoint.phase = Phase::Aborted;
+                self.stats.add(Counter::IdleKicks, 1);
+                self.remove(id, handler);
+            }
+        }
+        let is_done = to == self.places.len();
+        self.sweep_next = (!is_done).then_some(to);
+        if is_done {
+            self.sweep_at_us = now.uptime_us + SWEEP_INTERVAL_US;
+        }
+    }
+
+    /// Whether a turn would find something to do without asking epoll.
+    fn has_work(&self) -> bool {
+        let can_accept = |acceptor: &Acceptor| acceptor.is_ready && acceptor.paused_until_us == 0;
+        self.harvest == Harvest::Gathered
+            || !self.pending.is_empty()
+            || self.sweep_next.is_some()
+            || self.acceptors.iter().flatten().any(can_accept)
+    }
+
+    /// Microseconds until a turn is due, as seen from the last one.
+    fn due_in_us(&self) -> u64 {
+        let paused = self.acceptors.iter().flatten().filter(|acceptor| acceptor.is_ready);
+        let pause_end_us = paused.map(|acceptor| acceptor.paused_until_us).min();
+        let sweep_at_us = (self.connections() > 0).then_some(self.sweep_at_us);
+        let due_us = [pause_end_us, sweep_at_us].into_iter().flatten().min();
+        due_us.map_or(u64::MAX, |due_us| due_us.saturating_sub(self.now_us))
+    }
+}
+
+impl<C> Transport<C> for Kernel<C> {
+    fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        self.now_us = now.uptime_us;
+        let mut done = self.visit_pending(now, handler);
+        if self.harvest() {
+            // Taken out for the loop; an empty one allocates nothing.
+            let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+            for event in &events {
+                self.on_event(event, now, handler);
+                done += usize::from(event.token() != WAKER_TOKEN);
+            }
+            self.events = events;
+        }
+        done += self.accept(now, handler);
+        self.sweep(now, handler);
+        done
+    }
+
+    fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H) {
+        self.now_us = now.uptime_us;
+        if self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
+            self.visit(id, Received::Nothing, now, handler);
+        }
+    }
+
+    /// Nothing is left to do: output is written as each visit ends.
+    fn flush(&mut self, _now: Now) {}
+
+    /// Sleeps in epoll_wait; [`Waker::wake`] and every announcement of the kernel end it. Below a
+    /// millisecond, which epoll_wait does not resolve, it only looks.
+    fn wait(&mut self, timeout_us: u64) {
+        if self.has_work() {
+            return;
+        }
+        let timeout_ms = timeout_us.min(self.due_in_us()) / 1000;
+        if timeout_ms == 0 {
+            self.ask(Some(Duration::ZERO));
+        } else {
+            if !self.waker.fall_asleep() {
+                return;
+            }
+            self.ask(Some(Duration::from_millis(timeout_ms.min(i32::MAX as u64))));
+            self.waker.rise();
+        }
+        self.harvest = Harvest::Gathered;
+    }
+
+    fn stop_listening(&mut self) {
+        for acceptor in &mut self.acceptors {
+            if let Some(acceptor) = acceptor.take() {
+                acceptor.close(self.poll.registry());
+            }
+        }
+    }
+
+    fn close_all<H: Handler<Connection = C>>(&mut self, _now: Now, handler: &mut H) {
+        for index in 0..self.places.len() {
+            let generation = self.places[index].generation;
+            self.remove(ConnectionId { index: index as u32, generation }, handler);
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}
+
+impl<C> Drop for Kernel<C> {
+    fn drop(&mut self) {
+        let live = self.connections();
+        self.admission.leave(live);
+        self.stats.sub(Counter::CurrConnections, live as u64);
+    }
+}

@@ -1,0 +1,403 @@
+//! One connection over a kernel socket, and what a handler sees of it.
+//!
+//! Input is read into a buffer that all connections of a worker share; what the handler leaves of
+//! it moves to the connection's own queue. Output gathers in another shared buffer and is written
+//! when the handler returns, or when the buffer fills; what the kernel does not take moves to the
+//! connection's own queue. Nothing here calls a handler.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Source;
+use socket2::SockRef;
+
+use super::queue::{Pool, Queue};
+use crate::limits::{KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SMALL_BUFFER_BYTES};
+use crate::net::Stream;
+use crate::stats::{Counter, WorkerStats};
+
+/// A connected socket.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Socket {
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => socket,
+        }
+    }
+
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(out),
+            Socket::Unix(socket) => socket.read(out),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    /// Sends FIN after what was written.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Closes by RST. A Unix socket knows none: its peer reads what was sent, then the end.
+    pub(super) fn reset(self) {
+        if let Socket::Tcp(socket) = &self {
+            // Failing means that the connection is gone already.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// How far a connection has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The handler reads and writes.
+    Open,
+    /// The handler closed it; output is still queued.
+    Closing,
+    /// FIN was sent; what the peer still sends is dropped until it finishes too.
+    Lingering,
+    /// The handler gave it up: RST.
+    Aborted,
+    /// The kernel says that it is gone.
+    Dead,
+}
+
+/// What became of an attempt to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Nothing new.
+    Nothing,
+    /// New bytes, or the end; all waiting bytes are in [`Shared::input`], so many of them.
+    Gathered(usize),
+    /// New bytes, or the end; all waiting bytes are in the connection's queue.
+    Queued,
+}
+
+/// What the connections of one worker share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    input: Box<[u8]>,
+    output: Box<[u8]>,
+    output_bytes: usize,
+    pool: Pool,
+}
+
+impl Shared {
+    pub(super) fn new() -> Shared {
+        Shared {
+            input: vec![0; KERNEL_BUFFER_BYTES].into_boxed_slice(),
+            output: vec![0; KERNEL_BUFFER_BYTES].into_boxed_slice(),
+            output_bytes: 0,
+            pool: Pool::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn free_buffers(&self) -> (usize, usize) {
+        self.pool.free_buffers()
+    }
+}
+
+/// The transport's own part of one connection.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) socket: Socket,
+    /// Input that the handler did not consume.
+    input: Queue,
+    /// Output that the kernel did not take.
+    output: Queue,
+    pub(super) phase: Phase,
+    /// The kernel may have more to read than we took. It announces what arrives, once; only an
+    /// incomplete read says that nothing is left.
+    is_readable: bool,
+    /// FIN or RST was announced. Reading must go on to the very end, as nothing more is announced.
+    is_hung_up: bool,
+    /// The peer's FIN was read.
+    is_finished: bool,
+    /// Writability is to be announced.
+    pub(super) is_writable_armed: bool,
+    /// Whether a place in the list of connections to visit again is taken.
+    pub(super) is_pending: bool,
+    /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
+    pub(super) progress_us: u64,
+}
+
+impl Endpoint {
+    pub(super) fn new(socket: Socket) -> Endpoint {
+        Endpoint {
+            socket,
+            input: Queue::default(),
+            output: Queue::default(),
+            phase: Phase::Open,
+            is_readable: false,
+            is_hung_up: false,
+            is_finished: false,
+            is_writable_armed: false,
+            is_pending: false,
+            progress_us: 0,
+        }
+    }
+
+    /// Takes note of an announcement that something can be read.
+    pub(super) fn announce_readable(&mut self, is_hung_up: bool) {
+        self.is_readable = true;
+        self.is_hung_up |= is_hung_up;
+    }
+
+    /// Whether there is something to read and a place to put it.
+    pub(super) fn can_receive(&self) -> bool {
+        self.is_readable && !self.is_finished && self.input.room_bytes() > 0
+    }
+
+    /// Whether the peer's FIN was read.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Whether output waits for the kernel to take it.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Reads once.
+    pub(super) fn receive(&mut self, shared: &mut Shared, stats: &WorkerStats) -> Received {
+        // A short remainder is copied in front of what comes, so that a read is never cut short for
+        // its sake; a long one is added to where it is.
+        let is_gathered = self.input.len() <= KERNEL_SMALL_BUFFER_BYTES;
+        let before = self.input.len();
+        let room = if is_gathered {
+            shared.input[..before].copy_from_slice(self.input.as_slice());
+            &mut shared.input[before..]
+        } else {
+            self.input.room(&mut shared.pool)
+        };
+        let room_bytes = room.len();
+        let n = match self.socket.read(room) {
+            Ok(n) => n,
+            Err(error) => {
+                self.read_failed(&error);
+                self.input.filled(0, &mut shared.pool);
+                return Received::Nothing;
+            }
+        };
+        stats.add(Counter::BytesRead, n as u64);
+        if n == 0 {
+            self.is_finished = true;
+        }
+        if n == 0 || (n < room_bytes && !self.is_hung_up) {
+            self.is_readable = false;
+        }
+        if is_gathered {
+            self.input.release(&mut shared.pool);
+            Received::Gathered(before + n)
+        } else {
+            self.input.filled(n, &mut shared.pool);
+            Received::Queued
+        }
+    }
+
+    fn read_failed(&mut self, error: &io::Error) {
+        match error.kind() {
+            ErrorKind::WouldBlock => self.is_readable = false,
+            ErrorKind::Interrupted => {}
+            _ => self.phase = Phase::Dead,
+        }
+    }
+
+    /// Drops what the peer still sends after our FIN. Bounded: one read.
+    pub(super) fn discard(&mut self, shared: &mut Shared) {
+        self.input.release(&mut shared.pool);
+        match self.socket.read(&mut shared.input) {
+            Ok(0) => self.is_finished = true,
+            Ok(n) => self.is_readable = n == shared.input.len() || self.is_hung_up,
+            Err(error) => self.read_failed(&error),
+        }
+    }
+
+    /// Sends queued output. True if some of it went.
+    pub(super) fn drain(&mut self, shared: &mut Shared, now_us: u64, stats: &WorkerStats) -> bool {
+        match self.socket.write(self.output.as_slice()) {
+            Ok(n) => {
+                stats.add(Counter::BytesWritten, n as u64);
+                self.output.consume(n, &mut shared.pool);
+                self.progress_us = now_us;
+                n > 0
+            }
+            Err(error) => {
+                self.write_failed(&error);
+                false
+            }
+        }
+    }
+
+    fn write_failed(&mut self, error: &io::Error) {
+        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+            self.phase = Phase::Dead;
+        }
+    }
+
+    /// Sends what was gathered in the shared buffer, and queues what the kernel does not take.
+    fn send_gathered(&mut self, shared: &mut Shared, now_us: u64, stats: &WorkerStats) {
+        let gathered = std::mem::take(&mut shared.output_bytes);
+        if gathered == 0 || self.phase == Phase::Dead {
+            return;
+        }
+        let sent = match self.socket.write(&shared.output[..gathered]) {
+            Ok(n) => n,
+            Err(error) => {
+                self.write_failed(&error);
+                0
+            }
+        };
+        stats.add(Counter::BytesWritten, sent as u64);
+        if sent < gathered && self.phase != Phase::Dead {
+            self.output.append(&shared.output[sent..gathered], &mut shared.pool);
+            self.progress_us = now_us;
+        }
+    }
+
+    /// Gives the buffers back.
+    pub(super) fn release(&mut self, shared: &mut Shared) {
+        self.input.release(&mut shared.pool);
+        self.output.release(&mut shared.pool);
+    }
+}
+
+/// One connection during one visit of its handler.
+pub(super) struct KernelStream<'a> {
+    endpoint: &'a mut Endpoint,
+    shared: &'a mut Shared,
+    stats: &'a WorkerStats,
+    now_us: u64,
+    /// Length of the input in [`Shared::input`], if it is there.
+    gathered: Option<usize>,
+    /// How much of it was consumed.
+    consumed: usize,
+}
+
+impl<'a> KernelStream<'a> {
+    pub(super) fn new(
+        endpoint: &'a mut Endpoint,
+        shared: &'a mut Shared,
+        stats: &'a WorkerStats,
+        now_us: u64,
+        received: Received,
+    ) -> KernelStream<'a> {
+        let gathered = match received {
+            Received::Gathered(bytes) => Some(bytes),
+            Received::Nothing | Received::Queued => None,
+        };
+        KernelStream { endpoint, shared, stats, now_us, gathered, consumed: 0 }
+    }
+
+    /// Ends the visit: sends what was written and keeps what was not consumed.
+    pub(super) fn leave(self) {
+        if let Some(bytes) = self.gathered {
+            let rest = &self.shared.input[self.consumed..bytes];
+            self.endpoint.input.append(rest, &mut self.shared.pool);
+        }
+        self.endpoint.send_gathered(self.shared, self.now_us, self.stats);
+    }
+
+    fn waiting(&self) -> &[u8] {
+        if self.endpoint.phase == Phase::Open { self.unconsumed() } else { &[] }
+    }
+
+    fn unconsumed(&self) -> &[u8] {
+        match self.gathered {
+            Some(bytes) => &self.shared.input[self.consumed..bytes],
+            None => self.endpoint.input.as_slice(),
+        }
+    }
+}
+
+impl Stream for KernelStream<'_> {
+    fn received(&mut self) -> &[u8] {
+        self.waiting()
+    }
+
+    fn received_bytes(&self) -> usize {
+        self.waiting().len()
+    }
+
+    fn receive_capacity_bytes(&self) -> usize {
+        KERNEL_BUFFER_BYTES
+    }
+
+    fn peek(&mut self, out: &mut [u8]) -> usize {
+        let waiting = self.waiting();
+        let n = waiting.len().min(out.len());
+        out[..n].copy_from_slice(&waiting[..n]);
+        n
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        // Whoever closes in the middle of a request may consume it afterwards.
+        assert!(bytes <= self.unconsumed().len(), "consumed more than there is");
+        match self.gathered {
+            Some(_) => self.consumed += bytes,
+            None => self.endpoint.input.consume(bytes, &mut self.shared.pool),
+        }
+    }
+
+    fn is_peer_finished(&self) -> bool {
+        self.endpoint.is_finished
+    }
+
+    fn room_bytes(&self) -> usize {
+        if self.endpoint.phase != Phase::Open {
+            0
+        } else if self.endpoint.has_output() {
+            self.endpoint.output.room_bytes()
+        } else {
+            KERNEL_BUFFER_BYTES - self.shared.output_bytes
+        }
+    }
+
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        if self.room_bytes() == 0 {
+            return 0;
+        }
+        if self.endpoint.has_output() {
+            let n = fill(self.endpoint.output.room(&mut self.shared.pool));
+            self.endpoint.output.filled(n, &mut self.shared.pool);
+            return n;
+        }
+        let n = fill(&mut self.shared.output[self.shared.output_bytes..]);
+        self.shared.output_bytes += n;
+        let room = KERNEL_BUFFER_BYTES.checked_sub(self.shared.output_bytes);
+        if room.expect("filled within the piece") < KERNEL_OUTPUT_ROOM_BYTES {
+            self.endpoint.send_gathered(self.shared, self.now_us, self.stats);
+        }
+        n
+    }
+
+    fn close(&mut self) {
+        if self.endpoint.phase == Phase::Open {
+            self.endpoint.phase = Phase::Closing;
+        }
+    }
+
+    fn abort(&mut self) {
+        if self.endpoint.phase != Phase::Dead {
+            self.endpoint.phase = Phase::Aborted;
+        }
+        self.shared.output_bytes = 0;
+    }
+}

@@ -1,0 +1,182 @@
+//! Why a device could not be opened: one line each, which says what is wrong and what mends it.
+
+use std::fmt;
+
+use super::spec::SpecError;
+
+/// Why [`super::open`] failed.
+#[derive(Debug)]
+pub enum NicError {
+    /// The device's name cannot be understood.
+    Spec(SpecError),
+    /// There is no such PCI device.
+    PciMissing {
+        /// Its address.
+        address: String,
+    },
+    /// A PCI device belongs to a driver of the kernel's that DPDK cannot share.
+    NotBound {
+        /// Its address.
+        address: String,
+        /// The kernel's driver, or None if it has none at all.
+        driver: Option<String>,
+    },
+    /// A vdev's `iface=` names no interface of this network namespace.
+    InterfaceMissing {
+        /// The interface.
+        interface: String,
+    },
+    /// Too few free hugepages.
+    NoHugepages {
+        /// What the device needs, in MiB.
+        needed_mib: usize,
+        /// What is free, in MiB.
+        free_mib: usize,
+    },
+    /// The process may not do what the device needs.
+    Permission {
+        /// The device.
+        device: String,
+        /// What DPDK said.
+        detail: String,
+    },
+    /// DPDK's environment did not start.
+    Environment {
+        /// What DPDK said.
+        detail: String,
+    },
+    /// The driver refused the device.
+    Probe {
+        /// The device.
+        device: String,
+        /// What DPDK said.
+        detail: String,
+    },
+    /// The driver refused the configuration.
+    Configure {
+        /// The device.
+        device: String,
+        /// What was being done.
+        step: &'static str,
+        /// What DPDK said.
+        detail: String,
+    },
+    /// The pool of frames does not fit the memory there is.
+    Pool {
+        /// What it needs, in MiB.
+        needed_mib: usize,
+        /// Whether hugepages were wanted.
+        huge: bool,
+        /// What DPDK said.
+        detail: String,
+    },
+    /// This process has opened a device before. DPDK starts once a process.
+    AlreadyOpen,
+}
+
+impl fmt::Display for NicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NicError::Spec(error) => error.fmt(f),
+            NicError::PciMissing { address } => write!(
+                f,
+                "--device {address}: no such PCI device; scripts/bind-nic.sh show lists them"
+            ),
+            NicError::NotBound { address, driver: Some(driver) } => write!(
+                f,
+                "--device {address}: the kernel's driver {driver} holds it; give it to DPDK with \
+                 scripts/bind-nic.sh bind {address} --driver vfio-pci"
+            ),
+            NicError::NotBound { address, driver: None } => write!(
+                f,
+                "--device {address}: no driver holds it; give it to DPDK with scripts/bind-nic.sh \
+                 bind {address} --driver vfio-pci"
+            ),
+            NicError::InterfaceMissing { interface } => write!(
+                f,
+                "--device iface={interface}: no such interface in this network namespace; ip link \
+                 lists them"
+            ),
+            NicError::NoHugepages { needed_mib, free_mib } => write!(
+                f,
+                "the device needs {needed_mib} MiB of hugepages and {free_mib} MiB are free; run \
+                 scripts/hugepages.sh reserve {}, or start with --huge off",
+                needed_mib.div_ceil(2)
+            ),
+            NicError::Permission { device, detail } => write!(
+                f,
+                "--device {device}: not permitted; run as root, or with CAP_NET_ADMIN, \
+                 CAP_NET_RAW and CAP_IPC_LOCK (DPDK: {detail})"
+            ),
+            NicError::Environment { detail } => write!(
+                f,
+                "DPDK did not start; check hugepages with scripts/hugepages.sh show, or start with \
+                 --huge off (DPDK: {detail})"
+            ),
+            NicError::Probe { device, detail } => write!(
+                f,
+                "--device {device}: the driver does not accept it; check the name and arguments \
+                 of a vdev, or a PCI device with scripts/bind-nic.sh show (DPDK: {detail})"
+            ),
+            NicError::Configure { device, step, detail } => {
+                write!(f, "--device {device}: {step} failed; try --workers 1 (DPDK: {detail})")
+            }
+            NicError::Pool { needed_mib, huge: true, detail } => write!(
+                f,
+                "no memory for the device's frames ({needed_mib} MiB); reserve more with \
+                 scripts/hugepages.sh reserve {}, or start with --huge off (DPDK: {detail})",
+                needed_mib.div_ceil(2)
+            ),
+            NicError::Pool { needed_mib, huge: false, detail } => write!(
+                f,
+                "no memory for the device's frames ({needed_mib} MiB); free some, or start with \
+                 fewer --workers (DPDK: {detail})"
+            ),
+            NicError::AlreadyOpen => {
+                write!(f, "this process has opened a device before; DPDK starts once a process")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NicError {}
+
+impl From<SpecError> for NicError {
+    fn from(error: SpecError) -> NicError {
+        NicError::Spec(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_one_line_that_names_a_way_out() {
+        let text = || "cannot".to_string();
+        let all = [
+            NicError::Spec(SpecError::Unknown { given: "veth0".into() }),
+            NicError::PciMissing { address: text() },
+            NicError::NotBound { address: text(), driver: Some(text()) },
+            NicError::NotBound { address: text(), driver: None },
+            NicError::InterfaceMissing { interface: text() },
+            NicError::NoHugepages { needed_mib: 31, free_mib: 0 },
+            NicError::Permission { device: text(), detail: text() },
+            NicError::Environment { detail: text() },
+            NicError::Probe { device: text(), detail: text() },
+            NicError::Configure { device: text(), step: "starting", detail: text() },
+            NicError::Pool { needed_mib: 31, huge: true, detail: text() },
+            NicError::Pool { needed_mib: 31, huge: false, detail: text() },
+        ];
+        for error in all {
+            let line = error.to_string();
+            assert!(!line.contains('\n') && !line.contains("  "), "{line:?}");
+            assert!(
+                ["scripts/", "--", "ip link", "root"].iter().any(|way| line.contains(way)),
+                "{line:?}"
+            );
+        }
+        let line = NicError::NoHugepages { needed_mib: 31, free_mib: 0 }.to_string();
+        assert!(line.contains("reserve 16"), "{line:?}");
+    }
+}

@@ -1,0 +1,429 @@
+//! One device: found, given its queues, pool and offloads, started, and at the end stopped.
+//!
+//! What is decided here is what a device can be asked for. It moves no frames; see `port`.
+
+use std::ffi::{CString, c_int};
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::thread;
+use std::time::Duration;
+
+use dpdk_sys as dpdk;
+
+use super::Statistics;
+use super::eal::{self, Eal, Log};
+use super::error::NicError;
+use super::spec::{self, Spec};
+use crate::limits::{
+    NIC_LINK_POLLS, NIC_POOL_CACHE_FRAMES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, nic_pool_frames,
+};
+use crate::net::tcp::device::Capabilities;
+
+/// Longest IP packet that a frame of the pool holds beside its headers, in bytes: Ethernet's own.
+const MTU_BYTES: usize = 1500;
+
+/// Drivers that claim a hash over their queues and need more than asking for it: net_tap wants a
+/// flow rule, and without one the kernel spreads by what was sent last.
+const DRIVERS_WITHOUT_RSS: [&str; 1] = ["net_tap"];
+
+/// An open device. Shared by its ports; the last of them closes it.
+pub(super) struct Device {
+    port: u16,
+    pool: NonNull<dpdk::rte_mempool>,
+    pool_frames: usize,
+    queues: usize,
+    capabilities: Capabilities,
+    /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
+    /// server that is not ready yet turns away for good.
+    connects_at_start: bool,
+    eal: ManuallyDrop<Eal>,
+}
+
+// SAFETY: the fields never change. What the port number and the pool are used for from several
+// threads at once, DPDK allows: statistics and link by any thread (rte_ethdev.h), allocating and
+// freeing by any thread (rte_mempool.h). Bursts go through WorkerPort, one for each queue.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+/// What is asked of a device, out of what it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    queues: usize,
+    /// Flow types to hash; 0 with one queue.
+    rss: u64,
+    rx_offloads: u64,
+    tx_offloads: u64,
+}
+
+impl Plan {
+    fn new(info: &dpdk::rte_eth_dev_info, driver: &str, workers: usize) -> Plan {
+        let wanted = dpdk::SHIM_RSS_IPV4
+            | dpdk::SHIM_RSS_IPV6
+            | dpdk::SHIM_RSS_TCP_IPV4
+            | dpdk::SHIM_RSS_TCP_IPV6;
+        let rss = info.flow_type_rss_offloads & wanted;
+        let room = usize::from(info.max_rx_queues.min(info.max_tx_queues));
+        let spreads = rss != 0 && !DRIVERS_WITHOUT_RSS.contains(&driver) && room >= workers;
+        let queues = if spreads { workers } else { 1 };
+        // Half of it is of no use: software would have to look at every frame all the same.
+        let all = |capable: u64, mask: u64| if capable & mask == mask { mask } else { 0 };
+        let rx = dpdk::SHIM_RX_OFFLOAD_IPV4_CKSUM | dpdk::SHIM_RX_OFFLOAD_TCP_CKSUM;
+        let tx = dpdk::SHIM_TX_OFFLOAD_IPV4_CKSUM | dpdk::SHIM_TX_OFFLOAD_TCP_CKSUM;
+        // All frames come from one pool and have one holder: the driver need not look.
+        let fast_free = info.tx_offload_capa & dpdk::SHIM_TX_OFFLOAD_MBUF_FAST_FREE;
+        Plan {
+            queues,
+            rss: if queues > 1 { rss } else { 0 },
+            rx_offloads: all(info.rx_offload_capa, rx),
+            tx_offloads: all(info.tx_offload_capa, tx) | fast_free,
+        }
+    }
+
+    fn has_tx_checksum(&self) -> bool {
+        self.tx_offloads & dpdk::SHIM_TX_OFFLOAD_TCP_CKSUM != 0
+    }
+}
+
+/// A device half open: what its steps share.
+struct Opening<'a> {
+    spec: &'a Spec,
+    log: &'a mut Log,
+    port: u16,
+}
+
+impl Opening<'_> {
+    fn failed(&mut self, step: &'static str, code: c_int) -> NicError {
+        let detail = self.log.explain(code.abs());
+        let device = self.spec.name().to_string();
+        eal::failure(self.spec, code.abs(), detail, |detail| NicError::Configure {
+            device,
+            step,
+            detail,
+        })
+    }
+
+    fn check(&mut self, step: &'static str, code: c_int) -> Result<(), NicError> {
+        if code < 0 { Err(self.failed(step, code)) } else { Ok(()) }
+    }
+
+    fn configure(
+        &mut self,
+        plan: &Plan,
+        info: &dpdk::rte_eth_dev_info,
+        pool: NonNull<dpdk::rte_mempool>,
+    ) -> Result<(), NicError> {
+        let port = self.port;
+        let queues = plan.queues as u16;
+        let mut conf = dpdk::rte_eth_conf::default();
+        conf.rxmode.offloads = plan.rx_offloads;
+        conf.rxmode.mtu = MTU_BYTES as u32;
+        if info.max_mtu != 0 {
+            conf.rxmode.mtu = conf.rxmode.mtu.min(u32::from(info.max_mtu));
+        }
+        conf.txmode.offloads = plan.tx_offloads;
+        if plan.rss != 0 {
+            conf.rxmode.mq_mode = dpdk::RTE_ETH_MQ_RX_RSS;
+            conf.rx_adv_conf.rss_conf.rss_hf = plan.rss;
+        }
+        // SAFETY: the port exists and is stopped; conf is whole and read during the call only.
+        let code = unsafe { dpdk::rte_eth_dev_configure(port, queues, queues, &conf) };
+        self.check("configuring it", code)?;
+
+        let (mut rx, mut tx) = (NIC_RX_DESCRIPTORS as u16, NIC_TX_DESCRIPTORS as u16);
+        // SAFETY: as above; the two numbers are ours.
+        let code = unsafe { dpdk::rte_eth_dev_adjust_nb_rx_tx_desc(port, &mut rx, &mut tx) };
+        self.check("sizing its queues", code)?;
+        // SAFETY: any port number may be asked.
+        let node = unsafe { dpdk::rte_eth_dev_socket_id(port) } as u32;
+        let (mut rx_conf, mut tx_conf) = (info.default_rxconf, info.default_txconf);
+        rx_conf.offloads = plan.rx_offloads;
+        tx_conf.offloads = plan.tx_offloads;
+        for queue in 0..queues {
+            let pool = pool.as_ptr();
+            // SAFETY: a stopped port and a queue below the configured number; the pool outlives the
+            // port (Device::drop closes first).
+            let code =
+                unsafe { dpdk::rte_eth_rx_queue_setup(port, queue, rx, node, &rx_conf, pool) };
+            self.check("setting up a receive queue", code)?;
+            // SAFETY: as above.
+            let code = unsafe { dpdk::rte_eth_tx_queue_setup(port, queue, tx, node, &tx_conf) };
+            self.check("setting up a transmit queue", code)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the port and opens it for IPv6's multicast addresses (RFC 4291, section 2.7.1).
+    fn start(&mut self, plan: &Plan, info: &dpdk::rte_eth_dev_info) -> Result<(), NicError> {
+        // SAFETY: a configured port.
+        let code = unsafe { dpdk::rte_eth_dev_start(self.port) };
+        self.check("starting it", code)?;
+        if plan.queues > 1 {
+            self.spread(plan, info)?;
+        }
+        // SAFETY: a started port. A device that can do neither has no filter to open.
+        unsafe {
+            if dpdk::rte_eth_allmulticast_enable(self.port) != 0 {
+                dpdk::rte_eth_promiscuous_enable(self.port);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the table behind the hash reaches every queue. Drivers fill it for as many
+    /// queues as there are; where one did not, frames would go where nobody looks.
+    fn spread(&mut self, plan: &Plan, info: &dpdk::rte_eth_dev_info) -> Result<(), NicError> {
+        let group = dpdk::RTE_ETH_RETA_GROUP_SIZE as usize;
+        let size = usize::from(info.reta_size);
+        if size == 0 {
+            return Ok(());
+        }
+        let mut table = vec![dpdk::rte_eth_rss_reta_entry64::default(); size.div_ceil(group)];
+        table.iter_mut().for_each(|part| part.mask = u64::MAX);
+        // SAFETY: the table has a group for each 64 entries of the device's.
+        let code = unsafe {
+            dpdk::rte_eth_dev_rss_reta_query(self.port, table.as_mut_ptr(), info.reta_size)
+        };
+        let entry = |n: usize| (n / group, n % group);
+        let counts = |queue: usize| {
+            let of = |n: usize| table[entry(n).0].reta[entry(n).1];
+            (0..size).filter(|&n| usize::from(of(n)) == queue).count()
+        };
+        let is_even = (0..plan.queues).all(|queue| counts(queue) >= size / plan.queues);
+        if code == 0 && is_even {
+            return Ok(());
+        }
+        for n in 0..size {
+            let (part, at) = entry(n);
+            table[part].reta[at] = (n % plan.queues) as u16;
+        }
+        // SAFETY: as above.
+        let code = unsafe {
+            dpdk::rte_eth_dev_rss_reta_update(self.port, table.as_mut_ptr(), info.reta_size)
+        };
+        self.check("spreading flows over its queues", code)
+    }
+
+    fn capabilities(&mut self, plan: &Plan, sysfs: &Path) -> Result<Capabilities, NicError> {
+        let mut address = dpdk::rte_ether_addr::default();
+        // SAFETY: an existing port; the address is ours.
+        let code = unsafe { dpdk::rte_eth_macaddr_get(self.port, &mut address) };
+        self.check("reading its address", code)?;
+        let mut mtu = 0;
+        // SAFETY: as above.
+        let code = unsafe { dpdk::rte_eth_dev_get_mtu(self.port, &mut mtu) };
+        self.check("reading its MTU", code)?;
+        let mut mtu_bytes = usize::from(mtu).min(MTU_BYTES);
+        // A driver over an interface of the kernel's may not know that it takes less.
+        if let Some(below) = self.spec.interface().and_then(|i| spec::interface_mtu(i, sysfs)) {
+            mtu_bytes = mtu_bytes.min(below);
+        }
+        let tx_checksum = plan.has_tx_checksum();
+        Ok(Capabilities { mac: address.addr_bytes, mtu_bytes, tx_checksum })
+    }
+}
+
+impl Device {
+    /// Finds, configures and starts the device for `workers` workers.
+    pub(super) fn open(
+        spec: &Spec,
+        eal: Eal,
+        workers: usize,
+        huge: bool,
+        log: &mut Log,
+    ) -> Result<Device, NicError> {
+        // Until the device is whole nothing stops the environment: a half-open port may hold frames.
+        let eal = ManuallyDrop::new(eal);
+        let port = find(spec, log)?;
+        let mut info = dpdk::rte_eth_dev_info::default();
+        let mut opening = Opening { spec, log, port };
+        // SAFETY: an existing port; info is ours.
+        let code = unsafe { dpdk::rte_eth_dev_info_get(port, &mut info) };
+        opening.check("reading what it can do", code)?;
+        let driver = driver_name(&info);
+        let plan = Plan::new(&info, &driver, workers);
+        let pool_frames = nic_pool_frames(workers, plan.queues);
+        let pool = make_pool(pool_frames, port, huge, opening.log)?;
+        opening.configure(&plan, &info, pool)?;
+        opening.start(&plan, &info)?;
+        let capabilities = opening.capabilities(&plan, Path::new(spec::SYSFS))?;
+        let connects_at_start = driver == "net_memif";
+        let queues = plan.queues;
+        Ok(Device { port, pool, pool_frames, queues, capabilities, connects_at_start, eal })
+    }
+
+    /// The port's number, for bursts.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where empty frames come from.
+    pub(super) fn pool(&self) -> NonNull<dpdk::rte_mempool> {
+        self.pool
+    }
+
+    /// Queue pairs that the device spreads flows over.
+    pub(super) fn queues(&self) -> usize {
+        self.queues
+    }
+
+    /// What every port of the device can do.
+    pub(super) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Whether the link is up now.
+    pub(super) fn link_is_up(&self) -> bool {
+        let mut link = dpdk::rte_eth_link::default();
+        // SAFETY: an existing port; the structure is ours.
+        let code = unsafe { dpdk::rte_eth_link_get_nowait(self.port, &mut link) };
+        code == 0 && u32::from(link.link_status()) == dpdk::RTE_ETH_LINK_UP
+    }
+
+    /// Waits for the link, for a bounded time; returns whether it is up. For use before the first
+    /// burst.
+    pub(super) fn wait_for_link(&self) -> bool {
+        for poll in 1..=NIC_LINK_POLLS {
+            if self.link_is_up() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+            if self.connects_at_start && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
+                // SAFETY: no port was made yet, so that nobody is in a burst.
+                unsafe {
+                    dpdk::rte_eth_dev_stop(self.port);
+                    dpdk::rte_eth_dev_start(self.port);
+                }
+            }
+        }
+        self.link_is_up()
+    }
+
+    /// The device's own counters.
+    pub(super) fn statistics(&self) -> Statistics {
+        let mut stats = dpdk::rte_eth_stats::default();
+        // SAFETY: an existing port; the structure is ours. A device without counters leaves zeros.
+        unsafe { dpdk::rte_eth_stats_get(self.port, &mut stats) };
+        Statistics {
+            frames_received: stats.ipackets,
+            frames_sent: stats.opackets,
+            bytes_received: stats.ibytes,
+            bytes_sent: stats.obytes,
+            receive_missed: stats.imissed,
+            receive_errors: stats.ierrors,
+            receive_no_buffer: stats.rx_nombuf,
+            send_errors: stats.oerrors,
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: the last holder of the device drops it, so that no port is in a burst. The pool
+        // and the environment go only if every frame is back: the counts are exact, as nobody else
+        // is left to take or return one. A frame that someone holds, and a driver that keeps some
+        // (net_af_xdp's fill ring), keep both; the process's end frees them.
+        unsafe {
+            dpdk::rte_eth_dev_stop(self.port);
+            dpdk::rte_eth_dev_close(self.port);
+            let back = dpdk::rte_mempool_avail_count(self.pool.as_ptr()) as usize;
+            if back == self.pool_frames {
+                dpdk::rte_mempool_free(self.pool.as_ptr());
+                ManuallyDrop::drop(&mut self.eal);
+            }
+        }
+    }
+}
+
+fn find(spec: &Spec, log: &mut Log) -> Result<u16, NicError> {
+    if let Spec::Vdev { devargs, .. } = spec {
+        let devargs = CString::new(devargs.as_str()).expect("a device's name has no zero byte");
+        // SAFETY: a string in C's shape, read during the call only.
+        let code = unsafe { dpdk::rte_dev_probe(devargs.as_ptr()) };
+        if code < 0 {
+            return Err(refused(spec, code, log));
+        }
+    }
+    let name = CString::new(spec.name()).expect("a device's name has no zero byte");
+    let mut port = 0;
+    // SAFETY: a string in C's shape, and a number of ours.
+    let code = unsafe { dpdk::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut port) };
+    if code < 0 { Err(refused(spec, code, log)) } else { Ok(port) }
+}
+
+fn refused(spec: &Spec, code: c_int, log: &mut Log) -> NicError {
+    let detail = log.explain(code.abs());
+    let device = spec.name().to_string();
+    eal::failure(spec, code.abs(), detail, |detail| NicError::Probe { device, detail })
+}
+
+fn driver_name(info: &dpdk::rte_eth_dev_info) -> String {
+    if info.driver_name.is_null() {
+        return String::new();
+    }
+    // SAFETY: the driver's own name, a constant in its library, which stays loaded.
+    unsafe { std::ffi::CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned()
+}
+
+fn make_pool(
+    frames: usize,
+    port: u16,
+    huge: bool,
+    log: &mut Log,
+) -> Result<NonNull<dpdk::rte_mempool>, NicError> {
+    // SAFETY: numbers and a constant string; the device's node, or -1 for any.
+    let pool = unsafe {
+        dpdk::rte_pktmbuf_pool_create(
+            c"sunder_frames".as_ptr(),
+            frames as u32,
+            NIC_POOL_CACHE_FRAMES as u32,
+            0,
+            dpdk::RTE_MBUF_DEFAULT_BUF_SIZE as u16,
+            dpdk::rte_eth_dev_socket_id(port),
+        )
+    };
+    NonNull::new(pool).ok_or_else(|| NicError::Pool {
+        needed_mib: super::pool_bytes(frames).div_ceil(1024 * 1024),
+        huge,
+        detail: log.explain(eal::errno()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(queues: u16, rss: u64, rx: u64, tx: u64) -> dpdk::rte_eth_dev_info {
+        dpdk::rte_eth_dev_info {
+            max_rx_queues: queues,
+            max_tx_queues: queues,
+            flow_type_rss_offloads: rss,
+            rx_offload_capa: rx,
+            tx_offload_capa: tx,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_queue_a_worker_only_where_the_device_hashes_and_has_them() {
+        let rss = dpdk::SHIM_RSS_TCP_IPV4 | 1 << 40;
+        let plan = |info, driver, workers| Plan::new(&info, driver, workers);
+        let four = plan(info(16, rss, 0, 0), "net_ice", 4);
+        assert_eq!((four.queues, four.rss), (4, dpdk::SHIM_RSS_TCP_IPV4));
+        assert_eq!(plan(info(2, rss, 0, 0), "net_ice", 4).queues, 1);
+        assert_eq!(plan(info(16, 0, 0, 0), "net_memif", 4).queues, 1);
+        assert_eq!(plan(info(16, rss, 0, 0), "net_tap", 4).queues, 1);
+        let one = plan(info(16, rss, 0, 0), "net_ice", 1);
+        assert_eq!((one.queues, one.rss), (1, 0));
+    }
+
+    #[test]
+    fn checksums_are_the_devices_only_if_it_does_both() {
+        let (ip, tcp) = (dpdk::SHIM_TX_OFFLOAD_IPV4_CKSUM, dpdk::SHIM_TX_OFFLOAD_TCP_CKSUM);
+        assert!(!Plan::new(&info(1, 0, 0, tcp), "", 1).has_tx_checksum());
+        assert!(Plan::new(&info(1, 0, 0, ip | tcp), "", 1).has_tx_checksum());
+        let rx = dpdk::SHIM_RX_OFFLOAD_IPV4_CKSUM;
+        assert_eq!(Plan::new(&info(1, 0, rx, 0), "", 1).rx_offloads, 0);
+    }
+}

@@ -1,0 +1,292 @@
+//! The device as the operator names it: a PCI address, or a vdev with its arguments.
+//!
+//! Reads names and `/sys`; never touches DPDK, so that most wrong names are refused in words before
+//! it starts.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use super::error::NicError;
+
+/// Where the kernel shows its devices.
+pub(super) const SYSFS: &str = "/sys";
+
+/// Drivers of the kernel through which DPDK reaches a PCI device, or beside which it works.
+const PCI_DRIVERS: [&str; 7] = [
+    "vfio-pci",
+    "uio_pci_generic",
+    "igb_uio",
+    // These stay the kernel's while DPDK uses the device ("bifurcated").
+    "mlx4_core",
+    "mlx5_core",
+    "mana",
+    "hv_netvsc",
+];
+
+/// A device as named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Spec {
+    /// A PCI device, by its address in full: `0000:05:00.0`.
+    Pci { address: String },
+    /// A vdev: its name, and the whole string for DPDK.
+    Vdev { name: String, devargs: String },
+}
+
+/// Why a device's name cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpecError {
+    /// Neither a PCI address nor a vdev.
+    Unknown {
+        /// What was given.
+        given: String,
+    },
+    /// A byte that cannot be in it.
+    Nul,
+    /// An argument that would spread flows over queues by a rule that moves them.
+    Queues {
+        /// The argument given.
+        argument: String,
+    },
+    /// A vdev that needs an interface has none.
+    NoInterface {
+        /// The vdev.
+        name: String,
+    },
+    /// A number of workers that cannot be.
+    Workers {
+        /// What was given.
+        given: usize,
+    },
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpecError::Unknown { given } => write!(
+                f,
+                "--device {given:?}: expected a PCI address (0000:05:00.0) or a vdev with its \
+                 arguments (net_af_packet0,iface=veth0)"
+            ),
+            SpecError::Nul => write!(f, "--device: a name has no zero byte in it"),
+            SpecError::Queues { argument } => write!(
+                f,
+                "--device ..,{argument}: net_af_packet moves flows between queues; leave it out, \
+                 workers share one queue"
+            ),
+            SpecError::NoInterface { name } => {
+                write!(f, "--device {name}: expected its interface too: {name},iface=NAME")
+            }
+            SpecError::Workers { given } => write!(
+                f,
+                "--workers {given}: expected a number from 1 to {}",
+                crate::limits::WORKERS_MAX
+            ),
+        }
+    }
+}
+
+impl Spec {
+    /// Reads a device's name.
+    ///
+    /// # Errors
+    /// See [`SpecError`].
+    pub(super) fn parse(given: &str) -> Result<Spec, SpecError> {
+        if given.contains('\0') {
+            return Err(SpecError::Nul);
+        }
+        if let Some(address) = pci_address(given) {
+            return Ok(Spec::Pci { address });
+        }
+        let name = given.split(',').next().unwrap_or_default();
+        let is_vdev = ["net_", "eth_", "virtio_user"].iter().any(|kind| name.starts_with(kind));
+        let is_clean = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !is_vdev || !is_clean {
+            return Err(SpecError::Unknown { given: given.to_string() });
+        }
+        let spec = Spec::Vdev { name: name.to_string(), devargs: given.to_string() };
+        if spec.is_af_packet()
+            && let Some(queues) = spec.argument("qpairs")
+            && queues != "1"
+        {
+            return Err(SpecError::Queues { argument: format!("qpairs={queues}") });
+        }
+        if (spec.is_af_packet() || name.starts_with("net_af_xdp"))
+            && spec.argument("iface").is_none()
+        {
+            return Err(SpecError::NoInterface { name: name.to_string() });
+        }
+        Ok(spec)
+    }
+
+    fn is_af_packet(&self) -> bool {
+        matches!(self, Spec::Vdev { name, .. }
+            if name.starts_with("net_af_packet") || name.starts_with("eth_af_packet"))
+    }
+
+    /// The name by which DPDK knows the device.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Spec::Pci { address } => address,
+            Spec::Vdev { name, .. } => name,
+        }
+    }
+
+    /// The value of a vdev's argument.
+    pub(super) fn argument(&self, key: &str) -> Option<&str> {
+        let Spec::Vdev { devargs, .. } = self else { return None };
+        let mut pairs = devargs.split(',').skip(1).filter_map(|pair| pair.split_once('='));
+        pairs.find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+
+    /// The interface of the kernel's that the device needs to be there. A tap makes its own.
+    pub(super) fn interface(&self) -> Option<&str> {
+        let name = self.name();
+        let makes_its_own = name.starts_with("net_tap") || name.starts_with("virtio_user");
+        if makes_its_own { self.argument("remote") } else { self.argument("iface") }
+    }
+
+    /// Checks what can be checked before DPDK starts.
+    ///
+    /// # Errors
+    /// The device is not there, or belongs to a driver that DPDK cannot use.
+    pub(super) fn check(&self, sysfs: &Path) -> Result<(), NicError> {
+        if let Spec::Pci { address } = self {
+            return check_pci(address, sysfs);
+        }
+        match self.interface() {
+            Some(interface) if !interface_exists(interface) => {
+                Err(NicError::InterfaceMissing { interface: interface.to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The address in full, if `given` is one: `[domain:]bus:device.function`, in hexadecimal.
+fn pci_address(given: &str) -> Option<String> {
+    let (rest, function) = given.split_once('.')?;
+    let mut parts = rest.split(':').rev();
+    let (device, bus) = (parts.next()?, parts.next()?);
+    let domain = parts.next().unwrap_or("0000");
+    let is_hex = |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_address = parts.next().is_none()
+        && is_hex(domain, 4)
+        && is_hex(bus, 2)
+        && is_hex(device, 2)
+        && matches!(function.as_bytes(), [b'0'..=b'7']);
+    is_address.then(|| format!("{domain}:{bus}:{device}.{function}").to_lowercase())
+}
+
+fn check_pci(address: &str, sysfs: &Path) -> Result<(), NicError> {
+    let device = sysfs.join("bus/pci/devices").join(address);
+    if !device.exists() {
+        return Err(NicError::PciMissing { address: address.to_string() });
+    }
+    let driver = fs::read_link(device.join("driver")).ok();
+    let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    match driver {
+        Some(name) if PCI_DRIVERS.contains(&name.as_str()) => Ok(()),
+        driver => Err(NicError::NotBound { address: address.to_string(), driver }),
+    }
+}
+
+fn interface_exists(interface: &str) -> bool {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    // Any socket will do: the question goes to its network namespace, which sysfs may not show.
+    let Ok(any) = socket(AddressFamily::INET, SocketType::DGRAM, None) else { return true };
+    netdevice::name_to_index(any, interface).is_ok()
+}
+
+/// Bytes of free hugepages, all sizes and nodes.
+pub(super) fn hugepages_free_bytes(sysfs: &Path) -> usize {
+    let Ok(sizes) = fs::read_dir(sysfs.join("kernel/mm/hugepages")) else { return 0 };
+    let free = |path: &Path| -> Option<usize> {
+        let name = path.file_name()?.to_str()?;
+        let kib: usize = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let pages = fs::read_to_string(path.join("free_hugepages")).ok()?;
+        Some(pages.trim().parse::<usize>().ok()?.saturating_mul(kib).saturating_mul(1024))
+    };
+    sizes.flatten().filter_map(|entry| free(&entry.path())).sum()
+}
+
+/// The MTU of an interface in this network namespace, in bytes, if sysfs shows it.
+pub(super) fn interface_mtu(interface: &str, sysfs: &Path) -> Option<usize> {
+    let mtu = fs::read_to_string(sysfs.join("class/net").join(interface).join("mtu")).ok()?;
+    mtu.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_addresses_are_put_in_full() {
+        for (given, full) in [
+            ("0000:05:00.0", "0000:05:00.0"),
+            ("05:00.1", "0000:05:00.1"),
+            ("10AB:FF:1f.7", "10ab:ff:1f.7"),
+        ] {
+            assert_eq!(Spec::parse(given), Ok(Spec::Pci { address: full.to_string() }));
+        }
+        for given in ["05:00.8", "5:00.0", "05:00", "0:0000:05:00.0", "05:0g.0", "", ".", "::."] {
+            assert_eq!(Spec::parse(given), Err(SpecError::Unknown { given: given.to_string() }));
+        }
+    }
+
+    #[test]
+    fn vdevs_keep_their_arguments() {
+        let spec = Spec::parse("net_af_packet0,iface=veth0,qpairs=1").unwrap();
+        assert_eq!(spec.name(), "net_af_packet0");
+        assert_eq!(spec.interface(), Some("veth0"));
+        assert_eq!(spec.argument("blocksz"), None);
+        let tap = Spec::parse("net_tap0,iface=tap7").unwrap();
+        assert_eq!(tap.interface(), None);
+        assert!(matches!(Spec::parse("eth0"), Err(SpecError::Unknown { .. })));
+        assert!(matches!(Spec::parse("net_ring0\0"), Err(SpecError::Nul)));
+    }
+
+    #[test]
+    fn af_packet_fanout_and_a_missing_interface_are_refused() {
+        assert_eq!(
+            Spec::parse("net_af_packet0,iface=veth0,qpairs=4"),
+            Err(SpecError::Queues { argument: "qpairs=4".to_string() })
+        );
+        assert!(matches!(Spec::parse("net_af_packet0"), Err(SpecError::NoInterface { .. })));
+        assert!(matches!(Spec::parse("net_af_xdp0,x=y"), Err(SpecError::NoInterface { .. })));
+        let spec = Spec::parse("net_af_packet0,iface=no-such-if").unwrap();
+        let error = spec.check(Path::new(SYSFS)).unwrap_err();
+        assert!(matches!(error, NicError::InterfaceMissing { .. }), "{error}");
+        assert!(Spec::parse("net_af_packet0,iface=lo").unwrap().check(Path::new(SYSFS)).is_ok());
+    }
+
+    #[test]
+    fn pci_devices_must_exist_and_be_bound() {
+        let root = std::env::temp_dir().join(format!("sunder-spec-{}", std::process::id()));
+        let device = root.join("bus/pci/devices/0000:05:00.0");
+        let spec = Spec::parse("05:00.0").unwrap();
+        assert!(matches!(spec.check(&root), Err(NicError::PciMissing { .. })));
+        fs::create_dir_all(&device).unwrap();
+        assert!(matches!(spec.check(&root), Err(NicError::NotBound { driver: None, .. })));
+        for (driver, usable) in [("e1000e", false), ("vfio-pci", true), ("mlx5_core", true)] {
+            let _ = fs::remove_file(device.join("driver"));
+            let target = Path::new("../../../../bus/pci/drivers").join(driver);
+            std::os::unix::fs::symlink(target, device.join("driver")).unwrap();
+            assert_eq!(spec.check(&root).is_ok(), usable, "{driver}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn free_hugepages_of_all_sizes_add_up() {
+        let root = std::env::temp_dir().join(format!("sunder-huge-{}", std::process::id()));
+        assert_eq!(hugepages_free_bytes(&root), 0);
+        for (size, free) in [("2048kB", "3\n"), ("1048576kB", "1\n"), ("64kB", "what\n")] {
+            let dir = root.join("kernel/mm/hugepages").join(format!("hugepages-{size}"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("free_hugepages"), free).unwrap();
+        }
+        assert_eq!(hugepages_free_bytes(&root), 3 * (2 << 20) + (1 << 30));
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

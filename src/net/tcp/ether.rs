@@ -1,0 +1,295 @@
+//! What a host on an Ethernet owes its neighbours: ARP (RFC 826), neighbour discovery (RFC 4861) and
+//! echo (RFC 792, RFC 4443), answered frame by frame without any state.
+//!
+//! One frame in, at most one of the same length or less out: nobody can be flooded through us.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::checksum::{Sum, pseudo_header};
+use super::device::{Frame, Port, Wire};
+use super::segment::{
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, Own,
+    PROTOCOL_ICMPV6, be16, be32, be128,
+};
+use crate::stats::Counter;
+
+const ARP_BYTES: usize = 28;
+/// Hardware Ethernet, protocol IPv4, and their lengths.
+const ARP_HEAD: [u8; 6] = [0, 1, 8, 0, 6, 4];
+const ARP_REQUEST: u16 = 1;
+const ARP_REPLY: u16 = 2;
+
+const ICMP_BYTES: usize = 8;
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+/// A solicitation or advertisement up to its options.
+const NEIGHBOR_BYTES: usize = 24;
+/// One link-layer address option.
+const LINK_OPTION_BYTES: usize = 8;
+const SOURCE_LINK: u8 = 1;
+const TARGET_LINK: u8 = 2;
+/// Neighbour discovery comes from this link only if its hop limit never was decremented.
+const HOP_LIMIT: u8 = 255;
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+const ALL_NODES: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0001;
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+/// What a frame says about who has an address.
+pub type Learned = Option<(IpAddr, [u8; 6])>;
+
+fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
+    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4], bytes[at + 5]]
+}
+
+/// Answers an ARP frame.
+pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Learned, Counter> {
+    let arp: &[u8; ARP_BYTES] =
+        frame[ETHERNET_BYTES..].first_chunk().ok_or(Counter::FramesMalformed)?;
+    let sender_mac = mac(arp, 8);
+    let (sender, target) = (be32(arp, 14), be32(arp, 24));
+    if arp[..6] != ARP_HEAD || sender_mac[0] & 1 != 0 {
+        return Err(Counter::FramesMalformed);
+    }
+    if !own.has_v4(target) {
+        return Err(Counter::FramesNotForUs);
+    }
+    // A probe (RFC 5227, 2.1.1) has no sender address yet, and is answered so that it finds us.
+    if sender != 0 && !own.is_peer_v4(sender) {
+        return Err(Counter::FramesMalformed);
+    }
+    match be16(arp, 6) {
+        ARP_REQUEST => {
+            send_arp(wire, ARP_REPLY, target, sender_mac, sender, sender_mac);
+            wire.stats.add(Counter::NeighborReplies, 1);
+        }
+        ARP_REPLY => (),
+        _ => return Err(Counter::FramesMalformed),
+    }
+    Ok((sender != 0).then(|| (IpAddr::V4(Ipv4Addr::from_bits(sender)), sender_mac)))
+}
+
+fn send_arp<P: Port>(
+    wire: &mut Wire<P>,
+    operation: u16,
+    sender: u32,
+    target_mac: [u8; 6],
+    target: u32,
+    to: [u8; 6],
+) {
+    let own_mac = wire.capabilities.mac;
+    wire.send_raw(to, ETHERTYPE_ARP, ETHERNET_BYTES + ARP_BYTES, |out| {
+        out[..6].copy_from_slice(&ARP_HEAD);
+        out[6..8].copy_from_slice(&operation.to_be_bytes());
+        out[8..14].copy_from_slice(&own_mac);
+        out[14..18].copy_from_slice(&sender.to_be_bytes());
+        out[18..24].copy_from_slice(&target_mac);
+        out[24..28].copy_from_slice(&target.to_be_bytes());
+    });
+}
+
+/// Answers an ICMP echo request of `ip_bytes` bytes; its IP header was checked.
+pub fn icmp<P: Port>(wire: &mut Wire<P>, frame: &[u8], ip_bytes: u16) -> Result<(), Counter> {
+    let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
+    let (ip, icmp) = packet.split_at(IPV4_BYTES);
+    if icmp.len() < ICMP_BYTES || packet.len() > wire.capabilities.mtu_bytes {
+        return Err(Counter::FramesMalformed);
+    }
+    if !Sum::default().add(icmp).is_intact() {
+        return Err(Counter::FramesBadChecksum);
+    }
+    if icmp[0] != ECHO_REQUEST || icmp[1] != 0 {
+        return Err(Counter::FramesNotForUs);
+    }
+    wire.send_raw(mac(frame, 6), ETHERTYPE_IPV4, ETHERNET_BYTES + packet.len(), |out| {
+        let (out_ip, out_icmp) = out.split_at_mut(IPV4_BYTES);
+        out_ip.copy_from_slice(ip);
+        out_ip[8] = 64;
+        out_ip[12..16].copy_from_slice(&ip[16..20]);
+        out_ip[16..20].copy_from_slice(&ip[12..16]);
+        out_ip[10..12].fill(0);
+        let sum = Sum::default().add(out_ip).complement();
+        out_ip[10..12].copy_from_slice(&sum);
+        out_icmp.copy_from_slice(icmp);
+        out_icmp[0] = ECHO_REPLY;
+        out_icmp[2..4].fill(0);
+        let sum = Sum::default().add(out_icmp).complement();
+        out_icmp[2..4].copy_from_slice(&sum);
+    });
+    wire.stats.add(Counter::EchoReplies, 1);
+    Ok(())
+}
+
+/// Answers an ICMPv6 packet of `ip_bytes` bytes: echo and neighbour solicitation.
+pub fn icmpv6<P: Port>(
+    wire: &mut Wire<P>,
+    own: &Own,
+    frame: &[u8],
+    ip_bytes: u16,
+) -> Result<Learned, Counter> {
+    let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
+    let (ip, icmp) = packet.split_at(IPV6_BYTES);
+    let (addresses, _) = ip[8..].as_chunks::<16>();
+    let (source, destination) = (be128(&addresses[0]), be128(&addresses[1]));
+    let is_group = destination >> 120 == 0xff;
+    if !own.has_v6(destination) && !is_group {
+        return Err(Counter::FramesNotForUs);
+    }
+    if icmp.len() < ICMP_BYTES || (source != 0 && !own.is_peer_v6(source)) {
+        return Err(Counter::FramesMalformed);
+    }
+    if !pseudo_header(&ip[8..], PROTOCOL_ICMPV6, icmp.len()).add(icmp).is_intact() {
+        return Err(Counter::FramesBadChecksum);
+    }
+    match icmp[0] {
+        // Echo to a group is not answered: one frame would bring many.
+        ECHO_REQUEST_V6 if !is_group && source != 0 => {
+            if packet.len() > wire.capabilities.mtu_bytes {
+                return Err(Counter::FramesMalformed);
+            }
+            send_icmpv6(wire, mac(frame, 6), destination, source, icmp.len(), |out| {
+                out.copy_from_slice(icmp);
+                out[0] = ECHO_REPLY_V6;
+            });
+            wire.stats.add(Counter::EchoReplies, 1);
+            Ok(None)
+        }
+        SOLICITATION | ADVERTISEMENT => {
+            let target_link = neighbor_options(ip[7], icmp)?;
+            let target = be128(icmp[8..].first_chunk().ok_or(Counter::FramesMalformed)?);
+            if icmp[0] == ADVERTISEMENT {
+                let link = target_link.unwrap_or(mac(frame, 6));
+                return Ok(Some((IpAddr::V6(Ipv6Addr::from_bits(target)), link)));
+            }
+            if !own.has_v6(target) {
+                return Err(Counter::FramesNotForUs);
+            }
+            // A node that checks whether its address is free has none to be answered at.
+            if source == 0 {
+                advertise(wire, target, ALL_NODES, ALL_NODES_MAC, false);
+            } else {
+                advertise(wire, target, source, mac(frame, 6), true);
+            }
+            wire.stats.add(Counter::NeighborReplies, 1);
+            Ok((source != 0).then(|| (IpAddr::V6(Ipv6Addr::from_bits(source)), mac(frame, 6))))
+        }
+        _ => Err(Counter::FramesNotForUs),
+    }
+}
+
+/// Checks a solicitation or advertisement as RFC 4861, 7.1 asks; returns the target's link-layer
+/// address if it has one.
+fn neighbor_options(hop_limit: u8, icmp: &[u8]) -> Result<Option<[u8; 6]>, Counter> {
+    let malformed = Counter::FramesMalformed;
+    if hop_limit != HOP_LIMIT || icmp[1] != 0 || icmp.len() < NEIGHBOR_BYTES {
+        return Err(malformed);
+    }
+    let mut options = &icmp[NEIGHBOR_BYTES..];
+    let mut link = None;
+    while let [kind, units, ..] = *options {
+        let bytes = usize::from(units) * 8;
+        let (Some(option), Some(rest)) = (options.get(..bytes), options.get(bytes..)) else {
+            return Err(malformed);
+        };
+        if bytes == 0 {
+            return Err(malformed);
+        }
+        if matches!(kind, SOURCE_LINK | TARGET_LINK) {
+            let address = mac(option, 2);
+            if bytes != LINK_OPTION_BYTES || address[0] & 1 != 0 {
+                return Err(malformed);
+            }
+            if kind == TARGET_LINK {
+                link = Some(address);
+            }
+        }
+        options = rest;
+    }
+    if options.is_empty() { Ok(link) } else { Err(malformed) }
+}
+
+fn advertise<P: Port>(
+    wire: &mut Wire<P>,
+    target: u128,
+    to: u128,
+    to_mac: [u8; 6],
+    is_solicited: bool,
+) {
+    let own_mac = wire.capabilities.mac;
+    send_icmpv6(wire, to_mac, target, to, NEIGHBOR_BYTES + LINK_OPTION_BYTES, |out| {
+        out[..2].copy_from_slice(&[ADVERTISEMENT, 0]);
+        // Solicited and override (RFC 4861, 4.4).
+        out[4..8].copy_from_slice(&[if is_solicited { 0x60 } else { 0x20 }, 0, 0, 0]);
+        out[8..24].copy_from_slice(&target.to_be_bytes());
+        out[24..26].copy_from_slice(&[TARGET_LINK, 1]);
+        out[26..32].copy_from_slice(&own_mac);
+    });
+}
+
+/// Sends an ICMPv6 message of `bytes` bytes, all of which `fill` writes but the checksum.
+fn send_icmpv6<P: Port>(
+    wire: &mut Wire<P>,
+    to_mac: [u8; 6],
+    from: u128,
+    to: u128,
+    bytes: usize,
+    fill: impl FnOnce(&mut [u8]),
+) {
+    wire.send_raw(to_mac, ETHERTYPE_IPV6, ETHERNET_BYTES + IPV6_BYTES + bytes, |out| {
+        let (ip, icmp) = out.split_at_mut(IPV6_BYTES);
+        ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+        ip[4..6].copy_from_slice(&(bytes as u16).to_be_bytes());
+        ip[6..8].copy_from_slice(&[PROTOCOL_ICMPV6, HOP_LIMIT]);
+        ip[8..24].copy_from_slice(&from.to_be_bytes());
+        ip[24..40].copy_from_slice(&to.to_be_bytes());
+        fill(icmp);
+        icmp[2..4].fill(0);
+        let sum = pseudo_header(&ip[8..], PROTOCOL_ICMPV6, bytes).add(icmp).complement();
+        icmp[2..4].copy_from_slice(&sum);
+    });
+}
+
+/// Tells the neighbours where our addresses are (RFC 5227, 3; RFC 4861, 7.2.6), so that caches that
+/// remember another device are mended.
+pub fn announce<P: Port>(wire: &mut Wire<P>, own: &Own) {
+    for &(address, _) in &own.v4 {
+        send_arp(wire, ARP_REQUEST, address, [0; 6], address, BROADCAST);
+    }
+    for &(address, _) in &own.v6 {
+        advertise(wire, address, ALL_NODES, ALL_NODES_MAC, false);
+    }
+}
+
+/// Asks who has `address`, in the name of `from`, an own address of the same family.
+pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
+    match (from, address) {
+        (IpAddr::V4(from), IpAddr::V4(address)) => {
+            send_arp(wire, ARP_REQUEST, from.to_bits(), [0; 6], address.to_bits(), BROADCAST);
+        }
+        (IpAddr::V6(from), IpAddr::V6(address)) => {
+            // The solicited-node group (RFC 4291, 2.7.1) and its MAC (RFC 2464, 7).
+            let low = address.to_bits() & 0xff_ffff;
+            let group = 0xff02_0000_0000_0000_0000_0001_ff00_0000 | low;
+            let [.., a, b, c] = address.octets();
+            let own_mac = wire.capabilities.mac;
+            let bytes = NEIGHBOR_BYTES + LINK_OPTION_BYTES;
+            send_icmpv6(wire, [0x33, 0x33, 0xff, a, b, c], from.to_bits(), group, bytes, |out| {
+                out[..8].copy_from_slice(&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+                out[8..24].copy_from_slice(&address.octets());
+                out[24..26].copy_from_slice(&[SOURCE_LINK, 1]);
+                out[26..32].copy_from_slice(&own_mac);
+            });
+        }
+        _ => unreachable!("addresses of two families"),
+    }
+}
+
+/// The source address of a received frame.
+#[inline(always)]
+pub fn source_mac<F: Frame>(frame: &F) -> [u8; 6] {
+    mac(frame.bytes(), 6)
+}

@@ -1,0 +1,402 @@
+//! From a burst of frames to the sockets that they concern.
+//!
+//! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
+//! the flows and ask for them and for the ends of their rings; feed the sockets. So the memory of 32
+//! flows is on its way at once, instead of one after another.
+
+use arrayvec::ArrayVec;
+
+use super::device::{Frame, OneFrame, Port, Sent};
+use super::ether::{self, source_mac};
+use super::segment::{
+    ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
+};
+use super::slab::{Flow, Phase};
+use super::stack::{Stack, new_interface, stack_time};
+use super::stream::peer_finished;
+use crate::buffer::prefetch_range;
+use crate::clock::Now;
+use crate::limits::{
+    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+};
+use crate::net::Handler;
+use crate::stats::Counter;
+
+/// Set in a table index that means a place in TIME-WAIT instead of a flow.
+pub(super) const TIME_WAIT: u32 = 1 << 31;
+
+const NO_FLOW: u32 = u32::MAX;
+
+/// A segment of the burst under way.
+struct Arrival {
+    segment: Segment,
+    hash: u32,
+    frame: u8,
+}
+
+impl<P: Port, C> Stack<P, C> {
+    /// Takes one burst from the port and works through it.
+    pub(super) fn receive<H: Handler<Connection = C>>(
+        &mut self,
+        now: Now,
+        handler: &mut H,
+    ) -> usize {
+        let mut burst = ArrayVec::<P::Frame, BURST_FRAMES>::new();
+        self.wire.port.receive(&mut burst);
+        if burst.is_empty() {
+            return 0;
+        }
+        for frame in &burst {
+            prefetch_range(frame.bytes().as_ptr() as usize, 64);
+        }
+        let mut arrivals = ArrayVec::<Arrival, BURST_FRAMES>::new();
+        for (n, frame) in burst.iter().enumerate() {
+            match parse(frame.bytes(), frame.rx_checksum(), &self.own) {
+                Ok(Packet::Tcp(segment)) => {
+                    let hash = segment.key.hash(&self.secrets);
+                    self.table.prefetch(hash);
+                    arrivals.push(Arrival { segment, hash, frame: n as u8 });
+                }
+                Ok(other) => self.serve_neighbor(other, frame.bytes(), now, handler),
+                Err(counter) => self.dropped(counter),
+            }
+        }
+        let mut found = [NO_FLOW; BURST_FRAMES];
+        for (arrival, found) in arrivals.iter().zip(&mut found) {
+            if let Some(index) = self.table.find(arrival.hash, |_| true) {
+                self.slab.prefetch(index);
+                *found = index;
+            }
+        }
+        for (arrival, &index) in arrivals.iter().zip(&found) {
+            self.slab.prefetch_rings(index, arrival.segment.seq);
+        }
+        for (n, arrival) in arrivals.iter().enumerate() {
+            // A flow's segments of one burst are told to the handler together.
+            let more = found[n] != NO_FLOW && found[n + 1..arrivals.len()].contains(&found[n]);
+            let frame = &burst[usize::from(arrival.frame)];
+            self.accept(arrival, found[n], frame, more, now, handler);
+        }
+        burst.len()
+    }
+
+    fn serve_neighbor<H: Handler<Connection = C>>(
+        &mut self,
+        packet: Packet,
+        frame: &[u8],
+        _now: Now,
+        _handler: &mut H,
+    ) {
+        let learned = match packet {
+            Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
+            Packet::Icmp(bytes) => ether::icmp(&mut self.wire, frame, bytes).map(|()| None),
+            Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
+            Packet::Tcp(_) => unreachable!("segments are not for here"),
+        };
+        if let Err(counter) = learned {
+            self.dropped(counter);
+        }
+    }
+
+    /// Finds out whose `arrival` is. `candidate` may be its flow's index.
+    #[inline]
+    fn accept<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        candidate: u32,
+        frame: &P::Frame,
+        more: bool,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let key = arrival.segment.key;
+        let is_candidate = self
+            .slab
+            .flows
+            .get(candidate as usize)
+            .is_some_and(|flow| flow.key == key && flow.phase != Phase::Free);
+        let index = if is_candidate {
+            candidate
+        } else {
+            // The candidate was another's, or the burst itself has changed the table.
+            let found = self.table.find(arrival.hash, |index| match index & TIME_WAIT {
+                0 => self.slab.flows[index as usize].key == key,
+                _ => self.waits.get(index & !TIME_WAIT).key == key,
+            });
+            match found {
+                Some(index) if index & TIME_WAIT == 0 => index,
+                Some(index) => {
+                    return self.late(arrival, index & !TIME_WAIT, frame, now, handler);
+                }
+                None => return self.stray(arrival, frame, now, handler),
+            }
+        };
+        if arrival.segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler) {
+            return;
+        }
+        self.feed(index, &arrival.segment, frame, now);
+        if !(more && is_candidate) {
+            self.settle(index, now, handler);
+        }
+    }
+
+    /// Gives a segment to its flow's socket.
+    #[inline]
+    fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let mac = source_mac(frame);
+        // Only a segment that fits into what we expect moves our replies to another neighbour.
+        if flow.next_hop != mac && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32 {
+            flow.next_hop = mac;
+        }
+        flow.heard_us = now.uptime_us;
+        let socket = flow.socket();
+        let (queued, unread) = (socket.send_queue(), socket.recv_queue());
+        let was_finished = peer_finished(socket.state());
+
+        let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
+        self.wire.sent = Sent::default();
+        let mut device =
+            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
+        self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+        flow.note(&self.wire.sent);
+
+        let socket = flow.socket();
+        let has_news = socket.recv_queue() > unread
+            || socket.send_queue() < queued
+            || (!was_finished && peer_finished(socket.state()));
+        flow.is_stirred |= has_news && flow.phase == Phase::Open;
+    }
+
+    /// A SYN for a flow that exists: its peer has forgotten it, or somebody wants to break it.
+    /// Returns whether that was all there is to do.
+    fn meet_syn<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        index: u32,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) -> bool {
+        let flow = &self.slab.flows[index as usize];
+        match flow.phase {
+            // The SYN once more: smoltcp repeats its answer by its own timer.
+            Phase::HalfOpen if flow.first_seq == arrival.segment.seq.wrapping_add(1) => true,
+            // Another one: the first was an earlier attempt's.
+            Phase::HalfOpen => {
+                self.release(index, handler);
+                self.stray(arrival, frame, now, handler);
+                true
+            }
+            // Simultaneous open is smoltcp's to answer.
+            Phase::Connecting => false,
+            // RFC 5961, 4.2: a challenge, so that an honest peer that has forgotten us resets.
+            _ => {
+                let (seq, ack, key) = (flow.next_seq, flow.ack, flow.key);
+                self.reply(&key, flow.next_hop, seq, ack, flag::ACK);
+                true
+            }
+        }
+    }
+
+    /// A segment for a tuple in TIME-WAIT.
+    fn late<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        place: u32,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let record = *self.waits.get(place);
+        let segment = &arrival.segment;
+        let is_newer = segment.seq.wrapping_sub(record.ack) as i32 > 0;
+        if segment.is_syn() && is_newer {
+            // RFC 9293, 3.6.1: a new connection may begin beyond the old one's sequence numbers.
+            self.table.remove(record.hash, place | TIME_WAIT);
+            self.waits.forget(place);
+            return self.stray(arrival, frame, now, handler);
+        }
+        // A RST changes nothing here (RFC 1337, 3, F1).
+        if !segment.has(flag::RST) && segment.sequence_length() > 0 {
+            self.reply(&record.key, record.next_hop, record.seq, record.ack, flag::ACK);
+        }
+    }
+
+    /// A segment of no connection.
+    fn stray<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let segment = &arrival.segment;
+        if segment.is_syn()
+            && self.is_listening
+            && let Some(listener) =
+                self.ports.iter().position(|&port| port == segment.key.local_port())
+        {
+            if self.connections + self.refusals < self.connections_max + TCP_REFUSALS_MAX {
+                return self.begin(arrival, listener as u8, frame, now, handler);
+            }
+            self.dropped(Counter::RejectedConnections);
+        } else {
+            self.dropped(Counter::SegmentsUnknownFlow);
+        }
+        if segment.has(flag::RST) {
+            return;
+        }
+        // RFC 9293, 3.5.2, group 1.
+        let to = source_mac(frame);
+        if segment.has(flag::ACK) {
+            self.reply(&segment.key, to, segment.ack, 0, flag::RST);
+        } else {
+            let ack = segment.seq.wrapping_add(segment.sequence_length());
+            self.reply(&segment.key, to, 0, ack, flag::RST | flag::ACK);
+        }
+    }
+
+    /// Begins a connection with a SYN for `listener`.
+    fn begin<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        listener: u8,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) {
+        if self.half_open_len == TCP_HALF_OPEN_MAX {
+            let oldest = self.half_open.first(0).expect("half-open flows are in the list");
+            self.dropped(Counter::HalfOpenDropped);
+            self.release(oldest, handler);
+        }
+        let Some(index) = self.slab.claim() else {
+            return self.dropped(Counter::HalfOpenDropped);
+        };
+        let segment = &arrival.segment;
+        let flow = &mut self.slab.flows[index as usize];
+        flow.begin(Phase::HalfOpen, segment.key, arrival.hash, now);
+        flow.listener = listener;
+        flow.next_hop = source_mac(frame);
+        flow.first_seq = segment.seq.wrapping_add(1);
+        flow.socket().listen(segment.key.local_port()).expect("a closed socket listens");
+
+        let seed = self.isn.seed(&segment.key, now.uptime_us);
+        let mut iface = new_interface(&mut self.wire, seed, now);
+        iface.update_ip_addrs(|list| list.extend(self.addresses.iter().copied()));
+        let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
+        let mut device =
+            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
+        iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+
+        self.table.insert(arrival.hash, index);
+        self.half_open.push_back(0, index);
+        self.half_open_len += 1;
+        self.settle(index, now, handler);
+    }
+
+    /// Sends a segment without data that no socket stands for; too many are not sent.
+    fn reply(&mut self, key: &super::flows::FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
+        if self.stray_credit == 0 {
+            return;
+        }
+        self.stray_credit -= 1;
+        let is_v4 = key.is_v4();
+        let ip_bytes = if is_v4 { IPV4_BYTES } else { IPV6_BYTES };
+        self.wire.send_segment(to, ip_bytes + TCP_BYTES, |out| {
+            let (ip, tcp) = out.split_at_mut(ip_bytes);
+            if is_v4 {
+                let length = (IPV4_BYTES + TCP_BYTES) as u8;
+                ip[..12].copy_from_slice(&[
+                    0x45,
+                    0,
+                    0,
+                    length,
+                    0,
+                    0,
+                    0x40,
+                    0,
+                    64,
+                    PROTOCOL_TCP,
+                    0,
+                    0,
+                ]);
+                ip[12..16].copy_from_slice(&(key.local[1] as u32).to_be_bytes());
+                ip[16..].copy_from_slice(&(key.remote[1] as u32).to_be_bytes());
+            } else {
+                ip[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, TCP_BYTES as u8, PROTOCOL_TCP, 64]);
+                for (i, word) in key.local.iter().chain(&key.remote).enumerate() {
+                    ip[8 + i * 8..16 + i * 8].copy_from_slice(&word.to_be_bytes());
+                }
+            }
+            tcp[..2].copy_from_slice(&key.local_port().to_be_bytes());
+            tcp[2..4].copy_from_slice(&key.remote_port().to_be_bytes());
+            tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+            tcp[8..12].copy_from_slice(&ack.to_be_bytes());
+            let window = if flags & flag::RST != 0 { 0 } else { TCP_RX_RING_BYTES as u16 };
+            tcp[12..14].copy_from_slice(&[0x50, flags]);
+            tcp[14..16].copy_from_slice(&window.to_be_bytes());
+            tcp[16..].fill(0);
+        });
+    }
+
+    /// Drops handshakes that take too long.
+    pub(super) fn expire_half_open<H: Handler<Connection = C>>(
+        &mut self,
+        now: Now,
+        handler: &mut H,
+    ) {
+        for _ in 0..BURST_FRAMES {
+            let Some(oldest) = self.half_open.first(0) else { return };
+            let since_us = self.slab.flows[oldest as usize].since_us;
+            if now.uptime_us - since_us < TCP_HALF_OPEN_TIMEOUT_US {
+                return;
+            }
+            self.dropped(Counter::HalfOpenTimeouts);
+            self.release(oldest, handler);
+        }
+    }
+
+    /// Forgets tuples whose TIME-WAIT is over.
+    pub(super) fn expire_time_wait(&mut self, now: Now) {
+        for _ in 0..BURST_FRAMES {
+            match self.waits.take_oldest(now.uptime_us, false) {
+                Some(place) => self.forget(place),
+                None => return,
+            }
+        }
+    }
+
+    /// Takes a tuple that left TIME-WAIT out of the table.
+    pub(super) fn forget(&mut self, place: Option<u32>) {
+        if let Some(place) = place {
+            self.table.remove(self.waits.get(place).hash, place | TIME_WAIT);
+        }
+    }
+}
+
+impl<C> Flow<C> {
+    /// Remembers what was sent for it.
+    #[inline(always)]
+    pub(super) fn note(&mut self, sent: &Sent) {
+        if sent.segments > 0 {
+            self.next_seq = sent.next_seq;
+            self.ack = sent.ack;
+        }
+    }
+
+    /// Makes a claimed flow that of `key`.
+    pub(super) fn begin(&mut self, phase: Phase, key: super::flows::FlowKey, hash: u32, now: Now) {
+        assert_eq!(self.phase, Phase::Free, "a flow given out twice");
+        self.key = key;
+        self.hash = hash;
+        self.phase = phase;
+        self.is_stirred = false;
+        self.next_seq = 0;
+        self.ack = 0;
+        self.heard_us = now.uptime_us;
+        self.since_us = now.uptime_us;
+        self.renew();
+    }
+}

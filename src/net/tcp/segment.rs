@@ -1,0 +1,315 @@
+//! What a received frame is: the first look at bytes that anyone may have sent.
+//!
+//! Everything that smoltcp need not see is told apart here, and everything that no honest peer sends
+//! is refused with the counter it goes to. Nothing here may panic, whatever the bytes are, and no
+//! length from the frame is believed before it was compared with the frame's own.
+
+use arrayvec::ArrayVec;
+
+use super::checksum::{Sum, pseudo_header};
+use super::device::RxChecksum;
+use super::flows::FlowKey;
+use crate::limits::TCP_ADDRESSES_MAX;
+use crate::stats::Counter;
+
+/// Length of an Ethernet header without VLAN tag.
+pub const ETHERNET_BYTES: usize = 14;
+/// Length of an IPv4 header without options.
+pub const IPV4_BYTES: usize = 20;
+/// Length of an IPv6 header without extensions.
+pub const IPV6_BYTES: usize = 40;
+/// Length of a TCP header without options.
+pub const TCP_BYTES: usize = 20;
+
+pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+pub const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+
+pub const PROTOCOL_ICMP: u8 = 1;
+pub const PROTOCOL_TCP: u8 = 6;
+pub const PROTOCOL_ICMPV6: u8 = 58;
+
+/// TCP's control bits (RFC 9293, 3.1).
+pub mod flag {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+    pub const URG: u8 = 0x20;
+}
+
+/// Our own addresses on the device.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    pub mac: [u8; 6],
+    /// IPv4 address and netmask.
+    pub v4: ArrayVec<(u32, u32), TCP_ADDRESSES_MAX>,
+    /// IPv6 address and netmask.
+    pub v6: ArrayVec<(u128, u128), TCP_ADDRESSES_MAX>,
+}
+
+impl Own {
+    /// Whether `address` is ours.
+    #[inline(always)]
+    pub fn has_v4(&self, address: u32) -> bool {
+        self.v4.iter().any(|&(own, _)| own == address)
+    }
+
+    /// Whether `address` is ours.
+    #[inline(always)]
+    pub fn has_v6(&self, address: u128) -> bool {
+        self.v6.iter().any(|&(own, _)| own == address)
+    }
+
+    /// Whether a host may send from `address` (RFC 1122, 3.2.1.3; RFC 6890): neither this network,
+    /// loopback, multicast, reserved, a broadcast address of ours, nor one of our own.
+    #[inline(always)]
+    pub fn is_peer_v4(&self, address: u32) -> bool {
+        let first = (address >> 24) as u8;
+        let is_broadcast = |&(own, mask): &(u32, u32)| {
+            address == own || (mask < u32::MAX - 1 && address == own | !mask)
+        };
+        first != 0 && first != 127 && first < 224 && !self.v4.iter().any(is_broadcast)
+    }
+
+    /// Whether a host may send from `address` (RFC 4291, 2.7 and 2.5.3): neither unspecified,
+    /// loopback, multicast, IPv4-mapped, nor one of our own.
+    #[inline(always)]
+    pub fn is_peer_v6(&self, address: u128) -> bool {
+        address > 1 && address >> 120 != 0xff && address >> 32 != 0xffff && !self.has_v6(address)
+    }
+}
+
+/// A received TCP segment, well formed and for one of our addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub key: FlowKey,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    /// Length of the IP packet; it begins after the Ethernet header.
+    pub ip_bytes: u16,
+    pub payload_bytes: u16,
+}
+
+impl Segment {
+    /// Whether all of `flags` are set.
+    #[inline(always)]
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Whether this asks for a connection.
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        self.flags & (flag::SYN | flag::ACK) == flag::SYN
+    }
+
+    /// What it takes of the sequence space (RFC 9293, 3.4, SEG.LEN).
+    pub fn sequence_length(&self) -> u32 {
+        u32::from(self.payload_bytes)
+            + u32::from(self.has(flag::SYN))
+            + u32::from(self.has(flag::FIN))
+    }
+}
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    Tcp(Segment),
+    /// ARP: everything after the Ethernet header is unchecked.
+    Arp,
+    /// ICMP in IPv4 to one of our addresses; the length of the IP packet.
+    Icmp(u16),
+    /// ICMPv6, perhaps multicast; the length of the IP packet.
+    Icmpv6(u16),
+}
+
+const MALFORMED: Counter = Counter::FramesMalformed;
+const NOT_FOR_US: Counter = Counter::FramesNotForUs;
+const BAD_CHECKSUM: Counter = Counter::FramesBadChecksum;
+
+#[inline(always)]
+pub fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline(always)]
+pub fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[inline(always)]
+pub fn be128(bytes: &[u8; 16]) -> u128 {
+    u128::from_be_bytes(*bytes)
+}
+
+/// Tells what `frame` is.
+///
+/// # Errors
+/// The counter that the frame is dropped under.
+#[inline(always)]
+pub fn parse(frame: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counter> {
+    let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(MALFORMED)?;
+    let is_ours = ethernet[..6] == own.mac;
+    let is_group = ethernet[0] & 1 != 0;
+    if !is_ours && !is_group {
+        return Err(NOT_FOR_US);
+    }
+    if ethernet[6] & 1 != 0 {
+        return Err(MALFORMED);
+    }
+    match [ethernet[12], ethernet[13]] {
+        ETHERTYPE_IPV4 if is_ours => ipv4(packet, checksum, own),
+        ETHERTYPE_IPV6 => ipv6(packet, checksum, own, is_ours),
+        ETHERTYPE_ARP => Ok(Packet::Arp),
+        // VLAN tags and everything else: a device strips the tags it was told to strip.
+        _ => Err(NOT_FOR_US),
+    }
+}
+
+#[inline(always)]
+fn ipv4(packet: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counter> {
+    let header: &[u8; IPV4_BYTES] = packet.first_chunk().ok_or(MALFORMED)?;
+    // Version 4, no options: source routes (RFC 7126, 4.3) and what else an option could ask for
+    // have no place between a cache and its clients.
+    if header[0] != 0x45 {
+        return Err(MALFORMED);
+    }
+    let ip_bytes = be16(header, 2);
+    if usize::from(ip_bytes) < IPV4_BYTES || usize::from(ip_bytes) > packet.len() {
+        return Err(MALFORMED);
+    }
+    let (source, destination) = (be32(header, 12), be32(header, 16));
+    if !own.has_v4(destination) {
+        return Err(NOT_FOR_US);
+    }
+    // More fragments, or an offset: there is no reassembly.
+    if be16(header, 6) & 0x3fff != 0 || !own.is_peer_v4(source) {
+        return Err(MALFORMED);
+    }
+    match checksum {
+        RxChecksum::Good => (),
+        RxChecksum::Bad => return Err(BAD_CHECKSUM),
+        RxChecksum::Unknown => {
+            if !Sum::default().add(header).is_intact() {
+                return Err(BAD_CHECKSUM);
+            }
+        }
+    }
+    match header[9] {
+        PROTOCOL_TCP => {
+            let tcp = &packet[IPV4_BYTES..usize::from(ip_bytes)];
+            let make = |ports| FlowKey::v4(source, destination, ports);
+            segment(tcp, &header[12..], checksum, ip_bytes, make).map(Packet::Tcp)
+        }
+        PROTOCOL_ICMP => Ok(Packet::Icmp(ip_bytes)),
+        _ => Err(NOT_FOR_US),
+    }
+}
+
+#[inline(always)]
+fn ipv6(packet: &[u8], checksum: RxChecksum, own: &Own, is_ours: bool) -> Result<Packet, Counter> {
+    let header: &[u8; IPV6_BYTES] = packet.first_chunk().ok_or(MALFORMED)?;
+    let payload_bytes = usize::from(be16(header, 4));
+    if header[0] >> 4 != 6 || IPV6_BYTES + payload_bytes > packet.len() {
+        return Err(MALFORMED);
+    }
+    let ip_bytes = u16::try_from(IPV6_BYTES + payload_bytes).map_err(|_| MALFORMED)?;
+    let (addresses, _) = header[8..].as_chunks::<16>();
+    let (source, destination) = (be128(&addresses[0]), be128(&addresses[1]));
+    match header[6] {
+        PROTOCOL_TCP if is_ours && own.has_v6(destination) => {
+            if !own.is_peer_v6(source) {
+                return Err(MALFORMED);
+            }
+            let tcp = &packet[IPV6_BYTES..usize::from(ip_bytes)];
+            let make = |ports| FlowKey::v6(source, destination, ports);
+            segment(tcp, &header[8..], checksum, ip_bytes, make).map(Packet::Tcp)
+        }
+        PROTOCOL_ICMPV6 => Ok(Packet::Icmpv6(ip_bytes)),
+        // Extension headers too: routing headers and fragments are refused, and nothing that a
+        // client of a cache sends needs the others.
+        0 | 43 | 44 | 60 if own.has_v6(destination) => Err(MALFORMED),
+        _ => Err(NOT_FOR_US),
+    }
+}
+
+#[inline(always)]
+fn segment(
+    tcp: &[u8],
+    addresses: &[u8],
+    checksum: RxChecksum,
+    ip_bytes: u16,
+    key: impl FnOnce(u32) -> FlowKey,
+) -> Result<Segment, Counter> {
+    let header: &[u8; TCP_BYTES] = tcp.first_chunk().ok_or(MALFORMED)?;
+    let header_bytes = usize::from(header[12] >> 4) * 4;
+    if header_bytes < TCP_BYTES || header_bytes > tcp.len() {
+        return Err(MALFORMED);
+    }
+    match checksum {
+        RxChecksum::Good => (),
+        RxChecksum::Bad => return Err(BAD_CHECKSUM),
+        RxChecksum::Unknown => {
+            if !pseudo_header(addresses, PROTOCOL_TCP, tcp.len()).add(tcp).is_intact() {
+                return Err(BAD_CHECKSUM);
+            }
+        }
+    }
+    let flags = header[13];
+    let ports = be32(header, 0);
+    if !are_sensible(flags) || ports >> 16 == 0 || ports & 0xffff == 0 {
+        return Err(MALFORMED);
+    }
+    if header_bytes > TCP_BYTES && !are_well_formed(&tcp[TCP_BYTES..header_bytes]) {
+        return Err(MALFORMED);
+    }
+    Ok(Segment {
+        key: key(ports),
+        seq: be32(header, 4),
+        ack: be32(header, 8),
+        flags,
+        ip_bytes,
+        payload_bytes: (tcp.len() - header_bytes) as u16,
+    })
+}
+
+/// Whether an honest TCP sends these control bits together: one of SYN, FIN and RST at most, and ACK
+/// on everything but SYN and RST. No client of a cache sends urgent data, and what it means differs
+/// from system to system (RFC 6093), so URG is refused.
+#[inline(always)]
+fn are_sensible(flags: u8) -> bool {
+    let control = flags & (flag::SYN | flag::FIN | flag::RST);
+    flags & flag::URG == 0
+        && control & control.wrapping_sub(1) == 0
+        && (flags & flag::ACK != 0 || control & (flag::SYN | flag::RST) != 0)
+}
+
+/// Whether TCP options can be walked and have the lengths that their kinds have (RFC 9293, 3.1; RFC
+/// 7323; RFC 2018).
+fn are_well_formed(mut options: &[u8]) -> bool {
+    while let [kind, rest @ ..] = options {
+        match kind {
+            0 => return true,
+            1 => options = rest,
+            _ => {
+                let Some(&length) = rest.first() else { return false };
+                let fits = match kind {
+                    2 => length == 4,
+                    3 => length == 3,
+                    4 => length == 2,
+                    5 => length >= 10 && (length - 2) % 8 == 0,
+                    8 => length == 10,
+                    _ => length >= 2,
+                };
+                let Some(left) = options.get(usize::from(length)..) else { return false };
+                if !fits {
+                    return false;
+                }
+                options = left;
+            }
+        }
+    }
+    true
+}

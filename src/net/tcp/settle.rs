@@ -1,0 +1,229 @@
+//! What follows when something happened to a flow: its handler is told, what there is to send is
+//! sent, its timer is set, and when it is over it is taken apart.
+
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+use super::device::{OneFrame, Port, Sent};
+use super::ingress::TIME_WAIT;
+use super::slab::Phase;
+use super::stack::{Stack, stack_time};
+use super::stream::{SocketStream, drain, peer_finished};
+use crate::clock::Now;
+use crate::limits::{TCP_CLOCK_RATE, TCP_LINGER_US, TCP_TIMERS_PER_TURN};
+use crate::net::{ConnectionId, Handler, REFUSAL};
+use crate::stats::Counter;
+
+impl<P: Port, C> Stack<P, C> {
+    /// Brings flow `index` up to date after its socket was fed, its timer fired, or its handler
+    /// wants to write.
+    #[inline]
+    pub(super) fn settle<H: Handler<Connection = C>>(
+        &mut self,
+        index: u32,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let flow = &mut self.slab.flows[index as usize];
+        if matches!(flow.phase, Phase::HalfOpen | Phase::Connecting) {
+            match flow.socket().state() {
+                State::SynReceived | State::SynSent => (),
+                State::Listen | State::Closed => return self.release(index, handler),
+                _ => self.establish(index, now, handler),
+            }
+        }
+        // What was written before and is not acknowledged yet.
+        let flow = &mut self.slab.flows[index as usize];
+        let outstanding = flow.socket().send_queue();
+        if std::mem::take(&mut flow.is_stirred) && flow.phase == Phase::Open {
+            let id = ConnectionId { index, generation: flow.generation };
+            let socket = flow.set.get_mut(super::slab::handle());
+            let mut stream = SocketStream { socket, is_over: false };
+            let connection = flow.connection.as_mut().expect("an open flow has a connection");
+            handler.ready(id, connection, &mut stream, now);
+            if stream.is_over {
+                flow.phase = Phase::Closing;
+                flow.since_us = now.uptime_us;
+            }
+        }
+        if matches!(flow.phase, Phase::Closing | Phase::Refused) {
+            drain(flow.socket());
+        }
+        self.transmit(index, outstanding == 0, now);
+        let flow = &mut self.slab.flows[index as usize];
+        match flow.socket().state() {
+            State::Closed | State::Listen => self.release(index, handler),
+            // Not before the FIN was acknowledged, which the record repeats.
+            State::TimeWait if !self.wire.sent.is_short => self.retire(index, now, handler),
+            _ => self.arm(index, now),
+        }
+    }
+
+    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler wrote.
+    #[inline]
+    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let time = stack_time(now);
+        self.wire.sent = Sent::default();
+        // Bounded by the transmit ring: every segment but the last has data of it.
+        loop {
+            let mut device =
+                OneFrame { wire: &mut self.wire, received: None, next_hop: flow.next_hop };
+            let result = self.iface.poll_egress(time, &mut device, &mut flow.set);
+            if result == PollResult::None {
+                break;
+            }
+            // The common case is one segment with all there is; asking again would tell the same.
+            let socket = flow.socket();
+            if is_fresh
+                && socket.state() == State::Established
+                && self.wire.sent.payload_bytes as usize == socket.send_queue()
+            {
+                break;
+            }
+        }
+        flow.note(&self.wire.sent);
+    }
+
+    /// Sets the timer of flow `index`. A deadline that moved away is looked at when the wheel wakes
+    /// the flow at the old one.
+    #[inline]
+    fn arm(&mut self, index: u32, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let deadline_us = match self.iface.poll_at(stack_time(now), &flow.set) {
+            None => u64::MAX,
+            Some(at) => (at.total_micros() as u64).div_ceil(TCP_CLOCK_RATE).max(now.uptime_us),
+        };
+        flow.deadline_us = deadline_us;
+        if deadline_us < flow.armed_us {
+            flow.armed_us = self.wheel.arm(index, deadline_us);
+        }
+    }
+
+    /// Runs the timers that are due, a budget of them.
+    pub(super) fn run_timers<H: Handler<Connection = C>>(
+        &mut self,
+        now: Now,
+        handler: &mut H,
+    ) -> usize {
+        let mut fired = 0;
+        while fired < TCP_TIMERS_PER_TURN
+            && let Some(index) = self.wheel.pop(now.uptime_us)
+        {
+            fired += 1;
+            if let Some(next) = self.wheel.peek() {
+                self.slab.flows.prefetch(next as usize);
+            }
+            let flow = &mut self.slab.flows[index as usize];
+            if flow.deadline_us > now.uptime_us {
+                flow.armed_us = self.wheel.arm(index, flow.deadline_us);
+            } else {
+                flow.armed_us = u64::MAX;
+                self.settle(index, now, handler);
+            }
+        }
+        fired
+    }
+
+    /// The handshake of flow `index` is complete.
+    fn establish<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
+        if self.half_open.remove(index) {
+            self.half_open_len -= 1;
+        }
+        let flow = &mut self.slab.flows[index as usize];
+        flow.since_us = now.uptime_us;
+        if !self.admission.enter() {
+            self.refusals += 1;
+            flow.phase = Phase::Refused;
+            let socket = flow.socket();
+            drain(socket);
+            // A fresh ring has room for it.
+            let told = socket.send_slice(REFUSAL);
+            assert_eq!(told, Ok(REFUSAL.len()));
+            socket.close();
+            return self.dropped(Counter::RejectedConnections);
+        }
+        self.connections += 1;
+        flow.phase = Phase::Open;
+        let id = ConnectionId { index, generation: flow.generation };
+        flow.connection = Some(handler.opened(id, usize::from(flow.listener), now));
+        let socket = flow.socket();
+        flow.is_stirred = socket.recv_queue() > 0 || peer_finished(socket.state());
+    }
+
+    /// Takes flow `index` apart, whose socket will send nothing more.
+    pub(super) fn release<H: Handler<Connection = C>>(&mut self, index: u32, handler: &mut H) {
+        let flow = &mut self.slab.flows[index as usize];
+        match std::mem::replace(&mut flow.phase, Phase::Free) {
+            Phase::Free => panic!("a flow released twice"),
+            Phase::HalfOpen => {
+                self.half_open.remove(index);
+                self.half_open_len -= 1;
+            }
+            Phase::Connecting => (),
+            Phase::Refused => self.refusals -= 1,
+            Phase::Open | Phase::Closing => {
+                self.connections -= 1;
+                self.admission.leave(1);
+            }
+        }
+        flow.socket().abort();
+        self.table.remove(flow.hash, index);
+        self.wheel.cancel(index);
+        flow.armed_us = u64::MAX;
+        let id = ConnectionId { index, generation: flow.generation };
+        flow.generation = flow.generation.wrapping_add(1);
+        let connection = flow.connection.take();
+        self.slab.give_back(index);
+        if let Some(connection) = connection {
+            handler.closed(id, connection);
+        }
+    }
+
+    /// Flow `index` is in TIME-WAIT: keeps its tuple and lets go of all else.
+    fn retire<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
+        if self.waits.is_full() {
+            let oldest = self.waits.take_oldest(now.uptime_us, true);
+            self.forget(oldest.expect("a full ring has an oldest record"));
+        }
+        let flow = &self.slab.flows[index as usize];
+        let (key, hash, next_hop) = (flow.key, flow.hash, flow.next_hop);
+        let numbers = [flow.next_seq, flow.ack];
+        self.release(index, handler);
+        let place = self.waits.push(key, hash, numbers, next_hop, now.uptime_us);
+        self.table.insert(hash, place | TIME_WAIT);
+    }
+
+    /// Ends flow `index` if it is overdue, idle for too long, or closed for too long.
+    pub(super) fn check<H: Handler<Connection = C>>(
+        &mut self,
+        index: u32,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let flow = &mut self.slab.flows[index as usize];
+        let is_idle =
+            self.idle_timeout_us > 0 && now.uptime_us - flow.heard_us >= self.idle_timeout_us;
+        match flow.phase {
+            Phase::Open => {
+                let connection = flow.connection.as_ref().expect("an open flow has a connection");
+                if handler.is_overdue(connection, now) {
+                    flow.socket().abort();
+                } else if is_idle {
+                    flow.socket().close();
+                } else {
+                    return;
+                }
+                flow.phase = Phase::Closing;
+                flow.since_us = now.uptime_us;
+                self.dropped(Counter::IdleKicks);
+                self.settle(index, now, handler);
+            }
+            Phase::Closing | Phase::Refused if now.uptime_us - flow.since_us >= TCP_LINGER_US => {
+                flow.socket().abort();
+                self.settle(index, now, handler);
+            }
+            _ => (),
+        }
+    }
+}

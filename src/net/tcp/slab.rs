@@ -1,0 +1,213 @@
+//! The flows themselves: a connection's socket, its rings, and what we know beside it.
+//!
+//! A place is built when it is first needed and used again for ever: a closed flow's socket is
+//! aborted and listens anew on the same rings. Nothing here gives memory back, and nothing moves.
+
+use std::io;
+use std::mem::MaybeUninit;
+
+use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
+use smoltcp::time::Duration;
+
+use super::flows::FlowKey;
+use crate::buffer::{HugeVec, huge_slots_forever, map_huge_forever, prefetch_range};
+use crate::limits::{
+    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_KEEP_ALIVE_US, TCP_PEER_TIMEOUT_US, TCP_RING_SLAB,
+    TCP_RING_STAGGER_BYTES, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
+};
+
+/// From one flow's rings to the next one's.
+const RINGS_BYTES: usize = TCP_RX_RING_BYTES + TCP_TX_RING_BYTES + 2 * TCP_RING_STAGGER_BYTES;
+/// From a flow's receive ring to its transmit ring.
+const TX_RING_AT: usize = TCP_RX_RING_BYTES + TCP_RING_STAGGER_BYTES;
+/// What of a ring is asked for in advance: a short request and a short reply.
+const RX_AHEAD_BYTES: usize = 64;
+const TX_AHEAD_BYTES: usize = 192;
+
+/// Where a flow is in its life, as far as the handler is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody's.
+    Free,
+    /// A SYN came; the handshake is not complete.
+    HalfOpen,
+    /// We sent a SYN, or wait for the next hop's address to do so.
+    Connecting,
+    /// The handler knows it.
+    Open,
+    /// The handler closed it; the peer has not, or not everything was sent yet.
+    Closing,
+    /// Over the limit: it is told so, and the handler never hears of it.
+    Refused,
+}
+
+/// One connection.
+pub(super) struct Flow<C> {
+    pub set: SocketSet<'static>,
+    pub key: FlowKey,
+    pub hash: u32,
+    pub generation: u32,
+    /// Sequence number of the peer's first byte: what lies at the start of the receive ring.
+    pub first_seq: u32,
+    /// Sequence number after the newest segment we sent.
+    pub next_seq: u32,
+    /// What that segment acknowledged.
+    pub ack: u32,
+    pub phase: Phase,
+    /// There is something to tell the handler.
+    pub is_stirred: bool,
+    /// The handler was told of the end of the peer's bytes.
+    pub listener: u8,
+    /// Whom our frames are sent to.
+    pub next_hop: [u8; 6],
+    /// When smoltcp next wants to be polled.
+    pub deadline_us: u64,
+    /// When the wheel next wakes this flow; never later than the deadline.
+    pub armed_us: u64,
+    /// When the last segment arrived.
+    pub heard_us: u64,
+    /// When the phase began.
+    pub since_us: u64,
+    pub connection: Option<C>,
+}
+
+/// The only socket of a one-socket set.
+pub(super) fn handle() -> SocketHandle {
+    SocketHandle::default()
+}
+
+impl<C> Flow<C> {
+    #[inline(always)]
+    pub fn socket(&mut self) -> &mut Socket<'static> {
+        self.set.get_mut(handle())
+    }
+
+    /// Makes the socket as if it were new.
+    pub fn renew(&mut self) {
+        let socket = self.socket();
+        socket.abort();
+        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(stack_duration(TCP_ACK_DELAY_US)));
+        socket.set_keep_alive(Some(stack_duration(TCP_KEEP_ALIVE_US)));
+        socket.set_timeout(Some(stack_duration(TCP_PEER_TIMEOUT_US)));
+    }
+}
+
+/// A duration of the wall as smoltcp shall see it.
+pub(super) fn stack_duration(wall_us: u64) -> Duration {
+    Duration::from_micros(wall_us * TCP_CLOCK_RATE)
+}
+
+/// All flows of a stack, by index.
+pub(super) struct Slab<C> {
+    pub flows: HugeVec<Flow<C>>,
+    free: Vec<u32>,
+    /// Places for sockets that were not built yet.
+    sockets: &'static mut [MaybeUninit<SocketStorage<'static>>],
+    /// Where the first socket is.
+    sockets_at: usize,
+    /// What is left of the newest mapping of rings.
+    rings: &'static mut [u8],
+    /// Where each mapping of rings begins.
+    rings_at: Vec<usize>,
+}
+
+impl<C> Slab<C> {
+    /// Room for `capacity` flows.
+    ///
+    /// # Errors
+    /// The kernel's, if there is no such amount of address space.
+    pub fn with_capacity(capacity: usize) -> io::Result<Slab<C>> {
+        let sockets = huge_slots_forever(capacity)?;
+        Ok(Slab {
+            flows: HugeVec::with_capacity(capacity)?,
+            free: Vec::with_capacity(capacity),
+            sockets_at: sockets.as_ptr() as usize,
+            sockets,
+            rings: &mut [],
+            rings_at: Vec::with_capacity(capacity.div_ceil(TCP_RING_SLAB)),
+        })
+    }
+
+    /// A free flow, or None if all are taken or there is no memory for one more.
+    pub fn claim(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| self.build())
+    }
+
+    /// Takes `index` back, whose flow is free again.
+    pub fn give_back(&mut self, index: u32) {
+        self.free.push(index);
+    }
+
+    fn build(&mut self) -> Option<u32> {
+        if self.sockets.is_empty() {
+            return None;
+        }
+        if self.rings.len() < RINGS_BYTES {
+            let slab = TCP_RING_SLAB.min(self.sockets.len());
+            self.rings = map_huge_forever(slab * RINGS_BYTES).ok()?;
+            self.rings_at.push(self.rings.as_ptr() as usize);
+        }
+        let (rings, rest) = std::mem::take(&mut self.rings).split_at_mut(RINGS_BYTES);
+        self.rings = rest;
+        let (rx, tx) = rings.split_at_mut(TX_RING_AT);
+        let rx = SocketBuffer::new(&mut rx[..TCP_RX_RING_BYTES]);
+        let tx = SocketBuffer::new(&mut tx[..TCP_TX_RING_BYTES]);
+
+        let (place, rest) = std::mem::take(&mut self.sockets).split_first_mut()?;
+        self.sockets = rest;
+        let storage = place.write(SocketStorage::EMPTY);
+        let mut set = SocketSet::new(std::slice::from_mut(storage));
+        assert_eq!(set.add(Socket::new(rx, tx)), handle());
+
+        let index = self.flows.len() as u32;
+        self.flows.push(Flow {
+            set,
+            key: FlowKey::default(),
+            hash: 0,
+            generation: 0,
+            first_seq: 0,
+            next_seq: 0,
+            ack: 0,
+            phase: Phase::Free,
+            is_stirred: false,
+            listener: 0,
+            next_hop: [0; 6],
+            deadline_us: u64::MAX,
+            armed_us: u64::MAX,
+            heard_us: 0,
+            since_us: 0,
+            connection: None,
+        });
+        Some(index)
+    }
+
+    /// Asks for the flow and its socket in advance. Any `index` will do.
+    #[inline(always)]
+    pub fn prefetch(&self, index: u32) {
+        self.flows.prefetch(index as usize);
+        let size = size_of::<SocketStorage<'static>>();
+        prefetch_range(self.sockets_at.wrapping_add(index as usize * size), size);
+    }
+
+    /// Asks for the places in the rings that a segment with sequence number `seq` will touch.
+    #[inline(always)]
+    pub fn prefetch_rings(&self, index: u32, seq: u32) {
+        let index = index as usize;
+        let (Some(flow), Some(slab)) =
+            (self.flows.get(index), self.rings_at.get(index / TCP_RING_SLAB))
+        else {
+            return;
+        };
+        let rings = slab + index % TCP_RING_SLAB * RINGS_BYTES;
+        let offset = seq.wrapping_sub(flow.first_seq) as usize % TCP_RX_RING_BYTES;
+        prefetch_range(rings + offset, RX_AHEAD_BYTES);
+        prefetch_range(rings + TX_RING_AT, TX_AHEAD_BYTES);
+    }
+}
+
+/// What a connection costs beside the rings, the connection's own state not counted.
+const STATE_BYTES: usize = size_of::<Flow<()>>() + size_of::<SocketStorage<'static>>() + 64;
+const _: () = assert!(RINGS_BYTES + STATE_BYTES <= 35 * 1024);

@@ -1,0 +1,247 @@
+//! The stack as a whole: its parts, and one turn of it.
+//!
+//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue checks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rapidhash::v3::RapidSecrets;
+use smoltcp::iface::{Config as InterfaceConfig, Interface};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr};
+
+use super::device::{OneFrame, Port, Wire};
+use super::ether;
+use super::flows::Table;
+use super::listen::{InitialSequence, TimeWaits};
+use super::segment::Own;
+use super::slab::{Phase, Slab};
+use super::timers::{Lists, Wheel};
+use super::{Cidr, Config, ConfigError};
+use crate::clock::Now;
+use crate::limits::{
+    TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
+    TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN,
+    TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
+};
+use crate::net::{Admission, ConnectionId, Handler, Transport};
+use crate::stats::{Counter, WorkerStats};
+
+/// A TCP stack over `P`, keeping a `C` with every connection.
+pub struct Stack<P: Port, C> {
+    pub(super) wire: Wire<P>,
+    pub(super) iface: Interface,
+    pub(super) own: Own,
+    pub(super) addresses: Vec<IpCidr>,
+    pub(super) ports: Vec<u16>,
+    pub(super) gateways: Vec<IpAddr>,
+    pub(super) is_listening: bool,
+    pub(super) secrets: RapidSecrets,
+    pub(super) isn: InitialSequence,
+    pub(super) table: Table,
+    pub(super) slab: Slab<C>,
+    pub(super) wheel: Wheel,
+    /// One list: flows half open, oldest first.
+    pub(super) half_open: Lists,
+    pub(super) half_open_len: usize,
+    pub(super) waits: TimeWaits,
+    pub(super) connections: usize,
+    pub(super) connections_max: usize,
+    pub(super) admission: Arc<Admission>,
+    pub(super) refusals: usize,
+    pub(super) idle_timeout_us: u64,
+    /// Replies to strays that may still be sent in the interval that began at `stray_since_us`.
+    pub(super) stray_credit: u32,
+    stray_since_us: u64,
+    sweep_at: usize,
+    swept_us: u64,
+    is_announced: bool,
+}
+
+/// The time that smoltcp is told.
+#[inline(always)]
+pub(super) fn stack_time(now: Now) -> Instant {
+    Instant::from_micros((now.uptime_us * TCP_CLOCK_RATE) as i64)
+}
+
+impl<P: Port, C> Stack<P, C> {
+    /// A stack over `port`, which counts into `stats`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if `config` asks for what cannot be.
+    pub fn new(
+        port: P,
+        config: &Config,
+        stats: Arc<WorkerStats>,
+        now: Now,
+    ) -> Result<Stack<P, C>, ConfigError> {
+        if config.ports.len() > TCP_LISTENERS_MAX || config.ports.contains(&0) {
+            return Err(ConfigError::Ports);
+        }
+        if !(1..=1 << 24).contains(&config.connections_max) {
+            return Err(ConfigError::Connections);
+        }
+        let mut wire = Wire::new(port, stats);
+        let own = own_addresses(wire.capabilities.mac, &config.addresses)?;
+        let addresses: Vec<_> = config
+            .addresses
+            .iter()
+            .map(|cidr| IpCidr::new(cidr.address.into(), cidr.prefix_bits))
+            .collect();
+        let (hash_key, isn_key) = config.secret.split_first_chunk::<8>().expect("32 bytes");
+        let isn_key = isn_key.first_chunk::<16>().expect("24 bytes");
+        let capacity = config.connections_max + TCP_HALF_OPEN_MAX + TCP_REFUSALS_MAX;
+        let mut iface = new_interface(&mut wire, u64::from_ne_bytes(*hash_key), now);
+        iface.update_ip_addrs(|list| list.extend(addresses.iter().copied()));
+        Ok(Stack {
+            wire,
+            iface,
+            own,
+            addresses,
+            ports: config.ports.clone(),
+            gateways: config.gateways.clone(),
+            is_listening: true,
+            secrets: RapidSecrets::seed(u64::from_ne_bytes(*hash_key)),
+            isn: InitialSequence::new(isn_key),
+            table: Table::with_capacity(capacity + TCP_TIME_WAIT_MAX)
+                .map_err(ConfigError::Memory)?,
+            slab: Slab::with_capacity(capacity).map_err(ConfigError::Memory)?,
+            wheel: Wheel::new(capacity, now.uptime_us),
+            half_open: Lists::new(1, capacity),
+            half_open_len: 0,
+            waits: TimeWaits::new().map_err(ConfigError::Memory)?,
+            connections: 0,
+            connections_max: config.connections_max,
+            admission: Arc::clone(&config.admission),
+            refusals: 0,
+            idle_timeout_us: config.idle_timeout_us,
+            stray_credit: TCP_STRAY_REPLIES_MAX,
+            stray_since_us: now.uptime_us,
+            sweep_at: 0,
+            swept_us: now.uptime_us,
+            is_announced: false,
+        })
+    }
+
+    /// Asks the handler about a share of the connections, so that all are asked within
+    /// [`TCP_SWEEP_PERIOD_US`]; ends those that are overdue or idle, and those that we closed and
+    /// whose peer will not.
+    fn sweep<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        let flows = self.slab.flows.len();
+        let share_us = TCP_SWEEP_PERIOD_US / flows.max(1) as u64;
+        let due = (now.uptime_us - self.swept_us) / share_us.max(1);
+        if due == 0 || flows == 0 {
+            return;
+        }
+        self.swept_us = now.uptime_us;
+        for _ in 0..due.min(TCP_SWEEP_PER_TURN.min(flows) as u64) {
+            self.sweep_at = (self.sweep_at + 1) % flows;
+            self.slab.flows.prefetch((self.sweep_at + 4) % flows);
+            self.check(self.sweep_at as u32, now, handler);
+        }
+    }
+
+    /// Fills up the credit for strays; forgets tuples and handshakes whose time is over.
+    fn expire<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        if now.uptime_us - self.stray_since_us >= TCP_STRAY_INTERVAL_US {
+            self.stray_since_us = now.uptime_us;
+            self.stray_credit = TCP_STRAY_REPLIES_MAX;
+        }
+        self.expire_half_open(now, handler);
+        self.expire_time_wait(now);
+    }
+
+    /// Statistics' share of a frame that was dropped.
+    #[inline(always)]
+    pub(super) fn dropped(&self, counter: Counter) {
+        self.wire.stats.add(counter, 1);
+    }
+}
+
+/// An interface with no addresses yet, whose random numbers begin at `seed`.
+pub(super) fn new_interface<P: Port>(wire: &mut Wire<P>, seed: u64, now: Now) -> Interface {
+    let mut config = InterfaceConfig::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut device = OneFrame { wire, received: None, next_hop: [0; 6] };
+    Interface::new(config, &mut device, stack_time(now))
+}
+
+fn own_addresses(mac: [u8; 6], addresses: &[Cidr]) -> Result<Own, ConfigError> {
+    if addresses.is_empty() || addresses.len() > TCP_ADDRESSES_MAX {
+        return Err(ConfigError::Addresses);
+    }
+    let mut own = Own { mac, ..Own::default() };
+    for cidr in addresses {
+        let bits = u32::from(cidr.prefix_bits);
+        match cidr.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+                let is_host = Own::default().is_peer_v4(address.to_bits());
+                if bits > 32 || !is_host {
+                    return Err(ConfigError::Addresses);
+                }
+                own.v4.push((address.to_bits(), mask));
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+                let is_host = Own::default().is_peer_v6(address.to_bits());
+                if bits > 128 || !is_host {
+                    return Err(ConfigError::Addresses);
+                }
+                own.v6.push((address.to_bits(), mask));
+            }
+        }
+    }
+    Ok(own)
+}
+
+impl<P: Port, C> Transport<C> for Stack<P, C> {
+    fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        if !self.is_announced {
+            self.is_announced = true;
+            ether::announce(&mut self.wire, &self.own);
+        }
+        let done = self.receive(now, handler) + self.run_timers(now, handler);
+        self.expire(now, handler);
+        self.sweep(now, handler);
+        done
+    }
+
+    fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H) {
+        let Some(flow) = self.slab.flows.get_mut(id.index as usize) else { return };
+        if flow.generation == id.generation && flow.phase == Phase::Open {
+            flow.is_stirred = true;
+            self.settle(id.index, now, handler);
+        }
+    }
+
+    fn flush(&mut self, _now: Now) {
+        self.wire.port.flush();
+    }
+
+    fn wait(&mut self, timeout_us: u64) {
+        // A device cannot wake anybody; what other workers send can (std's park token).
+        std::thread::park_timeout(Duration::from_micros(timeout_us.min(TCP_NAP_US)));
+    }
+
+    fn stop_listening(&mut self) {
+        self.is_listening = false;
+    }
+
+    fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        for index in 0..self.slab.flows.len() as u32 {
+            let flow = &mut self.slab.flows[index as usize];
+            if flow.phase != Phase::Free {
+                flow.is_stirred = false;
+                flow.socket().abort();
+                self.settle(index, now, handler);
+                self.wire.port.flush();
+            }
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections
+    }
+}

@@ -1,0 +1,95 @@
+//! What a connection sees of its flow: two byte streams, right in the rings of its socket.
+
+use smoltcp::socket::tcp::{Socket, State};
+
+use crate::net::Stream;
+
+/// One flow while its handler is called.
+pub(super) struct SocketStream<'a> {
+    pub socket: &'a mut Socket<'static>,
+    /// Set once the handler has closed or aborted.
+    pub is_over: bool,
+}
+
+/// Whether the peer's FIN arrived, with everything before it.
+pub(super) fn peer_finished(state: State) -> bool {
+    matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
+}
+
+/// Drops what arrived.
+pub(super) fn drain(socket: &mut Socket<'static>) {
+    while socket.recv(|piece| (piece.len(), piece.len())).is_ok_and(|bytes| bytes > 0) {}
+}
+
+impl Stream for SocketStream<'_> {
+    #[inline]
+    fn received(&mut self) -> &[u8] {
+        self.socket.peek(usize::MAX).unwrap_or_default()
+    }
+
+    #[inline]
+    fn received_bytes(&self) -> usize {
+        if self.is_over { 0 } else { self.socket.recv_queue() }
+    }
+
+    fn receive_capacity_bytes(&self) -> usize {
+        self.socket.recv_capacity()
+    }
+
+    fn peek(&mut self, out: &mut [u8]) -> usize {
+        self.socket.peek_slice(out).unwrap_or_default()
+    }
+
+    #[inline]
+    fn consume(&mut self, bytes: usize) {
+        let mut left = bytes;
+        while left > 0 {
+            let taken = self.socket.recv(|piece| {
+                let n = piece.len().min(left);
+                (n, n)
+            });
+            match taken {
+                Ok(n) if n > 0 => left -= n,
+                _ => panic!("{left} of {bytes} bytes consumed that never arrived"),
+            }
+        }
+    }
+
+    #[inline]
+    fn is_peer_finished(&self) -> bool {
+        peer_finished(self.socket.state())
+    }
+
+    #[inline]
+    fn room_bytes(&self) -> usize {
+        if self.socket.may_send() {
+            self.socket.send_capacity() - self.socket.send_queue()
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        if !self.socket.can_send() {
+            return 0;
+        }
+        let sent = self.socket.send(|out| {
+            let n = fill(out);
+            (n, n)
+        });
+        sent.unwrap_or_default()
+    }
+
+    fn close(&mut self) {
+        drain(self.socket);
+        self.socket.close();
+        self.is_over = true;
+    }
+
+    fn abort(&mut self) {
+        drain(self.socket);
+        self.socket.abort();
+        self.is_over = true;
+    }
+}

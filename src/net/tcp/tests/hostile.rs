@@ -1,0 +1,482 @@
+//! Frames that no honest peer sends. Each is dropped and counted, and a connection that lives
+//! through it, and one opened afterwards, works.
+
+use proptest::prelude::*;
+
+use super::peer::{ACK, Crafted, FIN, Hand, PSH, RST, SYN, packet, seal, see};
+use super::wire::{Bench, CLIENT_MAC, config};
+use crate::net::Transport;
+use crate::stats::Counter;
+
+const CLIENT: &str = "10.0.0.2:40000";
+const SERVER: &str = "10.0.0.1:11211";
+
+/// Sends frames that must be dropped under `counter`, around a connection that must not care.
+fn refused(counter: Counter, frames: &[Vec<u8>]) {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    for (n, frame) in frames.iter().enumerate() {
+        let before = bench.count(counter);
+        let answer = bench.exchange(frame.clone());
+        assert!(answer.is_empty(), "frame {n} was answered: {answer:x?}");
+        assert_eq!(bench.count(counter), before + 1, "frame {n} was not counted: {frame:x?}");
+    }
+    assert_eq!(bench.handler.opened.len(), 1);
+    assert_eq!(hand.say(&mut bench, b"still here"), b"still here");
+    let mut fresh = Hand::open(&mut bench, "10.0.0.3:40000", SERVER);
+    assert_eq!(fresh.say(&mut bench, b"me too"), b"me too");
+}
+
+/// A segment with `options` as they are, on a SYN and on data.
+fn with_options(options: &[u8]) -> Vec<Vec<u8>> {
+    let syn = Crafted::new("10.0.0.9:1234", SERVER, SYN, 1, 0).options(options);
+    let data =
+        Crafted::new(CLIENT, SERVER, ACK | PSH, 1001, 1).options(options).payload(b"get a\r\n");
+    vec![syn.frame(), data.frame()]
+}
+
+fn syn() -> Vec<u8> {
+    Crafted::new("10.0.0.9:1234", SERVER, SYN, 1, 0).frame()
+}
+
+/// A SYN with `change` made to its frame and its checksums right again.
+fn spoiled(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut frame = syn();
+    change(&mut frame);
+    seal(&mut frame);
+    frame
+}
+
+#[test]
+fn option_of_length_zero_cve_2020_24337_cve_2019_12258() {
+    refused(Counter::FramesMalformed, &with_options(&[0x50, 0, 0, 0]));
+    refused(Counter::FramesMalformed, &with_options(&[2, 0, 5, 0xb4]));
+}
+
+#[test]
+fn option_of_length_one_cve_2018_16524() {
+    refused(Counter::FramesMalformed, &with_options(&[0x50, 1, 1, 1]));
+    refused(Counter::FramesMalformed, &with_options(&[3, 1, 7, 0]));
+}
+
+#[test]
+fn option_cut_short_mirage_tcpip_56() {
+    refused(Counter::FramesMalformed, &with_options(&[1, 2, 0, 0]));
+    refused(Counter::FramesMalformed, &with_options(&[1, 1, 1, 0x50]));
+}
+
+#[test]
+fn option_longer_than_the_header_uip_cve_2020_13988() {
+    refused(Counter::FramesMalformed, &with_options(&[2, 0xff, 5, 0xb4]));
+    refused(Counter::FramesMalformed, &with_options(&[5, 18, 0, 0, 0, 0, 0, 0]));
+    refused(Counter::FramesMalformed, &with_options(&[8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+}
+
+#[test]
+fn segment_size_of_zero_cve_2018_16523() {
+    let mut bench = Bench::new(&config());
+    let mut hand = Hand { from: CLIENT.into(), to: SERVER.into(), seq: 1000, ack: 0 };
+    bench.run();
+    bench.sent();
+    let answer = bench.exchange(hand.craft(SYN).options(&[2, 4, 0, 0]).frame());
+    hand.seq += 1;
+    hand.ack = see(&answer[0]).seq.wrapping_add(1);
+    bench.exchange(hand.craft(ACK).frame());
+    assert_eq!(hand.say(&mut bench, &[7; 400]), [7; 400]);
+}
+
+#[test]
+fn segment_size_of_one_cve_2019_11477() {
+    let mut bench = Bench::new(&config());
+    let mut hand = Hand { from: CLIENT.into(), to: SERVER.into(), seq: 1000, ack: 0 };
+    bench.run();
+    bench.sent();
+    let answer = bench.exchange(hand.craft(SYN).options(&[2, 4, 0, 1]).frame());
+    hand.seq += 1;
+    hand.ack = see(&answer[0]).seq.wrapping_add(1);
+    bench.exchange(hand.craft(ACK).frame());
+    let frame = hand.craft(ACK | PSH).payload(&[7; 1400]).frame();
+    let answer = bench.exchange(frame);
+    // Few and large enough, whatever the peer claims.
+    assert!((1..=30).contains(&answer.len()), "{} segments", answer.len());
+    assert!(answer.iter().all(|frame| see(frame).payload.len() >= 48
+        || see(frame).payload.is_empty()
+        || see(frame).flags & PSH != 0));
+}
+
+#[test]
+fn urgent_pointer_zero_or_beyond_the_data_cve_2019_12255_cve_2020_17437() {
+    let urgent = |pointer, payload: &[u8]| {
+        let mut crafted = Crafted::new(CLIENT, SERVER, 0x20 | ACK | PSH, 1001, 1).payload(payload);
+        crafted.urgent = pointer;
+        crafted.frame()
+    };
+    let long = [b'u'; 1446];
+    refused(
+        Counter::FramesMalformed,
+        &[
+            urgent(0, b"x"),
+            urgent(2, b"x"),
+            urgent(0xffff, b""),
+            urgent(1, &long),
+            urgent(0, &[b'u'; 1600]),
+        ],
+    );
+}
+
+#[test]
+fn header_lengths_that_lie_cve_2018_16526() {
+    let frames: Vec<_> = [0x40, 0x41, 0x44, 0x46, 0x4f, 0x35, 0x65, 0x05]
+        .iter()
+        .map(|&byte| spoiled(|frame| frame[14] = byte))
+        .collect();
+    refused(Counter::FramesMalformed, &frames);
+    let frames: Vec<_> = [0, 0x10, 0x40, 0x60, 0xf0]
+        .iter()
+        .map(|&byte| spoiled(|frame| frame[14 + 20 + 12] = byte))
+        .collect();
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn total_lengths_that_lie_cve_2020_24341() {
+    let frames: Vec<_> = [0u16, 19, 20, 39, 41, 1500, 0xffff]
+        .iter()
+        .map(|&bytes| spoiled(|frame| frame[16..18].copy_from_slice(&bytes.to_be_bytes())))
+        .collect();
+    refused(Counter::FramesMalformed, &frames);
+    let cut: Vec<_> = [14, 15, 20, 33, 34, 53].iter().map(|&n| syn()[..n].to_vec()).collect();
+    refused(Counter::FramesMalformed, &cut);
+    refused(Counter::FramesMalformed, &[vec![], vec![0; 13]]);
+}
+
+#[test]
+fn six_lengths_that_lie_cve_2020_17444() {
+    let mut six = Crafted::new("[fd00::9]:1234", "[fd00::1]:11211", SYN, 1, 0).frame();
+    six[18..20].copy_from_slice(&0xffffu16.to_be_bytes());
+    let mut short = Crafted::new("[fd00::9]:1234", "[fd00::1]:11211", SYN, 1, 0).frame();
+    short[18..20].copy_from_slice(&19u16.to_be_bytes());
+    seal(&mut short);
+    // A hop-by-hop header whose length wraps, a routing header, a fragment, destination options.
+    let extension = |kind| {
+        packet(
+            "fd00::9".parse().unwrap(),
+            "fd00::1".parse().unwrap(),
+            kind,
+            &[6, 0xff, 0, 0, 0, 0, 0, 0],
+        )
+    };
+    let frames = [six, short, extension(0), extension(43), extension(44), extension(60)];
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn source_routes_cve_2019_12256() {
+    let frame = |options: &[u8]| {
+        spoiled(|frame| {
+            frame.splice(34..34, options.iter().copied());
+            frame[14] = 0x45 + (options.len() / 4) as u8;
+            let bytes = 40 + options.len() as u16;
+            frame[16..18].copy_from_slice(&bytes.to_be_bytes());
+        })
+    };
+    let frames = [
+        frame(&[0x83, 3, 0x27, 0x83, 3, 0x27, 0, 0]),
+        frame(&[0x89, 7, 4, 10, 0, 0, 9, 0]),
+        frame(&[0x83, 0, 0, 0]),
+    ];
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn fragments_cve_2020_17438_cve_2018_5391() {
+    let fragment =
+        |field: u16| spoiled(|frame| frame[20..22].copy_from_slice(&field.to_be_bytes()));
+    refused(
+        Counter::FramesMalformed,
+        &[fragment(0x2000), fragment(1), fragment(0x3fff), fragment(0x1fff)],
+    );
+}
+
+#[test]
+fn short_echo_cve_2020_17443() {
+    let (from, to) = ("fd00::9".parse().unwrap(), "fd00::1".parse().unwrap());
+    let frames: Vec<_> =
+        (0..8).map(|n| packet(from, to, 58, &[128, 0, 0, 0, 0, 0, 0][..n.min(7)])).collect();
+    refused(Counter::FramesMalformed, &frames);
+    let (from, to) = ("10.0.0.9".parse().unwrap(), "10.0.0.1".parse().unwrap());
+    let frames: Vec<_> =
+        (0..8).map(|n| packet(from, to, 1, &[8, 0, 0, 0, 0, 0, 0][..n.min(7)])).collect();
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn neighbor_options_that_never_end() {
+    let solicit = |options: &[u8]| {
+        let mut body = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        body.extend("fd00::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        body.extend(options);
+        packet("fd00::9".parse().unwrap(), "fd00::1".parse().unwrap(), 58, &body)
+    };
+    let mut far = solicit(&[1, 1, 2, 0, 0, 0, 0, 9]);
+    far[21] = 254;
+    let frames = [
+        solicit(&[1, 0, 0, 0, 0, 0, 0, 0]),
+        solicit(&[1, 2, 0, 0, 0, 0, 0, 0]),
+        solicit(&[1]),
+        solicit(&[1, 1, 3, 0, 0, 0, 0, 9]),
+        far,
+    ];
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn land_attack() {
+    let land = Crafted::new(SERVER, SERVER, SYN, 1, 0).frame();
+    let other = Crafted::new("10.1.0.1:5", SERVER, SYN, 1, 0).frame();
+    let six = Crafted::new("[fd00::1]:11211", "[fd00::1]:11211", SYN, 1, 0).frame();
+    refused(Counter::FramesMalformed, &[land, other, six]);
+}
+
+#[test]
+fn sources_that_are_no_host() {
+    let frames: Vec<_> = [
+        "0.0.0.0:9",
+        "0.1.2.3:9",
+        "127.0.0.1:9",
+        "224.0.0.1:9",
+        "239.1.1.1:9",
+        "240.0.0.1:9",
+        "255.255.255.255:9",
+        "10.0.0.255:9",
+        "10.1.255.255:9",
+    ]
+    .iter()
+    .map(|from| Crafted::new(from, SERVER, SYN, 1, 0).frame())
+    .collect();
+    refused(Counter::FramesMalformed, &frames);
+    let frames: Vec<_> = ["[::]:9", "[::1]:9", "[ff02::1]:9", "[::ffff:10.0.0.9]:9"]
+        .iter()
+        .map(|from| Crafted::new(from, "[fd00::1]:11211", SYN, 1, 0).frame())
+        .collect();
+    refused(Counter::FramesMalformed, &frames);
+    refused(Counter::FramesMalformed, &[spoiled(|frame| frame[6] |= 1)]);
+}
+
+#[test]
+fn destinations_that_are_not_us() {
+    let mut frames: Vec<_> = [
+        "10.0.0.3:11211",
+        "10.0.0.255:11211",
+        "255.255.255.255:11211",
+        "224.0.0.1:11211",
+        "127.0.0.1:11211",
+    ]
+    .iter()
+    .map(|to| Crafted::new("10.0.0.9:9", to, SYN, 1, 0).frame())
+    .collect();
+    for to in ["[fd00::3]:11211", "[ff02::1]:11211", "[::1]:11211"] {
+        frames.push(Crafted::new("[fd00::9]:9", to, SYN, 1, 0).frame());
+    }
+    // Another host's MAC, everybody's, a group's.
+    frames.push(spoiled(|frame| frame[..6].copy_from_slice(&CLIENT_MAC)));
+    frames.push(spoiled(|frame| frame[..6].fill(0xff)));
+    frames.push(spoiled(|frame| frame[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1])));
+    // VLAN tags, unknown types, other protocols.
+    frames.push(spoiled(|frame| {
+        frame.splice(12..12, [0x81, 0, 0, 5]);
+    }));
+    frames.push([&syn()[..12], &[0x88, 0xb5], &[0; 60]].concat());
+    frames.push(packet("10.0.0.9".parse().unwrap(), "10.0.0.1".parse().unwrap(), 17, &[0; 8]));
+    refused(Counter::FramesNotForUs, &frames);
+}
+
+#[test]
+fn flags_that_exclude_each_other() {
+    let frames: Vec<_> = [
+        0,
+        FIN,
+        PSH,
+        SYN | FIN,
+        SYN | RST,
+        SYN | FIN | ACK,
+        FIN | RST,
+        0x3f,
+        0x29,
+        FIN | PSH | 0x20,
+    ]
+    .iter()
+    .map(|&flags| Crafted::new(CLIENT, SERVER, flags, 1001, 1).frame())
+    .collect();
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn ports_of_zero() {
+    let from = Crafted::new("10.0.0.9:0", SERVER, SYN, 1, 0).frame();
+    let to = Crafted::new("10.0.0.9:9", "10.0.0.1:0", SYN, 1, 0).frame();
+    refused(Counter::FramesMalformed, &[from, to]);
+}
+
+#[test]
+fn wrong_checksums() {
+    let mut ip = syn();
+    ip[24] ^= 1;
+    let mut tcp = syn();
+    tcp[50] ^= 1;
+    let mut data = Crafted::new(CLIENT, SERVER, ACK | PSH, 1001, 1).payload(b"get a\r\n").frame();
+    *data.last_mut().unwrap() ^= 0x80;
+    let mut echo = packet(
+        "10.0.0.9".parse().unwrap(),
+        "10.0.0.1".parse().unwrap(),
+        1,
+        &[8, 0, 0, 0, 1, 2, 3, 4],
+    );
+    echo[41] ^= 1;
+    refused(Counter::FramesBadChecksum, &[ip, tcp, data, echo]);
+}
+
+#[test]
+fn arp_that_lies() {
+    let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
+    let body =
+        [&[0, 1, 8, 0, 6, 4, 0, 1], &CLIENT_MAC[..], &[10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1]]
+            .concat();
+    let change = |at: usize, byte| {
+        let mut body = body.clone();
+        body[at] = byte;
+        arp(&body)
+    };
+    let frames = [
+        arp(&body[..27]),
+        change(1, 2),
+        change(4, 8),
+        change(5, 16),
+        change(7, 9),
+        change(8, 0xff),
+        change(14, 224),
+        // Our own address, claimed by another.
+        change(17, 1),
+    ];
+    refused(Counter::FramesMalformed, &frames);
+}
+
+#[test]
+fn segments_of_no_connection_are_reset_within_a_budget() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let answer =
+        bench.exchange(Crafted::new(CLIENT, SERVER, ACK | PSH, 77, 99).payload(b"abc").frame());
+    let seen = see(&answer[0]);
+    assert_eq!((answer.len(), seen.flags, seen.seq), (1, RST, 99));
+    let answer = bench.exchange(Crafted::new(CLIENT, "10.0.0.1:80", SYN, 77, 0).frame());
+    let seen = see(&answer[0]);
+    assert_eq!((answer.len(), seen.flags, seen.seq, seen.ack), (1, RST | ACK, 0, 78));
+    assert!(bench.exchange(Crafted::new(CLIENT, SERVER, RST, 77, 0).frame()).is_empty());
+    let mut resets = 2;
+    for n in 0..5000 {
+        resets += bench.exchange(Crafted::new(CLIENT, SERVER, ACK, n, 9).frame()).len();
+    }
+    assert_eq!(resets, 1000);
+    assert_eq!(bench.count(Counter::SegmentsUnknownFlow), 5003);
+    assert_eq!(bench.count(Counter::ResetsSent), 1000);
+    bench.wait(100_000);
+    assert_eq!(bench.exchange(Crafted::new(CLIENT, SERVER, ACK, 1, 9).frame()).len(), 1);
+}
+
+/// Frames in which chance has a hand: random bytes, and good segments with a few bytes changed.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let flags = prop_oneof![
+        Just(SYN),
+        Just(ACK),
+        Just(ACK | PSH),
+        Just(FIN | ACK),
+        Just(RST),
+        Just(SYN | ACK),
+        any::<u8>()
+    ];
+    // Sequence numbers near what the connection is at.
+    let segment = (
+        flags,
+        -70000i32..70000,
+        -70000i32..70000,
+        any::<u16>(),
+        proptest::collection::vec(any::<u8>(), 0..40),
+        0usize..1460,
+        0u8..4,
+    )
+        .prop_map(|(flags, seq, ack, window, options, bytes, port)| {
+            let from = format!("10.0.0.2:{}", 40000 + u16::from(port));
+            let mut crafted =
+                Crafted::new(&from, SERVER, flags, 1001u32.wrapping_add_signed(seq / 50), 0);
+            crafted.ack = ack as u32;
+            crafted.window = window;
+            crafted.payload = vec![b'x'; bytes];
+            if window % 3 == 0 {
+                crafted.options = options;
+            }
+            crafted
+        });
+    prop_oneof![
+        1 => proptest::collection::vec(any::<u8>(), 0..200),
+        8 => (segment.clone(), any::<bool>()).prop_map(|(s, _)| s.frame()),
+        4 => (segment, proptest::collection::vec((0usize..80, any::<u8>()), 1..4), any::<bool>()).prop_map(
+            |(s, changes, sealed)| {
+                let mut frame = s.frame();
+                for (at, byte) in changes {
+                    let at = at % frame.len();
+                    frame[at] = byte;
+                }
+                if sealed && matches!(frame[12..14], [8, 0] | [0x86, 0xdd]) && frame.len() > 60 {
+                    seal(&mut frame);
+                }
+                frame
+            }
+        ),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn nothing_that_arrives_breaks_the_stack(
+        frames in proptest::collection::vec((any_frame(), 0u64..200_000), 1..120)
+    ) {
+        let mut bench = Bench::new(&config());
+        bench.run();
+        bench.sent();
+        // Victims, whose acknowledgement numbers the frames are made relative to.
+        let mut victims: Vec<_> = (0..3)
+            .map(|n| Hand::open(&mut bench, &format!("10.0.0.2:{}", 40000 + n), SERVER))
+            .collect();
+        victims[0].say(&mut bench, b"hello");
+        for (mut frame, pause_us) in frames {
+            if frame.len() > 54 && frame[..6] == super::wire::SERVER_MAC && frame[12] == 8 {
+                let port = u16::from_be_bytes([frame[34], frame[35]]);
+                if let Some(victim) = victims.get(usize::from(port.wrapping_sub(40000))) {
+                    let offset = u32::from_be_bytes(frame[42..46].try_into().unwrap()) as i32 / 50;
+                    let ack = victim.ack.wrapping_add_signed(offset);
+                    frame[42..46].copy_from_slice(&ack.to_be_bytes());
+                    if frame[14] == 0x45 && frame[23] == 6 {
+                        seal(&mut frame);
+                    }
+                }
+            }
+            bench.exchange(frame);
+            bench.now.uptime_us += pause_us;
+            bench.run();
+        }
+        bench.sent();
+        let mut hand = Hand::open(&mut bench, "10.0.0.7:50000", SERVER);
+        prop_assert_eq!(hand.say(&mut bench, b"alive"), b"alive");
+        bench.wait(300_000);
+        prop_assert_eq!(
+            bench.handler.opened.len() - bench.handler.closed.len(),
+            bench.stack.connections()
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! The stack on a simulated wire.
+
+mod faults;
+mod floods;
+mod hostile;
+mod neighbors;
+mod peer;
+mod streams;
+mod wire;

@@ -1,0 +1,256 @@
+//! A wire without a network: frames in vectors, a clock in a variable, and clients to put at the
+//! other end.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use crate::clock::Now;
+use crate::limits::BURST_FRAMES;
+use crate::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
+use crate::net::tcp::{Cidr, Config, Stack};
+use crate::net::{Admission, ConnectionId, Handler, Stream, Transport};
+use crate::stats::{Counter, WorkerStats};
+
+pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const MTU_BYTES: usize = 1500;
+pub const PORTS: [u16; 2] = [11211, 11212];
+
+/// A frame in a vector.
+#[derive(Clone, Debug)]
+pub struct VecFrame {
+    pub bytes: Vec<u8>,
+    pub checksum: RxChecksum,
+    pub offload: Option<TxOffload>,
+}
+
+impl VecFrame {
+    pub fn new(bytes: Vec<u8>) -> VecFrame {
+        VecFrame { bytes, checksum: RxChecksum::Unknown, offload: None }
+    }
+}
+
+impl Frame for VecFrame {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    fn set_len(&mut self, bytes: usize) {
+        assert!(bytes <= self.capacity_bytes());
+        // What is gained has any content, so give it one that hurts.
+        self.bytes.resize(bytes, 0xa5);
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        14 + MTU_BYTES
+    }
+
+    fn rx_checksum(&self) -> RxChecksum {
+        self.checksum
+    }
+
+    fn set_tx_offload(&mut self, offload: TxOffload) {
+        self.offload = Some(offload);
+    }
+}
+
+/// Both directions of a wire.
+#[derive(Default)]
+pub struct Queues {
+    pub to_server: VecDeque<VecFrame>,
+    pub to_client: VecDeque<VecFrame>,
+    /// Frames that can still be allocated; None for any number.
+    pub frames_left: Option<usize>,
+    pub tx_checksum: bool,
+}
+
+/// The server's end of a wire.
+#[derive(Clone, Default)]
+pub struct TestPort(pub Rc<RefCell<Queues>>);
+
+impl Port for TestPort {
+    type Frame = VecFrame;
+
+    fn capabilities(&self) -> Capabilities {
+        let tx_checksum = self.0.borrow().tx_checksum;
+        Capabilities { mac: SERVER_MAC, mtu_bytes: MTU_BYTES, tx_checksum }
+    }
+
+    fn receive(&mut self, burst: &mut ArrayVec<VecFrame, BURST_FRAMES>) {
+        let mut queues = self.0.borrow_mut();
+        while !burst.is_full()
+            && let Some(frame) = queues.to_server.pop_front()
+        {
+            burst.push(frame);
+        }
+    }
+
+    fn allocate(&mut self) -> Option<VecFrame> {
+        if let Some(left) = &mut self.0.borrow_mut().frames_left {
+            *left = left.checked_sub(1)?;
+        }
+        Some(VecFrame::new(Vec::new()))
+    }
+
+    fn send(&mut self, frame: VecFrame) -> Result<(), VecFrame> {
+        self.0.borrow_mut().to_client.push_back(frame);
+        Ok(())
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// What a test connection does with its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Sends back what arrives; closes when the peer does.
+    #[default]
+    Echo,
+    /// Reads nothing and writes nothing.
+    Deaf,
+    /// Closes as soon as anything arrived.
+    Close,
+    /// Resets as soon as anything arrived.
+    Abort,
+}
+
+/// A handler that notes what it was told.
+#[derive(Default)]
+pub struct TestHandler {
+    pub manner: Manner,
+    pub opened: Vec<(ConnectionId, usize)>,
+    pub closed: Vec<ConnectionId>,
+    pub overdue: bool,
+    pub ready_calls: usize,
+}
+
+impl Handler for TestHandler {
+    type Connection = ConnectionId;
+
+    fn opened(&mut self, id: ConnectionId, listener: usize, _now: Now) -> ConnectionId {
+        self.opened.push((id, listener));
+        id
+    }
+
+    fn ready<S: Stream>(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut ConnectionId,
+        stream: &mut S,
+        _now: Now,
+    ) {
+        assert_eq!(id, *connection);
+        self.ready_calls += 1;
+        match self.manner {
+            Manner::Echo => {
+                while stream.received_bytes() > 0 && stream.room_bytes() > 0 {
+                    let bytes = stream.received().to_vec();
+                    let written = stream.write(&bytes);
+                    stream.consume(written);
+                }
+                if stream.is_peer_finished() && stream.received_bytes() == 0 {
+                    stream.close();
+                }
+            }
+            Manner::Deaf => (),
+            Manner::Close => {
+                stream.write(b"bye\r\n");
+                stream.close();
+            }
+            Manner::Abort => stream.abort(),
+        }
+    }
+
+    fn is_overdue(&self, _connection: &ConnectionId, _now: Now) -> bool {
+        self.overdue
+    }
+
+    fn closed(&mut self, id: ConnectionId, connection: ConnectionId) {
+        assert_eq!(id, connection);
+        self.closed.push(id);
+    }
+}
+
+/// A stack at the end of a wire, with its clock.
+pub struct Bench<P: Port = TestPort> {
+    pub stack: Stack<P, ConnectionId>,
+    pub handler: TestHandler,
+    pub queues: Rc<RefCell<Queues>>,
+    pub stats: Arc<WorkerStats>,
+    pub now: Now,
+}
+
+pub fn config() -> Config {
+    let cidr = |text: &str, prefix_bits| Cidr { address: text.parse().unwrap(), prefix_bits };
+    Config {
+        addresses: vec![cidr("10.0.0.1", 24), cidr("10.1.0.1", 16), cidr("fd00::1", 64)],
+        gateways: vec!["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()],
+        ports: PORTS.to_vec(),
+        connections_max: 100,
+        admission: Arc::new(Admission::new(100)),
+        idle_timeout_us: 0,
+        secret: std::array::from_fn(|i| i as u8),
+    }
+}
+
+impl Bench {
+    pub fn new(config: &Config) -> Bench {
+        let port = TestPort::default();
+        Bench::with_port(config, port.clone(), &port)
+    }
+}
+
+impl<P: Port> Bench<P> {
+    /// `port` leads to the wire of `end`.
+    pub fn with_port(config: &Config, port: P, end: &TestPort) -> Bench<P> {
+        let now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
+        let queues = end.0.clone();
+        let stats = Arc::new(WorkerStats::default());
+        let stack = Stack::new(port, config, stats.clone(), now).unwrap();
+        Bench { stack, handler: TestHandler::default(), queues, stats, now }
+    }
+
+    /// Polls until nothing is left to receive.
+    pub fn run(&mut self) {
+        loop {
+            self.stack.poll(self.now, &mut self.handler);
+            self.stack.flush(self.now);
+            if self.queues.borrow().to_server.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Lets `us` microseconds pass in steps of a millisecond.
+    pub fn wait(&mut self, us: u64) {
+        let end = self.now.uptime_us + us;
+        while self.now.uptime_us < end {
+            self.now.uptime_us = end.min(self.now.uptime_us + 1000);
+            self.run();
+        }
+    }
+
+    /// Hands `frame` to the stack and returns what it sends at once.
+    pub fn exchange(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
+        self.queues.borrow_mut().to_server.push_back(VecFrame::new(frame));
+        self.run();
+        self.sent()
+    }
+
+    /// What was sent since last asked.
+    pub fn sent(&mut self) -> Vec<Vec<u8>> {
+        self.queues.borrow_mut().to_client.drain(..).map(|frame| frame.bytes).collect()
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+}

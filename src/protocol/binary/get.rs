@@ -1,0 +1,99 @@
+//! Get, GetQ, GetK, GetKQ, Touch, GAT, GATQ, GATK, GATKQ and Rend's GETE, GETEQ.
+
+use super::header::{Reply, Status, push};
+use super::{Form, NO_VALUE, Packet, opcode};
+use crate::clock::Now;
+use crate::orchestrator::Action;
+use crate::protocol::{Command, Encoded, Head};
+use crate::tier::Hit;
+
+/// The get family, whose replies carry flags and value.
+#[inline]
+pub(super) fn is_get(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        opcode::GET
+            | opcode::GETQ
+            | opcode::GETK
+            | opcode::GETKQ
+            | opcode::GAT
+            | opcode::GATQ
+            | opcode::GATK
+            | opcode::GATKQ
+            | opcode::GETE
+            | opcode::GETEQ
+    )
+}
+
+#[inline]
+fn is_get_with_expiry(opcode: u8) -> bool {
+    matches!(opcode, opcode::GETE | opcode::GETEQ)
+}
+
+#[inline]
+pub(super) fn parse<'a>(packet: &Packet<'a>) -> Command<'a> {
+    match is_get_with_expiry(packet.header.opcode) {
+        true => packet.operation(Action::GetWithExpiry),
+        false => packet.operation(Action::Get),
+    }
+}
+
+/// Touch and the get-and-touch family; extras are the exptime. The reply to a touch carries the
+/// item's flags, so it is a get-and-touch whose value stays behind.
+pub(super) fn parse_touch<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
+    packet.operation(Action::GetAndTouch { expiry: packet.expiry(0, now) })
+}
+
+/// A hit: flags in the extras, for GETE the expiry behind them, then the key where it was asked for.
+#[inline]
+pub(super) fn encode_hit<V>(
+    form: Form,
+    key: &[u8],
+    hit: &Hit<V>,
+    value_bytes: usize,
+    head: &mut Head,
+) -> Encoded {
+    let with_expiry = is_get_with_expiry(form.opcode);
+    let key = if form.needs_key() { key } else { b"" };
+    let with_value = form.opcode != opcode::TOUCH;
+    let value_bytes = if with_value { value_bytes } else { 0 };
+    let extras_bytes = if with_expiry { 8 } else { 4 };
+    let reply = Reply {
+        // Rend answers GETEQ with GETE's opcode.
+        opcode: if with_expiry { opcode::GETE } else { form.opcode },
+        key_bytes: key.len(),
+        extras_bytes,
+        status: 0,
+        body_bytes: extras_bytes + key.len() + value_bytes,
+        opaque: form.opaque,
+        cas: hit.cas,
+    };
+    push(head, &reply.bytes());
+    push(head, &hit.flags.to_be_bytes());
+    if with_expiry {
+        push(head, &hit.expiry.unix_s().to_be_bytes());
+    }
+    push(head, key);
+    Encoded { with_value, ..NO_VALUE }
+}
+
+/// A miss: silence, the key, nothing, or a text.
+pub(super) fn encode_miss(form: Form, key: &[u8], head: &mut Head) {
+    let Form { opcode, opaque } = form;
+    let body = match opcode {
+        opcode::GETQ | opcode::GETKQ | opcode::GATQ | opcode::GATKQ | opcode::GETEQ => return,
+        opcode::GETK | opcode::GATK => key,
+        opcode::GETE => b"",
+        _ => return Status::NotFound.push(opcode, opaque, head),
+    };
+    let reply = Reply {
+        opcode,
+        opaque,
+        key_bytes: body.len(),
+        body_bytes: body.len(),
+        status: Status::NotFound as u16,
+        ..Reply::default()
+    };
+    push(head, &reply.bytes());
+    push(head, body);
+}

@@ -1,0 +1,33 @@
+//! Increment and Decrement, loud and quiet. (Delete needs nothing but its key.)
+
+use super::header::{Reply, push};
+use super::{Form, Packet, opcode};
+use crate::clock::Now;
+use crate::orchestrator::Action;
+use crate::protocol::{Command, Head};
+use crate::tier::Arithmetic;
+
+/// The exptime that asks for a miss instead of a new item (protocol-binary.txt, "Increment").
+const EXPTIME_NO_ITEM: u32 = 0xffff_ffff;
+
+/// Extras: delta, initial value, exptime of an item made from it.
+pub(super) fn parse_arithmetic<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
+    let initial = match packet.extra_32(16) {
+        EXPTIME_NO_ITEM => None,
+        _ => Some((packet.extra_64(8), packet.expiry(16, now))),
+    };
+    let decrement = matches!(packet.header.opcode, opcode::DECREMENT | opcode::DECREMENTQ);
+    let cas = packet.header.cas;
+    let delta = packet.extra_64(0);
+    packet.operation(Action::Arithmetic(Arithmetic { decrement, delta, initial, cas }))
+}
+
+/// The new number in eight bytes, or silence.
+pub(super) fn encode_number(form: Form, value: u64, cas: u64, head: &mut Head) {
+    let Form { opcode, opaque } = form;
+    if matches!(opcode, opcode::INCREMENTQ | opcode::DECREMENTQ) {
+        return;
+    }
+    push(head, &Reply { opcode, opaque, cas, body_bytes: 8, ..Reply::default() }.bytes());
+    push(head, &value.to_be_bytes());
+}

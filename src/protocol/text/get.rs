@@ -1,0 +1,155 @@
+//! get, gets, gat and gats (protocol.txt, "Retrieval command"), and memcached's ancient bget.
+//!
+//! A request for one key is one operation whose reply ends with `END`. A longer one is read key by
+//! key with [`next_key`], so that its length needs no memory; if the whole line is at hand it is
+//! checked first, because one bad key is the only reply then.
+
+use memchr::memchr;
+
+use super::line::{Words, find_low, find_word_end, signed_32};
+use super::{BAD_FORMAT, END, ERROR, Form, INVALID_EXPTIME, answer, is_key};
+use crate::clock::{Expiry, Now};
+use crate::limits::KEY_BYTES_MAX;
+use crate::orchestrator::Action;
+use crate::protocol::{Command, Fixed, Form as AnyForm, Keys, Request, Step};
+
+/// Spaces that memcached allows before a `get ` that is longer than a line may be.
+const LEADING_SPACES_MAX: usize = 100;
+
+/// What comes next in the keys of a get.
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyStep<'a> {
+    /// Not yet a whole key; show more.
+    NeedMore,
+    /// A key. It and the spaces before it are the first `consumed` bytes.
+    Key {
+        /// At least 1 and at most 250 bytes.
+        key: &'a [u8],
+        /// To be consumed.
+        consumed: usize,
+    },
+    /// There are no more keys; the line's end is the last of the `consumed` bytes.
+    End {
+        /// To be consumed.
+        consumed: usize,
+    },
+    /// `reply` is the rest of the answer. Consume `consumed` bytes, then what
+    /// [`super::skip_line`] finds.
+    Bad {
+        /// Instead of more values and `END`.
+        reply: Fixed,
+        /// To be consumed.
+        consumed: usize,
+    },
+}
+
+/// The request that is by far the commonest: `get `, one key, and the line's end. None if the input
+/// is anything else.
+#[inline]
+pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
+    let rest = input.strip_prefix(b"get ")?;
+    let rest = &rest[..rest.len().min(KEY_BYTES_MAX + 2)];
+    let low = find_low(rest)?;
+    let end_bytes = match rest[low..] {
+        [b'\r', b'\n', ..] => 2,
+        [b'\n', ..] => 1,
+        _ => return None,
+    };
+    let key = &rest[..low];
+    if key.is_empty() || !is_key(key) {
+        return None;
+    }
+    let consumed = 4 + low + end_bytes;
+    Some(Step::Done { command: operation(key, Action::Get, false), consumed })
+}
+
+/// A get of one key.
+#[inline]
+fn operation(key: &[u8], action: Action, with_cas: bool) -> Command<'_> {
+    let form = AnyForm::Text(Form::Get { with_cas, last: true });
+    Command::Operation { request: Request { key, action, form }, skip_bytes: 0 }
+}
+
+/// get and gets, whose line is `consumed` bytes with its end.
+pub(super) fn parse<'a>(words: &Words<'a>, with_cas: bool, consumed: usize) -> Step<'a> {
+    if words.count() < 2 {
+        return Step::Done { command: answer(ERROR), consumed };
+    }
+    parse_keys(words, 1, Keys { with_cas, expiry: None }, consumed)
+}
+
+/// gat and gats.
+pub(super) fn parse_and_touch<'a>(
+    words: &Words<'a>,
+    with_cas: bool,
+    consumed: usize,
+    now: Now,
+) -> Step<'a> {
+    if words.count() < 2 {
+        return Step::Done { command: answer(ERROR), consumed };
+    }
+    let Some(exptime) = signed_32(words.get(1)) else {
+        return Step::Done { command: answer(INVALID_EXPTIME), consumed };
+    };
+    let expiry = Some(Expiry::from_exptime(exptime.into(), now));
+    parse_keys(words, 2, Keys { with_cas, expiry }, consumed)
+}
+
+/// The keys of a line that is all there: words `first` and on.
+fn parse_keys<'a>(words: &Words<'a>, first: usize, keys: Keys, line_bytes: usize) -> Step<'a> {
+    let done = |command| Step::Done { command, consumed: line_bytes };
+    if !words.behind(first - 1).all(is_key) {
+        return done(answer(BAD_FORMAT));
+    }
+    match words.count() - first {
+        0 => done(answer(END)),
+        1 => done(operation(words.get(first), keys.action(), keys.with_cas)),
+        _ => Step::Done { command: Command::Keys(keys), consumed: words.end_of(first - 1) },
+    }
+}
+
+/// A line that does not end within its limit: only a get or gets may go on.
+pub(super) fn parse_endless(input: &[u8]) -> Step<'_> {
+    let spaces = input.iter().take_while(|&&byte| byte == b' ').count();
+    let command = &input[spaces..];
+    let (with_cas, word_bytes) = match command {
+        [b'g', b'e', b't', b' ', ..] => (false, 4),
+        [b'g', b'e', b't', b's', b' ', ..] => (true, 5),
+        _ => (false, 0),
+    };
+    if word_bytes == 0 || spaces > LEADING_SPACES_MAX {
+        let command = Command::Bad { reply: Fixed::NONE, skip_bytes: 0, close: true };
+        return Step::Done { command, consumed: input.len() };
+    }
+    let command = Command::Keys(Keys { with_cas, expiry: None });
+    Step::Done { command, consumed: spaces + word_bytes }
+}
+
+/// Says what `input`, which is inside the keys of a get, starts with.
+pub fn next_key(input: &[u8]) -> KeyStep<'_> {
+    let Some(start) = input.iter().position(|&byte| byte != b' ') else {
+        return KeyStep::NeedMore;
+    };
+    // A key, and a line end of two bytes.
+    let window = &input[start..input.len().min(start + KEY_BYTES_MAX + 2)];
+    let Some(end) = find_word_end(window) else {
+        return match window.len() < KEY_BYTES_MAX + 2 {
+            true => KeyStep::NeedMore,
+            false => KeyStep::Bad { reply: BAD_FORMAT, consumed: start },
+        };
+    };
+    let key = match window[end] {
+        b'\n' => window[..end].strip_suffix(b"\r").unwrap_or(&window[..end]),
+        _ => &window[..end],
+    };
+    match window[end] {
+        _ if !is_key(key) => KeyStep::Bad { reply: BAD_FORMAT, consumed: start },
+        _ if !key.is_empty() => KeyStep::Key { key, consumed: start + key.len() },
+        b'\n' => KeyStep::End { consumed: start + end + 1 },
+        // A NUL ends the words of a line, though not the line.
+        _ => match memchr(b'\n', window) {
+            Some(newline) => KeyStep::End { consumed: start + newline + 1 },
+            None => KeyStep::Bad { reply: END, consumed: start },
+        },
+    }
+}

@@ -1,0 +1,723 @@
+//! Commands on a [`Memory`], checked against memcached's answers.
+
+mod model;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+const NOW: Now = Now { uptime_us: 0, unix_s: 1_000_000 };
+
+fn after_s(seconds: u32) -> Now {
+    Now { uptime_us: u64::from(seconds) * 1_000_000, unix_s: NOW.unix_s + seconds }
+}
+
+/// The tier never waits.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("the memory tier never waits"),
+    }
+}
+
+fn key(bytes: impl AsRef<[u8]>) -> Key {
+    Key::new(bytes.as_ref()).unwrap()
+}
+
+/// What tests look at in an outcome: values as bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Hit { flags: u32, expiry: Expiry, cas: u64, value: Vec<u8> },
+    Other(String),
+}
+
+fn seen(outcome: Outcome<ItemValue>) -> Seen {
+    match outcome {
+        Outcome::Hit(hit) => {
+            let mut value = vec![0; hit.value.len()];
+            assert_eq!(hit.value.copy_to(0, &mut value), hit.value.len());
+            Seen::Hit { flags: hit.flags, expiry: hit.expiry, cas: hit.cas, value }
+        }
+        other => Seen::Other(format!("{other:?}")),
+    }
+}
+
+fn said(words: &str) -> Seen {
+    Seen::Other(words.to_owned())
+}
+
+fn stored(cas: u64) -> Seen {
+    said(&format!("Stored {{ cas: {cas} }}"))
+}
+
+fn number(value: u64, cas: u64) -> Seen {
+    said(&format!("Number {{ value: {value}, cas: {cas} }}"))
+}
+
+/// A memory and the clock of its test.
+struct Bench {
+    memory: Memory,
+    stats: Arc<WorkerStats>,
+    now: Now,
+}
+
+impl Bench {
+    fn new(bytes: usize) -> Bench {
+        Bench::with_item_max(bytes, 1024 * 1024)
+    }
+
+    fn with_item_max(bytes: usize, item_bytes_max: usize) -> Bench {
+        let stats = Arc::new(WorkerStats::default());
+        let config =
+            Config { bytes, item_bytes_max, worker: 0, workers: 1, stats: Arc::clone(&stats) };
+        Bench { memory: Memory::new(config).unwrap(), stats, now: NOW }
+    }
+
+    fn raw_get(&self, k: impl AsRef<[u8]>) -> Outcome<ItemValue> {
+        now_or_never(self.memory.get(&key(k), self.now))
+    }
+
+    fn hold(&self, k: impl AsRef<[u8]>) -> ItemValue {
+        match self.raw_get(k) {
+            Outcome::Hit(hit) => hit.value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn get(&self, k: impl AsRef<[u8]>) -> Seen {
+        seen(self.raw_get(k))
+    }
+
+    fn value(&self, k: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        match self.get(k) {
+            Seen::Hit { value, .. } => Some(value),
+            Seen::Other(words) if words == "Miss" => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn cas_of(&self, k: impl AsRef<[u8]>) -> u64 {
+        match self.get(k) {
+            Seen::Hit { cas, .. } => cas,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn store(
+        &self,
+        mode: StoreMode,
+        k: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        flags: u32,
+        expiry: Expiry,
+        cas: u64,
+    ) -> Seen {
+        let value = Chain::from_slice(value.as_ref());
+        let request = StoreRequest { mode, flags, expiry, cas };
+        seen(now_or_never(self.memory.store(&key(k), request, value, self.now)))
+    }
+
+    fn set(&self, k: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seen {
+        self.store(StoreMode::Set, k, value, 0, Expiry::NEVER, 0)
+    }
+
+    fn mode(&self, mode: StoreMode, k: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seen {
+        self.store(mode, k, value, 9, Expiry::NEVER, 0)
+    }
+
+    fn cas(&self, mode: StoreMode, k: impl AsRef<[u8]>, v: impl AsRef<[u8]>, cas: u64) -> Seen {
+        self.store(mode, k, v, 0, Expiry::NEVER, cas)
+    }
+
+    fn delete(&self, k: impl AsRef<[u8]>) -> Seen {
+        seen(now_or_never(self.memory.delete(&key(k), 0, self.now)))
+    }
+
+    fn count(&self, k: impl AsRef<[u8]>, arithmetic: Arithmetic) -> Seen {
+        seen(now_or_never(self.memory.arithmetic(&key(k), arithmetic, self.now)))
+    }
+
+    fn incr(&self, k: impl AsRef<[u8]>, delta: u64) -> Seen {
+        self.count(k, Arithmetic { decrement: false, delta, initial: None, cas: 0 })
+    }
+
+    fn decr(&self, k: impl AsRef<[u8]>, delta: u64) -> Seen {
+        self.count(k, Arithmetic { decrement: true, delta, initial: None, cas: 0 })
+    }
+
+    fn touch(&self, k: impl AsRef<[u8]>, expiry: Expiry) -> Seen {
+        seen(now_or_never(self.memory.touch(&key(k), expiry, self.now)))
+    }
+
+    fn flush(&self, exptime: i64) {
+        let at = Expiry::from_exptime(exptime, self.now);
+        assert_eq!(seen(now_or_never(self.memory.flush_all(at, self.now))), said("Flushed"));
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+
+    /// Checks that arena, index, LRU list and counters agree. Every extent in use belongs to a
+    /// linked item or to one of `held` items that were unlinked.
+    fn check(&self, held: &[&ItemValue]) {
+        let store = self.memory.store.borrow();
+        let mut extents = Vec::new();
+        let mut items = Vec::new();
+        let mut item = store.oldest();
+        let mut previous = NIL;
+        while item != NIL {
+            assert_eq!(store.arena.older(item), previous);
+            assert_eq!(store.arena.bits(item) & item::LINKED, item::LINKED);
+            let k = store.arena.key(item).to_vec();
+            let found = store.index.find(store.tag(&k), |it| store.arena.key(it) == k);
+            assert_eq!(found, Some(item));
+            items.push(item);
+            previous = item;
+            item = store.arena.newer(item);
+        }
+        assert_eq!(items.len(), store.items() as usize);
+        let in_index =
+            (0..store.index.slots()).filter(|&slot| store.index.item_in(slot).is_some()).count();
+        assert_eq!(in_index, items.len());
+        items.extend(held.iter().map(|value| value.item));
+        items.sort_unstable();
+        items.dedup();
+        for &item in &items {
+            let pins = held.iter().filter(|value| value.item == item).count();
+            assert_eq!(store.arena.pins(item) as usize, pins);
+            let mut extent = item;
+            while extent != NIL {
+                extents.push(extent);
+                extent = store.arena.link(extent);
+            }
+        }
+        extents.sort_unstable();
+        assert_eq!(store.arena.check(), extents);
+        assert_eq!(self.counter(Counter::CurrItems), u64::from(store.items()));
+        assert_eq!(self.counter(Counter::Bytes), store.bytes_used() as u64);
+    }
+}
+
+/// Every line was sent to memcached 1.6.18, started afresh, with these cas numbers in the answers.
+#[test]
+fn cas_numbers_are_those_of_memcached() {
+    let mut b = Bench::new(1 << 20);
+    assert_eq!(b.set("a", "1"), stored(1));
+    assert_eq!(b.set("b", "1"), stored(2));
+    assert_eq!(b.cas_of("a"), 1);
+    assert_eq!(b.incr("a", 1), number(2, 3));
+    assert_eq!(b.incr("a", 100), number(102, 4));
+    assert_eq!(b.touch("a", Expiry::from_unix_s(NOW.unix_s + 100)), said("Touched { cas: 4 }"));
+    assert_eq!(b.mode(StoreMode::Append, "a", "7"), stored(5));
+    assert_eq!(b.mode(StoreMode::Add, "a", "7"), said("NotStored"));
+    assert_eq!(b.cas(StoreMode::Set, "a", "7", 999), said("Exists"));
+    assert_eq!(b.cas(StoreMode::Set, "nosuch", "7", 999), said("Miss"));
+    assert_eq!(b.cas_of("a"), 5);
+    assert_eq!(b.set("c", "1"), stored(6));
+    assert_eq!(b.delete("c"), said("Deleted"));
+    assert_eq!(b.set("c", "1"), stored(7));
+    assert_eq!(b.store(StoreMode::Set, "c", "1", 0, Expiry::PAST, 0), stored(8));
+    assert_eq!(b.value("c"), None);
+    assert_eq!(b.set("c", "1"), stored(9));
+    b.flush(0);
+    assert_eq!(b.set("c", "1"), stored(11));
+    b.flush(100);
+    assert_eq!(b.set("c", "1"), stored(12));
+    b.flush(1);
+    assert_eq!(b.set("c", "1"), stored(14));
+    assert_eq!(b.value("c"), None);
+    b.now = after_s(2);
+    assert_eq!(b.set("c", "1"), stored(15));
+    assert_eq!(b.cas_of("c"), 15);
+    b.check(&[]);
+}
+
+#[test]
+fn cas_numbers_of_two_workers_are_different() {
+    let mut all = Vec::new();
+    for worker in 0..2 {
+        let stats = Arc::new(WorkerStats::default());
+        let config = Config { bytes: BYTES_MIN, item_bytes_max: 1024, worker, workers: 2, stats };
+        let memory = Memory::new(config).unwrap();
+        for i in 0..10 {
+            let request =
+                StoreRequest { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+            let outcome =
+                now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
+            let Outcome::Stored { cas } = outcome else { panic!("{outcome:?}") };
+            all.push(cas);
+        }
+    }
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_config_out_of_range_is_refused() {
+    let good = Config {
+        bytes: BYTES_MIN,
+        item_bytes_max: 1024,
+        worker: 0,
+        workers: 1,
+        stats: Arc::default(),
+    };
+    assert!(Memory::new(good.clone()).is_ok());
+    for bad in [
+        Config { bytes: BYTES_MIN - 1, ..good.clone() },
+        Config { bytes: BYTES_MAX + 1, ..good.clone() },
+        Config { worker: 1, ..good.clone() },
+        Config { item_bytes_max: 0, ..good.clone() },
+        Config { item_bytes_max: usize::MAX, ..good },
+    ] {
+        assert_eq!(Memory::new(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn a_value_comes_back_with_flags_and_expiry() {
+    let b = Bench::new(1 << 20);
+    let expiry = Expiry::from_unix_s(NOW.unix_s + 10);
+    b.store(StoreMode::Set, "k", "value", 0xdead_beef, expiry, 0);
+    let hit = Seen::Hit { flags: 0xdead_beef, expiry, cas: 1, value: b"value".to_vec() };
+    assert_eq!(b.get("k"), hit);
+    assert_eq!(b.value("other"), None);
+    b.set("empty", "");
+    assert_eq!(b.value("empty"), Some(vec![]));
+    let long = [b'k'; 250];
+    b.set(long, "long");
+    assert_eq!(b.value(long), Some(b"long".to_vec()));
+    assert_eq!(b.value(&long[..249]), None);
+}
+
+#[test]
+fn each_mode_stores_only_where_it_may() {
+    let b = Bench::new(1 << 20);
+    for mode in [StoreMode::Replace, StoreMode::Append, StoreMode::Prepend] {
+        assert_eq!(b.mode(mode, "k", "x"), said("NotStored"));
+    }
+    assert_eq!(b.mode(StoreMode::Add, "k", "b"), stored(1));
+    assert_eq!(b.mode(StoreMode::Add, "k", "x"), said("NotStored"));
+    assert_eq!(b.mode(StoreMode::Append, "k", "c"), stored(2));
+    assert_eq!(b.mode(StoreMode::Prepend, "k", "a"), stored(3));
+    assert_eq!(b.value("k"), Some(b"abc".to_vec()));
+    assert_eq!(b.mode(StoreMode::Replace, "k", "new"), stored(4));
+    assert_eq!(b.value("k"), Some(b"new".to_vec()));
+    b.check(&[]);
+}
+
+#[test]
+fn append_keeps_flags_and_expiry() {
+    let b = Bench::new(1 << 20);
+    let expiry = Expiry::from_unix_s(NOW.unix_s + 10);
+    b.store(StoreMode::Set, "k", "v", 5, expiry, 0);
+    b.store(StoreMode::Append, "k", "w", 7, Expiry::NEVER, 0);
+    assert_eq!(b.get("k"), Seen::Hit { flags: 5, expiry, cas: 2, value: b"vw".to_vec() });
+}
+
+/// memcached's binary protocol lets every storage command name a cas.
+#[test]
+fn any_mode_with_a_cas_is_a_cas() {
+    let b = Bench::new(1 << 20);
+    for mode in [StoreMode::Set, StoreMode::Add, StoreMode::Replace] {
+        assert_eq!(b.cas(mode, "none", "x", 77), said("Miss"));
+    }
+    for mode in [StoreMode::Append, StoreMode::Prepend] {
+        assert_eq!(b.cas(mode, "none", "x", 77), said("NotStored"));
+    }
+    b.set("k", "v");
+    let modes =
+        [StoreMode::Set, StoreMode::Add, StoreMode::Replace, StoreMode::Append, StoreMode::Prepend];
+    for (i, mode) in modes.into_iter().enumerate() {
+        let cas = i as u64 + 1;
+        assert_eq!(b.cas(mode, "k", "x", 77), said("Exists"));
+        assert_eq!(b.cas(mode, "k", "x", cas), stored(cas + 1));
+    }
+    assert_eq!(b.value("k"), Some(b"xxx".to_vec()));
+    assert_eq!(seen(now_or_never(b.memory.delete(&key("k"), 77, NOW))), said("Exists"));
+    assert_eq!(seen(now_or_never(b.memory.delete(&key("none"), 77, NOW))), said("Miss"));
+    assert_eq!(seen(now_or_never(b.memory.delete(&key("k"), 6, NOW))), said("Deleted"));
+    b.check(&[]);
+}
+
+#[test]
+fn an_item_is_gone_when_its_time_has_come() {
+    let mut b = Bench::new(1 << 20);
+    b.store(StoreMode::Set, "k", "v", 0, Expiry::from_exptime(2, NOW), 0);
+    b.now = after_s(1);
+    assert!(b.value("k").is_some());
+    b.now = after_s(2);
+    assert_eq!(b.value("k"), None);
+    assert_eq!(b.counter(Counter::GetExpired), 1);
+    assert_eq!(b.counter(Counter::ExpiredUnfetched), 0);
+    assert_eq!(b.counter(Counter::CurrItems), 0);
+    assert_eq!(b.counter(Counter::Bytes), 0);
+    for mode in [StoreMode::Append, StoreMode::Replace] {
+        b.store(StoreMode::Set, "k", "v", 0, Expiry::PAST, 0);
+        assert_eq!(b.mode(mode, "k", "w"), said("NotStored"));
+    }
+    b.store(StoreMode::Set, "k", "1", 0, Expiry::PAST, 0);
+    assert_eq!(b.incr("k", 1), said("Miss"));
+    assert_eq!(b.counter(Counter::ExpiredUnfetched), 3);
+    b.store(StoreMode::Set, "k", "1", 0, Expiry::PAST, 0);
+    assert_eq!(b.delete("k"), said("Miss"));
+    b.store(StoreMode::Set, "k", "1", 0, Expiry::PAST, 0);
+    assert!(
+        matches!(b.mode(StoreMode::Add, "k", "2"), Seen::Other(said) if said.contains("Stored {"))
+    );
+}
+
+#[test]
+fn touch_and_get_and_touch_change_the_expiry() {
+    let mut b = Bench::new(1 << 20);
+    assert_eq!(b.touch("k", Expiry::NEVER), said("Miss"));
+    b.store(StoreMode::Set, "k", "v", 0, Expiry::from_exptime(2, NOW), 0);
+    b.touch("k", Expiry::from_exptime(10, NOW));
+    b.now = after_s(5);
+    let expiry = Expiry::from_exptime(10, b.now);
+    let hit = seen(now_or_never(b.memory.get_and_touch(&key("k"), expiry, b.now)));
+    assert_eq!(hit, Seen::Hit { flags: 0, expiry, cas: 1, value: b"v".to_vec() });
+    b.now = after_s(14);
+    assert!(b.value("k").is_some());
+    b.now = after_s(15);
+    assert_eq!(b.value("k"), None);
+    let outcome = now_or_never(b.memory.get_and_touch(&key("k"), Expiry::NEVER, b.now));
+    assert_eq!(seen(outcome), said("Miss"));
+}
+
+#[test]
+fn a_flush_takes_what_was_there_and_nothing_else() {
+    let mut b = Bench::new(1 << 20);
+    b.set("old", "v");
+    b.flush(0);
+    b.set("new", "v");
+    assert_eq!(b.value("old"), None);
+    assert_eq!(b.counter(Counter::GetFlushed), 1);
+    assert!(b.value("new").is_some());
+    b.now = after_s(1);
+    assert!(b.value("new").is_some());
+}
+
+#[test]
+fn a_delayed_flush_takes_what_is_stored_before_it() {
+    let mut b = Bench::new(1 << 20);
+    b.set("before", "v");
+    b.flush(10);
+    b.set("meanwhile", "v");
+    b.now = after_s(8);
+    assert!(b.value("before").is_some() && b.value("meanwhile").is_some());
+    b.now = after_s(10);
+    b.set("after", "v");
+    assert_eq!((b.value("before"), b.value("meanwhile")), (None, None));
+    assert!(b.value("after").is_some());
+    b.now = after_s(11);
+    assert!(b.value("after").is_some());
+}
+
+#[test]
+fn a_later_flush_replaces_one_that_is_to_come() {
+    let mut b = Bench::new(1 << 20);
+    b.set("k", "v");
+    b.flush(10);
+    b.flush(100);
+    b.now = after_s(50);
+    assert!(b.value("k").is_some());
+    b.flush(0);
+    b.set("k", "v");
+    b.now = after_s(200);
+    assert!(b.value("k").is_some());
+}
+
+#[test]
+fn a_delayed_flush_does_not_bring_back_what_an_earlier_one_took() {
+    let b = Bench::new(1 << 20);
+    b.set("k", "v");
+    b.flush(0);
+    b.flush(100);
+    assert_eq!(b.value("k"), None);
+}
+
+#[test]
+fn numbers_go_up_and_down_as_in_memcached() {
+    let b = Bench::new(1 << 20);
+    assert_eq!(b.incr("n", 1), said("Miss"));
+    b.store(StoreMode::Set, "n", "10000", 3, Expiry::NEVER, 0);
+    assert_eq!(b.decr("n", 1), number(9999, 2));
+    assert_eq!(b.value("n"), Some(b"9999 ".to_vec()));
+    assert_eq!(b.incr("n", 1), number(10000, 3));
+    assert_eq!(b.decr("n", 99_999_999), number(0, 4));
+    assert_eq!(b.value("n"), Some(b"0    ".to_vec()));
+    assert_eq!(b.incr("n", u64::MAX), number(u64::MAX, 5));
+    assert_eq!(b.incr("n", 2), number(1, 6));
+    let value = b"1                   ".to_vec();
+    assert_eq!(b.get("n"), Seen::Hit { flags: 3, expiry: Expiry::NEVER, cas: 6, value });
+    b.set("word", "abc");
+    assert_eq!(b.incr("word", 1), said("NonNumeric"));
+    b.set("long", format!("{:0>100}", 41));
+    assert_eq!(b.incr("long", 1), number(42, 9));
+    assert_eq!(b.value("long"), Some(format!("{:<100}", 42).into_bytes()));
+    b.check(&[]);
+}
+
+#[test]
+fn arithmetic_heeds_cas_and_initial() {
+    let b = Bench::new(1 << 20);
+    let up = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
+    let expiry = Expiry::from_unix_s(NOW.unix_s + 10);
+    let first = Arithmetic { initial: Some((9, expiry)), cas: 77, ..up };
+    assert_eq!(b.count("n", first), number(9, 1));
+    assert_eq!(b.get("n"), Seen::Hit { flags: 0, expiry, cas: 1, value: b"9".to_vec() });
+    assert_eq!(b.count("n", first), said("Exists"));
+    assert_eq!(b.count("n", Arithmetic { cas: 1, ..first }), number(10, 2));
+    b.set("word", "abc");
+    assert_eq!(b.count("word", Arithmetic { cas: 77, ..up }), said("Exists"));
+    b.set("empty", "");
+    assert_eq!(b.count("empty", Arithmetic { cas: 77, ..up }), said("NonNumeric"));
+}
+
+/// The largest value that memcached 1.6.18 stores, found by bisection at the wire.
+#[test]
+fn the_largest_value_is_memcacheds() {
+    let b = Bench::new(16 << 20);
+    let rows = [
+        (1, 0, 1_048_516),
+        (1, 5, 1_048_512),
+        (5, 0, 1_048_512),
+        (20, 0, 1_048_497),
+        (250, 0, 1_048_267),
+        (250, 7, 1_048_263),
+    ];
+    for (key_bytes, flags, value_bytes) in rows {
+        let k = vec![b'k'; key_bytes];
+        let value = vec![b'v'; value_bytes + 1];
+        let store = |value: &[u8]| b.store(StoreMode::Set, &k, value, flags, Expiry::NEVER, 0);
+        assert!(matches!(store(&value[1..]), Seen::Other(said) if said.starts_with("Stored")));
+        assert_eq!(b.value(&k), Some(value[1..].to_vec()));
+        assert_eq!(store(&value), said("TooLarge"));
+        assert_eq!(b.value(&k), None);
+    }
+    assert_eq!(b.counter(Counter::StoreTooLarge), rows.len() as u64);
+    b.check(&[]);
+}
+
+#[test]
+fn only_a_set_that_is_too_large_removes_what_was_there() {
+    let b = Bench::with_item_max(1 << 20, 1024);
+    let large = [b'x'; 1024];
+    b.set("k", "v");
+    let modes = [StoreMode::Add, StoreMode::Replace, StoreMode::Append, StoreMode::Prepend];
+    for mode in modes {
+        assert_eq!(b.mode(mode, "k", large), said("TooLarge"));
+        assert_eq!(b.value("k"), Some(b"v".to_vec()));
+    }
+    assert_eq!(b.set("k", large), said("TooLarge"));
+    assert_eq!(b.value("k"), None);
+    b.set("k", &large[..600]);
+    assert_eq!(b.mode(StoreMode::Append, "k", &large[..600]), said("NotStored"));
+    assert_eq!(b.value("k"), Some(large[..600].to_vec()));
+}
+
+#[test]
+fn the_least_recently_used_item_goes_first() {
+    let b = Bench::new(BYTES_MIN);
+    let value = [b'v'; 1000];
+    b.set("a", value);
+    b.set("b", value);
+    let mut n = 0;
+    while b.counter(Counter::Evictions) == 0 {
+        n += 1;
+        b.set(format!("filler {n}"), value);
+        assert!(b.value("a").is_some());
+    }
+    assert_eq!((b.value("b"), b.counter(Counter::EvictedUnfetched)), (None, 1));
+    assert!(b.value("a").is_some());
+    assert!(b.value("filler 1").is_some());
+    assert!(b.counter(Counter::Bytes) <= BYTES_MIN as u64);
+    b.check(&[]);
+}
+
+#[test]
+fn an_expired_item_near_the_tail_goes_before_a_live_one() {
+    let mut b = Bench::new(BYTES_MIN);
+    let value = [b'v'; 1000];
+    b.set("live", value);
+    b.store(StoreMode::Set, "expiring", value, 0, Expiry::from_exptime(1, NOW), 0);
+    b.now = after_s(1);
+    let mut n = 0;
+    while b.counter(Counter::Reclaimed) == 0 {
+        n += 1;
+        b.set(format!("{n}"), value);
+        assert_eq!(b.counter(Counter::Evictions), 0);
+    }
+    assert!(b.value("live").is_some());
+    assert_eq!(b.counter(Counter::ExpiredUnfetched), 1);
+}
+
+#[test]
+fn a_held_value_outlives_delete_overwrite_and_eviction() {
+    let b = Bench::new(BYTES_MIN);
+    let mut values = Vec::new();
+    for name in ["deleted", "overwritten", "flushed", "appended", "evicted"] {
+        b.set(name, name.repeat(50));
+        values.push((b.hold(name), name.repeat(50)));
+        values.push((b.hold(name), name.repeat(50)));
+    }
+    let mut number = Vec::new();
+    b.set("number", "41");
+    number.push(b.hold("number"));
+    assert!(matches!(b.incr("number", 1), Seen::Other(said) if said.contains("42")));
+    assert_eq!(b.value("number"), Some(b"42".to_vec()));
+    values.push((number.remove(0), "41".to_owned()));
+    b.delete("deleted");
+    b.set("overwritten", "other".repeat(50));
+    b.mode(StoreMode::Append, "appended", "more");
+    b.flush(0);
+    assert_eq!(b.value("flushed"), None);
+    for i in 0..1000 {
+        b.set(format!("filler {i}"), vec![i as u8; i % 700]);
+    }
+    for (value, expected) in &values {
+        let mut bytes = vec![0; value.len()];
+        value.copy_to(0, &mut bytes);
+        assert_eq!(bytes, expected.as_bytes());
+    }
+    b.check(&values.iter().map(|(value, _)| value).collect::<Vec<_>>());
+    drop(values);
+    b.check(&[]);
+}
+
+#[test]
+fn when_readers_hold_everything_a_store_fails_and_nothing_else_does() {
+    let b = Bench::new(BYTES_MIN);
+    let mut held = Vec::new();
+    let mut i = 0;
+    while b.counter(Counter::Evictions) == 0 && i < 10_000 {
+        let name = format!("{i}");
+        if !matches!(b.set(&name, [b'v'; 500]), Seen::Other(said) if said.starts_with("Stored")) {
+            break;
+        }
+        held.push(b.hold(&name));
+        i += 1;
+    }
+    assert_eq!(b.counter(Counter::Evictions), 0);
+    assert!(b.counter(Counter::StoreNoMemory) > 0);
+    assert_eq!(b.mode(StoreMode::Replace, "0", [b'w'; 900]), said("OutOfMemory"));
+    assert_eq!(b.value("0"), Some(vec![b'v'; 500]));
+    assert_eq!(b.mode(StoreMode::Append, "0", [b'w'; 900]), said("NotStored"));
+    assert_eq!(b.set("0", [b'w'; 900]), said("OutOfMemory"));
+    assert_eq!(b.value("0"), None);
+    b.check(&held.iter().collect::<Vec<_>>());
+    drop(held);
+    b.check(&[]);
+    assert!(matches!(b.set("0", [b'w'; 900]), Seen::Other(said) if said.starts_with("Stored")));
+}
+
+/// CVE-2018-1000127: a count of readers that wraps gives the item away while they read it.
+#[test]
+fn a_count_of_readers_that_is_full_refuses_one_more() {
+    let b = Bench::new(BYTES_MIN);
+    b.set("k", "1");
+    let value = b.hold("k");
+    b.memory.store.borrow_mut().arena.set_pins(value.item, u32::MAX);
+    assert_eq!(b.get("k"), said("OutOfMemory"));
+    assert_eq!(b.memory.store.borrow().arena.pins(value.item), u32::MAX);
+    b.set("k", "2");
+    assert_eq!(b.value("k"), Some(b"2".to_vec()));
+    let mut byte = [0];
+    value.copy_to(0, &mut byte);
+    assert_eq!(&byte, b"1");
+    b.memory.store.borrow_mut().arena.set_pins(value.item, 1);
+}
+
+#[test]
+fn a_large_value_fits_where_the_arena_is_in_pieces() {
+    let b = Bench::new(4 << 20);
+    let mut i = 0;
+    while b.counter(Counter::Evictions) < 100 {
+        b.set(format!("{i}"), vec![b'x'; i % 300]);
+        i += 1;
+    }
+    // Every second item goes, so that no hole is large.
+    for j in (0..i).step_by(2) {
+        b.delete(format!("{j}"));
+    }
+    let value: Vec<u8> = (0..1_048_516_u32).map(|i| (i * 7 % 253) as u8).collect();
+    assert!(matches!(b.set("L", &value), Seen::Other(said) if said.starts_with("Stored")));
+    assert_eq!(b.value("L"), Some(value.clone()));
+    let held = b.hold("L");
+    let extents = {
+        let store = b.memory.store.borrow();
+        std::iter::successors(Some(held.item), |&extent| {
+            Some(store.arena.link(extent)).filter(|&next| next != NIL)
+        })
+        .count()
+    };
+    assert!(extents > 100, "{extents} extents");
+    // Copies of any length, going on, back and beyond the end.
+    for (offset, n) in [(0, 7), (7, 4096), (4103, 65_536), (1, 1), (1_048_000, 4096), (69_639, 9)] {
+        let mut out = vec![0; n];
+        let copied = held.copy_to(offset, &mut out);
+        assert_eq!(copied, n.min(value.len() - offset));
+        assert_eq!(out[..copied], value[offset..offset + copied]);
+    }
+    assert_eq!(held.copy_to(value.len(), &mut [0]), 0);
+    assert_eq!(held.copy_to(usize::MAX, &mut [0]), 0);
+    b.check(&[&held]);
+    b.delete("L");
+    b.check(&[&held]);
+    drop(held);
+    b.check(&[]);
+}
+
+#[test]
+fn an_item_larger_than_the_arena_evicts_nothing() {
+    let b = Bench::new(BYTES_MIN);
+    b.set("k", "v");
+    assert_eq!(b.set("L", vec![0; BYTES_MIN]), said("OutOfMemory"));
+    assert!(b.value("k").is_some());
+    assert_eq!(b.counter(Counter::StoreNoMemory), 1);
+}
+
+#[test]
+fn the_sweep_takes_back_what_expired_or_was_flushed() {
+    let mut b = Bench::new(1 << 20);
+    for i in 0..1000 {
+        let expiry = if i % 2 == 0 { Expiry::from_exptime(10, NOW) } else { Expiry::NEVER };
+        b.store(StoreMode::Set, format!("{i}"), "v", 0, expiry, 0);
+    }
+    let turns = |b: &mut Bench, to_s: u32| {
+        while b.now.unix_s < NOW.unix_s + to_s {
+            let uptime_us = b.now.uptime_us + 10_000;
+            b.now = Now { uptime_us, unix_s: NOW.unix_s + (uptime_us / 1_000_000) as u32 };
+            b.memory.turn(b.now);
+        }
+    };
+    turns(&mut b, 9);
+    assert_eq!(b.counter(Counter::CurrItems), 1000);
+    turns(&mut b, 80);
+    assert_eq!((b.counter(Counter::CurrItems), b.counter(Counter::Reclaimed)), (500, 500));
+    b.check(&[]);
+    b.flush(0);
+    turns(&mut b, 150);
+    assert_eq!((b.counter(Counter::CurrItems), b.counter(Counter::Bytes)), (0, 0));
+    b.check(&[]);
+}
+
+#[test]
+fn figures_are_about_what_is_there() {
+    let mut b = Bench::new(1 << 20);
+    assert_eq!(b.memory.overview(NOW).oldest_age_s, 0);
+    b.set("a", "v");
+    b.now = after_s(5);
+    b.set("b", [b'v'; 100]);
+    b.now = after_s(7);
+    let overview = b.memory.overview(b.now);
+    assert_eq!((overview.items, overview.oldest_age_s), (2, 7));
+    assert!(overview.bytes_used < overview.bytes_total && overview.bytes_total <= 1 << 20);
+    let mut sizes = Vec::new();
+    b.memory.sizes(|bytes, items| sizes.push((bytes, items)));
+    // 56 + 1 + 1 + 1 + 2 = 61 and 160 bytes.
+    assert_eq!(sizes, [(64, 1), (160, 1)]);
+}

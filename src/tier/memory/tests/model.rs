@@ -1,0 +1,375 @@
+//! Random commands on a [`Memory`], checked against a model of memcached on a map.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the model says an item is.
+#[derive(Clone, Debug)]
+struct ModelItem {
+    flags: u32,
+    expiry: Expiry,
+    cas: u64,
+    value: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Get,
+    Hold,
+    Release,
+    Store { mode: StoreMode, value: Vec<u8>, flags: u32, exptime: i64, with_cas: u8 },
+    Delete { with_cas: u8 },
+    Touch { exptime: i64, and_get: bool },
+    Count { decrement: bool, delta: u64, with_initial: bool },
+    Flush { exptime: i64 },
+    Wait { seconds: u32 },
+    Turn,
+}
+
+fn values(long: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => (0_u64..200_000).prop_map(|n| n.to_string().into_bytes()),
+        2 => (any::<u8>(), 0_usize..120).prop_map(|(byte, n)| vec![byte; n]),
+        2 => (any::<u8>(), 0..long).prop_map(|(byte, n)| {
+            (0..n).map(|i| byte.wrapping_add((i % 251) as u8)).collect()
+        }),
+    ]
+}
+
+fn steps(long: usize) -> impl Strategy<Value = Step> {
+    let mode = prop::sample::select(vec![
+        StoreMode::Set,
+        StoreMode::Set,
+        StoreMode::Add,
+        StoreMode::Replace,
+        StoreMode::Append,
+        StoreMode::Prepend,
+    ]);
+    let exptime = || prop_oneof![4 => Just(0_i64), 1 => -1_i64..6];
+    prop_oneof![
+        6 => Just(Step::Get),
+        2 => Just(Step::Hold),
+        2 => Just(Step::Release),
+        8 => (mode, values(long), 0_u32..3, exptime(), 0_u8..6).prop_map(
+            |(mode, value, flags, exptime, with_cas)| {
+                Step::Store { mode, value, flags, exptime, with_cas }
+            }
+        ),
+        2 => (0_u8..6).prop_map(|with_cas| Step::Delete { with_cas }),
+        1 => (exptime(), any::<bool>())
+            .prop_map(|(exptime, and_get)| Step::Touch { exptime, and_get }),
+        3 => (any::<bool>(), prop_oneof![0_u64..1000, any::<u64>()], any::<bool>()).prop_map(
+            |(decrement, delta, with_initial)| Step::Count { decrement, delta, with_initial }
+        ),
+        1 => (-1_i64..5).prop_map(|exptime| Step::Flush { exptime }),
+        2 => (1_u32..3).prop_map(|seconds| Step::Wait { seconds }),
+        2 => Just(Step::Turn),
+    ]
+}
+
+/// memcached's semantics on a map, without limits on memory.
+struct Model {
+    items: HashMap<u8, ModelItem>,
+    cas: u64,
+    flush_at_s: Option<u32>,
+    now: Now,
+}
+
+impl Model {
+    fn next_cas(&mut self) -> u64 {
+        self.cas += 1;
+        self.cas
+    }
+
+    fn get(&self, k: u8) -> Seen {
+        match self.items.get(&k).cloned() {
+            Some(ModelItem { flags, expiry, cas, value }) => {
+                Seen::Hit { flags, expiry, cas, value }
+            }
+            None => said("Miss"),
+        }
+    }
+
+    /// The item's cas, one that no item has, or none.
+    fn some_cas(&self, k: u8, with_cas: u8) -> u64 {
+        match with_cas {
+            0 => self.items.get(&k).map_or(77, |item| item.cas),
+            1 => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    fn delete(&mut self, k: u8, cas: u64) -> Seen {
+        match self.items.get(&k) {
+            None => said("Miss"),
+            Some(item) if cas != 0 && cas != item.cas => said("Exists"),
+            Some(_) => {
+                self.items.remove(&k);
+                said("Deleted")
+            }
+        }
+    }
+
+    fn flush(&mut self, exptime: i64) {
+        self.flush_at_s = None;
+        if exptime <= 0 {
+            self.items.clear();
+        } else {
+            self.flush_at_s = Some(self.now.unix_s + exptime as u32);
+        }
+        if exptime <= 1 {
+            self.next_cas();
+        }
+        self.settle();
+    }
+
+    /// Removes what is gone by now.
+    fn settle(&mut self) {
+        let now = self.now;
+        if let Some(at_s) = self.flush_at_s {
+            if now.unix_s >= at_s - 1 {
+                self.items.clear();
+            }
+            if now.unix_s >= at_s {
+                self.flush_at_s = None;
+            }
+        }
+        self.items.retain(|_, item| !item.expiry.is_past(now));
+    }
+
+    fn put(&mut self, k: u8, flags: u32, expiry: Expiry, value: Vec<u8>) -> u64 {
+        let cas = self.next_cas();
+        self.items.insert(k, ModelItem { flags, expiry, cas, value });
+        cas
+    }
+
+    fn store(
+        &mut self,
+        k: u8,
+        mode: StoreMode,
+        value: &[u8],
+        flags: u32,
+        expiry: Expiry,
+        cas: u64,
+    ) -> Seen {
+        let old = self.items.get(&k).cloned();
+        let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
+        match old {
+            None if is_extension => said("NotStored"),
+            None if cas != 0 => said("Miss"),
+            None if mode == StoreMode::Replace => said("NotStored"),
+            Some(ref item) if cas != 0 && item.cas != cas => said("Exists"),
+            Some(_) if mode == StoreMode::Add && cas == 0 => said("NotStored"),
+            Some(item) if is_extension => {
+                let parts: [&[u8]; 2] = match mode {
+                    StoreMode::Append => [&item.value, value],
+                    _ => [value, &item.value],
+                };
+                stored(self.put(k, item.flags, item.expiry, parts.concat()))
+            }
+            _ => stored(self.put(k, flags, expiry, value.to_vec())),
+        }
+    }
+
+    fn count(&mut self, k: u8, arithmetic: Arithmetic, held: bool) -> Seen {
+        let Some(item) = self.items.get(&k).cloned() else {
+            let Some((value, expiry)) = arithmetic.initial else { return said("Miss") };
+            let cas = self.put(k, 0, expiry, value.to_string().into_bytes());
+            return number(value, cas);
+        };
+        let Some(before) = number::parse(item.value.iter().copied()) else {
+            return said("NonNumeric");
+        };
+        let value = match arithmetic.decrement {
+            true => before.saturating_sub(arithmetic.delta),
+            false => before.wrapping_add(arithmetic.delta),
+        };
+        let mut digits = value.to_string();
+        while !held && digits.len() < item.value.len() {
+            digits.push(' ');
+        }
+        number(value, self.put(k, item.flags, item.expiry, digits.into_bytes()))
+    }
+}
+
+/// A memory, its model, and what readers hold.
+struct Trial {
+    bench: Bench,
+    model: Model,
+    held: Vec<(ItemValue, u8, Vec<u8>)>,
+    /// Whether the memory may forget what the model keeps.
+    evicts: bool,
+}
+
+impl Trial {
+    fn new(bytes: usize, evicts: bool) -> Trial {
+        let model = Model { items: HashMap::new(), cas: 0, flush_at_s: None, now: NOW };
+        Trial { bench: Bench::new(bytes), model, held: Vec::new(), evicts }
+    }
+
+    fn step(&mut self, k: u8, step: Step) {
+        self.model.settle();
+        if self.evicts {
+            self.forget_what_was_evicted();
+        }
+        let name = [b"key-".as_slice(), &[k]].concat();
+        let now = self.bench.now;
+        match step {
+            Step::Get => assert_eq!(self.bench.get(name), self.model.get(k)),
+            Step::Hold => {
+                if let Outcome::Hit(hit) = self.bench.raw_get(name) {
+                    self.held.push((hit.value, k, self.model.items[&k].value.clone()));
+                }
+            }
+            Step::Release => {
+                if !self.held.is_empty() {
+                    let at = usize::from(k) % self.held.len();
+                    self.check_held(&self.held[at]);
+                    self.held.swap_remove(at);
+                }
+            }
+            Step::Store { mode, value, flags, exptime, with_cas } => {
+                let expiry = Expiry::from_exptime(exptime, now);
+                let cas = self.model.some_cas(k, with_cas);
+                let seen = self.bench.store(mode, &name, &value, flags, expiry, cas);
+                if self.evicts && (seen == said("OutOfMemory") || self.lost_by_extension(&seen)) {
+                    if mode == StoreMode::Set && cas == 0 {
+                        self.model.items.remove(&k);
+                    }
+                    return;
+                }
+                assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
+            }
+            Step::Delete { with_cas } => {
+                let cas = self.model.some_cas(k, with_cas);
+                let seen = seen(now_or_never(self.bench.memory.delete(&key(name), cas, now)));
+                assert_eq!(seen, self.model.delete(k, cas));
+            }
+            Step::Touch { exptime, and_get } => self.touch(k, &name, exptime, and_get),
+            Step::Count { decrement, delta, with_initial } => {
+                let initial = with_initial.then_some((delta / 2, Expiry::NEVER));
+                let arithmetic = Arithmetic { decrement, delta, initial, cas: 0 };
+                let is_held = self.is_held(k);
+                let seen = self.bench.count(name, arithmetic);
+                if !self.evicts || seen != said("OutOfMemory") {
+                    assert_eq!(seen, self.model.count(k, arithmetic, is_held));
+                }
+            }
+            Step::Flush { exptime } => {
+                self.bench.flush(exptime);
+                self.model.flush(exptime);
+            }
+            Step::Wait { seconds } => {
+                let uptime_us = now.uptime_us + u64::from(seconds) * 1_000_000;
+                self.bench.now = Now { uptime_us, unix_s: now.unix_s + seconds };
+                self.model.now = self.bench.now;
+            }
+            Step::Turn => self.bench.memory.turn(now),
+        }
+    }
+
+    /// Whether a reader holds the item that `k` has now.
+    fn is_held(&self, k: u8) -> bool {
+        let store = self.bench.memory.store.borrow();
+        self.model.items.get(&k).is_some_and(|item| {
+            self.held.iter().any(|(value, held_key, _)| {
+                *held_key == k && store.arena.cas(value.item) == item.cas
+            })
+        })
+    }
+
+    fn touch(&mut self, k: u8, name: &[u8], exptime: i64, and_get: bool) {
+        let now = self.bench.now;
+        let expiry = Expiry::from_exptime(exptime, now);
+        let seen = if and_get {
+            seen(now_or_never(self.bench.memory.get_and_touch(&key(name), expiry, now)))
+        } else {
+            self.bench.touch(name, expiry)
+        };
+        if let Some(item) = self.model.items.get_mut(&k) {
+            item.expiry = expiry;
+        }
+        let expected = match self.model.items.get(&k) {
+            Some(item) if !and_get => said(&format!("Touched {{ cas: {} }}", item.cas)),
+            _ => self.model.get(k),
+        };
+        assert_eq!(seen, expected);
+    }
+
+    /// An append or prepend for which there is no room says so as one for which there is no item.
+    fn lost_by_extension(&self, outcome: &Seen) -> bool {
+        *outcome == said("NotStored") && self.bench.counter(Counter::StoreNoMemory) > 0
+    }
+
+    fn forget_what_was_evicted(&mut self) {
+        let store = self.bench.memory.store.borrow();
+        self.model.items.retain(|&k, _| {
+            let name = [b"key-".as_slice(), &[k]].concat();
+            store.index.find(store.tag(&name), |item| store.arena.key(item) == name).is_some()
+        });
+    }
+
+    fn check_held(&self, (value, _, expected): &(ItemValue, u8, Vec<u8>)) {
+        let mut bytes = vec![0; value.len()];
+        assert_eq!(value.copy_to(0, &mut bytes), expected.len());
+        assert_eq!(&bytes, expected);
+    }
+
+    fn check(&self) {
+        self.bench.check(&self.held.iter().map(|(value, _, _)| value).collect::<Vec<_>>());
+    }
+
+    /// Lets go of everything, and finds the arena whole.
+    fn end(mut self) {
+        for held in &self.held {
+            self.check_held(held);
+        }
+        self.held.clear();
+        self.check();
+        self.bench.flush(0);
+        for k in 0..=255 {
+            assert_eq!(self.bench.value([b"key-".as_slice(), &[k]].concat()), None);
+        }
+        self.check();
+        assert_eq!(self.bench.counter(Counter::Bytes), 0);
+        let mut store = self.bench.memory.store.borrow_mut();
+        let total = store.arena.units_total();
+        assert!(store.arena.take(total).is_some(), "the arena is one extent again");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn random_commands_answer_as_the_model_does(
+        steps in prop::collection::vec((0_u8..8, steps(3000)), 1..150),
+    ) {
+        let mut trial = Trial::new(8 << 20, false);
+        for (k, step) in steps {
+            trial.step(k, step);
+        }
+        trial.check();
+        prop_assert_eq!(trial.bench.counter(Counter::Evictions), 0);
+        trial.end();
+    }
+
+    #[test]
+    fn under_eviction_a_value_is_right_or_missing(
+        steps in prop::collection::vec((any::<u8>(), steps(9000)), 1..400),
+    ) {
+        let mut trial = Trial::new(BYTES_MIN, true);
+        for (i, (k, step)) in steps.into_iter().enumerate() {
+            trial.step(k, step);
+            prop_assert!(trial.bench.counter(Counter::Bytes) <= BYTES_MIN as u64);
+            if i % 16 == 0 {
+                trial.check();
+            }
+        }
+        trial.check();
+        trial.end();
+    }
+}

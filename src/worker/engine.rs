@@ -1,0 +1,355 @@
+//! What a worker does for its connections: executes their operations here or at the key's owner,
+//! keeps the table of requests under way, and answers questions about the server.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::{Shared, control};
+use crate::buffer::{Body, Chain, Gather};
+use crate::clock::Now;
+use crate::connection::slots::Slots;
+use crate::connection::{Engine, Submitted};
+use crate::limits::{BODY_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, SLOTS_PER_WORKER};
+use crate::mailbox::{Answer, Ask, Mailbox};
+use crate::net::ConnectionId;
+use crate::orchestrator::tally::Tally;
+use crate::orchestrator::task::{Owner, Started};
+use crate::orchestrator::{Action, Operation, Orchestrator};
+use crate::protocol::{Control, Form, Limits};
+use crate::stats::{Counter, WorkerStats};
+use crate::tier::{Outcome, Value};
+
+/// The bytes of a hit: still where this worker's tier keeps them, or copied by another worker.
+#[derive(Debug)]
+pub enum Held<V> {
+    /// Kept by this worker's tier.
+    Local(V),
+    /// Copied by their owner.
+    Remote(Chain),
+}
+
+impl<V: Value> Value for Held<V> {
+    fn len(&self) -> usize {
+        match self {
+            Held::Local(value) => value.len(),
+            Held::Remote(chain) => chain.len(),
+        }
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        match self {
+            Held::Local(value) => value.copy_to(offset, out),
+            Held::Remote(chain) => chain.copy_to(offset, out),
+        }
+    }
+}
+
+/// Who waits for an operation, and how it is counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// The asking worker, or None for this one.
+    worker: Option<u8>,
+    slot: u32,
+    tally: Tally,
+}
+
+/// A worker without its transport.
+pub struct Core<'o, O: Orchestrator, F, M> {
+    orchestrator: &'o O,
+    shared: Arc<Shared>,
+    stats: Arc<WorkerStats>,
+    owner: Owner<F, M, Origin>,
+    mailbox: Mailbox,
+    slots: Slots<Held<O::Value>>,
+    /// Connections to visit in this turn.
+    visits: Vec<ConnectionId>,
+    /// Connections to visit in the next turn.
+    revisits: Vec<ConnectionId>,
+    /// Set aside for values still arriving.
+    body_bytes: usize,
+}
+
+impl<'o, O, F, M> Core<'o, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mailbox: Mailbox,
+        orchestrator: &'o O,
+        owner: Owner<F, M, Origin>,
+    ) -> Core<'o, O, F, M> {
+        Core {
+            orchestrator,
+            stats: Arc::clone(&shared.stats[mailbox.worker()]),
+            shared,
+            owner,
+            mailbox,
+            slots: Slots::new(SLOTS_PER_WORKER),
+            visits: Vec::with_capacity(SLOTS_PER_WORKER),
+            revisits: Vec::with_capacity(SLOTS_PER_WORKER),
+            body_bytes: 0,
+        }
+    }
+
+    /// Executes what other workers ask for, takes what they answer, and polls woken tasks.
+    pub(super) fn exchange(&mut self, now: Now) -> usize {
+        let mut done = self.run_woken(now);
+        if self.mailbox.workers() > 1 {
+            for worker in 0..self.mailbox.workers() {
+                done += self.serve(worker, now);
+                done += self.collect(worker);
+            }
+        }
+        self.visits.append(&mut self.revisits);
+        done
+    }
+
+    /// The next connection that can go on.
+    pub(super) fn next_visit(&mut self) -> Option<ConnectionId> {
+        self.visits.pop()
+    }
+
+    pub(super) fn end_turn(&mut self) {
+        self.mailbox.ring();
+    }
+
+    pub(super) fn owes_work(&self) -> bool {
+        !self.revisits.is_empty() || !self.mailbox.is_empty() || self.owner.has_woken()
+    }
+
+    fn run_woken(&mut self, now: Now) -> usize {
+        let Core { owner, mailbox, slots, visits, stats, .. } = self;
+        owner.run_woken(now, |origin, outcome| {
+            origin.tally.count(&outcome, stats);
+            match origin.worker {
+                Some(worker) => answer(mailbox, worker, origin.slot, outcome),
+                None => {
+                    let outcome = outcome.map_value(Held::Local);
+                    visits.extend(slots.complete(origin.slot, outcome));
+                }
+            }
+        })
+    }
+
+    /// Executes the operations that `worker` asks for.
+    fn serve(&mut self, worker: usize, now: Now) -> usize {
+        for n in 0..MAILBOX_BUDGET_MESSAGES {
+            if !self.owner.has_room() {
+                return n;
+            }
+            let Some(ask) = self.mailbox.take_ask(worker) else { return n };
+            let Ask { slot, key_hash, operation } = ask;
+            let worker = worker as u8;
+            let started = self.execute_here(operation, key_hash, Some(worker), slot, now);
+            if let Started::Done(outcome) = started {
+                answer(&mut self.mailbox, worker, slot, outcome);
+            }
+        }
+        MAILBOX_BUDGET_MESSAGES
+    }
+
+    /// Takes the outcomes that `worker` sends back.
+    fn collect(&mut self, worker: usize) -> usize {
+        for n in 0..MAILBOX_BUDGET_MESSAGES {
+            let Some(Answer { slot, outcome }) = self.mailbox.take_answer(worker) else {
+                return n;
+            };
+            self.visits.extend(self.slots.complete(slot, outcome.map_value(Held::Remote)));
+        }
+        MAILBOX_BUDGET_MESSAGES
+    }
+
+    /// Executes one operation for whoever `worker` and `slot` name.
+    #[inline]
+    fn execute_here(
+        &mut self,
+        operation: Operation,
+        key_hash: u64,
+        worker: Option<u8>,
+        slot: u32,
+        now: Now,
+    ) -> Started<Outcome<O::Value>> {
+        let tally = Tally::of(operation.action);
+        if !self.owner.is_busy(key_hash) {
+            let key = operation.key.as_bytes();
+            let value = Body::Chain(&operation.value);
+            if let Some(outcome) = self.orchestrator.try_now(key, operation.action, value, now) {
+                tally.count(&outcome, &self.stats);
+                return Started::Done(outcome);
+            }
+        }
+        let origin = Origin { worker, slot, tally };
+        let started = self.owner.start(operation, key_hash, origin, now);
+        if let Started::Done(outcome) = &started {
+            tally.count(outcome, &self.stats);
+        }
+        started
+    }
+
+    #[inline]
+    fn submit_here(
+        &mut self,
+        operation: Operation,
+        key_hash: u64,
+        slot: u32,
+        now: Now,
+    ) -> Submitted<Held<O::Value>> {
+        match self.execute_here(operation, key_hash, None, slot, now) {
+            Started::Done(outcome) => Submitted::Done(outcome.map_value(Held::Local)),
+            Started::Waiting => Submitted::Waiting(1),
+        }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        rapidhash::v3::rapidhash_v3_seeded(key, &self.shared.key_secrets)
+    }
+
+    /// Has every worker invalidate its items.
+    fn flush_everywhere(
+        &mut self,
+        operation: Operation,
+        slot: u32,
+        now: Now,
+    ) -> Submitted<Held<O::Value>> {
+        let Action::FlushAll { at } = operation.action else {
+            unreachable!("only a flush concerns every worker");
+        };
+        self.stats.add(Counter::CmdFlush, 1);
+        let workers = self.mailbox.workers();
+        let own = self.mailbox.worker();
+        for worker in (0..workers).filter(|&worker| worker != own) {
+            let key = operation.key.clone();
+            let action = Action::FlushAll { at };
+            let operation = Operation { key, action, value: Chain::new() };
+            self.mailbox.ask(worker, Ask { slot, key_hash: FLUSH_HASH, operation });
+        }
+        match self.submit_here(operation, FLUSH_HASH, slot, now) {
+            Submitted::Done(outcome) if workers == 1 => Submitted::Done(outcome),
+            Submitted::Done(_) => Submitted::Waiting(workers as u8 - 1),
+            Submitted::Waiting(_) => Submitted::Waiting(workers as u8),
+        }
+    }
+}
+
+/// The line that flushes queue in: they run one after another.
+const FLUSH_HASH: u64 = 0;
+
+fn answer<V: Value>(mailbox: &mut Mailbox, worker: u8, slot: u32, outcome: Outcome<V>) {
+    let outcome = outcome.map_value(|value| copy(&value));
+    mailbox.answer(usize::from(worker), Answer { slot, outcome });
+}
+
+/// Copies a value into blocks that another worker may hold.
+fn copy<V: Value>(value: &V) -> Chain {
+    let mut gather = Gather::new();
+    gather.fill(value.len(), |offset, out| value.copy_to(offset, out));
+    gather.finish()
+}
+
+impl<O, F, M> Engine for Core<'_, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    type Value = Held<O::Value>;
+
+    fn slots(&mut self) -> &mut Slots<Held<O::Value>> {
+        &mut self.slots
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.owner.has_room() && self.mailbox.has_room(1)
+    }
+
+    #[inline]
+    fn try_now(
+        &mut self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Held<O::Value>>> {
+        if matches!(action, Action::FlushAll { .. }) {
+            return None;
+        }
+        if self.mailbox.workers() > 1 || self.owner.is_busy_at_all() {
+            let key_hash = self.hash(key);
+            let is_elsewhere = owner_of(key_hash, self.mailbox.workers()) != self.mailbox.worker();
+            if is_elsewhere || self.owner.is_busy(key_hash) {
+                return None;
+            }
+        }
+        let outcome = self.orchestrator.try_now(key, action, value, now)?;
+        Tally::of(action).count(&outcome, &self.stats);
+        Some(outcome.map_value(Held::Local))
+    }
+
+    #[inline]
+    fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
+        if matches!(operation.action, Action::FlushAll { .. }) {
+            return self.flush_everywhere(operation, slot, now);
+        }
+        let key_hash = self.hash(operation.key.as_bytes());
+        let owner = owner_of(key_hash, self.mailbox.workers());
+        if owner == self.mailbox.worker() {
+            return self.submit_here(operation, key_hash, slot, now);
+        }
+        self.stats.add(Counter::RemoteOperations, 1);
+        self.mailbox.ask(owner, Ask { slot, key_hash, operation });
+        Submitted::Waiting(1)
+    }
+
+    fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
+        control::answer(&self.shared, control, form, now, reply);
+    }
+
+    fn reserve_body(&mut self, bytes: usize) -> bool {
+        let budget = BODY_BUDGET_BYTES.max(2 * self.shared.limits.item_bytes_max);
+        let fits = self.body_bytes + bytes <= budget;
+        if fits {
+            self.body_bytes += bytes;
+        }
+        fits
+    }
+
+    fn release_body(&mut self, bytes: usize) {
+        self.body_bytes -= bytes;
+    }
+
+    fn revisit(&mut self, id: ConnectionId) {
+        self.stats.add(Counter::ConnYields, 1);
+        self.revisits.push(id);
+    }
+}
+
+/// The worker that owns the keys of this hash.
+fn owner_of(key_hash: u64, workers: usize) -> usize {
+    ((u128::from(key_hash) * workers as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_owns_its_share_of_the_hashes() {
+        for workers in 1..=8 {
+            let mut owned = vec![0; workers];
+            for i in 0..8000_u64 {
+                owned[owner_of(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), workers)] += 1;
+            }
+            let expected = 8000 / workers;
+            assert!(owned.iter().all(|&n| n > expected * 9 / 10 && n < expected * 11 / 10));
+        }
+        assert_eq!(owner_of(u64::MAX, 3), 2);
+    }
+}

@@ -1,0 +1,154 @@
+//! One worker: one thread on one core, with its transport, its connections and its part of the keys.
+//!
+//! A turn reads the clock once and then gives every source of work its bounded share: the
+//! transport, the mailbox, woken tasks, connections to visit again, the tiers. Nothing in a turn
+//! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody anything.
+
+mod control;
+mod engine;
+mod shared;
+
+pub use engine::{Core, Held};
+pub use shared::{Settings, Shared};
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::clock::Now;
+use crate::connection::{Connection, Scratch};
+use crate::limits::TASKS_PER_WORKER;
+use crate::mailbox::Mailbox;
+use crate::net::{ConnectionId, Handler, Stream, Transport};
+use crate::orchestrator::task::Owner;
+use crate::orchestrator::{Operation, Orchestrator};
+use crate::stats::Counter;
+use crate::tier::Outcome;
+
+/// When a worker that finds nothing to do sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Never: it polls on.
+    Poll,
+    /// After this many empty turns.
+    SleepAfter(u32),
+}
+
+/// Longest sleep, in microseconds: how late a timer of an idle worker may fire.
+const SLEEP_US: u64 = 100_000;
+
+/// What a worker is made of.
+pub struct Worker<'o, O: Orchestrator, F, M> {
+    core: Core<'o, O, F, M>,
+    scratch: Scratch,
+    /// Microseconds after which an idle connection is closed; 0: never.
+    idle_us: u64,
+}
+
+impl<'o, O, F, M> Worker<'o, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    /// A worker over `orchestrator`. `execute` is [`Orchestrator::execute`] of that very one: a
+    /// closure, because the type of its future has no name.
+    pub fn new(
+        shared: Arc<Shared>,
+        mailbox: Mailbox,
+        orchestrator: &'o O,
+        execute: M,
+    ) -> Worker<'o, O, F, M> {
+        let owner = Owner::new(TASKS_PER_WORKER, execute);
+        Worker {
+            idle_us: shared.settings.idle_timeout_s * 1_000_000,
+            core: Core::new(shared, mailbox, orchestrator, owner),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// One turn. Returns how much was done; 0 = nothing.
+    #[inline]
+    pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
+        let mut done = transport.poll(now, self);
+        done += self.core.exchange(now);
+        while let Some(id) = self.core.next_visit() {
+            transport.resume(id, now, self);
+            done += 1;
+        }
+        transport.flush(now);
+        self.core.end_turn();
+        done
+    }
+
+    /// Whether sleeping now would keep somebody waiting.
+    fn owes_work(&self) -> bool {
+        self.core.owes_work()
+    }
+}
+
+impl<O, F, M> Handler for Worker<'_, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    type Connection = Connection;
+
+    fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
+        Connection::new(listener, now)
+    }
+
+    fn ready<S: Stream>(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        stream: &mut S,
+        now: Now,
+    ) {
+        connection.drive(id, stream, &mut self.core, &mut self.scratch, now);
+    }
+
+    fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
+        connection.is_overdue(self.idle_us, now)
+    }
+
+    fn closed(&mut self, _id: ConnectionId, connection: Connection) {
+        connection.release(&mut self.core);
+    }
+}
+
+/// Runs a worker until [`Shared::stop`]. Called on the worker's own thread.
+pub fn run<T: Transport<Connection>, O: Orchestrator>(
+    shared: &Arc<Shared>,
+    mailbox: Mailbox,
+    transport: &mut T,
+    orchestrator: &O,
+    idle: Idle,
+) {
+    crate::buffer::prepare_thread();
+    let stats = Arc::clone(&shared.stats[mailbox.worker()]);
+    let mut worker = Worker::new(Arc::clone(shared), mailbox, orchestrator, |operation, now| {
+        orchestrator.execute(operation, now)
+    });
+    let mut idle_turns = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let now = shared.clock.read();
+        let done = worker.turn(transport, now);
+        orchestrator.turn(now);
+        stats.add(Counter::Turns, 1);
+        if done > 0 {
+            idle_turns = 0;
+        } else {
+            stats.add(Counter::TurnsIdle, 1);
+            idle_turns += 1;
+        }
+        let Idle::SleepAfter(turns) = idle else { continue };
+        if idle_turns >= turns {
+            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US };
+            transport.wait(timeout_us);
+        }
+    }
+    transport.stop_listening();
+    transport.close_all(shared.clock.read(), &mut worker);
+}

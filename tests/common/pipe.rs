@@ -1,0 +1,193 @@
+//! A transport whose peer is the test: bytes in, bytes out, with bounded buffers, no sockets.
+
+use sunder::clock::Now;
+use sunder::net::{ConnectionId, Handler, Stream, Transport};
+
+/// One side's buffers, bounded like a socket's, and split in pieces like a ring's.
+pub struct Pipe {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    input_capacity: usize,
+    output_capacity: usize,
+    /// Longest piece that [`Stream::received`] and [`Stream::write_with`] show.
+    piece: usize,
+    pub is_peer_finished: bool,
+    pub is_closed: bool,
+    pub is_aborted: bool,
+    is_touched: bool,
+}
+
+impl Stream for Pipe {
+    fn received(&mut self) -> &[u8] {
+        &self.input[..self.input.len().min(self.piece)]
+    }
+
+    fn received_bytes(&self) -> usize {
+        self.input.len()
+    }
+
+    fn receive_capacity_bytes(&self) -> usize {
+        self.input_capacity
+    }
+
+    fn peek(&mut self, out: &mut [u8]) -> usize {
+        let n = out.len().min(self.input.len());
+        out[..n].copy_from_slice(&self.input[..n]);
+        n
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.input.drain(..bytes);
+    }
+
+    fn is_peer_finished(&self) -> bool {
+        self.is_peer_finished
+    }
+
+    fn room_bytes(&self) -> usize {
+        self.output_capacity - self.output.len()
+    }
+
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let start = self.output.len();
+        let room = self.room_bytes().min(self.piece);
+        if room == 0 {
+            return 0;
+        }
+        self.output.resize(start + room, 0);
+        let n = fill(&mut self.output[start..]);
+        self.output.truncate(start + n);
+        n
+    }
+
+    fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    fn abort(&mut self) {
+        self.is_aborted = true;
+    }
+}
+
+struct Place<C> {
+    pipe: Pipe,
+    state: Option<C>,
+    is_gone: bool,
+}
+
+/// The connections of one worker.
+pub struct Pipes<C> {
+    places: Vec<Place<C>>,
+}
+
+impl<C> Pipes<C> {
+    pub fn new() -> Pipes<C> {
+        Pipes { places: Vec::new() }
+    }
+
+    /// A new connection; returns its number.
+    pub fn connect(
+        &mut self,
+        input_capacity: usize,
+        output_capacity: usize,
+        piece: usize,
+    ) -> usize {
+        let pipe = Pipe {
+            input: Vec::with_capacity(input_capacity),
+            output: Vec::with_capacity(output_capacity),
+            input_capacity,
+            output_capacity,
+            piece,
+            is_peer_finished: false,
+            is_closed: false,
+            is_aborted: false,
+            is_touched: true,
+        };
+        self.places.push(Place { pipe, state: None, is_gone: false });
+        self.places.len() - 1
+    }
+
+    /// Sends as much of `bytes` as there is room for; returns how much.
+    pub fn send(&mut self, index: usize, bytes: &[u8]) -> usize {
+        let pipe = &mut self.places[index].pipe;
+        let n = bytes.len().min(pipe.input_capacity - pipe.input.len());
+        pipe.input.extend_from_slice(&bytes[..n]);
+        pipe.is_touched = true;
+        n
+    }
+
+    /// Moves what the worker wrote behind `into`.
+    pub fn receive(&mut self, index: usize, into: &mut Vec<u8>) {
+        let pipe = &mut self.places[index].pipe;
+        pipe.is_touched |= !pipe.output.is_empty();
+        into.append(&mut pipe.output);
+    }
+
+    pub fn pipe(&mut self, index: usize) -> &mut Pipe {
+        let pipe = &mut self.places[index].pipe;
+        pipe.is_touched = true;
+        pipe
+    }
+
+    /// What the worker keeps of a connection.
+    pub fn state(&self, index: usize) -> &C {
+        self.places[index].state.as_ref().expect("open")
+    }
+
+    /// The peer vanishes.
+    pub fn reset(&mut self, index: usize) {
+        self.places[index].is_gone = true;
+    }
+
+    fn visit<H: Handler<Connection = C>>(&mut self, index: usize, now: Now, handler: &mut H) {
+        let id = ConnectionId { index: index as u32, generation: 0 };
+        let place = &mut self.places[index];
+        if place.is_gone || place.pipe.is_closed || place.pipe.is_aborted {
+            if let Some(state) = place.state.take() {
+                handler.closed(id, state);
+            }
+            return;
+        }
+        let state = place.state.get_or_insert_with(|| handler.opened(id, 0, now));
+        handler.ready(id, state, &mut place.pipe, now);
+        if place.pipe.is_closed || place.pipe.is_aborted {
+            let state = place.state.take().expect("opened above");
+            handler.closed(id, state);
+        }
+    }
+}
+
+impl<C> Transport<C> for Pipes<C> {
+    fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        let mut done = 0;
+        for index in 0..self.places.len() {
+            let is_touched = std::mem::take(&mut self.places[index].pipe.is_touched);
+            if is_touched || self.places[index].is_gone {
+                self.visit(index, now, handler);
+                done += usize::from(is_touched);
+            }
+        }
+        done
+    }
+
+    fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H) {
+        self.visit(id.index as usize, now, handler);
+    }
+
+    fn flush(&mut self, _now: Now) {}
+
+    fn wait(&mut self, _timeout_us: u64) {}
+
+    fn stop_listening(&mut self) {}
+
+    fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        for index in 0..self.places.len() {
+            self.places[index].is_gone = true;
+            self.visit(index, now, handler);
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.places.iter().filter(|place| place.state.is_some()).count()
+    }
+}

@@ -1,0 +1,184 @@
+//! Devices for real: frames in and out of each driver, against the kernel's own stack or a second
+//! process. Needs root, and hugepages that can be reserved; fails without, and never skips.
+//!
+//! DPDK starts once a process, so that each device is opened by a child: this very binary, run
+//! again with a role (`roles.rs`). Traffic stays in network namespaces made here (`lab.rs`).
+
+mod lab;
+mod roles;
+
+use lab::{Child, Hugepages, Lab};
+
+const CLIENT: &str = "10.77.0.1";
+
+/// Where a device's memory lives, and what has to be kept for that.
+fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
+    match huge {
+        true => ("auto", Some(Hugepages::reserve(sunder::net::nic::memory_bytes(2)))),
+        false => ("off", None),
+    }
+}
+
+/// Runs the kernel's clients against an echo on the far end of a veth pair.
+fn over_veth(driver: &str, huge: bool, workers: usize) {
+    let lab = Lab::new();
+    let (huge, _pages) = memory(huge);
+    let (near, far) = lab.veth(CLIENT);
+    let device = format!("{driver}0,iface={far}");
+    let mut echo = lab.role("echo").device(&device, huge, workers).inside("server").start();
+    echo.expect("ready");
+    lab.role("client").inside("client").run();
+    finish(echo, workers);
+    drop(near);
+}
+
+/// Ends an echo and looks at what it saw.
+fn finish(mut echo: Child, workers: usize) {
+    let report = echo.stop();
+    let ports = |worker: usize| -> Vec<u16> {
+        let key = format!("worker {worker} ports ");
+        let line = report.iter().find_map(|line| line.strip_prefix(&key));
+        let line = line.unwrap_or_else(|| panic!("no ports of worker {worker} in {report:?}"));
+        line.split_whitespace().map(|port| port.parse().unwrap()).collect()
+    };
+    let all: Vec<Vec<u16>> = (0..workers).map(ports).collect();
+    let mut union: Vec<u16> = all.concat();
+    assert!(all.iter().all(|ports| !ports.is_empty()), "a worker saw no flow: {all:?}");
+    union.sort_unstable();
+    let expected: Vec<u16> = roles::client_ports().collect();
+    assert_eq!(union, expected, "each flow at one worker, and none lost: {all:?}");
+}
+
+#[test]
+fn af_packet_with_hugepages() {
+    over_veth("net_af_packet", true, 1);
+}
+
+#[test]
+fn af_packet_without_hugepages() {
+    over_veth("net_af_packet", false, 1);
+}
+
+#[test]
+fn af_packet_steers_flows_to_two_workers() {
+    over_veth("net_af_packet", false, 2);
+}
+
+#[test]
+fn af_xdp_with_hugepages() {
+    over_veth("net_af_xdp", true, 1);
+}
+
+#[test]
+fn af_xdp_without_hugepages_and_two_workers() {
+    over_veth("net_af_xdp", false, 2);
+}
+
+fn over_tap(huge: bool, workers: usize) {
+    let lab = Lab::new();
+    let (huge, _pages) = memory(huge);
+    let device = "net_tap0,iface=stap0";
+    let mut echo = lab.role("echo").device(device, huge, workers).inside("server").start();
+    echo.expect("ready");
+    lab.ip(&format!("-n {} addr add {CLIENT}/24 dev stap0", lab.space("server")));
+    lab.ip(&format!("-n {} link set stap0 up", lab.space("server")));
+    lab.role("client").inside("server").run();
+    let report = finish_with_report(echo, workers);
+    // The driver sums in software, but it is its own: what it verified and computed was used.
+    let good = report.iter().find_map(|line| line.strip_prefix("checksums good "));
+    assert_ne!(good, Some("0"), "{report:?}");
+    assert!(report.iter().any(|line| line == "tx checksum true"), "{report:?}");
+}
+
+fn finish_with_report(echo: Child, workers: usize) -> Vec<String> {
+    let seen = echo.seen();
+    finish(echo, workers);
+    let lines = seen.lock().unwrap().clone();
+    lines
+}
+
+#[test]
+fn tap_with_hugepages() {
+    over_tap(true, 1);
+}
+
+#[test]
+fn tap_without_hugepages_and_two_workers() {
+    over_tap(false, 2);
+}
+
+/// Two processes with a ring between them. The first does not look at its end until the second has
+/// filled it: what then waits is counted, kept, and arrives.
+fn over_memif(huge: bool) {
+    let lab = Lab::new();
+    let (huge, _pages) = match huge {
+        true => ("auto", Some(Hugepages::reserve(2 * sunder::net::nic::memory_bytes(2)))),
+        false => ("off", None),
+    };
+    let socket = lab.path("memif.sock");
+    let device = |role: &str| format!("net_memif0,role={role},socket={socket},socket-abstract=no");
+    let server = device("server");
+    let mut echo = lab.role("held-echo").device(&server, huge, 1).inside("server").start();
+    echo.expect_listener(&socket);
+    let mut flood = lab.role("flood").device(&device("client"), huge, 1).inside("server").start();
+    flood.expect("full");
+    echo.tell("go");
+    flood.tell("go");
+    flood.expect("all back");
+    flood.stop();
+    echo.stop();
+}
+
+#[test]
+fn memif_with_hugepages_keeps_what_the_peer_does_not_take() {
+    over_memif(true);
+}
+
+#[test]
+fn memif_without_hugepages_keeps_what_the_peer_does_not_take() {
+    over_memif(false);
+}
+
+/// The wrong things to ask for, each with the line that an operator sees.
+#[test]
+fn refusals_say_what_mends_them() {
+    let lab = Lab::new();
+    for (device, huge, expected) in [
+        ("net_af_packet0,iface=absent0", "off", "iface=absent0"),
+        ("net_nosuch0", "off", "the driver does not accept it"),
+        ("net_memif0,role=nobody", "off", "the driver does not accept it"),
+        ("0000:ff:1f.7", "off", "scripts/bind-nic.sh show"),
+        ("net_ring0", "auto", "scripts/hugepages.sh reserve"),
+    ] {
+        let mut child = lab.role("refused").device(device, huge, 1).inside("server").start();
+        let line = child.expect("error ");
+        assert!(line.contains(expected), "{device}: {line}");
+        child.stop();
+    }
+}
+
+/// A process without rights is told so. `setpriv` takes them away.
+#[test]
+fn without_rights_it_says_so() {
+    let lab = Lab::new();
+    let (near, far) = lab.veth(CLIENT);
+    let device = format!("net_af_packet0,iface={far}");
+    let role = lab.role("refused").device(&device, "off", 1).inside("server").without_rights();
+    let mut child = role.start();
+    let line = child.expect("error ");
+    assert!(line.contains("not permitted"), "{line}");
+    child.stop();
+    drop(near);
+}
+
+/// What a child does. Without a role it checks that it would refuse one that does not exist.
+#[test]
+fn role() {
+    match std::env::var(lab::ROLE) {
+        Ok(role) => roles::play(&role),
+        Err(_) => {
+            let refused = std::panic::catch_unwind(|| roles::play("no such role"));
+            assert!(refused.is_err());
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Rules of the code that no compiler checks: layers, sizes, words that must not stay, fenced unsafe.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const COLUMNS_MAX: usize = 100;
+const FUNCTION_LINES_MAX: usize = 70;
+const FILE_LINES_MAX: usize = 800;
+
+/// From left to right in the picture of lib.rs. A file imports only from later rows, or its own
+/// folder. The longest matching prefix decides.
+const LAYERS: &[&[&str]] = &[
+    &["lib", "main"],
+    &["serve", "cli"],
+    &["worker"],
+    &["config"],
+    &["net/nic"],
+    &["net/tcp", "net/kernel"],
+    &["connection", "mailbox"],
+    &["net"],
+    &["protocol"],
+    &["orchestrator"],
+    &["tier"],
+    &["buffer", "clock", "limits", "secret", "stats"],
+];
+
+/// Where unsafe code may be.
+const UNSAFE_FENCE: &[&str] = &["src/buffer.rs", "src/net/nic/", "dpdk/"];
+
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The lines before the file's tests, with their numbers.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test_file = self.path.ends_with("tests.rs") || self.path.starts_with("tests/");
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(i, line)| (i + 1, line))
+            .take_while(move |(_, line)| is_test_file || *line != "#[cfg(test)]")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in ["src", "dpdk", "tests", "benches", "examples", "fuzz"] {
+        collect(&root.join(folder), &mut files);
+    }
+    let mut sources: Vec<Source> = files
+        .iter()
+        .map(|file| Source {
+            path: file.strip_prefix(root).expect("below root").display().to_string(),
+            text: fs::read_to_string(file).expect("readable"),
+        })
+        .collect();
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(sources.len() > 20, "the rules look at the whole tree");
+    sources
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.expect("readable").path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with("corpus") {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn assert_none(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn lines_functions_and_files_are_short() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            if line.chars().count() > COLUMNS_MAX {
+                complaints.push(format!(
+                    "{}:{}: over {COLUMNS_MAX} columns",
+                    source.path,
+                    number + 1
+                ));
+            }
+        }
+        let lines = source.code().count();
+        if lines > FILE_LINES_MAX {
+            complaints.push(format!("{}: {lines} lines of code", source.path));
+        }
+        let mut open: Option<(usize, String, &str)> = None;
+        for (number, line) in source.code() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let is_function = ["fn ", "async fn ", "const fn ", "unsafe fn "].iter().any(|word| {
+                let head = line.trim_start();
+                let head = head.strip_prefix("pub(super) ").unwrap_or(head);
+                let head = head.strip_prefix("pub(crate) ").unwrap_or(head);
+                head.strip_prefix("pub ").unwrap_or(head).starts_with(word)
+            });
+            if is_function && open.is_none() {
+                open = Some((number, format!("{indent}}}"), line.trim()));
+            }
+            if let Some((start, end, head)) = &open
+                && line == end
+            {
+                if number - start + 1 > FUNCTION_LINES_MAX {
+                    let lines = number - start + 1;
+                    complaints.push(format!("{}:{start}: {lines} lines: {head}", source.path));
+                }
+                open = None;
+            } else if open.as_ref().is_some_and(|(start, _, _)| {
+                *start == number && (line.ends_with(';') || line.ends_with('}'))
+            }) {
+                open = None;
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn a_module_imports_only_what_stands_to_its_right() {
+    let layer = |module: &str| {
+        LAYERS
+            .iter()
+            .enumerate()
+            .flat_map(|(rank, names)| names.iter().map(move |name| (rank, *name)))
+            .filter(|(_, name)| module == *name || module.starts_with(&format!("{name}/")))
+            .max_by_key(|(_, name)| name.len())
+    };
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let Some(module) = source.path.strip_prefix("src/") else { continue };
+        let module = module.trim_end_matches(".rs").trim_end_matches("/mod");
+        let Some((rank, own)) = layer(module) else {
+            complaints.push(format!("{}: is in no layer", source.path));
+            continue;
+        };
+        for (number, line) in source.code() {
+            for import in line.split("crate::").skip(1) {
+                if line.trim_start().starts_with("//") {
+                    continue;
+                }
+                let target: String = import
+                    .chars()
+                    .take_while(|c| c.is_ascii_lowercase() || *c == '_' || *c == ':')
+                    .collect();
+                let target = target.trim_end_matches(':').replace("::", "/");
+                match layer(&target) {
+                    Some((other, name)) if other > rank || name == own => {}
+                    _ => complaints.push(format!("{}:{number}: {}", source.path, line.trim())),
+                }
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn nothing_unfinished_stays() {
+    let words = [["FIX", "ME"], ["TO", "DO"], ["XX", "X"], ["todo", "!("], ["unimple", "mented!("]];
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            for word in words.map(|parts| parts.concat()) {
+                if line.contains(&word) {
+                    complaints.push(format!("{}:{}: {word}", source.path, number + 1));
+                }
+            }
+            let ignored = ["#[ign", "ore"].concat();
+            if line.trim_start().starts_with(&ignored) {
+                complaints.push(format!("{}:{}: a skipped test", source.path, number + 1));
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn an_allow_has_a_reason_and_unsafe_is_fenced_and_explained() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let is_fenced = UNSAFE_FENCE.iter().any(|fence| source.path.starts_with(fence));
+        let is_product = source.path.starts_with("src/") || source.path.starts_with("dpdk/");
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            let at = format!("{}:{}", source.path, i + 1);
+            if line.contains("allow(") && line.trim_start().starts_with("#") {
+                let rest = lines[i..lines.len().min(i + 5)].concat();
+                if !rest.contains("reason") {
+                    complaints.push(format!("{at}: an allow without a reason"));
+                }
+            }
+            let is_block = line.contains("unsafe {") || line.contains("unsafe impl");
+            if is_block && !line.trim_start().starts_with("//") {
+                if is_product && !is_fenced {
+                    complaints.push(format!("{at}: unsafe outside its fence"));
+                }
+                let before = lines[i.saturating_sub(8)..=i].concat();
+                if !before.contains("SAFETY") {
+                    complaints.push(format!("{at}: unsafe without its SAFETY"));
+                }
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn dpdk_names_stay_at_the_edge() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let is_edge = source.path.starts_with("src/net/nic") || source.path.starts_with("dpdk/");
+        if is_edge || source.path == "tests/tidy.rs" {
+            continue;
+        }
+        for (number, line) in source.text.lines().enumerate() {
+            if line.contains("rte_") {
+                complaints.push(format!("{}:{}: {}", source.path, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn only_one_file_reads_the_clock() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        if !source.path.starts_with("src/") || source.path == "src/clock.rs" {
+            continue;
+        }
+        for (number, line) in source.code() {
+            if line.contains("Instant::now") || line.contains("SystemTime::now") {
+                complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let complaints = sources()
+        .iter()
+        .filter(|source| !source.text.starts_with("//!"))
+        .map(|source| format!("{}: does not open with what it is for", source.path))
+        .collect();
+    assert_none(complaints);
+}

@@ -1,0 +1,345 @@
+//! Whole workers without sockets: order, owners, backpressure and bounds, step by step.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use common::pipe::Pipes;
+use sunder::buffer::Body;
+use sunder::clock::{Clock, Now};
+use sunder::connection::Connection;
+use sunder::mailbox::Mailbox;
+use sunder::net::Transport;
+use sunder::orchestrator::l1_only::L1Only;
+use sunder::orchestrator::{Action, Operation, Orchestrator};
+use sunder::protocol::Limits;
+use sunder::stats::Counter;
+use sunder::tier::Outcome;
+use sunder::tier::memory::{self, ItemValue, Memory};
+use sunder::worker::{Settings, Shared, Worker};
+
+const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
+
+fn shared(workers: usize) -> Arc<Shared> {
+    Arc::new(Shared::new(Clock::start(), LIMITS, Settings::default(), workers))
+}
+
+fn memory(shared: &Shared, worker: usize) -> L1Only<Memory> {
+    let config = memory::Config {
+        bytes: 16 << 20,
+        item_bytes_max: LIMITS.item_bytes_max,
+        worker,
+        workers: shared.stats.len(),
+        stats: Arc::clone(&shared.stats[worker]),
+    };
+    L1Only::new(Memory::new(config).expect("mapped"))
+}
+
+/// Something that turns once.
+trait Turn {
+    fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now);
+}
+
+impl<O, F, M> Turn for Worker<'_, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now) {
+        Worker::turn(self, pipes, now);
+    }
+}
+
+/// Workers that turn one after another, each with its connections.
+struct Crew<'c> {
+    workers: Vec<Box<dyn Turn + 'c>>,
+    pipes: Vec<Pipes<Connection>>,
+    now: Now,
+}
+
+impl<'c> Crew<'c> {
+    fn new<O: Orchestrator>(shared: &Arc<Shared>, tiers: &'c [O]) -> Crew<'c> {
+        let workers: Vec<Box<dyn Turn>> = Mailbox::mesh(tiers.len())
+            .into_iter()
+            .zip(tiers)
+            .map(|(mailbox, tier)| {
+                let execute = move |operation, now| tier.execute(operation, now);
+                Box::new(Worker::new(Arc::clone(shared), mailbox, tier, execute)) as Box<dyn Turn>
+            })
+            .collect();
+        let pipes = (0..workers.len()).map(|_| Pipes::new()).collect();
+        Crew { workers, pipes, now: shared.clock.read() }
+    }
+
+    fn turn(&mut self) {
+        self.now.uptime_us += 10;
+        for (worker, pipes) in self.workers.iter_mut().zip(&mut self.pipes) {
+            worker.turn(pipes, self.now);
+        }
+    }
+
+    /// Sends everything, reads everything, until both sides have nothing more to say.
+    fn talk(&mut self, worker: usize, connection: usize, request: &[u8]) -> Vec<u8> {
+        let mut sent = 0;
+        let mut reply = Vec::new();
+        let mut quiet_turns = 0;
+        while quiet_turns < 20 {
+            let before = (sent, reply.len());
+            sent += self.pipes[worker].send(connection, &request[sent..]);
+            self.turn();
+            self.pipes[worker].receive(connection, &mut reply);
+            quiet_turns = if before == (sent, reply.len()) { quiet_turns + 1 } else { 0 };
+        }
+        assert_eq!(sent, request.len(), "everything was read");
+        reply
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn replies_keep_the_order_of_requests_whoever_owns_the_keys() {
+    for workers in 1..=3 {
+        let shared = shared(workers);
+        let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 7);
+        let mut request = String::new();
+        let mut expected = String::new();
+        for i in 0..200 {
+            request += &format!("set key{i} {i} 0 5\r\nv{i:04}\r\n");
+            expected += "STORED\r\n";
+            request += &format!("get key{i} nokey{i} key{}\r\n", i / 2);
+            expected += &format!("VALUE key{i} {i} 5\r\nv{i:04}\r\n");
+            expected += &format!("VALUE key{0} {0} 5\r\nv{0:04}\r\n", i / 2);
+            expected += "END\r\n";
+            if i % 10 == 0 {
+                request += "version\r\n";
+                expected += &format!("VERSION {}\r\n", sunder::protocol::VERSION);
+            }
+        }
+        let reply = crew.talk(0, c, request.as_bytes());
+        assert_eq!(text(&reply), expected, "{workers} workers");
+        let remote = shared.sum(Counter::RemoteOperations);
+        assert_eq!(remote > 0, workers > 1, "{remote} operations went to other workers");
+        assert_eq!(shared.sum(Counter::CmdGet), 600);
+        assert_eq!(shared.sum(Counter::GetHits), 400);
+    }
+}
+
+#[test]
+fn what_one_connection_stores_another_worker_s_connection_reads_until_a_flush() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let a = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+    let b = crew.pipes[1].connect(16 << 10, 16 << 10, 4096);
+    for i in 0..50 {
+        let set = format!("set k{i} 0 0 1\r\nx\r\n");
+        assert_eq!(text(&crew.talk(0, a, set.as_bytes())), "STORED\r\n");
+    }
+    let all: String = (0..50).fold("get".into(), |line, i| format!("{line} k{i}")) + "\r\n";
+    let hits = text(&crew.talk(1, b, all.as_bytes()));
+    assert_eq!(hits.matches("VALUE").count(), 50);
+    assert_eq!(text(&crew.talk(1, b, b"flush_all\r\n")), "OK\r\n");
+    assert_eq!(text(&crew.talk(0, a, all.as_bytes())), "END\r\n");
+}
+
+#[test]
+fn a_long_value_goes_in_and_out_through_small_buffers() {
+    for workers in 1..=2 {
+        let shared = shared(workers);
+        let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(4096, 1000, 333);
+        for key in ["a", "b", "c", "d"] {
+            let value: Vec<u8> = (0..900_000_u32).map(|i| (i.wrapping_mul(7) >> 3) as u8).collect();
+            let mut request = format!("set {key} 0 0 {}\r\n", value.len()).into_bytes();
+            request.extend_from_slice(&value);
+            request.extend_from_slice(format!("\r\nget {key}\r\n").as_bytes());
+            let reply = crew.talk(0, c, &request);
+            let mut expected = format!("STORED\r\nVALUE {key} 0 {}\r\n", value.len()).into_bytes();
+            expected.extend_from_slice(&value);
+            expected.extend_from_slice(b"\r\nEND\r\n");
+            assert!(reply == expected, "{} bytes for {}", reply.len(), expected.len());
+        }
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_being_read() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(4096, 4096, 4096);
+    crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
+    let mut sent = 0;
+    for _ in 0..100 {
+        sent += crew.pipes[0].send(c, &b"get k\r\n".repeat(100));
+        crew.turn();
+    }
+    // Its input buffer, and what was parsed to fill its output buffer and one reply more.
+    assert!(sent < 4096 + 4096, "{sent} bytes were taken");
+    let mut reply = Vec::new();
+    crew.pipes[0].receive(c, &mut reply);
+    assert!(reply.len() > 3000);
+    let rest = crew.talk(0, c, b"");
+    let replies = text(&reply).matches("VALUE").count() + text(&rest).matches("VALUE").count();
+    assert!(replies.abs_diff(sent / 7) <= 1, "{replies} replies for {sent} bytes");
+}
+
+#[test]
+fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    for (request, is_overdue) in [
+        (&b"version\r\n"[..], false),
+        (b"get k", true),
+        (b"set k 0 0 10\r\nabc", true),
+        (b"set k 0 0 100000\r\nabc", true),
+        (b"get k k k k k k k", true),
+    ] {
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        crew.pipes[0].send(c, request);
+        crew.turn();
+        let later = Now { uptime_us: crew.now.uptime_us + 120_000_000, ..crew.now };
+        let overdue = crew.pipes[0].state(c).is_overdue(0, later);
+        assert_eq!(overdue, is_overdue, "{}", text(request));
+        assert!(!crew.pipes[0].state(c).is_overdue(0, crew.now), "not at once");
+    }
+}
+
+#[test]
+fn a_peer_that_finishes_gets_its_replies_and_then_the_end() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    for rest in ["", "get unfin", "set k 0 0 10\r\nabc", "set k 0 0 100000\r\nabc"] {
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        let request = format!("get a\r\nget b\r\nget c\r\nget d\r\n{rest}");
+        crew.pipes[0].send(c, request.as_bytes());
+        crew.pipes[0].pipe(c).is_peer_finished = true;
+        let mut reply = Vec::new();
+        for _ in 0..10 {
+            crew.turn();
+            crew.pipes[0].receive(c, &mut reply);
+        }
+        assert_eq!(text(&reply), "END\r\n".repeat(4), "{rest}");
+        assert!(crew.pipes[0].pipe(c).is_closed, "{rest}");
+    }
+}
+
+#[test]
+fn a_connection_that_vanishes_leaves_nothing_behind() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    for round in 0..300 {
+        let c = crew.pipes[0].connect(64 << 10, 1000, 4096);
+        let gets = "get a b c d e f g h\r\n".repeat(100);
+        crew.pipes[0].send(c, gets.as_bytes());
+        crew.pipes[0].send(c, b"set x 0 0 900000\r\nabc");
+        crew.workers[0].turn(&mut crew.pipes[0], crew.now);
+        crew.pipes[0].reset(c);
+        crew.turn();
+        crew.turn();
+        assert_eq!(crew.pipes[0].connections(), 0, "round {round}");
+    }
+    // Slots and the budget for values are all back: a new client is served.
+    let c = crew.pipes[0].connect(64 << 10, 64 << 10, 4096);
+    let value = "v".repeat(500_000);
+    let request = format!("set x 0 0 500000\r\n{value}\r\n{}", "get a b c d e\r\n".repeat(1000));
+    let reply = crew.talk(0, c, request.as_bytes());
+    assert_eq!(text(&reply), format!("STORED\r\n{}", "END\r\n".repeat(1000)));
+}
+
+/// A memory that answers each operation only after a few turns, later ones sometimes earlier.
+struct Late {
+    inner: L1Only<Memory>,
+    turn: Cell<u64>,
+    started: Cell<u64>,
+    sleepers: RefCell<Vec<(u64, Waker)>>,
+}
+
+impl Orchestrator for Late {
+    type Value = ItemValue;
+
+    fn try_now(
+        &self,
+        _key: &[u8],
+        _action: Action,
+        _value: Body<'_>,
+        _now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        None
+    }
+
+    async fn execute(&self, operation: Operation, now: Now) -> Outcome<ItemValue> {
+        let n = self.started.get();
+        self.started.set(n + 1);
+        let due = self.turn.get() + [0, 3, 1, 7, 2][(n % 5) as usize];
+        poll_fn(|context| {
+            if self.turn.get() >= due {
+                return Poll::Ready(());
+            }
+            self.sleepers.borrow_mut().push((due, context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        self.inner.execute(operation, now).await
+    }
+
+    fn turn(&self, _now: Now) {
+        self.turn.set(self.turn.get() + 1);
+        let turn = self.turn.get();
+        let mut sleepers = self.sleepers.borrow_mut();
+        for (_, waker) in sleepers.extract_if(.., |(due, _)| *due <= turn) {
+            waker.wake();
+        }
+    }
+}
+
+#[test]
+fn operations_that_wait_keep_the_order_on_a_key_and_of_a_connection() {
+    for workers in 1..=2 {
+        let shared = shared(workers);
+        let tiers: Vec<Late> = (0..workers)
+            .map(|w| Late {
+                inner: memory(&shared, w),
+                turn: Cell::new(0),
+                started: Cell::new(0),
+                sleepers: RefCell::default(),
+            })
+            .collect();
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        let mut request = String::from("set n 0 0 1\r\n0\r\n");
+        let mut expected = String::from("STORED\r\n");
+        for i in 1..=300 {
+            request += &format!("incr n 1\r\nset other{i} 0 0 1\r\nx\r\nget n\r\n");
+            expected +=
+                &format!("{i}\r\nSTORED\r\nVALUE n 0 {}\r\n{i}\r\nEND\r\n", i.to_string().len());
+        }
+        let mut sent = 0;
+        let mut reply = Vec::new();
+        for _ in 0..20_000 {
+            sent += crew.pipes[0].send(c, &request.as_bytes()[sent..]);
+            crew.turn();
+            for tier in &tiers {
+                tier.turn(crew.now);
+            }
+            crew.pipes[0].receive(c, &mut reply);
+            if reply.len() == expected.len() {
+                break;
+            }
+        }
+        assert_eq!(text(&reply), expected, "{workers} workers");
+    }
+}
