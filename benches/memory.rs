@@ -154,10 +154,10 @@ fn large(items: usize) {
         set(&memory, &key(i), &[b'v'; 200][..1 + random.below(200)]);
     }
     let value = Chain::from_slice(&vec![b'L'; 1_000_000]);
-    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0, value };
+    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
     let evictions = stats.get(Counter::Evictions);
     let start = Instant::now();
-    let outcome = now_or_never(memory.store(&key(0), store, NOW));
+    let outcome = now_or_never(memory.store(&key(0), store, value, NOW));
     let store_us = start.elapsed().as_micros();
     assert!(matches!(outcome, Outcome::Stored { .. }));
     let evictions = stats.get(Counter::Evictions) - evictions;

@@ -215,6 +215,7 @@ impl Bench {
             ports: vec![11211],
             connections_max: connections,
             idle_timeout_us: 0,
+            admission: std::sync::Arc::new(sunder::net::Admission::new(1 << 20)),
             secret: std::array::from_fn(|i| i as u8 * 7),
         };
         let now = Now { uptime_us: 1_000_000, unix_s: 0 };

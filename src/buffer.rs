@@ -14,35 +14,28 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut};
 
 use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, KEY_BYTES_MAX};
 
 /// A key, held in place.
-#[derive(Clone)]
-pub struct Key {
-    len: u8,
-    bytes: [u8; KEY_BYTES_MAX],
-}
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Key(ArrayVec<u8, KEY_BYTES_MAX>);
 
 impl Key {
     /// The key of operations that have none.
-    pub const EMPTY: Key = Key { len: 0, bytes: [0; KEY_BYTES_MAX] };
+    pub const EMPTY: Key = Key(ArrayVec::new_const());
 
     /// A copy of `bytes`, or None if they are more than a key may have.
     pub fn new(bytes: &[u8]) -> Option<Key> {
-        if bytes.len() > KEY_BYTES_MAX {
-            return None;
-        }
-        let mut key = Key { len: bytes.len() as u8, bytes: [0; KEY_BYTES_MAX] };
-        key.bytes[..bytes.len()].copy_from_slice(bytes);
-        Some(key)
+        ArrayVec::try_from(bytes).ok().map(Key)
     }
 
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.0
     }
 }
 
@@ -51,14 +44,6 @@ impl fmt::Debug for Key {
         write!(f, "Key({:?})", String::from_utf8_lossy(self.as_bytes()))
     }
 }
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Key {}
 
 struct Block {
     next: Option<Box<Block>>,
@@ -77,6 +62,7 @@ fn depot() -> &'static ArrayQueue<Box<Block>> {
 }
 
 thread_local! {
+    #[allow(clippy::vec_box, reason = "blocks move between caches and chains by pointer")]
     static CACHE: RefCell<Vec<Box<Block>>> =
         RefCell::new(Vec::with_capacity(BLOCK_CACHE_BLOCKS));
 }
@@ -188,6 +174,21 @@ impl Chain {
             }
         }
         done
+    }
+
+    /// Gives the blocks that lie wholly before `offset` back. Returns how many bytes they had: what
+    /// was at `offset` is at `offset` less that now.
+    pub fn discard_before(&mut self, offset: usize) -> usize {
+        let mut discarded = 0;
+        while offset - discarded >= BLOCK_BYTES
+            && let Some(mut block) = self.head.take()
+        {
+            self.head = block.next.take();
+            give_block(block);
+            discarded += BLOCK_BYTES.min(self.len);
+            self.len -= BLOCK_BYTES.min(self.len);
+        }
+        discarded
     }
 
     /// All bytes in one vector; for tests and for values known to be short.
@@ -504,6 +505,17 @@ mod tests {
         let mut vec = HugeVec::with_capacity(1).unwrap();
         vec.push(1);
         vec.push(2);
+    }
+
+    #[test]
+    fn discarding_keeps_what_comes_behind() {
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
+        for offset in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5, bytes.len()] {
+            let mut chain = Chain::from_slice(&bytes);
+            let discarded = chain.discard_before(offset);
+            assert!(discarded <= offset && offset - discarded < BLOCK_BYTES, "{offset}");
+            assert_eq!(chain.to_vec(), bytes[discarded..], "{offset}");
+        }
     }
 
     #[test]

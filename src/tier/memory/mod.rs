@@ -43,6 +43,9 @@ use arena::NIL;
 use item::Cursor;
 use store::Store;
 
+/// What the memory is given out in, in bytes.
+pub const UNIT_BYTES: usize = arena::UNIT_BYTES;
+
 /// Smallest [`Config::bytes`].
 pub const BYTES_MIN: usize = 64 * 1024;
 
@@ -185,7 +188,22 @@ impl Memory {
     /// Once a turn: takes back the memory of a few items that have expired or were flushed. All
     /// items are visited in about a minute if turns are frequent. Bounded.
     pub fn turn(&self, now: Now) {
-        self.store.borrow_mut().sweep(now);
+        let is_new_second = {
+            let store = &mut *self.store.borrow_mut();
+            store.sweep(now);
+            std::mem::replace(&mut store.reported_s, now.unix_s) != now.unix_s
+        };
+        if is_new_second {
+            self.report(now);
+        }
+    }
+
+    /// Brings the gauges up to date.
+    fn report(&self, now: Now) {
+        let overview = self.overview(now);
+        let stats = &self.store.borrow().stats;
+        stats.set(Counter::OldestItemAge, u64::from(overview.oldest_age_s));
+        stats.set(Counter::IndexBytes, overview.index_bytes as u64);
     }
 
     /// Figures about the items. Costs the same however many there are.
