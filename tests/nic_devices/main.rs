@@ -139,13 +139,24 @@ fn memif_without_hugepages_keeps_what_the_peer_does_not_take() {
     over_memif(false);
 }
 
+#[test]
+fn a_device_that_hashes_has_a_queue_pair_for_each_worker() {
+    let lab = Lab::new();
+    let mut child = lab.role("queues").device("net_null0", "off", 3).inside("server").start();
+    child.expect("queues used");
+    child.stop();
+}
+
 /// The wrong things to ask for, each with the line that an operator sees.
 #[test]
 fn refusals_say_what_mends_them() {
     let lab = Lab::new();
+    let (_near, far) = lab.veth(CLIENT);
+    lab.ip(&format!("-n {} link set {far} down", lab.space("server")));
     // The last asks for more hugepages than a host has for nothing: 1.1 GiB.
     for (device, huge, workers, expected) in [
         ("net_af_packet0,iface=absent0", "off", 1, "iface=absent0"),
+        ("net_af_packet0,iface=far0", "off", 1, "ip link set far0 up"),
         ("net_nosuch0", "off", 1, "the driver does not accept it"),
         ("net_memif0,role=nobody", "off", 1, "the driver does not accept it"),
         ("0000:ff:1f.7", "off", 1, "scripts/bind-nic.sh show"),

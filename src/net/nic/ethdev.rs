@@ -191,7 +191,8 @@ impl Opening<'_> {
             (0..size).filter(|&n| usize::from(of(n)) == queue).count()
         };
         let is_even = (0..plan.queues).all(|queue| counts(queue) >= size / plan.queues);
-        if code == 0 && is_even {
+        // Who does not show the table does not let it be changed either.
+        if code != 0 || is_even {
             return Ok(());
         }
         for n in 0..size {
