@@ -47,12 +47,14 @@ pub enum KeyStep<'a> {
 /// the input is anything else.
 #[inline]
 pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
-    let (with_cas, word_bytes) = match input {
-        [b'g', b'e', b't', b' ', ..] => (false, 4),
-        [b'g', b'e', b't', b's', b' ', ..] => (true, 5),
-        _ => return None,
-    };
-    let rest = &input[word_bytes..input.len().min(word_bytes + KEY_BYTES_MAX + 2)];
+    match input.strip_prefix(b"get ") {
+        Some(rest) => parse_only_key(rest, 4, false),
+        None => parse_only_key(input.strip_prefix(b"gets ")?, 5, true),
+    }
+}
+
+#[inline(always)]
+fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step<'_>> {
     let low = find_low(rest)?;
     let end_bytes = match rest[low..] {
         [b'\r', b'\n', ..] => 2,

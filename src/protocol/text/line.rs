@@ -26,15 +26,16 @@ fn low_bytes(chunk: [u8; 8]) -> u64 {
 /// Where the first byte is that is a space or less.
 #[inline]
 pub(super) fn find_low(bytes: &[u8]) -> Option<usize> {
-    let (chunks, tail) = bytes.as_chunks();
-    for (index, chunk) in chunks.iter().enumerate() {
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk() {
         let low = low_bytes(*chunk);
         if low != 0 {
-            return Some(index * 8 + (low.trailing_zeros() / 8) as usize);
+            return Some(at + (low.trailing_zeros() / 8) as usize);
         }
+        at += 8;
     }
-    let found = tail.iter().position(|&byte| byte <= b' ')?;
-    Some(chunks.len() * 8 + found)
+    let found = bytes[at..].iter().position(|&byte| byte <= b' ')?;
+    Some(at + found)
 }
 
 /// Where the first byte is that ends a word: a space, a newline or a NUL.
