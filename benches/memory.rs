@@ -99,6 +99,20 @@ fn commands(items: usize) {
         hit.value.copy_to(0, &mut out);
         black_box(&out);
     });
+    const AHEAD: usize = 16;
+    let mut batch: [Key; AHEAD] = std::array::from_fn(key);
+    time("get hit, 16 ahead", items, |i| {
+        if i % AHEAD == 0 {
+            batch = std::array::from_fn(|_| key(random.below(items)));
+            batch.iter().for_each(|key| memory.prefetch(key.as_bytes()));
+            batch.iter().for_each(|key| memory.prefetch_item(key.as_bytes()));
+        }
+        let Outcome::Hit(hit) = now_or_never(memory.get(&batch[i % AHEAD], NOW)) else {
+            panic!("every key is there");
+        };
+        hit.value.copy_to(0, &mut out);
+        black_box(&out);
+    });
     time("get miss", items, |_| {
         let outcome = now_or_never(memory.get(&key(items + random.below(items)), NOW));
         assert!(matches!(outcome, Outcome::Miss));
@@ -132,6 +146,33 @@ fn evictions(items: usize) {
     });
 }
 
+/// The worst that one command can do: a value of 1 MB where all else is small.
+fn large(items: usize) {
+    let (memory, stats) = memory(items * 176);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for i in 0..4 * items {
+        set(&memory, &key(i), &[b'v'; 200][..1 + random.below(200)]);
+    }
+    let value = Chain::from_slice(&vec![b'L'; 1_000_000]);
+    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+    let evictions = stats.get(Counter::Evictions);
+    let start = Instant::now();
+    let outcome = now_or_never(memory.store(&key(0), store, value, NOW));
+    let store_us = start.elapsed().as_micros();
+    assert!(matches!(outcome, Outcome::Stored { .. }));
+    let evictions = stats.get(Counter::Evictions) - evictions;
+    let mut out = vec![0; 1_000_000];
+    let start = Instant::now();
+    let Outcome::Hit(hit) = now_or_never(memory.get(&key(0), NOW)) else { panic!("just stored") };
+    for (i, part) in out.chunks_mut(4000).enumerate() {
+        hit.value.copy_to(4000 * i, part);
+    }
+    let get_us = start.elapsed().as_micros();
+    println!(
+        "1 MB among {items} small ones: set {store_us} us, {evictions} evictions; get {get_us} us"
+    );
+}
+
 fn capacity() {
     const BYTES: usize = 256 << 20;
     println!("bytes an item costs beyond key (20) and value, {} MiB full:", BYTES >> 20);
@@ -161,5 +202,6 @@ fn main() {
         commands(items);
         evictions(items);
     }
+    large(1_000_000);
     capacity();
 }

@@ -3,6 +3,7 @@
 //! Prints nanoseconds per request. `cargo bench --bench request`
 
 #[path = "../tests/common/pipe.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
 mod pipe;
 
 use std::hint::black_box;

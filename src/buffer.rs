@@ -14,35 +14,28 @@ use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
+use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut};
 
 use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, KEY_BYTES_MAX};
 
 /// A key, held in place.
-#[derive(Clone)]
-pub struct Key {
-    len: u8,
-    bytes: [u8; KEY_BYTES_MAX],
-}
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Key(ArrayVec<u8, KEY_BYTES_MAX>);
 
 impl Key {
     /// The key of operations that have none.
-    pub const EMPTY: Key = Key { len: 0, bytes: [0; KEY_BYTES_MAX] };
+    pub const EMPTY: Key = Key(ArrayVec::new_const());
 
     /// A copy of `bytes`, or None if they are more than a key may have.
     pub fn new(bytes: &[u8]) -> Option<Key> {
-        if bytes.len() > KEY_BYTES_MAX {
-            return None;
-        }
-        let mut key = Key { len: bytes.len() as u8, bytes: [0; KEY_BYTES_MAX] };
-        key.bytes[..bytes.len()].copy_from_slice(bytes);
-        Some(key)
+        ArrayVec::try_from(bytes).ok().map(Key)
     }
 
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.0
     }
 }
 
@@ -51,14 +44,6 @@ impl fmt::Debug for Key {
         write!(f, "Key({:?})", String::from_utf8_lossy(self.as_bytes()))
     }
 }
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Key {}
 
 struct Block {
     next: Option<Box<Block>>,
@@ -77,6 +62,7 @@ fn depot() -> &'static ArrayQueue<Box<Block>> {
 }
 
 thread_local! {
+    #[allow(clippy::vec_box, reason = "blocks move between caches and chains by pointer")]
     static CACHE: RefCell<Vec<Box<Block>>> =
         RefCell::new(Vec::with_capacity(BLOCK_CACHE_BLOCKS));
 }
@@ -188,6 +174,21 @@ impl Chain {
             }
         }
         done
+    }
+
+    /// Gives the blocks that lie wholly before `offset` back. Returns how many bytes they had: what
+    /// was at `offset` is at `offset` less that now.
+    pub fn discard_before(&mut self, offset: usize) -> usize {
+        let mut discarded = 0;
+        while offset - discarded >= BLOCK_BYTES
+            && let Some(mut block) = self.head.take()
+        {
+            self.head = block.next.take();
+            give_block(block);
+            discarded += BLOCK_BYTES.min(self.len);
+            self.len -= BLOCK_BYTES.min(self.len);
+        }
+        discarded
     }
 
     /// All bytes in one vector; for tests and for values known to be short.
@@ -380,11 +381,10 @@ impl<T> HugeVec<T> {
         self.len += 1;
     }
 
-    /// Asks the CPU to bring all cache lines of element `index` close. Any `index` will do.
+    /// The address of element `index`, which need not exist.
     #[inline(always)]
-    pub fn prefetch(&self, index: usize) {
-        let start = (self.map.as_ptr() as usize).wrapping_add(index.wrapping_mul(size_of::<T>()));
-        prefetch_range(start, size_of::<T>());
+    pub fn address(&self, index: usize) -> usize {
+        (self.map.as_ptr() as usize).wrapping_add(index.wrapping_mul(size_of::<T>()))
     }
 }
 
@@ -431,21 +431,22 @@ pub fn huge_slots_forever<T>(count: usize) -> io::Result<&'static mut [MaybeUnin
     Ok(unsafe { std::slice::from_raw_parts_mut(region.as_mut_ptr().cast(), count) })
 }
 
-/// Asks the CPU to bring the cache lines of `bytes` bytes from address `start` on close. Changes
+/// Asks the CPU to bring the cache lines of `BYTES` bytes from address `start` on close. Changes
 /// nothing that a program can see, whatever the address is.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
-pub fn prefetch_range(start: usize, bytes: usize) {
+pub fn prefetch_range<const BYTES: usize>(start: usize) {
     #[cfg(target_arch = "x86_64")]
-    for line in (start & !63..start.wrapping_add(bytes)).step_by(64) {
+    for line in 0..BYTES.div_ceil(64) {
         // SAFETY: the instruction never faults, at no address.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance::<i8>(line));
+            let at = start.wrapping_add(line * 64);
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance::<i8>(at));
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, bytes);
+    let _ = start;
 }
 
 /// Asks the CPU to bring the cache line at `target` close. Changes nothing that a program can see.
@@ -493,7 +494,7 @@ mod tests {
         }
         vec[999].0 += 1;
         assert!(vec.iter().map(|e| e.0).eq((0..999).chain([1000])));
-        vec.prefetch(usize::MAX);
+        prefetch_range::<1000>(vec.address(usize::MAX));
         drop(vec);
         assert_eq!(std::rc::Rc::strong_count(&witness), 1);
     }
@@ -504,6 +505,17 @@ mod tests {
         let mut vec = HugeVec::with_capacity(1).unwrap();
         vec.push(1);
         vec.push(2);
+    }
+
+    #[test]
+    fn discarding_keeps_what_comes_behind() {
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
+        for offset in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5, bytes.len()] {
+            let mut chain = Chain::from_slice(&bytes);
+            let discarded = chain.discard_before(offset);
+            assert!(discarded <= offset && offset - discarded < BLOCK_BYTES, "{offset}");
+            assert_eq!(chain.to_vec(), bytes[discarded..], "{offset}");
+        }
     }
 
     #[test]

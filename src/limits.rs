@@ -110,9 +110,12 @@ pub const fn nic_pool_frames(workers: usize, queues: usize) -> usize {
 /// padding of a mempool's object.
 pub const NIC_FRAME_BYTES: usize = 2176 + 128 + 128;
 
+/// The same where pages are ordinary ones: a mempool puts no object across two of them.
+pub const NIC_FRAME_SMALL_PAGE_BYTES: usize = 4096;
+
 /// Memory that DPDK takes beside the pool, in bytes: device structures and rings, and what its heap
 /// loses between them.
-pub const NIC_EAL_BYTES: usize = 16 * 1024 * 1024;
+pub const NIC_EAL_BYTES: usize = 8 * 1024 * 1024;
 
 /// How often the link is looked at before it counts as down, with 10 ms between.
 pub const NIC_LINK_POLLS: usize = 500;
@@ -250,6 +253,12 @@ pub const TCP_SWEEP_PER_TURN: usize = 64;
 /// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
 /// wait.
 pub const TCP_NAP_US: u64 = 50;
+/// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
+pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
+
+/// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
+/// acknowledged and answered connection waits for comes earlier.
+pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 
 /// Frames that a port with faults holds back at once, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
@@ -269,3 +278,4 @@ const _: () = assert!(SLOTS_PER_CONNECTION <= SLOTS_PER_WORKER);
 const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(NIC_STEER_FRAMES.is_power_of_two() && NIC_TX_QUEUE_FRAMES.is_power_of_two());
 const _: () = assert!(NIC_TX_QUEUE_FRAMES >= BURST_FRAMES);
+const _: () = assert!(NIC_FRAME_BYTES <= NIC_FRAME_SMALL_PAGE_BYTES);

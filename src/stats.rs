@@ -97,6 +97,11 @@ counters! {
     ExpiredUnfetched => "expired_unfetched",
     /// Items whose memory was taken back because they had expired.
     Reclaimed => "reclaimed",
+    /// Seconds since the least recently used item was used; a gauge, and of workers the greatest
+    /// counts.
+    OldestItemAge => "lru_tail_age",
+    /// Bytes of the tiers' indexes; a gauge.
+    IndexBytes => "hash_bytes",
     /// Frames received.
     FramesReceived => "frames_received",
     /// Frames sent.

@@ -76,6 +76,12 @@ pub struct Queue {
     len: u32,
 }
 
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue::new()
+    }
+}
+
 impl Queue {
     /// An empty queue.
     pub const fn new() -> Queue {

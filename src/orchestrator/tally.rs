@@ -24,6 +24,8 @@ pub enum Tally {
     Increment,
     /// A decr.
     Decrement,
+    /// A set whose value is over the limit.
+    TooLarge,
     /// Counted elsewhere.
     Other,
 }
@@ -39,7 +41,8 @@ impl Tally {
             Action::Touch { .. } => Tally::Touch,
             Action::Arithmetic(a) if a.decrement => Tally::Decrement,
             Action::Arithmetic(_) => Tally::Increment,
-            Action::StoreTooLarge | Action::FlushAll { .. } => Tally::Other,
+            Action::StoreTooLarge => Tally::TooLarge,
+            Action::FlushAll { .. } => Tally::Other,
         }
     }
 
@@ -77,6 +80,7 @@ impl Tally {
             }
             Tally::Increment => hit_or_miss(Counter::IncrHits, Counter::IncrMisses),
             Tally::Decrement => hit_or_miss(Counter::DecrHits, Counter::DecrMisses),
+            Tally::TooLarge => stats.add(Counter::StoreTooLarge, 1),
             Tally::Other => {}
         }
     }

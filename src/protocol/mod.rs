@@ -16,7 +16,7 @@ pub mod stats;
 mod testing;
 pub mod text;
 
-use crate::clock::Expiry;
+use crate::clock::{Expiry, Now};
 use crate::limits::ITEM_HEADER_BYTES;
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
@@ -134,6 +134,17 @@ pub enum Control<'a> {
         /// After the connections have ended, not at once.
         graceful: bool,
     },
+}
+
+/// When a flush_all with this delay takes effect; None if never. memcached subtracts a second, so
+/// that a delay of 1 is none, and makes nothing of a Unix time before it was started.
+fn flush_at(exptime: i64, now: Now) -> Option<Expiry> {
+    if exptime <= 0 {
+        return Some(Expiry::NEVER);
+    }
+    let at_s = Expiry::from_exptime(exptime, now).unix_s();
+    let start_s = u64::from(now.unix_s).saturating_sub(now.uptime_us / 1_000_000);
+    (u64::from(at_s) > start_s).then(|| Expiry::from_unix_s(at_s - 1))
 }
 
 /// How the outcome of a request goes into bytes.

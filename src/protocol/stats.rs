@@ -50,7 +50,13 @@ impl Totals {
 }
 
 /// What `stats reset` leaves alone.
-const GAUGES: &[Counter] = &[Counter::CurrConnections, Counter::Bytes, Counter::CurrItems];
+const GAUGES: &[Counter] = &[
+    Counter::CurrConnections,
+    Counter::Bytes,
+    Counter::CurrItems,
+    Counter::OldestItemAge,
+    Counter::IndexBytes,
+];
 
 /// One connection, for `stats conns`.
 #[derive(Clone, Debug, Default)]

@@ -20,6 +20,7 @@ pub trait Value {
     }
 
     /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
+    /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 }
 
@@ -163,23 +164,34 @@ pub struct Arithmetic {
 /// What to do with a key's item.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
+    /// Get.
     Get,
     /// Get, with the expiry in the answer (Rend's GETE).
     GetWithExpiry,
+    /// Get, and give the item a new expiry.
     GetAndTouch {
+        /// The new one.
         expiry: Expiry,
     },
+    /// Store the value that comes with it.
     Store(Store),
     /// A set whose value is over the limit: memcached removes what was there.
     StoreTooLarge,
+    /// Delete the item.
     Delete {
+        /// Only if the item has this cas now; 0 = whatever it has.
         cas: u64,
     },
+    /// Give the item a new expiry.
     Touch {
+        /// The new one.
         expiry: Expiry,
     },
+    /// Count up or down.
     Arithmetic(Arithmetic),
+    /// Invalidate every item stored before a moment.
     FlushAll {
+        /// That moment; never = now.
         at: Expiry,
     },
 }

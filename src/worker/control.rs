@@ -1,22 +1,104 @@
-//! Answers commands about the server itself.
+//! Answers commands about the server itself. Off the hot path: what it needs it may allocate.
 
 use std::sync::atomic::Ordering;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::Shared;
 use crate::buffer::Gather;
 use crate::clock::Now;
+use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
 use crate::protocol::{Control, Form, Head, binary, text};
+use crate::stats::Counter;
+use crate::tier::memory;
 
 /// Puts the reply to `control` into `reply`.
 pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
-    if let Control::Shutdown { .. } = control {
-        shared.stop.store(true, Ordering::Relaxed);
+    match control {
+        Control::Shutdown { .. } => shared.stop.store(true, Ordering::Relaxed),
+        Control::Stats(words) => return answer_stats(shared, words, form, now, reply),
+        Control::Noop | Control::Version | Control::Verbosity => {}
     }
     let mut head = Head::new();
     match form {
         Form::Text(form) => text::encode_control(control, form, &mut head),
         Form::Binary(form) => binary::encode_control(control, form, &mut head),
     }
-    let _ = now;
     reply.extend(&head);
+}
+
+fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut Gather) {
+    let totals = totals(shared);
+    let snapshot = snapshot(shared, &totals, words, now);
+    if stats::write(words, form, &snapshot, reply) == Answer::Reset {
+        *shared.baseline.lock().expect("nobody panics with it") = totals;
+    }
+}
+
+fn totals(shared: &Shared) -> Totals {
+    let mut totals = Totals::default();
+    for worker in &shared.stats {
+        totals.add(worker);
+    }
+    totals
+}
+
+fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapshot {
+    let (rusage_user_us, rusage_system_us) = cpu_us();
+    let settings = &shared.settings;
+    let baseline = shared.baseline.lock().expect("nobody panics with it");
+    Snapshot {
+        now,
+        totals: totals.since(&baseline),
+        pid: std::process::id(),
+        rusage_user_us,
+        rusage_system_us,
+        workers: shared.stats.len(),
+        connections_max: settings.connections_max,
+        accepting: true,
+        tcp_port: if settings.socket_path.is_empty() { settings.port } else { 0 },
+        bind_address: settings.bind.clone(),
+        socket_path: settings.socket_path.clone(),
+        item_bytes_max: shared.limits.item_bytes_max,
+        shutdown: shared.limits.shutdown,
+        flush: shared.limits.flush,
+        memory: memory(shared, totals),
+        connections: if stats::needs_connections(words) { listeners(shared) } else { Vec::new() },
+    }
+}
+
+/// User and system time of the process, in microseconds.
+fn cpu_us() -> (u64, u64) {
+    let microseconds = |time: TimeVal| time.num_microseconds() as u64;
+    // It fails for wrong arguments only.
+    getrusage(UsageWho::RUSAGE_SELF).map_or((0, 0), |usage| {
+        (microseconds(usage.user_time()), microseconds(usage.system_time()))
+    })
+}
+
+fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
+    let unit_bytes = memory::UNIT_BYTES as u64;
+    let index_bytes = totals.get(Counter::IndexBytes);
+    let oldest = shared.stats.iter().map(|worker| worker.get(Counter::OldestItemAge)).max();
+    stats::Memory {
+        bytes_max: shared.settings.l1_bytes,
+        unit_bytes,
+        units: shared.settings.l1_bytes / unit_bytes,
+        units_used: totals.get(Counter::Bytes) / unit_bytes,
+        index_bytes,
+        index_power: (index_bytes / size_of::<u64>() as u64).max(1).ilog2(),
+        oldest_s: oldest.unwrap_or(0),
+    }
+}
+
+/// Where the server listens; its connections themselves are known to their workers only.
+fn listeners(shared: &Shared) -> Vec<Connection> {
+    let settings = &shared.settings;
+    let address = if settings.socket_path.is_empty() {
+        format!("tcp:{}:{}", settings.bind, settings.port)
+    } else {
+        format!("unix:{}", settings.socket_path)
+    };
+    vec![Connection { id: 0, address, state: "conn_listening", ..Connection::default() }]
 }

@@ -1,6 +1,7 @@
 //! What a worker does for its connections: executes their operations here or at the key's owner,
 //! keeps the table of requests under way, and answers questions about the server.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -25,21 +26,42 @@ pub enum Held<V> {
     /// Kept by this worker's tier.
     Local(V),
     /// Copied by their owner.
-    Remote(Chain),
+    Remote(RefCell<Copied>),
+}
+
+/// A value that another worker copied. It is read front to back: what was read is given back.
+#[derive(Debug)]
+pub struct Copied {
+    rest: Chain,
+    /// Bytes before `rest`.
+    discarded: usize,
+}
+
+impl Copied {
+    fn new(chain: Chain) -> RefCell<Copied> {
+        RefCell::new(Copied { rest: chain, discarded: 0 })
+    }
 }
 
 impl<V: Value> Value for Held<V> {
     fn len(&self) -> usize {
         match self {
             Held::Local(value) => value.len(),
-            Held::Remote(chain) => chain.len(),
+            Held::Remote(copied) => {
+                let copied = copied.borrow();
+                copied.discarded + copied.rest.len()
+            }
         }
     }
 
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         match self {
             Held::Local(value) => value.copy_to(offset, out),
-            Held::Remote(chain) => chain.copy_to(offset, out),
+            Held::Remote(copied) => {
+                let Copied { rest, discarded } = &mut *copied.borrow_mut();
+                *discarded += rest.discard_before(offset - *discarded);
+                rest.copy_to(offset - *discarded, out)
+            }
         }
     }
 }
@@ -157,7 +179,10 @@ where
             let Some(Answer { slot, outcome }) = self.mailbox.take_answer(worker) else {
                 return n;
             };
-            self.visits.extend(self.slots.complete(slot, outcome.map_value(Held::Remote)));
+            self.visits.extend(
+                self.slots
+                    .complete(slot, outcome.map_value(|chain| Held::Remote(Copied::new(chain)))),
+            );
         }
         MAILBOX_BUDGET_MESSAGES
     }

@@ -1,12 +1,13 @@
 //! What all workers of a process share: settings, counters, and the word to stop.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use rapidhash::v3::RapidSecrets;
 
 use crate::clock::Clock;
 use crate::protocol::Limits;
+use crate::protocol::stats::Totals;
 use crate::secret;
 use crate::stats::{Counter, WorkerStats};
 
@@ -39,11 +40,9 @@ pub struct Shared {
     /// By worker number; each is written by its worker only.
     pub stats: Vec<Arc<WorkerStats>>,
     /// The sums at the last `stats reset`.
-    pub baseline: Mutex<[u64; Counter::ALL.len()]>,
+    pub baseline: Mutex<Totals>,
     /// Set once: every worker ends after its turn.
     pub stop: Arc<AtomicBool>,
-    /// Uptime in seconds of the last `stats reset`.
-    pub reset_uptime_s: AtomicU64,
     /// Secrets of the hash that names a key's owner.
     pub key_secrets: RapidSecrets,
 }
@@ -56,9 +55,8 @@ impl Shared {
             limits,
             settings,
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
-            baseline: Mutex::new([0; Counter::ALL.len()]),
+            baseline: Mutex::default(),
             stop: Arc::new(AtomicBool::new(false)),
-            reset_uptime_s: AtomicU64::new(0),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }
     }

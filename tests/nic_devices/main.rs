@@ -8,13 +8,14 @@ mod lab;
 mod roles;
 
 use lab::{Child, Hugepages, Lab};
+use sunder::net::nic::{Huge, memory_bytes};
 
 const CLIENT: &str = "10.77.0.1";
 
 /// Where a device's memory lives, and what has to be kept for that.
 fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
     match huge {
-        true => ("auto", Some(Hugepages::reserve(sunder::net::nic::memory_bytes(2)))),
+        true => ("auto", Some(Hugepages::reserve(memory_bytes(2, Huge::Auto)))),
         false => ("off", None),
     }
 }
@@ -93,8 +94,7 @@ fn over_tap(huge: bool, workers: usize) {
 fn finish_with_report(echo: Child, workers: usize) -> Vec<String> {
     let seen = echo.seen();
     finish(echo, workers);
-    let lines = seen.lock().unwrap().clone();
-    lines
+    seen.lock().unwrap().clone()
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn tap_without_hugepages_and_two_workers() {
 fn over_memif(huge: bool) {
     let lab = Lab::new();
     let (huge, _pages) = match huge {
-        true => ("auto", Some(Hugepages::reserve(2 * sunder::net::nic::memory_bytes(2)))),
+        true => ("auto", Some(Hugepages::reserve(2 * memory_bytes(1, Huge::Auto)))),
         false => ("off", None),
     };
     let socket = lab.path("memif.sock");
@@ -139,18 +139,30 @@ fn memif_without_hugepages_keeps_what_the_peer_does_not_take() {
     over_memif(false);
 }
 
+#[test]
+fn a_device_that_hashes_has_a_queue_pair_for_each_worker() {
+    let lab = Lab::new();
+    let mut child = lab.role("queues").device("net_null0", "off", 3).inside("server").start();
+    child.expect("queues used");
+    child.stop();
+}
+
 /// The wrong things to ask for, each with the line that an operator sees.
 #[test]
 fn refusals_say_what_mends_them() {
     let lab = Lab::new();
-    for (device, huge, expected) in [
-        ("net_af_packet0,iface=absent0", "off", "iface=absent0"),
-        ("net_nosuch0", "off", "the driver does not accept it"),
-        ("net_memif0,role=nobody", "off", "the driver does not accept it"),
-        ("0000:ff:1f.7", "off", "scripts/bind-nic.sh show"),
-        ("net_ring0", "auto", "scripts/hugepages.sh reserve"),
+    let (_near, far) = lab.veth(CLIENT);
+    lab.ip(&format!("-n {} link set {far} down", lab.space("server")));
+    // The last asks for more hugepages than a host has for nothing: 1.1 GiB.
+    for (device, huge, workers, expected) in [
+        ("net_af_packet0,iface=absent0", "off", 1, "iface=absent0"),
+        ("net_af_packet0,iface=far0", "off", 1, "ip link set far0 up"),
+        ("net_nosuch0", "off", 1, "the driver does not accept it"),
+        ("net_memif0,role=nobody", "off", 1, "the driver does not accept it"),
+        ("0000:ff:1f.7", "off", 1, "scripts/bind-nic.sh show"),
+        ("net_ring0", "auto", 64, "scripts/hugepages.sh reserve"),
     ] {
-        let mut child = lab.role("refused").device(device, huge, 1).inside("server").start();
+        let mut child = lab.role("refused").device(device, huge, workers).inside("server").start();
         let line = child.expect("error ");
         assert!(line.contains(expected), "{device}: {line}");
         child.stop();

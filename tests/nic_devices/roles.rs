@@ -30,6 +30,7 @@ pub fn play(role: &str) {
         "held-echo" => held_echo(),
         "flood" => flood(),
         "client" => client(),
+        "queues" => queues(),
         "refused" => refused(),
         _ => panic!("no role {role:?}"),
     }
@@ -270,6 +271,35 @@ fn wait_for_line() {
     assert!(stdin().read_line(&mut String::new()).unwrap() > 0, "the parent is gone");
 }
 
+/// A device that hashes: each worker has a queue pair of its own, in a thread of its own.
+fn queues() {
+    let (nic, stats) = open_device();
+    let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
+    assert!(nic.has_queue_per_worker());
+    thread::scope(|scope| {
+        for worker in 0..stats.len() {
+            let mut port = nic.take_port(worker);
+            scope.spawn(move || {
+                let mut burst = ArrayVec::new();
+                // This device's frames come whenever they are asked for, and go anywhere.
+                for _ in 0..100 {
+                    port.receive(&mut burst);
+                    assert!(burst.is_full());
+                    burst.drain(..).for_each(|frame| assert!(port.send(frame).is_ok()));
+                    port.flush();
+                    assert_eq!(port.take_forwarded(), 0);
+                }
+            });
+        }
+    });
+    for stats in stats {
+        assert_eq!(stats.get(Counter::FramesReceived), 100 * 32);
+        assert_eq!(stats.get(Counter::FramesSent), 100 * 32);
+        assert_eq!(stats.get(Counter::FramesSteered), 0);
+    }
+    println!("\nqueues used");
+}
+
 /// Returns every frame, but looks at its device only once it is told to.
 fn held_echo() {
     let (nic, _) = open_device();
@@ -309,7 +339,7 @@ fn flood() {
             continue;
         }
         sent += 1;
-        if sent % 32 == 0 {
+        if sent.is_multiple_of(32) {
             port.flush();
         }
     }

@@ -26,6 +26,11 @@ pub enum NicError {
         /// The interface.
         interface: String,
     },
+    /// A vdev's `iface=` is down, and would lose every frame.
+    InterfaceDown {
+        /// The interface.
+        interface: String,
+    },
     /// Too few free hugepages.
     NoHugepages {
         /// What the device needs, in MiB.
@@ -97,6 +102,10 @@ impl fmt::Display for NicError {
                 "--device iface={interface}: no such interface in this network namespace; ip link \
                  lists them"
             ),
+            NicError::InterfaceDown { interface } => write!(
+                f,
+                "--device iface={interface}: the interface is down; ip link set {interface} up"
+            ),
             NicError::NoHugepages { needed_mib, free_mib } => write!(
                 f,
                 "the device needs {needed_mib} MiB of hugepages and {free_mib} MiB are free; run \
@@ -160,6 +169,7 @@ mod tests {
             NicError::NotBound { address: text(), driver: Some(text()) },
             NicError::NotBound { address: text(), driver: None },
             NicError::InterfaceMissing { interface: text() },
+            NicError::InterfaceDown { interface: text() },
             NicError::NoHugepages { needed_mib: 31, free_mib: 0 },
             NicError::Permission { device: text(), detail: text() },
             NicError::Environment { detail: text() },

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use dpdk_sys as dpdk;
 
-use super::Statistics;
 use super::eal::{self, Eal, Log};
 use super::error::NicError;
 use super::spec::{self, Spec};
+use super::{Huge, Statistics};
 use crate::limits::{
     NIC_LINK_POLLS, NIC_POOL_CACHE_FRAMES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, nic_pool_frames,
 };
@@ -191,7 +191,8 @@ impl Opening<'_> {
             (0..size).filter(|&n| usize::from(of(n)) == queue).count()
         };
         let is_even = (0..plan.queues).all(|queue| counts(queue) >= size / plan.queues);
-        if code == 0 && is_even {
+        // Who does not show the table does not let it be changed either.
+        if code != 0 || is_even {
             return Ok(());
         }
         for n in 0..size {
@@ -230,7 +231,7 @@ impl Device {
         spec: &Spec,
         eal: Eal,
         workers: usize,
-        huge: bool,
+        huge: Huge,
         log: &mut Log,
     ) -> Result<Device, NicError> {
         // Until the device is whole nothing stops the environment: a half-open port may hold frames.
@@ -369,7 +370,7 @@ fn driver_name(info: &dpdk::rte_eth_dev_info) -> String {
 fn make_pool(
     frames: usize,
     port: u16,
-    huge: bool,
+    huge: Huge,
     log: &mut Log,
 ) -> Result<NonNull<dpdk::rte_mempool>, NicError> {
     // SAFETY: numbers and a constant string; the device's node, or -1 for any.
@@ -384,8 +385,8 @@ fn make_pool(
         )
     };
     NonNull::new(pool).ok_or_else(|| NicError::Pool {
-        needed_mib: super::pool_bytes(frames).div_ceil(1024 * 1024),
-        huge,
+        needed_mib: super::pool_bytes(frames, huge).div_ceil(1024 * 1024),
+        huge: huge == Huge::Auto,
         detail: log.explain(eal::errno()),
     })
 }

@@ -31,7 +31,9 @@ pub use frame::NicFrame;
 pub use port::WorkerPort;
 pub use spec::SpecError;
 
-use crate::limits::{NIC_EAL_BYTES, NIC_FRAME_BYTES, WORKERS_MAX, nic_pool_frames};
+use crate::limits::{
+    NIC_EAL_BYTES, NIC_FRAME_BYTES, NIC_FRAME_SMALL_PAGE_BYTES, WORKERS_MAX, nic_pool_frames,
+};
 use crate::stats::WorkerStats;
 use ethdev::Device;
 use spec::Spec;
@@ -112,14 +114,14 @@ pub fn open(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError
     let spec = Spec::parse(&config.device)?;
     let sysfs = Path::new(spec::SYSFS);
     spec.check(sysfs)?;
-    let needed_bytes = memory_bytes(workers);
+    let needed_bytes = memory_bytes(workers, config.huge);
     let is_huge = config.huge == Huge::Auto;
     if is_huge {
         check_hugepages(needed_bytes, spec::hugepages_free_bytes(sysfs))?;
     }
     let mut log = eal::Log::new();
     let eal = eal::Eal::start(&spec, (!is_huge).then_some(needed_bytes), &mut log)?;
-    let device = Arc::new(Device::open(&spec, eal, workers, is_huge, &mut log)?);
+    let device = Arc::new(Device::open(&spec, eal, workers, config.huge, &mut log)?);
     let is_link_up = device.wait_for_link();
     Ok(Nic { ports: make_ports(&device, stats), is_link_up, device })
 }
@@ -149,14 +151,17 @@ fn check_hugepages(needed_bytes: usize, free_bytes: usize) -> Result<(), NicErro
 }
 
 /// Memory of a pool, in bytes.
-fn pool_bytes(frames: usize) -> usize {
-    frames * NIC_FRAME_BYTES
+fn pool_bytes(frames: usize, huge: Huge) -> usize {
+    match huge {
+        Huge::Auto => frames * NIC_FRAME_BYTES,
+        Huge::Off => frames * NIC_FRAME_SMALL_PAGE_BYTES,
+    }
 }
 
 /// Memory that a device takes at most, in bytes, before it is known how many queues it has.
-pub fn memory_bytes(workers: usize) -> usize {
+pub fn memory_bytes(workers: usize, huge: Huge) -> usize {
     let frames = nic_pool_frames(workers, workers).max(nic_pool_frames(workers, 1));
-    pool_bytes(frames) + NIC_EAL_BYTES
+    pool_bytes(frames, huge) + NIC_EAL_BYTES
 }
 
 /// A number that a peer cannot know.

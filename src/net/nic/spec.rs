@@ -154,10 +154,13 @@ impl Spec {
         if let Spec::Pci { address } = self {
             return check_pci(address, sysfs);
         }
-        match self.interface() {
-            Some(interface) if !interface_exists(interface) => {
-                Err(NicError::InterfaceMissing { interface: interface.to_string() })
-            }
+        let Some(interface) = self.interface() else { return Ok(()) };
+        let name = interface.to_string();
+        if !interface_exists(interface) {
+            return Err(NicError::InterfaceMissing { interface: name });
+        }
+        match interface_is_up(interface, sysfs) {
+            Some(false) => Err(NicError::InterfaceDown { interface: name }),
             _ => Ok(()),
         }
     }
@@ -196,6 +199,13 @@ fn interface_exists(interface: &str) -> bool {
     // Any socket will do: the question goes to its network namespace, which sysfs may not show.
     let Ok(any) = socket(AddressFamily::INET, SocketType::DGRAM, None) else { return true };
     netdevice::name_to_index(any, interface).is_ok()
+}
+
+/// Whether an interface is meant to be up (IFF_UP, netdevice(7)), if sysfs shows it.
+fn interface_is_up(interface: &str, sysfs: &Path) -> Option<bool> {
+    let flags = fs::read_to_string(sysfs.join("class/net").join(interface).join("flags")).ok()?;
+    let flags = u32::from_str_radix(flags.trim().strip_prefix("0x")?, 16).ok()?;
+    Some(flags & 1 != 0)
 }
 
 /// Bytes of free hugepages, all sizes and nodes.

@@ -42,8 +42,9 @@ const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// What a frame says about who has an address.
 pub type Learned = Option<(IpAddr, [u8; 6])>;
 
+#[inline(always)]
 fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
-    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3], bytes[at + 4], bytes[at + 5]]
+    bytes[at..at + 6].try_into().expect("six bytes")
 }
 
 /// Answers an ARP frame.

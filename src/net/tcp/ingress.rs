@@ -17,7 +17,8 @@ use super::stream::peer_finished;
 use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
-    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
+    TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -47,7 +48,7 @@ impl<P: Port, C> Stack<P, C> {
             return 0;
         }
         for frame in &burst {
-            prefetch_range(frame.bytes().as_ptr() as usize, 64);
+            prefetch_range::<64>(frame.bytes().as_ptr() as usize);
         }
         let mut arrivals = ArrayVec::<Arrival, BURST_FRAMES>::new();
         for (n, frame) in burst.iter().enumerate() {
@@ -62,14 +63,19 @@ impl<P: Port, C> Stack<P, C> {
             }
         }
         let mut found = [NO_FLOW; BURST_FRAMES];
+        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         for (arrival, found) in arrivals.iter().zip(&mut found) {
             if let Some(index) = self.table.find(arrival.hash, |_| true) {
-                self.slab.prefetch(index);
+                if is_large {
+                    self.slab.prefetch(index);
+                }
                 *found = index;
             }
         }
-        for (arrival, &index) in arrivals.iter().zip(&found) {
-            self.slab.prefetch_rings(index, arrival.segment.seq);
+        if is_large {
+            for (arrival, &index) in arrivals.iter().zip(&found) {
+                self.slab.prefetch_rings(index, arrival.segment.seq);
+            }
         }
         for (n, arrival) in arrivals.iter().enumerate() {
             // A flow's segments of one burst are told to the handler together.

@@ -10,7 +10,7 @@ use super::slab::Phase;
 use super::stack::{Stack, stack_time};
 use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
-use crate::limits::{TCP_CLOCK_RATE, TCP_LINGER_US, TCP_TIMERS_PER_TURN};
+use crate::limits::{TCP_CLOCK_RATE, TCP_LINGER_US, TCP_RTO_MIN_US, TCP_TIMERS_PER_TURN};
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
 
@@ -49,7 +49,9 @@ impl<P: Port, C> Stack<P, C> {
         if matches!(flow.phase, Phase::Closing | Phase::Refused) {
             drain(flow.socket());
         }
-        self.transmit(index, outstanding == 0, now);
+        if self.transmit(index, outstanding == 0, now) {
+            return self.arm_answered(index, now);
+        }
         let flow = &mut self.slab.flows[index as usize];
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
@@ -60,13 +62,16 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler wrote.
+    /// Returns whether the flow is established and answered in full: all that was queued and all
+    /// that is to be acknowledged went out with the newest segment.
     #[inline]
-    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) {
+    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> bool {
         let flow = &mut self.slab.flows[index as usize];
         let time = stack_time(now);
         self.wire.sent = Sent::default();
+        let mut is_answered = false;
         // Bounded by the transmit ring: every segment but the last has data of it.
-        loop {
+        while !is_answered {
             let mut device =
                 OneFrame { wire: &mut self.wire, received: None, next_hop: flow.next_hop };
             let result = self.iface.poll_egress(time, &mut device, &mut flow.set);
@@ -75,14 +80,26 @@ impl<P: Port, C> Stack<P, C> {
             }
             // The common case is one segment with all there is; asking again would tell the same.
             let socket = flow.socket();
-            if is_fresh
+            is_answered = is_fresh
                 && socket.state() == State::Established
-                && self.wire.sent.payload_bytes as usize == socket.send_queue()
-            {
-                break;
-            }
+                && self.wire.sent.payload_bytes > 0
+                && self.wire.sent.payload_bytes as usize == socket.send_queue();
         }
         flow.note(&self.wire.sent);
+        is_answered
+    }
+
+    /// Sets the timer of flow `index`, which was answered in full: the earliest that can be due is
+    /// the retransmission of what was just sent. When exactly is asked when that time has come, by
+    /// when it has mostly moved away.
+    #[inline]
+    fn arm_answered(&mut self, index: u32, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let deadline_us = now.uptime_us + TCP_RTO_MIN_US;
+        flow.deadline_us = deadline_us;
+        if deadline_us < flow.armed_us {
+            flow.armed_us = self.wheel.arm(index, deadline_us);
+        }
     }
 
     /// Sets the timer of flow `index`. A deadline that moved away is looked at when the wheel wakes
@@ -112,7 +129,7 @@ impl<P: Port, C> Stack<P, C> {
         {
             fired += 1;
             if let Some(next) = self.wheel.peek() {
-                self.slab.flows.prefetch(next as usize);
+                self.slab.prefetch_flow(next);
             }
             let flow = &mut self.slab.flows[index as usize];
             if flow.deadline_us > now.uptime_us {

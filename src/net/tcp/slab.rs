@@ -184,12 +184,20 @@ impl<C> Slab<C> {
         Some(index)
     }
 
+    /// Asks for the flow, without its socket, in advance. Any `index` will do.
+    #[inline(always)]
+    pub fn prefetch_flow(&self, index: u32) {
+        let at = self.flows.address(index as usize);
+        // What lies beyond belongs to a large `C`, which asks for less than all of it at a time.
+        prefetch_range::<256>(at);
+    }
+
     /// Asks for the flow and its socket in advance. Any `index` will do.
     #[inline(always)]
     pub fn prefetch(&self, index: u32) {
-        self.flows.prefetch(index as usize);
-        let size = size_of::<SocketStorage<'static>>();
-        prefetch_range(self.sockets_at.wrapping_add(index as usize * size), size);
+        self.prefetch_flow(index);
+        let at = self.sockets_at.wrapping_add(index as usize * SOCKET_BYTES);
+        prefetch_range::<SOCKET_BYTES>(at);
     }
 
     /// Asks for the places in the rings that a segment with sequence number `seq` will touch.
@@ -203,11 +211,13 @@ impl<C> Slab<C> {
         };
         let rings = slab + index % TCP_RING_SLAB * RINGS_BYTES;
         let offset = seq.wrapping_sub(flow.first_seq) as usize % TCP_RX_RING_BYTES;
-        prefetch_range(rings + offset, RX_AHEAD_BYTES);
-        prefetch_range(rings + TX_RING_AT, TX_AHEAD_BYTES);
+        prefetch_range::<RX_AHEAD_BYTES>(rings + offset);
+        prefetch_range::<TX_AHEAD_BYTES>(rings + TX_RING_AT);
     }
 }
 
+const SOCKET_BYTES: usize = size_of::<SocketStorage<'static>>();
+
 /// What a connection costs beside the rings, the connection's own state not counted.
-const STATE_BYTES: usize = size_of::<Flow<()>>() + size_of::<SocketStorage<'static>>() + 64;
+const STATE_BYTES: usize = size_of::<Flow<()>>() + SOCKET_BYTES + 64;
 const _: () = assert!(RINGS_BYTES + STATE_BYTES <= 35 * 1024);

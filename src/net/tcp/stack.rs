@@ -137,7 +137,7 @@ impl<P: Port, C> Stack<P, C> {
         self.swept_us = now.uptime_us;
         for _ in 0..due.min(TCP_SWEEP_PER_TURN.min(flows) as u64) {
             self.sweep_at = (self.sweep_at + 1) % flows;
-            self.slab.flows.prefetch((self.sweep_at + 4) % flows);
+            self.slab.prefetch_flow(((self.sweep_at + 4) % flows) as u32);
             self.check(self.sweep_at as u32, now, handler);
         }
     }

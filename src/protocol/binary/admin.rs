@@ -2,9 +2,9 @@
 
 use super::header::{Reply, Status};
 use super::{Packet, answer, opcode};
-use crate::clock::{Expiry, Now};
+use crate::clock::Now;
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Control, Fixed, Limits};
+use crate::protocol::{Command, Control, Fixed, Limits, flush_at};
 
 pub(super) fn parse<'a>(packet: &Packet<'a>, limits: &Limits, now: Now) -> Command<'a> {
     let header = &packet.header;
@@ -12,21 +12,29 @@ pub(super) fn parse<'a>(packet: &Packet<'a>, limits: &Limits, now: Now) -> Comma
         opcode::NOOP => control(packet, Control::Noop),
         opcode::VERSION => control(packet, Control::Version),
         opcode::STAT => control(packet, Control::Stats(packet.key)),
-        opcode::QUIT => {
-            let reply = Reply { opcode: header.opcode, opaque: header.opaque, ..Reply::default() };
-            Command::Quit { reply: Fixed::new(&reply.bytes()) }
-        }
+        opcode::QUIT => Command::Quit { reply: done(packet) },
         opcode::QUITQ => Command::Quit { reply: Fixed::NONE },
         opcode::FLUSH | opcode::FLUSHQ if !limits.flush => answer(header, Status::Auth, 0),
         opcode::FLUSH | opcode::FLUSHQ => {
-            let at = match packet.extras {
-                [] => Expiry::NEVER,
-                _ => packet.expiry(0, now),
-            };
-            packet.operation(Action::FlushAll { at })
+            let exptime = if packet.extras.is_empty() { 0 } else { packet.extra_32(0) };
+            match flush_at(exptime.into(), now) {
+                Some(at) => packet.operation(Action::FlushAll { at }),
+                None => {
+                    let is_quiet = header.opcode == opcode::FLUSHQ;
+                    let reply = if is_quiet { Fixed::NONE } else { done(packet) };
+                    Command::Bad { reply, skip_bytes: 0, close: false }
+                }
+            }
         }
         _ => answer(header, Status::Unknown, 0),
     }
+}
+
+/// A header that says that it is done.
+fn done(packet: &Packet<'_>) -> Fixed {
+    let opcode = packet.header.opcode;
+    let opaque = packet.header.opaque;
+    Fixed::new(&Reply { opcode, opaque, ..Reply::default() }.bytes())
 }
 
 fn control<'a>(packet: &Packet<'a>, control: Control<'a>) -> Command<'a> {

@@ -6,10 +6,11 @@
 
 use super::line::{Words, signed_32, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
-use crate::clock::{Expiry, Now};
+use crate::clock::Now;
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Control, Fixed, Form as AnyForm, Limits, Request};
+use crate::protocol::{Command, Control, Fixed, Form as AnyForm, Limits, Request, flush_at};
 
+const OK: Fixed = Fixed::new(b"OK\r\n");
 const FLUSH_OFF: Fixed = Fixed::new(b"CLIENT_ERROR flush_all not allowed\r\n");
 const SHUTDOWN_OFF: Fixed = Fixed::new(b"ERROR: shutdown not enabled\r\n");
 const SHUTDOWN_MODE: Fixed = Fixed::new(b"CLIENT_ERROR invalid shutdown mode\r\n");
@@ -38,7 +39,7 @@ pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command
         b"slabs" => answer_slabs(words),
         b"lru_crawler" => answer(reply_to_crawler(words)),
         b"cache_memlimit" => answer_memlimit(words),
-        b"refresh_certs" => answer_unless(words.noreply(), TLS_OFF),
+        b"refresh_certs" => answer(TLS_OFF),
         b"lru" | b"extstore" => answer_unless(words.count() > 1 && words.noreply(), ERROR),
         _ => parse_unknown(words),
     }
@@ -63,8 +64,7 @@ fn parse_flush_all<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<
         _ => signed_32(words.get(1)),
     };
     let Some(delay_s) = delay_s else { return answer_unless(silent, INVALID_EXPTIME) };
-    // memcached takes a negative delay for none.
-    let at = Expiry::from_exptime(delay_s.max(0).into(), now);
+    let Some(at) = flush_at(delay_s.into(), now) else { return answer_unless(silent, OK) };
     let form = AnyForm::Text(Form::Line.unless_silent(silent));
     let request = Request { key: b"", action: Action::FlushAll { at }, form };
     Command::Operation { request, skip_bytes: 0 }

@@ -43,12 +43,18 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// The request that is by far the commonest: `get `, one key, and the line's end. None if the input
-/// is anything else.
+/// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None if
+/// the input is anything else.
 #[inline]
 pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
-    let rest = input.strip_prefix(b"get ")?;
-    let rest = &rest[..rest.len().min(KEY_BYTES_MAX + 2)];
+    match input.strip_prefix(b"get ") {
+        Some(rest) => parse_only_key(rest, 4, false),
+        None => parse_only_key(input.strip_prefix(b"gets ")?, 5, true),
+    }
+}
+
+#[inline(always)]
+fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step<'_>> {
     let low = find_low(rest)?;
     let end_bytes = match rest[low..] {
         [b'\r', b'\n', ..] => 2,
@@ -59,8 +65,8 @@ pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
     if key.is_empty() || !is_key(key) {
         return None;
     }
-    let consumed = 4 + low + end_bytes;
-    Some(Step::Done { command: operation(key, Action::Get, false), consumed })
+    let consumed = word_bytes + low + end_bytes;
+    Some(Step::Done { command: operation(key, Action::Get, with_cas), consumed })
 }
 
 /// A get of one key.
@@ -98,13 +104,15 @@ pub(super) fn parse_and_touch<'a>(
 /// The keys of a line that is all there: words `first` and on.
 fn parse_keys<'a>(words: &Words<'a>, first: usize, keys: Keys, line_bytes: usize) -> Step<'a> {
     let done = |command| Step::Done { command, consumed: line_bytes };
-    if !words.behind(first - 1).all(is_key) {
-        return done(answer(BAD_FORMAT));
-    }
     match words.count() - first {
         0 => done(answer(END)),
-        1 => done(operation(words.get(first), keys.action(), keys.with_cas)),
-        _ => Step::Done { command: Command::Keys(keys), consumed: words.end_of(first - 1) },
+        1 if is_key(words.get(first)) => {
+            done(operation(words.get(first), keys.action(), keys.with_cas))
+        }
+        _ if words.behind(first - 1).all(is_key) => {
+            Step::Done { command: Command::Keys(keys), consumed: words.end_of(first - 1) }
+        }
+        _ => done(answer(BAD_FORMAT)),
     }
 }
 

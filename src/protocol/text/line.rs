@@ -12,36 +12,33 @@ const WORDS_KEPT: usize = 8;
 /// Words that memcached cuts from a line at most; a line with more counts as having this many.
 const WORDS_MAX: usize = 23;
 
-/// The first line of `input` without its end, and its length with it; None if it is not all there.
+/// The high bit of each byte of `chunk` that is a space or less. All that can end a word are among
+/// these, and few bytes of a word are.
 #[inline]
-pub(super) fn first_line(input: &[u8]) -> Option<(&[u8], usize)> {
-    let newline = memchr(b'\n', input)?;
-    let line = &input[..newline];
-    Some((line.strip_suffix(b"\r").unwrap_or(line), newline + 1))
+fn low_bytes(chunk: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let chunk = u64::from_le_bytes(chunk);
+    // Without its high bit, a byte over the space reaches 0x80 here; none reaches 0x100.
+    let reached = (chunk & (ONES * 0x7f)) + ONES * (0x7f - b' ' as u64);
+    !(reached | chunk) & (ONES << 7)
 }
 
-/// Where the first byte up to and including the space is: all that can end a word are among these,
-/// and few bytes of a word are. Eight bytes at a time.
+/// Where the first byte is that is a space or less.
 #[inline]
 pub(super) fn find_low(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
     let mut at = 0;
     while let Some(chunk) = bytes[at..].first_chunk() {
-        let chunk = u64::from_le_bytes(*chunk);
-        // The high bit of each byte that is less than 0x21; above the first such byte a borrow may
-        // set more of them, below it none.
-        let low = chunk.wrapping_sub(ONES * 0x21) & !chunk & HIGHS;
+        let low = low_bytes(*chunk);
         if low != 0 {
             return Some(at + (low.trailing_zeros() / 8) as usize);
         }
         at += 8;
     }
-    let tail = &bytes[at..];
-    tail.iter().position(|&byte| byte <= b' ').map(|found| at + found)
+    let found = bytes[at..].iter().position(|&byte| byte <= b' ')?;
+    Some(at + found)
 }
 
-/// Where the first byte is that ends a word in the middle of input that may hold more lines.
+/// Where the first byte is that ends a word: a space, a newline or a NUL.
 #[inline]
 pub(super) fn find_word_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -61,28 +58,68 @@ pub(super) struct Words<'a> {
     words: [&'a [u8]; WORDS_KEPT],
     count: usize,
     last: &'a [u8],
-    /// Where the line ends: at a NUL, or with its last byte.
-    end: usize,
 }
 
 impl<'a> Words<'a> {
-    /// Cuts `line`.
-    pub(super) fn of(line: &'a [u8]) -> Words<'a> {
-        let mut words = Words { line, words: [b""; WORDS_KEPT], count: 0, last: b"", end: 0 };
-        let mut rest = Rest { line, at: 0 };
-        while words.count < WORDS_MAX {
-            let Some(word) = rest.next() else { break };
-            if words.count < WORDS_KEPT {
-                words.words[words.count] = word;
+    /// No words; for [`Words::read`].
+    #[inline]
+    pub(super) fn new() -> Words<'a> {
+        Words { line: b"", words: [b""; WORDS_KEPT], count: 0, last: b"" }
+    }
+
+    /// Cuts the first line of `input`, and says how long it is with its end. None if it is not all
+    /// there.
+    #[inline]
+    pub(super) fn read(&mut self, input: &'a [u8]) -> Option<usize> {
+        let (chunks, tail) = input.as_chunks();
+        // What is behind the input ends no word.
+        let mut last = [u8::MAX; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        let mut start = 0;
+        for (index, chunk) in chunks.iter().chain([&last]).enumerate() {
+            let mut low = low_bytes(*chunk);
+            while low != 0 {
+                let at = index * 8 + (low.trailing_zeros() / 8) as usize;
+                low &= low - 1;
+                match input[at] {
+                    b' ' => self.push(&input[start..at]),
+                    b'\n' => {
+                        let word = &input[start..at];
+                        self.push(word.strip_suffix(b"\r").unwrap_or(word));
+                        return Some(self.end(input, at));
+                    }
+                    0 => {
+                        self.push(&input[start..at]);
+                        return Some(self.end(input, at + memchr(b'\n', &input[at..])?));
+                    }
+                    _ => continue,
+                }
+                start = at + 1;
+                if self.count == WORDS_MAX {
+                    return Some(self.end(input, at + memchr(b'\n', &input[at..])?));
+                }
             }
-            words.last = word;
-            words.count += 1;
         }
-        words.end = match words.count {
-            WORDS_MAX => memchr(0, line).unwrap_or(line.len()),
-            _ => rest.at,
-        };
-        words
+        None
+    }
+
+    #[inline]
+    fn push(&mut self, word: &'a [u8]) {
+        if word.is_empty() {
+            return;
+        }
+        if self.count < WORDS_KEPT {
+            self.words[self.count] = word;
+        }
+        self.last = word;
+        self.count += 1;
+    }
+
+    #[inline]
+    fn end(&mut self, input: &'a [u8], newline: usize) -> usize {
+        let line = &input[..newline];
+        self.line = line.strip_suffix(b"\r").unwrap_or(line);
+        newline + 1
     }
 
     /// How many there are, the command included.
@@ -120,7 +157,8 @@ impl<'a> Words<'a> {
 
     /// The bytes behind word `index`, without spaces around them.
     pub(super) fn text_behind(&self, index: usize) -> &'a [u8] {
-        let text = &self.line[self.end_of(index)..self.end];
+        let text = &self.line[self.end_of(index)..];
+        let text = &text[..memchr(0, text).unwrap_or(text.len())];
         let Some(first) = text.iter().position(|&byte| byte != b' ') else { return b"" };
         let Some(last) = text.iter().rposition(|&byte| byte != b' ') else { return b"" };
         &text[first..=last]
@@ -156,6 +194,23 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
+/// A number that is nothing but digits, and not too many: what clients send.
+#[inline]
+fn plain_number(word: &[u8]) -> Option<u64> {
+    if word.is_empty() || word.len() > 18 {
+        return None;
+    }
+    let mut number = 0;
+    for &byte in word {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
+}
+
 /// Sign and size of the decimal number that `word` starts with; None if it has none, if it is more
 /// than 2^64 - 1, or if anything but a space follows it.
 fn number(word: &[u8]) -> Option<(bool, u64)> {
@@ -179,7 +234,16 @@ fn number(word: &[u8]) -> Option<(bool, u64)> {
 
 /// A number as memcached's `safe_strtoull` reads it: a minus sign wraps, as it does in C, unless
 /// the result is 2^63 or more.
+#[inline]
 pub(super) fn unsigned(word: &[u8]) -> Option<u64> {
+    match plain_number(word) {
+        Some(number) => Some(number),
+        None => odd_unsigned(word),
+    }
+}
+
+#[cold]
+fn odd_unsigned(word: &[u8]) -> Option<u64> {
     match number(word)? {
         (false, size) => Some(size),
         (true, size) => {
@@ -190,12 +254,22 @@ pub(super) fn unsigned(word: &[u8]) -> Option<u64> {
 }
 
 /// A number as memcached's `safe_strtoul` reads it: of what `strtoul` gives, the low 32 bits.
+#[inline]
 pub(super) fn unsigned_32(word: &[u8]) -> Option<u32> {
     unsigned(word).map(|number| number as u32)
 }
 
 /// A number as memcached's `safe_strtol` reads it: of what `strtol` gives, the low 32 bits.
+#[inline]
 pub(super) fn signed_32(word: &[u8]) -> Option<i32> {
+    match plain_number(word) {
+        Some(number) => Some(number as i32),
+        None => odd_signed_32(word),
+    }
+}
+
+#[cold]
+fn odd_signed_32(word: &[u8]) -> Option<i32> {
     let (negative, size) = number(word)?;
     let number = match negative {
         false => i64::try_from(size).ok()?,
@@ -208,13 +282,27 @@ pub(super) fn signed_32(word: &[u8]) -> Option<i32> {
 mod tests {
     use super::*;
 
+    fn words(line: &[u8]) -> Words<'_> {
+        let mut words = Words::new();
+        assert_eq!(words.read(line), Some(line.len()));
+        words
+    }
+
     #[test]
     fn a_line_ends_with_or_without_a_carriage_return() {
-        assert_eq!(first_line(b"ab\r\ncd"), Some((&b"ab"[..], 4)));
-        assert_eq!(first_line(b"ab\ncd"), Some((&b"ab"[..], 3)));
-        assert_eq!(first_line(b"ab\r\r\n"), Some((&b"ab\r"[..], 5)));
-        assert_eq!(first_line(b"\r\n"), Some((&b""[..], 2)));
-        assert_eq!(first_line(b"ab\r"), None);
+        let read = |input| {
+            let mut words = Words::new();
+            words.read(input).map(|consumed| (words.last(), consumed))
+        };
+        assert_eq!(read(b"ab\r\ncd"), Some((&b"ab"[..], 4)));
+        assert_eq!(read(b"ab\ncd"), Some((&b"ab"[..], 3)));
+        assert_eq!(read(b"ab\r\r\n"), Some((&b"ab\r"[..], 5)));
+        assert_eq!(read(b"ab \r\n"), Some((&b"ab"[..], 5)));
+        assert_eq!(read(b"ab\0cd\r\n"), Some((&b"ab"[..], 7)));
+        assert_eq!(read(b"\r\n"), Some((&b""[..], 2)));
+        for incomplete in [&b""[..], b"ab\r", b"ab ", b"ab\0"] {
+            assert_eq!(read(incomplete), None);
+        }
     }
 
     #[test]
@@ -238,7 +326,7 @@ mod tests {
 
     #[test]
     fn words_are_what_is_between_spaces() {
-        let words = Words::of(b"  set  a 0   1 ");
+        let words = words(b"  set  a 0   1 \r\n");
         assert_eq!(words.count(), 4);
         assert_eq!(words.get(0), b"set");
         assert_eq!(words.get(3), b"1");
@@ -247,25 +335,23 @@ mod tests {
         assert_eq!(words.end_of(1), 8);
         assert_eq!(words.text_behind(0), b"a 0   1");
         assert_eq!(words.text_behind(3), b"");
-        assert_eq!(Words::of(b"   ").count(), 0);
     }
 
     #[test]
     fn a_nul_ends_the_line() {
-        let words = Words::of(b"get a\0 b");
-        assert_eq!(words.count(), 2);
-        assert_eq!(words.text_behind(0), b"a");
-        assert_eq!(Words::of(b"\0get a").count(), 0);
-        assert_eq!(Words::of(b"stats \0a").text_behind(0), b"");
+        assert_eq!(words(b"get a\0 b\n").count(), 2);
+        assert_eq!(words(b"get a\0 b\n").text_behind(0), b"a");
+        assert_eq!(words(b"\0get a\n").count(), 0);
+        assert_eq!(words(b"stats \0a\n").text_behind(0), b"");
     }
 
     #[test]
     fn words_over_23_are_not_counted() {
-        let line = b"w ".repeat(40);
-        let words = Words::of(&line);
+        let line = [&b"w ".repeat(40)[..], b"\n"].concat();
+        let words = words(&line);
         assert_eq!(words.count(), 23);
         assert_eq!(words.behind(0).count(), 39);
-        assert_eq!(words.text_behind(0).len(), line.len() - 3);
+        assert_eq!(words.text_behind(0).len(), line.len() - 4);
     }
 
     #[test]

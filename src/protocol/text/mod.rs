@@ -76,13 +76,13 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
 }
 
 fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
-    let Some((line, consumed)) = line::first_line(input) else {
+    let mut words = Words::new();
+    let Some(consumed) = words.read(input) else {
         return match input.len() > LINE_BYTES_MAX {
             true => get::parse_endless(input),
             false => Step::NeedMore,
         };
     };
-    let words = Words::of(line);
     let command = match words.get(0) {
         b"get" | b"bget" => return get::parse(&words, false, consumed),
         b"gets" => return get::parse(&words, true, consumed),

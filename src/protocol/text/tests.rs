@@ -182,6 +182,27 @@ fn what_tunes_memcacheds_insides_is_refused_in_its_words() {
     }
 }
 
+#[test]
+fn flush_takes_effect_a_second_early_and_not_before_the_start() {
+    let at = |line: &'static [u8]| match done(line).0 {
+        Command::Operation { request, .. } => match request.action {
+            Action::FlushAll { at } => Some(at),
+            action => panic!("{action:?}"),
+        },
+        Command::Bad { reply, .. } => {
+            assert_eq!(reply.as_bytes(), b"OK\r\n");
+            None
+        }
+        command => panic!("{command:?}"),
+    };
+    assert_eq!(at(b"flush_all\r\n"), Some(Expiry::NEVER));
+    assert_eq!(at(b"flush_all -5\r\n"), Some(Expiry::NEVER));
+    assert_eq!(at(b"flush_all 1\r\n"), Some(Expiry::from_unix_s(NOW.unix_s)));
+    assert_eq!(at(b"flush_all 10\r\n"), Some(Expiry::from_unix_s(NOW.unix_s + 9)));
+    assert_eq!(at(b"flush_all 1900000000\r\n"), Some(Expiry::from_unix_s(1_899_999_999)));
+    assert_eq!(at(b"flush_all 2592001\r\n"), None);
+}
+
 // holes.md has these as holes that systems of this kind had.
 
 #[test]

@@ -429,7 +429,10 @@ mod tests {
     proptest! {
         #[test]
         fn extents_never_overlap_and_always_tile(
-            steps in prop::collection::vec((any::<bool>(), 1_u32..200, any::<prop::sample::Index>()), 1..300),
+            steps in prop::collection::vec(
+                (any::<bool>(), 1_u32..200, any::<prop::sample::Index>()),
+                1..300,
+            ),
         ) {
             let mut arena = Arena::new(2048 * UNIT_BYTES).unwrap();
             let total = arena.units_total();

@@ -83,6 +83,13 @@ impl Index {
         buffer::prefetch(&self.map[self.home(tag) * SLOT_BYTES]);
     }
 
+    /// An item that is likely to be the one under `tag`; for hints only.
+    #[inline]
+    pub fn guess(&self, tag: u32) -> Option<u32> {
+        let content = self.slot(self.home(tag));
+        if (content >> 32) as u32 == tag { Some(content as u32) } else { None }
+    }
+
     /// The item under `tag` for which `is_it` holds.
     #[inline]
     pub fn find(&self, tag: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {

@@ -203,17 +203,24 @@ impl Arena {
         }
     }
 
-    /// Whether `item` is that of `key`.
+    /// Asks the CPU to bring the first lines of an item close.
     #[inline]
-    pub fn has_key(&self, item: u32, key: &[u8]) -> bool {
+    pub fn prefetch(&self, item: u32) {
         let start = item as usize * UNIT_BYTES;
-        // What is asked for next lies in the next lines; where exactly, the first one says, so
-        // that the CPU would wait for the first before it asks for them.
-        for line in [64, 128] {
+        for line in [0, 64, 128] {
             if let Some(byte) = self.region().get(start + line) {
                 buffer::prefetch(byte);
             }
         }
+    }
+
+    /// Whether `item` is that of `key`.
+    #[inline]
+    pub fn has_key(&self, item: u32, key: &[u8]) -> bool {
+        // What is asked for next lies in the next lines; where exactly, the first one says, so
+        // that the CPU would wait for the first before it asks for them.
+        self.prefetch(item);
+        let start = item as usize * UNIT_BYTES;
         // A shorter key's item may lie so close to the end that this one would not fit there.
         let Some(bytes) = self.region().get(start..start + HEADER_BYTES + key.len()) else {
             return false;

@@ -1,7 +1,7 @@
 //! Keeps items in this process: bounded in bytes, least recently used out first.
 //!
 //! A worker has one [`Memory`] for the keys it owns, so there are no locks. All items lie in one
-//! region mapped at start ([`arena`]), found through an index of fixed size ([`index`]); nothing is
+//! region mapped at start (`arena`), found through an index of fixed size (`index`); nothing is
 //! allocated after that. A hit is not copied: an [`ItemValue`] holds the item, and while it lives
 //! the item's bytes stay what they were, whatever happens to the key.
 //!
@@ -42,6 +42,9 @@ use crate::tier::{
 use arena::NIL;
 use item::Cursor;
 use store::Store;
+
+/// What the memory is given out in, in bytes.
+pub const UNIT_BYTES: usize = arena::UNIT_BYTES;
 
 /// Smallest [`Config::bytes`].
 pub const BYTES_MIN: usize = 64 * 1024;
@@ -165,17 +168,42 @@ impl Memory {
         Ok(Memory { store: Rc::new(RefCell::new(Store::new(config)?)) })
     }
 
-    /// Asks the CPU to bring what a search for `key` touches first close to it.
+    /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
     #[inline]
     pub fn prefetch(&self, key: &[u8]) {
         let store = self.store.borrow();
         store.index.prefetch(store.tag(key));
     }
 
+    /// Asks the CPU to bring the item that `key` probably has close to it. Waits for the index, so
+    /// it is worth its while some time after [`Memory::prefetch`].
+    #[inline]
+    pub fn prefetch_item(&self, key: &[u8]) {
+        let store = self.store.borrow();
+        if let Some(item) = store.index.guess(store.tag(key)) {
+            store.arena.prefetch(item);
+        }
+    }
+
     /// Once a turn: takes back the memory of a few items that have expired or were flushed. All
     /// items are visited in about a minute if turns are frequent. Bounded.
     pub fn turn(&self, now: Now) {
-        self.store.borrow_mut().sweep(now);
+        let is_new_second = {
+            let store = &mut *self.store.borrow_mut();
+            store.sweep(now);
+            std::mem::replace(&mut store.reported_s, now.unix_s) != now.unix_s
+        };
+        if is_new_second {
+            self.report(now);
+        }
+    }
+
+    /// Brings the gauges up to date.
+    fn report(&self, now: Now) {
+        let overview = self.overview(now);
+        let stats = &self.store.borrow().stats;
+        stats.set(Counter::OldestItemAge, u64::from(overview.oldest_age_s));
+        stats.set(Counter::IndexBytes, overview.index_bytes as u64);
     }
 
     /// Figures about the items. Costs the same however many there are.
@@ -393,7 +421,8 @@ fn count<V>(
     old: u32,
     now: Now,
 ) -> Outcome<V> {
-    // In this order: an empty value is not a number, whatever its cas (do_add_delta in memcached.c).
+    // In this order: an empty value is not a number, whatever its cas (do_add_delta in
+    // memcached.c).
     let value_bytes = store.arena.value_bytes(old) as usize;
     if value_bytes == 0 {
         return Outcome::NonNumeric;

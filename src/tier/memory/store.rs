@@ -17,6 +17,7 @@ use super::item::{
     units_of_item, units_of_piece,
 };
 use crate::clock::{Expiry, Now};
+use crate::secret;
 use crate::stats::{Counter, WorkerStats};
 
 /// Arena bytes for each slot of the index. At 7 of 8 slots in use an item has 91 bytes, header and
@@ -53,6 +54,8 @@ pub enum Death {
 /// Index, LRU list and arena.
 #[derive(Debug)]
 pub struct Store {
+    /// The second in which the gauges were brought up to date.
+    pub reported_s: u32,
     pub arena: Arena,
     pub index: Index,
     pub stats: Arc<WorkerStats>,
@@ -80,11 +83,12 @@ impl Store {
         let arena = Arena::new(config.bytes)?;
         let slots = arena.units_total() as usize * UNIT_BYTES / ARENA_BYTES_PER_SLOT;
         Ok(Store {
+            reported_s: 0,
             arena,
             index: Index::new(slots)?,
             stats: config.stats,
             item_bytes_max: config.item_bytes_max,
-            secrets: RapidSecrets::random(),
+            secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
             newest: NIL,
             oldest: NIL,
             items: 0,
@@ -298,7 +302,8 @@ impl Store {
         self.account();
     }
 
-    /// Holds an item, which is no use of it; false if so many hold it that one more could not be counted.
+    /// Holds an item, which is no use of it; false if so many hold it that one more could not be
+    /// counted.
     #[inline]
     pub fn pin(&mut self, item: u32) -> bool {
         let Some(pins) = self.arena.pins(item).checked_add(1) else { return false };

@@ -538,6 +538,22 @@ fn the_least_recently_used_item_goes_first() {
     b.check(&[]);
 }
 
+/// The item that a command works on is the next to be evicted, and its successor needs room.
+#[test]
+fn a_command_does_not_evict_the_item_it_works_on() {
+    let b = Bench::new(BYTES_MIN);
+    let mut n = 0;
+    while b.counter(Counter::Evictions) == 0 {
+        b.set(format!("{n}"), "9".repeat(19));
+        n += 1;
+    }
+    // Item 0 is gone, so that 1 is the oldest.
+    let more = [b'x'; 400];
+    b.mode(StoreMode::Append, "1", more);
+    assert_eq!(b.value("1"), Some([&b"9".repeat(19)[..], &more].concat()));
+    b.check(&[]);
+}
+
 #[test]
 fn an_expired_item_near_the_tail_goes_before_a_live_one() {
     let mut b = Bench::new(BYTES_MIN);

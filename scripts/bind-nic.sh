@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Gives a PCI network device to DPDK (vfio-pci or uio_pci_generic), and back to the kernel.
+# It changes the device's driver and nothing else, and never takes the interface that carries the
+# default route without --force: that is the one you are logged in through.
+set -euo pipefail
+
+# Where the kernel is; another root is for tests.
+sysfs=${SUNDER_SYSFS:-/sys}
+routes=${SUNDER_ROUTES:-/proc/net/route}
+routes6=${SUNDER_ROUTES6:-/proc/net/ipv6_route}
+
+devices=$sysfs/bus/pci/devices
+drivers=$sysfs/bus/pci/drivers
+driver=vfio-pci
+address=
+is_forced=false
+is_dry_run=false
+
+usage() {
+    cat <<'EOF'
+usage: scripts/bind-nic.sh COMMAND [OPTION]..
+
+  show              PCI network devices, their drivers and interfaces
+  bind ADDRESS      give the device to DPDK
+  unbind ADDRESS    give the device back to the kernel
+
+  --driver NAME     bind: vfio-pci (default; needs an IOMMU) or uio_pci_generic
+  --force           bind: also if the interface carries the default route
+  --dry-run         say what would be done, and do nothing
+  --help            this text
+
+An address is as show and lspci print it: 0000:05:00.0, or 05:00.0. Devices of Mellanox (mlx4, mlx5)
+stay with the kernel's driver: sunder opens them as they are.
+EOF
+}
+
+# One line that says what is wrong and what to do, and exit status 2.
+refuse() {
+    printf 'bind-nic.sh: %s\n' "$*" >&2
+    exit 2
+}
+
+parse() {
+    command=
+    while (($# > 0)); do
+        case $1 in
+        show | bind | unbind)
+            [[ -z $command ]] || refuse "one command at a time: $command or $1"
+            command=$1
+            if [[ $1 != show ]]; then
+                [[ -n ${2-} ]] || refuse "$1: expected a PCI address; see scripts/bind-nic.sh show"
+                address=$(full_address "$2")
+                shift
+            fi
+            ;;
+        --driver)
+            case ${2-} in
+            vfio-pci | uio_pci_generic) driver=$2 ;;
+            *) refuse "--driver ${2-}: expected vfio-pci or uio_pci_generic" ;;
+            esac
+            shift
+            ;;
+        --force) is_forced=true ;;
+        --dry-run) is_dry_run=true ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) refuse "$1: unknown; see scripts/bind-nic.sh --help" ;;
+        esac
+        shift
+    done
+    [[ -n $command ]] || refuse "expected show, bind or unbind; see scripts/bind-nic.sh --help"
+}
+
+full_address() {
+    local given=${1,,} hex='[0-9a-f]'
+    if [[ $given =~ ^$hex{2}:$hex{2}\.[0-7]$ ]]; then given=0000:$given; fi
+    [[ $given =~ ^$hex{4}:$hex{2}:$hex{2}\.[0-7]$ ]] ||
+        refuse "$1: expected a PCI address as 0000:05:00.0; see scripts/bind-nic.sh show"
+    printf '%s\n' "$given"
+}
+
+# The driver that holds a device; nothing if none does.
+driver_of() {
+    if [[ -L $devices/$1/driver ]]; then basename "$(readlink "$devices/$1/driver")"; fi
+}
+
+# The kernel's interfaces on a device: in its own directory, or below a virtio device.
+interfaces_of() {
+    local path
+    for path in "$devices/$1"/net/* "$devices/$1"/virtio*/net/*; do
+        if [[ -e $path ]]; then basename "$path"; fi
+    done
+}
+
+# Whether an interface carries a default route of IPv4 (destination and mask 0) or IPv6 (prefix
+# length 0, and not the kernel's own entries of lo).
+carries_default_route() {
+    awk -v name="$1" '$1 == name && $2 == "00000000" && $8 == "00000000" { found = 1 }
+        END { exit !found }' "$routes" 2>/dev/null ||
+        awk -v name="$1" '$10 == name && $2 == "00" && name != "lo" { found = 1 }
+            END { exit !found }' "$routes6" 2>/dev/null
+}
+
+require_device() {
+    [[ -d $devices/$address ]] ||
+        refuse "$address: no such PCI device; see scripts/bind-nic.sh show"
+    local class
+    class=$(<"$devices/$address/class")
+    [[ $class == 0x02* ]] || refuse "$address: not a network device (class $class)"
+}
+
+# Writes to a file of the kernel's, or says that it would.
+put() {
+    local value=$1 file=$2
+    if $is_dry_run; then
+        echo "would write \"$value\" to $file"
+        return
+    fi
+    # A driver that refuses the device says so by failing the write.
+    printf '%s\n' "$value" 2>/dev/null >"$file" ||
+        refuse "the kernel did not take \"$value\" at $file: run as root, and see dmesg for its reason"
+}
+
+load() {
+    if [[ -d $drivers/$1 ]]; then return; fi
+    if $is_dry_run; then
+        echo "would run modprobe $1"
+        return
+    fi
+    modprobe "$1" 2>/dev/null || refuse "no driver $1 in this kernel: install it (Debian:" \
+        "linux-image-$(uname -r) has vfio-pci and uio_pci_generic), or use the other --driver"
+}
+
+bind() {
+    require_device
+    local current interface
+    current=$(driver_of "$address")
+    if [[ $current == "$driver" ]]; then
+        echo "$address is with $driver already"
+        return
+    fi
+    case $current in
+    mlx4_core | mlx5_core)
+        refuse "$address: DPDK uses it beside $current; start sunder with --device $address as it is"
+        ;;
+    esac
+    for interface in $(interfaces_of "$address"); do
+        if carries_default_route "$interface" && ! $is_forced; then
+            refuse "$address is $interface, which carries the default route: you may lose this" \
+                "host; use another device, or --force if you reach it otherwise"
+        fi
+    done
+    load "$driver"
+    if [[ $driver == vfio-pci && ! -e $devices/$address/iommu_group ]]; then
+        refuse_without_iommu
+    fi
+    # The kernel tries this driver and no other from now on (Documentation/ABI, driver_override).
+    put "$driver" "$devices/$address/driver_override"
+    if [[ -n $current ]]; then put "$address" "$devices/$address/driver/unbind"; fi
+    put "$address" "$sysfs/bus/pci/drivers_probe"
+    finish "$driver"
+}
+
+refuse_without_iommu() {
+    local switch=$sysfs/module/vfio/parameters/enable_unsafe_noiommu_mode
+    if [[ -r $switch && $(<"$switch") == [Y1] ]]; then return; fi
+    refuse "$address: vfio-pci needs an IOMMU: switch it on (firmware, and intel_iommu=on on the" \
+        "kernel's command line), or use --driver uio_pci_generic, which protects nothing"
+}
+
+unbind() {
+    require_device
+    local current
+    current=$(driver_of "$address")
+    case $current in
+    vfio-pci | uio_pci_generic | igb_uio | '') ;;
+    *)
+        echo "$address is with the kernel's $current already"
+        return
+        ;;
+    esac
+    # An empty line takes the override away, and the kernel chooses by the device's ids again.
+    put "" "$devices/$address/driver_override"
+    if [[ -n $current ]]; then put "$address" "$devices/$address/driver/unbind"; fi
+    put "$address" "$sysfs/bus/pci/drivers_probe"
+    finish ""
+}
+
+# Looks whether the device went where it should: to a driver, or for "" to any of the kernel's.
+finish() {
+    if $is_dry_run; then return; fi
+    local now
+    now=$(driver_of "$address")
+    if [[ -n $1 && $now != "$1" ]]; then
+        refuse "$address is with ${now:-no driver} and not with $1: see dmesg for the kernel's reason"
+    elif [[ -z $now ]]; then
+        refuse "$address: no driver of the kernel's took it: load its module with modprobe, then" \
+            "echo $address >$sysfs/bus/pci/drivers_probe"
+    fi
+    echo "$address is with $now now"
+}
+
+show() {
+    local path id current names interface note
+    printf '%-13s %-16s %-11s %s\n' address driver "vendor:id" interfaces
+    for path in "$devices"/*; do
+        [[ -r $path/class && $(<"$path/class") == 0x02* ]] || continue
+        id=$(<"$path/vendor"):$(<"$path/device")
+        current=$(driver_of "${path##*/}")
+        names=
+        for interface in $(interfaces_of "${path##*/}"); do
+            note=
+            if carries_default_route "$interface"; then note=" (default route)"; fi
+            names+="${names:+, }$interface$note"
+        done
+        printf '%-13s %-16s %-11s %s\n' "${path##*/}" "${current:--}" "${id//0x/}" "${names:--}"
+    done
+}
+
+parse "$@"
+if [[ $command == show && ! -d $devices ]]; then
+    echo "this host has no PCI devices; sunder's vdevs work without (net_af_packet0,iface=NAME)"
+    exit 0
+fi
+"$command"
