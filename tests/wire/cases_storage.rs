@@ -165,7 +165,10 @@ pub fn add(table: &mut Table) {
     table.text("append twenty times", format!("set foo 0 0 2\r\n--\r\n{appends}get foo\r\n"));
     for command in ["set", "add", "replace", "append", "prepend"] {
         let request = format!("{command} foo 0 0 5\r\nhello\r\n");
-        table.text(&format!("{command} on a miss and on a hit"), format!("{foo}{foo}get foo\r\n"));
+        table.text(
+            &format!("{command} on a miss and on a hit"),
+            format!("{request}{request}get foo\r\n"),
+        );
         let bad = format!("set foo 0 0 1\r\na\r\n{command} foo 0 0 1\r\nbc\r\nget foo\r\n");
         table.text(&format!("{command} with a bad block"), bad);
     }

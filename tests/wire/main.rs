@@ -187,9 +187,7 @@ fn at_all_cuts(
                 Err(stuck.to_string())
             }
             (Ok(answer), None) => oracle.judge(case, &answer),
-            (Ok(answer), Some(accepted)) => {
-                difference(case, accepted, &answer).map_or(Ok(()), Err)
-            }
+            (Ok(answer), Some(accepted)) => difference(case, accepted, &answer).map_or(Ok(()), Err),
         };
         let Err(fault) = result else { continue };
         let cut = cut.map_or("whole".into(), |cut| format!("cut after byte {cut}"));
