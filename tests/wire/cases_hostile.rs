@@ -47,14 +47,16 @@ fn text(table: &mut Table) {
     table.text("rend one END after many keys", format!("{set}get a b c\r\n"));
     table.text("rend add keeps what it met", "set a 1 0 1\r\nx\r\nadd a 2 0 1\r\ny\r\nget a\r\n");
     table.text("rend bad length swallows nothing", "set a 0 0 x\r\nget a\r\nget a\r\n");
-    // Beyond 65,535 memcached's own answer varies; that is in tests/hostile.rs.
-    let same = " k".repeat(60_000);
+    // On longer lines memcached loses a key now and then; more is in tests/hostile.rs.
+    let same = " k".repeat(7000);
     let line = format!("set k 0 0 1\r\nx\r\nget{same}\r\n");
-    table.text("CVE-2018-1000127 60,000 references to one item", line);
+    table.text("CVE-2018-1000127 7,000 references to one item", line);
 }
 
 /// keylen + extlen > bodylen, in every way, for every opcode that takes a key.
 fn lengths(table: &mut Table) {
+    // memcached answers once as many bytes have come as key and extras claim to be.
+    let padding: Vec<Frame> = (0..30).map(|_| frame(0x0a)).collect();
     let get = keyed(0x00, "foo");
     for opcode in (0x00..=0x1e).chain([0x20, 0x21, 0x22, 0x23, 0x24]) {
         for (name, request) in [
@@ -64,7 +66,8 @@ fn lengths(table: &mut Table) {
             ("extras and key beyond the body", store(opcode, "foo", "").claim_key(4)),
             ("CVE-2017-9951 key of 65535, body 16", frame(opcode).value([0; 16]).claim_key(65535)),
         ] {
-            table.binary(&format!("{name}, opcode {opcode:#04x}"), &[request, get.clone()]);
+            let frames = [&[request, get.clone()][..], &padding].concat();
+            table.binary(&format!("{name}, opcode {opcode:#04x}"), &frames);
         }
         let extras = frame(opcode).extras([0; 250]).key("foo").value("bar");
         let name = format!("CVE-2020-10931 extras of 250, opcode {opcode:#04x}");
@@ -102,6 +105,6 @@ fn magics(table: &mut Table) {
         let frames: [Frame; 3] = [frame(0x0a), frame(0x0a).magic(magic), get.clone()];
         table.binary(&format!("magic {magic:#04x} later"), &frames);
     }
-    table.text("binary then text", [&frame(0x0a).bytes()[..], b"get foo\r\n"].concat());
-    table.text("text then binary", [b"get foo\r\n", &frame(0x0a).bytes()[..]].concat());
+    table.binary_raw("text after binary", [&frame(0x0a).bytes()[..], b"get foo\r\n"].concat());
+    table.text("binary after text", [b"get foo\r\n", &frame(0x0a).bytes()[..]].concat());
 }

@@ -160,12 +160,14 @@ fn is_closed(kind: ErrorKind) -> bool {
 /// A second connection to the server: empties it before each run, and paces.
 pub struct Control {
     target: Target,
+    /// Runs so far that had no answer.
+    pub stuck: usize,
     stream: Option<Stream>,
 }
 
 impl Control {
     pub fn new(target: Target) -> Control {
-        Control { target, stream: None }
+        Control { target, stuck: 0, stream: None }
     }
 
     fn ask(&mut self, line: &[u8], answer: &[u8]) -> Result<(), Stuck> {

@@ -152,6 +152,11 @@ impl Table {
         self.push(name, Protocol::Binary, b"", &joined(frames)).with_sentinel = false;
     }
 
+    /// A binary case of bytes that are no frames.
+    pub fn binary_raw(&mut self, name: &str, input: impl AsRef<[u8]>) {
+        self.push(name, Protocol::Binary, b"", input.as_ref());
+    }
+
     /// A binary case about statistics.
     pub fn binary_stats(&mut self, name: &str, frames: &[Frame]) {
         self.push(name, Protocol::Binary, b"", &joined(frames)).compare = Compare::StatNames;
