@@ -10,7 +10,9 @@ use super::slab::Phase;
 use super::stack::{Stack, stack_time};
 use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
-use crate::limits::{TCP_CLOCK_RATE, TCP_LINGER_US, TCP_RTO_MIN_US, TCP_TIMERS_PER_TURN};
+use crate::limits::{
+    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_LINGER_US, TCP_RTO_MIN_US, TCP_TIMERS_PER_TURN,
+};
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
 
@@ -55,9 +57,15 @@ impl<P: Port, C> Stack<P, C> {
         let flow = &mut self.slab.flows[index as usize];
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
-            // Not before the FIN was acknowledged, which the record repeats.
-            State::TimeWait if !self.wire.sent.is_short => self.retire(index, now, handler),
-            _ => self.arm(index, now),
+            state => {
+                self.arm(index, now);
+                // Not before the FIN was acknowledged, which is all that the record can repeat:
+                // an acknowledgement may still wait for its delay, or for a frame.
+                let quiet_until_us = self.slab.flows[index as usize].deadline_us;
+                if state == State::TimeWait && quiet_until_us > now.uptime_us + TCP_ACK_DELAY_US {
+                    self.retire(index, now, handler);
+                }
+            }
         }
     }
 
