@@ -11,6 +11,7 @@
 //! believes a frame, and shows nobody a smoltcp type.
 
 mod checksum;
+mod connect;
 pub mod device;
 mod ether;
 pub mod fault;
@@ -28,6 +29,7 @@ mod timers;
 
 use std::net::IpAddr;
 
+pub use connect::{ConnectError, OUTGOING};
 pub use stack::Stack;
 
 use crate::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};

@@ -11,7 +11,8 @@ use super::stack::{Stack, stack_time};
 use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
 use crate::limits::{
-    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_LINGER_US, TCP_RTO_MIN_US, TCP_TIMERS_PER_TURN,
+    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US, TCP_RTO_MIN_US,
+    TCP_TIMERS_PER_TURN,
 };
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
@@ -157,7 +158,10 @@ impl<P: Port, C> Stack<P, C> {
         }
         let flow = &mut self.slab.flows[index as usize];
         flow.since_us = now.uptime_us;
-        if self.connections == self.connections_max {
+        if flow.phase == Phase::Connecting {
+            // It has had its place since it began.
+            self.connections -= 1;
+        } else if self.connections == self.connections_max {
             self.refusals += 1;
             flow.phase = Phase::Refused;
             let socket = flow.socket();
@@ -185,9 +189,8 @@ impl<P: Port, C> Stack<P, C> {
                 self.half_open.remove(index);
                 self.half_open_len -= 1;
             }
-            Phase::Connecting => (),
             Phase::Refused => self.refusals -= 1,
-            Phase::Open | Phase::Closing => self.connections -= 1,
+            Phase::Connecting | Phase::Open | Phase::Closing => self.connections -= 1,
         }
         flow.socket().abort();
         self.table.remove(flow.hash, index);
@@ -240,6 +243,9 @@ impl<P: Port, C> Stack<P, C> {
                 flow.since_us = now.uptime_us;
                 self.dropped(Counter::IdleKicks);
                 self.settle(index, now, handler);
+            }
+            Phase::Connecting if now.uptime_us - flow.since_us >= TCP_HALF_OPEN_TIMEOUT_US => {
+                self.release(index, handler);
             }
             Phase::Closing | Phase::Refused if now.uptime_us - flow.since_us >= TCP_LINGER_US => {
                 flow.socket().abort();
