@@ -10,7 +10,7 @@ const SERVER: &str = "10.0.0.1:11211";
 
 fn quiet(connections_max: usize) -> Bench {
     let mut config = config();
-    config.connections_max = connections_max;
+    config.allow(connections_max);
     let mut bench = Bench::new(&config);
     bench.run();
     bench.sent();

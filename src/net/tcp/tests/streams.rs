@@ -220,7 +220,7 @@ fn a_peer_that_forgot_us_is_challenged_and_comes_back() {
 #[test]
 fn a_connection_over_the_limit_is_told_so_and_more_are_reset() {
     let mut config = config();
-    config.connections_max = 2;
+    config.allow(2);
     let mut bench = Bench::new(&config);
     bench.run();
     bench.sent();

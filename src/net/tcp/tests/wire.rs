@@ -260,3 +260,11 @@ impl<P: Port> Bench<P> {
         self.stats.get(counter)
     }
 }
+
+impl Config {
+    /// Allows so many connections, and none in other stacks.
+    pub fn allow(&mut self, connections_max: usize) {
+        self.connections_max = connections_max;
+        self.admission = Arc::new(Admission::new(connections_max));
+    }
+}
