@@ -84,7 +84,8 @@ pub trait Port {
     /// Adds received frames to `burst`, up to its capacity. Bounded, never waits.
     fn receive(&mut self, burst: &mut ArrayVec<Self::Frame, BURST_FRAMES>);
 
-    /// An empty frame, or None if the pool has none left.
+    /// An empty frame that an IP packet of [`Capabilities::mtu_bytes`] and its Ethernet header fit
+    /// into, or None if the pool has none left.
     fn allocate(&mut self) -> Option<Self::Frame>;
 
     /// Queues a frame for [`Port::flush`].

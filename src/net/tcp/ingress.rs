@@ -36,6 +36,21 @@ struct Arrival {
     frame: u8,
 }
 
+/// Which places of `found` may hold a number that comes again: one bit each, some of them set in
+/// vain.
+#[inline(always)]
+fn repeated(found: &[u32]) -> u32 {
+    const { assert!(BURST_FRAMES <= 32) };
+    let mut seen = 0u64;
+    let mut repeated = 0;
+    for (n, index) in found.iter().enumerate().rev() {
+        let bit = 1 << (index % 64);
+        repeated |= u32::from(seen & bit != 0) << n;
+        seen |= bit;
+    }
+    repeated
+}
+
 impl<P: Port, C> Stack<P, C> {
     /// Takes one burst from the port and works through it.
     pub(super) fn receive<H: Handler<Connection = C>>(
@@ -78,9 +93,12 @@ impl<P: Port, C> Stack<P, C> {
                 self.slab.prefetch_rings(index, arrival.segment.seq);
             }
         }
+        let repeated = repeated(&found[..arrivals.len()]);
         for (n, arrival) in arrivals.iter().enumerate() {
             // A flow's segments of one burst are told to the handler together.
-            let more = found[n] != NO_FLOW && found[n + 1..arrivals.len()].contains(&found[n]);
+            let more = repeated >> n & 1 != 0
+                && found[n] != NO_FLOW
+                && found[n + 1..arrivals.len()].contains(&found[n]);
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
