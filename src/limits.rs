@@ -146,6 +146,9 @@ pub const TCP_SWEEP_PER_TURN: usize = 64;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
 
+/// How many segments ahead of the one under way the memory of flows is asked for.
+pub const TCP_PREFETCH_LEAD: usize = 6;
+
 /// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
 /// acknowledged and answered connection waits for comes earlier.
 pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
