@@ -102,8 +102,8 @@ pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
 /// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
 pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 
-/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
-/// It covers sending what was still queued.
+/// A connection that we closed and whose peer does not close is aborted after this, in
+/// microseconds. It covers sending what was still queued.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
 /// Connections half open at once; one more and the oldest goes.

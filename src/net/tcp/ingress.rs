@@ -1,8 +1,8 @@
 //! From a burst of frames to the sockets that they concern.
 //!
 //! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
-//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the memory
-//! of several flows is on its way while one is worked on.
+//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the
+//! memory of several flows is on its way while one is worked on.
 
 use arrayvec::ArrayVec;
 
