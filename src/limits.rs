@@ -209,8 +209,8 @@ pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
 /// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
 pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 
-/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
-/// It covers sending what was still queued.
+/// A connection that we closed and whose peer does not close is aborted after this, in
+/// microseconds. It covers sending what was still queued.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
 /// Connections half open at once; one more and the oldest goes.
@@ -255,6 +255,9 @@ pub const TCP_SWEEP_PER_TURN: usize = 64;
 pub const TCP_NAP_US: u64 = 50;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
+
+/// How many segments ahead of the one under way the memory of flows is asked for.
+pub const TCP_PREFETCH_LEAD: usize = 6;
 
 /// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
 /// acknowledged and answered connection waits for comes earlier.

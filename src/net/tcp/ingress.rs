@@ -1,8 +1,8 @@
 //! From a burst of frames to the sockets that they concern.
 //!
 //! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
-//! the flows and ask for them and for the ends of their rings; feed the sockets. So the memory of 32
-//! flows is on its way at once, instead of one after another.
+//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the
+//! memory of several flows is on its way while one is worked on.
 
 use arrayvec::ArrayVec;
 
@@ -19,7 +19,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -34,6 +34,21 @@ struct Arrival {
     segment: Segment,
     hash: u32,
     frame: u8,
+}
+
+/// Which places of `found` may hold a number that comes again: one bit each, some of them set in
+/// vain.
+#[inline(always)]
+fn repeated(found: &[u32]) -> u32 {
+    const { assert!(BURST_FRAMES <= 32) };
+    let mut seen = 0u64;
+    let mut repeated = 0;
+    for (n, index) in found.iter().enumerate().rev() {
+        let bit = 1 << (index % 64);
+        repeated |= u32::from(seen & bit != 0) << n;
+        seen |= bit;
+    }
+    repeated
 }
 
 impl<P: Port, C> Stack<P, C> {
@@ -64,27 +79,42 @@ impl<P: Port, C> Stack<P, C> {
             }
         }
         let mut found = [NO_FLOW; BURST_FRAMES];
-        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         for (arrival, found) in arrivals.iter().zip(&mut found) {
             if let Some(index) = self.table.find(arrival.hash, |_| true) {
-                if is_large {
-                    self.slab.prefetch(index);
-                }
                 *found = index;
             }
         }
+        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         if is_large {
-            for (arrival, &index) in arrivals.iter().zip(&found) {
-                self.slab.prefetch_rings(index, arrival.segment.seq);
-            }
+            found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
         }
+        let repeated = repeated(&found[..arrivals.len()]);
         for (n, arrival) in arrivals.iter().enumerate() {
+            if is_large {
+                self.fetch_ahead(n, &found, &arrivals);
+            }
             // A flow's segments of one burst are told to the handler together.
-            let more = found[n] != NO_FLOW && found[n + 1..arrivals.len()].contains(&found[n]);
+            let more = repeated >> n & 1 != 0
+                && found[n] != NO_FLOW
+                && found[n + 1..arrivals.len()].contains(&found[n]);
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
         burst.len()
+    }
+
+    /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
+    /// time as is on its way while one segment is worked on.
+    #[inline(always)]
+    fn fetch_ahead(&self, n: usize, found: &[u32; BURST_FRAMES], arrivals: &[Arrival]) {
+        if let Some(&index) = found[..arrivals.len()].get(n + TCP_PREFETCH_LEAD) {
+            self.slab.prefetch(index);
+        }
+        // The flow itself, which tells the place in the ring, has come by now.
+        let near = n + TCP_PREFETCH_LEAD / 2;
+        if let Some(arrival) = arrivals.get(near) {
+            self.slab.prefetch_rings(found[near], arrival.segment.seq);
+        }
     }
 
     fn serve_neighbor<H: Handler<Connection = C>>(
