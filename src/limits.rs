@@ -124,8 +124,8 @@ pub const NIC_LINK_POLLS: usize = 500;
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 
-/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a client
-/// that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
+/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a
+/// client that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
 pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
@@ -250,8 +250,8 @@ pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 /// Connections that one turn asks.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
-/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
-/// wait.
+/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have
+/// to wait.
 pub const TCP_NAP_US: u64 = 50;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;

@@ -6,8 +6,8 @@
 //! with one worker and with two, a Unix socket, and, when `SUNDER_WIRE_TARGET=host:port` is set,
 //! instead of these that server, whatever carries it. What may differ is in [`differences`].
 //!
-//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that is
-//! no flag is a part of the names of the cases to run.
+//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that
+//! is no flag is a part of the names of the cases to run.
 
 mod cases_admin;
 mod cases_arithmetic;

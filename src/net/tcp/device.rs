@@ -95,8 +95,8 @@ pub trait Port {
     /// The frame, if the queue is full: the device takes less than is sent. It counts as lost.
     fn send(&mut self, frame: Self::Frame) -> Result<(), Self::Frame>;
 
-    /// Offers all queued frames to the device once. What it does not take stays queued. To be called
-    /// every turn: a port may carry other workers' frames too.
+    /// Offers all queued frames to the device once. What it does not take stays queued. To be
+    /// called every turn: a port may carry other workers' frames too.
     fn flush(&mut self);
 
     /// Frames moved for other workers since the last call: work of this turn that no frame in a

@@ -68,8 +68,8 @@ fn hang_up<'a>(consumed: usize) -> Step<'a> {
     Step::Done { command, consumed }
 }
 
-/// The reply to lengths that cannot be, whatever the opcode. (memcached waits for the extras and the
-/// key first; its reply is the same.)
+/// The reply to lengths that cannot be, whatever the opcode. (memcached waits for the extras and
+/// the key first; its reply is the same.)
 #[inline]
 fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
     if header.key_bytes + header.extras_bytes > header.body_bytes {
