@@ -63,7 +63,6 @@ const ROWS: &[(&str, &[u8])] = &[
     ("stats detail without words", b"stats detail\r\n"),
     ("stats reset", b"stats reset\r\n"),
     ("stats sizes", b"stats sizes\r\n"),
-    ("stats of no items", b"stats items\r\n"),
 ];
 
 pub fn add(table: &mut Table) {
