@@ -39,7 +39,7 @@ become_root() {
     command -v sudo >/dev/null || fail "needs root, and there is no sudo: run it as root"
     say "Needs root for network namespaces; asking sudo."
     exec sudo env PATH="$PATH" HOME="$HOME" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" \
-        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$0" "$@"
+        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$project/scripts/$(basename "$0")" "$@"
 }
 
 # What root wrote below target/ goes back to whoever called sudo.

@@ -95,12 +95,16 @@ appliance() {
     sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
 }
 
-# What is left of namespaces, hugepages and our processes' files after everything.
-left_behind() {
-    ! ip netns list | grep '^sunder-' && [ "$(cat /proc/sys/vm/nr_hugepages)" -eq "$hugepages" ]
+# What there is of what the tests make: namespaces, hugepages, servers.
+whats_there() {
+    ip netns list | grep '^sunder-'
+    cat /proc/sys/vm/nr_hugepages
+    pgrep -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
 
-hugepages=$(cat /proc/sys/vm/nr_hugepages)
+nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
+
+before=$(whats_there)
 scripts/setup.sh || fail "setup failed"
 stage "setup again: nothing to do, quickly" setup_is_quick
 stage "formatting" cargo fmt --all --check
@@ -121,7 +125,7 @@ done
 stage "appliance" appliance
 stage "release build" cargo build --release --bin sunder --example verify_load
 stage "quickstart" scripts/quickstart.sh
-stage "nothing left behind" left_behind
+stage "nothing left behind" nothing_left
 
 say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."
 for name in "${failed_stages[@]}"; do
