@@ -263,6 +263,19 @@ pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 /// Frames that a port with faults holds back at once, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
 
+/// Neighbours that connections of our own opening need at once.
+pub const TCP_NEIGHBORS_MAX: usize = 64;
+
+/// How long a neighbour's answer holds, in microseconds.
+pub const TCP_NEIGHBOR_LIFE_US: u64 = 60 * 1_000_000;
+
+/// A neighbour that does not answer is asked again after this, in microseconds (RFC 4861, 10,
+/// RETRANS_TIMER).
+pub const TCP_NEIGHBOR_RETRY_US: u64 = 1_000_000;
+
+/// How often a neighbour is asked (RFC 4861, 10, MAX_MULTICAST_SOLICIT).
+pub const TCP_NEIGHBOR_TRIES: u32 = 3;
+
 /// Own addresses of a device: as many as smoltcp is built for.
 pub const TCP_ADDRESSES_MAX: usize = 8;
 

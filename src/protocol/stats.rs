@@ -260,6 +260,9 @@ const COMMANDS: &[Counter] = &[
     Counter::BytesWritten,
 ];
 
+/// Printed among memcached's own lines, each in its place.
+const SINGLES: &[Counter] = &[Counter::ConnYields, Counter::ListenDisabled, Counter::IndexBytes];
+
 const ITEMS: &[Counter] = &[
     Counter::Bytes,
     Counter::CurrItems,
@@ -320,17 +323,15 @@ impl Lines<'_> {
         COMMANDS.iter().for_each(|&counter| self.counter(counter));
         self.number("limit_maxbytes", snapshot.memory.bytes_max);
         self.number("accepting_conns", snapshot.accepting.into());
-        self.number("listen_disabled_num", 0);
+        self.counter(Counter::ListenDisabled);
         self.number("threads", snapshot.workers as u64);
         self.counter(Counter::ConnYields);
         self.number("hash_power_level", snapshot.memory.index_power.into());
-        self.number("hash_bytes", snapshot.memory.index_bytes);
+        self.counter(Counter::IndexBytes);
         self.number("hash_is_expanding", 0);
         ITEMS.iter().for_each(|&counter| self.counter(counter));
         let is_printed = |counter: &Counter| {
-            [COMMANDS, ITEMS, CONNECTIONS, &[Counter::ConnYields]]
-                .iter()
-                .any(|printed| printed.contains(counter))
+            [COMMANDS, ITEMS, CONNECTIONS, SINGLES].iter().any(|printed| printed.contains(counter))
         };
         // What memcached does not have comes last, for readers that stop at what they know.
         for &counter in Counter::ALL.iter().filter(|counter| !is_printed(counter)) {

@@ -113,8 +113,6 @@ pub(super) struct Sent {
     pub next_seq: u32,
     /// What the newest segment acknowledged.
     pub ack: u32,
-    /// There was no frame for one more.
-    pub is_short: bool,
 }
 
 /// A port, and how TCP/IP packets get into its frames.
@@ -142,7 +140,6 @@ impl<P: Port> Wire<P> {
         if self.spare.is_none() {
             self.spare = self.port.allocate();
             if self.spare.is_none() {
-                self.sent.is_short = true;
                 self.stats.add(Counter::TxNoBuffer, 1);
             }
         }

@@ -185,4 +185,8 @@ impl<P: Port> Port for FaultyPort<P> {
         self.tx.turn(|frame| self.port.send(frame.0).map_err(FaultyFrame));
         self.port.flush();
     }
+
+    fn take_forwarded(&mut self) -> usize {
+        self.port.take_forwarded()
+    }
 }

@@ -105,6 +105,7 @@ impl Table {
     }
 
     /// Entries in it.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, source_mac};
+use super::flows::FlowKey;
 use super::segment::{
     ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
 };
@@ -90,8 +91,8 @@ impl<P: Port, C> Stack<P, C> {
         &mut self,
         packet: Packet,
         frame: &[u8],
-        _now: Now,
-        _handler: &mut H,
+        now: Now,
+        handler: &mut H,
     ) {
         let learned = match packet {
             Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
@@ -99,8 +100,10 @@ impl<P: Port, C> Stack<P, C> {
             Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
             Packet::Tcp(_) => unreachable!("segments are not for here"),
         };
-        if let Err(counter) = learned {
-            self.dropped(counter);
+        match learned {
+            Ok(None) => (),
+            Ok(Some((address, mac))) => self.learn(address, mac, now, handler),
+            Err(counter) => self.dropped(counter),
         }
     }
 
@@ -125,11 +128,7 @@ impl<P: Port, C> Stack<P, C> {
             candidate
         } else {
             // The candidate was another's, or the burst itself has changed the table.
-            let found = self.table.find(arrival.hash, |index| match index & TIME_WAIT {
-                0 => self.slab.flows[index as usize].key == key,
-                _ => self.waits.get(index & !TIME_WAIT).key == key,
-            });
-            match found {
+            match self.find(&key, arrival.hash) {
                 Some(index) if index & TIME_WAIT == 0 => index,
                 Some(index) => {
                     return self.late(arrival, index & !TIME_WAIT, frame, now, handler);
@@ -146,6 +145,14 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
+    /// The flow, or with [`TIME_WAIT`] the place of the tuple, that `key` belongs to.
+    pub(super) fn find(&self, key: &FlowKey, hash: u32) -> Option<u32> {
+        self.table.find(hash, |index| match index & TIME_WAIT {
+            0 => self.slab.flows[index as usize].key == *key,
+            _ => self.waits.get(index & !TIME_WAIT).key == *key,
+        })
+    }
+
     /// Gives a segment to its flow's socket.
     #[inline]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
@@ -156,6 +163,9 @@ impl<P: Port, C> Stack<P, C> {
             flow.next_hop = mac;
         }
         flow.heard_us = now.uptime_us;
+        if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
+            flow.first_seq = segment.seq.wrapping_add(1);
+        }
         let socket = flow.socket();
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
         let was_finished = peer_finished(socket.state());
@@ -303,7 +313,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Sends a segment without data that no socket stands for; too many are not sent.
-    fn reply(&mut self, key: &super::flows::FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
+    fn reply(&mut self, key: &FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
         if self.stray_credit == 0 {
             return;
         }
@@ -393,7 +403,7 @@ impl<C> Flow<C> {
     }
 
     /// Makes a claimed flow that of `key`.
-    pub(super) fn begin(&mut self, phase: Phase, key: super::flows::FlowKey, hash: u32, now: Now) {
+    pub(super) fn begin(&mut self, phase: Phase, key: FlowKey, hash: u32, now: Now) {
         assert_eq!(self.phase, Phase::Free, "a flow given out twice");
         self.key = key;
         self.hash = hash;

@@ -11,6 +11,7 @@
 //! believes a frame, and shows nobody a smoltcp type.
 
 mod checksum;
+mod connect;
 pub mod device;
 mod ether;
 pub mod fault;
@@ -29,6 +30,7 @@ mod timers;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use connect::{ConnectError, OUTGOING};
 pub use stack::Stack;
 
 use super::Admission;

@@ -76,6 +76,7 @@ impl Lists {
     }
 
     /// The number after `number` in its list.
+    #[cfg(test)]
     pub fn next(&self, number: u32) -> Option<u32> {
         let next = self.links[number as usize].next;
         (next != NONE).then_some(next)
