@@ -8,8 +8,8 @@ cd "$project" || exit 1
 
 if [ "${1:-}" = --help ]; then
     say "usage: scripts/test.sh
-Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real memcached,
-hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
+Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real
+memcached, hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
 line counts them all. What each stage said is in target/test-logs/."
     exit 0
 fi
@@ -23,7 +23,7 @@ passed=0
 failed=0
 failed_stages=()
 
-# stage NAME COMMAND..: runs it with its output in a log, and counts the tests that the log tells of.
+# stage NAME COMMAND..: runs it with its output in a log, and counts the tests the log tells of.
 # A stage that tells of none is itself the test. A stage that fails counts as a failure in any case.
 stage() {
     local name=$1 log started=$SECONDS status=0 counts ok bad
@@ -47,8 +47,8 @@ stage() {
     fi
 }
 
-# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was ignored
-# has not passed.
+# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was
+# ignored has not passed.
 count_tests() {
     awk '
         match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {

@@ -2,13 +2,14 @@
 //!
 //! Each case is put to memcached once, whole, and to sunder whole and cut in two at every byte
 //! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
-//! memcached is asked at every cut too ([`oracle`]). The compositions are kernel sockets
-//! with one worker and with two, a Unix socket, and, when `SUNDER_WIRE_TARGET=host:port` is set,
-//! instead of these that server, whatever carries it (then `SUNDER_WIRE_EVERY=7` takes every seventh
-//! cut only: for a carrier that another one's full run stands for). What may differ is in [`differences`].
+//! memcached is asked at every cut too ([`oracle`]). What may differ is in [`differences`].
 //!
-//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that is
-//! no flag is a part of the names of the cases to run.
+//! The compositions are kernel sockets with one worker and with two, and a Unix socket; or, when
+//! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
+//! then takes every seventh cut only, for a carrier that another one's full run stands for).
+//!
+//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that
+//! is no flag is a part of the names of the cases to run.
 
 mod cases_admin;
 mod cases_arithmetic;
