@@ -168,8 +168,7 @@ fn ask(connection: &mut TcpStream, index: usize, bytes: usize) -> Result<(), Str
 
 fn expect(connection: &mut TcpStream, index: usize, bytes: usize) -> Result<(), String> {
     let key = index % KEYS;
-    let mut expected =
-        format!("STORED\r\nVALUE many-{bytes}-{key} {key} {bytes}\r\n").into_bytes();
+    let mut expected = format!("STORED\r\nVALUE many-{bytes}-{key} {key} {bytes}\r\n").into_bytes();
     expected.extend(value_of(key, bytes));
     expected.extend(b"\r\nEND\r\n");
     let mut answer = vec![0; expected.len()];
