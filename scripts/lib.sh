@@ -39,7 +39,7 @@ become_root() {
     command -v sudo >/dev/null || fail "needs root, and there is no sudo: run it as root"
     say "Needs root for network namespaces; asking sudo."
     exec sudo env PATH="$PATH" HOME="$HOME" CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" \
-        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$0" "$@"
+        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$project/scripts/$(basename "$0")" "$@"
 }
 
 # What root wrote below target/ goes back to whoever called sudo.
@@ -79,8 +79,8 @@ make_namespace() {
     ip netns exec "$1" sysctl -q -w net.ipv4.ip_local_port_range='1024 65535'
 }
 
-# make_pair SERVER CLIENT: two namespaces and a wire between them. The server's end, sunder0, gets no
-# address: that is sunder's to have. The client's end, client0, gets 10.77.0.2/24 and fd77::2/64.
+# make_pair SERVER CLIENT: two namespaces and a wire between them. The server's end, sunder0, gets
+# no address: that is sunder's to have. The client's end, client0, gets 10.77.0.2/24 and fd77::2/64.
 make_pair() {
     local server=$1 client=$2
     make_namespace "$server"

@@ -44,8 +44,8 @@ say "2. Making two network namespaces and a wire (veth) between them:
    $server and $client."
 make_pair "$server" "$client"
 
-say "3. Starting sunder in the first, on DPDK's net_af_packet at its end of the wire. The kernel there
-   has no address: $address is sunder's own, and so are ARP, IP and TCP."
+say "3. Starting sunder in the first, on DPDK's net_af_packet at its end of the wire. The kernel
+   there has no address: $address is sunder's own, and so are ARP, IP and TCP."
 serve=(--device 'net_af_packet0,iface=sunder0' --address "$address/24" -p "$port"
     --huge off --poll adaptive)
 say "   sunder serve ${serve[*]}"

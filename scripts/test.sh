@@ -8,8 +8,8 @@ cd "$project" || exit 1
 
 if [ "${1:-}" = --help ]; then
     say "usage: scripts/test.sh
-Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real memcached,
-hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
+Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real
+memcached, hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
 line counts them all. What each stage said is in target/test-logs/."
     exit 0
 fi
@@ -23,7 +23,7 @@ passed=0
 failed=0
 failed_stages=()
 
-# stage NAME COMMAND..: runs it with its output in a log, and counts the tests that the log tells of.
+# stage NAME COMMAND..: runs it with its output in a log, and counts the tests the log tells of.
 # A stage that tells of none is itself the test. A stage that fails counts as a failure in any case.
 stage() {
     local name=$1 log started=$SECONDS status=0 counts ok bad
@@ -47,8 +47,8 @@ stage() {
     fi
 }
 
-# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was ignored
-# has not passed.
+# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was
+# ignored has not passed.
 count_tests() {
     awk '
         match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
@@ -95,12 +95,16 @@ appliance() {
     sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
 }
 
-# What is left of namespaces, hugepages and our processes' files after everything.
-left_behind() {
-    ! ip netns list | grep '^sunder-' && [ "$(cat /proc/sys/vm/nr_hugepages)" -eq "$hugepages" ]
+# What there is of what the tests make: namespaces, hugepages, servers.
+whats_there() {
+    ip netns list | grep '^sunder-'
+    cat /proc/sys/vm/nr_hugepages
+    pgrep -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
 
-hugepages=$(cat /proc/sys/vm/nr_hugepages)
+nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
+
+before=$(whats_there)
 scripts/setup.sh || fail "setup failed"
 stage "setup again: nothing to do, quickly" setup_is_quick
 stage "formatting" cargo fmt --all --check
@@ -121,7 +125,7 @@ done
 stage "appliance" appliance
 stage "release build" cargo build --release --bin sunder --example verify_load
 stage "quickstart" scripts/quickstart.sh
-stage "nothing left behind" left_behind
+stage "nothing left behind" nothing_left
 
 say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."
 for name in "${failed_stages[@]}"; do

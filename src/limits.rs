@@ -38,6 +38,11 @@ pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// Blocks that a worker keeps for itself before it gives surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
+/// Blocks that each worker puts into the depot at start, 2 MiB of them. Values cross workers, and
+/// blocks pile up where they end: with every other worker's cache full, half a cache for each worker
+/// is still left for values under way. Only more of those than ever before ask the allocator.
+pub const BLOCK_STOCK_BLOCKS: usize = BLOCK_CACHE_BLOCKS;
+
 /// Requests under way in one worker: parsed, and their reply not yet wholly written.
 /// Each holds a slot; at this point no more requests are parsed until slots come back.
 pub const SLOTS_PER_WORKER: usize = 16 * 1024;
@@ -124,8 +129,8 @@ pub const NIC_LINK_POLLS: usize = 500;
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 
-/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a client
-/// that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
+/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a
+/// client that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
 pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
@@ -209,8 +214,8 @@ pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
 /// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
 pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 
-/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
-/// It covers sending what was still queued.
+/// A connection that we closed and whose peer does not close is aborted after this, in
+/// microseconds. It covers sending what was still queued.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
 /// Connections half open at once; one more and the oldest goes.
@@ -250,11 +255,14 @@ pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 /// Connections that one turn asks.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
-/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
-/// wait.
+/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have
+/// to wait.
 pub const TCP_NAP_US: u64 = 50;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
+
+/// How many segments ahead of the one under way the memory of flows is asked for.
+pub const TCP_PREFETCH_LEAD: usize = 6;
 
 /// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
 /// acknowledged and answered connection waits for comes earlier.
@@ -262,6 +270,19 @@ pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 
 /// Frames that a port with faults holds back at once, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
+
+/// Neighbours that connections of our own opening need at once.
+pub const TCP_NEIGHBORS_MAX: usize = 64;
+
+/// How long a neighbour's answer holds, in microseconds.
+pub const TCP_NEIGHBOR_LIFE_US: u64 = 60 * 1_000_000;
+
+/// A neighbour that does not answer is asked again after this, in microseconds (RFC 4861, 10,
+/// RETRANS_TIMER).
+pub const TCP_NEIGHBOR_RETRY_US: u64 = 1_000_000;
+
+/// How often a neighbour is asked (RFC 4861, 10, MAX_MULTICAST_SOLICIT).
+pub const TCP_NEIGHBOR_TRIES: u32 = 3;
 
 /// Own addresses of a device: as many as smoltcp is built for.
 pub const TCP_ADDRESSES_MAX: usize = 8;

@@ -1,9 +1,9 @@
 //! One client's byte stream: requests in, replies out, in the order of the requests.
 //!
 //! A connection parses what its stream has received, gathers values, hands operations to the
-//! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and hold
-//! no more than its bounds: a client that does not read stops being read, and what is half sent or
-//! half read for too long makes the connection overdue.
+//! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and
+//! hold no more than its bounds: a client that does not read stops being read, and what is half
+//! sent or half read for too long makes the connection overdue.
 //!
 //! ```text
 //! stream.received ─ parse ─┬─ done at once, nothing before it ──────────────> stream.write_with

@@ -2,12 +2,13 @@
 //!
 //! A parser borrows the bytes it is shown and says what they are: a [`Step`]. It keeps no state, so
 //! a request may be cut anywhere and shown again longer. Both protocols yield the same [`Request`];
-//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and memcached
-//! differ, memcached is right. Values are opaque: nothing here looks into them.
+//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and
+//! memcached differ, memcached is right. Values are opaque: nothing here looks into them.
 //!
 //! ```text
 //! bytes ── text::parse / binary::parse ──> Step: Request + Form ──> (executed) Outcome
-//!                                                                    Form + Outcome ── encode ──> bytes
+//!                                                                    Form + Outcome ── encode ──>
+//! bytes
 //! ```
 
 pub mod binary;

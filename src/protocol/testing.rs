@@ -309,8 +309,8 @@ impl Client {
     }
 }
 
-/// The bytes that one column of a table stands for: `\r`, `\n`, `\t`, `\\` and `\xNN` as in Rust, and
-/// `{c*N}` for N times c.
+/// The bytes that one column of a table stands for: `\r`, `\n`, `\t`, `\\` and `\xNN` as in Rust,
+/// and `{c*N}` for N times c.
 pub(super) fn unescape(column: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = column.as_bytes();

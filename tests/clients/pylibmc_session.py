@@ -7,7 +7,7 @@ host, port = check.server()
 
 
 def missing(operation, what):
-    """libmemcached tells "not stored" in text from "not found" in binary; both say that it is not."""
+    """In text libmemcached says "not stored", in binary "not found": it is not there."""
     try:
         check.equal(operation(), False, what)
     except pylibmc.NotFound:

@@ -22,7 +22,10 @@ const ROWS: &[(&str, &[u8])] = &[
     ("shutdown graceful", b"shutdown graceful\r\n"),
     ("shutdown words", b"shutdown foo\r\n"),
     ("shutdown graceful words", b"shutdown graceful foo\r\n"),
-    ("flush_all", b"set foo 0 0 1\r\na\r\nflush_all\r\nget foo\r\nset foo 0 0 1\r\nb\r\nget foo\r\n"),
+    (
+        "flush_all",
+        b"set foo 0 0 1\r\na\r\nflush_all\r\nget foo\r\nset foo 0 0 1\r\nb\r\nget foo\r\n",
+    ),
     ("flush_all noreply", b"set foo 0 0 1\r\na\r\nflush_all noreply\r\nget foo\r\n"),
     ("flush_all 0", b"set foo 0 0 1\r\na\r\nflush_all 0\r\nget foo\r\n"),
     ("flush_all 0 noreply", b"set foo 0 0 1\r\na\r\nflush_all 0 noreply\r\nget foo\r\n"),
@@ -33,8 +36,16 @@ const ROWS: &[(&str, &[u8])] = &[
     ("flush_all too large", b"set foo 0 0 1\r\na\r\nflush_all 99999999999\r\nget foo\r\n"),
     ("flush_all 0 words", b"set foo 0 0 1\r\na\r\nflush_all 0 foo\r\nget foo\r\n"),
     ("flush_all three words", b"flush_all 0 noreply foo\r\n"),
-    ("flush_all of two", b"set a 0 0 1\r\na\r\nset b 0 0 1\r\nb\r\nflush_all\r\nget a b\r\nadd a 0 0 1\r\nc\r\nget a b\r\n"),
-    ("flush_all and delete", b"set a 0 0 1\r\na\r\nflush_all\r\ndelete a\r\ntouch a 0\r\nincr a 1\r\nappend a 0 0 1\r\nb\r\nreplace a 0 0 1\r\nc\r\n"),
+    (
+        "flush_all of two",
+        b"set a 0 0 1\r\na\r\nset b 0 0 1\r\nb\r\nflush_all\r\nget a b\r\nadd a 0 0 1\r\nc\r\n\
+          get a b\r\n",
+    ),
+    (
+        "flush_all and delete",
+        b"set a 0 0 1\r\na\r\nflush_all\r\ndelete a\r\ntouch a 0\r\nincr a 1\r\n\
+          append a 0 0 1\r\nb\r\nreplace a 0 0 1\r\nc\r\n",
+    ),
     ("empty line", b"\r\n"),
     ("empty line LF", b"\nget foo\r\n"),
     ("three empty lines", b"\r\n\r\n\r\n"),

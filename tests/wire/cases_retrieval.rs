@@ -73,7 +73,8 @@ pub fn add(table: &mut Table) {
     table.texts(ROWS);
     for keys in [20, 21, 22, 23, 24, 25, 30, 47, 48, 49, 100] {
         let line: String = (0..keys).map(|n| format!(" k{n}")).collect();
-        let sets = "set k0 1 0 1\r\na\r\nset k19 2 0 1\r\nb\r\nset k22 3 0 1\r\nc\r\nset k23 4 0 1\r\nd\r\n";
+        let sets = "set k0 1 0 1\r\na\r\nset k19 2 0 1\r\nb\r\n\
+                    set k22 3 0 1\r\nc\r\nset k23 4 0 1\r\nd\r\n";
         table.text(&format!("get {keys} keys"), format!("{sets}get{line}\r\n"));
         table.text(&format!("gats {keys} keys"), format!("{sets}gats 0{line}\r\n"));
     }

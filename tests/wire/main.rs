@@ -2,12 +2,14 @@
 //!
 //! Each case is put to memcached once, whole, and to sunder whole and cut in two at every byte
 //! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
-//! memcached is asked at every cut too ([`oracle`]). The compositions are kernel sockets
-//! with one worker and with two, a Unix socket, and, when `SUNDER_WIRE_TARGET=host:port` is set,
-//! instead of these that server, whatever carries it. What may differ is in [`differences`].
+//! memcached is asked at every cut too ([`oracle`]). What may differ is in [`differences`].
 //!
-//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that is
-//! no flag is a part of the names of the cases to run.
+//! The compositions are kernel sockets with one worker and with two, and a Unix socket; or, when
+//! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
+//! then takes every seventh cut only, for a carrier that another one's full run stands for).
+//!
+//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that
+//! is no flag is a part of the names of the cases to run.
 
 mod cases_admin;
 mod cases_arithmetic;
@@ -117,8 +119,12 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
     }
     if let Ok(target) = std::env::var("SUNDER_WIRE_TARGET") {
         let address = target.parse().map_err(|e| format!("SUNDER_WIRE_TARGET={target}: {e}"))?;
+        let every = std::env::var("SUNDER_WIRE_EVERY").unwrap_or_else(|_| "1".into());
+        let every = every.parse().map_err(|e| format!("SUNDER_WIRE_EVERY={every}: {e}"))?;
+        let mut control = Control::new(Target::Tcp(address));
+        control.every = std::num::NonZeroUsize::get(every);
         let name = format!("the server at {address}");
-        compare(&name, &Target::Tcp(address), Pace::Prefix, cases, &mut oracle, score);
+        compare_with(&mut control, &name, Pace::Prefix, cases, &mut oracle, score);
         return Ok(());
     }
     selftest::run_all(address, cases, &mut oracle, score);
@@ -151,12 +157,23 @@ fn compare(
     oracle: &mut Oracle,
     score: &mut Score,
 ) {
+    compare_with(&mut Control::new(target.clone()), name, pace, cases, oracle, score);
+}
+
+/// The same over a control connection that says at which cuts.
+fn compare_with(
+    control: &mut Control,
+    name: &str,
+    pace: Pace,
+    cases: &[Case],
+    oracle: &mut Oracle,
+    score: &mut Score,
+) {
     let start = Instant::now();
     let (passed, failed) = (score.passed, score.failed);
-    let mut control = Control::new(target.clone());
     let mut runs = 0;
     for (tried, case) in cases.iter().enumerate() {
-        let result = at_all_cuts(&mut control, case, pace, oracle, &mut runs);
+        let result = at_all_cuts(control, case, pace, oracle, &mut runs);
         score.check(&format!("{name}: {}", case.name), result);
         if control.stuck > STUCK_MAX {
             score.check(name, Err(format!("stuck {STUCK_MAX} times, given up")));
@@ -180,7 +197,8 @@ fn at_all_cuts(
     let rule = RULES.iter().find(|rule| (rule.applies)(case));
     let accepted = rule.map(|rule| (rule.answer)(case, oracle.answer(case)));
     let mut faults = vec![];
-    for cut in std::iter::once(None).chain(case.cuts().into_iter().map(Some)) {
+    let cuts = case.cuts().into_iter().step_by(control.every).map(Some);
+    for cut in std::iter::once(None).chain(cuts) {
         *runs += 1;
         let result = match (run(control, case, cut, pace), &accepted) {
             (Err(stuck), _) => {

@@ -162,12 +162,14 @@ pub struct Control {
     target: Target,
     /// Runs so far that had no answer.
     pub stuck: usize,
+    /// Every how many-th cut of a case is tried.
+    pub every: usize,
     stream: Option<Stream>,
 }
 
 impl Control {
     pub fn new(target: Target) -> Control {
-        Control { target, stuck: 0, stream: None }
+        Control { target, stuck: 0, every: 1, stream: None }
     }
 
     fn ask(&mut self, line: &[u8], answer: &[u8]) -> Result<(), Stuck> {

@@ -53,8 +53,8 @@ const LARGE_INPUT_BYTES: usize = 64 * 1024;
 impl Case {
     /// Where the input is cut: after how many bytes the second write begins.
     ///
-    /// Up to 400 bytes: everywhere. Longer: around both ends, around the first line ends, around the
-    /// sizes at which buffers here and in memcached end, and at even steps between.
+    /// Up to 400 bytes: everywhere. Longer: around both ends, around the first line ends, around
+    /// the sizes at which buffers here and in memcached end, and at even steps between.
     pub fn cuts(&self) -> Vec<usize> {
         let len = self.input.len();
         if len <= EVERY_BOUNDARY_BYTES_MAX {

@@ -1,5 +1,6 @@
-//! A port with a bad wire behind it: loses, repeats, reorders and damages frames, by a seed, so that
-//! a run with faults can be had again. For tests and for trials on purpose; never on by itself.
+//! A port with a bad wire behind it: loses, repeats, reorders and damages frames, by a seed, so
+//! that a run with faults can be had again. For tests and for trials on purpose; never on by
+//! itself.
 
 use std::collections::VecDeque;
 
@@ -184,5 +185,9 @@ impl<P: Port> Port for FaultyPort<P> {
     fn flush(&mut self) {
         self.tx.turn(|frame| self.port.send(frame.0).map_err(FaultyFrame));
         self.port.flush();
+    }
+
+    fn take_forwarded(&mut self) -> usize {
+        self.port.take_forwarded()
     }
 }

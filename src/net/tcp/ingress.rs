@@ -1,13 +1,14 @@
 //! From a burst of frames to the sockets that they concern.
 //!
 //! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
-//! the flows and ask for them and for the ends of their rings; feed the sockets. So the memory of 32
-//! flows is on its way at once, instead of one after another.
+//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the
+//! memory of several flows is on its way while one is worked on.
 
 use arrayvec::ArrayVec;
 
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, source_mac};
+use super::flows::FlowKey;
 use super::segment::{
     ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
 };
@@ -18,7 +19,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -33,6 +34,21 @@ struct Arrival {
     segment: Segment,
     hash: u32,
     frame: u8,
+}
+
+/// Which places of `found` may hold a number that comes again: one bit each, some of them set in
+/// vain.
+#[inline(always)]
+fn repeated(found: &[u32]) -> u32 {
+    const { assert!(BURST_FRAMES <= 32) };
+    let mut seen = 0u64;
+    let mut repeated = 0;
+    for (n, index) in found.iter().enumerate().rev() {
+        let bit = 1 << (index % 64);
+        repeated |= u32::from(seen & bit != 0) << n;
+        seen |= bit;
+    }
+    repeated
 }
 
 impl<P: Port, C> Stack<P, C> {
@@ -63,35 +79,50 @@ impl<P: Port, C> Stack<P, C> {
             }
         }
         let mut found = [NO_FLOW; BURST_FRAMES];
-        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         for (arrival, found) in arrivals.iter().zip(&mut found) {
             if let Some(index) = self.table.find(arrival.hash, |_| true) {
-                if is_large {
-                    self.slab.prefetch(index);
-                }
                 *found = index;
             }
         }
+        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         if is_large {
-            for (arrival, &index) in arrivals.iter().zip(&found) {
-                self.slab.prefetch_rings(index, arrival.segment.seq);
-            }
+            found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
         }
+        let repeated = repeated(&found[..arrivals.len()]);
         for (n, arrival) in arrivals.iter().enumerate() {
+            if is_large {
+                self.fetch_ahead(n, &found, &arrivals);
+            }
             // A flow's segments of one burst are told to the handler together.
-            let more = found[n] != NO_FLOW && found[n + 1..arrivals.len()].contains(&found[n]);
+            let more = repeated >> n & 1 != 0
+                && found[n] != NO_FLOW
+                && found[n + 1..arrivals.len()].contains(&found[n]);
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
         burst.len()
     }
 
+    /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
+    /// time as is on its way while one segment is worked on.
+    #[inline(always)]
+    fn fetch_ahead(&self, n: usize, found: &[u32; BURST_FRAMES], arrivals: &[Arrival]) {
+        if let Some(&index) = found[..arrivals.len()].get(n + TCP_PREFETCH_LEAD) {
+            self.slab.prefetch(index);
+        }
+        // The flow itself, which tells the place in the ring, has come by now.
+        let near = n + TCP_PREFETCH_LEAD / 2;
+        if let Some(arrival) = arrivals.get(near) {
+            self.slab.prefetch_rings(found[near], arrival.segment.seq);
+        }
+    }
+
     fn serve_neighbor<H: Handler<Connection = C>>(
         &mut self,
         packet: Packet,
         frame: &[u8],
-        _now: Now,
-        _handler: &mut H,
+        now: Now,
+        handler: &mut H,
     ) {
         let learned = match packet {
             Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
@@ -99,8 +130,10 @@ impl<P: Port, C> Stack<P, C> {
             Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
             Packet::Tcp(_) => unreachable!("segments are not for here"),
         };
-        if let Err(counter) = learned {
-            self.dropped(counter);
+        match learned {
+            Ok(None) => (),
+            Ok(Some((address, mac))) => self.learn(address, mac, now, handler),
+            Err(counter) => self.dropped(counter),
         }
     }
 
@@ -125,11 +158,7 @@ impl<P: Port, C> Stack<P, C> {
             candidate
         } else {
             // The candidate was another's, or the burst itself has changed the table.
-            let found = self.table.find(arrival.hash, |index| match index & TIME_WAIT {
-                0 => self.slab.flows[index as usize].key == key,
-                _ => self.waits.get(index & !TIME_WAIT).key == key,
-            });
-            match found {
+            match self.find(&key, arrival.hash) {
                 Some(index) if index & TIME_WAIT == 0 => index,
                 Some(index) => {
                     return self.late(arrival, index & !TIME_WAIT, frame, now, handler);
@@ -146,6 +175,14 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
+    /// The flow, or with [`TIME_WAIT`] the place of the tuple, that `key` belongs to.
+    pub(super) fn find(&self, key: &FlowKey, hash: u32) -> Option<u32> {
+        self.table.find(hash, |index| match index & TIME_WAIT {
+            0 => self.slab.flows[index as usize].key == *key,
+            _ => self.waits.get(index & !TIME_WAIT).key == *key,
+        })
+    }
+
     /// Gives a segment to its flow's socket.
     #[inline]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
@@ -156,6 +193,9 @@ impl<P: Port, C> Stack<P, C> {
             flow.next_hop = mac;
         }
         flow.heard_us = now.uptime_us;
+        if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
+            flow.first_seq = segment.seq.wrapping_add(1);
+        }
         let socket = flow.socket();
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
         let was_finished = peer_finished(socket.state());
@@ -303,7 +343,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Sends a segment without data that no socket stands for; too many are not sent.
-    fn reply(&mut self, key: &super::flows::FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
+    fn reply(&mut self, key: &FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
         if self.stray_credit == 0 {
             return;
         }
@@ -393,7 +433,7 @@ impl<C> Flow<C> {
     }
 
     /// Makes a claimed flow that of `key`.
-    pub(super) fn begin(&mut self, phase: Phase, key: super::flows::FlowKey, hash: u32, now: Now) {
+    pub(super) fn begin(&mut self, phase: Phase, key: FlowKey, hash: u32, now: Now) {
         assert_eq!(self.phase, Phase::Free, "a flow given out twice");
         self.key = key;
         self.hash = hash;

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
-//! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits, never
-//! believes a frame, and shows nobody a smoltcp type.
+//! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
+//! never believes a frame, and shows nobody a smoltcp type.
 
 mod checksum;
+mod connect;
 pub mod device;
 mod ether;
 pub mod fault;
@@ -29,6 +30,7 @@ mod timers;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use connect::{ConnectError, OUTGOING};
 pub use stack::Stack;
 
 use super::Admission;

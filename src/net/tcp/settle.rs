@@ -10,7 +10,10 @@ use super::slab::Phase;
 use super::stack::{Stack, stack_time};
 use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
-use crate::limits::{TCP_CLOCK_RATE, TCP_LINGER_US, TCP_RTO_MIN_US, TCP_TIMERS_PER_TURN};
+use crate::limits::{
+    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US, TCP_RTO_MIN_US,
+    TCP_TIMERS_PER_TURN,
+};
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
 
@@ -55,15 +58,21 @@ impl<P: Port, C> Stack<P, C> {
         let flow = &mut self.slab.flows[index as usize];
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
-            // Not before the FIN was acknowledged, which the record repeats.
-            State::TimeWait if !self.wire.sent.is_short => self.retire(index, now, handler),
-            _ => self.arm(index, now),
+            state => {
+                self.arm(index, now);
+                // Not before the FIN was acknowledged, which is all that the record can repeat:
+                // an acknowledgement may still wait for its delay, or for a frame.
+                let quiet_until_us = self.slab.flows[index as usize].deadline_us;
+                if state == State::TimeWait && quiet_until_us > now.uptime_us + TCP_ACK_DELAY_US {
+                    self.retire(index, now, handler);
+                }
+            }
         }
     }
 
-    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler wrote.
-    /// Returns whether the flow is established and answered in full: all that was queued and all
-    /// that is to be acknowledged went out with the newest segment.
+    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler
+    /// wrote. Returns whether the flow is established and answered in full: all that was queued and
+    /// all that is to be acknowledged went out with the newest segment.
     #[inline]
     fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> bool {
         let flow = &mut self.slab.flows[index as usize];
@@ -149,7 +158,10 @@ impl<P: Port, C> Stack<P, C> {
         }
         let flow = &mut self.slab.flows[index as usize];
         flow.since_us = now.uptime_us;
-        if !self.admission.enter() {
+        if flow.phase == Phase::Connecting {
+            // It has had its place since it began.
+            self.connections -= 1;
+        } else if !self.admission.enter() {
             self.refusals += 1;
             flow.phase = Phase::Refused;
             let socket = flow.socket();
@@ -177,9 +189,8 @@ impl<P: Port, C> Stack<P, C> {
                 self.half_open.remove(index);
                 self.half_open_len -= 1;
             }
-            Phase::Connecting => (),
             Phase::Refused => self.refusals -= 1,
-            Phase::Open | Phase::Closing => {
+            Phase::Connecting | Phase::Open | Phase::Closing => {
                 self.connections -= 1;
                 self.admission.leave(1);
             }
@@ -235,6 +246,9 @@ impl<P: Port, C> Stack<P, C> {
                 flow.since_us = now.uptime_us;
                 self.dropped(Counter::IdleKicks);
                 self.settle(index, now, handler);
+            }
+            Phase::Connecting if now.uptime_us - flow.since_us >= TCP_HALF_OPEN_TIMEOUT_US => {
+                self.release(index, handler);
             }
             Phase::Closing | Phase::Refused if now.uptime_us - flow.since_us >= TCP_LINGER_US => {
                 flow.socket().abort();

@@ -1,16 +1,19 @@
 //! The stack as a whole: its parts, and one turn of it.
 //!
-//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue checks.
+//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue
+//! checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use rapidhash::v3::RapidSecrets;
 use smoltcp::iface::{Config as InterfaceConfig, Interface};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::connect::Neighbor;
 use super::device::{OneFrame, Port, Wire};
 use super::ether;
 use super::flows::Table;
@@ -22,8 +25,8 @@ use super::{Cidr, Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{
     TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
-    TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN,
-    TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
+    TCP_NEIGHBORS_MAX, TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX,
+    TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
 };
 use crate::net::{Admission, ConnectionId, Handler, Transport};
 use crate::stats::{Counter, WorkerStats};
@@ -57,6 +60,10 @@ pub struct Stack<P: Port, C> {
     sweep_at: usize,
     swept_us: u64,
     is_announced: bool,
+    /// Neighbours that were asked for.
+    pub(super) neighbors: ArrayVec<Neighbor, TCP_NEIGHBORS_MAX>,
+    /// Connections that wait for a neighbour's answer, and whose.
+    pub(super) resolving: Vec<(ConnectionId, IpAddr)>,
 }
 
 /// The time that smoltcp is told.
@@ -121,6 +128,8 @@ impl<P: Port, C> Stack<P, C> {
             sweep_at: 0,
             swept_us: now.uptime_us,
             is_announced: false,
+            neighbors: ArrayVec::new(),
+            resolving: Vec::new(),
         })
     }
 
@@ -150,6 +159,9 @@ impl<P: Port, C> Stack<P, C> {
         }
         self.expire_half_open(now, handler);
         self.expire_time_wait(now);
+        if !self.neighbors.is_empty() {
+            self.resolve(now, handler);
+        }
     }
 
     /// Statistics' share of a frame that was dropped.
@@ -205,7 +217,7 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
         let done = self.receive(now, handler) + self.run_timers(now, handler);
         self.expire(now, handler);
         self.sweep(now, handler);
-        done
+        done + self.wire.port.take_forwarded()
     }
 
     fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H) {

@@ -1,3 +1,5 @@
+//! Tests of the binary protocol: what memcached answers, and what must never happen.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The stack on a simulated wire.
 
+mod connect;
 mod faults;
 mod floods;
 mod hostile;

@@ -245,6 +245,12 @@ impl<P: Port> Bench<P> {
         self.sent()
     }
 
+    /// Hands `frame` to the stack and leaves on the wire what it sends.
+    pub fn exchange_quietly(&mut self, frame: Vec<u8>) {
+        self.queues.borrow_mut().to_server.push_back(VecFrame::new(frame));
+        self.run();
+    }
+
     /// What was sent since last asked.
     pub fn sent(&mut self) -> Vec<Vec<u8>> {
         self.queues.borrow_mut().to_client.drain(..).map(|frame| frame.bytes).collect()
@@ -252,5 +258,13 @@ impl<P: Port> Bench<P> {
 
     pub fn count(&self, counter: Counter) -> u64 {
         self.stats.get(counter)
+    }
+}
+
+impl Config {
+    /// Allows so many connections, and none in other stacks.
+    pub fn allow(&mut self, connections_max: usize) {
+        self.connections_max = connections_max;
+        self.admission = Arc::new(Admission::new(connections_max));
     }
 }

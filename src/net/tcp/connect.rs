@@ -1,0 +1,230 @@
+//! Connections that we open: whom the first frame goes to, and the handshake from our side.
+//!
+//! Only here is a neighbour asked for: whoever talks to us first has shown us where he is.
+//! Questions are bounded in number and rate, and only answers to our own questions are believed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::wire::IpEndpoint;
+
+use super::device::Port;
+use super::ether;
+use super::flows::FlowKey;
+use super::segment::Own;
+use super::slab::Phase;
+use super::stack::{Stack, new_interface};
+use crate::clock::Now;
+use crate::limits::{
+    TCP_NEIGHBOR_LIFE_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBOR_TRIES, TCP_NEIGHBORS_MAX,
+};
+use crate::net::{ConnectionId, Handler};
+
+/// The listener number with which [`Handler::opened`] is told of a connection that we opened.
+pub const OUTGOING: usize = u8::MAX as usize;
+
+/// Why a connection cannot be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// No own address of that family, or no router to where it leads.
+    NoRoute,
+    /// There is a connection with these addresses and ports.
+    InUse,
+    /// As many connections, or as many unknown neighbours, as there may be.
+    Full,
+}
+
+/// A neighbour that was asked for.
+pub(super) struct Neighbor {
+    address: IpAddr,
+    /// None until he answers.
+    mac: Option<[u8; 6]>,
+    /// When the answer is too old, or the question is asked again.
+    until_us: u64,
+    tries: u32,
+}
+
+impl<P: Port, C> Stack<P, C> {
+    /// Begins a connection from `local_port` to `remote`. The handler hears of it when it is
+    /// established, with [`OUTGOING`] as listener; see [`Stack::is_connecting`] for one that is
+    /// not.
+    ///
+    /// # Errors
+    /// [`ConnectError`], if there is no way or no room.
+    pub fn connect<H: Handler<Connection = C>>(
+        &mut self,
+        remote: SocketAddr,
+        local_port: u16,
+        now: Now,
+        handler: &mut H,
+    ) -> Result<ConnectionId, ConnectError> {
+        if !self.admission.enter() {
+            return Err(ConnectError::Full);
+        }
+        let begun = self.begin_connecting(remote, local_port, now, handler);
+        if begun.is_err() {
+            self.admission.leave(1);
+        }
+        begun
+    }
+
+    fn begin_connecting<H: Handler<Connection = C>>(
+        &mut self,
+        remote: SocketAddr,
+        local_port: u16,
+        now: Now,
+        handler: &mut H,
+    ) -> Result<ConnectionId, ConnectError> {
+        let (local, hop) = self.route(remote.ip()).ok_or(ConnectError::NoRoute)?;
+        let ports = u32::from(remote.port()) << 16 | u32::from(local_port);
+        let key = match (remote.ip(), local) {
+            (IpAddr::V4(remote), IpAddr::V4(local)) => {
+                FlowKey::v4(remote.to_bits(), local.to_bits(), ports)
+            }
+            (IpAddr::V6(remote), IpAddr::V6(local)) => {
+                FlowKey::v6(remote.to_bits(), local.to_bits(), ports)
+            }
+            _ => unreachable!("a route within one family"),
+        };
+        let hash = key.hash(&self.secrets);
+        if self.find(&key, hash).is_some() {
+            return Err(ConnectError::InUse);
+        }
+        let next_hop = self.neighbor(hop, local, now)?;
+        let index = self.slab.claim().ok_or(ConnectError::Full)?;
+        let flow = &mut self.slab.flows[index as usize];
+        flow.begin(Phase::Connecting, key, hash, now);
+        flow.listener = OUTGOING as u8;
+        let seed = self.isn.seed(&key, now.uptime_us);
+        let mut iface = new_interface(&mut self.wire, seed, now);
+        let from = IpEndpoint::new(local.into(), local_port);
+        let to = IpEndpoint::new(remote.ip().into(), remote.port());
+        if flow.socket().connect(iface.context(), to, from).is_err() {
+            // A port of zero, or an address that stands for no host.
+            flow.phase = Phase::Free;
+            self.slab.give_back(index);
+            return Err(ConnectError::NoRoute);
+        }
+        let id = ConnectionId { index, generation: flow.generation };
+        self.connections += 1;
+        self.table.insert(hash, index);
+        match next_hop {
+            Some(mac) => {
+                flow.next_hop = mac;
+                self.settle(index, now, handler);
+            }
+            None => self.resolving.push((id, hop)),
+        }
+        Ok(id)
+    }
+
+    /// Whether `id` is on its way to be established. When it is not any more and the handler was
+    /// not told, then the other side refused or did not answer.
+    pub fn is_connecting(&self, id: ConnectionId) -> bool {
+        let flow = self.slab.flows.get(id.index as usize);
+        flow.is_some_and(|f| f.generation == id.generation && f.phase == Phase::Connecting)
+    }
+
+    /// Our address for talking to `remote`, and who the frames go to.
+    fn route(&self, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
+        if let Some(local) = near(&self.own, remote) {
+            return Some((local, remote));
+        }
+        let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
+        Some((near(&self.own, gateway)?, gateway))
+    }
+
+    /// The MAC of `hop`, or None if it has been asked for.
+    fn neighbor(
+        &mut self,
+        hop: IpAddr,
+        local: IpAddr,
+        now: Now,
+    ) -> Result<Option<[u8; 6]>, ConnectError> {
+        let until_us = now.uptime_us + TCP_NEIGHBOR_RETRY_US;
+        if let Some(known) = self.neighbors.iter_mut().find(|known| known.address == hop) {
+            if known.mac.is_some() && known.until_us <= now.uptime_us {
+                *known = Neighbor { address: hop, mac: None, until_us, tries: 1 };
+                ether::solicit(&mut self.wire, local, hop);
+            }
+            return Ok(known.mac);
+        }
+        if self.neighbors.len() == TCP_NEIGHBORS_MAX {
+            let settled = self.neighbors.iter().position(|known| known.mac.is_some());
+            self.neighbors.swap_remove(settled.ok_or(ConnectError::Full)?);
+        }
+        self.neighbors.push(Neighbor { address: hop, mac: None, until_us, tries: 1 });
+        ether::solicit(&mut self.wire, local, hop);
+        Ok(None)
+    }
+
+    /// Somebody said that `address` is at `mac`: connections that wait for that go on.
+    pub(super) fn learn<H: Handler<Connection = C>>(
+        &mut self,
+        address: IpAddr,
+        mac: [u8; 6],
+        now: Now,
+        handler: &mut H,
+    ) {
+        let Some(known) = self.neighbors.iter_mut().find(|known| known.address == address) else {
+            return;
+        };
+        known.mac = Some(mac);
+        known.until_us = now.uptime_us + TCP_NEIGHBOR_LIFE_US;
+        let mut at = 0;
+        while let Some(&(id, hop)) = self.resolving.get(at) {
+            if hop != address {
+                at += 1;
+                continue;
+            }
+            self.resolving.swap_remove(at);
+            if self.is_connecting(id) {
+                self.slab.flows[id.index as usize].next_hop = mac;
+                self.settle(id.index, now, handler);
+            }
+        }
+    }
+
+    /// Asks again for neighbours that did not answer, and gives up on those that never do, with the
+    /// connections that wait for them.
+    pub(super) fn resolve<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
+        let mut at = 0;
+        while let Some(asked) = self.neighbors.get_mut(at) {
+            at += 1;
+            if asked.mac.is_some() || asked.until_us > now.uptime_us {
+                continue;
+            }
+            let address = asked.address;
+            asked.until_us = now.uptime_us + TCP_NEIGHBOR_RETRY_US;
+            asked.tries += 1;
+            if asked.tries <= TCP_NEIGHBOR_TRIES {
+                let local = near(&self.own, address).expect("asked for on a network of ours");
+                ether::solicit(&mut self.wire, local, address);
+                continue;
+            }
+            at -= 1;
+            self.neighbors.swap_remove(at);
+            let waiting = std::mem::take(&mut self.resolving);
+            for (id, hop) in waiting {
+                if hop != address {
+                    self.resolving.push((id, hop));
+                } else if self.is_connecting(id) {
+                    self.release(id.index, handler);
+                }
+            }
+        }
+    }
+}
+
+/// Our address on the network that `address` is on.
+fn near(own: &Own, address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(to) => {
+            let near = |&&(from, mask): &&(u32, u32)| from & mask == to.to_bits() & mask;
+            own.v4.iter().find(near).map(|&(from, _)| IpAddr::V4(from.into()))
+        }
+        IpAddr::V6(to) => {
+            let near = |&&(from, mask): &&(u128, u128)| from & mask == to.to_bits() & mask;
+            own.v6.iter().find(near).map(|&(from, _)| IpAddr::V6(from.into()))
+        }
+    }
+}
