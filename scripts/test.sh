@@ -95,6 +95,11 @@ appliance() {
     sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
 }
 
+# With the release: these count bytes of memory and move megabytes.
+with_release() {
+    sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
+}
+
 # What is left of namespaces, hugepages and our processes' files after everything.
 left_behind() {
     ! ip netns list | grep '^sunder-' && [ "$(cat /proc/sys/vm/nr_hugepages)" -eq "$hugepages" ]
@@ -119,7 +124,10 @@ for test in tests/*.rs tests/*/main.rs; do
     stage "tests/$name" cargo test --test "$name"
 done
 stage "appliance" appliance
-stage "release build" cargo build --release --bin sunder --example verify_load
+stage "release build" cargo build --release --bin sunder --example verify_load \
+    --example many_connections
+stage "15,000 connections" with_release tests/many.sh
+stage "faults on the wire" with_release tests/faults.sh
 stage "quickstart" scripts/quickstart.sh
 stage "nothing left behind" left_behind
 
