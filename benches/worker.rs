@@ -11,15 +11,16 @@ use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 
-use sunder::clock::{Clock, Now};
+use sunder::buffer::Body;
+use sunder::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::tcp::Stack;
 use sunder::orchestrator::l1_only::L1Only;
-use sunder::orchestrator::{Operation, Orchestrator};
+use sunder::orchestrator::{Action, Operation, Orchestrator};
 use sunder::protocol::Limits;
-use sunder::tier::Outcome;
 use sunder::tier::memory::{self, Memory};
+use sunder::tier::{Outcome, Store, StoreMode};
 use sunder::worker::{Settings, Shared, Worker};
 use synthetic::{Bench, BenchPort, Server};
 
@@ -46,8 +47,6 @@ struct Whole<'o, O: Orchestrator, F, M> {
     tier: &'o O,
     kind: Kind,
     random: u64,
-    /// Keys that were stored once already, one after another.
-    stored: u64,
 }
 
 impl<O, F, M> Server for Whole<'_, O, F, M>
@@ -65,14 +64,9 @@ where
     }
 
     fn next_request(&mut self, out: &mut Vec<u8>) {
-        let (key, kind) = if self.stored < KEYS {
-            self.stored += 1;
-            (self.stored - 1, Kind::Set)
-        } else {
-            self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            ((self.random >> 33) % KEYS, self.kind)
-        };
-        match kind {
+        self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let key = (self.random >> 33) % KEYS;
+        match self.kind {
             Kind::Hit => write!(out, "get key-{key:09}\r\n"),
             Kind::Miss => write!(out, "get nay-{key:09}\r\n"),
             Kind::Set => {
@@ -111,11 +105,17 @@ fn with_bench<R>(
         })
         .expect("mapped"),
     );
+    let now = shared.clock.read();
+    for key in 0..KEYS {
+        let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+        let (key, value) = (format!("key-{key:09}"), Body::Slice(&VALUE));
+        let outcome = tier.try_now(key.as_bytes(), Action::Store(store), value, now);
+        assert!(matches!(outcome, Some(Outcome::Stored { .. })));
+    }
     let mailbox = Mailbox::mesh(1).pop().expect("one");
     let worker = Worker::new(shared, mailbox, &tier, |op, now| tier.execute(op, now));
-    let server = Whole { worker, tier: &tier, kind, random: 1, stored: 0 };
+    let server = Whole { worker, tier: &tier, kind, random: 1 };
     let mut bench = Bench::new(server, connections, is_summed);
-    bench.run(KEYS as usize);
     with(&mut bench)
 }
 
