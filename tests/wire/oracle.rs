@@ -9,8 +9,8 @@ use std::collections::HashMap;
 /// A running memcached and its answers to the cases.
 ///
 /// memcached's own answer to some cases depends on where its input was cut: a line of 3,000 bytes
-/// is obeyed if it comes at once and closes the connection if not; a pipelined reply before a key that
-/// is too long may be lost. What it answers at any cut is right at every cut.
+/// is obeyed if it comes at once and closes the connection if not; a pipelined reply before a key
+/// that is too long may be lost. What it answers at any cut is right at every cut.
 pub struct Oracle {
     control: Control,
     whole: HashMap<String, Vec<u8>>,
