@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, source_mac};
 use super::flows::FlowKey;
+use super::loss::{Acks, PURE_ACK_BYTES_MAX, with_window};
 use super::segment::{
     ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
 };
@@ -188,11 +189,23 @@ impl<P: Port, C> Stack<P, C> {
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);
-        // Only a segment that fits into what we expect moves our replies to another neighbour.
-        if flow.next_hop != mac && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32 {
+        // Only a segment that fits into what we expect moves our replies to another neighbour, and
+        // only such a one tells of losses.
+        let fits = segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32;
+        if flow.next_hop != mac && fits {
             flow.next_hop = mac;
         }
         flow.heard_us = now.uptime_us;
+        let mut packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
+        let segment_bytes = self.wire.capabilities.mtu_bytes - IPV4_BYTES - TCP_BYTES;
+        let retold = if fits { flow.acks.count(segment, packet, segment_bytes) } else { None };
+        let mut rewritten;
+        let mut times = 1;
+        if let Some(retold) = retold {
+            rewritten = [0; PURE_ACK_BYTES_MAX];
+            packet = with_window(packet, segment.key.is_v4(), retold.window, &mut rewritten);
+            times = retold.times;
+        }
         if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
             flow.first_seq = segment.seq.wrapping_add(1);
         }
@@ -200,11 +213,12 @@ impl<P: Port, C> Stack<P, C> {
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
         let was_finished = peer_finished(socket.state());
 
-        let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         self.wire.sent = Sent::default();
-        let mut device =
-            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
-        self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+        for _ in 0..times {
+            let mut device =
+                OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
+            self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+        }
         flow.note(&self.wire.sent);
 
         let socket = flow.socket();
@@ -441,6 +455,7 @@ impl<C> Flow<C> {
         self.is_stirred = false;
         self.next_seq = 0;
         self.ack = 0;
+        self.acks = Acks::default();
         self.heard_us = now.uptime_us;
         self.since_us = now.uptime_us;
         self.renew();

@@ -18,6 +18,7 @@ pub mod fault;
 mod flows;
 mod ingress;
 mod listen;
+mod loss;
 mod segment;
 mod settle;
 mod slab;
