@@ -66,7 +66,8 @@ load "sunder over DPDK"
 end_process "$sunder_pid"
 
 ip -n "$server" address add 10.77.0.1/24 dev sunder0
-for congestion in $(cat /proc/sys/net/ipv4/tcp_allowed_congestion_control); do
+read -ra congestions </proc/sys/net/ipv4/tcp_allowed_congestion_control
+for congestion in "${congestions[@]}"; do
     ip netns exec "$server" sysctl -q -w net.ipv4.tcp_congestion_control="$congestion"
     start_sunder "$log" "$server" --bind 10.77.0.1 --workers 1 --l1 memory,size=256M
     load "sunder over the kernel, $congestion"
