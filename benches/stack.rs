@@ -4,122 +4,17 @@
 //! server's side: a 19-byte request answered with 136 canned bytes, one at a time a connection, the
 //! connections in random order, 32 frames a burst. What the client does is not counted.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod synthetic;
 
-use arrayvec::ArrayVec;
 use sunder::clock::Now;
-use sunder::limits::BURST_FRAMES;
-use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
-use sunder::net::tcp::{Cidr, Config, Stack};
+use sunder::net::tcp::Stack;
 use sunder::net::{ConnectionId, Handler, Stream, Transport};
-use sunder::stats::WorkerStats;
+use synthetic::{Bench, BenchPort, Server};
 
 const REQUEST: &[u8; 19] = b"get key-000000042\r\n";
 const REPLY: [u8; 136] = [b'v'; 136];
-const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-/// Frames made before the clock runs, as a device's ring would hold them.
-const RING_FRAMES: usize = 512;
-/// What one burst takes on the stack's own clock.
-const BURST_US: u64 = 8;
 
-type Buffer = Box<[u8; 2048]>;
-
-thread_local! {
-    /// Buffers of no frame: what a device's pool is.
-    static POOL: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
-}
-
-struct BenchFrame {
-    /// None once dropped.
-    bytes: Option<Buffer>,
-    len: usize,
-    checksum: RxChecksum,
-}
-
-impl BenchFrame {
-    fn allocate() -> Option<BenchFrame> {
-        let bytes = POOL.with_borrow_mut(Vec::pop)?;
-        Some(BenchFrame { bytes: Some(bytes), len: 0, checksum: RxChecksum::Good })
-    }
-}
-
-impl Drop for BenchFrame {
-    fn drop(&mut self) {
-        POOL.with_borrow_mut(|pool| pool.extend(self.bytes.take()));
-    }
-}
-
-impl Frame for BenchFrame {
-    fn bytes(&self) -> &[u8] {
-        &self.bytes.as_ref().expect("alive")[..self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes.as_mut().expect("alive")[..self.len]
-    }
-
-    fn set_len(&mut self, bytes: usize) {
-        assert!(bytes <= 2048);
-        self.len = bytes;
-    }
-
-    fn capacity_bytes(&self) -> usize {
-        2048
-    }
-
-    fn rx_checksum(&self) -> RxChecksum {
-        self.checksum
-    }
-
-    fn set_tx_offload(&mut self, _: TxOffload) {}
-}
-
-#[derive(Default)]
-struct Rings {
-    rx: Vec<BenchFrame>,
-    tx: Vec<BenchFrame>,
-}
-
-struct BenchPort {
-    rings: Rc<RefCell<Rings>>,
-    tx_checksum: bool,
-}
-
-impl Port for BenchPort {
-    type Frame = BenchFrame;
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { mac: SERVER_MAC, mtu_bytes: 1500, tx_checksum: self.tx_checksum }
-    }
-
-    fn receive(&mut self, burst: &mut ArrayVec<BenchFrame, BURST_FRAMES>) {
-        let mut rings = self.rings.borrow_mut();
-        while !burst.is_full()
-            && let Some(frame) = rings.rx.pop()
-        {
-            burst.push(frame);
-        }
-    }
-
-    fn allocate(&mut self) -> Option<BenchFrame> {
-        BenchFrame::allocate()
-    }
-
-    fn send(&mut self, frame: BenchFrame) -> Result<(), BenchFrame> {
-        self.rings.borrow_mut().tx.push(frame);
-        Ok(())
-    }
-
-    fn flush(&mut self) {}
-}
-
-struct Canned {
-    requests: u64,
-}
+struct Canned;
 
 impl Handler for Canned {
     type Connection = [u64; 8];
@@ -134,7 +29,6 @@ impl Handler for Canned {
             stream.consume(REQUEST.len());
             stream.write(&REPLY);
             state[0] += 1;
-            self.requests += 1;
         }
     }
 
@@ -147,181 +41,29 @@ impl Handler for Canned {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Peer {
-    address: u32,
-    port: u16,
-    seq: u32,
-    ack: u32,
-}
+impl Server for Canned {
+    type Connection = [u64; 8];
 
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | u32::from(*c.get(1).unwrap_or(&0))).sum()
-}
-
-fn fold(mut sum: u32) -> [u8; 2] {
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
-}
-
-impl Peer {
-    fn fill(&self, frame: &mut BenchFrame, flags: u8, payload: &[u8], is_summed: bool) {
-        let len = 54 + payload.len();
-        frame.set_len(len);
-        let b = frame.bytes_mut();
-        b[..6].copy_from_slice(&SERVER_MAC);
-        b[6..12].copy_from_slice(&CLIENT_MAC);
-        b[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
-        b[16..18].copy_from_slice(&(len as u16 - 14).to_be_bytes());
-        b[18..26].copy_from_slice(&[0, 0, 0x40, 0, 64, 6, 0, 0]);
-        b[26..30].copy_from_slice(&self.address.to_be_bytes());
-        b[30..34].copy_from_slice(&[10, 0, 0, 1]);
-        b[34..36].copy_from_slice(&self.port.to_be_bytes());
-        b[36..38].copy_from_slice(&11211u16.to_be_bytes());
-        b[38..42].copy_from_slice(&self.seq.to_be_bytes());
-        b[42..46].copy_from_slice(&self.ack.to_be_bytes());
-        b[46..54].copy_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
-        b[54..].copy_from_slice(payload);
-        if is_summed {
-            let ip = fold(sum(&b[14..34]));
-            b[24..26].copy_from_slice(&ip);
-            let tcp = fold(sum(&b[26..34]) + 6 + (len as u32 - 34) + sum(&b[34..]));
-            b[50..52].copy_from_slice(&tcp);
-        }
-        frame.checksum = if is_summed { RxChecksum::Unknown } else { RxChecksum::Good };
-    }
-}
-
-struct Bench {
-    stack: Stack<BenchPort, [u64; 8]>,
-    rings: Rc<RefCell<Rings>>,
-    handler: Canned,
-    now: Now,
-    peers: Vec<Peer>,
-    is_summed: bool,
-}
-
-impl Bench {
-    fn new(connections: usize, is_summed: bool) -> Bench {
-        let rings = Rc::new(RefCell::new(Rings::default()));
-        let buffer = || vec![0; 2048].into_boxed_slice().try_into().expect("2048 bytes");
-        POOL.with_borrow_mut(|pool| pool.resize_with(2 * RING_FRAMES + 64, buffer));
-        let port = BenchPort { rings: rings.clone(), tx_checksum: !is_summed };
-        let config = Config {
-            addresses: vec![Cidr { address: [10, 0, 0, 1].into(), prefix_bits: 8 }],
-            gateways: Vec::new(),
-            ports: vec![11211],
-            connections_max: connections,
-            idle_timeout_us: 0,
-            admission: std::sync::Arc::new(sunder::net::Admission::new(1 << 20)),
-            secret: std::array::from_fn(|i| i as u8 * 7),
-        };
-        let now = Now { uptime_us: 1_000_000, unix_s: 0 };
-        let stack = Stack::new(port, &config, Arc::new(WorkerStats::default()), now)
-            .expect("a right configuration");
-        let handler = Canned { requests: 0 };
-        let mut bench = Bench { stack, rings, handler, now, peers: Vec::new(), is_summed };
-        for n in 0..connections as u32 {
-            bench.connect(n);
-        }
-        assert_eq!(bench.stack.connections(), connections);
-        // A fixed shuffle, so that no hardware prefetcher sees a pattern.
-        let mut state = 1u64;
-        for i in (1..bench.peers.len()).rev() {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            bench.peers.swap(i, (state >> 33) as usize % (i + 1));
-        }
-        bench
+    fn turn(&mut self, stack: &mut Stack<BenchPort, [u64; 8]>, now: Now) -> usize {
+        let done = stack.poll(now, self);
+        stack.flush(now);
+        done
     }
 
-    fn connect(&mut self, n: u32) {
-        let mut peer = Peer {
-            address: 0x0a01_0000 + n / 25_000,
-            port: 20_000 + (n % 25_000) as u16,
-            seq: 1000,
-            ack: 0,
-        };
-        self.push(&peer, 2, &[]);
-        self.poll();
-        let answer = self.rings.borrow_mut().tx.pop().expect("an answer to a SYN");
-        // Before the first of them, the announcement of our address.
-        self.rings.borrow_mut().tx.clear();
-        peer.seq += 1;
-        peer.ack = u32::from_be_bytes(answer.bytes()[38..42].try_into().expect("4 bytes")) + 1;
-        drop(answer);
-        self.push(&peer, 16, &[]);
-        self.poll();
-        self.peers.push(peer);
+    fn next_request(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(REQUEST);
     }
-
-    fn push(&mut self, peer: &Peer, flags: u8, payload: &[u8]) {
-        let mut rings = self.rings.borrow_mut();
-        let mut frame = BenchFrame::allocate().expect("a frame");
-        peer.fill(&mut frame, flags, payload, self.is_summed);
-        rings.rx.push(frame);
-    }
-
-    fn poll(&mut self) {
-        self.now.uptime_us += BURST_US;
-        while self.stack.poll(self.now, &mut self.handler) > 0 {}
-        self.stack.flush(self.now);
-    }
-
-    /// One request on every connection; returns the server's time.
-    fn round(&mut self) -> Duration {
-        let mut spent = Duration::ZERO;
-        let mut peers = std::mem::take(&mut self.peers);
-        for group in peers.chunks_mut(RING_FRAMES) {
-            for peer in group.iter_mut() {
-                self.push(peer, 24, REQUEST);
-                peer.seq = peer.seq.wrapping_add(REQUEST.len() as u32);
-                peer.ack = peer.ack.wrapping_add(REPLY.len() as u32);
-            }
-            self.rings.borrow_mut().rx.reverse();
-            let start = Instant::now();
-            loop {
-                self.now.uptime_us += BURST_US;
-                if self.stack.poll(self.now, &mut self.handler) == 0 {
-                    break;
-                }
-                self.stack.flush(self.now);
-            }
-            spent += start.elapsed();
-            let mut rings = self.rings.borrow_mut();
-            assert_eq!(rings.tx.len(), group.len());
-            rings.tx.clear();
-        }
-        self.peers = peers;
-        spent
-    }
-}
-
-fn measure(connections: usize, requests: usize, is_summed: bool) -> f64 {
-    let mut bench = Bench::new(connections, is_summed);
-    let rounds = requests.div_ceil(connections);
-    for _ in 0..rounds.div_ceil(10) {
-        bench.round();
-    }
-    // The best of five: what the machine can do when nobody disturbs it.
-    let mut best = f64::MAX;
-    for _ in 0..5 {
-        let before = bench.handler.requests;
-        let spent: Duration = (0..rounds.div_ceil(5)).map(|_| bench.round()).sum();
-        let done = bench.handler.requests - before;
-        best = best.min(spent.as_nanos() as f64 / done as f64);
-    }
-    best
 }
 
 fn main() {
     let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let measure = |connections, requests, is_summed| {
+        Bench::new(Canned, connections, is_summed).measure(requests).0
+    };
     println!("connections   ns/request   with software checksums");
     match numbers[..] {
         [connections, requests] => {
-            let plain = measure(connections, requests, false);
-            println!("{connections:11} {plain:12.0}");
+            println!("{connections:11} {:12.0}", measure(connections, requests, false));
         }
         _ => {
             for connections in [100, 1_000, 10_000, 50_000] {

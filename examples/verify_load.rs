@@ -6,7 +6,10 @@
 //! wrong answer.
 //!
 //! usage: verify_load HOST:PORT [--connections 50] [--requests 100000] [--seconds 10]
-//!                    [--value-bytes 100] [--keys 100]
+//!                    [--value-bytes 100] [--keys 100] [--bytes N]
+//!
+//! With --bytes each connection writes a value and reads it back, in turns, until so many bytes of
+//! values went each way; it is an error if that takes longer than --seconds.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -31,6 +34,8 @@ struct Plan {
     seconds: u64,
     value_bytes: usize,
     keys: u64,
+    /// Bytes of values to move each way; 0: as many as the requests come to.
+    bytes: u64,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
     let start = Instant::now();
     match load(&plan) {
         Ok((sets, gets)) => {
+            print_moved(&plan, sets.len(), gets.len(), start.elapsed());
             print_table(&[("set", sets), ("get", gets)], start.elapsed());
             println!("Every value was the right one.");
             ExitCode::SUCCESS
@@ -65,6 +71,7 @@ fn plan() -> Result<Plan, String> {
         seconds: 10,
         value_bytes: 100,
         keys: 100,
+        bytes: 0,
     };
     while let Some(flag) = arguments.next() {
         let value = arguments.next().and_then(|value| value.parse::<u64>().ok());
@@ -76,8 +83,12 @@ fn plan() -> Result<Plan, String> {
             "--seconds" => plan.seconds = value,
             "--value-bytes" => plan.value_bytes = value as usize,
             "--keys" => plan.keys = value,
+            "--bytes" => plan.bytes = value,
             _ => return Err(format!("{flag}: no such flag")),
         }
+    }
+    if plan.bytes > 0 {
+        plan.requests = 2 * plan.bytes.div_ceil(plan.value_bytes as u64);
     }
     Ok(plan)
 }
@@ -165,12 +176,13 @@ impl Client {
         while left.fetch_update(Relaxed, Relaxed, take).is_ok() {
             let start = Instant::now();
             if start > deadline {
+                if plan.bytes > 0 {
+                    return Err(format!("not done after {} s", plan.seconds));
+                }
                 break;
             }
-            let random = self.next_random();
-            let index = (random >> 32) as usize % self.versions.len();
+            let (index, is_set) = self.next_request(plan, &latencies);
             let key = format!("load-{}-{index}", self.number);
-            let is_set = self.versions[index] == 0 || random.is_multiple_of(SET_EVERY);
             let result = if is_set {
                 self.set(&key, index, plan.value_bytes)
             } else {
@@ -181,6 +193,18 @@ impl Client {
             if is_set { latencies.0.push(elapsed_ns) } else { latencies.1.push(elapsed_ns) }
         }
         Ok(latencies)
+    }
+
+    /// Which key is next, and whether it is set.
+    fn next_request(&mut self, plan: &Plan, done: &Latencies) -> (usize, bool) {
+        let keys = self.versions.len();
+        if plan.bytes > 0 {
+            let is_set = done.0.len() == done.1.len();
+            return (done.1.len() % keys, is_set);
+        }
+        let random = self.next_random();
+        let index = (random >> 32) as usize % keys;
+        (index, self.versions[index] == 0 || random.is_multiple_of(SET_EVERY))
     }
 
     /// xorshift64: which key, and what to do with it.
@@ -231,6 +255,15 @@ impl Client {
         let (expected, line) = (expected.escape_ascii(), self.line.escape_ascii());
         Err(format!("expected '{expected}', got '{line}'"))
     }
+}
+
+fn print_moved(plan: &Plan, sets: usize, gets: usize, elapsed: Duration) {
+    let megabytes = |requests: usize| requests as f64 * plan.value_bytes as f64 / 1e6;
+    let (there, back, seconds) = (megabytes(sets), megabytes(gets), elapsed.as_secs_f64());
+    println!(
+        "{there:.1} MB there and {back:.1} MB back in {seconds:.1} s: {:.1} MB/s",
+        (there + back) / seconds
+    );
 }
 
 fn print_table(rows: &[(&str, Vec<u64>)], elapsed: Duration) {

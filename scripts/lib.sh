@@ -104,6 +104,9 @@ start_sunder() {
     shift 2
     local enter=()
     [ "$namespace" = - ] || enter=(ip netns exec "$namespace")
+    # Emptied here: the child would do it only when it runs, and until then an earlier start's words
+    # stand there.
+    : >"$log"
     # ip execs what it is told to run, so the id is sunder's own.
     "${enter[@]}" "$sunder_binary" serve "$@" >"$log" 2>&1 &
     sunder_pid=$!

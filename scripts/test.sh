@@ -107,6 +107,11 @@ whats_there() {
     pgrep -P 1 -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
 
+# With the release: these count bytes of memory and move megabytes.
+with_release() {
+    sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
+}
+
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
 
 before=$(whats_there)
@@ -128,7 +133,10 @@ for test in tests/*.rs tests/*/main.rs; do
     stage "tests/$name" cargo test --test "$name"
 done
 stage "appliance" appliance
-stage "release build" cargo build --release --bin sunder --example verify_load
+stage "release build" cargo build --release --bin sunder --example verify_load \
+    --example many_connections
+stage "15,000 connections" with_release tests/many.sh
+stage "faults on the wire" with_release tests/faults.sh
 stage "quickstart" scripts/quickstart.sh
 stage "nothing left behind" nothing_left
 

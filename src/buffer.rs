@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut};
 
-use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, KEY_BYTES_MAX};
+use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX};
 
 /// A key, held in place.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -71,9 +71,12 @@ fn new_block() -> Box<Block> {
     Box::new(Block { next: None, bytes: [0; BLOCK_BYTES] })
 }
 
-/// Fills the calling thread's cache, so that the first requests find blocks there.
+/// Fills the calling thread's cache and its share of the depot, so that requests find blocks there.
 pub fn prepare_thread() {
-    depot();
+    for _ in 0..BLOCK_STOCK_BLOCKS {
+        // A full depot has enough for everybody.
+        let _ = depot().push(new_block());
+    }
     CACHE.with_borrow_mut(|cache| {
         while cache.len() < BLOCK_CACHE_BLOCKS / 2 {
             cache.push(new_block());

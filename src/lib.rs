@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
-//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`secret`]). Only `worker` and `main` see it
-//! whole.
+//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`secret`]). Only `worker`
+//! and `main` see it whole.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]

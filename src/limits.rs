@@ -38,6 +38,12 @@ pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// Blocks that a worker keeps for itself before it gives surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
+/// Blocks that each worker puts into the depot at start, 2 MiB of them. Values cross workers, and
+/// blocks pile up where they end: with every other worker's cache full, half a cache for each
+/// worker is still left for values under way. Only more of those than ever before ask the
+/// allocator.
+pub const BLOCK_STOCK_BLOCKS: usize = BLOCK_CACHE_BLOCKS;
+
 /// Requests under way in one worker: parsed, and their reply not yet wholly written.
 /// Each holds a slot; at this point no more requests are parsed until slots come back.
 pub const SLOTS_PER_WORKER: usize = 16 * 1024;
@@ -124,8 +130,8 @@ pub const NIC_LINK_POLLS: usize = 500;
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 
-/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a client
-/// that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
+/// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a
+/// client that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
 pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
@@ -209,8 +215,8 @@ pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
 /// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
 pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 
-/// A connection that we closed and whose peer does not close is aborted after this, in microseconds.
-/// It covers sending what was still queued.
+/// A connection that we closed and whose peer does not close is aborted after this, in
+/// microseconds. It covers sending what was still queued.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
 /// Connections half open at once; one more and the oldest goes.
@@ -250,11 +256,14 @@ pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 /// Connections that one turn asks.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
-/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have to
-/// wait.
+/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have
+/// to wait.
 pub const TCP_NAP_US: u64 = 50;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
+
+/// How many segments ahead of the one under way the memory of flows is asked for.
+pub const TCP_PREFETCH_LEAD: usize = 6;
 
 /// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
 /// acknowledged and answered connection waits for comes earlier.

@@ -1,4 +1,5 @@
-//! The operators' scripts, on roots made here that look like the kernel's: no test touches the host.
+//! The operators' scripts, on roots made here that look like the kernel's: no test touches the
+//! host.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,29 +1,29 @@
 //! One client's byte stream: requests in, replies out, in the order of the requests.
 //!
 //! A connection parses what its stream has received, gathers values, hands operations to the
-//! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and hold
-//! no more than its bounds: a client that does not read stops being read, and what is half sent or
-//! half read for too long makes the connection overdue.
+//! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and
+//! hold no more than its bounds: a client that does not read stops being read, and what is half
+//! sent or half read for too long makes the connection overdue.
 //!
 //! ```text
 //! stream.received ─ parse ─┬─ done at once, nothing before it ──────────────> stream.write_with
 //!                          └─ slot in the queue ─ outcome ─ front of the queue ─┘
 //! ```
 
+mod begun;
 mod reply;
 pub mod slots;
 
-use crate::buffer::{Body, Chain, Gather, Key};
+use crate::buffer::{Body, Chain, Gather};
 use crate::clock::Now;
 use crate::limits::{
     BODY_BYTES_PER_S_MIN, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{
-    self, Command, Control, Fixed, Form, Head, Keys, Limits, Request, Step, binary, text,
-};
+use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
+use begun::{Begun, NextKey};
 use slots::{Content, Queue, Slots};
 
 /// What became of a submitted operation.
@@ -110,8 +110,10 @@ enum State {
     Keys(Keys),
     /// The rest of a line that is not wanted.
     Line,
-    /// Bytes that are not wanted.
-    Skip { bytes: usize },
+    /// Bytes that are not wanted. The reply to what they belong to, in this slot, the connection's
+    /// newest, goes out behind the last of them, as memcached's does; then, if `close`, the
+    /// connection is closed.
+    Skip { bytes: usize, slot: u32, close: bool },
     /// A value, gathered in this slot, the connection's newest.
     Body { slot: u32, value_bytes: usize, is_text: bool },
 }
@@ -230,11 +232,17 @@ impl Connection {
     /// Whether the front reply waits for the client to read.
     fn is_output_blocked<E: Engine>(&self, engine: &mut E) -> bool {
         self.queue.first().is_some_and(|slot| {
-            !matches!(
-                engine.slots().content(slot),
-                Content::Waiting { .. } | Content::Gathering { .. }
-            )
+            let is_held = self.unfinished() == Some(slot);
+            !is_held && !matches!(engine.slots().content(slot), Content::Waiting { .. })
         })
+    }
+
+    /// The slot of the request whose bytes are still arriving; it has no reply before they are in.
+    fn unfinished(&self) -> Option<u32> {
+        match self.state {
+            State::Body { slot, .. } | State::Skip { slot, .. } => Some(slot),
+            State::Command | State::Keys(_) | State::Line => None,
+        }
     }
 
     /// Closes the stream if all is done, and sets the deadline of what is not.
@@ -275,17 +283,17 @@ impl Connection {
         }
     }
 
-    /// Whether no reply is outstanding; a value that will never be whole does not count.
+    /// Whether no reply is outstanding; a request that will never be whole does not count.
     fn has_nothing_under_way(&self) -> bool {
-        match self.state {
-            State::Body { slot, .. } => self.queue.first() == Some(slot),
-            _ => self.queue.is_empty(),
-        }
+        self.queue.first() == self.unfinished()
     }
 
     /// Writes what is ready at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
+            if self.unfinished() == Some(slot) {
+                return;
+            }
             let written = &mut self.written;
             let is_out = match engine.slots().content(slot) {
                 Content::Ready { form, key, outcome } => {
@@ -327,15 +335,17 @@ impl Connection {
                     }
                 }
             }
-            State::Skip { bytes } => {
+            State::Skip { bytes, slot, close } => {
                 let n = bytes.min(visit.stream.received_bytes());
                 visit.stream.consume(n);
-                if n == bytes {
-                    self.state = State::Command;
-                    return Progress::More;
+                if n < bytes {
+                    self.state = State::Skip { bytes: bytes - n, slot, close };
+                    return Progress::Wait;
                 }
-                self.state = State::Skip { bytes: bytes - n };
-                Progress::Wait
+                self.state = State::Command;
+                self.is_closing |= close;
+                self.write_ready(visit.stream, visit.engine);
+                Progress::More
             }
             State::Body { slot, value_bytes, is_text } => {
                 self.body(slot, value_bytes, is_text, visit)
@@ -391,13 +401,22 @@ impl Connection {
         match begun {
             Begun::Done { value, tail, body_bytes, skip_bytes } => {
                 visit.stream.consume(consumed + body_bytes);
-                self.skip(skip_bytes);
-                self.finish_now(value, tail, visit);
+                if skip_bytes > 0 {
+                    let head = visit.scratch.head.clone();
+                    let content = Content::Encoded { head, value, tail };
+                    self.skip(skip_bytes, false, content, visit);
+                } else {
+                    self.finish_now(value, tail, visit);
+                }
             }
             Begun::Operation { operation, form, skip_bytes } => {
                 visit.stream.consume(consumed);
-                self.skip(skip_bytes);
-                self.perform(operation, form, visit);
+                if skip_bytes > 0 {
+                    let content = Self::start(operation, form, visit);
+                    self.skip(skip_bytes, false, content, visit);
+                } else {
+                    self.perform(operation, form, visit);
+                }
             }
             Begun::Store { operation, form, value_bytes, is_text } => {
                 return self.store(operation, form, value_bytes, is_text, consumed, visit);
@@ -412,18 +431,27 @@ impl Connection {
             }
             Begun::Bad { reply, skip_bytes, close } => {
                 visit.stream.consume(consumed);
-                self.skip(skip_bytes);
-                self.is_closing |= close;
-                self.reply(Content::Fixed(reply), visit);
+                if skip_bytes > 0 {
+                    self.skip(skip_bytes, close, Content::Fixed(reply), visit);
+                } else {
+                    self.is_closing |= close;
+                    self.reply(Content::Fixed(reply), visit);
+                }
             }
         }
         Progress::More
     }
 
-    fn skip(&mut self, bytes: usize) {
-        if bytes > 0 {
-            self.state = State::Skip { bytes };
-        }
+    /// Throws the next `bytes` bytes away, then sends the reply, then closes if `close`.
+    fn skip<S: Stream, E: Engine>(
+        &mut self,
+        bytes: usize,
+        close: bool,
+        reply: Content<E::Value>,
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let slot = visit.engine.slots().push(&mut self.queue, visit.id, reply);
+        self.state = State::Skip { bytes, slot, close };
     }
 
     /// The next key of a multi-get.
@@ -484,7 +512,7 @@ impl Connection {
             let mut gather = Gather::new();
             take_into(&mut gather, value_bytes, visit.stream);
             if is_text && !take_terminator(visit.stream) {
-                self.reply(Content::Fixed(bad_data_chunk(form)), visit);
+                self.reply(Content::Fixed(Fixed::new(form.bad_data_chunk())), visit);
             } else {
                 self.perform(with_value(operation, gather), form, visit);
             }
@@ -535,7 +563,7 @@ impl Connection {
         visit.engine.release_body(value_bytes);
         let is_bad = is_text && !take_terminator(visit.stream);
         let next = if is_bad {
-            Content::Fixed(bad_data_chunk(form))
+            Content::Fixed(Fixed::new(form.bad_data_chunk()))
         } else {
             let key = form.needs_key().then(|| operation.key.clone());
             match visit.engine.submit(with_value(operation, gather), slot, visit.now) {
@@ -575,27 +603,29 @@ impl Connection {
         form: Form,
         visit: &mut Visit<'_, S, E>,
     ) {
+        let content = Self::start(operation, form, visit);
+        if let Content::Ready { form, key, outcome } = &content
+            && self.queue.is_empty()
+            && reply::write_outcome(visit.stream, *form, key.as_ref(), outcome, &mut self.written)
+        {
+            self.written = 0;
+            return;
+        }
+        visit.engine.slots().push(&mut self.queue, visit.id, content);
+    }
+
+    /// Submits an operation, whose slot is to be the next; what there is of its reply.
+    fn start<S: Stream, E: Engine>(
+        operation: Operation,
+        form: Form,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Content<E::Value> {
         let key = form.needs_key().then(|| operation.key.clone());
         let slot = visit.engine.slots().next_free().expect("may_start was asked");
-        let content = match visit.engine.submit(operation, slot, visit.now) {
-            Submitted::Done(outcome) => {
-                if self.queue.is_empty()
-                    && reply::write_outcome(
-                        visit.stream,
-                        form,
-                        key.as_ref(),
-                        &outcome,
-                        &mut self.written,
-                    )
-                {
-                    self.written = 0;
-                    return;
-                }
-                Content::Ready { form, key, outcome }
-            }
+        match visit.engine.submit(operation, slot, visit.now) {
+            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
             Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
-        };
-        visit.engine.slots().push(&mut self.queue, visit.id, content);
+        }
     }
 
     /// Sends a reply that needs no tier, in its order.
@@ -623,164 +653,9 @@ fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Ste
     if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
 }
 
-/// A command that no longer borrows the input.
-enum Begun<V> {
-    /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
-    Done {
-        value: Option<V>,
-        tail: &'static [u8],
-        body_bytes: usize,
-        skip_bytes: usize,
-    },
-    Operation {
-        operation: Operation,
-        form: Form,
-        skip_bytes: usize,
-    },
-    Store {
-        operation: Operation,
-        form: Form,
-        value_bytes: usize,
-        is_text: bool,
-    },
-    Keys(Keys),
-    Reply(Gather),
-    Bad {
-        reply: Fixed,
-        skip_bytes: usize,
-        close: bool,
-    },
-}
-
-impl<V: Value> Begun<V> {
-    /// Does at once what can be done at once. `rest` is the input behind the command's head.
-    #[inline]
-    fn new<E: Engine<Value = V>>(
-        command: Command<'_>,
-        rest: &[u8],
-        head: &mut Head,
-        engine: &mut E,
-        now: Now,
-    ) -> Begun<V> {
-        match command {
-            Command::Operation { request, skip_bytes } => {
-                match execute_now(&request, Body::EMPTY, head, engine, now) {
-                    Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
-                    None => {
-                        let form = request.form;
-                        Begun::Operation { operation: own(&request), form, skip_bytes }
-                    }
-                }
-            }
-            Command::Store { request, value_bytes, is_text } => {
-                let body_bytes = value_bytes + terminator_bytes(is_text);
-                let form = request.form;
-                if let Some(body) = rest.get(..body_bytes) {
-                    let (value, terminator) = body.split_at(value_bytes);
-                    if is_text && terminator != b"\r\n" {
-                        let reply = bad_data_chunk(form);
-                        return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
-                    }
-                    let value = Body::Slice(value);
-                    if let Some((value, tail)) = execute_now(&request, value, head, engine, now) {
-                        return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
-                    }
-                }
-                Begun::Store { operation: own(&request), form, value_bytes, is_text }
-            }
-            Command::Keys(keys) => Begun::Keys(keys),
-            Command::Control { control, form } => {
-                let mut reply = Gather::new();
-                engine.control(control, form, now, &mut reply);
-                Begun::Reply(reply)
-            }
-            Command::Bad { reply, skip_bytes, close } => Begun::Bad { reply, skip_bytes, close },
-            Command::Quit { reply } => Begun::Bad { reply, skip_bytes: 0, close: true },
-        }
-    }
-}
-
-/// A step through a multi-get that no longer borrows the input.
-enum NextKey<V> {
-    NeedMore,
-    /// The key was looked up, and the head of its reply is in the scratch.
-    Done {
-        value: Option<V>,
-        tail: &'static [u8],
-        consumed: usize,
-    },
-    Key(Key, usize),
-    End(usize),
-    Bad(Fixed, usize),
-}
-
-impl<V: Value> NextKey<V> {
-    #[inline]
-    fn new<E: Engine<Value = V>>(
-        step: text::KeyStep<'_>,
-        keys: Keys,
-        head: &mut Head,
-        engine: &mut E,
-        now: Now,
-    ) -> NextKey<V> {
-        match step {
-            text::KeyStep::NeedMore => NextKey::NeedMore,
-            text::KeyStep::Key { key, consumed } => {
-                let request = Request { key, action: keys.action(), form: keys.form() };
-                match execute_now(&request, Body::EMPTY, head, engine, now) {
-                    Some((value, tail)) => NextKey::Done { value, tail, consumed },
-                    None => NextKey::Key(own_key(key), consumed),
-                }
-            }
-            text::KeyStep::End { consumed } => NextKey::End(consumed),
-            text::KeyStep::Bad { reply, consumed } => NextKey::Bad(reply, consumed),
-        }
-    }
-}
-
-/// Executes a request where that takes no waiting, and encodes the head of its reply while its key
-/// is still there. Returns the value and what follows it.
-#[inline]
-fn execute_now<E: Engine>(
-    request: &Request<'_>,
-    value: Body<'_>,
-    head: &mut Head,
-    engine: &mut E,
-    now: Now,
-) -> Option<(Option<E::Value>, &'static [u8])> {
-    let outcome = engine.try_now(request.key, request.action, value, now)?;
-    let value_bytes = match &outcome {
-        Outcome::Hit(hit) => hit.value.len(),
-        _ => 0,
-    };
-    head.clear();
-    let encoded = protocol::encode(request.form, request.key, &outcome, value_bytes, head);
-    let value = match outcome {
-        Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
-        _ => None,
-    };
-    Some((value, encoded.tail))
-}
-
-fn own(request: &Request<'_>) -> Operation {
-    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
-}
-
-fn own_key(key: &[u8]) -> Key {
-    Key::new(key).expect("the parsers refuse longer keys")
-}
-
 fn with_value(mut operation: Operation, gather: Gather) -> Operation {
     operation.value = gather.finish();
     operation
-}
-
-/// What a store is told whose value does not end where it should.
-fn bad_data_chunk(form: Form) -> Fixed {
-    match form {
-        Form::Text(text::Form::Silent) => Fixed::NONE,
-        _ => Fixed::new(text::BAD_DATA_CHUNK),
-    }
 }
 
 fn terminator_bytes(is_text: bool) -> usize {

@@ -1,8 +1,8 @@
 //! Requests under way: one slot each, in one table a worker, linked into one queue a connection.
 //!
 //! A queue is in the order of the requests; replies leave from its front. The table is allocated at
-//! start and never grows, and a slot whose connection has gone is kept until its outcome arrives, so
-//! that no late outcome meets a stranger's request.
+//! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
+//! so that no late outcome meets a stranger's request.
 
 use crate::buffer::{Chain, Gather, Key};
 use crate::net::ConnectionId;

@@ -1,7 +1,7 @@
 //! What a connection reads and writes through, whatever carries it.
 //!
-//! `kernel` carries connections over the host's own TCP and Unix sockets, `tcp` over our stack and a
-//! DPDK device. Neither knows what the bytes mean, and neither shows a socket of its own.
+//! `kernel` carries connections over the host's own TCP and Unix sockets, `tcp` over our stack and
+//! a DPDK device. Neither knows what the bytes mean, and neither shows a socket of its own.
 
 pub mod kernel;
 #[cfg(feature = "dpdk")]
@@ -144,7 +144,8 @@ pub trait Transport<C> {
     /// Calls [`Handler::ready`] for `id`, if it still lives, and sends what that wrote.
     fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H);
 
-    /// Hands the turn's output to the device or the kernel. Bounded; what is not taken stays queued.
+    /// Hands the turn's output to the device or the kernel. Bounded; what is not taken stays
+    /// queued.
     fn flush(&mut self, now: Now);
 
     /// Sleeps until there may be something to do, at most `timeout_us` microseconds. A transport

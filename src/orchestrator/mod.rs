@@ -1,7 +1,7 @@
 //! What decides which tier does what for one operation.
 //!
-//! Orchestrators are async functions over tiers, run by [`task::Owner`]. What needs no waiting, such
-//! as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
+//! Orchestrators are async functions over tiers, run by [`task::Owner`]. What needs no waiting,
+//! such as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
 
 pub mod l1_only;
 pub mod tally;

@@ -2,8 +2,8 @@
 //! another.
 //!
 //! An operation's future is made in a slot that was allocated at start, and polled there once at
-//! once: what needs no waiting is answered by that and never becomes a task. What waits stays in its
-//! slot and is polled again when something wakes it. There is no allocation per operation, no
+//! once: what needs no waiting is answered by that and never becomes a task. What waits stays in
+//! its slot and is polled again when something wakes it. There is no allocation per operation, no
 //! runtime, and no order that depends on anything but the inputs.
 
 use std::collections::HashMap;

@@ -2,12 +2,13 @@
 //!
 //! A parser borrows the bytes it is shown and says what they are: a [`Step`]. It keeps no state, so
 //! a request may be cut anywhere and shown again longer. Both protocols yield the same [`Request`];
-//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and memcached
-//! differ, memcached is right. Values are opaque: nothing here looks into them.
+//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and
+//! memcached differ, memcached is right. Values are opaque: nothing here looks into them.
 //!
 //! ```text
 //! bytes ── text::parse / binary::parse ──> Step: Request + Form ──> (executed) Outcome
-//!                                                                    Form + Outcome ── encode ──> bytes
+//!                                                                    Form + Outcome ── encode ──>
+//! bytes
 //! ```
 
 pub mod binary;
@@ -72,7 +73,7 @@ pub enum Step<'a> {
 #[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Command<'a> {
     /// An operation. The `skip_bytes` bytes that follow belong to it and are thrown away (the value
-    /// of a set that is too large).
+    /// of a set that is too large) before the reply goes out.
     Operation { request: Request<'a>, skip_bytes: usize },
     /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\r\n`. If that is
     /// not there the reply is [`Form::bad_data_chunk`] instead, and nothing is stored.
@@ -82,8 +83,8 @@ pub enum Command<'a> {
     Keys(Keys),
     /// What the server answers without a tier.
     Control { control: Control<'a>, form: Form },
-    /// Wrong. `reply` goes out (it may be empty), `skip_bytes` more bytes are thrown away, and then
-    /// the connection is closed if `close`.
+    /// Wrong. `skip_bytes` more bytes are thrown away, then `reply` goes out (it may be empty), and
+    /// then the connection is closed if `close`.
     Bad { reply: Fixed, skip_bytes: usize, close: bool },
     /// The client is done: `reply` (may be empty), then close.
     Quit { reply: Fixed },

@@ -1,8 +1,8 @@
 //! What `stats` answers, in either protocol, under memcached's names (protocol.txt, "Statistics").
 //!
 //! A worker fills a [`Snapshot`]; this file only prints it. memcached's numbers about what is not
-//! here (slab page movers, LRU segments, its log) are left out rather than invented; the memory tier
-//! is shown as slab class 1. Nothing here is on the hot path, and nothing here counts.
+//! here (slab page movers, LRU segments, its log) are left out rather than invented; the memory
+//! tier is shown as slab class 1. Nothing here is on the hot path, and nothing here counts.
 
 use super::{Form, binary, text};
 use crate::buffer::Gather;
@@ -155,8 +155,8 @@ fn split(words: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
 }
 
-/// Calls `emit` with the name and value of each statistic that `words`, the words after `stats`, ask
-/// for.
+/// Calls `emit` with the name and value of each statistic that `words`, the words after `stats`,
+/// ask for.
 pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str)) -> Answer {
     let mut words = split(words);
     let mut lines = Lines { snapshot, emit };

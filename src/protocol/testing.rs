@@ -131,8 +131,15 @@ enum State {
     Command,
     Keys(Keys),
     SkipLine,
-    Skip(usize),
-    Body { key: Vec<u8>, action: Action, form: Form, value_bytes: usize, is_text: bool },
+    /// Bytes left, what is then replied, and whether the connection is then closed.
+    Skip(usize, Vec<u8>, bool),
+    Body {
+        key: Vec<u8>,
+        action: Action,
+        form: Form,
+        value_bytes: usize,
+        is_text: bool,
+    },
 }
 
 /// One connection.
@@ -204,13 +211,16 @@ impl Client {
                 }
                 !input.is_empty()
             }
-            State::Skip(left) => {
+            State::Skip(left, reply, close) => {
                 let n = left.min(input.len());
                 self.consume(n);
                 if n < left {
-                    self.state = State::Skip(left - n);
+                    self.state = State::Skip(left - n, reply, close);
+                    return n > 0;
                 }
-                n > 0 || left == 0
+                self.output.extend(reply);
+                self.is_closed = close;
+                true
             }
             State::Body { value_bytes, is_text, .. }
                 if input.len() < value_bytes + 2 * usize::from(is_text) =>
@@ -267,8 +277,10 @@ impl Client {
         match command {
             Command::Operation { request: Request { key, action, form }, skip_bytes } => {
                 let outcome = self.toy.execute(key, action, Vec::new());
+                let before = self.output.len();
                 self.reply(key, form, outcome);
-                self.state = State::Skip(skip_bytes);
+                let reply = self.output.split_off(before);
+                self.state = State::Skip(skip_bytes, reply, false);
             }
             Command::Store { request: Request { key, action, form }, value_bytes, is_text } => {
                 let key = key.to_vec();
@@ -286,9 +298,7 @@ impl Client {
                 self.output.extend(&head);
             }
             Command::Bad { reply, skip_bytes, close } => {
-                self.output.extend(reply.as_bytes());
-                self.state = State::Skip(skip_bytes);
-                self.is_closed = close;
+                self.state = State::Skip(skip_bytes, reply.as_bytes().to_vec(), close);
             }
             Command::Quit { reply } => {
                 self.output.extend(reply.as_bytes());
@@ -299,8 +309,8 @@ impl Client {
     }
 }
 
-/// The bytes that one column of a table stands for: `\r`, `\n`, `\t`, `\\` and `\xNN` as in Rust, and
-/// `{c*N}` for N times c.
+/// The bytes that one column of a table stands for: `\r`, `\n`, `\t`, `\\` and `\xNN` as in Rust,
+/// and `{c*N}` for N times c.
 pub(super) fn unescape(column: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = column.as_bytes();

@@ -1,8 +1,10 @@
-//! One worker: one thread on one core, with its transport, its connections and its part of the keys.
+//! One worker: one thread on one core, with its transport, its connections and its part of the
+//! keys.
 //!
 //! A turn reads the clock once and then gives every source of work its bounded share: the
 //! transport, the mailbox, woken tasks, connections to visit again, the tiers. Nothing in a turn
-//! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody anything.
+//! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody
+//! anything.
 
 mod control;
 mod engine;

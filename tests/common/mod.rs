@@ -1,3 +1,6 @@
 //! What several test binaries share.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
 pub mod pipe;
+pub mod wire;

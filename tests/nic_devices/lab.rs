@@ -1,5 +1,5 @@
-//! Network namespaces, veth pairs, hugepages and child processes; all gone when dropped, on a failed
-//! test too.
+//! Network namespaces, veth pairs, hugepages and child processes; all gone when dropped, on a
+//! failed test too.
 
 use std::cell::Cell;
 use std::fs::{self, File};

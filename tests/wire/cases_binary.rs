@@ -248,6 +248,7 @@ fn admin(table: &mut Table) {
     table.binary("stat sizes", &[keyed(STAT, "sizes")]);
     table.binary("stat words", &[keyed(STAT, "nothing-of-this-name")]);
     table.binary("stat with extras", &[frame(STAT).extras([0; 4])]);
+    table.binary_stats("stat with a value", &[frame(STAT).value("foo")]);
     table.binary("verbosity", &[frame(0x1b).extras([0; 4])]);
     table.binary("verbosity without extras", &[frame(0x1b)]);
 }

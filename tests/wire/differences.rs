@@ -30,38 +30,6 @@ pub const RULES: &[Rule] = &[
         },
         answer: |case, _| unknown_opcodes_skipped(case),
     },
-    Rule {
-        title: "A key longer than memcached's read buffer",
-        applies: |case| {
-            case.name.starts_with("binary: ") && case.name.ends_with("with a key of 65535")
-        },
-        answer: |case, _| refusal(case, 0x04, "Invalid arguments"),
-    },
-    Rule {
-        title: "A claimed key longer than memcached's read buffer",
-        applies: |case| starts(case, &["binary: CVE-2017-9951"]),
-        answer: |case, _| refusal(case, 0x81, "Unknown command"),
-    },
-    Rule {
-        title: "A refusal before the value has come",
-        applies: |case| {
-            matches!(
-                &case.name[..],
-                "text: set length 2147483645"
-                    | "text: too large and half sent"
-                    | "binary: set with a body of 256 MiB, not sent"
-                    | "binary: append with a body of 256 MiB, not sent"
-            )
-        },
-        answer: |case, _| {
-            let too_large = b"SERVER_ERROR object too large for cache\r\n";
-            match &case.name[..] {
-                "text: set length 2147483645" => too_large.to_vec(),
-                "text: too large and half sent" => [b"STORED\r\n", &too_large[..]].concat(),
-                _ => refusal(case, 0x03, "Too large."),
-            }
-        },
-    },
 ];
 
 /// Statistics that sunder gives and memcached does not, as their names are with digits taken out.

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 
 fn all_cases() -> Table {
     let mut table = Table::default();
+    cases_admin::add_first(&mut table);
     cases_storage::add(&mut table);
     cases_retrieval::add(&mut table);
     cases_arithmetic::add(&mut table);

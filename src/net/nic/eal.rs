@@ -71,7 +71,8 @@ fn init(arguments: &[CString]) -> Result<(), c_int> {
     pointers.push(std::ptr::null_mut());
     let pointers = Box::leak(pointers.into_boxed_slice());
     let count = arguments.len() as c_int;
-    // SAFETY: an argv in C's shape that is never freed. EAL writes to the array, not to the strings.
+    // SAFETY: an argv in C's shape that is never freed. EAL writes to the array, not to the
+    // strings.
     let result = unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) };
     if result < 0 { Err(errno()) } else { Ok(()) }
 }
@@ -148,7 +149,8 @@ pub(super) fn error_text(errno: c_int) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// DPDK's log while a device is opened: kept, so that an error can quote it. Later it goes to stderr.
+/// DPDK's log while a device is opened: kept, so that an error can quote it. Later it goes to
+/// stderr.
 pub(super) struct Log(Option<File>);
 
 impl Log {

@@ -234,7 +234,8 @@ impl Device {
         huge: Huge,
         log: &mut Log,
     ) -> Result<Device, NicError> {
-        // Until the device is whole nothing stops the environment: a half-open port may hold frames.
+        // Until the device is whole nothing stops the environment: a half-open port may hold
+        // frames.
         let eal = ManuallyDrop::new(eal);
         let port = find(spec, log)?;
         let mut info = dpdk::rte_eth_dev_info::default();

@@ -27,8 +27,8 @@ impl NicFrame {
     /// Takes over what the shim returned.
     ///
     /// # Safety
-    /// `frame` is as `shim_rx_burst` or `shim_alloc` filled it, and is taken over only once. Its pool
-    /// outlives the value: see [`super::eal::Device`], which keeps pools that miss a frame.
+    /// `frame` is as `shim_rx_burst` or `shim_alloc` filled it, and is taken over only once. Its
+    /// pool outlives the value: see [`super::eal::Device`], which keeps pools that miss a frame.
     pub(super) unsafe fn from_shim(frame: &dpdk::shim_frame) -> NicFrame {
         let (Some(mbuf), Some(data)) = (NonNull::new(frame.mbuf), NonNull::new(frame.data)) else {
             unreachable!("the shim fills both pointers")

@@ -1,7 +1,7 @@
 //! Connections that we open: whom the first frame goes to, and the handshake from our side.
 //!
-//! Only here is a neighbour asked for: whoever talks to us first has shown us where he is. Questions
-//! are bounded in number and rate, and only answers to our own questions are believed.
+//! Only here is a neighbour asked for: whoever talks to us first has shown us where he is.
+//! Questions are bounded in number and rate, and only answers to our own questions are believed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -45,7 +45,8 @@ pub(super) struct Neighbor {
 
 impl<P: Port, C> Stack<P, C> {
     /// Begins a connection from `local_port` to `remote`. The handler hears of it when it is
-    /// established, with [`OUTGOING`] as listener; see [`Stack::is_connecting`] for one that is not.
+    /// established, with [`OUTGOING`] as listener; see [`Stack::is_connecting`] for one that is
+    /// not.
     ///
     /// # Errors
     /// [`ConnectError`], if there is no way or no room.
@@ -116,8 +117,8 @@ impl<P: Port, C> Stack<P, C> {
         Ok(id)
     }
 
-    /// Whether `id` is on its way to be established. When it is not any more and the handler was not
-    /// told, then the other side refused or did not answer.
+    /// Whether `id` is on its way to be established. When it is not any more and the handler was
+    /// not told, then the other side refused or did not answer.
     pub fn is_connecting(&self, id: ConnectionId) -> bool {
         let flow = self.slab.flows.get(id.index as usize);
         flow.is_some_and(|f| f.generation == id.generation && f.phase == Phase::Connecting)

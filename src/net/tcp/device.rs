@@ -1,4 +1,5 @@
-//! What the stack needs from something that moves frames: a queue pair of a device, or a test's wire.
+//! What the stack needs from something that moves frames: a queue pair of a device, or a test's
+//! wire.
 //!
 //! Frames go in bursts; a frame is an owned value that returns to its pool when dropped. Nothing
 //! here waits: what a device does not take stays queued, bounded, with the port.
@@ -84,7 +85,8 @@ pub trait Port {
     /// Adds received frames to `burst`, up to its capacity. Bounded, never waits.
     fn receive(&mut self, burst: &mut ArrayVec<Self::Frame, BURST_FRAMES>);
 
-    /// An empty frame, or None if the pool has none left.
+    /// An empty frame that an IP packet of [`Capabilities::mtu_bytes`] and its Ethernet header fit
+    /// into, or None if the pool has none left.
     fn allocate(&mut self) -> Option<Self::Frame>;
 
     /// Queues a frame for [`Port::flush`].
@@ -93,8 +95,8 @@ pub trait Port {
     /// The frame, if the queue is full: the device takes less than is sent. It counts as lost.
     fn send(&mut self, frame: Self::Frame) -> Result<(), Self::Frame>;
 
-    /// Offers all queued frames to the device once. What it does not take stays queued. To be called
-    /// every turn: a port may carry other workers' frames too.
+    /// Offers all queued frames to the device once. What it does not take stays queued. To be
+    /// called every turn: a port may carry other workers' frames too.
     fn flush(&mut self);
 
     /// Frames moved for other workers since the last call: work of this turn that no frame in a
@@ -104,7 +106,8 @@ pub trait Port {
     }
 }
 
-/// What was sent since [`Wire::start`]: the facts about our own segments that smoltcp keeps to itself.
+/// What was sent since [`Wire::start`]: the facts about our own segments that smoltcp keeps to
+/// itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     pub segments: u32,
@@ -226,8 +229,8 @@ fn write_ethernet(out: &mut [u8], to: [u8; 6], from: [u8; 6], kind: [u8; 2]) {
     header[12..].copy_from_slice(&kind);
 }
 
-/// Fills in the checksums of a TCP/IP packet whose checksum fields are zero, or what the device needs
-/// to do so. Returns the length of the IP header.
+/// Fills in the checksums of a TCP/IP packet whose checksum fields are zero, or what the device
+/// needs to do so. Returns the length of the IP header.
 #[inline(always)]
 fn finish_segment(packet: &mut [u8], is_ipv4: bool, offload: bool) -> usize {
     let (ip_bytes, addresses) = if is_ipv4 { (IPV4_BYTES, 12) } else { (IPV6_BYTES, 8) };

@@ -1,5 +1,6 @@
-//! A port with a bad wire behind it: loses, repeats, reorders and damages frames, by a seed, so that
-//! a run with faults can be had again. For tests and for trials on purpose; never on by itself.
+//! A port with a bad wire behind it: loses, repeats, reorders and damages frames, by a seed, so
+//! that a run with faults can be had again. For tests and for trials on purpose; never on by
+//! itself.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,9 @@
 //! Which connection a segment belongs to: the table from 4-tuple to flow.
 //!
-//! Open addressing with linear probing in one array of 8-byte entries, so that a lookup is one cache
-//! line that can be asked for in advance. An entry holds 32 bits of the keyed hash and an index; the
-//! index is only a candidate, whoever owns it compares the tuple. Sized once; it must never grow,
-//! and a peer that does not know the key must not be able to make its chains long.
+//! Open addressing with linear probing in one array of 8-byte entries, so that a lookup is one
+//! cache line that can be asked for in advance. An entry holds 32 bits of the keyed hash and an
+//! index; the index is only a candidate, whoever owns it compares the tuple. Sized once; it must
+//! never grow, and a peer that does not know the key must not be able to make its chains long.
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 

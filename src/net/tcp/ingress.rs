@@ -1,14 +1,15 @@
 //! From a burst of frames to the sockets that they concern.
 //!
 //! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
-//! the flows and ask for them and for the ends of their rings; feed the sockets. So the memory of 32
-//! flows is on its way at once, instead of one after another.
+//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the
+//! memory of several flows is on its way while one is worked on.
 
 use arrayvec::ArrayVec;
 
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, source_mac};
 use super::flows::FlowKey;
+use super::loss::{Acks, PURE_ACK_BYTES_MAX, with_window};
 use super::segment::{
     ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
 };
@@ -19,7 +20,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -34,6 +35,21 @@ struct Arrival {
     segment: Segment,
     hash: u32,
     frame: u8,
+}
+
+/// Which places of `found` may hold a number that comes again: one bit each, some of them set in
+/// vain.
+#[inline(always)]
+fn repeated(found: &[u32]) -> u32 {
+    const { assert!(BURST_FRAMES <= 32) };
+    let mut seen = 0u64;
+    let mut repeated = 0;
+    for (n, index) in found.iter().enumerate().rev() {
+        let bit = 1 << (index % 64);
+        repeated |= u32::from(seen & bit != 0) << n;
+        seen |= bit;
+    }
+    repeated
 }
 
 impl<P: Port, C> Stack<P, C> {
@@ -64,27 +80,42 @@ impl<P: Port, C> Stack<P, C> {
             }
         }
         let mut found = [NO_FLOW; BURST_FRAMES];
-        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         for (arrival, found) in arrivals.iter().zip(&mut found) {
             if let Some(index) = self.table.find(arrival.hash, |_| true) {
-                if is_large {
-                    self.slab.prefetch(index);
-                }
                 *found = index;
             }
         }
+        let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         if is_large {
-            for (arrival, &index) in arrivals.iter().zip(&found) {
-                self.slab.prefetch_rings(index, arrival.segment.seq);
-            }
+            found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
         }
+        let repeated = repeated(&found[..arrivals.len()]);
         for (n, arrival) in arrivals.iter().enumerate() {
+            if is_large {
+                self.fetch_ahead(n, &found, &arrivals);
+            }
             // A flow's segments of one burst are told to the handler together.
-            let more = found[n] != NO_FLOW && found[n + 1..arrivals.len()].contains(&found[n]);
+            let more = repeated >> n & 1 != 0
+                && found[n] != NO_FLOW
+                && found[n + 1..arrivals.len()].contains(&found[n]);
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
         burst.len()
+    }
+
+    /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
+    /// time as is on its way while one segment is worked on.
+    #[inline(always)]
+    fn fetch_ahead(&self, n: usize, found: &[u32; BURST_FRAMES], arrivals: &[Arrival]) {
+        if let Some(&index) = found[..arrivals.len()].get(n + TCP_PREFETCH_LEAD) {
+            self.slab.prefetch(index);
+        }
+        // The flow itself, which tells the place in the ring, has come by now.
+        let near = n + TCP_PREFETCH_LEAD / 2;
+        if let Some(arrival) = arrivals.get(near) {
+            self.slab.prefetch_rings(found[near], arrival.segment.seq);
+        }
     }
 
     fn serve_neighbor<H: Handler<Connection = C>>(
@@ -158,11 +189,23 @@ impl<P: Port, C> Stack<P, C> {
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);
-        // Only a segment that fits into what we expect moves our replies to another neighbour.
-        if flow.next_hop != mac && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32 {
+        // Only a segment that fits into what we expect moves our replies to another neighbour, and
+        // only such a one tells of losses.
+        let fits = segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32;
+        if flow.next_hop != mac && fits {
             flow.next_hop = mac;
         }
         flow.heard_us = now.uptime_us;
+        let mut packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
+        let segment_bytes = self.wire.capabilities.mtu_bytes - IPV4_BYTES - TCP_BYTES;
+        let retold = if fits { flow.acks.count(segment, packet, segment_bytes) } else { None };
+        let mut rewritten;
+        let mut times = 1;
+        if let Some(retold) = retold {
+            rewritten = [0; PURE_ACK_BYTES_MAX];
+            packet = with_window(packet, segment.key.is_v4(), retold.window, &mut rewritten);
+            times = retold.times;
+        }
         if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
             flow.first_seq = segment.seq.wrapping_add(1);
         }
@@ -170,11 +213,12 @@ impl<P: Port, C> Stack<P, C> {
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
         let was_finished = peer_finished(socket.state());
 
-        let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         self.wire.sent = Sent::default();
-        let mut device =
-            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
-        self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+        for _ in 0..times {
+            let mut device =
+                OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
+            self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+        }
         flow.note(&self.wire.sent);
 
         let socket = flow.socket();
@@ -411,6 +455,7 @@ impl<C> Flow<C> {
         self.is_stirred = false;
         self.next_seq = 0;
         self.ack = 0;
+        self.acks = Acks::default();
         self.heard_us = now.uptime_us;
         self.since_us = now.uptime_us;
         self.renew();

@@ -12,8 +12,8 @@ use super::flows::FlowKey;
 use crate::buffer::HugeVec;
 use crate::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
 
-/// Where initial sequence numbers come from: RFC 6528, ISN = M + F(tuple, secret), with M a clock of
-/// 4 microseconds and F SipHash-2-4.
+/// Where initial sequence numbers come from: RFC 6528, ISN = M + F(tuple, secret), with M a clock
+/// of 4 microseconds and F SipHash-2-4.
 pub struct InitialSequence {
     hasher: SipHasher24,
 }

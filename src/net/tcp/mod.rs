@@ -7,8 +7,8 @@
 //! ```
 //!
 //! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
-//! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits, never
-//! believes a frame, and shows nobody a smoltcp type.
+//! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
+//! never believes a frame, and shows nobody a smoltcp type.
 
 mod checksum;
 mod connect;
@@ -18,6 +18,7 @@ pub mod fault;
 mod flows;
 mod ingress;
 mod listen;
+mod loss;
 mod segment;
 mod settle;
 mod slab;

@@ -1,8 +1,8 @@
 //! What a received frame is: the first look at bytes that anyone may have sent.
 //!
-//! Everything that smoltcp need not see is told apart here, and everything that no honest peer sends
-//! is refused with the counter it goes to. Nothing here may panic, whatever the bytes are, and no
-//! length from the frame is believed before it was compared with the frame's own.
+//! Everything that smoltcp need not see is told apart here, and everything that no honest peer
+//! sends is refused with the counter it goes to. Nothing here may panic, whatever the bytes are,
+//! and no length from the frame is believed before it was compared with the frame's own.
 
 use arrayvec::ArrayVec;
 
@@ -275,9 +275,9 @@ fn segment(
     })
 }
 
-/// Whether an honest TCP sends these control bits together: one of SYN, FIN and RST at most, and ACK
-/// on everything but SYN and RST. No client of a cache sends urgent data, and what it means differs
-/// from system to system (RFC 6093), so URG is refused.
+/// Whether an honest TCP sends these control bits together: one of SYN, FIN and RST at most, and
+/// ACK on everything but SYN and RST. No client of a cache sends urgent data, and what it means
+/// differs from system to system (RFC 6093), so URG is refused.
 #[inline(always)]
 fn are_sensible(flags: u8) -> bool {
     let control = flags & (flag::SYN | flag::FIN | flag::RST);

@@ -70,9 +70,9 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler wrote.
-    /// Returns whether the flow is established and answered in full: all that was queued and all
-    /// that is to be acknowledged went out with the newest segment.
+    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler
+    /// wrote. Returns whether the flow is established and answered in full: all that was queued and
+    /// all that is to be acknowledged went out with the newest segment.
     #[inline]
     fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> bool {
         let flow = &mut self.slab.flows[index as usize];

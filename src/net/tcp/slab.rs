@@ -11,6 +11,7 @@ use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::time::Duration;
 
 use super::flows::FlowKey;
+use super::loss::Acks;
 use crate::buffer::{HugeVec, huge_slots_forever, map_huge_forever, prefetch_range};
 use crate::limits::{
     TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_KEEP_ALIVE_US, TCP_PEER_TIMEOUT_US, TCP_RING_SLAB,
@@ -54,6 +55,8 @@ pub(super) struct Flow<C> {
     pub next_seq: u32,
     /// What that segment acknowledged.
     pub ack: u32,
+    /// What the peer acknowledged.
+    pub acks: Acks,
     pub phase: Phase,
     /// There is something to tell the handler.
     pub is_stirred: bool,
@@ -171,6 +174,7 @@ impl<C> Slab<C> {
             first_seq: 0,
             next_seq: 0,
             ack: 0,
+            acks: Acks::default(),
             phase: Phase::Free,
             is_stirred: false,
             listener: 0,

@@ -1,6 +1,7 @@
 //! The stack as a whole: its parts, and one turn of it.
 //!
-//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue checks.
+//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue
+//! checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -44,7 +44,8 @@ pub(super) fn parse_touch<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
     packet.operation(Action::GetAndTouch { expiry: packet.expiry(0, now) })
 }
 
-/// A hit: flags in the extras, for GETE the expiry behind them, then the key where it was asked for.
+/// A hit: flags in the extras, for GETE the expiry behind them, then the key where it was asked
+/// for.
 #[inline]
 pub(super) fn encode_hit<V>(
     form: Form,

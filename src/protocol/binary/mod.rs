@@ -1,9 +1,9 @@
 //! The binary protocol (memcached's doc/protocol-binary.txt), as memcached 1.6.18 speaks it, and
 //! Rend's GETE and GETEQ.
 //!
-//! One file per family of commands. What is wrong by its header is answered from its header, so no
-//! length that a peer names is ever waited for in vain. Nothing here may depend on what came before
-//! on the connection.
+//! One file per family of commands. What is wrong by its header is known from its header; the reply
+//! goes out behind what is skipped, without that ever being kept. Nothing here may depend on what
+//! came before on the connection.
 
 mod admin;
 mod get;
@@ -63,15 +63,21 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     Step::Done { command: packet.command(limits, now), consumed }
 }
 
+/// Header, extras and key of a packet are at most this long: what memcached's read buffer holds.
+const PACKET_BYTES_MAX: usize = 16 * 1024;
+
 fn hang_up<'a>(consumed: usize) -> Step<'a> {
     let command = Command::Bad { reply: Fixed::NONE, skip_bytes: 0, close: true };
     Step::Done { command, consumed }
 }
 
-/// The reply to lengths that cannot be, whatever the opcode. (memcached waits for the extras and the
-/// key first; its reply is the same.)
+/// The reply to lengths that cannot be, whatever the opcode.
 #[inline]
 fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
+    if header.key_bytes > PACKET_BYTES_MAX - HEADER_BYTES - header.extras_bytes {
+        // memcached can never read it whole, and never answers.
+        return Some(Command::Bad { reply: Fixed::NONE, skip_bytes: 0, close: true });
+    }
     if header.key_bytes + header.extras_bytes > header.body_bytes {
         return Some(refuse(header, Status::Unknown));
     }
@@ -81,9 +87,11 @@ fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
     None
 }
 
-/// An error after which the connection is closed.
+/// An error after which the connection is closed. As memcached's, it goes out once extras and key,
+/// however long they are said to be, have arrived.
 fn refuse<'a>(header: &Header, status: Status) -> Command<'a> {
-    Command::Bad { reply: status.fixed(header), skip_bytes: 0, close: true }
+    let skip_bytes = header.extras_bytes + header.key_bytes;
+    Command::Bad { reply: status.fixed(header), skip_bytes, close: true }
 }
 
 /// An error after which the connection goes on, `skip_bytes` further.

@@ -43,8 +43,8 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None if
-/// the input is anything else.
+/// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None
+/// if the input is anything else.
 #[inline]
 pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
     match input.strip_prefix(b"get ") {

@@ -1,3 +1,5 @@
+//! Tests of the text protocol: what memcached answers, and what must never happen.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -44,7 +46,8 @@ fn replies_are_memcacheds_to_the_byte() {
 #[test]
 fn replies_do_not_depend_on_where_the_input_is_cut() {
     for (request, _, _) in table(TABLE) {
-        // A line over the limit is answered if it arrives whole, and not otherwise, by memcached too.
+        // A line over the limit is answered if it arrives whole, and not otherwise, by memcached
+        // too.
         if request.split(|&b| b == b'\n').any(|line| line.len() > LINE_BYTES_MAX) {
             continue;
         }
@@ -422,7 +425,8 @@ proptest! {
         let whole = Client::converse([&input[..]]);
         let halves = Client::converse([&input[..at], &input[at..]]);
         // A connection that was cut off may have been cut off with more or less unread.
-        prop_assert_eq!(whole.output.escape_ascii().to_string(), halves.output.escape_ascii().to_string());
+        let shown = |client: &Client| client.output.escape_ascii().to_string();
+        prop_assert_eq!(shown(&whole), shown(&halves));
         prop_assert_eq!(whole.is_closed, halves.is_closed);
     }
 

@@ -420,10 +420,11 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
             }
             crafted
         });
+    let changes = proptest::collection::vec((0usize..80, any::<u8>()), 1..4);
     prop_oneof![
         1 => proptest::collection::vec(any::<u8>(), 0..200),
-        8 => (segment.clone(), any::<bool>()).prop_map(|(s, _)| s.frame()),
-        4 => (segment, proptest::collection::vec((0usize..80, any::<u8>()), 1..4), any::<bool>()).prop_map(
+        8 => segment.clone().prop_map(|s| s.frame()),
+        4 => (segment, changes, any::<bool>()).prop_map(
             |(s, changes, sealed)| {
                 let mut frame = s.frame();
                 for (at, byte) in changes {

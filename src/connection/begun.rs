@@ -1,0 +1,159 @@
+//! What was parsed, cut loose from the input: done already where that takes no waiting, or owned.
+//!
+//! A parsed command borrows the bytes of its stream, which cannot be consumed while it does.
+//! Nothing here touches a stream or a queue; it must not copy what can be executed from where it
+//! lies.
+
+use super::{Engine, terminator_bytes};
+use crate::buffer::{Body, Chain, Gather, Key};
+use crate::clock::Now;
+use crate::orchestrator::Operation;
+use crate::protocol::{self, Command, Fixed, Form, Head, Keys, Request, text};
+use crate::tier::{Outcome, Value};
+
+/// A command that no longer borrows the input.
+pub(super) enum Begun<V> {
+    /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        body_bytes: usize,
+        skip_bytes: usize,
+    },
+    Operation {
+        operation: Operation,
+        form: Form,
+        skip_bytes: usize,
+    },
+    Store {
+        operation: Operation,
+        form: Form,
+        value_bytes: usize,
+        is_text: bool,
+    },
+    Keys(Keys),
+    Reply(Gather),
+    Bad {
+        reply: Fixed,
+        skip_bytes: usize,
+        close: bool,
+    },
+}
+
+impl<V: Value> Begun<V> {
+    /// Does at once what can be done at once. `rest` is the input behind the command's head.
+    #[inline]
+    pub(super) fn new<E: Engine<Value = V>>(
+        command: Command<'_>,
+        rest: &[u8],
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> Begun<V> {
+        match command {
+            Command::Operation { request, skip_bytes } => {
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
+                    None => {
+                        let form = request.form;
+                        Begun::Operation { operation: own(&request), form, skip_bytes }
+                    }
+                }
+            }
+            Command::Store { request, value_bytes, is_text } => {
+                let body_bytes = value_bytes + terminator_bytes(is_text);
+                let form = request.form;
+                if let Some(body) = rest.get(..body_bytes) {
+                    let (value, terminator) = body.split_at(value_bytes);
+                    if is_text && terminator != b"\r\n" {
+                        let reply = Fixed::new(form.bad_data_chunk());
+                        return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
+                    }
+                    let value = Body::Slice(value);
+                    if let Some((value, tail)) = execute_now(&request, value, head, engine, now) {
+                        return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
+                    }
+                }
+                Begun::Store { operation: own(&request), form, value_bytes, is_text }
+            }
+            Command::Keys(keys) => Begun::Keys(keys),
+            Command::Control { control, form } => {
+                let mut reply = Gather::new();
+                engine.control(control, form, now, &mut reply);
+                Begun::Reply(reply)
+            }
+            Command::Bad { reply, skip_bytes, close } => Begun::Bad { reply, skip_bytes, close },
+            Command::Quit { reply } => Begun::Bad { reply, skip_bytes: 0, close: true },
+        }
+    }
+}
+
+/// A step through a multi-get that no longer borrows the input.
+pub(super) enum NextKey<V> {
+    NeedMore,
+    /// The key was looked up, and the head of its reply is in the scratch.
+    Done {
+        value: Option<V>,
+        tail: &'static [u8],
+        consumed: usize,
+    },
+    Key(Key, usize),
+    End(usize),
+    Bad(Fixed, usize),
+}
+
+impl<V: Value> NextKey<V> {
+    #[inline]
+    pub(super) fn new<E: Engine<Value = V>>(
+        step: text::KeyStep<'_>,
+        keys: Keys,
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> NextKey<V> {
+        match step {
+            text::KeyStep::NeedMore => NextKey::NeedMore,
+            text::KeyStep::Key { key, consumed } => {
+                let request = Request { key, action: keys.action(), form: keys.form() };
+                match execute_now(&request, Body::EMPTY, head, engine, now) {
+                    Some((value, tail)) => NextKey::Done { value, tail, consumed },
+                    None => NextKey::Key(own_key(key), consumed),
+                }
+            }
+            text::KeyStep::End { consumed } => NextKey::End(consumed),
+            text::KeyStep::Bad { reply, consumed } => NextKey::Bad(reply, consumed),
+        }
+    }
+}
+
+/// Executes a request where that takes no waiting, and encodes the head of its reply while its key
+/// is still there. Returns the value and what follows it.
+#[inline]
+fn execute_now<E: Engine>(
+    request: &Request<'_>,
+    value: Body<'_>,
+    head: &mut Head,
+    engine: &mut E,
+    now: Now,
+) -> Option<(Option<E::Value>, &'static [u8])> {
+    let outcome = engine.try_now(request.key, request.action, value, now)?;
+    let value_bytes = match &outcome {
+        Outcome::Hit(hit) => hit.value.len(),
+        _ => 0,
+    };
+    head.clear();
+    let encoded = protocol::encode(request.form, request.key, &outcome, value_bytes, head);
+    let value = match outcome {
+        Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
+        _ => None,
+    };
+    Some((value, encoded.tail))
+}
+
+fn own(request: &Request<'_>) -> Operation {
+    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
+}
+
+fn own_key(key: &[u8]) -> Key {
+    Key::new(key).expect("the parsers refuse longer keys")
+}

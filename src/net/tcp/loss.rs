@@ -1,0 +1,188 @@
+//! Losses that the peer's selective acknowledgements tell of.
+//!
+//! smoltcp sends a segment again at once when three duplicate acknowledgements ask for it, and takes
+//! one for a duplicate only if its window is that of the acknowledgement before. Linux moves its
+//! window while it holds segments out of order, sends three acknowledgements of that kind and then
+//! holds the rest together in one: counted smoltcp's way they are seldom three, and every other loss
+//! waited for the retransmission time-out. So what RFC 6675 counts is said here in the words that
+//! smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are worth.
+//!
+//! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
+
+use super::segment::{IPV4_BYTES, IPV6_BYTES, Segment, TCP_BYTES, be16, be32, flag};
+
+/// Duplicates that ask for a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
+const DUPLICATES: u8 = 3;
+
+/// Longest packet that [`Acks::count`] rewrites: headers and all options there can be.
+pub(super) const PURE_ACK_BYTES_MAX: usize = IPV6_BYTES + 60;
+
+/// The newest acknowledgement of a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Acks {
+    ack: u32,
+    window: u16,
+    /// How often smoltcp has seen it beyond the first time.
+    duplicates: u8,
+}
+
+/// How an acknowledgement is to be told to smoltcp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retold {
+    /// With this window.
+    pub window: u16,
+    /// So many times.
+    pub times: u8,
+}
+
+impl Acks {
+    /// Looks at a segment that lies in the window of what we expect, in its `packet`; `segment_bytes`
+    /// is the most that one segment of ours carries. Returns how to tell it, if not as it is.
+    #[inline(always)]
+    pub fn count(
+        &mut self,
+        segment: &Segment,
+        packet: &[u8],
+        segment_bytes: usize,
+    ) -> Option<Retold> {
+        let tcp = &packet[if segment.key.is_v4() { IPV4_BYTES } else { IPV6_BYTES }..];
+        let window = be16(tcp, 14);
+        let is_pure =
+            segment.payload_bytes == 0 && segment.flags & (flag::SYN | flag::FIN | flag::RST) == 0;
+        if is_pure && tcp.len() > TCP_BYTES && segment.has(flag::ACK) {
+            return self.count_pure(segment.ack, window, tcp, segment_bytes);
+        }
+        *self = Acks { ack: segment.ack, window, duplicates: 0 };
+        None
+    }
+
+    #[inline(never)]
+    fn count_pure(
+        &mut self,
+        ack: u32,
+        window: u16,
+        tcp: &[u8],
+        segment_bytes: usize,
+    ) -> Option<Retold> {
+        let sacked_bytes = sacked_bytes(&tcp[TCP_BYTES..], ack);
+        let is_fresh = ack != self.ack;
+        // A closed window is no matter of loss, and smoltcp has to hear of it.
+        if sacked_bytes == 0 || window == 0 || (self.window == 0 && !is_fresh) {
+            *self = Acks { ack, window, duplicates: 0 };
+            return None;
+        }
+        if is_fresh {
+            *self = Acks { ack, window, duplicates: 0 };
+        }
+        let already = self.duplicates;
+        self.duplicates = already.saturating_add(u8::from(!is_fresh));
+        // RFC 6675, 4, IsLost: so many bytes beyond it have arrived.
+        if sacked_bytes > usize::from(DUPLICATES - 1) * segment_bytes {
+            self.duplicates = self.duplicates.max(DUPLICATES);
+        }
+        let times = (self.duplicates - already).max(1) + u8::from(is_fresh && self.duplicates > 0);
+        Some(Retold { window: self.window, times })
+    }
+}
+
+/// Bytes beyond `ack` that the SACK blocks in `options` report as arrived, as far as they can be
+/// true: of well-formed options that [`super::segment::parse`] has let pass.
+fn sacked_bytes(mut options: &[u8], ack: u32) -> usize {
+    while let [kind, rest @ ..] = options {
+        match (kind, rest) {
+            (0, _) => break,
+            (1, _) => options = rest,
+            (5, [length, blocks @ ..]) => {
+                let blocks = &blocks[..usize::from(*length) - 2];
+                return blocks.chunks_exact(8).map(|block| block_bytes(block, ack)).sum();
+            }
+            (_, [length, ..]) => options = &options[usize::from(*length)..],
+            (_, []) => break,
+        }
+    }
+    0
+}
+
+/// What one block reports; none if it tells of a duplicate (RFC 2883) or of nothing that can be.
+fn block_bytes(block: &[u8], ack: u32) -> usize {
+    let (left, right) = (be32(block, 0), be32(block, 4));
+    let is_beyond = left.wrapping_sub(ack) as i32 > 0 && right.wrapping_sub(left) as i32 > 0;
+    if is_beyond { right.wrapping_sub(left) as usize } else { 0 }
+}
+
+/// Puts `packet`, an acknowledgement without data, with another window into `out`; returns it there.
+/// Its checksum is wrong afterwards, which nobody looks at any more.
+pub(super) fn with_window<'o>(
+    packet: &[u8],
+    is_v4: bool,
+    window: u16,
+    out: &'o mut [u8; PURE_ACK_BYTES_MAX],
+) -> &'o [u8] {
+    let out = &mut out[..packet.len()];
+    out.copy_from_slice(packet);
+    let at = if is_v4 { IPV4_BYTES } else { IPV6_BYTES } + 14;
+    out[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tcp::flows::FlowKey;
+
+    const MSS: usize = 1460;
+
+    /// The peer acknowledges `ack` with `window` and SACK blocks; what smoltcp is told.
+    fn count(acks: &mut Acks, ack: u32, window: u16, blocks: &[(u32, u32)]) -> Option<Retold> {
+        let mut tcp = vec![0; TCP_BYTES];
+        tcp[14..16].copy_from_slice(&window.to_be_bytes());
+        if !blocks.is_empty() {
+            tcp.extend([1, 1, 5, 2 + 8 * blocks.len() as u8]);
+            for (left, right) in blocks {
+                tcp.extend(left.to_be_bytes());
+                tcp.extend(right.to_be_bytes());
+            }
+        }
+        let packet = [vec![0; IPV4_BYTES], tcp].concat();
+        let key = FlowKey::v4(1, 2, 3);
+        let ip_bytes = packet.len() as u16;
+        let segment = Segment { key, seq: 0, ack, flags: flag::ACK, ip_bytes, payload_bytes: 0 };
+        acks.count(&segment, &packet, MSS)
+    }
+
+    #[test]
+    fn three_duplicates_are_three_though_their_windows_differ() {
+        let mut acks = Acks::default();
+        assert_eq!(count(&mut acks, 1000, 63, &[]), None);
+        let told = |window, times| Some(Retold { window, times });
+        assert_eq!(count(&mut acks, 1000, 62, &[(1100, 1200)]), told(63, 1));
+        assert_eq!(count(&mut acks, 1000, 61, &[(1100, 1300)]), told(63, 1));
+        assert_eq!(count(&mut acks, 1000, 70, &[(1100, 1400)]), told(63, 1));
+        assert_eq!(acks.duplicates, 3);
+        // The next acknowledgement brings its window.
+        assert_eq!(count(&mut acks, 1400, 70, &[]), None);
+        assert_eq!((acks.window, acks.duplicates), (70, 0));
+    }
+
+    #[test]
+    fn one_acknowledgement_for_many_segments_counts_as_three() {
+        let mut acks = Acks::default();
+        count(&mut acks, 1000, 63, &[]);
+        let blocks = [(6000, 9000), (3000, 4000)];
+        assert_eq!(count(&mut acks, 1000, 63, &blocks), Some(Retold { window: 63, times: 3 }));
+        assert_eq!(count(&mut acks, 1000, 63, &blocks), Some(Retold { window: 63, times: 1 }));
+        // One that says something new, and of a second hole: once as it is, and three times more.
+        assert_eq!(count(&mut acks, 2000, 64, &blocks), Some(Retold { window: 64, times: 4 }));
+    }
+
+    #[test]
+    fn what_arrived_twice_and_what_cannot_be_counts_for_nothing() {
+        let mut acks = Acks::default();
+        count(&mut acks, 10_000, 63, &[]);
+        for blocks in [[(1000, 9000)], [(10_000, 9000)], [(30_000, 20_000)], [(10_000, 50_000)]] {
+            assert_eq!(count(&mut acks, 10_000, 63, &blocks), None, "{blocks:?}");
+        }
+        assert_eq!(count(&mut acks, 10_000, 0, &[(20_000, 30_000)]), None, "a closed window");
+        assert_eq!(count(&mut acks, 10_000, 63, &[(20_000, 30_000)]), None, "it opens");
+    }
+}
