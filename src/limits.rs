@@ -39,8 +39,9 @@ pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
 /// Blocks that each worker puts into the depot at start, 2 MiB of them. Values cross workers, and
-/// blocks pile up where they end: with every other worker's cache full, half a cache for each worker
-/// is still left for values under way. Only more of those than ever before ask the allocator.
+/// blocks pile up where they end: with every other worker's cache full, half a cache for each
+/// worker is still left for values under way. Only more of those than ever before ask the
+/// allocator.
 pub const BLOCK_STOCK_BLOCKS: usize = BLOCK_CACHE_BLOCKS;
 
 /// Requests under way in one worker: parsed, and their reply not yet wholly written.

@@ -1,4 +1,5 @@
-//! A wire in memory: a port for the stack at one end, smoltcp's own sockets as clients at the other.
+//! A wire in memory: a port for the stack at one end, smoltcp's own sockets as clients at the
+//! other.
 //!
 //! Frames come from a pool that is filled at the start, as a device's do.
 

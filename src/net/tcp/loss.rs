@@ -1,11 +1,11 @@
 //! Losses that the peer's selective acknowledgements tell of.
 //!
-//! smoltcp sends a segment again at once when three duplicate acknowledgements ask for it, and takes
-//! one for a duplicate only if its window is that of the acknowledgement before. Linux moves its
-//! window while it holds segments out of order, sends three acknowledgements of that kind and then
-//! holds the rest together in one: counted smoltcp's way they are seldom three, and every other loss
-//! waited for the retransmission time-out. So what RFC 6675 counts is said here in the words that
-//! smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are worth.
+//! smoltcp sends a segment again at once when three duplicate acknowledgements ask for it, and
+//! takes one for a duplicate only if its window is that of the acknowledgement before. Linux moves
+//! its window while it holds segments out of order, sends three acknowledgements of that kind and
+//! then holds the rest together in one: counted smoltcp's way they are seldom three, and many a
+//! loss waited for the retransmission time-out. So what RFC 6675 counts is said here in the words
+//! that smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are worth.
 //!
 //! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
 
@@ -36,8 +36,9 @@ pub(super) struct Retold {
 }
 
 impl Acks {
-    /// Looks at a segment that lies in the window of what we expect, in its `packet`; `segment_bytes`
-    /// is the most that one segment of ours carries. Returns how to tell it, if not as it is.
+    /// Looks at a segment that lies in the window of what we expect, in its `packet`;
+    /// `segment_bytes` is the most that one segment of ours carries. Returns how to tell it, if
+    /// not as it is.
     #[inline(always)]
     pub fn count(
         &mut self,
@@ -110,8 +111,8 @@ fn block_bytes(block: &[u8], ack: u32) -> usize {
     if is_beyond { right.wrapping_sub(left) as usize } else { 0 }
 }
 
-/// Puts `packet`, an acknowledgement without data, with another window into `out`; returns it there.
-/// Its checksum is wrong afterwards, which nobody looks at any more.
+/// Puts `packet`, an acknowledgement without data, with another window into `out`; returns it
+/// there. Its checksum is wrong afterwards, which nobody looks at any more.
 pub(super) fn with_window<'o>(
     packet: &[u8],
     is_v4: bool,
