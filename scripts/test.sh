@@ -95,11 +95,16 @@ appliance() {
     sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
 }
 
-# What there is of what the tests make: namespaces, hugepages, servers.
+# What there is of what the tests make, and no living run of them claims: namespaces, whose names
+# tell the script's id; hugepages; servers without a parent.
 whats_there() {
-    ip netns list | grep '^sunder-'
+    local name id
+    while read -r name _; do
+        id=${name//[^0-9]/}
+        [ -n "$id" ] && [ -d "/proc/$id" ] || printf '%s\n' "$name"
+    done < <(ip netns list | grep '^sunder-')
     cat /proc/sys/vm/nr_hugepages
-    pgrep -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
+    pgrep -P 1 -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
 
 # With the release: these count bytes of memory and move megabytes.

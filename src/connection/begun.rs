@@ -1,7 +1,8 @@
 //! What was parsed, cut loose from the input: done already where that takes no waiting, or owned.
 //!
-//! A parsed command borrows the bytes of its stream, which cannot be consumed while it does. Nothing
-//! here touches a stream or a queue; it must not copy what can be executed from where it lies.
+//! A parsed command borrows the bytes of its stream, which cannot be consumed while it does.
+//! Nothing here touches a stream or a queue; it must not copy what can be executed from where it
+//! lies.
 
 use super::{Engine, terminator_bytes};
 use crate::buffer::{Body, Chain, Gather, Key};

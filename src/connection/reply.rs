@@ -40,6 +40,15 @@ pub fn write_parts<S: Stream, V: Value>(
     let total = head.len() + value_bytes + tail.len();
     while *written < total {
         let n = stream.write_with(|out| {
+            if *written == 0 && out.len() >= total {
+                let (front, rest) = out.split_at_mut(head.len());
+                front.copy_from_slice(head);
+                let (middle, rest) = rest.split_at_mut(value_bytes);
+                let copied = value.map_or(0, |value| value.copy_to(0, middle));
+                assert_eq!(copied, value_bytes, "a value is as long as it says");
+                rest[..tail.len()].copy_from_slice(tail);
+                return total;
+            }
             let mut done = copy_from(head, *written, out);
             if let Some(value) = value
                 && *written + done >= head.len()

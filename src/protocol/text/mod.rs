@@ -136,9 +136,13 @@ pub fn encode<V>(
         (Form::Get { with_cas, last }, Outcome::Hit(hit)) => {
             push(head, b"VALUE ");
             push(head, key);
-            push(head, b" ");
-            push_number(head, u64::from(hit.flags));
-            push(head, b" ");
+            if hit.flags == 0 {
+                push(head, b" 0 ");
+            } else {
+                push(head, b" ");
+                push_number(head, u64::from(hit.flags));
+                push(head, b" ");
+            }
             push_number(head, value_bytes as u64);
             if with_cas {
                 push(head, b" ");
