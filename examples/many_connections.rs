@@ -1,10 +1,10 @@
 //! Very many connections to one memcached server at once, every one of them answered.
 //!
 //! Opens all connections, then asks on each of them before it reads any answer, so that all
-//! requests are under way together; once with short values, once with values longer than any buffer
-//! of the server's. Every byte is checked. With the server's process id it tells what a connection
-//! costs in resident memory: opened and silent, after short requests, and with all its buffers
-//! used. Exits with 1 on the first wrong answer.
+//! requests are under way together; once with short values, once with values longer than any
+//! buffer of the server's. Every byte is checked. With the server's process id it tells what a
+//! connection costs in resident memory: opened and silent, after short requests, and with all its
+//! buffers used. Exits with 1 on the first wrong answer.
 //!
 //! usage: many_connections HOST:PORT [--connections 15000] [--server-pid PID]
 //!                         [--bytes-per-connection-max BYTES]

@@ -3,10 +3,9 @@
 //! smoltcp sends a segment again at once when three duplicate acknowledgements ask for it, and
 //! takes one for a duplicate only if its window is that of the acknowledgement before. Linux moves
 //! its window while it holds segments out of order, sends three acknowledgements of that kind and
-//! then holds the rest together in one: counted smoltcp's way they are seldom three, and every
-//! other loss waited for the retransmission time-out. So what RFC 6675 counts is said here in the
-//! words that smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are
-//! worth.
+//! then holds the rest together in one: counted smoltcp's way they are seldom three, and many a
+//! loss waited for the retransmission time-out. So what RFC 6675 counts is said here in the words
+//! that smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are worth.
 //!
 //! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
 
@@ -38,8 +37,8 @@ pub(super) struct Retold {
 
 impl Acks {
     /// Looks at a segment that lies in the window of what we expect, in its `packet`;
-    /// `segment_bytes` is the most that one segment of ours carries. Returns how to tell it, if not
-    /// as it is.
+    /// `segment_bytes` is the most that one segment of ours carries. Returns how to tell it, if
+    /// not as it is.
     #[inline(always)]
     pub fn count(
         &mut self,
