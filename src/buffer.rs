@@ -13,6 +13,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
@@ -67,7 +69,16 @@ thread_local! {
         RefCell::new(Vec::with_capacity(BLOCK_CACHE_BLOCKS));
 }
 
+/// Blocks ever made, for tests of what is bounded.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many blocks all threads have made so far; they are used again and seldom freed.
+pub fn blocks_made() -> usize {
+    MADE.load(Relaxed)
+}
+
 fn new_block() -> Box<Block> {
+    MADE.fetch_add(1, Relaxed);
     Box::new(Block { next: None, bytes: [0; BLOCK_BYTES] })
 }
 

@@ -13,15 +13,43 @@ use crate::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
 use crate::orchestrator::Operation;
 use crate::tier::Outcome;
 
-/// An operation for its owner. `slot` is the asker's name for it and comes back with the outcome.
+/// Something for another worker to do.
 #[derive(Debug)]
 pub struct Ask {
-    /// The asker's name for it.
+    /// The asker's name for it; comes back with the answer.
     pub slot: u32,
-    /// The hash that made the receiver the owner.
-    pub key_hash: u64,
-    /// What to execute.
-    pub operation: Operation,
+    /// What to do.
+    pub request: Request,
+}
+
+/// What another worker is asked to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Execute an operation on a key that it owns.
+    Execute {
+        /// The hash that made it the owner.
+        key_hash: u64,
+        /// The operation.
+        operation: Operation,
+    },
+    /// Copy the hit that it lends under this number; that ends the loan.
+    Fetch(u32),
+    /// End a loan; nobody needs the hit any more.
+    Return(u32),
+}
+
+/// The bytes of a hit that crosses workers.
+#[derive(Debug)]
+pub enum Carried {
+    /// Copied.
+    Copied(Chain),
+    /// Too long to be copied before its reply can leave: lent.
+    Lent {
+        /// The owner's number for it.
+        loan: u32,
+        /// Its length.
+        bytes: usize,
+    },
 }
 
 /// What came of an [`Ask`].
@@ -29,8 +57,10 @@ pub struct Ask {
 pub struct Answer {
     /// The asker's name for it.
     pub slot: u32,
-    /// The outcome, its value copied: what holds it at the owner stays there.
-    pub outcome: Outcome<Chain>,
+    /// The outcome. What holds its value at the owner stays there.
+    pub outcome: Outcome<Carried>,
+    /// It answers a [`Request::Fetch`].
+    pub is_fetched: bool,
 }
 
 /// Wakes one worker if it sleeps. It keeps the word of a wake-up that comes just before the sleep,
@@ -202,11 +232,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn ask(slot: u32) -> Ask {
-        Ask {
-            slot,
-            key_hash: 0,
-            operation: Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() },
-        }
+        let operation = Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() };
+        Ask { slot, request: Request::Execute { key_hash: 0, operation } }
+    }
+
+    fn miss(slot: u32) -> Answer {
+        Answer { slot, outcome: Outcome::Miss, is_fetched: false }
     }
 
     #[test]
@@ -219,7 +250,7 @@ mod tests {
         for slot in 0..10 {
             let ask = boxes[2].take_ask(0).expect("sent");
             assert_eq!(ask.slot, slot);
-            boxes[2].answer(0, Answer { slot, outcome: Outcome::Miss });
+            boxes[2].answer(0, miss(slot));
         }
         assert!(boxes[2].take_ask(0).is_none());
         for slot in 0..10 {
@@ -238,7 +269,7 @@ mod tests {
         assert!(!boxes[0].has_room(1));
         let taken = boxes[1].take_ask(0).expect("sent");
         assert!(!boxes[0].has_room(1), "taken, but not answered");
-        boxes[1].answer(0, Answer { slot: taken.slot, outcome: Outcome::Miss });
+        boxes[1].answer(0, miss(taken.slot));
         boxes[0].take_answer(1).expect("sent");
         assert!(boxes[0].has_room(1));
     }

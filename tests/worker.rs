@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use common::pipe::Pipes;
-use sunder::buffer::Body;
+use sunder::buffer::{self, Body};
 use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
@@ -258,6 +258,68 @@ fn a_connection_that_vanishes_leaves_nothing_behind() {
     let request = format!("set x 0 0 500000\r\n{value}\r\n{}", "get a b c d e\r\n".repeat(1000));
     let reply = crew.talk(0, c, request.as_bytes());
     assert_eq!(text(&reply), format!("STORED\r\n{}", "END\r\n".repeat(1000)));
+}
+
+#[test]
+fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+    let value = |i: usize| format!("{i:07}").repeat(30_000);
+    for i in 0..8 {
+        let set = format!("set big{i} 7 0 210000\r\n{}\r\n", value(i));
+        assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
+    }
+    let before = buffer::blocks_made();
+    // One of the two workers does not own big0: there the whole pipeline is asked for at once.
+    let gets = "get big0 big1 big2 big3 big4 big5 big6 big7\r\n".repeat(100);
+    let readers: Vec<Vec<usize>> = crew
+        .pipes
+        .iter_mut()
+        .map(|pipes| (0..8).map(|_| pipes.connect(64 << 10, 4096, 4096)).collect())
+        .collect();
+    for (pipes, readers) in crew.pipes.iter_mut().zip(&readers) {
+        for &reader in readers {
+            pipes.send(reader, gets.as_bytes());
+        }
+    }
+    for _ in 0..100 {
+        crew.turn();
+    }
+    // 16 clients asked for up to 168 MB each and have read nothing: a value each is here at most.
+    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    assert!(made < 6 << 20, "{made} bytes of blocks for replies that nobody reads");
+    // The items go; who had asked before still gets them.
+    crew.talk(0, writer, b"flush_all\r\n");
+    let mut hits_most = 0;
+    for worker in 0..2 {
+        let mut hits = 0;
+        let reply = text(&crew.talk(worker, readers[worker][0], b""));
+        let hit = format!("VALUE big0 7 210000\r\n{}\r\n", value(0));
+        assert!(reply.starts_with(&hit), "{} bytes", reply.len());
+        assert!(reply.ends_with("END\r\n"));
+        assert_eq!(reply.matches("END").count(), 100);
+        for i in 0..8 {
+            let hit = format!("VALUE big{i} 7 210000\r\n{}\r\n", value(i));
+            hits += reply.matches(&hit).count();
+        }
+        assert_eq!(reply.matches("VALUE").count(), hits, "every hit is whole");
+        hits_most = hits_most.max(hits);
+    }
+    assert!(hits_most > 100, "a whole pipeline was asked for before the flush");
+    // What the others had borrowed is back: there is room for as much again.
+    for (pipes, readers) in crew.pipes.iter_mut().zip(&readers) {
+        readers.iter().for_each(|&reader| pipes.reset(reader));
+    }
+    for _ in 0..50 {
+        crew.turn();
+    }
+    assert_eq!(shared.sum(Counter::CurrItems), 0);
+    for i in 0..60 {
+        let set = format!("set new{i} 0 0 210000\r\n{}\r\n", value(i));
+        assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n", "{i}");
+    }
 }
 
 /// A memory that answers each operation only after a few turns, later ones sometimes earlier.

@@ -71,6 +71,10 @@ pub trait Engine {
     /// Gives back what was set aside.
     fn release_body(&mut self, bytes: usize);
 
+    /// Sees to it that the value of the reply in `slot`, a connection's next, can be written. False:
+    /// it is on its way, or there is no room for it yet; the connection will be visited again.
+    fn fetch(&mut self, slot: u32) -> bool;
+
     /// Visits this connection again when there is room, or time, for more of its requests.
     fn revisit(&mut self, id: ConnectionId);
 }
@@ -291,6 +295,9 @@ impl Connection {
     /// Writes what is ready at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
+            if !engine.fetch(slot) {
+                return;
+            }
             if self.unfinished() == Some(slot) {
                 return;
             }

@@ -175,6 +175,11 @@ impl<V> Slots<V> {
         &self.slots[index as usize].content
     }
 
+    /// The connection of a slot, if it lives.
+    pub fn connection(&self, index: u32) -> Option<ConnectionId> {
+        self.slots[index as usize].connection
+    }
+
     /// What a slot holds.
     pub fn content_mut(&mut self, index: u32) -> &mut Content<V> {
         &mut self.slots[index as usize].content

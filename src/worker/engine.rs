@@ -1,70 +1,26 @@
 //! What a worker does for its connections: executes their operations here or at the key's owner,
 //! keeps the table of requests under way, and answers questions about the server.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
 
+use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::{Shared, control};
 use crate::buffer::{Body, Chain, Gather};
 use crate::clock::Now;
-use crate::connection::slots::Slots;
+use crate::connection::slots::{Content, Slots};
 use crate::connection::{Engine, Submitted};
-use crate::limits::{BODY_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, SLOTS_PER_WORKER};
-use crate::mailbox::{Answer, Ask, Mailbox};
+use crate::limits::{
+    BODY_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
+};
+use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Owner, Started};
 use crate::orchestrator::{Action, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
-use crate::tier::{Outcome, Value};
-
-/// The bytes of a hit: still where this worker's tier keeps them, or copied by another worker.
-#[derive(Debug)]
-pub enum Held<V> {
-    /// Kept by this worker's tier.
-    Local(V),
-    /// Copied by their owner.
-    Remote(RefCell<Copied>),
-}
-
-/// A value that another worker copied. It is read front to back: what was read is given back.
-#[derive(Debug)]
-pub struct Copied {
-    rest: Chain,
-    /// Bytes before `rest`.
-    discarded: usize,
-}
-
-impl Copied {
-    fn new(chain: Chain) -> RefCell<Copied> {
-        RefCell::new(Copied { rest: chain, discarded: 0 })
-    }
-}
-
-impl<V: Value> Value for Held<V> {
-    fn len(&self) -> usize {
-        match self {
-            Held::Local(value) => value.len(),
-            Held::Remote(copied) => {
-                let copied = copied.borrow();
-                copied.discarded + copied.rest.len()
-            }
-        }
-    }
-
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
-        match self {
-            Held::Local(value) => value.copy_to(offset, out),
-            Held::Remote(copied) => {
-                let Copied { rest, discarded } = &mut *copied.borrow_mut();
-                *discarded += rest.discard_before(offset - *discarded);
-                rest.copy_to(offset - *discarded, out)
-            }
-        }
-    }
-}
+use crate::tier::{Hit, Outcome, Value};
 
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +43,12 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     visits: Vec<ConnectionId>,
     /// Connections to visit in the next turn.
     revisits: Vec<ConnectionId>,
-    /// Set aside for values still arriving.
-    body_bytes: usize,
+    /// For values still arriving, and for fetched ones.
+    budget: Budget,
+    /// Hits that other workers' connections wait to read.
+    loans: Loans<O::Value>,
+    /// What other workers lent us and nobody needs.
+    returns: Returns,
 }
 
 impl<'o, O, F, M> Core<'o, O, F, M>
@@ -106,13 +66,15 @@ where
         Core {
             orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
+            budget: Budget::new(BODY_BUDGET_BYTES.max(2 * shared.limits.item_bytes_max)),
+            loans: Loans::new(),
+            returns: Returns::default(),
             shared,
             owner,
             mailbox,
             slots: Slots::new(SLOTS_PER_WORKER),
             visits: Vec::with_capacity(SLOTS_PER_WORKER),
             revisits: Vec::with_capacity(SLOTS_PER_WORKER),
-            body_bytes: 0,
         }
     }
 
@@ -135,19 +97,26 @@ where
     }
 
     pub(super) fn end_turn(&mut self) {
+        self.return_loans();
         self.mailbox.ring();
     }
 
     pub(super) fn owes_work(&self) -> bool {
-        !self.revisits.is_empty() || !self.mailbox.is_empty() || self.owner.has_woken()
+        !self.returns.borrow().is_empty()
+            || !self.revisits.is_empty()
+            || !self.mailbox.is_empty()
+            || self.owner.has_woken()
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
-        let Core { owner, mailbox, slots, visits, stats, .. } = self;
+        let Core { owner, mailbox, slots, visits, stats, loans, .. } = self;
         owner.run_woken(now, |origin, outcome| {
             origin.tally.count(&outcome, stats);
             match origin.worker {
-                Some(worker) => answer(mailbox, worker, origin.slot, outcome),
+                Some(worker) => {
+                    let answer = carry(loans, origin.slot, outcome);
+                    mailbox.answer(usize::from(worker), answer);
+                }
                 None => {
                     let outcome = outcome.map_value(Held::Local);
                     visits.extend(slots.complete(origin.slot, outcome));
@@ -156,33 +125,65 @@ where
         })
     }
 
-    /// Executes the operations that `worker` asks for.
+    /// Gives back what other workers lent us and nobody needs.
+    fn return_loans(&mut self) {
+        let mut returns = self.returns.borrow_mut();
+        while self.mailbox.has_room(1)
+            && let Some((owner, loan)) = returns.pop()
+        {
+            let ask = Ask { slot: NO_SLOT, request: Request::Return(loan) };
+            self.mailbox.ask(usize::from(owner), ask);
+        }
+    }
+
+    /// Does what `worker` asks for.
     fn serve(&mut self, worker: usize, now: Now) -> usize {
         for n in 0..MAILBOX_BUDGET_MESSAGES {
             if !self.owner.has_room() {
                 return n;
             }
-            let Some(ask) = self.mailbox.take_ask(worker) else { return n };
-            let Ask { slot, key_hash, operation } = ask;
-            let worker = worker as u8;
-            let started = self.execute_here(operation, key_hash, Some(worker), slot, now);
-            if let Started::Done(outcome) = started {
-                answer(&mut self.mailbox, worker, slot, outcome);
-            }
+            let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
+            let answer = match request {
+                Request::Execute { key_hash, operation } => {
+                    let asker = Some(worker as u8);
+                    match self.execute_here(operation, key_hash, asker, slot, now) {
+                        Started::Done(outcome) => carry(&mut self.loans, slot, outcome),
+                        Started::Waiting => continue,
+                    }
+                }
+                Request::Fetch(loan) => {
+                    let outcome = Outcome::Hit(self.loans.end(loan));
+                    let outcome = outcome.map_value(|value| Carried::Copied(copy(&value)));
+                    Answer { slot, outcome, is_fetched: true }
+                }
+                Request::Return(loan) => {
+                    drop(self.loans.end(loan));
+                    Answer { slot, outcome: Outcome::Miss, is_fetched: false }
+                }
+            };
+            self.mailbox.answer(worker, answer);
         }
         MAILBOX_BUDGET_MESSAGES
     }
 
-    /// Takes the outcomes that `worker` sends back.
+    /// Takes the answers that `worker` sends back.
     fn collect(&mut self, worker: usize) -> usize {
         for n in 0..MAILBOX_BUDGET_MESSAGES {
-            let Some(Answer { slot, outcome }) = self.mailbox.take_answer(worker) else {
-                return n;
-            };
-            self.visits.extend(
-                self.slots
-                    .complete(slot, outcome.map_value(|chain| Held::Remote(Copied::new(chain)))),
-            );
+            let Some(answer) = self.mailbox.take_answer(worker) else { return n };
+            let Answer { slot, outcome, is_fetched } = answer;
+            if slot == NO_SLOT {
+                continue;
+            }
+            let outcome = outcome.map_value(|carried| match carried {
+                Carried::Copied(chain) => {
+                    let reserved = is_fetched.then(|| self.budget.guard(chain.len()));
+                    Held::Remote(Copied::new(chain, reserved))
+                }
+                Carried::Lent { loan, bytes } => {
+                    Held::Lent(Lent::new(worker as u8, loan, bytes, &self.returns))
+                }
+            });
+            self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
     }
@@ -249,7 +250,8 @@ where
             let key = operation.key.clone();
             let action = Action::FlushAll { at };
             let operation = Operation { key, action, value: Chain::new() };
-            self.mailbox.ask(worker, Ask { slot, key_hash: FLUSH_HASH, operation });
+            let request = Request::Execute { key_hash: FLUSH_HASH, operation };
+            self.mailbox.ask(worker, Ask { slot, request });
         }
         match self.submit_here(operation, FLUSH_HASH, slot, now) {
             Submitted::Done(outcome) if workers == 1 => Submitted::Done(outcome),
@@ -262,9 +264,21 @@ where
 /// The line that flushes queue in: they run one after another.
 const FLUSH_HASH: u64 = 0;
 
-fn answer<V: Value>(mailbox: &mut Mailbox, worker: u8, slot: u32, outcome: Outcome<V>) {
-    let outcome = outcome.map_value(|value| copy(&value));
-    mailbox.answer(usize::from(worker), Answer { slot, outcome });
+/// The slot of what no request waits for.
+const NO_SLOT: u32 = u32::MAX;
+
+/// Makes an outcome ready to cross to another worker: a short value is copied, a long one lent.
+fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>) -> Answer {
+    let outcome = match outcome {
+        Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
+            let (flags, expiry, cas) = (hit.flags, hit.expiry, hit.cas);
+            let bytes = hit.value.len();
+            let value = Carried::Lent { loan: loans.lend(hit), bytes };
+            Outcome::Hit(Hit { flags, expiry, cas, value })
+        }
+        outcome => outcome.map_value(|value| Carried::Copied(copy(&value))),
+    };
+    Answer { slot, outcome, is_fetched: false }
 }
 
 /// Copies a value into blocks that another worker may hold.
@@ -329,7 +343,8 @@ where
             return self.submit_here(operation, key_hash, slot, now);
         }
         self.stats.add(Counter::RemoteOperations, 1);
-        self.mailbox.ask(owner, Ask { slot, key_hash, operation });
+        let request = Request::Execute { key_hash, operation };
+        self.mailbox.ask(owner, Ask { slot, request });
         Submitted::Waiting(1)
     }
 
@@ -338,16 +353,38 @@ where
     }
 
     fn reserve_body(&mut self, bytes: usize) -> bool {
-        let budget = BODY_BUDGET_BYTES.max(2 * self.shared.limits.item_bytes_max);
-        let fits = self.body_bytes + bytes <= budget;
-        if fits {
-            self.body_bytes += bytes;
-        }
-        fits
+        self.budget.take(bytes)
     }
 
     fn release_body(&mut self, bytes: usize) {
-        self.body_bytes -= bytes;
+        self.budget.give(bytes);
+    }
+
+    fn fetch(&mut self, slot: u32) -> bool {
+        let Content::Ready { outcome: Outcome::Hit(hit), .. } = self.slots.content(slot) else {
+            return true;
+        };
+        let Held::Lent(lent) = &hit.value else { return true };
+        let bytes = lent.bytes();
+        if !self.mailbox.has_room(1) || !self.budget.take(bytes) {
+            if let Some(id) = self.slots.connection(slot) {
+                self.revisit(id);
+            }
+            return false;
+        }
+        let content = std::mem::replace(self.slots.content_mut(slot), Content::Free);
+        let Content::Ready {
+            form,
+            key,
+            outcome: Outcome::Hit(Hit { value: Held::Lent(lent), .. }),
+        } = content
+        else {
+            unreachable!("looked at above");
+        };
+        *self.slots.content_mut(slot) = Content::Waiting { form, key, outcomes: 1 };
+        let (owner, loan) = lent.take();
+        self.mailbox.ask(usize::from(owner), Ask { slot, request: Request::Fetch(loan) });
+        false
     }
 
     fn revisit(&mut self, id: ConnectionId) {

@@ -8,9 +8,11 @@
 
 mod control;
 mod engine;
+mod held;
 mod shared;
 
-pub use engine::{Core, Held};
+pub use engine::Core;
+pub use held::Held;
 pub use shared::{Settings, Shared};
 
 use std::future::Future;

@@ -1,0 +1,178 @@
+//! Where the bytes of a hit are while its reply waits to leave, and what that may take.
+//!
+//! A worker's own hits stay in its tier. Another worker's hit is copied if it is short. A long one
+//! stays with its owner, lent, until its reply is the connection's next and the budget for values has
+//! room for it: so a client that asks for much and reads nothing takes no memory but its slots.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::buffer::Chain;
+use crate::tier::{Hit, Value};
+
+/// The bytes of a hit.
+#[derive(Debug)]
+pub enum Held<V> {
+    /// Kept by this worker's tier.
+    Local(V),
+    /// Copied by their owner.
+    Remote(RefCell<Copied>),
+    /// Kept by their owner's tier until they are fetched.
+    Lent(Lent),
+}
+
+impl<V: Value> Value for Held<V> {
+    fn len(&self) -> usize {
+        match self {
+            Held::Local(value) => value.len(),
+            Held::Remote(copied) => {
+                let copied = copied.borrow();
+                copied.discarded + copied.rest.len()
+            }
+            Held::Lent(lent) => lent.bytes,
+        }
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        match self {
+            Held::Local(value) => value.copy_to(offset, out),
+            Held::Remote(copied) => {
+                let Copied { rest, discarded, .. } = &mut *copied.borrow_mut();
+                *discarded += rest.discard_before(offset - *discarded);
+                rest.copy_to(offset - *discarded, out)
+            }
+            Held::Lent(_) => unreachable!("what is lent is fetched before it is written"),
+        }
+    }
+}
+
+/// A value that another worker copied. It is read front to back: what was read is given back.
+#[derive(Debug)]
+pub struct Copied {
+    rest: Chain,
+    /// Bytes before `rest`.
+    discarded: usize,
+    /// Its share of the budget, if it was fetched.
+    _reserved: Option<Reserved>,
+}
+
+impl Copied {
+    pub(super) fn new(rest: Chain, reserved: Option<Reserved>) -> RefCell<Copied> {
+        RefCell::new(Copied { rest, discarded: 0, _reserved: reserved })
+    }
+}
+
+/// Bytes set aside of a worker's budget for values; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    bytes: usize,
+    taken: Rc<Cell<usize>>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.taken.set(self.taken.get() - self.bytes);
+    }
+}
+
+/// A worker's budget for values that wait: still arriving, or fetched and not yet read.
+#[derive(Debug)]
+pub(super) struct Budget {
+    taken: Rc<Cell<usize>>,
+    bytes_max: usize,
+}
+
+impl Budget {
+    pub fn new(bytes_max: usize) -> Budget {
+        Budget { taken: Rc::default(), bytes_max }
+    }
+
+    /// Sets `bytes` aside; false if there is no room for them.
+    pub fn take(&self, bytes: usize) -> bool {
+        let fits = self.taken.get() + bytes <= self.bytes_max;
+        if fits {
+            self.taken.set(self.taken.get() + bytes);
+        }
+        fits
+    }
+
+    /// Gives back what [`Budget::take`] set aside.
+    pub fn give(&self, bytes: usize) {
+        self.taken.set(self.taken.get() - bytes);
+    }
+
+    /// What [`Budget::take`] set aside, from here on given back by dropping it.
+    pub fn guard(&self, bytes: usize) -> Reserved {
+        Reserved { bytes, taken: Rc::clone(&self.taken) }
+    }
+}
+
+/// Loans that are to be returned to their owners: (owner, loan).
+pub(super) type Returns = Rc<RefCell<Vec<(u8, u32)>>>;
+
+/// A value that its owner keeps for us. Dropping it returns it.
+#[derive(Debug)]
+pub struct Lent {
+    owner: u8,
+    /// None once it was taken.
+    loan: Option<u32>,
+    bytes: usize,
+    returns: Returns,
+}
+
+impl Lent {
+    pub(super) fn new(owner: u8, loan: u32, bytes: usize, returns: &Returns) -> Lent {
+        Lent { owner, loan: Some(loan), bytes, returns: Rc::clone(returns) }
+    }
+
+    /// Its length, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The owner and its name for the loan, which the caller sees to from here on.
+    pub(super) fn take(mut self) -> (u8, u32) {
+        (self.owner, self.loan.take().expect("taken once, by value"))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(loan) = self.loan {
+            self.returns.borrow_mut().push((self.owner, loan));
+        }
+    }
+}
+
+/// The hits that this worker lends to others. Bounded by the slots of the others.
+#[derive(Debug)]
+pub(super) struct Loans<V> {
+    hits: Vec<Option<Hit<V>>>,
+    free: Vec<u32>,
+}
+
+impl<V> Loans<V> {
+    pub fn new() -> Loans<V> {
+        Loans { hits: Vec::new(), free: Vec::new() }
+    }
+
+    /// Keeps a hit; returns its number.
+    pub fn lend(&mut self, hit: Hit<V>) -> u32 {
+        match self.free.pop() {
+            Some(loan) => {
+                self.hits[loan as usize] = Some(hit);
+                loan
+            }
+            None => {
+                self.hits.push(Some(hit));
+                self.hits.len() as u32 - 1
+            }
+        }
+    }
+
+    /// The hit of a loan, which ends.
+    pub fn end(&mut self, loan: u32) -> Hit<V> {
+        self.free.push(loan);
+        self.hits[loan as usize].take().expect("a loan ends once")
+    }
+}
