@@ -257,8 +257,12 @@ fn read_by_server(
     pace: Pace,
 ) -> Result<(), Stuck> {
     match pace {
-        // One turn to accept, one to read, one in which that is certainly over.
-        Pace::Ping => (0..3).try_for_each(|_| control.ping()),
+        // A thread of its own accepts: a connection that comes after ours and is answered says that
+        // ours has been handed over. Then one turn to read, one in which that is certainly over.
+        Pace::Ping => {
+            control.stream = None;
+            (0..3).try_for_each(|_| control.ping())
+        }
         Pace::Prefix => {
             let prefix_bytes = |got: &[u8]| match case.protocol {
                 Protocol::Text => got.iter().position(|&byte| byte == b'\n').map(|at| at + 1),
