@@ -41,9 +41,12 @@ impl<P: Port, C> Stack<P, C> {
         if std::mem::take(&mut flow.is_stirred) && flow.phase == Phase::Open {
             let id = ConnectionId { index, generation: flow.generation };
             let socket = flow.set.get_mut(super::slab::handle());
-            let mut stream = SocketStream { socket, is_over: false };
+            let mut stream =
+                SocketStream { socket, is_over: false, read_bytes: 0, written_bytes: 0 };
             let connection = flow.connection.as_mut().expect("an open flow has a connection");
             handler.ready(id, connection, &mut stream, now);
+            self.wire.stats.add(Counter::BytesRead, stream.read_bytes);
+            self.wire.stats.add(Counter::BytesWritten, stream.written_bytes);
             if stream.is_over {
                 flow.phase = Phase::Closing;
                 flow.since_us = now.uptime_us;
@@ -173,6 +176,8 @@ impl<P: Port, C> Stack<P, C> {
             return self.dropped(Counter::RejectedConnections);
         }
         self.connections += 1;
+        self.wire.stats.add(Counter::CurrConnections, 1);
+        self.wire.stats.add(Counter::TotalConnections, 1);
         flow.phase = Phase::Open;
         let id = ConnectionId { index, generation: flow.generation };
         flow.connection = Some(handler.opened(id, usize::from(flow.listener), now));
@@ -190,7 +195,10 @@ impl<P: Port, C> Stack<P, C> {
                 self.half_open_len -= 1;
             }
             Phase::Refused => self.refusals -= 1,
-            Phase::Connecting | Phase::Open | Phase::Closing => {
+            phase @ (Phase::Connecting | Phase::Open | Phase::Closing) => {
+                if phase != Phase::Connecting {
+                    self.wire.stats.sub(Counter::CurrConnections, 1);
+                }
                 self.connections -= 1;
                 self.admission.leave(1);
             }

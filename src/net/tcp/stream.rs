@@ -9,6 +9,10 @@ pub(super) struct SocketStream<'a> {
     pub socket: &'a mut Socket<'static>,
     /// Set once the handler has closed or aborted.
     pub is_over: bool,
+    /// Bytes that were consumed.
+    pub read_bytes: u64,
+    /// Bytes that were written.
+    pub written_bytes: u64,
 }
 
 /// Whether the peer's FIN arrived, with everything before it.
@@ -42,6 +46,7 @@ impl Stream for SocketStream<'_> {
 
     #[inline]
     fn consume(&mut self, bytes: usize) {
+        self.read_bytes += bytes as u64;
         let mut left = bytes;
         while left > 0 {
             let taken = self.socket.recv(|piece| {
@@ -78,7 +83,9 @@ impl Stream for SocketStream<'_> {
             let n = fill(out);
             (n, n)
         });
-        sent.unwrap_or_default()
+        let sent = sent.unwrap_or_default();
+        self.written_bytes += sent as u64;
+        sent
     }
 
     fn close(&mut self) {

@@ -242,10 +242,25 @@ fn a_connection_over_the_limit_is_told_so_and_more_are_reset() {
     assert_eq!(see(&bench.exchange(hand.craft(SYN).frame())[0]).flags, RST | ACK);
     assert_eq!(bench.count(Counter::RejectedConnections), TCP_REFUSALS_MAX as u64 + 1);
     assert_eq!((bench.stack.connections(), bench.handler.opened.len()), (2, 2));
+    assert_eq!(bench.count(Counter::CurrConnections), 2);
+    assert_eq!(bench.count(Counter::TotalConnections), 2);
     // The refused that never close are given up.
     bench.wait(TCP_LINGER_US + 2 * TCP_SWEEP_PERIOD_US);
     bench.sent();
     assert_eq!(see(&bench.exchange(hand.craft(SYN).frame())[0]).flags, SYN | ACK);
+}
+
+#[test]
+fn connections_and_their_bytes_are_counted() {
+    let mut bench = quiet();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    assert_eq!(bench.count(Counter::CurrConnections), 1);
+    assert_eq!(hand.say(&mut bench, b"hello"), b"hello");
+    assert_eq!(bench.count(Counter::BytesRead), 5);
+    assert_eq!(bench.count(Counter::BytesWritten), 5);
+    bench.exchange(hand.craft(RST).frame());
+    assert_eq!(bench.count(Counter::CurrConnections), 0);
+    assert_eq!(bench.count(Counter::TotalConnections), 1);
 }
 
 #[test]
