@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench worker [-- CONNECTIONS REQUESTS]` prints nanoseconds per request of the
 //! server's side: one request at a time a connection, connections and keys in random order, 32
-//! frames a burst, values of 100 bytes, 10,000 keys. `--count KIND CONNECTIONS REQUESTS` runs that
+//! frames a burst, values of 100 bytes. `--count KIND CONNECTIONS REQUESTS` runs that
 //! many requests untimed, for callgrind (scripts/instructions.sh).
 
 mod synthetic;
@@ -25,6 +25,8 @@ use sunder::worker::{Settings, Shared, Worker};
 use synthetic::{Bench, BenchPort, Server};
 
 const KEYS: u64 = 10_000;
+/// So many that neither index nor items are in any cache.
+const MANY_KEYS: u64 = 1_000_000;
 const VALUE: [u8; 100] = [b'v'; 100];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ struct Whole<'o, O: Orchestrator, F, M> {
     worker: Worker<'o, O, F, M>,
     tier: &'o O,
     kind: Kind,
+    keys: u64,
     random: u64,
 }
 
@@ -65,7 +68,7 @@ where
 
     fn next_request(&mut self, out: &mut Vec<u8>) {
         self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let key = (self.random >> 33) % KEYS;
+        let key = (self.random >> 33) % self.keys;
         match self.kind {
             Kind::Hit => write!(out, "get key-{key:09}\r\n"),
             Kind::Miss => write!(out, "get nay-{key:09}\r\n"),
@@ -89,6 +92,7 @@ where
 /// Calls `with` with a server whose keys are all stored.
 fn with_bench<R>(
     kind: Kind,
+    keys: u64,
     connections: usize,
     is_summed: bool,
     with: impl FnOnce(&mut dyn Measure) -> R,
@@ -97,7 +101,7 @@ fn with_bench<R>(
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
         Memory::new(memory::Config {
-            bytes: 64 << 20,
+            bytes: 512 << 20,
             item_bytes_max: limits.item_bytes_max,
             worker: 0,
             workers: 1,
@@ -106,7 +110,7 @@ fn with_bench<R>(
         .expect("mapped"),
     );
     let now = shared.clock.read();
-    for key in 0..KEYS {
+    for key in 0..keys {
         let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
         let (key, value) = (format!("key-{key:09}"), Body::Slice(&VALUE));
         let outcome = tier.try_now(key.as_bytes(), Action::Store(store), value, now);
@@ -114,7 +118,7 @@ fn with_bench<R>(
     }
     let mailbox = Mailbox::mesh(1).pop().expect("one");
     let worker = Worker::new(shared, mailbox, &tier, |op, now| tier.execute(op, now));
-    let server = Whole { worker, tier: &tier, kind, random: 1 };
+    let server = Whole { worker, tier: &tier, kind, keys, random: 1 };
     let mut bench = Bench::new(server, connections, is_summed);
     with(&mut bench)
 }
@@ -140,20 +144,26 @@ fn main() {
     let number = |word: &str| word.parse::<usize>().expect("a number");
     if let ["--count", name, connections, requests] = words[..] {
         let kind = KINDS.iter().find(|(known, _)| *known == name).expect("a kind").1;
-        return with_bench(kind, number(connections), false, |b| b.run(number(requests)));
+        return with_bench(kind, KEYS, number(connections), false, |b| b.run(number(requests)));
     }
     let (counts, requests) = match words[..] {
         [connections, requests] => (vec![number(connections)], number(requests)),
         _ => (vec![100, 1_000, 10_000, 50_000], 2_000_000),
     };
-    println!("request          connections   ns/request   with software checksums   reply bytes");
+    println!("request              keys connections   ns/request   with software checksums");
+    let show = |name: &str, kind, keys, connections| {
+        let measure =
+            |is_summed| with_bench(kind, keys, connections, is_summed, |b| b.measure(requests));
+        let (plain, _) = measure(false);
+        let (summed, _) = measure(true);
+        println!("{name:15} {keys:9} {connections:11} {plain:12.0} {summed:25.0}");
+    };
     for (name, kind) in KINDS {
         for &connections in &counts {
-            let measure =
-                |is_summed| with_bench(kind, connections, is_summed, |b| b.measure(requests));
-            let (plain, bytes) = measure(false);
-            let (summed, _) = measure(true);
-            println!("{name:15} {connections:12} {plain:12.0} {summed:25.0} {bytes:13}");
+            show(name, kind, KEYS, connections);
         }
+    }
+    for &connections in &counts {
+        show("get-hit", Kind::Hit, MANY_KEYS, connections);
     }
 }

@@ -24,6 +24,7 @@ pub struct Ask {
 
 /// What another worker is asked to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "rings hold them in place; a box would allocate")]
 pub enum Request {
     /// Execute an operation on a key that it owns.
     Execute {

@@ -126,6 +126,16 @@ pub trait Handler {
         now: Now,
     );
 
+    /// Whether [`Handler::foresee`] is worth the while now.
+    fn foresees(&self) -> bool {
+        false
+    }
+
+    /// These bytes will be received in a moment, most likely: a hint, to bring close what answering
+    /// them will touch. Called twice for the same bytes, early and late, so that the second call
+    /// finds close what the first one asked for. May never be called, or for bytes that never come.
+    fn foresee(&self, _bytes: &[u8], _is_late: bool) {}
+
     /// Whether this connection has stalled in the middle of something for too long and shall be
     /// aborted. Asked every few seconds, not every turn.
     fn is_overdue(&self, connection: &Self::Connection, now: Now) -> bool;

@@ -54,6 +54,15 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         }
     }
 
+    fn is_far(&self) -> bool {
+        self.l1.is_far()
+    }
+
+    #[inline]
+    fn prefetch(&self, key: &[u8], is_late: bool) {
+        self.l1.prefetch(key, is_late);
+    }
+
     fn turn(&self, now: Now) {
         self.l1.turn(now);
     }

@@ -43,6 +43,14 @@ pub trait Orchestrator {
     /// under way.
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<Self::Value>;
 
+    /// Whether [`Orchestrator::prefetch`] is worth the while now.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// A hint: `key` will be asked for in a moment. Called early and then late.
+    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+
     /// A bounded piece of the tiers' own work, once a turn.
     fn turn(&self, now: Now);
 }

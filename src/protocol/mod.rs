@@ -18,7 +18,7 @@ mod testing;
 pub mod text;
 
 use crate::clock::{Expiry, Now};
-use crate::limits::ITEM_HEADER_BYTES;
+use crate::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
@@ -176,6 +176,19 @@ impl Form {
     }
 }
 
+/// The key that `bytes` most likely begin by asking for: a guess, for looking ahead, of text get and
+/// set and of any binary request.
+#[inline]
+pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
+    if let [binary::MAGIC_REQUEST, _, high, low, extras, ..] = *bytes {
+        let start = 24 + usize::from(extras);
+        return bytes.get(start..start + usize::from(u16::from_be_bytes([high, low])));
+    }
+    let rest = bytes.strip_prefix(b"get ").or_else(|| bytes.strip_prefix(b"set "))?;
+    let end = memchr::memchr2(b' ', b'\r', &rest[..rest.len().min(KEY_BYTES_MAX + 1)])?;
+    Some(&rest[..end])
+}
+
 /// Room for any reply that is not a value, and for the head of one that is.
 pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
 
@@ -250,5 +263,28 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     match form {
         Form::Text(form) => text::encode_control(control, form, head),
         Form::Binary(form) => binary::encode_control(control, form, head),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_is_guessed_and_nothing_else() {
+        assert_eq!(first_key(b"get key\r\n"), Some(&b"key"[..]));
+        assert_eq!(first_key(b"get a b c\r\n"), Some(&b"a"[..]));
+        assert_eq!(first_key(b"set key 0 0 1\r\nx\r\n"), Some(&b"key"[..]));
+        for other in
+            [&b""[..], b"get", b"get key", b"version\r\n", &[0x80], &[0x80, 0, 255, 255, 255]]
+        {
+            assert_eq!(first_key(other), None, "{}", other.escape_ascii());
+        }
+        let long = [b"get ", &[b'k'; 300][..], b"\r\n"].concat();
+        assert_eq!(first_key(&long), None);
+        let mut binary = vec![0x80, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 3];
+        binary.extend_from_slice(&[0; 12]);
+        binary.extend_from_slice(b"key");
+        assert_eq!(first_key(&binary), Some(&b"key"[..]));
     }
 }

@@ -236,6 +236,15 @@ pub trait Tier {
     /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
 
+    /// Whether so much is kept that [`Tier::prefetch`] is worth the while.
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    /// A hint: `key` will be asked for in a moment. Called early and then late; see
+    /// [`crate::net::Handler::foresee`].
+    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+
     /// A bounded piece of the tier's own work, once a turn: giving expired items' memory back, or
     /// looking for completions.
     fn turn(&self, now: Now);

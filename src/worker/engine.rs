@@ -91,6 +91,17 @@ where
         done
     }
 
+    /// Whether this worker keeps so much that looking ahead pays. With several workers half of the
+    /// keys or more are another's, and it does not.
+    pub(super) fn foresees(&self) -> bool {
+        self.mailbox.workers() == 1 && self.orchestrator.is_far()
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self, key: &[u8], is_late: bool) {
+        self.orchestrator.prefetch(key, is_late);
+    }
+
     /// The next connection that can go on.
     pub(super) fn next_visit(&mut self) -> Option<ConnectionId> {
         self.visits.pop()

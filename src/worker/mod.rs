@@ -26,6 +26,7 @@ use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Owner;
 use crate::orchestrator::{Operation, Orchestrator};
+use crate::protocol;
 use crate::stats::Counter;
 use crate::tier::Outcome;
 
@@ -111,6 +112,17 @@ where
         now: Now,
     ) {
         connection.drive(id, stream, &mut self.core, &mut self.scratch, now);
+    }
+
+    fn foresees(&self) -> bool {
+        self.core.foresees()
+    }
+
+    #[inline]
+    fn foresee(&self, bytes: &[u8], is_late: bool) {
+        if let Some(key) = protocol::first_key(bytes) {
+            self.core.prefetch(key, is_late);
+        }
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {

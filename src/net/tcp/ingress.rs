@@ -52,6 +52,19 @@ fn repeated(found: &[u32]) -> u32 {
     repeated
 }
 
+/// How many segments ahead the handler is told what comes, first and for the second time: about as
+/// long as memory takes to answer.
+const FORESEE_EARLY: usize = 8;
+const FORESEE_LATE: usize = 4;
+
+/// The bytes that a segment brings.
+#[inline]
+fn payload<'f, F: Frame>(arrival: &Arrival, burst: &'f [F]) -> &'f [u8] {
+    let Segment { ip_bytes, payload_bytes, .. } = arrival.segment;
+    let end = ETHERNET_BYTES + usize::from(ip_bytes);
+    &burst[usize::from(arrival.frame)].bytes()[end - usize::from(payload_bytes)..end]
+}
+
 impl<P: Port, C> Stack<P, C> {
     /// Takes one burst from the port and works through it.
     pub(super) fn receive<H: Handler<Connection = C>>(
@@ -90,9 +103,23 @@ impl<P: Port, C> Stack<P, C> {
             found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
         }
         let repeated = repeated(&found[..arrivals.len()]);
+        let foresees = handler.foresees();
+        if foresees {
+            for arrival in arrivals.iter().take(FORESEE_EARLY) {
+                handler.foresee(payload(arrival, &burst), false);
+            }
+        }
         for (n, arrival) in arrivals.iter().enumerate() {
             if is_large {
                 self.fetch_ahead(n, &found, &arrivals);
+            }
+            if foresees {
+                if let Some(arrival) = arrivals.get(n + FORESEE_EARLY) {
+                    handler.foresee(payload(arrival, &burst), false);
+                }
+                if let Some(arrival) = arrivals.get(n + FORESEE_LATE) {
+                    handler.foresee(payload(arrival, &burst), true);
+                }
             }
             // A flow's segments of one burst are told to the handler together.
             let more = repeated >> n & 1 != 0

@@ -52,6 +52,10 @@ pub const BYTES_MIN: usize = 64 * 1024;
 /// Largest [`Config::bytes`]: 32 GiB for one worker.
 pub const BYTES_MAX: usize = arena::REGION_BYTES_MAX;
 
+/// With fewer items than this, index and items are in the core's own caches, and asking for them in
+/// advance costs more than it saves.
+const FAR_ITEMS_MIN: u32 = 32 * 1024;
+
 /// Slots of the index that [`Memory::sizes`] looks at, at most.
 const SIZES_SLOTS_MAX: usize = 1 << 20;
 
@@ -170,13 +174,13 @@ impl Memory {
 
     /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
     #[inline]
-    pub fn prefetch(&self, key: &[u8]) {
+    pub fn prefetch_index(&self, key: &[u8]) {
         let store = self.store.borrow();
         store.index.prefetch(store.tag(key));
     }
 
     /// Asks the CPU to bring the item that `key` probably has close to it. Waits for the index, so
-    /// it is worth its while some time after [`Memory::prefetch`].
+    /// it is worth its while some time after [`Memory::prefetch_index`].
     #[inline]
     pub fn prefetch_item(&self, key: &[u8]) {
         let store = self.store.borrow();
@@ -617,6 +621,19 @@ impl Tier for Memory {
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {
         self.flush_all_now(at, now)
+    }
+
+    fn is_far(&self) -> bool {
+        self.store.borrow().items() >= FAR_ITEMS_MIN
+    }
+
+    #[inline]
+    fn prefetch(&self, key: &[u8], is_late: bool) {
+        if is_late {
+            self.prefetch_item(key);
+        } else {
+            self.prefetch_index(key);
+        }
     }
 
     fn turn(&self, now: Now) {
