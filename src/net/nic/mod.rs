@@ -9,8 +9,8 @@
 //! Only here, and in the crate `dpdk-sys`, does DPDK have a name. A port moves frames; it never
 //! looks into them, but for the flow they belong to.
 //!
-//! A process opens one device, once. Frames of it may outlive it: then its memory stays until the
-//! process ends.
+//! A process opens one device, once. Frames of it may outlive it: its memory stays until the process
+//! ends.
 
 #![allow(unsafe_code, reason = "DPDK is a C library, and frames are its memory")]
 
