@@ -34,6 +34,9 @@ pub(super) struct Device {
     capabilities: Capabilities,
     /// Whether it is net_memif, which has a peer instead of a wire.
     has_peer: bool,
+    /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
+    /// server that is not ready yet turns away for good.
+    connects_at_start: bool,
 }
 
 // SAFETY: the fields never change. What the port number and the pool are used for from several
@@ -244,8 +247,9 @@ impl Device {
         opening.start(&plan, &info)?;
         let capabilities = opening.capabilities(&plan, Path::new(spec::SYSFS))?;
         let has_peer = driver == "net_memif";
+        let connects_at_start = has_peer && !spec.is_memif_server();
         let queues = plan.queues;
-        Ok(Device { port, pool, queues, capabilities, has_peer })
+        Ok(Device { port, pool, queues, capabilities, has_peer, connects_at_start })
     }
 
     /// The port's number, for bursts.
@@ -284,9 +288,9 @@ impl Device {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
-            // A memif client looks for its peer when it is started and not again, and a server that
-            // is not ready yet turns it away for good.
-            if self.has_peer && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
+            // Never a server: it waits for clients by itself, and could cut off one that has just
+            // come and is sending.
+            if self.connects_at_start && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
                 // SAFETY: no port was made yet, so that nobody is in a burst.
                 unsafe {
                     dpdk::shim_stop_in_turn(self.port, false);
