@@ -311,8 +311,8 @@ fn queues() {
     println!("\nqueues used");
 }
 
-/// Returns every frame, but looks at its device only once it is told to, and no more once it is told
-/// to rest. Then it waits until its peer has left.
+/// Returns every frame, but looks at its device only once it is told to, and no more once it is
+/// told to rest. Then it waits until its peer has left.
 fn held_echo() {
     let (nic, _) = open_device();
     let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));

@@ -1,9 +1,9 @@
 //! DPDK's environment: started once a process, and there until its end.
 //!
-//! Decides nothing about devices; see `ethdev`. Never stops what it started: `rte_eal_cleanup` frees
-//! and unmaps what DPDK's own interrupt thread, which it leaves running, still reads. A device that
-//! was closed a moment ago has just woken that thread. There is nothing to clean up either: no file
-//! is left (see `arguments`), and memory goes with the process.
+//! Decides nothing about devices; see `ethdev`. Never stops what it started: `rte_eal_cleanup`
+//! frees and unmaps what DPDK's own interrupt thread, which it leaves running, still reads. A
+//! device that was closed a moment ago has just woken that thread. There is nothing to clean up
+//! either: no file is left (see `arguments`), and memory goes with the process.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
