@@ -15,9 +15,8 @@ const VERSION_MIN: &str = "22.11";
 const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
 /// Every function of DPDK that is called.
-const FUNCTIONS: [&str; 30] = [
+const FUNCTIONS: [&str; 27] = [
     "rte_dev_probe",
-    "rte_eal_cleanup",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
     "rte_eth_allmulticast_enable",
@@ -38,8 +37,6 @@ const FUNCTIONS: [&str; 30] = [
     "rte_eth_rx_queue_setup",
     "rte_eth_stats_get",
     "rte_eth_tx_queue_setup",
-    "rte_mempool_avail_count",
-    "rte_mempool_free",
     "rte_pktmbuf_pool_create",
     "rte_strerror",
     "rte_thread_register",

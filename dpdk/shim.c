@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include "shim.h"
 
+#include <semaphore.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include <rte_alarm.h>
 #include <rte_ether.h>
 #include <rte_log.h>
 
@@ -135,6 +137,44 @@ shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_
 	mbuf->tx_offload = 0;
 	mbuf->l2_len = RTE_ETHER_HDR_LEN;
 	mbuf->l3_len = l3_bytes;
+}
+
+/* One call of shim_stop_in_turn, for both threads. */
+struct stopping {
+	sem_t done;
+	uint16_t port;
+	bool closes;
+	int result;
+};
+
+static void
+stop_now(void *arg)
+{
+	struct stopping *stopping = arg;
+
+	stopping->result = rte_eth_dev_stop(stopping->port);
+	if (stopping->closes)
+		stopping->result = rte_eth_dev_close(stopping->port);
+	sem_post(&stopping->done);
+}
+
+int
+shim_stop_in_turn(uint16_t port, bool closes)
+{
+	struct stopping stopping = { .port = port, .closes = closes };
+	int code;
+
+	if (sem_init(&stopping.done, 0, 0) != 0)
+		return -1;
+	/* An alarm is the way to have something called by the interrupt thread: in a microsecond. */
+	code = rte_eal_alarm_set(1, stop_now, &stopping);
+	if (code == 0) {
+		while (sem_wait(&stopping.done) != 0)
+			;
+		code = stopping.result;
+	}
+	sem_destroy(&stopping.done);
+	return code;
 }
 
 int

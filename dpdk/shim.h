@@ -83,6 +83,13 @@ void shim_free(struct rte_mbuf *mbuf);
  */
 void shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_bytes);
 
+/*
+ * Stops a port, and closes it if `closes`, in DPDK's interrupt thread, and returns when that is
+ * done: for a driver that disconnects in that thread and takes no lock against whoever stops the
+ * port. Nobody may be in a burst. Returns what the last step did, or a negative number if there was none.
+ */
+int shim_stop_in_turn(uint16_t port, bool closes);
+
 /* This thread's rte_errno. */
 int shim_errno(void);
 

@@ -108,7 +108,8 @@ fn tap_without_hugepages_and_two_workers() {
 }
 
 /// Two processes with a ring between them. The first does not look at its end until the second has
-/// filled it: what then waits is counted, kept, and arrives.
+/// filled it: what then waits is counted, kept, and arrives. At the end one stops looking, sees the
+/// other leave, and leaves: the driver unmaps the ring under a burst (see `net::nic`).
 fn over_memif(huge: bool) {
     let lab = Lab::new();
     let (huge, _pages) = match huge {
@@ -125,7 +126,11 @@ fn over_memif(huge: bool) {
     echo.tell("go");
     flood.tell("go");
     flood.expect("all back");
+    echo.tell("rest");
+    echo.expect("resting");
+    flood.tell("leave");
     flood.stop();
+    echo.expect("alone");
     echo.stop();
 }
 

@@ -61,6 +61,17 @@ fn stop_flag() -> Arc<AtomicBool> {
     stop
 }
 
+/// Becomes true at the next line that the parent writes.
+fn line_flag() -> Arc<AtomicBool> {
+    let seen = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&seen);
+    thread::spawn(move || {
+        wait_for_line();
+        flag.store(true, Ordering::Relaxed);
+    });
+    seen
+}
+
 static CHECKSUMS_GOOD: AtomicUsize = AtomicUsize::new(0);
 
 /// Answers for the server's address on every worker, and tells which flows each of them saw.
@@ -300,22 +311,29 @@ fn queues() {
     println!("\nqueues used");
 }
 
-/// Returns every frame, but looks at its device only once it is told to.
+/// Returns every frame, but looks at its device only once it is told to, and no more once it is
+/// told to rest. Then it waits until its peer has left.
 fn held_echo() {
     let (nic, _) = open_device();
     let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
     let mut port = nic.take_port(0);
     println!("\nready");
     wait_for_line();
-    let stop = stop_flag();
+    let rest = line_flag();
     let mut burst = ArrayVec::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !rest.load(Ordering::Relaxed) {
         port.receive(&mut burst);
         for frame in burst.drain(..) {
             send(&mut port, frame);
         }
         port.flush();
     }
+    println!("\nresting");
+    let monitor = nic.monitor();
+    while monitor.is_link_up() {
+        thread::yield_now();
+    }
+    println!("alone");
 }
 
 /// Sends numbered frames until nothing more fits anywhere, then expects each of them back, once and
@@ -360,4 +378,5 @@ fn flood() {
     }
     assert_eq!(stats[0].get(Counter::FramesSent), u64::from(sent));
     println!("all back {back}");
+    wait_for_line();
 }

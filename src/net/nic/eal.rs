@@ -1,6 +1,9 @@
-//! DPDK's environment: started once a process, and stopped once nobody holds a frame of it.
+//! DPDK's environment: started once a process, and there until its end.
 //!
-//! Decides nothing about devices; see `ethdev`.
+//! Decides nothing about devices; see `ethdev`. Never stops what it started: `rte_eal_cleanup`
+//! frees and unmaps what DPDK's own interrupt thread, which it leaves running, still reads. A
+//! device that was closed a moment ago has just woken that thread. There is nothing to clean up
+//! either: no file is left (see `arguments`), and memory goes with the process.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
@@ -24,7 +27,7 @@ pub(super) fn was_started() -> bool {
     STARTED.load(Ordering::Relaxed)
 }
 
-/// The running environment. Dropped, it is stopped.
+/// The running environment: who has this may open a device.
 pub(super) struct Eal(());
 
 impl Eal {
@@ -52,15 +55,6 @@ impl Eal {
                 Err(failure(spec, errno, detail, |detail| NicError::Environment { detail }))
             }
         }
-    }
-}
-
-impl Drop for Eal {
-    fn drop(&mut self) {
-        // SAFETY: this value exists once, after a successful rte_eal_init; who drops it has closed
-        // the device and has every frame back (ethdev::Device).
-        let result = unsafe { dpdk::rte_eal_cleanup() };
-        debug_assert_eq!(result, 0);
     }
 }
 

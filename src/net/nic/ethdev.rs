@@ -3,7 +3,6 @@
 //! What is decided here is what a device can be asked for. It moves no frames; see `port`.
 
 use std::ffi::{CString, c_int};
-use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::thread;
@@ -31,13 +30,13 @@ const DRIVERS_WITHOUT_RSS: [&str; 1] = ["net_tap"];
 pub(super) struct Device {
     port: u16,
     pool: NonNull<dpdk::rte_mempool>,
-    pool_frames: usize,
     queues: usize,
     capabilities: Capabilities,
+    /// Whether it is net_memif, which has a peer instead of a wire.
+    has_peer: bool,
     /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
     /// server that is not ready yet turns away for good.
     connects_at_start: bool,
-    eal: ManuallyDrop<Eal>,
 }
 
 // SAFETY: the fields never change. What the port number and the pool are used for from several
@@ -142,8 +141,8 @@ impl Opening<'_> {
         tx_conf.offloads = plan.tx_offloads;
         for queue in 0..queues {
             let pool = pool.as_ptr();
-            // SAFETY: a stopped port and a queue below the configured number; the pool outlives the
-            // port (Device::drop closes first).
+            // SAFETY: a stopped port and a queue below the configured number; the pool stays
+            // until the process ends.
             let code =
                 unsafe { dpdk::rte_eth_rx_queue_setup(port, queue, rx, node, &rx_conf, pool) };
             self.check("setting up a receive queue", code)?;
@@ -229,14 +228,11 @@ impl Device {
     /// Finds, configures and starts the device for `workers` workers.
     pub(super) fn open(
         spec: &Spec,
-        eal: Eal,
+        _eal: Eal,
         workers: usize,
         huge: Huge,
         log: &mut Log,
     ) -> Result<Device, NicError> {
-        // Until the device is whole nothing stops the environment: a half-open port may hold
-        // frames.
-        let eal = ManuallyDrop::new(eal);
         let port = find(spec, log)?;
         let mut info = dpdk::rte_eth_dev_info::default();
         let mut opening = Opening { spec, log, port };
@@ -250,9 +246,10 @@ impl Device {
         opening.configure(&plan, &info, pool)?;
         opening.start(&plan, &info)?;
         let capabilities = opening.capabilities(&plan, Path::new(spec::SYSFS))?;
-        let connects_at_start = driver == "net_memif";
+        let has_peer = driver == "net_memif";
+        let connects_at_start = has_peer && !spec.is_memif_server();
         let queues = plan.queues;
-        Ok(Device { port, pool, pool_frames, queues, capabilities, connects_at_start, eal })
+        Ok(Device { port, pool, queues, capabilities, has_peer, connects_at_start })
     }
 
     /// The port's number, for bursts.
@@ -291,10 +288,12 @@ impl Device {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
+            // Never a server: it waits for clients by itself, and could cut off one that has just
+            // come and is sending.
             if self.connects_at_start && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
                 // SAFETY: no port was made yet, so that nobody is in a burst.
                 unsafe {
-                    dpdk::rte_eth_dev_stop(self.port);
+                    dpdk::shim_stop_in_turn(self.port, false);
                     dpdk::rte_eth_dev_start(self.port);
                 }
             }
@@ -323,16 +322,15 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         // SAFETY: the last holder of the device drops it, so that no port is in a burst. The pool
-        // and the environment go only if every frame is back: the counts are exact, as nobody else
-        // is left to take or return one. A frame that someone holds, and a driver that keeps some
-        // (net_af_xdp's fill ring), keep both; the process's end frees them.
+        // stays until the process ends: frames of it may be held, by someone here or by a driver
+        // (net_af_xdp's fill ring).
         unsafe {
-            dpdk::rte_eth_dev_stop(self.port);
-            dpdk::rte_eth_dev_close(self.port);
-            let back = dpdk::rte_mempool_avail_count(self.pool.as_ptr()) as usize;
-            if back == self.pool_frames {
-                dpdk::rte_mempool_free(self.pool.as_ptr());
-                ManuallyDrop::drop(&mut self.eal);
+            if self.has_peer {
+                // The peer may leave at this moment, and the driver would then free twice.
+                dpdk::shim_stop_in_turn(self.port, true);
+            } else {
+                dpdk::rte_eth_dev_stop(self.port);
+                dpdk::rte_eth_dev_close(self.port);
             }
         }
     }

@@ -28,7 +28,7 @@ impl NicFrame {
     ///
     /// # Safety
     /// `frame` is as `shim_rx_burst` or `shim_alloc` filled it, and is taken over only once. Its
-    /// pool outlives the value: see [`super::eal::Device`], which keeps pools that miss a frame.
+    /// pool outlives the value: no pool is ever freed ([`super::ethdev::Device`]).
     pub(super) unsafe fn from_shim(frame: &dpdk::shim_frame) -> NicFrame {
         let (Some(mbuf), Some(data)) = (NonNull::new(frame.mbuf), NonNull::new(frame.data)) else {
             unreachable!("the shim fills both pointers")

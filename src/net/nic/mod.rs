@@ -9,7 +9,12 @@
 //! Only here, and in the crate `dpdk-sys`, does DPDK have a name. A port moves frames; it never
 //! looks into them, but for the flow they belong to.
 //!
-//! A process opens one device, once. Frames of it may outlive it: then its memory stays until the
+//! A memif device must not lose its peer while a worker polls: net_memif (DPDK 22.11) then unmaps
+//! the rings in DPDK's interrupt thread, under the burst, and the process dies of it. Nothing here
+//! keeps the two apart: the driver tells nobody before it unmaps, and a look at the link before a
+//! burst only makes the window smaller. See docs/ARCHITECTURE.md.
+//!
+//! A process opens one device, once. Frames of it may outlive it: its memory stays until the
 //! process ends.
 
 #![allow(unsafe_code, reason = "DPDK is a C library, and frames are its memory")]

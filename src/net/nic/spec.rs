@@ -146,6 +146,11 @@ impl Spec {
         if makes_its_own { self.argument("remote") } else { self.argument("iface") }
     }
 
+    /// Whether a memif device is the end that listens, as its driver understands the role.
+    pub(super) fn is_memif_server(&self) -> bool {
+        self.argument("role").is_some_and(|role| role.contains("server") || role.contains("master"))
+    }
+
     /// Checks what can be checked before DPDK starts.
     ///
     /// # Errors
@@ -252,6 +257,9 @@ mod tests {
         assert_eq!(spec.argument("blocksz"), None);
         let tap = Spec::parse("net_tap0,iface=tap7").unwrap();
         assert_eq!(tap.interface(), None);
+        let is_server = |spec| Spec::parse(spec).unwrap().is_memif_server();
+        assert!(is_server("net_memif0,role=server,id=1") && is_server("net_memif0,role=master"));
+        assert!(!is_server("net_memif0,role=client") && !is_server("net_memif0,id=1"));
         assert!(matches!(Spec::parse("eth0"), Err(SpecError::Unknown { .. })));
         assert!(matches!(Spec::parse("net_ring0\0"), Err(SpecError::Nul)));
     }
