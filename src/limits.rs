@@ -35,8 +35,8 @@ pub const BLOCK_BYTES: usize = 4096 - 16;
 /// crossing workers. At this point it stops reading, and TCP pushes back.
 pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
-/// Longest value that is copied for another worker's connection at once, in bytes; a longer one waits
-/// with its owner until its reply is next.
+/// Longest value that is copied for another worker's connection at once, in bytes; a longer one
+/// waits with its owner until its reply is next.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
 /// Blocks that a worker keeps for itself before it gives surplus to the depot.

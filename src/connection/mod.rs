@@ -71,8 +71,9 @@ pub trait Engine {
     /// Gives back what was set aside.
     fn release_body(&mut self, bytes: usize);
 
-    /// Sees to it that the value of the reply in `slot`, a connection's next, can be written. False:
-    /// it is on its way, or there is no room for it yet; the connection will be visited again.
+    /// Sees to it that the value of the reply in `slot`, a connection's next, can be written.
+    /// False: it is on its way, or there is no room for it yet; the connection will be visited
+    /// again.
     fn fetch(&mut self, slot: u32) -> bool;
 
     /// Visits this connection again when there is room, or time, for more of its requests.

@@ -176,8 +176,8 @@ impl Form {
     }
 }
 
-/// The key that `bytes` most likely begin by asking for: a guess, for looking ahead, of text get and
-/// set and of any binary request.
+/// The key that `bytes` most likely begin by asking for: a guess, for looking ahead, of text get
+/// and set and of any binary request.
 #[inline]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
     if let [binary::MAGIC_REQUEST, _, high, low, extras, ..] = *bytes {

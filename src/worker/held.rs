@@ -1,8 +1,8 @@
 //! Where the bytes of a hit are while its reply waits to leave, and what that may take.
 //!
 //! A worker's own hits stay in its tier. Another worker's hit is copied if it is short. A long one
-//! stays with its owner, lent, until its reply is the connection's next and the budget for values has
-//! room for it: so a client that asks for much and reads nothing takes no memory but its slots.
+//! stays with its owner, lent, until its reply is the connection's next and the budget for values
+//! has room for it: so a client that asks for much and reads nothing takes no memory but its slots.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
