@@ -239,6 +239,28 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
 }
 
 #[test]
+fn a_client_that_waits_for_room_is_visited_once_a_turn_whatever_it_sends() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    for _ in 0..65 {
+        let c = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
+        crew.pipes[0].send(c, b"set k 0 0 1048000\r\n");
+    }
+    let waiting = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
+    crew.pipes[0].send(waiting, b"set k 0 0 1048000\r\n");
+    for _ in 0..100 {
+        crew.pipes[0].send(waiting, b"x");
+        crew.turn();
+    }
+    let yields = || shared.stats[0].get(Counter::ConnYields);
+    let before = yields();
+    crew.turn();
+    // The one that came late, and one of the first that found the budget used up.
+    assert!((1..=2).contains(&(yields() - before)), "{} visits", yields() - before);
+}
+
+#[test]
 fn a_peer_that_finishes_gets_its_replies_and_then_the_end() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
