@@ -167,7 +167,13 @@ impl<P: Port, C> Stack<P, C> {
                 None => return self.stray(arrival, frame, now, handler),
             }
         };
-        if arrival.segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler) {
+        let segment = &arrival.segment;
+        if segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler) {
+            // Earlier segments of the burst may have counted on this one to settle the flow.
+            let flow = &self.slab.flows[index as usize];
+            if flow.key == key && flow.phase != Phase::Free {
+                self.settle(index, now, handler);
+            }
             return;
         }
         self.feed(index, &arrival.segment, frame, now);
@@ -222,9 +228,9 @@ impl<P: Port, C> Stack<P, C> {
         flow.note(&self.wire.sent);
 
         let socket = flow.socket();
-        let has_news = socket.recv_queue() > unread
-            || socket.send_queue() < queued
-            || (!was_finished && peer_finished(socket.state()));
+        let arrived = socket.recv_queue() - unread;
+        let finishes = !was_finished && peer_finished(socket.state());
+        let has_news = arrived > 0 || socket.send_queue() < queued || finishes;
         flow.is_stirred |= has_news && flow.phase == Phase::Open;
     }
 

@@ -339,6 +339,21 @@ fn wrong_checksums() {
 }
 
 #[test]
+fn a_request_before_a_syn_in_one_burst_is_answered() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let request = hand.craft(ACK | PSH).payload(b"hello").frame();
+    let syn = Crafted::new(CLIENT, SERVER, SYN, 77, 0).frame();
+    let frames = [request, syn].map(super::wire::VecFrame::new);
+    bench.queues.borrow_mut().to_server.extend(frames);
+    bench.run();
+    let payloads = bench.sent().iter().flat_map(|frame| see(frame).payload).collect::<Vec<_>>();
+    assert_eq!(payloads, b"hello");
+}
+
+#[test]
 fn arp_that_lies() {
     let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
     let body =
