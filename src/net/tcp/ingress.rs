@@ -168,7 +168,9 @@ impl<P: Port, C> Stack<P, C> {
             }
         };
         let segment = &arrival.segment;
-        if segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler) {
+        if (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
+            || (segment.has(flag::RST) && self.meet_reset(segment, index))
+        {
             // Earlier segments of the burst may have counted on this one to settle the flow.
             let flow = &self.slab.flows[index as usize];
             if flow.key == key && flow.phase != Phase::Free {
@@ -214,6 +216,7 @@ impl<P: Port, C> Stack<P, C> {
         }
         if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
             flow.first_seq = segment.seq.wrapping_add(1);
+            flow.expected = flow.first_seq;
         }
         let socket = flow.socket();
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
@@ -231,6 +234,7 @@ impl<P: Port, C> Stack<P, C> {
         let arrived = socket.recv_queue() - unread;
         let finishes = !was_finished && peer_finished(socket.state());
         let has_news = arrived > 0 || socket.send_queue() < queued || finishes;
+        flow.expected = flow.expected.wrapping_add(arrived as u32 + u32::from(finishes));
         flow.is_stirred |= has_news && flow.phase == Phase::Open;
     }
 
@@ -263,6 +267,22 @@ impl<P: Port, C> Stack<P, C> {
                 true
             }
         }
+    }
+
+    /// A RST for a flow that exists. Only one that is exactly what comes next may end it; one that
+    /// merely lies in the window may be anybody's, and is asked back (RFC 5961, 3.2). Returns
+    /// whether that was all there is to do.
+    fn meet_reset(&mut self, segment: &Segment, index: u32) -> bool {
+        let flow = &self.slab.flows[index as usize];
+        let is_exact = segment.seq == flow.expected || segment.seq == flow.ack;
+        if is_exact || flow.phase == Phase::Connecting {
+            return false;
+        }
+        if segment.seq.wrapping_sub(flow.expected) < TCP_RX_RING_BYTES as u32 {
+            let (seq, ack, key, to) = (flow.next_seq, flow.ack, flow.key, flow.next_hop);
+            self.reply(&key, to, seq, ack, flag::ACK);
+        }
+        true
     }
 
     /// A segment for a tuple in TIME-WAIT.
@@ -346,6 +366,7 @@ impl<P: Port, C> Stack<P, C> {
         flow.listener = listener;
         flow.next_hop = source_mac(frame);
         flow.first_seq = segment.seq.wrapping_add(1);
+        flow.expected = flow.first_seq;
         flow.socket().listen(segment.key.local_port()).expect("a closed socket listens");
 
         let seed = self.isn.seed(&segment.key, now.uptime_us);

@@ -354,6 +354,29 @@ fn a_request_before_a_syn_in_one_burst_is_answered() {
 }
 
 #[test]
+fn a_reset_that_is_not_exact_is_asked_back_rfc_5961() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    assert_eq!(hand.say(&mut bench, b"hello"), b"hello");
+    for offset in [1, 500, 16383] {
+        let seq = hand.seq + offset;
+        let answer = bench.exchange(Crafted::new(CLIENT, SERVER, RST, seq, 0).frame());
+        assert_eq!(answer.len(), 1, "{offset}");
+        assert_eq!((see(&answer[0]).flags, see(&answer[0]).ack), (ACK, hand.seq));
+        assert_eq!(hand.say(&mut bench, b"still here"), b"still here");
+    }
+    // Right behind data of the same burst, nothing of which was acknowledged yet.
+    let data = hand.craft(ACK | PSH).payload(b"last").frame();
+    hand.seq += 4;
+    let frames = [data, hand.craft(RST).frame()].map(super::wire::VecFrame::new);
+    bench.queues.borrow_mut().to_server.extend(frames);
+    bench.run();
+    assert_eq!(bench.stack.connections(), 0);
+}
+
+#[test]
 fn arp_that_lies() {
     let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
     let body =
