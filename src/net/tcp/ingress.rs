@@ -20,7 +20,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -197,9 +197,14 @@ impl<P: Port, C> Stack<P, C> {
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);
-        // Only a segment that fits into what we expect moves our replies to another neighbour, and
-        // only such a one tells of losses.
-        let fits = segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32;
+        // Only a segment that fits into what we expect, and that acknowledges what we can have
+        // sent, moves our replies to another neighbour and tells of losses. The newest segment may
+        // be an old one sent again: what was sent ends up to a ring beyond it.
+        let acknowledged = segment.ack.wrapping_sub(flow.next_seq);
+        let fits = segment.has(flag::ACK)
+            && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
+            && acknowledged.wrapping_add(TCP_TX_RING_BYTES as u32 + 1)
+                <= 2 * (TCP_TX_RING_BYTES as u32 + 1);
         if flow.next_hop != mac && fits {
             flow.next_hop = mac;
         }

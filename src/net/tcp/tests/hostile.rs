@@ -377,6 +377,26 @@ fn a_reset_that_is_not_exact_is_asked_back_rfc_5961() {
 }
 
 #[test]
+fn a_guessed_sequence_number_moves_no_replies_to_another_neighbor() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let answer = bench.exchange(hand.craft(ACK | PSH).payload(b"secret").frame());
+    assert_eq!(see(&answer[0]).payload, b"secret");
+    for ack in [0, hand.ack.wrapping_add(1 << 20), hand.ack.wrapping_add(1 << 31)] {
+        let seq = hand.seq + 6 + 9000;
+        let mut forged = Crafted::new(CLIENT, SERVER, ACK, seq, ack).frame();
+        forged[6..12].copy_from_slice(&[2, 0xee, 0, 0, 0, 1]);
+        bench.exchange(forged);
+    }
+    // It is sent again; `see` insists on whom it goes to.
+    bench.wait(3_000_000);
+    let again = bench.sent();
+    assert!(again.iter().any(|frame| see(frame).payload == b"secret"));
+}
+
+#[test]
 fn arp_that_lies() {
     let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
     let body =
