@@ -217,6 +217,50 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
 }
 
 #[test]
+fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+    let (front, back) = ("set k 0 0", " 10\r\n0123456789\r\n");
+    crew.pipes[0].send(c, front.as_bytes());
+    crew.turn();
+    for _ in 0..10 {
+        crew.now.uptime_us += 50_000_000;
+        assert!(!crew.pipes[0].state(c).is_overdue(0, crew.now));
+        crew.pipes[0].send(c, format!("{back}{front}").as_bytes());
+        crew.turn();
+        let mut reply = Vec::new();
+        crew.pipes[0].receive(c, &mut reply);
+        assert_eq!(text(&reply), "STORED\r\n");
+    }
+    crew.now.uptime_us += 60_000_000;
+    assert!(crew.pipes[0].state(c).is_overdue(0, crew.now));
+}
+
+#[test]
+fn a_client_that_waits_for_room_is_visited_once_a_turn_whatever_it_sends() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    for _ in 0..65 {
+        let c = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
+        crew.pipes[0].send(c, b"set k 0 0 1048000\r\n");
+    }
+    let waiting = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
+    crew.pipes[0].send(waiting, b"set k 0 0 1048000\r\n");
+    for _ in 0..100 {
+        crew.pipes[0].send(waiting, b"x");
+        crew.turn();
+    }
+    let yields = || shared.stats[0].get(Counter::ConnYields);
+    let before = yields();
+    crew.turn();
+    // The one that came late, and one of the first that found the budget used up.
+    assert!((1..=2).contains(&(yields() - before)), "{} visits", yields() - before);
+}
+
+#[test]
 fn a_peer_that_finishes_gets_its_replies_and_then_the_end() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];

@@ -132,6 +132,15 @@ enum Stall {
     Output,
 }
 
+/// What a visit got done.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    /// A request, or a key of one, was taken whole from the input.
+    input: bool,
+    /// Something of a reply that had waited was written.
+    output: bool,
+}
+
 /// One step of parsing.
 enum Progress {
     /// There may be more to do.
@@ -213,6 +222,7 @@ impl Connection {
         let mut visit = Visit { id, stream, engine, scratch, now };
         self.is_partial = false;
         let mut budget = REQUESTS_PER_VISIT;
+        let mut has_begun = false;
         while !self.is_closing && !self.is_output_blocked(visit.engine) {
             if budget == 0 || !self.may_start(visit.engine) {
                 visit.engine.revisit(id);
@@ -220,11 +230,11 @@ impl Connection {
             }
             budget -= 1;
             match self.step(&mut visit) {
-                Progress::More => {}
+                Progress::More => has_begun = true,
                 Progress::Wait => break,
             }
         }
-        self.finish(stream, engine, has_moved, now);
+        self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
     }
 
     /// Whether a request that is parsed now can be carried out.
@@ -255,7 +265,7 @@ impl Connection {
         &mut self,
         stream: &mut S,
         engine: &mut E,
-        has_moved: bool,
+        moved: Moved,
         now: Now,
     ) {
         let is_blocked = self.is_output_blocked(engine);
@@ -275,7 +285,10 @@ impl Connection {
         } else {
             Stall::None
         };
-        let is_new = stall != self.stall || (stall == Stall::Output && has_moved);
+        // What waits now is not what waited before if a request was taken or a reply went on.
+        let is_new = stall != self.stall
+            || (stall == Stall::Output && moved.output)
+            || (stall == Stall::Input && moved.input);
         self.stall = stall;
         match stall {
             Stall::None => self.deadline_us = u64::MAX,

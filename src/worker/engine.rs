@@ -87,6 +87,10 @@ where
                 done += self.collect(worker);
             }
         }
+        // A connection may have asked in several visits of one turn; each time it would ask again,
+        // and a client that sends bytes one by one could make its share of the turns grow.
+        self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
+        self.revisits.dedup();
         self.visits.append(&mut self.revisits);
         done
     }

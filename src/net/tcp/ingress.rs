@@ -20,7 +20,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -194,7 +194,15 @@ impl<P: Port, C> Stack<P, C> {
                 None => return self.stray(arrival, frame, now, handler),
             }
         };
-        if arrival.segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler) {
+        let segment = &arrival.segment;
+        if (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
+            || (segment.has(flag::RST) && self.meet_reset(segment, index))
+        {
+            // Earlier segments of the burst may have counted on this one to settle the flow.
+            let flow = &self.slab.flows[index as usize];
+            if flow.key == key && flow.phase != Phase::Free {
+                self.settle(index, now, handler);
+            }
             return;
         }
         self.feed(index, &arrival.segment, frame, now);
@@ -216,9 +224,14 @@ impl<P: Port, C> Stack<P, C> {
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);
-        // Only a segment that fits into what we expect moves our replies to another neighbour, and
-        // only such a one tells of losses.
-        let fits = segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32;
+        // Only a segment that fits into what we expect, and that acknowledges what we can have
+        // sent, moves our replies to another neighbour and tells of losses. The newest segment may
+        // be an old one sent again: what was sent ends up to a ring beyond it.
+        let acknowledged = segment.ack.wrapping_sub(flow.next_seq);
+        let fits = segment.has(flag::ACK)
+            && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
+            && acknowledged.wrapping_add(TCP_TX_RING_BYTES as u32 + 1)
+                <= 2 * (TCP_TX_RING_BYTES as u32 + 1);
         if flow.next_hop != mac && fits {
             flow.next_hop = mac;
         }
@@ -235,6 +248,7 @@ impl<P: Port, C> Stack<P, C> {
         }
         if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
             flow.first_seq = segment.seq.wrapping_add(1);
+            flow.expected = flow.first_seq;
         }
         let socket = flow.socket();
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
@@ -249,9 +263,10 @@ impl<P: Port, C> Stack<P, C> {
         flow.note(&self.wire.sent);
 
         let socket = flow.socket();
-        let has_news = socket.recv_queue() > unread
-            || socket.send_queue() < queued
-            || (!was_finished && peer_finished(socket.state()));
+        let arrived = socket.recv_queue() - unread;
+        let finishes = !was_finished && peer_finished(socket.state());
+        let has_news = arrived > 0 || socket.send_queue() < queued || finishes;
+        flow.expected = flow.expected.wrapping_add(arrived as u32 + u32::from(finishes));
         flow.is_stirred |= has_news && flow.phase == Phase::Open;
     }
 
@@ -284,6 +299,22 @@ impl<P: Port, C> Stack<P, C> {
                 true
             }
         }
+    }
+
+    /// A RST for a flow that exists. Only one that is exactly what comes next may end it; one that
+    /// merely lies in the window may be anybody's, and is asked back (RFC 5961, 3.2). Returns
+    /// whether that was all there is to do.
+    fn meet_reset(&mut self, segment: &Segment, index: u32) -> bool {
+        let flow = &self.slab.flows[index as usize];
+        let is_exact = segment.seq == flow.expected || segment.seq == flow.ack;
+        if is_exact || flow.phase == Phase::Connecting {
+            return false;
+        }
+        if segment.seq.wrapping_sub(flow.expected) < TCP_RX_RING_BYTES as u32 {
+            let (seq, ack, key, to) = (flow.next_seq, flow.ack, flow.key, flow.next_hop);
+            self.reply(&key, to, seq, ack, flag::ACK);
+        }
+        true
     }
 
     /// A segment for a tuple in TIME-WAIT.
@@ -367,6 +398,7 @@ impl<P: Port, C> Stack<P, C> {
         flow.listener = listener;
         flow.next_hop = source_mac(frame);
         flow.first_seq = segment.seq.wrapping_add(1);
+        flow.expected = flow.first_seq;
         flow.socket().listen(segment.key.local_port()).expect("a closed socket listens");
 
         let seed = self.isn.seed(&segment.key, now.uptime_us);

@@ -51,6 +51,8 @@ pub(super) struct Flow<C> {
     pub generation: u32,
     /// Sequence number of the peer's first byte: what lies at the start of the receive ring.
     pub first_seq: u32,
+    /// Sequence number of the peer's next byte that has not arrived in order.
+    pub expected: u32,
     /// Sequence number after the newest segment we sent.
     pub next_seq: u32,
     /// What that segment acknowledged.
@@ -172,6 +174,7 @@ impl<C> Slab<C> {
             hash: 0,
             generation: 0,
             first_seq: 0,
+            expected: 0,
             next_seq: 0,
             ack: 0,
             acks: Acks::default(),

@@ -339,6 +339,64 @@ fn wrong_checksums() {
 }
 
 #[test]
+fn a_request_before_a_syn_in_one_burst_is_answered() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let request = hand.craft(ACK | PSH).payload(b"hello").frame();
+    let syn = Crafted::new(CLIENT, SERVER, SYN, 77, 0).frame();
+    let frames = [request, syn].map(super::wire::VecFrame::new);
+    bench.queues.borrow_mut().to_server.extend(frames);
+    bench.run();
+    let payloads = bench.sent().iter().flat_map(|frame| see(frame).payload).collect::<Vec<_>>();
+    assert_eq!(payloads, b"hello");
+}
+
+#[test]
+fn a_reset_that_is_not_exact_is_asked_back_rfc_5961() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    assert_eq!(hand.say(&mut bench, b"hello"), b"hello");
+    for offset in [1, 500, 16383] {
+        let seq = hand.seq + offset;
+        let answer = bench.exchange(Crafted::new(CLIENT, SERVER, RST, seq, 0).frame());
+        assert_eq!(answer.len(), 1, "{offset}");
+        assert_eq!((see(&answer[0]).flags, see(&answer[0]).ack), (ACK, hand.seq));
+        assert_eq!(hand.say(&mut bench, b"still here"), b"still here");
+    }
+    // Right behind data of the same burst, nothing of which was acknowledged yet.
+    let data = hand.craft(ACK | PSH).payload(b"last").frame();
+    hand.seq += 4;
+    let frames = [data, hand.craft(RST).frame()].map(super::wire::VecFrame::new);
+    bench.queues.borrow_mut().to_server.extend(frames);
+    bench.run();
+    assert_eq!(bench.stack.connections(), 0);
+}
+
+#[test]
+fn a_guessed_sequence_number_moves_no_replies_to_another_neighbor() {
+    let mut bench = Bench::new(&config());
+    bench.run();
+    bench.sent();
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let answer = bench.exchange(hand.craft(ACK | PSH).payload(b"secret").frame());
+    assert_eq!(see(&answer[0]).payload, b"secret");
+    for ack in [0, hand.ack.wrapping_add(1 << 20), hand.ack.wrapping_add(1 << 31)] {
+        let seq = hand.seq + 6 + 9000;
+        let mut forged = Crafted::new(CLIENT, SERVER, ACK, seq, ack).frame();
+        forged[6..12].copy_from_slice(&[2, 0xee, 0, 0, 0, 1]);
+        bench.exchange(forged);
+    }
+    // It is sent again; `see` insists on whom it goes to.
+    bench.wait(3_000_000);
+    let again = bench.sent();
+    assert!(again.iter().any(|frame| see(frame).payload == b"secret"));
+}
+
+#[test]
 fn arp_that_lies() {
     let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
     let body =
