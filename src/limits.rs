@@ -72,6 +72,13 @@ pub const REMOTE_OPERATIONS_MAX: usize = MAILBOX_MESSAGES / 2;
 /// Messages taken from one mailbox in one turn.
 pub const MAILBOX_BUDGET_MESSAGES: usize = 256;
 
+/// Bytes copied for one other worker in one turn, beyond which the rest waits for the next.
+pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
+
+/// What an append, a prepend or a question for statistics counts for among [`REQUESTS_PER_VISIT`]:
+/// it copies a whole item, or writes a page.
+pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
+
 /// Frames taken from a device in one burst, and the most one turn receives.
 pub const BURST_FRAMES: usize = 32;
 
@@ -137,6 +144,14 @@ pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 /// Slowest that a long value may arrive, in bytes a second, on top of [`STALL_TIMEOUT_US`]: a
 /// client that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
 pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
+
+/// While others wait for their share of [`BODY_BUDGET_BYTES`], a long value of which nothing has
+/// arrived for this long closes its connection, in microseconds: room is for those who use it.
+pub const BODY_PAUSE_US: u64 = 3 * 1_000_000;
+
+/// How long after somebody found the budget used up it counts as wanted, in microseconds: longer
+/// than it takes to look at every connection once.
+pub const CONTENTION_US: u64 = 6 * 1_000_000;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
 /// with extras and a key is shorter.

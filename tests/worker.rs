@@ -210,9 +210,9 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
         crew.pipes[0].send(c, request);
         crew.turn();
         let later = Now { uptime_us: crew.now.uptime_us + 120_000_000, ..crew.now };
-        let overdue = crew.pipes[0].state(c).is_overdue(0, later);
+        let overdue = crew.pipes[0].state(c).is_overdue(0, false, later);
         assert_eq!(overdue, is_overdue, "{}", text(request));
-        assert!(!crew.pipes[0].state(c).is_overdue(0, crew.now), "not at once");
+        assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now), "not at once");
     }
 }
 
@@ -227,7 +227,7 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
     crew.turn();
     for _ in 0..10 {
         crew.now.uptime_us += 50_000_000;
-        assert!(!crew.pipes[0].state(c).is_overdue(0, crew.now));
+        assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now));
         crew.pipes[0].send(c, format!("{back}{front}").as_bytes());
         crew.turn();
         let mut reply = Vec::new();
@@ -235,7 +235,7 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
         assert_eq!(text(&reply), "STORED\r\n");
     }
     crew.now.uptime_us += 60_000_000;
-    assert!(crew.pipes[0].state(c).is_overdue(0, crew.now));
+    assert!(crew.pipes[0].state(c).is_overdue(0, false, crew.now));
 }
 
 #[test]
@@ -258,6 +258,58 @@ fn a_client_that_waits_for_room_is_visited_once_a_turn_whatever_it_sends() {
     crew.turn();
     // The one that came late, and one of the first that found the budget used up.
     assert!((1..=2).contains(&(yields() - before)), "{} visits", yields() - before);
+}
+
+#[test]
+fn who_announces_a_value_and_sends_nothing_makes_room_for_those_who_wait() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    // Values of 1 MB until their budget of 64 MiB is used up.
+    let announce = b"set k 0 0 1000000\r\n";
+    let idlers: Vec<_> = (0..70).map(|_| crew.pipes[0].connect(16 << 10, 16 << 10, 4096)).collect();
+    for &c in &idlers {
+        crew.pipes[0].send(c, announce);
+    }
+    crew.turn();
+    let later = |s: u64, now: Now| Now { uptime_us: now.uptime_us + s * 1_000_000, ..now };
+    let is_overdue = |crew: &Crew, c: usize, is_contended, now| {
+        crew.pipes[0].state(c).is_overdue(0, is_contended, now)
+    };
+    let soon = later(4, crew.now);
+    assert!(!is_overdue(&crew, idlers[0], false, soon), "nobody waits");
+    assert!(is_overdue(&crew, idlers[0], true, soon));
+    assert!(!is_overdue(&crew, idlers[69], true, soon), "it waits itself");
+    // Who sends some of it every now and then stays.
+    crew.now = later(3, crew.now);
+    crew.pipes[0].send(idlers[1], b"some of it");
+    crew.turn();
+    let soon = later(1, crew.now);
+    assert!(is_overdue(&crew, idlers[0], true, soon));
+    assert!(!is_overdue(&crew, idlers[1], true, soon));
+}
+
+#[test]
+fn a_reader_that_trickles_has_a_deadline_for_the_whole_reply() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(16 << 10, 4096, 4096);
+    let value = "v".repeat(640 * 1024);
+    crew.talk(0, c, format!("set k 0 0 {}\r\n{value}\r\n", value.len()).as_bytes());
+    crew.pipes[0].send(c, b"get k\r\n");
+    crew.turn();
+    // A minute, and 10 s for its length, however often it reads a little.
+    let mut seconds = 0;
+    let mut sink = Vec::new();
+    while !crew.pipes[0].state(c).is_overdue(0, false, crew.now) {
+        crew.now.uptime_us += 1_000_000;
+        seconds += 1;
+        crew.pipes[0].receive(c, &mut sink);
+        crew.turn();
+        assert!(seconds < 100);
+    }
+    assert!((69..=71).contains(&seconds), "{seconds} s");
 }
 
 #[test]

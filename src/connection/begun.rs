@@ -7,9 +7,10 @@
 use super::{Engine, terminator_bytes};
 use crate::buffer::{Body, Chain, Gather, Key};
 use crate::clock::Now;
-use crate::orchestrator::Operation;
-use crate::protocol::{self, Command, Fixed, Form, Head, Keys, Request, text};
-use crate::tier::{Outcome, Value};
+use crate::limits::COST_OF_EXTENDING;
+use crate::orchestrator::{Action, Operation};
+use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
+use crate::tier::{Outcome, StoreMode, Value};
 
 /// A command that no longer borrows the input.
 pub(super) enum Begun<V> {
@@ -156,4 +157,18 @@ fn own(request: &Request<'_>) -> Operation {
 
 fn own_key(key: &[u8]) -> Key {
     Key::new(key).expect("the parsers refuse longer keys")
+}
+
+/// What a command counts for among [`REQUESTS_PER_VISIT`].
+#[inline]
+pub(super) fn cost_of(command: &Command<'_>) -> usize {
+    match command {
+        Command::Store { request: Request { action: Action::Store(store), .. }, .. }
+            if matches!(store.mode, StoreMode::Append | StoreMode::Prepend) =>
+        {
+            COST_OF_EXTENDING
+        }
+        Command::Control { control: Control::Stats(_), .. } => COST_OF_EXTENDING,
+        _ => 1,
+    }
 }

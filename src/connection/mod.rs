@@ -17,13 +17,13 @@ pub mod slots;
 use crate::buffer::{Body, Chain, Gather};
 use crate::clock::Now;
 use crate::limits::{
-    BODY_BYTES_PER_S_MIN, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
+    BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation};
 use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
-use begun::{Begun, NextKey};
+use begun::{Begun, NextKey, cost_of};
 use slots::{Content, Queue, Slots};
 
 /// What became of a submitted operation.
@@ -66,7 +66,7 @@ pub trait Engine {
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
 
     /// Sets `bytes` of the budget for values still arriving aside; false if it is used up.
-    fn reserve_body(&mut self, bytes: usize) -> bool;
+    fn reserve_body(&mut self, bytes: usize, now: Now) -> bool;
 
     /// Gives back what was set aside.
     fn release_body(&mut self, bytes: usize);
@@ -87,11 +87,13 @@ pub struct Scratch {
     stitched: Box<[u8; SCRATCH_BYTES]>,
     /// Where reply heads are put while the request is still borrowed.
     head: Head,
+    /// What the request of this step counts for among [`REQUESTS_PER_VISIT`].
+    cost: usize,
 }
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch { stitched: Box::new([0; SCRATCH_BYTES]), head: Head::new() }
+        Scratch { stitched: Box::new([0; SCRATCH_BYTES]), head: Head::new(), cost: 1 }
     }
 }
 
@@ -165,6 +167,8 @@ pub struct Connection {
     deadline_us: u64,
     /// When it was driven last.
     driven_us: u64,
+    /// When bytes of the value that is arriving came last.
+    progress_us: u64,
     listener: u8,
 }
 
@@ -181,6 +185,7 @@ impl Connection {
             stall: Stall::None,
             deadline_us: u64::MAX,
             driven_us: now.uptime_us,
+            progress_us: 0,
             listener: listener as u8,
         }
     }
@@ -192,7 +197,15 @@ impl Connection {
 
     /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
     /// done nothing for so many microseconds.
-    pub fn is_overdue(&self, idle_us: u64, now: Now) -> bool {
+    ///
+    /// `is_contended`: others wait for the room that values still arriving take.
+    pub fn is_overdue(&self, idle_us: u64, is_contended: bool, now: Now) -> bool {
+        let has_paused = is_contended
+            && self.stall == Stall::Body
+            && now.uptime_us.saturating_sub(self.progress_us) >= BODY_PAUSE_US;
+        if has_paused {
+            return true;
+        }
         let is_idle = idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us;
         now.uptime_us >= self.deadline_us || is_idle
     }
@@ -216,9 +229,9 @@ impl Connection {
         now: Now,
     ) {
         self.driven_us = now.uptime_us;
-        let room_before = stream.room_bytes();
+        let front = self.queue.first();
         self.write_ready(stream, engine);
-        let has_moved = stream.room_bytes() != room_before;
+        let has_moved = self.queue.first() != front;
         let mut visit = Visit { id, stream, engine, scratch, now };
         self.is_partial = false;
         let mut budget = REQUESTS_PER_VISIT;
@@ -228,8 +241,10 @@ impl Connection {
                 visit.engine.revisit(id);
                 break;
             }
-            budget -= 1;
-            match self.step(&mut visit) {
+            visit.scratch.cost = 1;
+            let progress = self.step(&mut visit);
+            budget = budget.saturating_sub(visit.scratch.cost);
+            match progress {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,
             }
@@ -294,10 +309,20 @@ impl Connection {
             Stall::None => self.deadline_us = u64::MAX,
             // Set for the whole value when it began.
             Stall::Body => {}
-            Stall::Input | Stall::Output if is_new => {
-                self.deadline_us = now.uptime_us + STALL_TIMEOUT_US;
+            Stall::Input if is_new => self.deadline_us = deadline_us(0, now),
+            Stall::Output if is_new => {
+                self.deadline_us = deadline_us(self.front_bytes(engine), now);
             }
             Stall::Input | Stall::Output => {}
+        }
+    }
+
+    /// Length of the value in the reply that is next.
+    fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
+        match self.queue.first().map(|slot| engine.slots().content(slot)) {
+            Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
+            Some(Content::Encoded { value: Some(value), .. }) => value.len(),
+            _ => 0,
         }
     }
 
@@ -391,15 +416,17 @@ impl Connection {
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-            let head = &mut visit.scratch.head;
+            let Scratch { head, cost, .. } = &mut *visit.scratch;
+            *cost = cost_of(&command);
             let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
             return self.begin(begun, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
-            let Scratch { stitched, head } = &mut *visit.scratch;
+            let Scratch { stitched, head, cost } = &mut *visit.scratch;
             let bytes = visit.stream.peek(&mut stitched[..]);
             let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+                *cost = cost_of(&command);
                 let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
                 return self.begin(begun, consumed, visit);
             }
@@ -478,7 +505,7 @@ impl Connection {
     /// The next key of a multi-get.
     fn key<S: Stream, E: Engine>(&mut self, keys: Keys, visit: &mut Visit<'_, S, E>) -> Progress {
         let Visit { stream, engine, scratch, now, .. } = &mut *visit;
-        let Scratch { stitched, head } = &mut **scratch;
+        let Scratch { stitched, head, .. } = &mut **scratch;
         let input = stream.received();
         let available = input.len();
         let mut next = NextKey::new(text::next_key(input), keys, head, *engine, *now);
@@ -543,7 +570,7 @@ impl Connection {
             self.is_partial = true;
             return Progress::Wait;
         }
-        if !visit.engine.reserve_body(value_bytes) {
+        if !visit.engine.reserve_body(value_bytes, visit.now) {
             visit.engine.revisit(visit.id);
             return Progress::Wait;
         }
@@ -551,8 +578,8 @@ impl Connection {
         let gathering = Content::Gathering { operation, form, gather: Gather::new() };
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
         self.state = State::Body { slot, value_bytes, is_text };
-        let allowance_us = value_bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN;
-        self.deadline_us = visit.now.uptime_us + STALL_TIMEOUT_US + allowance_us;
+        self.progress_us = visit.now.uptime_us;
+        self.deadline_us = deadline_us(value_bytes, visit.now);
         Progress::More
     }
 
@@ -569,7 +596,11 @@ impl Connection {
             unreachable!("the slot of a body is gathering");
         };
         let left = value_bytes - gather.len();
-        take_into(gather, left.min(visit.stream.received_bytes()), visit.stream);
+        let arrived = left.min(visit.stream.received_bytes());
+        if arrived > 0 {
+            self.progress_us = visit.now.uptime_us;
+        }
+        take_into(gather, arrived, visit.stream);
         let is_whole = gather.len() == value_bytes
             && visit.stream.received_bytes() >= terminator_bytes(is_text);
         if !is_whole {
@@ -658,6 +689,12 @@ impl Connection {
         visit.engine.slots().push(&mut self.queue, visit.id, content);
         self.write_ready(visit.stream, visit.engine);
     }
+}
+
+/// When something of `bytes` bytes that is not getting on has to be done with.
+fn deadline_us(bytes: usize, now: Now) -> u64 {
+    let allowance_us = bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN;
+    now.uptime_us + STALL_TIMEOUT_US + allowance_us
 }
 
 /// What one visit to a connection works with.

@@ -11,7 +11,8 @@ use crate::clock::Now;
 use crate::connection::slots::{Content, Slots};
 use crate::connection::{Engine, Submitted};
 use crate::limits::{
-    BODY_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
+    BODY_BUDGET_BYTES, CONTENTION_US, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES,
+    REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
 };
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
@@ -45,6 +46,8 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     revisits: Vec<ConnectionId>,
     /// For values still arriving, and for fetched ones.
     budget: Budget,
+    /// Until when values that wait for their budget are to be thought of.
+    contended_until_us: u64,
     /// Hits that other workers' connections wait to read.
     loans: Loans<O::Value>,
     /// What other workers lent us and nobody needs.
@@ -67,6 +70,7 @@ where
             orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
             budget: Budget::new(BODY_BUDGET_BYTES.max(2 * shared.limits.item_bytes_max)),
+            contended_until_us: 0,
             loans: Loans::new(),
             returns: Returns::default(),
             shared,
@@ -104,6 +108,11 @@ where
     #[inline]
     pub(super) fn prefetch(&self, key: &[u8], is_late: bool) {
         self.orchestrator.prefetch(key, is_late);
+    }
+
+    /// Whether somebody waited for the values' budget a moment ago.
+    pub(super) fn is_contended(&self, now: Now) -> bool {
+        now.uptime_us < self.contended_until_us
     }
 
     /// The next connection that can go on.
@@ -153,8 +162,9 @@ where
 
     /// Does what `worker` asks for.
     fn serve(&mut self, worker: usize, now: Now) -> usize {
+        let mut copied_bytes = 0;
         for n in 0..MAILBOX_BUDGET_MESSAGES {
-            if !self.owner.has_room() {
+            if !self.owner.has_room() || copied_bytes > MAILBOX_BUDGET_BYTES {
                 return n;
             }
             let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
@@ -176,6 +186,9 @@ where
                     Answer { slot, outcome: Outcome::Miss, is_fetched: false }
                 }
             };
+            if let Outcome::Hit(Hit { value: Carried::Copied(chain), .. }) = &answer.outcome {
+                copied_bytes += chain.len();
+            }
             self.mailbox.answer(worker, answer);
         }
         MAILBOX_BUDGET_MESSAGES
@@ -367,8 +380,12 @@ where
         control::answer(&self.shared, control, form, now, reply);
     }
 
-    fn reserve_body(&mut self, bytes: usize) -> bool {
-        self.budget.take(bytes)
+    fn reserve_body(&mut self, bytes: usize, now: Now) -> bool {
+        let fits = self.budget.take(bytes);
+        if !fits {
+            self.contended_until_us = now.uptime_us + CONTENTION_US;
+        }
+        fits
     }
 
     fn release_body(&mut self, bytes: usize) {

@@ -126,7 +126,7 @@ where
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
-        connection.is_overdue(self.idle_us, now)
+        connection.is_overdue(self.idle_us, self.core.is_contended(now), now)
     }
 
     fn closed(&mut self, _id: ConnectionId, connection: Connection) {

@@ -6,6 +6,8 @@
 
 use arrayvec::ArrayVec;
 
+use smoltcp::socket::tcp::State;
+
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, source_mac};
 use super::flows::FlowKey;
@@ -280,8 +282,17 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) -> bool {
+        let flow = &mut self.slab.flows[index as usize];
+        if flow.phase == Phase::HalfOpen && flow.socket().state() != State::SynReceived {
+            // The handshake was completed by a segment of this very burst.
+            self.settle(index, now, handler);
+        }
         let flow = &self.slab.flows[index as usize];
         match flow.phase {
+            Phase::Free => {
+                self.stray(arrival, frame, now, handler);
+                true
+            }
             // The SYN once more: smoltcp repeats its answer by its own timer.
             Phase::HalfOpen if flow.first_seq == arrival.segment.seq.wrapping_add(1) => true,
             // Another one: the first was an earlier attempt's.
