@@ -105,6 +105,8 @@ done
 say "     > get foo"
 say "     < END"
 ask quit
+# nc ends when neither side has more to say.
+exec {nc[1]}>&-
 wait "$nc_pid_kept" || fail "the connection did not end well after quit"
 
 say "5. Loading it: 50 connections, one request at a time each, 100-byte values, each one checked."

@@ -64,7 +64,7 @@ Where clients come from
   --gateway IP        where packets for other networks go; repeat it for IPv6
   -p, --port N        port [11211]
   --bind IP           address of kernel sockets [127.0.0.1]
-  --use-domain-socket, --sock-path PATH
+  --use-domain-socket --sock-path PATH
                       a Unix socket at PATH instead of a port; kernel sockets only
   --max-connections N connections at once, all workers together [1024]
   --idle-timeout S    close a connection after S seconds without a request [0: never]
@@ -74,13 +74,18 @@ How it runs
   --cores LIST        cores that workers run on, e.g. 0,2-3, instead of --workers
   --poll busy|adaptive
                       spin when there is nothing to do, or sleep [busy on a device]
-  --huge auto|off     huge pages for the device's frames [auto; see scripts/hugepages.sh]
+  --huge auto|off     huge pages for the device's frames: auto needs them (scripts/hugepages.sh)
+                      [auto]; L1 takes what the kernel gives by itself
 
 What it keeps
   --l1 memory[,size=SIZE]
-                      where items are kept [memory,size=64M]
+                      where items are kept [memory,size=64M]; each worker has its part of it
   --max-item-size SIZE
                       largest item, key and header counted [1M]
+
+For trials
+  --faults LIST       play a bad wire on the device: seed=N,drop=N,reorder=N,duplicate=N,corrupt=N,
+                      in a million frames each way
 
 What clients may do
   --enable-shutdown   obey the shutdown command
@@ -191,8 +196,18 @@ fn check(config: &Config) -> Result<(), UsageError> {
         }
         let has =
             |is_ipv4: bool| config.addresses.iter().any(|cidr| cidr.address.is_ipv4() == is_ipv4);
+        let is_near = |gateway: &IpAddr| config.addresses.iter().any(|own| own.contains(gateway));
         if config.gateways.iter().any(|gateway: &IpAddr| !has(gateway.is_ipv4())) {
             return conflict("--gateway: there is no --address of its kind (IPv4 or IPv6)");
+        }
+        if !config.gateways.iter().all(is_near) {
+            return conflict("--gateway: is in the network of no --address");
+        }
+        let mut own: Vec<_> = config.addresses.iter().map(|cidr| cidr.address).collect();
+        own.sort_unstable();
+        own.dedup();
+        if own.len() < config.addresses.len() {
+            return conflict("--address: the same address is given twice");
         }
     } else {
         if !config.addresses.is_empty() {

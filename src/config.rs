@@ -119,6 +119,31 @@ pub struct Cidr {
     pub prefix_bits: u8,
 }
 
+impl Cidr {
+    /// Whether `address` is in this one's network.
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_bits)).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix_bits)).unwrap_or(0);
+                (own.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is an IPv4 network's own or its broadcast address.
+    fn is_of_the_network(&self) -> bool {
+        let IpAddr::V4(own) = self.address else { return false };
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_bits)).unwrap_or(0);
+        let host = own.to_bits() & !mask;
+        own.is_broadcast() || self.prefix_bits < 31 && (host == 0 || host == !mask)
+    }
+}
+
 /// A value that is not what its flag takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueError {
@@ -234,15 +259,18 @@ pub fn cores(text: &str) -> Parsed<Vec<usize>> {
 /// # Errors
 /// If it is not.
 pub fn cidr(text: &str) -> Parsed<Cidr> {
-    let error = || ValueError::new(text, "an address with its prefix, e.g. 10.0.0.5/24");
+    let expected = "a host's address with its prefix, e.g. 10.0.0.5/24; not loopback or multicast";
+    let error = || ValueError::new(text, expected);
     let (address, prefix) = text.split_once('/').ok_or_else(error)?;
     let address: IpAddr = address.parse().map_err(|_| error())?;
     let prefix_bits: u8 = prefix.parse().map_err(|_| error())?;
     let bits_max = if address.is_ipv4() { 32 } else { 128 };
-    if prefix_bits > bits_max || address.is_unspecified() || address.is_multicast() {
+    let cidr = Cidr { address, prefix_bits };
+    let is_no_host = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    if prefix_bits > bits_max || is_no_host || cidr.is_of_the_network() {
         return Err(error());
     }
-    Ok(Cidr { address, prefix_bits })
+    Ok(cidr)
 }
 
 /// An IP address.
@@ -359,8 +387,17 @@ mod tests {
             Ok(Cidr { address: IpAddr::from([10, 0, 0, 5]), prefix_bits: 24 })
         );
         assert!(cidr("fd00::5/64").is_ok());
-        for wrong in ["10.0.0.5", "10.0.0.5/33", "0.0.0.0/0", "224.0.0.1/4", "x/24", "fd00::5/129"]
-        {
+        for wrong in [
+            "127.0.0.1/8",
+            "10.0.0.0/24",
+            "10.0.0.255/24",
+            "10.0.0.5",
+            "10.0.0.5/33",
+            "0.0.0.0/0",
+            "224.0.0.1/4",
+            "x/24",
+            "fd00::5/129",
+        ] {
             assert!(cidr(wrong).is_err(), "{wrong}");
         }
     }

@@ -43,6 +43,11 @@ pub enum ServeError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// L1 divided among the workers is outside of what one can have.
+    L1Part {
+        /// Bytes for each worker.
+        bytes: u64,
+    },
     /// A core that the host does not have, or that we may not use.
     Core(usize),
     /// The limit on open files does not allow so many connections.
@@ -71,6 +76,13 @@ impl fmt::Display for ServeError {
             ServeError::L1 { bytes, source } => {
                 write!(f, "--l1: cannot map {bytes} bytes: {source}; choose a smaller size")
             }
+            ServeError::L1Part { bytes } => write!(
+                f,
+                "--l1: each worker would have {bytes} bytes, and one can have {} to {}; choose another \
+                 size or number of workers",
+                memory::BYTES_MIN,
+                memory::BYTES_MAX
+            ),
             ServeError::Core(core) => {
                 write!(f, "--cores: core {core} is not one that this process may run on")
             }
@@ -100,7 +112,16 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         (0, None) => allowed.len().min(crate::limits::WORKERS_MAX),
         (cores, _) => cores,
     };
+    let L1::Memory { bytes } = config.l1;
+    let part = bytes / workers as u64;
+    if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&part) {
+        return Err(ServeError::L1Part { bytes: part });
+    }
+    warn_of_small_l1(config, workers);
     let shared = Arc::new(shared(config, workers));
+    // As memcached: a terminal that goes away does not empty the cache.
+    let ignored = Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, ignored).map_err(ServeError::Host)?;
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&shared.stop)).map_err(ServeError::Host)?;
     }
@@ -125,7 +146,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         l1_bytes: bytes,
         connections_max: config.connections_max as u64,
         port: config.port,
-        bind: config.bind.to_string(),
+        bind: listen_address(config),
         socket_path: config
             .socket_path
             .as_ref()
@@ -133,6 +154,31 @@ fn shared(config: &Config, workers: usize) -> Shared {
         idle_timeout_s: config.idle_timeout_s,
     };
     Shared::new(Clock::start(), limits, settings, workers)
+}
+
+/// Where clients reach the server, as `stats` tells it.
+fn listen_address(config: &Config) -> String {
+    match &config.device {
+        None => config.bind.to_string(),
+        Some(_) => {
+            let own: Vec<_> =
+                config.addresses.iter().map(|cidr| cidr.address.to_string()).collect();
+            own.join(",")
+        }
+    }
+}
+
+/// Says so if the largest item cannot be kept: each worker has its own part of L1.
+fn warn_of_small_l1(config: &Config, workers: usize) {
+    let L1::Memory { bytes } = config.l1;
+    let part = bytes / workers as u64;
+    if 2 * config.item_bytes_max as u64 > part {
+        eprintln!(
+            "sunder: --l1: each of {workers} workers keeps {part} bytes, too little for items of \
+             --max-item-size ({} bytes); choose a larger size or fewer workers",
+            config.item_bytes_max
+        );
+    }
 }
 
 /// One worker's part of L1. Called on its own thread, so that its memory is near its core.
@@ -291,7 +337,8 @@ impl Crew<'_> {
             Ok(parts) => (Some(parts), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        reports.send(report).expect("the starting thread waits for every report");
+        // Nobody listens any more if another worker has failed before.
+        let _ = reports.send(report);
         if let Some((orchestrator, mut transport)) = parts {
             worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
         }

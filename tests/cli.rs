@@ -57,6 +57,12 @@ fn values_that_are_none() {
 }
 
 #[test]
+fn an_l1_that_no_worker_can_have() {
+    let l1 = ["serve", "--workers", "2", "--l1", "memory,size=100G"];
+    refused(&l1, &["--l1", "53687091200"]);
+}
+
+#[test]
 fn taken_port() {
     let port = free_port();
     let _holder = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
@@ -108,6 +114,16 @@ mod device {
         refused(&with("10.0.0.1/33"), &["--address", "10.0.0.1/33"]);
         refused(&with("10.0.0/8"), &["--address", "10.0.0/8"]);
         refused(&with("fd77::1/129"), &["--address", "fd77::1/129"]);
+    }
+
+    #[test]
+    fn workers_that_all_fail() {
+        let mut args = vec!["serve", "--huge", "off", "--device", "net_null0", "--workers", "2"];
+        let addresses: Vec<String> = (1..=9).map(|n| format!("10.0.0.{n}/24")).collect();
+        addresses.iter().for_each(|address| args.extend(["--address", address]));
+        for _ in 0..5 {
+            refused(&args, &["--address"]);
+        }
     }
 
     #[test]
