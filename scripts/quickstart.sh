@@ -106,7 +106,8 @@ say "     > get foo"
 say "     < END"
 ask quit
 # nc ends when neither side has more to say.
-exec {nc[1]}>&-
+nc_input=${nc[1]}
+exec {nc_input}>&-
 wait "$nc_pid_kept" || fail "the connection did not end well after quit"
 
 say "5. Loading it: 50 connections, one request at a time each, 100-byte values, each one checked."

@@ -78,8 +78,8 @@ impl fmt::Display for ServeError {
             }
             ServeError::L1Part { bytes } => write!(
                 f,
-                "--l1: each worker would have {bytes} bytes, and one can have {} to {}; choose another \
-                 size or number of workers",
+                "--l1: each worker would have {bytes} bytes, and one can have {} to {}; choose \
+                 another size or number of workers",
                 memory::BYTES_MIN,
                 memory::BYTES_MAX
             ),
