@@ -54,7 +54,7 @@ pub const BYTES_MAX: usize = arena::REGION_BYTES_MAX;
 
 /// With fewer items than this, index and items are in the core's own caches, and asking for them in
 /// advance costs more than it saves.
-const FAR_ITEMS_MIN: u32 = 4 * 1024;
+const FAR_ITEMS_MIN: u32 = 32 * 1024;
 
 /// Slots of the index that [`Memory::sizes`] looks at, at most.
 const SIZES_SLOTS_MAX: usize = 1 << 20;
