@@ -1,6 +1,6 @@
 //! The whole worker on frames made here: TCP, parser, memory tier, reply. No device.
 //!
-//! `cargo bench --bench worker [-- CONNECTIONS REQUESTS]` prints nanoseconds per request of the
+//! `cargo bench --bench worker [-- CONNECTIONS REQUESTS KEYS]` prints nanoseconds per request of the
 //! server's side: one request at a time a connection, connections and keys in random order, 32
 //! frames a burst, values of 100 bytes. `--count KIND CONNECTIONS REQUESTS` runs that
 //! many requests untimed, for callgrind (scripts/instructions.sh).
@@ -146,9 +146,11 @@ fn main() {
         let kind = KINDS.iter().find(|(known, _)| *known == name).expect("a kind").1;
         return with_bench(kind, KEYS, number(connections), false, |b| b.run(number(requests)));
     }
-    let (counts, requests) = match words[..] {
-        [connections, requests] => (vec![number(connections)], number(requests)),
-        _ => (vec![100, 1_000, 10_000, 50_000], 2_000_000),
+    let (counts, requests, keys) = match words[..] {
+        [connections, requests, keys] => {
+            (vec![number(connections)], number(requests), number(keys) as u64)
+        }
+        _ => (vec![100, 1_000, 10_000, 50_000], 2_000_000, KEYS),
     };
     println!("request              keys connections   ns/request   with software checksums");
     let show = |name: &str, kind, keys, connections| {
@@ -160,7 +162,7 @@ fn main() {
     };
     for (name, kind) in KINDS {
         for &connections in &counts {
-            show(name, kind, KEYS, connections);
+            show(name, kind, keys, connections);
         }
     }
     for &connections in &counts {
