@@ -1,7 +1,7 @@
 //! The whole worker on frames made here: TCP, parser, memory tier, reply. No device.
 //!
-//! `cargo bench --bench worker [-- CONNECTIONS REQUESTS KEYS]` prints nanoseconds per request of the
-//! server's side: one request at a time a connection, connections and keys in random order, 32
+//! `cargo bench --bench worker [-- CONNECTIONS REQUESTS KEYS]` prints nanoseconds per request of
+//! the server's side: one request at a time a connection, connections and keys in random order, 32
 //! frames a burst, values of 100 bytes. `--count KIND CONNECTIONS REQUESTS` runs that
 //! many requests untimed, for callgrind (scripts/instructions.sh).
 
