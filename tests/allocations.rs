@@ -3,15 +3,16 @@
 //! alone and with a second worker that owns half of the keys.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::pipe::Pipes;
 use common::wire::{PORT, SERVER, WireClient, WirePort, wire};
+use counting::CALLS;
 use sunder::buffer;
 use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
@@ -24,31 +25,6 @@ use sunder::protocol::Limits;
 use sunder::stats::Counter;
 use sunder::tier::memory::{self, Memory};
 use sunder::worker::{Settings, Shared, Worker};
-
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
-// SAFETY: every call is passed on as it came to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: `pointer` came from the system's allocator, above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
 

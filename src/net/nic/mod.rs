@@ -39,6 +39,7 @@ pub use spec::SpecError;
 use crate::limits::{
     NIC_EAL_BYTES, NIC_FRAME_BYTES, NIC_FRAME_SMALL_PAGE_BYTES, WORKERS_MAX, nic_pool_frames,
 };
+use crate::secret;
 use crate::stats::WorkerStats;
 use ethdev::Device;
 use spec::Spec;
@@ -137,7 +138,7 @@ fn make_ports(device: &Arc<Device>, stats: &[Arc<WorkerStats>]) -> Vec<Option<Wo
         let own = |(queue, stats)| Some(WorkerPort::own(device, queue as u16, stats));
         return stats.enumerate().map(own).collect();
     }
-    let (hub, lanes) = steer::connect(stats.len(), random_seed());
+    let (hub, lanes) = steer::connect(stats.len(), u64::from_ne_bytes(secret::random()));
     let first = stats.next().map(|stats| WorkerPort::shared(device, hub, stats));
     let others = lanes.into_iter().zip(stats);
     let others = others.map(|(lane, stats)| Some(WorkerPort::steered(device, lane, stats)));
@@ -167,14 +168,6 @@ fn pool_bytes(frames: usize, huge: Huge) -> usize {
 pub fn memory_bytes(workers: usize, huge: Huge) -> usize {
     let frames = nic_pool_frames(workers, workers).max(nic_pool_frames(workers, 1));
     pool_bytes(frames, huge) + NIC_EAL_BYTES
-}
-
-/// A number that a peer cannot know.
-fn random_seed() -> u64 {
-    let mut seed = [0; 8];
-    let got = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(got, Ok(seed.len()), "the kernel has random numbers");
-    u64::from_ne_bytes(seed)
 }
 
 impl Nic {
