@@ -1,4 +1,5 @@
-//! An allocator that counts what each thread asks of it. A test binary that has this module uses it.
+//! An allocator that counts what each thread asks of it. A test binary that has this module uses
+//! it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
