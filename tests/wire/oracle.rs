@@ -54,7 +54,10 @@ impl Oracle {
 
     fn answers_at_cuts(&mut self, case: &Case) -> Result<Vec<Vec<u8>>, Stuck> {
         let mut answers = vec![self.answer(case).to_vec()];
-        for cut in case.cuts() {
+        // A wire may cut within the sentinel too: a segment ends where it is full.
+        let len = case.input.len();
+        let behind = len + 1..len + if case.with_sentinel { case.sentinel().len() } else { 0 };
+        for cut in case.cuts().into_iter().chain(behind) {
             let answer = run(&mut self.control, case, Some(cut), Pace::Ping)?;
             if !answers.contains(&answer) {
                 answers.push(answer);

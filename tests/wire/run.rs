@@ -198,7 +198,7 @@ impl Control {
     }
 }
 
-/// Runs `case`, with its input cut after `cut` bytes; returns the normalised answer.
+/// Runs `case`, with its input and the sentinel behind it cut after `cut` bytes; returns the normalised answer.
 pub fn run(
     control: &mut Control,
     case: &Case,
@@ -213,15 +213,14 @@ pub fn run(
         stream.read_until(&mut answer, |got| sentinel_answer(case.protocol, got).is_some())?;
     }
     let last_cas = normalise(case.protocol, &answer).last_cas;
-    let input = with_cas(case, last_cas.unwrap_or_default());
-    let mut first = &input[..cut.unwrap_or(0).min(input.len())];
-    let mut rest = input[first.len()..].to_vec();
+    let mut input = with_cas(case, last_cas.unwrap_or_default());
+    if case.with_sentinel {
+        input.extend(case.sentinel());
+    }
+    let (mut first, rest) = input.split_at(cut.unwrap_or(0).min(input.len()));
     let prefixed = [case.sentinel(), first.to_vec()].concat();
     if pace == Pace::Prefix && cut.is_some() {
         first = &prefixed;
-    }
-    if case.with_sentinel {
-        rest.extend(case.sentinel());
     }
     let mut after = vec![];
     std::thread::scope(|scope| {
@@ -233,7 +232,7 @@ pub fn run(
             Ok(())
         };
         write_all(&mut after, control)?;
-        let send_rest = || stream.write(&rest).and_then(|()| stream.finish());
+        let send_rest = || stream.write(rest).and_then(|()| stream.finish());
         if rest.len() <= WRITE_BYTES_MAX {
             send_rest()?;
             return stream.read_to_end(&mut after);

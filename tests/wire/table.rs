@@ -58,7 +58,7 @@ impl Case {
     pub fn cuts(&self) -> Vec<usize> {
         let len = self.input.len();
         if len <= EVERY_BOUNDARY_BYTES_MAX {
-            return (1..len).collect();
+            return (1..=len).collect();
         }
         let is_large = len > LARGE_INPUT_BYTES;
         let (edge, steps) = if is_large { (4, 8) } else { (40, 24) };
@@ -69,10 +69,10 @@ impl Case {
             }
         }
         around.extend([1448, 1460, 2048, 4080, 4096, 16 * 1024, 64 * 1024, 512 * 1024]);
-        let mut cuts: Vec<usize> = (1..=edge).chain(len - edge..len).collect();
+        let mut cuts: Vec<usize> = (1..=edge).chain(len - edge..=len).collect();
         cuts.extend(around.iter().flat_map(|&at| at - 1..=at + 2));
         cuts.extend((1..steps).map(|step| len * step / steps));
-        cuts.retain(|&cut| cut > 0 && cut < len);
+        cuts.retain(|&cut| cut > 0 && cut <= len);
         cuts.sort_unstable();
         cuts.dedup();
         cuts
