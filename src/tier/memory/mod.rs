@@ -601,10 +601,10 @@ impl Tier for Memory {
         &self,
         key: &Key,
         request: StoreRequest,
-        value: Chain,
+        value: &Chain,
         now: Now,
     ) -> Outcome<ItemValue> {
-        self.store_now(key.as_bytes(), request, Body::Chain(&value), now)
+        self.store_now(key.as_bytes(), request, Body::Chain(value), now)
     }
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
@@ -636,7 +636,12 @@ impl Tier for Memory {
         }
     }
 
-    fn turn(&self, now: Now) {
+    async fn invalidate(&self, key: &Key, now: Now) {
+        self.delete(key, 0, now).await;
+    }
+
+    fn turn(&self, now: Now) -> usize {
         Memory::turn(self, now);
+        0
     }
 }
