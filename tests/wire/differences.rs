@@ -45,6 +45,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "half_open_dropped",
     "half_open_timeouts",
     "idle_kicks",
+    "inconsistency_detected",
     "lru_tail_age",
     "neighbor_replies",
     "remote_operations",
