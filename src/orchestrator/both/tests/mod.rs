@@ -10,21 +10,21 @@ use std::sync::Arc;
 
 use sim::{Log, Odds, Sim};
 
-use super::{Answer, Found, L1L2, OF_L2};
+use super::{Found, L1L2, OF_L2};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::task::{Owner, Started};
 use crate::orchestrator::{Action, Operation, Orchestrator, Port};
 use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
-use crate::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
+use crate::tier::{Arithmetic, Outcome, Store, StoreMode, Value};
 
 type Pair = L1L2<Sim, Sim>;
 
 const START: Now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
 
 /// Turns in which any operation of a test is through, and a lost tier is back.
-const TURNS_MAX: usize = 2_000;
+const TURNS_MAX: usize = 200;
 
 fn pair(seed: u64, l1: Odds, l2: Odds) -> (Pair, Log) {
     let log = Log::default();
@@ -83,7 +83,11 @@ fn hash(key: &[u8]) -> u64 {
 /// Hands all operations over in one turn and runs until the last is done; then until both tiers are
 /// back. The outcomes, in the order of the operations.
 fn run(pair: &Pair, operations: Vec<Operation>) -> Vec<Outcome<Found<Chain, Chain>>> {
-    let now = START;
+    run_at(pair, operations, START)
+}
+
+/// As [`run`], at another time.
+fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Found<Chain, Chain>>> {
     let mut owner = Owner::new(64, |operation, now| pair.execute(operation, now));
     let mut outcomes: Vec<Option<Outcome<_>>> = operations.iter().map(|_| None).collect();
     for (index, operation) in operations.into_iter().enumerate() {
@@ -153,47 +157,6 @@ fn an_operation_on_two_tiers_takes_little_room() {
     let memories = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
     let future = memories.execute(operation(b"k", Action::Get, b"", Port::Main), START);
     let memory_bytes = size_of_val(&future);
-    let op = operation(b"k", Action::Get, b"", Port::Main);
-    let key = Key::EMPTY;
-    let only = crate::orchestrator::l1_only::L1Only::new(memory());
-    println!(
-        "l1only {}",
-        size_of_val(&only.execute(operation(b"k", Action::Get, b"", Port::Main), START))
-    );
-    println!("answer {}", size_of_val(&memories.answer(&op, START)));
-    println!(
-        "store {}",
-        size_of_val(&memories.store(
-            &op,
-            Store { mode: StoreMode::Set, flags: 7, expiry: Expiry::NEVER, cas: 0 },
-            START
-        ))
-    );
-    println!("delete {}", size_of_val(&memories.delete(&key, 0, START)));
-    println!(
-        "arith {}",
-        size_of_val(&memories.arithmetic(
-            &key,
-            Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 },
-            START
-        ))
-    );
-    println!("cond {}", size_of_val(&memories.condition(&key, 0, START)));
-    println!("get {}", size_of_val(&super::l1_l2::get(&memories, &key, false, START)));
-    println!(
-        "gat {}",
-        size_of_val(&super::l1_l2::get_and_touch(&memories, &key, Expiry::NEVER, START))
-    );
-    println!("outcome {}", size_of::<Answer<Memory, Memory>>());
-    println!(
-        "memstore {}",
-        size_of_val(&memories.l1.store(
-            &key,
-            Store { mode: StoreMode::Set, flags: 7, expiry: Expiry::NEVER, cas: 0 },
-            &op.value,
-            START
-        ))
-    );
     println!("operation {} bytes, its future {memory_bytes}", size_of::<Operation>());
     assert!(memory_bytes <= FUTURE_BYTES_MAX, "{memory_bytes} bytes");
 }

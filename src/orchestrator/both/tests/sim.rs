@@ -46,7 +46,8 @@ pub enum Fault {
     Evicted,
 }
 
-/// How often things happen, of 1,000 calls each; and how long an answer may take, in turns.
+/// How often things happen, of 1,000 calls each; how long an answer may take, in turns; and how far
+/// the tier's clock is behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
     pub before: u64,
@@ -54,6 +55,7 @@ pub struct Odds {
     pub out_of_memory: u64,
     pub evict: u64,
     pub delay_turns: u64,
+    pub behind_s: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,6 +264,7 @@ impl State {
     }
 
     fn execute(&mut self, key: &[u8], action: Action, value: &[u8], now: Now) -> Outcome<Chain> {
+        let now = Now { unix_s: now.unix_s - self.odds.behind_s, ..now };
         if self.flush_at.is_some_and(|at| at.is_past(now)) {
             self.flush_at = None;
             self.items.clear();
