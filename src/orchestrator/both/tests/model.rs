@@ -63,6 +63,12 @@ struct Model {
 const TEXT_KEYS: usize = 4;
 const KEYS: usize = 6;
 
+/// Length of a history.
+const TURNS: u64 = 3000;
+
+/// Operations under way at once: some queue behind others on their key.
+const PENDING_MAX: usize = 10;
+
 fn name(key: usize) -> Vec<u8> {
     format!("key{key}").into_bytes()
 }
@@ -348,8 +354,8 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
     let mut model = Model::new(setting);
     let mut history: Vec<Asked> = Vec::new();
     let mut now = START;
-    for turn in 0..1500 {
-        if turn == 1400 {
+    for turn in 0..TURNS {
+        if turn == TURNS - 100 {
             pair.l1().set_odds(Odds::default());
             pair.l2().set_odds(Odds::default());
         }
@@ -358,7 +364,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         let mut through = Vec::new();
         owner.run_woken(now, |index, told| through.push((index, told)));
         pair.flush(now);
-        for _ in 0..if turn < 1400 { rng.below(4) } else { 0 } {
+        while turn < TURNS - 100 && owner.pending() < PENDING_MAX && rng.below(3) > 0 {
             let asked = model.draw(&mut rng, turn, now);
             let is_flush = matches!(asked.action, Action::FlushAll { .. });
             let key = if is_flush { Vec::new() } else { name(asked.key) };
@@ -373,7 +379,6 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
                 continue;
             }
             let operation = operation(&key, asked.action, &asked.value, port);
-            assert!(owner.has_room());
             if let Started::Done(told) = owner.start(operation, key_hash, index, now) {
                 through.push((index, told));
             }
@@ -395,8 +400,8 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let told = &run_at(&pair, vec![operation(&name(key), Action::Get, b"", port)], now)[0];
             let action = Action::Get;
             let value = Vec::new();
-            let asked = Asked { key, action, value, version: 0, cas_version: 0, turn: 1500, now };
-            model.take(&asked, told, 1500, now).expect("as it was acknowledged");
+            let asked = Asked { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
+            model.take(&asked, told, TURNS, now).expect("as it was acknowledged");
         }
     }
     model.told

@@ -84,7 +84,6 @@ struct State {
     late: Vec<(Vec<u8>, Action, Vec<u8>)>,
     /// What is to be invalidated before it serves again.
     invalid: Vec<Vec<u8>>,
-    faults: u64,
 }
 
 pub struct Sim {
@@ -112,7 +111,6 @@ impl Sim {
             lost_until: 0,
             late: Vec::new(),
             invalid: Vec::new(),
-            faults: 0,
         };
         Sim { name, log: Rc::clone(log), answers_now: false, state: RefCell::new(state) }
     }
@@ -152,11 +150,6 @@ impl Sim {
 
     pub fn evict(&self, key: &[u8]) {
         self.state.borrow_mut().items.remove(key);
-    }
-
-    /// How many calls went wrong.
-    pub fn faults(&self) -> u64 {
-        self.state.borrow().faults
     }
 
     fn note(&self, what: &str) {
@@ -236,7 +229,6 @@ impl State {
 
     fn carry_out(&mut self, key: &[u8], action: Action, value: &[u8], now: Now) -> Outcome<Chain> {
         let fault = self.next_fault();
-        self.faults += u64::from(fault != Fault::None);
         match fault {
             Fault::Before => Outcome::Failed,
             Fault::After => {
