@@ -59,6 +59,10 @@ pub const SLOTS_PER_CONNECTION: usize = 1024;
 /// Own requests, and those that the other workers sent.
 pub const TASKS_PER_WORKER: usize = SLOTS_PER_WORKER;
 
+/// How far apart two tiers may carry out the same delayed flush_all, in seconds: their clocks count
+/// whole seconds, and not the same ones.
+pub const FLUSH_SKEW_S: u32 = 2;
+
 /// Requests parsed for one connection in one visit, so that a deep pipeline does not starve others.
 pub const REQUESTS_PER_VISIT: usize = 128;
 

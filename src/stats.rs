@@ -132,6 +132,8 @@ counters! {
     NeighborReplies => "neighbor_replies",
     /// ICMP echo requests answered.
     EchoReplies => "echo_replies",
+    /// Items that L1 had and L2 did not, found by a get-and-touch.
+    InconsistencyDetected => "inconsistency_detected",
     /// Operations that another worker owned.
     RemoteOperations => "remote_operations",
     /// Operations that failed because a link was lost or its server did not answer in time.

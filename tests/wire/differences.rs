@@ -50,6 +50,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "link_invalidations",
     "link_reconnects",
     "link_timeouts",
+    "inconsistency_detected",
     "lru_tail_age",
     "neighbor_replies",
     "remote_operations",
