@@ -1,0 +1,3 @@
+//! Keeps items in a memcached on this host.
+
+pub mod layout;
