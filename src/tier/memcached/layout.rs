@@ -24,6 +24,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::buffer::{Chain, Gather};
 use crate::clock::Expiry;
 use crate::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
@@ -340,6 +341,101 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Cutter<'a, I> {
     }
 }
 
+/// Why a value cannot be had from its chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A chunk is not there any more.
+    Missing,
+    /// A chunk belongs to another value, or is no chunk.
+    Foreign,
+}
+
+/// Puts a value together from its chunks, which come in order, each in pieces of any length.
+/// Gives the whole value or none of it.
+#[derive(Debug)]
+pub struct Assembly {
+    shape: Shape,
+    token: Token,
+    /// The chunk that comes next.
+    next: u32,
+    /// Bytes of the chunk under way that have come.
+    come: usize,
+    value: Gather,
+    broken: Option<Broken>,
+}
+
+impl Assembly {
+    /// For the value that `metadata` describes, from chunk `first` on.
+    pub fn new(metadata: &Metadata, first: u32) -> Assembly {
+        let Metadata { shape, token, .. } = *metadata;
+        Assembly { shape, token, next: first, come: 0, value: Gather::new(), broken: None }
+    }
+
+    /// The next chunk begins, as an item with a value of `bytes` bytes; None if there is no item.
+    #[inline]
+    pub fn begin(&mut self, bytes: Option<usize>) {
+        self.come = 0;
+        match bytes {
+            None => self.fail(Broken::Missing),
+            Some(bytes) if bytes != self.shape.chunk_item_bytes() => self.fail(Broken::Foreign),
+            Some(_) if self.next == self.shape.chunks => self.fail(Broken::Foreign),
+            Some(_) => {}
+        }
+    }
+
+    /// The next bytes of the chunk.
+    #[inline]
+    pub fn bytes(&mut self, mut bytes: &[u8]) {
+        if self.broken.is_some() {
+            return;
+        }
+        if self.come < TOKEN_BYTES {
+            let (token, data) = bytes.split_at(bytes.len().min(TOKEN_BYTES - self.come));
+            if token != &self.token[self.come..self.come + token.len()] {
+                return self.fail(Broken::Foreign);
+            }
+            self.come += token.len();
+            bytes = data;
+        }
+        let data_come = self.come.saturating_sub(TOKEN_BYTES);
+        let wanted = self.shape.bytes_in(self.next).saturating_sub(data_come);
+        self.value.extend(&bytes[..bytes.len().min(wanted)]);
+        self.come += bytes.len();
+    }
+
+    /// The chunk is whole.
+    #[inline]
+    pub fn end(&mut self) {
+        self.next += 1;
+    }
+
+    fn fail(&mut self, broken: Broken) {
+        self.broken.get_or_insert(broken);
+    }
+
+    /// The chunk that comes next.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Why there will be no value, if that is known already.
+    pub fn broken(&self) -> Option<Broken> {
+        self.broken
+    }
+
+    /// The value, or its part from the first chunk on.
+    ///
+    /// # Errors
+    /// Not all chunks came as they should.
+    pub fn finish(self) -> Result<Chain, Broken> {
+        match self.broken {
+            Some(broken) => Err(broken),
+            None if self.next < self.shape.chunks => Err(Broken::Missing),
+            None => Ok(self.value.finish()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,6 +572,74 @@ mod tests {
                 cutter.cut(run.min(whole.len() - start), |piece| out.extend_from_slice(piece));
             }
             prop_assert_eq!(out, whole);
+        }
+    }
+
+    /// The chunk items of `value`, as they stand in memcached.
+    fn chunk_items(metadata: &Metadata, value: &[u8]) -> Vec<Vec<u8>> {
+        let shape = metadata.shape;
+        (0..shape.chunks)
+            .map(|i| {
+                let mut item = metadata.token.to_vec();
+                item.extend_from_slice(&value[shape.offset(i)..][..shape.bytes_in(i)]);
+                item.resize(shape.chunk_item_bytes(), 0);
+                item
+            })
+            .collect()
+    }
+
+    fn assemble(assembly: &mut Assembly, item: Option<&[u8]>, step: usize) {
+        assembly.begin(item.map(<[u8]>::len));
+        item.unwrap_or_default().chunks(step).for_each(|piece| assembly.bytes(piece));
+        assembly.end();
+    }
+
+    proptest! {
+        #[test]
+        fn an_assembly_is_the_whole_value_or_nothing(
+            length in 0_usize..4_000,
+            first in 0_u32..10,
+            step in 1_usize..600,
+            fault in 0_usize..9,
+            (at, to) in any::<(usize, u8)>(),
+        ) {
+            let name = Name::of(b"key");
+            let shape = Shape::new(&name, CHUNK_BYTES_MIN, length);
+            let first = first.min(shape.chunks);
+            let token = *b"0123456789abcdef";
+            let metadata =
+                Metadata { shape, flags: 0, stored_at_s: 0, expiry: Expiry::NEVER, token };
+            let value: Vec<u8> = (0..length).map(|i| (i * 7 % 251) as u8).collect();
+            let mut items: Vec<Option<Vec<u8>>> =
+                chunk_items(&metadata, &value).into_iter().map(Some).collect();
+            let rest = &value[shape.offset(first).min(length)..];
+            let victim = at % items.len().max(1);
+            let mut is_broken = fault < 6 && victim >= first as usize && victim < items.len();
+            if is_broken {
+                let item = items[victim].as_mut().expect("all there");
+                match fault {
+                    0 => items[victim] = None,
+                    1 => item.truncate(at % item.len()),
+                    2 => item.push(to),
+                    3 => item[at % TOKEN_BYTES] ^= to | 1,
+                    4 => items.truncate(victim),
+                    _ => items.push(items[victim].clone()),
+                }
+            }
+            if is_broken && fault == 4 && items.len() < first as usize {
+                is_broken = false;
+            }
+            let mut assembly = Assembly::new(&metadata, first);
+            for item in items.iter().skip(first as usize) {
+                assemble(&mut assembly, item.as_deref(), step);
+            }
+            match assembly.finish() {
+                Ok(chain) => {
+                    prop_assert!(!is_broken);
+                    prop_assert_eq!(chain.to_vec(), rest);
+                }
+                Err(_) => prop_assert!(is_broken),
+            }
         }
     }
 
