@@ -134,6 +134,12 @@ counters! {
     EchoReplies => "echo_replies",
     /// Operations that another worker owned.
     RemoteOperations => "remote_operations",
+    /// Values that had lost a chunk when they were asked for.
+    ChunkMissing => "chunk_missing",
+    /// Values with a chunk of another value when they were asked for.
+    ChunkForeign => "chunk_foreign",
+    /// Chunk metadata that could not be true.
+    ChunkMetadataBad => "chunk_metadata_bad",
     /// Turns of the worker's loop.
     Turns => "turns",
     /// Turns in which there was nothing to do.

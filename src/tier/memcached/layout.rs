@@ -24,6 +24,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::meta::{ENCODED_KEY_BYTES_MAX, is_text};
 use crate::buffer::{Chain, Gather};
 use crate::clock::Expiry;
 use crate::limits::{
@@ -49,10 +50,6 @@ const CHUNK_OVERHEAD_BYTES: usize = 71;
 /// The suffix of a metadata item's key.
 const METADATA_SUFFIX: &[u8] = b"-meta";
 
-/// Longest key that memcached takes in base64, in bytes: four characters for each three, and at
-/// most 250 of them (1.6.18 counts the characters, not the bytes).
-const BASE64_KEY_BYTES_MAX: usize = KEY_BYTES_MAX / 4 * 3;
-
 /// Digits of the largest chunk number there can be.
 const INDEX_DIGITS_MAX: usize = 7;
 
@@ -76,11 +73,6 @@ const _: () = assert!(
 );
 const _: () = assert!(CHUNK_BYTES_MAX <= CHUNK_DATA_BYTES_MAX);
 
-/// Whether a key can stand in a line of text as it is.
-pub fn is_text(key: &[u8]) -> bool {
-    key.iter().all(|&byte| byte > b' ' && byte != 0x7f)
-}
-
 /// The names of one key's items, built in place.
 #[derive(Clone)]
 pub struct Name {
@@ -98,7 +90,7 @@ impl Name {
     /// # Panics
     /// If `key` is longer than [`KEY_BYTES_MAX`].
     pub fn of(key: &[u8]) -> Name {
-        let limit = if is_text(key) { KEY_BYTES_MAX } else { BASE64_KEY_BYTES_MAX };
+        let limit = if is_text(key) { KEY_BYTES_MAX } else { ENCODED_KEY_BYTES_MAX };
         let mut name = Name { bytes: [0; KEY_BYTES_MAX], len: key.len(), limit, is_hashed: false };
         if key.len() + METADATA_SUFFIX.len() <= limit {
             name.bytes[..key.len()].copy_from_slice(key);
