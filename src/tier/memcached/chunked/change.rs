@@ -30,7 +30,13 @@ impl Chunked {
     }
 
     /// Add, replace and cas: decided before anything is overwritten.
-    pub(super) async fn store_if(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
+    pub(super) async fn store_if(
+        &self,
+        key: &Key,
+        store: &Store,
+        value: &Chain,
+        now: Now,
+    ) -> Answer {
         let mut name = Name::of(key.as_bytes());
         let look = self.look(&mut name, key, Ask::Plain, now).await?;
         let (old_chunks, condition) = match &look {
@@ -149,7 +155,13 @@ impl Chunked {
         Ok(Some(self.replace(name, key, &metadata, pieces, replaced, now).await?))
     }
 
-    pub(super) async fn try_store(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
+    pub(super) async fn try_store(
+        &self,
+        key: &Key,
+        store: &Store,
+        value: &Chain,
+        now: Now,
+    ) -> Answer {
         match store.mode {
             StoreMode::Append | StoreMode::Prepend => self.extend(key, store, value, now).await,
             StoreMode::Set if store.cas == 0 => self.set(key, store, value, now).await,
@@ -180,7 +192,12 @@ impl Chunked {
         Ok(Outcome::Touched { cas: stored.cas })
     }
 
-    pub(super) async fn try_arithmetic(&self, key: &Key, arithmetic: &Arithmetic, now: Now) -> Answer {
+    pub(super) async fn try_arithmetic(
+        &self,
+        key: &Key,
+        arithmetic: &Arithmetic,
+        now: Now,
+    ) -> Answer {
         let mut name = Name::of(key.as_bytes());
         for _ in 0..CHUNK_CONFLICTS_MAX {
             let counted = match self.look(&mut name, key, Ask::WithExpiry, now).await? {

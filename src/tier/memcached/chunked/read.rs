@@ -13,7 +13,12 @@ use crate::tier::{Hit, Outcome};
 
 impl Chunked {
     /// Asks for the metadata; [`Chunked::hear`] takes the answer.
-    pub(super) async fn ask(&self, name: &mut Name, ask: Ask, now: Now) -> Result<Batch<'_, Meta>, Down> {
+    pub(super) async fn ask(
+        &self,
+        name: &mut Name,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Batch<'_, Meta>, Down> {
         let mut batch = self.link.begin(Collector::one())?;
         let key = name.metadata();
         batch
@@ -26,7 +31,12 @@ impl Chunked {
         Ok(batch)
     }
 
-    pub(super) async fn hear(&self, batch: Batch<'_, Meta>, name: &Name, key: &Key) -> Result<Look, Down> {
+    pub(super) async fn hear(
+        &self,
+        batch: Batch<'_, Meta>,
+        name: &Name,
+        key: &Key,
+    ) -> Result<Look, Down> {
         let (head, value) = batch.wait().await?.into_one().into_parts();
         match head.status {
             Status::Value => {}
@@ -47,7 +57,13 @@ impl Chunked {
         }
     }
 
-    pub(super) async fn look(&self, name: &mut Name, key: &Key, ask: Ask, now: Now) -> Result<Look, Down> {
+    pub(super) async fn look(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Look, Down> {
         let batch = self.ask(name, ask, now).await?;
         self.hear(batch, name, key).await
     }

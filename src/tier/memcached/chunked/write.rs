@@ -17,7 +17,14 @@ use crate::tier::{Outcome, StoreMode};
 
 impl Chunked {
     /// Metadata of a value to be written, with a token of its own.
-    pub(super) fn describe(&self, name: &Name, length: usize, flags: u32, expiry: Expiry, now: Now) -> Metadata {
+    pub(super) fn describe(
+        &self,
+        name: &Name,
+        length: usize,
+        flags: u32,
+        expiry: Expiry,
+        now: Now,
+    ) -> Metadata {
         Metadata {
             shape: Shape::new(name, self.chunk_bytes, length),
             flags,
@@ -90,7 +97,10 @@ impl Chunked {
     }
 
     /// Hears whether all chunks were written. None: they were.
-    pub(super) async fn chunks_lost(&self, chunks: Batch<'_, Meta>) -> Result<Option<Outcome<Chain>>, Down> {
+    pub(super) async fn chunks_lost(
+        &self,
+        chunks: Batch<'_, Meta>,
+    ) -> Result<Option<Outcome<Chain>>, Down> {
         let statuses = chunks.wait().await?.into_statuses();
         Ok(if statuses.of(Status::NoMemory) > 0 {
             self.stats.add(Counter::StoreNoMemory, 1);
@@ -105,7 +115,10 @@ impl Chunked {
     }
 
     /// Hears whether the metadata was written.
-    pub(super) async fn metadata_written(&self, metadata: Option<Batch<'_, Meta>>) -> Result<Written, Down> {
+    pub(super) async fn metadata_written(
+        &self,
+        metadata: Option<Batch<'_, Meta>>,
+    ) -> Result<Written, Down> {
         let Some(metadata) = metadata else { return Ok(Written::Unmet(Status::Exists)) };
         let head = metadata.wait().await?.into_one().head;
         Ok(match head.status {
@@ -180,7 +193,11 @@ impl Chunked {
         Ok(batch.wait().await?.into_one().head.status)
     }
 
-    pub(super) async fn delete_chunks(&self, name: &mut Name, chunks: Range<u32>) -> Result<(), Down> {
+    pub(super) async fn delete_chunks(
+        &self,
+        name: &mut Name,
+        chunks: Range<u32>,
+    ) -> Result<(), Down> {
         if chunks.is_empty() {
             return Ok(());
         }
@@ -194,7 +211,12 @@ impl Chunked {
     }
 
     /// Deletes what is left of an item that has lost a chunk, unless it has been written anew.
-    pub(super) async fn discard(&self, name: &mut Name, stored: &Stored, broken: Broken) -> Result<(), Down> {
+    pub(super) async fn discard(
+        &self,
+        name: &mut Name,
+        stored: &Stored,
+        broken: Broken,
+    ) -> Result<(), Down> {
         self.stats.add(
             match broken {
                 Broken::Missing => Counter::ChunkMissing,
