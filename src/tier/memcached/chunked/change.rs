@@ -19,7 +19,7 @@ impl Chunked {
         let written = self.put(&mut name, key, &metadata, value, Condition::Always, now).await?;
         let old_chunks = match self.hear(old, &name, key).await? {
             Look::Stored(old) => old.metadata.shape.chunks,
-            Look::Nothing | Look::Unreadable(_) => 0,
+            Look::Nothing | Look::Foreign(_) | Look::Lie(_) => 0,
         };
         self.tidy(&mut name, &written, metadata.shape.chunks, old_chunks).await?;
         match written {
@@ -53,7 +53,7 @@ impl Chunked {
             _ if store.cas != 0 => return Ok(Outcome::Miss),
             _ if store.mode == StoreMode::Replace => return Ok(Outcome::NotStored),
             Look::Nothing => (0, Condition::Absent),
-            Look::Unreadable(cas) => (0, Condition::Cas(*cas)),
+            Look::Foreign(cas) | Look::Lie(cas) => (0, Condition::Cas(*cas)),
         };
         let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
         let (value, old) = ((value, &Chain::new()), (old_chunks, condition));
@@ -205,7 +205,7 @@ impl Chunked {
                 Look::Nothing => {
                     self.begin_count(&mut name, key, Condition::Absent, arithmetic, now).await?
                 }
-                Look::Unreadable(cas) => {
+                Look::Foreign(cas) | Look::Lie(cas) => {
                     let condition = Condition::Cas(cas);
                     self.begin_count(&mut name, key, condition, arithmetic, now).await?
                 }

@@ -96,8 +96,10 @@ enum Look {
     Stored(Stored),
     /// Nothing.
     Nothing,
-    /// Something that is not the key's item; its cas.
-    Unreadable(u64),
+    /// Another key's item under the same name; its cas.
+    Foreign(u64),
+    /// Metadata that cannot be true; its cas.
+    Lie(u64),
 }
 
 /// When metadata may be written.

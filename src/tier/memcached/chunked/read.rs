@@ -49,10 +49,10 @@ impl Chunked {
             Found::Metadata(metadata) => {
                 Ok(Look::Stored(Stored { metadata, cas: head.cas, expiry: head.expiry }))
             }
-            Found::Foreign => Ok(Look::Unreadable(head.cas)),
+            Found::Foreign => Ok(Look::Foreign(head.cas)),
             Found::Lie => {
                 self.stats.add(Counter::ChunkMetadataBad, 1);
-                Ok(Look::Unreadable(head.cas))
+                Ok(Look::Lie(head.cas))
             }
         }
     }
@@ -127,12 +127,9 @@ impl Chunked {
     ) -> Result<Option<Stored>, Down> {
         match self.look(name, key, ask, now).await? {
             Look::Stored(stored) => Ok(Some(stored)),
-            Look::Nothing => Ok(None),
-            Look::Unreadable(cas) => {
-                // Another key's item under the same hash is let be.
-                if !name.is_hashed() {
-                    self.delete_metadata(name, cas).await?;
-                }
+            Look::Nothing | Look::Foreign(_) => Ok(None),
+            Look::Lie(cas) => {
+                self.delete_metadata(name, cas).await?;
                 Ok(None)
             }
         }
