@@ -372,3 +372,30 @@ const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(NIC_STEER_FRAMES.is_power_of_two() && NIC_TX_QUEUE_FRAMES.is_power_of_two());
 const _: () = assert!(NIC_TX_QUEUE_FRAMES >= BURST_FRAMES);
 const _: () = assert!(NIC_FRAME_BYTES <= NIC_FRAME_SMALL_PAGE_BYTES);
+
+/// Default of `chunk=`, in bytes: what one chunk takes in memcached, header and key counted (Rend's
+/// number, which fills an item of memcached's twelfth slab class).
+pub const CHUNK_BYTES_DEFAULT: usize = 1184;
+
+/// Smallest `chunk=`, in bytes.
+pub const CHUNK_BYTES_MIN: usize = 512;
+
+/// Largest `chunk=`, in bytes: from here on memcached itself keeps an item in pieces.
+pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
+
+/// Most bytes of a value that a chunk may say it holds: memcached takes no larger item by default.
+pub const CHUNK_DATA_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one value's chunks that are asked for, or on their way, at once, so that a large value
+/// holds up neither the other operations of its link nor its memory.
+pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
+
+/// Chunks of one value that are asked for at once.
+pub const CHUNK_WINDOW_CHUNKS: usize = 256;
+
+/// How often an incr or decr begins again because somebody else wrote the same item in between.
+pub const CHUNK_CONFLICTS_MAX: usize = 4;
+
+/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces and
+/// takes them for none.
+pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

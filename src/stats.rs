@@ -136,6 +136,12 @@ counters! {
     InconsistencyDetected => "inconsistency_detected",
     /// Operations that another worker owned.
     RemoteOperations => "remote_operations",
+    /// Values that had lost a chunk when they were asked for.
+    ChunkMissing => "chunk_missing",
+    /// Values with a chunk of another value when they were asked for.
+    ChunkForeign => "chunk_foreign",
+    /// Chunk metadata that could not be true.
+    ChunkMetadataBad => "chunk_metadata_bad",
     /// Operations that failed because a link was lost or its server did not answer in time.
     LinkFailures => "link_failures",
     /// Times a link's server did not answer in time.

@@ -34,6 +34,9 @@ pub const RULES: &[Rule] = &[
 
 /// Statistics that sunder gives and memcached does not, as their names are with digits taken out.
 pub const OWN_STATISTICS: &[&str] = &[
+    "chunk_foreign",
+    "chunk_metadata_bad",
+    "chunk_missing",
     "echo_replies",
     "frames_bad_checksum",
     "frames_malformed",

@@ -36,6 +36,8 @@ pub enum Get {
     Value,
     /// The same, and the expiry.
     ValueAndExpiry,
+    /// The value and nothing else.
+    ValueAlone,
     /// Whether there is an item.
     Existence,
 }
@@ -69,7 +71,7 @@ pub fn can_carry(key: &[u8]) -> bool {
 /// Whether a line can have `key` as it is. Only spaces and the line's end part tokens, and a zero
 /// ends memcached's strings.
 #[inline]
-fn is_text(key: &[u8]) -> bool {
+pub(super) fn is_text(key: &[u8]) -> bool {
     !key.iter().fold(false, |found, &byte| found | matches!(byte, 0 | b'\n' | b'\r' | b' '))
 }
 
@@ -136,6 +138,7 @@ pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
     request.put(match what {
         Get::Value => b" f c v\r\n",
         Get::ValueAndExpiry => b" f c t v\r\n",
+        Get::ValueAlone => b" v\r\n",
         Get::Existence => b"\r\n",
     });
 }

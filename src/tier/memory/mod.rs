@@ -20,7 +20,7 @@
 mod arena;
 mod index;
 mod item;
-mod number;
+pub(super) mod number;
 mod store;
 
 #[cfg(test)]

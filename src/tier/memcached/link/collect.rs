@@ -2,6 +2,7 @@
 
 use super::{Head, Status};
 use crate::buffer::{Chain, Gather, Key};
+use crate::tier::memcached::layout::Assembly;
 
 /// Where the answers to one batch go. Value bytes are handed over straight from the read buffer.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub enum Collector {
     One(One),
     /// How many answers of which status; values are dropped.
     Statuses(Statuses),
+    /// A value that comes in chunks.
+    Chunks(Assembly),
     /// The answer to the delete of a key that must not be served any more. Made by
     /// [`super::Link::invalidate`] only: should the answer never come, the key is remembered.
     Invalidation(Box<Key>),
@@ -41,6 +44,11 @@ impl Statuses {
     pub fn of(&self, status: Status) -> u32 {
         self.counts[status as usize]
     }
+
+    /// All answers.
+    pub fn total(&self) -> u32 {
+        self.counts.iter().sum()
+    }
 }
 
 impl Collector {
@@ -60,6 +68,9 @@ impl Collector {
         match self {
             Collector::One(one) => one.head = *head,
             Collector::Statuses(statuses) => statuses.counts[head.status as usize] += 1,
+            Collector::Chunks(assembly) => {
+                assembly.begin((head.status == Status::Value).then_some(head.value_bytes));
+            }
             Collector::Invalidation(_) => {}
         }
     }
@@ -69,13 +80,18 @@ impl Collector {
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         match self {
             Collector::One(one) => one.value.extend(bytes),
+            Collector::Chunks(assembly) => assembly.bytes(bytes),
             Collector::Statuses(_) | Collector::Invalidation(_) => {}
         }
     }
 
     /// The answer was whole.
     #[inline]
-    pub(super) fn end(&mut self) {}
+    pub(super) fn end(&mut self) {
+        if let Collector::Chunks(assembly) = self {
+            assembly.end();
+        }
+    }
 
     /// What was collected, of a batch begun with [`Collector::one`].
     ///
@@ -95,5 +111,16 @@ impl Collector {
             unreachable!("begun with another collector")
         };
         statuses
+    }
+
+    /// What was collected, of a batch begun with [`Collector::Chunks`].
+    ///
+    /// # Panics
+    /// If the batch was begun with another.
+    pub fn into_chunks(self) -> Assembly {
+        let Collector::Chunks(assembly) = self else {
+            unreachable!("begun with another collector")
+        };
+        assembly
     }
 }
