@@ -5,6 +5,7 @@
 //! waits for, it awaits.
 
 pub mod memory;
+pub mod rend;
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
