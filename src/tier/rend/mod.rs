@@ -4,3 +4,4 @@
 //! says.
 
 pub mod binary;
+pub mod probe;
