@@ -8,8 +8,10 @@
 
 use arrayvec::ArrayVec;
 
+use crate::buffer::Chain;
 use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
 use crate::limits::{ERROR_TEXT_BYTES_MAX, KEY_BYTES_MAX, LINK_VALUE_BYTES_MAX};
+use crate::tier::memcached::link::{self, Codec, Garbage, Head, Refusal, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 const HEADER_BYTES: usize = 24;
@@ -152,6 +154,12 @@ impl<'a> Request<'a> {
         Request::new(Opcode::Flush, b"").with_extras(&exptime.to_be_bytes())
     }
 
+    /// Puts the request where it goes out, up to its value.
+    #[inline]
+    pub fn put(&self, request: &mut link::Request<'_>) {
+        request.put(&self.head(request.opaque()));
+    }
+
     /// The request's bytes up to its value.
     pub fn head(&self, opaque: u32) -> ArrayVec<u8, REQUEST_HEAD_BYTES_MAX> {
         let body_bytes = self.extras.len() + self.key.len() + self.value_bytes;
@@ -223,79 +231,69 @@ impl Exptimes {
     }
 }
 
-/// What a response says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Done, and this is the item or the number.
-    Value,
-    /// Done.
-    Done,
-    /// There is no item.
-    Miss,
-    /// An append or prepend found no item.
-    NotStored,
-    /// The item has another cas; or an add found one.
-    Exists,
-    /// The item would be too large.
-    TooLarge,
-    /// No room.
-    NoMemory,
-    /// The item is no number.
-    NonNumeric,
-    /// The server does not know the command.
-    Unknown,
-    /// Anything else that is not done.
-    Refused,
-}
+/// The binary protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary;
 
-impl Status {
-    fn of(status: u16, has_body: bool) -> Status {
-        match status {
-            0x00 if has_body => Status::Value,
-            0x00 => Status::Done,
-            0x01 => Status::Miss,
-            0x02 => Status::Exists,
-            0x03 => Status::TooLarge,
-            0x05 => Status::NotStored,
-            0x06 => Status::NonNumeric,
-            0x81 => Status::Unknown,
-            0x82 => Status::NoMemory,
-            _ => Status::Refused,
+impl Codec for Binary {
+    const NAME: &'static str = "Rend-based server";
+
+    const TRAILER: &'static [u8] = b"";
+
+    const HEAD_BYTES_MAX: usize = HEADER_BYTES + ERROR_TEXT_BYTES_MAX;
+
+    fn hello(out: &mut Vec<u8>) {
+        Request::version().put(&mut link::Request::new(out, 0));
+    }
+
+    fn greeting(bytes: &[u8]) -> Result<Option<()>, Refusal> {
+        match head(bytes) {
+            Ok(Some((head, used))) if head.status == Status::Value => {
+                Ok((bytes.len() >= used.saturating_add(head.value_bytes)).then_some(()))
+            }
+            Ok(None) => Ok(None),
+            Ok(Some(_)) | Err(Garbage) => {
+                Err(Refusal("it does not speak memcached's binary protocol".into()))
+            }
         }
     }
-}
 
-/// A response up to its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// What it says.
-    pub status: Status,
-    /// The item's flags; 0 where there are none.
-    pub flags: u32,
-    /// When the item expires, where the answer says it.
-    pub expiry: Expiry,
-    /// The item's cas; 0 where there is none.
-    pub cas: u64,
-    /// Which request is answered.
-    pub opaque: u32,
-    /// Bytes of the value, which follows.
-    pub value_bytes: usize,
-}
+    #[inline]
+    fn head(bytes: &[u8], _now: Now) -> Result<Option<(Head, usize)>, Garbage> {
+        head(bytes)
+    }
 
-impl Head {
-    /// Whether this may answer the request with `opaque`. Rend gives the errors of gets opaque 0.
-    pub fn answers(&self, opaque: u32) -> bool {
-        let is_error = !matches!(self.status, Status::Value | Status::Done);
-        self.opaque == opaque || (is_error && self.opaque == 0)
+    fn delete(request: &mut link::Request<'_>, key: &[u8]) {
+        Request::delete(key, 0).put(request);
+    }
+
+    /// A Rend hangs up on this, again and again: it stays out of service, as it should if it cannot
+    /// be made to forget.
+    fn flush_all(request: &mut link::Request<'_>) {
+        Request::flush_all(0).put(request);
     }
 }
 
-/// No response of this protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Garbage;
+/// What a response's status means, that has a body or not.
+fn status_of(status: u16, has_body: bool) -> Status {
+    match status {
+        0x00 if has_body => Status::Value,
+        0x00 => Status::Done,
+        0x01 => Status::Miss,
+        0x02 => Status::Exists,
+        0x03 => Status::TooLarge,
+        0x05 => Status::NotStored,
+        0x06 => Status::NonNumeric,
+        0x82 => Status::NoMemory,
+        _ => Status::Refused,
+    }
+}
 
 /// The head of the response that `bytes` starts with, and how many bytes it takes: all of the
 /// response but its value, and an error's text with it. None: there are not enough bytes yet.
+///
+/// A success without a body is [`Status::Done`], with one [`Status::Value`], be it flags only. Rend
+/// gives the errors of gets opaque 0 whatever the request had, so there it says nothing.
 ///
 /// # Errors
 /// The bytes are no response, or one that nobody could have asked for.
@@ -313,16 +311,16 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
         return Err(Garbage);
     }
     let value_bytes = body_bytes - extras_bytes;
-    let status = Status::of(u16::from_be_bytes([s0, s1]), body_bytes > 0);
+    let status = status_of(u16::from_be_bytes([s0, s1]), body_bytes > 0);
+    let opaque = u32::from_be_bytes([o0, o1, o2, o3]);
+    let is_error = !matches!(status, Status::Value | Status::Done);
     let mut head = Head {
         status,
-        flags: 0,
-        expiry: Expiry::NEVER,
+        opaque: (opaque != 0 || !is_error).then_some(opaque),
         cas: u64::from_be_bytes(cas),
-        opaque: u32::from_be_bytes([o0, o1, o2, o3]),
-        value_bytes: 0,
+        ..Head::default()
     };
-    if !matches!(status, Status::Value | Status::Done) {
+    if is_error {
         if body_bytes > ERROR_TEXT_BYTES_MAX {
             return Err(Garbage);
         }
@@ -345,8 +343,10 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
 }
 
 /// The number that answers an incr or decr.
-pub fn number(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_be_bytes)
+pub fn number(value: &Chain) -> Option<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    let n = value.copy_to(0, &mut bytes);
+    (n == bytes.len() && value.len() == n).then(|| u64::from_be_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -451,7 +451,7 @@ mod tests {
             flags: 7,
             expiry: Expiry::from_unix_s(9),
             cas: 0,
-            opaque: 3,
+            opaque: Some(3),
             value_bytes: 5,
         };
         assert_eq!(head(&hit), Ok(Some((expected, 32))));
@@ -472,7 +472,7 @@ mod tests {
             (0x05, Status::NotStored),
             (0x06, Status::NonNumeric),
             (0x20, Status::Refused),
-            (0x81, Status::Unknown),
+            (0x81, Status::Refused),
             (0x82, Status::NoMemory),
             (0xffff, Status::Refused),
         ] {
@@ -486,20 +486,27 @@ mod tests {
     }
 
     #[test]
-    fn only_errors_may_carry_opaque_0_for_another() {
-        let said = |status, opaque| Head { status, opaque, ..head_of_nothing() };
-        assert!(said(Status::Value, 5).answers(5));
-        assert!(said(Status::Miss, 5).answers(5));
-        assert!(said(Status::Miss, 0).answers(5));
-        assert!(said(Status::Refused, 0).answers(5));
-        assert!(!said(Status::Value, 0).answers(5));
-        assert!(!said(Status::Done, 0).answers(5));
-        assert!(!said(Status::Miss, 4).answers(5));
+    fn only_an_errors_opaque_0_says_nothing() {
+        let opaque_of = |status, opaque| {
+            head(&response(status, b"", b"", opaque, 0)).map(|read| read.expect("whole").0.opaque)
+        };
+        assert_eq!(opaque_of(0, 0), Ok(Some(0)));
+        assert_eq!(opaque_of(0, 5), Ok(Some(5)));
+        assert_eq!(opaque_of(1, 5), Ok(Some(5)));
+        assert_eq!(opaque_of(1, 0), Ok(None));
+        assert_eq!(opaque_of(0xffff, 0), Ok(None));
     }
 
-    fn head_of_nothing() -> Head {
-        let bytes = response(0, b"", b"", 0, 0);
-        head(&bytes).expect("a response").expect("whole").0
+    #[test]
+    fn a_greeting_is_a_version_and_its_text() {
+        let version = response(0, b"", b"Rend 0.1", 0, 0);
+        assert_eq!(Binary::greeting(&version), Ok(Some(())));
+        for end in 0..version.len() {
+            assert_eq!(Binary::greeting(&version[..end]), Ok(None), "after {end} bytes");
+        }
+        for other in [&b"ERROR\r\n"[..], &response(0x81, b"", b"Unknown command", 0, 0)] {
+            assert!(Binary::greeting(other).is_err());
+        }
     }
 
     #[test]
@@ -530,6 +537,7 @@ mod tests {
 
     #[test]
     fn a_number_has_eight_bytes() {
+        let number = |bytes: &[u8]| number(&Chain::from_slice(bytes));
         assert_eq!(number(&[0, 0, 0, 0, 0, 0, 1, 0]), Some(256));
         assert_eq!(number(b"7"), None);
         assert_eq!(number(&[0; 9]), None);
@@ -546,7 +554,8 @@ mod tests {
             let extras = if status == 0 { vec![7; extras] } else { vec![] };
             let bytes = response(status, &extras, &body, opaque, cas);
             let (whole, consumed) = head(&bytes).unwrap().unwrap();
-            prop_assert_eq!((whole.opaque, whole.cas), (opaque, cas));
+            let said = (opaque != 0 || status == 0).then_some(opaque);
+            prop_assert_eq!((whole.opaque, whole.cas), (said, cas));
             prop_assert_eq!(consumed + whole.value_bytes, bytes.len());
             for end in 0..bytes.len() {
                 let expected = (end >= consumed).then_some((whole, consumed));

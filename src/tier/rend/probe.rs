@@ -6,11 +6,15 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use super::binary::{Exptimes, Garbage, Head, Request, Status, head};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::binary::{Exptimes, Request, head};
 use crate::clock::{Expiry, Now};
-use crate::limits::PROBE_REPLY_BYTES_MAX;
+use crate::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
 use crate::secret;
+use crate::tier::memcached::link::{Address, Garbage, Head, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 /// What a server can do.
@@ -88,6 +92,26 @@ pub fn probe<S: Read + Write>(
         return Ok(Server::Whole);
     }
     Ok(Server::Rend(exptimes))
+}
+
+/// Connects to a server, which then has a second for each answer.
+///
+/// # Errors
+/// The kernel's.
+pub fn connect(address: &Address) -> io::Result<Socket> {
+    let patience = Duration::from_micros(LINK_OPEN_TIMEOUT_US);
+    let (domain, target) = match address {
+        Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        Address::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    match address {
+        Address::Unix(_) => socket.connect(&target)?,
+        Address::Tcp(_) => socket.connect_timeout(&target, patience)?,
+    }
+    Ok(socket)
 }
 
 /// Whether the server knows incr. It may hang up.
@@ -193,7 +217,8 @@ impl<S: Read + Write> Talk<S> {
             if let Some((head, consumed)) =
                 head(&self.received).map_err(|Garbage| Fault::Garbage)?
             {
-                if !head.answers(self.answered) || head.value_bytes > PROBE_REPLY_BYTES_MAX {
+                let is_other = head.opaque.is_some_and(|opaque| opaque != self.answered);
+                if is_other || head.value_bytes > PROBE_REPLY_BYTES_MAX {
                     return Err(Fault::Garbage);
                 }
                 let reply_bytes = consumed + head.value_bytes;

@@ -11,7 +11,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What its clock says at start.
+pub const START_UNIX_S: u32 = 1_800_000_000;
 
 /// Which of the stores behind Rend's protocol it is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ struct Entry {
 struct State {
     kind: Kind,
     items: HashMap<Vec<u8>, Entry>,
-    /// Seconds by which its clock is ahead of the host's.
-    ahead_s: u32,
+    /// What its clock says.
+    unix_s: u32,
     is_frozen: bool,
     /// Every opcode that it was sent.
     opcodes: Vec<u8>,
@@ -74,7 +76,7 @@ impl FakeRend {
         let state = State {
             kind,
             items: HashMap::new(),
-            ahead_s: 0,
+            unix_s: START_UNIX_S,
             is_frozen: false,
             opcodes: Vec::new(),
             unknown: Vec::new(),
@@ -138,9 +140,9 @@ impl FakeRend {
         self.shared.thawed.notify_all();
     }
 
-    /// Puts its clock ahead of the host's.
-    pub fn set_ahead(&self, seconds: u32) {
-        self.shared.lock().ahead_s = seconds;
+    /// Sets its clock, which stands still otherwise.
+    pub fn set_unix_s(&self, unix_s: u32) {
+        self.shared.lock().unix_s = unix_s;
     }
 
     /// Answers everything from now on with these bytes; or as it should.
@@ -249,14 +251,9 @@ fn number(bytes: &[u8]) -> u32 {
 }
 
 impl State {
-    fn now_unix_s(&self) -> u32 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        since.as_secs() as u32 + self.ahead_s
-    }
-
     /// Rend's rule: a second longer than memcached's.
     fn is_expired(&self, entry: &Entry) -> bool {
-        entry.expiry_unix_s != 0 && entry.expiry_unix_s < self.now_unix_s()
+        entry.expiry_unix_s != 0 && entry.expiry_unix_s < self.unix_s
     }
 
     /// The item that a get sees.
@@ -279,12 +276,12 @@ impl State {
     }
 
     fn distance(&self, exptime: u32) -> u32 {
-        if exptime == 0 { 0 } else { self.now_unix_s().wrapping_add(exptime) }
+        if exptime == 0 { 0 } else { self.unix_s.wrapping_add(exptime) }
     }
 
     fn distance_of_touch(&self, exptime: u32) -> u32 {
         match self.kind {
-            Kind::Lmdb => self.now_unix_s().wrapping_add(exptime),
+            Kind::Lmdb => self.unix_s.wrapping_add(exptime),
             _ => self.distance(exptime),
         }
     }
@@ -310,7 +307,7 @@ impl State {
         let mut extras = entry.flags.to_be_bytes().to_vec();
         if with_expiry {
             let expiry = match self.kind {
-                Kind::Remaining => entry.expiry_unix_s.saturating_sub(self.now_unix_s()),
+                Kind::Remaining => entry.expiry_unix_s.saturating_sub(self.unix_s),
                 _ => entry.expiry_unix_s,
             };
             extras.extend(expiry.to_be_bytes());
