@@ -89,6 +89,54 @@ pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
 /// it copies a whole item, or writes a page.
 pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
 
+/// Longest a server may take to be connected to, and for each step of its greeting, at start, in
+/// microseconds.
+pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;
+
+/// A server that takes longer than this for a request is taken for frozen, in microseconds. With
+/// the turns before and behind it a client still has its answer within 100 ms.
+pub const LINK_TIMEOUT_US: u64 = 60_000;
+
+/// Input buffer of a link, in bytes: small answers of hundreds of clients in one read, and small
+/// enough to stay in the core's own cache.
+pub const LINK_INPUT_BYTES: usize = 64 * 1024;
+
+/// Reads in one turn, so that a stream of large values does not starve the clients: 1 MiB.
+pub const LINK_READS_PER_TURN: usize = 16;
+
+/// Output that a link holds before requests have to wait for room, in bytes. One request may be
+/// larger, if it is alone.
+pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Longest value that a server is believed, in bytes.
+pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
+
+/// Longest greeting of a server, in bytes.
+pub const LINK_GREETING_BYTES_MAX: usize = 1024;
+
+/// Batches that have room in a link from the start; more make it grow.
+pub const LINK_BATCHES: usize = 1024;
+
+/// Batches under way on one link: each task waits for one, or for a few at once.
+pub const LINK_BATCHES_MAX: usize = 4 * TASKS_PER_WORKER;
+
+/// Keys that a link remembers to delete as soon as its server is back, 1 MiB of them. One more, and
+/// everything is flushed instead.
+pub const LINK_INVALIDATIONS_MAX: usize = 4096;
+
+/// Time between the first and the second attempt to connect again, in microseconds; it doubles. The
+/// very first attempt is made at once.
+pub const LINK_RETRY_US: u64 = 1_000;
+
+/// Longest time between two attempts, in microseconds.
+pub const LINK_RETRY_MAX_US: u64 = 100_000;
+
+/// An attempt to connect is given up after this, in microseconds.
+pub const LINK_CONNECT_TIMEOUT_US: u64 = 1_000_000;
+
+/// How often a link without work looks whether its server is still there, in microseconds.
+pub const LINK_PROBE_US: u64 = 50_000;
+
 /// Frames taken from a device in one burst, and the most one turn receives.
 pub const BURST_FRAMES: usize = 32;
 

@@ -134,6 +134,16 @@ counters! {
     EchoReplies => "echo_replies",
     /// Operations that another worker owned.
     RemoteOperations => "remote_operations",
+    /// Operations that failed because a link was lost or its server did not answer in time.
+    LinkFailures => "link_failures",
+    /// Times a link's server did not answer in time.
+    LinkTimeouts => "link_timeouts",
+    /// Times a server's answer made no sense, so that its link was given up.
+    LinkGarbage => "link_garbage",
+    /// Times a link was connected again.
+    LinkReconnects => "link_reconnects",
+    /// Keys to be deleted at a server that was out of reach, remembered until it is back.
+    LinkInvalidations => "link_invalidations",
     /// Turns of the worker's loop.
     Turns => "turns",
     /// Turns in which there was nothing to do.

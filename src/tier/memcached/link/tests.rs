@@ -1,0 +1,1 @@
+//! Tests of a link without a server.
