@@ -19,6 +19,16 @@ pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
 pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 
+/// Longest value taken from a server behind this one, in bytes: no item of ours is larger.
+pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
+
+/// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
+
+/// Longest answer that a server is heard out for while it is asked at start what it can do, in
+/// bytes: a version, or one byte.
+pub const PROBE_REPLY_BYTES_MAX: usize = 1024;
+
 /// Smallest `--max-item-size`, in bytes.
 pub const ITEM_BYTES_MAX_FLOOR: usize = 1024;
 

@@ -6,6 +6,7 @@
 
 pub mod memcached;
 pub mod memory;
+pub mod rend;
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};

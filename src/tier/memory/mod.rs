@@ -151,7 +151,7 @@ impl Drop for ItemValue {
 
 /// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
 /// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
-fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
+pub(super) fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { 4 };
     ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2
 }
