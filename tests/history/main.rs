@@ -13,7 +13,8 @@ mod support;
 mod tool;
 
 use proxy::{FAULTS, Fault, Proxy};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use support::Server;
 use support::chaos::{Accident, Memcached};
 use tool::plan::Plan;
@@ -27,8 +28,9 @@ const OPERATIONS: u64 = 100_000;
 struct Composition {
     name: &'static str,
     args: &'static [&'static str],
-    /// Nothing may be lost. Otherwise accidents happen to the memcached meanwhile.
+    /// Nothing may be lost. Otherwise there are more values than it has memory for.
     is_loss_wrong: bool,
+    /// What happens to the memcached meanwhile.
     accidents: &'static [Accident],
 }
 
@@ -102,10 +104,31 @@ fn serve(args: &[String]) -> Result<(Server, String), String> {
 fn alone(composition: &Composition) -> Result<(), String> {
     let args: Vec<String> = composition.args.iter().map(|&arg| arg.to_owned()).collect();
     let (_server, address) = serve(&args)?;
-    let plan = Plan { is_loss_wrong: composition.is_loss_wrong, ..plan(&address) };
+    let plan = match composition.is_loss_wrong {
+        true => Plan { is_loss_wrong: true, ..plan(&address) },
+        false => Plan { keys: 400, value_bytes: (15_000, 20_000), ..plan(&address) },
+    };
     let report = run(&plan)?;
     is_right(composition.name, &report);
+    let evictions = evictions(&address).map_err(|error| format!("stats: {error}"))?;
+    if (evictions == 0) != composition.is_loss_wrong {
+        return Err(format!("{evictions} evictions"));
+    }
     Ok(())
+}
+
+/// Items that a server gave up for want of memory, as `stats` has it.
+fn evictions(address: &str) -> std::io::Result<u64> {
+    let mut stream = BufReader::new(TcpStream::connect(address)?);
+    stream.get_mut().write_all(b"stats\r\n")?;
+    let mut line = String::new();
+    while stream.read_line(&mut line)? > 0 && line != "END\r\n" {
+        if let Some(count) = line.strip_prefix("STAT evictions ") {
+            return count.trim_end().parse().map_err(std::io::Error::other);
+        }
+        line.clear();
+    }
+    Err(std::io::Error::other("no evictions"))
 }
 
 fn with_memcached(composition: &Composition) -> Result<(), String> {

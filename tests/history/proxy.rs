@@ -220,11 +220,7 @@ fn ignored(words: &[String], shared: &Shared) -> Option<&'static [u8]> {
 }
 
 /// The answer to a retrieval, spoilt if that is the fault.
-fn values(
-    server: &mut (impl BufRead + Read),
-    words: &[String],
-    shared: &Shared,
-) -> io::Result<Vec<u8>> {
+fn values(server: &mut impl BufRead, words: &[String], shared: &Shared) -> io::Result<Vec<u8>> {
     let mut answer = vec![];
     let mut found = vec![];
     loop {

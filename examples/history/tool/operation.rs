@@ -7,8 +7,8 @@ use super::value::{KEYS_MAX, Seen};
 /// Most keys of one multi-get.
 pub const GET_KEYS_MAX: usize = 5;
 
-/// An exptime that is past in both protocols: a moment of 1970. -1 is past in the text protocol, and
-/// far in the future in the binary one, where exptimes have no sign.
+/// An exptime that is past in both protocols: a moment of 1970. -1 is past in
+/// the text protocol, and far ahead in the binary one, where exptimes have no sign.
 pub const PAST: i32 = 30 * 24 * 3600 + 1;
 
 /// A command. `expires`: with an exptime that is past, so that it deletes.
