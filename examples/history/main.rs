@@ -5,7 +5,8 @@
 //! of all connections allow: a value of another key, mixed, cut or zeroed; one that was replaced or
 //! deleted before it was asked for; one that came back; a lost append, cas or increment; wrong
 //! flags. What exactly is forbidden is in `tool::key`. An item may be lost at any time, unless
-//! --no-loss is given.
+//! --no-loss is given. An operation that failed may take effect until the end of the first write or
+//! delete that began after the failure and was acknowledged; one that timed out, at any time.
 //!
 //! Prints counts and durations; exit status 0: nothing was wrong, 1: something was, or the server
 //! could not be reached, 2: wrong flags.

@@ -24,7 +24,8 @@ use tool::run::run;
 /// Operations of a run that is to be right.
 const OPERATIONS: u64 = 100_000;
 
-/// A way to put sunder together. In `args`, MEMCACHED stands for the address of one.
+/// A way to put sunder together. In `args`, MEMCACHED stands for `unix:PATH` of one that is started
+/// for it, for instance `memcached,addr=MEMCACHED,layout=chunked`.
 struct Composition {
     name: &'static str,
     args: &'static [&'static str],
@@ -133,8 +134,7 @@ fn evictions(address: &str) -> std::io::Result<u64> {
 
 fn with_memcached(composition: &Composition) -> Result<(), String> {
     let mut memcached = Memcached::start(64, 1)?;
-    let own = memcached.path().display().to_string();
-    let own = format!("unix:{own}");
+    let own = memcached.address();
     let args: Vec<String> =
         composition.args.iter().map(|arg| arg.replace("MEMCACHED", &own)).collect();
     let (_server, address) = serve(&args)?;

@@ -50,6 +50,20 @@ struct Connection {
     input: Vec<u8>,
 }
 
+impl Connection {
+    /// Writes what is left of the request.
+    fn write(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        while self.written < self.output.len() {
+            match stream.write(&self.output[self.written..])? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                bytes => self.written += bytes,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// All of a run.
 struct Run<'a> {
     plan: &'a Plan,
@@ -243,10 +257,16 @@ impl Run<'_> {
                     self.begin(number);
                 }
                 Phase::Waiting(..) => {
-                    while connection.written < connection.output.len() {
-                        let rest = &connection.output[connection.written..];
-                        connection.written += stream.write(rest)?;
+                    if connection.written < connection.output.len() {
+                        match connection.write() {
+                            // The answer is an event of its own: the others come first.
+                            Ok(()) => return Ok(()),
+                            // An error may be answered before the whole value is taken.
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                            Err(error) => return Err(error),
+                        }
                     }
+                    let Some(stream) = &mut connection.stream else { return Ok(()) };
                     let bytes = stream.read(&mut self.scratch)?;
                     if bytes == 0 {
                         return Err(ErrorKind::UnexpectedEof.into());
