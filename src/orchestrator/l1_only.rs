@@ -59,8 +59,13 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.l1.prefetch(key, is_late);
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.l1.prefetch(key)
+    }
+
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.l1.prefetch_more(foreseen);
     }
 
     fn turn(&self, now: Now) {

@@ -106,8 +106,13 @@ where
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.orchestrator.prefetch(key, is_late);
+    pub(super) fn prefetch(&self, key: &[u8]) -> u32 {
+        self.orchestrator.prefetch(key)
+    }
+
+    #[inline]
+    pub(super) fn prefetch_more(&self, foreseen: u32) {
+        self.orchestrator.prefetch_more(foreseen);
     }
 
     /// Whether somebody waited for the values' budget a moment ago.
