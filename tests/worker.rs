@@ -454,13 +454,14 @@ impl Orchestrator for Late {
         self.inner.execute(operation, now).await
     }
 
-    fn turn(&self, _now: Now) {
+    fn turn(&self, _now: Now) -> usize {
         self.turn.set(self.turn.get() + 1);
         let turn = self.turn.get();
         let mut sleepers = self.sleepers.borrow_mut();
         for (_, waker) in sleepers.extract_if(.., |(due, _)| *due <= turn) {
             waker.wake();
         }
+        0
     }
 }
 

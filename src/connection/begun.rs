@@ -5,7 +5,7 @@
 //! lies.
 
 use super::{Engine, terminator_bytes};
-use crate::buffer::{Body, Chain, Gather, Key};
+use crate::buffer::{Body, Gather, Key};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, Operation};
@@ -152,7 +152,7 @@ fn execute_now<E: Engine>(
 }
 
 fn own(request: &Request<'_>) -> Operation {
-    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
+    Operation::new(own_key(request.key), request.action)
 }
 
 fn own_key(key: &[u8]) -> Key {

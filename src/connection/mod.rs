@@ -14,13 +14,13 @@ mod begun;
 mod reply;
 pub mod slots;
 
-use crate::buffer::{Body, Chain, Gather};
+use crate::buffer::{Body, Gather};
 use crate::clock::Now;
 use crate::limits::{
     BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
 };
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
@@ -232,7 +232,8 @@ impl Connection {
         let front = self.queue.first();
         self.write_ready(stream, engine);
         let has_moved = self.queue.first() != front;
-        let mut visit = Visit { id, stream, engine, scratch, now };
+        let port = Port::of_listener(self.listener());
+        let mut visit = Visit { id, port, stream, engine, scratch, now };
         self.is_partial = false;
         let mut budget = REQUESTS_PER_VISIT;
         let mut has_begun = false;
@@ -526,7 +527,7 @@ impl Connection {
             }
             NextKey::Key(key, consumed) => {
                 visit.stream.consume(consumed);
-                let operation = Operation { key, action: keys.action(), value: Chain::new() };
+                let operation = Operation::new(key, keys.action());
                 self.perform(operation, keys.form(), visit);
             }
             NextKey::End(consumed) => {
@@ -562,7 +563,8 @@ impl Connection {
             if is_text && !take_terminator(visit.stream) {
                 self.reply(Content::Fixed(Fixed::new(form.bad_data_chunk())), visit);
             } else {
-                self.perform(with_value(operation, gather), form, visit);
+                let operation = Operation { value: gather.finish(), ..operation };
+                self.perform(operation, form, visit);
             }
             return Progress::More;
         }
@@ -618,7 +620,8 @@ impl Connection {
             Content::Fixed(Fixed::new(form.bad_data_chunk()))
         } else {
             let key = form.needs_key().then(|| operation.key.clone());
-            match visit.engine.submit(with_value(operation, gather), slot, visit.now) {
+            let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
+            match visit.engine.submit(operation, slot, visit.now) {
                 Submitted::Done(outcome) => Content::Ready { form, key, outcome },
                 Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
             }
@@ -674,6 +677,7 @@ impl Connection {
     ) -> Content<E::Value> {
         let key = form.needs_key().then(|| operation.key.clone());
         let slot = visit.engine.slots().next_free().expect("may_start was asked");
+        let operation = Operation { port: visit.port, ..operation };
         match visit.engine.submit(operation, slot, visit.now) {
             Submitted::Done(outcome) => Content::Ready { form, key, outcome },
             Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
@@ -700,6 +704,7 @@ fn deadline_us(bytes: usize, now: Now) -> u64 {
 /// What one visit to a connection works with.
 struct Visit<'v, S, E> {
     id: ConnectionId,
+    port: Port,
     stream: &'v mut S,
     engine: &'v mut E,
     scratch: &'v mut Scratch,
@@ -709,11 +714,6 @@ struct Visit<'v, S, E> {
 #[inline]
 fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
-}
-
-fn with_value(mut operation: Operation, gather: Gather) -> Operation {
-    operation.value = gather.finish();
-    operation
 }
 
 fn terminator_bytes(is_text: bool) -> usize {

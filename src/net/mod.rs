@@ -8,10 +8,12 @@ pub mod kernel;
 pub mod nic;
 pub mod tcp;
 
+use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Now;
+use crate::readiness::Readiness;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
 /// generation tells the two apart, so that a late result never reaches a stranger.
@@ -163,6 +165,14 @@ pub trait Transport<C> {
     /// Hands the turn's output to the device or the kernel. Bounded; what is not taken stays
     /// queued.
     fn flush(&mut self, now: Now);
+
+    /// Where [`Transport::wait`] sleeps, for sockets of the tiers that are to end it.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no descriptor left.
+    fn readiness(&self) -> io::Result<Readiness> {
+        Ok(Readiness::none())
+    }
 
     /// Sleeps until there may be something to do, at most `timeout_us` microseconds. A transport
     /// that cannot be woken by its peer returns at once if it has to be polled.

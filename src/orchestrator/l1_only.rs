@@ -38,11 +38,12 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {
-        let Operation { key, action, value } = operation;
+        let Operation { key, action, value, port: _ } = operation;
         match action {
-            Action::Get | Action::GetWithExpiry => self.l1.get(&key, now).await,
+            Action::Get => self.l1.get(&key, now).await,
+            Action::GetWithExpiry => self.l1.get_with_expiry(&key, now).await,
             Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
-            Action::Store(store) => self.l1.store(&key, store, value, now).await,
+            Action::Store(store) => self.l1.store(&key, store, &value, now).await,
             Action::StoreTooLarge => {
                 self.l1.delete(&key, 0, now).await;
                 Outcome::TooLarge
@@ -68,7 +69,15 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         self.l1.prefetch_more(foreseen);
     }
 
-    fn turn(&self, now: Now) {
-        self.l1.turn(now);
+    fn turn(&self, now: Now) -> usize {
+        self.l1.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.l1.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.l1.wake_at_us()
     }
 }

@@ -12,6 +12,24 @@ use crate::clock::Now;
 pub use crate::tier::Action;
 use crate::tier::{Outcome, Value};
 
+/// Where a client came in, which says how its operations use the tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port {
+    /// The main port.
+    #[default]
+    Main,
+    /// The batch port: for jobs that write and read much that clients do not ask for soon, so L1 is
+    /// not filled with it.
+    Batch,
+}
+
+impl Port {
+    /// The port of the transport's listener number `listener`.
+    pub fn of_listener(listener: usize) -> Port {
+        if listener == 0 { Port::Main } else { Port::Batch }
+    }
+}
+
 /// One operation on one key, or on all of them, owned, so that it can wait and cross workers.
 #[derive(Debug)]
 pub struct Operation {
@@ -21,6 +39,15 @@ pub struct Operation {
     pub action: Action,
     /// What to store; empty for all but [`Action::Store`].
     pub value: Chain,
+    /// Where it was asked for.
+    pub port: Port,
+}
+
+impl Operation {
+    /// An operation without a value, from the main port.
+    pub fn new(key: Key, action: Action) -> Operation {
+        Operation { key, action, value: Chain::new(), port: Port::Main }
+    }
 }
 
 /// The composition of tiers behind one port.
@@ -56,6 +83,16 @@ pub trait Orchestrator {
     /// See [`crate::net::Handler::foresee_more`].
     fn prefetch_more(&self, _foreseen: u32) {}
 
-    /// A bounded piece of the tiers' own work, once a turn.
-    fn turn(&self, now: Now);
+    /// A bounded piece of the tiers' own work, at the start of a turn. Returns how many completions
+    /// there were; see [`crate::tier::Tier::turn`].
+    fn turn(&self, now: Now) -> usize;
+
+    /// Hands on what the turn's operations left behind, at its end.
+    fn flush(&self, _now: Now) {}
+
+    /// By when [`Orchestrator::turn`] is to be called again even if nothing arrives, as an uptime
+    /// in microseconds.
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
 }

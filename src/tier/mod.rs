@@ -215,11 +215,17 @@ pub trait Tier {
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
 
+    /// As [`Tier::get`], with the expiry in the answer, which a get may leave out where it costs.
+    async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Self::Value> {
+        self.get(key, now).await
+    }
+
     /// As [`Tier::get`], and the item gets a new expiry.
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
     /// Stored, not stored, exists, miss, too large, out of memory.
-    async fn store(&self, key: &Key, store: Store, value: Chain, now: Now) -> Outcome<Self::Value>;
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now)
+    -> Outcome<Self::Value>;
 
     /// Deleted, miss; exists if `cas` is neither 0 nor the item's.
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Self::Value>;
@@ -236,6 +242,10 @@ pub trait Tier {
     /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
 
+    /// Sees to it that no item which the key has now is ever served again: deletes it, or remembers
+    /// to before anything else is asked of a place that is out of reach now.
+    async fn invalidate(&self, key: &Key, now: Now);
+
     /// Whether so much is kept that [`Tier::prefetch`] is worth the while.
     fn is_far(&self) -> bool {
         false
@@ -249,7 +259,17 @@ pub trait Tier {
     /// See [`crate::net::Handler::foresee_more`].
     fn prefetch_more(&self, _foreseen: u32) {}
 
-    /// A bounded piece of the tier's own work, once a turn: giving expired items' memory back, or
-    /// looking for completions.
-    fn turn(&self, now: Now);
+    /// A bounded piece of the tier's own work, at the start of a turn: looking for completions, or
+    /// giving expired items' memory back. Returns how many completions there were.
+    fn turn(&self, now: Now) -> usize;
+
+    /// Hands on what the turn's operations left behind, at its end: requests to a link go out
+    /// together.
+    fn flush(&self, _now: Now) {}
+
+    /// By when [`Tier::turn`] is to be called again even if nothing arrives, as an uptime in
+    /// microseconds.
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
 }

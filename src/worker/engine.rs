@@ -281,8 +281,7 @@ where
         let own = self.mailbox.worker();
         for worker in (0..workers).filter(|&worker| worker != own) {
             let key = operation.key.clone();
-            let action = Action::FlushAll { at };
-            let operation = Operation { key, action, value: Chain::new() };
+            let operation = Operation::new(key, Action::FlushAll { at });
             let request = Request::Execute { key_hash: FLUSH_HASH, operation };
             self.mailbox.ask(worker, Ask { slot, request });
         }

@@ -153,8 +153,9 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     let mut idle_turns = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         let now = shared.clock.read();
-        let done = worker.turn(transport, now);
-        orchestrator.turn(now);
+        let mut done = orchestrator.turn(now);
+        done += worker.turn(transport, now);
+        orchestrator.flush(now);
         stats.add(Counter::Turns, 1);
         if done > 0 {
             idle_turns = 0;
@@ -164,7 +165,8 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         }
         let Idle::SleepAfter(turns) = idle else { continue };
         if idle_turns >= turns {
-            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US };
+            let due_us = orchestrator.wake_at_us().saturating_sub(now.uptime_us);
+            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
             transport.wait(timeout_us);
         }
     }

@@ -604,10 +604,10 @@ impl Tier for Memory {
         &self,
         key: &Key,
         request: StoreRequest,
-        value: Chain,
+        value: &Chain,
         now: Now,
     ) -> Outcome<ItemValue> {
-        self.store_now(key.as_bytes(), request, Body::Chain(&value), now)
+        self.store_now(key.as_bytes(), request, Body::Chain(value), now)
     }
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
@@ -640,7 +640,12 @@ impl Tier for Memory {
         self.prefetch_item(foreseen);
     }
 
-    fn turn(&self, now: Now) {
+    async fn invalidate(&self, key: &Key, now: Now) {
+        self.delete(key, 0, now).await;
+    }
+
+    fn turn(&self, now: Now) -> usize {
         Memory::turn(self, now);
+        0
     }
 }

@@ -116,7 +116,7 @@ impl Bench {
     ) -> Seen {
         let value = Chain::from_slice(value.as_ref());
         let request = StoreRequest { mode, flags, expiry, cas };
-        seen(now_or_never(self.memory.store(&key(k), request, value, self.now)))
+        seen(now_or_never(self.memory.store(&key(k), request, &value, self.now)))
     }
 
     fn set(&self, k: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seen {
@@ -246,7 +246,7 @@ fn cas_numbers_of_two_workers_are_different() {
             let request =
                 StoreRequest { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
             let outcome =
-                now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
+                now_or_never(memory.store(&key(format!("{i}")), request, &Chain::new(), NOW));
             let Outcome::Stored { cas } = outcome else { panic!("{outcome:?}") };
             all.push(cas);
         }
