@@ -26,7 +26,7 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &self,
         key: &[u8],

@@ -341,7 +341,7 @@ where
         self.owner.has_room() && self.mailbox.has_room(1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &mut self,
         key: &[u8],

@@ -273,6 +273,7 @@ impl Arena {
 
     /// Where in the region the value's byte `offset` lies, how many bytes follow it in its extent,
     /// and the cursor of that extent. `cursor` is one at or before `offset`.
+    #[inline]
     fn seek(&self, item: u32, mut cursor: Cursor, offset: usize) -> (usize, usize, Cursor) {
         loop {
             let (start, end) = self.value_range(item, cursor.extent);

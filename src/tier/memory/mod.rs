@@ -472,7 +472,7 @@ fn count<V>(
 
 /// The commands, none of which waits.
 impl Memory {
-    #[inline]
+    #[inline(always)]
     fn get_now(&self, key: &[u8], now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
         match store.find(key, store.tag(key), now) {
@@ -564,20 +564,17 @@ impl Memory {
         self.store.borrow_mut().flush_all(at, now);
         Outcome::Flushed
     }
-}
 
-impl Tier for Memory {
-    type Value = ItemValue;
-
-    #[inline]
-    fn try_now(
+    /// Every action but a plain get.
+    #[inline(never)]
+    fn change_now(
         &self,
         key: &[u8],
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<ItemValue>> {
-        Some(match action {
+    ) -> Outcome<ItemValue> {
+        match action {
             Action::Get | Action::GetWithExpiry => self.get_now(key, now),
             Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
             Action::Store(store) => self.store_now(key, store, value, now),
@@ -589,6 +586,25 @@ impl Tier for Memory {
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
             Action::FlushAll { at } => self.flush_all_now(at, now),
+        }
+    }
+}
+
+impl Tier for Memory {
+    type Value = ItemValue;
+
+    #[inline(always)]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        // By far the commonest, and so the one that is worth being part of its caller.
+        Some(match action {
+            Action::Get | Action::GetWithExpiry => self.get_now(key, now),
+            _ => self.change_now(key, action, value, now),
         })
     }
 
