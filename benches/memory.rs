@@ -104,8 +104,8 @@ fn commands(items: usize) {
     time("get hit, 16 ahead", items, |i| {
         if i % AHEAD == 0 {
             batch = std::array::from_fn(|_| key(random.below(items)));
-            batch.iter().for_each(|key| memory.prefetch_index(key.as_bytes()));
-            batch.iter().for_each(|key| memory.prefetch_item(key.as_bytes()));
+            let tags = batch.each_ref().map(|key| memory.prefetch_index(key.as_bytes()));
+            tags.iter().for_each(|&tag| memory.prefetch_item(tag));
         }
         let Outcome::Hit(hit) = now_or_never(memory.get(&batch[i % AHEAD], NOW)) else {
             panic!("every key is there");

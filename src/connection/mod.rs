@@ -249,6 +249,10 @@ impl Connection {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,
             }
+            // What the next step would find out.
+            if matches!(self.state, State::Command) && visit.stream.received_bytes() == 0 {
+                break;
+            }
         }
         self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
     }
@@ -441,7 +445,24 @@ impl Connection {
     }
 
     /// Carries on with a command that was parsed. Its head is still in the stream.
+    #[inline(always)]
     fn begin<S: Stream, E: Engine>(
+        &mut self,
+        begun: Begun<E::Value>,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        if let Begun::Done { value, tail, body_bytes, skip_bytes: 0 } = begun {
+            visit.stream.consume(consumed + body_bytes);
+            self.finish_now(value, tail, visit);
+            return Progress::More;
+        }
+        self.begin_other(begun, consumed, visit)
+    }
+
+    /// As [`Connection::begin`], for what is not done.
+    #[inline(never)]
+    fn begin_other<S: Stream, E: Engine>(
         &mut self,
         begun: Begun<E::Value>,
         consumed: usize,
@@ -450,13 +471,9 @@ impl Connection {
         match begun {
             Begun::Done { value, tail, body_bytes, skip_bytes } => {
                 visit.stream.consume(consumed + body_bytes);
-                if skip_bytes > 0 {
-                    let head = visit.scratch.head.clone();
-                    let content = Content::Encoded { head, value, tail };
-                    self.skip(skip_bytes, false, content, visit);
-                } else {
-                    self.finish_now(value, tail, visit);
-                }
+                let head = visit.scratch.head.clone();
+                let content = Content::Encoded { head, value, tail };
+                self.skip(skip_bytes, false, content, visit);
             }
             Begun::Operation { operation, form, skip_bytes } => {
                 visit.stream.consume(consumed);
@@ -632,7 +649,7 @@ impl Connection {
     }
 
     /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
-    #[inline]
+    #[inline(always)]
     fn finish_now<S: Stream, E: Engine>(
         &mut self,
         value: Option<E::Value>,
@@ -647,7 +664,18 @@ impl Connection {
                 return;
             }
         }
-        let content = Content::Encoded { head: head.clone(), value, tail };
+        self.queue_encoded(value, tail, visit);
+    }
+
+    /// Keeps a reply, whose head is in the scratch, in its place in the order.
+    #[inline(never)]
+    fn queue_encoded<S: Stream, E: Engine>(
+        &mut self,
+        value: Option<E::Value>,
+        tail: &'static [u8],
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let content = Content::Encoded { head: visit.scratch.head.clone(), value, tail };
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }
 

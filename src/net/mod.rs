@@ -134,9 +134,15 @@ pub trait Handler {
     }
 
     /// These bytes will be received in a moment, most likely: a hint, to bring close what answering
-    /// them will touch. Called twice for the same bytes, early and late, so that the second call
-    /// finds close what the first one asked for. May never be called, or for bytes that never come.
-    fn foresee(&self, _bytes: &[u8], _is_late: bool) {}
+    /// them will touch first. Returns what [`Handler::foresee_more`] is to be called with. May
+    /// never be called, or for bytes that never come.
+    fn foresee(&self, _bytes: &[u8]) -> u32 {
+        0
+    }
+
+    /// Brings close what lies behind that which [`Handler::foresee`] asked for, some time after it,
+    /// so that it need not wait. Any number will do.
+    fn foresee_more(&self, _foreseen: u32) {}
 
     /// Whether this connection has stalled in the middle of something for too long and shall be
     /// aborted. Asked every few seconds, not every turn.

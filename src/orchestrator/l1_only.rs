@@ -26,7 +26,7 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &self,
         key: &[u8],
@@ -60,8 +60,13 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.l1.prefetch(key, is_late);
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.l1.prefetch(key)
+    }
+
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.l1.prefetch_more(foreseen);
     }
 
     fn turn(&self, now: Now) -> usize {

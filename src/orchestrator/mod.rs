@@ -78,8 +78,13 @@ pub trait Orchestrator {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. Called early and then late.
-    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+    /// A hint: `key` will be asked for in a moment. See [`crate::net::Handler::foresee`].
+    fn prefetch(&self, _key: &[u8]) -> u32 {
+        0
+    }
+
+    /// See [`crate::net::Handler::foresee_more`].
+    fn prefetch_more(&self, _foreseen: u32) {}
 
     /// A bounded piece of the tiers' own work, at the start of a turn. Returns how many completions
     /// there were; see [`crate::tier::Tier::turn`].

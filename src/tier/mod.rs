@@ -262,9 +262,13 @@ pub trait Tier {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. Called early and then late; see
-    /// [`crate::net::Handler::foresee`].
-    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+    /// A hint: `key` will be asked for in a moment. See [`crate::net::Handler::foresee`].
+    fn prefetch(&self, _key: &[u8]) -> u32 {
+        0
+    }
+
+    /// See [`crate::net::Handler::foresee_more`].
+    fn prefetch_more(&self, _foreseen: u32) {}
 
     /// A bounded piece of the tier's own work, at the start of a turn: looking for completions, or
     /// giving expired items' memory back. Returns how many completions there were.

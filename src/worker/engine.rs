@@ -106,8 +106,13 @@ where
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.orchestrator.prefetch(key, is_late);
+    pub(super) fn prefetch(&self, key: &[u8]) -> u32 {
+        self.orchestrator.prefetch(key)
+    }
+
+    #[inline]
+    pub(super) fn prefetch_more(&self, foreseen: u32) {
+        self.orchestrator.prefetch_more(foreseen);
     }
 
     /// Whether somebody waited for the values' budget a moment ago.
@@ -336,7 +341,7 @@ where
         self.owner.has_room() && self.mailbox.has_room(1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &mut self,
         key: &[u8],

@@ -119,10 +119,13 @@ where
     }
 
     #[inline]
-    fn foresee(&self, bytes: &[u8], is_late: bool) {
-        if let Some(key) = protocol::first_key(bytes) {
-            self.core.prefetch(key, is_late);
-        }
+    fn foresee(&self, bytes: &[u8]) -> u32 {
+        protocol::first_key(bytes).map_or(0, |key| self.core.prefetch(key))
+    }
+
+    #[inline]
+    fn foresee_more(&self, foreseen: u32) {
+        self.core.prefetch_more(foreseen);
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {

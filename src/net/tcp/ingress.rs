@@ -54,10 +54,9 @@ fn repeated(found: &[u32]) -> u32 {
     repeated
 }
 
-/// How many segments ahead the handler is told what comes, first and for the second time: about as
-/// long as memory takes to answer.
-const FORESEE_EARLY: usize = 8;
-const FORESEE_LATE: usize = 4;
+/// How many segments ahead of its own the handler asks for what lies behind what it asked for when
+/// it was told of the burst: about as long as memory takes to answer.
+const FORESEE_LEAD: usize = 4;
 
 /// The bytes that a segment brings.
 #[inline]
@@ -105,23 +104,17 @@ impl<P: Port, C> Stack<P, C> {
             found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
         }
         let repeated = repeated(&found[..arrivals.len()]);
-        let foresees = handler.foresees();
-        if foresees {
-            for arrival in arrivals.iter().take(FORESEE_EARLY) {
-                handler.foresee(payload(arrival, &burst), false);
-            }
+        let mut foreseen = ArrayVec::<u32, BURST_FRAMES>::new();
+        if handler.foresees() {
+            foreseen.extend(arrivals.iter().map(|a| handler.foresee(payload(a, &burst))));
+            foreseen.iter().take(FORESEE_LEAD).for_each(|&first| handler.foresee_more(first));
         }
         for (n, arrival) in arrivals.iter().enumerate() {
             if is_large {
                 self.fetch_ahead(n, &found, &arrivals);
             }
-            if foresees {
-                if let Some(arrival) = arrivals.get(n + FORESEE_EARLY) {
-                    handler.foresee(payload(arrival, &burst), false);
-                }
-                if let Some(arrival) = arrivals.get(n + FORESEE_LATE) {
-                    handler.foresee(payload(arrival, &burst), true);
-                }
+            if let Some(&first) = foreseen.get(n + FORESEE_LEAD) {
+                handler.foresee_more(first);
             }
             // A flow's segments of one burst are told to the handler together.
             let more = repeated >> n & 1 != 0

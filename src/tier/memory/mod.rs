@@ -54,7 +54,7 @@ pub const BYTES_MAX: usize = arena::REGION_BYTES_MAX;
 
 /// With fewer items than this, index and items are in the core's own caches, and asking for them in
 /// advance costs more than it saves.
-const FAR_ITEMS_MIN: u32 = 32 * 1024;
+const FAR_ITEMS_MIN: u32 = 2 * 1024;
 
 /// Slots of the index that [`Memory::sizes`] looks at, at most.
 const SIZES_SLOTS_MAX: usize = 1 << 20;
@@ -173,18 +173,21 @@ impl Memory {
     }
 
     /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
+    /// Returns what [`Memory::prefetch_item`] has to know.
     #[inline]
-    pub fn prefetch_index(&self, key: &[u8]) {
+    pub fn prefetch_index(&self, key: &[u8]) -> u32 {
         let store = self.store.borrow();
-        store.index.prefetch(store.tag(key));
+        let tag = store.tag(key);
+        store.index.prefetch(tag);
+        tag
     }
 
-    /// Asks the CPU to bring the item that `key` probably has close to it. Waits for the index, so
-    /// it is worth its while some time after [`Memory::prefetch_index`].
+    /// Asks the CPU to bring the item close that the key of a [`Memory::prefetch_index`] probably
+    /// has. Waits for the index, so it is worth its while some time after that.
     #[inline]
-    pub fn prefetch_item(&self, key: &[u8]) {
+    pub fn prefetch_item(&self, tag: u32) {
         let store = self.store.borrow();
-        if let Some(item) = store.index.guess(store.tag(key)) {
+        if let Some(item) = store.index.guess(tag) {
             store.arena.prefetch(item);
         }
     }
@@ -475,7 +478,7 @@ fn count<V>(
 
 /// The commands, none of which waits.
 impl Memory {
-    #[inline]
+    #[inline(always)]
     fn get_now(&self, key: &[u8], now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
         match store.find(key, store.tag(key), now) {
@@ -568,20 +571,17 @@ impl Memory {
         self.store.borrow_mut().flush_all(at, now);
         Outcome::Flushed
     }
-}
 
-impl Tier for Memory {
-    type Value = ItemValue;
-
-    #[inline]
-    fn try_now(
+    /// Every action but a plain get.
+    #[inline(never)]
+    fn change_now(
         &self,
         key: &[u8],
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<ItemValue>> {
-        Some(match action {
+    ) -> Outcome<ItemValue> {
+        match action {
             Action::Get | Action::GetWithExpiry => self.get_now(key, now),
             Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
             Action::Store(store) => self.store_now(key, store, value, now),
@@ -593,6 +593,25 @@ impl Tier for Memory {
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
             Action::FlushAll { at } => self.flush_all_now(at, now),
+        }
+    }
+}
+
+impl Tier for Memory {
+    type Value = ItemValue;
+
+    #[inline(always)]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        // By far the commonest, and so the one that is worth being part of its caller.
+        Some(match action {
+            Action::Get | Action::GetWithExpiry => self.get_now(key, now),
+            _ => self.change_now(key, action, value, now),
         })
     }
 
@@ -635,12 +654,13 @@ impl Tier for Memory {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        if is_late {
-            self.prefetch_item(key);
-        } else {
-            self.prefetch_index(key);
-        }
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.prefetch_index(key)
+    }
+
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.prefetch_item(foreseen);
     }
 
     async fn invalidate(&self, key: &Key, now: Now) {
