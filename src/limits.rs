@@ -32,6 +32,9 @@ pub const PROBE_REPLY_BYTES_MAX: usize = 1024;
 /// Smallest `--max-item-size`, in bytes.
 pub const ITEM_BYTES_MAX_FLOOR: usize = 1024;
 
+/// Longest time for an answer that a link can be given, in milliseconds.
+pub const LINK_TIMEOUT_MS_MAX: u64 = 60_000;
+
 /// Largest binary body memcached reads before it gives up on the connection, in bytes.
 pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
@@ -111,9 +114,6 @@ pub const LINK_READS_PER_TURN: usize = 16;
 /// Output that a link holds before requests have to wait for room, in bytes. One request may be
 /// larger, if it is alone.
 pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
-
-/// Longest value that a server is believed, in bytes.
-pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
 
 /// Longest greeting of a server, in bytes.
 pub const LINK_GREETING_BYTES_MAX: usize = 1024;

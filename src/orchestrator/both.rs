@@ -487,13 +487,17 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     }
 
     fn is_far(&self) -> bool {
-        self.l1.is_far() || self.l2.is_far()
+        self.l1.is_far()
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.l1.prefetch(key, is_late);
-        self.l2.prefetch(key, is_late);
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.l1.prefetch(key)
+    }
+
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.l1.prefetch_more(foreseen);
     }
 
     fn turn(&self, now: Now) -> usize {

@@ -6,6 +6,7 @@
 
 pub mod memcached;
 pub mod memory;
+pub mod remote;
 pub mod rend;
 
 use crate::buffer::{Body, Chain, Key};
