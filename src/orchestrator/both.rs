@@ -4,19 +4,19 @@
 //! flags and expiry, or what L2 had when it lost the item; it is never older, and never anything
 //! else. So L1 may lose what it likes, and whoever writes asks L2 first:
 //!
-//! - L2 says no, or nothing: so does the answer. After a failure L2 may have the new item, and where
-//!   L2 has no item L1 must not have one either; both times what L1 has is invalidated.
+//! - L2 says no, or nothing: so does the answer. After a failure L2 may have the new item, and
+//!   where L2 has no item L1 must not have one either; both times what L1 has is invalidated.
 //! - L2 says yes: that is the answer. L1 is brought up to date; where that fails, or where it is
 //!   not certain that both are equal now, L1 is invalidated ([`Tier::invalidate`] keeps its word
 //!   even while L1 is out of reach).
 //!
-//! What differs between the ports is in [`super::l1_l2`] (main) and [`super::l1_l2_batch`].
+//! What differs between the ports is in `l1_l2` (main) and `l1_l2_batch`.
 //!
 //! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
 //! L2's with bit 63 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
-//! is judged by looking at L1; if L1 has lost the item meanwhile nobody can judge it, and the answer
-//! is that the item has changed. So a condition may fail that would have held, and never holds
-//! where it should have failed.
+//! is judged by looking at L1; if L1 has lost the item meanwhile nobody can judge it, and the
+//! answer is that the item has changed. So a condition may fail that would have held, and never
+//! holds where it should have failed.
 //!
 //! **flush_all.** Operations on one key follow one another, but a flush concerns all keys and goes
 //! on beside them: one that has read from L2 before the flush could write to L1 behind it. So

@@ -3,7 +3,7 @@
 //! | operation | L2 | then L1 |
 //! |---|---|---|
 //! | get | asked if L1 has none | filled with L2's item, flags and expiry kept |
-//! | get-and-touch | touched if L1 had a hit, else the same | first the same; filled from L2's hit |
+//! | get-and-touch | touched if L1 had a hit, else the same | first; filled from L2's hit |
 //! | set, add | the same | set |
 //! | replace, append, prepend | the same | the same |
 //! | delete, touch, incr, decr | the same | the same |

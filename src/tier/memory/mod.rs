@@ -399,8 +399,8 @@ fn digits(number: u64, buffer: &mut itoa::Buffer) -> &[u8] {
     buffer.format(number).as_bytes()
 }
 
-/// Makes an item of `value_bytes` bytes that holds a number and, behind it, spaces; none if there is
-/// no room.
+/// Makes an item of `value_bytes` bytes that holds a number and, behind it, spaces; none if there
+/// is no room.
 fn make_number(
     store: &mut Store,
     key: &[u8],

@@ -165,7 +165,7 @@ fn an_operation_on_two_tiers_takes_little_room() {
 fn what_can_be_read_only_once_is_copied_for_l1() {
     let pair = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
     let mut owner = Owner::new(4, |operation, now| pair.execute(operation, now));
-    let value: Vec<u8> = (0..300_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let value: Vec<u8> = (0..300_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut ask = |action, value: &[u8], port| {
         let operation = operation(b"k", action, value, port);
         let Started::Done(outcome) = owner.start(operation, 1, (), START) else {

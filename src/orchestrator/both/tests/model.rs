@@ -327,8 +327,8 @@ impl Model {
             }
             6 | 7 | 16 if !is_text => incr(1),
             16..=18 => {
-                let known = self.tokens.iter().rev().take(12).filter(|known| known.0 == key);
-                match known.last() {
+                let mut recent = self.tokens.iter().rev().take(12).rev();
+                match recent.find(|known| known.0 == key) {
                     Some(&(_, cas, version)) => {
                         cas_version = version;
                         store(StoreMode::Set, cas)
