@@ -30,7 +30,7 @@ const REMEMBERED: u32 = u32::MAX - 1;
 /// Where in a cas the connection's number is.
 const EPOCH_SHIFT: u32 = 48;
 /// The bits of that number. The bit above is somebody else's.
-const EPOCH_MASK: u64 = 0x7fff;
+const EPOCH_MASK: u64 = 0x3fff;
 
 /// Freed capacity of the output beyond this goes back to the allocator.
 const OUTPUT_BYTES_KEPT: usize = 2 * LINK_OUTPUT_BYTES;
