@@ -3,14 +3,14 @@
 //! distance, and some commands act on items that have expired. Its clock, and whether it answers at
 //! all, are the test's.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+
+use crate::fixture::Folder;
 
 /// What its clock says at start.
 pub const START_UNIX_S: u32 = 1_800_000_000;
@@ -66,13 +66,16 @@ impl Shared {
 /// The server; it ends when dropped.
 pub struct FakeRend {
     path: PathBuf,
+    /// Removed after the server has ended.
+    _folder: Folder,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl FakeRend {
-    /// Starts one on a Unix socket that does not exist yet.
-    pub fn start(path: &Path, kind: Kind) -> FakeRend {
+    /// Starts one on a Unix socket.
+    pub fn start(kind: Kind) -> FakeRend {
+        let folder = Folder::new();
         let state = State {
             kind,
             items: HashMap::new(),
@@ -85,7 +88,7 @@ impl FakeRend {
             instead: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), thawed: Condvar::new() });
-        let mut fake = FakeRend { path: path.into(), shared, acceptor: None };
+        let mut fake = FakeRend { path: folder.socket(), _folder: folder, shared, acceptor: None };
         fake.listen();
         fake
     }
@@ -140,6 +143,11 @@ impl FakeRend {
         self.shared.thawed.notify_all();
     }
 
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sets its clock, which stands still otherwise.
     pub fn set_unix_s(&self, unix_s: u32) {
         self.shared.lock().unix_s = unix_s;
@@ -158,6 +166,11 @@ impl FakeRend {
     /// Opcodes that it hung up on.
     pub fn unknown(&self) -> Vec<u8> {
         self.shared.lock().unknown.clone()
+    }
+
+    /// Forgets all items.
+    pub fn clear(&self) {
+        self.shared.lock().items.clear();
     }
 
     /// Keys that it keeps, expired or not.
