@@ -42,12 +42,12 @@ struct State {
     /// What its clock says.
     unix_s: u32,
     is_frozen: bool,
-    /// Every opcode that it was sent.
-    opcodes: Vec<u8>,
     /// Opcodes that it hung up on.
     unknown: Vec<u8>,
     connections: Vec<UnixStream>,
     is_stopping: bool,
+    /// What it hangs up on besides.
+    hated: Option<u8>,
     /// What the next answers are replaced by.
     instead: Option<Vec<u8>>,
 }
@@ -81,10 +81,10 @@ impl FakeRend {
             items: HashMap::new(),
             unix_s: START_UNIX_S,
             is_frozen: false,
-            opcodes: Vec::new(),
             unknown: Vec::new(),
             connections: Vec::new(),
             is_stopping: false,
+            hated: None,
             instead: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), thawed: Condvar::new() });
@@ -158,9 +158,9 @@ impl FakeRend {
         self.shared.lock().instead = bytes.map(<[u8]>::to_vec);
     }
 
-    /// Opcodes that it was sent since this was asked last.
-    pub fn take_opcodes(&self) -> Vec<u8> {
-        std::mem::take(&mut self.shared.lock().opcodes)
+    /// Hangs up on this opcode from now on; or on what it does not know only.
+    pub fn hang_up_on(&self, opcode: Option<u8>) {
+        self.shared.lock().hated = opcode;
     }
 
     /// Opcodes that it hung up on.
@@ -176,11 +176,6 @@ impl FakeRend {
     /// Keys that it keeps, expired or not.
     pub fn keys(&self) -> Vec<Vec<u8>> {
         self.shared.lock().items.keys().cloned().collect()
-    }
-
-    /// The expiry that it keeps for a key.
-    pub fn expiry_unix_s(&self, key: &[u8]) -> Option<u32> {
-        self.shared.lock().items.get(key).map(|entry| entry.expiry_unix_s)
     }
 }
 
@@ -222,9 +217,11 @@ fn serve(shared: &Shared, mut stream: &UnixStream) -> io::Result<()> {
         if state.is_stopping {
             return Ok(());
         }
-        state.opcodes.push(opcode);
         let (extras, rest) = rest.split_at(extras_bytes);
         let (key, value) = rest.split_at(key_bytes);
+        if state.hated == Some(opcode) {
+            return Ok(());
+        }
         let Some(answer) = state.execute(opcode, extras, key, value) else {
             state.unknown.push(opcode);
             return Ok(());
