@@ -46,6 +46,8 @@ struct State {
     unknown: Vec<u8>,
     connections: Vec<UnixStream>,
     is_stopping: bool,
+    /// How often it was killed.
+    kills: u32,
     /// What it hangs up on besides.
     hated: Option<u8>,
     /// What the next answers are replaced by.
@@ -84,6 +86,7 @@ impl FakeRend {
             unknown: Vec::new(),
             connections: Vec::new(),
             is_stopping: false,
+            kills: 0,
             hated: None,
             instead: None,
         };
@@ -104,10 +107,11 @@ impl FakeRend {
                     return;
                 }
                 state.connections.push(stream.try_clone().expect("a descriptor"));
+                let kills = state.kills;
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || {
                     // Its end is the client's, or ours.
-                    let _ = serve(&shared, &stream);
+                    let _ = serve(&shared, &stream, kills);
                     let _ = stream.shutdown(std::net::Shutdown::Both);
                 });
             }
@@ -118,6 +122,7 @@ impl FakeRend {
     pub fn kill(&mut self) {
         let mut state = self.shared.lock();
         state.is_stopping = true;
+        state.kills += 1;
         for stream in state.connections.drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -199,8 +204,9 @@ const MISS: u16 = 0x01;
 const EXISTS: u16 = 0x02;
 const UNKNOWN: u16 = 0x81;
 
-/// Serves one connection, a request at a time, until the client leaves or is hung up on.
-fn serve(shared: &Shared, mut stream: &UnixStream) -> io::Result<()> {
+/// Serves one connection, a request at a time, until the client leaves, is hung up on, or the
+/// server was killed once more than `kills` times.
+fn serve(shared: &Shared, mut stream: &UnixStream, kills: u32) -> io::Result<()> {
     loop {
         let mut header = [0; 24];
         stream.read_exact(&mut header)?;
@@ -214,7 +220,7 @@ fn serve(shared: &Shared, mut stream: &UnixStream) -> io::Result<()> {
         while state.is_frozen {
             state = shared.thawed.wait(state).expect("as lock");
         }
-        if state.is_stopping {
+        if state.kills != kills {
             return Ok(());
         }
         let (extras, rest) = rest.split_at(extras_bytes);
