@@ -223,8 +223,31 @@ impl Sunder {
         self.server = None;
     }
 
-    pub fn signal(&self, signal: &str) {
-        let pid = self.server.as_ref().expect("it runs").pid().to_string();
+    /// Stops it, and waits until every thread of it has stopped.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let is_stopped = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).expect("a task's state");
+            stat.rsplit(") ").next().is_some_and(|fields| fields.starts_with('T'))
+        };
+        let start = Instant::now();
+        while !std::fs::read_dir(&tasks).expect("it lives").flatten().all(is_stopped) {
+            assert!(start.elapsed() < PATIENCE, "it stops");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
         let status = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(status.expect("kill").success());
     }

@@ -88,9 +88,9 @@ fn a_stopped_sunder_fails_in_time_and_goes_on_where_it_was() {
     let fixture =
         Fixture::open(sunder.address(), sunder::tier::rend::probe::Server::Whole, TIMEOUT_US);
     let Outcome::Stored { cas } = fixture.set(b"k", b"1") else { panic!("stored") };
-    sunder.signal("-STOP");
+    sunder.freeze();
     assert_eq!(fixture.found(b"k"), "failed");
-    sunder.signal("-CONT");
+    sunder.thaw();
     fixture.wait_until_up();
     assert_eq!(fixture.found(b"k"), "hit 0 -1 1");
     // It was the same all the time, and so is the cas.

@@ -1,6 +1,6 @@
 //! What is found out about a server before anything depends on it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
 use sunder::tier::memcached::link::Address;
@@ -74,6 +74,8 @@ fn who_is_absent_or_speaks_something_else_is_refused() {
     let speaker = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("it connects");
         stream.write_all(b"ERROR\r\n").expect("it listens");
+        // It has heard enough when it closes.
+        let _ = stream.read_to_end(&mut Vec::new());
     });
     let line = refused(probe(&address));
     assert!(line.contains("does not speak memcached's binary protocol"), "{line}");
