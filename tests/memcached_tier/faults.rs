@@ -171,7 +171,7 @@ fn what_was_answered_in_time_or_not_late_enough_counts() {
     fixture.turn(&mut tasks);
     hear_from(&mut stream, "mg b O1 f c v\r\n").expect("asked");
     stream.write_all(b"VA 1 O0 f0 c1\r\nx\r\nVA 1 O1").expect("the link reads");
-    fixture.ahead_us.set(61_000);
+    fixture.ahead_us.set(fixture.ahead_us.get() + 61_000);
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "hit 0 -1 x");
     assert_eq!(said(&tasks[1], &fixture), "Failed");
