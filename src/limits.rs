@@ -19,9 +19,6 @@ pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
 pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 
-/// Longest value taken from a server behind this one, in bytes: no item of ours is larger.
-pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
-
 /// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 

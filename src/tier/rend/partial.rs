@@ -1,8 +1,8 @@
 //! A server that can what Rend can: what a client may ask beyond that is made of it.
 //!
-//! Most operations look for the item first: Rend's stores let add, replace, append, touch and delete
-//! act on items that have expired, and Rend's own memory deletes an item when it is added again.
-//! Nothing here may bring an item back that has expired, or do something with a cas.
+//! Most operations look for the item first: Rend's stores let add, replace, append, touch and
+//! delete act on items that have expired, and Rend's own memory deletes an item that is added
+//! again. Nothing here may bring an item back that has expired, or do something with a cas.
 
 use super::binary::Request;
 use super::{Answer, Rend};
