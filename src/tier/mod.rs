@@ -4,7 +4,10 @@
 //! time (the owner's task queue sees to that), so it needs no locks. It must never block: what it
 //! waits for, it awaits.
 
+pub mod memcached;
 pub mod memory;
+pub mod remote;
+pub mod rend;
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
@@ -22,6 +25,11 @@ pub trait Value {
     /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
     /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
+
+    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
+    fn as_chain(&self) -> Option<&Chain> {
+        None
+    }
 }
 
 impl Value for Chain {
@@ -32,6 +40,10 @@ impl Value for Chain {
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         Chain::copy_to(self, offset, out)
     }
+
+    fn as_chain(&self) -> Option<&Chain> {
+        Some(self)
+    }
 }
 
 /// An item that was found.
@@ -41,7 +53,7 @@ pub struct Hit<V> {
     pub flags: u32,
     /// When it expires.
     pub expiry: Expiry,
-    /// Its unique number; changes with every change of the item.
+    /// Its unique number, below 2^63; changes with every change of the item.
     pub cas: u64,
     /// Its bytes.
     pub value: V,

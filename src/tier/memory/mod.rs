@@ -20,7 +20,7 @@
 mod arena;
 mod index;
 mod item;
-mod number;
+pub(super) mod number;
 mod store;
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ impl Drop for ItemValue {
 
 /// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
 /// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
-fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
+pub(super) fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { 4 };
     ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2
 }
@@ -399,24 +399,37 @@ fn digits(number: u64, buffer: &mut itoa::Buffer) -> &[u8] {
     buffer.format(number).as_bytes()
 }
 
-/// Makes an item that holds a number; none if there is no room.
+/// Makes an item of `value_bytes` bytes that holds a number and, behind it, spaces; none if there
+/// is no room.
 fn make_number(
     store: &mut Store,
     key: &[u8],
     flags: u32,
     expiry: Expiry,
-    number: u64,
+    (number, value_bytes): (u64, usize),
     now: Now,
 ) -> Option<u32> {
-    let mut buffer = itoa::Buffer::new();
-    let digits = digits(number, &mut buffer);
-    let Some(item) = store.make(key, flags, expiry, digits.len(), now) else {
+    let Some(item) = store.make(key, flags, expiry, value_bytes, now) else {
         store.stats.add(Counter::StoreNoMemory, 1);
         return None;
     };
-    let start = store.arena.value_start(item);
-    store.arena.write_value(item, start, 0, digits);
+    write_number(store, item, number, value_bytes);
     Some(item)
+}
+
+/// Writes a number over the `value_bytes` bytes of an item, and spaces behind it.
+fn write_number(store: &mut Store, item: u32, number: u64, value_bytes: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = digits(number, &mut buffer);
+    let start = store.arena.value_start(item);
+    let mut cursor = store.arena.write_value(item, start, 0, digits);
+    let mut offset = digits.len();
+    while offset < value_bytes {
+        let n = (value_bytes - offset).min(NUMBER_BYTES_MAX);
+        let spaces = &[b' '; NUMBER_BYTES_MAX][..n];
+        cursor = store.arena.write_value(item, cursor, offset, spaces);
+        offset += n;
+    }
 }
 
 /// Carries out an incr or decr of an item.
@@ -445,26 +458,19 @@ fn count<V>(
     } else {
         before.wrapping_add(arithmetic.delta)
     };
-    let mut buffer = itoa::Buffer::new();
-    let digits = digits(value, &mut buffer);
-    if digits.len() <= value_bytes && store.arena.pins(old) == 0 {
+    let digit_count = digits(value, &mut itoa::Buffer::new()).len();
+    if digit_count <= value_bytes && store.arena.pins(old) == 0 {
         let cas = store.next_cas();
         store.arena.set_cas(old, cas);
-        let start = store.arena.value_start(old);
-        let mut cursor = store.arena.write_value(old, start, 0, digits);
-        let mut offset = digits.len();
-        while offset < value_bytes {
-            let n = (value_bytes - offset).min(NUMBER_BYTES_MAX);
-            let spaces = &[b' '; NUMBER_BYTES_MAX][..n];
-            cursor = store.arena.write_value(old, cursor, offset, spaces);
-            offset += n;
-        }
+        write_number(store, old, value, value_bytes);
         store.note_use(old, now);
         return Outcome::Number { value, cas };
     }
     let (flags, expiry) = (store.arena.flags(old), store.arena.expiry(old));
+    // As long as in place: two tiers that count the same have the same bytes, whoever reads them.
+    let number = (value, digit_count.max(value_bytes));
     let made =
-        keeping(store, Some(old), |store| make_number(store, key, flags, expiry, value, now));
+        keeping(store, Some(old), |store| make_number(store, key, flags, expiry, number, now));
     let Some(item) = made else { return Outcome::OutOfMemory };
     store.unlink(old, tag);
     Outcome::Number { value, cas: store.link(item, tag) }
@@ -554,7 +560,8 @@ impl Memory {
             return count(store, key, tag, arithmetic, old, now);
         }
         let Some((value, expiry)) = arithmetic.initial else { return Outcome::Miss };
-        match make_number(store, key, 0, expiry, value, now) {
+        let digit_count = digits(value, &mut itoa::Buffer::new()).len();
+        match make_number(store, key, 0, expiry, (value, digit_count), now) {
             Some(item) => Outcome::Number { value, cas: store.link(item, tag) },
             None => Outcome::OutOfMemory,
         }

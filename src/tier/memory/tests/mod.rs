@@ -630,6 +630,18 @@ fn when_readers_hold_everything_a_store_fails_and_nothing_else_does() {
     assert!(matches!(b.set("0", [b'w'; 900]), Seen::Other(said) if said.starts_with("Stored")));
 }
 
+#[test]
+fn a_number_that_is_being_read_stays_as_long_as_one_that_is_not() {
+    let b = Bench::new(BYTES_MIN);
+    for is_held in [false, true] {
+        b.set("n", "100");
+        let held = is_held.then(|| b.hold("n"));
+        b.decr("n", 1);
+        assert_eq!(b.value("n"), Some(b"99 ".to_vec()), "held: {is_held}");
+        drop(held);
+    }
+}
+
 /// CVE-2018-1000127: a count of readers that wraps gives the item away while they read it.
 #[test]
 fn a_count_of_readers_that_is_full_refuses_one_more() {

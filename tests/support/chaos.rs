@@ -1,0 +1,208 @@
+//! A memcached on a Unix socket that meets with accidents while something uses it.
+//!
+//! Killed and started again on the same socket, frozen and thawed, chunk keys deleted behind the
+//! user's back: by hand, or in an order drawn from a seed. Ends only what it started.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+
+use super::{PATIENCE, free_socket_path};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What may happen to a memcached.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Accident {
+    /// SIGKILL, and a new one on the same socket after so many milliseconds.
+    Kill { down_ms: u64 },
+    /// SIGSTOP, and SIGCONT after so many milliseconds.
+    Freeze { frozen_ms: u64 },
+    /// Chunks and metadata of so many keys are deleted, as by eviction.
+    LoseChunks { keys: u64 },
+}
+
+/// What happened, by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Accidents {
+    pub kills: u64,
+    pub freezes: u64,
+    /// Chunk keys deleted that were there, and all that were tried.
+    pub chunks_deleted: u64,
+    pub chunks_tried: u64,
+}
+
+/// See the module. Killed and reaped when dropped.
+pub struct Memcached {
+    child: Child,
+    path: PathBuf,
+    megabytes: u32,
+    pub happened: Accidents,
+    random: u64,
+}
+
+impl Memcached {
+    /// Starts one on a free socket path and waits until it accepts.
+    pub fn start(megabytes: u32, seed: u64) -> Result<Memcached, String> {
+        let path = free_socket_path();
+        let child = spawn(&path, megabytes)?;
+        let happened = Accidents::default();
+        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut memcached = Memcached { child, path, megabytes, happened, random };
+        memcached.wait_until_up()?;
+        Ok(memcached)
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its address as `--l1 memcached,addr=` and the history checker take it.
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.path.display())
+    }
+
+    fn wait_until_up(&mut self) -> Result<(), String> {
+        let start = Instant::now();
+        while UnixStream::connect(&self.path).is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("memcached ended with {status}"));
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(format!("memcached does not accept on {}", self.path.display()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL. Its socket's path stays, and refuses.
+    pub fn kill(&mut self) -> Result<(), String> {
+        self.child.kill().map_err(|error| format!("kill: {error}"))?;
+        self.child.wait().map_err(|error| format!("wait: {error}"))?;
+        self.happened.kills += 1;
+        Ok(())
+    }
+
+    /// Starts a new one on the same socket, empty, and waits until it accepts.
+    pub fn restart(&mut self) -> Result<(), String> {
+        // memcached does not replace what another one left.
+        let _ = std::fs::remove_file(&self.path);
+        self.child = spawn(&self.path, self.megabytes)?;
+        self.wait_until_up()
+    }
+
+    /// Stops it where it is: it accepts, reads and answers nothing, and the kernel keeps all.
+    pub fn freeze(&mut self) -> Result<(), String> {
+        self.happened.freezes += 1;
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on, with all that was sent to it meanwhile.
+    pub fn thaw(&mut self) -> Result<(), String> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            result => Err(format!("kill {signal}: {result:?}")),
+        }
+    }
+
+    /// Deletes keys over a connection of its own; how many were there.
+    pub fn delete(&mut self, keys: &[String]) -> Result<u64, String> {
+        let run = || -> std::io::Result<u64> {
+            let stream = UnixStream::connect(&self.path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut stream = BufReader::new(stream);
+            let request: String = keys.iter().map(|key| format!("delete {key}\r\n")).collect();
+            stream.get_mut().write_all(request.as_bytes())?;
+            let mut deleted = 0;
+            for _ in keys {
+                let mut line = String::new();
+                stream.read_line(&mut line)?;
+                deleted += u64::from(line == "DELETED\r\n");
+            }
+            Ok(deleted)
+        };
+        let deleted = run().map_err(|error| format!("delete: {error}"))?;
+        self.happened.chunks_deleted += deleted;
+        self.happened.chunks_tried += keys.len() as u64;
+        Ok(deleted)
+    }
+
+    /// Lets one accident happen, from its begin to its end.
+    pub fn suffer(&mut self, accident: Accident, keys: &[String]) -> Result<(), String> {
+        match accident {
+            Accident::Kill { down_ms } => {
+                self.kill()?;
+                std::thread::sleep(Duration::from_millis(down_ms));
+                self.restart()
+            }
+            Accident::Freeze { frozen_ms } => {
+                self.freeze()?;
+                std::thread::sleep(Duration::from_millis(frozen_ms));
+                self.thaw()
+            }
+            Accident::LoseChunks { keys: count } => {
+                let chunks: Vec<String> = (0..count)
+                    .map(|_| {
+                        let key = &keys[self.below(keys.len() as u64) as usize];
+                        // The first chunks are there most often; the metadata is one of all.
+                        match self.below(6) {
+                            0 => format!("{key}-meta"),
+                            chunk => format!("{key}-{}", (chunk - 1) * self.below(4)),
+                        }
+                    })
+                    .collect();
+                self.delete(&chunks).map(|_| ())
+            }
+        }
+    }
+
+    /// Lets accidents happen, one after another, until `is_over`. `keys`: as the clients call them.
+    pub fn suffer_until(
+        &mut self,
+        is_over: &AtomicBool,
+        accidents: &[Accident],
+        pause: Duration,
+        keys: &[String],
+    ) -> Result<(), String> {
+        while !is_over.load(Relaxed) {
+            let accident = accidents[self.below(accidents.len() as u64) as usize];
+            self.suffer(accident, keys)?;
+            std::thread::sleep(pause);
+        }
+        Ok(())
+    }
+
+    /// xorshift64: below `end`, which is not 0.
+    fn below(&mut self, end: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 16) % end
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        // SIGKILL ends a frozen process too. All fail only if it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn spawn(path: &Path, megabytes: u32) -> Result<Child, String> {
+    let mut command = Command::new("memcached");
+    command.args(["-u", "root", "-t", "1", "-m", &megabytes.to_string(), "-s"]).arg(path);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|error| format!("start memcached: {error}"))
+}
