@@ -112,6 +112,9 @@ pub const LINK_READS_PER_TURN: usize = 16;
 /// larger, if it is alone.
 pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
 
+/// Longest value that a server is believed, in bytes.
+pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
+
 /// Longest greeting of a server, in bytes.
 pub const LINK_GREETING_BYTES_MAX: usize = 1024;
 

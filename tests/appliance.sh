@@ -41,7 +41,7 @@ memccapable_passes() {
 # wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
 wire_table() {
     local status=0 ok bad
-    inside env SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
+    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
         >"$logs/wire" 2>&1 || status=$?
     grep -v '^test result' "$logs/wire" | tail -n 40
     read -r _ _ ok _ bad _ < <(grep '^test result' "$logs/wire") || return 1
@@ -149,7 +149,7 @@ local_memcached() {
 # on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers at some of the cuts; its
 # memcacheds are new, their sockets $logs/l1 and $logs/l2.
 on_wire_tiers() {
-    local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid
+    local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
     local_memcached l1 && l1_pid=$memcached_pid
     local_memcached l2 && l2_pid=$memcached_pid
     begin "net_af_packet, $name, workers $workers" "$server" --workers "$workers" \
@@ -163,11 +163,12 @@ on_wire_tiers() {
 
 # Every L1 with every orchestrator; memory alone has been seen at every cut.
 on_wire_all_tiers() {
-    local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2
+    # Patient: a slow machine is not to be taken for a frozen memcached here.
+    local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2,timeout=5000
     for name in memory plain chunked; do
         case $name in
             memory) l1=memory ;;
-            *) l1=memcached,addr=unix:$logs/l1,layout=$name ;;
+            *) l1=memcached,addr=unix:$logs/l1,layout=$name,timeout=5000 ;;
         esac
         [ "$name" = memory ] || on_wire_tiers "$workers" "$name, l1_only" "$l1" 11211
         on_wire_tiers "$workers" "$name, l1_l2" "$l1" 11211 "$l2"
