@@ -6,7 +6,6 @@
 //!
 //! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the
 //! cuts every other composition of tiers and orchestrators ([`compositions`]); or, when
-//! every other composition of tiers and orchestrators ([`compositions`]); or, when
 //! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
 //! then takes every seventh cut only, for a carrier that another one's full run stands for, and
 //! `SUNDER_WIRE_GENERAL=1` leaves out what only an L1 in memory alone answers).
