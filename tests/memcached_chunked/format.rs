@@ -64,9 +64,10 @@ fn what_rend_wrote_is_read() {
 fn what_rend_wrote_is_changed_and_deleted_whole() {
     let server = Server::start(&[]);
     let rig = server.tier(16 * 1024);
-    let mut raw = server.raw();
+    // A connection speaks one protocol.
+    let (mut raw, mut rend) = (server.raw(), server.raw());
     let value = value(1, 10_000);
-    rend_set(&mut raw, b"k", 5, 0, rig.now().unix_s, &value);
+    rend_set(&mut rend, b"k", 5, 0, rig.now().unix_s, &value);
     assert_eq!(raw.items(), 11);
     assert!(matches!(rig.store(StoreMode::Append, b"k", b"tail", 0), Outcome::Stored { .. }));
     assert_eq!(rig.value(b"k").expect("a hit"), [&value[..], b"tail"].concat());
@@ -77,7 +78,7 @@ fn what_rend_wrote_is_changed_and_deleted_whole() {
     assert_eq!(raw.items(), 2);
     let Outcome::Hit(hit) = rig.get(b"k") else { panic!("a hit") };
     assert_eq!(hit.flags, 5);
-    rend_set(&mut raw, b"k", 5, 0, rig.now().unix_s, &value);
+    rend_set(&mut rend, b"k", 5, 0, rig.now().unix_s, &value);
     assert!(matches!(rig.run(rig.tier.delete(&key(b"k"), 0, rig.now())), Outcome::Deleted));
     assert_eq!(raw.items(), 0);
 }
