@@ -1,10 +1,14 @@
 //! The races that Rend's comments admit, where they concern chunks, and writers that interleave.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Sender};
+
 use sunder::buffer::Chain;
 use sunder::clock::Expiry;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
-use crate::fixture::{Task, key};
+use crate::fixture::{Script, Task, greet, key};
 use crate::rig::{REND, Rig, Server, value};
 
 fn set() -> Store {
@@ -96,6 +100,53 @@ fn race_8_a_failed_chunk_write_leaves_no_orphans() {
     }
     assert!(matches!(large.store(StoreMode::Add, b"k", &value(2, 600_000), 0), Outcome::TooLarge));
     assert_eq!(raw.items(), 0);
+}
+
+/// A server without items that has no memory for the chunk `k-3`. It tells which keys were deleted.
+fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<()> {
+    let mut output = stream.try_clone().ok()?;
+    greet(&mut output);
+    let mut input = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let opaque = words.iter().find(|word| word.starts_with('O'))?;
+        let answer = match words[0] {
+            "ms" => {
+                let mut value = vec![0; words[2].parse::<usize>().ok()? + 2];
+                input.read_exact(&mut value).ok()?;
+                match words[1] {
+                    "k-3" => "SERVER_ERROR out of memory storing object\r\n".to_owned(),
+                    _ => format!("HD {opaque} c7\r\n"),
+                }
+            }
+            "md" => {
+                deleted.send(words[1].to_owned()).ok()?;
+                format!("HD {opaque}\r\n")
+            }
+            _ => format!("EN {opaque}\r\n"),
+        };
+        output.write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+/// Race 8: one chunk of many cannot be written.
+#[test]
+fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
+    let (sender, receiver) = mpsc::channel();
+    let script = Script::start(move |_, stream| {
+        serve_without_memory(stream, &sender);
+    });
+    let rig = Rig::open(&script.folder.socket(), REND);
+    for mode in [StoreMode::Set, StoreMode::Add] {
+        let outcome = rig.store(mode, b"k", &value(1, 5_000), 0);
+        assert!(matches!(outcome, Outcome::OutOfMemory), "{outcome:?}");
+        let deleted: Vec<String> = receiver.try_iter().collect();
+        assert_eq!(deleted, ["k-meta", "k-0", "k-1", "k-2", "k-3", "k-4"]);
+    }
 }
 
 /// Race 8: a writer disappears in the middle. Readers have the old value, the new one or a miss.
