@@ -94,7 +94,7 @@ impl<'l, C: Codec> Batch<'l, C> {
 
     /// The cas by which this connection's server knows `cas`, which a [`super::Head`] had. None: it
     /// is another connection's, or no link's at all, and no item has it any more; whoever asks with
-    /// it has to be told so. To be asked after [`Link::begin`].
+    /// it has to be told so. 0 stays 0. To be asked after [`Link::begin`].
     #[inline]
     pub fn cas(&self, cas: u64) -> Option<u64> {
         self.link.inner.borrow().cas_of_server(cas)

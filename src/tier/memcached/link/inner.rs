@@ -250,7 +250,7 @@ impl<C: Codec> Inner<C> {
     #[inline]
     pub(super) fn cas_of_server(&self, cas: u64) -> Option<u64> {
         let epoch = self.epoch & EPOCH_MASK;
-        if epoch == 0 {
+        if epoch == 0 || cas == 0 {
             return Some(cas);
         }
         (cas >> EPOCH_SHIFT == epoch).then_some(cas & ((1 << EPOCH_SHIFT) - 1))
