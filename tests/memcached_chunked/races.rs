@@ -8,7 +8,7 @@ use sunder::buffer::Chain;
 use sunder::clock::Expiry;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
-use crate::fixture::{Script, Task, greet, key};
+use crate::fixture::{Scripted, Task, greet, key};
 use crate::rig::{REND, Rig, Server, value};
 
 fn set() -> Store {
@@ -105,7 +105,7 @@ fn race_8_a_failed_chunk_write_leaves_no_orphans() {
 /// A server without items that has no memory for the chunk `k-3`. It tells which keys were deleted.
 fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<()> {
     let mut output = stream.try_clone().ok()?;
-    greet(&mut output);
+    greet(&mut output).then_some(())?;
     let mut input = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -137,8 +137,9 @@ fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<
 #[test]
 fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
     let (sender, receiver) = mpsc::channel();
-    let script = Script::start(move |_, stream| {
+    let script = Scripted::start_with(move |stream| {
         serve_without_memory(stream, &sender);
+        None
     });
     let rig = Rig::open(&script.folder.socket(), REND);
     for mode in [StoreMode::Set, StoreMode::Add] {
