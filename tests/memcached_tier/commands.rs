@@ -296,3 +296,14 @@ fn an_invalidation_deletes() {
     bench.fixture.run(bench.fixture.tier.invalidate(&key(b"k"), bench.fixture.now()));
     assert_eq!(bench.get("k"), "Miss");
 }
+
+#[test]
+fn a_memcached_that_does_not_flush_refuses_and_nothing_else_suffers() {
+    let folder = Folder::new();
+    let _memcached = Memcached::start(&folder.socket(), &["-F"]);
+    let fixture = Fixture::open(&folder.socket());
+    fixture.set(b"k", b"v");
+    let flushed = fixture.run(fixture.tier.flush_all(Expiry::NEVER, fixture.now()));
+    assert!(matches!(flushed, Outcome::Failed));
+    assert!(matches!(fixture.get(b"k"), Outcome::Hit(_)));
+}

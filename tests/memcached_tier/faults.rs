@@ -165,6 +165,22 @@ fn a_late_server_is_asked_nothing_until_all_its_answers_are_there() {
 }
 
 #[test]
+fn what_was_answered_in_time_or_not_late_enough_counts() {
+    let (_server, fixture, mut stream) = pair();
+    let mut tasks = [fixture.begin_get(b"a"), fixture.begin_get(b"b")];
+    fixture.turn(&mut tasks);
+    hear_from(&mut stream, "mg b O1 f c v\r\n").expect("asked");
+    stream.write_all(b"VA 1 O0 f0 c1\r\nx\r\nVA 1 O1").expect("the link reads");
+    fixture.ahead_us.set(fixture.ahead_us.get() + 61_000);
+    fixture.turn(&mut tasks);
+    assert_eq!(said(&tasks[0], &fixture), "hit 0 -1 x");
+    assert_eq!(said(&tasks[1], &fixture), "Failed");
+    stream.write_all(b" f0 c1\r\ny\r\n").expect("the link reads");
+    fixture.turn(&mut tasks);
+    assert!(fixture.tier.link().is_up());
+}
+
+#[test]
 fn a_frozen_server_that_ends_is_connected_to_again() {
     let (server, fixture, stream) = pair();
     let mut tasks = [fixture.begin_get(b"k")];

@@ -252,6 +252,7 @@ impl Fixture {
         let fixture = Fixture::open_with(Address::Unix(path.to_owned()), LINK_TIMEOUT_US);
         let fixture = fixture.unwrap_or_else(|error| panic!("{error}"));
         fixture.hold_clock();
+        fixture.tier.turn(fixture.now());
         fixture
     }
 
@@ -260,6 +261,8 @@ impl Fixture {
         let stats = Arc::new(WorkerStats::default());
         let config = Config { timeout_us, ..Config::new(address, Arc::clone(&stats)) };
         let tier = Plain::open(config, clock.read())?;
+        // As a worker does before anything is asked in a turn; opening may have taken long.
+        tier.turn(clock.read());
         Ok(Fixture { tier, stats, clock, ahead_us: Cell::new(0), held: Cell::new(None) })
     }
 

@@ -259,6 +259,9 @@ fn error_status(line: &[u8]) -> Result<Status, Garbage> {
     if line == b"CLIENT_ERROR cannot increment or decrement non-numeric value" {
         return Ok(Status::NonNumeric);
     }
+    if line == b"CLIENT_ERROR flush_all not allowed" {
+        return Ok(Status::Refused);
+    }
     match line.strip_prefix(b"SERVER_ERROR ") {
         Some(b"object too large for cache") => Ok(Status::TooLarge),
         Some(why) if why.starts_with(b"out of memory") => Ok(Status::NoMemory),

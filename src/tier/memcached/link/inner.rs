@@ -278,7 +278,9 @@ impl<C: Codec> Inner<C> {
             }
             _ => self.receive(),
         };
+        // While there is more to read, the answer may be in it.
         if matches!(self.state, State::Serving | State::Restoring)
+            && !self.has_more
             && self.deadline_us().is_some_and(|deadline_us| deadline_us <= now.uptime_us)
         {
             self.suspend();
@@ -327,7 +329,7 @@ impl<C: Codec> Inner<C> {
             self.out.clear();
             self.sent = 0;
             self.out.shrink_to(OUTPUT_BYTES_KEPT);
-        } else if self.sent >= LINK_OUTPUT_BYTES / 2 {
+        } else if self.sent > self.out.len() / 2 {
             self.out.drain(..self.sent);
             self.sent = 0;
         }

@@ -34,9 +34,6 @@ mod remembered;
 mod slots;
 mod stream;
 
-#[cfg(test)]
-mod tests;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;

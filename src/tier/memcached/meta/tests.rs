@@ -98,6 +98,7 @@ fn heads_are_read_whole_or_not_at_all() {
         ("SERVER_ERROR object too large for cache\r\n", Status::TooLarge, None, 0, 0, 0, 0),
         ("SERVER_ERROR out of memory storing object\r\n", Status::NoMemory, None, 0, 0, 0, 0),
         ("SERVER_ERROR whatever\r\n", Status::Refused, None, 0, 0, 0, 0),
+        ("CLIENT_ERROR flush_all not allowed\r\n", Status::Refused, None, 0, 0, 0, 0),
         (
             "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n",
             Status::NonNumeric,

@@ -1,1 +1,0 @@
-//! Tests of a link without a server.
