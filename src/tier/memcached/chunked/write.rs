@@ -46,6 +46,7 @@ impl Chunked {
         let Metadata { shape, flags, expiry, token, .. } = *metadata;
         let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
         let item_bytes = shape.chunk_item_bytes();
+        name.set_first_bare(false);
         let mut cutter = Cutter::new(front.pieces().chain(back.pieces()));
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in first..shape.chunks {
