@@ -127,6 +127,11 @@ impl Name {
         self.is_hashed
     }
 
+    /// Whether a line of text can carry the items' keys.
+    pub fn is_text(&self) -> bool {
+        self.limit == KEY_BYTES_MAX
+    }
+
     /// Whether [`Name::chunk`] gives the first chunk without the dash.
     pub fn is_first_bare(&self) -> bool {
         self.is_first_bare

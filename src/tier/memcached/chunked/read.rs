@@ -3,6 +3,7 @@
 use super::{Answer, Ask, Chunked, Look, Stored, window};
 use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
+use crate::limits::{CHUNK_LINE_BYTES, CHUNKS_PER_LINE};
 use crate::stats::Counter;
 use crate::tier::memcached::layout::{
     Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape,
@@ -77,6 +78,13 @@ impl Chunked {
         touch: Option<Expiry>,
         now: Now,
     ) -> Result<Result<Chain, Broken>, Down> {
+        if touch.is_none() && name.is_text() {
+            let mut assembly = Assembly::new(metadata, first);
+            if self.assemble_in_lines(name, &metadata.shape, &mut assembly).await? {
+                return Ok(assembly.finish());
+            }
+            // Which chunk is not there, and why, is found out one by one.
+        }
         let mut assembly = Assembly::new(metadata, first);
         self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
         if assembly.has_lost_first() && !name.is_first_bare() {
@@ -85,6 +93,36 @@ impl Chunked {
             self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
         }
         Ok(assembly.finish())
+    }
+
+    /// Asks for many chunks in one request each. False: not all are there as they should be.
+    async fn assemble_in_lines(
+        &self,
+        name: &mut Name,
+        shape: &Shape,
+        assembly: &mut Assembly,
+    ) -> Result<bool, Down> {
+        while assembly.next() < shape.chunks {
+            let mut index = assembly.next();
+            let end = shape.chunks.min(index + window(shape));
+            let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
+            while index < end {
+                batch
+                    .request(CHUNK_LINE_BYTES, |request| {
+                        let line_end = end.min(index + CHUNKS_PER_LINE);
+                        meta::get_many(request);
+                        (index..line_end).for_each(|i| meta::key_of_many(request, name.chunk(i)));
+                        meta::end_of_many(request);
+                        index = line_end;
+                    })
+                    .await?;
+            }
+            *assembly = batch.wait().await?.into_chunks();
+            if assembly.broken().is_some() || assembly.next() != end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn assemble(
