@@ -117,15 +117,16 @@ on_kernel_sockets() {
     finish
 }
 
-# on_wire WORKERS ARGUMENTS..: net_af_packet at the end of a veth pair.
+# on_wire WORKERS EVERY ARGUMENTS..: net_af_packet at the end of a veth pair; the wire table at every
+# EVERY-th cut.
 on_wire() {
-    local workers=$1
-    shift
+    local workers=$1 every=$2
+    shift 2
     begin "net_af_packet, workers $workers $*" "$server" -p 11211 --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --address fd77::1/64 \
         --poll adaptive "$@" || return 0
     # First, while there is nothing in it yet.
-    check "the wire table" wire_table 1
+    check "the wire table" wire_table "$every"
     check "ICMP echo" answers_ping 10.77.0.1
     check "ICMPv6 echo" answers_ping fd77::1
     check "IPv6" answers_ipv6
@@ -196,9 +197,9 @@ host=127.0.0.1
 on_kernel_sockets 1
 on_kernel_sockets 2
 host=10.77.0.1
-on_wire 1 --huge off
+on_wire 1 1 --huge off
 reserve_hugepages 512
-on_wire 2
+on_wire 2 3
 on_wire_all_tiers 1
 on_wire_all_tiers 2
 host=10.78.0.1
