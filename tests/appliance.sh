@@ -147,7 +147,7 @@ local_memcached() {
     return 1
 }
 
-# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers at some of the cuts; its
+# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers, each case whole and cut once; its
 # memcacheds are new, their sockets $logs/l1 and $logs/l2.
 on_wire_tiers() {
     local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
@@ -156,7 +156,7 @@ on_wire_tiers() {
     begin "net_af_packet, $name, workers $workers" "$server" --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --poll adaptive \
         --l1 "$l1" --l2 "$l2" || return 0
-    check "the wire table" wire_table 61 "$port"
+    check "the wire table" wire_table 1000 "$port"
     finish
     end_process "$l1_pid" || true
     end_process "$l2_pid" || true
