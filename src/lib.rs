@@ -4,7 +4,7 @@
 //! DPDK device ─ net::nic ─ net::tcp ─┐                               ┌ tier::memory
 //!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ───┤   in this process
 //! kernel TCP ─ net::kernel ──────────┘  parse;       l1_only         ├ tier::memcached
-//! unix socket                           replies in   l1_l2           │   plain, chunked: over a link
+//! unix socket                           replies in   l1_l2           │   plain, chunked: by a link
 //!                                       order        l1_l2_batch     └ tier::rend
 //!                                                                        a server with GETE
 //!             one worker = one core = one pass of this picture, over and over;
