@@ -28,7 +28,8 @@
 //! use sunder::orchestrator::both::L1L2;
 //! use sunder::serve::serve_with;
 //!
-//! // Kernel sockets, a small L1 in this process before a memcached, the batch port on 11212.
+//! // Kernel sockets, a small L1 in this process (256 MB, all workers together) before a memcached.
+//! // The config has the L2 too, because that is what opens the batch port, on 11212.
 //! let l2 = l2("memcached,addr=unix:/run/memcached.sock").expect("a tier");
 //! let config = Config { port: 11211, l2: l2.clone(), ..Config::default() };
 //! let L2::Memcached(memcached) = l2 else { unreachable!("said above") };
