@@ -83,11 +83,11 @@ How it runs
 What it keeps
   --l1 memory[,size=SIZE]
                       L1 in this process [memory,size=64M]; each worker has its part of it
-  --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked][,chunk=SIZE][,timeout=MS]
+  --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
                       MS milliseconds [60] is left alone until it does
-  --l2 none | memcached,addr=..[,layout=..][,chunk=..][,timeout=MS] | rend,addr=..[,timeout=MS]
+  --l2 none | memcached,addr=..[,layout=..[,chunk=..]][,timeout=MS] | rend,addr=..[,timeout=MS]
                       the second level, asked for what L1 has not, first to be written: a memcached,
                       or a server that speaks Rend's GETE [none]
   --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
