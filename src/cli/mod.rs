@@ -257,6 +257,9 @@ fn check(config: &Config) -> Result<(), UsageError> {
     if config.has_batch_port() && config.socket_path.is_none() && config.batch_port == config.port {
         return conflict("--bp: is the same port as --port; give it another");
     }
+    if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
+        return conflict("--l2: is the same server as L1; each tier needs a server of its own");
+    }
     if config.device.is_some() {
         if config.addresses.is_empty() {
             return conflict("--device: give its own address too, e.g. --address 10.0.0.5/24");
@@ -359,6 +362,8 @@ mod tests {
             ("serve --no-such-flag", "--no-such-flag"),
             ("serve --workers", "--workers"),
             ("serve --cores 0 --workers 2", "--cores"),
+            ("serve --l1 memcached,addr=unix:/x --l2 memcached,addr=unix:/x", "--l2"),
+            ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
             ("dance", "dance"),
         ] {
             let error = parse_words(words).expect_err(words).to_string();

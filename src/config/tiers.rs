@@ -33,6 +33,27 @@ pub enum L2 {
     Rend(Link),
 }
 
+impl L1 {
+    /// The server that it is kept in, if it is not in this process.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            L1::Memory { .. } => None,
+            L1::Memcached(memcached) => Some(&memcached.link.address),
+        }
+    }
+}
+
+impl L2 {
+    /// The server that it is kept in, if there is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            L2::None => None,
+            L2::Memcached(memcached) => Some(&memcached.link.address),
+            L2::Rend(link) => Some(&link.address),
+        }
+    }
+}
+
 /// A memcached used as a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memcached {
