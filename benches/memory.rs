@@ -61,7 +61,7 @@ fn memory(bytes: usize) -> (Memory, Arc<WorkerStats>) {
 fn set(memory: &Memory, key: &Key, value: &[u8]) {
     let value = Chain::from_slice(value);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
-    let outcome = now_or_never(memory.store(key, store, value, NOW));
+    let outcome = now_or_never(memory.store(key, store, &value, NOW));
     assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
 }
 
@@ -104,8 +104,8 @@ fn commands(items: usize) {
     time("get hit, 16 ahead", items, |i| {
         if i % AHEAD == 0 {
             batch = std::array::from_fn(|_| key(random.below(items)));
-            batch.iter().for_each(|key| memory.prefetch_index(key.as_bytes()));
-            batch.iter().for_each(|key| memory.prefetch_item(key.as_bytes()));
+            let tags = batch.each_ref().map(|key| memory.prefetch_index(key.as_bytes()));
+            tags.iter().for_each(|&tag| memory.prefetch_item(tag));
         }
         let Outcome::Hit(hit) = now_or_never(memory.get(&batch[i % AHEAD], NOW)) else {
             panic!("every key is there");
@@ -157,7 +157,7 @@ fn large(items: usize) {
     let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
     let evictions = stats.get(Counter::Evictions);
     let start = Instant::now();
-    let outcome = now_or_never(memory.store(&key(0), store, value, NOW));
+    let outcome = now_or_never(memory.store(&key(0), store, &value, NOW));
     let store_us = start.elapsed().as_micros();
     assert!(matches!(outcome, Outcome::Stored { .. }));
     let evictions = stats.get(Counter::Evictions) - evictions;

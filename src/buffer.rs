@@ -23,7 +23,7 @@ use memmap2::{Advice, MmapMut};
 use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX};
 
 /// A key, held in place.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(ArrayVec<u8, KEY_BYTES_MAX>);
 
 impl Key {

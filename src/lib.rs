@@ -20,6 +20,7 @@
 pub mod buffer;
 pub mod clock;
 pub mod limits;
+pub mod readiness;
 pub mod secret;
 pub mod stats;
 

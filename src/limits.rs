@@ -19,8 +19,18 @@ pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
 pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 
+/// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
+
+/// Longest answer that a server is heard out for while it is asked at start what it can do, in
+/// bytes: a version, or one byte.
+pub const PROBE_REPLY_BYTES_MAX: usize = 1024;
+
 /// Smallest `--max-item-size`, in bytes.
 pub const ITEM_BYTES_MAX_FLOOR: usize = 1024;
+
+/// Longest time for an answer that a link can be given, in milliseconds.
+pub const LINK_TIMEOUT_MS_MAX: u64 = 60_000;
 
 /// Largest binary body memcached reads before it gives up on the connection, in bytes.
 pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
@@ -59,6 +69,10 @@ pub const SLOTS_PER_CONNECTION: usize = 1024;
 /// Own requests, and those that the other workers sent.
 pub const TASKS_PER_WORKER: usize = SLOTS_PER_WORKER;
 
+/// How far apart two tiers may carry out the same delayed flush_all, in seconds: their clocks count
+/// whole seconds, and not the same ones.
+pub const FLUSH_SKEW_S: u32 = 2;
+
 /// Requests parsed for one connection in one visit, so that a deep pipeline does not starve others.
 pub const REQUESTS_PER_VISIT: usize = 128;
 
@@ -78,6 +92,54 @@ pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
 /// What an append, a prepend or a question for statistics counts for among [`REQUESTS_PER_VISIT`]:
 /// it copies a whole item, or writes a page.
 pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
+
+/// Longest a server may take to be connected to, and for each step of its greeting, at start, in
+/// microseconds.
+pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;
+
+/// A server that takes longer than this for a request is taken for frozen, in microseconds. With
+/// the turns before and behind it a client still has its answer within 100 ms.
+pub const LINK_TIMEOUT_US: u64 = 60_000;
+
+/// Input buffer of a link, in bytes: small answers of hundreds of clients in one read, and small
+/// enough to stay in the core's own cache.
+pub const LINK_INPUT_BYTES: usize = 64 * 1024;
+
+/// Reads in one turn, so that a stream of large values does not starve the clients: 1 MiB.
+pub const LINK_READS_PER_TURN: usize = 16;
+
+/// Output that a link holds before requests have to wait for room, in bytes. One request may be
+/// larger, if it is alone.
+pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Longest value that a server is believed, in bytes.
+pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
+
+/// Longest greeting of a server, in bytes.
+pub const LINK_GREETING_BYTES_MAX: usize = 1024;
+
+/// Batches that have room in a link from the start; more make it grow.
+pub const LINK_BATCHES: usize = 1024;
+
+/// Batches under way on one link: each task waits for one, or for a few at once.
+pub const LINK_BATCHES_MAX: usize = 4 * TASKS_PER_WORKER;
+
+/// Keys that a link remembers to delete as soon as its server is back, 1 MiB of them. One more, and
+/// everything is flushed instead.
+pub const LINK_INVALIDATIONS_MAX: usize = 4096;
+
+/// Time between the first and the second attempt to connect again, in microseconds; it doubles. The
+/// very first attempt is made at once.
+pub const LINK_RETRY_US: u64 = 1_000;
+
+/// Longest time between two attempts, in microseconds.
+pub const LINK_RETRY_MAX_US: u64 = 100_000;
+
+/// An attempt to connect is given up after this, in microseconds.
+pub const LINK_CONNECT_TIMEOUT_US: u64 = 1_000_000;
+
+/// How often a link without work looks whether its server is still there, in microseconds.
+pub const LINK_PROBE_US: u64 = 50_000;
 
 /// Frames taken from a device in one burst, and the most one turn receives.
 pub const BURST_FRAMES: usize = 32;
@@ -320,3 +382,30 @@ const _: () = assert!(REPLY_HEAD_BYTES_MAX < BLOCK_BYTES);
 const _: () = assert!(NIC_STEER_FRAMES.is_power_of_two() && NIC_TX_QUEUE_FRAMES.is_power_of_two());
 const _: () = assert!(NIC_TX_QUEUE_FRAMES >= BURST_FRAMES);
 const _: () = assert!(NIC_FRAME_BYTES <= NIC_FRAME_SMALL_PAGE_BYTES);
+
+/// Default of `chunk=`, in bytes: what one chunk takes in memcached, header and key counted (Rend's
+/// number, which fills an item of memcached's twelfth slab class).
+pub const CHUNK_BYTES_DEFAULT: usize = 1184;
+
+/// Smallest `chunk=`, in bytes.
+pub const CHUNK_BYTES_MIN: usize = 512;
+
+/// Largest `chunk=`, in bytes: from here on memcached itself keeps an item in pieces.
+pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
+
+/// Most bytes of a value that a chunk may say it holds: memcached takes no larger item by default.
+pub const CHUNK_DATA_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one value's chunks that are asked for, or on their way, at once, so that a large value
+/// holds up neither the other operations of its link nor its memory.
+pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
+
+/// Chunks of one value that are asked for at once.
+pub const CHUNK_WINDOW_CHUNKS: usize = 256;
+
+/// How often an incr or decr begins again because somebody else wrote the same item in between.
+pub const CHUNK_CONFLICTS_MAX: usize = 4;
+
+/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces and
+/// takes them for none.
+pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

@@ -228,12 +228,12 @@ const _: () = assert!(MAILBOX_BUDGET_MESSAGES <= REMOTE_OPERATIONS_MAX);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Chain, Key};
+    use crate::buffer::Key;
     use crate::orchestrator::Action;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn ask(slot: u32) -> Ask {
-        let operation = Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() };
+        let operation = Operation::new(Key::EMPTY, Action::Get);
         Ask { slot, request: Request::Execute { key_hash: 0, operation } }
     }
 

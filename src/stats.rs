@@ -132,8 +132,26 @@ counters! {
     NeighborReplies => "neighbor_replies",
     /// ICMP echo requests answered.
     EchoReplies => "echo_replies",
+    /// Items that L1 had and L2 did not, found by a get-and-touch.
+    InconsistencyDetected => "inconsistency_detected",
     /// Operations that another worker owned.
     RemoteOperations => "remote_operations",
+    /// Values that had lost a chunk when they were asked for.
+    ChunkMissing => "chunk_missing",
+    /// Values with a chunk of another value when they were asked for.
+    ChunkForeign => "chunk_foreign",
+    /// Chunk metadata that could not be true.
+    ChunkMetadataBad => "chunk_metadata_bad",
+    /// Operations that failed because a link was lost or its server did not answer in time.
+    LinkFailures => "link_failures",
+    /// Times a link's server did not answer in time.
+    LinkTimeouts => "link_timeouts",
+    /// Times a server's answer made no sense, so that its link was given up.
+    LinkGarbage => "link_garbage",
+    /// Times a link was connected again.
+    LinkReconnects => "link_reconnects",
+    /// Keys to be deleted at a server that was out of reach, remembered until it is back.
+    LinkInvalidations => "link_invalidations",
     /// Turns of the worker's loop.
     Turns => "turns",
     /// Turns in which there was nothing to do.

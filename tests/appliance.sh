@@ -38,10 +38,10 @@ memccapable_passes() {
     [ "$(grep -c '\[pass\]$' "$logs/memccapable")" -eq 54 ]
 }
 
-# wire_table EVERY: the wire table at every EVERY-th cut; its cases are tests of their own.
+# wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
 wire_table() {
     local status=0 ok bad
-    inside env SUNDER_WIRE_TARGET="$host:11211" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
+    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
         >"$logs/wire" 2>&1 || status=$?
     grep -v '^test result' "$logs/wire" | tail -n 40
     read -r _ _ ok _ bad _ < <(grep '^test result' "$logs/wire") || return 1
@@ -133,6 +133,49 @@ on_wire() {
     finish
 }
 
+# local_memcached NAME: one thread on the Unix socket $logs/NAME. Sets $memcached_pid.
+local_memcached() {
+    rm -f "$logs/$1"
+    memcached -u root -t 1 -m 64 -s "$logs/$1" &
+    memcached_pid=$!
+    on_exit "end_process $memcached_pid || true"
+    for _ in {1..100}; do
+        [ ! -S "$logs/$1" ] || return 0
+        sleep 0.05
+    done
+    return 1
+}
+
+# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers at some of the cuts; its
+# memcacheds are new, their sockets $logs/l1 and $logs/l2.
+on_wire_tiers() {
+    local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
+    local_memcached l1 && l1_pid=$memcached_pid
+    local_memcached l2 && l2_pid=$memcached_pid
+    begin "net_af_packet, $name, workers $workers" "$server" --workers "$workers" \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --poll adaptive \
+        --l1 "$l1" --l2 "$l2" || return 0
+    check "the wire table" wire_table 61 "$port"
+    finish
+    end_process "$l1_pid" || true
+    end_process "$l2_pid" || true
+}
+
+# Every L1 with every orchestrator; memory alone has been seen at every cut.
+on_wire_all_tiers() {
+    # Patient: a slow machine is not to be taken for a frozen memcached here.
+    local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2,timeout=5000
+    for name in memory plain chunked; do
+        case $name in
+            memory) l1=memory ;;
+            *) l1=memcached,addr=unix:$logs/l1,layout=$name,timeout=5000 ;;
+        esac
+        [ "$name" = memory ] || on_wire_tiers "$workers" "$name, l1_only" "$l1" 11211
+        on_wire_tiers "$workers" "$name, l1_l2" "$l1" 11211 "$l2"
+        on_wire_tiers "$workers" "$name, l1_l2_batch" "$l1" 11212 "$l2"
+    done
+}
+
 # net_tap: the wire is a tap device that sunder makes, its other end the same namespace's kernel.
 on_tap() {
     begin "net_tap" "$client" -p 11211 --workers 1 --device net_tap0,iface=tap0 \
@@ -156,6 +199,8 @@ host=10.77.0.1
 on_wire 1 --huge off
 reserve_hugepages 512
 on_wire 2
+on_wire_all_tiers 1
+on_wire_all_tiers 2
 host=10.78.0.1
 on_tap
 

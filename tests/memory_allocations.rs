@@ -25,7 +25,7 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
 fn store(memory: &Memory, mode: StoreMode, key: &Key, value: &[u8], now: Now) {
     let value = Chain::from_slice(value);
     let store = Store { mode, flags: 1, expiry: Expiry::from_exptime(5, now), cas: 0 };
-    now_or_never(memory.store(key, store, value, now));
+    now_or_never(memory.store(key, store, &value, now));
 }
 
 /// One round of every command, so many keys that items are evicted, and values that need several

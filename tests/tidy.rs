@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["orchestrator"],
     &["tier"],
-    &["buffer", "clock", "secret", "stats"],
+    &["buffer", "clock", "readiness", "secret", "stats"],
     &["limits"],
 ];
 

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use common::pipe::Pipes;
-use sunder::buffer::{self, Body};
-use sunder::clock::{Clock, Now};
+use sunder::buffer::{self, Body, Chain, Key};
+use sunder::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::Transport;
+use sunder::orchestrator::both::L1L2;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::{Action, Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::stats::Counter;
-use sunder::tier::Outcome;
 use sunder::tier::memory::{self, ItemValue, Memory};
+use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 use sunder::worker::{Settings, Shared, Worker};
 
 const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
@@ -28,6 +29,10 @@ fn shared(workers: usize) -> Arc<Shared> {
 }
 
 fn memory(shared: &Shared, worker: usize) -> L1Only<Memory> {
+    L1Only::new(memory_tier(shared, worker))
+}
+
+fn memory_tier(shared: &Shared, worker: usize) -> Memory {
     let config = memory::Config {
         bytes: 16 << 20,
         item_bytes_max: LIMITS.item_bytes_max,
@@ -35,7 +40,7 @@ fn memory(shared: &Shared, worker: usize) -> L1Only<Memory> {
         workers: shared.stats.len(),
         stats: Arc::clone(&shared.stats[worker]),
     };
-    L1Only::new(Memory::new(config).expect("mapped"))
+    Memory::new(config).expect("mapped")
 }
 
 /// Something that turns once.
@@ -454,13 +459,14 @@ impl Orchestrator for Late {
         self.inner.execute(operation, now).await
     }
 
-    fn turn(&self, _now: Now) {
+    fn turn(&self, _now: Now) -> usize {
         self.turn.set(self.turn.get() + 1);
         let turn = self.turn.get();
         let mut sleepers = self.sleepers.borrow_mut();
         for (_, waker) in sleepers.extract_if(.., |(due, _)| *due <= turn) {
             waker.wake();
         }
+        0
     }
 }
 
@@ -499,5 +505,134 @@ fn operations_that_wait_keep_the_order_on_a_key_and_of_a_connection() {
             }
         }
         assert_eq!(text(&reply), expected, "{workers} workers");
+    }
+}
+
+/// A memory behind a link: what a turn asks goes out together at its end, and is answered in the
+/// next.
+struct Linked {
+    inner: Memory,
+    turn: Cell<u64>,
+    asked: Cell<usize>,
+    /// How many requests went out together, each time.
+    batches: RefCell<Vec<usize>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Linked {
+    fn new(inner: Memory) -> Linked {
+        Linked {
+            inner,
+            turn: Cell::new(0),
+            asked: Cell::new(0),
+            batches: RefCell::default(),
+            waiting: RefCell::default(),
+        }
+    }
+
+    async fn exchange(&self) {
+        self.asked.set(self.asked.get() + 1);
+        let asked_in = self.turn.get();
+        poll_fn(|context| {
+            if self.turn.get() > asked_in {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Tier for Linked {
+    type Value = ItemValue;
+
+    fn try_now(&self, _: &[u8], _: Action, _: Body<'_>, _: Now) -> Option<Outcome<ItemValue>> {
+        None
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.get(key, now).await
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.get_and_touch(key, expiry, now).await
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.store(key, store, value, now).await
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.delete(key, cas, now).await
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.touch(key, expiry, now).await
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.arithmetic(key, arithmetic, now).await
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {
+        self.exchange().await;
+        self.inner.flush_all(at, now).await
+    }
+
+    async fn invalidate(&self, key: &Key, now: Now) {
+        self.exchange().await;
+        self.inner.invalidate(key, now).await;
+    }
+
+    fn turn(&self, _now: Now) -> usize {
+        self.turn.set(self.turn.get() + 1);
+        self.waiting.borrow_mut().drain(..).map(Waker::wake).count()
+    }
+
+    fn flush(&self, _now: Now) {
+        let asked = self.asked.take();
+        if asked > 0 {
+            self.batches.borrow_mut().push(asked);
+        }
+    }
+}
+
+#[test]
+fn keys_of_a_get_that_l1_does_not_have_are_asked_of_l2_in_one_turn() {
+    let shared = shared(1);
+    let stats = Arc::clone(&shared.stats[0]);
+    let l2 = Linked::new(memory_tier(&shared, 0));
+    let keys: Vec<String> = (0..40).map(|i| format!("key{i}")).collect();
+    let store = Store { mode: StoreMode::Set, flags: 3, expiry: Expiry::NEVER, cas: 0 };
+    for key in &keys {
+        let value = Body::Slice(key.as_bytes());
+        let action = Action::Store(store);
+        l2.inner.try_now(key.as_bytes(), action, value, shared.clock.read()).expect("memory");
+    }
+    let tiers = [L1L2::new(memory_tier(&shared, 0), l2, stats)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+    let request = format!("get {} none\r\n", keys.join(" "));
+    let hit = |key: &String| format!("VALUE {key} 3 {}\r\n{key}\r\n", key.len());
+    let expected = keys.iter().map(hit).collect::<String>() + "END\r\n";
+    for asked_of_l2 in [41, 1] {
+        crew.pipes[0].send(c, request.as_bytes());
+        let mut reply = Vec::new();
+        for _ in 0..10 {
+            tiers[0].turn(crew.now);
+            crew.turn();
+            tiers[0].flush(crew.now);
+            crew.pipes[0].receive(c, &mut reply);
+        }
+        assert_eq!(text(&reply), expected);
+        assert_eq!(*tiers[0].l2().batches.borrow(), [asked_of_l2], "all in one batch");
+        tiers[0].l2().batches.borrow_mut().clear();
     }
 }

@@ -5,7 +5,7 @@
 //! lies.
 
 use super::{Engine, terminator_bytes};
-use crate::buffer::{Body, Chain, Gather, Key};
+use crate::buffer::{Body, Gather, Key};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, Operation};
@@ -43,7 +43,7 @@ pub(super) enum Begun<V> {
 
 impl<V: Value> Begun<V> {
     /// Does at once what can be done at once. `rest` is the input behind the command's head.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new<E: Engine<Value = V>>(
         command: Command<'_>,
         rest: &[u8],
@@ -51,16 +51,31 @@ impl<V: Value> Begun<V> {
         engine: &mut E,
         now: Now,
     ) -> Begun<V> {
+        // By far the commonest, and so the one that is worth being part of its caller.
+        let Command::Operation { request, skip_bytes } = command else {
+            return Begun::other(command, rest, head, engine, now);
+        };
+        match execute_now(&request, Body::EMPTY, head, engine, now) {
+            Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
+            None => Begun::owned(&request, skip_bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn owned(request: &Request<'_>, skip_bytes: usize) -> Begun<V> {
+        Begun::Operation { operation: own(request), form: request.form, skip_bytes }
+    }
+
+    #[inline(never)]
+    fn other<E: Engine<Value = V>>(
+        command: Command<'_>,
+        rest: &[u8],
+        head: &mut Head,
+        engine: &mut E,
+        now: Now,
+    ) -> Begun<V> {
         match command {
-            Command::Operation { request, skip_bytes } => {
-                match execute_now(&request, Body::EMPTY, head, engine, now) {
-                    Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
-                    None => {
-                        let form = request.form;
-                        Begun::Operation { operation: own(&request), form, skip_bytes }
-                    }
-                }
-            }
+            Command::Operation { .. } => unreachable!("the caller's"),
             Command::Store { request, value_bytes, is_text } => {
                 let body_bytes = value_bytes + terminator_bytes(is_text);
                 let form = request.form;
@@ -129,7 +144,7 @@ impl<V: Value> NextKey<V> {
 
 /// Executes a request where that takes no waiting, and encodes the head of its reply while its key
 /// is still there. Returns the value and what follows it.
-#[inline]
+#[inline(always)]
 fn execute_now<E: Engine>(
     request: &Request<'_>,
     value: Body<'_>,
@@ -152,7 +167,7 @@ fn execute_now<E: Engine>(
 }
 
 fn own(request: &Request<'_>) -> Operation {
-    Operation { key: own_key(request.key), action: request.action, value: Chain::new() }
+    Operation::new(own_key(request.key), request.action)
 }
 
 fn own_key(key: &[u8]) -> Key {

@@ -14,13 +14,13 @@ mod begun;
 mod reply;
 pub mod slots;
 
-use crate::buffer::{Body, Chain, Gather};
+use crate::buffer::{Body, Gather};
 use crate::clock::Now;
 use crate::limits::{
     BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
 };
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
@@ -163,6 +163,9 @@ pub struct Connection {
     is_closing: bool,
     /// A command is there in part.
     is_partial: bool,
+    /// A flush_all is under way. It concerns all keys, so it waits until what came before it is
+    /// done, and what comes behind it waits for it.
+    is_flushing: bool,
     stall: Stall,
     deadline_us: u64,
     /// When it was driven last.
@@ -182,6 +185,7 @@ impl Connection {
             written: 0,
             is_closing: false,
             is_partial: false,
+            is_flushing: false,
             stall: Stall::None,
             deadline_us: u64::MAX,
             driven_us: now.uptime_us,
@@ -232,11 +236,18 @@ impl Connection {
         let front = self.queue.first();
         self.write_ready(stream, engine);
         let has_moved = self.queue.first() != front;
-        let mut visit = Visit { id, stream, engine, scratch, now };
+        let port = Port::of_listener(self.listener());
+        let mut visit = Visit { id, port, stream, engine, scratch, now };
         self.is_partial = false;
         let mut budget = REQUESTS_PER_VISIT;
         let mut has_begun = false;
         while !self.is_closing && !self.is_output_blocked(visit.engine) {
+            if self.is_flushing {
+                if !self.queue.is_empty() {
+                    break;
+                }
+                self.is_flushing = false;
+            }
             if budget == 0 || !self.may_start(visit.engine) {
                 visit.engine.revisit(id);
                 break;
@@ -247,6 +258,10 @@ impl Connection {
             match progress {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,
+            }
+            // What the next step would find out.
+            if matches!(self.state, State::Command) && visit.stream.received_bytes() == 0 {
+                break;
             }
         }
         self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
@@ -440,7 +455,24 @@ impl Connection {
     }
 
     /// Carries on with a command that was parsed. Its head is still in the stream.
+    #[inline(always)]
     fn begin<S: Stream, E: Engine>(
+        &mut self,
+        begun: Begun<E::Value>,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        if let Begun::Done { value, tail, body_bytes, skip_bytes: 0 } = begun {
+            visit.stream.consume(consumed + body_bytes);
+            self.finish_now(value, tail, visit);
+            return Progress::More;
+        }
+        self.begin_other(begun, consumed, visit)
+    }
+
+    /// As [`Connection::begin`], for what is not done.
+    #[inline(never)]
+    fn begin_other<S: Stream, E: Engine>(
         &mut self,
         begun: Begun<E::Value>,
         consumed: usize,
@@ -449,15 +481,16 @@ impl Connection {
         match begun {
             Begun::Done { value, tail, body_bytes, skip_bytes } => {
                 visit.stream.consume(consumed + body_bytes);
-                if skip_bytes > 0 {
-                    let head = visit.scratch.head.clone();
-                    let content = Content::Encoded { head, value, tail };
-                    self.skip(skip_bytes, false, content, visit);
-                } else {
-                    self.finish_now(value, tail, visit);
-                }
+                let head = visit.scratch.head.clone();
+                let content = Content::Encoded { head, value, tail };
+                self.skip(skip_bytes, false, content, visit);
             }
             Begun::Operation { operation, form, skip_bytes } => {
+                let is_flush = matches!(operation.action, Action::FlushAll { .. });
+                if is_flush && !self.queue.is_empty() {
+                    return Progress::Wait;
+                }
+                self.is_flushing = is_flush;
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
                     let content = Self::start(operation, form, visit);
@@ -526,7 +559,7 @@ impl Connection {
             }
             NextKey::Key(key, consumed) => {
                 visit.stream.consume(consumed);
-                let operation = Operation { key, action: keys.action(), value: Chain::new() };
+                let operation = Operation::new(key, keys.action());
                 self.perform(operation, keys.form(), visit);
             }
             NextKey::End(consumed) => {
@@ -562,7 +595,8 @@ impl Connection {
             if is_text && !take_terminator(visit.stream) {
                 self.reply(Content::Fixed(Fixed::new(form.bad_data_chunk())), visit);
             } else {
-                self.perform(with_value(operation, gather), form, visit);
+                let operation = Operation { value: gather.finish(), ..operation };
+                self.perform(operation, form, visit);
             }
             return Progress::More;
         }
@@ -618,7 +652,8 @@ impl Connection {
             Content::Fixed(Fixed::new(form.bad_data_chunk()))
         } else {
             let key = form.needs_key().then(|| operation.key.clone());
-            match visit.engine.submit(with_value(operation, gather), slot, visit.now) {
+            let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
+            match visit.engine.submit(operation, slot, visit.now) {
                 Submitted::Done(outcome) => Content::Ready { form, key, outcome },
                 Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
             }
@@ -629,7 +664,7 @@ impl Connection {
     }
 
     /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
-    #[inline]
+    #[inline(always)]
     fn finish_now<S: Stream, E: Engine>(
         &mut self,
         value: Option<E::Value>,
@@ -644,7 +679,18 @@ impl Connection {
                 return;
             }
         }
-        let content = Content::Encoded { head: head.clone(), value, tail };
+        self.queue_encoded(value, tail, visit);
+    }
+
+    /// Keeps a reply, whose head is in the scratch, in its place in the order.
+    #[inline(never)]
+    fn queue_encoded<S: Stream, E: Engine>(
+        &mut self,
+        value: Option<E::Value>,
+        tail: &'static [u8],
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let content = Content::Encoded { head: visit.scratch.head.clone(), value, tail };
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }
 
@@ -674,6 +720,7 @@ impl Connection {
     ) -> Content<E::Value> {
         let key = form.needs_key().then(|| operation.key.clone());
         let slot = visit.engine.slots().next_free().expect("may_start was asked");
+        let operation = Operation { port: visit.port, ..operation };
         match visit.engine.submit(operation, slot, visit.now) {
             Submitted::Done(outcome) => Content::Ready { form, key, outcome },
             Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
@@ -700,6 +747,7 @@ fn deadline_us(bytes: usize, now: Now) -> u64 {
 /// What one visit to a connection works with.
 struct Visit<'v, S, E> {
     id: ConnectionId,
+    port: Port,
     stream: &'v mut S,
     engine: &'v mut E,
     scratch: &'v mut Scratch,
@@ -709,11 +757,6 @@ struct Visit<'v, S, E> {
 #[inline]
 fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
-}
-
-fn with_value(mut operation: Operation, gather: Gather) -> Operation {
-    operation.value = gather.finish();
-    operation
 }
 
 fn terminator_bytes(is_text: bool) -> usize {

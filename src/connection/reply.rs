@@ -28,7 +28,7 @@ pub fn write_outcome<S: Stream, V: Value>(
 }
 
 /// Writes a head, a value and a tail from byte `written` on. Returns whether it is all out.
-#[inline]
+#[inline(always)]
 pub fn write_parts<S: Stream, V: Value>(
     stream: &mut S,
     head: &[u8],
@@ -49,17 +49,7 @@ pub fn write_parts<S: Stream, V: Value>(
                 rest[..tail.len()].copy_from_slice(tail);
                 return total;
             }
-            let mut done = copy_from(head, *written, out);
-            if let Some(value) = value
-                && *written + done >= head.len()
-            {
-                done += value.copy_to(*written + done - head.len(), &mut out[done..]);
-            }
-            if *written + done >= head.len() + value_bytes {
-                let offset = *written + done - head.len() - value_bytes;
-                done += copy_from(tail, offset, &mut out[done..]);
-            }
-            done
+            copy_parts(head, value, tail, *written, out)
         });
         if n == 0 {
             return false;
@@ -67,6 +57,29 @@ pub fn write_parts<S: Stream, V: Value>(
         *written += n;
     }
     true
+}
+
+/// Copies of head, value and tail what follows byte `written`, as far as it fits into `out`.
+#[inline(never)]
+fn copy_parts<V: Value>(
+    head: &[u8],
+    value: Option<&V>,
+    tail: &[u8],
+    written: usize,
+    out: &mut [u8],
+) -> usize {
+    let value_bytes = value.map_or(0, Value::len);
+    let mut done = copy_from(head, written, out);
+    if let Some(value) = value
+        && written + done >= head.len()
+    {
+        done += value.copy_to(written + done - head.len(), &mut out[done..]);
+    }
+    if written + done >= head.len() + value_bytes {
+        let offset = written + done - head.len() - value_bytes;
+        done += copy_from(tail, offset, &mut out[done..]);
+    }
+    done
 }
 
 /// Writes `bytes` from byte `written` on. Returns whether it is all out.

@@ -8,10 +8,12 @@ pub mod kernel;
 pub mod nic;
 pub mod tcp;
 
+use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Now;
+use crate::readiness::Readiness;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
 /// generation tells the two apart, so that a late result never reaches a stranger.
@@ -132,9 +134,15 @@ pub trait Handler {
     }
 
     /// These bytes will be received in a moment, most likely: a hint, to bring close what answering
-    /// them will touch. Called twice for the same bytes, early and late, so that the second call
-    /// finds close what the first one asked for. May never be called, or for bytes that never come.
-    fn foresee(&self, _bytes: &[u8], _is_late: bool) {}
+    /// them will touch first. Returns what [`Handler::foresee_more`] is to be called with. May
+    /// never be called, or for bytes that never come.
+    fn foresee(&self, _bytes: &[u8]) -> u32 {
+        0
+    }
+
+    /// Brings close what lies behind that which [`Handler::foresee`] asked for, some time after it,
+    /// so that it need not wait. Any number will do.
+    fn foresee_more(&self, _foreseen: u32) {}
 
     /// Whether this connection has stalled in the middle of something for too long and shall be
     /// aborted. Asked every few seconds, not every turn.
@@ -157,6 +165,14 @@ pub trait Transport<C> {
     /// Hands the turn's output to the device or the kernel. Bounded; what is not taken stays
     /// queued.
     fn flush(&mut self, now: Now);
+
+    /// Where [`Transport::wait`] sleeps, for sockets of the tiers that are to end it.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no descriptor left.
+    fn readiness(&self) -> io::Result<Readiness> {
+        Ok(Readiness::none())
+    }
 
     /// Sleeps until there may be something to do, at most `timeout_us` microseconds. A transport
     /// that cannot be woken by its peer returns at once if it has to be polled.

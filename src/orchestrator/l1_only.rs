@@ -26,7 +26,7 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &self,
         key: &[u8],
@@ -38,11 +38,12 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {
-        let Operation { key, action, value } = operation;
+        let Operation { key, action, value, port: _ } = operation;
         match action {
-            Action::Get | Action::GetWithExpiry => self.l1.get(&key, now).await,
+            Action::Get => self.l1.get(&key, now).await,
+            Action::GetWithExpiry => self.l1.get_with_expiry(&key, now).await,
             Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
-            Action::Store(store) => self.l1.store(&key, store, value, now).await,
+            Action::Store(store) => self.l1.store(&key, store, &value, now).await,
             Action::StoreTooLarge => {
                 self.l1.delete(&key, 0, now).await;
                 Outcome::TooLarge
@@ -59,11 +60,24 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.l1.prefetch(key, is_late);
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.l1.prefetch(key)
     }
 
-    fn turn(&self, now: Now) {
-        self.l1.turn(now);
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.l1.prefetch_more(foreseen);
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.l1.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.l1.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.l1.wake_at_us()
     }
 }

@@ -3,6 +3,9 @@
 //! Orchestrators are async functions over tiers, run by [`task::Owner`]. What needs no waiting,
 //! such as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
 
+pub mod both;
+mod l1_l2;
+mod l1_l2_batch;
 pub mod l1_only;
 pub mod tally;
 pub mod task;
@@ -11,6 +14,24 @@ use crate::buffer::{Body, Chain, Key};
 use crate::clock::Now;
 pub use crate::tier::Action;
 use crate::tier::{Outcome, Value};
+
+/// Where a client came in, which says how its operations use the tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port {
+    /// The main port.
+    #[default]
+    Main,
+    /// The batch port: for jobs that write and read much that clients do not ask for soon, so L1 is
+    /// not filled with it.
+    Batch,
+}
+
+impl Port {
+    /// The port of the transport's listener number `listener`.
+    pub fn of_listener(listener: usize) -> Port {
+        if listener == 0 { Port::Main } else { Port::Batch }
+    }
+}
 
 /// One operation on one key, or on all of them, owned, so that it can wait and cross workers.
 #[derive(Debug)]
@@ -21,6 +42,15 @@ pub struct Operation {
     pub action: Action,
     /// What to store; empty for all but [`Action::Store`].
     pub value: Chain,
+    /// Where it was asked for.
+    pub port: Port,
+}
+
+impl Operation {
+    /// An operation without a value, from the main port.
+    pub fn new(key: Key, action: Action) -> Operation {
+        Operation { key, action, value: Chain::new(), port: Port::Main }
+    }
 }
 
 /// The composition of tiers behind one port.
@@ -48,9 +78,24 @@ pub trait Orchestrator {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. Called early and then late.
-    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+    /// A hint: `key` will be asked for in a moment. See [`crate::net::Handler::foresee`].
+    fn prefetch(&self, _key: &[u8]) -> u32 {
+        0
+    }
 
-    /// A bounded piece of the tiers' own work, once a turn.
-    fn turn(&self, now: Now);
+    /// See [`crate::net::Handler::foresee_more`].
+    fn prefetch_more(&self, _foreseen: u32) {}
+
+    /// A bounded piece of the tiers' own work, at the start of a turn. Returns how many completions
+    /// there were; see [`crate::tier::Tier::turn`].
+    fn turn(&self, now: Now) -> usize;
+
+    /// Hands on what the turn's operations left behind, at its end.
+    fn flush(&self, _now: Now) {}
+
+    /// By when [`Orchestrator::turn`] is to be called again even if nothing arrives, as an uptime
+    /// in microseconds.
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
 }

@@ -268,7 +268,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Chain, Key};
+    use crate::buffer::Key;
     use crate::orchestrator::Action;
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn operation() -> Operation {
-        Operation { key: Key::EMPTY, action: Action::Get, value: Chain::new() }
+        Operation::new(Key::EMPTY, Action::Get)
     }
 
     #[test]

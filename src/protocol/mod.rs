@@ -185,7 +185,7 @@ pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
         return bytes.get(start..start + usize::from(u16::from_be_bytes([high, low])));
     }
     let rest = bytes.strip_prefix(b"get ").or_else(|| bytes.strip_prefix(b"set "))?;
-    let end = memchr::memchr2(b' ', b'\r', &rest[..rest.len().min(KEY_BYTES_MAX + 1)])?;
+    let end = text::find_low(&rest[..rest.len().min(KEY_BYTES_MAX + 1)])?;
     Some(&rest[..end])
 }
 

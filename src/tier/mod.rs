@@ -4,7 +4,10 @@
 //! time (the owner's task queue sees to that), so it needs no locks. It must never block: what it
 //! waits for, it awaits.
 
+pub mod memcached;
 pub mod memory;
+pub mod remote;
+pub mod rend;
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
@@ -22,6 +25,11 @@ pub trait Value {
     /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
     /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
+
+    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
+    fn as_chain(&self) -> Option<&Chain> {
+        None
+    }
 }
 
 impl Value for Chain {
@@ -32,6 +40,10 @@ impl Value for Chain {
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         Chain::copy_to(self, offset, out)
     }
+
+    fn as_chain(&self) -> Option<&Chain> {
+        Some(self)
+    }
 }
 
 /// An item that was found.
@@ -41,7 +53,7 @@ pub struct Hit<V> {
     pub flags: u32,
     /// When it expires.
     pub expiry: Expiry,
-    /// Its unique number; changes with every change of the item.
+    /// Its unique number, below 2^62; changes with every change of the item.
     pub cas: u64,
     /// Its bytes.
     pub value: V,
@@ -215,11 +227,17 @@ pub trait Tier {
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
 
+    /// As [`Tier::get`], with the expiry in the answer, which a get may leave out where it costs.
+    async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Self::Value> {
+        self.get(key, now).await
+    }
+
     /// As [`Tier::get`], and the item gets a new expiry.
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
     /// Stored, not stored, exists, miss, too large, out of memory.
-    async fn store(&self, key: &Key, store: Store, value: Chain, now: Now) -> Outcome<Self::Value>;
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now)
+    -> Outcome<Self::Value>;
 
     /// Deleted, miss; exists if `cas` is neither 0 nor the item's.
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Self::Value>;
@@ -236,16 +254,34 @@ pub trait Tier {
     /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
 
+    /// Sees to it that no item which the key has now is ever served again: deletes it, or remembers
+    /// to before anything else is asked of a place that is out of reach now.
+    async fn invalidate(&self, key: &Key, now: Now);
+
     /// Whether so much is kept that [`Tier::prefetch`] is worth the while.
     fn is_far(&self) -> bool {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. Called early and then late; see
-    /// [`crate::net::Handler::foresee`].
-    fn prefetch(&self, _key: &[u8], _is_late: bool) {}
+    /// A hint: `key` will be asked for in a moment. See [`crate::net::Handler::foresee`].
+    fn prefetch(&self, _key: &[u8]) -> u32 {
+        0
+    }
 
-    /// A bounded piece of the tier's own work, once a turn: giving expired items' memory back, or
-    /// looking for completions.
-    fn turn(&self, now: Now);
+    /// See [`crate::net::Handler::foresee_more`].
+    fn prefetch_more(&self, _foreseen: u32) {}
+
+    /// A bounded piece of the tier's own work, at the start of a turn: looking for completions, or
+    /// giving expired items' memory back. Returns how many completions there were.
+    fn turn(&self, now: Now) -> usize;
+
+    /// Hands on what the turn's operations left behind, at its end: requests to a link go out
+    /// together.
+    fn flush(&self, _now: Now) {}
+
+    /// By when [`Tier::turn`] is to be called again even if nothing arrives, as an uptime in
+    /// microseconds.
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
 }

@@ -106,8 +106,13 @@ where
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, key: &[u8], is_late: bool) {
-        self.orchestrator.prefetch(key, is_late);
+    pub(super) fn prefetch(&self, key: &[u8]) -> u32 {
+        self.orchestrator.prefetch(key)
+    }
+
+    #[inline]
+    pub(super) fn prefetch_more(&self, foreseen: u32) {
+        self.orchestrator.prefetch_more(foreseen);
     }
 
     /// Whether somebody waited for the values' budget a moment ago.
@@ -276,8 +281,7 @@ where
         let own = self.mailbox.worker();
         for worker in (0..workers).filter(|&worker| worker != own) {
             let key = operation.key.clone();
-            let action = Action::FlushAll { at };
-            let operation = Operation { key, action, value: Chain::new() };
+            let operation = Operation::new(key, Action::FlushAll { at });
             let request = Request::Execute { key_hash: FLUSH_HASH, operation };
             self.mailbox.ask(worker, Ask { slot, request });
         }
@@ -337,7 +341,7 @@ where
         self.owner.has_room() && self.mailbox.has_room(1)
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_now(
         &mut self,
         key: &[u8],

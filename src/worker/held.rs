@@ -22,6 +22,7 @@ pub enum Held<V> {
 }
 
 impl<V: Value> Value for Held<V> {
+    #[inline]
     fn len(&self) -> usize {
         match self {
             Held::Local(value) => value.len(),
@@ -33,6 +34,7 @@ impl<V: Value> Value for Held<V> {
         }
     }
 
+    #[inline]
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         match self {
             Held::Local(value) => value.copy_to(offset, out),

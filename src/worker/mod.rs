@@ -119,10 +119,13 @@ where
     }
 
     #[inline]
-    fn foresee(&self, bytes: &[u8], is_late: bool) {
-        if let Some(key) = protocol::first_key(bytes) {
-            self.core.prefetch(key, is_late);
-        }
+    fn foresee(&self, bytes: &[u8]) -> u32 {
+        protocol::first_key(bytes).map_or(0, |key| self.core.prefetch(key))
+    }
+
+    #[inline]
+    fn foresee_more(&self, foreseen: u32) {
+        self.core.prefetch_more(foreseen);
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
@@ -150,8 +153,9 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     let mut idle_turns = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         let now = shared.clock.read();
-        let done = worker.turn(transport, now);
-        orchestrator.turn(now);
+        let mut done = orchestrator.turn(now);
+        done += worker.turn(transport, now);
+        orchestrator.flush(now);
         stats.add(Counter::Turns, 1);
         if done > 0 {
             idle_turns = 0;
@@ -161,7 +165,8 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         }
         let Idle::SleepAfter(turns) = idle else { continue };
         if idle_turns >= turns {
-            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US };
+            let due_us = orchestrator.wake_at_us().saturating_sub(now.uptime_us);
+            let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
             transport.wait(timeout_us);
         }
     }

@@ -8,6 +8,7 @@ pub mod chaos;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -66,7 +67,24 @@ impl Server {
         Ok((server, address))
     }
 
-    fn start(mut command: Command) -> Result<Server, String> {
+    /// Starts memcached with one thread on a Unix socket and waits until it accepts.
+    pub fn memcached_at(path: &Path, megabytes: usize) -> Result<Server, String> {
+        let mut command = Command::new("memcached");
+        command.args(["-u", "root", "-t", "1", "-m", &megabytes.to_string(), "-s"]).arg(path);
+        let mut server = Server::start(command)?;
+        let start = Instant::now();
+        while UnixStream::connect(path).is_err() {
+            server.check_alive()?;
+            if start.elapsed() > PATIENCE {
+                return Err(format!("{} does not accept on {}", server.what, path.display()));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(server)
+    }
+
+    /// Starts `command`; what it writes to stderr is kept.
+    pub fn start(mut command: Command) -> Result<Server, String> {
         let what = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("start {what}: {error}"))?;
@@ -83,7 +101,8 @@ impl Server {
         Ok(Server { child, what, stderr })
     }
 
-    fn wait_for_line(&mut self, start_of_line: &str) -> Result<(), String> {
+    /// Waits until stderr has a line that begins so.
+    pub fn wait_for_line(&mut self, start_of_line: &str) -> Result<(), String> {
         let start = Instant::now();
         while !self.stderr().lines().any(|line| line.starts_with(start_of_line)) {
             self.check_alive()?;

@@ -34,6 +34,9 @@ pub const RULES: &[Rule] = &[
 
 /// Statistics that sunder gives and memcached does not, as their names are with digits taken out.
 pub const OWN_STATISTICS: &[&str] = &[
+    "chunk_foreign",
+    "chunk_metadata_bad",
+    "chunk_missing",
     "echo_replies",
     "frames_bad_checksum",
     "frames_malformed",
@@ -45,6 +48,12 @@ pub const OWN_STATISTICS: &[&str] = &[
     "half_open_dropped",
     "half_open_timeouts",
     "idle_kicks",
+    "link_failures",
+    "link_garbage",
+    "link_invalidations",
+    "link_reconnects",
+    "link_timeouts",
+    "inconsistency_detected",
     "lru_tail_age",
     "neighbor_replies",
     "remote_operations",

@@ -198,7 +198,8 @@ impl Control {
     }
 }
 
-/// Runs `case`, with its input and the sentinel behind it cut after `cut` bytes; returns the normalised answer.
+/// Runs `case`, with its input and the sentinel behind it cut after `cut` bytes; returns the
+/// normalised answer.
 pub fn run(
     control: &mut Control,
     case: &Case,

@@ -16,7 +16,7 @@ mod waker;
 mod tests;
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::limits::{
     SWEEP_PLACES_PER_TURN,
 };
 use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
+use crate::readiness::{self, Readiness};
 use crate::stats::{Counter, WorkerStats};
 use listener::Acceptor;
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
@@ -41,10 +42,11 @@ const _: () = assert!(usize::BITS == 64);
 // A token is a generation and an index. Places in the connection table do not reach as far as the
 // indices below.
 const WAKER_TOKEN: Token = Token(u32::MAX as usize);
+// The index below the waker's is `readiness::TOKEN`'s.
 const LISTENER_INDEX_BASE: u32 = u32::MAX - 0x1_0000;
 
 fn listener_token(number: usize) -> Token {
-    assert!(number < 0x1_0000, "so many listeners");
+    assert!(number < 0xffff, "so many listeners");
     Token(LISTENER_INDEX_BASE as usize + number)
 }
 
@@ -55,6 +57,8 @@ fn connection_token(id: ConnectionId) -> Token {
 /// What a token stands for.
 enum Target {
     Waker,
+    /// A tier's own socket: being awake is all that it asks for.
+    Watched,
     Listener(usize),
     Connection(ConnectionId),
 }
@@ -63,6 +67,8 @@ fn target(token: Token) -> Target {
     let index = token.0 as u32;
     if token == WAKER_TOKEN {
         Target::Waker
+    } else if token == readiness::TOKEN {
+        Target::Watched
     } else if index >= LISTENER_INDEX_BASE {
         Target::Listener((index - LISTENER_INDEX_BASE) as usize)
     } else {
@@ -178,7 +184,7 @@ impl<C> Kernel<C> {
 
     fn on_event<H: Handler<Connection = C>>(&mut self, event: &Event, now: Now, handler: &mut H) {
         let id = match target(event.token()) {
-            Target::Waker => return,
+            Target::Waker | Target::Watched => return,
             Target::Listener(number) => {
                 if let Some(acceptor) = &mut self.acceptors[number] {
                     acceptor.is_ready = true;
@@ -483,6 +489,10 @@ impl<C> Transport<C> for Kernel<C> {
 
     /// Sleeps in epoll_wait; [`Waker::wake`] and every announcement of the kernel end it. Below a
     /// millisecond, which epoll_wait does not resolve, it only looks.
+    fn readiness(&self) -> io::Result<Readiness> {
+        Readiness::new(self.poll.registry())
+    }
+
     fn wait(&mut self, timeout_us: u64) {
         if self.has_work() {
             return;

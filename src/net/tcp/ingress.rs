@@ -54,10 +54,9 @@ fn repeated(found: &[u32]) -> u32 {
     repeated
 }
 
-/// How many segments ahead the handler is told what comes, first and for the second time: about as
-/// long as memory takes to answer.
-const FORESEE_EARLY: usize = 8;
-const FORESEE_LATE: usize = 4;
+/// How many segments ahead of its own the handler asks for what lies behind what it asked for when
+/// it was told of the burst: about as long as memory takes to answer.
+const FORESEE_LEAD: usize = 4;
 
 /// The bytes that a segment brings.
 #[inline]
@@ -102,26 +101,23 @@ impl<P: Port, C> Stack<P, C> {
         }
         let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         if is_large {
-            found[..TCP_PREFETCH_LEAD].iter().for_each(|&index| self.slab.prefetch(index));
+            let found = &found[..arrivals.len()];
+            // In one loop: each is on a page of its own, and the CPU finds several at a time.
+            found.iter().for_each(|&index| self.slab.prefetch_tx_ring(index));
+            found.iter().take(TCP_PREFETCH_LEAD).for_each(|&index| self.slab.prefetch(index));
         }
         let repeated = repeated(&found[..arrivals.len()]);
-        let foresees = handler.foresees();
-        if foresees {
-            for arrival in arrivals.iter().take(FORESEE_EARLY) {
-                handler.foresee(payload(arrival, &burst), false);
-            }
+        let mut foreseen = ArrayVec::<u32, BURST_FRAMES>::new();
+        if handler.foresees() {
+            foreseen.extend(arrivals.iter().map(|a| handler.foresee(payload(a, &burst))));
+            foreseen.iter().take(FORESEE_LEAD).for_each(|&first| handler.foresee_more(first));
         }
         for (n, arrival) in arrivals.iter().enumerate() {
             if is_large {
                 self.fetch_ahead(n, &found, &arrivals);
             }
-            if foresees {
-                if let Some(arrival) = arrivals.get(n + FORESEE_EARLY) {
-                    handler.foresee(payload(arrival, &burst), false);
-                }
-                if let Some(arrival) = arrivals.get(n + FORESEE_LATE) {
-                    handler.foresee(payload(arrival, &burst), true);
-                }
+            if let Some(&first) = foreseen.get(n + FORESEE_LEAD) {
+                handler.foresee_more(first);
             }
             // A flow's segments of one burst are told to the handler together.
             let more = repeated >> n & 1 != 0
@@ -143,7 +139,7 @@ impl<P: Port, C> Stack<P, C> {
         // The flow itself, which tells the place in the ring, has come by now.
         let near = n + TCP_PREFETCH_LEAD / 2;
         if let Some(arrival) = arrivals.get(near) {
-            self.slab.prefetch_rings(found[near], arrival.segment.seq);
+            self.slab.prefetch_rx_ring(found[near], arrival.segment.seq);
         }
     }
 

@@ -207,19 +207,30 @@ impl<C> Slab<C> {
         prefetch_range::<SOCKET_BYTES>(at);
     }
 
-    /// Asks for the places in the rings that a segment with sequence number `seq` will touch.
+    /// Where the rings of flow `index` begin, if it was built.
     #[inline(always)]
-    pub fn prefetch_rings(&self, index: u32, seq: u32) {
+    fn rings(&self, index: usize) -> Option<usize> {
+        let slab = self.rings_at.get(index / TCP_RING_SLAB)?;
+        Some(slab + index % TCP_RING_SLAB * RINGS_BYTES)
+    }
+
+    /// Asks for the start of the transmit ring, where a reply goes when nothing else waits to be
+    /// acknowledged. Any `index` will do.
+    #[inline(always)]
+    pub fn prefetch_tx_ring(&self, index: u32) {
+        if let Some(rings) = self.rings(index as usize) {
+            prefetch_range::<TX_AHEAD_BYTES>(rings + TX_RING_AT);
+        }
+    }
+
+    /// Asks for the place in the receive ring that a segment with sequence number `seq` goes to.
+    /// Any `index` will do.
+    #[inline(always)]
+    pub fn prefetch_rx_ring(&self, index: u32, seq: u32) {
         let index = index as usize;
-        let (Some(flow), Some(slab)) =
-            (self.flows.get(index), self.rings_at.get(index / TCP_RING_SLAB))
-        else {
-            return;
-        };
-        let rings = slab + index % TCP_RING_SLAB * RINGS_BYTES;
+        let (Some(flow), Some(rings)) = (self.flows.get(index), self.rings(index)) else { return };
         let offset = seq.wrapping_sub(flow.first_seq) as usize % TCP_RX_RING_BYTES;
         prefetch_range::<RX_AHEAD_BYTES>(rings + offset);
-        prefetch_range::<TX_AHEAD_BYTES>(rings + TX_RING_AT);
     }
 }
 

@@ -123,6 +123,20 @@ fn gete_is_rends() {
 }
 
 #[test]
+fn gete_takes_a_key_and_nothing_else() {
+    for opcode in [opcode::GETE, opcode::GETEQ] {
+        for request in [
+            Sent::new(opcode, b"", b"", b""),
+            Sent::new(opcode, &[0; 4], b"k", b""),
+            Sent::new(opcode, b"", b"k", b"value"),
+        ] {
+            let (status, _, is_closed) = only_reply(&request.bytes());
+            assert_eq!((status, is_closed), (4, true), "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn gete_of_an_item_that_never_expires_says_0() {
     let hit = Hit { flags: 1, expiry: Expiry::NEVER, cas: 2, value: () };
     let mut head = Head::new();

@@ -25,17 +25,22 @@ fn low_bytes(chunk: [u8; 8]) -> u64 {
 
 /// Where the first byte is that is a space or less.
 #[inline]
-pub(super) fn find_low(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk() {
+pub(in crate::protocol) fn find_low(bytes: &[u8]) -> Option<usize> {
+    let (chunks, _) = bytes.as_chunks();
+    for (index, chunk) in chunks.iter().enumerate() {
         let low = low_bytes(*chunk);
         if low != 0 {
-            return Some(at + (low.trailing_zeros() / 8) as usize);
+            return Some(index * 8 + (low.trailing_zeros() / 8) as usize);
         }
-        at += 8;
     }
-    let found = bytes[at..].iter().position(|&byte| byte <= b' ')?;
-    Some(at + found)
+    match bytes.last_chunk() {
+        // Of these the first ones were looked at already.
+        Some(chunk) => {
+            let low = low_bytes(*chunk);
+            (low != 0).then(|| bytes.len() - 8 + (low.trailing_zeros() / 8) as usize)
+        }
+        None => bytes.iter().position(|&byte| byte <= b' '),
+    }
 }
 
 /// Where the first byte is that ends a word: a space, a newline or a NUL.

@@ -17,6 +17,7 @@ use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
 pub use get::{KeyStep, next_key};
 use line::Words;
+pub(super) use line::find_low;
 
 /// The reply to a store whose value is not followed by `\r\n`, unless the request's form is
 /// [`Form::Silent`]. What came in place of `\r\n` is consumed: the next command starts behind it.

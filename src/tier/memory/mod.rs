@@ -20,7 +20,7 @@
 mod arena;
 mod index;
 mod item;
-mod number;
+pub(super) mod number;
 mod store;
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ pub const BYTES_MAX: usize = arena::REGION_BYTES_MAX;
 
 /// With fewer items than this, index and items are in the core's own caches, and asking for them in
 /// advance costs more than it saves.
-const FAR_ITEMS_MIN: u32 = 32 * 1024;
+const FAR_ITEMS_MIN: u32 = 2 * 1024;
 
 /// Slots of the index that [`Memory::sizes`] looks at, at most.
 const SIZES_SLOTS_MAX: usize = 1 << 20;
@@ -151,7 +151,7 @@ impl Drop for ItemValue {
 
 /// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
 /// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
-fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
+pub(super) fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
     let flags_bytes = if flags == 0 { 0 } else { 4 };
     ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2
 }
@@ -173,18 +173,21 @@ impl Memory {
     }
 
     /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
+    /// Returns what [`Memory::prefetch_item`] has to know.
     #[inline]
-    pub fn prefetch_index(&self, key: &[u8]) {
+    pub fn prefetch_index(&self, key: &[u8]) -> u32 {
         let store = self.store.borrow();
-        store.index.prefetch(store.tag(key));
+        let tag = store.tag(key);
+        store.index.prefetch(tag);
+        tag
     }
 
-    /// Asks the CPU to bring the item that `key` probably has close to it. Waits for the index, so
-    /// it is worth its while some time after [`Memory::prefetch_index`].
+    /// Asks the CPU to bring the item close that the key of a [`Memory::prefetch_index`] probably
+    /// has. Waits for the index, so it is worth its while some time after that.
     #[inline]
-    pub fn prefetch_item(&self, key: &[u8]) {
+    pub fn prefetch_item(&self, tag: u32) {
         let store = self.store.borrow();
-        if let Some(item) = store.index.guess(store.tag(key)) {
+        if let Some(item) = store.index.guess(tag) {
             store.arena.prefetch(item);
         }
     }
@@ -396,24 +399,37 @@ fn digits(number: u64, buffer: &mut itoa::Buffer) -> &[u8] {
     buffer.format(number).as_bytes()
 }
 
-/// Makes an item that holds a number; none if there is no room.
+/// Makes an item of `value_bytes` bytes that holds a number and, behind it, spaces; none if there
+/// is no room.
 fn make_number(
     store: &mut Store,
     key: &[u8],
     flags: u32,
     expiry: Expiry,
-    number: u64,
+    (number, value_bytes): (u64, usize),
     now: Now,
 ) -> Option<u32> {
-    let mut buffer = itoa::Buffer::new();
-    let digits = digits(number, &mut buffer);
-    let Some(item) = store.make(key, flags, expiry, digits.len(), now) else {
+    let Some(item) = store.make(key, flags, expiry, value_bytes, now) else {
         store.stats.add(Counter::StoreNoMemory, 1);
         return None;
     };
-    let start = store.arena.value_start(item);
-    store.arena.write_value(item, start, 0, digits);
+    write_number(store, item, number, value_bytes);
     Some(item)
+}
+
+/// Writes a number over the `value_bytes` bytes of an item, and spaces behind it.
+fn write_number(store: &mut Store, item: u32, number: u64, value_bytes: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let digits = digits(number, &mut buffer);
+    let start = store.arena.value_start(item);
+    let mut cursor = store.arena.write_value(item, start, 0, digits);
+    let mut offset = digits.len();
+    while offset < value_bytes {
+        let n = (value_bytes - offset).min(NUMBER_BYTES_MAX);
+        let spaces = &[b' '; NUMBER_BYTES_MAX][..n];
+        cursor = store.arena.write_value(item, cursor, offset, spaces);
+        offset += n;
+    }
 }
 
 /// Carries out an incr or decr of an item.
@@ -442,26 +458,19 @@ fn count<V>(
     } else {
         before.wrapping_add(arithmetic.delta)
     };
-    let mut buffer = itoa::Buffer::new();
-    let digits = digits(value, &mut buffer);
-    if digits.len() <= value_bytes && store.arena.pins(old) == 0 {
+    let digit_count = digits(value, &mut itoa::Buffer::new()).len();
+    if digit_count <= value_bytes && store.arena.pins(old) == 0 {
         let cas = store.next_cas();
         store.arena.set_cas(old, cas);
-        let start = store.arena.value_start(old);
-        let mut cursor = store.arena.write_value(old, start, 0, digits);
-        let mut offset = digits.len();
-        while offset < value_bytes {
-            let n = (value_bytes - offset).min(NUMBER_BYTES_MAX);
-            let spaces = &[b' '; NUMBER_BYTES_MAX][..n];
-            cursor = store.arena.write_value(old, cursor, offset, spaces);
-            offset += n;
-        }
+        write_number(store, old, value, value_bytes);
         store.note_use(old, now);
         return Outcome::Number { value, cas };
     }
     let (flags, expiry) = (store.arena.flags(old), store.arena.expiry(old));
+    // As long as in place: two tiers that count the same have the same bytes, whoever reads them.
+    let number = (value, digit_count.max(value_bytes));
     let made =
-        keeping(store, Some(old), |store| make_number(store, key, flags, expiry, value, now));
+        keeping(store, Some(old), |store| make_number(store, key, flags, expiry, number, now));
     let Some(item) = made else { return Outcome::OutOfMemory };
     store.unlink(old, tag);
     Outcome::Number { value, cas: store.link(item, tag) }
@@ -469,7 +478,7 @@ fn count<V>(
 
 /// The commands, none of which waits.
 impl Memory {
-    #[inline]
+    #[inline(always)]
     fn get_now(&self, key: &[u8], now: Now) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
         match store.find(key, store.tag(key), now) {
@@ -551,7 +560,8 @@ impl Memory {
             return count(store, key, tag, arithmetic, old, now);
         }
         let Some((value, expiry)) = arithmetic.initial else { return Outcome::Miss };
-        match make_number(store, key, 0, expiry, value, now) {
+        let digit_count = digits(value, &mut itoa::Buffer::new()).len();
+        match make_number(store, key, 0, expiry, (value, digit_count), now) {
             Some(item) => Outcome::Number { value, cas: store.link(item, tag) },
             None => Outcome::OutOfMemory,
         }
@@ -561,20 +571,17 @@ impl Memory {
         self.store.borrow_mut().flush_all(at, now);
         Outcome::Flushed
     }
-}
 
-impl Tier for Memory {
-    type Value = ItemValue;
-
-    #[inline]
-    fn try_now(
+    /// Every action but a plain get.
+    #[inline(never)]
+    fn change_now(
         &self,
         key: &[u8],
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<ItemValue>> {
-        Some(match action {
+    ) -> Outcome<ItemValue> {
+        match action {
             Action::Get | Action::GetWithExpiry => self.get_now(key, now),
             Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
             Action::Store(store) => self.store_now(key, store, value, now),
@@ -586,6 +593,25 @@ impl Tier for Memory {
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
             Action::FlushAll { at } => self.flush_all_now(at, now),
+        }
+    }
+}
+
+impl Tier for Memory {
+    type Value = ItemValue;
+
+    #[inline(always)]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<ItemValue>> {
+        // By far the commonest, and so the one that is worth being part of its caller.
+        Some(match action {
+            Action::Get | Action::GetWithExpiry => self.get_now(key, now),
+            _ => self.change_now(key, action, value, now),
         })
     }
 
@@ -601,10 +627,10 @@ impl Tier for Memory {
         &self,
         key: &Key,
         request: StoreRequest,
-        value: Chain,
+        value: &Chain,
         now: Now,
     ) -> Outcome<ItemValue> {
-        self.store_now(key.as_bytes(), request, Body::Chain(&value), now)
+        self.store_now(key.as_bytes(), request, Body::Chain(value), now)
     }
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
@@ -628,15 +654,21 @@ impl Tier for Memory {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8], is_late: bool) {
-        if is_late {
-            self.prefetch_item(key);
-        } else {
-            self.prefetch_index(key);
-        }
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.prefetch_index(key)
     }
 
-    fn turn(&self, now: Now) {
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.prefetch_item(foreseen);
+    }
+
+    async fn invalidate(&self, key: &Key, now: Now) {
+        self.delete(key, 0, now).await;
+    }
+
+    fn turn(&self, now: Now) -> usize {
         Memory::turn(self, now);
+        0
     }
 }

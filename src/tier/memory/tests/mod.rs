@@ -116,7 +116,7 @@ impl Bench {
     ) -> Seen {
         let value = Chain::from_slice(value.as_ref());
         let request = StoreRequest { mode, flags, expiry, cas };
-        seen(now_or_never(self.memory.store(&key(k), request, value, self.now)))
+        seen(now_or_never(self.memory.store(&key(k), request, &value, self.now)))
     }
 
     fn set(&self, k: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Seen {
@@ -246,7 +246,7 @@ fn cas_numbers_of_two_workers_are_different() {
             let request =
                 StoreRequest { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
             let outcome =
-                now_or_never(memory.store(&key(format!("{i}")), request, Chain::new(), NOW));
+                now_or_never(memory.store(&key(format!("{i}")), request, &Chain::new(), NOW));
             let Outcome::Stored { cas } = outcome else { panic!("{outcome:?}") };
             all.push(cas);
         }
@@ -628,6 +628,18 @@ fn when_readers_hold_everything_a_store_fails_and_nothing_else_does() {
     drop(held);
     b.check(&[]);
     assert!(matches!(b.set("0", [b'w'; 900]), Seen::Other(said) if said.starts_with("Stored")));
+}
+
+#[test]
+fn a_number_that_is_being_read_stays_as_long_as_one_that_is_not() {
+    let b = Bench::new(BYTES_MIN);
+    for is_held in [false, true] {
+        b.set("n", "100");
+        let held = is_held.then(|| b.hold("n"));
+        b.decr("n", 1);
+        assert_eq!(b.value("n"), Some(b"99 ".to_vec()), "held: {is_held}");
+        drop(held);
+    }
 }
 
 /// CVE-2018-1000127: a count of readers that wraps gives the item away while they read it.

@@ -174,7 +174,7 @@ impl Model {
         }
     }
 
-    fn count(&mut self, k: u8, arithmetic: Arithmetic, held: bool) -> Seen {
+    fn count(&mut self, k: u8, arithmetic: Arithmetic) -> Seen {
         let Some(item) = self.items.get(&k).cloned() else {
             let Some((value, expiry)) = arithmetic.initial else { return said("Miss") };
             let cas = self.put(k, 0, expiry, value.to_string().into_bytes());
@@ -188,7 +188,7 @@ impl Model {
             false => before.wrapping_add(arithmetic.delta),
         };
         let mut digits = value.to_string();
-        while !held && digits.len() < item.value.len() {
+        while digits.len() < item.value.len() {
             digits.push(' ');
         }
         number(value, self.put(k, item.flags, item.expiry, digits.into_bytes()))
@@ -252,10 +252,9 @@ impl Trial {
             Step::Count { decrement, delta, with_initial } => {
                 let initial = with_initial.then_some((delta / 2, Expiry::NEVER));
                 let arithmetic = Arithmetic { decrement, delta, initial, cas: 0 };
-                let is_held = self.is_held(k);
                 let seen = self.bench.count(name, arithmetic);
                 if !self.evicts || seen != said("OutOfMemory") {
-                    assert_eq!(seen, self.model.count(k, arithmetic, is_held));
+                    assert_eq!(seen, self.model.count(k, arithmetic));
                 }
             }
             Step::Flush { exptime } => {
@@ -269,16 +268,6 @@ impl Trial {
             }
             Step::Turn => self.bench.memory.turn(now),
         }
-    }
-
-    /// Whether a reader holds the item that `k` has now.
-    fn is_held(&self, k: u8) -> bool {
-        let store = self.bench.memory.store.borrow();
-        self.model.items.get(&k).is_some_and(|item| {
-            self.held.iter().any(|(value, held_key, _)| {
-                *held_key == k && store.arena.cas(value.item) == item.cas
-            })
-        })
     }
 
     fn touch(&mut self, k: u8, name: &[u8], exptime: i64, and_get: bool) {

@@ -3,6 +3,8 @@
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
 
+mod tiers;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
+pub use tiers::{Address, L1, L2, Layout, Link, Memcached, l1, l2};
 
 /// Everything `sunder serve` can be told.
 #[derive(Clone, Debug)]
@@ -35,6 +38,12 @@ pub struct Config {
     pub socket_path: Option<PathBuf>,
     /// L1.
     pub l1: L1,
+    /// L2.
+    pub l2: L2,
+    /// The batch port, open when there is an L2.
+    pub batch_port: u16,
+    /// What is to be said of flags that were given and are no longer needed, a line each.
+    pub notes: Vec<&'static str>,
     /// Largest item, in bytes, header counted.
     pub item_bytes_max: usize,
     /// Most connections, all workers together.
@@ -64,6 +73,9 @@ impl Default for Config {
             bind: IpAddr::from([127, 0, 0, 1]),
             socket_path: None,
             l1: L1::Memory { bytes: 64 << 20 },
+            l2: L2::None,
+            batch_port: 11212,
+            notes: Vec::new(),
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             connections_max: 1024,
             huge: Huge::Auto,
@@ -76,20 +88,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether the batch port is open: there is something that it does differently.
+    pub fn has_batch_port(&self) -> bool {
+        self.l2 != L2::None
+    }
+
     /// What the worker does when idle.
     pub fn poll(&self) -> Poll {
         self.poll.unwrap_or(if self.device.is_some() { Poll::Busy } else { Poll::Adaptive })
     }
-}
-
-/// The first tier.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum L1 {
-    /// In this process.
-    Memory {
-        /// All workers together.
-        bytes: u64,
-    },
 }
 
 /// When a worker sleeps.
@@ -152,7 +159,8 @@ pub struct ValueError {
 }
 
 impl ValueError {
-    fn new(given: &str, expected: impl Into<String>) -> ValueError {
+    /// What was given, and what is expected instead.
+    pub fn new(given: &str, expected: impl Into<String>) -> ValueError {
         ValueError { given: given.to_owned(), expected: expected.into() }
     }
 }
@@ -305,29 +313,6 @@ pub fn huge(text: &str) -> Parsed<Huge> {
     }
 }
 
-/// Smallest and largest L1 in memory, in bytes.
-const L1_BYTES: (u64, u64) = (1 << 20, 16 << 40);
-
-/// `--l1`.
-///
-/// # Errors
-/// If it is no tier that this version has, or one of its settings is wrong.
-pub fn l1(text: &str) -> Parsed<L1> {
-    let error = || ValueError::new(text, "memory or memory,size=SIZE");
-    let mut words = text.split(',');
-    if words.next() != Some("memory") {
-        return Err(error());
-    }
-    let mut bytes = 64 << 20;
-    for word in words {
-        match word.split_once('=') {
-            Some(("size", value)) => bytes = size(value, L1_BYTES.0, L1_BYTES.1)?,
-            _ => return Err(error()),
-        }
-    }
-    Ok(L1::Memory { bytes })
-}
-
 /// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N,corrupt=N`, faults in a million frames.
 ///
 /// # Errors
@@ -399,15 +384,6 @@ mod tests {
             "fd00::5/129",
         ] {
             assert!(cidr(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn l1_is_memory_with_a_size() {
-        assert_eq!(l1("memory"), Ok(L1::Memory { bytes: 64 << 20 }));
-        assert_eq!(l1("memory,size=1G"), Ok(L1::Memory { bytes: 1 << 30 }));
-        for wrong in ["", "disk", "memory,size", "memory,size=0", "memory,colour=red"] {
-            assert!(l1(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The command line: words into a [`Config`], or one line that says what is wrong with them.
 
+mod rend;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -79,9 +81,22 @@ How it runs
 
 What it keeps
   --l1 memory[,size=SIZE]
-                      where items are kept [memory,size=64M]; each worker has its part of it
+                      L1 in this process [memory,size=64M]; each worker has its part of it
+  --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked][,chunk=SIZE][,timeout=MS]
+                      L1 in a memcached of this host: values as they are [plain], or split as Rend
+                      splits them, into chunks of SIZE [1184]. A memcached that does not answer for
+                      MS milliseconds [60] is left alone until it does
+  --l2 none | memcached,addr=..[,layout=..][,chunk=..][,timeout=MS] | rend,addr=..[,timeout=MS]
+                      the second level, asked for what L1 has not, first to be written: a memcached,
+                      or a server that speaks Rend's GETE [none]
+  --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
+                      fill L1 and whose writes only update what L1 has
   --max-item-size SIZE
                       largest item, key and header counted [1M]
+
+Rend's flags (--l1-inmem --l1-sock --chunked --l1-batched --l2-enabled --l2-sock --locked
+--concurrency --multi-reader --batch-*) mean what they mean to Rend, or say why they are no longer
+needed; see docs/MIGRATING-FROM-REND.md.
 
 For trials
   --faults LIST       play a bad wire on the device: seed=N,drop=N,reorder=N,duplicate=N,corrupt=N,
@@ -106,6 +121,7 @@ pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let words: Vec<OsString> = words.into_iter().map(rend::normalise).collect();
     let mut parser = lexopt::Parser::from_args(words);
     match parser.next()? {
         Some(Value(word)) if word == "serve" => serve(&mut parser),
@@ -124,6 +140,8 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     let mut config = Config::default();
     let mut socket_path = None;
     let mut use_socket = false;
+    let (mut has_l1, mut has_l2, mut has_bind) = (false, false, false);
+    let mut rend = rend::Rend::default();
     while let Some(flag) = parser.next()? {
         match flag {
             Long("device") => config.device = Some(text(parser)?),
@@ -139,10 +157,23 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Short('p') | Long("port") => {
                 config.port = value(parser, "--port", |t| config::number(t, 1, 65_535))? as u16;
             }
-            Long("bind") => config.bind = value(parser, "--bind", config::address)?,
-            Long("use-domain-socket") => use_socket = true,
+            Long("bp") => {
+                config.batch_port = value(parser, "--bp", |t| config::number(t, 1, 65_535))? as u16;
+            }
+            Long("bind") => {
+                config.bind = value(parser, "--bind", config::address)?;
+                has_bind = true;
+            }
+            Long("use-domain-socket") => use_socket = rend::switch("--use-domain-socket", parser)?,
             Long("sock-path") => socket_path = Some(parser.value()?.into()),
-            Long("l1") => config.l1 = value(parser, "--l1", config::l1)?,
+            Long("l1") => {
+                config.l1 = value(parser, "--l1", config::l1)?;
+                has_l1 = true;
+            }
+            Long("l2") => {
+                config.l2 = value(parser, "--l2", config::l2)?;
+                has_l2 = true;
+            }
             Long("max-item-size") => {
                 config.item_bytes_max = value(parser, "--max-item-size", config::item_size)?;
             }
@@ -161,9 +192,16 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Long("faults") => config.faults = Some(value(parser, "--faults", config::faults)?),
             Short('h') | Long("help") => return Ok(Command::Print(HELP)),
             Short('V') | Long("version") => return Ok(Command::Print(VERSION)),
+            Long(name) => {
+                let name = name.to_owned();
+                if !rend.take(&name, parser)? {
+                    return Err(UsageError::Word(format!("invalid option '--{name}'")));
+                }
+            }
             flag => return Err(flag.unexpected().into()),
         }
     }
+    rend.apply(&mut config, has_l1, has_l2, has_bind)?;
     config.socket_path = match (use_socket, socket_path) {
         (true, None) => {
             return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
@@ -183,6 +221,9 @@ fn check(config: &Config) -> Result<(), UsageError> {
     let conflict = |text| Err(UsageError::Conflict(text));
     if !config.cores.is_empty() && config.workers.is_some_and(|n| n != config.cores.len()) {
         return conflict("--workers: --cores names another number of cores; give one of the two");
+    }
+    if config.has_batch_port() && config.socket_path.is_none() && config.batch_port == config.port {
+        return conflict("--bp: is the same port as --port; give it another");
     }
     if config.device.is_some() {
         if config.addresses.is_empty() {

@@ -1,0 +1,11 @@
+//! A debug server composed from the library: `debug_server [PORT]`, kernel sockets, items in memory.
+
+use sunder::config::Config;
+use sunder::orchestrator::l1_only::L1Only;
+use sunder::serve::{ServeError, serve_with};
+
+fn main() -> Result<(), ServeError> {
+    let port = std::env::args().nth(1).and_then(|word| word.parse().ok());
+    let config = Config { port: port.unwrap_or(11211), ..Config::default() };
+    serve_with(&config, |worker| Ok(L1Only::new(worker.memory(64 << 20)?)))
+}

@@ -1,0 +1,259 @@
+//! Which tiers a server has, and how they are written on a command line: `kind[,key=value..]`, as
+//! DPDK writes its devices' arguments.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Parsed, ValueError, number, size};
+use crate::limits::{
+    CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, LINK_TIMEOUT_MS_MAX, LINK_TIMEOUT_US,
+};
+pub use crate::tier::memcached::link::Address;
+
+/// The first tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum L1 {
+    /// In this process.
+    Memory {
+        /// All workers together.
+        bytes: u64,
+    },
+    /// In a memcached on this host.
+    Memcached(Memcached),
+}
+
+/// The second tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum L2 {
+    /// There is none.
+    #[default]
+    None,
+    /// A memcached.
+    Memcached(Memcached),
+    /// A server that speaks the binary protocol with Rend's GETE.
+    Rend(Link),
+}
+
+/// A memcached used as a tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memcached {
+    /// How it is reached.
+    pub link: Link,
+    /// How values lie in it.
+    pub layout: Layout,
+}
+
+/// How a server on this host is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it listens.
+    pub address: Address,
+    /// How long it may take to answer, in microseconds.
+    pub timeout_us: u64,
+}
+
+/// How values lie in a memcached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As they are: other clients of the memcached see the same items.
+    Plain,
+    /// Split into chunks of one size, as Rend does.
+    Chunked {
+        /// Size of a chunk as Rend counts it: memcached's header and the key included, in bytes.
+        chunk_bytes: usize,
+    },
+}
+
+/// Smallest and largest L1 in memory, in bytes; a worker's part has limits of its own.
+const MEMORY_BYTES: (u64, u64) = (1 << 20, 1 << 41);
+
+const L1_EXPECTED: &str = "memory[,size=SIZE] or \
+     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked][,chunk=SIZE][,timeout=MS]";
+
+const L2_EXPECTED: &str = "none, memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked]\
+     [,chunk=SIZE][,timeout=MS] or rend,addr=unix:PATH|IP:PORT[,timeout=MS]";
+
+/// `--l1`.
+///
+/// # Errors
+/// If it names no first tier.
+pub fn l1(text: &str) -> Parsed<L1> {
+    let error = || ValueError::new(text, L1_EXPECTED);
+    let (kind, mut arguments) = Arguments::split(text, L1_EXPECTED)?;
+    let l1 = match kind {
+        "memory" => {
+            let mut bytes = 64 << 20;
+            if let Some(value) = arguments.take("size") {
+                bytes = size(value, MEMORY_BYTES.0, MEMORY_BYTES.1)?;
+            }
+            L1::Memory { bytes }
+        }
+        "memcached" => L1::Memcached(arguments.memcached()?),
+        _ => return Err(error()),
+    };
+    arguments.finish()?;
+    Ok(l1)
+}
+
+/// `--l2`.
+///
+/// # Errors
+/// If it names no second tier.
+pub fn l2(text: &str) -> Parsed<L2> {
+    let error = || ValueError::new(text, L2_EXPECTED);
+    let (kind, mut arguments) = Arguments::split(text, L2_EXPECTED)?;
+    let l2 = match kind {
+        "none" => L2::None,
+        "memcached" => L2::Memcached(arguments.memcached()?),
+        "rend" => L2::Rend(arguments.link()?),
+        _ => return Err(error()),
+    };
+    arguments.finish()?;
+    Ok(l2)
+}
+
+/// Where a server on this host listens: `unix:PATH` or `IP:PORT` of the loopback.
+///
+/// # Errors
+/// If it is neither.
+fn address(text: &str) -> Parsed<Address> {
+    let expected = "unix:PATH, or an address of this host with its port, e.g. 127.0.0.1:11213";
+    let error = || ValueError::new(text, expected);
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() { Err(error()) } else { Ok(Address::Unix(path.into())) };
+    }
+    let text = text.replace("localhost:", "127.0.0.1:");
+    let address: SocketAddr = text.parse().map_err(|_| error())?;
+    let is_local = match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    };
+    if is_local && address.port() != 0 { Ok(Address::Tcp(address)) } else { Err(error()) }
+}
+
+/// `key=value` pairs behind a kind, each of which may be asked for once.
+struct Arguments<'t> {
+    text: &'t str,
+    expected: &'static str,
+    pairs: Vec<(&'t str, &'t str)>,
+}
+
+impl<'t> Arguments<'t> {
+    fn split(text: &'t str, expected: &'static str) -> Parsed<(&'t str, Arguments<'t>)> {
+        let error = || ValueError::new(text, expected);
+        let mut words = text.split(',');
+        let kind = words.next().ok_or_else(error)?;
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for word in words {
+            let pair = word.split_once('=').ok_or_else(error)?;
+            if pairs.iter().any(|(key, _)| *key == pair.0) {
+                return Err(error());
+            }
+            pairs.push(pair);
+        }
+        Ok((kind, Arguments { text, expected, pairs }))
+    }
+
+    fn take(&mut self, key: &str) -> Option<&'t str> {
+        let at = self.pairs.iter().position(|(name, _)| *name == key)?;
+        Some(self.pairs.swap_remove(at).1)
+    }
+
+    fn link(&mut self) -> Parsed<Link> {
+        let error = || ValueError::new(self.text, self.expected);
+        let address = address(self.pairs.iter().find(|p| p.0 == "addr").ok_or_else(error)?.1)?;
+        self.take("addr");
+        let timeout_us = match self.take("timeout") {
+            Some(value) => 1000 * number(value, 1, LINK_TIMEOUT_MS_MAX)?,
+            None => LINK_TIMEOUT_US,
+        };
+        Ok(Link { address, timeout_us })
+    }
+
+    fn memcached(&mut self) -> Parsed<Memcached> {
+        let link = self.link()?;
+        let chunk = self.take("chunk");
+        let layout = match (self.take("layout"), chunk) {
+            (None | Some("plain"), None) => Layout::Plain,
+            (Some("chunked"), None) => Layout::Chunked { chunk_bytes: CHUNK_BYTES_DEFAULT },
+            (Some("chunked"), Some(value)) => {
+                let bytes = size(value, CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64)?;
+                Layout::Chunked { chunk_bytes: bytes as usize }
+            }
+            _ => return Err(ValueError::new(self.text, self.expected)),
+        };
+        Ok(Memcached { link, layout })
+    }
+
+    /// What was not asked for is not known.
+    fn finish(self) -> Parsed<()> {
+        if self.pairs.is_empty() {
+            return Ok(());
+        }
+        Err(ValueError::new(self.text, self.expected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(path: &str) -> Link {
+        Link { address: Address::Unix(path.into()), timeout_us: LINK_TIMEOUT_US }
+    }
+
+    #[test]
+    fn l1_is_memory_or_a_memcached() {
+        assert_eq!(l1("memory"), Ok(L1::Memory { bytes: 64 << 20 }));
+        assert_eq!(l1("memory,size=1G"), Ok(L1::Memory { bytes: 1 << 30 }));
+        let plain = Memcached { link: unix("/run/m.sock"), layout: Layout::Plain };
+        assert_eq!(l1("memcached,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain.clone())));
+        assert_eq!(l1("memcached,layout=plain,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain)));
+        let Ok(L1::Memcached(chunked)) =
+            l1("memcached,addr=127.0.0.1:11213,layout=chunked,chunk=16K,timeout=20")
+        else {
+            panic!("refused");
+        };
+        assert_eq!(chunked.layout, Layout::Chunked { chunk_bytes: 16 << 10 });
+        assert_eq!(chunked.link.address.to_string(), "127.0.0.1:11213");
+        assert_eq!(chunked.link.timeout_us, 20_000);
+        for wrong in [
+            "",
+            "disk",
+            "memory,size",
+            "memory,size=0",
+            "memory,colour=red",
+            "memcached",
+            "memcached,addr=",
+            "memcached,addr=unix:",
+            "memcached,addr=10.0.0.1:11211",
+            "memcached,addr=127.0.0.1",
+            "memcached,addr=127.0.0.1:0",
+            "memcached,addr=unix:/x,addr=unix:/y",
+            "memcached,addr=unix:/x,chunk=16K",
+            "memcached,addr=unix:/x,layout=round",
+            "memcached,addr=unix:/x,layout=chunked,chunk=1",
+            "memcached,addr=unix:/x,timeout=0",
+            "none",
+            "rend,addr=unix:/x",
+        ] {
+            assert!(l1(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn l2_is_none_a_memcached_or_a_rend() {
+        assert_eq!(l2("none"), Ok(L2::None));
+        assert_eq!(l2("rend,addr=unix:/run/l2.sock"), Ok(L2::Rend(unix("/run/l2.sock"))));
+        let memcached = Memcached { link: unix("/x"), layout: Layout::Plain };
+        assert_eq!(l2("memcached,addr=unix:/x"), Ok(L2::Memcached(memcached)));
+        for wrong in ["", "none,addr=unix:/x", "rend", "rend,addr=unix:/x,layout=plain", "memory"] {
+            assert!(l2(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_tier_says_what_is_expected() {
+        let error = l1("memcached,addr=8.8.8.8:11211").expect_err("not this host").to_string();
+        assert!(error.contains("8.8.8.8") && error.contains("unix:PATH"), "{error}");
+    }
+}

@@ -1,0 +1,540 @@
+//! Two tiers: a small fast one, L1, before a large one, L2.
+//!
+//! L2 is the authority. What L1 has of a key is what L2 has of it, byte for byte and with the same
+//! flags and expiry, or what L2 had when it lost the item; it is never older, and never anything
+//! else. So L1 may lose what it likes, and whoever writes asks L2 first:
+//!
+//! - L2 says no, or nothing: so does the answer. After a failure L2 may have the new item, and
+//!   where L2 has no item L1 must not have one either; both times what L1 has is invalidated.
+//! - L2 says yes: that is the answer. L1 is brought up to date; where that fails, or where it is
+//!   not certain that both are equal now, L1 is invalidated ([`Tier::invalidate`] keeps its word
+//!   even while L1 is out of reach).
+//!
+//! What differs between the ports is in `l1_l2` (main) and `l1_l2_batch`.
+//!
+//! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
+//! L2's with bit 62 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
+//! is judged by looking at L1; if L1 has lost the item meanwhile nobody can judge it, and the
+//! answer is that the item has changed. So a condition may fail that would have held, and never
+//! holds where it should have failed.
+//!
+//! **flush_all.** Operations on one key follow one another, but a flush concerns all keys and goes
+//! on beside them: one that has read from L2 before the flush could write to L1 behind it. So
+//! whatever overlaps a flush ends with L1 invalidated, and so does what happens around the moment
+//! that a delayed flush names, which the tiers' clocks may place differently.
+//!
+//! Nothing here may answer from L1 what L2 has denied, or write to L1 what L2 has not confirmed.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::{Action, Operation, Orchestrator, Port, l1_l2, l1_l2_batch};
+use crate::buffer::{Body, Chain, Gather, Key};
+use crate::clock::{Expiry, Now};
+use crate::limits::FLUSH_SKEW_S;
+use crate::stats::WorkerStats;
+use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier, Value};
+
+/// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the
+/// number as a signed one.
+const OF_L2: u64 = 1 << 62;
+
+/// The bytes of a hit.
+#[derive(Debug)]
+pub enum Found<V1, V2> {
+    /// As L1 holds them.
+    L1(V1),
+    /// As L2 holds them.
+    L2(V2),
+    /// Copied from L2, to be stored in L1.
+    Copied(Chain),
+}
+
+impl<V1: Value, V2: Value> Value for Found<V1, V2> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Found::L1(value) => value.len(),
+            Found::L2(value) => value.len(),
+            Found::Copied(chain) => chain.len(),
+        }
+    }
+
+    #[inline]
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        match self {
+            Found::L1(value) => value.copy_to(offset, out),
+            Found::L2(value) => value.copy_to(offset, out),
+            Found::Copied(chain) => chain.copy_to(offset, out),
+        }
+    }
+
+    fn as_chain(&self) -> Option<&Chain> {
+        match self {
+            Found::L1(value) => value.as_chain(),
+            Found::L2(value) => value.as_chain(),
+            Found::Copied(chain) => Some(chain),
+        }
+    }
+}
+
+/// What an operation on two tiers comes to.
+pub(super) type Answer<A, B> = Outcome<Found<<A as Tier>::Value, <B as Tier>::Value>>;
+
+/// What is known of an operation's condition on the cas before L2 is asked to carry it out.
+enum Condition<V> {
+    /// There is none.
+    None,
+    /// L1 has the item that it names.
+    Met,
+    /// L2 has to see whether the item has this number.
+    InL2(u64),
+    /// The key has no item.
+    NoItem,
+    /// It is not met, or there is nobody to ask: the answer.
+    Unmet(Outcome<V>),
+}
+
+/// Orchestrates a fast tier before a large one.
+#[derive(Debug)]
+pub struct L1L2<A, B> {
+    pub(super) l1: A,
+    pub(super) l2: B,
+    pub(super) stats: Arc<WorkerStats>,
+    flushes: Flushes,
+}
+
+impl<A: Tier, B: Tier> L1L2<A, B> {
+    /// Keeps in `l1` what is asked for, of all that `l2` keeps. Counts in `stats`.
+    pub fn new(l1: A, l2: B, stats: Arc<WorkerStats>) -> L1L2<A, B> {
+        L1L2 { l1, l2, stats, flushes: Flushes::default() }
+    }
+
+    /// The fast tier.
+    pub fn l1(&self) -> &A {
+        &self.l1
+    }
+
+    /// The large tier.
+    pub fn l2(&self) -> &B {
+        &self.l2
+    }
+
+    async fn answer(&self, operation: &Operation, now: Now) -> Answer<A, B> {
+        let key = &operation.key;
+        match (operation.action, operation.port) {
+            (Action::Get, Port::Main) => l1_l2::get(self, key, false, now).await,
+            (Action::Get, Port::Batch) => l1_l2_batch::get(self, key, false, now).await,
+            (Action::GetWithExpiry, Port::Main) => l1_l2::get(self, key, true, now).await,
+            (Action::GetWithExpiry, Port::Batch) => l1_l2_batch::get(self, key, true, now).await,
+            (Action::GetAndTouch { expiry }, Port::Main) => {
+                l1_l2::get_and_touch(self, key, expiry, now).await
+            }
+            (Action::GetAndTouch { expiry }, Port::Batch) => {
+                l1_l2_batch::get_and_touch(self, key, expiry, now).await
+            }
+            (Action::Store(store), _) => self.store(operation, store, now).await,
+            (Action::StoreTooLarge, _) => self.remove_for_too_large(key, now).await,
+            (Action::Delete { cas }, _) => self.delete(key, cas, now).await,
+            (Action::Touch { expiry }, _) => self.touch(key, expiry, now).await,
+            (Action::Arithmetic(arithmetic), port) => {
+                self.arithmetic(key, arithmetic, port, now).await
+            }
+            (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
+        }
+    }
+
+    async fn store(&self, operation: &Operation, store: Store, now: Now) -> Answer<A, B> {
+        let Operation { key, value, port, .. } = operation;
+        let is_extension = matches!(store.mode, StoreMode::Append | StoreMode::Prepend);
+        let mut request = store;
+        match self.condition(key, store.cas, now).await {
+            Condition::None => {}
+            Condition::Met => {
+                request.cas = 0;
+                if !is_extension {
+                    request.mode = StoreMode::Replace;
+                }
+            }
+            Condition::InL2(cas) => request.cas = cas,
+            Condition::NoItem if is_extension => return Outcome::NotStored,
+            Condition::NoItem => return Outcome::Miss,
+            Condition::Unmet(answer) => return answer,
+        }
+        let cas = match self.l2.store(key, request, value, now).await {
+            Outcome::Stored { cas } => cas,
+            Outcome::Exists => return Outcome::Exists,
+            Outcome::NotStored if request.mode == StoreMode::Add => return Outcome::NotStored,
+            outcome => {
+                self.l1.invalidate(key, now).await;
+                return match outcome {
+                    Outcome::NotStored if store.cas != 0 && !is_extension => Outcome::Miss,
+                    outcome => from_l2(outcome),
+                };
+            }
+        };
+        let mode = match port {
+            Port::Main => l1_l2::mode_in_l1(store.mode),
+            Port::Batch => l1_l2_batch::mode_in_l1(store.mode),
+        };
+        let request = Store { mode, cas: 0, ..store };
+        let in_l1 = self.l1.store(key, request, value, now).await;
+        // An append that is not stored may have found no item, or no room for a longer one.
+        let is_miss = mode == StoreMode::Replace && matches!(in_l1, Outcome::NotStored);
+        let in_l1 = if is_miss { Outcome::Miss } else { in_l1 };
+        Outcome::Stored { cas: self.settle(key, in_l1, cas, now).await }
+    }
+
+    async fn remove_for_too_large(&self, key: &Key, now: Now) -> Answer<A, B> {
+        let in_l2 = self.l2.delete(key, 0, now).await;
+        self.l1.invalidate(key, now).await;
+        match in_l2 {
+            Outcome::Deleted | Outcome::Miss => Outcome::TooLarge,
+            outcome => from_l2(outcome),
+        }
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Answer<A, B> {
+        let cas = match self.condition(key, cas, now).await {
+            Condition::None | Condition::Met => 0,
+            Condition::InL2(cas) => cas,
+            Condition::NoItem => return Outcome::Miss,
+            Condition::Unmet(answer) => return answer,
+        };
+        let is_in_l2 = match self.l2.delete(key, cas, now).await {
+            Outcome::Deleted => true,
+            Outcome::Exists => return Outcome::Exists,
+            // What L1 has left cannot be judged by a number of L2's.
+            Outcome::Miss if cas == 0 => false,
+            outcome => {
+                self.l1.invalidate(key, now).await;
+                return from_l2(outcome);
+            }
+        };
+        let is_in_l1 = match self.l1.delete(key, 0, now).await {
+            Outcome::Deleted => true,
+            Outcome::Miss => false,
+            _ => {
+                self.l1.invalidate(key, now).await;
+                false
+            }
+        };
+        if is_in_l2 || is_in_l1 { Outcome::Deleted } else { Outcome::Miss }
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Answer<A, B> {
+        match self.l2.touch(key, expiry, now).await {
+            Outcome::Touched { cas } => {
+                let in_l1 = self.l1.touch(key, expiry, now).await;
+                Outcome::Touched { cas: self.settle(key, in_l1, cas, now).await }
+            }
+            outcome => {
+                self.l1.invalidate(key, now).await;
+                from_l2(outcome)
+            }
+        }
+    }
+
+    async fn arithmetic(
+        &self,
+        key: &Key,
+        arithmetic: Arithmetic,
+        port: Port,
+        now: Now,
+    ) -> Answer<A, B> {
+        let cas = match self.condition(key, arithmetic.cas, now).await {
+            Condition::None | Condition::Met => 0,
+            Condition::InL2(cas) => cas,
+            // memcached makes the number whatever the condition.
+            Condition::NoItem if arithmetic.initial.is_some() => 0,
+            Condition::NoItem => return Outcome::Miss,
+            Condition::Unmet(answer) => return answer,
+        };
+        let (value, cas) =
+            match self.l2.arithmetic(key, Arithmetic { cas, ..arithmetic }, now).await {
+                Outcome::Number { value, cas } => (value, cas),
+                // The item is there, as it was.
+                Outcome::NonNumeric => return Outcome::NonNumeric,
+                Outcome::Exists => return Outcome::Exists,
+                outcome => {
+                    self.l1.invalidate(key, now).await;
+                    return from_l2(outcome);
+                }
+            };
+        // A number that may have been made just now need not have the flags and the expiry of what
+        // L1 has left.
+        let is_old = arithmetic.initial.is_none_or(|(initial, _)| initial != value);
+        if is_old {
+            let request = Arithmetic { initial: None, cas: 0, ..arithmetic };
+            match self.l1.arithmetic(key, request, now).await {
+                Outcome::Number { value: in_l1, cas } if in_l1 == value => {
+                    return Outcome::Number { value, cas };
+                }
+                Outcome::Miss => return Outcome::Number { value, cas: cas | OF_L2 },
+                _ => {}
+            }
+        }
+        self.l1.invalidate(key, now).await;
+        // Now, so that the number of the answer is the one that a get will have.
+        if !is_old
+            && port == Port::Main
+            && let Outcome::Hit(hit) = l1_l2::get(self, key, false, now).await
+        {
+            return Outcome::Number { value, cas: hit.cas };
+        }
+        Outcome::Number { value, cas: cas | OF_L2 }
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Answer<A, B> {
+        let is_now = self.flushes.begin(at, now);
+        // In this order: a get between the two could fill L1 with what L2 is about to flush.
+        let in_l2 = self.l2.flush_all(at, now).await;
+        let in_l1 = self.l1.flush_all(at, now).await;
+        if is_now {
+            self.flushes.end();
+        }
+        match in_l2 {
+            Outcome::Flushed => in_l1.map_value(Found::L1),
+            outcome => from_l2(outcome),
+        }
+    }
+
+    /// Finds out what can be said of the condition that the item has the number `cas`, as the
+    /// client knows it; 0 = none.
+    async fn condition(&self, key: &Key, cas: u64, now: Now) -> Condition<FoundIn<A, B>> {
+        if cas == 0 {
+            return Condition::None;
+        }
+        // A tier without numbers says 0, which L2 would take for no condition.
+        if cas & OF_L2 != 0 && cas != OF_L2 {
+            return Condition::InL2(cas & !OF_L2);
+        }
+        let mut is_l1_lost = false;
+        if cas & OF_L2 == 0 {
+            match self.l1.get(key, now).await {
+                Outcome::Hit(hit) if hit.cas == cas => return Condition::Met,
+                Outcome::Hit(_) => return Condition::Unmet(Outcome::Exists),
+                Outcome::Miss => {}
+                _ => is_l1_lost = true,
+            }
+        }
+        match self.l2.get(key, now).await {
+            Outcome::Hit(_) => Condition::Unmet(Outcome::Exists),
+            Outcome::Miss => {
+                if is_l1_lost {
+                    self.l1.invalidate(key, now).await;
+                }
+                Condition::NoItem
+            }
+            outcome => Condition::Unmet(from_l2(outcome)),
+        }
+    }
+
+    /// What a client is told is the item's number after L2 has done something under `cas` and L1,
+    /// asked for the same, has answered `in_l1`. Invalidates L1 unless it has done the same or has
+    /// no item.
+    // What comes before the waiting is done before the future is made, which holds less so.
+    pub(super) fn settle(
+        &self,
+        key: &Key,
+        in_l1: Outcome<A::Value>,
+        cas: u64,
+        now: Now,
+    ) -> impl Future<Output = u64> {
+        let (cas, is_certain) = match in_l1 {
+            Outcome::Stored { cas } | Outcome::Touched { cas } => (cas, true),
+            in_l1 => (cas | OF_L2, matches!(in_l1, Outcome::Miss)),
+        };
+        async move {
+            if !is_certain {
+                self.l1.invalidate(key, now).await;
+            }
+            cas
+        }
+    }
+
+    /// Stores in L1, which has no item, what was found in L2, and answers with it.
+    pub(super) fn fill(
+        &self,
+        key: &Key,
+        hit: Hit<B::Value>,
+        now: Now,
+    ) -> impl Future<Output = Answer<A, B>> {
+        let Hit { flags, expiry, cas, value } = hit;
+        let value: FoundIn<A, B> = match value.as_chain() {
+            Some(_) => Found::L2(value),
+            // It can be read once, and that is the reply's.
+            None => Found::Copied(copy(&value)),
+        };
+        async move {
+            let Some(chain) = value.as_chain() else { unreachable!("a chain, or copied into one") };
+            let store = Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
+            let in_l1 = self.l1.store(key, store, chain, now).await;
+            let cas = self.settle(key, in_l1, cas, now).await;
+            Outcome::Hit(Hit { flags, expiry, cas, value })
+        }
+    }
+}
+
+/// What holds the bytes of a hit of two tiers.
+type FoundIn<A, B> = Found<<A as Tier>::Value, <B as Tier>::Value>;
+
+/// Copies a value, so that it can be stored and read.
+fn copy<V: Value>(value: &V) -> Chain {
+    let mut gather = Gather::new();
+    gather.fill(value.len(), |offset, out| value.copy_to(offset, out));
+    gather.finish()
+}
+
+/// What a client is told of an outcome in L2: the numbers for cas are marked.
+pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<Found<V1, V2>> {
+    match outcome {
+        Outcome::Hit(hit) => Outcome::Hit(Hit {
+            flags: hit.flags,
+            expiry: hit.expiry,
+            cas: hit.cas | OF_L2,
+            value: Found::L2(hit.value),
+        }),
+        Outcome::Stored { cas } => Outcome::Stored { cas: cas | OF_L2 },
+        Outcome::Touched { cas } => Outcome::Touched { cas: cas | OF_L2 },
+        Outcome::Number { value, cas } => Outcome::Number { value, cas: cas | OF_L2 },
+        outcome => outcome.map_value(Found::L2),
+    }
+}
+
+/// Which flushes are under way. A time in which the tiers may carry out a delayed one counts as one
+/// more.
+#[derive(Debug, Default)]
+struct Flushes {
+    begun: Cell<u64>,
+    ended: Cell<u64>,
+    delayed: Cell<Delayed>,
+}
+
+/// The delayed flush that the tiers know of.
+#[derive(Clone, Copy, Debug, Default)]
+enum Delayed {
+    /// None.
+    #[default]
+    None,
+    /// It is to come, at this Unix time in seconds.
+    Ahead(u32),
+    /// It is due at this Unix time, give or take the clocks' difference.
+    Due(u32),
+}
+
+impl Flushes {
+    /// Notes a flush that is asked for. Whether it is one at once, which [`Flushes::end`] ends.
+    fn begin(&self, at: Expiry, now: Now) -> bool {
+        if at == Expiry::NEVER || at.is_past(now) {
+            self.begun.set(self.begun.get() + 1);
+            return true;
+        }
+        // One takes the place of the other, as in memcached.
+        if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
+            self.end();
+        }
+        self.turn(now);
+        false
+    }
+
+    fn end(&self) {
+        self.ended.set(self.ended.get() + 1);
+    }
+
+    /// Follows the delayed flush.
+    #[inline]
+    fn turn(&self, now: Now) {
+        match self.delayed.get() {
+            Delayed::None => {}
+            Delayed::Ahead(at_s) => {
+                if now.unix_s.saturating_add(FLUSH_SKEW_S) >= at_s {
+                    self.begun.set(self.begun.get() + 1);
+                    self.delayed.set(Delayed::Due(at_s));
+                }
+            }
+            Delayed::Due(at_s) => {
+                if now.unix_s > at_s.saturating_add(FLUSH_SKEW_S) {
+                    self.end();
+                    self.delayed.set(Delayed::None);
+                }
+            }
+        }
+    }
+
+    /// What [`Flushes::is_clear_since`] wants to know of the start of an operation.
+    fn seen(&self) -> u64 {
+        self.ended.get()
+    }
+
+    /// Whether no flush was under way at any time since then.
+    fn is_clear_since(&self, seen: u64) -> bool {
+        self.begun.get() == seen
+    }
+}
+
+impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
+    type Value = FoundIn<A, B>;
+
+    #[inline]
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Answer<A, B>> {
+        if !matches!(action, Action::Get) {
+            return None;
+        }
+        match self.l1.try_now(key, action, value, now) {
+            Some(Outcome::Hit(hit)) => Some(Outcome::Hit(hit).map_value(Found::L1)),
+            _ => None,
+        }
+    }
+
+    #[allow(clippy::manual_async_fn, reason = "that holds the operation twice: come and used")]
+    fn execute(&self, operation: Operation, now: Now) -> impl Future<Output = Answer<A, B>> {
+        async move {
+            let operation = &operation;
+            let seen = self.flushes.seen();
+            let answer = self.answer(operation, now).await;
+            let is_flush = matches!(operation.action, Action::FlushAll { .. });
+            if !is_flush && !self.flushes.is_clear_since(seen) {
+                self.l1.invalidate(&operation.key, now).await;
+            }
+            answer
+        }
+    }
+
+    fn is_far(&self) -> bool {
+        self.l1.is_far()
+    }
+
+    #[inline]
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        self.l1.prefetch(key)
+    }
+
+    #[inline]
+    fn prefetch_more(&self, foreseen: u32) {
+        self.l1.prefetch_more(foreseen);
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.flushes.turn(now);
+        self.l1.turn(now) + self.l2.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.l1.flush(now);
+        self.l2.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.l1.wake_at_us().min(self.l2.wake_at_us())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! What clients of the main port get of two tiers: L1 has what they asked for and what they wrote.
+//!
+//! | operation | L2 | then L1 |
+//! |---|---|---|
+//! | get | asked if L1 has none | filled with L2's item, flags and expiry kept |
+//! | get-and-touch | touched if L1 had a hit, else the same | first; filled from L2's hit |
+//! | set, add | the same | set |
+//! | replace, append, prepend | the same | the same |
+//! | delete, touch, incr, decr | the same | the same |
+//!
+//! What all of them do when a tier says something else is in [`super::both`]. Nothing here may fill
+//! L1 with an item of which L2 has not just said that it has it.
+
+use super::both::{Answer, Found, L1L2, from_l2};
+use crate::buffer::Key;
+use crate::clock::{Expiry, Now};
+use crate::stats::Counter;
+use crate::tier::{Hit, Outcome, StoreMode, Tier};
+
+/// How a value that L2 has stored in `mode` goes into L1.
+pub(super) fn mode_in_l1(mode: StoreMode) -> StoreMode {
+    match mode {
+        // L2 had none: what L1 has left is older.
+        StoreMode::Add => StoreMode::Set,
+        mode => mode,
+    }
+}
+
+/// Hit or miss. A get that fails in L1 leaves L1 as it is: what it has is what L2 has, and filling
+/// what is out of reach would only have to be undone.
+pub(super) async fn get<A: Tier, B: Tier>(
+    tiers: &L1L2<A, B>,
+    key: &Key,
+    with_expiry: bool,
+    now: Now,
+) -> Answer<A, B> {
+    let in_l1 = if with_expiry {
+        tiers.l1.get_with_expiry(key, now).await
+    } else {
+        tiers.l1.get(key, now).await
+    };
+    let is_missing = match in_l1 {
+        Outcome::Hit(hit) => return Outcome::Hit(hit).map_value(Found::L1),
+        outcome => matches!(outcome, Outcome::Miss),
+    };
+    match tiers.l2.get_with_expiry(key, now).await {
+        Outcome::Hit(hit) if hit.expiry.is_past(now) => Outcome::Miss,
+        Outcome::Hit(hit) if is_missing => tiers.fill(key, hit, now).await,
+        outcome => from_l2(outcome),
+    }
+}
+
+/// Hit or miss.
+pub(super) async fn get_and_touch<A: Tier, B: Tier>(
+    tiers: &L1L2<A, B>,
+    key: &Key,
+    expiry: Expiry,
+    now: Now,
+) -> Answer<A, B> {
+    let is_missing = match tiers.l1.get_and_touch(key, expiry, now).await {
+        Outcome::Hit(hit) => return touch_behind(tiers, key, hit, expiry, now).await,
+        outcome => matches!(outcome, Outcome::Miss),
+    };
+    let in_l2 = tiers.l2.get_and_touch(key, expiry, now).await;
+    if !is_missing {
+        // L1 may have the item, with the expiry of before or of now.
+        tiers.l1.invalidate(key, now).await;
+        return from_l2(in_l2);
+    }
+    match in_l2 {
+        Outcome::Hit(hit) if !expiry.is_past(now) => {
+            tiers.fill(key, Hit { expiry, ..hit }, now).await
+        }
+        outcome => from_l2(outcome),
+    }
+}
+
+/// Has L2 follow a get-and-touch that was a hit in L1.
+#[allow(clippy::manual_async_fn, reason = "that holds the hit twice: come and used")]
+fn touch_behind<A: Tier, B: Tier>(
+    tiers: &L1L2<A, B>,
+    key: &Key,
+    hit: Hit<A::Value>,
+    expiry: Expiry,
+    now: Now,
+) -> impl Future<Output = Answer<A, B>> {
+    async move {
+        let in_l2 = tiers.l2.touch(key, expiry, now).await;
+        if let Outcome::Touched { .. } = in_l2 {
+            return Outcome::Hit(hit).map_value(Found::L1);
+        }
+        if let Outcome::Miss = in_l2 {
+            tiers.stats.add(Counter::InconsistencyDetected, 1);
+        }
+        tiers.l1.invalidate(key, now).await;
+        from_l2(in_l2)
+    }
+}

@@ -1,0 +1,72 @@
+//! What clients of the batch port get of two tiers: jobs that read and write much, of which L1 is
+//! to keep only what it has already.
+//!
+//! | operation | L2 | then L1 |
+//! |---|---|---|
+//! | get | asked if L1 has none | left as it is |
+//! | get-and-touch | the same | touched |
+//! | set, add, replace | the same | replace |
+//! | append, prepend | the same | the same |
+//! | delete, touch, incr, decr | the same | the same |
+//!
+//! What all of them do when a tier says something else is in [`super::both`]. Nothing here may give
+//! L1 an item that it does not have.
+
+use super::both::{Answer, Found, L1L2, from_l2};
+use crate::buffer::Key;
+use crate::clock::{Expiry, Now};
+use crate::tier::{Hit, Outcome, StoreMode, Tier};
+
+/// How a value that L2 has stored in `mode` goes into L1.
+pub(super) fn mode_in_l1(mode: StoreMode) -> StoreMode {
+    match mode {
+        StoreMode::Set | StoreMode::Add => StoreMode::Replace,
+        mode => mode,
+    }
+}
+
+/// Hit or miss.
+pub(super) async fn get<A: Tier, B: Tier>(
+    tiers: &L1L2<A, B>,
+    key: &Key,
+    with_expiry: bool,
+    now: Now,
+) -> Answer<A, B> {
+    let in_l1 = if with_expiry {
+        tiers.l1.get_with_expiry(key, now).await
+    } else {
+        tiers.l1.get(key, now).await
+    };
+    if let Outcome::Hit(hit) = in_l1 {
+        return Outcome::Hit(hit).map_value(Found::L1);
+    }
+    let in_l2 = if with_expiry {
+        tiers.l2.get_with_expiry(key, now).await
+    } else {
+        tiers.l2.get(key, now).await
+    };
+    match in_l2 {
+        Outcome::Hit(hit) if hit.expiry.is_past(now) => Outcome::Miss,
+        outcome => from_l2(outcome),
+    }
+}
+
+/// Hit or miss.
+pub(super) async fn get_and_touch<A: Tier, B: Tier>(
+    tiers: &L1L2<A, B>,
+    key: &Key,
+    expiry: Expiry,
+    now: Now,
+) -> Answer<A, B> {
+    match tiers.l2.get_and_touch(key, expiry, now).await {
+        Outcome::Hit(hit) => {
+            let in_l1 = tiers.l1.touch(key, expiry, now).await;
+            let cas = tiers.settle(key, in_l1, hit.cas, now).await;
+            Outcome::Hit(Hit { cas, expiry, ..hit }).map_value(Found::L2)
+        }
+        outcome => {
+            tiers.l1.invalidate(key, now).await;
+            from_l2(outcome)
+        }
+    }
+}

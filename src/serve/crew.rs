@@ -1,0 +1,100 @@
+//! The workers of one server, from start to end: each on a thread of its own, where its transport
+//! and its tiers are made, so that their memory is near its core. It must never say that a server
+//! is ready before all of them are.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use super::{Part, ServeError, pin};
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::mailbox::Mailbox;
+use crate::net::Transport;
+use crate::orchestrator::Orchestrator;
+use crate::worker::{self, Idle, Shared};
+
+/// The workers of one server, from start to end.
+pub(super) struct Crew<'c, C> {
+    pub config: &'c Config,
+    pub shared: &'c Arc<Shared>,
+    pub pins: &'c [Option<usize>],
+    /// Where clients reach the server.
+    pub place: &'c str,
+    pub idle: Idle,
+    /// Workers sleep as threads do, not in their transport.
+    pub parks: bool,
+    /// Makes a worker's orchestrator with its tiers.
+    pub compose: &'c C,
+}
+
+impl<O, C> Crew<'_, C>
+where
+    O: Orchestrator,
+    C: Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
+{
+    /// Runs a worker on a thread of its own for each of `parts`, which `open` makes a transport of;
+    /// says that the server is ready when all are, and waits until all have ended.
+    pub fn run<P: Send, T: Transport<Connection>>(
+        &self,
+        mailboxes: Vec<Mailbox>,
+        parts: Vec<P>,
+        open: impl Fn(P, usize) -> Result<T, ServeError> + Sync,
+    ) -> Result<(), ServeError> {
+        let open = &open;
+        thread::scope(|scope| {
+            let (reports, started) = mpsc::channel();
+            for (mailbox, part) in mailboxes.into_iter().zip(parts) {
+                let reports = reports.clone();
+                let name = format!("worker-{}", mailbox.worker());
+                let run = move || self.work(mailbox, part, open, &reports);
+                if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, run) {
+                    self.shared.stop.store(true, Ordering::Relaxed);
+                    return Err(ServeError::Host(error));
+                }
+            }
+            drop(reports);
+            let result = started.iter().take(self.pins.len()).collect::<Result<(), _>>();
+            match result {
+                Ok(()) => self.announce(),
+                Err(_) => self.shared.stop.store(true, Ordering::Relaxed),
+            }
+            result
+        })
+    }
+
+    fn work<P, T: Transport<Connection>>(
+        &self,
+        mailbox: Mailbox,
+        part: P,
+        open: impl Fn(P, usize) -> Result<T, ServeError>,
+        reports: &mpsc::Sender<Result<(), ServeError>>,
+    ) {
+        let worker = mailbox.worker();
+        pin(self.pins[worker]);
+        if self.parks {
+            let this = thread::current();
+            mailbox.doorbell().connect(Box::new(move || this.unpark()));
+        }
+        let parts = open(part, worker).and_then(|transport| {
+            let readiness = transport.readiness().map_err(ServeError::Host)?;
+            let part = Part { config: self.config, shared: self.shared, worker, readiness };
+            Ok(((self.compose)(&part)?, transport))
+        });
+        let (parts, report) = match parts {
+            Ok(parts) => (Some(parts), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Nobody listens any more if another worker has failed before.
+        let _ = reports.send(report);
+        if let Some((orchestrator, mut transport)) = parts {
+            worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
+        }
+    }
+
+    fn announce(&self) {
+        let workers = self.pins.len();
+        let plural = if workers == 1 { "" } else { "s" };
+        eprintln!("sunder: ready on {}, {workers} worker{plural}", self.place);
+    }
+}

@@ -1,0 +1,306 @@
+//! The commands that store or change an item.
+
+use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
+use crate::buffer::{Chain, Gather, Key};
+use crate::clock::{Expiry, Now};
+use crate::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
+use crate::tier::memcached::layout::{Broken, Metadata, Name, Shape};
+use crate::tier::memcached::link::{Collector, Down, Status};
+use crate::tier::memcached::meta;
+use crate::tier::memory::number;
+use crate::tier::{Arithmetic, Outcome, Store, StoreMode};
+
+impl Chunked {
+    pub(super) async fn set(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        let old = self.ask(&mut name, Ask::Plain, now).await?;
+        let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
+        let value = (value, &Chain::new());
+        let written = self.put(&mut name, key, &metadata, value, Condition::Always, now).await?;
+        let old_chunks = match self.hear(old, &name, key).await? {
+            Look::Stored(old) => old.metadata.shape.chunks,
+            Look::Nothing | Look::Foreign(_) | Look::Lie(_) => 0,
+        };
+        self.tidy(&mut name, &written, metadata.shape.chunks, old_chunks).await?;
+        match written {
+            Written::Done(cas) => Ok(Outcome::Stored { cas }),
+            Written::Lost(outcome) => Ok(outcome),
+            Written::Unmet(_) => Err(Down),
+        }
+    }
+
+    /// Add, replace and cas: decided before anything is overwritten.
+    pub(super) async fn store_if(
+        &self,
+        key: &Key,
+        store: &Store,
+        value: &Chain,
+        now: Now,
+    ) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        let look = self.look(&mut name, key, Ask::Plain, now).await?;
+        let (old_chunks, condition) = match &look {
+            Look::Stored(old) if store.cas != 0 && old.cas != store.cas => {
+                return Ok(Outcome::Exists);
+            }
+            Look::Stored(_) if store.cas == 0 && store.mode == StoreMode::Add => {
+                return Ok(Outcome::NotStored);
+            }
+            Look::Stored(old) if store.cas != 0 => {
+                (old.metadata.shape.chunks, Condition::Cas(old.cas))
+            }
+            Look::Stored(old) => (old.metadata.shape.chunks, Condition::Present),
+            _ if store.cas != 0 => return Ok(Outcome::Miss),
+            _ if store.mode == StoreMode::Replace => return Ok(Outcome::NotStored),
+            Look::Nothing => (0, Condition::Absent),
+            Look::Foreign(cas) | Look::Lie(cas) => (0, Condition::Cas(*cas)),
+        };
+        let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
+        let (value, old) = ((value, &Chain::new()), (old_chunks, condition));
+        match self.replace(&mut name, key, &metadata, value, old, now).await? {
+            Written::Done(cas) => Ok(Outcome::Stored { cas }),
+            Written::Lost(outcome) => Ok(outcome),
+            Written::Unmet(Status::Exists) if store.cas != 0 => Ok(Outcome::Exists),
+            Written::Unmet(_) if store.cas != 0 => Ok(Outcome::Miss),
+            Written::Unmet(_) => Ok(Outcome::NotStored),
+        }
+    }
+
+    /// Append and prepend.
+    pub(super) async fn extend(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        let stored = self.readable(&mut name, key, Ask::WithExpiry, now).await?;
+        let Some(old) = stored else { return Ok(Outcome::NotStored) };
+        if store.cas != 0 && store.cas != old.cas {
+            return Ok(Outcome::Exists);
+        }
+        let length = old.metadata.shape.length as usize + value.len();
+        if item_bytes(key, old.metadata.flags, length) > self.item_bytes_max {
+            return Ok(Outcome::NotStored);
+        }
+        let extended = old.metadata.shape.extended(&name, length as u32);
+        let written = match extended {
+            Some(shape) if store.mode == StoreMode::Append => {
+                self.append(&mut name, key, &old, shape, value, now).await?
+            }
+            _ => {
+                let is_append = store.mode == StoreMode::Append;
+                self.rewrite(&mut name, key, &old, value, is_append, now).await?
+            }
+        };
+        Ok(match written {
+            Some(Written::Done(cas)) => Outcome::Stored { cas },
+            Some(Written::Unmet(Status::Exists)) if store.cas != 0 => Outcome::Exists,
+            Some(Written::Lost(Outcome::Failed)) => Outcome::Failed,
+            _ => Outcome::NotStored,
+        })
+    }
+
+    /// Writes the last chunk again and those that come behind it. None: the item is broken.
+    pub(super) async fn append(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        old: &Stored,
+        shape: Shape,
+        value: &Chain,
+        now: Now,
+    ) -> Result<Option<Written>, Down> {
+        let full = old.metadata.shape.length / shape.chunk_data_bytes;
+        let tail = match self.gather(name, &old.metadata, full, None, now).await? {
+            Ok(tail) => tail,
+            Err(broken) => {
+                self.discard(name, old, broken).await?;
+                return Ok(None);
+            }
+        };
+        let (token, flags) = (old.metadata.token, old.metadata.flags);
+        let metadata =
+            Metadata { shape, flags, stored_at_s: now.unix_s, expiry: old.expiry(), token };
+        let chunks = self.put_chunks(name, &metadata, full, (&tail, value), now).await?;
+        // Not before it is known that the chunks stand: they have the old ones' token.
+        let written = match self.chunks_lost(chunks).await? {
+            Some(outcome) => Written::Lost(outcome),
+            None => {
+                let condition = Condition::Cas(old.cas);
+                let last = self.put_metadata(name, key, &metadata, condition, now).await?;
+                self.metadata_written(last).await?
+            }
+        };
+        self.tidy(name, &written, shape.chunks, old.metadata.shape.chunks).await?;
+        Ok(Some(written))
+    }
+
+    /// Writes the whole value again with `value` before or behind it. None: the item is broken.
+    pub(super) async fn rewrite(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        old: &Stored,
+        value: &Chain,
+        is_append: bool,
+        now: Now,
+    ) -> Result<Option<Written>, Down> {
+        let before = match self.gather(name, &old.metadata, 0, None, now).await? {
+            Ok(before) => before,
+            Err(broken) => {
+                self.discard(name, old, broken).await?;
+                return Ok(None);
+            }
+        };
+        let length = before.len() + value.len();
+        let metadata = self.describe(name, length, old.metadata.flags, old.expiry(), now);
+        let pieces = if is_append { (&before, value) } else { (value, &before) };
+        let replaced = (old.metadata.shape.chunks, Condition::Cas(old.cas));
+        Ok(Some(self.replace(name, key, &metadata, pieces, replaced, now).await?))
+    }
+
+    pub(super) async fn try_store(
+        &self,
+        key: &Key,
+        store: &Store,
+        value: &Chain,
+        now: Now,
+    ) -> Answer {
+        match store.mode {
+            StoreMode::Append | StoreMode::Prepend => self.extend(key, store, value, now).await,
+            StoreMode::Set if store.cas == 0 => self.set(key, store, value, now).await,
+            StoreMode::Set | StoreMode::Add | StoreMode::Replace => {
+                self.store_if(key, store, value, now).await
+            }
+        }
+    }
+
+    pub(super) async fn try_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        let touched = self.readable(&mut name, key, Ask::Touch(expiry), now).await?;
+        let Some(stored) = touched else { return Ok(Outcome::Miss) };
+        let chunks = stored.metadata.shape.chunks;
+        if chunks > 0 {
+            let mut batch = self.link.begin(Collector::statuses())?;
+            for index in 0..chunks {
+                let key = name.chunk(index);
+                let room = meta::room(key, 0);
+                batch.request(room, |request| meta::touch(request, key, expiry, now)).await?;
+            }
+            let statuses = batch.wait().await?.into_statuses();
+            if statuses.of(Status::Done) < chunks {
+                self.discard(&mut name, &stored, Broken::Missing).await?;
+                return Ok(Outcome::Miss);
+            }
+        }
+        Ok(Outcome::Touched { cas: stored.cas })
+    }
+
+    pub(super) async fn try_arithmetic(
+        &self,
+        key: &Key,
+        arithmetic: &Arithmetic,
+        now: Now,
+    ) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        for _ in 0..CHUNK_CONFLICTS_MAX {
+            let counted = match self.look(&mut name, key, Ask::WithExpiry, now).await? {
+                Look::Stored(old) => self.count(&mut name, key, &old, arithmetic, now).await?,
+                Look::Nothing => {
+                    self.begin_count(&mut name, key, Condition::Absent, arithmetic, now).await?
+                }
+                Look::Foreign(cas) | Look::Lie(cas) => {
+                    let condition = Condition::Cas(cas);
+                    self.begin_count(&mut name, key, condition, arithmetic, now).await?
+                }
+            };
+            if let Some(outcome) = counted {
+                return Ok(outcome);
+            }
+        }
+        // Somebody else writes this key all the time.
+        Ok(Outcome::Failed)
+    }
+
+    /// Counts from an item. None: it is another one by now, or none.
+    pub(super) async fn count(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        old: &Stored,
+        arithmetic: &Arithmetic,
+        now: Now,
+    ) -> Result<Option<Outcome<Chain>>, Down> {
+        let length = old.metadata.shape.length as usize;
+        if !(1..=NUMBER_ITEM_BYTES_MAX).contains(&length) {
+            return Ok(Some(Outcome::NonNumeric));
+        }
+        if arithmetic.cas != 0 && arithmetic.cas != old.cas {
+            return Ok(Some(Outcome::Exists));
+        }
+        let before = match self.gather(name, &old.metadata, 0, None, now).await? {
+            Ok(before) => before,
+            Err(broken) => {
+                self.discard(name, old, broken).await?;
+                return Ok(None);
+            }
+        };
+        let Some(number) = number::parse(before.pieces().flatten().copied()) else {
+            return Ok(Some(Outcome::NonNumeric));
+        };
+        let number = if arithmetic.decrement {
+            number.saturating_sub(arithmetic.delta)
+        } else {
+            number.wrapping_add(arithmetic.delta)
+        };
+        let value = digits(number, length);
+        let metadata = self.describe(name, value.len(), old.metadata.flags, old.expiry(), now);
+        let (value, replaced) =
+            ((&value, &Chain::new()), (old.metadata.shape.chunks, Condition::Cas(old.cas)));
+        Ok(match self.replace(name, key, &metadata, value, replaced, now).await? {
+            Written::Done(cas) => Some(Outcome::Number { value: number, cas }),
+            Written::Lost(outcome) => Some(outcome),
+            Written::Unmet(Status::Exists) if arithmetic.cas != 0 => Some(Outcome::Exists),
+            Written::Unmet(_) => None,
+        })
+    }
+
+    /// Counts where there is no item. None: there is one by now.
+    pub(super) async fn begin_count(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        condition: Condition,
+        arithmetic: &Arithmetic,
+        now: Now,
+    ) -> Result<Option<Outcome<Chain>>, Down> {
+        let Some((initial, expiry)) = arithmetic.initial else { return Ok(Some(Outcome::Miss)) };
+        let value = digits(initial, 0);
+        let metadata = self.describe(name, value.len(), 0, expiry, now);
+        let value = (&value, &Chain::new());
+        Ok(match self.replace(name, key, &metadata, value, (0, condition), now).await? {
+            Written::Done(cas) => Some(Outcome::Number { value: initial, cas }),
+            Written::Lost(outcome) => Some(outcome),
+            Written::Unmet(_) => None,
+        })
+    }
+
+    pub(super) async fn try_flush_all(&self, at: Expiry, now: Now) -> Answer {
+        let mut batch = self.link.begin(Collector::one())?;
+        let room = meta::room(b"", 0);
+        batch.request(room, |request| meta::flush_all(request, at, now)).await?;
+        match batch.wait().await?.into_one().head.status {
+            Status::Done => Ok(Outcome::Flushed),
+            _ => Err(Down),
+        }
+    }
+}
+
+/// A number's digits, and spaces up to `length_min` bytes, as memcached leaves them.
+fn digits(number: u64, length_min: usize) -> Chain {
+    let mut buffer = itoa::Buffer::new();
+    let mut value = Gather::new();
+    value.extend(buffer.format(number).as_bytes());
+    let padding = length_min.saturating_sub(value.len());
+    value.fill(padding, |_, out| {
+        out.fill(b' ');
+        out.len()
+    });
+    value.finish()
+}

@@ -1,0 +1,233 @@
+//! Items kept in a memcached in chunks, in Rend's format ([`super::layout`]): values beyond
+//! memcached's own limit, and items of few sizes whatever the values' sizes are.
+//!
+//! A value is served whole, as one writer wrote it, or not at all: number and tokens of its chunks
+//! are checked every time, and each write has a fresh token, which its metadata, written last,
+//! names. What cannot be served for a lost chunk is deleted. An append alone keeps the token: it
+//! writes only behind the bytes that the old metadata counts, so that the old value stays readable
+//! until the new metadata is there. That a key is asked about by one task at a time, and that the
+//! link lets nothing late overtake anything newer, makes this safe.
+//!
+//! The item's cas is that of its metadata item. A touch gives all its items a new expiry where they
+//! lie, since writing the metadata again would change the cas; the expiry in the metadata is then an
+//! old one, and nobody here reads it but to keep a running expiry from drifting.
+
+mod change;
+mod read;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::layout::{Metadata, Name, Shape, Tokens};
+use super::link::{self, Down, Link, OpenError, Status};
+use super::meta::Meta;
+use crate::buffer::{Body, Chain, Key};
+use crate::clock::{Expiry, Now};
+use crate::limits::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_WINDOW_BYTES, CHUNK_WINDOW_CHUNKS, ITEM_HEADER_BYTES,
+};
+use crate::secret;
+use crate::stats::WorkerStats;
+use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
+
+/// A running expiry that memcached tells may be this far from the one in the metadata, in seconds:
+/// its clock ticks once a second, and so does ours.
+const CLOCK_SLACK_S: u32 = 2;
+
+/// What a [`Chunked`] is made with.
+#[derive(Debug)]
+pub struct Config {
+    /// The link to the memcached.
+    pub link: link::Config,
+    /// What a chunk takes in memcached, in bytes: [`CHUNK_BYTES_MIN`] to [`CHUNK_BYTES_MAX`]. Items
+    /// that were written with another size stay readable.
+    pub chunk_bytes: usize,
+    /// Largest item, header counted as memcached counts it, in bytes.
+    pub item_bytes_max: usize,
+}
+
+/// One memcached that keeps values in chunks, asked through one link.
+pub struct Chunked {
+    link: Link<Meta>,
+    chunk_bytes: usize,
+    item_bytes_max: usize,
+    tokens: Tokens,
+    stats: Arc<WorkerStats>,
+}
+
+impl fmt::Debug for Chunked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunked({} bytes, {:?})", self.chunk_bytes, self.link)
+    }
+}
+
+/// How the metadata is asked for.
+#[derive(Clone, Copy)]
+enum Ask {
+    Plain,
+    WithExpiry,
+    Touch(Expiry),
+}
+
+/// Metadata that stands in memcached.
+struct Stored {
+    metadata: Metadata,
+    /// The metadata item's, and so the item's.
+    cas: u64,
+    /// As memcached knows it, if that was asked for.
+    expiry: Expiry,
+}
+
+impl Stored {
+    /// When the item expires, if the expiry was asked for. What memcached tells is rounded to its
+    /// clock's tick: an item that is written again and again would live longer each time.
+    fn expiry(&self) -> Expiry {
+        let written = self.metadata.expiry;
+        let is_running = self.expiry != Expiry::NEVER && written != Expiry::NEVER;
+        let apart_s = self.expiry.unix_s().abs_diff(written.unix_s());
+        if is_running && apart_s <= CLOCK_SLACK_S { written } else { self.expiry }
+    }
+}
+
+/// What stands under a metadata key.
+enum Look {
+    /// The key's item.
+    Stored(Stored),
+    /// Nothing.
+    Nothing,
+    /// Another key's item under the same name; its cas.
+    Foreign(u64),
+    /// Metadata that cannot be true; its cas.
+    Lie(u64),
+}
+
+/// When metadata may be written.
+#[derive(Clone, Copy)]
+enum Condition {
+    Always,
+    /// Nothing stands there.
+    Absent,
+    /// Something stands there.
+    Present,
+    /// What stands there has this cas.
+    Cas(u64),
+}
+
+/// What came of writing a value.
+enum Written {
+    /// It stands, with this cas.
+    Done(u64),
+    /// A chunk could not be written: the value of the key is lost.
+    Lost(Outcome<Chain>),
+    /// The metadata's condition does not hold.
+    Unmet(Status),
+}
+
+/// An item's size as memcached counts it.
+fn item_bytes(key: &Key, flags: u32, value_bytes: usize) -> usize {
+    let flags_bytes = if flags == 0 { 0 } else { 4 };
+    ITEM_HEADER_BYTES + key.as_bytes().len() + 1 + flags_bytes + value_bytes + 2
+}
+
+/// Chunks of this shape that are asked for at once.
+fn window(shape: &Shape) -> u32 {
+    (CHUNK_WINDOW_BYTES / shape.chunk_item_bytes()).clamp(1, CHUNK_WINDOW_CHUNKS) as u32
+}
+
+type Answer = Result<Outcome<Chain>, Down>;
+
+impl Chunked {
+    /// Connects to the memcached; waits for its greeting.
+    ///
+    /// # Errors
+    /// Nobody listens there, or not a memcached that has the meta commands.
+    ///
+    /// # Panics
+    /// If a figure of the config is out of its range.
+    pub fn open(config: Config, now: Now) -> Result<Chunked, OpenError> {
+        let Config { link, chunk_bytes, item_bytes_max } = config;
+        assert!((CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes), "checked before");
+        let stats = Arc::clone(&link.stats);
+        let link = Link::open(link, now)?;
+        let tokens = Tokens::new(secret::random());
+        Ok(Chunked { link, chunk_bytes, item_bytes_max, tokens, stats })
+    }
+
+    /// The link.
+    pub fn link(&self) -> &Link<Meta> {
+        &self.link
+    }
+}
+
+/// What an operation came to, if its link was not lost.
+fn outcome(answer: Answer) -> Outcome<Chain> {
+    answer.unwrap_or(Outcome::Failed)
+}
+
+impl Tier for Chunked {
+    type Value = Chain;
+
+    fn try_now(
+        &self,
+        _key: &[u8],
+        _action: Action,
+        _value: Body<'_>,
+        _now: Now,
+    ) -> Option<Outcome<Chain>> {
+        None
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        outcome(self.read(key, Ask::Plain, now).await)
+    }
+
+    async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        outcome(self.read(key, Ask::WithExpiry, now).await)
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        outcome(self.read(key, Ask::Touch(expiry), now).await)
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
+        outcome(self.try_store(key, &store, value, now).await)
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Chain> {
+        outcome(self.try_delete(key, cas, now).await)
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        outcome(self.try_touch(key, expiry, now).await)
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
+        outcome(self.try_arithmetic(key, &arithmetic, now).await)
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
+        outcome(self.try_flush_all(at, now).await)
+    }
+
+    async fn invalidate(&self, key: &Key, now: Now) {
+        if self.try_delete(key, 0, now).await.is_err() {
+            // Without its metadata an item is none; its chunks fall to memcached's LRU list.
+            let mut name = Name::of(key.as_bytes());
+            let metadata = Key::new(name.metadata()).expect("no longer than a key may be");
+            self.link.invalidate(&metadata).await;
+        }
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.link.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.link.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.link.wake_at_us()
+    }
+}

@@ -1,0 +1,251 @@
+//! Writing chunks and metadata, and deleting them.
+//!
+//! Metadata is always written last and deleted first, so that it never names what is not there.
+
+use std::ops::Range;
+
+use super::{Answer, Ask, Chunked, Condition, Stored, Written};
+use crate::buffer::{Chain, Key};
+use crate::clock::{Expiry, Now};
+use crate::stats::Counter;
+use crate::tier::memcached::layout::{
+    Broken, Cutter, METADATA_BYTES, Metadata, Name, Shape, TOKEN_BYTES,
+};
+use crate::tier::memcached::link::{Batch, Collector, Down, Status};
+use crate::tier::memcached::meta::{self, Meta};
+use crate::tier::{Outcome, StoreMode};
+
+impl Chunked {
+    /// Metadata of a value to be written, with a token of its own.
+    pub(super) fn describe(
+        &self,
+        name: &Name,
+        length: usize,
+        flags: u32,
+        expiry: Expiry,
+        now: Now,
+    ) -> Metadata {
+        Metadata {
+            shape: Shape::new(name, self.chunk_bytes, length),
+            flags,
+            stored_at_s: now.unix_s,
+            expiry,
+            token: self.tokens.next(),
+        }
+    }
+
+    /// Asks for chunks from `first` on to be written: what `front` and then `back` have.
+    pub(super) async fn put_chunks(
+        &self,
+        name: &mut Name,
+        metadata: &Metadata,
+        first: u32,
+        (front, back): (&Chain, &Chain),
+        now: Now,
+    ) -> Result<Batch<'_, Meta>, Down> {
+        let Metadata { shape, flags, expiry, token, .. } = *metadata;
+        let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
+        let item_bytes = shape.chunk_item_bytes();
+        let mut cutter = Cutter::new(front.pieces().chain(back.pieces()));
+        let mut batch = self.link.begin(Collector::statuses())?;
+        for index in first..shape.chunks {
+            let data_bytes = shape.bytes_in(index);
+            let key = name.chunk(index);
+            batch
+                .request(meta::room(key, item_bytes), |request| {
+                    meta::store(request, key, &how, item_bytes, now);
+                    request.put(&token);
+                    cutter.cut(data_bytes, |piece| request.put(piece));
+                    request.zeros(item_bytes - TOKEN_BYTES - data_bytes);
+                    meta::end_of_value(request);
+                })
+                .await?;
+        }
+        Ok(batch)
+    }
+
+    /// Asks for the metadata to be written.
+    pub(super) async fn put_metadata(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        metadata: &Metadata,
+        condition: Condition,
+        now: Now,
+    ) -> Result<Option<Batch<'_, Meta>>, Down> {
+        let mut batch = self.link.begin(Collector::one())?;
+        let (mode, cas) = match condition {
+            Condition::Always => (StoreMode::Set, Some(0)),
+            Condition::Absent => (StoreMode::Add, Some(0)),
+            Condition::Present => (StoreMode::Replace, Some(0)),
+            Condition::Cas(cas) => (StoreMode::Set, batch.cas(cas)),
+        };
+        let Some(cas) = cas else { return Ok(None) };
+        let how = meta::Store { mode, flags: metadata.flags, expiry: metadata.expiry, cas };
+        let behind = if name.is_hashed() { key.as_bytes() } else { b"" };
+        let bytes = METADATA_BYTES + behind.len();
+        let key = name.metadata();
+        batch
+            .request(meta::room(key, bytes), |request| {
+                meta::store(request, key, &how, bytes, now);
+                request.put(&metadata.encode());
+                request.put(behind);
+                meta::end_of_value(request);
+            })
+            .await?;
+        Ok(Some(batch))
+    }
+
+    /// Hears whether all chunks were written. None: they were.
+    pub(super) async fn chunks_lost(
+        &self,
+        chunks: Batch<'_, Meta>,
+    ) -> Result<Option<Outcome<Chain>>, Down> {
+        let statuses = chunks.wait().await?.into_statuses();
+        Ok(if statuses.of(Status::NoMemory) > 0 {
+            self.stats.add(Counter::StoreNoMemory, 1);
+            Some(Outcome::OutOfMemory)
+        } else if statuses.of(Status::TooLarge) > 0 {
+            Some(Outcome::TooLarge)
+        } else if statuses.total() > statuses.of(Status::Done) {
+            Some(Outcome::Failed)
+        } else {
+            None
+        })
+    }
+
+    /// Hears whether the metadata was written.
+    pub(super) async fn metadata_written(
+        &self,
+        metadata: Option<Batch<'_, Meta>>,
+    ) -> Result<Written, Down> {
+        let Some(metadata) = metadata else { return Ok(Written::Unmet(Status::Exists)) };
+        let head = metadata.wait().await?.into_one().head;
+        Ok(match head.status {
+            Status::Done => Written::Done(head.cas),
+            status @ (Status::NotStored | Status::Exists | Status::Miss) => Written::Unmet(status),
+            Status::NoMemory => Written::Lost(Outcome::OutOfMemory),
+            Status::TooLarge => Written::Lost(Outcome::TooLarge),
+            _ => Written::Lost(Outcome::Failed),
+        })
+    }
+
+    /// Writes a whole value: chunks first, and metadata last, in one go.
+    pub(super) async fn put(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        metadata: &Metadata,
+        value: (&Chain, &Chain),
+        condition: Condition,
+        now: Now,
+    ) -> Result<Written, Down> {
+        let chunks = self.put_chunks(name, metadata, 0, value, now).await?;
+        let last = self.put_metadata(name, key, metadata, condition, now).await?;
+        let lost = self.chunks_lost(chunks).await?;
+        let written = self.metadata_written(last).await?;
+        Ok(lost.map_or(written, Written::Lost))
+    }
+
+    /// Writes a whole value in place of `old`, and deletes what is too much then.
+    pub(super) async fn replace(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        metadata: &Metadata,
+        value: (&Chain, &Chain),
+        old: (u32, Condition),
+        now: Now,
+    ) -> Result<Written, Down> {
+        let (old_chunks, condition) = old;
+        let written = self.put(name, key, metadata, value, condition, now).await?;
+        self.tidy(name, &written, metadata.shape.chunks, old_chunks).await?;
+        Ok(written)
+    }
+
+    /// Deletes chunks that belong to no value any more.
+    pub(super) async fn tidy(
+        &self,
+        name: &mut Name,
+        written: &Written,
+        chunks: u32,
+        old_chunks: u32,
+    ) -> Result<(), Down> {
+        match written {
+            Written::Done(_) => self.delete_chunks(name, chunks..old_chunks).await,
+            Written::Lost(_) => {
+                self.delete_metadata(name, 0).await?;
+                self.delete_chunks(name, 0..chunks.max(old_chunks)).await
+            }
+            // Somebody else writes the same key; the chunks may be theirs by now.
+            Written::Unmet(_) => Ok(()),
+        }
+    }
+
+    /// Deletes the metadata item if it has this cas; 0: whatever it has.
+    pub(super) async fn delete_metadata(&self, name: &mut Name, cas: u64) -> Result<Status, Down> {
+        let mut batch = self.link.begin(Collector::one())?;
+        // Another connection's: the item is gone with its server.
+        let cas = if cas == 0 { Some(0) } else { batch.cas(cas) };
+        let Some(cas) = cas else { return Ok(Status::Miss) };
+        let key = name.metadata();
+        batch.request(meta::room(key, 0), |request| meta::delete(request, key, cas)).await?;
+        Ok(batch.wait().await?.into_one().head.status)
+    }
+
+    pub(super) async fn delete_chunks(
+        &self,
+        name: &mut Name,
+        chunks: Range<u32>,
+    ) -> Result<(), Down> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let mut batch = self.link.begin(Collector::statuses())?;
+        for index in chunks {
+            let key = name.chunk(index);
+            batch.request(meta::room(key, 0), |request| meta::delete(request, key, 0)).await?;
+        }
+        batch.wait().await?;
+        Ok(())
+    }
+
+    /// Deletes what is left of an item that has lost a chunk, unless it has been written anew.
+    pub(super) async fn discard(
+        &self,
+        name: &mut Name,
+        stored: &Stored,
+        broken: Broken,
+    ) -> Result<(), Down> {
+        self.stats.add(
+            match broken {
+                Broken::Missing => Counter::ChunkMissing,
+                Broken::Foreign => Counter::ChunkForeign,
+            },
+            1,
+        );
+        if self.delete_metadata(name, stored.cas).await? == Status::Done {
+            self.delete_chunks(name, 0..stored.metadata.shape.chunks).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn try_delete(&self, key: &Key, cas: u64, now: Now) -> Answer {
+        let mut name = Name::of(key.as_bytes());
+        let Some(stored) = self.readable(&mut name, key, Ask::Plain, now).await? else {
+            return Ok(Outcome::Miss);
+        };
+        if cas != 0 && cas != stored.cas {
+            return Ok(Outcome::Exists);
+        }
+        match self.delete_metadata(&mut name, cas).await? {
+            Status::Done => {
+                self.delete_chunks(&mut name, 0..stored.metadata.shape.chunks).await?;
+                Ok(Outcome::Deleted)
+            }
+            Status::Miss => Ok(Outcome::Miss),
+            Status::Exists => Ok(Outcome::Exists),
+            _ => Err(Down),
+        }
+    }
+}

@@ -1,0 +1,662 @@
+//! What a link is at any moment, and what moves it on.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::collect::Collector;
+use super::remembered::Remembered;
+use super::slots::Slots;
+use super::stream::{Address, Stream};
+use super::{Codec, Config, Garbage, Head, Request, Status};
+use crate::buffer::Key;
+use crate::clock::Now;
+use crate::limits::{
+    LINK_BATCHES, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_BYTES_MAX, LINK_INPUT_BYTES,
+    LINK_OUTPUT_BYTES, LINK_PROBE_US, LINK_READS_PER_TURN, LINK_RETRY_MAX_US, LINK_RETRY_US,
+    LINK_VALUE_BYTES_MAX,
+};
+use crate::readiness::Readiness;
+use crate::stats::{Counter, WorkerStats};
+
+/// Stands for a batch in the queue of requests: nobody wants the answer any more.
+const NOBODY: u32 = u32::MAX;
+/// The same: the answer is to a remembered invalidation.
+const REMEMBERED: u32 = u32::MAX - 1;
+
+/// Where in a cas the connection's number is.
+const EPOCH_SHIFT: u32 = 48;
+/// The bits of that number. The bit above is somebody else's.
+const EPOCH_MASK: u64 = 0x3fff;
+
+/// Freed capacity of the output beyond this goes back to the allocator.
+const OUTPUT_BYTES_KEPT: usize = 2 * LINK_OUTPUT_BYTES;
+
+/// Keys kept for later invalidations, so that those do not allocate.
+const SPARE_KEYS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Connecting since that uptime.
+    Connecting { since_us: u64 },
+    /// The greeting is not yet answered.
+    Greeting,
+    /// Remembered invalidations are not yet answered.
+    Restoring,
+    /// Requests are taken.
+    Serving,
+    /// Late answers are not yet all there.
+    Suspended,
+    /// We gave the connection up, and the server has not yet closed it.
+    Closing,
+    /// Until the next attempt at that uptime.
+    Lost { until_us: u64 },
+}
+
+/// Requests of one batch, asked one after another at one time.
+#[derive(Debug)]
+struct Asked {
+    slot: u32,
+    /// How many of them are not answered, and the number of the first of those.
+    count: u32,
+    opaque: u32,
+    at_us: u64,
+}
+
+/// What the next byte read belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Head,
+    /// A value of which this many bytes are to come.
+    Value(usize),
+    /// What follows a value.
+    Trailer,
+}
+
+pub(super) struct Inner<C> {
+    address: Address,
+    timeout_us: u64,
+    readiness: Readiness,
+    stats: Arc<WorkerStats>,
+    now: Now,
+    state: State,
+    stream: Option<Stream>,
+    /// How often it was connected again.
+    epoch: u64,
+    /// Until the next attempt to connect, should the coming one fail; 0: the coming one is at once.
+    retry_us: u64,
+    probe_at_us: u64,
+
+    out: Vec<u8>,
+    /// Bytes of `out` that the kernel has.
+    sent: usize,
+    /// Who waits for room in `out`, in order.
+    waiting: VecDeque<(u64, Option<Waker>)>,
+    next_ticket: u64,
+
+    input: Box<[u8]>,
+    start: usize,
+    end: usize,
+    reading: Reading,
+    /// The kernel may have more for us.
+    has_more: bool,
+
+    /// What was asked and is not answered, in order.
+    asked: VecDeque<Asked>,
+    next_opaque: u32,
+    pub(super) slots: Slots,
+    remembered: Remembered,
+    #[allow(clippy::vec_box, reason = "keys move between batches and this list by pointer")]
+    spare_keys: Vec<Box<Key>>,
+    codec: PhantomData<fn() -> C>,
+}
+
+impl<C> fmt::Debug for Inner<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { address, state, .. } = self;
+        write!(f, "Link({address}, {state:?}, {} outstanding)", self.asked.len())
+    }
+}
+
+impl<C: Codec> Inner<C> {
+    pub(super) fn new(config: Config, stream: Stream, now: Now) -> Inner<C> {
+        let Config { address, timeout_us, readiness, stats } = config;
+        Inner {
+            address,
+            timeout_us,
+            readiness,
+            stats,
+            now,
+            state: State::Serving,
+            stream: Some(stream),
+            epoch: 0,
+            retry_us: 0,
+            probe_at_us: 0,
+            out: Vec::with_capacity(LINK_OUTPUT_BYTES),
+            sent: 0,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+            input: vec![0; LINK_INPUT_BYTES].into(),
+            start: 0,
+            end: 0,
+            reading: Reading::Head,
+            has_more: false,
+            asked: VecDeque::with_capacity(LINK_BATCHES),
+            next_opaque: 0,
+            slots: Slots::with_capacity(LINK_BATCHES),
+            remembered: Remembered::default(),
+            spare_keys: Vec::with_capacity(SPARE_KEYS),
+            codec: PhantomData,
+        }
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.state == State::Serving
+    }
+
+    pub(super) fn count_failure(&self) {
+        self.stats.add(Counter::LinkFailures, 1);
+    }
+
+    pub(super) fn boxed_key(&mut self, key: &Key) -> Box<Key> {
+        match self.spare_keys.pop() {
+            Some(mut spare) => {
+                spare.as_mut().clone_from(key);
+                spare
+            }
+            None => Box::new(key.clone()),
+        }
+    }
+
+    pub(super) fn unbox_key(&mut self, key: Box<Key>) {
+        if self.spare_keys.len() < SPARE_KEYS {
+            self.spare_keys.push(key);
+        }
+    }
+
+    pub(super) fn remember(&mut self, key: Key) {
+        self.stats.add(Counter::LinkInvalidations, 1);
+        self.remembered.add(key);
+    }
+
+    // Requests.
+
+    /// Whether a request of this many bytes can be written now.
+    #[inline]
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.waiting.is_empty() && self.has_space(bytes)
+    }
+
+    /// The same, for the one that waits longest.
+    pub(super) fn has_space(&self, bytes: usize) -> bool {
+        let used = self.out.len() - self.sent;
+        used == 0 || used + bytes <= LINK_OUTPUT_BYTES
+    }
+
+    /// A place at the end of the line for room.
+    pub(super) fn ticket(&mut self) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.push_back((ticket, None));
+        ticket
+    }
+
+    pub(super) fn is_next(&self, ticket: u64) -> bool {
+        self.waiting.front().is_some_and(|(first, _)| *first == ticket)
+    }
+
+    pub(super) fn queue(&mut self, ticket: &mut u64, waker: &Waker) {
+        if let Some((_, kept)) = self.waiting.iter_mut().find(|(other, _)| other == ticket) {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    pub(super) fn leave_queue(&mut self, ticket: u64) {
+        self.waiting.retain(|(other, _)| *other != ticket);
+        self.wake_next();
+    }
+
+    /// Lets whoever waits longest for room look again.
+    fn wake_next(&mut self) {
+        if let Some((_, waker)) = self.waiting.front_mut()
+            && let Some(waker) = waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    #[inline]
+    pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut Request<'_>)) {
+        let opaque = self.next_opaque;
+        self.next_opaque = opaque.wrapping_add(1);
+        write(&mut Request::new(&mut self.out, opaque));
+        if slot != REMEMBERED {
+            self.slots.asked(slot);
+        }
+        let at_us = self.now.uptime_us;
+        match self.asked.back_mut() {
+            Some(last) if last.slot == slot && last.at_us == at_us => last.count += 1,
+            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us }),
+        }
+    }
+
+    pub(super) fn abandon(&mut self, slot: u32) {
+        self.slots.abandon(slot);
+    }
+
+    #[inline]
+    pub(super) fn cas_of_server(&self, cas: u64) -> Option<u64> {
+        let epoch = self.epoch & EPOCH_MASK;
+        if epoch == 0 || cas == 0 {
+            return Some(cas);
+        }
+        (cas >> EPOCH_SHIFT == epoch).then_some(cas & ((1 << EPOCH_SHIFT) - 1))
+    }
+
+    #[inline]
+    fn cas_of_link(&self, cas: u64) -> u64 {
+        if cas == 0 { 0 } else { cas | (self.epoch & EPOCH_MASK) << EPOCH_SHIFT }
+    }
+
+    // Turns.
+
+    pub(super) fn turn(&mut self, now: Now) -> usize {
+        self.now = now;
+        let answers = match self.state {
+            State::Lost { until_us } => {
+                if now.uptime_us >= until_us {
+                    self.connect();
+                }
+                0
+            }
+            State::Connecting { since_us } => {
+                self.look_whether_connected(since_us);
+                0
+            }
+            _ => self.receive(),
+        };
+        // While there is more to read, the answer may be in it.
+        if matches!(self.state, State::Serving | State::Restoring)
+            && !self.has_more
+            && self.deadline_us().is_some_and(|deadline_us| deadline_us <= now.uptime_us)
+        {
+            self.suspend();
+        }
+        answers
+    }
+
+    pub(super) fn flush(&mut self, now: Now) {
+        self.now = now;
+        let is_open =
+            !matches!(self.state, State::Connecting { .. } | State::Closing | State::Lost { .. });
+        if is_open && self.sent < self.out.len() {
+            self.send();
+        }
+    }
+
+    pub(super) fn wake_at_us(&self) -> u64 {
+        if self.has_more {
+            return 0;
+        }
+        match self.state {
+            State::Serving | State::Restoring => self.deadline_us().unwrap_or(u64::MAX),
+            State::Connecting { since_us } => since_us + LINK_CONNECT_TIMEOUT_US,
+            State::Lost { until_us } => until_us,
+            State::Greeting | State::Suspended | State::Closing => u64::MAX,
+        }
+    }
+
+    /// By when the oldest request has to be answered.
+    fn deadline_us(&self) -> Option<u64> {
+        self.asked.front().map(|asked| asked.at_us + self.timeout_us)
+    }
+
+    /// As much output as the kernel takes.
+    fn send(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        while self.sent < self.out.len() {
+            match stream.write(&self.out[self.sent..]) {
+                Ok(n) => self.sent += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return self.lose(),
+            }
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+            self.out.shrink_to(OUTPUT_BYTES_KEPT);
+        } else if self.sent > self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.wake_next();
+    }
+
+    /// As much input as a turn may take.
+    fn receive(&mut self) -> usize {
+        let is_due = self.now.uptime_us >= self.probe_at_us;
+        let is_expected = !self.asked.is_empty()
+            || self.has_more
+            || matches!(self.state, State::Greeting | State::Closing);
+        if !is_due && !is_expected {
+            return 0;
+        }
+        self.probe_at_us = self.now.uptime_us + LINK_PROBE_US;
+        self.has_more = false;
+        let mut answers = 0;
+        for _ in 0..LINK_READS_PER_TURN {
+            let Some(stream) = &mut self.stream else { return answers };
+            let space = &mut self.input[self.end..];
+            let space_bytes = space.len();
+            let n = match stream.read(space) {
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return answers,
+                Err(_) => 0,
+            };
+            if n == 0 {
+                self.lose();
+                return answers;
+            }
+            self.end += n;
+            match self.digest() {
+                Ok(count) => {
+                    answers += count;
+                    self.advance(count);
+                }
+                Err(Garbage) => {
+                    self.stats.add(Counter::LinkGarbage, 1);
+                    self.close();
+                    return answers;
+                }
+            }
+            if n < space_bytes {
+                return answers;
+            }
+        }
+        self.has_more = true;
+        answers
+    }
+
+    /// Takes what the input buffer has, and makes room in it. Returns how many answers ended.
+    fn digest(&mut self) -> Result<usize, Garbage> {
+        match self.state {
+            State::Closing => {
+                self.start = self.end;
+            }
+            State::Greeting => self.hear_greeting()?,
+            _ => {}
+        }
+        let mut answers = 0;
+        while self.start < self.end && self.step(&mut answers)? {}
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        } else if self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        Ok(answers)
+    }
+
+    /// Takes the next piece of input. False: it is not whole.
+    #[inline]
+    fn step(&mut self, answers: &mut usize) -> Result<bool, Garbage> {
+        let Some(asked) = self.asked.front() else {
+            // Nothing was asked that this could answer.
+            return if self.state == State::Greeting { Ok(false) } else { Err(Garbage) };
+        };
+        let slot = asked.slot;
+        let bytes = &self.input[self.start..self.end];
+        match self.reading {
+            Reading::Head => {
+                let Some((head, used)) = C::head(bytes, self.now)? else {
+                    return if bytes.len() > C::HEAD_BYTES_MAX { Err(Garbage) } else { Ok(false) };
+                };
+                let is_other = head.opaque.is_some_and(|opaque| opaque != asked.opaque);
+                if is_other || head.value_bytes > LINK_VALUE_BYTES_MAX {
+                    return Err(Garbage);
+                }
+                self.start += used;
+                self.hand_over(slot, head)?;
+                if head.status == Status::Value {
+                    self.reading = Reading::Value(head.value_bytes);
+                } else {
+                    self.answered(slot);
+                    *answers += 1;
+                }
+            }
+            Reading::Value(left) => {
+                let n = left.min(bytes.len());
+                if slot < REMEMBERED
+                    && let Some(collector) = self.slots.collector(slot)
+                {
+                    collector.bytes(&bytes[..n]);
+                }
+                self.start += n;
+                self.reading = Reading::Value(left - n);
+            }
+            Reading::Trailer => {
+                if bytes.len() < C::TRAILER.len() {
+                    return Ok(false);
+                }
+                if !bytes.starts_with(C::TRAILER) {
+                    return Err(Garbage);
+                }
+                self.start += C::TRAILER.len();
+                self.reading = Reading::Head;
+                self.answered(slot);
+                *answers += 1;
+            }
+        }
+        if self.reading == Reading::Value(0) {
+            self.reading = Reading::Trailer;
+            if C::TRAILER.is_empty() {
+                self.reading = Reading::Head;
+                self.answered(slot);
+                *answers += 1;
+            }
+        }
+        Ok(true)
+    }
+
+    /// An answer begins.
+    #[inline]
+    fn hand_over(&mut self, slot: u32, mut head: Head) -> Result<(), Garbage> {
+        head.cas = self.cas_of_link(head.cas);
+        match slot {
+            NOBODY => {}
+            // A server that will not forget cannot be served from.
+            REMEMBERED if !matches!(head.status, Status::Done | Status::Miss) => {
+                return Err(Garbage);
+            }
+            REMEMBERED => {}
+            _ => {
+                if let Some(collector) = self.slots.collector(slot) {
+                    collector.head(&head);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest request was answered.
+    #[inline]
+    fn answered(&mut self, slot: u32) {
+        let Some(asked) = self.asked.front_mut() else { unreachable!("it was answered") };
+        asked.count -= 1;
+        asked.opaque = asked.opaque.wrapping_add(1);
+        if asked.count == 0 {
+            self.asked.pop_front();
+        }
+        match slot {
+            NOBODY => {}
+            REMEMBERED => self.remembered.answered(),
+            _ => {
+                if let Some(collector) = self.slots.collector(slot) {
+                    collector.end();
+                }
+                self.slots.answered(slot);
+            }
+        }
+    }
+
+    fn hear_greeting(&mut self) -> Result<(), Garbage> {
+        let bytes = &self.input[self.start..self.end];
+        match C::greeting(bytes) {
+            Ok(Some(())) => {
+                self.start = self.end;
+                self.restore();
+                Ok(())
+            }
+            Ok(None) if bytes.len() <= LINK_GREETING_BYTES_MAX => Ok(()),
+            _ => Err(Garbage),
+        }
+    }
+
+    /// Goes on where everything that had to be answered first was.
+    fn advance(&mut self, answers: usize) {
+        if answers == 0 || !self.asked.is_empty() {
+            return;
+        }
+        match self.state {
+            State::Suspended => self.restore(),
+            State::Restoring => {
+                // The first of them were answered, so the server lives; the rest came since, and
+                // goes out ahead of anything new.
+                self.send_remembered();
+                self.state = State::Serving;
+            }
+            State::Serving => self.retry_us = 0,
+            _ => {}
+        }
+    }
+
+    /// Makes good what could not be done while the server was out of reach, and serves.
+    fn restore(&mut self) {
+        if self.remembered.is_empty() {
+            self.state = State::Serving;
+        } else {
+            self.state = State::Restoring;
+            self.send_remembered();
+        }
+    }
+
+    fn send_remembered(&mut self) {
+        while let Some(invalidation) = self.remembered.take() {
+            self.ask(REMEMBERED, |request| match &invalidation {
+                Some(key) => C::delete(request, key.as_bytes()),
+                None => C::flush_all(request),
+            });
+        }
+    }
+
+    // Losses.
+
+    /// Makes everything fail that waits for an answer.
+    fn fail_all(&mut self) {
+        self.remembered.fail();
+        let Inner { slots, remembered, stats, .. } = self;
+        let failed = slots.fail_all(|collector| {
+            if let Collector::Invalidation(key) = collector {
+                stats.add(Counter::LinkInvalidations, 1);
+                remembered.add(*key);
+            }
+        });
+        stats.add(Counter::LinkFailures, failed);
+        for (_, waker) in &mut self.waiting {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The server did not answer in time. What it may still execute comes before anything that it
+    /// will be asked once it has answered all.
+    fn suspend(&mut self) {
+        self.stats.add(Counter::LinkTimeouts, 1);
+        self.fail_all();
+        for asked in &mut self.asked {
+            asked.slot = NOBODY;
+        }
+        self.state = State::Suspended;
+    }
+
+    /// The server makes no sense. It is given up, but not before it has read, and dropped or
+    /// executed, what it was sent: it closes its side behind that.
+    fn close(&mut self) {
+        self.forget_stream_state();
+        let ended = self.stream.as_mut().is_some_and(|stream| stream.end_output().is_ok());
+        if ended {
+            self.state = State::Closing;
+        } else {
+            self.lose();
+        }
+    }
+
+    /// The server is gone.
+    fn lose(&mut self) {
+        self.forget_stream_state();
+        self.stream = None;
+        if self.retry_us == 0 {
+            self.retry_us = LINK_RETRY_US;
+            self.connect();
+        } else {
+            self.retry_later();
+        }
+    }
+
+    fn forget_stream_state(&mut self) {
+        self.fail_all();
+        self.asked.clear();
+        self.out.clear();
+        self.out.shrink_to(OUTPUT_BYTES_KEPT);
+        self.sent = 0;
+        self.start = 0;
+        self.end = 0;
+        self.reading = Reading::Head;
+        self.has_more = false;
+    }
+
+    fn retry_later(&mut self) {
+        self.stream = None;
+        self.state = State::Lost { until_us: self.now.uptime_us + self.retry_us };
+        self.retry_us = (2 * self.retry_us).min(LINK_RETRY_MAX_US);
+    }
+
+    fn connect(&mut self) {
+        let connected = Stream::connect(&self.address).and_then(|mut stream| {
+            stream.watch(&self.readiness)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                let since_us = self.now.uptime_us;
+                self.state = State::Connecting { since_us };
+                self.look_whether_connected(since_us);
+            }
+            Err(_) => self.retry_later(),
+        }
+    }
+
+    fn look_whether_connected(&mut self, since_us: u64) {
+        let connected = self.stream.as_ref().map_or(Ok(false), Stream::is_connected);
+        match connected {
+            Ok(true) => {
+                self.epoch += 1;
+                self.stats.add(Counter::LinkReconnects, 1);
+                self.state = State::Greeting;
+                C::hello(&mut self.out);
+                self.send();
+            }
+            Ok(false) if self.now.uptime_us < since_us + LINK_CONNECT_TIMEOUT_US => {}
+            _ => self.retry_later(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The keys that must be deleted at a server before it is asked for anything else.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::buffer::Key;
+use crate::limits::LINK_INVALIDATIONS_MAX;
+
+/// What a server has to be told when it is back. Bounded: more keys become a flush of everything,
+/// since a cold cache is right and a stale one is not.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    keys: BTreeSet<Key>,
+    is_flush: bool,
+    /// What was sent and is not yet answered, in order. None: a flush of everything.
+    sent: VecDeque<Option<Key>>,
+}
+
+impl Remembered {
+    pub(super) fn add(&mut self, key: Key) {
+        if self.is_flush {
+            return;
+        }
+        self.keys.insert(key);
+        if self.keys.len() > LINK_INVALIDATIONS_MAX {
+            self.add_flush();
+        }
+    }
+
+    fn add_flush(&mut self) {
+        self.is_flush = true;
+        self.keys.clear();
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_flush && self.keys.is_empty()
+    }
+
+    /// Hands out what is to be sent, one by one; None: a flush of everything.
+    pub(super) fn take(&mut self) -> Option<Option<Key>> {
+        let next =
+            if std::mem::take(&mut self.is_flush) { None } else { Some(self.keys.pop_first()?) };
+        self.sent.push_back(next.clone());
+        Some(next)
+    }
+
+    /// The oldest of what was sent was answered.
+    pub(super) fn answered(&mut self) {
+        let sent = self.sent.pop_front();
+        debug_assert!(sent.is_some(), "one answer for each that was sent");
+    }
+
+    /// What was sent and not answered counts as not sent.
+    pub(super) fn fail(&mut self) {
+        while let Some(sent) = self.sent.pop_front() {
+            match sent {
+                Some(key) => self.add(key),
+                None => self.add_flush(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(i: usize) -> Key {
+        Key::new(&i.to_be_bytes()).expect("short")
+    }
+
+    #[test]
+    fn keys_are_sent_once_and_again_if_not_answered() {
+        let mut remembered = Remembered::default();
+        for i in [1, 2, 1] {
+            remembered.add(key(i));
+        }
+        assert_eq!(remembered.take(), Some(Some(key(1))));
+        assert_eq!(remembered.take(), Some(Some(key(2))));
+        assert_eq!(remembered.take(), None);
+        remembered.answered();
+        remembered.fail();
+        assert_eq!(remembered.take(), Some(Some(key(2))));
+        remembered.answered();
+        remembered.fail();
+        assert!(remembered.is_empty());
+    }
+
+    #[test]
+    fn too_many_keys_become_a_flush_that_is_not_forgotten_either() {
+        let mut remembered = Remembered::default();
+        (0..LINK_INVALIDATIONS_MAX).for_each(|i| remembered.add(key(i)));
+        assert!(!remembered.is_flush);
+        remembered.add(key(LINK_INVALIDATIONS_MAX));
+        remembered.add(key(1));
+        assert_eq!(remembered.take(), Some(None));
+        assert!(remembered.is_empty());
+        remembered.add(key(7));
+        remembered.fail();
+        assert_eq!(remembered.take(), Some(None));
+        assert_eq!(remembered.take(), None);
+    }
+}

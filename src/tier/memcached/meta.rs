@@ -1,0 +1,362 @@
+//! memcached's meta protocol, as far as a tier asks in it: requests written, heads of answers read.
+//!
+//! The bytes are those of memcached 1.6's protocol.txt. Each request carries `O`, the number of the
+//! request, as its first flag. Errors come back without it; the order of answers says whose they
+//! are. A line that no request of ours can be answered with is garbage, never guessed at.
+
+use memchr::memchr;
+
+use super::link::{Codec, Garbage, Head, Refusal, Request, Status};
+use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
+use crate::limits::KEY_BYTES_MAX;
+use crate::tier::{Arithmetic, StoreMode};
+
+/// The meta protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta;
+
+/// Longest line of an answer, in bytes.
+const LINE_MAX: usize = 512;
+
+/// Longest key in bytes that can be sent although a text protocol cannot carry it as it is:
+/// memcached refuses an encoded key that is longer than a key may be.
+pub const ENCODED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX / 4 * 3;
+
+/// Bytes of a request beside its key and value, at most: the command, and every flag with the
+/// largest number that it can have.
+const REQUEST_BYTES_MAX: usize = 192;
+
+/// Bytes of how much a server says is shown to who asks why it is refused.
+const SHOWN_BYTES_MAX: usize = 60;
+
+/// What a get asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Get {
+    /// Flags, cas and value.
+    Value,
+    /// The same, and the expiry.
+    ValueAndExpiry,
+    /// The value and nothing else.
+    ValueAlone,
+    /// Whether there is an item.
+    Existence,
+}
+
+/// How a value is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Store {
+    /// Under which condition, and where to.
+    pub mode: StoreMode,
+    /// The item's flags.
+    pub flags: u32,
+    /// Its expiry.
+    pub expiry: Expiry,
+    /// Only if the item has this cas, as the server knows it; 0: whatever it has.
+    pub cas: u64,
+}
+
+/// Room that a request with this key and a value of so many bytes may need, in bytes.
+#[inline]
+pub fn room(key: &[u8], value_bytes: usize) -> usize {
+    REQUEST_BYTES_MAX + key.len().max(KEY_BYTES_MAX) + value_bytes
+}
+
+/// Whether a request can carry this key: a text line can, or it is short enough to be encoded.
+#[inline]
+pub fn can_carry(key: &[u8]) -> bool {
+    let bytes_max = if is_text(key) { KEY_BYTES_MAX } else { ENCODED_KEY_BYTES_MAX };
+    (1..=bytes_max).contains(&key.len())
+}
+
+/// Whether a line can have `key` as it is. Only spaces and the line's end part tokens, and a zero
+/// ends memcached's strings.
+#[inline]
+pub(super) fn is_text(key: &[u8]) -> bool {
+    !key.iter().fold(false, |found, &byte| found | matches!(byte, 0 | b'\n' | b'\r' | b' '))
+}
+
+/// Begins a request: command, key, and `middle` behind it.
+#[inline]
+fn begin(request: &mut Request<'_>, command: &[u8; 3], key: &[u8], value_bytes: Option<usize>) {
+    debug_assert!(can_carry(key), "asked before");
+    request.put(command);
+    let is_text = is_text(key);
+    if is_text {
+        request.put(key);
+    } else {
+        put_base64(request, key);
+    }
+    if let Some(bytes) = value_bytes {
+        request.put(b" ");
+        request.number(bytes as u64);
+    }
+    request.put(if is_text { b" O" } else { b" b O" });
+    request.number(u64::from(request.opaque()));
+}
+
+#[cold]
+fn put_base64(request: &mut Request<'_>, bytes: &[u8]) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for triple in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(triple.get(i).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let digit = |i: u32| DIGITS[(bits >> (18 - 6 * i)) as usize & 63];
+        let mut quad = [digit(0), digit(1), digit(2), digit(3)];
+        quad[triple.len() + 1..].fill(b'=');
+        request.put(&quad);
+    }
+}
+
+/// Appends a flag with an expiry as memcached reads it: seconds from now up to 30 days, Unix time
+/// beyond, 0 for never, -1 for past.
+fn put_expiry(request: &mut Request<'_>, flag: &[u8], expiry: Expiry, now: Now) {
+    request.put(flag);
+    let unix_s = expiry.unix_s();
+    let left_s = i64::from(unix_s) - i64::from(now.unix_s);
+    if expiry == Expiry::NEVER {
+        request.put(b"0");
+    } else if left_s <= 0 {
+        request.put(b"-1");
+    } else if left_s <= RELATIVE_EXPTIME_MAX_S {
+        request.number(left_s as u64);
+    } else {
+        // memcached reads a signed number of 32 bits.
+        request.number(u64::from(unix_s.min(i32::MAX as u32)));
+    }
+}
+
+fn put_number(request: &mut Request<'_>, flag: &[u8], number: u64) {
+    request.put(flag);
+    request.number(number);
+}
+
+/// Asks for an item: [`Status::Value`], [`Status::Done`] for [`Get::Existence`], or
+/// [`Status::Miss`].
+#[inline]
+pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
+    begin(request, b"mg ", key, None);
+    request.put(match what {
+        Get::Value => b" f c v\r\n",
+        Get::ValueAndExpiry => b" f c t v\r\n",
+        Get::ValueAlone => b" v\r\n",
+        Get::Existence => b"\r\n",
+    });
+}
+
+/// Asks for flags, cas and value, and gives the item an expiry: [`Status::Value`],
+/// [`Status::Miss`].
+pub fn get_and_touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
+    begin(request, b"mg ", key, None);
+    put_expiry(request, b" T", expiry, now);
+    request.put(b" f c v\r\n");
+}
+
+/// Gives an item an expiry: [`Status::Done`] with its cas, [`Status::Miss`].
+pub fn touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
+    begin(request, b"mg ", key, None);
+    put_expiry(request, b" T", expiry, now);
+    request.put(b" c\r\n");
+}
+
+/// Begins to store a value of so many bytes; [`Request::value`] and its like follow, and then
+/// [`end_of_value`]. The answer is [`Status::Done`] with the item's cas, [`Status::NotStored`],
+/// [`Status::Exists`], [`Status::Miss`] (of a cas), [`Status::TooLarge`] or [`Status::NoMemory`].
+#[inline]
+pub fn store(request: &mut Request<'_>, key: &[u8], store: &Store, value_bytes: usize, now: Now) {
+    begin(request, b"ms ", key, Some(value_bytes));
+    if store.flags != 0 {
+        put_number(request, b" F", u64::from(store.flags));
+    }
+    if store.expiry != Expiry::NEVER {
+        put_expiry(request, b" T", store.expiry, now);
+    }
+    if store.cas != 0 {
+        put_number(request, b" C", store.cas);
+    }
+    // memcached makes a cas of any set, add or replace that names one.
+    request.put(match store.mode {
+        StoreMode::Append => b" MA c\r\n",
+        StoreMode::Prepend => b" MP c\r\n",
+        StoreMode::Add if store.cas == 0 => b" ME c\r\n",
+        StoreMode::Replace if store.cas == 0 => b" MR c\r\n",
+        _ => b" c\r\n",
+    });
+}
+
+/// Ends a value.
+#[inline]
+pub fn end_of_value(request: &mut Request<'_>) {
+    request.put(b"\r\n");
+}
+
+/// Deletes an item, whose cas is `cas` or 0: [`Status::Done`], [`Status::Miss`],
+/// [`Status::Exists`].
+pub fn delete(request: &mut Request<'_>, key: &[u8], cas: u64) {
+    begin(request, b"md ", key, None);
+    if cas != 0 {
+        put_number(request, b" C", cas);
+    }
+    request.put(b"\r\n");
+}
+
+/// Counts up or down: [`Status::Value`] with the new number in digits and the item's cas,
+/// [`Status::Miss`], [`Status::Exists`], [`Status::NonNumeric`], [`Status::NoMemory`]. `arithmetic`
+/// has its cas as the server knows it.
+pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic, now: Now) {
+    begin(request, b"ma ", key, None);
+    if let Some((initial, expiry)) = arithmetic.initial {
+        put_expiry(request, b" N", expiry, now);
+        put_number(request, b" J", initial);
+    }
+    put_number(request, if arithmetic.decrement { b" MD D" } else { b" MI D" }, arithmetic.delta);
+    if arithmetic.cas != 0 {
+        put_number(request, b" C", arithmetic.cas);
+    }
+    request.put(b" c v\r\n");
+}
+
+/// Invalidates every item stored before `at`: [`Status::Done`].
+pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
+    request.put(b"flush_all");
+    if at != Expiry::NEVER && !at.is_past(now) {
+        put_expiry(request, b" ", at, now);
+    }
+    request.put(b"\r\n");
+}
+
+/// The line at the start of `bytes` without its end, and its length with it.
+#[inline]
+fn line(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Garbage> {
+    let bytes = &bytes[..bytes.len().min(LINE_MAX)];
+    match memchr(b'\n', bytes) {
+        Some(end) => match bytes[..end].strip_suffix(b"\r") {
+            Some(line) => Ok(Some((line, end + 1))),
+            None => Err(Garbage),
+        },
+        None if bytes.len() == LINE_MAX => Err(Garbage),
+        None => Ok(None),
+    }
+}
+
+/// The number that begins `bytes`, and the rest.
+#[inline]
+fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Garbage> {
+    let mut number = 0_u64;
+    let mut digits = 0;
+    while let Some(digit) = bytes.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+        && digit < 10
+    {
+        let next = number.checked_mul(10).and_then(|number| number.checked_add(u64::from(digit)));
+        number = next.ok_or(Garbage)?;
+        digits += 1;
+    }
+    if digits == 0 { Err(Garbage) } else { Ok((number, &bytes[digits..])) }
+}
+
+/// What an answer without a code of two letters means.
+#[cold]
+fn error_status(line: &[u8]) -> Result<Status, Garbage> {
+    if line == b"CLIENT_ERROR cannot increment or decrement non-numeric value" {
+        return Ok(Status::NonNumeric);
+    }
+    if line == b"CLIENT_ERROR flush_all not allowed" {
+        return Ok(Status::Refused);
+    }
+    match line.strip_prefix(b"SERVER_ERROR ") {
+        Some(b"object too large for cache") => Ok(Status::TooLarge),
+        Some(why) if why.starts_with(b"out of memory") => Ok(Status::NoMemory),
+        Some(_) => Ok(Status::Refused),
+        // The server did not understand us, or answers something else.
+        None => Err(Garbage),
+    }
+}
+
+impl Codec for Meta {
+    const NAME: &'static str = "memcached";
+    const TRAILER: &'static [u8] = b"\r\n";
+    const HEAD_BYTES_MAX: usize = LINE_MAX;
+
+    fn hello(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"version\r\nmn\r\n");
+    }
+
+    fn greeting(bytes: &[u8]) -> Result<Option<()>, Refusal> {
+        let shown = bytes[..bytes.len().min(SHOWN_BYTES_MAX)].trim_ascii_end().escape_ascii();
+        let other = || Refusal(format!("what listens there is no memcached: it says '{shown}'"));
+        let start = b"VERSION ";
+        if !bytes.starts_with(&start[..bytes.len().min(start.len())]) {
+            if bytes.starts_with(b"CLIENT_ERROR unauth") {
+                return Err(Refusal("it asks for a password, which is not supported".into()));
+            }
+            return Err(other());
+        }
+        let Some((first, used)) = line(bytes).map_err(|Garbage| other())? else { return Ok(None) };
+        let Some((second, used_second)) = line(&bytes[used..]).map_err(|Garbage| other())? else {
+            return Ok(None);
+        };
+        if second != b"MN" {
+            let version = first[start.len().min(first.len())..].escape_ascii();
+            return Err(Refusal(format!(
+                "memcached {version} has no meta commands; 1.6 or later is needed"
+            )));
+        }
+        if used + used_second < bytes.len() { Err(other()) } else { Ok(Some(())) }
+    }
+
+    #[inline]
+    fn head(bytes: &[u8], now: Now) -> Result<Option<(Head, usize)>, Garbage> {
+        let Some((line, used)) = line(bytes)? else { return Ok(None) };
+        let mut head = Head::default();
+        let Some((code, mut rest)) = line.split_at_checked(2) else { return Err(Garbage) };
+        if !matches!(rest.first(), None | Some(b' ')) {
+            head.status = error_status(line)?;
+            return Ok(Some((head, used)));
+        }
+        head.status = match code {
+            b"VA" => Status::Value,
+            b"HD" | b"OK" => Status::Done,
+            b"EN" | b"NF" => Status::Miss,
+            b"NS" => Status::NotStored,
+            b"EX" => Status::Exists,
+            _ => return Err(Garbage),
+        };
+        if head.status == Status::Value {
+            let (bytes, flags) = number(rest.get(1..).ok_or(Garbage)?)?;
+            head.value_bytes = usize::try_from(bytes).map_err(|_| Garbage)?;
+            rest = flags;
+        }
+        while let [b' ', flag, token @ ..] = rest {
+            rest = token;
+            let mut take = || -> Result<u64, Garbage> {
+                let (number, behind) = number(token)?;
+                rest = behind;
+                Ok(number)
+            };
+            match flag {
+                b'O' => head.opaque = Some(u32::try_from(take()?).map_err(|_| Garbage)?),
+                b'f' => head.flags = u32::try_from(take()?).map_err(|_| Garbage)?,
+                b'c' => head.cas = take()?,
+                b't' if token.starts_with(b"-1") => rest = &token[2..],
+                b't' => {
+                    let left_s = u32::try_from(take()?).unwrap_or(u32::MAX);
+                    head.expiry = Expiry::from_unix_s(now.unix_s.saturating_add(left_s));
+                }
+                // Marks on items that other clients made stale.
+                b'W' | b'X' | b'Z' => {}
+                _ => return Err(Garbage),
+            }
+        }
+        if rest.is_empty() { Ok(Some((head, used))) } else { Err(Garbage) }
+    }
+
+    fn delete(request: &mut Request<'_>, key: &[u8]) {
+        delete(request, key, 0);
+    }
+
+    fn flush_all(request: &mut Request<'_>) {
+        flush_all(request, Expiry::NEVER, Now::default());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Items kept in a memcached as they are: one item of ours is one item there.
+//!
+//! What memcached answers is the answer. It never makes an answer up: what the link could not ask,
+//! or whose answer did not come, has failed.
+
+use super::link::{Batch, Collector, Config, Down, Head, Link, OpenError, Request, Status};
+use super::meta::{self, Get, Meta};
+use crate::buffer::{Body, Chain, Key};
+use crate::clock::{Expiry, Now};
+use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
+
+/// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
+const NUMBER_BYTES_MAX: usize = 24;
+
+/// One memcached, asked through one link.
+#[derive(Debug)]
+pub struct Plain {
+    link: Link<Meta>,
+}
+
+impl Plain {
+    /// Connects to the memcached; waits for its greeting.
+    ///
+    /// # Errors
+    /// Nobody listens there, or not a memcached that has the meta commands.
+    pub fn open(config: Config, now: Now) -> Result<Plain, OpenError> {
+        Ok(Plain { link: Link::open(config, now)? })
+    }
+
+    /// The link, for what asks the same memcached in other ways.
+    pub fn link(&self) -> &Link<Meta> {
+        &self.link
+    }
+
+    /// Asks one request in a batch that was begun for one answer.
+    #[inline]
+    async fn ask(
+        mut batch: Batch<'_, Meta>,
+        room_bytes: usize,
+        write: impl FnOnce(&mut Request<'_>),
+    ) -> Result<(Head, Chain), Down> {
+        batch.request(room_bytes, write).await?;
+        Ok(batch.wait().await?.into_one().into_parts())
+    }
+
+    /// Asks something about a key that has no value.
+    #[inline]
+    async fn ask_about(
+        &self,
+        key: &Key,
+        write: impl FnOnce(&mut Request<'_>, &[u8]),
+    ) -> Result<(Head, Chain), Down> {
+        let key = key.as_bytes();
+        if !meta::can_carry(key) {
+            return Err(Down);
+        }
+        let batch = self.link.begin(Collector::one())?;
+        Plain::ask(batch, meta::room(key, 0), |request| write(request, key)).await
+    }
+
+    /// What an operation with a cas that no item has any more comes to.
+    async fn stale_cas(&self, key: &Key, absent: Outcome<Chain>) -> Outcome<Chain> {
+        match self.ask_about(key, |request, key| meta::get(request, key, Get::Existence)).await {
+            Ok((head, _)) if head.status == Status::Done => Outcome::Exists,
+            Ok((head, _)) if head.status == Status::Miss => absent,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// The cas as the server knows it, of an operation that is not otherwise begun yet. None: no
+    /// item has it.
+    fn cas(&self, cas: u64) -> Result<Option<(Batch<'_, Meta>, u64)>, Down> {
+        let batch = self.link.begin(Collector::one())?;
+        Ok(batch.cas(cas).map(|cas| (batch, cas)))
+    }
+}
+
+/// What a request with a value in its answer came to.
+fn hit(answer: Result<(Head, Chain), Down>) -> Outcome<Chain> {
+    let Ok((head, value)) = answer else { return Outcome::Failed };
+    let Head { status, flags, expiry, cas, .. } = head;
+    match status {
+        Status::Value => Outcome::Hit(Hit { flags, expiry, cas, value }),
+        status => rest(status),
+    }
+}
+
+/// What the statuses mean that mean the same whatever was asked.
+fn rest(status: Status) -> Outcome<Chain> {
+    match status {
+        Status::Miss => Outcome::Miss,
+        Status::NotStored => Outcome::NotStored,
+        Status::Exists => Outcome::Exists,
+        Status::TooLarge => Outcome::TooLarge,
+        Status::NoMemory => Outcome::OutOfMemory,
+        Status::NonNumeric => Outcome::NonNumeric,
+        Status::Value | Status::Done | Status::Refused => Outcome::Failed,
+    }
+}
+
+/// The number that an incr or decr answers with.
+fn number(value: &Chain) -> Option<u64> {
+    let mut digits = [0; NUMBER_BYTES_MAX];
+    if value.len() > digits.len() {
+        return None;
+    }
+    let n = value.copy_to(0, &mut digits);
+    std::str::from_utf8(&digits[..n]).ok()?.trim_ascii_end().parse().ok()
+}
+
+impl Tier for Plain {
+    type Value = Chain;
+
+    fn try_now(
+        &self,
+        _key: &[u8],
+        _action: Action,
+        _value: Body<'_>,
+        _now: Now,
+    ) -> Option<Outcome<Chain>> {
+        None
+    }
+
+    async fn get(&self, key: &Key, _now: Now) -> Outcome<Chain> {
+        hit(self.ask_about(key, |request, key| meta::get(request, key, Get::Value)).await)
+    }
+
+    async fn get_with_expiry(&self, key: &Key, _now: Now) -> Outcome<Chain> {
+        hit(self.ask_about(key, |request, key| meta::get(request, key, Get::ValueAndExpiry)).await)
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        let answer =
+            self.ask_about(key, |request, key| meta::get_and_touch(request, key, expiry, now));
+        match hit(answer.await) {
+            Outcome::Hit(hit) => Outcome::Hit(Hit { expiry, ..hit }),
+            other => other,
+        }
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
+        let bytes = key.as_bytes();
+        if !meta::can_carry(bytes) {
+            return Outcome::Failed;
+        }
+        let (batch, cas) = match self.cas(store.cas) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => {
+                let absent = match store.mode {
+                    StoreMode::Append | StoreMode::Prepend => Outcome::NotStored,
+                    _ => Outcome::Miss,
+                };
+                return self.stale_cas(key, absent).await;
+            }
+            Err(Down) => return Outcome::Failed,
+        };
+        let Store { mode, flags, expiry, .. } = store;
+        let how = meta::Store { mode, flags, expiry, cas };
+        let answer = Plain::ask(batch, meta::room(bytes, value.len()), |request| {
+            meta::store(request, bytes, &how, value.len(), now);
+            request.value(Body::Chain(value));
+            meta::end_of_value(request);
+        });
+        match answer.await {
+            Ok((Head { status: Status::Done, cas, .. }, _)) => Outcome::Stored { cas },
+            Ok((head, _)) => rest(head.status),
+            Err(Down) => Outcome::Failed,
+        }
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, _now: Now) -> Outcome<Chain> {
+        let bytes = key.as_bytes();
+        if !meta::can_carry(bytes) {
+            return Outcome::Failed;
+        }
+        let (batch, cas) = match self.cas(cas) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return self.stale_cas(key, Outcome::Miss).await,
+            Err(Down) => return Outcome::Failed,
+        };
+        let room = meta::room(bytes, 0);
+        match Plain::ask(batch, room, |request| meta::delete(request, bytes, cas)).await {
+            Ok((Head { status: Status::Done, .. }, _)) => Outcome::Deleted,
+            Ok((head, _)) => rest(head.status),
+            Err(Down) => Outcome::Failed,
+        }
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        match self.ask_about(key, |request, key| meta::touch(request, key, expiry, now)).await {
+            Ok((Head { status: Status::Done, cas, .. }, _)) => Outcome::Touched { cas },
+            Ok((head, _)) => rest(head.status),
+            Err(Down) => Outcome::Failed,
+        }
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
+        let bytes = key.as_bytes();
+        if !meta::can_carry(bytes) {
+            return Outcome::Failed;
+        }
+        let (batch, cas) = match self.cas(arithmetic.cas) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return self.stale_cas(key, Outcome::Miss).await,
+            Err(Down) => return Outcome::Failed,
+        };
+        let arithmetic = Arithmetic { cas, ..arithmetic };
+        let answer = Plain::ask(batch, meta::room(bytes, 0), |request| {
+            meta::arithmetic(request, bytes, &arithmetic, now);
+        });
+        match answer.await {
+            Ok((Head { status: Status::Value, cas, .. }, value)) => match number(&value) {
+                Some(value) => Outcome::Number { value, cas },
+                None => Outcome::Failed,
+            },
+            Ok((head, _)) => rest(head.status),
+            Err(Down) => Outcome::Failed,
+        }
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
+        let Ok(batch) = self.link.begin(Collector::one()) else { return Outcome::Failed };
+        let room = meta::room(b"", 0);
+        match Plain::ask(batch, room, |request| meta::flush_all(request, at, now)).await {
+            Ok((Head { status: Status::Done, .. }, _)) => Outcome::Flushed,
+            _ => Outcome::Failed,
+        }
+    }
+
+    async fn invalidate(&self, key: &Key, _now: Now) {
+        if meta::can_carry(key.as_bytes()) {
+            self.link.invalidate(key).await;
+        }
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.link.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.link.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.link.wake_at_us()
+    }
+}

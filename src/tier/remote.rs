@@ -1,0 +1,95 @@
+//! Any of the tiers beyond this process, where which one is known only when the server starts.
+//!
+//! One choice an operation, which is nothing beside the way to the tier and back. It must add
+//! nothing to what the tiers do.
+
+use super::memcached::chunked::Chunked;
+use super::memcached::plain::Plain;
+use super::rend::Rend;
+use super::{Action, Arithmetic, Outcome, Store, Tier};
+use crate::buffer::{Body, Chain, Key};
+use crate::clock::{Expiry, Now};
+
+/// A tier beyond this process.
+#[derive(Debug)]
+pub enum Remote {
+    /// A memcached that keeps values as they are.
+    Plain(Plain),
+    /// A memcached that keeps values in chunks.
+    Chunked(Chunked),
+    /// A server that speaks Rend's GETE.
+    Rend(Rend),
+}
+
+/// The same of whichever it is.
+macro_rules! of {
+    ($remote:expr, $tier:ident => $what:expr) => {
+        match $remote {
+            Remote::Plain($tier) => $what,
+            Remote::Chunked($tier) => $what,
+            Remote::Rend($tier) => $what,
+        }
+    };
+}
+
+impl Tier for Remote {
+    type Value = Chain;
+
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Chain>> {
+        of!(self, tier => tier.try_now(key, action, value, now))
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.get(key, now).await)
+    }
+
+    async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.get_with_expiry(key, now).await)
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.get_and_touch(key, expiry, now).await)
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.store(key, store, value, now).await)
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.delete(key, cas, now).await)
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.touch(key, expiry, now).await)
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.arithmetic(key, arithmetic, now).await)
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.flush_all(at, now).await)
+    }
+
+    async fn invalidate(&self, key: &Key, now: Now) {
+        of!(self, tier => tier.invalidate(key, now).await)
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        of!(self, tier => tier.turn(now))
+    }
+
+    fn flush(&self, now: Now) {
+        of!(self, tier => tier.flush(now))
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        of!(self, tier => tier.wake_at_us())
+    }
+}

@@ -1,0 +1,253 @@
+//! A Rend-based server, such as rend-lmdb or another sunder, as a tier.
+//!
+//! It is asked in memcached's binary protocol, in a pipeline, but never in a run of quiet gets, out
+//! of which a Rend loses its place. What a hit's expiry is, says Rend's GETE. [`probe`] finds out
+//! at start what the server can do:
+//!
+//! - All that memcached can, as another sunder: each operation is one request (`whole.rs`).
+//! - What Rend can (`partial.rs`). It hangs up on all else, gives items no cas, reads every exptime
+//!   as a distance, and lets some commands act on items that have expired. So what a client may ask
+//!   and Rend cannot is made of what it can, and most operations look for the item first. The owner
+//!   of a key runs one operation on it at a time, so no other of this server's comes between.
+//!
+//! With a Rend, two things are not memcached's. An operation with a cas is never done: it is
+//! answered as if the item had been changed meanwhile. And `flush_all` fails, since a Rend does not
+//! say when an item was stored; for the same reason it stays out of service when it cannot be told
+//! of more items that must not be served again than a link remembers. [`Rend::lacks`] has a line
+//! for whoever starts the server.
+//!
+//! Nothing here may send a Rend what it does not know, or report as done what may not be.
+
+pub mod binary;
+mod partial;
+pub mod probe;
+mod whole;
+
+use std::cell::Cell;
+
+use self::binary::{Binary, Exptimes, Request};
+use self::probe::{ProbeError, Server};
+use super::memcached::link::{
+    Address, Batch, Collector, Config, Down, Head, Link, OpenError, Status,
+};
+use super::memory::item_bytes;
+use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
+use crate::buffer::{Body, Chain, Key};
+use crate::clock::{Expiry, Now};
+
+/// A Rend-based server, asked through one link.
+#[derive(Debug)]
+pub struct Rend {
+    link: Link<Binary>,
+    server: Server,
+    /// Largest item, as memcached counts it; what an append may not exceed.
+    item_bytes_max: usize,
+    /// The last cas made up for a server whose items have none.
+    made_cas: Cell<u64>,
+}
+
+/// What an operation came to, unless the server is out of reach.
+type Answer = Result<Outcome<Chain>, Down>;
+
+/// A cas made up here has this many bits: those that a link leaves to its server.
+const MADE_CAS_MASK: u64 = (1 << 48) - 1;
+
+impl Rend {
+    /// Asks the server at `address` what it can do; once, before links to it are opened. Waits.
+    ///
+    /// # Errors
+    /// It is out of reach, or no server for this tier.
+    pub fn probe(address: &Address, now: Now) -> Result<Server, ProbeError> {
+        probe::probe(|| probe::connect(address), now)
+    }
+
+    /// Connects to a `server` of a known kind; waits for its greeting. `item_bytes_max` is
+    /// `--max-item-size`.
+    ///
+    /// # Errors
+    /// Nobody listens there, or somebody who does not speak the binary protocol.
+    pub fn open(
+        config: Config,
+        server: Server,
+        item_bytes_max: usize,
+        now: Now,
+    ) -> Result<Rend, OpenError> {
+        let link = Link::open(config, now)?;
+        Ok(Rend { link, server, item_bytes_max, made_cas: Cell::new(0) })
+    }
+
+    /// What clients will find missing, for one line at start; None if it is nothing.
+    pub fn lacks(server: Server) -> Option<&'static str> {
+        match server {
+            Server::Whole => None,
+            Server::Rend(_) => Some(
+                "the server is a Rend: flush_all will fail, and a store with a cas will find the \
+                 item changed",
+            ),
+        }
+    }
+
+    /// The link.
+    pub fn link(&self) -> &Link<Binary> {
+        &self.link
+    }
+
+    fn exptimes(&self) -> Exptimes {
+        match self.server {
+            Server::Whole => Exptimes::Memcached,
+            Server::Rend(exptimes) => exptimes,
+        }
+    }
+
+    /// A number that no item has, and that no other answer had.
+    fn make_cas(&self) -> u64 {
+        let cas = self.made_cas.get() % MADE_CAS_MASK + 1;
+        self.made_cas.set(cas);
+        cas
+    }
+
+    /// The cas of an item whose server said `cas`.
+    fn cas(&self, cas: u64) -> u64 {
+        match self.server {
+            Server::Whole => cas,
+            Server::Rend(_) => self.make_cas(),
+        }
+    }
+
+    async fn ask(&self, request: Request<'_>) -> Result<(Head, Chain), Down> {
+        ask_in(self.link.begin(Collector::one())?, request, Body::EMPTY).await
+    }
+
+    async fn ask_to_store(
+        &self,
+        request: Request<'_>,
+        value: Body<'_>,
+    ) -> Result<(Head, Chain), Down> {
+        ask_in(self.link.begin(Collector::one())?, request, value).await
+    }
+
+    /// The item with its expiry; a Rend gives it for a second longer than it lives.
+    async fn find(&self, key: &[u8], now: Now) -> Result<Option<Hit<Chain>>, Down> {
+        let (head, value) = self.ask(Request::get_with_expiry(key)).await?;
+        let expiry = self.exptimes().expiry(head.expiry);
+        match head.status {
+            Status::Value if expiry.is_past(now) => Ok(None),
+            Status::Value => {
+                let (flags, cas) = (head.flags, self.cas(head.cas));
+                Ok(Some(Hit { flags, expiry, cas, value }))
+            }
+            Status::Miss => Ok(None),
+            _ => Err(Down),
+        }
+    }
+
+    fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
+        item_bytes(key, flags, value_bytes) > self.item_bytes_max
+    }
+}
+
+/// Asks in a batch that was begun for one answer.
+async fn ask_in(
+    mut batch: Batch<'_, Binary>,
+    request: Request<'_>,
+    value: Body<'_>,
+) -> Result<(Head, Chain), Down> {
+    let asked = batch.request(binary::REQUEST_HEAD_BYTES_MAX + value.len(), |out| {
+        request.put(out);
+        out.value(value);
+    });
+    asked.await?;
+    Ok(batch.wait().await?.into_one().into_parts())
+}
+
+fn hit_or_miss(found: Option<Hit<Chain>>) -> Outcome<Chain> {
+    found.map_or(Outcome::Miss, Outcome::Hit)
+}
+
+fn said(answer: Answer) -> Outcome<Chain> {
+    answer.unwrap_or(Outcome::Failed)
+}
+
+impl Tier for Rend {
+    type Value = Chain;
+
+    fn try_now(
+        &self,
+        _key: &[u8],
+        _action: Action,
+        _value: Body<'_>,
+        _now: Now,
+    ) -> Option<Outcome<Chain>> {
+        None
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        said(self.find(key.as_bytes(), now).await.map(hit_or_miss))
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        let key = key.as_bytes();
+        said(match self.server {
+            Server::Whole => self.get_and_touch_whole(key, expiry, now).await,
+            Server::Rend(_) => self.touch_partly(key, expiry, now).await.map(hit_or_miss),
+        })
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
+        let (key, value) = (key.as_bytes(), Body::Chain(value));
+        said(match self.server {
+            Server::Whole => self.store_whole(key, store, value, now).await,
+            Server::Rend(_) => self.store_partly(key, store, value, now).await,
+        })
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Chain> {
+        let key = key.as_bytes();
+        said(match self.server {
+            Server::Whole => self.delete_whole(key, cas, now).await,
+            Server::Rend(_) => self.delete_partly(key, cas, now).await,
+        })
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        let key = key.as_bytes();
+        said(match self.server {
+            Server::Whole => self.touch_whole(key, expiry, now).await,
+            Server::Rend(_) => self.touch_partly(key, expiry, now).await.map(|found| match found {
+                Some(hit) => Outcome::Touched { cas: hit.cas },
+                None => Outcome::Miss,
+            }),
+        })
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
+        let key = key.as_bytes();
+        said(match self.server {
+            Server::Whole => self.arithmetic_whole(key, arithmetic, now).await,
+            Server::Rend(_) => self.arithmetic_partly(key, arithmetic, now).await,
+        })
+    }
+
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
+        match self.server {
+            Server::Whole => said(self.flush_whole(at, now).await),
+            Server::Rend(_) => Outcome::Failed,
+        }
+    }
+
+    async fn invalidate(&self, key: &Key, _now: Now) {
+        self.link.invalidate(key).await;
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.link.turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        self.link.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.link.wake_at_us()
+    }
+}

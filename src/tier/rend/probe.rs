@@ -1,0 +1,239 @@
+//! Finds out at start what a server behind this tier can do, on connections of its own.
+//!
+//! A Rend hangs up on what it does not know, and Rend-based servers differ in what they make of an
+//! exptime, so a server is asked once, before anything depends on it. Nothing here runs on a
+//! worker: it waits. It must leave nothing behind but what it deletes again.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::binary::{Exptimes, Request, head};
+use crate::clock::{Expiry, Now};
+use crate::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
+use crate::secret;
+use crate::tier::memcached::link::{Address, Garbage, Head, Status};
+use crate::tier::{Arithmetic, StoreMode};
+
+/// What a server can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// All of memcached's binary protocol, and GETE: another sunder.
+    Whole,
+    /// What Rend can, and no more: no cas, no arithmetic, no flush_all.
+    Rend(Exptimes),
+}
+
+/// Why a server is not one for this tier.
+#[derive(Debug)]
+pub enum ProbeError {
+    /// It cannot be reached, or ended the conversation, or says nothing.
+    Lost(io::Error),
+    /// Its first answer is not of the binary protocol.
+    NotBinary,
+    /// It does not know GETE.
+    NoGete,
+    /// It does not keep what it is given.
+    NotStored,
+    /// What its GETE says is no expiry.
+    NoExpiry,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeError::Lost(error) => write!(f, "no answer: {error}"),
+            ProbeError::NotBinary => write!(f, "it does not speak memcached's binary protocol"),
+            ProbeError::NoGete => {
+                write!(f, "it does not know GETE, Rend's extension; for a memcached use ")?;
+                write!(f, "memcached,addr=.. instead")
+            }
+            ProbeError::NotStored => write!(f, "it does not keep what is stored in it"),
+            ProbeError::NoExpiry => write!(f, "its GETE does not say when an item expires"),
+        }
+    }
+}
+
+impl std::error::Error for ProbeError {}
+
+impl From<io::Error> for ProbeError {
+    fn from(error: io::Error) -> ProbeError {
+        ProbeError::Lost(error)
+    }
+}
+
+/// How far ahead the expiry lies that is tried: beyond memcached's 30 days, where servers differ.
+const FAR_S: u32 = 60 * 24 * 60 * 60;
+
+/// Two clocks on one host, and the time that the questions take, differ by less than this.
+const SLACK_S: u32 = 60 * 60;
+
+/// Asks the server that `connect` connects to what it can do. Its streams have time-outs.
+///
+/// # Errors
+/// It is no server for this tier, or does not answer.
+pub fn probe<S: Read + Write>(
+    mut connect: impl FnMut() -> io::Result<S>,
+    now: Now,
+) -> Result<Server, ProbeError> {
+    // Shorter than a header: see `try_gete`.
+    let key = format!("sunder-{:016x}", u64::from_be_bytes(secret::random()));
+    let mut talk = Talk { stream: connect()?, asked: 0, answered: 0, received: Vec::new() };
+    match talk.ask(&Request::version(), b"") {
+        Ok(head) if head.status == Status::Value => {}
+        Ok(_) | Err(Fault::Garbage) => return Err(ProbeError::NotBinary),
+        Err(Fault::Io(error)) => return Err(ProbeError::Lost(error)),
+    }
+    talk.try_gete(key.as_bytes())?;
+    let (exptimes, has_cas) = talk.try_expiry(key.as_bytes(), now)?;
+    if exptimes == Exptimes::Memcached && has_cas && can_count(connect()?, key.as_bytes(), now)? {
+        return Ok(Server::Whole);
+    }
+    Ok(Server::Rend(exptimes))
+}
+
+/// Connects to a server, which then has a second for each answer.
+///
+/// # Errors
+/// The kernel's.
+pub fn connect(address: &Address) -> io::Result<Socket> {
+    let patience = Duration::from_micros(LINK_OPEN_TIMEOUT_US);
+    let (domain, target) = match address {
+        Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        Address::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    match address {
+        Address::Unix(_) => socket.connect(&target)?,
+        Address::Tcp(_) => socket.connect_timeout(&target, patience)?,
+    }
+    Ok(socket)
+}
+
+/// Whether the server knows incr. It may hang up.
+fn can_count<S: Read + Write>(stream: S, key: &[u8], now: Now) -> Result<bool, ProbeError> {
+    let nothing = Arithmetic { decrement: false, delta: 0, initial: None, cas: 0 };
+    let mut talk = Talk { stream, asked: 0, answered: 0, received: Vec::new() };
+    match talk.ask(&Request::arithmetic(key, nothing, now), b"") {
+        Ok(head) => Ok(head.status == Status::Miss),
+        Err(Fault::Garbage) => Ok(false),
+        Err(Fault::Io(error)) if hung_up(&error) => Ok(false),
+        Err(Fault::Io(error)) => Err(ProbeError::Lost(error)),
+    }
+}
+
+fn hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+/// Why a question has no answer.
+enum Fault {
+    Garbage,
+    Io(io::Error),
+}
+
+impl From<Fault> for ProbeError {
+    fn from(fault: Fault) -> ProbeError {
+        match fault {
+            Fault::Garbage => ProbeError::NotBinary,
+            Fault::Io(error) => ProbeError::Lost(error),
+        }
+    }
+}
+
+/// A conversation, in which answers have the order of their questions.
+struct Talk<S> {
+    stream: S,
+    /// Questions sent; also the opaque of the last.
+    asked: u32,
+    answered: u32,
+    /// What came beyond the last answer.
+    received: Vec<u8>,
+}
+
+impl<S: Read + Write> Talk<S> {
+    /// Asks for an item that there is not with its expiry. memcached keeps what it says to an
+    /// unknown command to itself until it has read the length of its body once more, so something
+    /// of that length goes behind it.
+    fn try_gete(&mut self, key: &[u8]) -> Result<(), ProbeError> {
+        let asked = self
+            .send(&Request::get_with_expiry(key), b"")
+            .and_then(|()| self.send(&Request::noop(), b""))
+            .and_then(|()| self.receive());
+        match asked {
+            Ok(head) if head.status == Status::Miss => {}
+            Ok(_) | Err(Fault::Garbage) => return Err(ProbeError::NoGete),
+            // So does a Rend that is older than GETE.
+            Err(Fault::Io(error)) if hung_up(&error) => return Err(ProbeError::NoGete),
+            Err(Fault::Io(error)) => return Err(ProbeError::Lost(error)),
+        }
+        self.receive()?;
+        Ok(())
+    }
+
+    /// Stores an item that expires beyond 30 days and sees what becomes of its expiry. Also says
+    /// whether items have a cas.
+    fn try_expiry(&mut self, key: &[u8], now: Now) -> Result<(Exptimes, bool), ProbeError> {
+        let far_unix_s = now.unix_s.saturating_add(FAR_S);
+        let store = Request::store(StoreMode::Set, key, 0, far_unix_s, 0, 1);
+        let stored = self.ask(&store, b"?")?;
+        let found = self.ask(&Request::get_with_expiry(key), b"")?;
+        self.ask(&Request::delete(key, 0), b"")?;
+        if stored.status != Status::Done || found.status != Status::Value {
+            return Err(ProbeError::NotStored);
+        }
+        let is_about = |unix_s: u32| found.expiry.unix_s().abs_diff(unix_s) < SLACK_S;
+        let exptimes = if found.expiry == Expiry::from_unix_s(far_unix_s) {
+            Exptimes::Memcached
+        } else if is_about(now.unix_s.wrapping_add(far_unix_s)) {
+            Exptimes::Distances
+        } else {
+            return Err(ProbeError::NoExpiry);
+        };
+        Ok((exptimes, stored.cas != 0))
+    }
+
+    fn ask(&mut self, request: &Request<'_>, value: &[u8]) -> Result<Head, Fault> {
+        self.send(request, value)?;
+        self.receive()
+    }
+
+    fn send(&mut self, request: &Request<'_>, value: &[u8]) -> Result<(), Fault> {
+        self.asked += 1;
+        let mut bytes = request.head(self.asked).to_vec();
+        bytes.extend(value);
+        self.stream.write_all(&bytes).map_err(Fault::Io)
+    }
+
+    /// The next answer; its value is thrown away.
+    fn receive(&mut self) -> Result<Head, Fault> {
+        self.answered += 1;
+        loop {
+            if let Some((head, consumed)) =
+                head(&self.received).map_err(|Garbage| Fault::Garbage)?
+            {
+                let is_other = head.opaque.is_some_and(|opaque| opaque != self.answered);
+                if is_other || head.value_bytes > PROBE_REPLY_BYTES_MAX {
+                    return Err(Fault::Garbage);
+                }
+                let reply_bytes = consumed + head.value_bytes;
+                if self.received.len() >= reply_bytes {
+                    self.received.drain(..reply_bytes);
+                    return Ok(head);
+                }
+            }
+            let mut more = [0; 1024];
+            match self.stream.read(&mut more) {
+                Ok(0) => return Err(Fault::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(n) => self.received.extend(&more[..n]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::Io(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A server that can all of memcached's binary protocol, and GETE: each operation is one request.
+//!
+//! Nothing here may answer what the server did not say.
+
+use super::binary::{Binary, Exptimes, Request, number};
+use super::{Answer, Rend, ask_in, hit_or_miss};
+use crate::buffer::{Body, Chain};
+use crate::clock::{Expiry, Now};
+use crate::tier::memcached::link::{Batch, Collector, Down, Head, Status};
+use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
+
+/// As memcached, and so a server of this kind, reads an exptime.
+const EXPTIMES: Exptimes = Exptimes::Memcached;
+
+/// What a status means that means the same whatever was asked.
+fn rest(status: Status) -> Outcome<Chain> {
+    match status {
+        Status::Miss => Outcome::Miss,
+        Status::NotStored => Outcome::NotStored,
+        Status::Exists => Outcome::Exists,
+        Status::TooLarge => Outcome::TooLarge,
+        Status::NoMemory => Outcome::OutOfMemory,
+        Status::NonNumeric => Outcome::NonNumeric,
+        Status::Value | Status::Done | Status::Refused => Outcome::Failed,
+    }
+}
+
+impl Rend {
+    /// A batch for one answer, and the cas as the server knows it. None: no item has it any more.
+    fn begin(&self, cas: u64) -> Result<Option<(Batch<'_, Binary>, u64)>, Down> {
+        let batch = self.link.begin(Collector::one())?;
+        Ok(match cas {
+            0 => Some((batch, 0)),
+            _ => batch.cas(cas).map(|cas| (batch, cas)),
+        })
+    }
+
+    /// What an operation with a cas that no item has any more comes to.
+    async fn stale_cas(&self, key: &[u8], absent: Outcome<Chain>, now: Now) -> Answer {
+        Ok(self.find(key, now).await?.map_or(absent, |_| Outcome::Exists))
+    }
+
+    pub(super) async fn get_and_touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
+        let request = Request::get_and_touch(key, EXPTIMES.exptime_of_touch(expiry, now));
+        let (head, value) = self.ask(request).await?;
+        let Head { status, flags, cas, .. } = head;
+        Ok(match status {
+            Status::Value => hit_or_miss(Some(Hit { flags, expiry, cas, value })),
+            status => rest(status),
+        })
+    }
+
+    pub(super) async fn store_whole(
+        &self,
+        key: &[u8],
+        store: Store,
+        value: Body<'_>,
+        now: Now,
+    ) -> Answer {
+        let Store { mode, flags, expiry, cas } = store;
+        let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
+        let Some((batch, cas)) = self.begin(cas)? else {
+            let absent = if is_extension { Outcome::NotStored } else { Outcome::Miss };
+            return self.stale_cas(key, absent, now).await;
+        };
+        let exptime = EXPTIMES.exptime(expiry, now);
+        let request = Request::store(mode, key, flags, exptime, cas, value.len());
+        let (head, _) = ask_in(batch, request, value).await?;
+        Ok(match (head.status, mode) {
+            (Status::Done, _) => Outcome::Stored { cas: head.cas },
+            // The binary protocol names what stood in the way, not that it is not stored.
+            (Status::Exists, StoreMode::Add) if cas == 0 => Outcome::NotStored,
+            (Status::Miss, StoreMode::Replace) if cas == 0 => Outcome::NotStored,
+            (status, _) => rest(status),
+        })
+    }
+
+    pub(super) async fn delete_whole(&self, key: &[u8], cas: u64, now: Now) -> Answer {
+        let Some((batch, cas)) = self.begin(cas)? else {
+            return self.stale_cas(key, Outcome::Miss, now).await;
+        };
+        let (head, _) = ask_in(batch, Request::delete(key, cas), Body::EMPTY).await?;
+        Ok(match head.status {
+            Status::Done => Outcome::Deleted,
+            status => rest(status),
+        })
+    }
+
+    pub(super) async fn touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
+        let request = Request::touch(key, EXPTIMES.exptime_of_touch(expiry, now));
+        let (head, _) = self.ask(request).await?;
+        Ok(match head.status {
+            // The item's flags come with it.
+            Status::Done | Status::Value => Outcome::Touched { cas: head.cas },
+            status => rest(status),
+        })
+    }
+
+    pub(super) async fn arithmetic_whole(
+        &self,
+        key: &[u8],
+        arithmetic: Arithmetic,
+        now: Now,
+    ) -> Answer {
+        let Some((batch, cas)) = self.begin(arithmetic.cas)? else {
+            return self.stale_cas(key, Outcome::Miss, now).await;
+        };
+        let request = Request::arithmetic(key, Arithmetic { cas, ..arithmetic }, now);
+        let (head, value) = ask_in(batch, request, Body::EMPTY).await?;
+        if head.status != Status::Value {
+            return Ok(rest(head.status));
+        }
+        let value = number(&value).ok_or(Down)?;
+        Ok(Outcome::Number { value, cas: head.cas })
+    }
+
+    pub(super) async fn flush_whole(&self, at: Expiry, now: Now) -> Answer {
+        let exptime = if at.is_past(now) { 0 } else { EXPTIMES.exptime(at, now) };
+        let (head, _) = self.ask(Request::flush_all(exptime)).await?;
+        Ok(if head.status == Status::Done { Outcome::Flushed } else { Outcome::Failed })
+    }
+}

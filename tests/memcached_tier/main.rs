@@ -1,0 +1,6 @@
+//! The memcached tier against a real memcached, and against scripted servers that misbehave.
+
+mod commands;
+mod faults;
+mod fixture;
+mod outages;

@@ -1,0 +1,112 @@
+//! Which servers the table is put to: every L1 with every orchestrator, with one worker and two.
+//!
+//! A composition's local memcacheds are started with it and end with it. Memory alone is not here:
+//! it is tried at every cut, these at some. Their links are patient: what a slow machine takes for a
+//! frozen memcached is not what is looked for here.
+
+use crate::support::{Server, free_port, free_socket_path};
+use crate::table::Case;
+use std::path::{Path, PathBuf};
+
+/// What is told of items in this process, of which these compositions have none for certain; and
+/// how long a number in a memcached is, which pads it only if nothing else refers to the item just
+/// then. docs/DIFFERENCES.md says so.
+const OF_MEMORY_ALONE: &[&str] = &["stats items", "stat items", "decr keeps the length"];
+
+/// Whether the answer to `case` is the same in every composition.
+pub fn is_general(case: &Case) -> bool {
+    !OF_MEMORY_ALONE.iter().any(|name| case.name.ends_with(name))
+}
+
+/// How a server under test is put together.
+pub struct Composition {
+    pub name: String,
+    /// Of `--l1`; `L1` in it stands for the socket of a memcached.
+    l1: &'static str,
+    /// With a memcached as L2.
+    has_l2: bool,
+    /// Clients come by the batch port.
+    is_batch: bool,
+    workers: &'static str,
+}
+
+/// A composition that runs.
+pub struct Running {
+    /// Where its clients connect.
+    pub port: u16,
+    _sunder: Server,
+    _l1: Local,
+    _l2: Option<Local>,
+}
+
+/// A memcached on a Unix socket.
+struct Local {
+    path: PathBuf,
+    _server: Server,
+}
+
+impl Local {
+    fn start() -> Result<Local, String> {
+        let path = free_socket_path();
+        Ok(Local { _server: Server::memcached_at(&path, 64)?, path })
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        // It is killed, so it does not remove its socket; nothing to do if that never was.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Every composition but memory alone.
+pub fn all() -> Vec<Composition> {
+    let l1s = [
+        ("memory", "memory"),
+        ("memcached plain", "memcached,addr=unix:L1,timeout=5000"),
+        ("memcached chunked", "memcached,addr=unix:L1,layout=chunked,timeout=5000"),
+    ];
+    let mut all = vec![];
+    for (l1_name, l1) in l1s {
+        for (orchestrator, has_l2, is_batch) in
+            [("l1_only", false, false), ("l1_l2", true, false), ("l1_l2_batch", true, true)]
+        {
+            if l1 == "memory" && !has_l2 {
+                continue;
+            }
+            for workers in ["1", "2"] {
+                let name = format!("{l1_name}, {orchestrator}, workers {workers}");
+                all.push(Composition { name, l1, has_l2, is_batch, workers });
+            }
+        }
+    }
+    all
+}
+
+impl Composition {
+    /// Starts it over kernel sockets.
+    pub fn start(&self) -> Result<Running, String> {
+        let l1 = Local::start()?;
+        let l2 = if self.has_l2 { Some(Local::start()?) } else { None };
+        let (main_port, batch_port) = (free_port(), free_port());
+        let args = self.arguments(&l1.path, l2.as_ref().map(|l2| &*l2.path));
+        let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (main, batch) = (main_port.to_string(), batch_port.to_string());
+        args.extend(["-p", &main, "--bp", &batch, "--poll", "adaptive"]);
+        let sunder = Server::sunder(&args)?;
+        let port = if self.is_batch { batch_port } else { main_port };
+        Ok(Running { port, _sunder: sunder, _l1: l1, _l2: l2 })
+    }
+
+    fn arguments(&self, l1: &Path, l2: Option<&Path>) -> Vec<String> {
+        let l1 = self.l1.replace("L1", &l1.to_string_lossy());
+        let mut args = vec!["--workers".into(), self.workers.into(), "--l1".into(), l1];
+        if let Some(l2) = l2 {
+            args.extend([
+                "--l2".into(),
+                format!("memcached,addr=unix:{},timeout=5000", l2.display()),
+            ]);
+        }
+        args
+    }
+}
