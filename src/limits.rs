@@ -406,6 +406,6 @@ pub const CHUNK_WINDOW_CHUNKS: usize = 256;
 /// How often an incr or decr begins again because somebody else wrote the same item in between.
 pub const CHUNK_CONFLICTS_MAX: usize = 4;
 
-/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces and
-/// takes them for none.
+/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
+/// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

@@ -1,8 +1,8 @@
 //! Which servers the table is put to: every L1 with every orchestrator, with one worker and two.
 //!
 //! A composition's local memcacheds are started with it and end with it. Memory alone is not here:
-//! it is tried at every cut, these at some. Their links are patient: what a slow machine takes for a
-//! frozen memcached is not what is looked for here.
+//! it is tried at every cut, these at some. Their links are patient: what a slow machine takes for
+//! a frozen memcached is not what is looked for here.
 
 use crate::support::{Server, free_port, free_socket_path};
 use crate::table::Case;

@@ -4,8 +4,8 @@
 //! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
 //! memcached is asked at every cut too ([`oracle`]). What may differ is in [`differences`].
 //!
-//! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the cuts
-//! every other composition of tiers and orchestrators ([`compositions`]); or, when
+//! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the
+//! cuts every other composition of tiers and orchestrators ([`compositions`]); or, when
 //! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
 //! then takes every seventh cut only, for a carrier that another one's full run stands for, and
 //! `SUNDER_WIRE_GENERAL=1` leaves out what only an L1 in memory alone answers).

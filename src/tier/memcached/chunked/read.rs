@@ -5,7 +5,7 @@ use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
 use crate::tier::memcached::layout::{
-    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name,
+    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape,
 };
 use crate::tier::memcached::link::{Batch, Collector, Down, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
@@ -77,12 +77,28 @@ impl Chunked {
         touch: Option<Expiry>,
         now: Now,
     ) -> Result<Result<Chain, Broken>, Down> {
-        let shape = metadata.shape;
         let mut assembly = Assembly::new(metadata, first);
+        self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
+        if assembly.has_lost_first() && !name.is_first_bare() {
+            name.set_first_bare(true);
+            assembly = Assembly::new(metadata, first);
+            self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
+        }
+        Ok(assembly.finish())
+    }
+
+    async fn assemble(
+        &self,
+        name: &mut Name,
+        shape: &Shape,
+        assembly: &mut Assembly,
+        touch: Option<Expiry>,
+        now: Now,
+    ) -> Result<(), Down> {
         while assembly.broken().is_none() && assembly.next() < shape.chunks {
             let start = assembly.next();
-            let end = shape.chunks.min(start + window(&shape));
-            let mut batch = self.link.begin(Collector::Chunks(assembly))?;
+            let end = shape.chunks.min(start + window(shape));
+            let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
             for index in start..end {
                 let key = name.chunk(index);
                 batch
@@ -92,9 +108,9 @@ impl Chunked {
                     })
                     .await?;
             }
-            assembly = batch.wait().await?.into_chunks();
+            *assembly = batch.wait().await?.into_chunks();
         }
-        Ok(assembly.finish())
+        Ok(())
     }
 
     pub(super) async fn read(&self, key: &Key, ask: Ask, now: Now) -> Answer {
