@@ -6,7 +6,7 @@
 
 use crate::accidents;
 use crate::is_right;
-use crate::support::chaos::{Accident, Memcached};
+use crate::support::chaos::{Accident, Accidents, Memcached};
 use crate::support::{Server, free_port};
 use crate::tool::plan::Plan;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,6 +48,7 @@ enum L2 {
 enum Victim {
     L1,
     L2,
+    Both,
 }
 
 /// A way to put sunder together.
@@ -129,6 +130,12 @@ fn nasty(workers: usize) -> Vec<Composition> {
         is_crowded: true,
         ..base(name, l1, l2)
     };
+    let impatient = |name: &str, l1, l2| Composition {
+        victim: if l2 == L2::None { Victim::L1 } else { Victim::Both },
+        accidents: EVERYTHING,
+        is_mixed: l2 != L2::None,
+        ..base(name, l1, l2)
+    };
     let l2_suffers = |name: &str, l1| Composition {
         victim: Victim::L2,
         accidents: EVERYTHING,
@@ -149,9 +156,10 @@ fn nasty(workers: usize) -> Vec<Composition> {
         crowded("chunked, 4 MB, l1_l2", CHUNKED, L2::Memcached),
         patient("plain, patient", "memcached,addr=L1,timeout=20000"),
         patient("chunked, patient", "memcached,addr=L1,layout=chunked,timeout=20000"),
-        base("plain, impatient", "memcached,addr=L1,timeout=1", L2::None),
-        base("chunked, impatient", "memcached,addr=L1,layout=chunked,timeout=1", L2::None),
-        base("plain, impatient, l1_l2", "memcached,addr=L1,timeout=1", L2::Memcached),
+        impatient("plain, impatient", "memcached,addr=L1,timeout=1", L2::None),
+        impatient("chunked, impatient", "memcached,addr=L1,layout=chunked,timeout=1", L2::None),
+        impatient("plain, both suffer", "memcached,addr=L1,timeout=2", L2::Memcached),
+        impatient("chunked, both suffer", CHUNKED, L2::Memcached),
         l2_suffers("memory, L2 suffers", "memory,size=64M"),
         l2_suffers("plain, L2 suffers", "memcached,addr=L1"),
         l2_suffers("chunked, L2 suffers", CHUNKED),
@@ -190,7 +198,7 @@ impl Composition {
         match self.l2 {
             L2::None => {}
             L2::Memcached => {
-                let memcached = Memcached::start(256, seed)?;
+                let memcached = Memcached::start(256, !seed)?;
                 words.extend([
                     "--l2".into(),
                     format!("memcached,addr={}{patience}", memcached.address()),
@@ -228,16 +236,20 @@ impl Composition {
         if self.is_crowded {
             (plan.keys, plan.value_bytes) = (400, (15_000, 20_000));
         }
-        let victim = match self.victim {
-            Victim::L1 => &mut running.l1,
-            Victim::L2 => running.l2.as_mut().ok_or("no L2 that could suffer")?,
-        };
-        let report = accidents::run_with(&plan, victim, self.accidents)?;
-        let happened = victim.happened;
+        let mut victims = vec![];
+        if self.victim != Victim::L2 {
+            victims.push(&mut running.l1);
+        }
+        if self.victim != Victim::L1 {
+            victims.push(running.l2.as_mut().ok_or("no L2 that could suffer")?);
+        }
+        let report = accidents::run_with(&plan, &mut victims, self.accidents)?;
+        let happened: Vec<Accidents> = victims.iter().map(|victim| victim.happened).collect();
         is_right(&format!("{}, seed {seed}", self.name), &report);
         if !self.accidents.is_empty() {
             println!("{happened:?}");
-            assert!(happened.all() > 0, "{}: no accident happened", self.name);
+            let all: u64 = happened.iter().map(Accidents::all).sum();
+            assert!(all > 0, "{}: no accident happened", self.name);
         }
         if self.is_crowded {
             let evictions = self.evictions(&running).map_err(|error| format!("stats: {error}"))?;

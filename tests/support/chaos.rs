@@ -183,7 +183,8 @@ impl Memcached {
         }
     }
 
-    /// Lets accidents happen, one after another, until `is_over`. `keys`: as the clients call them.
+    /// Lets accidents happen, one after another, until `is_over`. `pause`: the longest between two.
+    /// `keys`: as the clients call them.
     pub fn suffer_until(
         &mut self,
         is_over: &AtomicBool,
@@ -194,7 +195,8 @@ impl Memcached {
         while !is_over.load(Relaxed) {
             let accident = accidents[self.below(accidents.len() as u64) as usize];
             self.suffer(accident, keys)?;
-            std::thread::sleep(pause);
+            let pause_ms = self.below(pause.as_millis() as u64 + 1);
+            std::thread::sleep(Duration::from_millis(pause_ms));
         }
         Ok(())
     }
