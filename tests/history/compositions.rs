@@ -1,8 +1,8 @@
 //! Every way to put sunder together, and the accidents that each has to survive.
 //!
-//! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x {1, 2
-//! workers}, and a few that are nasty each in its own way. All share [`operations`]; each has a seed
-//! of its own, which is printed and can be given again.
+//! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x
+//! {1, 2 workers}, and a few that are nasty each in its own way. All share [`OPERATIONS`]; each has
+//! a seed of its own, which is printed and can be given again.
 
 use crate::accidents;
 use crate::is_right;
