@@ -34,6 +34,9 @@ const EVERYTHING: &[Accident] = &[
 const WITHOUT_KILLS: &[Accident] =
     &[Accident::Freeze { frozen_ms: 80 }, Accident::LoseChunks { keys: 64 }];
 
+/// Bytes of most records: of some twenty chunks at most.
+const SMALL: (usize, usize) = (10, 20_000);
+
 /// What is behind L1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum L2 {
@@ -64,7 +67,10 @@ struct Composition {
     megabytes: u32,
     victim: Victim,
     accidents: &'static [Accident],
-    /// More values than L1 has memory for.
+    /// Keys with values, and least and most bytes of a record.
+    keys: usize,
+    value_bytes: (usize, usize),
+    /// These are more than L1 has memory for.
     is_crowded: bool,
     /// Nothing may be lost.
     is_loss_wrong: bool,
@@ -98,6 +104,8 @@ fn all() -> Vec<Composition> {
                     megabytes: 64,
                     victim: Victim::L1,
                     accidents: if is_memory { &[] } else { EVERYTHING },
+                    keys: 16,
+                    value_bytes: SMALL,
                     is_crowded: false,
                     // L2 has all, whatever L1 suffers. Two workers flush the same L2 one after the
                     // other, and L1 may keep a little longer what the second one took from L2.
@@ -121,13 +129,24 @@ fn nasty(workers: usize) -> Vec<Composition> {
         megabytes: 64,
         victim: Victim::L1,
         accidents: &[],
+        keys: 16,
+        value_bytes: SMALL,
         is_crowded: false,
         is_loss_wrong: false,
     };
     let crowded = |name: &str, l1, l2| Composition {
         megabytes: 4,
         accidents: WITHOUT_KILLS,
+        keys: 400,
+        value_bytes: (15_000, 20_000),
         is_crowded: true,
+        ..base(name, l1, l2)
+    };
+    let large = |name: &str, l1, l2| Composition {
+        accidents: EVERYTHING,
+        // More than a link's output holds, so that what is frozen is half of a value.
+        keys: 64,
+        value_bytes: (60_000, 250_000),
         ..base(name, l1, l2)
     };
     let impatient = |name: &str, l1, l2| Composition {
@@ -150,10 +169,14 @@ fn nasty(workers: usize) -> Vec<Composition> {
     };
     const CHUNKED: &str = "memcached,addr=L1,layout=chunked";
     vec![
-        Composition { is_crowded: true, ..base("memory, 4 MB", "memory,size=4M", L2::None) },
+        Composition { accidents: &[], ..crowded("memory, 4 MB", "memory,size=4M", L2::None) },
         crowded("plain, 4 MB", "memcached,addr=L1", L2::None),
         crowded("chunked, 4 MB", CHUNKED, L2::None),
         crowded("chunked, 4 MB, l1_l2", CHUNKED, L2::Memcached),
+        large("plain, large", "memcached,addr=L1", L2::None),
+        large("chunked, large", CHUNKED, L2::None),
+        large("chunked, large, impatient", "memcached,addr=L1,layout=chunked,timeout=5", L2::None),
+        large("chunked, large, l1_l2", CHUNKED, L2::Memcached),
         patient("plain, patient", "memcached,addr=L1,timeout=20000"),
         patient("chunked, patient", "memcached,addr=L1,layout=chunked,timeout=20000"),
         impatient("plain, impatient", "memcached,addr=L1,timeout=1", L2::None),
@@ -226,16 +249,15 @@ impl Composition {
     /// Runs it and holds all answers against what may be.
     fn check(&self, operations: u64, seed: u64) -> Result<(), String> {
         let mut running = self.start(seed)?;
-        let mut plan = Plan {
+        let plan = Plan {
             addresses: running.addresses.clone(),
             operations,
             seed,
+            keys: self.keys,
+            value_bytes: self.value_bytes,
             is_loss_wrong: self.is_loss_wrong,
             ..Plan::default()
         };
-        if self.is_crowded {
-            (plan.keys, plan.value_bytes) = (400, (15_000, 20_000));
-        }
         let mut victims = vec![];
         if self.victim != Victim::L2 {
             victims.push(&mut running.l1);
