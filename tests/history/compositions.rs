@@ -1,8 +1,8 @@
 //! Every way to put sunder together, and the accidents that each has to survive.
 //!
 //! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x
-//! {1, 2 workers}, and a few that are nasty each in its own way. All share [`OPERATIONS`]; each has
-//! a seed of its own, which is printed and can be given again.
+//! {1, 2 workers}, and a few that are nasty each in its own way. All share [`OPERATIONS`]. The
+//! seed is printed, and can be given.
 
 use crate::accidents;
 use crate::is_right;
@@ -92,35 +92,31 @@ const ORCHESTRATORS: &[(&str, L2, bool)] = &[
 fn all() -> Vec<Composition> {
     let mut all = vec![];
     for workers in [1, 2] {
-        for (l1_name, l1) in L1S {
+        for &(l1_name, l1) in L1S {
             for &(orchestrator, l2, is_mixed) in ORCHESTRATORS {
-                let is_memory = *l1_name == "memory";
+                let is_memory = l1_name == "memory";
+                let name = format!("{l1_name}, {orchestrator}");
                 all.push(Composition {
-                    name: format!("{l1_name}, {orchestrator}, workers {workers}"),
-                    l1,
-                    l2,
                     is_mixed,
-                    workers,
-                    megabytes: 64,
-                    victim: Victim::L1,
                     accidents: if is_memory { &[] } else { EVERYTHING },
-                    keys: 16,
-                    value_bytes: SMALL,
-                    is_crowded: false,
                     // L2 has all, whatever L1 suffers. Two workers flush the same L2 one after the
                     // other, and L1 may keep a little longer what the second one took from L2.
                     is_loss_wrong: is_memory && l2 == L2::None || l2 != L2::None && workers == 1,
+                    ..base(workers, &name, l1, l2)
                 });
             }
         }
-        all.extend(nasty(workers));
+        all.extend(sizes(workers));
+        all.extend(troubles(workers));
     }
     all
 }
 
-/// Compositions that look for one kind of trouble each.
-fn nasty(workers: usize) -> Vec<Composition> {
-    let base = |name: &str, l1, l2| Composition {
+const CHUNKED: &str = "memcached,addr=L1,layout=chunked";
+
+/// What the compositions that are nasty have in common.
+fn base(workers: usize, name: &str, l1: &'static str, l2: L2) -> Composition {
+    Composition {
         name: format!("{name}, workers {workers}"),
         l1,
         l2,
@@ -133,41 +129,28 @@ fn nasty(workers: usize) -> Vec<Composition> {
         value_bytes: SMALL,
         is_crowded: false,
         is_loss_wrong: false,
-    };
+    }
+}
+
+/// Too many values, or large ones, or nothing that goes wrong at all.
+fn sizes(workers: usize) -> Vec<Composition> {
     let crowded = |name: &str, l1, l2| Composition {
         megabytes: 4,
         accidents: WITHOUT_KILLS,
         keys: 400,
         value_bytes: (15_000, 20_000),
         is_crowded: true,
-        ..base(name, l1, l2)
+        ..base(workers, name, l1, l2)
     };
     let large = |name: &str, l1, l2| Composition {
         accidents: EVERYTHING,
         // More than a link's output holds, so that what is frozen is half of a value.
         keys: 64,
         value_bytes: (60_000, 250_000),
-        ..base(name, l1, l2)
+        ..base(workers, name, l1, l2)
     };
-    let impatient = |name: &str, l1, l2| Composition {
-        victim: if l2 == L2::None { Victim::L1 } else { Victim::Both },
-        accidents: EVERYTHING,
-        is_mixed: l2 != L2::None,
-        ..base(name, l1, l2)
-    };
-    let l2_suffers = |name: &str, l1| Composition {
-        victim: Victim::L2,
-        accidents: EVERYTHING,
-        is_mixed: true,
-        ..base(name, l1, L2::Memcached)
-    };
-    let patient = |name: &str, l1| Composition { is_loss_wrong: true, ..base(name, l1, L2::None) };
-    let over_sunder = |name: &str, l1, accidents| Composition {
-        accidents,
-        is_mixed: true,
-        ..base(name, l1, L2::Rend)
-    };
-    const CHUNKED: &str = "memcached,addr=L1,layout=chunked";
+    let patient =
+        |name: &str, l1| Composition { is_loss_wrong: true, ..base(workers, name, l1, L2::None) };
     vec![
         Composition { accidents: &[], ..crowded("memory, 4 MB", "memory,size=4M", L2::None) },
         crowded("plain, 4 MB", "memcached,addr=L1", L2::None),
@@ -179,6 +162,29 @@ fn nasty(workers: usize) -> Vec<Composition> {
         large("chunked, large, l1_l2", CHUNKED, L2::Memcached),
         patient("plain, patient", "memcached,addr=L1,timeout=20000"),
         patient("chunked, patient", "memcached,addr=L1,layout=chunked,timeout=20000"),
+    ]
+}
+
+/// Links that give up at once, accidents of L2 too, and another sunder as L2.
+fn troubles(workers: usize) -> Vec<Composition> {
+    let impatient = |name: &str, l1, l2| Composition {
+        victim: if l2 == L2::None { Victim::L1 } else { Victim::Both },
+        accidents: EVERYTHING,
+        is_mixed: l2 != L2::None,
+        ..base(workers, name, l1, l2)
+    };
+    let l2_suffers = |name: &str, l1| Composition {
+        victim: Victim::L2,
+        accidents: EVERYTHING,
+        is_mixed: true,
+        ..base(workers, name, l1, L2::Memcached)
+    };
+    let over_sunder = |name: &str, l1, accidents| Composition {
+        accidents,
+        is_mixed: true,
+        ..base(workers, name, l1, L2::Rend)
+    };
+    vec![
         impatient("plain, impatient", "memcached,addr=L1,timeout=1", L2::None),
         impatient("chunked, impatient", "memcached,addr=L1,layout=chunked,timeout=1", L2::None),
         impatient("plain, both suffer", "memcached,addr=L1,timeout=2", L2::Memcached),
@@ -314,14 +320,14 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn every_composition_is_right() {
     let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
-    let mut compositions: Vec<(u64, Composition)> = (0..).zip(all()).collect();
-    compositions.retain(|(_, composition)| composition.name.contains(&wanted));
+    let mut compositions = all();
+    compositions.retain(|composition| composition.name.contains(&wanted));
     assert!(!compositions.is_empty(), "no composition's name contains '{wanted}'");
     let operations = number("SUNDER_HISTORY_OPERATIONS", OPERATIONS);
     let each = operations.div_ceil(compositions.len() as u64);
-    let first_seed = number("SUNDER_HISTORY_SEED", 1);
-    for (number, composition) in &compositions {
-        let (seed, start) = (first_seed + number, Instant::now());
+    let seed = number("SUNDER_HISTORY_SEED", 1);
+    for composition in &compositions {
+        let start = Instant::now();
         let result = composition.check(each, seed);
         result.unwrap_or_else(|error| panic!("{}, seed {seed}: {error}", composition.name));
         println!("took {:.1} s\n", start.elapsed().as_secs_f64());
