@@ -337,7 +337,7 @@ fn a_frozen_l1_keeps_nobody_waiting_and_a_killed_one_is_soon_back() {
         checked.push((row, seen, almost_all, longest, back.max(thawed)));
     }
     for (row, seen, almost_all, longest, back) in checked {
-        assert!(seen.durations.len() >= 1000, "{row}: {} requests", seen.durations.len());
+        assert!(seen.durations.len() >= 400, "{row}: {} requests", seen.durations.len());
         assert!(almost_all <= ALMOST_ALL, "{row}: 99.9 % took up to {almost_all:?}");
         assert!(longest <= ALL, "{row}: the longest took {longest:?}");
         assert!(back <= BACK, "{row}: back after {back:?}");
