@@ -41,7 +41,8 @@ memccapable_passes() {
 # wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
 wire_table() {
     local status=0 ok bad
-    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
+    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" \
+        SUNDER_WIRE_EVERY="$1" "$wire_binary" \
         >"$logs/wire" 2>&1 || status=$?
     grep -v '^test result' "$logs/wire" | tail -n 40
     read -r _ _ ok _ bad _ < <(grep '^test result' "$logs/wire") || return 1
