@@ -1,4 +1,4 @@
-//! A debug server composed from the library: `debug_server [PORT]`, kernel sockets, items in memory.
+//! A debug server composed from the library: `debug_server [PORT]`.
 
 use sunder::config::Config;
 use sunder::orchestrator::l1_only::L1Only;

@@ -19,9 +19,6 @@ pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
 pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 
-/// Longest value taken from a server behind this one, in bytes: no item of ours is larger.
-pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
-
 /// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
@@ -114,6 +111,9 @@ pub const LINK_READS_PER_TURN: usize = 16;
 /// Output that a link holds before requests have to wait for room, in bytes. One request may be
 /// larger, if it is alone.
 pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Longest value that a server is believed, in bytes.
+pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
 
 /// Longest greeting of a server, in bytes.
 pub const LINK_GREETING_BYTES_MAX: usize = 1024;
@@ -403,9 +403,15 @@ pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
 /// Chunks of one value that are asked for at once.
 pub const CHUNK_WINDOW_CHUNKS: usize = 256;
 
+/// Chunks that one request asks for. As many again fit the 16 KiB that memcached reads at once.
+pub const CHUNKS_PER_LINE: u32 = 64;
+
+/// Longest such request, in bytes: `get`, the keys with a space each, the end of the line.
+pub const CHUNK_LINE_BYTES: usize = 3 + CHUNKS_PER_LINE as usize * (1 + KEY_BYTES_MAX) + 2;
+
 /// How often an incr or decr begins again because somebody else wrote the same item in between.
 pub const CHUNK_CONFLICTS_MAX: usize = 4;
 
-/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces and
-/// takes them for none.
+/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
+/// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

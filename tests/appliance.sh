@@ -41,7 +41,7 @@ memccapable_passes() {
 # wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
 wire_table() {
     local status=0 ok bad
-    inside env SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
+    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
         >"$logs/wire" 2>&1 || status=$?
     grep -v '^test result' "$logs/wire" | tail -n 40
     read -r _ _ ok _ bad _ < <(grep '^test result' "$logs/wire") || return 1
@@ -117,15 +117,16 @@ on_kernel_sockets() {
     finish
 }
 
-# on_wire WORKERS ARGUMENTS..: net_af_packet at the end of a veth pair.
+# on_wire WORKERS EVERY ARGUMENTS..: net_af_packet at the end of a veth pair; the wire table at every
+# EVERY-th cut.
 on_wire() {
-    local workers=$1
-    shift
+    local workers=$1 every=$2
+    shift 2
     begin "net_af_packet, workers $workers $*" "$server" -p 11211 --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --address fd77::1/64 \
         --poll adaptive "$@" || return 0
     # First, while there is nothing in it yet.
-    check "the wire table" wire_table 1
+    check "the wire table" wire_table "$every"
     check "ICMP echo" answers_ping 10.77.0.1
     check "ICMPv6 echo" answers_ping fd77::1
     check "IPv6" answers_ipv6
@@ -149,7 +150,7 @@ local_memcached() {
 # on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers at some of the cuts; its
 # memcacheds are new, their sockets $logs/l1 and $logs/l2.
 on_wire_tiers() {
-    local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid
+    local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
     local_memcached l1 && l1_pid=$memcached_pid
     local_memcached l2 && l2_pid=$memcached_pid
     begin "net_af_packet, $name, workers $workers" "$server" --workers "$workers" \
@@ -163,11 +164,12 @@ on_wire_tiers() {
 
 # Every L1 with every orchestrator; memory alone has been seen at every cut.
 on_wire_all_tiers() {
-    local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2
+    # Patient: a slow machine is not to be taken for a frozen memcached here.
+    local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2,timeout=5000
     for name in memory plain chunked; do
         case $name in
             memory) l1=memory ;;
-            *) l1=memcached,addr=unix:$logs/l1,layout=$name ;;
+            *) l1=memcached,addr=unix:$logs/l1,layout=$name,timeout=5000 ;;
         esac
         [ "$name" = memory ] || on_wire_tiers "$workers" "$name, l1_only" "$l1" 11211
         on_wire_tiers "$workers" "$name, l1_l2" "$l1" 11211 "$l2"
@@ -195,9 +197,9 @@ host=127.0.0.1
 on_kernel_sockets 1
 on_kernel_sockets 2
 host=10.77.0.1
-on_wire 1 --huge off
+on_wire 1 1 --huge off
 reserve_hugepages 512
-on_wire 2
+on_wire 2 3
 on_wire_all_tiers 1
 on_wire_all_tiers 2
 host=10.78.0.1

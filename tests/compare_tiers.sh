@@ -59,7 +59,7 @@ for name in proxied plain chunked chunked-16K; do
 done
 serve "plain" --l1 "memcached,addr=unix:$work/plain"
 serve "chunked" --l1 "memcached,addr=unix:$work/chunked,layout=chunked"
-serve "chunked, chunk=16K" --l1 "memcached,addr=unix:$work/chunked-16K,layout=chunked,chunk=16K"
+serve "chunked 16K" --l1 "memcached,addr=unix:$work/chunked-16K,layout=chunked,chunk=16K"
 serve "memory" --l1 memory,size=1G
 for server in "${servers[@]}"; do
     address=${server##*=}

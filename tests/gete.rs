@@ -1,5 +1,5 @@
-//! GETE and GETEQ on the wire, as a Rend in front of sunder uses them. memcached has neither, so the
-//! wire table cannot ask it what is right; Rend's own servers say it.
+//! GETE and GETEQ on the wire, as a Rend in front of sunder uses them. memcached has neither, so
+//! the wire table cannot ask it what is right; Rend's own servers say it.
 
 mod support;
 

@@ -5,6 +5,7 @@ mod rend;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value};
 
@@ -137,83 +138,114 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
 }
 
 fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
-    let mut config = Config::default();
-    let mut socket_path = None;
-    let mut use_socket = false;
-    let (mut has_l1, mut has_l2, mut has_bind) = (false, false, false);
-    let mut rend = rend::Rend::default();
+    let mut said = Said::default();
     while let Some(flag) = parser.next()? {
-        match flag {
-            Long("device") => config.device = Some(text(parser)?),
-            Long("address") => {
-                config.addresses.push(value(parser, "--address", config::cidr)?);
-            }
-            Long("gateway") => {
-                config.gateways.push(value(parser, "--gateway", config::address)?);
-            }
-            Long("workers") => config.workers = Some(value(parser, "--workers", config::workers)?),
-            Long("cores") => config.cores = value(parser, "--cores", config::cores)?,
-            Long("poll") => config.poll = Some(value(parser, "--poll", config::poll)?),
-            Short('p') | Long("port") => {
-                config.port = value(parser, "--port", |t| config::number(t, 1, 65_535))? as u16;
-            }
-            Long("bp") => {
-                config.batch_port = value(parser, "--bp", |t| config::number(t, 1, 65_535))? as u16;
-            }
-            Long("bind") => {
-                config.bind = value(parser, "--bind", config::address)?;
-                has_bind = true;
-            }
-            Long("use-domain-socket") => use_socket = rend::switch("--use-domain-socket", parser)?,
-            Long("sock-path") => socket_path = Some(parser.value()?.into()),
-            Long("l1") => {
-                config.l1 = value(parser, "--l1", config::l1)?;
-                has_l1 = true;
-            }
-            Long("l2") => {
-                config.l2 = value(parser, "--l2", config::l2)?;
-                has_l2 = true;
-            }
-            Long("max-item-size") => {
-                config.item_bytes_max = value(parser, "--max-item-size", config::item_size)?;
-            }
-            Long("max-connections") => {
-                config.connections_max =
-                    value(parser, "--max-connections", |t| config::number(t, 1, 10_000_000))?
-                        as usize;
-            }
-            Long("idle-timeout") => {
-                config.idle_timeout_s =
-                    value(parser, "--idle-timeout", |t| config::number(t, 0, 86_400 * 365))?;
-            }
-            Long("huge") => config.huge = value(parser, "--huge", config::huge)?,
-            Long("enable-shutdown") => config.is_shutdown_enabled = true,
-            Long("disable-flush-all") => config.is_flush_enabled = false,
-            Long("faults") => config.faults = Some(value(parser, "--faults", config::faults)?),
+        let name = match flag {
+            Short('p') => "port".to_owned(),
             Short('h') | Long("help") => return Ok(Command::Print(HELP)),
             Short('V') | Long("version") => return Ok(Command::Print(VERSION)),
-            Long(name) => {
-                let name = name.to_owned();
-                if !rend.take(&name, parser)? {
-                    return Err(UsageError::Word(format!("invalid option '--{name}'")));
-                }
-            }
+            Long(name) => name.to_owned(),
             flag => return Err(flag.unexpected().into()),
+        };
+        let is_taken = said.take_place(&name, parser)?
+            || said.take_manner(&name, parser)?
+            || said.rend.take(&name, parser)?;
+        if !is_taken {
+            return Err(UsageError::Word(format!("invalid option '--{}'", name.escape_debug())));
         }
     }
-    rend.apply(&mut config, has_l1, has_l2, has_bind)?;
-    config.socket_path = match (use_socket, socket_path) {
-        (true, None) => {
-            return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
-        }
-        (true, path) => path,
-        (false, Some(_)) => {
-            return Err(UsageError::Conflict("--sock-path: give --use-domain-socket as well"));
-        }
-        (false, None) => None,
-    };
+    let config = said.finish()?;
     check(&config)?;
     Ok(Command::Serve(Box::new(config)))
+}
+
+/// What the flags of `serve` have said so far.
+#[derive(Default)]
+struct Said {
+    config: Config,
+    socket_path: Option<PathBuf>,
+    uses_socket: bool,
+    has_l1: bool,
+    has_l2: bool,
+    has_bind: bool,
+    rend: rend::Rend,
+}
+
+impl Said {
+    /// Takes the long flag `name` if it says where clients come from, or where items are. False: it
+    /// does not.
+    fn take_place(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<bool, UsageError> {
+        let config = &mut self.config;
+        match name {
+            "device" => config.device = Some(text(parser)?),
+            "address" => config.addresses.push(value(parser, "--address", config::cidr)?),
+            "gateway" => config.gateways.push(value(parser, "--gateway", config::address)?),
+            "port" => config.port = value(parser, "--port", config::port)?,
+            "bp" => config.batch_port = value(parser, "--bp", config::port)?,
+            "bind" => {
+                config.bind = value(parser, "--bind", config::address)?;
+                self.has_bind = true;
+            }
+            "use-domain-socket" => {
+                self.uses_socket = rend::switch("--use-domain-socket", parser)?;
+            }
+            "sock-path" => self.socket_path = Some(parser.value()?.into()),
+            "l1" => {
+                config.l1 = value(parser, "--l1", config::l1)?;
+                self.has_l1 = true;
+            }
+            "l2" => {
+                config.l2 = value(parser, "--l2", config::l2)?;
+                self.has_l2 = true;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes the long flag `name` if it says how the server runs, or what it allows. False: it does
+    /// not.
+    fn take_manner(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<bool, UsageError> {
+        let config = &mut self.config;
+        match name {
+            "workers" => config.workers = Some(value(parser, "--workers", config::workers)?),
+            "cores" => config.cores = value(parser, "--cores", config::cores)?,
+            "poll" => config.poll = Some(value(parser, "--poll", config::poll)?),
+            "max-item-size" => {
+                config.item_bytes_max = value(parser, "--max-item-size", config::item_size)?;
+            }
+            "max-connections" => {
+                let number = |text: &str| config::number(text, 1, 10_000_000);
+                config.connections_max = value(parser, "--max-connections", number)? as usize;
+            }
+            "idle-timeout" => {
+                let number = |text: &str| config::number(text, 0, 86_400 * 365);
+                config.idle_timeout_s = value(parser, "--idle-timeout", number)?;
+            }
+            "huge" => config.huge = value(parser, "--huge", config::huge)?,
+            "enable-shutdown" => config.is_shutdown_enabled = true,
+            "disable-flush-all" => config.is_flush_enabled = false,
+            "faults" => config.faults = Some(value(parser, "--faults", config::faults)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn finish(self) -> Result<Config, UsageError> {
+        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, rend } = self;
+        rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        config.socket_path = match (uses_socket, socket_path) {
+            (true, None) => {
+                return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
+            }
+            (true, path) => path,
+            (false, Some(_)) => {
+                return Err(UsageError::Conflict("--sock-path: give --use-domain-socket as well"));
+            }
+            (false, None) => None,
+        };
+        Ok(config)
+    }
 }
 
 /// Whether the flags go together.

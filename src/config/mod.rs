@@ -218,6 +218,14 @@ fn show_size(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// `--port`, `--bp`.
+///
+/// # Errors
+/// If it is no port.
+pub fn port(text: &str) -> Parsed<u16> {
+    Ok(number(text, 1, u64::from(u16::MAX))? as u16)
+}
+
 /// `--max-item-size`.
 ///
 /// # Errors

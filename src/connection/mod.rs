@@ -163,6 +163,9 @@ pub struct Connection {
     is_closing: bool,
     /// A command is there in part.
     is_partial: bool,
+    /// A flush_all is under way. It concerns all keys, so it waits until what came before it is
+    /// done, and what comes behind it waits for it.
+    is_flushing: bool,
     stall: Stall,
     deadline_us: u64,
     /// When it was driven last.
@@ -182,6 +185,7 @@ impl Connection {
             written: 0,
             is_closing: false,
             is_partial: false,
+            is_flushing: false,
             stall: Stall::None,
             deadline_us: u64::MAX,
             driven_us: now.uptime_us,
@@ -240,6 +244,12 @@ impl Connection {
         let mut budget = REQUESTS_PER_VISIT;
         let mut has_begun = false;
         while !self.is_closing && !self.is_output_blocked(visit.engine) {
+            if self.is_flushing {
+                if !self.queue.is_empty() {
+                    break;
+                }
+                self.is_flushing = false;
+            }
             if budget == 0 || !self.may_start(visit.engine) {
                 visit.engine.revisit(id);
                 break;
@@ -478,6 +488,11 @@ impl Connection {
                 self.skip(skip_bytes, false, content, visit);
             }
             Begun::Operation { operation, form, skip_bytes } => {
+                let is_flush = matches!(operation.action, Action::FlushAll { .. });
+                if is_flush && !self.queue.is_empty() {
+                    return Progress::Wait;
+                }
+                self.is_flushing = is_flush;
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
                     let content = Self::start(operation, form, visit);

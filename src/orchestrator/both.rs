@@ -13,7 +13,7 @@
 //! What differs between the ports is in `l1_l2` (main) and `l1_l2_batch`.
 //!
 //! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
-//! L2's with bit 63 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
+//! L2's with bit 62 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
 //! is judged by looking at L1; if L1 has lost the item meanwhile nobody can judge it, and the
 //! answer is that the item has changed. So a condition may fail that would have held, and never
 //! holds where it should have failed.
@@ -35,8 +35,9 @@ use crate::limits::FLUSH_SKEW_S;
 use crate::stats::WorkerStats;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier, Value};
 
-/// Set in every cas that a client got from L2.
-const OF_L2: u64 = 1 << 63;
+/// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the
+/// number as a signed one.
+const OF_L2: u64 = 1 << 62;
 
 /// The bytes of a hit.
 #[derive(Debug)]
@@ -136,7 +137,9 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             (Action::StoreTooLarge, _) => self.remove_for_too_large(key, now).await,
             (Action::Delete { cas }, _) => self.delete(key, cas, now).await,
             (Action::Touch { expiry }, _) => self.touch(key, expiry, now).await,
-            (Action::Arithmetic(arithmetic), _) => self.arithmetic(key, arithmetic, now).await,
+            (Action::Arithmetic(arithmetic), port) => {
+                self.arithmetic(key, arithmetic, port, now).await
+            }
             (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
         }
     }
@@ -232,7 +235,13 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         }
     }
 
-    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Answer<A, B> {
+    async fn arithmetic(
+        &self,
+        key: &Key,
+        arithmetic: Arithmetic,
+        port: Port,
+        now: Now,
+    ) -> Answer<A, B> {
         let cas = match self.condition(key, arithmetic.cas, now).await {
             Condition::None | Condition::Met => 0,
             Condition::InL2(cas) => cas,
@@ -266,15 +275,24 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             }
         }
         self.l1.invalidate(key, now).await;
+        // Now, so that the number of the answer is the one that a get will have.
+        if !is_old
+            && port == Port::Main
+            && let Outcome::Hit(hit) = l1_l2::get(self, key, false, now).await
+        {
+            return Outcome::Number { value, cas: hit.cas };
+        }
         Outcome::Number { value, cas: cas | OF_L2 }
     }
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Answer<A, B> {
-        self.flushes.begin(at, now);
+        let is_now = self.flushes.begin(at, now);
         // In this order: a get between the two could fill L1 with what L2 is about to flush.
         let in_l2 = self.l2.flush_all(at, now).await;
         let in_l1 = self.l1.flush_all(at, now).await;
-        self.flushes.end();
+        if is_now {
+            self.flushes.end();
+        }
         match in_l2 {
             Outcome::Flushed => in_l1.map_value(Found::L1),
             outcome => from_l2(outcome),
@@ -406,15 +424,18 @@ enum Delayed {
 }
 
 impl Flushes {
-    fn begin(&self, at: Expiry, now: Now) {
-        self.begun.set(self.begun.get() + 1);
-        if at != Expiry::NEVER && !at.is_past(now) {
-            // One takes the place of the other, as in memcached.
-            if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
-                self.end();
-            }
-            self.turn(now);
+    /// Notes a flush that is asked for. Whether it is one at once, which [`Flushes::end`] ends.
+    fn begin(&self, at: Expiry, now: Now) -> bool {
+        if at == Expiry::NEVER || at.is_past(now) {
+            self.begun.set(self.begun.get() + 1);
+            return true;
         }
+        // One takes the place of the other, as in memcached.
+        if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
+            self.end();
+        }
+        self.turn(now);
+        false
     }
 
     fn end(&self) {

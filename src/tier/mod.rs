@@ -53,7 +53,7 @@ pub struct Hit<V> {
     pub flags: u32,
     /// When it expires.
     pub expiry: Expiry,
-    /// Its unique number, below 2^63; changes with every change of the item.
+    /// Its unique number, below 2^62; changes with every change of the item.
     pub cas: u64,
     /// Its bytes.
     pub value: V,

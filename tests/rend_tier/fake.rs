@@ -3,14 +3,14 @@
 //! distance, and some commands act on items that have expired. Its clock, and whether it answers at
 //! all, are the test's.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
-
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+
+use crate::fixture::Folder;
 
 /// What its clock says at start.
 pub const START_UNIX_S: u32 = 1_800_000_000;
@@ -42,12 +42,14 @@ struct State {
     /// What its clock says.
     unix_s: u32,
     is_frozen: bool,
-    /// Every opcode that it was sent.
-    opcodes: Vec<u8>,
     /// Opcodes that it hung up on.
     unknown: Vec<u8>,
     connections: Vec<UnixStream>,
     is_stopping: bool,
+    /// How often it was killed.
+    kills: u32,
+    /// What it hangs up on besides.
+    hated: Option<u8>,
     /// What the next answers are replaced by.
     instead: Option<Vec<u8>>,
 }
@@ -66,26 +68,30 @@ impl Shared {
 /// The server; it ends when dropped.
 pub struct FakeRend {
     path: PathBuf,
+    /// Removed after the server has ended.
+    _folder: Folder,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl FakeRend {
-    /// Starts one on a Unix socket that does not exist yet.
-    pub fn start(path: &Path, kind: Kind) -> FakeRend {
+    /// Starts one on a Unix socket.
+    pub fn start(kind: Kind) -> FakeRend {
+        let folder = Folder::new();
         let state = State {
             kind,
             items: HashMap::new(),
             unix_s: START_UNIX_S,
             is_frozen: false,
-            opcodes: Vec::new(),
             unknown: Vec::new(),
             connections: Vec::new(),
             is_stopping: false,
+            kills: 0,
+            hated: None,
             instead: None,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), thawed: Condvar::new() });
-        let mut fake = FakeRend { path: path.into(), shared, acceptor: None };
+        let mut fake = FakeRend { path: folder.socket(), _folder: folder, shared, acceptor: None };
         fake.listen();
         fake
     }
@@ -101,10 +107,11 @@ impl FakeRend {
                     return;
                 }
                 state.connections.push(stream.try_clone().expect("a descriptor"));
+                let kills = state.kills;
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || {
                     // Its end is the client's, or ours.
-                    let _ = serve(&shared, &stream);
+                    let _ = serve(&shared, &stream, kills);
                     let _ = stream.shutdown(std::net::Shutdown::Both);
                 });
             }
@@ -115,6 +122,7 @@ impl FakeRend {
     pub fn kill(&mut self) {
         let mut state = self.shared.lock();
         state.is_stopping = true;
+        state.kills += 1;
         for stream in state.connections.drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -140,6 +148,11 @@ impl FakeRend {
         self.shared.thawed.notify_all();
     }
 
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sets its clock, which stands still otherwise.
     pub fn set_unix_s(&self, unix_s: u32) {
         self.shared.lock().unix_s = unix_s;
@@ -150,9 +163,9 @@ impl FakeRend {
         self.shared.lock().instead = bytes.map(<[u8]>::to_vec);
     }
 
-    /// Opcodes that it was sent since this was asked last.
-    pub fn take_opcodes(&self) -> Vec<u8> {
-        std::mem::take(&mut self.shared.lock().opcodes)
+    /// Hangs up on this opcode from now on; or on what it does not know only.
+    pub fn hang_up_on(&self, opcode: Option<u8>) {
+        self.shared.lock().hated = opcode;
     }
 
     /// Opcodes that it hung up on.
@@ -160,14 +173,14 @@ impl FakeRend {
         self.shared.lock().unknown.clone()
     }
 
+    /// Forgets all items.
+    pub fn clear(&self) {
+        self.shared.lock().items.clear();
+    }
+
     /// Keys that it keeps, expired or not.
     pub fn keys(&self) -> Vec<Vec<u8>> {
         self.shared.lock().items.keys().cloned().collect()
-    }
-
-    /// The expiry that it keeps for a key.
-    pub fn expiry_unix_s(&self, key: &[u8]) -> Option<u32> {
-        self.shared.lock().items.get(key).map(|entry| entry.expiry_unix_s)
     }
 }
 
@@ -191,8 +204,9 @@ const MISS: u16 = 0x01;
 const EXISTS: u16 = 0x02;
 const UNKNOWN: u16 = 0x81;
 
-/// Serves one connection, a request at a time, until the client leaves or is hung up on.
-fn serve(shared: &Shared, mut stream: &UnixStream) -> io::Result<()> {
+/// Serves one connection, a request at a time, until the client leaves, is hung up on, or the
+/// server was killed once more than `kills` times.
+fn serve(shared: &Shared, mut stream: &UnixStream, kills: u32) -> io::Result<()> {
     loop {
         let mut header = [0; 24];
         stream.read_exact(&mut header)?;
@@ -206,12 +220,14 @@ fn serve(shared: &Shared, mut stream: &UnixStream) -> io::Result<()> {
         while state.is_frozen {
             state = shared.thawed.wait(state).expect("as lock");
         }
-        if state.is_stopping {
+        if state.kills != kills {
             return Ok(());
         }
-        state.opcodes.push(opcode);
         let (extras, rest) = rest.split_at(extras_bytes);
         let (key, value) = rest.split_at(key_bytes);
+        if state.hated == Some(opcode) {
+            return Ok(());
+        }
         let Some(answer) = state.execute(opcode, extras, key, value) else {
             state.unknown.push(opcode);
             return Ok(());

@@ -4,10 +4,11 @@
 //! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
 //! memcached is asked at every cut too ([`oracle`]). What may differ is in [`differences`].
 //!
-//! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the cuts
-//! every other composition of tiers and orchestrators ([`compositions`]); or, when
+//! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the
+//! cuts every other composition of tiers and orchestrators ([`compositions`]); or, when
 //! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
-//! then takes every seventh cut only, for a carrier that another one's full run stands for).
+//! then takes every seventh cut only, for a carrier that another one's full run stands for, and
+//! `SUNDER_WIRE_GENERAL=1` leaves out what only an L1 in memory alone answers).
 //!
 //! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that
 //! is no flag is a part of the names of the cases to run.
@@ -39,6 +40,9 @@ use table::{Case, Table};
 
 /// Failing runs of one case after which it is left.
 const FAULTS_PER_CASE: usize = 2;
+
+/// Every how many-th cut is tried on a Unix socket, for which kernel TCP's full run stands.
+const UNIX_EVERY: usize = 5;
 
 /// Every how many-th cut is tried on compositions that another one's full run stands for.
 const COMPOSITIONS_EVERY: usize = 29;
@@ -129,7 +133,11 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
         let mut control = Control::new(Target::Tcp(address));
         control.every = std::num::NonZeroUsize::get(every);
         let name = format!("the server at {address}");
-        compare_with(&mut control, &name, Pace::Prefix, cases, &mut oracle, score);
+        let mut cases = cases.to_vec();
+        if std::env::var_os("SUNDER_WIRE_GENERAL").is_some() {
+            cases.retain(compositions::is_general);
+        }
+        compare_with(&mut control, &name, Pace::Prefix, &cases, &mut oracle, score);
         return Ok(());
     }
     selftest::run_all(address, cases, &mut oracle, score);
@@ -142,17 +150,22 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
         let name = format!("kernel TCP, workers {workers}");
         compare(&name, &target, pace, cases, &mut oracle, score);
     }
+    let general: Vec<Case> =
+        cases.iter().filter(|case| compositions::is_general(case)).cloned().collect();
     for composition in compositions::all() {
         let running = composition.start().map_err(|e| format!("{}: {e}", composition.name))?;
         let mut control = Control::new(Target::Tcp(([127, 0, 0, 1], running.port).into()));
         control.every = COMPOSITIONS_EVERY;
-        compare_with(&mut control, &composition.name, Pace::Prefix, cases, &mut oracle, score);
+        let name = &composition.name;
+        compare_with(&mut control, name, Pace::Prefix, &general, &mut oracle, score);
     }
     let path = support::free_socket_path();
     let text = path.to_string_lossy().into_owned();
     let args = ["--use-domain-socket", "--sock-path", &text, "--workers", "1"];
     let sunder = Server::sunder(&args)?;
-    compare("Unix socket", &Target::Unix(path.clone()), Pace::Ping, cases, &mut oracle, score);
+    let mut control = Control::new(Target::Unix(path.clone()));
+    control.every = UNIX_EVERY;
+    compare_with(&mut control, "Unix socket", Pace::Ping, cases, &mut oracle, score);
     drop(sunder);
     // Killed, so it could not; it is gone already where the server unlinked it early.
     let _ = std::fs::remove_file(path);

@@ -1,18 +1,20 @@
 //! A Rend-based server, such as rend-lmdb or another sunder, as a tier.
 //!
-//! It is asked in memcached's binary protocol, one request at a time or in a pipeline, but never in
-//! a run of quiet gets, out of which a Rend loses its place. What a hit's expiry is, says Rend's
-//! GETE. [`probe`] finds out at start what the server can do:
+//! It is asked in memcached's binary protocol, in a pipeline, but never in a run of quiet gets, out
+//! of which a Rend loses its place. What a hit's expiry is, says Rend's GETE. [`probe`] finds out
+//! at start what the server can do:
 //!
-//! - [`whole`]: all that memcached can. Each operation is one request.
-//! - [`partial`]: what Rend can. It hangs up on all else, gives items no cas, reads every exptime as
-//!   a distance, and lets some commands act on items that have expired. So what a client may ask and
-//!   Rend cannot is made of what it can; most operations look for the item first. The owner of a key
-//!   runs one operation on it at a time, so nobody else of this server comes between.
+//! - All that memcached can, as another sunder: each operation is one request (`whole.rs`).
+//! - What Rend can (`partial.rs`). It hangs up on all else, gives items no cas, reads every exptime
+//!   as a distance, and lets some commands act on items that have expired. So what a client may ask
+//!   and Rend cannot is made of what it can, and most operations look for the item first. The owner
+//!   of a key runs one operation on it at a time, so no other of this server's comes between.
 //!
 //! With a Rend, two things are not memcached's. An operation with a cas is never done: it is
 //! answered as if the item had been changed meanwhile. And `flush_all` fails, since a Rend does not
-//! say when an item was stored: [`Rend::lacks`] has a line for whoever starts the server.
+//! say when an item was stored; for the same reason it stays out of service when it cannot be told
+//! of more items that must not be served again than a link remembers. [`Rend::lacks`] has a line
+//! for whoever starts the server.
 //!
 //! Nothing here may send a Rend what it does not know, or report as done what may not be.
 

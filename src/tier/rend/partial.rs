@@ -1,8 +1,8 @@
 //! A server that can what Rend can: what a client may ask beyond that is made of it.
 //!
-//! Most operations look for the item first: Rend's stores let add, replace, append, touch and delete
-//! act on items that have expired, and Rend's own memory deletes an item when it is added again.
-//! Nothing here may bring an item back that has expired, or do something with a cas.
+//! Most operations look for the item first: Rend's stores let add, replace, append, touch and
+//! delete act on items that have expired, and Rend's own memory deletes an item that is added
+//! again. Nothing here may bring an item back that has expired, or do something with a cas.
 
 use super::binary::Request;
 use super::{Answer, Rend};
@@ -59,7 +59,9 @@ impl Rend {
             Status::TooLarge => Outcome::TooLarge,
             Status::NoMemory => Outcome::OutOfMemory,
             Status::Miss | Status::Exists | Status::NotStored => return Ok(Outcome::NotStored),
-            Status::Value | Status::NonNumeric | Status::Refused => return Err(Down),
+            Status::Value | Status::NonNumeric | Status::End | Status::Refused => {
+                return Err(Down);
+            }
         };
         if mode == StoreMode::Set {
             self.remove(key).await?;
@@ -98,7 +100,7 @@ impl Rend {
         let (head, _) = self.ask_to_store(request, value).await?;
         match head.status {
             Status::Done => Ok(Outcome::Stored { cas: self.make_cas() }),
-            Status::Value | Status::NonNumeric | Status::Refused => Err(Down),
+            Status::Value | Status::NonNumeric | Status::End | Status::Refused => Err(Down),
             _ => Ok(Outcome::NotStored),
         }
     }

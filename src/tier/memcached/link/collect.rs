@@ -68,6 +68,7 @@ impl Collector {
         match self {
             Collector::One(one) => one.head = *head,
             Collector::Statuses(statuses) => statuses.counts[head.status as usize] += 1,
+            Collector::Chunks(_) if head.status == Status::End => {}
             Collector::Chunks(assembly) => {
                 assembly.begin((head.status == Status::Value).then_some(head.value_bytes));
             }
@@ -85,7 +86,7 @@ impl Collector {
         }
     }
 
-    /// The answer was whole.
+    /// The value was whole.
     #[inline]
     pub(super) fn end(&mut self) {
         if let Collector::Chunks(assembly) = self {
