@@ -234,7 +234,9 @@ impl Connection {
     ) {
         self.driven_us = now.uptime_us;
         let front = self.queue.first();
-        self.write_ready(stream, engine);
+        if front.is_some() {
+            self.write_ready(stream, engine);
+        }
         let has_moved = self.queue.first() != front;
         let port = Port::of_listener(self.listener());
         let mut visit = Visit { id, port, stream, engine, scratch, now };

@@ -32,6 +32,7 @@ pub enum Tally {
 
 impl Tally {
     /// The tally of an action.
+    #[inline(always)]
     pub fn of(action: Action) -> Tally {
         match action {
             Action::Get | Action::GetWithExpiry => Tally::Get,
@@ -47,7 +48,7 @@ impl Tally {
     }
 
     /// Counts one outcome.
-    #[inline]
+    #[inline(always)]
     pub fn count<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
         let is_miss = matches!(outcome, Outcome::Miss);
         let hit_or_miss = |hits, misses| stats.add(if is_miss { misses } else { hits }, 1);

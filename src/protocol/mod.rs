@@ -244,6 +244,7 @@ pub struct Encoded {
 
 /// Puts the head of the reply to one operation into `head` (nothing, where the reply is silence).
 /// `key` is the request's key if [`Form::needs_key`]; `value_bytes` is the length of a hit's value.
+#[inline]
 pub fn encode<V>(
     form: Form,
     key: &[u8],

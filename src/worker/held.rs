@@ -22,7 +22,7 @@ pub enum Held<V> {
 }
 
 impl<V: Value> Value for Held<V> {
-    #[inline]
+    #[inline(always)]
     fn len(&self) -> usize {
         match self {
             Held::Local(value) => value.len(),
@@ -34,15 +34,11 @@ impl<V: Value> Value for Held<V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         match self {
             Held::Local(value) => value.copy_to(offset, out),
-            Held::Remote(copied) => {
-                let Copied { rest, discarded, .. } = &mut *copied.borrow_mut();
-                *discarded += rest.discard_before(offset - *discarded);
-                rest.copy_to(offset - *discarded, out)
-            }
+            Held::Remote(copied) => copied.borrow_mut().copy_to(offset, out),
             Held::Lent(_) => unreachable!("what is lent is fetched before it is written"),
         }
     }
@@ -59,6 +55,12 @@ pub struct Copied {
 }
 
 impl Copied {
+    #[inline(never)]
+    fn copy_to(&mut self, offset: usize, out: &mut [u8]) -> usize {
+        self.discarded += self.rest.discard_before(offset - self.discarded);
+        self.rest.copy_to(offset - self.discarded, out)
+    }
+
     pub(super) fn new(rest: Chain, reserved: Option<Reserved>) -> RefCell<Copied> {
         RefCell::new(Copied { rest, discarded: 0, _reserved: reserved })
     }

@@ -74,7 +74,7 @@ impl Stream for SocketStream<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
         if !self.socket.can_send() {
             return 0;

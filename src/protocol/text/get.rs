@@ -45,7 +45,7 @@ pub enum KeyStep<'a> {
 
 /// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None
 /// if the input is anything else.
-#[inline]
+#[inline(always)]
 pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
     match input.strip_prefix(b"get ") {
         Some(rest) => parse_only_key(rest, 4, false),

@@ -68,7 +68,7 @@ impl Form {
 /// A line is looked for in all of `input`; if there is none in more than
 /// [`LINE_BYTES_MAX`] bytes, the connection ends, except for a `get ` or `gets `,
 /// which is then answered key by key as it comes.
-#[inline]
+#[inline(always)]
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     match get::parse_single(input) {
         Some(step) => step,
@@ -76,6 +76,7 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     }
 }
 
+#[inline(never)]
 fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     let mut words = Words::new();
     let Some(consumed) = words.read(input) else {
@@ -125,7 +126,7 @@ fn is_key(word: &[u8]) -> bool {
 }
 
 /// Puts the head of the reply to one operation into `head`; see [`super::encode`].
-#[inline]
+#[inline(always)]
 pub fn encode<V>(
     form: Form,
     key: &[u8],
@@ -152,6 +153,14 @@ pub fn encode<V>(
             push(head, b"\r\n");
             Encoded { with_value: true, tail: if last { b"\r\nEND\r\n" } else { b"\r\n" } }
         }
+        _ => encode_other(form, outcome, head),
+    }
+}
+
+/// As [`encode`], for all but a hit of a get.
+#[inline(never)]
+fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut Head) -> Encoded {
+    match (form, outcome) {
         (Form::Get { last, .. }, outcome) => {
             push(head, get_failure(outcome, last));
             NO_VALUE

@@ -168,7 +168,7 @@ impl Arena {
 
     /// Counts one more reader, notes that the item was read at `used_s`, and says what is in it;
     /// None if so many hold it that one more could not be counted.
-    #[inline]
+    #[inline(always)]
     pub fn open(&mut self, item: u32, used_s: u32) -> Option<Opened> {
         let header = self.header_mut(item);
         let pins = u32::from_ne_bytes(part(header, PINS)).checked_add(1)?;
@@ -289,8 +289,21 @@ impl Arena {
 
     /// Copies the value's bytes from `offset` on into `out`, which must not reach beyond the value.
     /// `cursor` is one at or before `offset`; returns that of the last byte.
-    #[inline]
-    pub fn read_value(
+    #[inline(always)]
+    pub fn read_value(&self, item: u32, cursor: Cursor, offset: usize, out: &mut [u8]) -> Cursor {
+        if cursor.extent == item {
+            let (start, end) = self.value_range(item, item);
+            if let Some(bytes) = self.region()[start..end].get(offset..offset + out.len()) {
+                out.copy_from_slice(bytes);
+                return cursor;
+            }
+        }
+        self.read_pieces(item, cursor, offset, out)
+    }
+
+    /// As [`Arena::read_value`], where not all lies in the first extent.
+    #[inline(never)]
+    fn read_pieces(
         &self,
         item: u32,
         mut cursor: Cursor,

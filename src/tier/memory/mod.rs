@@ -129,7 +129,7 @@ impl Value for ItemValue {
         self.len as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         let n = out.len().min(self.len().saturating_sub(offset));
         let store = self.store.borrow();
@@ -143,7 +143,7 @@ impl Value for ItemValue {
 }
 
 impl Drop for ItemValue {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.store.borrow_mut().unpin(self.item);
     }
@@ -252,7 +252,7 @@ impl Memory {
     }
 
     /// A hit that holds `item`, which was just found.
-    #[inline]
+    #[inline(always)]
     fn hit(&self, store: &mut Store, item: u32, now: Now) -> Outcome<ItemValue> {
         let Some(opened) = store.open(item, now) else { return Outcome::OutOfMemory };
         Outcome::Hit(Hit {

@@ -123,7 +123,7 @@ impl Store {
         self.oldest
     }
 
-    #[inline]
+    #[inline(always)]
     fn death(&self, item: u32, now: Now) -> Option<Death> {
         let (expiry, cas) = self.arena.vitals(item);
         if cas < self.flushed_below {
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// The live item of `key`. A dead one is removed and counted.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, key: &[u8], tag: u32, now: Now) -> Option<u32> {
         if self.flush_at_s.is_some() {
             self.flush_if_due(now);
@@ -187,7 +187,7 @@ impl Store {
 
     /// Holds a linked item for a reader; None if so many hold it that one more could not be
     /// counted. A use, as in [`Store::note_use`].
-    #[inline]
+    #[inline(always)]
     pub fn open(&mut self, item: u32, now: Now) -> Option<Opened> {
         let opened = self.arena.open(item, now.unix_s)?;
         self.refresh(item, opened.stamp);
@@ -312,12 +312,18 @@ impl Store {
     }
 
     /// Lets go of an item.
-    #[inline]
+    #[inline(always)]
     pub fn unpin(&mut self, item: u32) {
         if self.arena.close(item) {
-            self.give(item);
-            self.account();
+            self.give_held(item);
         }
+    }
+
+    /// Gives back an unlinked item that its last reader has let go of.
+    #[cold]
+    fn give_held(&mut self, item: u32) {
+        self.give(item);
+        self.account();
     }
 
     /// Gives all extents of an item back to the arena.
