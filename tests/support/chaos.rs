@@ -157,7 +157,10 @@ impl Memcached {
                         // The first chunks are there most often; the metadata is one of all.
                         match self.below(6) {
                             0 => format!("{key}-meta"),
-                            chunk => format!("{key}-{}", (chunk - 1) * self.below(4)),
+                            chunk => match (chunk - 1) * self.below(4) {
+                                0 => format!("{key}0"),
+                                index => format!("{key}-{index}"),
+                            },
                         }
                     })
                     .collect();
