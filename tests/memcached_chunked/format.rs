@@ -1,11 +1,14 @@
 //! Rend's format, written and read by a hand that shares no code with the product.
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
 use sunder::clock::Expiry;
 use sunder::stats::Counter;
-use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
+use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use crate::fixture::key;
-use crate::rig::{REND, Raw, Server, value};
+use crate::rig::{REND, Raw, Server, chunk_name, value};
 
 /// Data bytes of one of Rend's chunks.
 fn rend_data_bytes(name: &[u8]) -> usize {
@@ -20,17 +23,32 @@ fn rend_metadata(len: usize, flags: u32, data: usize, times: (u32, u32), token: 
     bytes
 }
 
-/// Writes an item as Rend does: metadata first, each item with the client's flags and exptime.
+/// Writes an item as Rend does.
 fn rend_set(raw: &mut Raw, name: &[u8], flags: u32, exptime: u32, now_s: u32, value: &[u8]) {
+    set_by_hand(raw, (name, b"0"), flags, (exptime, now_s), value);
+}
+
+/// Writes an item, the first chunk with this suffix: metadata first, each item with the client's
+/// flags and exptime.
+pub fn set_by_hand(
+    raw: &mut Raw,
+    (name, first_suffix): (&[u8], &[u8]),
+    flags: u32,
+    (exptime, now_s): (u32, u32),
+    value: &[u8],
+) {
+    static ITEMS: AtomicU32 = AtomicU32::new(0);
     let data = rend_data_bytes(name);
-    let token = *b"\x00\xffRend's token\r\n";
+    let mut token = *b"\x00\xffRend's \0\0\0\0en\r";
+    token[9..13].copy_from_slice(&ITEMS.fetch_add(1, Relaxed).to_be_bytes());
     let expires_s = if exptime == 0 { 0 } else { now_s + exptime };
     let metadata = rend_metadata(value.len(), flags, data, (now_s, expires_s), &token);
     raw.binary_set(&[name, b"-meta"].concat(), flags, exptime, &metadata);
     for (i, piece) in value.chunks(data).enumerate() {
         let mut chunk = [&token[..], piece].concat();
         chunk.resize(16 + data, 0);
-        raw.binary_set(&[name, format!("-{i}").as_bytes()].concat(), flags, exptime, &chunk);
+        let suffix = if i == 0 { first_suffix } else { &format!("-{i}").into_bytes() };
+        raw.binary_set(&[name, suffix].concat(), flags, exptime, &chunk);
     }
 }
 
@@ -58,49 +76,6 @@ fn what_rend_wrote_is_read() {
     let Outcome::Hit(hit) = rig.get(b"never") else { panic!("a hit") };
     assert_eq!(hit.expiry, Expiry::NEVER);
     assert_eq!(rig.count(Counter::ChunkMetadataBad), 0);
-}
-
-/// Some of Rend's versions call the first chunk K0.
-#[test]
-fn a_first_chunk_without_a_dash_is_found() {
-    let server = Server::start(&[]);
-    let rig = server.tier(REND);
-    let mut raw = server.raw();
-    let now_s = rig.now().unix_s;
-    let mut written = [b'5'].to_vec();
-    let mut write = |value: &[u8]| {
-        rend_set(&mut raw, b"k", 7, 100, now_s, value);
-        let (flags, first) = server.raw().get("k-0").expect("there");
-        raw.binary_set(b"k0", flags, 100, &first);
-        server.raw().delete("k-0");
-    };
-    for len in [1, 5_000, 400_000] {
-        written.resize(len, b' ');
-        write(&written);
-        assert!(rig.value(b"k").expect("a hit") == written);
-        let expiry = Expiry::from_unix_s(now_s + 1_000);
-        let touched = rig.run(rig.tier.touch(&key(b"k"), expiry, rig.now()));
-        assert!(matches!(touched, Outcome::Touched { .. }), "{touched:?}");
-        let hit = rig.run(rig.tier.get_and_touch(&key(b"k"), expiry, rig.now()));
-        assert!(matches!(hit, Outcome::Hit(_)));
-        assert!((server.raw().left_s("k0") - 1_000).abs() <= 2);
-        for mode in [StoreMode::Append, StoreMode::Prepend] {
-            write(&written);
-            assert!(matches!(rig.store(mode, b"k", b" ", 0), Outcome::Stored { .. }));
-            let found = rig.value(b"k").expect("a hit");
-            assert!(found.trim_ascii() == b"5" && found.len() == len + 1);
-        }
-        write(&written);
-        let one = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
-        let counted = rig.run(rig.tier.arithmetic(&key(b"k"), one, rig.now()));
-        assert!(matches!(counted, Outcome::Number { value: 6, .. }), "{counted:?}");
-        assert!(rig.value(b"k").expect("a hit").trim_ascii() == b"6");
-    }
-    // Without it the value is a miss all the same.
-    write(&written);
-    server.raw().delete("k0");
-    assert_eq!(rig.value(b"k"), None);
-    assert_eq!(rig.count(Counter::ChunkMissing), 1);
 }
 
 #[test]
@@ -138,7 +113,7 @@ fn check_item(raw: &mut Raw, name: &str, behind: &[u8], data: usize, store: Stor
     assert_eq!(metadata, [&expected[..], behind].concat());
     let left_s = raw.left_s(&format!("{name}-meta"));
     for (i, piece) in value.chunks(data).enumerate() {
-        let chunk_name = format!("{name}-{i}");
+        let chunk_name = chunk_name(name, i);
         let (flags, chunk) = raw.get(&chunk_name).expect("a chunk");
         assert_eq!(flags, store.flags);
         let mut expected = [token, piece].concat();
@@ -179,7 +154,7 @@ fn stored_and_expiry_times_are_unix_seconds() {
     let stored_s = u32::from_be_bytes(metadata[16..20].try_into().expect("four"));
     assert!(rig.now().unix_s - stored_s <= 2);
     assert_eq!(metadata[20..24], [0; 4]);
-    assert_eq!(raw.left_s("never-0"), -1);
+    assert_eq!(raw.left_s("never0"), -1);
     // Beyond 30 days memcached is told a Unix time.
     let expiry = Expiry::from_unix_s(rig.now().unix_s + 40 * 86_400);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry, cas: 0 };

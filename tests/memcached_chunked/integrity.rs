@@ -4,7 +4,7 @@ use sunder::stats::Counter;
 use sunder::tier::{Outcome, StoreMode, Tier};
 
 use crate::fixture::key;
-use crate::rig::{REND, Server, value};
+use crate::rig::{REND, Server, chunk_name, value};
 
 #[test]
 fn a_lost_chunk_is_a_miss_and_what_is_left_is_deleted() {
@@ -12,12 +12,12 @@ fn a_lost_chunk_is_a_miss_and_what_is_left_is_deleted() {
     let rig = server.tier(REND);
     let mut raw = server.raw();
     for index in 0..10 {
-        rig.set(b"k", &value(index, 10_240));
+        rig.set(b"k", &value(index as u8, 10_240));
         assert_eq!(raw.items(), 11);
-        raw.delete(&format!("k-{index}"));
+        raw.delete(&chunk_name("k", index));
         assert_eq!(rig.value(b"k"), None);
         assert_eq!(raw.items(), 0, "chunk {index}");
-        assert_eq!(rig.count(Counter::ChunkMissing), u64::from(index) + 1);
+        assert_eq!(rig.count(Counter::ChunkMissing), index as u64 + 1);
         // So that an add works again.
         assert!(matches!(rig.store(StoreMode::Add, b"k", b"v", 0), Outcome::Stored { .. }));
     }
@@ -30,9 +30,10 @@ fn every_command_sees_a_lost_chunk() {
     let mut raw = server.raw();
     let name = key(b"k");
     let expiry = sunder::clock::Expiry::NEVER;
-    let lose = |raw: &mut crate::rig::Raw, index: u32| {
+    let lose = |raw: &mut crate::rig::Raw, index: usize| {
+        assert_eq!(raw.items(), 0, "nothing stays of the one before");
         rig.set(b"k", &[b'1'; 5_000]);
-        raw.delete(&format!("k-{index}"));
+        raw.delete(&chunk_name("k", index));
     };
     lose(&mut raw, 0);
     assert!(matches!(rig.run(rig.tier.get_and_touch(&name, expiry, rig.now())), Outcome::Miss));
@@ -54,13 +55,13 @@ fn a_foreign_chunk_at_any_place_is_a_miss() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
-    for index in 0..10_u8 {
+    for index in 0..10 {
         rig.set(b"k", &value(1, 10_240));
-        let (_, old) = raw.get(&format!("k-{index}")).expect("a chunk");
+        let (_, old) = raw.get(&chunk_name("k", index)).expect("a chunk");
         rig.set(b"k", &value(2, 10_240));
-        raw.set(&format!("k-{index}"), 0, 0, &old);
+        raw.set(&chunk_name("k", index), 0, 0, &old);
         assert_eq!(rig.value(b"k"), None, "chunk {index}");
-        assert_eq!(rig.count(Counter::ChunkForeign), u64::from(index) + 1);
+        assert_eq!(rig.count(Counter::ChunkForeign), index as u64 + 1);
         assert_eq!(raw.items(), 0);
     }
 }

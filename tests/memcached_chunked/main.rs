@@ -8,5 +8,6 @@ mod fixture;
 mod format;
 mod integrity;
 mod model;
+mod names;
 mod races;
 mod rig;

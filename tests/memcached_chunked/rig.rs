@@ -138,6 +138,11 @@ impl Rig {
     }
 }
 
+/// Where a chunk of `stem` stands: the number made negative follows, and -0 is 0.
+pub fn chunk_name(stem: &str, index: usize) -> String {
+    format!("{stem}{}", -(index as i64))
+}
+
 /// A value of which no two pieces are alike, and no two values.
 pub fn value(seed: u8, len: usize) -> Vec<u8> {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -224,15 +229,22 @@ impl Raw {
 
     /// Items that the memcached has.
     pub fn items(&mut self) -> usize {
+        self.stats(["curr_items"])[0]
+    }
+
+    /// What `stats` says under these names.
+    pub fn stats<const N: usize>(&mut self, names: [&str; N]) -> [usize; N] {
         self.stream.write_all(b"stats\r\n").expect("it reads");
-        let mut items = None;
+        let mut numbers = [None; N];
         loop {
             let line = String::from_utf8(self.line()).expect("text");
             if line == "END" {
-                return items.expect("in every answer");
+                return numbers.map(|number| number.expect("in every answer"));
             }
-            if let Some(number) = line.strip_prefix("STAT curr_items ") {
-                items = number.parse().ok();
+            let mut words = line.split(' ').skip(1);
+            let name = words.next().expect("a name");
+            if let Some(i) = names.iter().position(|wanted| *wanted == name) {
+                numbers[i] = words.next().and_then(|number| number.parse().ok());
             }
         }
     }

@@ -174,7 +174,10 @@ impl Memcached {
                         match self.below(7) {
                             6 => key.clone(),
                             0 => format!("{key}-meta"),
-                            chunk => format!("{key}-{}", (chunk - 1) * self.below(4)),
+                            chunk => match (chunk - 1) * self.below(4) {
+                                0 => format!("{key}0"),
+                                index => format!("{key}-{index}"),
+                            },
                         }
                     })
                     .collect();

@@ -5,11 +5,18 @@
 //! K-meta   length flags chunks chunk_data stored_at expiry   u32 each, big-endian
 //!          token                                             16 bytes
 //!          key                                               only if K stands for a hashed key
-//! K-0 ..   token, then chunk_data bytes of the value, the last chunk's tail zero
+//! K0       token                                             16 bytes
+//!          chunk_data bytes of the value, the last chunk's tail zero
+//! K-1 ..   the same
 //! ```
 //!
-//! There are versions of Rend that take a number's own sign for the dash, so that they call the
-//! first chunk K0. It is looked for there too, and written as K-0.
+//! Rend's suffix is the chunk's number made negative, and -0 is 0: hence no dash in the first
+//! chunk's name. For other versions, which count on from K-0, it is looked for there too where it
+//! is not found, but written as K0 only.
+//!
+//! So K-10 is chunk 10 of K and the first chunk of the key K-1 (and K-0 the first of the key K-).
+//! Such keys make one another a miss. Nothing but the token tells their chunks apart, so nobody
+//! may trust a name.
 //!
 //! All items of one value carry the client's flags and exptime. A chunk belongs to the metadata
 //! whose token it carries, and to no other, so a reader that checks number and tokens can tell a
@@ -84,7 +91,7 @@ pub struct Name {
     /// Longest name that memcached takes, in bytes.
     limit: usize,
     is_hashed: bool,
-    is_first_bare: bool,
+    is_first_dashed: bool,
 }
 
 impl Name {
@@ -99,7 +106,7 @@ impl Name {
             len: key.len(),
             limit,
             is_hashed: false,
-            is_first_bare: false,
+            is_first_dashed: false,
         };
         if key.len() + METADATA_SUFFIX.len() <= limit {
             name.bytes[..key.len()].copy_from_slice(key);
@@ -132,14 +139,14 @@ impl Name {
         self.limit == KEY_BYTES_MAX
     }
 
-    /// Whether [`Name::chunk`] gives the first chunk without the dash.
-    pub fn is_first_bare(&self) -> bool {
-        self.is_first_bare
+    /// Whether [`Name::chunk`] gives the first chunk a dash, as other versions do.
+    pub fn is_first_dashed(&self) -> bool {
+        self.is_first_dashed
     }
 
-    /// Has [`Name::chunk`] give the first chunk with the dash or without.
-    pub fn set_first_bare(&mut self, is_bare: bool) {
-        self.is_first_bare = is_bare;
+    /// Has [`Name::chunk`] give the first chunk a dash or, as it is at first, none.
+    pub fn set_first_dashed(&mut self, is_dashed: bool) {
+        self.is_first_dashed = is_dashed;
     }
 
     /// The metadata item's key.
@@ -157,8 +164,8 @@ impl Name {
     pub fn chunk(&mut self, index: u32) -> &[u8] {
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(index).as_bytes();
-        let is_bare = index == 0 && self.is_first_bare;
-        let start = self.len + usize::from(!is_bare);
+        let is_dashed = index > 0 || self.is_first_dashed;
+        let start = self.len + usize::from(is_dashed);
         let end = start + digits.len();
         assert!(end <= self.limit, "a chunk's number fits its key");
         self.bytes[self.len] = b'-';
@@ -498,16 +505,20 @@ mod tests {
             prop_assert!(sent_bytes(&metadata) <= KEY_BYTES_MAX);
             prop_assert!(name.chunks_max() >= 10_000);
             let last = name.chunks_max() - 1;
-            for index in [0, index % name.chunks_max(), last] {
-                let chunk = name.chunk(index).to_vec();
-                prop_assert!(sent_bytes(&chunk) <= KEY_BYTES_MAX);
-                prop_assert_ne!(&chunk, &metadata);
-                if !name.is_hashed() {
-                    prop_assert_eq!(&chunk, &[&key[..], format!("-{index}").as_bytes()].concat());
+            let stem = metadata.strip_suffix(b"-meta").expect("the suffix").to_vec();
+            prop_assert!(name.is_hashed() || stem == key);
+            for is_dashed in [false, true] {
+                name.set_first_dashed(is_dashed);
+                for index in [0, index % name.chunks_max(), last] {
+                    let chunk = name.chunk(index).to_vec();
+                    prop_assert!(sent_bytes(&chunk) <= KEY_BYTES_MAX);
+                    prop_assert_ne!(&chunk, &metadata);
+                    let suffix = match (index, is_dashed) {
+                        (0, false) => "0".to_owned(),
+                        _ => format!("-{index}"),
+                    };
+                    prop_assert_eq!(&chunk, &[&stem[..], suffix.as_bytes()].concat());
                 }
-            }
-            if !name.is_hashed() {
-                prop_assert_eq!(name.metadata(), [&key[..], b"-meta"].concat());
             }
             prop_assert_eq!(name.metadata(), &metadata[..]);
         }
@@ -664,6 +675,16 @@ mod tests {
                 Err(_) => prop_assert!(is_broken),
             }
         }
+    }
+
+    #[test]
+    fn the_names_are_rends() {
+        let mut name = Name::of(b"movie:1");
+        assert_eq!(name.chunk(0), b"movie:10");
+        assert_eq!(name.chunk(1), b"movie:1-1");
+        assert_eq!(name.chunk(10), b"movie:1-10");
+        assert_eq!(name.chunk(0), b"movie:10", "nothing is left of the one before");
+        assert_eq!(name.metadata(), b"movie:1-meta");
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl Chunked {
                 return Ok(None);
             }
         };
+        if full == 0 && name.is_first_dashed() {
+            // The first chunk moves. With the token that the one left behind has too, that one
+            // would be taken for it as soon as the new one is lost.
+            return Ok(Some(self.rejoin(name, key, old, (&tail, value), now).await?));
+        }
         let (token, flags) = (old.metadata.token, old.metadata.flags);
         let metadata =
             Metadata { shape, flags, stored_at_s: now.unix_s, expiry: old.expiry(), token };
@@ -150,11 +155,23 @@ impl Chunked {
                 return Ok(None);
             }
         };
-        let length = before.len() + value.len();
-        let metadata = self.describe(name, length, old.metadata.flags, old.expiry(), now);
         let pieces = if is_append { (&before, value) } else { (value, &before) };
+        Ok(Some(self.rejoin(name, key, old, pieces, now).await?))
+    }
+
+    /// Writes the two pieces as the item's value, with a token of its own.
+    async fn rejoin(
+        &self,
+        name: &mut Name,
+        key: &Key,
+        old: &Stored,
+        pieces: (&Chain, &Chain),
+        now: Now,
+    ) -> Result<Written, Down> {
+        let length = pieces.0.len() + pieces.1.len();
+        let metadata = self.describe(name, length, old.metadata.flags, old.expiry(), now);
         let replaced = (old.metadata.shape.chunks, Condition::Cas(old.cas));
-        Ok(Some(self.replace(name, key, &metadata, pieces, replaced, now).await?))
+        self.replace(name, key, &metadata, pieces, replaced, now).await
     }
 
     pub(super) async fn try_store(
@@ -180,7 +197,7 @@ impl Chunked {
         let chunks = stored.metadata.shape.chunks;
         let mut missing = chunks - self.touch_chunks(&mut name, 0..chunks, expiry, now).await?;
         if missing == 1 {
-            name.set_first_bare(true);
+            name.set_first_dashed(true);
             missing -= self.touch_chunks(&mut name, 0..1, expiry, now).await?;
         }
         if missing > 0 {

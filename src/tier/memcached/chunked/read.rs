@@ -69,7 +69,8 @@ impl Chunked {
         self.hear(batch, name, key).await
     }
 
-    /// Reads the value from chunk `first` on; the chunks get a new expiry if there is one.
+    /// Reads the value from chunk `first` on; the chunks get a new expiry if there is one. `name`
+    /// tells afterwards whether the very first one has a dash.
     pub(super) async fn gather(
         &self,
         name: &mut Name,
@@ -78,6 +79,7 @@ impl Chunked {
         touch: Option<Expiry>,
         now: Now,
     ) -> Result<Result<Chain, Broken>, Down> {
+        name.set_first_dashed(false);
         if touch.is_none() && name.is_text() {
             let mut assembly = Assembly::new(metadata, first);
             if self.assemble_in_lines(name, &metadata.shape, &mut assembly).await? {
@@ -87,8 +89,8 @@ impl Chunked {
         }
         let mut assembly = Assembly::new(metadata, first);
         self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
-        if assembly.has_lost_first() && !name.is_first_bare() {
-            name.set_first_bare(true);
+        if assembly.has_lost_first() {
+            name.set_first_dashed(true);
             assembly = Assembly::new(metadata, first);
             self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
         }

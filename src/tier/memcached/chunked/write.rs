@@ -46,7 +46,7 @@ impl Chunked {
         let Metadata { shape, flags, expiry, token, .. } = *metadata;
         let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
         let item_bytes = shape.chunk_item_bytes();
-        name.set_first_bare(false);
+        name.set_first_dashed(false);
         let mut cutter = Cutter::new(front.pieces().chain(back.pieces()));
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in first..shape.chunks {
@@ -159,8 +159,12 @@ impl Chunked {
         now: Now,
     ) -> Result<Written, Down> {
         let (old_chunks, condition) = old;
+        let was_first_dashed = name.is_first_dashed();
         let written = self.put(name, key, metadata, value, condition, now).await?;
         self.tidy(name, &written, metadata.shape.chunks, old_chunks).await?;
+        if was_first_dashed && !matches!(written, Written::Unmet(_)) {
+            self.delete_dashed_first(name).await?;
+        }
         Ok(written)
     }
 
@@ -193,6 +197,7 @@ impl Chunked {
         Ok(batch.wait().await?.into_one().head.status)
     }
 
+    /// Deletes chunks, the first one by either of its names.
     pub(super) async fn delete_chunks(
         &self,
         name: &mut Name,
@@ -201,12 +206,28 @@ impl Chunked {
         if chunks.is_empty() {
             return Ok(());
         }
+        let has_first = chunks.start == 0;
+        name.set_first_dashed(false);
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in chunks {
             let key = name.chunk(index);
             batch.request(meta::room(key, 0), |request| meta::delete(request, key, 0)).await?;
         }
+        let statuses = batch.wait().await?.into_statuses();
+        if has_first && statuses.of(Status::Miss) > 0 {
+            self.delete_dashed_first(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what other versions call the first chunk.
+    async fn delete_dashed_first(&self, name: &mut Name) -> Result<(), Down> {
+        name.set_first_dashed(true);
+        let mut batch = self.link.begin(Collector::one())?;
+        let key = name.chunk(0);
+        batch.request(meta::room(key, 0), |request| meta::delete(request, key, 0)).await?;
         batch.wait().await?;
+        name.set_first_dashed(false);
         Ok(())
     }
 
