@@ -1,12 +1,12 @@
 //! sunder: a memcached-compatible cache appliance.
 //!
 //! ```text
-//! DPDK device ─ net::nic ─ net::tcp ─┐                               ┌ tier::memory
-//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ───┤   in this process
-//! kernel TCP ─ net::kernel ──────────┘  parse;       l1_only         ├ tier::memcached
-//! unix socket                           replies in   l1_l2           │   plain, chunked: over a link
-//!                                       order        l1_l2_batch     └ tier::rend
-//!                                                                        a server with GETE
+//! DPDK device ─ net::nic ─ net::tcp ─┐                             ┌ tier::memory
+//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ─┤   in this process
+//! kernel TCP ─ net::kernel ──────────┘  parse;       l1_only       ├ tier::memcached
+//! unix socket                           replies in   l1_l2         │   plain, chunked: over a link
+//!                                       order        l1_l2_batch   └ tier::rend
+//!                                                                      a server with GETE
 //!             one worker = one core = one pass of this picture, over and over;
 //!             nothing shared but mailboxes and counters
 //! ```

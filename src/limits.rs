@@ -422,9 +422,15 @@ pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
 /// Chunks of one value that are asked for at once.
 pub const CHUNK_WINDOW_CHUNKS: usize = 256;
 
+/// Chunks that one request asks for. As many again fit the 16 KiB that memcached reads at once.
+pub const CHUNKS_PER_LINE: u32 = 64;
+
+/// Longest such request, in bytes: `get`, the keys with a space each, the end of the line.
+pub const CHUNK_LINE_BYTES: usize = 3 + CHUNKS_PER_LINE as usize * (1 + KEY_BYTES_MAX) + 2;
+
 /// How often an incr or decr begins again because somebody else wrote the same item in between.
 pub const CHUNK_CONFLICTS_MAX: usize = 4;
 
-/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces and
-/// takes them for none.
+/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
+/// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

@@ -41,7 +41,8 @@ memccapable_passes() {
 # wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
 wire_table() {
     local status=0 ok bad
-    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" SUNDER_WIRE_EVERY="$1" "$wire_binary" \
+    inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" \
+        SUNDER_WIRE_EVERY="$1" "$wire_binary" \
         >"$logs/wire" 2>&1 || status=$?
     grep -v '^test result' "$logs/wire" | tail -n 40
     read -r _ _ ok _ bad _ < <(grep '^test result' "$logs/wire") || return 1
@@ -117,15 +118,16 @@ on_kernel_sockets() {
     finish
 }
 
-# on_wire WORKERS ARGUMENTS..: net_af_packet at the end of a veth pair.
+# on_wire WORKERS EVERY ARGUMENTS..: net_af_packet at the end of a veth pair; the wire table at every
+# EVERY-th cut.
 on_wire() {
-    local workers=$1
-    shift
+    local workers=$1 every=$2
+    shift 2
     begin "net_af_packet, workers $workers $*" "$server" -p 11211 --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --address fd77::1/64 \
         --poll adaptive "$@" || return 0
     # First, while there is nothing in it yet.
-    check "the wire table" wire_table 1
+    check "the wire table" wire_table "$every"
     check "ICMP echo" answers_ping 10.77.0.1
     check "ICMPv6 echo" answers_ping fd77::1
     check "IPv6" answers_ipv6
@@ -146,7 +148,7 @@ local_memcached() {
     return 1
 }
 
-# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers at some of the cuts; its
+# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers, each case whole and cut once; its
 # memcacheds are new, their sockets $logs/l1 and $logs/l2.
 on_wire_tiers() {
     local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
@@ -155,7 +157,7 @@ on_wire_tiers() {
     begin "net_af_packet, $name, workers $workers" "$server" --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --poll adaptive \
         --l1 "$l1" --l2 "$l2" || return 0
-    check "the wire table" wire_table 61 "$port"
+    check "the wire table" wire_table 1000 "$port"
     finish
     end_process "$l1_pid" || true
     end_process "$l2_pid" || true
@@ -196,9 +198,9 @@ host=127.0.0.1
 on_kernel_sockets 1
 on_kernel_sockets 2
 host=10.77.0.1
-on_wire 1 --huge off
+on_wire 1 1 --huge off
 reserve_hugepages 512
-on_wire 2
+on_wire 2 3
 on_wire_all_tiers 1
 on_wire_all_tiers 2
 host=10.78.0.1

@@ -83,11 +83,11 @@ How it runs
 What it keeps
   --l1 memory[,size=SIZE]
                       L1 in this process [memory,size=64M]; each worker has its part of it
-  --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked][,chunk=SIZE][,timeout=MS]
+  --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
                       MS milliseconds [60] is left alone until it does
-  --l2 none | memcached,addr=..[,layout=..][,chunk=..][,timeout=MS] | rend,addr=..[,timeout=MS]
+  --l2 none | memcached,addr=..[,layout=..[,chunk=..]][,timeout=MS] | rend,addr=..[,timeout=MS]
                       the second level, asked for what L1 has not, first to be written: a memcached,
                       or a server that speaks Rend's GETE [none]
   --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
@@ -257,6 +257,9 @@ fn check(config: &Config) -> Result<(), UsageError> {
     if config.has_batch_port() && config.socket_path.is_none() && config.batch_port == config.port {
         return conflict("--bp: is the same port as --port; give it another");
     }
+    if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
+        return conflict("--l2: is the same server as L1; each tier needs a server of its own");
+    }
     if config.device.is_some() {
         if config.addresses.is_empty() {
             return conflict("--device: give its own address too, e.g. --address 10.0.0.5/24");
@@ -359,6 +362,8 @@ mod tests {
             ("serve --no-such-flag", "--no-such-flag"),
             ("serve --workers", "--workers"),
             ("serve --cores 0 --workers 2", "--cores"),
+            ("serve --l1 memcached,addr=unix:/x --l2 memcached,addr=unix:/x", "--l2"),
+            ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
             ("dance", "dance"),
         ] {
             let error = parse_words(words).expect_err(words).to_string();

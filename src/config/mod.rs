@@ -203,9 +203,9 @@ pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
         .flatten()
         .filter(|n| (min..=max).contains(n))
         .ok_or_else(|| {
-            let expected =
-                format!("a size from {} to {}, e.g. 64M or 1G", show_size(min), show_size(max));
-            ValueError::new(text, expected)
+            let example = if max >= 1 << 30 { "64M or 1G" } else { "16K" };
+            let (min, max) = (show_size(min), show_size(max));
+            ValueError::new(text, format!("a size from {min} to {max}, e.g. {example}"))
         })
 }
 
@@ -362,7 +362,7 @@ mod tests {
             assert!(size(wrong, 1, u64::MAX).is_err(), "{wrong}");
         }
         let error = size("2M", 1024, 1 << 20).expect_err("too large").to_string();
-        assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 64M or 1G");
+        assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 16K");
     }
 
     #[test]

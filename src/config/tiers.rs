@@ -33,6 +33,27 @@ pub enum L2 {
     Rend(Link),
 }
 
+impl L1 {
+    /// The server that it is kept in, if it is not in this process.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            L1::Memory { .. } => None,
+            L1::Memcached(memcached) => Some(&memcached.link.address),
+        }
+    }
+}
+
+impl L2 {
+    /// The server that it is kept in, if there is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            L2::None => None,
+            L2::Memcached(memcached) => Some(&memcached.link.address),
+            L2::Rend(link) => Some(&link.address),
+        }
+    }
+}
+
 /// A memcached used as a tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memcached {
@@ -67,10 +88,10 @@ pub enum Layout {
 const MEMORY_BYTES: (u64, u64) = (1 << 20, 1 << 41);
 
 const L1_EXPECTED: &str = "memory[,size=SIZE] or \
-     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked][,chunk=SIZE][,timeout=MS]";
+     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]";
 
-const L2_EXPECTED: &str = "none, memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked]\
-     [,chunk=SIZE][,timeout=MS] or rend,addr=unix:PATH|IP:PORT[,timeout=MS]";
+const L2_EXPECTED: &str = "none, memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked\
+     [,chunk=SIZE]][,timeout=MS] or rend,addr=unix:PATH|IP:PORT[,timeout=MS]";
 
 /// `--l1`.
 ///
@@ -83,7 +104,7 @@ pub fn l1(text: &str) -> Parsed<L1> {
         "memory" => {
             let mut bytes = 64 << 20;
             if let Some(value) = arguments.take("size") {
-                bytes = size(value, MEMORY_BYTES.0, MEMORY_BYTES.1)?;
+                bytes = named("size", value, size(value, MEMORY_BYTES.0, MEMORY_BYTES.1))?;
             }
             L1::Memory { bytes }
         }
@@ -130,6 +151,11 @@ fn address(text: &str) -> Parsed<Address> {
     if is_local && address.port() != 0 { Ok(Address::Tcp(address)) } else { Err(error()) }
 }
 
+/// Says which key it was whose value is wrong.
+fn named<T>(key: &str, value: &str, read: Parsed<T>) -> Parsed<T> {
+    read.map_err(|error| ValueError::new(&format!("{key}={value}"), error.expected))
+}
+
 /// `key=value` pairs behind a kind, each of which may be asked for once.
 struct Arguments<'t> {
     text: &'t str,
@@ -159,11 +185,18 @@ impl<'t> Arguments<'t> {
     }
 
     fn link(&mut self) -> Parsed<Link> {
-        let error = || ValueError::new(self.text, self.expected);
-        let address = address(self.pairs.iter().find(|p| p.0 == "addr").ok_or_else(error)?.1)?;
-        self.take("addr");
+        let Some(value) = self.take("addr") else {
+            return Err(ValueError::new(self.text, self.expected));
+        };
+        let address = named("addr", value, address(value))?;
         let timeout_us = match self.take("timeout") {
-            Some(value) => 1000 * number(value, 1, LINK_TIMEOUT_MS_MAX)?,
+            Some(value) => {
+                let ms = number(value, 1, LINK_TIMEOUT_MS_MAX).map_err(|_| {
+                    let expected = format!("milliseconds, from 1 to {LINK_TIMEOUT_MS_MAX}");
+                    ValueError::new(value, expected)
+                });
+                1000 * named("timeout", value, ms)?
+            }
             None => LINK_TIMEOUT_US,
         };
         Ok(Link { address, timeout_us })
@@ -176,8 +209,11 @@ impl<'t> Arguments<'t> {
             (None | Some("plain"), None) => Layout::Plain,
             (Some("chunked"), None) => Layout::Chunked { chunk_bytes: CHUNK_BYTES_DEFAULT },
             (Some("chunked"), Some(value)) => {
-                let bytes = size(value, CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64)?;
-                Layout::Chunked { chunk_bytes: bytes as usize }
+                let bytes = size(value, CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64);
+                Layout::Chunked { chunk_bytes: named("chunk", value, bytes)? as usize }
+            }
+            (None | Some("plain"), Some(value)) => {
+                return Err(ValueError::new(&format!("chunk={value}"), "layout=chunked beside it"));
             }
             _ => return Err(ValueError::new(self.text, self.expected)),
         };
@@ -254,6 +290,15 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_tier_says_what_is_expected() {
         let error = l1("memcached,addr=8.8.8.8:11211").expect_err("not this host").to_string();
-        assert!(error.contains("8.8.8.8") && error.contains("unix:PATH"), "{error}");
+        assert!(error.contains("addr=8.8.8.8") && error.contains("unix:PATH"), "{error}");
+        for (wrong, given, expected) in [
+            ("memory,size=1K", "size=1K", "64M"),
+            ("memcached,addr=unix:/x,timeout=60ms", "timeout=60ms", "milliseconds"),
+            ("memcached,addr=unix:/x,layout=chunked,chunk=2M", "chunk=2M", "512K, e.g. 16K"),
+            ("memcached,addr=unix:/x,chunk=16K", "chunk=16K", "layout=chunked"),
+        ] {
+            let error = l1(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(given) && error.contains(expected), "{error}");
+        }
     }
 }

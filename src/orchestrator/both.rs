@@ -537,4 +537,4 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -45,7 +45,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
             Action::Store(store) => self.l1.store(&key, store, &value, now).await,
             Action::StoreTooLarge => {
-                self.l1.delete(&key, 0, now).await;
+                // A delete could fail, and what was there would be served again.
+                self.l1.invalidate(&key, now).await;
                 Outcome::TooLarge
             }
             Action::Delete { cas } => self.l1.delete(&key, cas, now).await,
@@ -79,5 +80,43 @@ impl<T: Tier> Orchestrator for L1Only<T> {
 
     fn wake_at_us(&self) -> u64 {
         self.l1.wake_at_us()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Chain, Key};
+    use crate::clock::Expiry;
+    use crate::orchestrator::both::tests::sim::{Log, Odds, Sim};
+    use crate::orchestrator::task::{Owner, Started};
+
+    fn run(orchestrator: &L1Only<Sim>, action: Action) -> Outcome<Chain> {
+        let now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
+        let mut owner = Owner::new(1, |operation, now| orchestrator.execute(operation, now));
+        let key = Key::new(b"k").expect("short");
+        match owner.start(Operation::new(key, action), 1, (), now) {
+            Started::Done(outcome) => return outcome,
+            Started::Waiting => {}
+        }
+        let mut outcome = None;
+        for _ in 0..20 {
+            orchestrator.turn(now);
+            owner.run_woken(now, |(), done| outcome = Some(done));
+        }
+        outcome.expect("it is through")
+    }
+
+    #[test]
+    fn a_set_too_large_removes_the_item_though_the_tier_is_out_of_reach() {
+        let l1 = L1Only::new(Sim::new("L1", &Log::default(), 1, Odds::default()));
+        l1.l1().put(b"k", b"old", Expiry::NEVER);
+        l1.l1().lose(10);
+        assert!(matches!(run(&l1, Action::StoreTooLarge), Outcome::TooLarge));
+        // It is back by now.
+        for _ in 0..20 {
+            l1.turn(Now::default());
+        }
+        assert!(matches!(run(&l1, Action::Get), Outcome::Miss), "the old value is gone");
     }
 }

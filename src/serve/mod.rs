@@ -62,8 +62,11 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
 /// Asks a Rend-based L2 what it can do, once for all workers.
 fn probe(l2: &L2) -> Result<Option<Server>, ServeError> {
     let L2::Rend(link) = l2 else { return Ok(None) };
-    let server = Rend::probe(&link.address, Clock::start().read())
-        .map_err(|error| ServeError::Tier { flag: "--l2", reason: error.to_string() })?;
+    let server =
+        Rend::probe(&link.address, Clock::start().read()).map_err(|error| ServeError::Tier {
+            flag: "--l2",
+            reason: format!("Rend-based server at {}: {error}", link.address),
+        })?;
     if let Some(lack) = Rend::lacks(server) {
         eprintln!("sunder: --l2: {lack}");
     }

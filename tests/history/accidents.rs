@@ -10,13 +10,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-/// From the end of an accident to the next.
-const PAUSE: Duration = Duration::from_millis(150);
+/// From the end of an accident to the next, at most.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// Runs the plan while accidents happen to the memcached.
+/// Runs the plan while accidents happen to each of the memcacheds.
 pub fn run_with(
     plan: &Plan,
-    memcached: &mut Memcached,
+    victims: &mut [&mut Memcached],
     accidents: &[Accident],
 ) -> Result<Report, String> {
     if accidents.is_empty() {
@@ -25,10 +25,16 @@ pub fn run_with(
     let keys: Vec<String> = (0..plan.keys + plan.number_keys()).map(key_name).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let chaos = scope.spawn(|| memcached.suffer_until(&is_over, accidents, PAUSE, &keys));
+        let (is_over, keys) = (&is_over, &keys);
+        let chaos: Vec<_> = victims
+            .iter_mut()
+            .map(|victim| scope.spawn(|| victim.suffer_until(is_over, accidents, PAUSE, keys)))
+            .collect();
         let report = run(plan);
         is_over.store(true, Relaxed);
-        chaos.join().expect("it does not panic")?;
+        for one in chaos {
+            one.join().expect("it does not panic")?;
+        }
         report
     })
 }
@@ -88,7 +94,7 @@ fn a_memcached_that_is_killed_is_right() {
     let mut memcached = Memcached::start(64, 2).expect("it starts");
     let plan = bare(&memcached);
     let kill = [Accident::Kill { down_ms: 50 }];
-    let report = run_with(&plan, &mut memcached, &kill).expect("it runs");
+    let report = run_with(&plan, &mut [&mut memcached], &kill).expect("it runs");
     assert!(report.is_right(), "{report}");
     assert!(report.errors > 0 && report.reconnects > 0, "{report}");
     assert!(memcached.happened.kills > 0);
@@ -99,7 +105,7 @@ fn a_memcached_that_freezes_and_loses_keys_is_right() {
     let mut memcached = Memcached::start(64, 3).expect("it starts");
     let plan = Plan { timeout: Duration::from_millis(100), ..bare(&memcached) };
     let both = [Accident::Freeze { frozen_ms: 250 }, Accident::LoseChunks { keys: 8 }];
-    let report = run_with(&plan, &mut memcached, &both).expect("it runs");
+    let report = run_with(&plan, &mut [&mut memcached], &both).expect("it runs");
     assert!(report.is_right(), "{report}");
     assert!(report.errors > 0, "{report}");
     assert!(memcached.happened.freezes > 0 && memcached.happened.chunks_tried > 0);

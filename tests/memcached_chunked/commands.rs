@@ -209,3 +209,22 @@ fn an_invalidation_of_a_lost_server_is_made_good() {
     }
     server.memcached.start_again();
 }
+
+/// A worker has room for all its tasks from the start, so a task must be small.
+#[test]
+fn an_operation_waits_in_little_memory() {
+    let server = Server::start(&[]);
+    let rig = server.tier(REND);
+    let (name, now, chain) = (key(b"k"), rig.now(), Chain::new());
+    let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+    let arithmetic = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
+    let sizes = [
+        size_of_val(&rig.tier.get(&name, now)),
+        size_of_val(&rig.tier.store(&name, store, &chain, now)),
+        size_of_val(&rig.tier.delete(&name, 0, now)),
+        size_of_val(&rig.tier.touch(&name, Expiry::NEVER, now)),
+        size_of_val(&rig.tier.arithmetic(&name, arithmetic, now)),
+        size_of_val(&rig.tier.invalidate(&name, now)),
+    ];
+    assert!(sizes.iter().all(|&bytes| bytes <= 2048), "{sizes:?}");
+}

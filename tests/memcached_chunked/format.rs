@@ -2,7 +2,7 @@
 
 use sunder::clock::Expiry;
 use sunder::stats::Counter;
-use sunder::tier::{Outcome, Store, StoreMode, Tier};
+use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 
 use crate::fixture::key;
 use crate::rig::{REND, Raw, Server, value};
@@ -60,13 +60,57 @@ fn what_rend_wrote_is_read() {
     assert_eq!(rig.count(Counter::ChunkMetadataBad), 0);
 }
 
+/// Some of Rend's versions call the first chunk K0.
+#[test]
+fn a_first_chunk_without_a_dash_is_found() {
+    let server = Server::start(&[]);
+    let rig = server.tier(REND);
+    let mut raw = server.raw();
+    let now_s = rig.now().unix_s;
+    let mut written = [b'5'].to_vec();
+    let mut write = |value: &[u8]| {
+        rend_set(&mut raw, b"k", 7, 100, now_s, value);
+        let (flags, first) = server.raw().get("k-0").expect("there");
+        raw.binary_set(b"k0", flags, 100, &first);
+        server.raw().delete("k-0");
+    };
+    for len in [1, 5_000, 400_000] {
+        written.resize(len, b' ');
+        write(&written);
+        assert!(rig.value(b"k").expect("a hit") == written);
+        let expiry = Expiry::from_unix_s(now_s + 1_000);
+        let touched = rig.run(rig.tier.touch(&key(b"k"), expiry, rig.now()));
+        assert!(matches!(touched, Outcome::Touched { .. }), "{touched:?}");
+        let hit = rig.run(rig.tier.get_and_touch(&key(b"k"), expiry, rig.now()));
+        assert!(matches!(hit, Outcome::Hit(_)));
+        assert!((server.raw().left_s("k0") - 1_000).abs() <= 2);
+        for mode in [StoreMode::Append, StoreMode::Prepend] {
+            write(&written);
+            assert!(matches!(rig.store(mode, b"k", b" ", 0), Outcome::Stored { .. }));
+            let found = rig.value(b"k").expect("a hit");
+            assert!(found.trim_ascii() == b"5" && found.len() == len + 1);
+        }
+        write(&written);
+        let one = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
+        let counted = rig.run(rig.tier.arithmetic(&key(b"k"), one, rig.now()));
+        assert!(matches!(counted, Outcome::Number { value: 6, .. }), "{counted:?}");
+        assert!(rig.value(b"k").expect("a hit").trim_ascii() == b"6");
+    }
+    // Without it the value is a miss all the same.
+    write(&written);
+    server.raw().delete("k0");
+    assert_eq!(rig.value(b"k"), None);
+    assert_eq!(rig.count(Counter::ChunkMissing), 1);
+}
+
 #[test]
 fn what_rend_wrote_is_changed_and_deleted_whole() {
     let server = Server::start(&[]);
     let rig = server.tier(16 * 1024);
-    let mut raw = server.raw();
+    // A connection speaks one protocol.
+    let (mut raw, mut rend) = (server.raw(), server.raw());
     let value = value(1, 10_000);
-    rend_set(&mut raw, b"k", 5, 0, rig.now().unix_s, &value);
+    rend_set(&mut rend, b"k", 5, 0, rig.now().unix_s, &value);
     assert_eq!(raw.items(), 11);
     assert!(matches!(rig.store(StoreMode::Append, b"k", b"tail", 0), Outcome::Stored { .. }));
     assert_eq!(rig.value(b"k").expect("a hit"), [&value[..], b"tail"].concat());
@@ -77,7 +121,7 @@ fn what_rend_wrote_is_changed_and_deleted_whole() {
     assert_eq!(raw.items(), 2);
     let Outcome::Hit(hit) = rig.get(b"k") else { panic!("a hit") };
     assert_eq!(hit.flags, 5);
-    rend_set(&mut raw, b"k", 5, 0, rig.now().unix_s, &value);
+    rend_set(&mut rend, b"k", 5, 0, rig.now().unix_s, &value);
     assert!(matches!(rig.run(rig.tier.delete(&key(b"k"), 0, rig.now())), Outcome::Deleted));
     assert_eq!(raw.items(), 0);
 }

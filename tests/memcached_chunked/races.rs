@@ -1,10 +1,14 @@
 //! The races that Rend's comments admit, where they concern chunks, and writers that interleave.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Sender};
+
 use sunder::buffer::Chain;
 use sunder::clock::Expiry;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
-use crate::fixture::{Task, key};
+use crate::fixture::{Scripted, Task, greet, key};
 use crate::rig::{REND, Rig, Server, value};
 
 fn set() -> Store {
@@ -45,7 +49,8 @@ fn race_1_concurrent_sets_of_one_key_never_mix() {
             [Task::new(rig.tier.store(&name, set(), &chains[i], rig.now()))]
         });
         interleave([&rigs[0], &rigs[1]], &mut tasks, |step| {
-            usize::from((step * (round + 3) / 7) % 2 == 1)
+            // Runs of turns, in another order each round.
+            value(round as u8, 97)[step / 4 % 97] as usize % 2
         });
         for task in tasks {
             let [Task { output: Some(Outcome::Stored { .. }), .. }] = task else {
@@ -82,19 +87,67 @@ fn race_1_a_second_client_that_overwrites_chunks_makes_a_miss() {
 /// Race 8: a chunk cannot be written. Nothing of the value stays, nor of the one before it.
 #[test]
 fn race_8_a_failed_chunk_write_leaves_no_orphans() {
-    let server = Server::start(&["-I", "8k"]);
+    let server = Server::start(&["-I", "256k", "-o", "slab_chunk_max=128"]);
     let small = server.tier(REND);
-    let large = server.tier(16 * 1024);
+    let large = server.tier(512 * 1024);
     let mut raw = server.raw();
     for mode in [StoreMode::Set, StoreMode::Replace] {
         small.set(b"k", &value(1, 50_000));
         assert_eq!(raw.items(), 1 + 46);
-        assert!(matches!(large.store(mode, b"k", &value(2, 60_000), 0), Outcome::TooLarge));
+        assert!(matches!(large.store(mode, b"k", &value(2, 600_000), 0), Outcome::TooLarge));
         assert_eq!(raw.items(), 0);
         assert_eq!(small.value(b"k"), None);
     }
-    assert!(matches!(large.store(StoreMode::Add, b"k", &value(2, 60_000), 0), Outcome::TooLarge));
+    assert!(matches!(large.store(StoreMode::Add, b"k", &value(2, 600_000), 0), Outcome::TooLarge));
     assert_eq!(raw.items(), 0);
+}
+
+/// A server without items that has no memory for the chunk `k-3`. It tells which keys were deleted.
+fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<()> {
+    let mut output = stream.try_clone().ok()?;
+    greet(&mut output).then_some(())?;
+    let mut input = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let opaque = words.iter().find(|word| word.starts_with('O'))?;
+        let answer = match words[0] {
+            "ms" => {
+                let mut value = vec![0; words[2].parse::<usize>().ok()? + 2];
+                input.read_exact(&mut value).ok()?;
+                match words[1] {
+                    "k-3" => "SERVER_ERROR out of memory storing object\r\n".to_owned(),
+                    _ => format!("HD {opaque} c7\r\n"),
+                }
+            }
+            "md" => {
+                deleted.send(words[1].to_owned()).ok()?;
+                format!("HD {opaque}\r\n")
+            }
+            _ => format!("EN {opaque}\r\n"),
+        };
+        output.write_all(answer.as_bytes()).ok()?;
+    }
+}
+
+/// Race 8: one chunk of many cannot be written.
+#[test]
+fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
+    let (sender, receiver) = mpsc::channel();
+    let script = Scripted::start_with(move |stream| {
+        serve_without_memory(stream, &sender);
+        None
+    });
+    let rig = Rig::open(&script.folder.socket(), REND);
+    for mode in [StoreMode::Set, StoreMode::Add] {
+        let outcome = rig.store(mode, b"k", &value(1, 5_000), 0);
+        assert!(matches!(outcome, Outcome::OutOfMemory), "{outcome:?}");
+        let deleted: Vec<String> = receiver.try_iter().collect();
+        assert_eq!(deleted, ["k-meta", "k-0", "k-1", "k-2", "k-3", "k-4"]);
+    }
 }
 
 /// Race 8: a writer disappears in the middle. Readers have the old value, the new one or a miss.

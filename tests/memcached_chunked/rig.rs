@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,15 +33,7 @@ impl Server {
     }
 
     pub fn tier(&self, chunk_bytes: usize) -> Rig {
-        let clock = Clock::start();
-        let stats = Arc::new(WorkerStats::default());
-        let link = link::Config {
-            timeout_us: 5_000_000,
-            ..link::Config::new(Address::Unix(self.folder.socket()), Arc::clone(&stats))
-        };
-        let config = Config { link, chunk_bytes, item_bytes_max: 64 << 20 };
-        let tier = Chunked::open(config, clock.read()).unwrap_or_else(|error| panic!("{error}"));
-        Rig { tier, stats, clock, ahead_us: Cell::new(0) }
+        Rig::open(&self.folder.socket(), chunk_bytes)
     }
 
     pub fn raw(&self) -> Raw {
@@ -60,6 +53,19 @@ pub struct Rig {
 }
 
 impl Rig {
+    pub fn open(socket: &Path, chunk_bytes: usize) -> Rig {
+        let clock = Clock::start();
+        let stats = Arc::new(WorkerStats::default());
+        let address = Address::Unix(socket.to_owned());
+        let link = link::Config {
+            timeout_us: 5_000_000,
+            ..link::Config::new(address, Arc::clone(&stats))
+        };
+        let config = Config { link, chunk_bytes, item_bytes_max: 64 << 20 };
+        let tier = Chunked::open(config, clock.read()).unwrap_or_else(|error| panic!("{error}"));
+        Rig { tier, stats, clock, ahead_us: Cell::new(0) }
+    }
+
     pub fn now(&self) -> Now {
         let now = self.clock.read();
         Now { uptime_us: now.uptime_us + self.ahead_us.get(), ..now }

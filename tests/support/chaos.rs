@@ -20,7 +20,9 @@ pub enum Accident {
     Kill { down_ms: u64 },
     /// SIGSTOP, and SIGCONT after so many milliseconds.
     Freeze { frozen_ms: u64 },
-    /// Chunks and metadata of so many keys are deleted, as by eviction.
+    /// SIGSTOP, and SIGKILL after so many milliseconds: what was asked meanwhile is never done.
+    KillFrozen { frozen_ms: u64 },
+    /// So many items, chunks or metadata of keys drawn, are deleted, as by eviction.
     LoseChunks { keys: u64 },
 }
 
@@ -32,6 +34,13 @@ pub struct Accidents {
     /// Chunk keys deleted that were there, and all that were tried.
     pub chunks_deleted: u64,
     pub chunks_tried: u64,
+}
+
+impl Accidents {
+    /// How many there were.
+    pub fn all(&self) -> u64 {
+        self.kills + self.freezes + self.chunks_tried
+    }
 }
 
 /// See the module. Killed and reaped when dropped.
@@ -150,12 +159,20 @@ impl Memcached {
                 std::thread::sleep(Duration::from_millis(frozen_ms));
                 self.thaw()
             }
+            Accident::KillFrozen { frozen_ms } => {
+                self.freeze()?;
+                std::thread::sleep(Duration::from_millis(frozen_ms));
+                self.kill()?;
+                self.restart()
+            }
             Accident::LoseChunks { keys: count } => {
                 let chunks: Vec<String> = (0..count)
                     .map(|_| {
                         let key = &keys[self.below(keys.len() as u64) as usize];
-                        // The first chunks are there most often; the metadata is one of all.
-                        match self.below(6) {
+                        // The first chunks are there most often; the metadata is one of all, and
+                        // so is the item itself, where there are no chunks.
+                        match self.below(7) {
+                            6 => key.clone(),
                             0 => format!("{key}-meta"),
                             chunk => format!("{key}-{}", (chunk - 1) * self.below(4)),
                         }
@@ -166,7 +183,8 @@ impl Memcached {
         }
     }
 
-    /// Lets accidents happen, one after another, until `is_over`. `keys`: as the clients call them.
+    /// Lets accidents happen, one after another, until `is_over`. `pause`: the longest between two.
+    /// `keys`: as the clients call them.
     pub fn suffer_until(
         &mut self,
         is_over: &AtomicBool,
@@ -177,7 +195,8 @@ impl Memcached {
         while !is_over.load(Relaxed) {
             let accident = accidents[self.below(accidents.len() as u64) as usize];
             self.suffer(accident, keys)?;
-            std::thread::sleep(pause);
+            let pause_ms = self.below(pause.as_millis() as u64 + 1);
+            std::thread::sleep(Duration::from_millis(pause_ms));
         }
         Ok(())
     }

@@ -41,6 +41,9 @@ use table::{Case, Table};
 /// Failing runs of one case after which it is left.
 const FAULTS_PER_CASE: usize = 2;
 
+/// Every how many-th cut is tried on a Unix socket, for which kernel TCP's full run stands.
+const UNIX_EVERY: usize = 5;
+
 /// Every how many-th cut is tried on compositions that another one's full run stands for.
 const COMPOSITIONS_EVERY: usize = 29;
 
@@ -160,7 +163,9 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
     let text = path.to_string_lossy().into_owned();
     let args = ["--use-domain-socket", "--sock-path", &text, "--workers", "1"];
     let sunder = Server::sunder(&args)?;
-    compare("Unix socket", &Target::Unix(path.clone()), Pace::Ping, cases, &mut oracle, score);
+    let mut control = Control::new(Target::Unix(path.clone()));
+    control.every = UNIX_EVERY;
+    compare_with(&mut control, "Unix socket", Pace::Ping, cases, &mut oracle, score);
     drop(sunder);
     // Killed, so it could not; it is gone already where the server unlinked it early.
     let _ = std::fs::remove_file(path);

@@ -10,7 +10,7 @@ use super::value::{
 };
 
 /// One operation in this many is a flush_all.
-const FLUSH_EVERY: u64 = 4000;
+const FLUSH_EVERY: u64 = 1500;
 
 /// One set in this many is stored expired.
 const EXPIRED_SET_EVERY: u64 = 30;

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 /// How often connections are asked whether they are overdue or may be opened again.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Pause after a failed connection: the first, and the longest; it doubles between.
+/// Pause after a failed connection: the first, and the longest; it doubles between. The first is
+/// that after a failed operation too.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// Bytes that one read takes at most.
@@ -33,6 +34,9 @@ enum Phase {
     Connecting,
     /// Nothing is asked.
     Idle,
+    /// Nothing is asked until this moment, after a failure: a server that fails at once would
+    /// otherwise fail most of the run.
+    Pausing(Instant),
     Waiting(Box<Operation>, Instant),
 }
 
@@ -179,6 +183,10 @@ impl Run<'_> {
             }
             match &connection.phase {
                 Phase::Closed(at) if *at <= now => self.open(number),
+                Phase::Pausing(at) if *at <= now => {
+                    self.connections[number].phase = Phase::Idle;
+                    self.drive(number);
+                }
                 Phase::Waiting(_, since) if now.duration_since(*since) > self.plan.timeout => {
                     self.close(number, &Outcome::TimedOut);
                 }
@@ -219,7 +227,7 @@ impl Run<'_> {
                 self.end(number, &operation, since, outcome);
                 self.report.reconnects += 1;
             }
-            Phase::Idle => self.report.reconnects += 1,
+            Phase::Idle | Phase::Pausing(_) => self.report.reconnects += 1,
             Phase::Connecting | Phase::Closed(_) => {
                 connection.failing_since.get_or_insert(now);
                 connection.pause = (connection.pause * 2).min(PAUSE.1);
@@ -241,7 +249,7 @@ impl Run<'_> {
             let connection = &mut self.connections[number];
             let Some(stream) = &mut connection.stream else { return Ok(()) };
             match connection.phase {
-                Phase::Closed(_) => return Ok(()),
+                Phase::Closed(_) | Phase::Pausing(_) => return Ok(()),
                 Phase::Connecting => {
                     if !stream.is_connected()? {
                         return Ok(());
@@ -334,6 +342,9 @@ impl Run<'_> {
         outcome: &Outcome<'_>,
     ) {
         let seen = self.end(number, operation, since, outcome);
+        if let Outcome::Failed(_) = outcome {
+            self.connections[number].phase = Phase::Pausing(Instant::now() + PAUSE.0);
+        }
         let Outcome::Values(hits) = outcome else { return };
         for hit in hits {
             if let Some(grown) = self.grown.get_mut(hit.key) {

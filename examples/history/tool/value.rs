@@ -79,7 +79,7 @@ pub fn push_record(out: &mut Vec<u8>, part: Part, key: usize, version: u64, byte
     let start = out.len();
     for _ in 0..filler.div_ceil(8) {
         state = next_filler(state);
-        out.extend(state.to_le_bytes());
+        out.extend_from_slice(&state.to_le_bytes());
     }
     out.truncate(start + filler);
 }

@@ -8,6 +8,9 @@
 //! K-0 ..   token, then chunk_data bytes of the value, the last chunk's tail zero
 //! ```
 //!
+//! There are versions of Rend that take a number's own sign for the dash, so that they call the
+//! first chunk K0. It is looked for there too, and written as K-0.
+//!
 //! All items of one value carry the client's flags and exptime. A chunk belongs to the metadata
 //! whose token it carries, and to no other, so a reader that checks number and tokens can tell a
 //! whole value from anything else. How much of the value a chunk holds is in the metadata, so
@@ -68,8 +71,7 @@ const _: () = assert!(
 );
 // A name that leaves the fewest digits gets larger chunks; memcached takes those too.
 const _: () = assert!(
-    ITEM_BYTES_MAX_LIMIT / 10_usize.pow((METADATA_SUFFIX.len() - 1) as u32) + 1
-        <= CHUNK_DATA_BYTES_MAX
+    ITEM_BYTES_MAX_LIMIT / 10_usize.pow((METADATA_SUFFIX.len() - 1) as u32) < CHUNK_DATA_BYTES_MAX
 );
 const _: () = assert!(CHUNK_BYTES_MAX <= CHUNK_DATA_BYTES_MAX);
 
@@ -82,6 +84,7 @@ pub struct Name {
     /// Longest name that memcached takes, in bytes.
     limit: usize,
     is_hashed: bool,
+    is_first_bare: bool,
 }
 
 impl Name {
@@ -91,7 +94,13 @@ impl Name {
     /// If `key` is longer than [`KEY_BYTES_MAX`].
     pub fn of(key: &[u8]) -> Name {
         let limit = if is_text(key) { KEY_BYTES_MAX } else { ENCODED_KEY_BYTES_MAX };
-        let mut name = Name { bytes: [0; KEY_BYTES_MAX], len: key.len(), limit, is_hashed: false };
+        let mut name = Name {
+            bytes: [0; KEY_BYTES_MAX],
+            len: key.len(),
+            limit,
+            is_hashed: false,
+            is_first_bare: false,
+        };
         if key.len() + METADATA_SUFFIX.len() <= limit {
             name.bytes[..key.len()].copy_from_slice(key);
             return name;
@@ -118,6 +127,21 @@ impl Name {
         self.is_hashed
     }
 
+    /// Whether a line of text can carry the items' keys.
+    pub fn is_text(&self) -> bool {
+        self.limit == KEY_BYTES_MAX
+    }
+
+    /// Whether [`Name::chunk`] gives the first chunk without the dash.
+    pub fn is_first_bare(&self) -> bool {
+        self.is_first_bare
+    }
+
+    /// Has [`Name::chunk`] give the first chunk with the dash or without.
+    pub fn set_first_bare(&mut self, is_bare: bool) {
+        self.is_first_bare = is_bare;
+    }
+
     /// The metadata item's key.
     pub fn metadata(&mut self) -> &[u8] {
         let end = self.len + METADATA_SUFFIX.len();
@@ -133,7 +157,8 @@ impl Name {
     pub fn chunk(&mut self, index: u32) -> &[u8] {
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(index).as_bytes();
-        let start = self.len + 1;
+        let is_bare = index == 0 && self.is_first_bare;
+        let start = self.len + usize::from(!is_bare);
         let end = start + digits.len();
         assert!(end <= self.limit, "a chunk's number fits its key");
         self.bytes[self.len] = b'-';
@@ -149,7 +174,7 @@ impl Name {
 }
 
 /// How a value is split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Bytes of the value.
     pub length: u32,
@@ -346,7 +371,7 @@ pub enum Broken {
 
 /// Puts a value together from its chunks, which come in order, each in pieces of any length.
 /// Gives the whole value or none of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Assembly {
     shape: Shape,
     token: Token,
@@ -355,7 +380,8 @@ pub struct Assembly {
     /// Bytes of the chunk under way that have come.
     come: usize,
     value: Gather,
-    broken: Option<Broken>,
+    /// Why, and by which chunk.
+    broken: Option<(Broken, u32)>,
 }
 
 impl Assembly {
@@ -415,7 +441,7 @@ impl Assembly {
     }
 
     fn fail(&mut self, broken: Broken) {
-        self.broken.get_or_insert(broken);
+        self.broken.get_or_insert((broken, self.next));
     }
 
     /// The chunk that comes next.
@@ -425,7 +451,12 @@ impl Assembly {
 
     /// Why there will be no value, if that is known already.
     pub fn broken(&self) -> Option<Broken> {
-        self.broken
+        self.broken.map(|(broken, _)| broken)
+    }
+
+    /// Whether it was the value's very first chunk that is not there.
+    pub fn has_lost_first(&self) -> bool {
+        self.broken == Some((Broken::Missing, 0))
     }
 
     /// The value, or its part from the first chunk on.
@@ -434,7 +465,7 @@ impl Assembly {
     /// Not all chunks came as they should.
     pub fn finish(self) -> Result<Chain, Broken> {
         match self.broken {
-            Some(broken) => Err(broken),
+            Some((broken, _)) => Err(broken),
             None if self.next < self.shape.chunks => Err(Broken::Missing),
             None => Ok(self.value.finish()),
         }

@@ -143,6 +143,28 @@ pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
     });
 }
 
+/// Begins to ask for the values of several keys, each put by [`key_of_many`], in one request of the
+/// older text protocol: memcached works off 20 requests of a connection before it sends what it
+/// has and looks at others (`-R`), and this is one. [`Status::Value`] for each key that has an
+/// item, in order, and [`Status::End`].
+pub fn get_many(request: &mut Request<'_>) {
+    request.asks_for_many();
+    request.put(b"get");
+}
+
+/// Puts one more key, which has to be one that a text line can carry ([`is_text`]).
+#[inline]
+pub fn key_of_many(request: &mut Request<'_>, key: &[u8]) {
+    debug_assert!(is_text(key), "asked before");
+    request.put(b" ");
+    request.put(key);
+}
+
+/// Ends what [`get_many`] began.
+pub fn end_of_many(request: &mut Request<'_>) {
+    request.put(b"\r\n");
+}
+
 /// Asks for flags, cas and value, and gives the item an expiry: [`Status::Value`],
 /// [`Status::Miss`].
 pub fn get_and_touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
@@ -253,6 +275,24 @@ fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Garbage> {
     if digits == 0 { Err(Garbage) } else { Ok((number, &bytes[digits..])) }
 }
 
+/// The head of one of many values, from what stands behind `VALUE `: key, flags, bytes. The key is
+/// not looked at.
+#[inline]
+fn head_of_one(item: &[u8]) -> Result<Head, Garbage> {
+    let key_end = memchr(b' ', item).ok_or(Garbage)?;
+    let (flags, rest) = number(&item[key_end + 1..])?;
+    let (bytes, rest) = number(rest.strip_prefix(b" ").ok_or(Garbage)?)?;
+    if !rest.is_empty() {
+        return Err(Garbage);
+    }
+    Ok(Head {
+        status: Status::Value,
+        flags: u32::try_from(flags).map_err(|_| Garbage)?,
+        value_bytes: usize::try_from(bytes).map_err(|_| Garbage)?,
+        ..Head::default()
+    })
+}
+
 /// What an answer without a code of two letters means.
 #[cold]
 fn error_status(line: &[u8]) -> Result<Status, Garbage> {
@@ -309,7 +349,10 @@ impl Codec for Meta {
         let mut head = Head::default();
         let Some((code, mut rest)) = line.split_at_checked(2) else { return Err(Garbage) };
         if !matches!(rest.first(), None | Some(b' ')) {
-            head.status = error_status(line)?;
+            if let Some(item) = line.strip_prefix(b"VALUE ") {
+                return Ok(Some((head_of_one(item)?, used)));
+            }
+            head.status = if line == b"END" { Status::End } else { error_status(line)? };
             return Ok(Some((head, used)));
         }
         head.status = match code {

@@ -59,7 +59,9 @@ impl Rend {
             Status::TooLarge => Outcome::TooLarge,
             Status::NoMemory => Outcome::OutOfMemory,
             Status::Miss | Status::Exists | Status::NotStored => return Ok(Outcome::NotStored),
-            Status::Value | Status::NonNumeric | Status::Refused => return Err(Down),
+            Status::Value | Status::NonNumeric | Status::End | Status::Refused => {
+                return Err(Down);
+            }
         };
         if mode == StoreMode::Set {
             self.remove(key).await?;
@@ -98,7 +100,7 @@ impl Rend {
         let (head, _) = self.ask_to_store(request, value).await?;
         match head.status {
             Status::Done => Ok(Outcome::Stored { cas: self.make_cas() }),
-            Status::Value | Status::NonNumeric | Status::Refused => Err(Down),
+            Status::Value | Status::NonNumeric | Status::End | Status::Refused => Err(Down),
             _ => Ok(Outcome::NotStored),
         }
     }

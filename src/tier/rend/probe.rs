@@ -44,7 +44,15 @@ pub enum ProbeError {
 impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ProbeError::Lost(error) => write!(f, "no answer: {error}"),
+            ProbeError::Lost(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    write!(f, "nobody listens there")
+                }
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    write!(f, "it does not answer")
+                }
+                _ => write!(f, "no answer: {error}"),
+            },
             ProbeError::NotBinary => write!(f, "it does not speak memcached's binary protocol"),
             ProbeError::NoGete => {
                 write!(f, "it does not know GETE, Rend's extension; for a memcached use ")?;

@@ -4,7 +4,7 @@
 mod model;
 mod races;
 mod rows;
-mod sim;
+pub(in crate::orchestrator) mod sim;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! The commands that store or change an item.
 
+use std::ops::Range;
+
 use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
 use crate::buffer::{Chain, Gather, Key};
 use crate::clock::{Expiry, Now};
@@ -176,20 +178,36 @@ impl Chunked {
         let touched = self.readable(&mut name, key, Ask::Touch(expiry), now).await?;
         let Some(stored) = touched else { return Ok(Outcome::Miss) };
         let chunks = stored.metadata.shape.chunks;
-        if chunks > 0 {
-            let mut batch = self.link.begin(Collector::statuses())?;
-            for index in 0..chunks {
-                let key = name.chunk(index);
-                let room = meta::room(key, 0);
-                batch.request(room, |request| meta::touch(request, key, expiry, now)).await?;
-            }
-            let statuses = batch.wait().await?.into_statuses();
-            if statuses.of(Status::Done) < chunks {
-                self.discard(&mut name, &stored, Broken::Missing).await?;
-                return Ok(Outcome::Miss);
-            }
+        let mut missing = chunks - self.touch_chunks(&mut name, 0..chunks, expiry, now).await?;
+        if missing == 1 {
+            name.set_first_bare(true);
+            missing -= self.touch_chunks(&mut name, 0..1, expiry, now).await?;
+        }
+        if missing > 0 {
+            self.discard(&mut name, &stored, Broken::Missing).await?;
+            return Ok(Outcome::Miss);
         }
         Ok(Outcome::Touched { cas: stored.cas })
+    }
+
+    /// Touches chunks; returns how many there are.
+    async fn touch_chunks(
+        &self,
+        name: &mut Name,
+        chunks: Range<u32>,
+        expiry: Expiry,
+        now: Now,
+    ) -> Result<u32, Down> {
+        if chunks.is_empty() {
+            return Ok(0);
+        }
+        let mut batch = self.link.begin(Collector::statuses())?;
+        for index in chunks {
+            let key = name.chunk(index);
+            let room = meta::room(key, 0);
+            batch.request(room, |request| meta::touch(request, key, expiry, now)).await?;
+        }
+        Ok(batch.wait().await?.into_statuses().of(Status::Done))
     }
 
     pub(super) async fn try_arithmetic(

@@ -9,8 +9,8 @@
 //! link lets nothing late overtake anything newer, makes this safe.
 //!
 //! The item's cas is that of its metadata item. A touch gives all its items a new expiry where they
-//! lie, since writing the metadata again would change the cas; the expiry in the metadata is then an
-//! old one, and nobody here reads it but to keep a running expiry from drifting.
+//! lie, since writing the metadata again would change the cas; the expiry in the metadata is then
+//! an old one, and nobody here reads it but to keep a running expiry from drifting.
 
 mod change;
 mod read;

@@ -3,9 +3,10 @@
 use super::{Answer, Ask, Chunked, Look, Stored, window};
 use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
+use crate::limits::{CHUNK_LINE_BYTES, CHUNKS_PER_LINE};
 use crate::stats::Counter;
 use crate::tier::memcached::layout::{
-    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name,
+    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape,
 };
 use crate::tier::memcached::link::{Batch, Collector, Down, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
@@ -77,12 +78,65 @@ impl Chunked {
         touch: Option<Expiry>,
         now: Now,
     ) -> Result<Result<Chain, Broken>, Down> {
-        let shape = metadata.shape;
+        if touch.is_none() && name.is_text() {
+            let mut assembly = Assembly::new(metadata, first);
+            if self.assemble_in_lines(name, &metadata.shape, &mut assembly).await? {
+                return Ok(assembly.finish());
+            }
+            // Which chunk is not there, and why, is found out one by one.
+        }
         let mut assembly = Assembly::new(metadata, first);
+        self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
+        if assembly.has_lost_first() && !name.is_first_bare() {
+            name.set_first_bare(true);
+            assembly = Assembly::new(metadata, first);
+            self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
+        }
+        Ok(assembly.finish())
+    }
+
+    /// Asks for many chunks in one request each. False: not all are there as they should be.
+    async fn assemble_in_lines(
+        &self,
+        name: &mut Name,
+        shape: &Shape,
+        assembly: &mut Assembly,
+    ) -> Result<bool, Down> {
+        while assembly.next() < shape.chunks {
+            let mut index = assembly.next();
+            let end = shape.chunks.min(index + window(shape));
+            let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
+            while index < end {
+                batch
+                    .request(CHUNK_LINE_BYTES, |request| {
+                        let line_end = end.min(index + CHUNKS_PER_LINE);
+                        meta::get_many(request);
+                        (index..line_end).for_each(|i| meta::key_of_many(request, name.chunk(i)));
+                        meta::end_of_many(request);
+                        index = line_end;
+                    })
+                    .await?;
+            }
+            *assembly = batch.wait().await?.into_chunks();
+            if assembly.broken().is_some() || assembly.next() != end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn assemble(
+        &self,
+        name: &mut Name,
+        shape: &Shape,
+        assembly: &mut Assembly,
+        touch: Option<Expiry>,
+        now: Now,
+    ) -> Result<(), Down> {
         while assembly.broken().is_none() && assembly.next() < shape.chunks {
             let start = assembly.next();
-            let end = shape.chunks.min(start + window(&shape));
-            let mut batch = self.link.begin(Collector::Chunks(assembly))?;
+            let end = shape.chunks.min(start + window(shape));
+            let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
             for index in start..end {
                 let key = name.chunk(index);
                 batch
@@ -92,9 +146,9 @@ impl Chunked {
                     })
                     .await?;
             }
-            assembly = batch.wait().await?.into_chunks();
+            *assembly = batch.wait().await?.into_chunks();
         }
-        Ok(assembly.finish())
+        Ok(())
     }
 
     pub(super) async fn read(&self, key: &Key, ask: Ask, now: Now) -> Answer {

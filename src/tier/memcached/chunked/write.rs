@@ -46,6 +46,7 @@ impl Chunked {
         let Metadata { shape, flags, expiry, token, .. } = *metadata;
         let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
         let item_bytes = shape.chunk_item_bytes();
+        name.set_first_bare(false);
         let mut cutter = Cutter::new(front.pieces().chain(back.pieces()));
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in first..shape.chunks {
@@ -186,8 +187,7 @@ impl Chunked {
     pub(super) async fn delete_metadata(&self, name: &mut Name, cas: u64) -> Result<Status, Down> {
         let mut batch = self.link.begin(Collector::one())?;
         // Another connection's: the item is gone with its server.
-        let cas = if cas == 0 { Some(0) } else { batch.cas(cas) };
-        let Some(cas) = cas else { return Ok(Status::Miss) };
+        let Some(cas) = batch.cas(cas) else { return Ok(Status::Miss) };
         let key = name.metadata();
         batch.request(meta::room(key, 0), |request| meta::delete(request, key, cas)).await?;
         Ok(batch.wait().await?.into_one().head.status)

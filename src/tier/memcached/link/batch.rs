@@ -13,17 +13,28 @@ use crate::buffer::Body;
 pub struct Request<'a> {
     out: &'a mut Vec<u8>,
     opaque: u32,
+    is_many: bool,
 }
 
 impl<'a> Request<'a> {
     /// A request that is written to `out`, with this number.
     pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> Request<'a> {
-        Request { out, opaque }
+        Request { out, opaque, is_many: false }
     }
 
     /// The number that the answer has to repeat.
     pub fn opaque(&self) -> u32 {
         self.opaque
+    }
+
+    /// Says that it asks for several values: its answer is any number of them and then
+    /// [`Status::End`](super::Status::End).
+    pub fn asks_for_many(&mut self) {
+        self.is_many = true;
+    }
+
+    pub(super) fn is_many(&self) -> bool {
+        self.is_many
     }
 
     /// Appends bytes.

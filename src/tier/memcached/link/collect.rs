@@ -80,6 +80,7 @@ impl Collector {
         match self {
             Collector::One(one) => one.begin(head),
             Collector::Statuses(statuses) => statuses.counts[head.status as usize] += 1,
+            Collector::Chunks(_) if head.status == Status::End => {}
             Collector::Chunks(assembly) => {
                 assembly.begin((head.status == Status::Value).then_some(head.value_bytes));
             }
@@ -98,7 +99,7 @@ impl Collector {
         }
     }
 
-    /// The answer was whole.
+    /// The value was whole.
     #[inline]
     pub(super) fn end(&mut self) {
         if let Collector::Chunks(assembly) = self {

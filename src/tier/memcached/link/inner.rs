@@ -64,6 +64,8 @@ struct Asked {
     count: u32,
     opaque: u32,
     at_us: u64,
+    /// Each is answered by any number of values and an end.
+    is_many: bool,
 }
 
 /// What the next byte read belongs to.
@@ -237,14 +239,18 @@ impl<C: Codec> Inner<C> {
     pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut Request<'_>)) {
         let opaque = self.next_opaque;
         self.next_opaque = opaque.wrapping_add(1);
-        write(&mut Request::new(&mut self.out, opaque));
+        let mut request = Request::new(&mut self.out, opaque);
+        write(&mut request);
+        let is_many = request.is_many();
         if slot != REMEMBERED {
             self.slots.asked(slot);
         }
         let at_us = self.now.uptime_us;
         match self.asked.back_mut() {
-            Some(last) if last.slot == slot && last.at_us == at_us => last.count += 1,
-            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us }),
+            Some(last) if last.slot == slot && last.at_us == at_us && last.is_many == is_many => {
+                last.count += 1;
+            }
+            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us, is_many }),
         }
     }
 
@@ -431,7 +437,7 @@ impl<C: Codec> Inner<C> {
             // Nothing was asked that this could answer.
             return if self.state == State::Greeting { Ok(false) } else { Err(Garbage) };
         };
-        let slot = asked.slot;
+        let (slot, is_many) = (asked.slot, asked.is_many);
         let bytes = &self.input[self.start..self.end];
         match self.reading {
             Reading::Head => {
@@ -439,7 +445,12 @@ impl<C: Codec> Inner<C> {
                     return if bytes.len() > C::HEAD_BYTES_MAX { Err(Garbage) } else { Ok(false) };
                 };
                 let is_other = head.opaque.is_some_and(|opaque| opaque != asked.opaque);
-                if is_other || head.value_bytes > LINK_VALUE_BYTES_MAX {
+                let is_misplaced = match head.status {
+                    Status::Value => is_many && head.opaque.is_some(),
+                    Status::End => !is_many,
+                    _ => false,
+                };
+                if is_other || is_misplaced || head.value_bytes > LINK_VALUE_BYTES_MAX {
                     return Err(Garbage);
                 }
                 self.start += used;
@@ -469,20 +480,31 @@ impl<C: Codec> Inner<C> {
                     return Err(Garbage);
                 }
                 self.start += C::TRAILER.len();
-                self.reading = Reading::Head;
-                self.answered(slot);
-                *answers += 1;
+                self.valued(slot, is_many, answers);
             }
         }
         if self.reading == Reading::Value(0) {
             self.reading = Reading::Trailer;
             if C::TRAILER.is_empty() {
-                self.reading = Reading::Head;
-                self.answered(slot);
-                *answers += 1;
+                self.valued(slot, is_many, answers);
             }
         }
         Ok(true)
+    }
+
+    /// A value was read to its end, and with it the answer, unless more values may follow.
+    #[inline]
+    fn valued(&mut self, slot: u32, is_many: bool, answers: &mut usize) {
+        self.reading = Reading::Head;
+        if slot < REMEMBERED
+            && let Some(collector) = self.slots.collector(slot)
+        {
+            collector.end();
+        }
+        if !is_many {
+            self.answered(slot);
+            *answers += 1;
+        }
     }
 
     /// An answer begins.
@@ -517,12 +539,7 @@ impl<C: Codec> Inner<C> {
         match slot {
             NOBODY => {}
             REMEMBERED => self.remembered.answered(),
-            _ => {
-                if let Some(collector) = self.slots.collector(slot) {
-                    collector.end();
-                }
-                self.slots.answered(slot);
-            }
+            _ => self.slots.answered(slot),
         }
     }
 

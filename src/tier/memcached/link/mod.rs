@@ -70,6 +70,8 @@ pub enum Status {
     NoMemory,
     /// The item is not a number.
     NonNumeric,
+    /// The values that one request asked for are over.
+    End,
     /// Any other answer.
     #[default]
     Refused,
