@@ -13,8 +13,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicIsize, AtomicUsize};
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
@@ -63,10 +63,63 @@ fn depot() -> &'static ArrayQueue<Box<Block>> {
     DEPOT.get_or_init(|| ArrayQueue::new(DEPOT_BLOCKS))
 }
 
-thread_local! {
+/// What a thread keeps of blocks, and of their count.
+struct Cache {
     #[allow(clippy::vec_box, reason = "blocks move between caches and chains by pointer")]
-    static CACHE: RefCell<Vec<Box<Block>>> =
-        RefCell::new(Vec::with_capacity(BLOCK_CACHE_BLOCKS));
+    blocks: Vec<Box<Block>>,
+    /// Blocks taken less blocks given back, of which [`USED`] does not know yet.
+    uncounted: isize,
+}
+
+impl Cache {
+    /// Counts `blocks` more in use, in lots, so that threads do not fight for the sum.
+    #[inline]
+    fn count(&mut self, blocks: isize) {
+        self.uncounted += blocks;
+        if self.uncounted.unsigned_abs() >= COUNTED_BLOCKS {
+            USED.fetch_add(std::mem::take(&mut self.uncounted), Relaxed);
+        }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        USED.fetch_add(self.uncounted, Relaxed);
+    }
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::new(Cache {
+        blocks: Vec::with_capacity(BLOCK_CACHE_BLOCKS),
+        uncounted: 0,
+    });
+}
+
+/// A thread adds its blocks to the sum when there are so many.
+const COUNTED_BLOCKS: usize = 64;
+
+/// Blocks that chains hold, but for what threads have not counted yet.
+static USED: AtomicIsize = AtomicIsize::new(0);
+
+/// Bytes that chains may hold before what a server answers is not gathered; 0: no limit.
+static GATHER_BYTES_MAX: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the blocks that chains of all threads hold, to within 256 KiB a thread.
+pub fn bytes_in_use() -> usize {
+    usize::try_from(USED.load(Relaxed)).unwrap_or(0) * BLOCK_BYTES
+}
+
+/// Lets chains hold `bytes_max` bytes before [`may_gather`] says no. A process that is told
+/// several times has the largest.
+pub fn limit_gathering(bytes_max: usize) {
+    GATHER_BYTES_MAX.fetch_max(bytes_max, Relaxed);
+}
+
+/// Whether `bytes` more may be gathered of what nobody set room aside for. What fits one block
+/// always may: the number of requests under way bounds it.
+pub fn may_gather(bytes: usize) -> bool {
+    let bytes_max = GATHER_BYTES_MAX.load(Relaxed);
+    bytes <= BLOCK_BYTES || bytes_max == 0 || bytes_in_use().saturating_add(bytes) <= bytes_max
 }
 
 /// Blocks ever made, for tests of what is bounded.
@@ -89,39 +142,44 @@ pub fn prepare_thread() {
         let _ = depot().push(new_block());
     }
     CACHE.with_borrow_mut(|cache| {
-        while cache.len() < BLOCK_CACHE_BLOCKS / 2 {
-            cache.push(new_block());
+        while cache.blocks.len() < BLOCK_CACHE_BLOCKS / 2 {
+            cache.blocks.push(new_block());
         }
     });
 }
 
 fn take_block() -> Box<Block> {
     CACHE.with_borrow_mut(|cache| {
-        if cache.is_empty() {
+        cache.count(1);
+        if cache.blocks.is_empty() {
             for _ in 0..BLOCK_CACHE_BLOCKS / 4 {
                 match depot().pop() {
-                    Some(block) => cache.push(block),
+                    Some(block) => cache.blocks.push(block),
                     None => break,
                 }
             }
         }
-        cache.pop().unwrap_or_else(new_block)
+        cache.blocks.pop().unwrap_or_else(new_block)
     })
 }
 
 fn give_block(block: Box<Block>) {
     // A thread that is ending has no cache any more; its blocks go to the allocator.
-    let _ = CACHE.try_with(|cache| {
+    let kept = CACHE.try_with(|cache| {
         let mut cache = cache.borrow_mut();
-        if cache.len() == BLOCK_CACHE_BLOCKS {
-            for surplus in cache.drain(BLOCK_CACHE_BLOCKS / 2..) {
+        cache.count(-1);
+        if cache.blocks.len() == BLOCK_CACHE_BLOCKS {
+            for surplus in cache.blocks.drain(BLOCK_CACHE_BLOCKS / 2..) {
                 if depot().push(surplus).is_err() {
                     break;
                 }
             }
         }
-        cache.push(block);
+        cache.blocks.push(block);
     });
+    if kept.is_err() {
+        USED.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The bytes of one value, in pooled blocks that go back when the chain is dropped.

@@ -45,6 +45,20 @@ pub const BLOCK_BYTES: usize = 4096 - 16;
 /// crossing workers. At this point it stops reading, and TCP pushes back.
 pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
+/// Bytes of pooled blocks a worker that values beyond [`BODY_BUDGET_BYTES`] may take: sets whose
+/// server is slow, hits of a server's whose client is. With more, no long value begins to arrive,
+/// and a connection has one request at a time; with twice as many, a server's hit of more than a
+/// block is not gathered, and its get fails.
+pub const GATHER_BUDGET_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes that the requests under way in a worker may be expected to bring, as long as the longest
+/// of late; beyond, a connection has one request at a time. It keeps the answers that a link waits
+/// for within its time.
+pub const EXPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How much shorter the longest value of late counts with each outcome: one part in so many.
+pub const EXPECTED_BYTES_DECAY: usize = 256;
+
 /// Longest value that is copied for another worker's connection at once, in bytes; a longer one
 /// waits with its owner until its reply is next.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
@@ -100,6 +114,10 @@ pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;
 /// A server that takes longer than this for a request is taken for frozen, in microseconds. With
 /// the turns before and behind it a client still has its answer within 100 ms.
 pub const LINK_TIMEOUT_US: u64 = 60_000;
+
+/// A server that sends is not frozen: as long as one input buffer full comes in each
+/// [`LINK_TIMEOUT_US`], a request behind large answers may take this many times as long.
+pub const LINK_PATIENCE: u64 = 16;
 
 /// Input buffer of a link, in bytes: small answers of hundreds of clients in one read, and small
 /// enough to stay in the core's own cache.
@@ -207,8 +225,9 @@ pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;
 /// client that trickles one must not hold its share of [`BODY_BUDGET_BYTES`] for long.
 pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 
-/// While others wait for their share of [`BODY_BUDGET_BYTES`], a long value of which nothing has
-/// arrived for this long closes its connection, in microseconds: room is for those who use it.
+/// While others wait for room for values, a long value of which nothing has arrived, or a reply of
+/// which nothing was read, for this long closes its connection, in microseconds: room is for those
+/// who use it.
 pub const BODY_PAUSE_US: u64 = 3 * 1_000_000;
 
 /// How long after somebody found the budget used up it counts as wanted, in microseconds: longer

@@ -4,7 +4,8 @@
 //! Nothing here touches a stream or a queue; it must not copy what can be executed from where it
 //! lies.
 
-use super::{Engine, terminator_bytes};
+use super::Engine;
+use super::body::terminator_bytes;
 use crate::buffer::{Body, Gather, Key};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;

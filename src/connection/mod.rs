@@ -11,6 +11,7 @@
 //! ```
 
 mod begun;
+mod body;
 mod reply;
 pub mod slots;
 
@@ -24,6 +25,7 @@ use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
+use body::{take_into, take_terminator, terminator_bytes};
 use slots::{Content, Queue, Slots};
 
 /// What became of a submitted operation.
@@ -70,6 +72,12 @@ pub trait Engine {
 
     /// Gives back what was set aside.
     fn release_body(&mut self, bytes: usize);
+
+    /// Whether so much is held or to come that a connection should wait for what it has asked for
+    /// before it asks for more.
+    fn is_strained(&self) -> bool {
+        false
+    }
 
     /// Sees to it that the value of the reply in `slot`, a connection's next, can be written.
     /// False: it is on its way, or there is no room for it yet; the connection will be visited
@@ -170,7 +178,7 @@ pub struct Connection {
     deadline_us: u64,
     /// When it was driven last.
     driven_us: u64,
-    /// When bytes of the value that is arriving came last.
+    /// When bytes of the value that is arriving came last, or of the reply that is next left.
     progress_us: u64,
     listener: u8,
 }
@@ -202,10 +210,10 @@ impl Connection {
     /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
     /// done nothing for so many microseconds.
     ///
-    /// `is_contended`: others wait for the room that values still arriving take.
+    /// `is_contended`: others wait for the room that values take.
     pub fn is_overdue(&self, idle_us: u64, is_contended: bool, now: Now) -> bool {
         let has_paused = is_contended
-            && self.stall == Stall::Body
+            && matches!(self.stall, Stall::Body | Stall::Output)
             && now.uptime_us.saturating_sub(self.progress_us) >= BODY_PAUSE_US;
         if has_paused {
             return true;
@@ -234,10 +242,14 @@ impl Connection {
     ) {
         self.driven_us = now.uptime_us;
         let front = self.queue.first();
+        let written = self.written;
         if front.is_some() {
             self.write_ready(stream, engine);
         }
         let has_moved = self.queue.first() != front;
+        if has_moved || self.written != written {
+            self.progress_us = now.uptime_us;
+        }
         let port = Port::of_listener(self.listener());
         let mut visit = Visit { id, port, stream, engine, scratch, now };
         self.is_partial = false;
@@ -249,6 +261,10 @@ impl Connection {
                     break;
                 }
                 self.is_flushing = false;
+            }
+            // Not asked to be visited again: an outcome will come for what is in the queue.
+            if self.is_pipelining() && visit.engine.is_strained() {
+                break;
             }
             if budget == 0 || !self.may_start(visit.engine) {
                 visit.engine.revisit(id);
@@ -274,6 +290,11 @@ impl Connection {
         self.queue.len() < SLOTS_PER_CONNECTION
             && engine.slots().next_free().is_some()
             && engine.has_room()
+    }
+
+    /// Whether what is next is a request, and others before it are under way.
+    fn is_pipelining(&self) -> bool {
+        !self.queue.is_empty() && matches!(self.state, State::Command | State::Keys(_))
     }
 
     /// Whether the front reply waits for the client to read.
@@ -321,6 +342,9 @@ impl Connection {
         let is_new = stall != self.stall
             || (stall == Stall::Output && moved.output)
             || (stall == Stall::Input && moved.input);
+        if stall == Stall::Output && is_new {
+            self.progress_us = now.uptime_us;
+        }
         self.stall = stall;
         match stall {
             Stall::None => self.deadline_us = u64::MAX,
@@ -759,28 +783,4 @@ struct Visit<'v, S, E> {
 #[inline]
 fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
-}
-
-fn terminator_bytes(is_text: bool) -> usize {
-    if is_text { 2 } else { 0 }
-}
-
-/// Moves `bytes` received bytes, which are there, into `gather`.
-fn take_into<S: Stream>(gather: &mut Gather, bytes: usize, stream: &mut S) {
-    let mut left = bytes;
-    while left > 0 {
-        let piece = stream.received();
-        let n = piece.len().min(left);
-        gather.extend(&piece[..n]);
-        stream.consume(n);
-        left -= n;
-    }
-}
-
-/// Takes the two bytes behind a value, which are there; whether they are `\r\n`.
-fn take_terminator<S: Stream>(stream: &mut S) -> bool {
-    let mut terminator = [0; 2];
-    stream.peek(&mut terminator);
-    stream.consume(2);
-    terminator == *b"\r\n"
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::{Shared, control};
-use crate::buffer::{Body, Chain, Gather};
+use crate::buffer::{self, Body, Chain, Gather};
 use crate::clock::Now;
 use crate::connection::slots::{Content, Slots};
 use crate::connection::{Engine, Submitted};
 use crate::limits::{
-    BODY_BUDGET_BYTES, CONTENTION_US, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES,
-    REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
+    BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_DECAY, EXPECTED_BYTES_MAX,
+    GATHER_BUDGET_BYTES, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, REMOTE_COPY_BYTES_MAX,
+    SLOTS_PER_WORKER,
 };
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
@@ -46,6 +47,12 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     revisits: Vec<ConnectionId>,
     /// For values still arriving, and for fetched ones.
     budget: Budget,
+    /// Bytes that values of all workers may hold before this one takes no more on than it must.
+    held_bytes_max: usize,
+    /// Outcomes to come for our slots.
+    awaited: usize,
+    /// About as long as the longest value of late.
+    expected_bytes: usize,
     /// Until when values that wait for their budget are to be thought of.
     contended_until_us: u64,
     /// Hits that other workers' connections wait to read.
@@ -66,10 +73,19 @@ where
         orchestrator: &'o O,
         owner: Owner<F, M, Origin>,
     ) -> Core<'o, O, F, M> {
+        let two_items = 2 * shared.limits.item_bytes_max;
+        let body_bytes = BODY_BUDGET_BYTES.max(two_items);
+        let gather_bytes = GATHER_BUDGET_BYTES.max(two_items);
+        let workers = mailbox.workers();
+        buffer::limit_gathering(workers * (body_bytes + 2 * gather_bytes));
         Core {
             orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
-            budget: Budget::new(BODY_BUDGET_BYTES.max(2 * shared.limits.item_bytes_max)),
+            budget: Budget::new(body_bytes),
+            held_bytes_max: workers * (body_bytes + gather_bytes),
+            awaited: 0,
+            // Nothing is known yet, so the worst is.
+            expected_bytes: shared.limits.item_bytes_max,
             contended_until_us: 0,
             loans: Loans::new(),
             returns: Returns::default(),
@@ -115,9 +131,9 @@ where
         self.orchestrator.prefetch_more(foreseen);
     }
 
-    /// Whether somebody waited for the values' budget a moment ago.
+    /// Whether somebody waited for the values' budget a moment ago, or would have to.
     pub(super) fn is_contended(&self, now: Now) -> bool {
-        now.uptime_us < self.contended_until_us
+        now.uptime_us < self.contended_until_us || self.is_full()
     }
 
     /// The next connection that can go on.
@@ -138,7 +154,8 @@ where
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
-        let Core { owner, mailbox, slots, visits, stats, loans, .. } = self;
+        let Core { owner, mailbox, slots, visits, stats, loans, awaited, .. } = self;
+        let expected_bytes = &mut self.expected_bytes;
         owner.run_woken(now, |origin, outcome| {
             origin.tally.count(&outcome, stats);
             match origin.worker {
@@ -147,6 +164,8 @@ where
                     mailbox.answer(usize::from(worker), answer);
                 }
                 None => {
+                    *awaited -= 1;
+                    learn(expected_bytes, &outcome);
                     let outcome = outcome.map_value(Held::Local);
                     visits.extend(slots.complete(origin.slot, outcome));
                 }
@@ -207,6 +226,7 @@ where
             if slot == NO_SLOT {
                 continue;
             }
+            self.awaited -= 1;
             let outcome = outcome.map_value(|carried| match carried {
                 Carried::Copied(chain) => {
                     let reserved = is_fetched.then(|| self.budget.guard(chain.len()));
@@ -216,9 +236,32 @@ where
                     Held::Lent(Lent::new(worker as u8, loan, bytes, &self.returns))
                 }
             });
+            learn(&mut self.expected_bytes, &outcome);
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
+    }
+
+    /// Whether values hold so much that whoever wants to begin another has to wait.
+    fn is_full(&self) -> bool {
+        buffer::bytes_in_use() > self.held_bytes_max
+    }
+
+    /// Submits an operation to whoever it concerns.
+    #[inline]
+    fn hand_in(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
+        if matches!(operation.action, Action::FlushAll { .. }) {
+            return self.flush_everywhere(operation, slot, now);
+        }
+        let key_hash = self.hash(operation.key.as_bytes());
+        let owner = owner_of(key_hash, self.mailbox.workers());
+        if owner == self.mailbox.worker() {
+            return self.submit_here(operation, key_hash, slot, now);
+        }
+        self.stats.add(Counter::RemoteOperations, 1);
+        let request = Request::Execute { key_hash, operation };
+        self.mailbox.ask(owner, Ask { slot, request });
+        Submitted::Waiting(1)
     }
 
     /// Executes one operation for whoever `worker` and `slot` name.
@@ -299,6 +342,13 @@ const FLUSH_HASH: u64 = 0;
 /// The slot of what no request waits for.
 const NO_SLOT: u32 = u32::MAX;
 
+/// Takes the length of a value into account when the next ones are expected.
+fn learn<V: Value>(expected_bytes: &mut usize, outcome: &Outcome<V>) {
+    let bytes = if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 };
+    let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
+    *expected_bytes = decayed.max(bytes);
+}
+
 /// Makes an outcome ready to cross to another worker: a short value is copied, a long one lent.
 fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>) -> Answer {
     let outcome = match outcome {
@@ -366,18 +416,11 @@ where
 
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
-        if matches!(operation.action, Action::FlushAll { .. }) {
-            return self.flush_everywhere(operation, slot, now);
+        let submitted = self.hand_in(operation, slot, now);
+        if let Submitted::Waiting(outcomes) = &submitted {
+            self.awaited += usize::from(*outcomes);
         }
-        let key_hash = self.hash(operation.key.as_bytes());
-        let owner = owner_of(key_hash, self.mailbox.workers());
-        if owner == self.mailbox.worker() {
-            return self.submit_here(operation, key_hash, slot, now);
-        }
-        self.stats.add(Counter::RemoteOperations, 1);
-        let request = Request::Execute { key_hash, operation };
-        self.mailbox.ask(owner, Ask { slot, request });
-        Submitted::Waiting(1)
+        submitted
     }
 
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
@@ -385,7 +428,7 @@ where
     }
 
     fn reserve_body(&mut self, bytes: usize, now: Now) -> bool {
-        let fits = self.budget.take(bytes);
+        let fits = !self.is_full() && self.budget.take(bytes);
         if !fits {
             self.contended_until_us = now.uptime_us + CONTENTION_US;
         }
@@ -394,6 +437,10 @@ where
 
     fn release_body(&mut self, bytes: usize) {
         self.budget.give(bytes);
+    }
+
+    fn is_strained(&self) -> bool {
+        self.awaited * self.expected_bytes > EXPECTED_BYTES_MAX || self.is_full()
     }
 
     fn fetch(&mut self, slot: u32) -> bool {
@@ -418,6 +465,7 @@ where
             unreachable!("looked at above");
         };
         *self.slots.content_mut(slot) = Content::Waiting { form, key, outcomes: 1 };
+        self.awaited += 1;
         let (owner, loan) = lent.take();
         self.mailbox.ask(usize::from(owner), Ask { slot, request: Request::Fetch(loan) });
         false

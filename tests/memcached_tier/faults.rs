@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use sunder::buffer::Chain;
-use sunder::limits::LINK_INVALIDATIONS_MAX;
+use sunder::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE, LINK_TIMEOUT_US};
 use sunder::stats::Counter;
 use sunder::tier::memcached::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
@@ -178,6 +178,29 @@ fn what_was_answered_in_time_or_not_late_enough_counts() {
     stream.write_all(b" f0 c1\r\ny\r\n").expect("the link reads");
     fixture.turn(&mut tasks);
     assert!(fixture.tier.link().is_up());
+}
+
+/// Large answers may take their time together, as long as they keep coming; not for ever.
+#[test]
+fn a_server_that_keeps_sending_is_not_frozen() {
+    let (_server, fixture, mut stream) = pair();
+    let mut tasks = [fixture.begin_get(b"a"), fixture.begin_get(b"b")];
+    fixture.turn(&mut tasks);
+    let pieces = 2 * LINK_PATIENCE as usize;
+    let head = format!("VA {} O0 f0 c1\r\n", pieces * LINK_INPUT_BYTES);
+    stream.write_all(head.as_bytes()).expect("the link reads");
+    let mut waited_ms = 0;
+    for _ in 0..pieces {
+        stream.write_all(&vec![b'v'; LINK_INPUT_BYTES]).expect("the link reads");
+        fixture.pass_ms(40, &mut tasks);
+        if said(&tasks[1], &fixture) == "Failed" {
+            break;
+        }
+        waited_ms += 40;
+    }
+    let patience_ms = LINK_PATIENCE * LINK_TIMEOUT_US / 1000;
+    assert!(waited_ms > patience_ms / 2 && waited_ms <= patience_ms, "{waited_ms} ms");
+    assert_eq!(said(&tasks[0], &fixture), "Failed");
 }
 
 #[test]

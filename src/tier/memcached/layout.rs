@@ -35,7 +35,7 @@ use std::hash::Hasher;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::meta::{ENCODED_KEY_BYTES_MAX, is_text};
-use crate::buffer::{Chain, Gather};
+use crate::buffer::{self, Chain, Gather};
 use crate::clock::Expiry;
 use crate::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
@@ -372,6 +372,8 @@ pub enum Broken {
     Missing,
     /// A chunk belongs to another value, or is no chunk.
     Foreign,
+    /// There is no room to gather it now; the item may be as it should.
+    NoRoom,
 }
 
 /// Puts a value together from its chunks, which come in order, each in pieces of any length.
@@ -393,7 +395,12 @@ impl Assembly {
     /// For the value that `metadata` describes, from chunk `first` on.
     pub fn new(metadata: &Metadata, first: u32) -> Assembly {
         let Metadata { shape, token, .. } = *metadata;
-        Assembly { shape, token, next: first, come: 0, value: Gather::new(), broken: None }
+        let value = Gather::new();
+        let mut assembly = Assembly { shape, token, next: first, come: 0, value, broken: None };
+        if !buffer::may_gather(assembly.left_bytes()) {
+            assembly.fail(Broken::NoRoom);
+        }
+        assembly
     }
 
     /// The next chunk begins, as an item with a value of `bytes` bytes; None if there is no item.
@@ -404,8 +411,14 @@ impl Assembly {
             None => self.fail(Broken::Missing),
             Some(bytes) if bytes != self.shape.chunk_item_bytes() => self.fail(Broken::Foreign),
             Some(_) if self.next == self.shape.chunks => self.fail(Broken::Foreign),
+            Some(_) if !buffer::may_gather(self.left_bytes()) => self.fail(Broken::NoRoom),
             Some(_) => {}
         }
+    }
+
+    /// What is still to come from the next chunk on.
+    fn left_bytes(&self) -> usize {
+        (self.shape.length as usize).saturating_sub(self.shape.offset(self.next))
     }
 
     /// The next bytes of the chunk.

@@ -238,13 +238,12 @@ impl Chunked {
         stored: &Stored,
         broken: Broken,
     ) -> Result<(), Down> {
-        self.stats.add(
-            match broken {
-                Broken::Missing => Counter::ChunkMissing,
-                Broken::Foreign => Counter::ChunkForeign,
-            },
-            1,
-        );
+        let counter = match broken {
+            Broken::Missing => Counter::ChunkMissing,
+            Broken::Foreign => Counter::ChunkForeign,
+            Broken::NoRoom => return Err(Down),
+        };
+        self.stats.add(counter, 1);
         if self.delete_metadata(name, stored.cas).await? == Status::Done {
             self.delete_chunks(name, 0..stored.metadata.shape.chunks).await?;
         }

@@ -1,7 +1,7 @@
 //! What becomes of answers: the closed set of ways in which a batch gathers its own.
 
 use super::{Head, Status};
-use crate::buffer::{Chain, Gather, Key};
+use crate::buffer::{self, Chain, Gather, Key};
 use crate::tier::memcached::layout::Assembly;
 
 /// Where the answers to one batch go. Value bytes are handed over straight from the read buffer.
@@ -24,9 +24,21 @@ pub struct One {
     /// Its head.
     pub head: Head,
     value: Gather,
+    /// There was no room for the value.
+    is_refused: bool,
 }
 
 impl One {
+    /// A value that there is no room for is as good as refused.
+    #[inline]
+    fn begin(&mut self, head: &Head) {
+        self.head = *head;
+        if !buffer::may_gather(head.value_bytes) {
+            self.head.status = Status::Refused;
+            self.is_refused = true;
+        }
+    }
+
     /// The head, and the value; empty if there is none.
     pub fn into_parts(self) -> (Head, Chain) {
         (self.head, self.value.finish())
@@ -66,7 +78,7 @@ impl Collector {
     #[inline]
     pub(super) fn head(&mut self, head: &Head) {
         match self {
-            Collector::One(one) => one.head = *head,
+            Collector::One(one) => one.begin(head),
             Collector::Statuses(statuses) => statuses.counts[head.status as usize] += 1,
             Collector::Chunks(_) if head.status == Status::End => {}
             Collector::Chunks(assembly) => {
@@ -80,6 +92,7 @@ impl Collector {
     #[inline]
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         match self {
+            Collector::One(one) if one.is_refused => {}
             Collector::One(one) => one.value.extend(bytes),
             Collector::Chunks(assembly) => assembly.bytes(bytes),
             Collector::Statuses(_) | Collector::Invalidation(_) => {}

@@ -16,8 +16,8 @@ use crate::buffer::Key;
 use crate::clock::Now;
 use crate::limits::{
     LINK_BATCHES, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_BYTES_MAX, LINK_INPUT_BYTES,
-    LINK_OUTPUT_BYTES, LINK_PROBE_US, LINK_READS_PER_TURN, LINK_RETRY_MAX_US, LINK_RETRY_US,
-    LINK_VALUE_BYTES_MAX,
+    LINK_OUTPUT_BYTES, LINK_PATIENCE, LINK_PROBE_US, LINK_READS_PER_TURN, LINK_RETRY_MAX_US,
+    LINK_RETRY_US, LINK_VALUE_BYTES_MAX,
 };
 use crate::readiness::Readiness;
 use crate::stats::{Counter, WorkerStats};
@@ -103,6 +103,9 @@ pub(super) struct Inner<C> {
     start: usize,
     end: usize,
     reading: Reading,
+    /// When the last whole [`LINK_INPUT_BYTES`] had come, and how many bytes came since.
+    flowed_us: u64,
+    flowed_bytes: usize,
     /// The kernel may have more for us.
     has_more: bool,
 
@@ -145,6 +148,8 @@ impl<C: Codec> Inner<C> {
             start: 0,
             end: 0,
             reading: Reading::Head,
+            flowed_us: 0,
+            flowed_bytes: 0,
             has_more: false,
             asked: VecDeque::with_capacity(LINK_BATCHES),
             next_opaque: 0,
@@ -315,9 +320,23 @@ impl<C: Codec> Inner<C> {
         }
     }
 
-    /// By when the oldest request has to be answered.
+    /// By when the oldest request has to be answered; later, but not for ever, while the answers
+    /// before it keep coming.
     fn deadline_us(&self) -> Option<u64> {
-        self.asked.front().map(|asked| asked.at_us + self.timeout_us)
+        let timeout_us = self.timeout_us;
+        self.asked.front().map(|asked| {
+            let patient_us = self.flowed_us.min(asked.at_us + (LINK_PATIENCE - 1) * timeout_us);
+            asked.at_us.max(patient_us) + timeout_us
+        })
+    }
+
+    /// `bytes` more have come.
+    fn flow(&mut self, bytes: usize) {
+        self.flowed_bytes += bytes;
+        if self.flowed_bytes >= LINK_INPUT_BYTES {
+            self.flowed_bytes = 0;
+            self.flowed_us = self.now.uptime_us;
+        }
     }
 
     /// As much output as the kernel takes.
@@ -369,6 +388,7 @@ impl<C: Codec> Inner<C> {
                 return answers;
             }
             self.end += n;
+            self.flow(n);
             match self.digest() {
                 Ok(count) => {
                     answers += count;
