@@ -66,8 +66,10 @@ for server in "${servers[@]}"; do
     until nc -z "${address%:*}" "${address#*:}"; do sleep 0.05; done
 done
 
-for value_bytes in 100 10000 100000; do
+# The larger the values the fewer they are, so that the data stay of one order of size.
+for size in 100:1000 10000:100 100000:100; do
+    value_bytes=${size%:*}
     say "values of $value_bytes bytes, 50 connections, one request at a time on each"
     taskset -c "$client_core" "$examples/throughput" --connections 50 --value-bytes "$value_bytes" \
-        --keys 1000 --rounds "$rounds" "${servers[@]}"
+        --keys "${size#*:}" --rounds "$rounds" "${servers[@]}"
 done
