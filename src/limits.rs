@@ -56,6 +56,9 @@ pub const GATHER_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// for within its time.
 pub const EXPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What the longest value of late counts as before there was any.
+pub const EXPECTED_BYTES_AT_START: usize = 128 * 1024;
+
 /// How much shorter the longest value of late counts with each outcome: one part in so many.
 pub const EXPECTED_BYTES_DECAY: usize = 256;
 

@@ -51,6 +51,8 @@ pub enum Found<V1, V2> {
 }
 
 impl<V1: Value, V2: Value> Value for Found<V1, V2> {
+    const IS_GATHERED: bool = V1::IS_GATHERED || V2::IS_GATHERED;
+
     #[inline]
     fn len(&self) -> usize {
         match self {

@@ -14,6 +14,10 @@ use crate::clock::{Expiry, Now};
 
 /// The bytes of a hit, held until its reply has left.
 pub trait Value {
+    /// Whether the bytes were gathered from elsewhere into memory of their own, rather than held
+    /// where they are kept: such hits cost memory for as long as they wait.
+    const IS_GATHERED: bool = false;
+
     /// Length in bytes.
     fn len(&self) -> usize;
 
@@ -33,6 +37,8 @@ pub trait Value {
 }
 
 impl Value for Chain {
+    const IS_GATHERED: bool = true;
+
     fn len(&self) -> usize {
         Chain::len(self)
     }

@@ -11,9 +11,9 @@ use crate::clock::Now;
 use crate::connection::slots::{Content, Slots};
 use crate::connection::{Engine, Submitted};
 use crate::limits::{
-    BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_DECAY, EXPECTED_BYTES_MAX,
-    GATHER_BUDGET_BYTES, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, REMOTE_COPY_BYTES_MAX,
-    SLOTS_PER_WORKER,
+    BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_DECAY,
+    EXPECTED_BYTES_MAX, GATHER_BUDGET_BYTES, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES,
+    REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
 };
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
@@ -85,7 +85,7 @@ where
             held_bytes_max: workers * (body_bytes + gather_bytes),
             awaited: 0,
             // Nothing is known yet, so the worst is.
-            expected_bytes: shared.limits.item_bytes_max,
+            expected_bytes: EXPECTED_BYTES_AT_START.min(shared.limits.item_bytes_max),
             contended_until_us: 0,
             loans: Loans::new(),
             returns: Returns::default(),
@@ -440,7 +440,9 @@ where
     }
 
     fn is_strained(&self) -> bool {
-        self.awaited * self.expected_bytes > EXPECTED_BYTES_MAX || self.is_full()
+        let is_much_to_come =
+            O::Value::IS_GATHERED && self.awaited * self.expected_bytes > EXPECTED_BYTES_MAX;
+        is_much_to_come || self.is_full()
     }
 
     fn fetch(&mut self, slot: u32) -> bool {
