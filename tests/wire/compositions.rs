@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// What is told of items in this process, of which these compositions have none for certain; and
 /// what a memcached answers to by chance: it pads a number only if nothing else refers to the item
-/// just then, and looks for the end of white space and for the sign of a number of 2^63 or more
+/// just then, and looks for the end of white space, as of nothing at all, and for the sign of a number of 2^63 or more
 /// beyond the item, in what lies there. docs/DIFFERENCES.md says so.
 const OF_MEMORY_ALONE: &[&str] = &[
     "stats items",
     "stat items",
     "decr keeps the length",
+    "incr nothing",
+    "'' by",
     "incr wraps",
     "a space",
     "the most",
