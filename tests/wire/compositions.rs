@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// What is told of items in this process, of which these compositions have none for certain; and
 /// what a memcached answers to by chance: it pads a number only if nothing else refers to the item
-/// just then, and looks for the end of white space, as of nothing at all, and for the sign of a number of 2^63 or more
-/// beyond the item, in what lies there. docs/DIFFERENCES.md says so.
+/// just then, and looks beyond the item, in what lies there, for the digits behind white space (or
+/// nothing) and for the sign of a number of 2^63 or more. docs/DIFFERENCES.md says so.
 const OF_MEMORY_ALONE: &[&str] = &[
     "stats items",
     "stat items",
