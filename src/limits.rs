@@ -437,3 +437,69 @@ pub const CHUNK_CONFLICTS_MAX: usize = 4;
 /// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
 /// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;
+
+/// Unit of the disk: offsets, lengths and addresses of an I/O are multiples of it, in bytes.
+/// Devices have blocks of 512 or 4,096.
+pub const SSD_BLOCK_BYTES: usize = 4096;
+
+/// Unit in which a disk is given to workers and its log is reclaimed, in bytes.
+pub const SSD_SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Reads and writes that one worker has under way at once.
+pub const SSD_QUEUE_DEPTH: usize = 256;
+
+/// Flushes and discards that one worker has under way at once.
+pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
+
+/// How often in a row the same I/O is submitted again that was interrupted or came back without a
+/// whole block.
+pub const SSD_TRIES_MAX: u32 = 16;
+
+/// Completions that one turn of a worker takes from its disk.
+pub const SSD_DONE_PER_TURN: usize = 128;
+
+/// Size of a buffer that records gather in until they are written, in bytes.
+pub const SSD_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Such buffers of one worker: one for each of eight classes of lifetime, for new records and for
+/// those kept at reclaim, and half as many again that are on their way to the disk.
+pub const SSD_WRITE_BUFFERS: usize = 8 * 2 + 8;
+
+/// What a record needs on disk beside what counts towards the size of an item, in bytes: its own
+/// header is not longer than the one that memcached counts, so rounding up to a block is enough.
+pub const SSD_SPAN_EXTRA_BYTES: usize = SSD_BLOCK_BYTES;
+
+/// Bytes of the longest read, for items of up to `item_bytes_max`.
+pub const fn ssd_span_bytes(item_bytes_max: usize) -> usize {
+    (item_bytes_max + SSD_SPAN_EXTRA_BYTES).next_multiple_of(SSD_BLOCK_BYTES)
+}
+
+/// Buffers that one worker reads into, as length in bytes and number. A block each for all that can
+/// be under way, fewer of those that are longer, and some for the longest: reads that find none
+/// wait. Shorter reads never take longer buffers, so that the longest always have theirs.
+pub const fn ssd_read_buffers(item_bytes_max: usize) -> [(usize, usize); 5] {
+    [
+        (SSD_BLOCK_BYTES, SSD_QUEUE_DEPTH),
+        (4 * SSD_BLOCK_BYTES, 64),
+        (16 * SSD_BLOCK_BYTES, 32),
+        (64 * SSD_BLOCK_BYTES, 8),
+        (ssd_span_bytes(item_bytes_max), 4),
+    ]
+}
+
+/// Memory of one worker's disk buffers, in bytes: with items of up to 1 MiB, 6 MiB for reads of up
+/// to 256 KiB, 4 MiB and 16 KiB for longer ones, 24 MiB for writes.
+pub const fn ssd_pool_bytes(item_bytes_max: usize) -> usize {
+    let classes = ssd_read_buffers(item_bytes_max);
+    let mut bytes = SSD_WRITE_BUFFERS * SSD_WRITE_BUFFER_BYTES;
+    let mut i = 0;
+    while i < classes.len() {
+        bytes += classes[i].0 * classes[i].1;
+        i += 1;
+    }
+    bytes
+}
+
+const _: () = assert!(ssd_pool_bytes(1 << 20) == (6 << 20) + 4 * ((1 << 20) + 4096) + (24 << 20));
+const _: () = assert!(SSD_SEGMENT_BYTES.is_multiple_of(SSD_WRITE_BUFFER_BYTES));
+const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));

@@ -8,6 +8,7 @@ pub mod memcached;
 pub mod memory;
 pub mod remote;
 pub mod rend;
+pub mod ssd;
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
