@@ -503,3 +503,50 @@ pub const fn ssd_pool_bytes(item_bytes_max: usize) -> usize {
 const _: () = assert!(ssd_pool_bytes(1 << 20) == (6 << 20) + 4 * ((1 << 20) + 4096) + (24 << 20));
 const _: () = assert!(SSD_SEGMENT_BYTES.is_multiple_of(SSD_WRITE_BUFFER_BYTES));
 const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));
+
+/// Records of the log start at multiples of this, in bytes.
+pub const SSD_UNIT_BYTES: usize = 64;
+
+/// Segments of one log that are open, or not yet sealed for good, at once: one for each of eight
+/// classes of lifetime, and as many more as may wait for a disk that fails.
+pub const SSD_OPEN_SEGMENTS_MAX: usize = 32;
+
+/// Stretches of records that recoveries cut off and a log remembers; one more crash, and it starts
+/// afresh. Each is forgotten when its segments are reclaimed.
+pub const SSD_VOIDS_MAX: usize = 128;
+
+/// Classes of lifetime, each with an open segment of its own.
+pub const SSD_CLASSES_MAX: usize = 8;
+
+/// Bytes of one write to the log, but for the last before a flush.
+pub const SSD_WRITE_BYTES: usize = 256 * 1024;
+
+/// Records that wait for their tombstone, in one worker, while the disk takes none. One more, and
+/// everything is flushed instead.
+pub const SSD_KILLS_MAX: usize = 256 * 1024;
+
+/// Reads of one worker for clients that are under way, or wait for a buffer or the disk. One more
+/// is throttled.
+pub const SSD_READS_MAX: usize = 1024;
+
+/// Records that reclaiming looks at in one turn of a worker.
+pub const SSD_RECLAIM_PER_TURN: usize = 128;
+
+/// Free segments that reclaiming keeps ready beside one for each class.
+pub const SSD_FREE_SEGMENTS: usize = 4;
+
+/// Share of a reclaimed segment that may be written again because it was used, in percent.
+pub const SSD_REINSERT_PERCENT: usize = 10;
+
+/// Default of `flush_ms=`: what a crash may lose, in milliseconds.
+pub const SSD_FLUSH_MS_DEFAULT: u64 = 1_000;
+
+/// How long a worker writes nothing after its disk failed a write, in microseconds.
+pub const SSD_RETRY_US: u64 = 100_000;
+
+/// Keys that the policy to admit at the second touch remembers, in one worker: 4 MiB of them.
+pub const SSD_TOUCHES: usize = 1024 * 1024;
+
+/// What an object is taken to need on disk when the index is built, in bytes. Smaller ones and the
+/// index is full before the disk: the oldest go.
+pub const SSD_OBJECT_BYTES_DEFAULT: u64 = 1024;

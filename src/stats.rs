@@ -152,6 +152,44 @@ counters! {
     LinkReconnects => "link_reconnects",
     /// Keys to be deleted at a server that was out of reach, remembered until it is back.
     LinkInvalidations => "link_invalidations",
+    /// Bytes of keys and values stored on SSD by clients.
+    SsdBytesSet => "ssd_bytes_set",
+    /// Bytes written to SSD.
+    SsdBytesWritten => "ssd_bytes_written",
+    /// Reads of SSD that clients waited for.
+    SsdReads => "ssd_reads",
+    /// Reads of SSD for an item of another key.
+    SsdFalseReads => "ssd_false_reads",
+    /// Hits on SSD that were still in memory, on their way there.
+    SsdBufferHits => "ssd_buffer_hits",
+    /// Operations refused because the SSD has too much to do.
+    SsdThrottled => "ssd_throttled",
+    /// Items not written because the SSD has too much to do.
+    SsdNotWritten => "ssd_not_written",
+    /// Items not written because the policy does not admit them.
+    SsdNotAdmitted => "ssd_not_admitted",
+    /// Reads that the SSD failed.
+    SsdReadErrors => "ssd_read_errors",
+    /// Writes, flushes and discards that the SSD failed.
+    SsdWriteErrors => "ssd_write_errors",
+    /// Records that were damaged when they were asked for.
+    SsdCorrupt => "ssd_corrupt",
+    /// Segments whose summary could not be read.
+    SsdBadSummaries => "ssd_bad_summaries",
+    /// Items in the index of SSD; a gauge.
+    SsdItems => "ssd_items",
+    /// Segments reclaimed.
+    SsdReclaimed => "ssd_reclaimed",
+    /// Items removed from SSD to make room.
+    SsdEvicted => "ssd_evicted",
+    /// Items written again because they were used.
+    SsdMoved => "ssd_moved",
+    /// Tombstones written.
+    SsdTombstones => "ssd_tombstones",
+    /// Times all that was written became durable.
+    SsdCheckpoints => "ssd_checkpoints",
+    /// Times everything on SSD was given up, because nothing less was certain to be right.
+    SsdDrops => "ssd_drops",
     /// Turns of the worker's loop.
     Turns => "turns",
     /// Turns in which there was nothing to do.

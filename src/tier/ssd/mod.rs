@@ -1,5 +1,349 @@
-//! The second level on SSD.
+//! Items on an SSD: a log that a crash does not harm.
 //!
-//! It must never block a worker: what it waits for from a disk comes back in a later turn.
+//! ```text
+//! commands ── lookup ── index: where the records of a key may be, in memory
+//!    │           └──── reads ─────────────────────────────┐
+//!    └ append ── open: segments being filled, in memory ──┼── disk
+//!                  └─ checkpoint: makes them durable ─────┤
+//!      reclaim: gives segments up, a step ahead ──────────┘
+//!      scan, recovery, check: what a log holds, at start
+//! ```
+//!
+//! A worker has one log on its part of the disk for the keys that it owns. Nothing here waits but
+//! the futures of [`Ssd`], for reads; writes are gathered in memory and serve reads from there.
+//!
+//! # Why nothing comes back
+//!
+//! **Names.** A record is named by its place and by the number of its segment's use; no name is
+//! ever given out twice. A record may *kill* another, by name. Whatever takes a record out of the
+//! index writes a record that kills it: the item that replaces it, or a tombstone. There is no
+//! exception: expired, flushed, damaged and displaced ones too. So the index knows exactly the
+//! records that are not killed (A).
+//!
+//! **Order.** Records have sequences without gaps, in the order in which they took effect. After a
+//! crash the log ends before the first sequence that is missing (`scan`); what the disk has of
+//! later ones does not count, then or ever. So recovery finds the log as it was at one moment, and
+//! by (A) an index as it was at that moment, without comparing keys.
+//!
+//! **Giving up.** Before a segment is given up, what its records killed is killed anew by
+//! tombstones, unless that is gone itself; those are durable before the header that gives the
+//! segment up is written, and that is durable before the segment counts as gone and its records
+//! leave the index. So of a record that is on the disk, whoever killed it is on the disk too, in
+//! whichever order segments go.
+//!
+//! **Durability.** What a checkpoint made durable is never lost to a crash: at most `flush_ms` of
+//! work, and what the disk needs to flush, is. Segments that hold anything younger than what both
+//! superblocks say are not given up, so that no gap arises where recovery looks for one.
+//!
+//! **Damage.** Names of what was killed are in the records and in the segment's summary; headers,
+//! seals and superblocks are there twice. Where both of something are damaged nobody knows what was
+//! killed: then everything goes, and that is counted.
+//!
+//! # What it costs
+//!
+//! The index has a place of 8 bytes for each object that is expected, at three quarters load: 10.7
+//! bytes an object (`Options::object_bytes` on the disk each). With smaller objects it is full
+//! before the disk, and the oldest of a bucket go. A segment has 40 bytes, the buffers are in
+//! `limits`. Values are copied once from a buffer of the disk into pooled blocks.
 
+mod admission;
+mod append;
+mod check;
+mod checkpoint;
+mod commands;
 pub mod disk;
+mod format;
+mod index;
+mod log;
+mod lookup;
+mod open;
+mod reads;
+mod reclaim;
+mod recovery;
+mod scan;
+mod segments;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::buffer::{Body, Chain, Key};
+use crate::clock::{Expiry, Now};
+use crate::stats::Counter;
+use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
+pub use admission::Admit;
+pub use check::{Report, check};
+use checkpoint::Ticket;
+use disk::{Buffer, Disk, DiskError};
+use log::Log;
+use lookup::{Item, Judged, Look, Others};
+pub use recovery::{OpenError, Options, SEGMENTS_MIN};
+
+/// How often a key is looked for that is being moved, or shares its tag with others.
+const LOOKS_MAX: usize = 8;
+
+/// The items of one worker, on its part of a disk.
+pub struct Ssd<D> {
+    log: RefCell<Log<D>>,
+}
+
+impl<D> fmt::Debug for Ssd<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ssd({} items)", self.log.borrow().index.len())
+    }
+}
+
+/// A read that somebody waits for.
+struct Reading<'a, D: Disk> {
+    log: &'a RefCell<Log<D>>,
+    slot: Option<u32>,
+}
+
+impl<D: Disk> Future for Reading<'_, D> {
+    type Output = Result<Buffer, DiskError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(slot) = self.slot else { unreachable!("not polled after it is done") };
+        let polled = self.log.borrow_mut().reads.poll(slot, context.waker());
+        if polled.is_ready() {
+            self.slot = None;
+        }
+        polled
+    }
+}
+
+impl<D: Disk> Drop for Reading<'_, D> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.log.borrow_mut().reads.abandon(slot);
+        }
+    }
+}
+
+/// Superblocks that somebody waits for.
+struct Noting<'a, D: Disk> {
+    log: &'a RefCell<Log<D>>,
+    ticket: Ticket,
+}
+
+impl<D: Disk> Future for Noting<'_, D> {
+    type Output = bool;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let polled = self.log.borrow_mut().checkpoint.poll(self.ticket, context.waker());
+        polled.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// What was found where a read may have been needed.
+enum Found {
+    Item(Item),
+    Nothing,
+    /// The disk cannot say.
+    Unreadable,
+    Throttled,
+}
+
+impl<D: Disk> Ssd<D> {
+    /// Opens the log on `disk`, or starts one where there never was any. Waits for the disk: before
+    /// serving, not on a worker that serves.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(disk: D, options: &Options, now: Now) -> Result<Ssd<D>, OpenError> {
+        Ok(Ssd { log: RefCell::new(Log::open(disk, options, now)?) })
+    }
+
+    /// Length of the longest record, header and key counted, in bytes: items beyond it are too
+    /// large whatever [`Options::item_bytes_max`] says.
+    pub fn record_bytes_max(&self) -> usize {
+        self.log.borrow().record_bytes_max()
+    }
+
+    /// Items in the index.
+    pub fn items(&self) -> u64 {
+        self.log.borrow().index.len()
+    }
+
+    /// Bytes of the index.
+    pub fn index_bytes(&self) -> usize {
+        self.log.borrow().index.bytes()
+    }
+
+    /// The disk, given back; what was not durable yet is lost, as in a crash.
+    pub fn into_disk(self) -> D {
+        self.log.into_inner().disk
+    }
+
+    /// Makes everything durable, for a clean stop. Waits for the disk, at most until `is_over`.
+    pub fn stop(&self, mut now: impl FnMut() -> Now, mut is_over: impl FnMut() -> bool) -> bool {
+        let ticket = self.log.borrow_mut().checkpoint.ticket();
+        loop {
+            self.turn(now());
+            let waker = std::task::Waker::noop();
+            if let Some(is_ok) = self.log.borrow_mut().checkpoint.poll(ticket, waker) {
+                return is_ok;
+            }
+            if is_over() {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    async fn find(&self, key: &[u8], hash: u64) -> Found {
+        let mut others = Others::new();
+        for _ in 0..LOOKS_MAX {
+            let (place, reading) = {
+                let log = &mut *self.log.borrow_mut();
+                let place = match log.look(key, hash, &mut others) {
+                    Look::Nothing => return Found::Nothing,
+                    Look::Item(item) => return Found::Item(item),
+                    Look::Read(place) => place,
+                };
+                let Some(slot) = log.reads.begin(place.offset_bytes, place.len_bytes) else {
+                    log.count(Counter::SsdThrottled, 1);
+                    return Found::Throttled;
+                };
+                log.count(Counter::SsdReads, 1);
+                (place, Reading { log: &self.log, slot: Some(slot) })
+            };
+            let result = reading.await;
+            let judged = self.log.borrow_mut().judge(key, hash, &place, result, &mut others);
+            match judged {
+                Judged::Item(item) => return Found::Item(item),
+                Judged::Lost => return Found::Nothing,
+                Judged::Unreadable => return Found::Unreadable,
+                Judged::LookAgain => {}
+            }
+        }
+        Found::Nothing
+    }
+
+    async fn run(&self, key: &[u8], action: Action, value: Body<'_>, now: Now) -> Outcome<Chain> {
+        let hash = {
+            let log = &mut *self.log.borrow_mut();
+            log.see(now);
+            log.hash(key)
+        };
+        let old = if asks_first(action) {
+            match self.find(key, hash).await {
+                Found::Item(item) => Some(item),
+                Found::Nothing => None,
+                Found::Throttled => return Outcome::Throttled,
+                Found::Unreadable => {
+                    // It may be readable later, and must be gone then.
+                    if matches!(action, Action::Delete { .. }) {
+                        self.log.borrow_mut().forget_all(hash);
+                    }
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let log = &mut *self.log.borrow_mut();
+        let now = log.now;
+        log.act(key, hash, action, value, old, now)
+    }
+}
+
+/// Whether an action needs to know what there is.
+fn asks_first(action: Action) -> bool {
+    !matches!(
+        action,
+        Action::StoreTooLarge
+            | Action::Store(Store { mode: crate::tier::StoreMode::Set, cas: 0, .. })
+    )
+}
+
+impl<D: Disk> Tier for Ssd<D> {
+    type Value = Chain;
+
+    fn try_now(
+        &self,
+        key: &[u8],
+        action: Action,
+        value: Body<'_>,
+        now: Now,
+    ) -> Option<Outcome<Chain>> {
+        if matches!(action, Action::FlushAll { .. }) {
+            return None;
+        }
+        let log = &mut *self.log.borrow_mut();
+        log.see(now);
+        let hash = log.hash(key);
+        let old = if asks_first(action) {
+            match log.look(key, hash, &mut Others::new()) {
+                Look::Nothing => None,
+                Look::Item(item) => Some(item),
+                Look::Read(_) => return None,
+            }
+        } else {
+            None
+        };
+        Some(log.act(key, hash, action, value, old, now))
+    }
+
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Get, Body::EMPTY, now).await
+    }
+
+    async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::GetAndTouch { expiry }, Body::EMPTY, now).await
+    }
+
+    async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Store(store), Body::Chain(value), now).await
+    }
+
+    async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Delete { cas }, Body::EMPTY, now).await
+    }
+
+    async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Touch { expiry }, Body::EMPTY, now).await
+    }
+
+    async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Arithmetic(arithmetic), Body::EMPTY, now).await
+    }
+
+    /// As [`Tier::flush_all`]; the answer comes once a crash cannot undo it.
+    async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
+        let ticket = {
+            let log = &mut *self.log.borrow_mut();
+            log.see(now);
+            log.flush_all(at, now);
+            log.checkpoint.ticket()
+        };
+        let is_durable = Noting { log: &self.log, ticket }.await;
+        if is_durable { Outcome::Flushed } else { Outcome::Failed }
+    }
+
+    async fn invalidate(&self, key: &Key, now: Now) {
+        let log = &mut *self.log.borrow_mut();
+        log.see(now);
+        let hash = log.hash(key.as_bytes());
+        log.forget_all(hash);
+    }
+
+    fn turn(&self, now: Now) -> usize {
+        self.log.borrow_mut().turn(now)
+    }
+
+    fn flush(&self, now: Now) {
+        let log = &mut *self.log.borrow_mut();
+        log.drain_kills(now);
+        log.work(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.log.borrow().wake_at_us()
+    }
+}

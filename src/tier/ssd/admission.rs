@@ -1,0 +1,59 @@
+//! What is worth a write to the disk.
+//!
+//! Either everything, or what is stored for the second time within a while: then the first time
+//! leaves a fingerprint in a table of fixed size, where later ones take its place. This must never
+//! decide about anything but new items: what a refused item replaces is gone all the same.
+
+use crate::limits::SSD_TOUCHES;
+
+/// The policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admit {
+    /// Everything.
+    #[default]
+    All,
+    /// At the second time.
+    SecondTouch,
+}
+
+/// The policy at work.
+#[derive(Debug)]
+pub struct Admission {
+    /// Fingerprints by place; empty where everything is admitted.
+    seen: Box<[u32]>,
+}
+
+impl Admission {
+    /// A policy that has seen nothing.
+    pub fn new(admit: Admit) -> Admission {
+        let places = if admit == Admit::All { 0 } else { SSD_TOUCHES };
+        Admission { seen: vec![0; places].into() }
+    }
+
+    /// Whether an item whose key has this hash is written.
+    pub fn admits(&mut self, hash: u64) -> bool {
+        if self.seen.is_empty() {
+            return true;
+        }
+        let place = &mut self.seen[hash as usize % SSD_TOUCHES];
+        let fingerprint = (hash >> 32) as u32 | 1;
+        std::mem::replace(place, fingerprint) == fingerprint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_touch_is_admitted() {
+        let mut all = Admission::new(Admit::All);
+        assert!(all.admits(5));
+        let mut second = Admission::new(Admit::SecondTouch);
+        assert!(!second.admits(5 << 33));
+        assert!(!second.admits(6 << 33), "takes its place");
+        assert!(!second.admits(5 << 33));
+        assert!(second.admits(5 << 33));
+        assert!(!second.admits(7));
+    }
+}

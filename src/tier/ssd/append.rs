@@ -1,0 +1,338 @@
+//! Adding records, and bringing open segments to the disk.
+//!
+//! Records of one class go to one open segment, in the order of their sequences. A full segment
+//! gets its summary, and its seal once all before is durable. This must never overtake: while a
+//! kill waits for its tombstone, no other record is added.
+
+use super::disk::Disk;
+use super::format::{ENTRIES_PER_BLOCK, summary_blocks};
+use super::format::{
+    Entry, HEADER_BLOCKS, Kind, Link, Record, SEAL_BLOCKS, Seal, SegmentHeader, Span,
+    encode_summary,
+};
+use super::log::{Log, Task, cas_of};
+use super::open::{Open, Phase};
+use super::segments::class_of;
+use crate::buffer::Body;
+use crate::clock::Now;
+use crate::limits::{SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_WRITE_BYTES};
+use crate::stats::Counter;
+
+/// Blocks of a summary that one turn adds.
+const SUMMARY_BLOCKS_PER_TURN: u32 = 64;
+
+/// Segments opened at most between two checkpoints that are durable; recovery skips as many
+/// numbers.
+pub(super) const OPENS_PER_CHECKPOINT: u32 = 512;
+
+/// Who adds a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// A client. Leaves the last free segments to reclaiming.
+    Client,
+    /// Reclaiming, or a tombstone: what has to be added for space to come back.
+    Inside,
+}
+
+/// Free segments that clients leave.
+const FREE_FOR_RECLAIM: usize = 2;
+
+/// A record to be added.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewRecord<'a> {
+    pub kind: Kind,
+    pub hash: u64,
+    pub key: &'a [u8],
+    /// The value's parts, one behind the other.
+    pub value: [Body<'a>; 2],
+    pub flags: u32,
+    pub expiry_s: u32,
+    /// None: of its own.
+    pub cas: Option<u64>,
+    pub kills: Link,
+    pub class: u8,
+}
+
+/// A record that was added.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Added {
+    pub unit: u64,
+    pub span: Span,
+    pub cas: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// The class of an item with this expiry.
+    pub(super) fn class(&self, expiry_s: u32, now: Now) -> u8 {
+        class_of(expiry_s, now, self.classes)
+    }
+
+    /// Length of the longest record, in bytes.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        let blocks = HEADER_BLOCKS + SEAL_BLOCKS + 1;
+        let room = self.segments.segment_bytes() as usize - blocks * SSD_BLOCK_BYTES;
+        room.min(self.disk.pool().read_bytes_max())
+    }
+
+    /// Adds a record. None: there is no room for it now, and nothing was done.
+    pub(super) fn append(&mut self, new: &NewRecord<'_>, from: From) -> Option<Added> {
+        let mut record = Record {
+            kind: new.kind,
+            key_bytes: new.key.len() as u8,
+            value_bytes: new.value.iter().map(|part| part.len() as u32).sum(),
+            flags: new.flags,
+            expiry_s: new.expiry_s,
+            incarnation: 0,
+            sequence: self.next_sequence,
+            cas: new.cas.unwrap_or(cas_of(self.next_sequence)),
+            kills: new.kills,
+        };
+        let len_bytes = record.len_bytes();
+        let (at, start) = self.place(new.class, len_bytes, from)?;
+        let open = &mut self.opens[at];
+        let pool = self.disk.pool();
+        if !open.cover(start + len_bytes as u32, || pool.write_buffer()) {
+            return None;
+        }
+        let unit = self.segments.unit(open.segment, start);
+        let segment = self.segments.get_mut(open.segment);
+        record.incarnation = segment.incarnation;
+        let head = record.encode(unit, |take| {
+            take(new.key);
+            new.value.iter().for_each(|part| part.for_each_piece(&mut *take));
+        });
+        open.begin(start, start + len_bytes as u32);
+        open.add(&head);
+        open.add(new.key);
+        new.value.iter().for_each(|part| part.for_each_piece(|piece| open.add(piece)));
+        let span = Span::of(unit, len_bytes);
+        open.entries.push(Entry {
+            hash: new.hash,
+            kills: new.kills,
+            unit: start / SSD_UNIT_BYTES as u32,
+            kind: new.kind,
+            span,
+            sequence: (record.sequence - segment.first_sequence) as u32,
+        });
+        segment.last_sequence = record.sequence;
+        segment.note_expiry(new.expiry_s);
+        self.next_sequence += 1;
+        self.refused = 0;
+        Some(Added { unit, span, cas: record.cas })
+    }
+
+    /// The open segment for a record, and where in it the record goes.
+    fn place(&mut self, class: u8, len_bytes: usize, from: From) -> Option<(usize, u32)> {
+        if let Some(at) = self.filling(|open| open.class == class) {
+            let open = &mut self.opens[at];
+            let start = open.next_start(len_bytes);
+            let sequences = self.next_sequence - self.segments.get(open.segment).first_sequence;
+            if open.has_room(start, len_bytes) && sequences <= u64::from(u32::MAX) {
+                return Some((at, start));
+            }
+            open.pad();
+            open.data_end = open.head();
+            open.phase = Phase::Summing { block: 0 };
+        }
+        if let Some(at) = self.open_segment(class, from) {
+            let start = self.opens[at].next_start(len_bytes);
+            return self.opens[at].has_room(start, len_bytes).then_some((at, start));
+        }
+        // Whatever lives shorter or longer beside it is better than to be stuck.
+        let open = |open: &Open| open.has_room(open.next_start(len_bytes), len_bytes);
+        let at = self.filling(open).filter(|_| from == From::Inside)?;
+        Some((at, self.opens[at].next_start(len_bytes)))
+    }
+
+    fn filling(&self, is: impl Fn(&Open) -> bool) -> Option<usize> {
+        self.opens.iter().position(|open| open.phase == Phase::Filling && is(open))
+    }
+
+    fn open_segment(&mut self, class: u8, from: From) -> Option<usize> {
+        let left = if from == From::Client { FREE_FOR_RECLAIM } else { 0 };
+        let opened = self.segments.next_incarnation() - self.checkpoint.next_incarnation_durable();
+        self.checkpoint.is_wanted |= opened >= OPENS_PER_CHECKPOINT / 2;
+        let may = self.segments.free_count() > left
+            && self.opens.len() + self.segments.on_their_way() < SSD_OPEN_SEGMENTS_MAX
+            && opened < OPENS_PER_CHECKPOINT;
+        let mut open = Open::new(0, class, self.segments.segment_bytes());
+        let header_end = (HEADER_BLOCKS * SSD_BLOCK_BYTES) as u32;
+        let pool = self.disk.pool();
+        if !may || !open.cover(header_end, || pool.write_buffer()) {
+            return None;
+        }
+        open.segment = self.segments.open(class, self.next_sequence)?;
+        let header = self.header(open.segment, true);
+        let mut block = [0; SSD_BLOCK_BYTES];
+        header.encode(&mut block);
+        open.begin(0, header_end);
+        (0..HEADER_BLOCKS).for_each(|_| open.add(&block));
+        self.opens.push(open);
+        Some(self.opens.len() - 1)
+    }
+
+    pub(super) fn header(&self, segment: u32, is_used: bool) -> SegmentHeader {
+        let it = self.segments.get(segment);
+        SegmentHeader {
+            log: self.id,
+            segment,
+            incarnation: it.incarnation,
+            is_used,
+            class: it.class,
+            first_sequence: it.first_sequence,
+        }
+    }
+
+    /// Writes tombstones for the records that wait for one, as many as find room.
+    pub(super) fn drain_kills(&mut self, now: Now) {
+        while let Some(&link) = self.kills.front() {
+            if !self.add_tombstone(link, now) {
+                return;
+            }
+            self.kills.pop_front();
+        }
+    }
+
+    /// Adds a tombstone for a record, unless the record is gone already. False: there is no room.
+    pub(super) fn add_tombstone(&mut self, kills: Link, now: Now) -> bool {
+        let Some(segment) = self.segments.target(kills) else { return true };
+        let expiry_s = self.segments.get(segment).expiry_max_s;
+        let tombstone = NewRecord {
+            kind: Kind::Tombstone,
+            hash: 0,
+            key: b"",
+            value: [Body::EMPTY; 2],
+            flags: 0,
+            expiry_s,
+            cas: Some(0),
+            kills,
+            class: self.class(expiry_s, now),
+        };
+        let is_added = self.append(&tombstone, From::Inside).is_some();
+        self.count(Counter::SsdTombstones, u64::from(is_added));
+        is_added
+    }
+
+    /// Hands over what is ready of the open segments, and brings those to an end that are full.
+    pub(super) fn advance_opens(&mut self, now: Now) {
+        if now.uptime_us < self.retry_at_us {
+            return;
+        }
+        for at in 0..self.opens.len() {
+            match self.opens[at].phase {
+                Phase::Filling => self.write_ready(at, false),
+                Phase::Summing { block } => self.add_summary(at, block),
+                Phase::Unsealed => {
+                    let open = &mut self.opens[at];
+                    if !open.is_writing() && open.completed() >= open.head() {
+                        let checkpoints = self.checkpoint.next_flush();
+                        open.phase = Phase::Waiting { checkpoints };
+                        self.checkpoint.is_wanted = true;
+                    }
+                }
+                Phase::Waiting { checkpoints } if self.checkpoint.flushes_done() >= checkpoints => {
+                    self.write_seal(at);
+                }
+                Phase::Waiting { .. } | Phase::Sealing => {}
+            }
+        }
+    }
+
+    /// Hands over whole pieces, or, if it is `forced`, all there is.
+    pub(super) fn write_ready(&mut self, at: usize, is_forced: bool) {
+        let start_bytes = self.segments.start_bytes(self.opens[at].segment);
+        let what = self.use_of(self.opens[at].segment);
+        while let Some((start, bytes)) = self.opens[at].next_write(SSD_WRITE_BYTES, is_forced) {
+            self.write(Task::Data, what, start_bytes + u64::from(start), bytes);
+        }
+    }
+
+    fn add_summary(&mut self, at: usize, first: u32) {
+        let open = &mut self.opens[at];
+        if !open.resume() {
+            return;
+        }
+        let incarnation = self.segments.get(open.segment).incarnation;
+        let blocks = summary_blocks(open.entries.len()) as u32;
+        let mut next = first;
+        while next < blocks.min(first + SUMMARY_BLOCKS_PER_TURN) {
+            let pool = self.disk.pool();
+            let end = open.head() + SSD_BLOCK_BYTES as u32;
+            if !open.cover(end, || pool.write_buffer()) {
+                break;
+            }
+            let from = next as usize * ENTRIES_PER_BLOCK;
+            let to = open.entries.len().min(from + ENTRIES_PER_BLOCK);
+            let mut bytes = [0; SSD_BLOCK_BYTES];
+            encode_summary(&mut bytes, incarnation, next, &open.entries[from..to]);
+            open.begin(open.head(), end);
+            open.add(&bytes);
+            next += 1;
+        }
+        let is_whole = next == blocks;
+        open.phase = if is_whole { Phase::Unsealed } else { Phase::Summing { block: next } };
+        self.write_ready(at, is_whole);
+    }
+
+    /// What a seal of a segment says.
+    pub(super) fn seal(&self, segment: u32) -> Seal {
+        let it = self.segments.get(segment);
+        Seal {
+            log: self.id,
+            segment,
+            incarnation: it.incarnation,
+            data_end_bytes: it.data_end_bytes,
+            entries: it.entries,
+            first_sequence: it.first_sequence,
+            last_sequence: it.last_sequence,
+            expiry_max_s: it.expiry_max_s,
+        }
+    }
+
+    fn write_seal(&mut self, at: usize) {
+        let open = &self.opens[at];
+        let segment = open.segment;
+        let it = self.segments.get_mut(segment);
+        (it.data_end_bytes, it.entries) = (open.data_end, open.entries.len() as u32);
+        let seal = self.seal(segment);
+        let end_bytes = self.segments.start_bytes(segment) + self.segments.segment_bytes() as u64;
+        let offset_bytes = end_bytes - (SEAL_BLOCKS * SSD_BLOCK_BYTES) as u64;
+        let what = (Task::Seal, self.use_of(segment));
+        if self.write_blocks(what, offset_bytes, SEAL_BLOCKS, |block| seal.encode(block)) {
+            self.opens[at].phase = Phase::Sealing;
+        }
+    }
+
+    /// A write to an open segment failed: what was to be written from `start` on is lost. Its
+    /// records are forgotten, and what they killed is killed anew; the segment ends there.
+    pub(super) fn abandon(&mut self, at: usize, start: u32) {
+        self.checkpoint.restart();
+        let open = &mut self.opens[at];
+        let is_summary = open.phase != Phase::Filling && start >= open.data_end;
+        let end = open.cut(start);
+        open.phase = Phase::Summing { block: 0 };
+        if is_summary {
+            // Again from its beginning, which may be written already and is the same.
+            open.cut(open.data_end);
+            return;
+        }
+        open.data_end = end;
+        let segment = open.segment;
+        let ends = open.entries.iter().skip(1).map(|next| next.unit).chain([u32::MAX]);
+        let kept = ends.take_while(|next| *next <= end / SSD_UNIT_BYTES as u32).count();
+        let lost = open.entries.split_off(kept);
+        for entry in lost {
+            let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
+            if entry.kind == Kind::Item {
+                self.index.remove(entry.hash, unit);
+            }
+            // It may be on the disk all the same.
+            self.kill(unit);
+            self.kill_link(entry.kills);
+        }
+        if self.opens[at].entries.is_empty() {
+            self.opens.swap_remove(at);
+            self.segments.empty(segment, self.checkpoint.next_flush());
+        }
+    }
+}

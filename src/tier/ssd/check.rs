@@ -1,0 +1,140 @@
+//! Says what a log holds, and verifies every record of it. Changes nothing.
+//!
+//! It reads all that is used of a part, and must never trust a summary where it can look at the
+//! records themselves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::disk::Disk;
+use super::format::{Kind, SEAL_BLOCKS};
+use super::recovery::{Dead, OpenError, segments_of, superblock};
+use super::scan::{Scan, Waited, entries, walk};
+use crate::clock::{Expiry, Now};
+use crate::limits::SSD_BLOCK_BYTES;
+
+/// What one part holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Which part, and of how many.
+    pub worker: u32,
+    /// Of how many.
+    pub workers: u32,
+    /// Segments that there are.
+    pub segments: u32,
+    /// Segments that hold records.
+    pub segments_used: u32,
+    /// Segments that were being filled.
+    pub segments_open: u32,
+    /// Records that are whole.
+    pub records: u64,
+    /// Items that would be served.
+    pub items: u64,
+    /// Bytes of their keys and values.
+    pub item_bytes: u64,
+    /// Items that have expired.
+    pub expired: u64,
+    /// Items that newer ones have replaced, or that were deleted or flushed.
+    pub dead: u64,
+    /// Records that are there for what they kill.
+    pub tombstones: u64,
+    /// Records that cannot be recovered: the crash came before their checkpoint.
+    pub cut_off: u64,
+    /// Segments of which a record or a summary is damaged.
+    pub segments_damaged: Vec<u32>,
+    /// Something is missing that nothing replaces: opening this log starts afresh.
+    pub is_lost: bool,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "part {} of {}", self.worker, self.workers)?;
+        writeln!(
+            f,
+            "segments {} used {} open {} damaged {}",
+            self.segments,
+            self.segments_used,
+            self.segments_open,
+            self.segments_damaged.len()
+        )?;
+        write!(
+            f,
+            "records {} items {} bytes {} expired {} dead {} tombstones {} cut_off {}",
+            self.records,
+            self.items,
+            self.item_bytes,
+            self.expired,
+            self.dead,
+            self.tombstones,
+            self.cut_off
+        )?;
+        if self.is_lost {
+            f.write_str("\nlost: opening it starts afresh")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole part. None: there never was a log. Waits for the disk.
+///
+/// # Errors
+/// As [`super::Ssd::open`], but for the geometry, which is the log's own.
+pub fn check(disk: &mut impl Disk, now: Now) -> Result<Option<Report>, OpenError> {
+    let mut waited = Waited::new(disk);
+    let Some(found) = superblock(&mut waited)? else { return Ok(None) };
+    if found.geometry.part_bytes > waited.disk.size_bytes() {
+        let asked =
+            super::format::Geometry { part_bytes: waited.disk.size_bytes(), ..found.geometry };
+        return Err(OpenError::Geometry { found: found.geometry, asked });
+    }
+    let mut scan = Scan::of(&mut waited, found);
+    let geometry = scan.superblock.geometry;
+    let segments = segments_of(&scan);
+    let dead = Dead::find(&mut waited, &mut scan);
+    let mut report = Report {
+        worker: geometry.worker,
+        workers: geometry.workers,
+        segments: segments.count(),
+        segments_used: scan.used.len() as u32,
+        is_lost: scan.is_damaged || dead.is_none(),
+        ..Report::default()
+    };
+    let hash_key = scan.superblock.hash_key;
+    let flushed_below = scan.superblock.flushed_below;
+    for used in &scan.used {
+        report.segments_open += u32::from(!used.is_sealed);
+        let limit = segments.segment_bytes() - (SEAL_BLOCKS * SSD_BLOCK_BYTES) as u32;
+        let limit = if used.is_sealed { used.seal.data_end_bytes } else { limit };
+        let segment = used.header.segment;
+        let mut places = BTreeMap::new();
+        let walked = walk(&mut waited, &segments, &used.header, hash_key, limit, |record, _| {
+            places.insert(record.sequence, *record);
+        });
+        let summary = entries(&mut waited, &segments, &used.header, &used.seal, hash_key);
+        let expected = used.seal.entries as usize;
+        let is_whole = walked.entries.len() == expected
+            && summary.is_some_and(|summary| summary == walked.entries);
+        if used.is_sealed && !is_whole {
+            report.segments_damaged.push(segment);
+        }
+        for entry in &walked.entries {
+            let sequence = used.header.first_sequence + u64::from(entry.sequence);
+            let Some(record) = places.get(&sequence) else { continue };
+            report.records += 1;
+            let is_dead = dead.as_ref().is_some_and(|dead| dead.has(segment, entry.unit));
+            if entry.kind == Kind::Tombstone {
+                report.tombstones += 1;
+            } else if !scan.counts(sequence) {
+                report.cut_off += 1;
+            } else if is_dead || sequence < flushed_below {
+                report.dead += 1;
+            } else if Expiry::from_unix_s(record.expiry_s).is_past(now) {
+                report.expired += 1;
+            } else {
+                report.items += 1;
+                report.item_bytes += u64::from(record.key_bytes) + u64::from(record.value_bytes);
+            }
+        }
+    }
+    Ok(Some(report))
+}

@@ -1,0 +1,859 @@
+//! What lies on the disk, byte by byte: records, segment headers, seals, summaries, superblocks.
+//!
+//! ```text
+//! part:    | superblock | superblock | ... | segment 0 | segment 1 | ...
+//! segment: | header | header | records ... | summary ... |      | seal | seal |
+//! ```
+//!
+//! Everything is little-endian and has a crc32c of its own. What there is only once in a segment,
+//! or in a part, is written in two blocks, so that one bad block loses at most one record. Nothing
+//! here reads or writes a disk; bytes from a disk must never panic it.
+
+use crate::limits::{SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX};
+
+/// Version of all that is described here.
+pub const VERSION: u32 = 1;
+
+/// Bytes of a record before its key.
+pub const RECORD_HEADER_BYTES: usize = 52;
+
+/// Blocks at the start of a segment with its header, twice.
+pub const HEADER_BLOCKS: usize = 2;
+
+/// Blocks at the end of a segment with its seal, twice.
+pub const SEAL_BLOCKS: usize = 2;
+
+/// Blocks of superblocks at the start of a part.
+pub const SUPERBLOCKS: usize = 2;
+
+/// Bytes at the start of a part before its first segment.
+pub const SEGMENTS_AT_BYTES: u64 = 64 * 1024;
+
+/// Bytes of an entry of a summary.
+pub const ENTRY_BYTES: usize = 24;
+
+/// Bytes of a summary block before its entries.
+const SUMMARY_HEADER_BYTES: usize = 16;
+
+/// Entries in one block of a summary.
+pub const ENTRIES_PER_BLOCK: usize = (SSD_BLOCK_BYTES - SUMMARY_HEADER_BYTES) / ENTRY_BYTES;
+
+const RECORD_MAGIC: u16 = 0x5352;
+const SUMMARY_MAGIC: u16 = 0x5359;
+const HEADER_MAGIC: [u8; 8] = *b"sunderSH";
+const SEAL_MAGIC: [u8; 8] = *b"sunderSE";
+const SUPER_MAGIC: [u8; 8] = *b"sunderSB";
+
+/// Where the first byte of a record is, in units from the start of the part: 34 bits.
+pub const LOCATION_BITS: u32 = 34;
+
+/// Bits of an incarnation: the number of a segment's use, counted over all segments of a part.
+pub const INCARNATION_BITS: u32 = 30;
+
+/// Largest incarnation.
+pub const INCARNATION_MAX: u32 = (1 << INCARNATION_BITS) - 1;
+
+/// A record, named once and for all: where it is, and in which use of its segment. No two records
+/// ever have the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Link(u64);
+
+impl Link {
+    /// Names no record.
+    pub const NONE: Link = Link(0);
+
+    /// The record at `unit` of a segment in its use `incarnation`.
+    pub fn new(unit: u64, incarnation: u32) -> Link {
+        debug_assert!(unit >> LOCATION_BITS == 0 && incarnation <= INCARNATION_MAX);
+        Link(u64::from(incarnation) << LOCATION_BITS | unit)
+    }
+
+    /// Whether it names none.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Where the record is.
+    pub fn unit(self) -> u64 {
+        self.0 & ((1 << LOCATION_BITS) - 1)
+    }
+
+    /// In which use of its segment.
+    pub fn incarnation(self) -> u32 {
+        (self.0 >> LOCATION_BITS) as u32
+    }
+}
+
+/// Writes numbers one after another.
+struct Put<'a> {
+    out: &'a mut [u8],
+    at: usize,
+}
+
+impl Put<'_> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn u8(&mut self, number: u8) {
+        self.bytes(&[number]);
+    }
+
+    fn u16(&mut self, number: u16) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn u32(&mut self, number: u32) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn u64(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+}
+
+/// Reads numbers one after another, of bytes that are known to be enough.
+struct Take<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Take<'_> {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.bytes[self.at..self.at + N]);
+        self.at += N;
+        out
+    }
+
+    fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+}
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An item.
+    Item,
+    /// No item: it is there for what it kills.
+    Tombstone,
+}
+
+/// The head of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is.
+    pub kind: Kind,
+    /// Length of the key, in bytes.
+    pub key_bytes: u8,
+    /// Length of the value, in bytes.
+    pub value_bytes: u32,
+    /// The client's flags.
+    pub flags: u32,
+    /// When the item expires, as Unix time in seconds; 0 for never. A tombstone has the expiry of
+    /// the youngest item in the segment of what it kills.
+    pub expiry_s: u32,
+    /// The use of the segment that it was written in.
+    pub incarnation: u32,
+    /// Its number among all records of the part, in the order in which they took effect.
+    pub sequence: u64,
+    /// The item's cas; it survives being moved.
+    pub cas: u64,
+    /// The record that must not be found again now that this one is there.
+    pub kills: Link,
+}
+
+impl Record {
+    /// Length with header, key and value, in bytes.
+    pub fn len_bytes(&self) -> usize {
+        RECORD_HEADER_BYTES + usize::from(self.key_bytes) + self.value_bytes as usize
+    }
+
+    /// The record's first bytes, with the checksum of all: `rest` is called with a function that
+    /// takes key and value piece by piece.
+    pub fn encode(&self, unit: u64, rest: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 52] {
+        let mut out = [0; RECORD_HEADER_BYTES];
+        let mut put = Put { out: &mut out, at: 4 };
+        put.u16(RECORD_MAGIC);
+        put.u8(VERSION as u8);
+        put.u8(match self.kind {
+            Kind::Item => 1,
+            Kind::Tombstone => 2,
+        });
+        put.u8(self.key_bytes);
+        put.bytes(&[0; 3]);
+        put.u32(self.value_bytes);
+        put.u32(self.flags);
+        put.u32(self.expiry_s);
+        put.u32(self.incarnation);
+        put.u64(self.sequence);
+        put.u64(self.cas);
+        put.u64(self.kills.0);
+        // The place is part of the checksum: a record that a disk gives from elsewhere is damaged.
+        let mut crc = crc32c::crc32c_append(crc32c::crc32c(&unit.to_le_bytes()), &out[4..]);
+        rest(&mut |piece| crc = crc32c::crc32c_append(crc, piece));
+        out[..4].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// The head of a record at the start of `bytes`, unchecked but for what makes its length make
+    /// sense. None: this is not the start of a record.
+    pub fn peek(bytes: &[u8]) -> Option<Record> {
+        if bytes.len() < RECORD_HEADER_BYTES {
+            return None;
+        }
+        let mut take = Take { bytes, at: 4 };
+        if take.u16() != RECORD_MAGIC || u32::from(take.u8()) != VERSION {
+            return None;
+        }
+        let kind = match take.u8() {
+            1 => Kind::Item,
+            2 => Kind::Tombstone,
+            _ => return None,
+        };
+        let key_bytes = take.u8();
+        take.at += 3;
+        Some(Record {
+            kind,
+            key_bytes,
+            value_bytes: take.u32(),
+            flags: take.u32(),
+            expiry_s: take.u32(),
+            incarnation: take.u32(),
+            sequence: take.u64(),
+            cas: take.u64(),
+            kills: Link(take.u64()),
+        })
+    }
+
+    /// The record that starts at `bytes` and lies at `unit`, if it is whole and undamaged. Its key
+    /// and value follow its header.
+    pub fn decode(bytes: &[u8], unit: u64) -> Option<Record> {
+        let record = Record::peek(bytes)?;
+        let all = bytes.get(4..record.len_bytes())?;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&unit.to_le_bytes()), all);
+        (crc.to_le_bytes() == bytes[..4]).then_some(record)
+    }
+
+    /// The key of a decoded record.
+    pub fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + usize::from(self.key_bytes)]
+    }
+
+    /// The value of a decoded record.
+    pub fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[RECORD_HEADER_BYTES + usize::from(self.key_bytes)..self.len_bytes()]
+    }
+}
+
+/// How many blocks a read of a record takes, in 7 bits: exact up to 16, then at most an eighth too
+/// many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(u8);
+
+impl Span {
+    /// Bits of a span.
+    pub const BITS: u32 = 7;
+
+    /// The span that holds `blocks`.
+    ///
+    /// # Panics
+    /// If `blocks` is 0 or above 2^17, which no segment has.
+    pub fn of_blocks(blocks: usize) -> Span {
+        assert!((1..=1 << 17).contains(&blocks), "within a segment");
+        let mut code = 0;
+        while Span(code).blocks() < blocks {
+            code += 1;
+        }
+        Span(code)
+    }
+
+    /// The span of a record of `len_bytes` that starts at `unit`.
+    pub fn of(unit: u64, len_bytes: usize) -> Span {
+        let start_bytes = unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES;
+        Span::of_blocks((start_bytes + len_bytes).div_ceil(SSD_BLOCK_BYTES))
+    }
+
+    /// From its bits.
+    pub fn from_bits(bits: u8) -> Span {
+        Span(bits & ((1 << Span::BITS) - 1))
+    }
+
+    /// Its bits.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// At most so many blocks.
+    pub fn blocks(self) -> usize {
+        match self.0 {
+            code @ 0..8 => usize::from(code) + 1,
+            code => (9 + usize::from(code & 7)) << (code >> 3).saturating_sub(1),
+        }
+    }
+}
+
+/// What a summary says of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The hash of the key; 0 for a tombstone.
+    pub hash: u64,
+    /// What it kills.
+    pub kills: Link,
+    /// Where it starts, in units from the start of its segment.
+    pub unit: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// How much a read of it takes.
+    pub span: Span,
+    /// Its sequence, less the first of the segment.
+    pub sequence: u32,
+}
+
+/// Bits of [`Entry::unit`]: a segment has up to 2^18 units.
+pub const ENTRY_UNIT_BITS: u32 = 18;
+
+impl Entry {
+    fn put(&self, put: &mut Put<'_>) {
+        let kind = match self.kind {
+            Kind::Item => 0,
+            Kind::Tombstone => 1,
+        };
+        put.u64(self.hash);
+        put.u64(self.kills.0);
+        let span = u32::from(self.span.bits()) << (ENTRY_UNIT_BITS + 1);
+        put.u32(span | kind << ENTRY_UNIT_BITS | self.unit);
+        put.u32(self.sequence);
+    }
+
+    fn take(take: &mut Take<'_>) -> Entry {
+        let (hash, kills, packed) = (take.u64(), Link(take.u64()), take.u32());
+        Entry {
+            hash,
+            kills,
+            unit: packed & ((1 << ENTRY_UNIT_BITS) - 1),
+            kind: if packed >> ENTRY_UNIT_BITS & 1 == 0 { Kind::Item } else { Kind::Tombstone },
+            span: Span::from_bits((packed >> (ENTRY_UNIT_BITS + 1)) as u8),
+            sequence: take.u32(),
+        }
+    }
+}
+
+/// Blocks of a summary of `entries`.
+pub fn summary_blocks(entries: usize) -> usize {
+    entries.div_ceil(ENTRIES_PER_BLOCK)
+}
+
+/// Writes block number `index` of a summary, with up to [`ENTRIES_PER_BLOCK`] entries, to `out`.
+pub fn encode_summary(out: &mut [u8], incarnation: u32, index: u32, entries: &[Entry]) {
+    out.fill(0);
+    let mut put = Put { out, at: 4 };
+    put.u16(SUMMARY_MAGIC);
+    put.u16(entries.len() as u16);
+    put.u32(incarnation);
+    put.u32(index);
+    entries.iter().for_each(|entry| entry.put(&mut put));
+    seal_block(out);
+}
+
+/// Calls `visit` with the entries of a summary's block. False: the block is damaged, or not the one
+/// that is meant, and nothing was visited.
+pub fn decode_summary(
+    block: &[u8],
+    incarnation: u32,
+    index: u32,
+    mut visit: impl FnMut(Entry),
+) -> bool {
+    let mut take = Take { bytes: block, at: 4 };
+    let (magic, count) = (take.u16(), usize::from(take.u16()));
+    let is_it = is_sealed(block)
+        && magic == SUMMARY_MAGIC
+        && count <= ENTRIES_PER_BLOCK
+        && take.u32() == incarnation
+        && take.u32() == index;
+    if is_it {
+        for _ in 0..count {
+            visit(Entry::take(&mut take));
+        }
+    }
+    is_it
+}
+
+/// Puts the checksum of a block's other bytes into its first four.
+fn seal_block(block: &mut [u8]) {
+    let crc = crc32c::crc32c(&block[4..]);
+    block[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn is_sealed(block: &[u8]) -> bool {
+    block.len() >= SSD_BLOCK_BYTES && crc32c::crc32c(&block[4..]).to_le_bytes() == block[..4]
+}
+
+/// Who wrote a part: a random number of its own for every log.
+pub type LogId = [u8; 16];
+
+/// What the first blocks of a segment say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The log.
+    pub log: LogId,
+    /// Which segment this is.
+    pub segment: u32,
+    /// Its use.
+    pub incarnation: u32,
+    /// Whether it holds records; else it was given up.
+    pub is_used: bool,
+    /// The class of lifetimes that it holds.
+    pub class: u8,
+    /// Every record in it has at least this sequence.
+    pub first_sequence: u64,
+}
+
+impl SegmentHeader {
+    /// Writes it to `out`, a block.
+    pub fn encode(&self, out: &mut [u8]) {
+        out.fill(0);
+        let mut put = Put { out, at: 4 };
+        put.bytes(&HEADER_MAGIC);
+        put.u32(VERSION);
+        put.bytes(&self.log);
+        put.u32(self.segment);
+        put.u32(self.incarnation);
+        put.u8(u8::from(self.is_used));
+        put.u8(self.class);
+        put.u64(self.first_sequence);
+        seal_block(out);
+    }
+
+    /// The header in `block`, if it is undamaged and of this log and segment.
+    pub fn decode(block: &[u8], log: &LogId, segment: u32) -> Option<SegmentHeader> {
+        if !is_sealed(block) {
+            return None;
+        }
+        let mut take = Take { bytes: block, at: 4 };
+        if take.array() != HEADER_MAGIC || take.u32() != VERSION {
+            return None;
+        }
+        let header = SegmentHeader {
+            log: take.array(),
+            segment: take.u32(),
+            incarnation: take.u32(),
+            is_used: take.u8() == 1,
+            class: take.u8(),
+            first_sequence: take.u64(),
+        };
+        (header.log == *log && header.segment == segment).then_some(header)
+    }
+}
+
+/// What the last blocks of a segment say once nothing is added to it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The log.
+    pub log: LogId,
+    /// Which segment this is.
+    pub segment: u32,
+    /// Its use.
+    pub incarnation: u32,
+    /// Where its records end and its summary begins, in bytes from the start of the segment; whole
+    /// blocks.
+    pub data_end_bytes: u32,
+    /// Records in it.
+    pub entries: u32,
+    /// Every record in it has at least this sequence; those in the summary count from here.
+    pub first_sequence: u64,
+    /// No record in it has a higher one.
+    pub last_sequence: u64,
+    /// When the last of its items expires, as Unix time in seconds; 0: some never do.
+    pub expiry_max_s: u32,
+}
+
+impl Seal {
+    /// Writes it to `out`, a block.
+    pub fn encode(&self, out: &mut [u8]) {
+        out.fill(0);
+        let mut put = Put { out, at: 4 };
+        put.bytes(&SEAL_MAGIC);
+        put.u32(VERSION);
+        put.bytes(&self.log);
+        put.u32(self.segment);
+        put.u32(self.incarnation);
+        put.u32(self.data_end_bytes);
+        put.u32(self.entries);
+        put.u64(self.first_sequence);
+        put.u64(self.last_sequence);
+        put.u32(self.expiry_max_s);
+        seal_block(out);
+    }
+
+    /// The seal in `block`, if it is undamaged and of this use of this segment.
+    pub fn decode(block: &[u8], header: &SegmentHeader) -> Option<Seal> {
+        if !is_sealed(block) {
+            return None;
+        }
+        let mut take = Take { bytes: block, at: 4 };
+        if take.array() != SEAL_MAGIC || take.u32() != VERSION {
+            return None;
+        }
+        let seal = Seal {
+            log: take.array(),
+            segment: take.u32(),
+            incarnation: take.u32(),
+            data_end_bytes: take.u32(),
+            entries: take.u32(),
+            first_sequence: take.u64(),
+            last_sequence: take.u64(),
+            expiry_max_s: take.u32(),
+        };
+        let is_of = seal.log == header.log
+            && seal.segment == header.segment
+            && seal.incarnation == header.incarnation;
+        is_of.then_some(seal)
+    }
+}
+
+/// What has to be the same for a log to be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of the part.
+    pub part_bytes: u64,
+    /// Bytes of a segment.
+    pub segment_bytes: u32,
+    /// Which worker's part it is.
+    pub worker: u32,
+    /// Of how many.
+    pub workers: u32,
+}
+
+/// How far a segment that is not sealed was durable at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Which segment.
+    pub segment: u32,
+    /// Its use.
+    pub incarnation: u32,
+    /// Everything before is there, in bytes from the start of the segment; whole blocks.
+    pub end_bytes: u32,
+}
+
+/// Sequences whose records count for nothing, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Void {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+/// The state of a part at a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// The log.
+    pub log: LogId,
+    /// The key of the hash of keys.
+    pub hash_key: [u64; 2],
+    /// What must not change.
+    pub geometry: Geometry,
+    /// Counts superblocks; number n is written to block n modulo 2.
+    pub generation: u64,
+    /// Every record up to this sequence is durable, or was given up for good.
+    pub durable_sequence: u64,
+    /// Higher than every incarnation that was given out.
+    pub next_incarnation: u32,
+    /// Segments from this one on were never used.
+    pub segments_used: u32,
+    /// Items with lower sequences were flushed.
+    pub flushed_below: u64,
+    /// A flush_all that is to come, as Unix time in seconds; 0: none.
+    pub flush_at_s: u32,
+    /// The segments that were not sealed.
+    pub marks: Vec<Mark>,
+    /// What earlier recoveries cut off.
+    pub voids: Vec<Void>,
+}
+
+/// What a block is when a superblock is looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SuperblockRead {
+    /// Nothing but zeros.
+    Empty,
+    /// A superblock of another version.
+    Version(u32),
+    /// Something else, or damaged.
+    Foreign,
+    /// A superblock.
+    Found(Box<Superblock>),
+}
+
+impl Superblock {
+    /// Writes it to `out`, a block.
+    ///
+    /// # Panics
+    /// If there are more marks or voids than have room.
+    pub fn encode(&self, out: &mut [u8]) {
+        assert!(self.marks.len() <= SSD_OPEN_SEGMENTS_MAX && self.voids.len() <= SSD_VOIDS_MAX);
+        out.fill(0);
+        let mut put = Put { out, at: 4 };
+        put.bytes(&SUPER_MAGIC);
+        put.u32(VERSION);
+        put.bytes(&self.log);
+        put.u64(self.hash_key[0]);
+        put.u64(self.hash_key[1]);
+        put.u64(self.geometry.part_bytes);
+        put.u32(self.geometry.segment_bytes);
+        put.u32(self.geometry.worker);
+        put.u32(self.geometry.workers);
+        put.u64(self.generation);
+        put.u64(self.durable_sequence);
+        put.u32(self.next_incarnation);
+        put.u32(self.segments_used);
+        put.u64(self.flushed_below);
+        put.u32(self.flush_at_s);
+        put.u16(self.marks.len() as u16);
+        put.u16(self.voids.len() as u16);
+        for mark in &self.marks {
+            put.u32(mark.segment);
+            put.u32(mark.incarnation);
+            put.u32(mark.end_bytes);
+        }
+        for void in &self.voids {
+            put.u64(void.first);
+            put.u64(void.last);
+        }
+        seal_block(out);
+    }
+
+    /// What `block` is.
+    pub fn decode(block: &[u8]) -> SuperblockRead {
+        if block.iter().all(|byte| *byte == 0) {
+            return SuperblockRead::Empty;
+        }
+        let mut take = Take { bytes: block, at: 4 };
+        if !is_sealed(block) || take.array() != SUPER_MAGIC {
+            return SuperblockRead::Foreign;
+        }
+        let version = take.u32();
+        if version != VERSION {
+            return SuperblockRead::Version(version);
+        }
+        let mut superblock = Superblock {
+            log: take.array(),
+            hash_key: [take.u64(), take.u64()],
+            geometry: Geometry {
+                part_bytes: take.u64(),
+                segment_bytes: take.u32(),
+                worker: take.u32(),
+                workers: take.u32(),
+            },
+            generation: take.u64(),
+            durable_sequence: take.u64(),
+            next_incarnation: take.u32(),
+            segments_used: take.u32(),
+            flushed_below: take.u64(),
+            flush_at_s: take.u32(),
+            marks: Vec::new(),
+            voids: Vec::new(),
+        };
+        let (marks, voids) = (usize::from(take.u16()), usize::from(take.u16()));
+        if marks > SSD_OPEN_SEGMENTS_MAX || voids > SSD_VOIDS_MAX {
+            return SuperblockRead::Foreign;
+        }
+        let mark = |take: &mut Take<'_>| Mark {
+            segment: take.u32(),
+            incarnation: take.u32(),
+            end_bytes: take.u32(),
+        };
+        superblock.marks.extend((0..marks).map(|_| mark(&mut take)));
+        let void = |take: &mut Take<'_>| Void { first: take.u64(), last: take.u64() };
+        superblock.voids.extend((0..voids).map(|_| void(&mut take)));
+        SuperblockRead::Found(Box::new(superblock))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(value_bytes: usize) -> Record {
+        Record {
+            kind: Kind::Item,
+            key_bytes: 3,
+            value_bytes: value_bytes as u32,
+            flags: 7,
+            expiry_s: 1_800_000_000,
+            incarnation: 5,
+            sequence: 1 << 40,
+            cas: (1 << 40) - 1,
+            kills: Link::new(1 << 33, INCARNATION_MAX),
+        }
+    }
+
+    fn bytes_of(record: &Record, unit: u64, value: &[u8]) -> Vec<u8> {
+        let mut bytes = record
+            .encode(unit, |take| {
+                take(b"key");
+                take(value);
+            })
+            .to_vec();
+        bytes.extend(b"key");
+        bytes.extend(value);
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let (record, value) = (record(1000), vec![9; 1000]);
+        let bytes = bytes_of(&record, 77, &value);
+        assert_eq!(bytes.len(), record.len_bytes());
+        assert_eq!(Record::decode(&bytes, 77), Some(record));
+        assert_eq!(record.key(&bytes), b"key");
+        assert_eq!(record.value(&bytes), value);
+        assert_eq!(record.kills.unit(), 1 << 33);
+        assert_eq!(record.kills.incarnation(), INCARNATION_MAX);
+        assert_eq!(Record::decode(&bytes, 78), None, "it lies elsewhere");
+        assert_eq!(Record::decode(&bytes[..bytes.len() - 1], 77), None, "cut short");
+    }
+
+    #[test]
+    fn a_record_with_any_one_bit_flipped_is_none() {
+        let mut bytes = bytes_of(&record(20), 77, &[3; 20]);
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Record::decode(&bytes, 77), None, "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(Record::decode(&bytes, 77).is_some());
+    }
+
+    #[test]
+    fn spans_hold_what_they_are_made_for_and_little_more() {
+        for blocks in 1..=4096 {
+            let held = Span::of_blocks(blocks).blocks();
+            assert!(held >= blocks && held * 8 <= blocks * 9, "{blocks}: {held}");
+            if blocks <= 16 {
+                assert_eq!(held, blocks);
+            }
+        }
+        assert_eq!(Span::of(63, 64).blocks(), 1);
+        assert_eq!(Span::of(63, 65).blocks(), 2);
+        assert!(Span::from_bits(127).blocks() >= 1 << 17, "every span has bits");
+    }
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            log: [3; 16],
+            segment: 9,
+            incarnation: 10,
+            is_used: true,
+            class: 2,
+            first_sequence: 11,
+        }
+    }
+
+    #[test]
+    fn headers_seals_and_summaries_are_read_as_written_and_only_there() {
+        let mut block = vec![1; SSD_BLOCK_BYTES];
+        let header = header();
+        header.encode(&mut block);
+        assert_eq!(SegmentHeader::decode(&block, &[3; 16], 9), Some(header));
+        assert_eq!(SegmentHeader::decode(&block, &[3; 16], 8), None);
+        assert_eq!(SegmentHeader::decode(&block, &[4; 16], 9), None);
+        let seal = Seal {
+            log: [3; 16],
+            segment: 9,
+            incarnation: 10,
+            data_end_bytes: 8192,
+            entries: 3,
+            first_sequence: 11,
+            last_sequence: 20,
+            expiry_max_s: 30,
+        };
+        assert_eq!(Seal::decode(&block, &header), None);
+        seal.encode(&mut block);
+        assert_eq!(Seal::decode(&block, &header), Some(seal));
+        let other = SegmentHeader { incarnation: 11, ..header };
+        assert_eq!(Seal::decode(&block, &other), None, "of an earlier use");
+    }
+
+    #[test]
+    fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
+        let superblock = Superblock {
+            log: [1; 16],
+            hash_key: [2, 3],
+            geometry: Geometry { part_bytes: 4, segment_bytes: 5, worker: 6, workers: 7 },
+            generation: 8,
+            durable_sequence: 9,
+            next_incarnation: 10,
+            segments_used: 11,
+            flushed_below: 12,
+            flush_at_s: 13,
+            marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }; SSD_OPEN_SEGMENTS_MAX],
+            voids: vec![Void { first: 1, last: 2 }; SSD_VOIDS_MAX],
+        };
+        let mut block = vec![0; SSD_BLOCK_BYTES];
+        assert_eq!(Superblock::decode(&block), SuperblockRead::Empty);
+        superblock.encode(&mut block);
+        let found = SuperblockRead::Found(Box::new(superblock));
+        assert_eq!(Superblock::decode(&block), found);
+        for bit in (0..SSD_BLOCK_BYTES * 8).step_by(13) {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Superblock::decode(&block), SuperblockRead::Foreign);
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+        block[12] = 2;
+        seal_block(&mut block);
+        assert_eq!(Superblock::decode(&block), SuperblockRead::Version(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_summary_is_read_as_written(
+            rows in prop::collection::vec(
+                (any::<u64>(), any::<u64>(), 0_u32..1 << 18, any::<bool>(), any::<u32>()),
+                0..ENTRIES_PER_BLOCK,
+            ),
+            flip in 0..SSD_BLOCK_BYTES * 8,
+        ) {
+            let entries: Vec<Entry> = rows
+                .iter()
+                .map(|&(hash, kills, unit, is_item, sequence)| Entry {
+                    hash,
+                    kills: Link(kills),
+                    unit,
+                    kind: if is_item { Kind::Item } else { Kind::Tombstone },
+                    span: Span::of_blocks(unit as usize % 4096 + 1),
+                    sequence,
+                })
+                .collect();
+            let mut block = vec![0; SSD_BLOCK_BYTES];
+            encode_summary(&mut block, 4, 5, &entries);
+            let mut read = Vec::new();
+            prop_assert!(decode_summary(&block, 4, 5, |entry| read.push(entry)));
+            prop_assert_eq!(&read, &entries);
+            prop_assert!(!decode_summary(&block, 4, 6, |_| ()));
+            prop_assert!(!decode_summary(&block, 3, 5, |_| ()));
+            block[flip / 8] ^= 1 << (flip % 8);
+            prop_assert!(!decode_summary(&block, 4, 5, |_| ()));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Record::decode(&bytes, 1), None);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The log's state, and what becomes of completions.
+//!
+//! One worker has one [`Log`] over its part of the disk. Everything here happens at once; who waits
+//! for the disk does so in [`super::Ssd`], outside of any borrow. The parts of the log that have a
+//! file of their own add their functions to the same type: `append`, `checkpoint`, `reclaim`.
+
+use std::collections::VecDeque;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use siphasher::sip::SipHasher13;
+
+use super::admission::Admission;
+use super::checkpoint::Checkpoint;
+use super::disk::{Disk, DiskError, Done, Frozen, Io, Op};
+use super::format::{Geometry, Link, LogId, Void};
+use super::index::Index;
+use super::open::{Open, Phase};
+use super::reads::Reads;
+use super::reclaim::{Leaving, Victim};
+use super::segments::{Segments, State};
+use crate::clock::{Expiry, Now};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US};
+use crate::stats::{Counter, WorkerStats};
+
+/// What an I/O is for; the rest of its token says of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Task {
+    /// A client's read, by slot.
+    Read,
+    /// Bytes of an open segment.
+    Data,
+    /// A segment's seal.
+    Seal,
+    /// The header that gives a segment up.
+    Free,
+    /// A superblock.
+    Superblock,
+    /// A flush.
+    Flush,
+    /// A discard of a segment.
+    Discard,
+    /// A summary to be reclaimed.
+    Summary,
+    /// A record to be moved.
+    Move,
+}
+
+const TASKS: [Task; 9] = [
+    Task::Read,
+    Task::Data,
+    Task::Seal,
+    Task::Free,
+    Task::Superblock,
+    Task::Flush,
+    Task::Discard,
+    Task::Summary,
+    Task::Move,
+];
+
+pub(super) fn token(task: Task, what: u64) -> u64 {
+    debug_assert!(what >> 56 == 0);
+    (task as u64) << 56 | what
+}
+
+/// The log of one worker.
+pub(super) struct Log<D> {
+    pub(super) disk: D,
+    pub(super) index: Index,
+    pub(super) segments: Segments,
+    pub(super) opens: Vec<Open>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) victim: Option<Victim>,
+    pub(super) leaving: Vec<Leaving>,
+    pub(super) reads: Reads,
+    pub(super) admission: Admission,
+    /// Records that must not be found again, whose tombstones are not written yet; first come first.
+    pub(super) kills: VecDeque<Link>,
+    /// I/Os that the disk has not taken yet.
+    pub(super) outbox: VecDeque<Io>,
+    pub(super) id: LogId,
+    pub(super) hash_key: [u64; 2],
+    pub(super) geometry: Geometry,
+    pub(super) next_sequence: u64,
+    /// Items refused since the last record, for cas numbers that no item has.
+    pub(super) refused: u64,
+    pub(super) flushed_below: u64,
+    pub(super) flush_at_s: u32,
+    pub(super) voids: Vec<Void>,
+    /// Nothing is written before.
+    pub(super) retry_at_us: u64,
+    pub(super) classes: usize,
+    pub(super) can_discard: bool,
+    pub(super) item_bytes_max: usize,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) done: Vec<Done>,
+    /// The clock as it was last read.
+    pub(super) now: Now,
+}
+
+impl<D: Disk> Log<D> {
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        hash(self.hash_key, key)
+    }
+
+    pub(super) fn count(&self, counter: Counter, n: u64) {
+        self.stats.add(counter, n);
+    }
+
+    /// A bounded piece of everything there is to do. Returns how many I/Os were done.
+    pub(super) fn turn(&mut self, now: Now) -> usize {
+        self.tick(now);
+        self.now = now;
+        self.submit();
+        let mut done = std::mem::take(&mut self.done);
+        done.clear();
+        let count = self.disk.turn(now, &mut done);
+        debug_assert!(count <= SSD_DONE_PER_TURN);
+        for done in done.drain(..) {
+            self.handle(done, now);
+        }
+        self.done = done;
+        self.drain_kills(now);
+        self.advance_reclaim(now);
+        self.work(now);
+        self.stats.set(Counter::SsdItems, self.index.len());
+        count
+    }
+
+    /// What can be done without looking at completions.
+    pub(super) fn work(&mut self, now: Now) {
+        self.advance_opens(now);
+        self.advance_checkpoint(now);
+        self.submit();
+    }
+
+    /// Lets a flush_all take effect whose time has come.
+    pub(super) fn tick(&mut self, now: Now) {
+        if self.flush_at_s != 0 && self.flush_at_s <= now.unix_s {
+            self.flush_at_s = 0;
+            self.flushed_below = self.next_sequence;
+            self.checkpoint.is_wanted = true;
+        }
+    }
+
+    pub(super) fn submit(&mut self) {
+        while let Some(io) = self.outbox.pop_front() {
+            if let Err(io) = self.disk.submit(io) {
+                self.outbox.push_front(io);
+                return;
+            }
+        }
+        self.reads.submit(&mut self.disk);
+    }
+
+    /// By when there is something to do though nobody asks for anything.
+    pub(super) fn wake_at_us(&self) -> u64 {
+        let is_busy = self.disk.in_flight() > 0
+            || !self.outbox.is_empty()
+            || self.reads.has_queued()
+            || self.victim.is_some()
+            || !self.leaving.is_empty();
+        let wants = !self.kills.is_empty() || self.checkpoint.is_wanted;
+        if is_busy {
+            0
+        } else if wants {
+            self.retry_at_us
+        } else if self.next_sequence - 1 > self.checkpoint.durable() {
+            self.checkpoint.due_us().max(self.retry_at_us)
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// Takes note of the time at the start of an operation.
+    pub(super) fn see(&mut self, now: Now) {
+        if now.uptime_us >= self.now.uptime_us {
+            self.now = now;
+        }
+        self.tick(now);
+    }
+
+    /// Invalidates every item stored before `at`, or before now if that is past or never.
+    pub(super) fn flush_all(&mut self, at: Expiry, now: Now) {
+        if at == Expiry::NEVER || at.is_past(now) {
+            self.flush_at_s = 0;
+            self.flushed_below = self.next_sequence;
+        } else {
+            self.flush_at_s = at.unix_s();
+        }
+    }
+
+    pub(super) fn write(&mut self, task: Task, what: u64, offset_bytes: u64, bytes: Frozen) {
+        self.count(Counter::SsdBytesWritten, bytes.len() as u64);
+        let op = Op::Write { offset_bytes, bytes };
+        self.outbox.push_back(Io { token: token(task, what), op });
+    }
+
+    /// A write of a few blocks that `fill` makes; false if there is no memory for it now.
+    pub(super) fn write_blocks(
+        &mut self,
+        (task, what): (Task, u64),
+        offset_bytes: u64,
+        blocks: usize,
+        mut fill: impl FnMut(&mut [u8]),
+    ) -> bool {
+        let len_bytes = blocks * SSD_BLOCK_BYTES;
+        let Some(mut buffer) = self.disk.pool().read_buffer(len_bytes) else { return false };
+        buffer.open_mut()[..len_bytes].chunks_mut(SSD_BLOCK_BYTES).for_each(&mut fill);
+        let bytes = buffer.freeze(len_bytes);
+        self.write(task, what, offset_bytes, bytes);
+        true
+    }
+
+    fn handle(&mut self, done: Done, now: Now) {
+        let what = done.io.token & ((1 << 56) - 1);
+        let task = TASKS[(done.io.token >> 56) as usize];
+        if let Err(error) = done.result
+            && error != DiskError::Unsupported
+        {
+            let is_read = matches!(done.io.op, Op::Read { .. });
+            self.count(if is_read { Counter::SsdReadErrors } else { Counter::SsdWriteErrors }, 1);
+            if !is_read {
+                self.retry_at_us = now.uptime_us + SSD_RETRY_US;
+            }
+        }
+        let is_ok = done.result.is_ok();
+        match (task, done.io.op) {
+            (Task::Read, Op::Read { buffer, .. }) => {
+                self.reads.done(what as u32, done.result.map(|()| buffer));
+            }
+            (Task::Data, Op::Write { offset_bytes, .. }) => {
+                self.data_written(what, offset_bytes, is_ok);
+            }
+            (Task::Seal, _) => self.seal_written(what, is_ok),
+            (Task::Free, _) => {
+                let state = if is_ok { State::Freed } else { State::Emptied { flushes: 0 } };
+                self.segments.get_mut(what as u32).state = state;
+                self.checkpoint.is_wanted = true;
+            }
+            (Task::Superblock, _) => self.superblock_written(is_ok, now),
+            (Task::Flush, _) => self.flushed(is_ok, now),
+            (Task::Discard, _) => {
+                self.can_discard &= done.result != Err(DiskError::Unsupported);
+                self.segments.give(what as u32);
+            }
+            (Task::Summary, Op::Read { buffer, .. }) => {
+                self.summary_read(what as usize, is_ok.then_some(buffer));
+            }
+            (Task::Move, Op::Read { buffer, .. }) => {
+                self.move_read(what, is_ok.then_some(buffer), now);
+            }
+            (task, op) => unreachable!("{task:?} with {op:?}"),
+        }
+    }
+
+    /// The token of a segment's present use, for [`Log::open_of`].
+    pub(super) fn use_of(&self, segment: u32) -> u64 {
+        u64::from(self.segments.get(segment).incarnation) << 24 | u64::from(segment)
+    }
+
+    /// The open segment that a token of [`Log::use_of`] names, if it still is open.
+    pub(super) fn open_of(&self, what: u64) -> Option<usize> {
+        let segment = (what & 0xff_ffff) as u32;
+        let at = self.opens.iter().position(|open| open.segment == segment)?;
+        (self.use_of(segment) == what).then_some(at)
+    }
+
+    fn data_written(&mut self, what: u64, offset_bytes: u64, is_ok: bool) {
+        let Some(at) = self.open_of(what) else { return };
+        let open = &mut self.opens[at];
+        let start = (offset_bytes - self.segments.start_bytes(open.segment)) as u32;
+        if is_ok {
+            open.written(start);
+        } else {
+            self.abandon(at, start);
+        }
+    }
+
+    fn seal_written(&mut self, what: u64, is_ok: bool) {
+        let Some(at) = self.open_of(what) else { return };
+        if is_ok {
+            let open = self.opens.swap_remove(at);
+            self.segments.seal(open.segment);
+        } else {
+            self.opens[at].phase = Phase::Unsealed;
+        }
+    }
+
+    /// Sees to it that a record that was taken out of the index is not found again after a crash.
+    pub(super) fn kill(&mut self, unit: u64) {
+        let link = self.segments.link(unit);
+        self.kill_link(link);
+    }
+
+    pub(super) fn kill_link(&mut self, link: Link) {
+        if self.segments.target(link).is_none() {
+            return;
+        }
+        if self.kills.len() == SSD_KILLS_MAX {
+            self.drop_all();
+        } else {
+            self.kills.push_back(link);
+        }
+    }
+
+    /// Gives everything up that there is: the answer where nothing less is certain to be right.
+    pub(super) fn drop_all(&mut self) {
+        self.count(Counter::SsdDrops, 1);
+        self.flushed_below = self.next_sequence;
+        self.kills.clear();
+        self.checkpoint.is_wanted = true;
+    }
+
+    /// Takes a record out of the index, for good.
+    pub(super) fn forget(&mut self, hash: u64, unit: u64) {
+        if self.index.remove(hash, unit) {
+            self.kill(unit);
+        }
+    }
+
+    /// Takes everything that may be the key's out of the index, for good. Returns whether there was
+    /// anything.
+    pub(super) fn forget_all(&mut self, hash: u64) -> bool {
+        let mut was_there = false;
+        while let Some(unit) = self.index.take(hash) {
+            self.kill(unit);
+            was_there = true;
+        }
+        was_there
+    }
+
+    /// A cas that no item has or gets.
+    pub(super) fn unused_cas(&mut self) -> u64 {
+        self.refused = self.refused % 255 + 1;
+        cas_of(self.next_sequence) | self.refused
+    }
+
+    pub(super) fn is_void(&self, sequence: u64) -> bool {
+        self.voids.iter().any(|void| void.first <= sequence && sequence <= void.last)
+    }
+}
+
+/// The cas of an item that became what it is with this record.
+pub(super) fn cas_of(sequence: u64) -> u64 {
+    sequence << 8 & ((1 << 62) - 1)
+}
+
+/// The hash of a key under a log's own key, the same in every run: SipHash-1-3, so that nobody
+/// outside can choose keys that share a bucket.
+pub(super) fn hash(hash_key: [u64; 2], key: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(hash_key[0], hash_key[1]);
+    hasher.write(key);
+    hasher.finish()
+}

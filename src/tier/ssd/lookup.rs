@@ -1,0 +1,175 @@
+//! Finding a key's item: in memory, or where a read has to go.
+//!
+//! The index says which records may be it; the record itself says whether it is, and whether it is
+//! alive. Records of other keys are left alone. This must never take a record for the key's that
+//! was not checked: those from the disk by their checksum, place and use of the segment.
+
+use arrayvec::ArrayVec;
+
+use super::disk::{Buffer, Disk, DiskError};
+use super::format::{RECORD_HEADER_BYTES, Record};
+use super::index::{BUCKET_SLOTS, Found};
+use super::log::Log;
+use super::segments::State;
+use crate::buffer::{Chain, Gather};
+use crate::clock::Expiry;
+use crate::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
+use crate::stats::Counter;
+
+/// An item as it was found.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub unit: u64,
+    pub record: Record,
+    pub value: Chain,
+}
+
+/// Records that turned out to be of other keys.
+pub(super) type Others = ArrayVec<u64, { 2 * BUCKET_SLOTS }>;
+
+/// What there is to a key.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// No item.
+    Nothing,
+    /// Its item.
+    Item(Item),
+    /// What this read says.
+    Read(Place),
+}
+
+/// Where a record is that may be the one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub found: Found,
+    incarnation: u32,
+    pub offset_bytes: u64,
+    pub len_bytes: usize,
+}
+
+/// What a read was.
+#[derive(Debug)]
+pub(super) enum Judged {
+    /// The key's item.
+    Item(Item),
+    /// Not the key's item, or not any more: look again.
+    LookAgain,
+    /// The key's item is not to be had.
+    Lost,
+    /// The disk could not read it.
+    Unreadable,
+}
+
+impl<D: Disk> Log<D> {
+    /// Looks for a key.
+    pub(super) fn look(&mut self, key: &[u8], hash: u64, others: &mut Others) -> Look {
+        let found: ArrayVec<Found, { 2 * BUCKET_SLOTS }> =
+            self.index.find(hash).filter(|found| !others.contains(&found.unit)).collect();
+        for found in found {
+            let Some((segment, offset)) = self.segments.locate(found.unit) else { continue };
+            if self.segments.get(segment).state == State::Open
+                && let Some(looked) = self.look_in_memory(segment, offset, found.unit, key)
+            {
+                match looked {
+                    Some(item) if self.is_alive(&item.record) => {
+                        self.count(Counter::SsdBufferHits, 1);
+                        return Look::Item(item);
+                    }
+                    Some(_) => {
+                        self.forget(hash, found.unit);
+                        return Look::Nothing;
+                    }
+                    None => {
+                        others.push(found.unit);
+                        continue;
+                    }
+                }
+            }
+            let len_bytes = found.span.blocks() * SSD_BLOCK_BYTES;
+            let (offset_bytes, len_bytes) = self.segments.extent(found.unit, len_bytes);
+            let incarnation = self.segments.get(segment).incarnation;
+            return Look::Read(Place { found, incarnation, offset_bytes, len_bytes });
+        }
+        Look::Nothing
+    }
+
+    /// The item at a place that is in memory; Some(None) if it is another key's. None: the place is
+    /// not in memory.
+    fn look_in_memory(
+        &self,
+        segment: u32,
+        offset: u32,
+        unit: u64,
+        key: &[u8],
+    ) -> Option<Option<Item>> {
+        let open = self.opens.iter().find(|open| open.segment == segment)?;
+        let mut pieces = open.in_memory(offset)?;
+        // Header and key are in one block.
+        let first = pieces.next()?;
+        let record = Record::peek(first)?;
+        if record.key(first) != key {
+            return Some(None);
+        }
+        let mut left = record.value_bytes as usize;
+        let mut value = Gather::new();
+        let start = RECORD_HEADER_BYTES + key.len();
+        for piece in std::iter::once(&first[start..]).chain(pieces) {
+            let n = left.min(piece.len());
+            value.extend(&piece[..n]);
+            left -= n;
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(left, 0, "a record is in memory wholly or not at all");
+        Some(Some(Item { unit, record, value: value.finish() }))
+    }
+
+    fn is_alive(&self, record: &Record) -> bool {
+        record.sequence >= self.flushed_below
+            && !Expiry::from_unix_s(record.expiry_s).is_past(self.now)
+    }
+
+    /// Whether an item that was found a while ago has been flushed meanwhile.
+    pub(super) fn is_flushed(&self, item: &Item) -> bool {
+        item.record.sequence < self.flushed_below
+    }
+
+    /// Says what was read.
+    pub(super) fn judge(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        place: &Place,
+        result: Result<Buffer, DiskError>,
+        others: &mut Others,
+    ) -> Judged {
+        let unit = place.found.unit;
+        let Ok(buffer) = result else { return Judged::Unreadable };
+        if !self.index.has(hash, unit)
+            || self.segments.link(unit).incarnation() != place.incarnation
+        {
+            // It was moved, or had to go.
+            return Judged::LookAgain;
+        }
+        let bytes = &buffer[unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES..place.len_bytes];
+        let record = Record::decode(bytes, unit);
+        let Some(record) = record.filter(|record| record.incarnation == place.incarnation) else {
+            self.count(Counter::SsdCorrupt, 1);
+            self.forget(hash, unit);
+            return Judged::Lost;
+        };
+        if record.key(bytes) != key {
+            self.count(Counter::SsdFalseReads, 1);
+            others.push(unit);
+            return Judged::LookAgain;
+        }
+        if !self.is_alive(&record) {
+            self.forget(hash, unit);
+            return Judged::Lost;
+        }
+        let mut value = Gather::new();
+        value.extend(record.value(bytes));
+        Judged::Item(Item { unit, record, value: value.finish() })
+    }
+}

@@ -1,0 +1,298 @@
+//! Making room: giving segments up, one after another.
+//!
+//! ```text
+//! choose ─> read its summary ─> entry by entry, a few a turn ─> emptied ─> given up ─> dead
+//!           whole, checked       what it kills: a tombstone      │          header,     what is left
+//!                                used often: moved               │          flush       of it leaves
+//!                                else: stays for now             └ once that is durable the index
+//! ```
+//!
+//! It works ahead, so that there is always a free segment. A record stays in the index until its
+//! segment is durably dead: else a newer one of its key would not know what to kill, and a crash
+//! would bring both back. This must never give a segment up whose summary cannot be read: what its
+//! records killed would come back too.
+
+use super::append::{Added, From, NewRecord};
+use super::disk::{Buffer, Disk, Io, Op};
+use super::format::{ENTRIES_PER_BLOCK, Entry, Kind, Record, decode_summary, summary_blocks};
+use super::log::{Log, Task, token};
+use super::segments::State;
+use crate::buffer::Body;
+use crate::clock::{Expiry, Now};
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_FREE_SEGMENTS, SSD_RECLAIM_PER_TURN, SSD_REINSERT_PERCENT, SSD_UNIT_BYTES,
+};
+use crate::stats::Counter;
+
+/// Blocks of a summary that one read takes.
+const SUMMARY_READ_BLOCKS: usize = 16;
+
+/// Uses of a record that make it worth moving.
+const USES_TO_MOVE: u8 = 2;
+
+/// The segment that is being reclaimed.
+#[derive(Debug)]
+pub(super) struct Victim {
+    segment: u32,
+    entries: Vec<Entry>,
+    /// Blocks of the summary read so far.
+    blocks: usize,
+    is_reading: bool,
+    /// The next entry.
+    next: usize,
+    /// Its kill has a tombstone already.
+    is_next_killed: bool,
+    /// It was moved already, or could not be.
+    is_next_moved: bool,
+    moved_bytes: usize,
+}
+
+/// A segment whose entries leave the index once it is dead.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    segment: u32,
+    entries: Vec<Entry>,
+}
+
+impl<D: Disk> Log<D> {
+    /// Takes a few steps towards free segments.
+    pub(super) fn advance_reclaim(&mut self, now: Now) {
+        self.give_up_one(now);
+        self.bury();
+        if self.victim.is_none() && !self.choose(now) {
+            return;
+        }
+        let Some(victim) = &self.victim else { return };
+        if victim.is_reading {
+            return;
+        }
+        let blocks = summary_blocks(self.segments.get(victim.segment).entries as usize);
+        if victim.blocks < blocks {
+            self.read_summary(blocks);
+        } else {
+            self.save(now);
+        }
+    }
+
+    fn choose(&mut self, now: Now) -> bool {
+        let wanted = self.classes + SSD_FREE_SEGMENTS;
+        if self.segments.free_count() + self.segments.on_their_way() >= wanted {
+            return false;
+        }
+        let settled = self.checkpoint.settled();
+        let Some(segment) = self.segments.reclaim(settled, self.flushed_below, now) else {
+            // What there is may be too young: the next checkpoint settles it.
+            self.checkpoint.is_wanted |= self.checkpoint.durable() > settled;
+            return false;
+        };
+        let entries = self.segments.get(segment).entries as usize;
+        self.victim = Some(Victim {
+            segment,
+            entries: Vec::with_capacity(entries),
+            blocks: 0,
+            is_reading: false,
+            next: 0,
+            is_next_killed: false,
+            is_next_moved: false,
+            moved_bytes: 0,
+        });
+        true
+    }
+
+    fn read_summary(&mut self, blocks: usize) {
+        let Some(victim) = &mut self.victim else { return };
+        let len_bytes = (blocks - victim.blocks).min(SUMMARY_READ_BLOCKS) * SSD_BLOCK_BYTES;
+        let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return };
+        let offset_bytes = self.segments.start_bytes(victim.segment)
+            + u64::from(self.segments.get(victim.segment).data_end_bytes)
+            + (victim.blocks * SSD_BLOCK_BYTES) as u64;
+        victim.is_reading = true;
+        let op = Op::Read { offset_bytes, len_bytes, buffer };
+        self.outbox.push_back(Io { token: token(Task::Summary, len_bytes as u64), op });
+    }
+
+    /// A piece of the summary is there, or could not be read.
+    pub(super) fn summary_read(&mut self, len_bytes: usize, buffer: Option<Buffer>) {
+        let Some(victim) = &mut self.victim else { return };
+        victim.is_reading = false;
+        let incarnation = self.segments.get(victim.segment).incarnation;
+        let mut is_ok = false;
+        if let Some(buffer) = buffer {
+            is_ok = true;
+            for block in buffer[..len_bytes].chunks(SSD_BLOCK_BYTES) {
+                let index = victim.blocks as u32;
+                let entries = &mut victim.entries;
+                is_ok &= decode_summary(block, incarnation, index, |entry| entries.push(entry));
+                victim.blocks += 1;
+            }
+            let blocks = summary_blocks(self.segments.get(victim.segment).entries as usize);
+            let expected = self.segments.get(victim.segment).entries as usize;
+            is_ok &= victim.blocks < blocks || victim.entries.len() == expected;
+            is_ok &= victim.entries.len() <= victim.blocks * ENTRIES_PER_BLOCK;
+        }
+        if !is_ok {
+            // Behind all others; nothing came of it yet.
+            self.count(Counter::SsdBadSummaries, 1);
+            let segment = self.victim.take().map(|victim| victim.segment);
+            segment.into_iter().for_each(|segment| self.segments.seal(segment));
+        }
+    }
+
+    /// Writes anew what must outlive the segment, of its next entries.
+    fn save(&mut self, now: Now) {
+        for _ in 0..SSD_RECLAIM_PER_TURN {
+            let Some(victim) = &self.victim else { return };
+            let (segment, is_killed, is_moved) =
+                (victim.segment, victim.is_next_killed, victim.is_next_moved);
+            let Some(&entry) = victim.entries.get(victim.next) else {
+                let entries = self.victim.take().map_or(Vec::new(), |victim| victim.entries);
+                self.leaving.push(Leaving { segment, entries });
+                self.segments.empty(segment, self.checkpoint.next_flush());
+                self.checkpoint.is_wanted = true;
+                return;
+            };
+            let first_sequence = self.segments.get(segment).first_sequence;
+            let is_void = self.is_void(first_sequence + u64::from(entry.sequence));
+            let target = self.segments.target(entry.kills);
+            if !is_void && !is_killed && target.is_some_and(|target| target != segment) {
+                if !self.add_tombstone(entry.kills, now) {
+                    return;
+                }
+                if let Some(victim) = &mut self.victim {
+                    victim.is_next_killed = true;
+                }
+            }
+            if entry.kind == Kind::Item && !is_moved && self.begin_move(segment, &entry) {
+                return;
+            }
+            if let Some(victim) = &mut self.victim {
+                victim.next += 1;
+                (victim.is_next_killed, victim.is_next_moved) = (false, false);
+            }
+        }
+    }
+
+    /// Takes the next entries of dead segments out of the index.
+    fn bury(&mut self) {
+        let is_dead = |it: &Leaving| self.segments.get(it.segment).state == State::Dead;
+        let Some(at) = self.leaving.iter().position(is_dead) else { return };
+        let segment = self.leaving[at].segment;
+        for _ in 0..SSD_RECLAIM_PER_TURN {
+            let Some(entry) = self.leaving[at].entries.pop() else {
+                self.leaving.swap_remove(at);
+                self.count(Counter::SsdReclaimed, 1);
+                return self.discard(segment);
+            };
+            let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
+            if entry.kind == Kind::Item && self.index.remove(entry.hash, unit) {
+                self.count(Counter::SsdEvicted, 1);
+            }
+        }
+    }
+
+    /// Begins to move a record that was used, as long as not too many are.
+    fn begin_move(&mut self, segment: u32, entry: &Entry) -> bool {
+        let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
+        let found = self.index.find(entry.hash).find(|found| found.unit == unit);
+        let (Some(found), Some(victim)) = (found, &mut self.victim) else { return false };
+        let len_bytes = found.span.blocks() * SSD_BLOCK_BYTES;
+        let limit = self.segments.segment_bytes() as usize * SSD_REINSERT_PERCENT / 100;
+        if found.uses < USES_TO_MOVE || victim.moved_bytes >= limit {
+            return false;
+        }
+        let (offset_bytes, len_bytes) = self.segments.extent(found.unit, len_bytes);
+        let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return false };
+        victim.is_reading = true;
+        let op = Op::Read { offset_bytes, len_bytes, buffer };
+        self.outbox.push_back(Io { token: token(Task::Move, found.unit), op });
+        true
+    }
+
+    /// A record to be moved is there, or could not be read; then it stays where it is and goes with
+    /// its segment.
+    pub(super) fn move_read(&mut self, unit: u64, buffer: Option<Buffer>, now: Now) {
+        let Some(victim) = &mut self.victim else { return };
+        victim.is_reading = false;
+        victim.is_next_moved = true;
+        let Some(&entry) = victim.entries.get(victim.next) else { return };
+        let moved = buffer.and_then(|buffer| self.move_record(&entry, unit, &buffer, now));
+        if let (Some((added, len_bytes)), Some(victim)) = (moved, &mut self.victim) {
+            victim.moved_bytes += len_bytes;
+            self.index.relocate(entry.hash, unit, added.unit, added.span);
+            self.count(Counter::SsdMoved, 1);
+        }
+    }
+
+    fn move_record(
+        &mut self,
+        entry: &Entry,
+        unit: u64,
+        buffer: &Buffer,
+        now: Now,
+    ) -> Option<(Added, usize)> {
+        let bytes = &buffer[unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES..];
+        let record = Record::decode(bytes, unit)?;
+        let is_alive = self.index.has(entry.hash, unit)
+            && record.incarnation == self.segments.link(unit).incarnation()
+            && record.sequence >= self.flushed_below
+            && !Expiry::from_unix_s(record.expiry_s).is_past(now)
+            && self.kills.is_empty();
+        if !is_alive {
+            return None;
+        }
+        let copy = NewRecord {
+            kind: Kind::Item,
+            hash: entry.hash,
+            key: record.key(bytes),
+            value: [Body::Slice(record.value(bytes)), Body::EMPTY],
+            flags: record.flags,
+            expiry_s: record.expiry_s,
+            cas: Some(record.cas),
+            kills: self.segments.link(unit),
+            class: self.class(record.expiry_s, now),
+        };
+        let added = self.append(&copy, From::Inside)?;
+        Some((added, record.len_bytes()))
+    }
+
+    /// A segment's giving up is durable.
+    pub(super) fn died(&mut self, segment: u32) {
+        self.segments.get_mut(segment).state = State::Dead;
+        if self.leaving.iter().all(|it| it.segment != segment) {
+            self.leaving.push(Leaving { segment, entries: Vec::new() });
+        }
+    }
+
+    /// Gives up what can be: the disk is told first.
+    fn give_up_one(&mut self, now: Now) {
+        if now.uptime_us < self.retry_at_us {
+            return;
+        }
+        let flushes_done = self.checkpoint.flushes_done();
+        let is_ready =
+            |state| matches!(state, State::Emptied { flushes } if flushes <= flushes_done);
+        let Some(segment) = self.segments.any(is_ready) else {
+            return;
+        };
+        let header = self.header(segment, false);
+        let offset_bytes = self.segments.start_bytes(segment);
+        let what = (Task::Free, u64::from(segment));
+        if self.write_blocks(what, offset_bytes, 2, |block| header.encode(block)) {
+            self.segments.get_mut(segment).state = State::Freeing;
+        }
+    }
+
+    /// The disk may forget a segment's bytes.
+    fn discard(&mut self, segment: u32) {
+        if !self.can_discard {
+            return self.segments.give(segment);
+        }
+        self.segments.get_mut(segment).state = State::Discarded;
+        let header_bytes = 2 * SSD_BLOCK_BYTES as u64;
+        let op = Op::Discard {
+            offset_bytes: self.segments.start_bytes(segment) + header_bytes,
+            len_bytes: u64::from(self.segments.segment_bytes()) - header_bytes,
+        };
+        self.outbox.push_back(Io { token: token(Task::Discard, u64::from(segment)), op });
+    }
+}

@@ -1,0 +1,521 @@
+//! Opening a log: a new one, or what a crash or a clean stop left.
+//!
+//! It reads superblocks, headers and summaries, and the records of segments that were open, and
+//! then ends every open segment where the prefix ends (see [`super::scan`]), so that serving begins
+//! with nothing half done. If anything fails or stops on the way, the next attempt finds the same.
+//! This is the only place that waits for a disk, and it must never serve an item that it is not
+//! certain of: a log that is damaged beyond one block in a place starts afresh.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::admission::{Admission, Admit};
+use super::append::OPENS_PER_CHECKPOINT;
+use super::checkpoint::Checkpoint;
+use super::disk::{Disk, DiskError};
+use super::format::{ENTRIES_PER_BLOCK, LOCATION_BITS, VERSION, summary_blocks};
+use super::format::{
+    Entry, Geometry, HEADER_BLOCKS, Kind, SEAL_BLOCKS, SEGMENTS_AT_BYTES, SUPERBLOCKS, Seal,
+    SegmentHeader, Superblock, SuperblockRead, Void, encode_summary,
+};
+use super::index::Index;
+use super::log::Log;
+use super::reads::Reads;
+use super::scan::{self, Scan, Used, Waited};
+use super::segments::{Segment, Segments, State};
+use crate::clock::Now;
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_DONE_PER_TURN, SSD_FREE_SEGMENTS, SSD_UNIT_BYTES,
+    SSD_VOIDS_MAX,
+};
+use crate::stats::{Counter, WorkerStats};
+
+/// What a log is opened with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The worker whose part it is, counted from 0.
+    pub worker: usize,
+    /// Workers in all; a key's owner depends on it, so that it cannot change.
+    pub workers: usize,
+    /// Bytes of a segment.
+    pub segment_bytes: usize,
+    /// Largest item, counted as memcached counts it, in bytes.
+    pub item_bytes_max: usize,
+    /// What an object is taken to need on the disk, in bytes: the index has a place for so many.
+    pub object_bytes: u64,
+    /// What a crash may lose, in milliseconds: so often everything is made durable.
+    pub flush_ms: u64,
+    /// What is worth a write.
+    pub admit: Admit,
+    /// Start afresh, whatever is there.
+    pub format: bool,
+    /// Where everything is counted.
+    pub stats: Arc<WorkerStats>,
+}
+
+/// Fewest segments of a part: open ones, free ones and some to keep items in.
+pub const SEGMENTS_MIN: u32 = 16;
+
+/// Why a log could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The part has room for too few segments.
+    TooSmall {
+        /// Bytes of the part.
+        part_bytes: u64,
+        /// Bytes that are needed.
+        needed_bytes: u64,
+    },
+    /// The part is larger than a log can be.
+    TooLarge {
+        /// Bytes of the part.
+        part_bytes: u64,
+    },
+    /// There is something else than a log.
+    Foreign,
+    /// The log is of another version.
+    Version {
+        /// Which.
+        found: u32,
+    },
+    /// The log was made with other numbers.
+    Geometry {
+        /// Those it was made with.
+        found: Geometry,
+        /// Those that are asked for.
+        asked: Geometry,
+    },
+    /// The disk failed.
+    Disk(DiskError),
+    /// There is no memory for the index.
+    Memory(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::TooSmall { part_bytes, needed_bytes } => {
+                write!(f, "{part_bytes} bytes a worker are too few: {needed_bytes} are needed")
+            }
+            OpenError::TooLarge { part_bytes } => {
+                let max = (SSD_UNIT_BYTES as u64) << LOCATION_BITS;
+                write!(f, "{part_bytes} bytes a worker are too many: up to {max}")
+            }
+            OpenError::Foreign => {
+                f.write_str("holds something else, or a damaged log; \"format\" starts afresh")
+            }
+            OpenError::Version { found } => write!(
+                f,
+                "holds a log of version {found}, and this is version {VERSION}; \"format\" starts \
+                 afresh"
+            ),
+            OpenError::Geometry { found, asked } => write!(
+                f,
+                "holds a log of {} workers with {} bytes each in segments of {} (this is part {}), \
+                 and asked for are {} with {} in segments of {} (part {}); \"format\" starts afresh",
+                found.workers,
+                found.part_bytes,
+                found.segment_bytes,
+                found.worker,
+                asked.workers,
+                asked.part_bytes,
+                asked.segment_bytes,
+                asked.worker,
+            ),
+            OpenError::Disk(error) => error.fmt(f),
+            OpenError::Memory(error) => write!(f, "no memory for the index: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<DiskError> for OpenError {
+    fn from(error: DiskError) -> OpenError {
+        OpenError::Disk(error)
+    }
+}
+
+/// The newest superblock, or None if there never was one.
+pub(super) fn superblock<D: Disk>(
+    disk: &mut Waited<'_, D>,
+) -> Result<Option<Superblock>, OpenError> {
+    let mut blocks = [0; SUPERBLOCKS * SSD_BLOCK_BYTES];
+    disk.read(0, &mut blocks);
+    let read: Vec<SuperblockRead> =
+        blocks.chunks(SSD_BLOCK_BYTES).map(Superblock::decode).collect();
+    let found = read.iter().filter_map(|it| match it {
+        SuperblockRead::Found(superblock) => Some(superblock),
+        _ => None,
+    });
+    if let Some(newest) = found.max_by_key(|superblock| superblock.generation) {
+        return Ok(Some((**newest).clone()));
+    }
+    if let Some(error) = disk.error {
+        return Err(OpenError::Disk(error));
+    }
+    for it in &read {
+        match it {
+            SuperblockRead::Version(found) => return Err(OpenError::Version { found: *found }),
+            SuperblockRead::Foreign => return Err(OpenError::Foreign),
+            SuperblockRead::Empty | SuperblockRead::Found(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log of a worker on its part of the disk. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is served then.
+    pub(super) fn open(mut disk: D, options: &Options, now: Now) -> Result<Log<D>, OpenError> {
+        let geometry = geometry_of(&disk, options)?;
+        let mut waited = Waited::new(&mut disk);
+        let found = if options.format { None } else { superblock(&mut waited)? };
+        let Some(found) = found else {
+            return Log::fresh(disk, options, geometry, 1, now);
+        };
+        if found.geometry != geometry {
+            return Err(OpenError::Geometry { found: found.geometry, asked: geometry });
+        }
+        let mut scan = Scan::of(&mut waited, found);
+        let flush_at_s = scan.superblock.flush_at_s;
+        if flush_at_s != 0 && flush_at_s <= now.unix_s {
+            scan.superblock.flush_at_s = 0;
+            scan.superblock.flushed_below = scan.next_sequence;
+        }
+        let first = scan.used.iter().map(|it| it.seal.first_sequence).min().unwrap_or(u64::MAX);
+        scan.voids.retain(|void| void.last >= first);
+        let dead = if scan.is_damaged || scan.voids.len() > SSD_VOIDS_MAX {
+            None
+        } else {
+            Dead::find(&mut waited, &mut scan)
+        };
+        let Some(dead) = dead else {
+            if let Some(error) = waited.error {
+                return Err(OpenError::Disk(error));
+            }
+            options.stats.add(Counter::SsdDrops, 1);
+            return Log::fresh(disk, options, geometry, scan.next_sequence, now);
+        };
+        end_open_segments(&mut waited, &mut scan)?;
+        let mut log = Log::restore(disk, options, &scan, now)?;
+        log.enter_all(&mut scan, &dead)?;
+        log.note_start()?;
+        Ok(log)
+    }
+
+    fn fresh(
+        disk: D,
+        options: &Options,
+        geometry: Geometry,
+        next_sequence: u64,
+        now: Now,
+    ) -> Result<Log<D>, OpenError> {
+        let key = crate::secret::random::<16>();
+        let half = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| key[8 * i + j]));
+        let superblock = Superblock {
+            log: crate::secret::random(),
+            hash_key: [half(0), half(1)],
+            geometry,
+            generation: 0,
+            durable_sequence: next_sequence - 1,
+            next_incarnation: 1,
+            segments_used: 0,
+            flushed_below: 0,
+            flush_at_s: 0,
+            marks: Vec::new(),
+            voids: Vec::new(),
+        };
+        let scan = Scan {
+            superblock,
+            used: Vec::new(),
+            segments_used: 0,
+            headless: Vec::new(),
+            next_incarnation: 1,
+            last_sequence: next_sequence - 1,
+            next_sequence,
+            voids: Vec::new(),
+            is_damaged: false,
+        };
+        let mut log = Log::restore(disk, options, &scan, now)?;
+        log.note_start()?;
+        Ok(log)
+    }
+
+    /// A log with what was found, but for its items.
+    fn restore(disk: D, options: &Options, scan: &Scan, now: Now) -> Result<Log<D>, OpenError> {
+        let superblock = &scan.superblock;
+        let mut segments = segments_of(scan);
+        let next_incarnation = scan.next_incarnation + OPENS_PER_CHECKPOINT;
+        segments.restore(scan.segments_used, next_incarnation);
+        let objects = superblock.geometry.part_bytes / options.object_bytes.max(1);
+        let durable = scan.next_sequence - 1;
+        let generation = superblock.generation;
+        let interval_us = options.flush_ms * 1_000;
+        let classes = (segments.count() / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
+        let checkpoint = Checkpoint::new(interval_us, generation, durable, next_incarnation, now);
+        Ok(Log {
+            disk,
+            index: Index::new(objects).map_err(OpenError::Memory)?,
+            segments,
+            opens: Vec::new(),
+            checkpoint,
+            victim: None,
+            leaving: Vec::new(),
+            reads: Reads::new(),
+            admission: Admission::new(options.admit),
+            kills: Default::default(),
+            outbox: Default::default(),
+            id: superblock.log,
+            hash_key: superblock.hash_key,
+            geometry: superblock.geometry,
+            next_sequence: scan.next_sequence,
+            refused: 0,
+            flushed_below: superblock.flushed_below,
+            flush_at_s: superblock.flush_at_s,
+            voids: scan.voids.clone(),
+            retry_at_us: 0,
+            classes,
+            can_discard: true,
+            item_bytes_max: options.item_bytes_max,
+            stats: Arc::clone(&options.stats),
+            done: Vec::with_capacity(SSD_DONE_PER_TURN),
+            now,
+        })
+    }
+
+    /// Enters the items that are alive.
+    fn enter_all(&mut self, scan: &mut Scan, dead: &Dead) -> Result<(), OpenError> {
+        for at in 0..scan.used.len() {
+            let segments = &self.segments;
+            let mut waited = Waited::new(&mut self.disk);
+            let (used, entries) = scan.take_entries(&mut waited, segments, at);
+            // It could be read a moment ago.
+            let Some(entries) = entries else {
+                return Err(OpenError::Disk(waited.error.unwrap_or(DiskError::Ended)));
+            };
+            let (first, segment) = (used.seal.first_sequence, used.header.segment);
+            for entry in entries {
+                let sequence = first + u64::from(entry.sequence);
+                let is_alive = entry.kind == Kind::Item
+                    && scan.counts(sequence)
+                    && sequence >= self.flushed_below
+                    && !dead.has(segment, entry.unit);
+                if is_alive {
+                    let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
+                    self.enter(&entry, unit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, entry: &Entry, unit: u64) {
+        let segments = &self.segments;
+        let age = |unit: u64| {
+            let segment = segments.locate(unit).map(|(segment, _)| segment);
+            segment.map_or(0, |segment| segments.get(segment).last_sequence)
+        };
+        let place = self.index.place(entry.hash, age);
+        let evicted = place.evicted;
+        self.index.put(place, entry.hash, unit, entry.span);
+        if let Some(evicted) = evicted {
+            self.kill(evicted);
+        }
+    }
+
+    /// Says in both superblocks that everything found is durable and nothing is open.
+    fn note_start(&mut self) -> Result<(), OpenError> {
+        for _ in 0..SUPERBLOCKS {
+            let superblock = self.superblock_at_start();
+            let mut block = vec![0; SSD_BLOCK_BYTES];
+            superblock.encode(&mut block);
+            let place = superblock.generation % SUPERBLOCKS as u64 * SSD_BLOCK_BYTES as u64;
+            let mut waited = Waited::new(&mut self.disk);
+            waited.write(place, &block)?;
+            waited.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn geometry_of(disk: &impl Disk, options: &Options) -> Result<Geometry, OpenError> {
+    let part_bytes = disk.size_bytes();
+    let needed_bytes = SEGMENTS_AT_BYTES + u64::from(SEGMENTS_MIN) * options.segment_bytes as u64;
+    if part_bytes < needed_bytes {
+        return Err(OpenError::TooSmall { part_bytes, needed_bytes });
+    }
+    if part_bytes / SSD_UNIT_BYTES as u64 >> LOCATION_BITS != 0 {
+        return Err(OpenError::TooLarge { part_bytes });
+    }
+    Ok(Geometry {
+        part_bytes,
+        segment_bytes: options.segment_bytes as u32,
+        worker: options.worker as u32,
+        workers: options.workers as u32,
+    })
+}
+
+/// The table of segments that a scan found.
+pub(super) fn segments_of(scan: &Scan) -> Segments {
+    let geometry = scan.superblock.geometry;
+    let mut segments = Segments::new(geometry.part_bytes, geometry.segment_bytes);
+    for used in &scan.used {
+        let seal = &used.seal;
+        *segments.get_mut(seal.segment) = Segment {
+            state: State::Sealed,
+            incarnation: seal.incarnation,
+            class: used.header.class.min(SSD_CLASSES_MAX as u8 - 1),
+            first_sequence: seal.first_sequence,
+            last_sequence: seal.last_sequence,
+            expiry_max_s: seal.expiry_max_s,
+            data_end_bytes: seal.data_end_bytes,
+            entries: seal.entries,
+        };
+    }
+    segments
+}
+
+impl Scan {
+    /// The entries of one of the used segments, if they can be read.
+    pub(super) fn take_entries<D: Disk>(
+        &mut self,
+        disk: &mut Waited<'_, D>,
+        segments: &Segments,
+        at: usize,
+    ) -> (&Used, Option<Vec<Entry>>) {
+        let hash_key = self.superblock.hash_key;
+        let used = &mut self.used[at];
+        let entries = match used.entries.take() {
+            Some(entries) => Some(entries),
+            None => scan::entries(disk, segments, &used.header, &used.seal, hash_key),
+        };
+        (&self.used[at], entries)
+    }
+}
+
+/// The records that others killed: a bit for each unit of a segment that has any.
+pub(super) struct Dead {
+    bits: Vec<Option<Box<[u64]>>>,
+}
+
+impl Dead {
+    /// Looks at what all records killed that count. None: those of a segment cannot be read.
+    pub(super) fn find<D: Disk>(disk: &mut Waited<'_, D>, scan: &mut Scan) -> Option<Dead> {
+        let segments = segments_of(scan);
+        let units = segments.segment_bytes() as usize / SSD_UNIT_BYTES;
+        let mut dead = Dead { bits: vec![None; segments.count() as usize] };
+        for at in 0..scan.used.len() {
+            let is_kept = scan.used[at].entries.is_some();
+            let (used, entries) = scan.take_entries(disk, &segments, at);
+            let (first, entries) = (used.seal.first_sequence, entries?);
+            for entry in &entries {
+                let target = segments.target(entry.kills);
+                let place = segments.locate(entry.kills.unit());
+                if let (Some(target), Some((_, offset_bytes))) = (target, place)
+                    && scan.counts(first + u64::from(entry.sequence))
+                {
+                    let unit = offset_bytes as usize / SSD_UNIT_BYTES;
+                    let bits = &mut dead.bits[target as usize];
+                    let bits = bits.get_or_insert_with(|| vec![0; units.div_ceil(64)].into());
+                    bits[unit / 64] |= 1 << (unit % 64);
+                }
+            }
+            if is_kept {
+                scan.used[at].entries = Some(entries);
+            }
+        }
+        Some(dead)
+    }
+
+    /// Whether the record at `unit` of a segment was killed.
+    pub(super) fn has(&self, segment: u32, unit: u32) -> bool {
+        let bits = self.bits[segment as usize].as_ref();
+        bits.is_some_and(|bits| bits[unit as usize / 64] >> (unit % 64) & 1 == 1)
+    }
+}
+
+/// Ends the segments that were open: each gets the summary of what counts of it, and its seal; one
+/// of which nothing does is given up.
+fn end_open_segments<D: Disk>(disk: &mut Waited<'_, D>, scan: &mut Scan) -> Result<(), OpenError> {
+    let segments = segments_of(scan);
+    for &segment in &scan.headless {
+        let header = SegmentHeader {
+            log: scan.superblock.log,
+            segment,
+            incarnation: 0,
+            is_used: false,
+            class: 0,
+            first_sequence: 0,
+        };
+        write_header(disk, &segments, header)?;
+    }
+    for at in 0..scan.used.len() {
+        let voids = scan.voids.clone();
+        let used = &mut scan.used[at];
+        if used.is_sealed {
+            continue;
+        }
+        let first = used.seal.first_sequence;
+        let counts = |void: &Void, sequence| sequence < void.first || void.last < sequence;
+        let entries = used.entries.as_mut().into_iter().flat_map(|it| {
+            it.retain(|entry| {
+                voids.iter().all(|void| counts(void, first + u64::from(entry.sequence)))
+            });
+            it.iter().copied()
+        });
+        let entries: Vec<Entry> = entries.collect();
+        used.seal.entries = entries.len() as u32;
+        let last = entries.iter().map(|entry| first + u64::from(entry.sequence)).max();
+        used.seal.last_sequence = last.unwrap_or(first);
+        write_end(disk, &segments, used, &entries)?;
+    }
+    disk.flush()?;
+    for used in &scan.used {
+        if !used.is_sealed && used.seal.entries > 0 {
+            let mut blocks = [0; SEAL_BLOCKS * SSD_BLOCK_BYTES];
+            blocks.chunks_mut(SSD_BLOCK_BYTES).for_each(|block| used.seal.encode(block));
+            let start_bytes = segments.start_bytes(used.seal.segment);
+            let end_bytes = start_bytes + u64::from(segments.segment_bytes());
+            disk.write(end_bytes - blocks.len() as u64, &blocks)?;
+        }
+    }
+    scan.used.retain(|used| used.is_sealed || used.seal.entries > 0);
+    disk.flush()?;
+    Ok(())
+}
+
+fn write_header<D: Disk>(
+    disk: &mut Waited<'_, D>,
+    segments: &Segments,
+    header: SegmentHeader,
+) -> Result<(), OpenError> {
+    let mut blocks = [0; HEADER_BLOCKS * SSD_BLOCK_BYTES];
+    blocks.chunks_mut(SSD_BLOCK_BYTES).for_each(|block| header.encode(block));
+    Ok(disk.write(segments.start_bytes(header.segment), &blocks)?)
+}
+
+/// The summary, or the header that gives the segment up.
+fn write_end<D: Disk>(
+    disk: &mut Waited<'_, D>,
+    segments: &Segments,
+    used: &Used,
+    entries: &[Entry],
+) -> Result<(), OpenError> {
+    let Seal { segment, incarnation, data_end_bytes, .. } = used.seal;
+    let start_bytes = segments.start_bytes(segment);
+    if entries.is_empty() {
+        return write_header(disk, segments, SegmentHeader { is_used: false, ..used.header });
+    }
+    let mut bytes = vec![0; summary_blocks(entries.len()) * SSD_BLOCK_BYTES];
+    let pieces = bytes.chunks_mut(SSD_BLOCK_BYTES).zip(entries.chunks(ENTRIES_PER_BLOCK));
+    for (index, (block, entries)) in pieces.enumerate() {
+        encode_summary(block, incarnation, index as u32, entries);
+    }
+    Ok(disk.write(start_bytes + u64::from(data_end_bytes), &bytes)?)
+}
+
+const _: () = assert!(SEGMENTS_MIN as usize > SSD_FREE_SEGMENTS + 4);

@@ -1,0 +1,1 @@
+//! Commands on a log, crashes and faults.
