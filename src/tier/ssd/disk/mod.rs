@@ -11,6 +11,8 @@
 pub mod buffer;
 mod flight;
 pub mod memory;
+pub mod open;
+pub mod ring;
 #[cfg(test)]
 mod suite;
 

@@ -1,0 +1,1 @@
+//! Every path that is refused, with its line.
