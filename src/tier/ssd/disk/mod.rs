@@ -13,6 +13,7 @@ mod flight;
 pub mod memory;
 pub mod open;
 pub mod ring;
+pub mod sim;
 #[cfg(test)]
 mod suite;
 

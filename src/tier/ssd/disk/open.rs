@@ -286,14 +286,16 @@ fn block_device(path: &Path) -> Result<File, Cause> {
     if is_listed_as_swap(path) {
         return Err(Cause::Swap);
     }
+    // Most drivers let a device be opened that they will not write to.
+    if is_set(number, "ro") {
+        return Err(Cause::ReadOnly);
+    }
     // open(2): O_EXCL without O_CREAT holds a block device for oneself.
     let exclusive = options(OFlags::EXCL);
     patiently(|| {
         exclusive.open(path).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::BUSY) => Cause::InUse(Kind::BlockDevice),
-                // open(2) says so of a device that cannot be written to, whoever asks.
-                Some(Errno::ACCESS) if is_set(number, "ro") => Cause::ReadOnly,
                 _ => opening(error),
             }
         })

@@ -164,8 +164,10 @@ impl Disk for RingDisk {
             Op::Read { .. } | Op::Write { .. } => &mut self.data,
             Op::Flush | Op::Discard { .. } => &mut self.slow,
         };
-        let Some(slot) = queue.free.pop() else { return Err(io) };
-        queue.push(slot, Flight::new(io, self.part.size_bytes()), &self.part);
+        if queue.free.is_empty() {
+            return Err(io);
+        }
+        queue.push(Flight::new(io, self.part.size_bytes()), &self.part);
         Ok(())
     }
 
@@ -260,8 +262,7 @@ impl Queue {
         };
         let Some(buffer) = pool.read_buffer(SSD_BLOCK_BYTES) else { return Ok(None) };
         let op = Op::Read { offset_bytes: 0, len_bytes: SSD_BLOCK_BYTES, buffer };
-        let Some(slot) = queue.free.pop() else { return Ok(None) };
-        queue.push(slot, Flight::new(Io { token: 0, op }, part.size_bytes()), part);
+        queue.push(Flight::new(Io { token: 0, op }, part.size_bytes()), part);
         let mut done = Vec::with_capacity(1);
         queue.wait(part, &mut done);
         let can_poll = matches!(&done[..], [Done { result: Ok(()), .. }]);
@@ -293,7 +294,11 @@ impl Queue {
     }
 
     /// Puts what is left of `flight` where the kernel will look for it.
-    fn push(&mut self, slot: u32, flight: Flight, part: &Part) {
+    ///
+    /// # Panics
+    /// If there is no slot free.
+    fn push(&mut self, flight: Flight, part: &Part) {
+        let Some(slot) = self.free.pop() else { panic!("an I/O more than has room") };
         let flight = self.flights[slot as usize].insert(flight);
         let entry = entry(flight, part, self.is_registered).user_data(u64::from(slot));
         // SAFETY: the memory that the entry names belongs to the flight's buffer or frozen piece,
@@ -332,13 +337,13 @@ impl Queue {
             let Some(flight) = self.flights[slot as usize].take() else {
                 panic!("the kernel completes an I/O that is not under way");
             };
+            self.free.push(slot);
             match flight.completed(result) {
                 Next::Rest(flight) => {
-                    self.push(slot, flight, part);
+                    self.push(flight, part);
                     is_rest_left = true;
                 }
                 Next::Over(over) => {
-                    self.free.push(slot);
                     done.push(over);
                     count += 1;
                 }
