@@ -451,6 +451,18 @@ pub const SSD_QUEUE_DEPTH: usize = 256;
 /// Flushes and discards that one worker has under way at once.
 pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
 
+/// How often, and how long each time, a disk in use is waited for at start, in milliseconds: 2 s
+/// together, for the kernel to let go of it after a process was killed.
+pub const SSD_LOCK_TRIES: usize = 100;
+/// As [`SSD_LOCK_TRIES`].
+pub const SSD_LOCK_WAIT_MS: u64 = 20;
+
+/// How often, and how long each time, a disk that is closed waits for its I/Os under way, in
+/// milliseconds: 30 s together, as long as the kernel gives a disk before it resets it.
+pub const SSD_CLOSE_WAITS: usize = 300;
+/// As [`SSD_CLOSE_WAITS`].
+pub const SSD_CLOSE_WAIT_MS: u32 = 100;
+
 /// How often in a row the same I/O is submitted again that was interrupted or came back without a
 /// whole block.
 pub const SSD_TRIES_MAX: u32 = 16;

@@ -32,6 +32,11 @@ impl Readiness {
         Ok(Readiness { registry: Some(registry.try_clone()?) })
     }
 
+    /// Whether the worker may sleep and has to be woken.
+    pub fn wakes(&self) -> bool {
+        self.registry.is_some()
+    }
+
     /// Another handle on the same set.
     ///
     /// # Errors

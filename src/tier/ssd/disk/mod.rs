@@ -11,6 +11,9 @@
 pub mod buffer;
 mod flight;
 pub mod memory;
+pub mod open;
+pub mod ring;
+pub mod sim;
 #[cfg(test)]
 mod suite;
 

@@ -1,5 +1,9 @@
 //! What every disk has to do: the same tests for all of them.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::{Buffer, Disk, Done, Io, Op, Pool};
 use crate::clock::{Clock, Now};
 use crate::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
@@ -11,6 +15,69 @@ pub(super) const SIZE_BYTES: usize = 32 << 20;
 pub(super) fn pool() -> Pool {
     let reads = [(4096, SSD_QUEUE_DEPTH + 8), (65536, 8), (1 << 20, 2)];
     Pool::with_buffers(&reads, (1 << 20, 4)).expect("memory")
+}
+
+/// A path of a test's own, on a file system that has direct I/O; what is there goes with it.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Nothing yet.
+    pub(super) fn new() -> Scratch {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/disk-tests");
+        std::fs::create_dir_all(&folder).expect("a folder for test files");
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Scratch(folder.join(format!("{}-{number}", std::process::id())))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A block device over a file.
+pub(super) struct Loop {
+    device: PathBuf,
+    _file: Scratch,
+}
+
+impl Loop {
+    /// None where none can be made, which is said: without root, or without the loop driver.
+    pub(super) fn new(size_bytes: usize, arguments: &[&str]) -> Option<Loop> {
+        let file = Scratch::new();
+        let made = std::fs::File::create(file.path()).and_then(|f| f.set_len(size_bytes as u64));
+        made.expect("a file behind it");
+        let path = file.path().to_str().expect("text");
+        let shown = run_command("losetup", &[&["-f", "--show"], arguments, &[path]].concat());
+        let Some(device) = shown else {
+            eprintln!("no loop device can be made here: block devices are not tested");
+            return None;
+        };
+        Some(Loop { device: device.trim().into(), _file: file })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.device
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        run_command("losetup", &["-d", self.device.to_str().expect("text")]);
+    }
+}
+
+/// What a command prints, if it succeeds.
+pub(super) fn run_command(name: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(name).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Longest that a disk of a test may take for anything.

@@ -1,0 +1,421 @@
+//! Opening a disk: a file or a block device that is ours alone, and its division among workers.
+//!
+//! Everything that can be wrong with a path is found here and said in one line. It must never
+//! destroy what somebody else keeps there: a file is made or made longer only if a size was asked
+//! for, and nothing that is mounted or that somebody holds is opened.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fstatvfs, statx};
+use rustix::io::Errno;
+
+use crate::limits::{SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES};
+
+/// What is to be opened.
+#[derive(Clone, Debug)]
+pub struct Request<'p> {
+    /// Where it is.
+    pub path: &'p Path,
+    /// How much of it to use, in bytes; a file is made, or made longer, to have so much. None: all
+    /// that is there.
+    pub size_bytes: Option<u64>,
+    /// Among how many it is divided.
+    pub workers: usize,
+    /// The least that each can do with, in segments.
+    pub segments_min: usize,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A block device.
+    BlockDevice,
+}
+
+/// A disk that nobody else has as long as it, or a part of it, is there.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    file: Arc<File>,
+    kind: Kind,
+    workers: usize,
+    part_bytes: u64,
+}
+
+impl Opened {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Bytes of all parts together.
+    pub fn size_bytes(&self) -> u64 {
+        self.part_bytes * self.workers as u64
+    }
+
+    /// The part of one worker.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn part(&self, worker: usize) -> Part {
+        assert!(worker < self.workers, "a worker that the disk was divided for");
+        Part { disk: self.clone(), start_bytes: self.part_bytes * worker as u64 }
+    }
+}
+
+/// One worker's part of a disk: whole segments.
+#[derive(Clone, Debug)]
+pub struct Part {
+    disk: Opened,
+    start_bytes: u64,
+}
+
+impl Part {
+    /// Where on the disk it starts, in bytes.
+    pub fn start_bytes(&self) -> u64 {
+        self.start_bytes
+    }
+
+    /// Its length in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.disk.part_bytes
+    }
+
+    /// What the disk is.
+    pub fn kind(&self) -> Kind {
+        self.disk.kind
+    }
+
+    /// Whether the device below can be asked for completions, as it says itself.
+    pub(super) fn has_poll_queues(&self) -> bool {
+        let Ok(metadata) = self.file().metadata() else { return false };
+        let device = match self.kind() {
+            Kind::File => metadata.dev(),
+            Kind::BlockDevice => metadata.rdev(),
+        };
+        // A partition's queue is its disk's. A file system over several devices has none.
+        ["queue/io_poll", "../queue/io_poll"].iter().any(|name| is_set(device, name))
+    }
+
+    /// The disk, opened for direct I/O.
+    pub(super) fn file(&self) -> &File {
+        &self.disk.file
+    }
+}
+
+/// Why a disk could not be opened. Shown as one line that begins with its path.
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Missing,
+    Directory,
+    OtherKind,
+    Empty,
+    TooSmall { has_bytes: u64, workers: usize, part_bytes_min: u64 },
+    Shorter { has_bytes: u64, wants_bytes: u64 },
+    Mounted(String),
+    Swap,
+    InUse(Kind),
+    ReadOnly,
+    Permission,
+    NotDirect,
+    NoSpace { wants_bytes: u64, free_bytes: Option<u64> },
+    TooLarge { wants_bytes: u64 },
+    Kernel(&'static str, io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.cause {
+            Cause::Missing => f.write_str("there is no such file; with size=SIZE one is made"),
+            Cause::Directory => f.write_str("is a directory; name a file in it, with size=SIZE"),
+            Cause::OtherKind => f.write_str("is neither a regular file nor a block device"),
+            Cause::Empty => f.write_str("is an empty file; say with size=SIZE how large it may be"),
+            Cause::TooSmall { has_bytes, workers, part_bytes_min } => write!(
+                f,
+                "is too small: it has {}, and {workers} workers need {} each",
+                Size(*has_bytes),
+                Size(*part_bytes_min)
+            ),
+            Cause::Shorter { has_bytes, wants_bytes } => write!(
+                f,
+                "is too small: it has {}, and size= asks for {}",
+                Size(*has_bytes),
+                Size(*wants_bytes)
+            ),
+            Cause::Mounted(on) => write!(f, "is mounted on {on}; unmount it first"),
+            Cause::Swap => f.write_str("is in use as swap; swapoff it first"),
+            Cause::InUse(Kind::File) => f.write_str("is in use by another sunder"),
+            Cause::InUse(Kind::BlockDevice) => {
+                f.write_str("is in use by another sunder, a mounted partition or a volume")
+            }
+            Cause::ReadOnly => f.write_str("is read-only"),
+            Cause::Permission => f.write_str("no permission to read and write it"),
+            Cause::NotDirect => f.write_str("its file system has no direct I/O (O_DIRECT)"),
+            Cause::NoSpace { wants_bytes, free_bytes } => {
+                write!(f, "no room for {}", Size(*wants_bytes))?;
+                match free_bytes {
+                    Some(bytes) => write!(f, ": its file system has {} free", Size(*bytes)),
+                    None => Ok(()),
+                }
+            }
+            Cause::TooLarge { wants_bytes } => {
+                write!(f, "its file system has no files of {}", Size(*wants_bytes))
+            }
+            Cause::Kernel(step, error) => write!(f, "{step}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Bytes as they are written on a command line, as far as they are whole.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes >= 1 << 40 => {
+                write!(f, "{:.1} TiB", bytes as f64 / (1_u64 << 40) as f64)
+            }
+            bytes if bytes >= 1 << 30 => write!(f, "{:.1} GiB", bytes as f64 / (1 << 30) as f64),
+            bytes if bytes >= 1 << 20 => write!(f, "{} MiB", bytes >> 20),
+            bytes if bytes >= 1 << 10 => write!(f, "{} KiB", bytes >> 10),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+/// Opens and locks a disk, and makes it as long as asked for.
+///
+/// # Errors
+/// One line that says what is wrong with the path.
+pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
+    let fail = |cause| OpenError { path: request.path.to_owned(), cause };
+    let (file, kind) = match kind_of(request).map_err(fail)? {
+        Some(Kind::BlockDevice) => (block_device(request.path), Kind::BlockDevice),
+        Some(Kind::File) => (regular_file(request.path, false), Kind::File),
+        None => (regular_file(request.path, true), Kind::File),
+    };
+    let file = file.map_err(fail)?;
+    is_direct(&file).map_err(fail)?;
+    let size_bytes = match kind {
+        Kind::File => file_size(&file, request).map_err(fail)?,
+        Kind::BlockDevice => device_size(&file, request).map_err(fail)?,
+    };
+    let segment = SSD_SEGMENT_BYTES as u64;
+    let part_bytes = size_bytes / request.workers as u64 / segment * segment;
+    Ok(Opened { file: Arc::new(file), kind, workers: request.workers, part_bytes })
+}
+
+/// What is there; None: nothing, and it is to be made.
+fn kind_of(request: &Request<'_>) -> Result<Option<Kind>, Cause> {
+    let metadata = match fs::metadata(request.path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if request.size_bytes.is_some() { Ok(None) } else { Err(Cause::Missing) };
+        }
+        Err(error) => return Err(opening(error)),
+    };
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        Ok(Some(Kind::File))
+    } else if kind.is_block_device() {
+        Ok(Some(Kind::BlockDevice))
+    } else if kind.is_dir() {
+        Err(Cause::Directory)
+    } else {
+        Err(Cause::OtherKind)
+    }
+}
+
+/// What it means that open(2) fails.
+fn opening(error: io::Error) -> Cause {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOENT) => Cause::Missing,
+        Some(Errno::ROFS) => Cause::ReadOnly,
+        Some(Errno::ACCESS | Errno::PERM) => Cause::Permission,
+        Some(Errno::ISDIR) => Cause::Directory,
+        Some(Errno::INVAL) => Cause::NotDirect,
+        Some(Errno::TXTBSY) => Cause::Swap,
+        _ => Cause::Kernel("cannot open it", error),
+    }
+}
+
+fn options(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // Not to be kept waiting by what has taken the path's place since it was looked at.
+    let flags = OFlags::DIRECT | OFlags::NONBLOCK | flags;
+    options.read(true).write(true).mode(0o600).custom_flags(flags.bits() as i32);
+    options
+}
+
+fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
+    let file = options(OFlags::empty()).create_new(is_new).open(path).map_err(opening);
+    if is_new && matches!(file, Err(Cause::NotDirect)) {
+        // open(2) makes the file before it finds that.
+        let _ = fs::remove_file(path);
+    }
+    let file = file?;
+    patiently(|| match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Cause::InUse(Kind::File)),
+        Err(TryLockError::Error(error)) => Err(Cause::Kernel("cannot lock it", error)),
+    })?;
+    if is_listed_as_swap(path) { Err(Cause::Swap) } else { Ok(file) }
+}
+
+fn block_device(path: &Path) -> Result<File, Cause> {
+    let number = fs::metadata(path).map_err(opening)?.rdev();
+    if let Some(on) = mounted_on(number) {
+        return Err(Cause::Mounted(on));
+    }
+    if is_listed_as_swap(path) {
+        return Err(Cause::Swap);
+    }
+    // Most drivers let a device be opened that they will not write to.
+    if is_set(number, "ro") {
+        return Err(Cause::ReadOnly);
+    }
+    // open(2): O_EXCL without O_CREAT holds a block device for oneself.
+    let exclusive = options(OFlags::EXCL);
+    patiently(|| {
+        exclusive.open(path).map_err(|error| {
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::BUSY) => Cause::InUse(Kind::BlockDevice),
+                _ => opening(error),
+            }
+        })
+    })
+}
+
+/// Tries again for a while if the disk is in use: the kernel closes the rings of a process that was
+/// killed, and with them its disk, some time after the process.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Cause>) -> Result<T, Cause> {
+    for _ in 0..SSD_LOCK_TRIES {
+        match attempt() {
+            Err(Cause::InUse(_)) => std::thread::sleep(Duration::from_millis(SSD_LOCK_WAIT_MS)),
+            result => return result,
+        }
+    }
+    attempt()
+}
+
+/// Whether a block device's attribute in sysfs is 1.
+fn is_set(device: u64, attribute: &str) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/{attribute}"))
+        .is_ok_and(|text| text.trim() == "1")
+}
+
+/// Where a block device is mounted (proc_pid_mountinfo(5): the third word is its number, the fifth
+/// the mount point).
+fn mounted_on(device: u64) -> Option<String> {
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    text.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        (words.nth(2)? == number).then(|| words.nth(1).map(str::to_owned))?
+    })
+}
+
+/// Whether the kernel swaps to it (proc_swaps(5): the first word is the path).
+fn is_listed_as_swap(path: &Path) -> bool {
+    let Ok(ours) = fs::metadata(path) else { return false };
+    let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).any(|swap| {
+        fs::metadata(swap).is_ok_and(|swap| match ours.file_type().is_block_device() {
+            true => swap.rdev() == ours.rdev(),
+            false => (swap.dev(), swap.ino()) == (ours.dev(), ours.ino()),
+        })
+    })
+}
+
+/// Refuses what takes no direct I/O in our blocks, though it let itself be opened for it.
+fn is_direct(file: &File) -> Result<(), Cause> {
+    let asked = StatxFlags::DIOALIGN;
+    // A kernel or file system that says nothing about it has accepted O_DIRECT all the same.
+    let Ok(status) = statx(file, c"", AtFlags::EMPTY_PATH, asked) else { return Ok(()) };
+    if status.stx_mask & asked.bits() == 0 {
+        return Ok(());
+    }
+    let aligns = [status.stx_dio_mem_align, status.stx_dio_offset_align];
+    let is_fine = aligns.iter().all(|align| (1..=SSD_BLOCK_BYTES as u32).contains(align));
+    if is_fine { Ok(()) } else { Err(Cause::NotDirect) }
+}
+
+/// How much of a file to use, after making it so long and all of it its own.
+fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
+    let has_bytes = file.metadata().map_err(opening)?.len();
+    let is_new = has_bytes == 0;
+    let result = match request.size_bytes {
+        None if is_new => Err(Cause::Empty),
+        wanted => {
+            let size_bytes = wanted.unwrap_or(has_bytes);
+            is_enough(size_bytes, request)
+                .and_then(|()| allocate(file, has_bytes, size_bytes))
+                .map(|()| size_bytes)
+        }
+    };
+    if result.is_err() && is_new && request.size_bytes.is_some() {
+        // What was made here, or had nothing in it, goes again.
+        let _ = fs::remove_file(request.path);
+    }
+    result
+}
+
+fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
+    let error = match fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    // It may have been made longer in part.
+    let _ = file.set_len(has_bytes);
+    Err(match error {
+        Errno::NOSPC | Errno::DQUOT => {
+            let free_bytes = fstatvfs(file).ok().map(|status| status.f_bavail * status.f_frsize);
+            // A quota may be what is used up.
+            let free_bytes = free_bytes.filter(|_| error == Errno::NOSPC);
+            Cause::NoSpace { wants_bytes: size_bytes, free_bytes }
+        }
+        Errno::FBIG => Cause::TooLarge { wants_bytes: size_bytes },
+        _ => Cause::Kernel("cannot set room aside for it", error.into()),
+    })
+}
+
+fn device_size(mut file: &File, request: &Request<'_>) -> Result<u64, Cause> {
+    let has_bytes = file
+        .seek(SeekFrom::End(0))
+        .map_err(|error| Cause::Kernel("cannot tell its size", error))?;
+    let wants_bytes = request.size_bytes.unwrap_or(has_bytes);
+    if wants_bytes > has_bytes {
+        return Err(Cause::Shorter { has_bytes, wants_bytes });
+    }
+    is_enough(wants_bytes, request)?;
+    Ok(wants_bytes)
+}
+
+fn is_enough(size_bytes: u64, request: &Request<'_>) -> Result<(), Cause> {
+    let part_bytes_min = (request.segments_min * SSD_SEGMENT_BYTES) as u64;
+    let workers = request.workers;
+    if size_bytes / workers as u64 >= part_bytes_min {
+        return Ok(());
+    }
+    Err(Cause::TooSmall { has_bytes: size_bytes, workers, part_bytes_min })
+}
+
+#[cfg(test)]
+mod tests;

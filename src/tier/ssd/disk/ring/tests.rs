@@ -1,0 +1,167 @@
+//! The same tests as for any disk, on a real file and on a block device, and what only a real one
+//! has: waking a worker that sleeps, threads, a file that becomes shorter.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+
+use super::*;
+use crate::readiness;
+use crate::tier::ssd::disk::DiskError;
+use crate::tier::ssd::disk::open::{Opened, Request, open};
+use crate::tier::ssd::disk::suite::{self, Loop, SIZE_BYTES, Scratch};
+
+fn opened(path: &Path, workers: usize) -> Opened {
+    let size_bytes = Some((SIZE_BYTES * workers) as u64);
+    open(&Request { path, size_bytes, workers, segments_min: 1 }).expect("a disk")
+}
+
+fn disk(path: &Path) -> RingDisk {
+    RingDisk::new(opened(path, 1).part(0), suite::pool(), &Readiness::none()).expect("a ring")
+}
+
+#[test]
+fn a_file_is_a_disk() {
+    let mut files = Vec::new();
+    suite::run(|| {
+        files.push(Scratch::new());
+        disk(files[files.len() - 1].path())
+    });
+}
+
+#[test]
+fn a_file_is_a_disk_without_registered_buffers() {
+    let mut files = Vec::new();
+    suite::run(|| {
+        files.push(Scratch::new());
+        let mut disk = disk(files[files.len() - 1].path());
+        assert!(disk.mode.is_registered, "the tests' buffers are few");
+        disk.data.is_registered = false;
+        disk
+    });
+}
+
+#[test]
+fn a_block_device_is_a_disk() {
+    let Some(device) = Loop::new(SIZE_BYTES, &[]) else { return };
+    suite::run(|| {
+        let zeros = vec![0; SIZE_BYTES];
+        let raw = OpenOptions::new().write(true).open(device.path()).expect("the device");
+        raw.write_all_at(&zeros, 0).and_then(|()| raw.sync_all()).expect("writable");
+        drop(raw);
+        disk(device.path())
+    });
+}
+
+#[test]
+fn a_discard_frees_room_and_reads_as_zeros() {
+    let file = Scratch::new();
+    let mut disk = disk(file.path());
+    suite::write(&mut disk, 0, 1 << 20, 1);
+    suite::flush(&mut disk);
+    let blocks = || {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(file.path()).expect("there").blocks()
+    };
+    let before = blocks();
+    suite::submit(&mut disk, 0, Op::Discard { offset_bytes: 0, len_bytes: 1 << 20 });
+    assert_eq!(suite::wait(&mut disk, 1)[0].result, Ok(()));
+    assert_eq!(before - blocks(), (1 << 20) / 512);
+    assert!(suite::read(&mut disk, 0, 1 << 20).iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_is_written_is_there_for_the_next_process() {
+    let file = Scratch::new();
+    let mut first = disk(file.path());
+    suite::write(&mut first, 1 << 20, 65536, 5);
+    drop(first);
+    let mut second = disk(file.path());
+    suite::assert_pattern(&suite::read(&mut second, 1 << 20, 65536), 1 << 20, 5);
+}
+
+#[test]
+fn a_worker_that_sleeps_is_woken_by_either_ring() {
+    let file = Scratch::new();
+    let mut poll = Poll::new().expect("epoll");
+    let readiness = Readiness::new(poll.registry()).expect("epoll");
+    let part = opened(file.path(), 1).part(0);
+    let mut disk = RingDisk::new(part, suite::pool(), &readiness).expect("a ring");
+    assert_eq!(disk.mode().completions, Completions::Sleeping);
+    let mut events = Events::with_capacity(8);
+    let mut done = Vec::new();
+    // What watching alone brought.
+    poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
+    for round in 0..50_u64 {
+        let op = if round % 2 == 0 {
+            let buffer = disk.pool().read_buffer(4096).expect("free");
+            Op::Read { offset_bytes: round * 4096, len_bytes: 4096, buffer }
+        } else {
+            Op::Flush
+        };
+        suite::submit(&mut disk, round, op);
+        while disk.in_flight() > 0 {
+            disk.turn(Now::default(), &mut done);
+            if disk.in_flight() > 0 {
+                poll.poll(&mut events, Some(Duration::from_secs(10))).expect("epoll");
+                assert!(events.iter().any(|event| event.token() == readiness::TOKEN), "{round}");
+            }
+        }
+    }
+    assert_eq!(done.len(), 50);
+}
+
+#[test]
+fn workers_have_parts_of_their_own() {
+    let file = Scratch::new();
+    let opened = opened(file.path(), 2);
+    std::thread::scope(|scope| {
+        for worker in 0..2 {
+            let part = opened.part(worker);
+            scope.spawn(move || {
+                let pool = suite::pool();
+                let mut disk = RingDisk::new(part, pool, &Readiness::none()).expect("ring");
+                for i in 0..8 {
+                    suite::write(&mut disk, i << 20, 1 << 20, worker as u8 + 1);
+                }
+                for i in 0..8 {
+                    let bytes = suite::read(&mut disk, i << 20, 1 << 20);
+                    suite::assert_pattern(&bytes, i << 20, worker as u8 + 1);
+                }
+            });
+        }
+    });
+    let mut second = vec![0; 4096];
+    let raw = std::fs::File::open(file.path()).expect("there");
+    raw.read_exact_at(&mut second, SIZE_BYTES as u64).expect("long enough");
+    suite::assert_pattern(&second, 0, 2);
+}
+
+#[test]
+fn a_file_that_became_shorter_ends() {
+    let file = Scratch::new();
+    let mut disk = disk(file.path());
+    let raw = OpenOptions::new().write(true).open(file.path()).expect("there");
+    raw.set_len(1 << 20).expect("shorter");
+    for offset_bytes in [(1 << 20) - 32768, 1 << 20, 2 << 20] {
+        let buffer = disk.pool().read_buffer(65536).expect("free");
+        let op = Op::Read { offset_bytes, len_bytes: 65536, buffer };
+        suite::submit(&mut disk, 0, op);
+        assert_eq!(suite::wait(&mut disk, 1)[0].result, Err(DiskError::Ended));
+    }
+}
+
+#[test]
+fn what_runs_is_said() {
+    let mode = Mode { completions: Completions::Interrupts, is_registered: true };
+    assert_eq!(mode.to_string(), "io_uring, completions by interrupt (no poll queues)");
+    let mode = Mode { completions: Completions::Polled, is_registered: false };
+    let shown = mode.to_string();
+    assert!(shown.contains("polled") && shown.contains("ulimit -l"), "{shown}");
+    let refused = |errno: i32| RingError::at("setting up")(io::Error::from_raw_os_error(errno));
+    assert!(refused(libc::EPERM).to_string().contains("io_uring_disabled"));
+    assert!(refused(libc::EINVAL).to_string().contains("6.1"));
+}
