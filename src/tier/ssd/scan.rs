@@ -26,23 +26,25 @@ pub(super) struct Waited<'a, D> {
     pub disk: &'a mut D,
     /// What kept a block from being read, if anything did.
     pub error: Option<DiskError>,
+    /// A clock that goes on while somebody waits, for disks that are simulated.
+    now: Now,
 }
 
 impl<D: Disk> Waited<'_, D> {
     pub fn new(disk: &mut D) -> Waited<'_, D> {
-        Waited { disk, error: None }
+        Waited { disk, error: None, now: Now::default() }
     }
 
     fn run(&mut self, op: Op) -> Result<Op, DiskError> {
         let mut io = Io { token: 0, op };
         let mut done = Vec::new();
-        let now = Now::default();
         while let Err(back) = self.disk.submit(io) {
             io = back;
-            self.disk.turn(now, &mut done);
+            self.disk.turn(self.now, &mut done);
         }
         loop {
-            self.disk.turn(now, &mut done);
+            self.now.uptime_us += 1_000;
+            self.disk.turn(self.now, &mut done);
             if let Some(done) = done.pop() {
                 return done.result.map(|()| done.io.op);
             }

@@ -1,1 +1,0 @@
-//! Commands on a log, crashes and faults.

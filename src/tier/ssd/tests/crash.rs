@@ -1,0 +1,311 @@
+//! After a crash the log is as it was at one moment, and that moment is not before what was
+//! durable.
+
+use super::*;
+
+const KEYS: usize = 60;
+
+/// The same in every run of a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ x >> 31
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// What an operation left a key with.
+#[derive(Clone, Debug)]
+struct Change {
+    key: usize,
+    value: Option<Vec<u8>>,
+    expiry: Expiry,
+    /// It is durable if everything up to this sequence is.
+    sequence: u64,
+}
+
+/// Everything that was done, in order.
+#[derive(Clone, Default)]
+struct History {
+    changes: Vec<Change>,
+}
+
+fn name(key: usize) -> String {
+    format!("key{key}")
+}
+
+impl History {
+    /// What a key has now.
+    fn last(&self, key: usize) -> Option<&Change> {
+        self.changes.iter().rev().find(|change| change.key == key)
+    }
+
+    /// Checks that `seen`, by key, is what there was at one moment at or after `floor`, but for
+    /// what is missing. Returns the number of keys that have a value.
+    fn check(&self, seen: &[Option<Vec<u8>>], floor: usize, now: Now, what: &str) -> usize {
+        let (mut first, mut end) = (floor, self.changes.len() + 1);
+        let mut hits = 0;
+        for (key, value) in seen.iter().enumerate() {
+            let Some(value) = value else { continue };
+            hits += 1;
+            let mine = |change: &(usize, &Change)| change.1.key == key;
+            let changes: Vec<_> = self.changes.iter().enumerate().filter(mine).collect();
+            let is_it = |change: &&(usize, &Change)| change.1.value.as_ref() == Some(value);
+            // Values are never the same twice.
+            let Some(place) = changes.iter().rposition(|change| is_it(&change)) else {
+                panic!("{what}: {key} has a value that it never had")
+            };
+            let (at, change) = changes[place];
+            assert!(!change.expiry.is_past(now), "{what}: {key} has expired");
+            let next = changes.get(place + 1).map_or(self.changes.len() + 1, |next| next.0 + 1);
+            first = first.max(at + 1);
+            end = end.min(next);
+        }
+        assert!(
+            first < end,
+            "{what}: what is found was never there at once: {first} to {end}, {floor} durable of {}",
+            self.changes.len()
+        );
+        hits
+    }
+}
+
+fn seen(bench: &mut Bench) -> Vec<Option<Vec<u8>>> {
+    (0..KEYS).map(|key| bench.get(name(key))).collect()
+}
+
+struct World {
+    bench: Bench,
+    random: Random,
+    history: History,
+    stamp: u64,
+}
+
+impl World {
+    fn new(seed: u64, options: Options) -> World {
+        let image = vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)];
+        let mut bench = Bench::with(image, options, seed);
+        bench.turn_us = 40;
+        World { bench, random: Random(seed), history: History::default(), stamp: 0 }
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let len = match self.random.below(20) {
+            0 => 5_000 + self.random.below(25_000),
+            1..5 => 2_000 + self.random.below(2_000),
+            _ => 20 + self.random.below(900),
+        };
+        self.stamp += 1;
+        let stamp = self.stamp.to_le_bytes();
+        (0..len as usize).map(|i| stamp[i % 8] ^ (i / 8) as u8).collect()
+    }
+
+    fn expiry(&mut self) -> Expiry {
+        let now_s = self.bench.now.unix_s;
+        match self.random.below(4) {
+            0 => Expiry::from_unix_s(now_s + 1 + self.random.below(20) as u32),
+            1 => Expiry::from_unix_s(now_s + 100_000),
+            _ => Expiry::NEVER,
+        }
+    }
+
+    /// One operation, and what it changed.
+    fn step(&mut self) {
+        let key = self.random.below(KEYS as u64) as usize;
+        let k = name(key).into_bytes();
+        let (value, expiry) = (self.value(), self.expiry());
+        let before = self.history.last(key).cloned();
+        let set = Store { mode: StoreMode::Set, flags: 0, expiry, cas: 0 };
+        let changed = match self.random.below(100) {
+            0..60 => {
+                self.bench.store(&k, &value, set);
+                Some((Some(value), expiry))
+            }
+            60..75 => {
+                self.bench.run(&k, Action::Delete { cas: 0 }, b"");
+                Some((None, expiry))
+            }
+            75..83 => match self.bench.run(&k, Action::Touch { expiry }, b"") {
+                Outcome::Touched { .. } => Some((before.and_then(|it| it.value), expiry)),
+                _ => None,
+            },
+            83..90 => {
+                let append = Store { mode: StoreMode::Append, ..set };
+                let value = &value[..value.len().min(500)];
+                match self.bench.store(&k, value, append) {
+                    Outcome::Stored { .. } => before.map(|it| {
+                        let mut whole = it.value.unwrap_or_default();
+                        whole.extend(value);
+                        (Some(whole), it.expiry)
+                    }),
+                    _ => None,
+                }
+            }
+            _ => {
+                if let Some(found) = self.bench.get(&k) {
+                    let expected = before.and_then(|it| it.value);
+                    assert!(Some(found) == expected, "{key} at operation {}", self.stamp);
+                }
+                None
+            }
+        };
+        if let Some((value, expiry)) = changed {
+            let log = self.bench.ssd.log.borrow();
+            let is_written = log.kills.is_empty();
+            let sequence = if is_written { log.next_sequence - 1 } else { u64::MAX };
+            drop(log);
+            self.history.changes.push(Change { key, value, expiry, sequence });
+        }
+    }
+
+    /// How many changes are durable.
+    fn floor(&self) -> usize {
+        let durable = self.bench.ssd.log.borrow().checkpoint.durable();
+        let is_durable = |change: &Change| change.sequence <= durable;
+        self.history.changes.iter().rposition(is_durable).map_or(0, |at| at + 1)
+    }
+
+    /// The log after a crash at this moment, which must be right.
+    fn crash(&self, cut: Cut, what: &str) -> (Bench, Vec<Option<Vec<u8>>>) {
+        let image = self.bench.medium.image(cut);
+        let options = Options { stats: Arc::default(), ..options() };
+        let now = self.bench.now;
+        let mut again = Bench::try_with(image, options, 5, now).expect("opens");
+        assert_eq!(again.counter(Counter::SsdDrops), 0, "{what}: nothing is damaged");
+        let seen = seen(&mut again);
+        self.history.check(&seen, self.floor(), now, what);
+        assert_eq!(again.counter(Counter::SsdCorrupt), 0, "{what}");
+        (again, seen)
+    }
+
+    /// Goes on with what a crash left.
+    fn go_on_with(&mut self, bench: Bench, seen: Vec<Option<Vec<u8>>>) {
+        let expiry_of = |history: &History, key: usize, value: &Option<Vec<u8>>| {
+            let same = |change: &&Change| change.key == key && change.value == *value;
+            history.changes.iter().rev().find(same).map_or(Expiry::NEVER, |it| it.expiry)
+        };
+        let changes = seen.into_iter().enumerate().map(|(key, value)| {
+            let expiry = expiry_of(&self.history, key, &value);
+            Change { key, value, expiry, sequence: 0 }
+        });
+        let changes = changes.collect();
+        self.history = History { changes };
+        self.bench = bench;
+        self.bench.turn_us = 40;
+    }
+}
+
+#[test]
+fn a_cut_at_every_boundary_leaves_what_was_there_at_one_moment() {
+    let mut world = World::new(1, options());
+    let mut cuts = 0;
+    for operation in 0..1_000 {
+        world.step();
+        for turn in 0..1 + world.random.below(3) {
+            world.bench.turn();
+            for cut in [Cut::Kept, Cut::Lost, Cut::Torn] {
+                world.crash(cut, &format!("operation {operation}, turn {turn}, {cut:?}"));
+                cuts += 1;
+            }
+        }
+        if world.random.below(50) == 0 {
+            world.bench.now.unix_s += 10;
+        }
+    }
+    assert!(cuts > 3_000 && world.bench.counter(Counter::SsdReclaimed) > 5);
+}
+
+#[test]
+fn crash_after_crash_brings_nothing_back() {
+    let cuts = [Cut::Kept, Cut::Lost, Cut::Torn];
+    let (mut reclaimed, mut tombstones) = (0, 0);
+    for seed in 0..6 {
+        let mut world = World::new(seed, options());
+        let delayed = super::super::disk::sim::Faults { delay_us: 0..=400, ..Default::default() };
+        for round in 0..25 {
+            world.bench.medium.set_faults(delayed.clone());
+            for _ in 0..40 + world.random.below(400) {
+                world.step();
+                world.bench.turn();
+                if world.random.below(200) == 0 {
+                    world.bench.now.unix_s += 5;
+                }
+            }
+            reclaimed += world.bench.counter(Counter::SsdReclaimed);
+            tombstones += world.bench.counter(Counter::SsdTombstones);
+            let cut = cuts[world.random.below(3) as usize];
+            let (bench, seen) = world.crash(cut, &format!("seed {seed}, round {round}, {cut:?}"));
+            world.go_on_with(bench, seen);
+        }
+    }
+    assert!(reclaimed > 500 && tombstones > 1_000, "{reclaimed} {tombstones}");
+}
+
+/// A log with a history that is wholly durable, and its image.
+fn stopped(seed: u64) -> (World, Vec<u8>) {
+    let mut world = World::new(seed, options());
+    for _ in 0..1_500 {
+        world.step();
+        world.bench.turn();
+    }
+    world.bench.stop();
+    let image = world.bench.medium.image(Cut::Lost);
+    (world, image)
+}
+
+#[test]
+fn after_a_clean_stop_everything_is_there() {
+    let (mut world, image) = stopped(2);
+    let expected = seen(&mut world.bench);
+    let mut again = Bench::try_with(image, options(), 5, world.bench.now).expect("opens");
+    let hits = expected.iter().flatten().count();
+    assert!(hits > KEYS / 2, "{hits}");
+    assert!(seen(&mut again) == expected);
+    assert_eq!(again.ssd.items(), world.bench.ssd.items());
+}
+
+/// Flips bits of an image, opens it and looks at everything.
+fn flipped(world: &World, image: &[u8], flips: usize, random: &mut Random) -> (u64, usize) {
+    let mut image = image.to_vec();
+    for _ in 0..flips {
+        let bit = random.below(image.len() as u64 * 8);
+        image[bit as usize / 8] ^= 1 << (bit % 8);
+    }
+    let options = Options { stats: Arc::default(), ..options() };
+    let now = world.bench.now;
+    let mut again = match Bench::try_with(image, options, 5, now) {
+        Ok(again) => again,
+        // Both superblocks.
+        Err(OpenError::Foreign) if flips > 1 => return (1, 0),
+        Err(error) => panic!("{error}"),
+    };
+    let seen = seen(&mut again);
+    let floor = world.history.changes.len();
+    let hits = world.history.check(&seen, floor, now, "a flipped bit");
+    (again.counter(Counter::SsdDrops), hits)
+}
+
+#[test]
+fn one_flipped_bit_loses_one_item_and_many_flipped_bits_bring_nothing_wrong() {
+    let (mut world, image) = stopped(3);
+    let hits = seen(&mut world.bench).iter().flatten().count();
+    let mut random = Random(9);
+    for _ in 0..2_000 {
+        let (drops, left) = flipped(&world, &image, 1, &mut random);
+        assert!(drops == 0 && left + 1 >= hits, "{left} of {hits} are left");
+    }
+    let mut whole = 0;
+    for _ in 0..1_000 {
+        let flips = [2, 10, 100, 288][random.below(4) as usize];
+        whole += u64::from(flipped(&world, &image, flips, &mut random).0 == 0);
+    }
+    assert!(whole > 200, "{whole} logs were not given up");
+}

@@ -1,0 +1,181 @@
+//! A log on a simulated disk, driven by hand.
+
+mod commands;
+mod crash;
+mod faults;
+mod steady;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::disk::Pool;
+use super::disk::sim::{Cut, SimDisk, SimHandle};
+use super::*;
+use crate::stats::{Counter, WorkerStats};
+use crate::tier::StoreMode;
+
+const SEGMENT_BYTES: usize = 64 * 1024;
+const SEGMENTS: usize = 24;
+const NOW: Now = Now { uptime_us: 0, unix_s: 1_000_000 };
+
+fn pool() -> Pool {
+    Pool::with_buffers(&[(4096, 32), (16384, 8), (65536, 6)], (32768, 20)).expect("memory")
+}
+
+fn part_bytes(segments: usize, segment_bytes: usize) -> usize {
+    segments * segment_bytes + format::SEGMENTS_AT_BYTES as usize
+}
+
+fn options() -> Options {
+    Options {
+        worker: 0,
+        workers: 1,
+        segment_bytes: SEGMENT_BYTES,
+        item_bytes_max: 40_000,
+        object_bytes: 256,
+        flush_ms: 5,
+        admit: Admit::All,
+        format: false,
+        stats: Arc::new(WorkerStats::default()),
+    }
+}
+
+/// A tier, its disk's medium, and the clock.
+struct Bench {
+    ssd: Ssd<SimDisk>,
+    medium: SimHandle,
+    stats: Arc<WorkerStats>,
+    now: Now,
+    turn_us: u64,
+}
+
+fn key(bytes: impl AsRef<[u8]>) -> Key {
+    Key::new(bytes.as_ref()).expect("short")
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::with(vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)], options(), 1)
+    }
+
+    fn with(image: Vec<u8>, options: Options, seed: u64) -> Bench {
+        Bench::try_with(image, options, seed, NOW).expect("opens")
+    }
+
+    fn try_with(image: Vec<u8>, options: Options, seed: u64, now: Now) -> Result<Bench, OpenError> {
+        let disk = SimDisk::from_image(image, pool(), seed);
+        let medium = disk.handle();
+        let stats = Arc::clone(&options.stats);
+        // The disk's clock has run while it was opened.
+        let later = Now { uptime_us: now.uptime_us + 1_000_000_000, ..now };
+        Ok(Bench { ssd: Ssd::open(disk, &options, now)?, medium, stats, now: later, turn_us: 50 })
+    }
+
+    fn turn(&mut self) -> usize {
+        self.now.uptime_us += self.turn_us;
+        let count = self.ssd.turn(self.now);
+        self.ssd.flush(self.now);
+        count
+    }
+
+    /// Runs until nothing is under way.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            self.turn();
+            let log = self.ssd.log.borrow();
+            let is_quiet = log.wake_at_us() == u64::MAX;
+            drop(log);
+            if is_quiet {
+                return;
+            }
+            self.now.uptime_us += 1_000;
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// Runs an operation as a worker does: at once if that can be, else to its end.
+    fn run(&mut self, k: &[u8], action: Action, value: &[u8]) -> Outcome<Chain> {
+        let now = self.now;
+        if let Some(outcome) = self.ssd.try_now(k, action, Body::Slice(value), now) {
+            self.ssd.flush(now);
+            return outcome;
+        }
+        let (k, value) = (key(k), Chain::from_slice(value));
+        let ssd = &self.ssd;
+        let mut operation = pin!(async {
+            match action {
+                Action::Get | Action::GetWithExpiry => ssd.get_with_expiry(&k, now).await,
+                Action::GetAndTouch { expiry } => ssd.get_and_touch(&k, expiry, now).await,
+                Action::Store(store) => ssd.store(&k, store, &value, now).await,
+                Action::Delete { cas } => ssd.delete(&k, cas, now).await,
+                Action::Touch { expiry } => ssd.touch(&k, expiry, now).await,
+                Action::Arithmetic(arithmetic) => ssd.arithmetic(&k, arithmetic, now).await,
+                Action::FlushAll { at } => ssd.flush_all(at, now).await,
+                Action::StoreTooLarge => unreachable!("never waits"),
+            }
+        });
+        for _ in 0..100_000 {
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(outcome) = operation.as_mut().poll(&mut context) {
+                return outcome;
+            }
+            self.now.uptime_us += self.turn_us;
+            ssd.turn(self.now);
+            ssd.flush(self.now);
+        }
+        panic!("it never ends");
+    }
+
+    fn store(&mut self, k: &[u8], value: &[u8], store: Store) -> Outcome<Chain> {
+        self.run(k, Action::Store(store), value)
+    }
+
+    fn set(&mut self, k: impl AsRef<[u8]>, value: &[u8], expiry: Expiry) {
+        let store = Store { mode: StoreMode::Set, flags: 7, expiry, cas: 0 };
+        let outcome = self.store(k.as_ref(), value, store);
+        assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+    }
+
+    fn get(&mut self, k: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        match self.run(k.as_ref(), Action::Get, b"") {
+            Outcome::Hit(hit) => Some(hit.value.to_vec()),
+            Outcome::Miss => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The item from the disk alone: nothing is in memory any more.
+    fn get_from_disk(&mut self, k: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        self.restart();
+        self.get(k)
+    }
+
+    fn delete(&mut self, k: impl AsRef<[u8]>) -> bool {
+        matches!(self.run(k.as_ref(), Action::Delete { cas: 0 }, b""), Outcome::Deleted)
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        self.stats.get(counter)
+    }
+
+    fn stop(&mut self) {
+        let now = self.now;
+        let mut turns = 0;
+        let clock = || {
+            turns += 1;
+            Now { uptime_us: now.uptime_us + turns * 50, ..now }
+        };
+        assert!(self.ssd.stop(clock, || false));
+        self.now.uptime_us += 1_000_000;
+    }
+
+    /// Stops cleanly and opens again.
+    fn restart(&mut self) {
+        self.stop();
+        let image = self.medium.image(Cut::Lost);
+        let options = Options { stats: Arc::clone(&self.stats), ..options() };
+        let opened = Bench::try_with(image, options, 1, self.now).expect("opens");
+        *self = opened;
+    }
+}
