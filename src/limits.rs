@@ -554,7 +554,7 @@ pub const SSD_REINSERT_PERCENT: usize = 10;
 pub const SSD_FLUSH_MS_DEFAULT: u64 = 1_000;
 
 /// How long a worker writes nothing after its disk failed a write, in microseconds.
-pub const SSD_RETRY_US: u64 = 100_000;
+pub const SSD_RETRY_US: u64 = 10_000;
 
 /// Keys that the policy to admit at the second touch remembers, in one worker: 4 MiB of them.
 pub const SSD_TOUCHES: usize = 1024 * 1024;

@@ -130,9 +130,7 @@ impl<D: Disk> Log<D> {
             if open.has_room(start, len_bytes) && sequences <= u64::from(u32::MAX) {
                 return Some((at, start));
             }
-            open.pad();
-            open.data_end = open.head();
-            open.phase = Phase::Summing { block: 0 };
+            open.end();
         }
         if let Some(at) = self.open_segment(class, from) {
             let start = self.opens[at].next_start(len_bytes);
@@ -218,7 +216,8 @@ impl<D: Disk> Log<D> {
         if now.uptime_us < self.retry_at_us {
             return;
         }
-        for at in 0..self.opens.len() {
+        // From behind: one that is given up leaves its place to the last.
+        for at in (0..self.opens.len()).rev() {
             match self.opens[at].phase {
                 Phase::Filling => self.write_ready(at, false),
                 Phase::Summing { block } => self.add_summary(at, block),
@@ -250,6 +249,15 @@ impl<D: Disk> Log<D> {
     fn add_summary(&mut self, at: usize, first: u32) {
         let open = &mut self.opens[at];
         if !open.resume() {
+            return;
+        }
+        if open.entries.is_empty() {
+            // There is nothing in it. No write to it may come after it is given up.
+            if !open.is_writing() {
+                let segment = self.opens.swap_remove(at).segment;
+                self.segments.empty(segment, self.checkpoint.next_flush());
+                self.checkpoint.is_wanted = true;
+            }
             return;
         }
         let incarnation = self.segments.get(open.segment).incarnation;
@@ -330,9 +338,12 @@ impl<D: Disk> Log<D> {
             self.kill(unit);
             self.kill_link(entry.kills);
         }
-        if self.opens[at].entries.is_empty() {
-            self.opens.swap_remove(at);
-            self.segments.empty(segment, self.checkpoint.next_flush());
+    }
+
+    /// Ends all open segments.
+    pub(super) fn end_all(&mut self) {
+        for open in self.opens.iter_mut().filter(|open| open.phase == Phase::Filling) {
+            open.end();
         }
     }
 }

@@ -85,8 +85,9 @@ impl<D: Disk> Log<D> {
                     }
                 }
             }
-            let len_bytes = found.span.blocks() * SSD_BLOCK_BYTES;
-            let (offset_bytes, len_bytes) = self.segments.extent(found.unit, len_bytes);
+            let len_bytes_max = self.disk.pool().read_bytes_max();
+            let (offset_bytes, len_bytes) =
+                self.segments.extent(found.unit, found.span, len_bytes_max);
             let incarnation = self.segments.get(segment).incarnation;
             return Look::Read(Place { found, incarnation, offset_bytes, len_bytes });
         }

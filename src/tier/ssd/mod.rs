@@ -87,6 +87,9 @@ pub use recovery::{OpenError, Options, SEGMENTS_MIN};
 /// How often a key is looked for that is being moved, or shares its tag with others.
 const LOOKS_MAX: usize = 8;
 
+/// With fewer items than this the index is in the core's own caches.
+const FAR_ITEMS_MIN: u64 = 16 * 1024;
+
 /// The items of one worker, on its part of a disk.
 pub struct Ssd<D> {
     log: RefCell<Log<D>>,
@@ -180,20 +183,26 @@ impl<D: Disk> Ssd<D> {
         self.log.into_inner().disk
     }
 
-    /// Makes everything durable, for a clean stop. Waits for the disk, at most until `is_over`.
+    /// Ends every segment and makes everything durable, for a clean stop: the next start has no
+    /// records to walk. Waits for the disk, at most until `is_over`. Returns whether all is
+    /// durable; if not, it is as after a crash.
     pub fn stop(&self, mut now: impl FnMut() -> Now, mut is_over: impl FnMut() -> bool) -> bool {
-        let ticket = self.log.borrow_mut().checkpoint.ticket();
-        loop {
-            self.turn(now());
-            let waker = std::task::Waker::noop();
-            if let Some(is_ok) = self.log.borrow_mut().checkpoint.poll(ticket, waker) {
+        let mut ticket = None;
+        while !is_over() {
+            let now = now();
+            self.turn(now);
+            let log = &mut *self.log.borrow_mut();
+            log.end_all();
+            log.work(now);
+            if !log.opens.is_empty() || !log.kills.is_empty() {
+                continue;
+            }
+            let ticket = *ticket.get_or_insert_with(|| log.checkpoint.ticket());
+            if let Some(is_ok) = log.checkpoint.poll(ticket, std::task::Waker::noop()) {
                 return is_ok;
             }
-            if is_over() {
-                return false;
-            }
-            std::thread::yield_now();
         }
+        false
     }
 
     async fn find(&self, key: &[u8], hash: u64) -> Found {
@@ -324,6 +333,16 @@ impl<D: Disk> Tier for Ssd<D> {
         };
         let is_durable = Noting { log: &self.log, ticket }.await;
         if is_durable { Outcome::Flushed } else { Outcome::Failed }
+    }
+
+    fn is_far(&self) -> bool {
+        self.log.borrow().index.len() >= FAR_ITEMS_MIN
+    }
+
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        let log = self.log.borrow();
+        log.index.prefetch(log.hash(key));
+        0
     }
 
     async fn invalidate(&self, key: &Key, now: Now) {

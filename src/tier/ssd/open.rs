@@ -96,7 +96,8 @@ impl Open {
     }
 
     /// Up to where it was handed to the disk.
-    pub fn submitted(&self) -> u32 {
+    #[cfg(test)]
+    fn submitted(&self) -> u32 {
         self.submitted
     }
 
@@ -164,6 +165,13 @@ impl Open {
             self.head += n as u32;
             bytes = &bytes[n..];
         }
+    }
+
+    /// No more records come.
+    pub fn end(&mut self) {
+        self.pad();
+        self.data_end = self.head;
+        self.phase = Phase::Summing { block: 0 };
     }
 
     /// Fills the block of the head with zeros.

@@ -82,7 +82,7 @@ impl<D: Disk> Log<D> {
         let settled = self.checkpoint.settled();
         let Some(segment) = self.segments.reclaim(settled, self.flushed_below, now) else {
             // What there is may be too young: the next checkpoint settles it.
-            self.checkpoint.is_wanted |= self.checkpoint.durable() > settled;
+            self.checkpoint.is_wanted |= self.next_sequence - 1 > settled;
             return false;
         };
         let entries = self.segments.get(segment).entries as usize;
@@ -195,12 +195,12 @@ impl<D: Disk> Log<D> {
         let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
         let found = self.index.find(entry.hash).find(|found| found.unit == unit);
         let (Some(found), Some(victim)) = (found, &mut self.victim) else { return false };
-        let len_bytes = found.span.blocks() * SSD_BLOCK_BYTES;
         let limit = self.segments.segment_bytes() as usize * SSD_REINSERT_PERCENT / 100;
         if found.uses < USES_TO_MOVE || victim.moved_bytes >= limit {
             return false;
         }
-        let (offset_bytes, len_bytes) = self.segments.extent(found.unit, len_bytes);
+        let len_bytes_max = self.disk.pool().read_bytes_max();
+        let (offset_bytes, len_bytes) = self.segments.extent(found.unit, found.span, len_bytes_max);
         let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return false };
         victim.is_reading = true;
         let op = Op::Read { offset_bytes, len_bytes, buffer };

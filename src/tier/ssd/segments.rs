@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::format::{INCARNATION_MAX, Link, SEGMENTS_AT_BYTES};
+use super::format::{INCARNATION_MAX, Link, SEGMENTS_AT_BYTES, Span};
 use crate::clock::Now;
 use crate::limits::{SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_UNIT_BYTES};
 
@@ -150,16 +150,17 @@ impl Segments {
         (segment < self.table.len() as u64).then_some((segment as u32, offset as u32))
     }
 
-    /// Where a read of the record at `unit` begins, and how long it is if `len_bytes` are wanted:
-    /// it ends with its segment. In bytes.
-    pub fn extent(&self, unit: u64, len_bytes: usize) -> (u64, usize) {
+    /// Where a read of the record at `unit` begins, and how long it is: as much as its span says,
+    /// but not beyond its segment, nor `len_bytes_max`, which no record exceeds. In bytes.
+    pub fn extent(&self, unit: u64, span: Span, len_bytes_max: usize) -> (u64, usize) {
         let start = unit * SSD_UNIT_BYTES as u64;
         let start = start - start % SSD_BLOCK_BYTES as u64;
         let end = match self.locate(unit) {
             Some((segment, _)) => self.start_bytes(segment) + u64::from(self.segment_bytes),
             None => start,
         };
-        (start, (end - start).min(len_bytes as u64) as usize)
+        let len_bytes = (span.blocks() * SSD_BLOCK_BYTES).min(len_bytes_max);
+        (start, len_bytes.min((end - start) as usize))
     }
 
     /// One of them.

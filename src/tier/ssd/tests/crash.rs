@@ -1,6 +1,7 @@
 //! After a crash the log is as it was at one moment, and that moment is not before what was
 //! durable.
 
+use super::super::disk::sim::{Discard, Faults};
 use super::*;
 
 const KEYS: usize = 60;
@@ -32,6 +33,9 @@ struct Change {
     sequence: u64,
 }
 
+/// What a key was found to have.
+type Seen = Option<(Vec<u8>, Expiry)>;
+
 /// Everything that was done, in order.
 #[derive(Clone, Default)]
 struct History {
@@ -50,23 +54,25 @@ impl History {
 
     /// Checks that `seen`, by key, is what there was at one moment at or after `floor`, but for
     /// what is missing. Returns the number of keys that have a value.
-    fn check(&self, seen: &[Option<Vec<u8>>], floor: usize, now: Now, what: &str) -> usize {
+    fn check(&self, seen: &[Seen], floor: usize, now: Now, what: &str) -> usize {
         let (mut first, mut end) = (floor, self.changes.len() + 1);
         let mut hits = 0;
         for (key, value) in seen.iter().enumerate() {
-            let Some(value) = value else { continue };
+            let Some((value, expiry)) = value else { continue };
             hits += 1;
+            assert!(!expiry.is_past(now), "{what}: {key} has expired");
             let mine = |change: &(usize, &Change)| change.1.key == key;
             let changes: Vec<_> = self.changes.iter().enumerate().filter(mine).collect();
-            let is_it = |change: &&(usize, &Change)| change.1.value.as_ref() == Some(value);
-            // Values are never the same twice.
-            let Some(place) = changes.iter().rposition(|change| is_it(&change)) else {
+            let is_it = |change: &(usize, &Change)| {
+                change.1.value.as_ref() == Some(value) && change.1.expiry == *expiry
+            };
+            // Values are never the same twice, but for touches.
+            let Some(last) = changes.iter().rposition(is_it) else {
                 panic!("{what}: {key} has a value that it never had")
             };
-            let (at, change) = changes[place];
-            assert!(!change.expiry.is_past(now), "{what}: {key} has expired");
-            let next = changes.get(place + 1).map_or(self.changes.len() + 1, |next| next.0 + 1);
-            first = first.max(at + 1);
+            let same = changes[..=last].iter().rev().take_while(|change| is_it(change)).count();
+            let next = changes.get(last + 1).map_or(self.changes.len() + 1, |next| next.0 + 1);
+            first = first.max(changes[last + 1 - same].0 + 1);
             end = end.min(next);
         }
         assert!(
@@ -78,8 +84,13 @@ impl History {
     }
 }
 
-fn seen(bench: &mut Bench) -> Vec<Option<Vec<u8>>> {
-    (0..KEYS).map(|key| bench.get(name(key))).collect()
+fn seen(bench: &mut Bench) -> Vec<Seen> {
+    let mut get = |key| match bench.run(name(key).as_bytes(), Action::GetWithExpiry, b"") {
+        Outcome::Hit(hit) => Some((hit.value.to_vec(), hit.expiry)),
+        Outcome::Miss => None,
+        other => panic!("{other:?}"),
+    };
+    (0..KEYS).map(&mut get).collect()
 }
 
 struct World {
@@ -150,7 +161,8 @@ impl World {
                 }
             }
             _ => {
-                if let Some(found) = self.bench.get(&k) {
+                let found = self.bench.get(&k);
+                if let Some(found) = found {
                     let expected = before.and_then(|it| it.value);
                     assert!(Some(found) == expected, "{key} at operation {}", self.stamp);
                 }
@@ -174,7 +186,7 @@ impl World {
     }
 
     /// The log after a crash at this moment, which must be right.
-    fn crash(&self, cut: Cut, what: &str) -> (Bench, Vec<Option<Vec<u8>>>) {
+    fn crash(&self, cut: Cut, what: &str) -> (Bench, Vec<Seen>) {
         let image = self.bench.medium.image(cut);
         let options = Options { stats: Arc::default(), ..options() };
         let now = self.bench.now;
@@ -187,17 +199,12 @@ impl World {
     }
 
     /// Goes on with what a crash left.
-    fn go_on_with(&mut self, bench: Bench, seen: Vec<Option<Vec<u8>>>) {
-        let expiry_of = |history: &History, key: usize, value: &Option<Vec<u8>>| {
-            let same = |change: &&Change| change.key == key && change.value == *value;
-            history.changes.iter().rev().find(same).map_or(Expiry::NEVER, |it| it.expiry)
-        };
-        let changes = seen.into_iter().enumerate().map(|(key, value)| {
-            let expiry = expiry_of(&self.history, key, &value);
+    fn go_on_with(&mut self, bench: Bench, seen: Vec<Seen>) {
+        let changes = seen.into_iter().enumerate().map(|(key, seen)| {
+            let (value, expiry) = seen.map_or((None, Expiry::NEVER), |(v, e)| (Some(v), e));
             Change { key, value, expiry, sequence: 0 }
         });
-        let changes = changes.collect();
-        self.history = History { changes };
+        self.history = History { changes: changes.collect() };
         self.bench = bench;
         self.bench.turn_us = 40;
     }
@@ -225,13 +232,23 @@ fn a_cut_at_every_boundary_leaves_what_was_there_at_one_moment() {
 
 #[test]
 fn crash_after_crash_brings_nothing_back() {
+    crash_again_and_again(Faults { delay_us: 0..=400, ..Faults::default() });
+}
+
+#[test]
+fn crashes_of_a_disk_that_fails_bring_nothing_back() {
+    let faults = Faults { read_error: 20_000, no_space: 5_000, short: 50_000, ..Faults::default() };
+    let faults = Faults { write_error: 30_000, flush_error: 10_000, ..faults };
+    crash_again_and_again(Faults { delay_us: 0..=200, discard: Discard::Either, ..faults });
+}
+
+fn crash_again_and_again(faults: Faults) {
     let cuts = [Cut::Kept, Cut::Lost, Cut::Torn];
     let (mut reclaimed, mut tombstones) = (0, 0);
     for seed in 0..6 {
         let mut world = World::new(seed, options());
-        let delayed = super::super::disk::sim::Faults { delay_us: 0..=400, ..Default::default() };
         for round in 0..25 {
-            world.bench.medium.set_faults(delayed.clone());
+            world.bench.medium.set_faults(faults.clone());
             for _ in 0..40 + world.random.below(400) {
                 world.step();
                 world.bench.turn();

@@ -6,6 +6,7 @@ use super::*;
 #[test]
 fn with_one_operation_in_a_hundred_failing_nothing_is_wrong_and_little_is_missing() {
     let mut bench = Bench::new();
+    bench.turn_us = 500;
     bench.medium.set_faults(Faults::failing(10_000));
     let value = |i: usize, round: usize| vec![(i * 7 + round) as u8; 100 + i % 700];
     let (mut hits, mut gets) = (0, 0);
