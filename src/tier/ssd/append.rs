@@ -255,7 +255,7 @@ impl<D: Disk> Log<D> {
             // There is nothing in it. No write to it may come after it is given up.
             if !open.is_writing() {
                 let segment = self.opens.swap_remove(at).segment;
-                self.segments.empty(segment, self.checkpoint.next_flush());
+                self.segments.empty(segment, self.checkpoint.next());
                 self.checkpoint.is_wanted = true;
             }
             return;

@@ -60,8 +60,10 @@ pub(super) struct Checkpoint {
     /// done.
     superblocks_flushing: u64,
     superblocks_durable: u64,
-    /// What the two latest superblocks say: sequence and next incarnation, the older one first.
-    noted: [(u64, u32); 2],
+    /// What the two latest superblocks say, the older one first.
+    noted: [Noted; 2],
+    /// How many were begun.
+    begun: u64,
     waiters: Vec<Waker>,
 }
 
@@ -94,20 +96,33 @@ impl Checkpoint {
             superblocks_done: 0,
             superblocks_flushing: 0,
             superblocks_durable: 0,
-            noted: [(durable, next_incarnation); 2],
+            noted: [Noted { checkpoint: 0, sequence: durable, next_incarnation }; 2],
+            begun: 0,
             waiters: Vec::new(),
         }
     }
 
     /// Incarnations below this are known to every superblock that a crash may leave.
     pub(super) fn next_incarnation_durable(&self) -> u32 {
-        self.noted[0].1
+        self.noted[0].next_incarnation
     }
 
     /// Records up to this sequence are durable whichever superblock a crash leaves: recovery does
     /// not look for them.
     pub(super) fn settled(&self) -> u64 {
-        self.noted[0].0
+        self.noted[0].sequence
+    }
+
+    /// The first checkpoint of which everything is that was added until now.
+    pub(super) fn next(&self) -> u64 {
+        self.begun + 1
+    }
+
+    /// The last checkpoint that is there whichever superblock a crash leaves. To be flushed is not
+    /// enough: where a failed write has left a gap, the log ends at it for a superblock that does
+    /// not know that it was given up.
+    pub(super) fn settled_checkpoint(&self) -> u64 {
+        self.noted[0].checkpoint
     }
 
     /// Records up to this sequence are durable.
@@ -165,6 +180,14 @@ impl Checkpoint {
     }
 }
 
+/// What a superblock says.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    checkpoint: u64,
+    sequence: u64,
+    next_incarnation: u32,
+}
+
 /// See [`Checkpoint::ticket`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
@@ -215,6 +238,7 @@ impl<D: Disk> Log<D> {
         checkpoint.target = self.next_sequence - 1;
         checkpoint.next_incarnation = self.segments.next_incarnation();
         checkpoint.segments_used = self.segments.used();
+        checkpoint.begun += 1;
         checkpoint.is_wanted = false;
         checkpoint.stage = Stage::Draining;
         self.advance_checkpoint(now);
@@ -304,7 +328,12 @@ impl<D: Disk> Log<D> {
         let checkpoint = &mut self.checkpoint;
         checkpoint.generation += 1;
         checkpoint.superblocks_done += 1;
-        checkpoint.noted = [checkpoint.noted[1], (checkpoint.target, checkpoint.next_incarnation)];
+        let noted = Noted {
+            checkpoint: checkpoint.begun,
+            sequence: checkpoint.target,
+            next_incarnation: checkpoint.next_incarnation,
+        };
+        checkpoint.noted = [checkpoint.noted[1], noted];
         checkpoint.due_us = now.uptime_us + checkpoint.interval_us;
         checkpoint.stage = Stage::Idle;
         checkpoint.is_wanted |= !checkpoint.waiters.is_empty();

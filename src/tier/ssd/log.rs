@@ -235,7 +235,7 @@ impl<D: Disk> Log<D> {
             }
             (Task::Seal, _) => self.seal_written(what, is_ok),
             (Task::Free, _) => {
-                let state = if is_ok { State::Freed } else { State::Emptied { flushes: 0 } };
+                let state = if is_ok { State::Freed } else { State::Emptied { checkpoint: 0 } };
                 self.segments.get_mut(what as u32).state = state;
                 self.checkpoint.is_wanted = true;
             }

@@ -26,13 +26,13 @@
 //! by (A) an index as it was at that moment, without comparing keys.
 //!
 //! **Giving up.** Before a segment is given up, what its records killed is killed anew by
-//! tombstones, unless that is gone itself; those are durable before the header that gives the
-//! segment up is written, and that is durable before the segment counts as gone and its records
-//! leave the index. So of a record that is on the disk, whoever killed it is on the disk too, in
+//! tombstones, unless that is gone itself; both superblocks know those durable before the header
+//! that gives the segment up is written, and that is durable before the segment counts as gone and
+//! its records leave the index. So of a record that is on the disk, whoever killed it is on the disk too, in
 //! whichever order segments go.
 //!
 //! **Durability.** What a checkpoint made durable is never lost to a crash: at most `flush_ms` of
-//! work, and what the disk needs to flush, is. Segments that hold anything younger than what both
+//! work, and what the disk needs for two more flushes, is. Segments that hold anything younger than what both
 //! superblocks say are not given up, so that no gap arises where recovery looks for one.
 //!
 //! **Damage.** Names of what was killed are in the records and in the segment's summary; headers,

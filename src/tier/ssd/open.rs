@@ -244,6 +244,7 @@ impl Open {
         if self.is_cut && self.in_flight.is_empty() {
             self.submitted = self.head;
             self.completed = self.head;
+            self.windows.clear();
             self.is_cut = false;
         }
         !self.is_cut

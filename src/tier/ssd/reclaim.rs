@@ -4,7 +4,7 @@
 //! choose ─> read its summary ─> entry by entry, a few a turn ─> emptied ─> given up ─> dead
 //!           whole, checked       what it kills: a tombstone      │          header,     what is left
 //!                                used often: moved               │          flush       of it leaves
-//!                                else: stays for now             └ once that is durable the index
+//!                                else: stays for now             └ once that is settled the index
 //! ```
 //!
 //! It works ahead, so that there is always a free segment. A record stays in the index until its
@@ -147,7 +147,7 @@ impl<D: Disk> Log<D> {
             let Some(&entry) = victim.entries.get(victim.next) else {
                 let entries = self.victim.take().map_or(Vec::new(), |victim| victim.entries);
                 self.leaving.push(Leaving { segment, entries });
-                self.segments.empty(segment, self.checkpoint.next_flush());
+                self.segments.empty(segment, self.checkpoint.next());
                 self.checkpoint.is_wanted = true;
                 return;
             };
@@ -268,10 +268,12 @@ impl<D: Disk> Log<D> {
         if now.uptime_us < self.retry_at_us {
             return;
         }
-        let flushes_done = self.checkpoint.flushes_done();
+        let settled = self.checkpoint.settled_checkpoint();
         let is_ready =
-            |state| matches!(state, State::Emptied { flushes } if flushes <= flushes_done);
+            |state| matches!(state, State::Emptied { checkpoint } if checkpoint <= settled);
         let Some(segment) = self.segments.any(is_ready) else {
+            let is_emptied = |state| matches!(state, State::Emptied { .. });
+            self.checkpoint.is_wanted |= self.segments.any(is_emptied).is_some();
             return;
         };
         let header = self.header(segment, false);

@@ -27,10 +27,10 @@ pub enum State {
     Sealed,
     /// What must outlive it is being written anew.
     Reclaimed,
-    /// All that was written anew must be durable before it is given up.
+    /// All that was written anew must be there after any crash before it is given up.
     Emptied {
-        /// It is when so many flushes are done.
-        flushes: u64,
+        /// It is when this checkpoint is settled.
+        checkpoint: u64,
     },
     /// The header that gives it up is on its way.
     Freeing,
@@ -259,11 +259,11 @@ impl Segments {
     }
 
     /// All that must outlive a segment is written anew.
-    pub fn empty(&mut self, segment: u32, flushes: u64) {
+    pub fn empty(&mut self, segment: u32, checkpoint: u64) {
         if self.get(segment).state == State::Open {
             self.on_their_way.push(segment);
         }
-        self.get_mut(segment).state = State::Emptied { flushes };
+        self.get_mut(segment).state = State::Emptied { checkpoint };
     }
 
     /// One of the segments between sealed and free whose state `is` says yes to.

@@ -180,7 +180,7 @@ impl World {
 
     /// How many changes are durable.
     fn floor(&self) -> usize {
-        let durable = self.bench.ssd.log.borrow().checkpoint.durable();
+        let durable = self.bench.ssd.log.borrow().checkpoint.settled();
         let is_durable = |change: &Change| change.sequence <= durable;
         self.history.changes.iter().rposition(is_durable).map_or(0, |at| at + 1)
     }
