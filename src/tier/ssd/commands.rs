@@ -249,7 +249,7 @@ impl<D: Disk> Log<D> {
             segment.map_or(0, |segment| segments.get(segment).last_sequence)
         };
         let place = self.index.place(hash, age);
-        // Taking the old one out has left a place free, so that there is one record to kill at most.
+        // Taking the old one out has left a place free: there is one record to kill at most.
         let gone = old.or(place.evicted);
         let kills = gone.map_or(Link::NONE, |unit| self.segments.link(unit));
         let expiry_s = stored.expiry.unix_s();

@@ -75,7 +75,7 @@ pub(super) struct Log<D> {
     pub(super) leaving: Vec<Leaving>,
     pub(super) reads: Reads,
     pub(super) admission: Admission,
-    /// Records that must not be found again, whose tombstones are not written yet; first come first.
+    /// Records that must not be found again, whose tombstones are to come; first come first.
     pub(super) kills: VecDeque<Link>,
     /// I/Os that the disk has not taken yet.
     pub(super) outbox: VecDeque<Io>,

@@ -17,7 +17,7 @@
 //! **Names.** A record is named by its place and by the number of its segment's use; no name is
 //! ever given out twice. A record may *kill* another, by name. Whatever takes a record out of the
 //! index writes a record that kills it: the item that replaces it, or a tombstone. There is no
-//! exception: expired, flushed, damaged and displaced ones too. So the index knows exactly the
+//! exception: expired, flushed, damaged and displaced ones too. So the index has exactly the
 //! records that are not killed (A).
 //!
 //! **Order.** Records have sequences without gaps, in the order in which they took effect. After a
@@ -28,15 +28,16 @@
 //! **Giving up.** Before a segment is given up, what its records killed is killed anew by
 //! tombstones, unless that is gone itself; both superblocks know those durable before the header
 //! that gives the segment up is written, and that is durable before the segment counts as gone and
-//! its records leave the index. So of a record that is on the disk, whoever killed it is on the disk too, in
+//! its records leave the index. So of a record that is on the disk, whoever killed it is too, in
 //! whichever order segments go.
 //!
 //! **Durability.** What a checkpoint made durable is never lost to a crash: at most `flush_ms` of
-//! work, and what the disk needs for two more flushes, is. Segments that hold anything younger than what both
-//! superblocks say are not given up, so that no gap arises where recovery looks for one.
+//! work, and what the disk needs for two more flushes, is. What is younger than what both
+//! superblocks say keeps its segment from being given up: recovery finds no gap there.
 //!
 //! **Damage.** Names of what was killed are in the records and in the segment's summary; headers,
-//! seals and superblocks are there twice. Where both of something are damaged nobody knows what was
+//! seals and superblocks are there twice, but a segment that a crash left unsealed has its records
+//! only. Where all of something are damaged nobody knows what was
 //! killed: then everything goes, and that is counted.
 //!
 //! # What it costs

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! choose ─> read its summary ─> entry by entry, a few a turn ─> emptied ─> given up ─> dead
-//!           whole, checked       what it kills: a tombstone      │          header,     what is left
-//!                                used often: moved               │          flush       of it leaves
+//!           whole, checked       what it kills: a tombstone      │          header,     the rest
+//!                                used often: moved               │          flush       leaves
 //!                                else: stays for now             └ once that is settled the index
 //! ```
 //!

@@ -113,7 +113,8 @@ impl fmt::Display for OpenError {
             OpenError::Geometry { found, asked } => write!(
                 f,
                 "holds a log of {} workers with {} bytes each in segments of {} (this is part {}), \
-                 and asked for are {} with {} in segments of {} (part {}); \"format\" starts afresh",
+                 and asked for are {} with {} in segments of {} (part {}); \"format\" starts \
+                 afresh",
                 found.workers,
                 found.part_bytes,
                 found.segment_bytes,

@@ -224,7 +224,7 @@ pub(super) fn walk<D: Disk>(
     walk
 }
 
-/// The entries of a sealed segment: from its summary, or, if that is damaged, from its records. None
+/// The entries of a sealed segment: from its summary, or, if it is damaged, its records. None
 /// if those are not all there either.
 pub(super) fn entries<D: Disk>(
     disk: &mut Waited<'_, D>,

@@ -77,7 +77,7 @@ impl History {
         }
         assert!(
             first < end,
-            "{what}: what is found was never there at once: {first} to {end}, {floor} durable of {}",
+            "{what}: never there at once: {first} to {end}, {floor} durable of {}",
             self.changes.len()
         );
         hits
@@ -98,6 +98,8 @@ struct World {
     random: Random,
     history: History,
     stamp: u64,
+    /// A log may be given up, which is counted: nothing less is certain to be right.
+    may_drop: bool,
 }
 
 impl World {
@@ -105,7 +107,13 @@ impl World {
         let image = vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)];
         let mut bench = Bench::with(image, options, seed);
         bench.turn_us = 40;
-        World { bench, random: Random(seed), history: History::default(), stamp: 0 }
+        World {
+            bench,
+            random: Random(seed),
+            history: History::default(),
+            stamp: 0,
+            may_drop: false,
+        }
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -191,7 +199,8 @@ impl World {
         let options = Options { stats: Arc::default(), ..options() };
         let now = self.bench.now;
         let mut again = Bench::try_with(image, options, 5, now).expect("opens");
-        assert_eq!(again.counter(Counter::SsdDrops), 0, "{what}: nothing is damaged");
+        let drops = again.counter(Counter::SsdDrops);
+        assert!(drops == 0 || self.may_drop, "{what}: nothing is damaged");
         let seen = seen(&mut again);
         self.history.check(&seen, self.floor(), now, what);
         assert_eq!(again.counter(Counter::SsdCorrupt), 0, "{what}");
@@ -247,6 +256,7 @@ fn crash_again_and_again(faults: Faults) {
     let (mut reclaimed, mut tombstones) = (0, 0);
     for seed in 0..6 {
         let mut world = World::new(seed, options());
+        world.may_drop = faults.write_error > 0;
         for round in 0..25 {
             world.bench.medium.set_faults(faults.clone());
             for _ in 0..40 + world.random.below(400) {
