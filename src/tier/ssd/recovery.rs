@@ -349,7 +349,7 @@ fn geometry_of(disk: &impl Disk, options: &Options) -> Result<Geometry, OpenErro
     if part_bytes < needed_bytes {
         return Err(OpenError::TooSmall { part_bytes, needed_bytes });
     }
-    if part_bytes / SSD_UNIT_BYTES as u64 >> LOCATION_BITS != 0 {
+    if (part_bytes / SSD_UNIT_BYTES as u64) >> LOCATION_BITS != 0 {
         return Err(OpenError::TooLarge { part_bytes });
     }
     Ok(Geometry {
