@@ -155,6 +155,35 @@ fn a_file_that_became_shorter_ends() {
 }
 
 #[test]
+fn a_process_that_may_not_lock_so_much_does_without_registered_buffers() {
+    use rustix::process::{Resource, getrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let file = Scratch::new();
+    let opened = opened(file.path(), 1);
+    let limit_bytes = match getrlimit(Resource::Memlock).current {
+        Some(bytes) if bytes < 256 << 20 => bytes,
+        _ => {
+            eprintln!("too much memory may be locked here: doing without is not tested");
+            return;
+        }
+    };
+    // Capabilities are a thread's own.
+    let thread = std::thread::spawn(move || {
+        let mut mine = capabilities(None).expect("our own");
+        mine.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, mine).expect("fewer are always allowed");
+        let count = (limit_bytes >> 20) as usize + 1;
+        let pool = Pool::with_buffers(&[(4096, 8)], (1 << 20, count)).expect("memory");
+        let part = opened.part(0);
+        let mut disk = RingDisk::new(part, pool, &Readiness::none()).expect("a ring");
+        assert!(!disk.mode().is_registered);
+        suite::write(&mut disk, 0, 1 << 20, 3);
+        suite::assert_pattern(&suite::read(&mut disk, 4096, 4096), 4096, 3);
+    });
+    thread.join().expect("no panic");
+}
+
+#[test]
 fn what_runs_is_said() {
     let mode = Mode { completions: Completions::Interrupts, is_registered: true };
     assert_eq!(mode.to_string(), "io_uring, completions by interrupt (no poll queues)");
