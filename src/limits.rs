@@ -481,9 +481,11 @@ pub const SSD_WRITE_BUFFERS: usize = 8 * 2 + 8;
 /// header is not longer than the one that memcached counts, so rounding up to a block is enough.
 pub const SSD_SPAN_EXTRA_BYTES: usize = SSD_BLOCK_BYTES;
 
-/// Bytes of the longest read, for items of up to `item_bytes_max`.
+/// Bytes of the longest read, for items of up to `item_bytes_max`: no record is longer than a
+/// segment.
 pub const fn ssd_span_bytes(item_bytes_max: usize) -> usize {
-    (item_bytes_max + SSD_SPAN_EXTRA_BYTES).next_multiple_of(SSD_BLOCK_BYTES)
+    let bytes = (item_bytes_max + SSD_SPAN_EXTRA_BYTES).next_multiple_of(SSD_BLOCK_BYTES);
+    if bytes < SSD_SEGMENT_BYTES { bytes } else { SSD_SEGMENT_BYTES }
 }
 
 /// Buffers that one worker reads into, as length in bytes and number. A block each for all that can
@@ -513,6 +515,8 @@ pub const fn ssd_pool_bytes(item_bytes_max: usize) -> usize {
 }
 
 const _: () = assert!(ssd_pool_bytes(1 << 20) == (6 << 20) + 4 * ((1 << 20) + 4096) + (24 << 20));
+// One registration with the kernel takes up to 1 GiB.
+const _: () = assert!(ssd_pool_bytes(ITEM_BYTES_MAX_LIMIT) < 1 << 30);
 const _: () = assert!(SSD_SEGMENT_BYTES.is_multiple_of(SSD_WRITE_BUFFER_BYTES));
 const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));
 

@@ -282,8 +282,7 @@ impl Queue {
         let registered = unsafe { self.ring.submitter().register_buffers(&[region]) };
         match registered {
             Ok(()) => self.is_registered = true,
-            // Also of a pool of more than the 1 GiB that one registration may have.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EFAULT)) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {}
             Err(error) => return Err(RingError::at("registering buffers")(error)),
         }
         Ok(self.is_registered)

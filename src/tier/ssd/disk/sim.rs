@@ -156,6 +156,7 @@ struct Medium {
     random: Random,
     faults: Faults,
     tally: Tally,
+    done_per_turn: usize,
     next_due_us: Option<u64>,
 }
 
@@ -186,6 +187,7 @@ impl SimDisk {
             random: Random(seed),
             faults: Faults::default(),
             tally: Tally::default(),
+            done_per_turn: SSD_DONE_PER_TURN,
             next_due_us: None,
         };
         SimDisk {
@@ -225,9 +227,17 @@ impl SimHandle {
         self.lock().next_due_us
     }
 
-    /// What is on the disk after its power is cut now. The disk itself goes on as if it were not:
-    /// with [`SSD_DONE_PER_TURN`] or fewer I/Os under way, a cut after every turn is one at every
-    /// boundary between writes that are done.
+    /// At most so many I/Os are done in one turn. With one of them, [`SimHandle::image`] after
+    /// every turn is a cut at every boundary between two writes.
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn set_done_per_turn(&self, count: usize) {
+        assert!(count > 0, "a disk that never gets anything done");
+        self.lock().done_per_turn = count.min(SSD_DONE_PER_TURN);
+    }
+
+    /// What is on the disk after its power is cut now. The disk itself goes on as if it were not.
     pub fn image(&self, cut: Cut) -> Vec<u8> {
         self.lock().image(cut)
     }
@@ -284,7 +294,7 @@ impl Disk for SimDisk {
             self.under_way.push(pending);
         }
         let mut count = 0;
-        while count < SSD_DONE_PER_TURN {
+        while count < medium.done_per_turn {
             let due = |pending: &Pending| pending.due_us <= now.uptime_us;
             let due_count = self.under_way.iter().filter(|pending| due(pending)).count();
             if due_count == 0 {

@@ -84,6 +84,52 @@ fn what_is_written_is_there_for_the_next_process() {
 }
 
 #[test]
+fn a_disk_is_free_as_soon_as_it_is_dropped() {
+    let file = Scratch::new();
+    for _ in 0..20 {
+        let mut disk = disk(file.path());
+        suite::read(&mut disk, 0, 4096);
+        drop(disk);
+        let next = std::fs::File::open(file.path()).expect("there");
+        assert!(next.try_lock().is_ok());
+    }
+}
+
+/// Kernels seldom stop half-way, so what follows a short count is begun by hand.
+#[test]
+fn the_rest_of_an_io_goes_where_it_belongs() {
+    let file = Scratch::new();
+    let mut disk = disk(file.path());
+    suite::write(&mut disk, 65536, 65536, 1);
+    let mut buffer = disk.pool().read_buffer(65536).expect("free");
+    buffer.open_mut().fill(0xEE);
+    let op = Op::Read { offset_bytes: 65536, len_bytes: 65536, buffer };
+    half_way(&mut disk, op, 16384);
+    let done = suite::wait(&mut disk, 1).pop().expect("one");
+    let Op::Read { buffer, .. } = done.io.op else { panic!("a read was submitted") };
+    assert!(buffer[..16384].iter().all(|byte| *byte == 0xEE), "it was done already");
+    suite::assert_pattern(&buffer[16384..65536], 65536 + 16384, 1);
+    let mut buffer = disk.pool().write_buffer().expect("free");
+    for (i, block) in buffer.open_mut()[..65536].chunks_mut(4096).enumerate() {
+        block.fill(i as u8);
+    }
+    let op = Op::Write { offset_bytes: 65536, bytes: buffer.freeze(65536) };
+    half_way(&mut disk, op, 16384);
+    assert_eq!(suite::wait(&mut disk, 1)[0].result, Ok(()));
+    let bytes = suite::read(&mut disk, 65536, 65536);
+    suite::assert_pattern(&bytes[..16384], 65536, 1);
+    for (i, block) in bytes[..65536].chunks(4096).enumerate().skip(4) {
+        assert!(block.iter().all(|byte| *byte == i as u8));
+    }
+}
+
+fn half_way(disk: &mut RingDisk, op: Op, done_bytes: usize) {
+    let mut flight = Flight::new(Io { token: 0, op }, disk.part.size_bytes());
+    flight.done_bytes = done_bytes;
+    disk.data.push(flight, &disk.part);
+}
+
+#[test]
 fn a_worker_that_sleeps_is_woken_by_either_ring() {
     let file = Scratch::new();
     let mut poll = Poll::new().expect("epoll");
@@ -152,6 +198,35 @@ fn a_file_that_became_shorter_ends() {
         suite::submit(&mut disk, 0, op);
         assert_eq!(suite::wait(&mut disk, 1)[0].result, Err(DiskError::Ended));
     }
+}
+
+#[test]
+fn a_process_that_may_not_lock_so_much_does_without_registered_buffers() {
+    use rustix::process::{Resource, getrlimit};
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let file = Scratch::new();
+    let opened = opened(file.path(), 1);
+    let limit_bytes = match getrlimit(Resource::Memlock).current {
+        Some(bytes) if bytes < 256 << 20 => bytes,
+        _ => {
+            eprintln!("too much memory may be locked here: doing without is not tested");
+            return;
+        }
+    };
+    // Capabilities are a thread's own.
+    let thread = std::thread::spawn(move || {
+        let mut mine = capabilities(None).expect("our own");
+        mine.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, mine).expect("fewer are always allowed");
+        let count = (limit_bytes >> 20) as usize + 1;
+        let pool = Pool::with_buffers(&[(4096, 8)], (1 << 20, count)).expect("memory");
+        let part = opened.part(0);
+        let mut disk = RingDisk::new(part, pool, &Readiness::none()).expect("a ring");
+        assert!(!disk.mode().is_registered);
+        suite::write(&mut disk, 0, 1 << 20, 3);
+        suite::assert_pattern(&suite::read(&mut disk, 4096, 4096), 4096, 3);
+    });
+    thread.join().expect("no panic");
 }
 
 #[test]

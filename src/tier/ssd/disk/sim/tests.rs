@@ -28,7 +28,7 @@ fn write_result(disk: &mut SimDisk, offset_bytes: u64, byte: u8) -> Result<(), D
 }
 
 fn submit_write(disk: &mut SimDisk, offset_bytes: u64, byte: u8) {
-    let mut buffer = disk.pool().write_buffer().expect("free");
+    let mut buffer = disk.pool().read_buffer(4096).expect("free");
     buffer.open_mut()[..4096].fill(byte);
     let bytes = buffer.freeze(4096);
     suite::submit(disk, 0, Op::Write { offset_bytes, bytes });
@@ -250,4 +250,19 @@ fn a_flush_that_failed_keeps_nothing_and_a_failed_write_lands_in_part() {
     let seen = disk.handle().visible();
     let lost = seen[..4096].chunks(SECTOR_BYTES).filter(|sector| sector[0] == 1).count();
     assert_eq!(lost, 1);
+}
+
+#[test]
+fn a_cut_may_fall_between_any_two_writes() {
+    let mut disk = disk(10);
+    disk.handle().set_done_per_turn(1);
+    for place in 0..32 {
+        submit_write(&mut disk, place * 4096, 1);
+    }
+    let mut done = Vec::new();
+    for count in 1..=32 {
+        assert_eq!(disk.turn(Now::default(), &mut done), 1);
+        let image = disk.handle().image(Cut::Kept);
+        assert_eq!(image.chunks(4096).filter(|block| block[0] == 1).count(), count);
+    }
 }
