@@ -117,6 +117,8 @@ SIGINT and SIGTERM end the server.
 /// What `--version` prints.
 pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
 
+const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
+
 /// Reads a command line, without the program's name.
 ///
 /// # Errors
@@ -168,6 +170,7 @@ struct Said {
     has_l1: bool,
     has_l2: bool,
     has_bind: bool,
+    has_batch_port: bool,
     rend: rend::Rend,
 }
 
@@ -181,7 +184,10 @@ impl Said {
             "address" => config.addresses.push(value(parser, "--address", config::cidr)?),
             "gateway" => config.gateways.push(value(parser, "--gateway", config::address)?),
             "port" => config.port = value(parser, "--port", config::port)?,
-            "bp" => config.batch_port = value(parser, "--bp", config::port)?,
+            "bp" => {
+                config.batch_port = value(parser, "--bp", config::port)?;
+                self.has_batch_port = true;
+            }
             "bind" => {
                 config.bind = value(parser, "--bind", config::address)?;
                 self.has_bind = true;
@@ -191,10 +197,12 @@ impl Said {
             }
             "sock-path" => self.socket_path = Some(parser.value()?.into()),
             "l1" => {
+                once("--l1: is given twice; there is one first tier", self.has_l1)?;
                 config.l1 = value(parser, "--l1", config::l1)?;
                 self.has_l1 = true;
             }
             "l2" => {
+                once("--l2: is given twice; there is one second tier", self.has_l2)?;
                 config.l2 = value(parser, "--l2", config::l2)?;
                 self.has_l2 = true;
             }
@@ -232,8 +240,11 @@ impl Said {
     }
 
     fn finish(self) -> Result<Config, UsageError> {
-        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, rend } = self;
-        rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, .. } = self;
+        self.rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        if self.has_batch_port && !config.has_batch_port() {
+            config.notes.push(NOTE_BATCH_PORT);
+        }
         config.socket_path = match (uses_socket, socket_path) {
             (true, None) => {
                 return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
@@ -299,6 +310,10 @@ fn check(config: &Config) -> Result<(), UsageError> {
     Ok(())
 }
 
+fn once(complaint: &'static str, is_given: bool) -> Result<(), UsageError> {
+    if is_given { Err(UsageError::Conflict(complaint)) } else { Ok(()) }
+}
+
 fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
     let word = parser.value()?;
     word.into_string().map_err(|word| {
@@ -350,6 +365,13 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_port_without_an_l2_is_told_of() {
+        assert_eq!(config("serve --bp 4000").notes, [NOTE_BATCH_PORT]);
+        assert!(config("serve --bp 4000 --l2 rend,addr=unix:/x").notes.is_empty());
+        assert!(config("serve").notes.is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_one_line_that_names_the_flag() {
         for (words, flag) in [
             ("serve --workers 0", "--workers"),
@@ -364,6 +386,8 @@ mod tests {
             ("serve --cores 0 --workers 2", "--cores"),
             ("serve --l1 memcached,addr=unix:/x --l2 memcached,addr=unix:/x", "--l2"),
             ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
+            ("serve --l1 memory --l1 memory,size=1G", "--l1"),
+            ("serve --l2 none --l2 none", "--l2"),
             ("dance", "dance"),
         ] {
             let error = parse_words(words).expect_err(words).to_string();

@@ -337,7 +337,8 @@ impl Codec for Meta {
         if second != b"MN" {
             let version = first[start.len().min(first.len())..].escape_ascii();
             return Err(Refusal(format!(
-                "memcached {version} has no meta commands; 1.6 or later is needed"
+                "memcached {version} has no meta commands; a memcached of 1.6 or later is \
+                 needed, or, for another sunder as L2, rend,addr="
             )));
         }
         if used + used_second < bytes.len() { Err(other()) } else { Ok(Some(())) }
