@@ -43,10 +43,41 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None
-/// if the input is anything else.
+/// The [`Form`] of a [`Single`]: a type of its own, so that code for it need not ask for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SingleForm {
+    with_cas: bool,
+}
+
+impl From<SingleForm> for AnyForm {
+    #[inline(always)]
+    fn from(form: SingleForm) -> AnyForm {
+        AnyForm::Text(Form::Get { with_cas: form.with_cas, last: true })
+    }
+}
+
+/// A get or gets of one key: the request that is by far the commonest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Single<'a> {
+    /// At least 1 and at most 250 bytes.
+    pub key: &'a [u8],
+    /// How the outcome goes out.
+    pub form: SingleForm,
+    /// Length of the line with its end.
+    pub consumed: usize,
+}
+
+impl<'a> Single<'a> {
+    pub(super) fn step(self) -> Step<'a> {
+        let request = Request { key: self.key, action: Action::Get, form: self.form.into() };
+        let command = Command::Operation { request, skip_bytes: 0 };
+        Step::Done { command, consumed: self.consumed }
+    }
+}
+
+/// `get ` or `gets `, one key, and the line's end. None if the input begins with anything else.
 #[inline(always)]
-pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
+pub fn parse_single(input: &[u8]) -> Option<Single<'_>> {
     match input.strip_prefix(b"get ") {
         Some(rest) => parse_only_key(rest, 4, false),
         None => parse_only_key(input.strip_prefix(b"gets ")?, 5, true),
@@ -54,7 +85,7 @@ pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
 }
 
 #[inline(always)]
-fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step<'_>> {
+fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Single<'_>> {
     let low = find_low(rest)?;
     let end_bytes = match rest[low..] {
         [b'\r', b'\n', ..] => 2,
@@ -66,7 +97,7 @@ fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step
         return None;
     }
     let consumed = word_bytes + low + end_bytes;
-    Some(Step::Done { command: operation(key, Action::Get, with_cas), consumed })
+    Some(Single { key, form: SingleForm { with_cas }, consumed })
 }
 
 /// A get of one key.
