@@ -16,16 +16,16 @@ impl Connection {
     #[inline(always)]
     pub(super) fn get<S: Stream, E: Engine>(
         &mut self,
-        form: impl Into<Form> + Copy,
+        form: Form,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
         let Visit { stream, engine, scratch, now, .. } = visit;
         let key = &scratch.key;
         let is_out =
-            engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form.into(), key, hit));
+            engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form, key, hit));
         if !is_out {
-            return self.get_otherwise(form.into(), consumed, visit);
+            return self.get_otherwise(form, consumed, visit);
         }
         stream.consume(consumed);
         Progress::More

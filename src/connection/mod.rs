@@ -449,7 +449,7 @@ impl Connection {
             && let Some(text::Single { key, form, consumed }) = text::parse_single(input)
         {
             visit.scratch.set_key(key);
-            return self.get(form, consumed, visit);
+            return self.get(Form::Text(form), consumed, visit);
         }
         let limits = *visit.engine.limits();
         let now = visit.now;

@@ -43,33 +43,21 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// The [`Form`] of a [`Single`]: a type of its own, so that code for it need not ask for others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SingleForm {
-    with_cas: bool,
-}
-
-impl From<SingleForm> for AnyForm {
-    #[inline(always)]
-    fn from(form: SingleForm) -> AnyForm {
-        AnyForm::Text(Form::Get { with_cas: form.with_cas, last: true })
-    }
-}
-
 /// A get or gets of one key: the request that is by far the commonest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Single<'a> {
     /// At least 1 and at most 250 bytes.
     pub key: &'a [u8],
     /// How the outcome goes out.
-    pub form: SingleForm,
+    pub form: Form,
     /// Length of the line with its end.
     pub consumed: usize,
 }
 
 impl<'a> Single<'a> {
     pub(super) fn step(self) -> Step<'a> {
-        let request = Request { key: self.key, action: Action::Get, form: self.form.into() };
+        let request =
+            Request { key: self.key, action: Action::Get, form: AnyForm::Text(self.form) };
         let command = Command::Operation { request, skip_bytes: 0 };
         Step::Done { command, consumed: self.consumed }
     }
@@ -97,7 +85,7 @@ fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Sing
         return None;
     }
     let consumed = word_bytes + low + end_bytes;
-    Some(Single { key, form: SingleForm { with_cas }, consumed })
+    Some(Single { key, form: Form::Get { with_cas, last: true }, consumed })
 }
 
 /// A get of one key.
