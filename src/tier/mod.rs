@@ -231,8 +231,8 @@ pub trait Tier {
     ) -> Option<Outcome<Self::Value>>;
 
     /// Shows `read` what a get of `key` finds, where it lies, or None for a miss, if that takes no
-    /// waiting and is in one piece. Returns whether `read` took it, as it says; if not, there was no
-    /// get, and one of the other functions has to be called. `read` must not ask this tier anything.
+    /// waiting and is in one piece. Returns whether `read` took it, as it says; if not, there was
+    /// no get, and another function has to be called. `read` must not ask this tier anything.
     fn read_now(
         &self,
         _key: &[u8],

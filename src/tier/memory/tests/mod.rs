@@ -95,7 +95,9 @@ impl Bench {
             false
         }));
         let seen = seen(self.raw_get(k));
-        assert!(looked.is_none_or(|looked| looked == seen));
+        // Where so many hold the item that nobody more can, it can still be looked at.
+        let is_full = seen == said("OutOfMemory");
+        assert!(is_full || looked.is_none_or(|looked| looked == seen));
         seen
     }
 
