@@ -3,9 +3,10 @@
 //! A value goes from where it is kept straight into the output ring: one copy.
 
 use crate::buffer::{Chain, Key};
+use crate::limits::REPLY_HEAD_BYTES_MAX;
 use crate::net::Stream;
-use crate::protocol::{self, Form, Head};
-use crate::tier::{Outcome, Value};
+use crate::protocol::{self, Direct, Form, Head, Sink, TAIL_BYTES_MAX};
+use crate::tier::{Hit, Outcome, Value};
 
 /// Writes the reply to one operation from byte `written` on. Returns whether it is all out.
 pub fn write_outcome<S: Stream, V: Value>(
@@ -25,6 +26,34 @@ pub fn write_outcome<S: Stream, V: Value>(
     let encoded = protocol::encode(form, key, outcome, value_bytes, &mut head);
     let value = value.filter(|_| encoded.with_value);
     write_parts(stream, &head, value, encoded.tail, written)
+}
+
+/// Writes the reply to a get, a hit or a miss, if there is room for all of it in one piece. Returns
+/// whether it is out; if not, nothing is.
+#[inline(always)]
+pub fn write_at_once<S: Stream>(
+    stream: &mut S,
+    form: Form,
+    key: &[u8],
+    hit: Option<Hit<&[u8]>>,
+) -> bool {
+    let value = hit.as_ref().map_or(&b""[..], |hit| hit.value);
+    let outcome = hit.map_or(Outcome::Miss, Outcome::Hit);
+    let mut is_out = false;
+    stream.write_with(|out| {
+        if out.len() < REPLY_HEAD_BYTES_MAX + value.len() + TAIL_BYTES_MAX {
+            return 0;
+        }
+        let mut reply = Direct::new(out);
+        let encoded = protocol::encode(form, key, &outcome, value.len(), &mut reply);
+        if encoded.with_value {
+            reply.put(value);
+        }
+        reply.put(encoded.tail);
+        is_out = true;
+        reply.len
+    });
+    is_out
 }
 
 /// Writes a head, a value and a tail from byte `written` on. Returns whether it is all out.

@@ -230,6 +230,18 @@ pub trait Tier {
         now: Now,
     ) -> Option<Outcome<Self::Value>>;
 
+    /// Shows `read` what a get of `key` finds, where it lies, or None for a miss, if that takes no
+    /// waiting and is in one piece. Returns whether `read` took it, as it says; if not, there was
+    /// no get, and another function has to be called. `read` must not ask this tier anything.
+    fn read_now(
+        &self,
+        _key: &[u8],
+        _now: Now,
+        _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        false
+    }
+
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
 
