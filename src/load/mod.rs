@@ -1,0 +1,43 @@
+//! The tools beside the server: what loads it, what checks it.
+//!
+//! ```text
+//! words ── options ─> tool ── wire ──> the server's socket, as any client
+//!                      │ values derived from key and version
+//!                      └ what came back ── value, history ──> right, or the first wrong key
+//! ```
+//!
+//! The tools know a server by the wire alone: whatever speaks memcached's protocols can be asked.
+//! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
+//! network stack.
+
+pub mod value;
+pub mod wire;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// A tool of the command line.
+#[derive(Clone, Copy)]
+pub struct Tool {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What `sunder --help` says of it: one line.
+    pub summary: &'static str,
+    /// Runs it with the words behind its name. Prints what there is to say; exit status 0: all was
+    /// right, 1: something was not, or the server was not to be reached, 2: the words were wrong.
+    pub run: fn(Vec<OsString>) -> ExitCode,
+}
+
+impl std::fmt::Debug for Tool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// All tools, in the order of the help.
+pub const TOOLS: &[Tool] = &[];
+
+/// The tool with this name.
+pub fn tool(name: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.name == name)
+}
