@@ -1,15 +1,15 @@
 //! Values that are derived from their key and a version, and how to tell when they are not.
 //!
-//! A value has no head: each of its bytes depends on the seed, the key, the version and the value's
-//! length. So a value of another key, of another version, cut, stretched, shifted, zeroed or put
-//! together of two is not what its key and version say. The client flags are derived too, and name
-//! the version: who reads an item knows from its flags which version it should be, and whether it is
-//! that one from its bytes, the first few or all.
+//! A value has no head: each of its bytes depends on the seed, the key, the version and the
+//! value's length. So a value of another key, of another version, cut, stretched, shifted, zeroed
+//! or put together of two is not what its key and version say. The client flags are derived too,
+//! and name the version: who reads an item knows from its flags which version it should be, and
+//! whether it is that one from its bytes, the first few or all.
 //!
 //! How sure that is: wrong bytes pass for right ones with a chance of 256 to the power of minus
-//! their number. A value of one byte is caught in 255 of 256 cases, an empty one by its flags alone,
-//! one of 8 bytes and more always, as good as. Nothing here looks at history: which version should
-//! be there is for the caller to know.
+//! their number. A value of one byte is caught in 255 of 256 cases, an empty one by its flags
+//! alone, one of 8 bytes and more always, as good as. Nothing here looks at history: which version
+//! should be there is for the caller to know.
 
 /// Makes and checks the values of one seed. Two runs whose seeds differ take each other's values for
 /// wrong ones.
@@ -114,7 +114,7 @@ impl Filler {
         Filler { base: mix(number), step: GOLDEN }
     }
 
-    /// Eight bytes of it. No word needs the one before, so that the processor makes several at once.
+    /// Eight bytes of it. No word needs the one before: the processor makes several at once.
     #[inline]
     fn word(self, index: usize) -> u64 {
         let mixed = self.base.wrapping_add((index as u64).wrapping_mul(self.step));
@@ -380,7 +380,11 @@ mod tests {
         }
 
         #[test]
-        fn a_spoilt_byte_shows(bytes in 1..3000_usize, at in any::<prop::sample::Index>(), by in 1..=255_u8) {
+        fn a_spoilt_byte_shows(
+            bytes in 1..3000_usize,
+            at in any::<prop::sample::Index>(),
+            by in 1..=255_u8,
+        ) {
             let (flags, mut value) = value(b"key", 7, bytes);
             value[at.index(bytes)] ^= by;
             prop_assert!(VALUES.read(b"key", flags, &value).is_err());

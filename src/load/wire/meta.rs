@@ -52,11 +52,12 @@ pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
 
 /// See [`super::encode_many`].
 #[inline]
-pub fn encode_many<'a>(keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+pub fn encode_many<'a>(verb: Verb, keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    let flags: &[u8] = if verb == Verb::Gets { b" f c v k q O" } else { b" f v k q O" };
     for (opaque, key) in keys.into_iter().enumerate() {
         out.extend_from_slice(b"mg ");
         out.extend_from_slice(key);
-        put(out, b" f v k q O", opaque);
+        put(out, flags, opaque);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"mn\r\n");

@@ -1,9 +1,9 @@
 //! The client's side of the protocols, without any input or output.
 //!
-//! [`encode`] puts a request into bytes, [`decode`] says what the start of a server's bytes is. Both
-//! keep no state: a reply may be cut anywhere and shown again longer, and which request it answers
-//! is for the caller to know, who has their order and, in binary and meta, the opaque number that
-//! the server sends back.
+//! [`encode`] puts a request into bytes, [`decode`] says what the start of a server's bytes is.
+//! Both keep no state: a reply may be cut anywhere and shown again longer, and which request it
+//! answers is for the caller to know, who has their order and, in binary and meta, the opaque
+//! number that the server sends back.
 //!
 //! Never panics whatever the server sends, never allocates for what it announces, never copies a
 //! value.
@@ -219,19 +219,20 @@ pub fn encode(dialect: Dialect, request: &Request<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Adds one request for several items to `out`. The replies are an [`Reply::Item`] for each key that
-/// is there, with its key, in order, and then [`Reply::End`]. In binary and meta an item's opaque
-/// is its key's place in `keys`.
+/// Adds one request for several items to `out`, a [`Verb::Get`] or [`Verb::Gets`] of all `keys`.
+/// The replies are an [`Reply::Item`] for each key that is there, with its key, in order, and then
+/// [`Reply::End`]. In binary and meta an item's opaque is its key's place in `keys`.
 #[inline]
 pub fn encode_many<'a>(
     dialect: Dialect,
+    verb: Verb,
     keys: impl IntoIterator<Item = &'a [u8]>,
     out: &mut Vec<u8>,
 ) {
     match dialect {
-        Dialect::Text => text::encode_many(keys, out),
+        Dialect::Text => text::encode_many(verb, keys, out),
         Dialect::Binary => binary::encode_many(keys, out),
-        Dialect::Meta => meta::encode_many(keys, out),
+        Dialect::Meta => meta::encode_many(verb, keys, out),
     }
 }
 

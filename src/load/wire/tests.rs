@@ -12,7 +12,7 @@ fn bytes_of(dialect: Dialect, request: &Request<'_>) -> Vec<u8> {
 
 fn many(dialect: Dialect) -> Vec<u8> {
     let mut out = vec![];
-    encode_many(dialect, [&b"a"[..], b"bc"], &mut out);
+    encode_many(dialect, Verb::Get, [&b"a"[..], b"bc"], &mut out);
     out
 }
 

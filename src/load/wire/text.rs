@@ -37,8 +37,8 @@ pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
 
 /// See [`super::encode_many`].
 #[inline]
-pub fn encode_many<'a>(keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"get");
+pub fn encode_many<'a>(verb: Verb, keys: impl IntoIterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(verb.name().as_bytes());
     for key in keys {
         out.push(b' ');
         out.extend_from_slice(key);
