@@ -11,7 +11,7 @@
 //! alone, one of 8 bytes and more always, as good as. Nothing here looks at history: which version
 //! should be there is for the caller to know.
 
-/// Makes and checks the values of one seed. Two runs whose seeds differ take each other's values for
+/// Makes and checks the values of one seed. Runs whose seeds differ take each other's values for
 /// wrong ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Values {

@@ -8,6 +8,7 @@
 //! Never panics whatever the server sends, never allocates for what it announces, never copies a
 //! value.
 
+pub mod answer;
 pub mod binary;
 pub mod meta;
 pub mod text;
