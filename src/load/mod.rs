@@ -10,6 +10,17 @@
 //! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
 //! network stack.
 
+pub mod blast;
+pub mod client;
+pub mod fill;
+pub mod history;
+pub mod latency;
+pub mod options;
+pub mod progress;
+pub mod setget;
+pub mod sizes;
+pub mod stream;
+pub mod threads;
 pub mod value;
 pub mod wire;
 
@@ -35,7 +46,43 @@ impl std::fmt::Debug for Tool {
 }
 
 /// All tools, in the order of the help.
-pub const TOOLS: &[Tool] = &[];
+pub const TOOLS: &[Tool] = &[
+    Tool {
+        name: "blast",
+        summary: "ask a server everything from many connections, prove every answer possible",
+        run: blast::main,
+    },
+    Tool {
+        name: "setget",
+        summary: "set keys and read them back, check every answer",
+        run: setget::main,
+    },
+    Tool { name: "sizes", summary: "set and read back values of every length", run: sizes::main },
+    Tool { name: "fill", summary: "set keys drawn at random", run: fill::main },
+    Tool {
+        name: "setops",
+        summary: "store in all five ways from many connections, check the answers",
+        run: blast::setops,
+    },
+];
+
+/// What a tool does with words that do not run it: prints the help, or what is wrong with them.
+fn answer_words(tool: &str, asked: Result<options::Asked, String>) -> ExitCode {
+    match asked {
+        Ok(options::Asked::Help(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(options::Asked::Run(_)) => unreachable!("the tool runs"),
+        Err(error) => {
+            eprintln!("sunder {tool}: {error} (see sunder {tool} --help)");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// Exit status of words that are wrong.
+const EXIT_USAGE: u8 = 2;
 
 /// The tool with this name.
 pub fn tool(name: &str) -> Option<&'static Tool> {

@@ -1,11 +1,12 @@
-//! What a connection asks and what it is told, in the words that both protocols share.
+//! What a connection asks and what it is told, in words that all dialects share.
 //!
-//! Never knows a protocol's bytes: those are in `text` and `binary`.
+//! Never knows a dialect's bytes: those are in [`wire`](crate::load::wire).
 
-use super::value::{KEYS_MAX, Seen};
-
-/// Most keys of one multi-get.
-pub const GET_KEYS_MAX: usize = 5;
+use super::names::Names;
+use super::record::Seen;
+use crate::load::client::Trouble;
+use crate::load::wire::answer::{Asked, answer};
+use crate::load::wire::{Dialect, Garbage, Reply, Request, Verb, encode, encode_many};
 
 /// An exptime that is past in both protocols: a moment of 1970. -1 is past in
 /// the text protocol, and far ahead in the binary one, where exptimes have no sign.
@@ -13,6 +14,7 @@ pub const PAST: i32 = 30 * 24 * 3600 + 1;
 
 /// A command. `expires`: with an exptime that is past, so that it deletes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[allow(missing_docs, reason = "the protocols' own names")]
 pub enum Command {
     Get,
     Gets,
@@ -32,25 +34,30 @@ pub enum Command {
 }
 
 impl Command {
+    /// What it is on the wire.
+    pub fn verb(self) -> Verb {
+        match self {
+            Command::Get => Verb::Get,
+            Command::Gets => Verb::Gets,
+            Command::Gat { .. } => Verb::Gat,
+            Command::Gats { .. } => Verb::Gats,
+            Command::Set { .. } => Verb::Set,
+            Command::Add => Verb::Add,
+            Command::Replace => Verb::Replace,
+            Command::Append => Verb::Append,
+            Command::Prepend => Verb::Prepend,
+            Command::Cas => Verb::Cas,
+            Command::Incr => Verb::Incr,
+            Command::Decr => Verb::Decr,
+            Command::Delete => Verb::Delete,
+            Command::Touch { .. } => Verb::Touch,
+            Command::Flush => Verb::Flush,
+        }
+    }
+
     /// Its name in the text protocol.
     pub fn name(self) -> &'static str {
-        match self {
-            Command::Get => "get",
-            Command::Gets => "gets",
-            Command::Gat { .. } => "gat",
-            Command::Gats { .. } => "gats",
-            Command::Set { .. } => "set",
-            Command::Add => "add",
-            Command::Replace => "replace",
-            Command::Append => "append",
-            Command::Prepend => "prepend",
-            Command::Cas => "cas",
-            Command::Incr => "incr",
-            Command::Decr => "decr",
-            Command::Delete => "delete",
-            Command::Touch { .. } => "touch",
-            Command::Flush => "flush_all",
-        }
+        self.verb().name()
     }
 
     /// Whether values come back.
@@ -94,14 +101,17 @@ impl Command {
 /// One operation as it is asked for.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// What is asked.
     pub command: Command,
     /// Numbers of the keys; none for flush_all, several for a multi-get.
     pub keys: Vec<usize>,
     /// The version it writes; 0 if none.
     pub version: u64,
+    /// Client flags of a store.
     pub flags: u32,
     /// As it is sent; [`PAST`] or -1 where the command expires the item.
     pub exptime: i32,
+    /// Of a store.
     pub value: Vec<u8>,
     /// For cas: the unique number it was told.
     pub unique: u64,
@@ -110,6 +120,14 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// What it is counted as.
+    pub fn label(&self) -> &'static str {
+        if self.command == Command::Get && self.keys.len() > 1 {
+            return "multi-get";
+        }
+        self.command.name()
+    }
+
     /// An operation on one key without a value.
     pub fn on(command: Command, key: usize) -> Operation {
         let exptime = if command.is_delete() { PAST } else { 0 };
@@ -129,8 +147,11 @@ impl Operation {
 /// One item of a retrieval's answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit<'a> {
+    /// Whose item it is.
     pub key: usize,
+    /// Client flags.
     pub flags: u32,
+    /// The value.
     pub value: &'a [u8],
     /// 0 if it was not asked for.
     pub unique: u64,
@@ -138,6 +159,7 @@ pub struct Hit<'a> {
 
 /// What became of an operation.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the text protocol's own words")]
 pub enum Outcome<'a> {
     Values(Vec<Hit<'a>>),
     Stored,
@@ -154,7 +176,7 @@ pub enum Outcome<'a> {
     Closed,
     /// No answer in time. The client closed the connection.
     TimedOut,
-    /// An answer that this command does not have.
+    /// An answer that this command does not have, or bytes that are none.
     Nonsense(String),
 }
 
@@ -186,14 +208,107 @@ impl Outcome<'_> {
     }
 }
 
-/// The name of a key on the wire.
-pub fn key_name(key: usize) -> String {
-    format!("history-{key}")
+impl Operation {
+    fn asked(&self, dialect: Dialect) -> Asked {
+        let many = if self.keys.len() > 1 { self.keys.len() } else { 0 };
+        Asked { dialect, verb: self.command.verb(), many, opaque: self.opaque() }
+    }
+
+    fn opaque(&self) -> u32 {
+        self.version as u32
+    }
+
+    /// Adds the request's bytes to `out`.
+    pub fn encode(&self, dialect: Dialect, names: &Names, out: &mut Vec<u8>) {
+        let verb = self.command.verb();
+        if self.keys.len() > 1 {
+            let keys = self.keys.iter().map(|&key| names.name(key).as_bytes());
+            return encode_many(dialect, verb, keys, out);
+        }
+        let key = self.keys.first().map_or(&b""[..], |&key| names.name(key).as_bytes());
+        let request = Request {
+            verb,
+            key,
+            value: &self.value,
+            flags: self.flags,
+            exptime: self.exptime,
+            unique: self.unique,
+            opaque: self.opaque(),
+        };
+        encode(dialect, &request, out);
+    }
+
+    /// Reads the answer at the start of `input`: what it says, and the bytes it took. None: more
+    /// are needed.
+    ///
+    /// # Errors
+    /// It is no answer.
+    pub fn parse<'a>(
+        &self,
+        dialect: Dialect,
+        names: &Names,
+        input: &'a [u8],
+    ) -> Result<Option<(Outcome<'a>, usize)>, Trouble> {
+        let mut items = vec![];
+        let lost = |garbage: Garbage| Trouble::garbage(garbage.0, input);
+        let read = answer(&self.asked(dialect), input, &mut items).map_err(lost)?;
+        let Some((reply, bytes)) = read else { return Ok(None) };
+        let mut hits = vec![];
+        for item in items {
+            let key = match item.key {
+                b"" => self.keys.first().copied(),
+                name => names.number(name),
+            };
+            let Some(key) = key else {
+                return Err(lost(Garbage("an item of a key that was not asked for")));
+            };
+            hits.push(Hit { key, flags: item.flags, value: item.value, unique: item.unique });
+        }
+        let says = |text: &[u8]| text.escape_ascii().to_string();
+        let outcome = match reply {
+            Reply::End if self.command.is_retrieval() => Outcome::Values(hits),
+            Reply::Stored => Outcome::Stored,
+            Reply::NotStored => Outcome::NotStored,
+            Reply::Exists => Outcome::Exists,
+            Reply::NotFound => Outcome::NotFound,
+            Reply::Deleted => Outcome::Deleted,
+            Reply::Touched => Outcome::Touched,
+            Reply::Number(number) => Outcome::Number(number),
+            Reply::Ok => Outcome::Ok,
+            Reply::TooLarge => Outcome::Failed("the value is too large for the server".into()),
+            Reply::Failed(text) => Outcome::Failed(says(text)),
+            Reply::Refused(text) => Outcome::Nonsense(format!("answered '{}'", says(text))),
+            reply => Outcome::Nonsense(format!("answered {reply:?}")),
+        };
+        Ok(Some((outcome, bytes)))
+    }
 }
 
-/// The number of the key with this name.
-pub fn key_number(name: &[u8]) -> Option<usize> {
-    let digits = std::str::from_utf8(name.strip_prefix(b"history-")?).ok()?;
-    let number = digits.parse().ok().filter(|&number| number < KEYS_MAX)?;
-    (key_name(number).as_bytes() == name).then_some(number)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_miss_of_a_get_is_no_items_in_every_dialect() {
+        let names = Names::numbered(4);
+        let get = Operation::on(Command::Get, 3);
+        for (dialect, bytes) in [(Dialect::Text, &b"END\r\n"[..]), (Dialect::Meta, b"EN\r\n")] {
+            let parsed = get.parse(dialect, &names, bytes);
+            let Ok(Some((Outcome::Values(hits), _))) = parsed else { panic!("{parsed:?}") };
+            assert!(hits.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told() {
+        let names = Names::numbered(4);
+        let get = Operation::on(Command::Get, 3);
+        let parse = |bytes| get.parse(Dialect::Text, &names, bytes);
+        assert!(parse(b"VALUE other 5 1\r\na\r\nEND\r\n").is_err());
+        assert!(matches!(parse(b"SERVER_ERROR no\r\n"), Ok(Some((Outcome::Failed(_), 17)))));
+        assert!(matches!(parse(b"STORED\r\n"), Ok(Some((Outcome::Stored, 8)))));
+        let mut out = vec![];
+        Operation { keys: vec![1, 2], ..get }.encode(Dialect::Text, &names, &mut out);
+        assert_eq!(out, b"get history-1 history-2\r\n");
+    }
 }
