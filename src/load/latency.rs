@@ -23,10 +23,12 @@ pub struct Latencies(BTreeMap<(&'static str, bool), Histogram<u64>>);
 impl Latencies {
     /// An operation that found or did what it was to (`is_hit`), or found nothing, took so long.
     pub fn add(&mut self, name: &'static str, is_hit: bool, duration_ns: u64) {
-        let new = || Histogram::new(DIGITS).expect("a number of digits that there is");
-        let histogram = self.0.entry((name, !is_hit)).or_insert_with(new);
-        // It grows with what it is given, up to centuries.
-        histogram.saturating_record(duration_ns);
+        let histogram = self.0.entry((name, !is_hit)).or_insert_with(|| {
+            let mut histogram = Histogram::new(DIGITS).expect("a number of digits that there is");
+            histogram.auto(true);
+            histogram
+        });
+        histogram.record(duration_ns).expect("it grows with what it is given");
     }
 
     /// Takes in what another connection measured.
