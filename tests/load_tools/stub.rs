@@ -184,7 +184,7 @@ fn serve(client: &TcpStream, fault: Fault, state: &Mutex<State>) -> io::Result<(
         }
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut value = vec![];
-        if words.len() == 5 {
+        if !["get", "gat", "delete", "touch"].contains(&words[0]) {
             value.resize(words[4].parse().expect("a length"), 0);
             input.read_exact(&mut value)?;
             input.read_exact(&mut [0; 2])?;
