@@ -1,4 +1,5 @@
-//! blast and setops: many connections on the same keys at once, and the history checker behind them.
+//! blast and setops: many connections on the same keys at once, and the history checker behind
+//! them.
 
 use super::history::names::Names;
 use super::history::plan::{Mix, Plan};

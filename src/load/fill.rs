@@ -78,7 +78,7 @@ fn work(worker: &mut Worker<'_>, filled: &Filled) -> Result<(), Finding> {
                 return Ok(());
             }
             match worker.ask("set", &Request::store(Verb::Set, &name, flags, &value)) {
-                Err(Finding::Trouble(_)) if failures < FAILURES_MAX => failures += 1,
+                Err(Finding::Closed(_)) if failures < FAILURES_MAX => failures += 1,
                 result => break result?,
             }
             std::thread::sleep(PAUSE);

@@ -31,11 +31,16 @@ pub enum Finding {
     },
     /// The server cannot be worked with.
     Trouble(String),
+    /// The connection ended.
+    Closed(Trouble),
 }
 
 impl From<Trouble> for Finding {
     fn from(trouble: Trouble) -> Finding {
-        Finding::Trouble(trouble.to_string())
+        match trouble {
+            Trouble::Closed(_) => Finding::Closed(trouble),
+            trouble => Finding::Trouble(trouble.to_string()),
+        }
     }
 }
 
@@ -197,21 +202,15 @@ pub fn run(
 
 /// Says how a run ended.
 pub fn conclude(tool: &str, finding: Option<Finding>, done: u64, is_interrupted: bool) -> ExitCode {
-    match finding {
-        Some(Finding::Wrong { key, what }) => {
-            eprintln!("sunder {tool}: key {key}: {what} (after {done} operations)");
-            ExitCode::FAILURE
-        }
-        Some(Finding::Trouble(text)) => {
-            eprintln!("sunder {tool}: {text} (after {done} operations)");
-            ExitCode::FAILURE
-        }
-        None if is_interrupted => {
-            eprintln!("sunder {tool}: interrupted (after {done} operations)");
-            ExitCode::from(EXIT_INTERRUPTED)
-        }
-        None => ExitCode::SUCCESS,
-    }
+    let (text, status) = match finding {
+        Some(Finding::Wrong { key, what }) => (format!("key {key}: {what}"), 1),
+        Some(Finding::Trouble(text)) => (text, 1),
+        Some(Finding::Closed(trouble)) => (trouble.to_string(), 1),
+        None if is_interrupted => ("interrupted".into(), EXIT_INTERRUPTED),
+        None => return ExitCode::SUCCESS,
+    };
+    eprintln!("sunder {tool}: {text} (after {done} operations)");
+    ExitCode::from(status)
 }
 
 impl Shared {

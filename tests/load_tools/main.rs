@@ -74,8 +74,8 @@ fn a_server_that_cannot_be_worked_with_is_one_line() {
         (Fault::Silence, "no whole answer within 0.4 s"),
     ] {
         for tool in ["setget -n 4000", "sizes", "fill", "setops -n 4000", "blast -n 4000"] {
-            let is_write_only = tool.starts_with("fill") || tool.starts_with("setops");
-            if fault == Fault::Close && is_write_only {
+            if fault == Fault::Close && tool == "fill" {
+                // It connects again.
                 continue;
             }
             let stub = Stub::start(fault);
@@ -87,6 +87,26 @@ fn a_server_that_cannot_be_worked_with_is_one_line() {
             assert!(line.contains(expected) && has_count, "{tool}, {fault:?}: {line}");
         }
     }
+}
+
+#[test]
+fn fill_survives_connections_that_end_and_not_a_server_that_does() {
+    let stub = Stub::start(Fault::Close);
+    let ended = run(&format!("fill -n 60 -w 2 -p {} --value-bytes 100", stub.port));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let is_reopened = ended.stdout.contains(", 4 connections opened again");
+    assert!(is_reopened, "{}", ended.stdout);
+
+    let (server, address) = Server::memcached().expect("memcached starts");
+    let port = address.port().to_string();
+    let fill = std::thread::spawn(move || run(&format!("fill -n 1000000000 -p {port}")));
+    std::thread::sleep(Duration::from_millis(300));
+    drop(server);
+    let ended = fill.join().expect("it does not panic");
+    let line = ended.stderr.trim_end();
+    assert_eq!(ended.status, 1, "{line}");
+    assert!(line.contains("cannot connect to ") && line.contains("(after "), "{line}");
+    assert!(ended.stdout.contains("set hits"), "{}", ended.stdout);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub enum Fault {
     LostSet,
     /// An answer that is none.
     Garbage,
-    /// The connection is closed in the middle of a value.
+    /// The connection is closed in the middle of an answer.
     Close,
     /// Nothing is answered any more.
     Silence,
@@ -210,7 +210,7 @@ fn serve(client: &TcpStream, fault: Fault, state: &Mutex<State>) -> io::Result<(
         }
         match fault {
             Fault::Garbage if state.strikes(words[1]) => answer = b"VALUABLE news\r\n".to_vec(),
-            Fault::Close if answer.len() > 20 && state.strikes(words[1]) => {
+            Fault::Close if state.strikes(words[1]) => {
                 drop(state);
                 let mut output = client;
                 return output.write_all(&answer[..answer.len() / 2]);

@@ -92,19 +92,19 @@ impl Random {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
         mix(self.0)
     }
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// Between the two, each magnitude as often as the next.
     fn length(&mut self, least: usize, most: usize) -> usize {
-        let exact = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let exact = (self.draw() >> 11) as f64 / (1_u64 << 53) as f64;
         let ratio = (most as f64 + 1.0) / least as f64;
         ((least as f64 * ratio.powf(exact)) as usize).clamp(least, most)
     }
