@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The tools know a server by the wire alone: whatever speaks memcached's protocols can be asked.
-//! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
+//! Nothing here uses the server's own code, but the measuring client may run on the same
 //! network stack.
 
 pub mod blast;
