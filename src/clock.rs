@@ -29,6 +29,12 @@ impl Clock {
         Clock { start: Instant::now(), start_unix_us: since_epoch.as_micros() as u64 }
     }
 
+    /// Nanoseconds since the start, for a client that measures.
+    #[inline]
+    pub fn read_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
     /// Reads the clock.
     pub fn read(&self) -> Now {
         let uptime_us = self.start.elapsed().as_micros() as u64;

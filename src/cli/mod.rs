@@ -2,6 +2,7 @@
 
 mod rend;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -10,14 +11,17 @@ use std::path::PathBuf;
 use lexopt::prelude::{Long, Short, Value};
 
 use crate::config::{self, Config, ValueError};
+use crate::load::{self, Tool};
 
 /// What the words ask for.
 #[derive(Debug)]
 pub enum Command {
     /// `sunder serve ..`
     Serve(Box<Config>),
+    /// A tool, with the words behind its name.
+    Tool(&'static Tool, Vec<OsString>),
     /// Print this text.
-    Print(&'static str),
+    Print(Cow<'static, str>),
 }
 
 /// Words that make no command. Its text is one line.
@@ -52,12 +56,13 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-/// What `--help` prints.
-pub const HELP: &str = "\
+/// What `--help` prints, with a place for the tools.
+const HELP: &str = "\
 sunder: a memcached-compatible cache appliance
 
 Usage: sunder serve [FLAGS]
-
+       sunder TOOL [FLAGS]      TOOL --help says more
+{tools}
 Where clients come from
   --device DEV        DPDK device: a PCI address (bound with scripts/bind-nic.sh), or a vdev
                       with its arguments, e.g. net_af_packet0,iface=veth0.
@@ -114,6 +119,12 @@ A wrong value is one line that says what is expected, and exit status 2.
 SIGINT and SIGTERM end the server.
 ";
 
+/// What `--help` prints.
+fn help() -> Cow<'static, str> {
+    let row = |tool: &Tool| format!("  {:19} {}\n", tool.name, tool.summary);
+    HELP.replace("{tools}", &load::TOOLS.iter().map(row).collect::<String>()).into()
+}
+
 /// What `--version` prints.
 pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
 
@@ -124,13 +135,17 @@ const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there 
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let words: Vec<OsString> = words.into_iter().map(rend::normalise).collect();
+    let mut words = words.into_iter().peekable();
+    if let Some(tool) = words.peek().and_then(|word| load::tool(word.to_str()?)) {
+        return Ok(Command::Tool(tool, words.skip(1).collect()));
+    }
+    let words: Vec<OsString> = words.map(rend::normalise).collect();
     let mut parser = lexopt::Parser::from_args(words);
     match parser.next()? {
         Some(Value(word)) if word == "serve" => serve(&mut parser),
-        Some(Short('h') | Long("help")) | None => Ok(Command::Print(HELP)),
-        Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION)),
-        Some(Value(word)) if word == "help" => Ok(Command::Print(HELP)),
+        Some(Short('h') | Long("help")) | None => Ok(Command::Print(help())),
+        Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION.into())),
+        Some(Value(word)) if word == "help" => Ok(Command::Print(help())),
         Some(Value(word)) => {
             let word = word.to_string_lossy().into_owned();
             Err(UsageError::Word(format!("'{}' is not a command", word.escape_debug())))
@@ -144,8 +159,8 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     while let Some(flag) = parser.next()? {
         let name = match flag {
             Short('p') => "port".to_owned(),
-            Short('h') | Long("help") => return Ok(Command::Print(HELP)),
-            Short('V') | Long("version") => return Ok(Command::Print(VERSION)),
+            Short('h') | Long("help") => return Ok(Command::Print(help())),
+            Short('V') | Long("version") => return Ok(Command::Print(VERSION.into())),
             Long(name) => name.to_owned(),
             flag => return Err(flag.unexpected().into()),
         };

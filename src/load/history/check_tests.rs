@@ -1,7 +1,7 @@
 //! Histories made by hand: those that a right server may give pass, each wrong one is flagged.
 
 use super::*;
-use crate::tool::value::{Part, base_number, base_record, push_record};
+use crate::load::history::record::{Part, base_number, base_record, push_record};
 
 const KEY: usize = 0;
 const NUMBER: usize = 2;
@@ -25,7 +25,13 @@ impl Story {
     }
 
     fn with(may_lose: bool) -> Story {
-        let rules = Rules { value_keys: 2, number_keys: 1, connections: 8, may_lose };
+        let rules = Rules {
+            value_keys: 2,
+            number_keys: 1,
+            connections: 8,
+            names: Names::numbered(3),
+            may_lose,
+        };
         Story { checker: Checker::new(rules), asked: vec![None; 8] }
     }
 

@@ -4,15 +4,13 @@
 //! history ([`Key`]) whether that may be. Never flags what some order of effects explains, as far
 //! as `key` says which those are; keeps what it needs for that, and the last events for the reader.
 
-use super::key::Key;
-use super::operation::{Command, Hit, Operation, Outcome, key_name};
+use super::key::{Kept, Key};
+use super::names::Names;
+use super::operation::{Command, Hit, Operation, Outcome};
+use super::record::{Seen, flags_of, read_number, read_value, split_number};
 use super::staircase::{NEVER, Tick};
-use super::value::{Seen, flags_of, read_number, read_value, split_number};
 use std::collections::VecDeque;
 use std::fmt::Write;
-
-/// Events of each key that are kept for the reader.
-const EVENTS_KEPT: usize = 64;
 
 /// Violations that are told in full.
 const VIOLATIONS_TOLD: usize = 5;
@@ -27,7 +25,10 @@ pub struct Rules {
     pub value_keys: usize,
     /// Keys with numbers; they come after.
     pub number_keys: usize,
+    /// Connections that ask.
     pub connections: usize,
+    /// What the keys are called.
+    pub names: Names,
     /// An item may be gone without having been deleted.
     pub may_lose: bool,
 }
@@ -47,7 +48,8 @@ struct Event {
 /// An answer that cannot be right.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    pub key: usize,
+    /// The name of the key.
+    pub key: String,
     /// What is wrong, in one line.
     pub what: String,
     /// The value's start, the operation, and the key's last events; lines.
@@ -59,20 +61,25 @@ pub struct Checker {
     rules: Rules,
     now: Tick,
     keys: Vec<Key>,
+    kept: Kept,
     events: Vec<VecDeque<Event>>,
     /// When each connection's operation began; [`NEVER`] without one.
     begins: Vec<Tick>,
     /// The first violations, and how many there are.
     pub violations: Vec<Violation>,
+    /// Of all violations.
     pub violation_count: u64,
 }
 
 impl Checker {
+    /// Nothing has happened.
     pub fn new(rules: Rules) -> Checker {
         let keys = rules.value_keys + rules.number_keys;
+        let kept = Kept::of(keys);
         Checker {
             now: 0,
-            keys: (0..keys).map(|_| Key::default()).collect(),
+            keys: (0..keys).map(|_| Key::new(kept)).collect(),
+            kept,
             events: vec![VecDeque::new(); keys],
             begins: vec![NEVER; rules.connections],
             rules,
@@ -126,7 +133,8 @@ impl Checker {
         if let Outcome::Values(hits) = outcome
             && let Some(hit) = hits.iter().find(|hit| !operation.keys.contains(&hit.key))
         {
-            let what = format!("the answer has {}, which was not asked for", key_name(hit.key));
+            let name = self.rules.names.name(hit.key);
+            let what = format!("the answer has {name}, which was not asked for");
             self.violate(operation.keys[0], what, operation, outcome);
         }
         if let Outcome::Values(hits) = outcome
@@ -276,7 +284,7 @@ impl Checker {
     ) {
         let is_miss = seen.is_none() && matches!(outcome, Outcome::Values(_));
         let events = &mut self.events[key];
-        if events.len() == EVENTS_KEPT {
+        if events.len() == self.kept.events {
             events.pop_front();
         }
         events.push_back(Event {
@@ -306,6 +314,7 @@ impl Checker {
         }
         context.push("the key's last operations, as they ended (begin-end connection):".into());
         context.extend(self.events[key].iter().map(describe_event));
+        let key = self.rules.names.name(key).to_owned();
         self.violations.push(Violation { key, what, context });
     }
 
@@ -315,7 +324,7 @@ impl Checker {
         match self.read(hit) {
             Ok(seen) => {
                 let owner = self.keys.iter().position(|key| key.has(seen.base));
-                let owner = owner.map_or("no key known".into(), key_name);
+                let owner = owner.map_or("no key known", |key| self.rules.names.name(key));
                 let writer = seen.base % self.rules.connections as u64;
                 let _ = write!(line, ", {} of {owner} by connection {writer}", show_seen(&seen));
             }

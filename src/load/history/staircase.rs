@@ -13,33 +13,41 @@ pub type Tick = u64;
 /// Later than everything.
 pub const NEVER: Tick = u64::MAX;
 
-/// Steps that are kept.
-const STEPS_MAX: usize = 4096;
+/// Steps that are kept at most.
+pub const STEPS_MAX: usize = 4096;
 
 /// An operation that happened at some moment between its begin and its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Step {
+    /// It did not happen before this moment.
     pub begin: Tick,
+    /// It had happened by this moment.
     pub end: Tick,
     /// The version it wrote; 0 for one that writes none.
     pub version: u64,
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Staircase {
+    steps_max: usize,
     /// Both ends ascend.
     steps: VecDeque<Step>,
 }
 
 impl Staircase {
+    /// Keeps so many steps.
+    pub fn new(steps_max: usize) -> Staircase {
+        Staircase { steps_max: steps_max.min(STEPS_MAX), steps: VecDeque::new() }
+    }
+
     /// Adds an operation that ended last of all so far.
     pub fn push(&mut self, step: Step) {
         if self.steps.back().is_some_and(|last| last.begin >= step.begin) {
             return;
         }
         self.steps.push_back(step);
-        if self.steps.len() > STEPS_MAX {
+        if self.steps.len() > self.steps_max {
             self.steps.pop_front();
         }
     }
@@ -67,7 +75,7 @@ mod tests {
 
     #[test]
     fn the_last_to_begin_answers() {
-        let mut stairs = Staircase::default();
+        let mut stairs = Staircase::new(STEPS_MAX);
         for (begin, end) in [(1, 4), (3, 5), (2, 6), (7, 9)] {
             stairs.push(step(begin, end));
         }
@@ -83,7 +91,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded() {
-        let mut stairs = Staircase::default();
+        let mut stairs = Staircase::new(STEPS_MAX);
         for tick in 0..10 * STEPS_MAX as u64 {
             stairs.push(step(2 * tick, 2 * tick + 1));
         }

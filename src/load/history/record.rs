@@ -5,6 +5,11 @@
 //! is; what follows is filler that only this key and version have. So a value of another key, a
 //! mixture, a shift, a cut or a tail of zeros shows in the value alone. A number names its base in
 //! its high bits and counts in its low ones. Never looks at history: that is `check`.
+//!
+//! Beside [`value`](crate::load::value), whose values have no head: what is appended to must say
+//! where its parts end.
+
+use crate::load::value::{Filler, mix};
 
 /// Bytes of a record before its filler, and so its least length.
 pub const RECORD_HEAD_BYTES: usize = 10;
@@ -48,14 +53,6 @@ pub struct Seen {
     pub count: i64,
 }
 
-/// splitmix64: one step.
-pub fn mix(state: u64) -> u64 {
-    let mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
 /// Client flags of a base version.
 pub fn flags_of(key: usize, version: u64) -> u32 {
     mix(mix(key as u64) ^ version) as u32
@@ -73,15 +70,7 @@ pub fn push_record(out: &mut Vec<u8>, part: Part, key: usize, version: u64, byte
     out.extend(&head.to_le_bytes()[..6]);
     out.extend(&(bytes as u32).to_le_bytes()[..3]);
     out.push(check_byte(head, bytes));
-    let filler = bytes - RECORD_HEAD_BYTES;
-    let mut state = mix(head);
-    out.reserve(filler + 8);
-    let start = out.len();
-    for _ in 0..filler.div_ceil(8) {
-        state = next_filler(state);
-        out.extend_from_slice(&state.to_le_bytes());
-    }
-    out.truncate(start + filler);
+    Filler::of(head).put(bytes - RECORD_HEAD_BYTES, out);
 }
 
 /// The value of a key that was just set.
@@ -89,13 +78,6 @@ pub fn base_record(key: usize, version: u64, bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes + 8);
     push_record(&mut out, Part::Base, key, version, bytes);
     out
-}
-
-/// xorshift64*: a word of filler from the one before. Never 0 from one that is not.
-fn next_filler(state: u64) -> u64 {
-    let state = state ^ (state >> 12);
-    let state = state ^ (state << 25);
-    state ^ (state >> 27)
 }
 
 fn check_byte(head: u64, bytes: usize) -> u8 {
@@ -166,24 +148,11 @@ fn read_record(key: usize, bytes: &[u8]) -> Result<(Part, u64, usize), String> {
     let Some(filler) = bytes.get(RECORD_HEAD_BYTES..length) else {
         return Err(format!("{} of {length} bytes of version {version}", bytes.len()));
     };
-    if let Some(at) = wrong_filler(filler, mix(head)) {
+    if let Some(at) = Filler::of(head).differs_at(filler) {
         let at = at + RECORD_HEAD_BYTES;
         return Err(format!("version {version} is wrong from its byte {at} of {length} on"));
     }
     Ok((part, version, length))
-}
-
-/// Where filler differs first, to eight bytes.
-fn wrong_filler(filler: &[u8], mut state: u64) -> Option<usize> {
-    let (words, rest) = filler.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
-        state = next_filler(state);
-        if *word != state.to_le_bytes() {
-            return Some(i * 8);
-        }
-    }
-    let last = next_filler(state).to_le_bytes();
-    (rest != &last[..rest.len()]).then_some(words.len() * 8)
 }
 
 /// The number that a number key is set to.

@@ -3,11 +3,13 @@
 //! All commands in a mixture that keeps most keys filled most of the time, so that there is much to
 //! be wrong about, and often deletes, replaces and expires.
 
-use super::operation::{Command, GET_KEYS_MAX, Operation};
-use super::plan::Plan;
-use super::value::{
-    Part, RECORD_HEAD_BYTES, Seen, base_number, base_record, flags_of, mix, push_record,
+use super::operation::{Command, Operation};
+use super::plan::{Mix, Plan};
+use super::record::{
+    Part, RECORD_HEAD_BYTES, Seen, base_number, base_record, flags_of, push_record,
 };
+use crate::load::value::mix;
+use crate::load::wire::Dialect;
 
 /// One operation in this many is a flush_all.
 const FLUSH_EVERY: u64 = 1500;
@@ -42,6 +44,28 @@ const VALUE_COMMANDS: &[(u64, Command)] = &[
     (1, Command::Touch { expires: true }),
 ];
 
+/// Those of Rend's blast, evenly; half the gets ask for several keys.
+const BLAST_COMMANDS: &[(u64, Command)] = &[
+    (2, Command::Get),
+    (1, Command::Gat { expires: false }),
+    (1, Command::Set { expires: false }),
+    (1, Command::Add),
+    (1, Command::Replace),
+    (1, Command::Append),
+    (1, Command::Prepend),
+    (1, Command::Delete),
+    (1, Command::Touch { expires: false }),
+];
+
+/// Those of Rend's setops, evenly.
+const STORE_COMMANDS: &[(u64, Command)] = &[
+    (1, Command::Set { expires: false }),
+    (1, Command::Add),
+    (1, Command::Replace),
+    (1, Command::Append),
+    (1, Command::Prepend),
+];
+
 /// Weights of the commands on keys with numbers.
 const NUMBER_COMMANDS: &[(u64, Command)] = &[
     (15, Command::Get),
@@ -62,23 +86,25 @@ const NUMBER_COMMANDS: &[(u64, Command)] = &[
 pub struct Random(u64);
 
 impl Random {
+    /// Of this seed.
     pub fn new(seed: u64) -> Random {
         Random(mix(seed))
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
         mix(self.0)
     }
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// Between the two, each magnitude as often as the next.
     fn length(&mut self, least: usize, most: usize) -> usize {
-        let exact = (self.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        let exact = (self.draw() >> 11) as f64 / (1_u64 << 53) as f64;
         let ratio = (most as f64 + 1.0) / least as f64;
         ((least as f64 * ratio.powf(exact)) as usize).clamp(least, most)
     }
@@ -87,8 +113,11 @@ impl Random {
 /// What a gets told, for a cas.
 #[derive(Clone, Debug)]
 pub struct Token {
+    /// Whose it is.
     pub key: usize,
+    /// The item's unique number.
     pub unique: u64,
+    /// The value that had it.
     pub seen: Seen,
 }
 
@@ -98,26 +127,28 @@ pub struct Chooser {
     connection: u64,
     connections: u64,
     versions: u64,
-    is_binary: bool,
+    /// Whether an exptime below 0 is past.
+    has_sign: bool,
     /// The last gets of this connection, until it is used or the connection ends.
     pub token: Option<Token>,
 }
 
 impl Chooser {
-    pub fn new(plan: &Plan, connection: usize, is_binary: bool) -> Chooser {
+    /// For this connection of the plan.
+    pub fn new(plan: &Plan, connection: usize, dialect: Dialect) -> Chooser {
         Chooser {
             random: Random::new(mix(plan.seed) ^ connection as u64),
             connection: connection as u64,
             connections: plan.connections as u64,
             versions: 0,
-            is_binary,
+            has_sign: dialect != Dialect::Binary,
             token: None,
         }
     }
 
     /// The next operation. `grown`: bytes that each key was last seen with.
     pub fn next(&mut self, plan: &Plan, grown: &[usize]) -> Operation {
-        if plan.has_flush && self.random.below(FLUSH_EVERY) == 0 {
+        if plan.mix == Mix::Everything && plan.has_flush && self.random.below(FLUSH_EVERY) == 0 {
             let mut flush = Operation::on(Command::Flush, 0);
             flush.keys.clear();
             flush.exptime = 0;
@@ -131,26 +162,31 @@ impl Chooser {
             cas.expected = (!plan.may_cas_repeat).then_some(token.seen);
             return self.filled(plan, cas);
         }
-        let is_number = self.random.below(6) == 0;
+        let is_number = plan.number_keys() > 0 && self.random.below(6) == 0;
         let key = if is_number {
             plan.keys as u64 + self.random.below(plan.number_keys() as u64)
         } else {
             self.random.below(plan.keys as u64)
         };
-        let command = self.command(is_number);
+        let command = self.command(plan.mix, is_number);
         let mut operation = Operation::on(command, key as usize);
         let limit = (RECORDS_GROWN * plan.value_bytes.1).min(GROWN_BYTES);
         if command.is_record_write() && grown[operation.keys[0]] > limit {
             operation = Operation::on(Command::Set { expires: false }, key as usize);
         }
-        if !self.is_binary && matches!(command, Command::Get | Command::Gets) {
+        if matches!(command, Command::Get | Command::Gets) {
             self.add_keys(plan, &mut operation);
         }
         self.filled(plan, operation)
     }
 
-    fn command(&mut self, is_number: bool) -> Command {
-        let table = if is_number { NUMBER_COMMANDS } else { VALUE_COMMANDS };
+    fn command(&mut self, mix: Mix, is_number: bool) -> Command {
+        let table = match mix {
+            Mix::Everything if is_number => NUMBER_COMMANDS,
+            Mix::Everything => VALUE_COMMANDS,
+            Mix::Blast => BLAST_COMMANDS,
+            Mix::Stores => STORE_COMMANDS,
+        };
         let mut at = self.random.below(table.iter().map(|(weight, _)| weight).sum());
         let mut drawn = table[0].1;
         for (weight, command) in table {
@@ -160,19 +196,23 @@ impl Chooser {
             }
             at -= weight;
         }
-        if drawn == (Command::Set { expires: false }) && self.random.below(EXPIRED_SET_EVERY) == 0 {
+        let may_expire = mix == Mix::Everything && drawn == Command::Set { expires: false };
+        if may_expire && self.random.below(EXPIRED_SET_EVERY) == 0 {
             return Command::Set { expires: true };
         }
         drawn
     }
 
-    /// Makes one get in four a multi-get, of keys of both kinds.
+    /// Makes some of the gets multi-gets, of keys of both kinds.
     fn add_keys(&mut self, plan: &Plan, operation: &mut Operation) {
-        if self.random.below(4) > 0 {
+        let every = if plan.mix == Mix::Blast { 2 } else { 4 };
+        if self.random.below(every) > 0 {
             return;
         }
         let keys = (plan.keys + plan.number_keys()) as u64;
-        for _ in 0..=self.random.below(GET_KEYS_MAX as u64 - 1) {
+        let (least, most) = plan.multi_get;
+        let wanted = least as u64 + self.random.below((most - least + 1) as u64);
+        for _ in 1..wanted {
             let key = self.random.below(keys) as usize;
             if !operation.keys.contains(&key) {
                 operation.keys.push(key);
@@ -187,7 +227,7 @@ impl Chooser {
         if self.random.below(4) == 0 {
             match command.is_delete() {
                 false => operation.exptime = LATER_S,
-                true if !self.is_binary => operation.exptime = -1,
+                true if self.has_sign => operation.exptime = -1,
                 true => {}
             }
         }
@@ -225,7 +265,8 @@ mod tests {
     #[test]
     fn a_seed_repeats_and_every_command_comes() {
         let plan = Plan { connections: 2, keys: 4, ..Plan::default() };
-        let (mut one, mut same) = (Chooser::new(&plan, 1, false), Chooser::new(&plan, 1, false));
+        let (mut one, mut same) =
+            (Chooser::new(&plan, 1, Dialect::Text), Chooser::new(&plan, 1, Dialect::Text));
         let grown = [0; 5];
         let mut commands = BTreeSet::new();
         let mut lengths = BTreeSet::new();

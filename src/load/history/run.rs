@@ -1,54 +1,57 @@
 //! The run: all connections in one loop, one operation at a time each, until the plan is done.
 //!
 //! One thread sees every begin and end, so their order is known without locks, and what looks
-//! simultaneous to it is treated so. Never waits for one connection; one that fails is opened again
-//! after a pause, and a server that cannot be reached for the plan's patience ends the run.
+//! simultaneous to it is treated so. Never waits for one connection. One that fails is opened again
+//! after a pause, and a server that cannot be reached for the plan's patience ends the run; or the
+//! first failure does.
 
 use super::check::{Checker, Rules};
 use super::choose::{Chooser, Token};
-use super::operation::{Command, Operation, Outcome, key_name};
+use super::names::Names;
+use super::operation::{Command, Operation, Outcome};
 use super::plan::Plan;
+use super::record::Seen;
 use super::report::Report;
-use super::stream::{Stream, delete_keys};
-use super::text::Answer;
-use super::value::Seen;
-use super::{binary, text};
+use crate::clock::Clock;
+use crate::load::client::{Client, Trouble};
+use crate::load::stream::{Stream, Target};
+use crate::load::wire::{Dialect, Reply, Request, Verb};
 use mio::{Events, Poll};
 use std::io::{self, ErrorKind};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often connections are asked whether they are overdue or may be opened again.
 const TICK: Duration = Duration::from_millis(5);
 
 /// Pause after a failed connection: the first, and the longest; it doubles between. The first is
 /// that after a failed operation too.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+const PAUSE_NS: (u64, u64) = (5_000_000, 200_000_000);
 
 /// Bytes that one read takes at most.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How a connection stands.
+/// How a connection stands; moments are nanoseconds since the run's start.
 enum Phase {
     /// Opened again at this moment.
-    Closed(Instant),
+    Closed(u64),
     Connecting,
     /// Nothing is asked.
     Idle,
     /// Nothing is asked until this moment, after a failure: a server that fails at once would
     /// otherwise fail most of the run.
-    Pausing(Instant),
-    Waiting(Box<Operation>, Instant),
+    Pausing(u64),
+    Waiting(Box<Operation>, u64),
 }
 
 struct Connection {
-    address: String,
-    is_binary: bool,
+    target: Target,
+    dialect: Dialect,
     chooser: Chooser,
     stream: Option<Stream>,
     phase: Phase,
-    pause: Duration,
+    pause_ns: u64,
     /// Since when it cannot be connected.
-    failing_since: Option<Instant>,
+    failing_since: Option<u64>,
     output: Vec<u8>,
     written: usize,
     input: Vec<u8>,
@@ -71,12 +74,16 @@ impl Connection {
 /// All of a run.
 struct Run<'a> {
     plan: &'a Plan,
+    names: Names,
+    clock: Clock,
     poll: Poll,
     connections: Vec<Connection>,
     checker: Checker,
     report: Report,
     /// Operations begun.
     begun: u64,
+    /// Keys read once more at the end.
+    read_back: usize,
     /// Operations under way.
     waiting: usize,
     /// Bytes that each key was last seen with.
@@ -85,14 +92,17 @@ struct Run<'a> {
 }
 
 /// Empties the plan's keys: what an earlier run left there has versions of its own.
-fn empty_keys(plan: &Plan) -> Result<(), String> {
-    let names: Vec<String> = (0..plan.keys + plan.number_keys()).map(key_name).collect();
-    let start = Instant::now();
-    while let Err(error) = delete_keys(&plan.addresses[0], &names, plan.timeout) {
-        if start.elapsed() > plan.patience {
-            return Err(format!("{}: {error}", plan.addresses[0]));
+fn empty_keys(plan: &Plan, names: &Names) -> Result<(), Trouble> {
+    let mut client = Client::connect(&plan.targets[0], plan.dialects[0], plan.timeout)?;
+    for key in 0..names.count() {
+        let request = Request::new(Verb::Delete, names.name(key).as_bytes());
+        match client.ask(&request)?.reply {
+            Reply::Deleted | Reply::NotFound => {}
+            reply => {
+                let text = format!("a delete was answered {reply:?}");
+                return Err(Trouble::Garbage("the keys have to be empty", text));
+            }
         }
-        std::thread::sleep(PAUSE.1);
     }
     Ok(())
 }
@@ -102,58 +112,82 @@ fn empty_keys(plan: &Plan) -> Result<(), String> {
 /// # Errors
 /// The server cannot be reached.
 pub fn run(plan: &Plan) -> Result<Report, String> {
-    empty_keys(plan)?;
-    let start = Instant::now();
+    run_watched(plan, &mut |_| true)
+}
+
+/// The same; every few milliseconds `watch` is told how many operations have ended, and says
+/// whether to go on.
+///
+/// # Errors
+/// The server cannot be reached.
+pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Report, String> {
+    let clock = Clock::start();
+    let names = plan.names();
+    while let Err(error) = empty_keys(plan, &names) {
+        if !plan.survives || clock.read_ns() > plan.patience.as_nanos() as u64 {
+            return Err(error.to_string());
+        }
+        std::thread::sleep(Duration::from_nanos(PAUSE_NS.1));
+    }
     let rules = Rules {
         value_keys: plan.keys,
         number_keys: plan.number_keys(),
         connections: plan.connections,
+        names: names.clone(),
         may_lose: !plan.is_loss_wrong,
     };
-    let binary = (plan.connections as f64 * plan.binary_share).round() as usize;
     let connections = (0..plan.connections).map(|i| {
-        // Spread over the addresses, which go round and round.
-        let is_binary = (i + 1) * binary / plan.connections > i * binary / plan.connections;
+        let dialect = plan.dialects[i % plan.dialects.len()];
         Connection {
-            address: plan.addresses[i % plan.addresses.len()].clone(),
-            is_binary,
-            chooser: Chooser::new(plan, i, is_binary),
+            target: plan.targets[i % plan.targets.len()].clone(),
+            dialect,
+            chooser: Chooser::new(plan, i, dialect),
             stream: None,
-            phase: Phase::Closed(start),
-            pause: PAUSE.0,
+            phase: Phase::Closed(0),
+            pause_ns: PAUSE_NS.0,
             failing_since: None,
             output: vec![],
             written: 0,
             input: vec![],
         }
     });
+    let start_ns = clock.read_ns();
     let mut run = Run {
         plan,
+        names,
+        clock,
         poll: Poll::new().map_err(|error| format!("poll: {error}"))?,
         connections: connections.collect(),
         grown: vec![0; rules.value_keys + rules.number_keys],
         checker: Checker::new(rules),
         report: Report::default(),
         begun: 0,
+        read_back: if plan.reads_back { 0 } else { usize::MAX },
         waiting: 0,
         scratch: vec![0; READ_BYTES],
     };
-    run.go()?;
-    run.report.elapsed = start.elapsed();
+    run.go(watch)?;
+    run.report.elapsed_s = (run.clock.read_ns() - start_ns) as f64 / 1e9;
     run.report.violations = run.checker.violations;
     run.report.violation_count = run.checker.violation_count;
     Ok(run.report)
 }
 
 impl Run<'_> {
-    fn go(&mut self) -> Result<(), String> {
+    fn go(&mut self, watch: &mut dyn FnMut(u64) -> bool) -> Result<(), String> {
         let mut events = Events::with_capacity(1024);
-        let mut next_tick = Instant::now();
-        while self.begun < self.plan.operations || self.waiting > 0 {
-            let now = Instant::now();
-            if now >= next_tick {
-                next_tick = now + TICK;
-                self.tick(now)?;
+        let mut next_tick_ns = 0;
+        while self.has_next() || self.waiting > 0 {
+            let now_ns = self.clock.read_ns();
+            if now_ns >= next_tick_ns {
+                next_tick_ns = now_ns + TICK.as_nanos() as u64;
+                self.tick(now_ns)?;
+                if !watch(self.report.operations) {
+                    return Ok(());
+                }
+            }
+            if self.report.trouble.is_some() {
+                return Ok(());
             }
             match self.poll.poll(&mut events, Some(TICK)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -164,31 +198,38 @@ impl Run<'_> {
                 self.drive(number);
                 let is_closed = event.is_read_closed() || event.is_error();
                 if is_closed && self.connections[number].stream.is_some() {
-                    self.close(number, &Outcome::Closed);
+                    self.close(number, &Outcome::Closed, Trouble::Closed(None));
                 }
             }
         }
         Ok(())
     }
 
+    /// Whether an operation is left to begin.
+    fn has_next(&self) -> bool {
+        self.begun < self.plan.operations || self.read_back < self.names.count()
+    }
+
     /// Opens closed connections and gives up operations that are overdue.
-    fn tick(&mut self, now: Instant) -> Result<(), String> {
+    fn tick(&mut self, now_ns: u64) -> Result<(), String> {
+        let timeout_ns = self.plan.timeout.as_nanos() as u64;
+        let patience_ns = self.plan.patience.as_nanos() as u64;
         for number in 0..self.connections.len() {
             let connection = &self.connections[number];
-            if let Some(since) = connection.failing_since
-                && now.duration_since(since) > self.plan.patience
+            if let Some(since_ns) = connection.failing_since
+                && now_ns - since_ns > patience_ns
             {
                 let patience_s = self.plan.patience.as_secs_f64();
-                return Err(format!("{}: no connection for {patience_s} s", connection.address));
+                return Err(format!("{}: no connection for {patience_s} s", connection.target));
             }
             match &connection.phase {
-                Phase::Closed(at) if *at <= now => self.open(number),
-                Phase::Pausing(at) if *at <= now => {
+                Phase::Closed(at_ns) if *at_ns <= now_ns => self.open(number),
+                Phase::Pausing(at_ns) if *at_ns <= now_ns => {
                     self.connections[number].phase = Phase::Idle;
                     self.drive(number);
                 }
-                Phase::Waiting(_, since) if now.duration_since(*since) > self.plan.timeout => {
-                    self.close(number, &Outcome::TimedOut);
+                Phase::Waiting(_, since_ns) if now_ns.saturating_sub(*since_ns) > timeout_ns => {
+                    self.close(number, &Outcome::TimedOut, Trouble::Slow(self.plan.timeout));
                 }
                 _ => {}
             }
@@ -199,7 +240,7 @@ impl Run<'_> {
     fn open(&mut self, number: usize) {
         let connection = &mut self.connections[number];
         let registry = self.poll.registry();
-        let opened = Stream::connect(&connection.address).and_then(|mut stream| {
+        let opened = Stream::connect(&connection.target).and_then(|mut stream| {
             stream.register(registry, mio::Token(number))?;
             Ok(stream)
         });
@@ -209,29 +250,37 @@ impl Run<'_> {
                 connection.phase = Phase::Connecting;
                 self.drive(number);
             }
-            Err(_) => self.close(number, &Outcome::Closed),
+            Err(error) => {
+                let trouble = Trouble::Connect(connection.target.clone(), error);
+                self.close(number, &Outcome::Closed, trouble);
+            }
         }
     }
 
-    /// Ends a connection and what it asked; it is opened again later.
-    fn close(&mut self, number: usize, outcome: &Outcome<'_>) {
+    /// Ends a connection and what it asked; it is opened again later, if the plan survives that.
+    fn close(&mut self, number: usize, outcome: &Outcome<'_>, trouble: Trouble) {
         let connection = &mut self.connections[number];
         connection.stream = None;
         connection.chooser.token = None;
         connection.output.clear();
         connection.input.clear();
         connection.written = 0;
-        let now = Instant::now();
-        match std::mem::replace(&mut connection.phase, Phase::Closed(now + connection.pause)) {
-            Phase::Waiting(operation, since) => {
-                self.end(number, &operation, since, outcome);
+        let now_ns = self.clock.read_ns();
+        let closed = Phase::Closed(now_ns + connection.pause_ns);
+        match std::mem::replace(&mut connection.phase, closed) {
+            Phase::Waiting(operation, since_ns) => {
+                self.end(number, &operation, since_ns, outcome);
                 self.report.reconnects += 1;
             }
             Phase::Idle | Phase::Pausing(_) => self.report.reconnects += 1,
             Phase::Connecting | Phase::Closed(_) => {
-                connection.failing_since.get_or_insert(now);
-                connection.pause = (connection.pause * 2).min(PAUSE.1);
+                connection.failing_since.get_or_insert(now_ns);
+                connection.pause_ns = (connection.pause_ns * 2).min(PAUSE_NS.1);
             }
+        }
+        // What nobody waits for any more is no trouble.
+        if !self.plan.survives && (self.has_next() || self.waiting > 0 || outcome.is_error()) {
+            self.report.trouble.get_or_insert_with(|| trouble.to_string());
         }
     }
 
@@ -240,7 +289,16 @@ impl Run<'_> {
         match self.try_drive(number) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.close(number, &Outcome::Closed),
+            Err(error) => {
+                let trouble = match &self.connections[number] {
+                    Connection { phase: Phase::Connecting, target, .. } => {
+                        Trouble::Connect(target.clone(), error)
+                    }
+                    _ if error.kind() == ErrorKind::UnexpectedEof => Trouble::Closed(None),
+                    _ => Trouble::Closed(Some(error)),
+                };
+                self.close(number, &Outcome::Closed, trouble);
+            }
         }
     }
 
@@ -256,10 +314,10 @@ impl Run<'_> {
                     }
                     connection.phase = Phase::Idle;
                     connection.failing_since = None;
-                    connection.pause = PAUSE.0;
+                    connection.pause_ns = PAUSE_NS.0;
                 }
                 Phase::Idle => {
-                    if self.begun == self.plan.operations {
+                    if !self.has_next() {
                         return Ok(());
                     }
                     self.begin(number);
@@ -289,18 +347,19 @@ impl Run<'_> {
     /// Begins the next operation; it is written by the caller.
     fn begin(&mut self, number: usize) {
         let connection = &mut self.connections[number];
-        let operation = connection.chooser.next(self.plan, &self.grown);
+        let operation = if self.begun < self.plan.operations {
+            self.begun += 1;
+            connection.chooser.next(self.plan, &self.grown)
+        } else {
+            self.read_back += 1;
+            Operation::on(Command::Get, self.read_back - 1)
+        };
         connection.output.clear();
         connection.written = 0;
-        if connection.is_binary {
-            binary::encode(&operation, &mut connection.output);
-        } else {
-            text::encode(&operation, &mut connection.output);
-        }
-        self.begun += 1;
+        operation.encode(connection.dialect, &self.names, &mut connection.output);
         self.waiting += 1;
         self.checker.begin(number, &operation);
-        connection.phase = Phase::Waiting(Box::new(operation), Instant::now());
+        connection.phase = Phase::Waiting(Box::new(operation), self.clock.read_ns());
     }
 
     /// Takes the answer from the input if it is whole.
@@ -309,28 +368,24 @@ impl Run<'_> {
         // What the answer borrows is taken out, for its end needs the rest of the run.
         let mut input = std::mem::take(&mut connection.input);
         let phase = std::mem::replace(&mut connection.phase, Phase::Idle);
-        let Phase::Waiting(operation, since) = phase else { unreachable!("it read an answer") };
-        let parse = if connection.is_binary { binary::parse } else { text::parse };
-        let lost = match parse(&operation, &input) {
-            Answer::Whole(outcome, bytes) if bytes == input.len() => {
-                self.finish(number, &operation, since, &outcome);
+        let Phase::Waiting(operation, since_ns) = phase else { unreachable!("it read an answer") };
+        let trouble = match operation.parse(connection.dialect, &self.names, &input) {
+            Ok(Some((outcome, bytes))) if bytes == input.len() => {
+                self.finish(number, &operation, since_ns, &outcome);
                 input.clear();
                 self.connections[number].input = input;
                 return;
             }
-            Answer::Incomplete => {
+            Ok(None) => {
                 connection.input = input;
-                connection.phase = Phase::Waiting(operation, since);
+                connection.phase = Phase::Waiting(operation, since_ns);
                 return;
             }
-            Answer::Lost(text) => text,
-            Answer::Whole(_, bytes) => {
-                let rest = &input[bytes..input.len().min(bytes + 64)];
-                format!("more than the answer came: {}", rest.escape_ascii())
-            }
+            Ok(Some((_, bytes))) => Trouble::garbage("more than the answer", &input[bytes..]),
+            Err(trouble) => trouble,
         };
-        connection.phase = Phase::Waiting(operation, since);
-        self.close(number, &Outcome::Nonsense(lost));
+        connection.phase = Phase::Waiting(operation, since_ns);
+        self.close(number, &Outcome::Nonsense(trouble.to_string()), trouble);
     }
 
     /// Ends an operation that has its answer.
@@ -338,12 +393,19 @@ impl Run<'_> {
         &mut self,
         number: usize,
         operation: &Operation,
-        since: Instant,
+        since_ns: u64,
         outcome: &Outcome<'_>,
     ) {
-        let seen = self.end(number, operation, since, outcome);
+        let seen = self.end(number, operation, since_ns, outcome);
         if let Outcome::Failed(_) = outcome {
-            self.connections[number].phase = Phase::Pausing(Instant::now() + PAUSE.0);
+            let until_ns = self.clock.read_ns() + PAUSE_NS.0;
+            self.connections[number].phase = Phase::Pausing(until_ns);
+        }
+        if matches!(outcome, Outcome::Stored)
+            && let [key] = operation.keys[..]
+        {
+            let before = if operation.command.is_record_write() { self.grown[key] } else { 0 };
+            self.grown[key] = before + operation.value.len();
         }
         let Outcome::Values(hits) = outcome else { return };
         for hit in hits {
@@ -365,11 +427,12 @@ impl Run<'_> {
         &mut self,
         number: usize,
         operation: &Operation,
-        since: Instant,
+        since_ns: u64,
         outcome: &Outcome<'_>,
     ) -> Option<Seen> {
         self.waiting -= 1;
-        self.report.add(operation, outcome, since.elapsed());
+        let duration_ns = self.clock.read_ns() - since_ns;
+        self.report.add(operation, outcome, duration_ns);
         self.checker.end(number, operation, outcome)
     }
 }

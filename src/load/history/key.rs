@@ -21,12 +21,32 @@
 //! forgotten was replaced before anything still under way began.
 
 use super::operation::{Command, Operation};
-use super::staircase::{NEVER, Staircase, Step, Tick};
-use super::value::Seen;
+use super::record::Seen;
+use super::staircase::{NEVER, STEPS_MAX, Staircase, Step, Tick};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// Writes of each kind that are remembered after they can take effect no more.
-const WRITES_KEPT: usize = 1024;
+/// How much is remembered of each key. Less makes what is concluded weaker, never wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// Writes of each kind that are remembered after they can take effect no more.
+    writes: usize,
+    /// Steps of each staircase.
+    steps: usize,
+    /// Events for the reader.
+    pub events: usize,
+}
+
+impl Kept {
+    /// The more keys, the less of each: some 200 MB at most of all together.
+    pub fn of(keys: usize) -> Kept {
+        let share = |all: usize, least, most| (all / keys.max(1)).clamp(least, most);
+        Kept {
+            writes: share(1 << 18, 16, 1024),
+            steps: share(1 << 20, 64, STEPS_MAX),
+            events: share(1 << 16, 8, 64),
+        }
+    }
+}
 
 /// Bases that are asked whether they were there at the same time as another.
 const ZONES_KEPT: usize = 64;
@@ -40,6 +60,7 @@ const LOOSE_COUNTS_KEPT: usize = 4096;
 /// How a write stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
+    /// Under way.
     Pending,
     /// It took effect before this moment.
     Acknowledged(Tick),
@@ -90,8 +111,9 @@ struct Count {
 }
 
 /// What is known of one key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Key {
+    kept: Kept,
     bases: HashMap<u64, Base>,
     /// Their versions in the order of their begins.
     base_order: VecDeque<u64>,
@@ -124,6 +146,33 @@ pub struct Key {
 }
 
 impl Key {
+    /// Nothing is known.
+    pub fn new(kept: Kept) -> Key {
+        let stairs = || Staircase::new(kept.steps);
+        Key {
+            kept,
+            bases: HashMap::new(),
+            base_order: VecDeque::new(),
+            records: BTreeMap::new(),
+            record_begins: HashMap::new(),
+            replaced: stairs(),
+            acknowledged: stairs(),
+            deleted: stairs(),
+            existed: stairs(),
+            missed: stairs(),
+            zones: VecDeque::new(),
+            pending_writes: 0,
+            pending_deletes: 0,
+            pending_counts: vec![],
+            loose_counts: VecDeque::new(),
+            has_forgotten_loose: false,
+            last_write_end: 0,
+            last_delete_end: 0,
+            write_failed: None,
+            delete_failed: None,
+        }
+    }
+
     /// A base write, a record write, an increment or a delete begins.
     pub fn begin(&mut self, operation: &Operation, now: Tick) {
         let command = operation.command;
@@ -530,7 +579,7 @@ impl Key {
         };
         // Each call looks at a few more than begin meanwhile: the oldest ones may have to stay.
         for _ in 0..4 {
-            if self.base_order.len() <= WRITES_KEPT {
+            if self.base_order.len() <= self.kept.writes {
                 break;
             }
             let version = self.base_order.pop_front().expect("more than none");
@@ -541,9 +590,9 @@ impl Key {
                 self.base_order.push_back(version);
             }
         }
-        if self.records.len() > WRITES_KEPT {
+        if self.records.len() > self.kept.writes {
             let is_over = |record: &Record| is_over(self, record.state, record.seen_by);
-            let old = self.records.iter().take(WRITES_KEPT / 2);
+            let old = self.records.iter().take(self.kept.writes / 2);
             let old = old.filter(|(_, record)| is_over(record));
             let old: Vec<(Tick, u64)> = old.map(|(begin, old)| (*begin, old.version)).collect();
             for (begin, version) in old {
