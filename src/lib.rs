@@ -53,6 +53,7 @@ pub mod stats;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod load;
 pub mod mailbox;
 pub mod net;
 pub mod orchestrator;

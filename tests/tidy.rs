@@ -12,7 +12,8 @@ const FILE_LINES_MAX: usize = 800;
 /// folder. The longest matching prefix decides.
 const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
-    &["serve", "cli"],
+    &["cli"],
+    &["serve", "load"],
     &["worker"],
     &["config"],
     &["net/nic"],

@@ -1,0 +1,3 @@
+//! The client side: load, checks and measurements of a server that is known only by the wire.
+
+pub mod result;
