@@ -437,3 +437,7 @@ pub const CHUNK_CONFLICTS_MAX: usize = 4;
 /// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
 /// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest file that is read as a measurement's result, in bytes: an hour at ten intervals a second
+/// takes 4 MiB.
+pub const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
