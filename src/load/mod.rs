@@ -10,6 +10,7 @@
 //! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
 //! network stack.
 
+pub mod report;
 pub mod result;
 pub mod value;
 pub mod wire;
