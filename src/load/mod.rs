@@ -10,6 +10,7 @@
 //! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
 //! network stack.
 
+pub mod bench;
 pub mod report;
 pub mod result;
 pub mod value;
@@ -37,7 +38,7 @@ impl std::fmt::Debug for Tool {
 }
 
 /// All tools, in the order of the help.
-pub const TOOLS: &[Tool] = &[];
+pub const TOOLS: &[Tool] = &[bench::TOOL];
 
 /// The tool with this name.
 pub fn tool(name: &str) -> Option<&'static Tool> {

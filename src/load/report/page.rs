@@ -18,8 +18,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 const COLOURS: usize = 8;
 
 /// Quantiles with a column in the table of figures.
-const QUANTILES: [(&str, f64); 4] =
-    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The page that shows these runs over one another.
 pub fn page(runs: &[RunResult]) -> String {
@@ -238,9 +237,9 @@ const FACTS: &[Fact] = &[
     ("duration", true, |r| seconds(r.setup.duration_s)),
     ("rates", true, |r| match is_sweep(r) {
         true => format!("sweep of {}", r.steps.len()),
-        false => r.steps[0].rate_target.map_or("as fast as answers come".into(), |target| {
-            format!("{}/s", rate(target))
-        }),
+        false => r.steps[0]
+            .rate_target
+            .map_or("as fast as answers come".into(), |target| format!("{}/s", rate(target))),
     }),
     ("command", false, |r| r.command.clone()),
 ];
