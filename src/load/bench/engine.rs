@@ -441,7 +441,7 @@ impl Engine {
             let traffic = &self.traffic;
             let bytes = stream.write_with(|out| traffic.write_get(key, out).unwrap_or(0));
             if bytes > 0 {
-                self.record.counts.bytes_sent += bytes as u64;
+                self.record.sent(bytes);
                 return;
             }
         }
@@ -463,7 +463,7 @@ impl Engine {
                 self.traffic.put_many(keys, &mut request);
             }
         }
-        self.record.counts.bytes_sent += request.len() as u64;
+        self.record.sent(request.len());
         let sent = stream.write(&request);
         if sent < request.len() {
             let long = conn.long.get_or_insert_default();
@@ -590,7 +590,7 @@ impl Engine {
                 }
             }
         }
-        self.record.counts.bytes_received += at as u64;
+        self.record.received(at);
         (at, missing)
     }
 
@@ -609,7 +609,7 @@ impl Engine {
         match (pending.kind, reply) {
             (Kind::Get, Reply::Item(item)) if conn.items == 0 => {
                 self.check(pending.key, &item);
-                self.record.counts.hits += 1;
+                self.record.found(pending.start_ns, 1, 0);
                 conn.items = 1;
                 // In text the end is still to come.
                 if self.dialect != Dialect::Text {
@@ -617,18 +617,18 @@ impl Engine {
                 }
             }
             (Kind::Get, Reply::End) => {
-                self.record.counts.misses += u64::from(conn.items == 0);
+                self.record.found(pending.start_ns, 0, u64::from(conn.items == 0));
                 self.finish(conn, pending);
             }
             (Kind::Get, Reply::Miss) => {
-                self.record.counts.misses += 1;
+                self.record.found(pending.start_ns, 0, 1);
                 self.finish(conn, pending);
             }
             (Kind::Set, Reply::Stored | Reply::Done) => self.finish(conn, pending),
             (Kind::GetMany, Reply::Item(item)) => self.take_item(conn, place, &item, opaque),
             (Kind::GetMany, Reply::End) => {
                 let missing = self.multi_get as u64 - u64::from(conn.items);
-                self.record.counts.misses += missing;
+                self.record.found(pending.start_ns, 0, missing);
                 self.finish(conn, pending);
             }
             (_, Reply::Failed(_) | Reply::Refused(_) | Reply::TooLarge | Reply::NotStored) => {
@@ -656,8 +656,8 @@ impl Engine {
             return self.mismatch("an item that was not asked for");
         };
         let key = keys[n];
-        self.record.counts.hits += 1;
-        self.record.counts.misses += (n - from) as u64;
+        let start_ns = self.pending[place].start_ns;
+        self.record.found(start_ns, 1, (n - from) as u64);
         conn.items = n as u32 + 1;
         self.check(key, item);
     }
@@ -692,7 +692,7 @@ impl Engine {
         };
         if matches!(self.work, Work::Fill { .. }) {
             return self
-                .fail(format!("the server stores no value of a key to be asked for: {words}"));
+                .fail(format!("the server does not store what is to be asked for: {words}"));
         }
         self.record.counts.errors += 1;
         self.first_error.get_or_insert(words);

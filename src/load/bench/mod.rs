@@ -25,6 +25,8 @@ mod record;
 mod schedule;
 mod spread;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod traffic;
 
 use std::ffi::OsString;

@@ -155,6 +155,27 @@ impl Record {
         }
     }
 
+    /// A get that was meant to start at `intended_ns` found so many keys, and so many not.
+    #[inline(always)]
+    pub fn found(&mut self, intended_ns: u64, hits: u64, misses: u64) {
+        if self.window.counts(intended_ns) {
+            self.counts.hits += hits;
+            self.counts.misses += misses;
+        }
+    }
+
+    /// So many bytes were sent.
+    #[inline(always)]
+    pub fn sent(&mut self, bytes: usize) {
+        self.counts.bytes_sent += if self.is_open { bytes as u64 } else { 0 };
+    }
+
+    /// So many bytes of answers were taken.
+    #[inline(always)]
+    pub fn received(&mut self, bytes: usize) {
+        self.counts.bytes_received += if self.is_open { bytes as u64 } else { 0 };
+    }
+
     #[inline(always)]
     fn latency(&mut self, is_get: bool, latency_ns: u64) {
         let of = if is_get { &mut self.get } else { &mut self.set };
