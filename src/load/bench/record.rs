@@ -68,10 +68,10 @@ pub struct Record {
     pub intervals: Vec<Histogram<u64>>,
     /// Counts.
     pub counts: Counts,
-    /// Turns within the window, and those in which nothing was to be done.
+    /// Turns within the window.
     pub turns: u64,
-    /// See `turns`.
-    pub turns_idle: u64,
+    /// The time of those in which nothing was to be done.
+    pub idle_ns: u64,
     /// The thread never sleeps.
     pub is_spinning: bool,
     /// The longest turn, in nanoseconds: how much too long a latency may be told.
@@ -93,7 +93,7 @@ impl Record {
             intervals: vec![small_histogram(); intervals],
             counts: Counts::default(),
             turns: 0,
-            turns_idle: 0,
+            idle_ns: 0,
             is_spinning: false,
             turn_ns_max: 0,
             window,
@@ -193,7 +193,7 @@ impl Record {
         }
         self.counts.add(&other.counts);
         self.turns += other.turns;
-        self.turns_idle += other.turns_idle;
+        self.idle_ns += other.idle_ns;
         self.turn_ns_max = self.turn_ns_max.max(other.turn_ns_max);
     }
 

@@ -287,7 +287,7 @@ fn a_millisecond_is_a_millisecond() {
 
 #[test]
 fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
-    let plan = plan("--ratio 1:0 --connections 4");
+    let plan = plan("--ratio 1:0 --connections 4 --depth 64");
     let run = |rate| {
         let mut simulation = Simulation::new(4, stalls);
         measure(&mut simulation, &mut engine(&plan), rate).expect("measured")
@@ -299,7 +299,7 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
     near(open.counts.requests as f64, 2_000.0, 0.002);
     near(quantile(&closed, 0.99), MS as f64, 0.002);
     // Over time: the stretches with a stall tell it.
-    assert!(open.intervals[0].max() > 90 * MS && open.intervals[5].max() < 2 * MS);
+    assert!(open.intervals[1].max() > 90 * MS && open.intervals[5].max() < 2 * MS);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn what_was_stored_is_found_and_right_at_any_length() {
     ] {
         let plan = plan(words);
         let mut engine = engine(&plan);
-        let mut simulation = Simulation::new(plan.connections, |at_ns| at_ns + 5 * MS);
+        let mut simulation = Simulation::new(plan.connections, |at_ns| at_ns + 50 * MS);
         drive(&mut simulation, &mut engine, Task::Fill, &[], SECOND_NS);
         assert_eq!(simulation.items.len(), plan.keys as usize, "{words}: {:?}", engine.failure());
         let record = measure(&mut simulation, &mut engine, None).expect(words);
@@ -339,7 +339,7 @@ fn what_was_stored_is_found_and_right_at_any_length() {
         let none = (counts.misses, counts.mismatches, counts.errors);
         assert_eq!(none, (0, 0, 0), "{words}: {:?}", engine.take_firsts());
         assert_eq!(counts.hits, record.get.len() * plan.multi_get as u64, "{words}");
-        assert!(counts.requests > 100, "{words}: {counts:?}");
+        assert!(counts.requests > 20, "{words}: {counts:?}");
     }
 }
 

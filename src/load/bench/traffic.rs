@@ -155,6 +155,21 @@ impl Traffic {
         wire::encode(self.dialect, &Request { exptime: self.exptime, ..store }, out);
     }
 
+    /// The item of key `number`, if `input` begins with the whole of text's answer to a get of it and
+    /// its length is right, and how long the answer is. None says nothing: [`wire::decode`] knows.
+    #[inline(always)]
+    pub fn text_hit<'a>(&self, number: u32, input: &'a [u8]) -> Option<(wire::Item<'a>, usize)> {
+        let rest = input.strip_prefix(b"VALUE ")?;
+        let (key, rest) = rest.split_at_checked(self.key_bytes.of(number) as usize)?;
+        let (flags, rest) = digits(rest.strip_prefix(b" ")?)?;
+        let (bytes, rest) = digits(rest.strip_prefix(b" ")?)?;
+        let (value, rest) = rest.strip_prefix(b"\r\n")?.split_at_checked(bytes as usize)?;
+        let rest = rest.strip_prefix(b"\r\nEND\r\n")?;
+        let is_it = bytes == self.value_bytes.of(number) && self.is_key(number, key);
+        let item = wire::Item { key, flags, value, unique: 0 };
+        is_it.then_some((item, input.len() - rest.len()))
+    }
+
     /// Whether a get's item may be that of key `number`: its key, where the protocol repeats it, and
     /// its length.
     #[inline(always)]
@@ -182,6 +197,20 @@ impl Traffic {
         write_key(number, key);
         self.values.read(key, item.flags, item.value) == Ok(VERSION)
     }
+}
+
+/// The number that begins `bytes`, and what is behind it. None for what is longer than 32 bits too.
+#[inline(always)]
+fn digits(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let mut number = 0_u64;
+    let mut at = 0;
+    while at < 10
+        && let Some(digit) = bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|&d| d < 10)
+    {
+        number = number * 10 + u64::from(digit);
+        at += 1;
+    }
+    (at > 0).then_some((u32::try_from(number).ok()?, &bytes[at..]))
 }
 
 fn template(dialect: Dialect, key_bytes: usize) -> Template {
@@ -270,6 +299,13 @@ mod tests {
             let item = wire::Item { key: words[1].as_bytes(), flags, value, unique: 0 };
             assert!(traffic.fits(number, &item) && traffic.is_right(number, &item));
             assert!(!traffic.fits(number ^ 1, &item) && !traffic.is_right(number ^ 1, &item));
+            let head = format!("VALUE {} {flags} {}\r\n", words[1], value.len());
+            let answer = [head.as_bytes(), value, b"\r\nEND\r\nVALUE"].concat();
+            assert_eq!(traffic.text_hit(number, &answer), Some((item, answer.len() - 5)));
+            assert_eq!(traffic.text_hit(number ^ 1, &answer), None);
+            for cut in 0..answer.len() - 5 {
+                assert_eq!(traffic.text_hit(number, &answer[..cut]), None);
+            }
             let short = wire::Item { value: &value[1..], ..item };
             assert!(!traffic.fits(number, &short));
             let mut spoilt = value.to_vec();
