@@ -1,5 +1,5 @@
-//! The measuring tool, measured: against stubs that know what they did, and against servers that are
-//! not there or not right. What it makes of exact times is tested on a simulated clock, in
+//! The measuring tool, measured: against stubs that know what they did, and against servers that
+//! are not there or not right. What it makes of exact times is tested on a simulated clock, in
 //! `load::bench`; here are real clocks and sockets on a machine that may be busy.
 
 mod support;
@@ -132,8 +132,8 @@ fn a_millisecond_is_told_as_one() {
     panic!("{seen}");
 }
 
-/// A tenth of a second of every second nothing is answered. An open loop has a tenth of its requests
-/// due in that time, and says how long they waited.
+/// A tenth of a second of every second nothing is answered. An open loop has a tenth of its
+/// requests due in that time, and says how long they waited.
 #[test]
 fn a_stall_shows_in_an_open_loop_and_a_closed_one_says_that_it_cannot() {
     let begin = Instant::now();

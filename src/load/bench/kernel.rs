@@ -1,7 +1,7 @@
 //! Connections over the host's own sockets: TCP or Unix, non-blocking, one epoll a thread.
 //!
-//! What was read goes to the engine in one piece from a buffer that all connections share; only what
-//! is left of a cut answer, or was not taken by the kernel, is kept with its connection.
+//! What was read goes to the engine in one piece from a buffer that all connections share; only
+//! what is left of a cut answer, or was not taken by the kernel, is kept with its connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

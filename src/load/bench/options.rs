@@ -114,6 +114,7 @@ pub enum Load {
 }
 
 /// A DPDK device to send through.
+#[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "read where there are devices"))]
 #[derive(Clone, Debug)]
 pub struct DevicePlan {
     /// Its name.
@@ -153,9 +154,9 @@ pub struct Plan {
     pub keys: u32,
     /// Whether they are stored first.
     pub fills: bool,
-    /// Which are asked for how often, and the same in words.
+    /// Which are asked for how often.
     pub popularity: Popularity,
-    /// As given.
+    /// The same in words.
     pub skew: String,
     /// Lengths of keys.
     pub key_bytes: Lengths,
@@ -178,6 +179,7 @@ pub struct Plan {
     /// Silence of the server that ends the run.
     pub timeout_ns: u64,
     /// How long a device stays open at the end, in seconds.
+    #[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "read where there are devices"))]
     pub hold_s: u64,
     /// Where the result goes.
     pub json: Option<PathBuf>,
@@ -187,13 +189,13 @@ pub struct Plan {
     pub label: String,
 }
 
-/// Requests under way at once, keys counted, and their bytes of memory with them.
+/// Most keys of requests under way at once: a place of 16 bytes for each.
 const PLACES_MAX: usize = 1 << 26;
 
 /// Longest value: what a server can be told to take.
 const VALUE_BYTES_MAX: u64 = 1 << 28;
 
-/// A year of it, in seconds.
+/// Beyond this the protocols read a Unix time (30 days).
 const TTL_S_MAX: u64 = 60 * 60 * 24 * 30;
 
 /// The words so far.

@@ -155,8 +155,8 @@ impl Traffic {
         wire::encode(self.dialect, &Request { exptime: self.exptime, ..store }, out);
     }
 
-    /// The item of key `number`, if `input` begins with the whole of text's answer to a get of it and
-    /// its length is right, and how long the answer is. None says nothing: [`wire::decode`] knows.
+    /// The item of key `number`, if `input` begins with the whole of text's answer to a get of it,
+    /// with the right length, and how long the answer is. None says nothing: [`wire::decode`] knows.
     #[inline(always)]
     pub fn text_hit<'a>(&self, number: u32, input: &'a [u8]) -> Option<(wire::Item<'a>, usize)> {
         let rest = input.strip_prefix(b"VALUE ")?;
@@ -170,8 +170,8 @@ impl Traffic {
         is_it.then_some((item, input.len() - rest.len()))
     }
 
-    /// Whether a get's item may be that of key `number`: its key, where the protocol repeats it, and
-    /// its length.
+    /// Whether a get's item may be that of key `number`: its key, where the protocol repeats it,
+    /// and its length.
     #[inline(always)]
     pub fn fits(&mut self, number: u32, item: &wire::Item<'_>) -> bool {
         item.value.len() == self.value_bytes.of(number) as usize
