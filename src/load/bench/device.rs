@@ -1,8 +1,9 @@
 //! Connections over a DPDK device and our own TCP stack, on one core that spins.
 //!
 //! The clock is read once a turn, and a turn takes one burst, so that a latency is told too long by
-//! at most a turn: what a request waited from its start to its end, when frames leave. At the end all connections are reset before the device goes; the peer of a net_memif is to be stopped
-//! first (see `net::nic`), for which [`Wired::hold`] gives it time.
+//! at most a turn: what a request waited from its start to its end, when frames leave. At the end
+//! all connections are reset before the device goes; the peer of a net_memif is to be stopped first
+//! (see `net::nic`), for which [`Wired::hold`] gives it time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -104,8 +104,8 @@ impl Outcome {
             let mean_us = step.elapsed_s * 1e6 / record.turns as f64;
             self.notes.push(format!(
                 "{at}the clock was read once a turn: latencies are up to a turn too long, \
-                 {mean_us:.1} us on average, {:.0} us at most; the client had nothing to do for {:.0} % of the \
-                 time",
+                 {mean_us:.1} us on average, {:.0} us at most; the client had nothing to do for \
+                 {:.0} % of the time",
                 record.turn_ns_max as f64 / 1e3,
                 record.idle_ns as f64 / 1e7 / step.elapsed_s
             ));
