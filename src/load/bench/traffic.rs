@@ -156,7 +156,7 @@ impl Traffic {
     }
 
     /// The item of key `number`, if `input` begins with the whole of text's answer to a get of it,
-    /// with the right length, and how long the answer is. None says nothing: [`wire::decode`] knows.
+    /// with the right length, and how long the answer is. None: [`wire::decode`] knows more.
     #[inline(always)]
     pub fn text_hit<'a>(&self, number: u32, input: &'a [u8]) -> Option<(wire::Item<'a>, usize)> {
         let rest = input.strip_prefix(b"VALUE ")?;
