@@ -1,8 +1,8 @@
 //! What a client can ask at most: a server on a DPDK device that keeps nothing.
 //!
 //! It answers every `get KEY` with an item of that key and 100 bytes that never change, from the
-//! TCP stack alone, so that a load client over the same link is the slower of the two or nearly so. One
-//! core, which spins, until SIGTERM or SIGINT.
+//! TCP stack alone, so that a load client over the same link is the slower of the two or nearly so.
+//! One core, which spins, until SIGTERM or SIGINT.
 //!
 //! usage: canned_server DEVICE CIDR [CONNECTIONS] [CORE]
 
