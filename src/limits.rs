@@ -437,3 +437,13 @@ pub const CHUNK_CONFLICTS_MAX: usize = 4;
 /// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
 /// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest file that is read as a measurement's result, in bytes: an hour at ten intervals a second
+/// takes 4 MiB.
+pub const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Connections that the load client on a device has half open at once: half of what a server of
+/// ours keeps, and as many SYNs as no receive ring loses.
+pub const BENCH_HALF_OPEN_MAX: usize = 512;
+
+const _: () = assert!(BENCH_HALF_OPEN_MAX <= TCP_HALF_OPEN_MAX / 2);

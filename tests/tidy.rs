@@ -170,8 +170,23 @@ fn a_module_imports_only_what_stands_to_its_right() {
 
 /// What the tools may import: themselves, base, how a value is written on a command line, and, for
 /// a client on a device, the network stack.
-const LOAD_IMPORTS: &[&str] =
-    &["load", "clock", "config", "limits", "protocol", "net::nic", "net::tcp", "buffer", "secret"];
+const LOAD_IMPORTS: &[&str] = &[
+    "load",
+    "clock",
+    "config",
+    "limits",
+    "protocol",
+    "net::nic",
+    "net::tcp",
+    "net::Admission",
+    "net::ConnectionId",
+    "net::Handler",
+    "net::Stream",
+    "net::Transport",
+    "buffer",
+    "secret",
+    "stats",
+];
 
 #[test]
 fn the_tools_know_the_server_by_the_wire() {

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! The tools know a server by the wire alone: whatever speaks memcached's protocols can be asked.
-//! Nothing here uses the server's own code, but the measuring client may run on the same
+//! Nothing here uses the server's own code, but [`bench`](self), whose client can run on the same
 //! network stack.
 
+pub mod bench;
 pub mod blast;
 pub mod client;
 pub mod fill;
@@ -17,6 +18,8 @@ pub mod history;
 pub mod latency;
 pub mod options;
 pub mod progress;
+pub mod report;
+pub mod result;
 pub mod setget;
 pub mod sizes;
 pub mod stream;
@@ -64,6 +67,7 @@ pub const TOOLS: &[Tool] = &[
         summary: "store in all five ways from many connections, check the answers",
         run: blast::setops,
     },
+    bench::TOOL,
 ];
 
 /// What a tool does with words that do not run it: prints the help, or what is wrong with them.
