@@ -34,16 +34,10 @@ pub fn hgrm(spectrum: &Spectrum) -> String {
         &mut text,
         format_args!("#[Mean    = {mean:12.digits$}, StdDeviation   = {deviation:12.digits$}]"),
     );
-    line(
-        &mut text,
-        format_args!("#[Max     = {max:12.digits$}, Total count    = {total:12}]"),
-    );
+    line(&mut text, format_args!("#[Max     = {max:12.digits$}, Total count    = {total:12}]"));
     let buckets = histogram.buckets();
     let sub_buckets = sub_buckets(histogram.sigfig());
-    line(
-        &mut text,
-        format_args!("#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]"),
-    );
+    line(&mut text, format_args!("#[Buckets = {buckets:12}, SubBuckets     = {sub_buckets:12}]"));
     text
 }
 

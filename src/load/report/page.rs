@@ -18,8 +18,7 @@ const SCRIPT: &str = include_str!("page/page.js");
 const COLOURS: usize = 8;
 
 /// Quantiles with a column in the table of figures.
-const QUANTILES: [(&str, f64); 4] =
-    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The page that shows these runs over one another.
 pub fn page(runs: &[RunResult]) -> String {
@@ -158,21 +157,30 @@ fn figures(runs: &[RunResult]) -> String {
     }
     names.extend(QUANTILES.map(|(name, _)| name));
     names.extend(["max", "mean", "hits", "errors", "mismatches"]);
-    for name in names {
+    for name in &names {
         html += &format!("<th scope=\"col\">{name}</th>");
     }
     html += "</tr></thead>";
     for (number, run) in runs.iter().enumerate() {
         html += &format!("<tbody data-run=\"{number}\">");
+        if is_sweep(run) {
+            let columns = names.len() + 1;
+            html += &format!("<tr><th colspan=\"{columns}\">{}</th></tr>", key(number, run));
+        }
         for (i, step) in run.steps.iter().enumerate() {
             let is_knee = run.knee == Some(i);
             html += if is_knee { "<tr class=\"knee\">" } else { "<tr>" };
             html += "<th scope=\"row\">";
-            if i == 0 {
+            if !is_sweep(run) {
                 html += &key(number, run);
             }
             if is_knee {
-                html += " <span class=\"badge\">knee</span>";
+                html += "<span class=\"badge\">knee</span>";
+            }
+            for (count, what) in [(step.errors, "errors"), (step.mismatches, "mismatches")] {
+                if count > 0 {
+                    html += &format!("<span class=\"badge bad\">{} {what}</span>", grouped(count));
+                }
             }
             html += "</th>";
             if is_asked {
@@ -238,9 +246,9 @@ const FACTS: &[Fact] = &[
     ("duration", true, |r| seconds(r.setup.duration_s)),
     ("rates", true, |r| match is_sweep(r) {
         true => format!("sweep of {}", r.steps.len()),
-        false => r.steps[0].rate_target.map_or("as fast as answers come".into(), |target| {
-            format!("{}/s", rate(target))
-        }),
+        false => r.steps[0]
+            .rate_target
+            .map_or("as fast as answers come".into(), |target| format!("{}/s", rate(target))),
     }),
     ("command", false, |r| r.command.clone()),
 ];

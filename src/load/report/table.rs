@@ -111,11 +111,8 @@ fn latencies(step: &Step) -> String {
     let mut columns = Columns::new(&["latency, µs", "count", "mean"]);
     columns.head.extend(QUANTILES.map(|(name, _)| name.to_string()));
     columns.head.push("max".into());
-    let kinds = [
-        ("all", &step.latency.all),
-        ("get", &step.latency.get),
-        ("set", &step.latency.set),
-    ];
+    let kinds =
+        [("all", &step.latency.all), ("get", &step.latency.get), ("set", &step.latency.set)];
     for (name, spectrum) in kinds {
         // A run of gets alone says so in its setup.
         if spectrum.count == 0 && name != "all" {
