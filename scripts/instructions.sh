@@ -82,14 +82,14 @@ judge() {
     was=$(awk -v name="$name" '$1 == name { print $2 }' "$recorded" 2>/dev/null || true)
     if [ -z "$was" ]; then
         say "$name: $now instructions, none recorded"
-        grown+=("$name has no recorded figure")
+        grown+=("$name has no figure in $recorded")
         return
     fi
     local change
     change=$(awk -v now="$now" -v was="$was" 'BEGIN { printf "%+.1f %%", (now / was - 1) * 100 }')
     say "$name: $now instructions, $was recorded ($change)"
     if [ $((now * 100)) -gt $((was * (100 + allowed_percent))) ]; then
-        grown+=("$name grew from $was to $now ($change)")
+        grown+=("$name grew from $was to $now ($change), $allowed_percent % is allowed")
     else
         passed=$((passed + 1))
     fi
@@ -116,7 +116,7 @@ if [ "$record" -eq 1 ]; then
     exit 0
 fi
 for line in "${grown[@]}"; do
-    say "FAILED: $line; $allowed_percent % more is allowed"
+    say "FAILED: $line"
 done
 say "$passed passed, ${#grown[@]} failed"
 [ "${#grown[@]}" -eq 0 ]
