@@ -1,5 +1,5 @@
-//! One value split into the chunks that a memcached keeps, and put together from them: names, shape,
-//! token and metadata too, without a link.
+//! One value split into the chunks that a memcached keeps, and put together from them: names,
+//! shape, token and metadata too, without a link.
 
 use std::hint::black_box;
 

@@ -256,7 +256,7 @@ fn no_label_does_harm_in_a_page() {
     assert_eq!(page.matches("</script").count(), 2);
     assert!(!page.contains("<!--"));
     let shown = "&lt;/script&gt;&lt;script&gt;document.title=&#39;hurt&#39;&lt;/script&gt;";
-    // Title, heading, figures, setups (12 fields, the label as its head), notes (head and one note).
+    // Title, heading, figures, setups (12 fields, the label as its head), notes (head, one note).
     assert_eq!(page.matches(shown).count(), 1 + 1 + 1 + 12 + 2);
     // What looks like a mark of the template stays what it is.
     assert_eq!(page.matches("<li>{{data}}</li>").count(), 1);
