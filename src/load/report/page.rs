@@ -149,40 +149,52 @@ fn key(number: usize, run: &RunResult) -> String {
 }
 
 fn figures(runs: &[RunResult]) -> String {
-    let mut html = String::from("<table class=\"figures\"><thead><tr><th scope=\"col\">run</th>");
-    let is_asked = runs.iter().flat_map(|run| &run.steps).any(|step| step.rate_target.is_some());
-    let mut names = vec!["requests/s"];
-    if is_asked {
-        names.insert(0, "asked/s");
-    }
+    let mut html = String::from("<table class=\"figures\"><thead><tr>");
+    let mut names = vec!["run, asked for", "requests/s"];
     names.extend(QUANTILES.map(|(name, _)| name));
     names.extend(["max", "mean", "hits", "errors", "mismatches"]);
-    for name in names {
+    for name in &names {
         html += &format!("<th scope=\"col\">{name}</th>");
     }
     html += "</tr></thead>";
     for (number, run) in runs.iter().enumerate() {
         html += &format!("<tbody data-run=\"{number}\">");
+        if is_sweep(run) {
+            let columns = names.len();
+            html += &format!("<tr><th colspan=\"{columns}\">{}</th></tr>", key(number, run));
+        }
         for (i, step) in run.steps.iter().enumerate() {
             let is_knee = run.knee == Some(i);
             html += if is_knee { "<tr class=\"knee\">" } else { "<tr>" };
             html += "<th scope=\"row\">";
-            if i == 0 {
+            if !is_sweep(run) {
                 html += &key(number, run);
             }
-            if is_knee {
-                html += " <span class=\"badge\">knee</span>";
+            if let Some(target) = step.rate_target {
+                html += &format!(" <span class=\"asked\">{}/s</span>", rate(target));
             }
+            html += &badges(step, is_knee);
             html += "</th>";
-            if is_asked {
-                html += &format!("<td>{}</td>", step.rate_target.map_or("–".into(), rate));
-            }
             html += &cells(step);
             html += "</tr>";
         }
         html += "</tbody>";
     }
     html + "</table>"
+}
+
+/// What is to be seen even where the table is cut off.
+fn badges(step: &Step, is_knee: bool) -> String {
+    let mut html = String::new();
+    if is_knee {
+        html += " <span class=\"badge\">knee</span>";
+    }
+    for (count, what) in [(step.errors, "errors"), (step.mismatches, "mismatches")] {
+        if count > 0 {
+            html += &format!(" <span class=\"badge bad\">{} {what}</span>", grouped(count));
+        }
+    }
+    html
 }
 
 fn cells(step: &Step) -> String {

@@ -1,5 +1,5 @@
 //! Reports of made-up runs: what a page is made of, that nobody's label can do harm in it, and what
-//! the command line does. `SUNDER_REPORT_EXAMPLES=FOLDER` keeps the files, to be looked at.
+//! the command line does. `SUNDER_REPORT_EXAMPLES=FOLDER` keeps the pages, to be looked at.
 
 use std::f64::consts::TAU;
 
@@ -195,10 +195,12 @@ fn data_of(page: &str) -> serde_json::Value {
 
 #[test]
 fn a_page_holds_all_that_is_drawn() {
-    let runs = [plain_run(), sweep_run("sunder, memory", 30.0, 900_000.0)];
+    let other = sweep_run("memcached 1.6.18", 60.0, 310_000.0);
+    let runs = [plain_run(), sweep_run("sunder, memory", 30.0, 900_000.0), other];
     let page = page::page(&runs);
+    keep("runs.html", &page);
     let data = data_of(&page);
-    assert_eq!(data.as_array().expect("runs").len(), 2);
+    assert_eq!(data.as_array().expect("runs").len(), 3);
     assert_eq!(data[0]["label"], "memcached 1.6.18");
     assert_eq!(data[0]["shown"], 0);
     assert_eq!(data[1]["knee"], 6);
@@ -248,12 +250,13 @@ fn a_page_is_well_formed() {
 #[test]
 fn no_label_does_harm_in_a_page() {
     let page = page::page(&[evil_run()]);
+    keep("hostile.html", &page);
     assert_eq!(data_of(&page)[0]["label"], EVIL);
     assert_eq!(page.matches("<script").count(), 2);
     assert_eq!(page.matches("</script").count(), 2);
     assert!(!page.contains("<!--"));
     let shown = "&lt;/script&gt;&lt;script&gt;document.title=&#39;hurt&#39;&lt;/script&gt;";
-    // Title, heading, figures, setups (12 fields, the label as its head), notes (head and one note).
+    // Title, heading, figures, setups (12 fields, the label as its head), notes (head, one note).
     assert_eq!(page.matches(shown).count(), 1 + 1 + 1 + 12 + 2);
     // What looks like a mark of the template stays what it is.
     assert_eq!(page.matches("<li>{{data}}</li>").count(), 1);
@@ -339,7 +342,9 @@ fn a_run_without_a_single_request_is_reported_too() {
     run.steps[0].intervals.clear();
     (run.steps[0].hits, run.steps[0].misses) = (0, 0);
     assert!(table::tables(&[run.clone(), run.clone()]).contains("  all"));
-    assert_eq!(data_of(&page::page(&[run]))[0]["steps"][0]["all"]["count"], 0);
+    let page = page::page(&[run]);
+    assert_eq!(data_of(&page)[0]["steps"][0]["all"]["count"], 0);
+    keep("nothing.html", &page);
 }
 
 #[test]
@@ -357,14 +362,12 @@ fn the_command_writes_what_it_is_asked_for() {
     }
     let printed = ask(&[&a]).expect("a report");
     assert!(printed.starts_with("memcached 1.6.18\n"), "{printed}");
-    if let Some(kept) = std::env::var_os("SUNDER_REPORT_EXAMPLES") {
-        let kept = Path::new(&kept);
-        let sweep = sweep_run("sunder, memory", 30.0, 900_000.0);
-        let other = sweep_run("memcached 1.6.18", 60.0, 310_000.0);
-        fs::write(kept.join("plain.html"), page::page(&[plain_run()])).expect("writes");
-        fs::write(kept.join("sweeps.html"), page::page(&[sweep, other, plain_run()]))
-            .expect("writes");
-        fs::write(kept.join("evil.html"), page::page(&[evil_run()])).expect("writes");
+}
+
+/// Writes a page where somebody wants to look at it.
+fn keep(name: &str, page: &str) {
+    if let Some(folder) = std::env::var_os("SUNDER_REPORT_EXAMPLES") {
+        fs::write(Path::new(&folder).join(name), page).expect("a folder that is there");
     }
 }
 

@@ -6,7 +6,7 @@ const COLOURS = 8;
 const KINDS = ["all", "get", "set"];
 const LINES = [["p50_ns", "p50"], ["p99_ns", "p99"], ["max_ns", "max"]];
 const LEVELS = [["p50_ns", "p50"], ["p99_ns", "p99"], ["p999_ns", "p99.9"]];
-const state = { kind: "all", lines: [true, true, true], levels: [true, true, false], over: null };
+const state = { kind: "all", lines: [true, true, runs.length < 3], levels: [true, true, false], over: null };
 runs.forEach((run, i) => {
   run.colour = "c" + i % COLOURS;
   run.dashes = "d" + Math.floor(i / COLOURS) % 3;
@@ -186,10 +186,12 @@ function chart(id, spec) {
     for (const [run, cx, cy] of picked.dots) over.append(svg("circle", { class: "dot " + run.colour, cx, cy, r: 4 }));
     readout.replaceChildren(html("b", {}, picked.title), ...picked.rows.map(([run, name, value, dashes]) =>
       html("div", {}, run ? key(run, dashes) : "", html("span", { class: "name" }, name), html("span", { class: "value" }, value))));
+    readout.style.left = "0";
     readout.hidden = false;
-    const isRight = picked.at > width / 2;
-    readout.style.left = isRight ? "auto" : picked.at / width * 100 + 2 + "%";
-    readout.style.right = isRight ? 102 - picked.at / width * 100 + "%" : "auto";
+    // Beside the line, on the side with more room, and never beyond the picture.
+    const pixel = picked.at / width * host.clientWidth, size = readout.offsetWidth;
+    const left = picked.at > width / 2 ? pixel - size - 12 : pixel + 12;
+    readout.style.left = Math.max(0, Math.min(host.clientWidth - size, left)) + "px";
   }
   charts.push({ draw, host });
 }
@@ -230,11 +232,12 @@ function spectrumContent() {
     x: (from, to) => linear(0, right, from, to),
     xTicks(x, pixels) {
       const ticks = [];
-      const every = Math.max(1, Math.ceil(right * 62 / pixels));
+      const every = Math.max(1, Math.ceil(right * 54 / pixels));
       for (let nines = 0; nines <= right + 1e-9; nines++) {
-        ticks.push([x.at(nines), nines % every ? "" : percentile(nines)]);
+        const text = (100 - 100 * 10 ** -nines).toFixed(Math.max(0, nines - 2)) + " %";
+        ticks.push([x.at(nines), nines % every ? "" : text]);
       }
-      ticks.push([x.at(Math.log10(2)), "50 %", true], [x.at(Math.log10(20)), "95 %", true]);
+      if (every === 1) ticks.push([x.at(Math.log10(2)), "50 %", true], [x.at(Math.log10(20)), "95 %", true]);
       return ticks;
     },
     draw(root, x, y) {
@@ -292,7 +295,7 @@ function timeContent() {
   return {
     low, high,
     x: (from, to) => linear(0, end, from, to),
-    xTicks: (x, pixels) => x.ticks(pixels / 80).map(t => [x.at(t), +t.toPrecision(6) + " s"]),
+    xTicks: (x, pixels) => x.ticks(pixels / 60).map(t => [x.at(t), +t.toPrecision(6) + " s"]),
     draw(root, x, y) {
       for (const { run, points } of shown) {
         for (const [name] of lines) {
@@ -311,14 +314,12 @@ function timeContent() {
       for (const { run, points } of shown) {
         const p = nearest(points, p => Math.abs(p.t_s - t));
         if (at === null) at = p.t_s;
-        rows.push([run, run.label, rate(p.requests / Math.max(1e-9, p.t_s - p.from)), "d0"]);
-        if (!answered(p)) continue;
-        for (const [name, text] of lines) {
-          rows.push([run, text, latency(p[name]), "p" + LINES.findIndex(l => l[0] === name)]);
-          dots.push([run, x.at(p.t_s), y.at(p[name])]);
-        }
+        rows.push([run, run.label, answered(p) ? lines.map(([name]) => latency(p[name])).join(" · ") : "–", run.dashes]);
+        if (shown.length === 1) rows.push([null, "answered", rate(p.requests / Math.max(1e-9, p.t_s - p.from))]);
+        if (answered(p)) for (const [name] of lines) dots.push([run, x.at(p.t_s), y.at(p[name])]);
       }
-      return { at: x.at(at), title: +at.toPrecision(5) + " s", rows, dots };
+      const title = +at.toPrecision(5) + " s: " + lines.map(([, text]) => text).join(" · ");
+      return { at: x.at(at), title, rows, dots };
     },
   };
 }
@@ -334,7 +335,7 @@ function sweepContent() {
   return {
     low, high,
     x: (from, to) => linear(0, right * 1.04, from, to),
-    xTicks: (x, pixels) => x.ticks(pixels / 70).map(r => [x.at(r), rateTick(r)]),
+    xTicks: (x, pixels) => x.ticks(pixels / 55).map(r => [x.at(r), rateTick(r)]),
     draw(root, x, y, box) {
       for (const { run, steps } of shown) {
         for (const [name] of levels) {
@@ -349,15 +350,15 @@ function sweepContent() {
         if (!step) continue;
         const cx = x.at(step.rate), heights = levels.map(([name]) => y.at(step.all[name]));
         for (const cy of heights) root.append(svg("circle", { class: "ring " + run.colour, cx, cy, r: 8 }));
-        // Above its topmost ring, or higher where another label is; to the left of the edge.
-        const text = "knee " + rateTick(step.rate) + "/s", half = text.length * 3.6;
-        const at = Math.min(Math.max(cx, box.left + half), box.right - half);
-        let top = Math.max(box.top + 10, Math.min(...heights) - 14);
-        for (const [other, height, width] of taken) {
-          if (Math.abs(other - at) < half + width && Math.abs(height - top) < 15) top = height - 16;
+        // Beside its topmost ring, on the side that the curve leaves free; higher where another is.
+        const text = "knee " + rateTick(step.rate) + "/s", width = text.length * 7.2;
+        const isLeft = cx - 12 - width > box.left, at = isLeft ? cx - 12 : cx + 12;
+        let top = Math.max(box.top + 10, Math.min(...heights) - 4);
+        for (const [other, height] of taken) {
+          if (Math.abs(other - at) < width && Math.abs(height - top) < 15) top = height - 16;
         }
-        taken.push([at, top, half]);
-        root.append(svg("text", { class: "knee", x: at, y: top, "text-anchor": "middle" }, text));
+        taken.push([at, top]);
+        root.append(svg("text", { class: "knee", x: at, y: top, "text-anchor": isLeft ? "end" : "start" }, text));
       }
     },
     pick(px, py, x, y) {
@@ -448,14 +449,14 @@ if (hasKind("get") && hasKind("set")) {
 const toggles = (list, on) => list.map(([, text], i) => ({
   text, dashes: "p" + i, isOn: () => on[i], choose: () => { on[i] = !on[i]; },
 }));
-chart("spectrum", { name: "latency by percentile", xName: "percentile of requests", yName: "latency", content: spectrumContent });
+chart("spectrum", { name: "latency by percentile", xName: "percentile of requests", yName: "latency (logarithmic)", content: spectrumContent });
 if (runs.some(run => run.steps.length > 1)) {
   chips("level", toggles(LEVELS, state.levels));
-  chart("sweep", { name: "latency against throughput", xName: "requests per second", yName: "latency", content: sweepContent });
+  chart("sweep", { name: "latency against throughput", xName: "requests per second", yName: "latency (logarithmic)", content: sweepContent });
 }
 if (runs.some(run => run.steps.some(step => step.intervals.length))) {
   chips("line", toggles(LINES, state.lines));
-  chart("time", { name: "latency over time", xName: "seconds since the measurement began", yName: "latency", content: timeContent });
+  chart("time", { name: "latency over time", xName: "seconds since the measurement began", yName: "latency (logarithmic)", content: timeContent });
 }
 drawAll();
 let width = document.body.clientWidth;
