@@ -75,8 +75,8 @@ where
     /// One turn. Returns how much was done; 0 = nothing.
     #[inline]
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
-        // Replies leave first: who gets one may have asked for more by the time of the poll, and that
-        // goes to the tiers with this turn's requests and not with the next one's.
+        // Replies leave first: who gets one may have asked for more by the time of the poll, and
+        // that goes to the tiers with this turn's requests and not with the next one's.
         let mut done = self.core.exchange(now);
         while let Some(id) = self.core.next_visit() {
             transport.resume(id, now, self);

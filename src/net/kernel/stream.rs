@@ -3,7 +3,8 @@
 //! Input is read into a buffer that all connections of a worker share; what the handler leaves of
 //! it moves to the connection's own queue. Output gathers in another shared buffer and is written
 //! when the handler returns, or when the buffer fills, or together with a long value that is sent
-//! from where it lies; what the kernel does not take of it moves to the connection's own queue. Nothing here calls a handler.
+//! from where it lies; what the kernel does not take of what was gathered moves to the connection's
+//! own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;

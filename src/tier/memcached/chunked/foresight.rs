@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn the_smallest_of_late_decides() {
         let foresight = Foresight::new();
-        let mut guess = |items: [u32; CHUNK_FORESIGHT_ITEMS as usize]| {
+        let guess = |items: [u32; CHUNK_FORESIGHT_ITEMS as usize]| {
             items.iter().for_each(|&chunks| foresight.learn(chunks));
             foresight.chunks()
         };
