@@ -30,7 +30,8 @@ pub trait Value {
     /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 
-    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
+    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too, or
+    /// sends them from where they are.
     fn as_chain(&self) -> Option<&Chain> {
         None
     }
