@@ -535,10 +535,19 @@ impl Engine {
         let mut stitched = std::mem::take(&mut self.stitched);
         stitched.resize(all, 0);
         let copied = stream.peek(&mut stitched);
-        let (taken, _) = self.take_from(conn, &stitched[..copied]);
+        let (taken, missing) = self.take_from(conn, &stitched[..copied]);
         stream.consume(taken);
+        // Only now its head is whole, and says that the answer is too long for the ring.
+        let is_long = taken == 0 && all + missing > stream.receive_capacity_bytes();
+        if is_long && self.failure.is_none() {
+            let long = conn.long.get_or_insert_default();
+            long.held.clear();
+            long.held.extend_from_slice(&stitched[..copied]);
+            long.missing = missing;
+            stream.consume(copied);
+        }
         self.stitched = stitched;
-        taken > 0 && self.failure.is_none()
+        (taken > 0 || is_long) && self.failure.is_none()
     }
 
     /// Adds to an answer that is held. Returns whether it is complete and was taken.

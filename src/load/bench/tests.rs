@@ -368,7 +368,7 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
         let plan = plan("--ratio 1:0 --connections 2");
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
         (simulation.fault, simulation.fault_after) = (fault, 1_000);
-        let error = measure(&mut simulation, &mut engine(&plan), None).err().expect("failed");
+        let error = measure(&mut simulation, &mut engine(&plan), None).expect_err("failed");
         assert!(error.starts_with(reason), "{error}");
     }
 }
