@@ -1,16 +1,19 @@
 //! The whole worker on frames made here: TCP, parser, memory tier, reply. No device.
 //!
-//! `cargo bench --bench worker [-- CONNECTIONS REQUESTS KEYS]` prints nanoseconds per request of
-//! the server's side: one request at a time a connection, connections and keys in random order, 32
-//! frames a burst, values of 100 bytes. `--count KIND CONNECTIONS REQUESTS` runs that
-//! many requests untimed, for callgrind (scripts/instructions.sh).
+//! `cargo bench --bench worker [-- FILTER]` times rounds of the server's turns, a request on every
+//! connection: connections and keys in random order, 32 frames a burst, values of 100 bytes.
+//! `-- table` prints nanoseconds per request for more connections and keys, with software checksums
+//! too; `-- CONNECTIONS REQUESTS KEYS` one row of it. `--count KIND CONNECTIONS REQUESTS` runs
+//! that many requests untimed, for callgrind (scripts/instructions.sh).
 
 mod synthetic;
 
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
+use criterion::{Criterion, Throughput};
 use sunder::buffer::Body;
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
@@ -126,6 +129,7 @@ fn with_bench<R>(
 trait Measure {
     fn measure(&mut self, requests: usize) -> (f64, usize);
     fn run(&mut self, requests: usize);
+    fn rounds(&mut self, rounds: u64) -> Duration;
 }
 
 impl<S: Server> Measure for Bench<S> {
@@ -136,6 +140,26 @@ impl<S: Server> Measure for Bench<S> {
     fn run(&mut self, requests: usize) {
         Bench::run(self, requests);
     }
+
+    fn rounds(&mut self, rounds: u64) -> Duration {
+        Bench::rounds(self, rounds)
+    }
+}
+
+/// Rounds of turns, under criterion.
+fn timed() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for connections in [100, 1_000] {
+        let mut group = criterion.benchmark_group(format!("turns, {connections} connections"));
+        group.throughput(Throughput::Elements(connections as u64));
+        for (name, kind) in KINDS {
+            with_bench(kind, KEYS, connections, false, |bench| {
+                group.bench_function(name, |b| b.iter_custom(|rounds| bench.rounds(rounds)));
+            });
+        }
+        group.finish();
+    }
+    criterion.final_summary();
 }
 
 fn main() {
@@ -150,7 +174,8 @@ fn main() {
         [connections, requests, keys] => {
             (vec![number(connections)], number(requests), number(keys) as u64)
         }
-        _ => (vec![100, 1_000, 10_000, 50_000], 2_000_000, KEYS),
+        ["table"] => (vec![100, 1_000, 10_000, 50_000], 2_000_000, KEYS),
+        _ => return timed(),
     };
     println!("request              keys connections   ns/request   with software checksums");
     let show = |name: &str, kind, keys, connections| {

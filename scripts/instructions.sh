@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Counts the instructions that the whole worker takes per request, under callgrind, on frames made in
-# the process, and compares them with the recorded ones: more than 5 % above is a failure.
+# Counts instructions under callgrind and compares them with the recorded ones: per request of the
+# whole worker, on frames made in the process, and per operation of a request's parts. More than 5 %
+# above is a failure, and what grew is named.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
@@ -19,55 +20,103 @@ case "${1:-}" in
         ;;
 esac
 
+# Of the whole worker (benches/worker.rs), and its parts (benches/parts.rs).
+kinds=(get-hit get-miss set binary-get-hit)
+cases=(
+    parser/text-get parser/text-set parser/text-get-10-keys parser/text-hit
+    parser/binary-get parser/binary-set parser/binary-hit
+    layout/split layout/assemble
+    memory/get-hit memory/get-miss memory/set memory/delete-and-set
+)
 connections=100
 requests=20000
+operations=5000
 allowed_percent=5
 
-# The one bench binary: what cargo says it built.
-binary=$(cargo bench --bench worker --no-run --message-format=json 2>/dev/null |
-    grep -o '"executable":"[^"]*/worker-[^"]*"' | cut -d'"' -f4)
-[ -x "$binary" ] || fail "the bench does not build"
+command -v valgrind >/dev/null || fail "needs valgrind: scripts/setup.sh installs it"
 
 work=$(mktemp -d)
 on_exit "rm -rf $work"
 
-# Instructions of the server's turns for so many requests of a kind. Making frames, the client's part,
-# is outside of what is counted.
+# The bench binaries: what cargo says it built.
+cargo bench --bench worker --bench parts --no-run --message-format=json \
+    >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
+built() {
+    grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
+}
+worker=$(built worker)
+parts=$(built parts)
+if [ ! -x "$worker" ] || [ ! -x "$parts" ]; then fail "cargo built no benches"; fi
+
+# Instructions of a command under callgrind; what comes before -- is callgrind's.
 count() {
-    valgrind --tool=callgrind --callgrind-out-file="$work/out" --collect-atstart=no \
-        --toggle-collect='*Bench*turns*' "$binary" --count "$1" "$connections" "$2" \
-        >"$work/log" 2>&1 || { cat "$work/log"; fail "callgrind failed"; }
+    local options=()
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    valgrind --tool=callgrind --callgrind-out-file="$work/out" "${options[@]}" "$@" \
+        >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "callgrind failed: $*"; }
     sed -n 's/^\(totals\|summary\): \([0-9]*\).*/\2/p' "$work/out" | tail -n 1
 }
 
+# The server's turns for so many requests of a kind. Making frames, the client's part, is outside of
+# what is counted.
+count_worker() {
+    count --collect-atstart=no --toggle-collect='*Bench*turns*' -- \
+        "$worker" --count "$1" "$connections" "$2"
+}
+
 passed=0
-failed=0
 lines=
-for kind in get-hit get-miss set binary-get-hit; do
-    # The difference of two runs leaves connecting out.
-    few=$(count "$kind" "$connections")
-    many=$(count "$kind" $((connections + requests)))
-    now=$(((many - few) / requests))
-    lines+="$kind $now"$'\n'
-    was=$(awk -v kind="$kind" '$1 == kind { print $2 }' "$recorded" 2>/dev/null || true)
-    if [ "$record" -eq 1 ] || [ -z "$was" ]; then
-        say "$kind: $now instructions per request"
-        [ "$record" -eq 1 ] || failed=$((failed + 1))
-    elif [ $((now * 100)) -gt $((was * (100 + allowed_percent))) ]; then
-        say "$kind: $now instructions per request, $was recorded: over $allowed_percent % more"
-        failed=$((failed + 1))
+grown=()
+# Compares a figure, or takes it down.
+judge() {
+    local name=$1 now=$2 was
+    lines+="$name $now"$'\n'
+    if [ "$record" -eq 1 ]; then
+        say "$name: $now instructions"
+        return
+    fi
+    was=$(awk -v name="$name" '$1 == name { print $2 }' "$recorded" 2>/dev/null || true)
+    if [ -z "$was" ]; then
+        say "$name: $now instructions, none recorded"
+        grown+=("$name has no figure in $recorded")
+        return
+    fi
+    local change
+    change=$(awk -v now="$now" -v was="$was" 'BEGIN { printf "%+.1f %%", (now / was - 1) * 100 }')
+    say "$name: $now instructions, $was recorded ($change)"
+    if [ $((now * 100)) -gt $((was * (100 + allowed_percent))) ]; then
+        grown+=("$name grew from $was to $now ($change), $allowed_percent % is allowed")
     else
-        say "$kind: $now instructions per request, $was recorded"
         passed=$((passed + 1))
     fi
+}
+
+# The difference of two runs leaves out what comes before: connecting, storing, starting.
+for kind in "${kinds[@]}"; do
+    few=$(count_worker "$kind" "$connections")
+    many=$(count_worker "$kind" $((connections + requests)))
+    judge "$kind" $(((many - few) / requests))
 done
+for case in "${cases[@]}"; do
+    few=$(count -- "$parts" "$case" "$operations")
+    many=$(count -- "$parts" "$case" $((2 * operations)))
+    judge "$case" $(((many - few) / operations))
+done
+
 if [ "$record" -eq 1 ]; then
     {
-        say "# Instructions per request of the whole worker, $connections connections, 100-byte values;"
-        say "# written by scripts/instructions.sh --record."
+        say "# Instructions per request of the whole worker ($connections connections, 100-byte values)"
+        say "# and per operation of its parts; written by scripts/instructions.sh --record."
         printf '%s' "$lines"
     } >"$recorded"
     exit 0
 fi
-say "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+for line in "${grown[@]}"; do
+    say "FAILED: $line"
+done
+say "$passed passed, ${#grown[@]} failed"
+[ "${#grown[@]}" -eq 0 ]

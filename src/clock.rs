@@ -31,7 +31,18 @@ impl Clock {
 
     /// Reads the clock.
     pub fn read(&self) -> Now {
-        let uptime_us = self.start.elapsed().as_micros() as u64;
+        self.at(self.read_ns())
+    }
+
+    /// Reads the clock: nanoseconds since it was started. For who measures.
+    #[inline]
+    pub fn read_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    /// The reading at `uptime_ns`, as [`Clock::read_ns`] gives it: one reading serves both.
+    pub fn at(&self, uptime_ns: u64) -> Now {
+        let uptime_us = uptime_ns / 1_000;
         Now { uptime_us, unix_s: ((self.start_unix_us + uptime_us) / 1_000_000) as u32 }
     }
 }

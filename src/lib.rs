@@ -13,7 +13,7 @@
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
 //! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`]).
-//! Only `worker`, `serve` and `main` see it whole.
+//! Only `worker`, `serve` and `main` see it whole. [`load`] holds the tools, which are clients.
 //!
 //! # A server of one's own
 //!
@@ -53,6 +53,7 @@ pub mod stats;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod load;
 pub mod mailbox;
 pub mod net;
 pub mod orchestrator;

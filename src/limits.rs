@@ -133,6 +133,11 @@ pub const LINK_READS_PER_TURN: usize = 16;
 /// larger, if it is alone.
 pub const LINK_OUTPUT_BYTES: usize = 1024 * 1024;
 
+/// Longest lookup of many keys in one request, in bytes: what a hundred and fifty usual keys take.
+/// The server sends nothing before it has found all; four such requests fit the 16 KiB that
+/// memcached reads at once.
+pub const LINK_LOOKUP_BYTES: usize = 4096;
+
 /// Longest value that a server is believed, in bytes.
 pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
 
@@ -257,6 +262,13 @@ pub const KERNEL_BUFFERS_KEPT: usize = 64;
 /// Output gathered in a visit is sent early when less room than this is left, in bytes, so that
 /// the longest reply head always finds room until the kernel itself is full.
 pub const KERNEL_OUTPUT_ROOM_BYTES: usize = 16 * 1024;
+
+/// A gathered value of this many bytes or more is sent from where it lies, not copied to the rest
+/// of the output: for a short one a copy costs little.
+pub const KERNEL_SEND_PIECES_BYTES: usize = 16 * 1024;
+
+/// Pieces that one such system call sends: 256 KiB of blocks.
+pub const KERNEL_SEND_PIECES: usize = 64;
 
 /// Readiness events taken from the kernel in one turn, and the most connections left over from
 /// earlier turns that are visited again in one turn.
@@ -425,11 +437,9 @@ pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
 /// Chunks of one value that are asked for at once.
 pub const CHUNK_WINDOW_CHUNKS: usize = 256;
 
-/// Chunks that one request asks for. As many again fit the 16 KiB that memcached reads at once.
-pub const CHUNKS_PER_LINE: u32 = 64;
-
-/// Longest such request, in bytes: `get`, the keys with a space each, the end of the line.
-pub const CHUNK_LINE_BYTES: usize = 3 + CHUNKS_PER_LINE as usize * (1 + KEY_BYTES_MAX) + 2;
+/// Items that are read before it is decided anew how many chunks the next ones are asked for
+/// together with their metadata: as many as the smallest of these had.
+pub const CHUNK_FORESIGHT_ITEMS: u32 = 8;
 
 /// How often an incr or decr begins again because somebody else wrote the same item in between.
 pub const CHUNK_CONFLICTS_MAX: usize = 4;
@@ -566,3 +576,13 @@ pub const SSD_TOUCHES: usize = 1024 * 1024;
 /// What an object is taken to need on disk when the index is built, in bytes. Smaller ones and the
 /// index is full before the disk: the oldest go.
 pub const SSD_OBJECT_BYTES_DEFAULT: u64 = 1024;
+
+/// Longest file that is read as a measurement's result, in bytes: an hour at ten intervals a second
+/// takes 4 MiB.
+pub const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Connections that the load client on a device has half open at once: half of what a server of
+/// ours keeps, and as many SYNs as no receive ring loses.
+pub const BENCH_HALF_OPEN_MAX: usize = 512;
+
+const _: () = assert!(BENCH_HALF_OPEN_MAX <= TCP_HALF_OPEN_MAX / 2);

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Command::Tool(tool, words)) => return (tool.run)(words),
         Ok(Command::Serve(config)) => sunder::serve::serve(&config).map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -12,7 +12,8 @@ const FILE_LINES_MAX: usize = 800;
 /// folder. The longest matching prefix decides.
 const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
-    &["serve", "cli"],
+    &["cli"],
+    &["serve", "load"],
     &["worker"],
     &["config"],
     &["net/nic"],
@@ -166,6 +167,43 @@ fn a_module_imports_only_what_stands_to_its_right() {
                 match layer(&target) {
                     Some((other, name)) if other > rank || name == own => {}
                     _ => complaints.push(format!("{}:{number}: {}", source.path, line.trim())),
+                }
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+/// What the tools may import: themselves, base, how a value is written on a command line, and, for
+/// a client on a device, the network stack.
+const LOAD_IMPORTS: &[&str] = &[
+    "load",
+    "clock",
+    "config",
+    "limits",
+    "protocol",
+    "net::nic",
+    "net::tcp",
+    "net::Admission",
+    "net::ConnectionId",
+    "net::Handler",
+    "net::Stream",
+    "net::Transport",
+    "buffer",
+    "secret",
+    "stats",
+];
+
+#[test]
+fn the_tools_know_the_server_by_the_wire() {
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/load/")) {
+        for (number, line) in source.code().filter(|(_, line)| !line.trim().starts_with("//")) {
+            for import in line.split("crate::").skip(1) {
+                let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
+                let is_allowed = |name: &&&str| import.strip_prefix(**name).is_some_and(is_end);
+                if LOAD_IMPORTS.iter().find(is_allowed).is_none() {
+                    complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
                 }
             }
         }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use sunder::clock::Now;
@@ -302,6 +302,20 @@ impl<S: Server> Bench<S> {
         let bytes: usize = (0..rounds).map(|_| self.round(&mut figures)).sum();
         figures.sort_by(f64::total_cmp);
         (figures[figures.len() / 4], bytes / (rounds * self.peers.len()))
+    }
+
+    /// What the server's turns take for so many rounds of a request on every connection.
+    #[allow(dead_code, reason = "not every bench needs it")]
+    pub fn rounds(&mut self, rounds: u64) -> Duration {
+        let mut figures = Vec::new();
+        let mut ns = 0.0;
+        for _ in 0..rounds {
+            figures.clear();
+            self.round(&mut figures);
+            let groups = self.peers.chunks(RING_FRAMES);
+            ns += figures.iter().zip(groups).map(|(ns, g)| ns * g.len() as f64).sum::<f64>();
+        }
+        Duration::from_nanos(ns as u64)
     }
 
     /// As many requests as asked for, whole rounds of them, untimed.

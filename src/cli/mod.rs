@@ -2,6 +2,7 @@
 
 mod rend;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -10,14 +11,17 @@ use std::path::PathBuf;
 use lexopt::prelude::{Long, Short, Value};
 
 use crate::config::{self, Config, ValueError};
+use crate::load::{self, Tool};
 
 /// What the words ask for.
 #[derive(Debug)]
 pub enum Command {
     /// `sunder serve ..`
     Serve(Box<Config>),
+    /// A tool, with the words behind its name.
+    Tool(&'static Tool, Vec<OsString>),
     /// Print this text.
-    Print(&'static str),
+    Print(Cow<'static, str>),
 }
 
 /// Words that make no command. Its text is one line.
@@ -52,12 +56,13 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-/// What `--help` prints.
-pub const HELP: &str = "\
+/// What `--help` prints, with a place for the tools.
+const HELP: &str = "\
 sunder: a memcached-compatible cache appliance
 
 Usage: sunder serve [FLAGS]
-
+       sunder TOOL [FLAGS]      TOOL --help says more
+{tools}
 Where clients come from
   --device DEV        DPDK device: a PCI address (bound with scripts/bind-nic.sh), or a vdev
                       with its arguments, e.g. net_af_packet0,iface=veth0.
@@ -114,21 +119,33 @@ A wrong value is one line that says what is expected, and exit status 2.
 SIGINT and SIGTERM end the server.
 ";
 
+/// What `--help` prints.
+fn help() -> Cow<'static, str> {
+    let row = |tool: &Tool| format!("  {:19} {}\n", tool.name, tool.summary);
+    HELP.replace("{tools}", &load::TOOLS.iter().map(row).collect::<String>()).into()
+}
+
 /// What `--version` prints.
 pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
+
+const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
 
 /// Reads a command line, without the program's name.
 ///
 /// # Errors
 /// What is wrong with it, in one line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let words: Vec<OsString> = words.into_iter().map(rend::normalise).collect();
+    let mut words = words.into_iter().peekable();
+    if let Some(tool) = words.peek().and_then(|word| load::tool(word.to_str()?)) {
+        return Ok(Command::Tool(tool, words.skip(1).collect()));
+    }
+    let words: Vec<OsString> = words.map(rend::normalise).collect();
     let mut parser = lexopt::Parser::from_args(words);
     match parser.next()? {
         Some(Value(word)) if word == "serve" => serve(&mut parser),
-        Some(Short('h') | Long("help")) | None => Ok(Command::Print(HELP)),
-        Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION)),
-        Some(Value(word)) if word == "help" => Ok(Command::Print(HELP)),
+        Some(Short('h') | Long("help")) | None => Ok(Command::Print(help())),
+        Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION.into())),
+        Some(Value(word)) if word == "help" => Ok(Command::Print(help())),
         Some(Value(word)) => {
             let word = word.to_string_lossy().into_owned();
             Err(UsageError::Word(format!("'{}' is not a command", word.escape_debug())))
@@ -142,8 +159,8 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
     while let Some(flag) = parser.next()? {
         let name = match flag {
             Short('p') => "port".to_owned(),
-            Short('h') | Long("help") => return Ok(Command::Print(HELP)),
-            Short('V') | Long("version") => return Ok(Command::Print(VERSION)),
+            Short('h') | Long("help") => return Ok(Command::Print(help())),
+            Short('V') | Long("version") => return Ok(Command::Print(VERSION.into())),
             Long(name) => name.to_owned(),
             flag => return Err(flag.unexpected().into()),
         };
@@ -168,6 +185,7 @@ struct Said {
     has_l1: bool,
     has_l2: bool,
     has_bind: bool,
+    has_batch_port: bool,
     rend: rend::Rend,
 }
 
@@ -181,7 +199,10 @@ impl Said {
             "address" => config.addresses.push(value(parser, "--address", config::cidr)?),
             "gateway" => config.gateways.push(value(parser, "--gateway", config::address)?),
             "port" => config.port = value(parser, "--port", config::port)?,
-            "bp" => config.batch_port = value(parser, "--bp", config::port)?,
+            "bp" => {
+                config.batch_port = value(parser, "--bp", config::port)?;
+                self.has_batch_port = true;
+            }
             "bind" => {
                 config.bind = value(parser, "--bind", config::address)?;
                 self.has_bind = true;
@@ -191,10 +212,12 @@ impl Said {
             }
             "sock-path" => self.socket_path = Some(parser.value()?.into()),
             "l1" => {
+                once("--l1: is given twice; there is one first tier", self.has_l1)?;
                 config.l1 = value(parser, "--l1", config::l1)?;
                 self.has_l1 = true;
             }
             "l2" => {
+                once("--l2: is given twice; there is one second tier", self.has_l2)?;
                 config.l2 = value(parser, "--l2", config::l2)?;
                 self.has_l2 = true;
             }
@@ -232,8 +255,11 @@ impl Said {
     }
 
     fn finish(self) -> Result<Config, UsageError> {
-        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, rend } = self;
-        rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, .. } = self;
+        self.rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        if self.has_batch_port && !config.has_batch_port() {
+            config.notes.push(NOTE_BATCH_PORT);
+        }
         config.socket_path = match (uses_socket, socket_path) {
             (true, None) => {
                 return Err(UsageError::Conflict("--use-domain-socket: give --sock-path as well"));
@@ -299,6 +325,10 @@ fn check(config: &Config) -> Result<(), UsageError> {
     Ok(())
 }
 
+fn once(complaint: &'static str, is_given: bool) -> Result<(), UsageError> {
+    if is_given { Err(UsageError::Conflict(complaint)) } else { Ok(()) }
+}
+
 fn text(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
     let word = parser.value()?;
     word.into_string().map_err(|word| {
@@ -350,6 +380,13 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_port_without_an_l2_is_told_of() {
+        assert_eq!(config("serve --bp 4000").notes, [NOTE_BATCH_PORT]);
+        assert!(config("serve --bp 4000 --l2 rend,addr=unix:/x").notes.is_empty());
+        assert!(config("serve").notes.is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_one_line_that_names_the_flag() {
         for (words, flag) in [
             ("serve --workers 0", "--workers"),
@@ -364,6 +401,8 @@ mod tests {
             ("serve --cores 0 --workers 2", "--cores"),
             ("serve --l1 memcached,addr=unix:/x --l2 memcached,addr=unix:/x", "--l2"),
             ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
+            ("serve --l1 memory --l1 memory,size=1G", "--l1"),
+            ("serve --l2 none --l2 none", "--l2"),
             ("dance", "dance"),
         ] {
             let error = parse_words(words).expect_err(words).to_string();

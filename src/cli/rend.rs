@@ -280,7 +280,8 @@ mod tests {
         assert_eq!(config.l1, memcached("/run/l1.sock", Layout::Plain));
         assert_eq!(config.batch_port, 12001);
         assert_eq!(config.socket_path, Some("/run/s".into()));
-        assert_eq!(config.notes, [NOTE_BATCH, NOTE_BATCHED, NOTE_BIND]);
+        let notes = [NOTE_BATCH, NOTE_BATCHED, NOTE_BIND, crate::cli::NOTE_BATCH_PORT];
+        assert_eq!(config.notes, notes);
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub enum Layout {
 /// Smallest and largest L1 in memory, in bytes; a worker's part has limits of its own.
 const MEMORY_BYTES: (u64, u64) = (1 << 20, 1 << 41);
 
+/// Longest path of a Unix socket: unix(7), sun_path without its final zero.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
 const L1_EXPECTED: &str = "memory[,size=SIZE] or \
      memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]";
 
@@ -140,7 +143,11 @@ fn address(text: &str) -> Parsed<Address> {
     let expected = "unix:PATH, or an address of this host with its port, e.g. 127.0.0.1:11213";
     let error = || ValueError::new(text, expected);
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.is_empty() { Err(error()) } else { Ok(Address::Unix(path.into())) };
+        return match path.len() {
+            0 => Err(error()),
+            1..=UNIX_PATH_BYTES_MAX => Ok(Address::Unix(path.into())),
+            _ => Err(ValueError::new(text, "unix:PATH of at most 107 bytes, as the system has it")),
+        };
     }
     let text = text.replace("localhost:", "127.0.0.1:");
     let address: SocketAddr = text.parse().map_err(|_| error())?;
@@ -269,6 +276,7 @@ mod tests {
             "memcached,addr=unix:/x,layout=round",
             "memcached,addr=unix:/x,layout=chunked,chunk=1",
             "memcached,addr=unix:/x,timeout=0",
+            &format!("memcached,addr=unix:/{}", "x".repeat(107)),
             "none",
             "rend,addr=unix:/x",
         ] {

@@ -12,7 +12,9 @@
 
 mod begun;
 mod body;
+mod get;
 mod reply;
+mod scratch;
 pub mod slots;
 
 use crate::buffer::{Body, Gather};
@@ -22,10 +24,11 @@ use crate::limits::{
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
-use crate::protocol::{Control, Fixed, Form, Head, Keys, Limits, Step, binary, text};
-use crate::tier::{Outcome, Value};
+use crate::protocol::{Command, Control, Fixed, Form, Keys, Limits, Step, binary, text};
+use crate::tier::{Hit, Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
 use body::{take_into, take_terminator, terminator_bytes};
+pub use scratch::{SCRATCH_BYTES, Scratch};
 use slots::{Content, Queue, Slots};
 
 /// What became of a submitted operation.
@@ -61,6 +64,16 @@ pub trait Engine {
         now: Now,
     ) -> Option<Outcome<Self::Value>>;
 
+    /// Executes a get that takes no waiting and no other worker: shows `read` what it finds, where
+    /// it lies, or None for a miss. Returns whether `read` took it, as it says; if not, nothing was
+    /// done.
+    fn read_now(
+        &mut self,
+        key: &[u8],
+        now: Now,
+        read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool;
+
     /// Executes an operation, or sees to it that it is executed; `slot` names it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 
@@ -87,28 +100,6 @@ pub trait Engine {
     /// Visits this connection again when there is room, or time, for more of its requests.
     fn revisit(&mut self, id: ConnectionId);
 }
-
-/// What a visit needs to work with and leaves behind for the next. One a worker.
-#[derive(Debug)]
-pub struct Scratch {
-    /// Where requests that a ring's wrap cut in two are put together.
-    stitched: Box<[u8; SCRATCH_BYTES]>,
-    /// Where reply heads are put while the request is still borrowed.
-    head: Head,
-    /// What the request of this step counts for among [`REQUESTS_PER_VISIT`].
-    cost: usize,
-}
-
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch { stitched: Box::new([0; SCRATCH_BYTES]), head: Head::new(), cost: 1 }
-    }
-}
-
-/// More than the longest line or header with extras and key that is not refused by its start.
-pub const SCRATCH_BYTES: usize = 4096;
-
-const _: () = assert!(SCRATCH_BYTES > crate::limits::LINE_BYTES_MAX + 1);
 
 #[derive(Clone, Copy, Debug)]
 enum Protocol {
@@ -453,17 +444,32 @@ impl Connection {
                 is_binary
             }
         };
+        if !is_binary
+            && self.queue.is_empty()
+            && let Some(text::Single { key, form, consumed }) = text::parse_single(input)
+        {
+            visit.scratch.set_key(key);
+            return self.get(Form::Text(form), consumed, visit);
+        }
         let limits = *visit.engine.limits();
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+            if let Command::Operation { request, skip_bytes: 0 } = &command
+                && matches!(request.action, Action::Get)
+                && self.queue.is_empty()
+            {
+                let form = request.form;
+                visit.scratch.set_key(request.key);
+                return self.get(form, consumed, visit);
+            }
             let Scratch { head, cost, .. } = &mut *visit.scratch;
             *cost = cost_of(&command);
             let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
             return self.begin(begun, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
-            let Scratch { stitched, head, cost } = &mut *visit.scratch;
+            let Scratch { stitched, head, cost, .. } = &mut *visit.scratch;
             let bytes = visit.stream.peek(&mut stitched[..]);
             let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {

@@ -495,6 +495,17 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         }
     }
 
+    #[inline]
+    fn read_now(
+        &self,
+        key: &[u8],
+        now: Now,
+        read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        // A miss is for L2 to confirm.
+        self.l1.read_now(key, now, |hit| hit.is_some() && read(hit))
+    }
+
     #[allow(clippy::manual_async_fn, reason = "that holds the operation twice: come and used")]
     fn execute(&self, operation: Operation, now: Now) -> impl Future<Output = Answer<A, B>> {
         async move {

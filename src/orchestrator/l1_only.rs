@@ -3,7 +3,7 @@
 use super::{Action, Operation, Orchestrator};
 use crate::buffer::Body;
 use crate::clock::Now;
-use crate::tier::{Outcome, Tier};
+use crate::tier::{Hit, Outcome, Tier};
 
 /// Orchestrates a single tier.
 #[derive(Debug)]
@@ -35,6 +35,16 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         now: Now,
     ) -> Option<Outcome<T::Value>> {
         self.l1.try_now(key, action, value, now)
+    }
+
+    #[inline(always)]
+    fn read_now(
+        &self,
+        key: &[u8],
+        now: Now,
+        read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        self.l1.read_now(key, now, read)
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {

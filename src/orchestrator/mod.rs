@@ -13,7 +13,7 @@ pub mod task;
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::Now;
 pub use crate::tier::Action;
-use crate::tier::{Outcome, Value};
+use crate::tier::{Hit, Outcome, Value};
 
 /// Where a client came in, which says how its operations use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +68,16 @@ pub trait Orchestrator {
         value: Body<'_>,
         now: Now,
     ) -> Option<Outcome<Self::Value>>;
+
+    /// Executes a get without holding what it finds; see [`crate::tier::Tier::read_now`].
+    fn read_now(
+        &self,
+        _key: &[u8],
+        _now: Now,
+        _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        false
+    }
 
     /// Executes one operation. The caller sees to it that no other operation on the same key is
     /// under way.

@@ -47,16 +47,20 @@ impl Tally {
         }
     }
 
+    /// Counts one get.
+    #[inline(always)]
+    pub fn count_get(is_hit: bool, stats: &WorkerStats) {
+        stats.add(Counter::CmdGet, 1);
+        stats.add(if is_hit { Counter::GetHits } else { Counter::GetMisses }, 1);
+    }
+
     /// Counts one outcome.
     #[inline(always)]
     pub fn count<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
         let is_miss = matches!(outcome, Outcome::Miss);
         let hit_or_miss = |hits, misses| stats.add(if is_miss { misses } else { hits }, 1);
         match self {
-            Tally::Get => {
-                stats.add(Counter::CmdGet, 1);
-                hit_or_miss(Counter::GetHits, Counter::GetMisses);
-            }
+            Tally::Get => Tally::count_get(!is_miss, stats),
             Tally::GetAndTouch => {
                 stats.add(Counter::CmdGet, 1);
                 stats.add(Counter::CmdTouch, 1);

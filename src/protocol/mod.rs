@@ -178,7 +178,7 @@ impl Form {
 
 /// The key that `bytes` most likely begin by asking for: a guess, for looking ahead, of text get
 /// and set and of any binary request.
-#[inline]
+#[inline(always)]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
     if let [binary::MAGIC_REQUEST, _, high, low, extras, ..] = *bytes {
         let start = 24 + usize::from(extras);
@@ -191,6 +191,62 @@ pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Room for any reply that is not a value, and for the head of one that is.
 pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
+
+/// What a reply's head is put into, piece by piece.
+pub trait Sink {
+    /// Appends `bytes`.
+    ///
+    /// # Panics
+    /// If they do not fit: [`crate::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be asked
+    /// for.
+    fn put(&mut self, bytes: &[u8]);
+
+    /// Appends the first `len` of `bytes`; the rest may be written behind them.
+    #[inline]
+    fn put_part<const N: usize>(&mut self, bytes: [u8; N], len: usize) {
+        self.put(&bytes[..len]);
+    }
+}
+
+impl Sink for Head {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        match self.try_extend_from_slice(bytes) {
+            Ok(()) => {}
+            Err(_) => unreachable!("a head has room for the longest reply"),
+        }
+    }
+}
+
+/// The start of a reply in the output itself, which has room for all of it and
+/// [`crate::limits::REPLY_HEAD_BYTES_MAX`] bytes at least.
+pub struct Direct<'a> {
+    out: &'a mut [u8],
+    /// Bytes of it that are filled.
+    pub len: usize,
+}
+
+impl<'a> Direct<'a> {
+    /// At the start of `out`.
+    #[inline(always)]
+    pub fn new(out: &'a mut [u8]) -> Direct<'a> {
+        Direct { out, len: 0 }
+    }
+}
+
+impl Sink for Direct<'_> {
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) {
+        self.out[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    #[inline(always)]
+    fn put_part<const N: usize>(&mut self, bytes: [u8; N], len: usize) {
+        self.out[self.len..][..N].copy_from_slice(&bytes);
+        self.len += len;
+    }
+}
 
 /// A short reply that is known when the request is parsed, copied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -233,6 +289,9 @@ impl std::fmt::Debug for Fixed {
     }
 }
 
+/// Longest [`Encoded::tail`], in bytes.
+pub const TAIL_BYTES_MAX: usize = 7;
+
 /// Whether the value of a hit follows the head, and what follows the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoded {
@@ -244,13 +303,13 @@ pub struct Encoded {
 
 /// Puts the head of the reply to one operation into `head` (nothing, where the reply is silence).
 /// `key` is the request's key if [`Form::needs_key`]; `value_bytes` is the length of a hit's value.
-#[inline]
+#[inline(always)]
 pub fn encode<V>(
     form: Form,
     key: &[u8],
     outcome: &Outcome<V>,
     value_bytes: usize,
-    head: &mut Head,
+    head: &mut impl Sink,
 ) -> Encoded {
     match form {
         Form::Text(form) => text::encode(form, key, outcome, value_bytes, head),

@@ -539,7 +539,7 @@ mod tests {
         let mut out = Gather::new();
         let answer = write(b"sizes", BINARY, &snapshot(), &mut out);
         assert_eq!(answer, Answer::End);
-        let mut expected = Vec::new();
+        let mut expected: Vec<u8> = Vec::new();
         expected.extend(b"\x81\x10\0\x0c\0\0\0\0\0\0\0\x14\0\0\0\x07\0\0\0\0\0\0\0\0");
         expected.extend(b"sizes_statusdisabled");
         expected.extend(b"\x81\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\0");

@@ -31,7 +31,8 @@ pub trait Value {
     /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 
-    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
+    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too, or
+    /// sends them from where they are.
     fn as_chain(&self) -> Option<&Chain> {
         None
     }
@@ -230,6 +231,18 @@ pub trait Tier {
         value: Body<'_>,
         now: Now,
     ) -> Option<Outcome<Self::Value>>;
+
+    /// Shows `read` what a get of `key` finds, where it lies, or None for a miss, if that takes no
+    /// waiting and is in one piece. Returns whether `read` took it, as it says; if not, there was
+    /// no get, and another function has to be called. `read` must not ask this tier anything.
+    fn read_now(
+        &self,
+        _key: &[u8],
+        _now: Now,
+        _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        false
+    }
 
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;

@@ -305,6 +305,18 @@ where
         }
     }
 
+    /// Whether `key` is ours and nothing is under way for it.
+    #[inline(always)]
+    fn is_ready(&self, key: &[u8]) -> bool {
+        let is_alone = self.mailbox.workers() == 1;
+        if is_alone && !self.owner.is_busy_at_all() {
+            return true;
+        }
+        let key_hash = self.hash(key);
+        owner_of(key_hash, self.mailbox.workers()) == self.mailbox.worker()
+            && !self.owner.is_busy(key_hash)
+    }
+
     fn hash(&self, key: &[u8]) -> u64 {
         rapidhash::v3::rapidhash_v3_seeded(key, &self.shared.key_secrets)
     }
@@ -399,19 +411,31 @@ where
         value: Body<'_>,
         now: Now,
     ) -> Option<Outcome<Held<O::Value>>> {
-        if matches!(action, Action::FlushAll { .. }) {
+        if matches!(action, Action::FlushAll { .. }) || !self.is_ready(key) {
             return None;
-        }
-        if self.mailbox.workers() > 1 || self.owner.is_busy_at_all() {
-            let key_hash = self.hash(key);
-            let is_elsewhere = owner_of(key_hash, self.mailbox.workers()) != self.mailbox.worker();
-            if is_elsewhere || self.owner.is_busy(key_hash) {
-                return None;
-            }
         }
         let outcome = self.orchestrator.try_now(key, action, value, now)?;
         Tally::of(action).count(&outcome, &self.stats);
         Some(outcome.map_value(Held::Local))
+    }
+
+    #[inline(always)]
+    fn read_now(
+        &mut self,
+        key: &[u8],
+        now: Now,
+        read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        let stats = &self.stats;
+        self.is_ready(key)
+            && self.orchestrator.read_now(key, now, |hit| {
+                let is_hit = hit.is_some();
+                let is_read = read(hit);
+                if is_read {
+                    Tally::count_get(is_hit, stats);
+                }
+                is_read
+            })
     }
 
     #[inline]

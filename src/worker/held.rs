@@ -42,6 +42,11 @@ impl<V: Value> Value for Held<V> {
             Held::Lent(_) => unreachable!("what is lent is fetched before it is written"),
         }
     }
+
+    fn as_chain(&self) -> Option<&Chain> {
+        // What is lent or copied gives its blocks back as it is read.
+        if let Held::Local(value) = self { value.as_chain() } else { None }
+    }
 }
 
 /// A value that another worker copied. It is read front to back: what was read is given back.

@@ -75,12 +75,14 @@ where
     /// One turn. Returns how much was done; 0 = nothing.
     #[inline]
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
-        let mut done = transport.poll(now, self);
-        done += self.core.exchange(now);
+        // Replies leave first: who gets one may have asked for more by the time of the poll, and
+        // that goes to the tiers with this turn's requests and not with the next one's.
+        let mut done = self.core.exchange(now);
         while let Some(id) = self.core.next_visit() {
             transport.resume(id, now, self);
             done += 1;
         }
+        done += transport.poll(now, self);
         transport.flush(now);
         self.core.end_turn();
         done

@@ -1,14 +1,13 @@
 //! The history checker while accidents happen, and whether the accidents do happen.
 
 use crate::support::chaos::{Accident, Memcached};
-use crate::tool::operation::key_name;
-use crate::tool::plan::Plan;
-use crate::tool::report::Report;
-use crate::tool::run::run;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use sunder::load::history::plan::Plan;
+use sunder::load::history::report::Report;
+use sunder::load::history::run::run;
 
 /// From the end of an accident to the next, at most.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,7 +21,8 @@ pub fn run_with(
     if accidents.is_empty() {
         return run(plan);
     }
-    let keys: Vec<String> = (0..plan.keys + plan.number_keys()).map(key_name).collect();
+    let names = plan.names();
+    let keys: Vec<String> = (0..names.count()).map(|key| names.name(key).to_owned()).collect();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (is_over, keys) = (&is_over, &keys);
@@ -51,8 +51,8 @@ fn ask(memcached: &Memcached, request: &str) -> std::io::Result<String> {
 }
 
 fn bare(memcached: &Memcached) -> Plan {
-    let addresses = vec![memcached.address()];
-    Plan { addresses, operations: 100_000, seed: 7, ..Plan::default() }
+    let targets = vec![crate::target(&memcached.address())];
+    Plan { targets, operations: 100_000, seed: 7, ..Plan::default() }
 }
 
 #[test]

@@ -8,11 +8,11 @@ use crate::accidents;
 use crate::is_right;
 use crate::support::chaos::{Accident, Accidents, Memcached};
 use crate::support::{Server, free_port};
-use crate::tool::plan::Plan;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
+use sunder::load::history::plan::Plan;
 
 /// Operations of all compositions together, unless `SUNDER_HISTORY_OPERATIONS` says otherwise.
 const OPERATIONS: u64 = 1_000_000;
@@ -256,7 +256,7 @@ impl Composition {
     fn check(&self, operations: u64, seed: u64) -> Result<(), String> {
         let mut running = self.start(seed)?;
         let plan = Plan {
-            addresses: running.addresses.clone(),
+            targets: running.addresses.iter().map(|address| crate::target(address)).collect(),
             operations,
             seed,
             keys: self.keys,

@@ -9,29 +9,33 @@ mod compositions;
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../../examples/history/tool/mod.rs"]
-#[allow(dead_code, reason = "the whole program, of which the tests use the run")]
-mod tool;
 
 use proxy::{FAULTS, Fault, Proxy};
 use std::net::SocketAddr;
+use sunder::load::history::plan::Plan;
+use sunder::load::history::report::Report;
+use sunder::load::history::run::run;
+use sunder::load::stream::Target;
+use sunder::load::wire::Dialect;
 use support::Server;
-use tool::plan::Plan;
-use tool::report::Report;
-use tool::run::run;
 
 /// Operations of a run that is to be right.
 const OPERATIONS: u64 = 100_000;
 
+/// HOST:PORT or unix:PATH.
+fn target(address: &str) -> Target {
+    Target::parse(address).expect("an address")
+}
+
 fn plan(address: &str) -> Plan {
-    Plan { addresses: vec![address.into()], operations: OPERATIONS, ..Plan::default() }
+    Plan { targets: vec![target(address)], operations: OPERATIONS, ..Plan::default() }
 }
 
 #[track_caller]
 fn is_right(name: &str, report: &Report) {
     assert!(report.is_right(), "{name}:\n{report}");
     // What does not appear was not checked.
-    assert_eq!(report.commands.len(), 15, "{name}:\n{report}");
+    assert_eq!(report.commands.len(), 16, "{name}:\n{report}");
     println!("{name}:\n{report}");
 }
 
@@ -55,7 +59,7 @@ fn through(proxy: &Proxy, operations: u64) -> Plan {
         connections: 16,
         keys: 8,
         operations,
-        binary_share: 0.0,
+        dialects: vec![Dialect::Text],
         is_loss_wrong: proxy.fault() == Fault::FalseMiss,
         ..plan(&proxy.address.to_string())
     }

@@ -83,6 +83,10 @@ pub struct Kernel<C> {
     events: Events,
     /// What epoll holds for the next turn.
     harvest: Harvest,
+    /// Connections were resumed since epoll was asked, and their peers may have answered by now.
+    has_resumed: bool,
+    /// A poll was told of a tier's socket, after the tiers had their share of the turn.
+    has_tier_news: bool,
     waker: Waker,
     acceptors: Vec<Option<Acceptor>>,
     admission: Arc<Admission>,
@@ -132,6 +136,8 @@ impl<C> Kernel<C> {
             poll,
             events: Events::with_capacity(KERNEL_EVENTS_PER_TURN),
             harvest: Harvest::Unknown,
+            has_resumed: false,
+            has_tier_news: false,
             waker,
             acceptors: acceptors.into_iter().map(Some).collect(),
             admission,
@@ -162,7 +168,7 @@ impl<C> Kernel<C> {
     /// Asks epoll, unless that was done. Returns whether there may be events to look at.
     fn harvest(&mut self) -> bool {
         match std::mem::replace(&mut self.harvest, Harvest::Unknown) {
-            Harvest::Unknown => self.ask(Some(Duration::ZERO)),
+            Harvest::Unknown => self.ask_again(),
             Harvest::Gathered => {
                 if self.events.iter().count() < KERNEL_EVENTS_PER_TURN {
                     self.harvest = Harvest::Exhausted;
@@ -173,6 +179,13 @@ impl<C> Kernel<C> {
         true
     }
 
+    /// Asks epoll in the middle of a turn. What it tells of the tiers' own sockets it tells once,
+    /// and they look at those only at the start of a turn.
+    fn ask_again(&mut self) {
+        self.ask(Some(Duration::ZERO));
+        self.has_tier_news |= self.events.iter().any(|event| event.token() == readiness::TOKEN);
+    }
+
     fn ask(&mut self, timeout: Option<Duration>) {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -180,6 +193,19 @@ impl<C> Kernel<C> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("epoll_wait on our own descriptor: {error}"),
         }
+    }
+
+    /// Looks at the events that epoll gave. Returns how many there were.
+    fn look<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        let mut seen = 0;
+        // Taken out for the loop; an empty one allocates nothing.
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            self.on_event(event, now, handler);
+            seen += usize::from(event.token() != WAKER_TOKEN);
+        }
+        self.events = events;
+        seen
     }
 
     fn on_event<H: Handler<Connection = C>>(&mut self, event: &Event, now: Now, handler: &mut H) {
@@ -463,14 +489,13 @@ impl<C> Transport<C> for Kernel<C> {
     fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         self.now_us = now.uptime_us;
         let mut done = self.visit_pending(now, handler);
+        let has_resumed = std::mem::take(&mut self.has_resumed);
         if self.harvest() {
-            // Taken out for the loop; an empty one allocates nothing.
-            let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-            for event in &events {
-                self.on_event(event, now, handler);
-                done += usize::from(event.token() != WAKER_TOKEN);
+            done += self.look(now, handler);
+            if has_resumed && self.harvest == Harvest::Exhausted {
+                self.ask_again();
+                done += self.look(now, handler);
             }
-            self.events = events;
         }
         done += self.accept(now, handler);
         self.sweep(now, handler);
@@ -479,6 +504,7 @@ impl<C> Transport<C> for Kernel<C> {
 
     fn resume<H: Handler<Connection = C>>(&mut self, id: ConnectionId, now: Now, handler: &mut H) {
         self.now_us = now.uptime_us;
+        self.has_resumed = true;
         if self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
             self.visit(id, Received::Nothing, now, handler);
         }
@@ -494,7 +520,7 @@ impl<C> Transport<C> for Kernel<C> {
     }
 
     fn wait(&mut self, timeout_us: u64) {
-        if self.has_work() {
+        if std::mem::take(&mut self.has_tier_news) || self.has_work() {
             return;
         }
         let timeout_ms = timeout_us.min(self.due_in_us()) / 1000;

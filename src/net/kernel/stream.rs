@@ -2,18 +2,22 @@
 //!
 //! Input is read into a buffer that all connections of a worker share; what the handler leaves of
 //! it moves to the connection's own queue. Output gathers in another shared buffer and is written
-//! when the handler returns, or when the buffer fills; what the kernel does not take moves to the
-//! connection's own queue. Nothing here calls a handler.
+//! when the handler returns, or when the buffer fills, or together with a long value that is sent
+//! from where it lies; what the kernel does not take of what was gathered moves to the connection's
+//! own queue. Nothing here calls a handler.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use mio::event::Source;
 use socket2::SockRef;
 
 use super::queue::{Pool, Queue};
-use crate::limits::{KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SMALL_BUFFER_BYTES};
+use crate::limits::{
+    KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SEND_PIECES, KERNEL_SMALL_BUFFER_BYTES,
+};
 use crate::net::Stream;
 use crate::stats::{Counter, WorkerStats};
 
@@ -43,6 +47,13 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.write(bytes),
             Socket::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write_vectored(pieces),
+            Socket::Unix(socket) => socket.write_vectored(pieces),
         }
     }
 
@@ -258,18 +269,48 @@ impl Endpoint {
         if gathered == 0 || self.phase == Phase::Dead {
             return;
         }
-        let sent = match self.socket.write(&shared.output[..gathered]) {
-            Ok(n) => n,
-            Err(error) => {
-                self.write_failed(&error);
-                0
-            }
-        };
+        let result = self.socket.write(&shared.output[..gathered]);
+        self.has_sent(result, gathered, shared, now_us, stats);
+    }
+
+    /// The same, and behind it as much of `pieces` as the kernel takes; returns how much of them.
+    fn send_gathered_and<'p>(
+        &mut self,
+        pieces: impl Iterator<Item = &'p [u8]>,
+        shared: &mut Shared,
+        now_us: u64,
+        stats: &WorkerStats,
+    ) -> usize {
+        let gathered = std::mem::take(&mut shared.output_bytes);
+        let mut slices = ArrayVec::<IoSlice<'_>, KERNEL_SEND_PIECES>::new();
+        slices.push(IoSlice::new(&shared.output[..gathered]));
+        for piece in pieces.take(KERNEL_SEND_PIECES - 1) {
+            slices.push(IoSlice::new(piece));
+        }
+        let result = self.socket.write_vectored(&slices);
+        drop(slices);
+        self.has_sent(result, gathered, shared, now_us, stats)
+    }
+
+    /// Queues what the kernel did not take of the `gathered` bytes. Returns how much more it took.
+    fn has_sent(
+        &mut self,
+        result: io::Result<usize>,
+        gathered: usize,
+        shared: &mut Shared,
+        now_us: u64,
+        stats: &WorkerStats,
+    ) -> usize {
+        let sent = result.unwrap_or_else(|error| {
+            self.write_failed(&error);
+            0
+        });
         stats.add(Counter::BytesWritten, sent as u64);
         if sent < gathered && self.phase != Phase::Dead {
             self.output.append(&shared.output[sent..gathered], &mut shared.pool);
             self.progress_us = now_us;
         }
+        sent.saturating_sub(gathered)
     }
 
     /// Gives the buffers back.
@@ -386,6 +427,14 @@ impl Stream for KernelStream<'_> {
             self.endpoint.send_gathered(self.shared, self.now_us, self.stats);
         }
         n
+    }
+
+    fn send_pieces<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> usize {
+        // Behind what is queued the kernel would take nothing.
+        if self.endpoint.phase != Phase::Open || self.endpoint.has_output() {
+            return 0;
+        }
+        self.endpoint.send_gathered_and(pieces, self.shared, self.now_us, self.stats)
     }
 
     fn close(&mut self) {

@@ -57,10 +57,39 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) -> Result<ConnectionId, ConnectError> {
+        let route = self.route(remote.ip()).ok_or(ConnectError::NoRoute)?;
+        self.connect_by(route, remote, local_port, now, handler)
+    }
+
+    /// As [`Stack::connect`], from the port and the one of our addresses that `local` names: a
+    /// client has as many ports for one server as it has addresses times 65,535.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; [`ConnectError::NoRoute`] too if the address is not ours.
+    pub fn connect_from<H: Handler<Connection = C>>(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        now: Now,
+        handler: &mut H,
+    ) -> Result<ConnectionId, ConnectError> {
+        let route = self.route_from(local.ip(), remote.ip()).ok_or(ConnectError::NoRoute)?;
+        self.connect_by(route, remote, local.port(), now, handler)
+    }
+
+    /// Begins a connection from `route`'s address by its next hop.
+    fn connect_by<H: Handler<Connection = C>>(
+        &mut self,
+        route: (IpAddr, IpAddr),
+        remote: SocketAddr,
+        local_port: u16,
+        now: Now,
+        handler: &mut H,
+    ) -> Result<ConnectionId, ConnectError> {
         if !self.admission.enter() {
             return Err(ConnectError::Full);
         }
-        let begun = self.begin_connecting(remote, local_port, now, handler);
+        let begun = self.begin_connecting(route, remote, local_port, now, handler);
         if begun.is_err() {
             self.admission.leave(1);
         }
@@ -69,12 +98,12 @@ impl<P: Port, C> Stack<P, C> {
 
     fn begin_connecting<H: Handler<Connection = C>>(
         &mut self,
+        (local, hop): (IpAddr, IpAddr),
         remote: SocketAddr,
         local_port: u16,
         now: Now,
         handler: &mut H,
     ) -> Result<ConnectionId, ConnectError> {
-        let (local, hop) = self.route(remote.ip()).ok_or(ConnectError::NoRoute)?;
         let ports = u32::from(remote.port()) << 16 | u32::from(local_port);
         let key = match (remote.ip(), local) {
             (IpAddr::V4(remote), IpAddr::V4(local)) => {
@@ -131,6 +160,32 @@ impl<P: Port, C> Stack<P, C> {
         }
         let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
         Some((near(&self.own, gateway)?, gateway))
+    }
+
+    /// The same from `local`, which may be any address of ours.
+    fn route_from(&self, local: IpAddr, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
+        let mask = match local {
+            IpAddr::V4(local) => {
+                let is_it = |own: &&(u32, u32)| own.0 == local.to_bits();
+                u128::from(self.own.v4.iter().find(is_it)?.1)
+            }
+            IpAddr::V6(local) => self.own.v6.iter().find(|own| own.0 == local.to_bits())?.1,
+        };
+        let is_near = match (local, remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                u128::from(local.to_bits() ^ remote.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                (local.to_bits() ^ remote.to_bits()) & mask == 0
+            }
+            _ => return None,
+        };
+        if is_near {
+            return Some((local, remote));
+        }
+        // The router is asked for from where it is near; frames to it may come from any of ours.
+        let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
+        near(&self.own, gateway).map(|_| (local, gateway))
     }
 
     /// The MAC of `hop`, or None if it has been asked for.

@@ -69,15 +69,21 @@ impl FlowKey {
     /// The hash under `secrets`.
     #[inline(always)]
     pub fn hash(&self, secrets: &RapidSecrets) -> u32 {
-        let hash = if self.is_v4() {
-            let mut bytes = [0; 12];
-            bytes[..4].copy_from_slice(&(self.remote[1] as u32).to_ne_bytes());
-            bytes[4..8].copy_from_slice(&(self.local[1] as u32).to_ne_bytes());
-            bytes[8..].copy_from_slice(&self.ports.to_ne_bytes());
-            rapidhash_v3_inline::<true, true, false>(&bytes, secrets)
-        } else {
-            rapidhash_v3_inline::<true, true, false>(&self.to_bytes(), secrets)
-        };
+        if !self.is_v4() {
+            return self.hash_v6(secrets);
+        }
+        // Two words as the hash reads them: pieces of them would not be forwarded to its loads.
+        let addresses = (self.remote[1] as u32 as u64) | self.local[1] << 32;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&addresses.to_ne_bytes());
+        bytes[8..].copy_from_slice(&u64::from(self.ports).to_ne_bytes());
+        let hash = rapidhash_v3_inline::<true, true, false>(&bytes, secrets);
+        (hash ^ hash >> 32) as u32
+    }
+
+    #[inline(never)]
+    fn hash_v6(&self, secrets: &RapidSecrets) -> u32 {
+        let hash = rapidhash_v3_inline::<true, true, false>(&self.to_bytes(), secrets);
         (hash ^ hash >> 32) as u32
     }
 }

@@ -59,7 +59,7 @@ fn repeated(found: &[u32]) -> u32 {
 const FORESEE_LEAD: usize = 4;
 
 /// The bytes that a segment brings.
-#[inline]
+#[inline(always)]
 fn payload<'f, F: Frame>(arrival: &Arrival, burst: &'f [F]) -> &'f [u8] {
     let Segment { ip_bytes, payload_bytes, .. } = arrival.segment;
     let end = ETHERNET_BYTES + usize::from(ip_bytes);
@@ -164,7 +164,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Finds out whose `arrival` is. `candidate` may be its flow's index.
-    #[inline]
+    #[inline(always)]
     fn accept<H: Handler<Connection = C>>(
         &mut self,
         arrival: &Arrival,
@@ -174,39 +174,66 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        let key = arrival.segment.key;
         let is_candidate = self
             .slab
             .flows
             .get(candidate as usize)
-            .is_some_and(|flow| flow.key == key && flow.phase != Phase::Free);
+            .is_some_and(|flow| flow.key == arrival.segment.key && flow.phase != Phase::Free);
         let index = if is_candidate {
             candidate
         } else {
-            // The candidate was another's, or the burst itself has changed the table.
-            match self.find(&key, arrival.hash) {
-                Some(index) if index & TIME_WAIT == 0 => index,
-                Some(index) => {
-                    return self.late(arrival, index & !TIME_WAIT, frame, now, handler);
-                }
-                None => return self.stray(arrival, frame, now, handler),
-            }
+            let Some(index) = self.look_closer(arrival, frame, now, handler) else { return };
+            index
         };
-        let segment = &arrival.segment;
-        if (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
-            || (segment.has(flag::RST) && self.meet_reset(segment, index))
-        {
-            // Earlier segments of the burst may have counted on this one to settle the flow.
-            let flow = &self.slab.flows[index as usize];
-            if flow.key == key && flow.phase != Phase::Free {
-                self.settle(index, now, handler);
-            }
+        let is_control = arrival.segment.flags & (flag::SYN | flag::RST) != 0;
+        if is_control && self.meet_control(arrival, index, frame, now, handler) {
             return;
         }
         self.feed(index, &arrival.segment, frame, now);
         if !(more && is_candidate) {
             self.settle(index, now, handler);
         }
+    }
+
+    /// The flow of an arrival whose candidate was another's, or which the burst itself has moved in
+    /// the table; None if it has none, and all was done.
+    #[inline(never)]
+    fn look_closer<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) -> Option<u32> {
+        match self.find(&arrival.segment.key, arrival.hash) {
+            Some(index) if index & TIME_WAIT == 0 => return Some(index),
+            Some(index) => self.late(arrival, index & !TIME_WAIT, frame, now, handler),
+            None => self.stray(arrival, frame, now, handler),
+        }
+        None
+    }
+
+    /// A SYN or RST for a flow that exists. Returns whether that was all there is to do.
+    #[inline(never)]
+    fn meet_control<H: Handler<Connection = C>>(
+        &mut self,
+        arrival: &Arrival,
+        index: u32,
+        frame: &P::Frame,
+        now: Now,
+        handler: &mut H,
+    ) -> bool {
+        let segment = &arrival.segment;
+        let is_done = (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
+            || (segment.has(flag::RST) && self.meet_reset(segment, index));
+        if is_done {
+            // Earlier segments of the burst may have counted on this one to settle the flow.
+            let flow = &self.slab.flows[index as usize];
+            if flow.key == segment.key && flow.phase != Phase::Free {
+                self.settle(index, now, handler);
+            }
+        }
+        is_done
     }
 
     /// The flow, or with [`TIME_WAIT`] the place of the tuple, that `key` belongs to.
@@ -218,7 +245,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Gives a segment to its flow's socket.
-    #[inline]
+    #[inline(always)]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);

@@ -9,7 +9,7 @@
 //!
 //! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
 
-use super::segment::{IPV4_BYTES, IPV6_BYTES, Segment, TCP_BYTES, be16, be32, flag};
+use super::segment::{IPV4_BYTES, IPV6_BYTES, Segment, TCP_BYTES, be32, flag};
 
 /// Duplicates that ask for a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
 const DUPLICATES: u8 = 3;
@@ -46,14 +46,16 @@ impl Acks {
         packet: &[u8],
         segment_bytes: usize,
     ) -> Option<Retold> {
-        let tcp = &packet[if segment.key.is_v4() { IPV4_BYTES } else { IPV6_BYTES }..];
-        let window = be16(tcp, 14);
+        let Segment { ack, window, .. } = *segment;
         let is_pure =
             segment.payload_bytes == 0 && segment.flags & (flag::SYN | flag::FIN | flag::RST) == 0;
-        if is_pure && tcp.len() > TCP_BYTES && segment.has(flag::ACK) {
-            return self.count_pure(segment.ack, window, tcp, segment_bytes);
+        if is_pure && segment.has(flag::ACK) {
+            let tcp = &packet[if segment.key.is_v4() { IPV4_BYTES } else { IPV6_BYTES }..];
+            if tcp.len() > TCP_BYTES {
+                return self.count_pure(ack, window, tcp, segment_bytes);
+            }
         }
-        *self = Acks { ack: segment.ack, window, duplicates: 0 };
+        *self = Acks { ack, window, duplicates: 0 };
         None
     }
 
@@ -147,7 +149,8 @@ mod tests {
         let packet = [vec![0; IPV4_BYTES], tcp].concat();
         let key = FlowKey::v4(1, 2, 3);
         let ip_bytes = packet.len() as u16;
-        let segment = Segment { key, seq: 0, ack, flags: flag::ACK, ip_bytes, payload_bytes: 0 };
+        let (flags, payload_bytes) = (flag::ACK, 0);
+        let segment = Segment { key, seq: 0, ack, flags, window, ip_bytes, payload_bytes };
         acks.count(&segment, &packet, MSS)
     }
 

@@ -87,6 +87,7 @@ pub struct Segment {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    pub window: u16,
     /// Length of the IP packet; it begins after the Ethernet header.
     pub ip_bytes: u16,
     pub payload_bytes: u16,
@@ -208,7 +209,7 @@ fn ipv4(packet: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counte
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn ipv6(packet: &[u8], checksum: RxChecksum, own: &Own, is_ours: bool) -> Result<Packet, Counter> {
     let header: &[u8; IPV6_BYTES] = packet.first_chunk().ok_or(MALFORMED)?;
     let payload_bytes = usize::from(be16(header, 4));
@@ -270,6 +271,7 @@ fn segment(
         seq: be32(header, 4),
         ack: be32(header, 8),
         flags,
+        window: be16(header, 14),
         ip_bytes,
         payload_bytes: (tcp.len() - header_bytes) as u16,
     })

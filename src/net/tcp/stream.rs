@@ -76,9 +76,6 @@ impl Stream for SocketStream<'_> {
 
     #[inline(always)]
     fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        if !self.socket.can_send() {
-            return 0;
-        }
         let sent = self.socket.send(|out| {
             let n = fill(out);
             (n, n)

@@ -1,10 +1,10 @@
 //! Get, GetQ, GetK, GetKQ, Touch, GAT, GATQ, GATK, GATKQ and Rend's GETE, GETEQ.
 
-use super::header::{Reply, Status, push};
+use super::header::{Reply, Status};
 use super::{Form, NO_VALUE, Packet, opcode};
 use crate::clock::Now;
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Encoded, Head};
+use crate::protocol::{Command, Encoded, Sink};
 use crate::tier::Hit;
 
 /// The get family, whose replies carry flags and value.
@@ -52,7 +52,7 @@ pub(super) fn encode_hit<V>(
     key: &[u8],
     hit: &Hit<V>,
     value_bytes: usize,
-    head: &mut Head,
+    head: &mut impl Sink,
 ) -> Encoded {
     let with_expiry = is_get_with_expiry(form.opcode);
     let key = if form.needs_key() { key } else { b"" };
@@ -69,17 +69,17 @@ pub(super) fn encode_hit<V>(
         opaque: form.opaque,
         cas: hit.cas,
     };
-    push(head, &reply.bytes());
-    push(head, &hit.flags.to_be_bytes());
+    head.put(&reply.bytes());
+    head.put(&hit.flags.to_be_bytes());
     if with_expiry {
-        push(head, &hit.expiry.unix_s().to_be_bytes());
+        head.put(&hit.expiry.unix_s().to_be_bytes());
     }
-    push(head, key);
+    head.put(key);
     Encoded { with_value, ..NO_VALUE }
 }
 
 /// A miss: silence, the key, nothing, or a text.
-pub(super) fn encode_miss(form: Form, key: &[u8], head: &mut Head) {
+pub(super) fn encode_miss(form: Form, key: &[u8], head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
     let body = match opcode {
         opcode::GETQ | opcode::GETKQ | opcode::GATQ | opcode::GATKQ | opcode::GETEQ => return,
@@ -95,6 +95,6 @@ pub(super) fn encode_miss(form: Form, key: &[u8], head: &mut Head) {
         status: Status::NotFound as u16,
         ..Reply::default()
     };
-    push(head, &reply.bytes());
-    push(head, body);
+    head.put(&reply.bytes());
+    head.put(body);
 }

@@ -3,7 +3,7 @@
 //!
 //! Lengths are a peer's words: nothing here may trust one to agree with another.
 
-use crate::protocol::{Fixed, Head};
+use crate::protocol::{Fixed, Sink};
 
 /// Length of a header, in bytes.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -129,20 +129,8 @@ impl Status {
     }
 
     /// The whole error packet, for what came of an operation.
-    pub(super) fn push(self, opcode: u8, opaque: u32, head: &mut Head) {
-        push(head, &self.reply(opcode, opaque).bytes());
-        push(head, self.text());
-    }
-}
-
-/// Appends to a head.
-///
-/// # Panics
-/// If it does not fit: [`crate::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be asked for.
-#[inline]
-pub(super) fn push(head: &mut Head, bytes: &[u8]) {
-    match head.try_extend_from_slice(bytes) {
-        Ok(()) => {}
-        Err(_) => unreachable!("a head has room for the longest reply"),
+    pub(super) fn push(self, opcode: u8, opaque: u32, head: &mut impl Sink) {
+        head.put(&self.reply(opcode, opaque).bytes());
+        head.put(self.text());
     }
 }

@@ -12,13 +12,13 @@ pub mod opcode;
 mod store;
 mod update;
 
-use super::{Command, Control, Encoded, Fixed, Form as AnyForm, Head, Limits, Request, Step};
+use super::{Command, Control, Encoded, Fixed, Form as AnyForm, Head, Limits, Request, Sink, Step};
 use crate::buffer::Gather;
 use crate::clock::{Expiry, Now};
 use crate::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
-use header::{HEADER_BYTES, Header, Reply, Status, push};
+use header::{HEADER_BYTES, Header, Reply, Status};
 pub use header::{MAGIC_REQUEST, MAGIC_RESPONSE};
 
 /// How an outcome goes into binary: the request's opcode says.
@@ -260,7 +260,7 @@ pub fn encode<V>(
     key: &[u8],
     outcome: &Outcome<V>,
     value_bytes: usize,
-    head: &mut Head,
+    head: &mut impl Sink,
 ) -> Encoded {
     let Form { opcode, opaque } = form;
     match outcome {
@@ -271,7 +271,7 @@ pub fn encode<V>(
         Outcome::Deleted if opcode == opcode::DELETEQ => {}
         Outcome::Flushed if opcode == opcode::FLUSHQ => {}
         Outcome::Deleted | Outcome::Flushed => {
-            push(head, &Reply { opcode, opaque, ..Reply::default() }.bytes());
+            head.put(&Reply { opcode, opaque, ..Reply::default() }.bytes());
         }
         failure => failure_status(opcode, failure).push(opcode, opaque, head),
     }
@@ -314,8 +314,8 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
         Control::Stats(_) => return,
     };
     let body_bytes = body.len();
-    push(head, &Reply { opcode, opaque, body_bytes, ..Reply::default() }.bytes());
-    push(head, body);
+    head.put(&Reply { opcode, opaque, body_bytes, ..Reply::default() }.bytes());
+    head.put(body);
 }
 
 /// Puts one statistic into `out`; the last packet has neither name nor value.

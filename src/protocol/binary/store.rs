@@ -2,11 +2,11 @@
 //!
 //! Only header, extras and key are read here; the value follows as a body, or is thrown away.
 
-use super::header::{Reply, Status, push};
+use super::header::{Reply, Status};
 use super::{Form, Packet, answer, opcode};
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Head, Limits, Request};
+use crate::protocol::{Command, Limits, Request, Sink};
 use crate::tier::{Store, StoreMode};
 
 /// Extras: flags and exptime.
@@ -53,14 +53,14 @@ fn follow<'a>(packet: &Packet<'a>, limits: &Limits, store: Store) -> Command<'a>
 
 /// Stored: the new cas, or silence.
 #[inline]
-pub(super) fn encode_stored(form: Form, cas: u64, head: &mut Head) {
+pub(super) fn encode_stored(form: Form, cas: u64, head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
     let is_quiet = matches!(
         opcode,
         opcode::SETQ | opcode::ADDQ | opcode::REPLACEQ | opcode::APPENDQ | opcode::PREPENDQ
     );
     if !is_quiet {
-        push(head, &Reply { opcode, opaque, cas, ..Reply::default() }.bytes());
+        head.put(&Reply { opcode, opaque, cas, ..Reply::default() }.bytes());
     }
 }
 

@@ -1,10 +1,10 @@
 //! Increment and Decrement, loud and quiet. (Delete needs nothing but its key.)
 
-use super::header::{Reply, push};
+use super::header::Reply;
 use super::{Form, Packet, opcode};
 use crate::clock::Now;
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Head};
+use crate::protocol::{Command, Sink};
 use crate::tier::Arithmetic;
 
 /// The exptime that asks for a miss instead of a new item (protocol-binary.txt, "Increment").
@@ -23,11 +23,11 @@ pub(super) fn parse_arithmetic<'a>(packet: &Packet<'a>, now: Now) -> Command<'a>
 }
 
 /// The new number in eight bytes, or silence.
-pub(super) fn encode_number(form: Form, value: u64, cas: u64, head: &mut Head) {
+pub(super) fn encode_number(form: Form, value: u64, cas: u64, head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
     if matches!(opcode, opcode::INCREMENTQ | opcode::DECREMENTQ) {
         return;
     }
-    push(head, &Reply { opcode, opaque, cas, body_bytes: 8, ..Reply::default() }.bytes());
-    push(head, &value.to_be_bytes());
+    head.put(&Reply { opcode, opaque, cas, body_bytes: 8, ..Reply::default() }.bytes());
+    head.put(&value.to_be_bytes());
 }

@@ -43,10 +43,29 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// The request that is by far the commonest: `get ` or `gets `, one key, and the line's end. None
-/// if the input is anything else.
+/// A get or gets of one key: the request that is by far the commonest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Single<'a> {
+    /// At least 1 and at most 250 bytes.
+    pub key: &'a [u8],
+    /// How the outcome goes out.
+    pub form: Form,
+    /// Length of the line with its end.
+    pub consumed: usize,
+}
+
+impl<'a> Single<'a> {
+    pub(super) fn step(self) -> Step<'a> {
+        let request =
+            Request { key: self.key, action: Action::Get, form: AnyForm::Text(self.form) };
+        let command = Command::Operation { request, skip_bytes: 0 };
+        Step::Done { command, consumed: self.consumed }
+    }
+}
+
+/// `get ` or `gets `, one key, and the line's end. None if the input begins with anything else.
 #[inline(always)]
-pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
+pub fn parse_single(input: &[u8]) -> Option<Single<'_>> {
     match input.strip_prefix(b"get ") {
         Some(rest) => parse_only_key(rest, 4, false),
         None => parse_only_key(input.strip_prefix(b"gets ")?, 5, true),
@@ -54,7 +73,7 @@ pub(super) fn parse_single(input: &[u8]) -> Option<Step<'_>> {
 }
 
 #[inline(always)]
-fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step<'_>> {
+fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Single<'_>> {
     let low = find_low(rest)?;
     let end_bytes = match rest[low..] {
         [b'\r', b'\n', ..] => 2,
@@ -66,7 +85,7 @@ fn parse_only_key(rest: &[u8], word_bytes: usize, with_cas: bool) -> Option<Step
         return None;
     }
     let consumed = word_bytes + low + end_bytes;
-    Some(Step::Done { command: operation(key, Action::Get, with_cas), consumed })
+    Some(Single { key, form: Form::Get { with_cas, last: true }, consumed })
 }
 
 /// A get of one key.

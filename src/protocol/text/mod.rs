@@ -10,12 +10,12 @@ mod line;
 mod store;
 mod update;
 
-use super::{Command, Control, Encoded, Fixed, Head, Limits, Step};
+use super::{Command, Control, Encoded, Fixed, Head, Limits, Sink, Step};
 use crate::buffer::Gather;
 use crate::clock::Now;
 use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
-pub use get::{KeyStep, next_key};
+pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;
 pub(super) use line::find_low;
 
@@ -71,7 +71,7 @@ impl Form {
 #[inline(always)]
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     match get::parse_single(input) {
-        Some(step) => step,
+        Some(single) => single.step(),
         None => parse_line(input, limits, now),
     }
 }
@@ -132,25 +132,25 @@ pub fn encode<V>(
     key: &[u8],
     outcome: &Outcome<V>,
     value_bytes: usize,
-    head: &mut Head,
+    head: &mut impl Sink,
 ) -> Encoded {
     match (form, outcome) {
         (Form::Get { with_cas, last }, Outcome::Hit(hit)) => {
-            push(head, b"VALUE ");
-            push(head, key);
+            head.put(b"VALUE ");
+            head.put(key);
             if hit.flags == 0 {
-                push(head, b" 0 ");
+                head.put(b" 0 ");
             } else {
-                push(head, b" ");
+                head.put(b" ");
                 push_number(head, u64::from(hit.flags));
-                push(head, b" ");
+                head.put(b" ");
             }
             push_number(head, value_bytes as u64);
             if with_cas {
-                push(head, b" ");
+                head.put(b" ");
                 push_number(head, hit.cas);
             }
-            push(head, b"\r\n");
+            head.put(b"\r\n");
             Encoded { with_value: true, tail: if last { b"\r\nEND\r\n" } else { b"\r\n" } }
         }
         _ => encode_other(form, outcome, head),
@@ -159,20 +159,20 @@ pub fn encode<V>(
 
 /// As [`encode`], for all but a hit of a get.
 #[inline(never)]
-fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut Head) -> Encoded {
+fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> Encoded {
     match (form, outcome) {
         (Form::Get { last, .. }, outcome) => {
-            push(head, get_failure(outcome, last));
+            head.put(get_failure(outcome, last));
             NO_VALUE
         }
         (Form::Silent, _) => NO_VALUE,
         (_, Outcome::Number { value, .. }) => {
             push_number(head, *value);
-            push(head, b"\r\n");
+            head.put(b"\r\n");
             NO_VALUE
         }
         (form, outcome) => {
-            push(head, line_for(form, outcome));
+            head.put(line_for(form, outcome));
             NO_VALUE
         }
     }
@@ -221,11 +221,11 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     }
     match control {
         Control::Version => {
-            push(head, b"VERSION ");
-            push(head, super::VERSION.as_bytes());
-            push(head, b"\r\n");
+            head.put(b"VERSION ");
+            head.put(super::VERSION.as_bytes());
+            head.put(b"\r\n");
         }
-        Control::Verbosity => push(head, b"OK\r\n"),
+        Control::Verbosity => head.put(b"OK\r\n"),
         // Text has no noop; memcached closes without a word when it shuts down.
         Control::Noop | Control::Stats(_) | Control::Shutdown { .. } => {}
     }
@@ -238,21 +238,26 @@ pub(super) fn write_stat(name: &str, value: &str, out: &mut Gather) {
     }
 }
 
-/// Appends to a head.
-///
-/// # Panics
-/// If it does not fit: [`crate::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be asked for.
-#[inline]
-fn push(head: &mut Head, bytes: &[u8]) {
-    match head.try_extend_from_slice(bytes) {
-        Ok(()) => {}
-        Err(_) => unreachable!("a head has room for the longest reply"),
+/// Appends a number's digits.
+#[inline(always)]
+fn push_number(head: &mut impl Sink, number: u64) {
+    if number >= 10_000 {
+        return push_large_number(head, number);
     }
+    // Most lengths and flags. Two pairs of digits side by side, then four digits, first one lowest.
+    let number = number as u32;
+    let pairs = (number / 100) | (number % 100) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f;
+    let digits = tens | (pairs - 10 * tens) << 8;
+    // The last digit counts even if it is 0.
+    let leading = (digits | 1 << 24).trailing_zeros() / 8;
+    let digits = (digits | u32::from_le_bytes(*b"0000")) >> (8 * leading);
+    head.put_part(digits.to_le_bytes(), 4 - leading as usize);
 }
 
-#[inline]
-fn push_number(head: &mut Head, number: u64) {
-    push(head, itoa::Buffer::new().format(number).as_bytes());
+#[inline(never)]
+fn push_large_number(head: &mut impl Sink, number: u64) {
+    head.put(itoa::Buffer::new().format(number).as_bytes());
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::Expiry;
 use crate::orchestrator::Action;
 use crate::protocol::testing::{Client, LIMITS, NOW, table};
-use crate::protocol::{Form as AnyForm, Keys, Request};
+use crate::protocol::{Direct, Form as AnyForm, Keys, Request};
 use crate::tier::{Hit, StoreMode};
 
 const TABLE: &str = include_str!("../conformance/text.tsv");
@@ -321,6 +321,21 @@ fn heads_are_what_memcached_writes() {
     let encoded = encode(form, b"key", &Outcome::Hit(hit(0, u64::MAX)), 0, &mut head);
     assert_eq!(&head[..], b"VALUE key 0 0 18446744073709551615\r\n");
     assert_eq!(encoded, Encoded { with_value: true, tail: b"\r\n" });
+}
+
+#[test]
+fn every_number_is_written_as_it_is() {
+    let large = (0..=u64::MAX.ilog10()).flat_map(|n| [10_u64.pow(n) - 1, 10_u64.pow(n), u64::MAX]);
+    for number in (0..20_000).chain(large) {
+        let mut head = Head::new();
+        push_number(&mut head, number);
+        let mut out = [0; 32];
+        let mut direct = Direct::new(&mut out);
+        push_number(&mut direct, number);
+        let len = direct.len;
+        assert_eq!(&head[..], number.to_string().as_bytes());
+        assert_eq!(&out[..len], number.to_string().as_bytes());
+    }
 }
 
 #[test]

@@ -283,10 +283,17 @@ impl Metadata {
     /// Reads the value of the item that stands under `name`, looked up for `key`. Whatever is not
     /// exactly what a writer of this format writes is a lie.
     pub fn decode(name: &Name, key: &[u8], bytes: &[u8]) -> Found {
+        let behind = if name.is_hashed { key } else { b"" };
+        Metadata::decode_before(behind, name.chunks_max(), bytes)
+    }
+
+    /// The same, where `expected` has to stand behind the metadata and the item's name has room for
+    /// `chunks_max` chunks.
+    pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> Found {
         let Some((fixed, behind)) = bytes.split_first_chunk::<METADATA_BYTES>() else {
             return Found::Lie;
         };
-        if behind != if name.is_hashed { key } else { b"" } {
+        if behind != expected {
             return Found::Foreign;
         }
         let word = |i: usize| {
@@ -296,7 +303,7 @@ impl Metadata {
         let is_possible = shape.length as usize <= ITEM_BYTES_MAX_LIMIT
             && (1..=CHUNK_DATA_BYTES_MAX).contains(&(shape.chunk_data_bytes as usize))
             && shape.chunks == shape.length.div_ceil(shape.chunk_data_bytes)
-            && shape.chunks <= name.chunks_max();
+            && shape.chunks <= chunks_max;
         if !is_possible {
             return Found::Lie;
         }

@@ -29,6 +29,9 @@ const REQUEST_BYTES_MAX: usize = 192;
 /// Bytes of how much a server says is shown to who asks why it is refused.
 const SHOWN_BYTES_MAX: usize = 60;
 
+/// What the head of a value begins with that was looked up.
+const VALUE_START: &[u8] = b"VALUE ";
+
 /// What a get asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Get {
@@ -143,28 +146,6 @@ pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
     });
 }
 
-/// Begins to ask for the values of several keys, each put by [`key_of_many`], in one request of the
-/// older text protocol: memcached works off 20 requests of a connection before it sends what it
-/// has and looks at others (`-R`), and this is one. [`Status::Value`] for each key that has an
-/// item, in order, and [`Status::End`].
-pub fn get_many(request: &mut Request<'_>) {
-    request.asks_for_many();
-    request.put(b"get");
-}
-
-/// Puts one more key, which has to be one that a text line can carry ([`is_text`]).
-#[inline]
-pub fn key_of_many(request: &mut Request<'_>, key: &[u8]) {
-    debug_assert!(is_text(key), "asked before");
-    request.put(b" ");
-    request.put(key);
-}
-
-/// Ends what [`get_many`] began.
-pub fn end_of_many(request: &mut Request<'_>) {
-    request.put(b"\r\n");
-}
-
 /// Asks for flags, cas and value, and gives the item an expiry: [`Status::Value`],
 /// [`Status::Miss`].
 pub fn get_and_touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
@@ -275,20 +256,22 @@ fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Garbage> {
     if digits == 0 { Err(Garbage) } else { Ok((number, &bytes[digits..])) }
 }
 
-/// The head of one of many values, from what stands behind `VALUE `: key, flags, bytes. The key is
-/// not looked at.
+/// The head of one value of a lookup, from what stands behind `VALUE `: key, flags, bytes, cas.
 #[inline]
 fn head_of_one(item: &[u8]) -> Result<Head, Garbage> {
     let key_end = memchr(b' ', item).ok_or(Garbage)?;
     let (flags, rest) = number(&item[key_end + 1..])?;
     let (bytes, rest) = number(rest.strip_prefix(b" ").ok_or(Garbage)?)?;
+    let (cas, rest) = number(rest.strip_prefix(b" ").ok_or(Garbage)?)?;
     if !rest.is_empty() {
         return Err(Garbage);
     }
     Ok(Head {
         status: Status::Value,
         flags: u32::try_from(flags).map_err(|_| Garbage)?,
+        cas,
         value_bytes: usize::try_from(bytes).map_err(|_| Garbage)?,
+        key_bytes: key_end,
         ..Head::default()
     })
 }
@@ -315,6 +298,11 @@ impl Codec for Meta {
     const NAME: &'static str = "memcached";
     const TRAILER: &'static [u8] = b"\r\n";
     const HEAD_BYTES_MAX: usize = LINE_MAX;
+    // memcached works off 20 requests of a connection, sends what it has and looks at others
+    // (`-R`); this is one, however many keys it has.
+    const LOOKUP: &'static [u8] = b"gets";
+    const LOOKUP_END: &'static [u8] = b"\r\n";
+    const LOOKUP_KEY_START: usize = VALUE_START.len();
 
     fn hello(out: &mut Vec<u8>) {
         out.extend_from_slice(b"version\r\nmn\r\n");
@@ -337,7 +325,8 @@ impl Codec for Meta {
         if second != b"MN" {
             let version = first[start.len().min(first.len())..].escape_ascii();
             return Err(Refusal(format!(
-                "memcached {version} has no meta commands; 1.6 or later is needed"
+                "memcached {version} has no meta commands; a memcached of 1.6 or later is \
+                 needed, or, for another sunder as L2, rend,addr="
             )));
         }
         if used + used_second < bytes.len() { Err(other()) } else { Ok(Some(())) }
@@ -349,7 +338,7 @@ impl Codec for Meta {
         let mut head = Head::default();
         let Some((code, mut rest)) = line.split_at_checked(2) else { return Err(Garbage) };
         if !matches!(rest.first(), None | Some(b' ')) {
-            if let Some(item) = line.strip_prefix(b"VALUE ") {
+            if let Some(item) = line.strip_prefix(VALUE_START) {
                 return Ok(Some((head_of_one(item)?, used)));
             }
             head.status = if line == b"END" { Status::End } else { error_status(line)? };

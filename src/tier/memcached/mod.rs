@@ -12,6 +12,7 @@
 //! ```
 
 pub mod chunked;
+pub mod item;
 pub mod layout;
 pub mod link;
 pub mod meta;

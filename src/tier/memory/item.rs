@@ -13,6 +13,7 @@
 use super::arena::{Arena, EXTENT_HEADER_BYTES, NIL, UNIT_BYTES, units_for};
 use crate::buffer;
 use crate::clock::Expiry;
+use crate::tier::Hit;
 
 /// Bytes of the first extent before the key.
 pub const HEADER_BYTES: usize = 50;
@@ -184,6 +185,33 @@ impl Arena {
         })
     }
 
+    /// Notes that the item was read at `used_s`; returns its stamp.
+    #[inline(always)]
+    pub fn mark_read(&mut self, item: u32, used_s: u32) -> u32 {
+        let header = self.header_mut(item);
+        header[USED..USED + 4].copy_from_slice(&used_s.to_ne_bytes());
+        header[BITS] |= FETCHED;
+        u32::from_ne_bytes(part(header, STAMP))
+    }
+
+    /// What is in the item, if its value is in one piece.
+    #[inline(always)]
+    pub fn whole(&self, item: u32) -> Option<Hit<&[u8]>> {
+        let (header, rest) = self.region()[item as usize * UNIT_BYTES..].split_first_chunk()?;
+        let value_bytes = u32::from_ne_bytes(part(header, VALUE_BYTES)) as usize;
+        let start = usize::from(header[KEY_BYTES]);
+        let end = start + value_bytes;
+        if HEADER_BYTES + end > self.units_of(item) as usize * UNIT_BYTES {
+            return None;
+        }
+        Some(Hit {
+            flags: u32::from_ne_bytes(part(header, FLAGS)),
+            expiry: Expiry::from_unix_s(u32::from_ne_bytes(part(header, EXPIRY))),
+            cas: u64::from_ne_bytes(part(header, CAS)),
+            value: rest.get(start..end)?,
+        })
+    }
+
     /// Counts one reader less; true if that was the last one of an item that is not linked.
     ///
     /// # Panics
@@ -197,7 +225,7 @@ impl Arena {
         pins == 1 && header[BITS] & LINKED == 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn header_mut(&mut self, item: u32) -> &mut [u8; HEADER_BYTES] {
         let start = item as usize * UNIT_BYTES;
         match self.region_mut()[start..].first_chunk_mut() {

@@ -615,6 +615,25 @@ impl Tier for Memory {
         })
     }
 
+    #[inline(always)]
+    fn read_now(
+        &self,
+        key: &[u8],
+        now: Now,
+        read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
+    ) -> bool {
+        let store = &mut *self.store.borrow_mut();
+        let found = store.find(key, store.tag(key), now);
+        let hit = found.and_then(|item| store.arena.whole(item));
+        if hit.is_none() && found.is_some() || !read(hit) {
+            return false;
+        }
+        if let Some(item) = found {
+            store.note_read(item, now);
+        }
+        true
+    }
+
     async fn get(&self, key: &Key, now: Now) -> Outcome<ItemValue> {
         self.get_now(key.as_bytes(), now)
     }

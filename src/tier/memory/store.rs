@@ -177,6 +177,13 @@ impl Store {
         self.refresh(item, self.arena.stamp(item));
     }
 
+    /// As [`Store::note_use`], and somebody has read it.
+    #[inline(always)]
+    pub fn note_read(&mut self, item: u32, now: Now) {
+        let stamp = self.arena.mark_read(item, now.unix_s);
+        self.refresh(item, stamp);
+    }
+
     /// Moves a linked item to the front of the LRU list, if its stamp is old.
     #[inline]
     fn refresh(&mut self, item: u32, stamp: u32) {

@@ -84,6 +84,39 @@ fn what_is_far_goes_through_the_router() {
 }
 
 #[test]
+fn each_own_address_has_ports_of_its_own() {
+    let mut bench = quiet();
+    let from = |bench: &mut Bench, local: &str, remote: &str| {
+        let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+        bench.stack.connect_from(local, remote, bench.now, &mut bench.handler)
+    };
+    let id = from(&mut bench, "10.0.0.1:50000", "10.0.0.2:11211").unwrap();
+    assert_eq!(from(&mut bench, "10.0.0.1:50000", "10.0.0.2:11211"), Err(ConnectError::InUse));
+    bench.sent();
+    let syn = &bench.exchange(arp_reply([10, 0, 0, 2]))[0];
+    assert_eq!((see(syn).flags, &syn[34..36]), (SYN, &50_000_u16.to_be_bytes()[..]));
+    assert!(bench.stack.is_connecting(id));
+
+    // The same port of another address: from its own network at once, else through the router.
+    from(&mut bench, "10.1.0.1:50000", "10.0.0.2:11211").unwrap();
+    assert_eq!(bench.sent()[0][38..42], [10, 0, 0, 254]);
+    let syn = &bench.exchange(arp_reply([10, 0, 0, 254]))[0];
+    assert_eq!(syn[26..30], [10, 1, 0, 1]);
+    from(&mut bench, "10.1.0.1:50000", "10.1.0.9:11211").unwrap();
+    assert_eq!(bench.sent()[0][38..42], [10, 1, 0, 9]);
+
+    for (local, remote) in [
+        ("10.0.0.3:50000", "10.0.0.2:11211"),
+        ("[fd00::2]:50000", "[fd00::9]:11211"),
+        ("10.0.0.1:50000", "[fd00::9]:11211"),
+    ] {
+        assert_eq!(from(&mut bench, local, remote), Err(ConnectError::NoRoute), "{local}");
+    }
+    assert!(from(&mut bench, "[fd00::1]:50000", "[fd00::9]:11211").is_ok());
+    assert_eq!(bench.stack.connections(), 4);
+}
+
+#[test]
 fn a_neighbor_that_does_not_answer_is_given_up() {
     let mut bench = quiet();
     let id = connect(&mut bench, "10.0.0.2:11211").unwrap();

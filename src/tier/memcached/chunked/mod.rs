@@ -15,6 +15,7 @@
 //! an old one, and nobody here reads it but to keep a running expiry from drifting.
 
 mod change;
+mod foresight;
 mod read;
 mod write;
 
@@ -32,6 +33,7 @@ use crate::limits::{
 use crate::secret;
 use crate::stats::WorkerStats;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
+use foresight::Foresight;
 
 /// A running expiry that memcached tells may be this far from the one in the metadata, in seconds:
 /// its clock ticks once a second, and so does ours.
@@ -55,6 +57,7 @@ pub struct Chunked {
     chunk_bytes: usize,
     item_bytes_max: usize,
     tokens: Tokens,
+    foresight: Foresight,
     stats: Arc<WorkerStats>,
 }
 
@@ -153,7 +156,8 @@ impl Chunked {
         let stats = Arc::clone(&link.stats);
         let link = Link::open(link, now)?;
         let tokens = Tokens::new(secret::random());
-        Ok(Chunked { link, chunk_bytes, item_bytes_max, tokens, stats })
+        let foresight = Foresight::new();
+        Ok(Chunked { link, chunk_bytes, item_bytes_max, tokens, foresight, stats })
     }
 
     /// The link.

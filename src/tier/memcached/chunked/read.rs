@@ -3,12 +3,12 @@
 use super::{Answer, Ask, Chunked, Look, Stored, window};
 use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
-use crate::limits::{CHUNK_LINE_BYTES, CHUNKS_PER_LINE};
 use crate::stats::Counter;
+use crate::tier::memcached::item::{Item, Taken};
 use crate::tier::memcached::layout::{
     Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape,
 };
-use crate::tier::memcached::link::{Batch, Collector, Down, Status};
+use crate::tier::memcached::link::{Batch, Collector, Down, Head, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
 use crate::tier::{Hit, Outcome};
 
@@ -82,11 +82,22 @@ impl Chunked {
         name.set_first_dashed(false);
         if touch.is_none() && name.is_text() {
             let mut assembly = Assembly::new(metadata, first);
-            if self.assemble_in_lines(name, &metadata.shape, &mut assembly).await? {
+            if self.look_rest_up(name, &metadata.shape, &mut assembly).await? {
                 return Ok(assembly.finish());
             }
-            // Which chunk is not there, and why, is found out one by one.
         }
+        self.gather_singly(name, metadata, first, touch, now).await
+    }
+
+    /// The same, each chunk by a request of its own.
+    async fn gather_singly(
+        &self,
+        name: &mut Name,
+        metadata: &Metadata,
+        first: u32,
+        touch: Option<Expiry>,
+        now: Now,
+    ) -> Result<Result<Chain, Broken>, Down> {
         let mut assembly = Assembly::new(metadata, first);
         self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
         if assembly.has_lost_first() {
@@ -97,34 +108,83 @@ impl Chunked {
         Ok(assembly.finish())
     }
 
-    /// Asks for many chunks in one request each. False: not all are there as they should be.
-    async fn assemble_in_lines(
+    /// Looks up the chunks that are to come. False: not all are as they should be, and which, and
+    /// why, is to be found out one by one.
+    async fn look_rest_up(
         &self,
         name: &mut Name,
         shape: &Shape,
         assembly: &mut Assembly,
     ) -> Result<bool, Down> {
-        while assembly.next() < shape.chunks {
-            let mut index = assembly.next();
-            let end = shape.chunks.min(index + window(shape));
+        while assembly.broken().is_none() && assembly.next() < shape.chunks {
+            let start = assembly.next();
+            let end = shape.chunks.min(start + window(shape));
             let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
-            while index < end {
-                batch
-                    .request(CHUNK_LINE_BYTES, |request| {
-                        let line_end = end.min(index + CHUNKS_PER_LINE);
-                        meta::get_many(request);
-                        (index..line_end).for_each(|i| meta::key_of_many(request, name.chunk(i)));
-                        meta::end_of_many(request);
-                        index = line_end;
-                    })
-                    .await?;
+            for index in start..end {
+                batch.look_up(name.chunk(index)).await?;
             }
             *assembly = batch.wait().await?.into_chunks();
-            if assembly.broken().is_some() || assembly.next() != end {
-                return Ok(false);
+        }
+        Ok(assembly.broken().is_none())
+    }
+
+    /// Looks up metadata and chunks together, as many of these as items of late had.
+    async fn read_at_once(&self, name: &mut Name, now: Now) -> Answer {
+        let mut batch = self.link.begin(Collector::Item(Item::new(name)))?;
+        batch.look_up(name.metadata()).await?;
+        for index in 0..self.foresight.chunks().min(name.chunks_max()) {
+            batch.look_up(name.chunk(index)).await?;
+        }
+        let Taken { head, found, mut chunks } = batch.wait().await?.into_item().finish();
+        let metadata = match found {
+            Some(Found::Metadata(metadata)) => metadata,
+            other => {
+                self.foresight.learn(0);
+                return self.read_nothing(name, &head, other.as_ref()).await;
+            }
+        };
+        let shape = metadata.shape;
+        self.foresight.learn(shape.chunks.min(window(&shape)));
+        let value = if self.look_rest_up(name, &shape, &mut chunks).await? {
+            chunks.finish()
+        } else {
+            self.gather_singly(name, &metadata, 0, None, now).await?
+        };
+        let stored = Stored { metadata, cas: head.cas, expiry: Expiry::NEVER };
+        self.read_whole(name, &stored, value, stored.expiry).await
+    }
+
+    /// What comes of a read that found no item of the key's.
+    async fn read_nothing(&self, name: &mut Name, head: &Head, found: Option<&Found>) -> Answer {
+        match (head.status, found) {
+            (Status::Miss, _) | (Status::Value, Some(Found::Foreign)) => Ok(Outcome::Miss),
+            (Status::Value, Some(Found::Lie)) => {
+                self.stats.add(Counter::ChunkMetadataBad, 1);
+                self.delete_metadata(name, head.cas).await?;
+                Ok(Outcome::Miss)
+            }
+            _ => Err(Down),
+        }
+    }
+
+    /// What comes of a read that found an item.
+    async fn read_whole(
+        &self,
+        name: &mut Name,
+        stored: &Stored,
+        value: Result<Chain, Broken>,
+        expiry: Expiry,
+    ) -> Answer {
+        match value {
+            Ok(value) => {
+                let (flags, cas) = (stored.metadata.flags, stored.cas);
+                Ok(Outcome::Hit(Hit { flags, expiry, cas, value }))
+            }
+            Err(broken) => {
+                self.discard(name, stored, broken).await?;
+                Ok(Outcome::Miss)
             }
         }
-        Ok(true)
     }
 
     async fn assemble(
@@ -155,22 +215,15 @@ impl Chunked {
 
     pub(super) async fn read(&self, key: &Key, ask: Ask, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
+        if matches!(ask, Ask::Plain) && name.is_text() && !name.is_hashed() {
+            return self.read_at_once(&mut name, now).await;
+        }
         let Some(stored) = self.readable(&mut name, key, ask, now).await? else {
             return Ok(Outcome::Miss);
         };
         let touch = if let Ask::Touch(expiry) = ask { Some(expiry) } else { None };
-        match self.gather(&mut name, &stored.metadata, 0, touch, now).await? {
-            Ok(value) => Ok(Outcome::Hit(Hit {
-                flags: stored.metadata.flags,
-                expiry: touch.unwrap_or(stored.expiry),
-                cas: stored.cas,
-                value,
-            })),
-            Err(broken) => {
-                self.discard(&mut name, &stored, broken).await?;
-                Ok(Outcome::Miss)
-            }
-        }
+        let value = self.gather(&mut name, &stored.metadata, 0, touch, now).await?;
+        self.read_whole(&mut name, &stored, value, touch.unwrap_or(stored.expiry)).await
     }
 
     /// The key's item. Metadata that cannot be true is deleted.

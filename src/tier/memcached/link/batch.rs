@@ -13,28 +13,17 @@ use crate::buffer::Body;
 pub struct Request<'a> {
     out: &'a mut Vec<u8>,
     opaque: u32,
-    is_many: bool,
 }
 
 impl<'a> Request<'a> {
     /// A request that is written to `out`, with this number.
     pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> Request<'a> {
-        Request { out, opaque, is_many: false }
+        Request { out, opaque }
     }
 
     /// The number that the answer has to repeat.
     pub fn opaque(&self) -> u32 {
         self.opaque
-    }
-
-    /// Says that it asks for several values: its answer is any number of them and then
-    /// [`Status::End`](super::Status::End).
-    pub fn asks_for_many(&mut self) {
-        self.is_many = true;
-    }
-
-    pub(super) fn is_many(&self) -> bool {
-        self.is_many
     }
 
     /// Appends bytes.
@@ -89,18 +78,32 @@ impl<'l, C: Codec> Batch<'l, C> {
         room_bytes: usize,
         write: impl FnOnce(&mut Request<'_>),
     ) -> Result<(), Down> {
-        let has_room = {
-            let inner = self.link.inner.borrow();
-            if inner.slots.has_failed(self.slot) {
-                return Err(Down);
-            }
-            inner.has_room(room_bytes)
-        };
-        if !has_room {
+        if !self.has_room(room_bytes)? {
             self.room(room_bytes).await?;
         }
         self.link.inner.borrow_mut().ask(self.slot, write);
         Ok(())
+    }
+
+    /// Asks for the value of one more key, one that a line of text can carry, together with all
+    /// others that are looked up in this turn, whoever asks: for the server they are one request.
+    /// The answer has status, flags, cas and value.
+    ///
+    /// # Errors
+    /// As [`Batch::request`].
+    #[inline]
+    pub async fn look_up(&mut self, key: &[u8]) -> Result<(), Down> {
+        let room_bytes = C::LOOKUP.len() + 1 + key.len() + C::LOOKUP_END.len();
+        if !self.has_room(room_bytes)? {
+            self.room(room_bytes).await?;
+        }
+        self.link.inner.borrow_mut().look_up(self.slot, key);
+        Ok(())
+    }
+
+    fn has_room(&self, bytes: usize) -> Result<bool, Down> {
+        let inner = self.link.inner.borrow();
+        if inner.slots.has_failed(self.slot) { Err(Down) } else { Ok(inner.has_room(bytes)) }
     }
 
     /// The cas by which this connection's server knows `cas`, which a [`super::Head`] had. None: it

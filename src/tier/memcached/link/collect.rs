@@ -2,6 +2,7 @@
 
 use super::{Head, Status};
 use crate::buffer::{self, Chain, Gather, Key};
+use crate::tier::memcached::item::Item;
 use crate::tier::memcached::layout::Assembly;
 
 /// Where the answers to one batch go. Value bytes are handed over straight from the read buffer.
@@ -13,6 +14,8 @@ pub enum Collector {
     Statuses(Statuses),
     /// A value that comes in chunks.
     Chunks(Assembly),
+    /// The same behind its metadata.
+    Item(Item),
     /// The answer to the delete of a key that must not be served any more. Made by
     /// [`super::Link::invalidate`] only: should the answer never come, the key is remembered.
     Invalidation(Box<Key>),
@@ -80,10 +83,10 @@ impl Collector {
         match self {
             Collector::One(one) => one.begin(head),
             Collector::Statuses(statuses) => statuses.counts[head.status as usize] += 1,
-            Collector::Chunks(_) if head.status == Status::End => {}
             Collector::Chunks(assembly) => {
                 assembly.begin((head.status == Status::Value).then_some(head.value_bytes));
             }
+            Collector::Item(item) => item.begin(head),
             Collector::Invalidation(_) => {}
         }
     }
@@ -95,6 +98,7 @@ impl Collector {
             Collector::One(one) if one.is_refused => {}
             Collector::One(one) => one.value.extend(bytes),
             Collector::Chunks(assembly) => assembly.bytes(bytes),
+            Collector::Item(item) => item.bytes(bytes),
             Collector::Statuses(_) | Collector::Invalidation(_) => {}
         }
     }
@@ -102,8 +106,10 @@ impl Collector {
     /// The value was whole.
     #[inline]
     pub(super) fn end(&mut self) {
-        if let Collector::Chunks(assembly) = self {
-            assembly.end();
+        match self {
+            Collector::Chunks(assembly) => assembly.end(),
+            Collector::Item(item) => item.end(),
+            Collector::One(_) | Collector::Statuses(_) | Collector::Invalidation(_) => {}
         }
     }
 
@@ -136,5 +142,14 @@ impl Collector {
             unreachable!("begun with another collector")
         };
         assembly
+    }
+
+    /// What was collected, of a batch begun with [`Collector::Item`].
+    ///
+    /// # Panics
+    /// If the batch was begun with another.
+    pub fn into_item(self) -> Item {
+        let Collector::Item(item) = self else { unreachable!("begun with another collector") };
+        item
     }
 }

@@ -1,5 +1,7 @@
 //! What a link is at any moment, and what moves it on.
 
+mod lookup;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::collect::Collector;
+use super::keys::Keys;
 use super::remembered::Remembered;
 use super::slots::Slots;
 use super::stream::{Address, Stream};
@@ -64,8 +67,18 @@ struct Asked {
     count: u32,
     opaque: u32,
     at_us: u64,
-    /// Each is answered by any number of values and an end.
-    is_many: bool,
+    kind: Kind,
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By one answer, to which a value may belong.
+    One,
+    /// By a value with its key, or not at all: each is one key of a lookup.
+    Key,
+    /// By the end of a lookup; nobody's.
+    End,
 }
 
 /// What the next byte read belongs to.
@@ -95,6 +108,10 @@ pub(super) struct Inner<C> {
     out: Vec<u8>,
     /// Bytes of `out` that the kernel has.
     sent: usize,
+    /// Bytes of the lookup at the end of `out` that more keys may join; 0: there is none.
+    lookup_bytes: usize,
+    /// What is looked up and not answered.
+    keys: Keys,
     /// Who waits for room in `out`, in order.
     waiting: VecDeque<(u64, Option<Waker>)>,
     next_ticket: u64,
@@ -142,6 +159,8 @@ impl<C: Codec> Inner<C> {
             probe_at_us: 0,
             out: Vec::with_capacity(LINK_OUTPUT_BYTES),
             sent: 0,
+            lookup_bytes: 0,
+            keys: Keys::default(),
             waiting: VecDeque::new(),
             next_ticket: 0,
             input: vec![0; LINK_INPUT_BYTES].into(),
@@ -199,8 +218,8 @@ impl<C: Codec> Inner<C> {
 
     /// The same, for the one that waits longest.
     pub(super) fn has_space(&self, bytes: usize) -> bool {
-        let used = self.out.len() - self.sent;
-        used == 0 || used + bytes <= LINK_OUTPUT_BYTES
+        let has_space = |used: usize| used == 0 || used + bytes <= LINK_OUTPUT_BYTES;
+        has_space(self.out.len() - self.sent) && has_space(self.keys.bytes())
     }
 
     /// A place at the end of the line for room.
@@ -237,20 +256,24 @@ impl<C: Codec> Inner<C> {
 
     #[inline]
     pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut Request<'_>)) {
+        self.end_lookup();
         let opaque = self.next_opaque;
         self.next_opaque = opaque.wrapping_add(1);
-        let mut request = Request::new(&mut self.out, opaque);
-        write(&mut request);
-        let is_many = request.is_many();
+        write(&mut Request::new(&mut self.out, opaque));
         if slot != REMEMBERED {
             self.slots.asked(slot);
         }
+        self.expect(slot, opaque, Kind::One);
+    }
+
+    #[inline]
+    fn expect(&mut self, slot: u32, opaque: u32, kind: Kind) {
         let at_us = self.now.uptime_us;
         match self.asked.back_mut() {
-            Some(last) if last.slot == slot && last.at_us == at_us && last.is_many == is_many => {
+            Some(last) if last.slot == slot && last.at_us == at_us && last.kind == kind => {
                 last.count += 1;
             }
-            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us, is_many }),
+            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us, kind }),
         }
     }
 
@@ -301,6 +324,7 @@ impl<C: Codec> Inner<C> {
 
     pub(super) fn flush(&mut self, now: Now) {
         self.now = now;
+        self.end_lookup();
         let is_open =
             !matches!(self.state, State::Connecting { .. } | State::Closing | State::Lost { .. });
         if is_open && self.sent < self.out.len() {
@@ -393,6 +417,7 @@ impl<C: Codec> Inner<C> {
                 Ok(count) => {
                     answers += count;
                     self.advance(count);
+                    self.wake_next();
                 }
                 Err(Garbage) => {
                     self.stats.add(Counter::LinkGarbage, 1);
@@ -437,7 +462,7 @@ impl<C: Codec> Inner<C> {
             // Nothing was asked that this could answer.
             return if self.state == State::Greeting { Ok(false) } else { Err(Garbage) };
         };
-        let (slot, is_many) = (asked.slot, asked.is_many);
+        let (mut slot, kind) = (asked.slot, asked.kind);
         let bytes = &self.input[self.start..self.end];
         match self.reading {
             Reading::Head => {
@@ -445,15 +470,23 @@ impl<C: Codec> Inner<C> {
                     return if bytes.len() > C::HEAD_BYTES_MAX { Err(Garbage) } else { Ok(false) };
                 };
                 let is_other = head.opaque.is_some_and(|opaque| opaque != asked.opaque);
-                let is_misplaced = match head.status {
-                    Status::Value => is_many && head.opaque.is_some(),
-                    Status::End => !is_many,
-                    _ => false,
-                };
-                if is_other || is_misplaced || head.value_bytes > LINK_VALUE_BYTES_MAX {
+                if head.value_bytes > LINK_VALUE_BYTES_MAX {
                     return Err(Garbage);
                 }
-                self.start += used;
+                if kind == Kind::One {
+                    if is_other || head.status == Status::End || head.key_bytes > 0 {
+                        return Err(Garbage);
+                    }
+                    self.start += used;
+                } else {
+                    let start = self.start + C::LOOKUP_KEY_START;
+                    self.start += used;
+                    if head.status != Status::Value {
+                        self.looked_up(&head, answers)?;
+                        return Ok(true);
+                    }
+                    slot = self.found(start, &head, answers)?;
+                }
                 self.hand_over(slot, head)?;
                 if head.status == Status::Value {
                     self.reading = Reading::Value(head.value_bytes);
@@ -480,31 +513,29 @@ impl<C: Codec> Inner<C> {
                     return Err(Garbage);
                 }
                 self.start += C::TRAILER.len();
-                self.valued(slot, is_many, answers);
+                self.valued(slot, answers);
             }
         }
         if self.reading == Reading::Value(0) {
             self.reading = Reading::Trailer;
             if C::TRAILER.is_empty() {
-                self.valued(slot, is_many, answers);
+                self.valued(slot, answers);
             }
         }
         Ok(true)
     }
 
-    /// A value was read to its end, and with it the answer, unless more values may follow.
+    /// A value was read to its end, and with it the answer.
     #[inline]
-    fn valued(&mut self, slot: u32, is_many: bool, answers: &mut usize) {
+    fn valued(&mut self, slot: u32, answers: &mut usize) {
         self.reading = Reading::Head;
         if slot < REMEMBERED
             && let Some(collector) = self.slots.collector(slot)
         {
             collector.end();
         }
-        if !is_many {
-            self.answered(slot);
-            *answers += 1;
-        }
+        self.answered(slot);
+        *answers += 1;
     }
 
     /// An answer begins.
@@ -533,6 +564,9 @@ impl<C: Codec> Inner<C> {
         let Some(asked) = self.asked.front_mut() else { unreachable!("it was answered") };
         asked.count -= 1;
         asked.opaque = asked.opaque.wrapping_add(1);
+        if asked.kind == Kind::Key {
+            self.keys.pop();
+        }
         if asked.count == 0 {
             self.asked.pop_front();
         }
@@ -654,6 +688,8 @@ impl<C: Codec> Inner<C> {
         self.out.clear();
         self.out.shrink_to(OUTPUT_BYTES_KEPT);
         self.sent = 0;
+        self.lookup_bytes = 0;
+        self.keys.clear();
         self.start = 0;
         self.end = 0;
         self.reading = Reading::Head;

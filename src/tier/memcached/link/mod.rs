@@ -4,8 +4,9 @@
 //! exactly one each. A link must never give an answer to a request that it does not answer, nor let
 //! a request that failed be executed after one that was asked for later and acknowledged. Hence:
 //!
-//! - Each request carries a number which its answer repeats. An answer with another number, or one
-//!   that cannot be read, ends the connection; all that is outstanding fails.
+//! - Each request carries a number which its answer repeats, or asks for values by keys which
+//!   their answers repeat. An answer with another number or key, or one that cannot be read, ends
+//!   the connection; all that is outstanding fails.
 //! - A server that does not answer in time is *suspended*: all that is outstanding fails at once,
 //!   and so does what is asked for until every late answer has arrived. Their order then proves
 //!   that the late requests were executed before any newer one. Another connection would not prove
@@ -29,6 +30,7 @@
 mod batch;
 mod collect;
 mod inner;
+mod keys;
 mod open;
 mod remembered;
 mod slots;
@@ -97,6 +99,8 @@ pub struct Head {
     pub expiry: Expiry,
     /// Bytes of the value that follows.
     pub value_bytes: usize,
+    /// Length of the key in the answer to a lookup of many, in bytes.
+    pub key_bytes: usize,
 }
 
 /// An answer that makes no sense.
@@ -117,6 +121,17 @@ pub trait Codec {
 
     /// Longest head of an answer, in bytes.
     const HEAD_BYTES_MAX: usize;
+
+    /// Begins one request for the values of many keys, each behind a space. Its answer is the
+    /// values that there are, in order, each with its key in its head, and [`Status::End`]. Empty
+    /// if the protocol has none.
+    const LOOKUP: &'static [u8] = b"";
+
+    /// Ends such a request.
+    const LOOKUP_END: &'static [u8] = b"";
+
+    /// Where in the head of such a value its key begins, in bytes.
+    const LOOKUP_KEY_START: usize = 0;
 
     /// Appends a request that every server of this protocol answers, and that tells it from others.
     fn hello(out: &mut Vec<u8>);

@@ -29,6 +29,7 @@ enum State {
 
 /// A batch's own answers, or why there are none.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation")]
 pub(super) enum Progress {
     /// Answers are to come.
     Waiting,

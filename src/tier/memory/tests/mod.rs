@@ -86,8 +86,29 @@ impl Bench {
         }
     }
 
+    /// What a get finds. Looking at it where it lies and not taking it must be no get, and must
+    /// have found the same.
     fn get(&self, k: impl AsRef<[u8]>) -> Seen {
-        seen(self.raw_get(k))
+        let mut looked = None;
+        assert!(!self.read(&k, |seen| {
+            looked = Some(seen);
+            false
+        }));
+        let seen = seen(self.raw_get(k));
+        // Where so many hold the item that nobody more can, it can still be looked at.
+        let is_full = seen == said("OutOfMemory");
+        assert!(is_full || looked.is_none_or(|looked| looked == seen));
+        seen
+    }
+
+    /// Shows `take` what a get finds, if it lies in one piece.
+    fn read(&self, k: impl AsRef<[u8]>, take: impl FnOnce(Seen) -> bool) -> bool {
+        self.memory.read_now(k.as_ref(), self.now, |hit| {
+            take(hit.map_or(said("Miss"), |hit| {
+                let Hit { flags, expiry, cas, value } = hit;
+                Seen::Hit { flags, expiry, cas, value: value.to_vec() }
+            }))
+        })
     }
 
     fn value(&self, k: impl AsRef<[u8]>) -> Option<Vec<u8>> {
@@ -660,6 +681,26 @@ fn a_count_of_readers_that_is_full_refuses_one_more() {
 }
 
 #[test]
+fn what_is_read_where_it_lies_was_read_if_it_was_taken() {
+    let mut b = Bench::new(1 << 20);
+    let hit =
+        |cas| Seen::Hit { flags: 0, expiry: Expiry::from_exptime(2, NOW), cas, value: b"v".into() };
+    for k in ["taken", "left"] {
+        b.store(StoreMode::Set, k, "v", 0, Expiry::from_exptime(2, NOW), 0);
+    }
+    assert!(b.read("taken", |seen| seen == hit(1)));
+    assert!(!b.read("left", |seen| seen != hit(2)));
+    assert!(b.read("none", |seen| seen == said("Miss")));
+    b.check(&[]);
+    b.now = after_s(2);
+    assert!(b.read("taken", |seen| seen == said("Miss")));
+    assert_eq!(b.counter(Counter::ExpiredUnfetched), 0);
+    assert!(b.read("left", |seen| seen == said("Miss")));
+    assert_eq!(b.counter(Counter::ExpiredUnfetched), 1);
+    b.check(&[]);
+}
+
+#[test]
 fn a_large_value_fits_where_the_arena_is_in_pieces() {
     let b = Bench::new(4 << 20);
     let mut i = 0;
@@ -674,6 +715,7 @@ fn a_large_value_fits_where_the_arena_is_in_pieces() {
     let value: Vec<u8> = (0..1_048_516_u32).map(|i| (i * 7 % 253) as u8).collect();
     assert!(matches!(b.set("L", &value), Seen::Other(said) if said.starts_with("Stored")));
     assert_eq!(b.value("L"), Some(value.clone()));
+    assert!(!b.read("L", |_| panic!("it is not in one piece")));
     let held = b.hold("L");
     let extents = {
         let store = b.memory.store.borrow();

@@ -1,0 +1,130 @@
+//! What a client can ask at most: a server on a DPDK device that keeps nothing.
+//!
+//! It answers every `get KEY` with an item of that key and 100 bytes that never change, from the
+//! TCP stack alone, so that a load client over the same link is the slower of the two or nearly so.
+//! One core, which spins, until SIGTERM or SIGINT.
+//!
+//! usage: canned_server DEVICE CIDR [CONNECTIONS] [CORE]
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sunder::clock::{Clock, Now};
+use sunder::config;
+use sunder::net::nic::{self, Huge};
+use sunder::net::tcp::{Cidr, Config, Stack};
+use sunder::net::{Admission, ConnectionId, Handler, Stream, Transport};
+use sunder::stats::WorkerStats;
+
+const VALUE: [u8; 100] = [b'v'; 100];
+const PORT: u16 = 11211;
+
+struct Canned {
+    tail: Vec<u8>,
+}
+
+impl Handler for Canned {
+    type Connection = ();
+
+    fn opened(&mut self, _: ConnectionId, _: usize, _: Now) {}
+
+    #[inline]
+    fn ready<S: Stream>(&mut self, _: ConnectionId, (): &mut (), stream: &mut S, _: Now) {
+        loop {
+            let mut cut = [0; 300];
+            let piece = stream.received();
+            let mut line = piece.iter().position(|&byte| byte == b'\n').map(|end| &piece[..=end]);
+            if line.is_none() {
+                let peeked = stream.peek(&mut cut);
+                let end = cut[..peeked].iter().position(|&byte| byte == b'\n');
+                line = end.map(|end| &cut[..=end]);
+            }
+            let Some(line) = line else { break };
+            let mut reply = [0; 600];
+            let Some(key) = line.strip_prefix(b"get ").and_then(|l| l.strip_suffix(b"\r\n")) else {
+                return stream.abort();
+            };
+            let consumed = line.len();
+            reply[..6].copy_from_slice(b"VALUE ");
+            let Some(room) = reply.get_mut(6..6 + key.len() + self.tail.len()) else {
+                return stream.abort();
+            };
+            room[..key.len()].copy_from_slice(key);
+            room[key.len()..].copy_from_slice(&self.tail);
+            let bytes = 6 + room.len();
+            if stream.room_bytes() < bytes {
+                break;
+            }
+            stream.write(&reply[..bytes]);
+            stream.consume(consumed);
+        }
+        if stream.is_peer_finished() {
+            stream.close();
+        }
+    }
+
+    fn is_overdue(&self, (): &(), _: Now) -> bool {
+        false
+    }
+
+    fn closed(&mut self, _: ConnectionId, (): ()) {}
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("canned_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[String]) -> Result<(), String> {
+    let [device, address, rest @ ..] = words else {
+        return Err("usage: canned_server DEVICE CIDR [CONNECTIONS] [CORE]".into());
+    };
+    let number = |n: usize, default: usize| match rest.get(n) {
+        None => Ok(default),
+        Some(word) => word.parse().map_err(|_| format!("'{word}': expected a number")),
+    };
+    let (connections, core) = (number(0, 10_000)?, number(1, 0)?);
+    let cidr = config::cidr(address).map_err(|error| error.to_string())?;
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    rustix::thread::sched_setaffinity(None, &set).map_err(|error| error.to_string())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let stop = Arc::clone(&stop);
+        signal_hook::flag::register(signal, stop).map_err(|error| error.to_string())?;
+    }
+    let stats = Arc::new(WorkerStats::default());
+    let request = nic::Config { device: device.clone(), workers: 1, huge: Huge::Auto };
+    let mut nic = nic::open(&request, std::slice::from_ref(&stats)).map_err(|e| e.to_string())?;
+    let config = Config {
+        addresses: vec![Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits }],
+        gateways: Vec::new(),
+        ports: vec![PORT],
+        connections_max: connections,
+        admission: Arc::new(Admission::new(connections)),
+        idle_timeout_us: 0,
+        secret: sunder::secret::random(),
+    };
+    let clock = Clock::start();
+    let stack = Stack::new(nic.take_port(0), &config, stats, clock.read());
+    let mut stack = stack.map_err(|error| error.to_string())?;
+    let mut tail = b" 0 100\r\n".to_vec();
+    tail.extend_from_slice(&VALUE);
+    tail.extend_from_slice(b"\r\nEND\r\n");
+    let mut canned = Canned { tail };
+    eprintln!("canned_server: ready");
+    while !stop.load(Ordering::Relaxed) {
+        let now = clock.read();
+        stack.poll(now, &mut canned);
+        stack.flush(now);
+    }
+    stack.close_all(clock.read(), &mut canned);
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! The way of most requests: a get of one key, answered from where its item lies straight into the
+//! output.
+//!
+//! Nothing is held and nothing is kept for later here. What cannot be answered whole and at once is
+//! not begun: it goes the way of all other commands.
+
+use super::begun::Begun;
+use super::{Connection, Engine, Progress, Visit, reply};
+use crate::net::Stream;
+use crate::orchestrator::Action;
+use crate::protocol::{Command, Form, Request};
+
+impl Connection {
+    /// Answers a get of the key in the scratch, before which no reply waits. Its `consumed` bytes
+    /// are still in the stream.
+    #[inline(always)]
+    pub(super) fn get<S: Stream, E: Engine>(
+        &mut self,
+        form: Form,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let Visit { stream, engine, scratch, now, .. } = visit;
+        let key = &scratch.key;
+        let is_out =
+            engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form, key, hit));
+        if !is_out {
+            return self.get_otherwise(form, consumed, visit);
+        }
+        stream.consume(consumed);
+        Progress::More
+    }
+
+    #[inline(never)]
+    fn get_otherwise<S: Stream, E: Engine>(
+        &mut self,
+        form: Form,
+        consumed: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let scratch = &mut *visit.scratch;
+        let request = Request { key: &scratch.key, action: Action::Get, form };
+        let command = Command::Operation { request, skip_bytes: 0 };
+        let begun = Begun::new(command, b"", &mut scratch.head, visit.engine, visit.now);
+        self.begin(begun, consumed, visit)
+    }
+}

@@ -1,0 +1,199 @@
+//! The threads of a run: each opens its connections, and then does what it is told, all of them the
+//! same at the same time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, Scope};
+use std::time::Duration;
+
+use super::drive::{Carrier, drive};
+use super::engine::{Engine, Progress, Task};
+use super::kernel::{Place, Sockets};
+use super::options::Plan;
+use super::record::Record;
+use super::schedule::{SECOND_NS, Share};
+use crate::clock::Clock;
+
+/// What a thread says when it has done something.
+enum Report {
+    /// It has its connections.
+    Open,
+    /// It has done a task; the first error and the first mismatch.
+    Done(Box<Record>, [Option<String>; 2]),
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// What all threads share.
+pub struct Common<'a> {
+    /// What was asked for.
+    pub plan: &'a Plan,
+    /// One clock for all.
+    pub clock: Clock,
+    /// The operator wants it to end.
+    pub stop: &'a AtomicBool,
+    /// Some thread has failed.
+    pub failed: &'a AtomicBool,
+}
+
+/// The threads.
+pub struct Crew {
+    tasks: Vec<Sender<Task>>,
+    reports: Receiver<Report>,
+    progress: Vec<Arc<Progress>>,
+}
+
+/// What all threads saw in one task.
+pub struct Seen {
+    /// Everything.
+    pub record: Record,
+    /// The first error and the first mismatch of any, in words.
+    pub firsts: [Option<String>; 2],
+}
+
+impl Crew {
+    /// Starts the threads, and waits until all connections are open.
+    ///
+    /// # Errors
+    /// One line that says why not.
+    pub fn start<'scope>(
+        common: &'scope Common<'scope>,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<Crew, String> {
+        let plan = common.plan;
+        let (to_main, reports) = channel();
+        let mut crew = Crew { tasks: Vec::new(), reports, progress: Vec::new() };
+        for thread in 0..plan.threads {
+            let own = |n: usize| (n + 1) * plan.connections / plan.threads;
+            let connections = own(thread) - if thread > 0 { own(thread - 1) } else { 0 };
+            let share = Share { thread, threads: plan.threads, connections };
+            let progress = Arc::new(Progress::default());
+            let engine = Engine::new(plan, share, Arc::clone(&progress));
+            let (tasks, own_tasks) = channel();
+            crew.tasks.push(tasks);
+            crew.progress.push(progress);
+            let to_main = to_main.clone();
+            Builder::new()
+                .name(format!("bench-{thread}"))
+                .spawn_scoped(scope, move || work(common, engine, &own_tasks, &to_main))
+                .map_err(|error| format!("no thread: {error}"))?;
+        }
+        for _ in 0..plan.threads {
+            match crew.reports.recv() {
+                Ok(Report::Open) => {}
+                Ok(Report::Failed(reason)) => return Err(reason),
+                Ok(Report::Done(..)) | Err(_) => unreachable!("a thread opens first"),
+            }
+        }
+        Ok(crew)
+    }
+
+    /// Answers so far.
+    pub fn answers(&self) -> u64 {
+        self.progress.iter().map(|progress| progress.answers.load(Relaxed)).sum()
+    }
+
+    /// Has all threads do `task`; `watch` is called now and then with the answers so far.
+    ///
+    /// # Errors
+    /// The first failure, in one line.
+    pub fn run(&self, task: Task, mut watch: impl FnMut(u64)) -> Result<Seen, String> {
+        for tasks in &self.tasks {
+            // A thread that is gone has said why.
+            let _ = tasks.send(task);
+        }
+        let mut seen: Option<Seen> = None;
+        let mut left = self.tasks.len();
+        while left > 0 {
+            match self.reports.recv_timeout(Duration::from_millis(200)) {
+                Ok(Report::Done(record, firsts)) => {
+                    left -= 1;
+                    match &mut seen {
+                        None => seen = Some(Seen { record: *record, firsts }),
+                        Some(seen) => seen.add(&record, firsts),
+                    }
+                }
+                Ok(Report::Failed(reason)) => return Err(reason),
+                Ok(Report::Open) => unreachable!("opened before"),
+                Err(RecvTimeoutError::Timeout) => watch(self.answers()),
+                Err(RecvTimeoutError::Disconnected) => return Err("the threads ended".into()),
+            }
+        }
+        Ok(seen.expect("one thread at least"))
+    }
+}
+
+impl Seen {
+    fn add(&mut self, record: &Record, firsts: [Option<String>; 2]) {
+        self.record.add(record);
+        for (own, other) in self.firsts.iter_mut().zip(firsts) {
+            *own = own.take().or(other);
+        }
+    }
+}
+
+/// A thread, from its first connection to its last.
+fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports: &Sender<Report>) {
+    let plan = common.plan;
+    let result = match (&plan.device, &plan.place) {
+        #[cfg(feature = "dpdk")]
+        (Some(device), &Place::Tcp(server)) => {
+            let (clock, stop) = (common.clock, common.stop);
+            super::device::Wired::open(plan, device, server, &mut engine, clock, stop).map(
+                |mut wired| {
+                    obey(common, &mut wired, &mut engine, tasks, reports);
+                    wired.hold(plan.hold_s, common.stop);
+                },
+            )
+        }
+        #[cfg(not(feature = "dpdk"))]
+        (Some(_), _) => Err("--device: this sunder was built without DPDK".into()),
+        (_, place) => open_sockets(common, place, &engine)
+            .map(|mut sockets| obey(common, &mut sockets, &mut engine, tasks, reports)),
+    };
+    if let Err(reason) = result {
+        // Main may have heard of another failure and gone.
+        let _ = reports.send(Report::Failed(reason));
+    }
+}
+
+fn open_sockets(common: &Common<'_>, place: &Place, engine: &Engine) -> Result<Sockets, String> {
+    let timeout = Duration::from_nanos(common.plan.timeout_ns);
+    let connections = engine.connections();
+    Sockets::open(place, connections, common.clock, timeout).map_err(|(opened, error)| {
+        let target = &common.plan.target;
+        format!("cannot connect to {target}: {error}; {opened} of {connections} connected")
+    })
+}
+
+/// Does task after task, as long as there are some.
+fn obey<C: Carrier>(
+    common: &Common<'_>,
+    carrier: &mut C,
+    engine: &mut Engine,
+    tasks: &Receiver<Task>,
+    reports: &Sender<Report>,
+) {
+    let _ = reports.send(Report::Open);
+    while let Ok(task) = tasks.recv() {
+        let ends = [common.stop, common.failed];
+        drive(carrier, engine, task, &ends, common.plan.timeout_ns);
+        let report = match engine.failure() {
+            Some(reason) => Report::Failed(reason.clone()),
+            None => Report::Done(Box::new(engine.take_record()), engine.take_firsts()),
+        };
+        let is_over = matches!(report, Report::Failed(_));
+        common.failed.fetch_or(is_over, Relaxed);
+        let _ = reports.send(report);
+        if is_over {
+            break;
+        }
+    }
+    carrier.close(engine);
+}
+
+/// How long the stretches of a step are that are told apart: at most a hundred, none below 100 ms.
+pub fn interval_ns(duration_ns: u64) -> u64 {
+    (duration_ns / 100).max(SECOND_NS / 10)
+}

@@ -1,0 +1,90 @@
+//! One task of one thread, from its first request to its last answer, over any carrier.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::engine::{Engine, Task};
+use super::schedule::SECOND_NS;
+
+/// What carries a thread's connections.
+pub trait Carrier {
+    /// One pass: reads the clock, tells the engine, takes what came. May sleep until `until_ns` if
+    /// nothing comes, or return at once.
+    fn begin_turn(&mut self, engine: &mut Engine, until_ns: u64);
+
+    /// Lets connection `number` take answers and begin requests.
+    fn visit(&mut self, engine: &mut Engine, number: usize);
+
+    /// Hands over what was written in this turn.
+    fn end_turn(&mut self);
+
+    /// Ends all connections.
+    fn close(&mut self, engine: &mut Engine);
+}
+
+/// Connections visited in one turn without an answer having come: as many as a burst has frames, so
+/// that answers are taken in between.
+const VISITS_PER_TURN: usize = 32;
+
+/// How long after a step's end requests that were due in it may still begin, in nanoseconds.
+const GRACE_NS: u64 = SECOND_NS / 2;
+
+/// Longest sleep, in nanoseconds: how late a stop or a silence is noticed.
+const NAP_NS: u64 = SECOND_NS / 20;
+
+/// Runs `task` to its end: until all that began is answered, one of `ends` is set and what is under
+/// way is answered, or the engine has failed. `timeout_ns` of silence is a failure.
+pub fn drive<C: Carrier>(
+    carrier: &mut C,
+    engine: &mut Engine,
+    task: Task,
+    ends: &[&AtomicBool],
+    timeout_ns: u64,
+) {
+    engine.begin(task);
+    let (begin_ns, is_paced) = match task {
+        Task::Fill => (0, false),
+        Task::Measure { rate, start_ns, .. } => (start_ns, rate.is_some()),
+    };
+    // Connections that were not told yet that they may begin.
+    let mut untold = 0..if is_paced { 0 } else { engine.connections() };
+    let mut ended_ns = None;
+    let mut is_stopping = false;
+    loop {
+        let until_ns = (engine.now_ns() + NAP_NS).min(engine.next_arrival_ns());
+        let is_idle = untold.is_empty() || engine.now_ns() < begin_ns;
+        carrier.begin_turn(engine, if is_idle { until_ns } else { 0 });
+        if engine.failure().is_some() {
+            return;
+        }
+        if engine.now_ns() >= begin_ns {
+            untold.by_ref().take(VISITS_PER_TURN).for_each(|n| carrier.visit(engine, n));
+        }
+        for _ in 0..VISITS_PER_TURN {
+            let Some(number) = engine.deal() else { break };
+            carrier.visit(engine, number);
+        }
+        carrier.end_turn();
+        if !is_stopping && ends.iter().any(|end| end.load(Relaxed)) {
+            is_stopping = true;
+            engine.cut_short();
+        }
+        if !engine.is_asking() {
+            let ended_ns = *ended_ns.get_or_insert(engine.now_ns());
+            if engine.outstanding() == 0 && engine.backlog() == 0 {
+                return;
+            }
+            if engine.backlog() > 0 && engine.now_ns() > ended_ns + GRACE_NS {
+                engine.give_up();
+                (0..engine.connections()).for_each(|number| carrier.visit(engine, number));
+            }
+        }
+        if engine.outstanding() > 0 && engine.silence_ns() > timeout_ns {
+            let seconds = timeout_ns as f64 / SECOND_NS as f64;
+            engine.fail(format!(
+                "no answer from the server for {seconds} s, {} requests under way",
+                engine.outstanding()
+            ));
+            return;
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Connections over the host's own sockets: TCP or Unix, non-blocking, one epoll a thread.
+//!
+//! What was read goes to the engine in one piece from a buffer that all connections share; only
+//! what is left of a cut answer, or was not taken by the kernel, is kept with its connection.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use super::drive::Carrier;
+use super::engine::{Conn, Engine};
+use crate::clock::Clock;
+use crate::net::Stream;
+
+/// Bytes of one read, and the longest answer that is taken in place.
+const INPUT_BYTES: usize = 256 * 1024;
+
+/// Bytes that may wait in a connection until the kernel takes them.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Readiness events taken in one turn: few, so that arrivals that are due do not wait long.
+const EVENTS_PER_TURN: usize = 64;
+
+/// epoll counts in milliseconds and wakes late: sooner than this before an arrival is due it is
+/// asked without sleeping.
+const AWAKE_NS: u64 = 2_000_000;
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+enum Socket {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl Socket {
+    fn open(place: &Place, timeout: Duration) -> io::Result<Socket> {
+        match place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, timeout)?;
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
+            }
+            Place::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
+            }
+        }
+    }
+
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Socket::Tcp(stream) => registry.register(stream, token, both),
+            Socket::Unix(stream) => registry.register(stream, token, both),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(into),
+            Socket::Unix(stream) => stream.read(into),
+        }
+    }
+
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(from),
+            Socket::Unix(stream) => stream.write(from),
+        }
+    }
+}
+
+struct Peer {
+    socket: Socket,
+    conn: Conn,
+    /// What was read and belongs to an answer that is cut.
+    left: Vec<u8>,
+    /// What the kernel did not take.
+    unsent: Vec<u8>,
+    is_finished: bool,
+}
+
+/// The connections of one thread.
+pub struct Sockets {
+    clock: Clock,
+    poll: Poll,
+    events: Events,
+    peers: Vec<Peer>,
+    input: Box<[u8]>,
+    output: Vec<u8>,
+    ready: Vec<(usize, Readable)>,
+}
+
+/// What there may be to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readable {
+    Nothing,
+    Bytes,
+    /// The peer has closed; behind the bytes is the end, of which no other event will tell.
+    BytesAndEnd,
+}
+
+impl Readable {
+    fn of(event: &mio::event::Event) -> Readable {
+        match (event.is_readable(), event.is_read_closed() || event.is_error()) {
+            (_, true) => Readable::BytesAndEnd,
+            (true, false) => Readable::Bytes,
+            (false, false) => Readable::Nothing,
+        }
+    }
+}
+
+/// One connection while the engine looks at it.
+struct View<'a> {
+    input: &'a [u8],
+    output: &'a mut Vec<u8>,
+    is_finished: bool,
+}
+
+impl Stream for View<'_> {
+    fn received(&mut self) -> &[u8] {
+        self.input
+    }
+
+    fn received_bytes(&self) -> usize {
+        self.input.len()
+    }
+
+    fn receive_capacity_bytes(&self) -> usize {
+        INPUT_BYTES
+    }
+
+    fn peek(&mut self, out: &mut [u8]) -> usize {
+        let n = out.len().min(self.input.len());
+        out[..n].copy_from_slice(&self.input[..n]);
+        n
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.input = &self.input[bytes..];
+    }
+
+    fn is_peer_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    fn room_bytes(&self) -> usize {
+        OUTPUT_BYTES - self.output.len()
+    }
+
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let start = self.output.len();
+        self.output.resize(OUTPUT_BYTES, 0);
+        let filled = fill(&mut self.output[start..]);
+        self.output.truncate(start + filled);
+        filled
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.room_bytes());
+        self.output.extend_from_slice(&bytes[..taken]);
+        taken
+    }
+
+    fn close(&mut self) {}
+
+    fn abort(&mut self) {}
+}
+
+impl Sockets {
+    /// Opens `connections` connections to `place`.
+    ///
+    /// # Errors
+    /// The kernel's, with the number of connections that were opened.
+    pub fn open(
+        place: &Place,
+        connections: usize,
+        clock: Clock,
+        timeout: Duration,
+    ) -> Result<Sockets, (usize, io::Error)> {
+        let poll = Poll::new().map_err(|error| (0, error))?;
+        let mut peers = Vec::with_capacity(connections);
+        for number in 0..connections {
+            let open = || {
+                let mut socket = Socket::open(place, timeout)?;
+                socket.register(poll.registry(), Token(number))?;
+                Ok(socket)
+            };
+            let socket = open().map_err(|error| (number, error))?;
+            let conn = Conn::new(number);
+            let (left, unsent) = (Vec::new(), Vec::new());
+            peers.push(Peer { socket, conn, left, unsent, is_finished: false });
+        }
+        Ok(Sockets {
+            clock,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            peers,
+            input: vec![0; INPUT_BYTES].into_boxed_slice(),
+            output: Vec::with_capacity(OUTPUT_BYTES),
+            ready: Vec::with_capacity(EVENTS_PER_TURN),
+        })
+    }
+
+    /// Reads what there is of connection `number`, lets the engine at it, and writes.
+    fn serve(&mut self, engine: &mut Engine, number: usize, readable: Readable) {
+        let peer = &mut self.peers[number];
+        loop {
+            let left = peer.left.len();
+            self.input[..left].copy_from_slice(&peer.left);
+            let mut filled = left;
+            let mut is_drained = readable == Readable::Nothing || peer.is_finished;
+            if !is_drained {
+                match peer.socket.read(&mut self.input[left..]) {
+                    Ok(0) => {
+                        peer.is_finished = true;
+                        is_drained = true;
+                    }
+                    Ok(n) => {
+                        filled += n;
+                        // A read that did not fill its room has taken all bytes.
+                        is_drained = readable == Readable::Bytes && filled < INPUT_BYTES;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => is_drained = true,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => return engine.fail(format!("the server's connection: {error}")),
+                }
+            }
+            engine.set_now(self.clock.read_ns());
+            self.output.clear();
+            self.output.append(&mut peer.unsent);
+            let mut view = View {
+                input: &self.input[..filled],
+                output: &mut self.output,
+                is_finished: peer.is_finished && is_drained,
+            };
+            engine.visit(&mut peer.conn, &mut view);
+            let rest = view.input.len();
+            peer.left.clear();
+            peer.left.extend_from_slice(&self.input[filled - rest..filled]);
+            if let Err(error) = Sockets::send(peer, &self.output) {
+                return engine.fail(format!("the server's connection: {error}"));
+            }
+            if is_drained {
+                return;
+            }
+        }
+    }
+
+    /// Writes `output`; what the kernel does not take waits.
+    fn send(peer: &mut Peer, output: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < output.len() {
+            match peer.socket.write(&output[sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    peer.unsent.extend_from_slice(&output[sent..]);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Carrier for Sockets {
+    fn begin_turn(&mut self, engine: &mut Engine, until_ns: u64) {
+        let now_ns = self.clock.read_ns();
+        let rest_ns = until_ns.saturating_sub(now_ns);
+        let nap_ns = if rest_ns > AWAKE_NS { rest_ns - AWAKE_NS / 2 } else { 0 };
+        match self.poll.poll(&mut self.events, Some(Duration::from_nanos(nap_ns))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return,
+            Err(error) => return engine.fail(format!("epoll: {error}")),
+        }
+        engine.tick(self.clock.read_ns());
+        self.ready.clear();
+        let each = |event: &mio::event::Event| (event.token().0, Readable::of(event));
+        self.ready.extend(self.events.iter().map(each));
+        if self.ready.is_empty() && nap_ns == 0 {
+            std::thread::yield_now();
+        }
+        for n in 0..self.ready.len() {
+            let (number, readable) = self.ready[n];
+            self.serve(engine, number, readable);
+        }
+    }
+
+    fn visit(&mut self, engine: &mut Engine, number: usize) {
+        self.serve(engine, number, Readable::Nothing);
+    }
+
+    fn end_turn(&mut self) {}
+
+    fn close(&mut self, engine: &mut Engine) {
+        engine.end();
+        self.peers.clear();
+    }
+}

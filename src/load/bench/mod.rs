@@ -1,0 +1,213 @@
+//! `sunder bench`: how fast a server answers, and how long it takes to.
+//!
+//! ```text
+//! options ─ Plan ─> crew, a thread for each share of the connections
+//!                    └ drive: one task to its end ─┬─ kernel: sockets, epoll
+//!                        schedule: what is due     └─ device: net::nic, net::tcp
+//!                        engine ── traffic: keys, requests ── wire
+//!                          └ record: latencies from the intended start ──> outcome ── result
+//! ```
+//!
+//! The client must not be what is measured: no allocation for a request, requests written from
+//! prepared lines into the transport's buffer, answers read where they arrived, one look at the
+//! clock for many of them. And it must not flatter a server: in an open loop a latency begins when
+//! its request was due, and what was never sent counts too.
+
+mod crew;
+#[cfg(feature = "dpdk")]
+mod device;
+mod drive;
+mod engine;
+mod kernel;
+mod options;
+mod outcome;
+mod record;
+mod schedule;
+mod spread;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod traffic;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::{Tool, report};
+use crate::clock::Clock;
+use crew::{Common, Crew, Seen};
+use engine::Task;
+use options::{Asked, Load, Plan};
+use outcome::Outcome;
+use schedule::{SECOND_NS, Window};
+
+/// The tool.
+pub const TOOL: Tool = Tool {
+    name: "bench",
+    summary: "measures how fast a server answers, and how long it takes to",
+    run,
+};
+
+/// Exit status of wrong words.
+const USAGE: u8 = 2;
+
+/// What ends a run before its result.
+struct Failure {
+    reason: String,
+    /// Answers until then.
+    answers: u64,
+}
+
+fn run(words: Vec<OsString>) -> ExitCode {
+    if words.first().is_some_and(|word| word == "report") {
+        return show(words.into_iter().skip(1));
+    }
+    let command = words.iter().map(|word| word.to_string_lossy().into_owned());
+    let command = ["sunder bench".to_owned()].into_iter().chain(command).collect::<Vec<_>>();
+    let plan = match options::parse(words) {
+        Ok(Asked::Plan(plan)) => plan,
+        Ok(Asked::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("sunder bench: {error} (see sunder bench --help)");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match measure(&plan, &command.join(" ")) {
+        Ok(status) => status,
+        Err(Failure { reason, answers }) => {
+            let reason = reason.replace('\n', " ");
+            eprintln!("sunder bench: {}: {reason}; {answers} answers so far", plan.target);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `sunder bench report ..`
+fn show(words: impl Iterator<Item = OsString>) -> ExitCode {
+    match report::report(words) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("sunder {error}");
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Runs all that `plan` asks for and tells what came out.
+fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
+    let fail = |reason: String| Failure { reason, answers: 0 };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second time it ends at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| fail(format!("signals: {error}")))?;
+    }
+    if plan.device.is_none() {
+        allow_files(plan.connections).map_err(fail)?;
+    }
+    let clock = Clock::start();
+    let failed = AtomicBool::new(false);
+    let common = Common { plan, clock, stop: &stop, failed: &failed };
+    std::thread::scope(|scope| {
+        let crew = Crew::start(&common, scope);
+        let crew = crew.map_err(fail)?;
+        // Told before the threads end: a device may have to wait for its peer.
+        match steps(&common, &crew) {
+            Ok(outcome) => Ok(outcome.tell(plan, command)),
+            Err(reason) => Err(Failure { reason, answers: crew.answers() }),
+        }
+    })
+}
+
+/// Fills in the keys and runs the steps.
+fn steps(common: &Common<'_>, crew: &Crew) -> Result<Outcome, String> {
+    let plan = common.plan;
+    let mut meter = Meter::new(common.clock);
+    let mut outcome = Outcome::new(common.clock.read());
+    if plan.fills {
+        crew.run(Task::Fill, |answers| meter.show("storing keys", answers))?;
+    }
+    let mut step = |rate: Option<f64>| -> Result<Seen, String> {
+        let start_ns = common.clock.read_ns() + SECOND_NS / 100;
+        let from_ns = start_ns + plan.warmup_ns;
+        let window = Window { from_ns, end_ns: from_ns + plan.duration_ns };
+        let interval_ns = crew::interval_ns(plan.duration_ns);
+        let task = Task::Measure { rate, start_ns, window, interval_ns };
+        crew.run(task, |answers| meter.show("measuring", answers))
+    };
+    let is_stopped = || common.stop.load(Relaxed);
+    let rates = match &plan.load {
+        Load::Closed => {
+            outcome.add(None, &step(None)?);
+            return Ok(outcome.stopped(is_stopped()));
+        }
+        Load::Open(rate) => vec![*rate],
+        Load::Rates(rates) => rates.clone(),
+        Load::Auto => {
+            let capacity = outcome.capacity(&step(None)?);
+            sweep::SHARES.iter().map(|share| share * capacity).collect()
+        }
+    };
+    for rate in rates {
+        if is_stopped() {
+            break;
+        }
+        outcome.add(Some(rate), &step(Some(rate))?);
+    }
+    if !matches!(plan.load, Load::Open(_)) {
+        outcome.find_knee();
+    }
+    Ok(outcome.stopped(is_stopped()))
+}
+
+/// One line on a terminal that says how it goes.
+struct Meter {
+    clock: Clock,
+    is_shown: bool,
+    shown_ns: u64,
+    answers: u64,
+}
+
+impl Meter {
+    fn new(clock: Clock) -> Meter {
+        Meter { clock, is_shown: std::io::stderr().is_terminal(), shown_ns: 0, answers: 0 }
+    }
+
+    fn show(&mut self, what: &str, answers: u64) {
+        let now_ns = self.clock.read_ns();
+        let since_ns = now_ns - self.shown_ns;
+        if !self.is_shown || since_ns < SECOND_NS {
+            return;
+        }
+        let rate = (answers - self.answers) as f64 * SECOND_NS as f64 / since_ns as f64;
+        (self.shown_ns, self.answers) = (now_ns, answers);
+        // Whoever closed stderr does not want to see it.
+        let _ = write!(std::io::stderr(), "\r{what}: {answers} answers, {rate:.0}/s\x1b[K\r");
+    }
+}
+
+/// Descriptors that are not connections.
+const FILES_RESERVED: u64 = 128;
+
+/// Allows as many open files as there are connections.
+fn allow_files(connections: usize) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted = connections as u64 + FILES_RESERVED;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).map_err(|_| {
+        format!("--connections {connections}: the host allows {:?} open files", limit.maximum)
+    })
+}

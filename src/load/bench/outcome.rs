@@ -1,0 +1,271 @@
+//! What a run came to: its result, on the terminal and in files, and the exit status.
+
+use std::fs;
+use std::process::ExitCode;
+
+use super::crew::Seen;
+use super::kernel::Place;
+use super::options::{Load, Plan};
+use super::record::{Record, histogram};
+use super::schedule::SECOND_NS;
+use super::sweep::{self, Observed};
+use crate::clock::Now;
+use crate::load::report::{hgrm, table};
+use crate::load::result::{
+    FORMAT, Interval, Latency, Loop, Machine, RunResult, Setup, Spectrum, Step,
+};
+use crate::load::wire::Dialect;
+
+/// What has been measured so far.
+pub struct Outcome {
+    started: Now,
+    steps: Vec<Step>,
+    p99s: Vec<Observed>,
+    knee: Option<usize>,
+    notes: Vec<String>,
+    /// A mismatch, an error, or an answer that never came.
+    is_wrong: bool,
+    is_stopped: bool,
+}
+
+impl Outcome {
+    /// Nothing yet.
+    pub fn new(started: Now) -> Outcome {
+        Outcome {
+            started,
+            steps: Vec::new(),
+            p99s: Vec::new(),
+            knee: None,
+            notes: Vec::new(),
+            is_wrong: false,
+            is_stopped: false,
+        }
+    }
+
+    /// Adds a step.
+    pub fn add(&mut self, rate: Option<f64>, seen: &Seen) {
+        let step = step(rate, &seen.record);
+        self.note(rate, seen, &step);
+        let due = rate.unwrap_or(step.rate);
+        let p99_ns = all(&seen.record).value_at_quantile(0.99);
+        self.p99s.push(Observed { due, answered: step.rate, p99_ns });
+        self.steps.push(step);
+    }
+
+    /// Takes a closed loop for what the server can do at most; answers a second.
+    pub fn capacity(&mut self, seen: &Seen) -> f64 {
+        let step = step(None, &seen.record);
+        self.note(Some(step.rate), seen, &step);
+        self.notes.push(format!(
+            "a closed loop came to {:.0} requests a second; the sweep's rates are shares of that",
+            step.rate
+        ));
+        step.rate.max(1.0)
+    }
+
+    /// Looks for the knee of the steps there are.
+    pub fn find_knee(&mut self) {
+        self.knee = sweep::knee(&self.p99s);
+        if self.knee.is_none() {
+            self.notes.push("no knee: the server did not keep up with the lowest rate".into());
+        }
+    }
+
+    /// The operator ended it.
+    pub fn stopped(mut self, is_stopped: bool) -> Outcome {
+        self.is_stopped = is_stopped;
+        if is_stopped {
+            self.notes.push("ended early: by the operator".into());
+        }
+        self
+    }
+
+    /// What a reader has to know of a step.
+    fn note(&mut self, rate: Option<f64>, seen: &Seen, step: &Step) {
+        let record = &seen.record;
+        let counts = &record.counts;
+        let at = rate.map_or(String::new(), |rate| format!("at {rate:.0}/s: "));
+        if rate.is_none() {
+            self.notes.push(
+                "closed loop: a connection asks again only when it was answered, so that a stall \
+                 of the server holds back the requests that it would have delayed; latencies \
+                 cannot show it (coordinated omission). Measure them with --rate"
+                    .into(),
+            );
+        }
+        if counts.overdue > 0 {
+            self.notes.push(format!(
+                "{at}{} requests that were due could not be sent by the step's end; they count \
+                 with the time that they had waited, which is less than they would have",
+                counts.overdue
+            ));
+        }
+        if record.is_spinning && record.turns > 0 {
+            let mean_us = step.elapsed_s * 1e6 / record.turns as f64;
+            self.notes.push(format!(
+                "{at}the clock was read once a turn: latencies are up to a turn too long, \
+                 {mean_us:.1} us on average, {:.0} us at most; the client had nothing to do for \
+                 {:.0} % of the time",
+                record.turn_ns_max as f64 / 1e3,
+                record.idle_ns as f64 / 1e7 / step.elapsed_s
+            ));
+        }
+        let [error, mismatch] = &seen.firsts;
+        if let Some(words) = error {
+            self.notes.push(format!("{at}{} errors, the first: {words}", counts.errors));
+        }
+        if let Some(words) = mismatch {
+            self.notes.push(format!("{at}{} mismatches, the first: {words}", counts.mismatches));
+        }
+        self.is_wrong |= counts.errors > 0 || counts.mismatches > 0;
+    }
+
+    /// Prints the result, writes the files, and says how it went.
+    pub fn tell(self, plan: &Plan, command: &str) -> ExitCode {
+        if self.steps.iter().all(|step| step.requests == 0) {
+            let why = if self.is_stopped { "stopped before" } else { "the time was over before" };
+            eprintln!("sunder bench: {}: {why} anything was measured", plan.target);
+            return ExitCode::FAILURE;
+        }
+        let is_wrong = self.is_wrong;
+        let result = self.result(plan, command);
+        print!("{}", table::table(&result));
+        let mut is_written = true;
+        let mut write = |path: &std::path::Path, text: String| {
+            if let Err(error) = fs::write(path, text) {
+                eprintln!("sunder bench: {}: {error}", path.display());
+                is_written = false;
+            }
+        };
+        if let Some(path) = &plan.json {
+            write(path, result.to_json());
+        }
+        if let Some(path) = &plan.hgrm {
+            // Of a sweep, what it was at the knee.
+            let step = &result.steps[result.knee.unwrap_or(result.steps.len() - 1)];
+            write(path, hgrm::hgrm(&step.latency.all));
+        }
+        if is_wrong || !is_written { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn result(self, plan: &Plan, command: &str) -> RunResult {
+        let transport = match (&plan.device, &plan.place) {
+            (Some(device), _) => device.device.split(',').next().unwrap_or_default(),
+            (None, Place::Tcp(_)) => "tcp",
+            (None, Place::Unix(_)) => "unix",
+        };
+        let protocol = match plan.dialect {
+            Dialect::Text => "text",
+            Dialect::Binary => "binary",
+            Dialect::Meta => "meta",
+        };
+        let [key_bytes, value_bytes] = plan.lengths.clone();
+        let setup = Setup {
+            transport: transport.to_owned(),
+            protocol: protocol.to_owned(),
+            target: plan.target.clone(),
+            loop_: if plan.load == Load::Closed { Loop::Closed } else { Loop::Open },
+            connections: plan.connections as u64,
+            depth: plan.depth.into(),
+            multi_get: plan.multi_get as u64,
+            get_share: plan.get_share,
+            keys: plan.keys.into(),
+            skew: plan.skew.clone(),
+            key_bytes,
+            value_bytes,
+            ttl_s: plan.ttl_s as u64,
+            warmup_s: plan.warmup_ns as f64 / SECOND_NS as f64,
+            duration_s: plan.duration_ns as f64 / SECOND_NS as f64,
+        };
+        RunResult {
+            format: FORMAT.to_owned(),
+            label: plan.label.clone(),
+            started_utc: utc(self.started.unix_s.into()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: machine(),
+            command: command.to_owned(),
+            setup,
+            steps: self.steps,
+            knee: self.knee,
+            notes: self.notes,
+        }
+    }
+}
+
+/// Gets and sets together.
+fn all(record: &Record) -> hdrhistogram::Histogram<u64> {
+    let mut all = histogram();
+    all.add(&record.get).expect("made with the same bounds");
+    all.add(&record.set).expect("made with the same bounds");
+    all
+}
+
+fn step(rate_target: Option<f64>, record: &Record) -> Step {
+    let window = record.window();
+    let elapsed_ns = window.end_ns.saturating_sub(window.from_ns);
+    let elapsed_s = elapsed_ns as f64 / SECOND_NS as f64;
+    let counts = &record.counts;
+    let intervals = elapsed_ns.div_ceil(record.interval_ns()) as usize;
+    let interval = |(n, seen): (usize, &hdrhistogram::Histogram<u64>)| Interval {
+        t_s: ((n + 1) as u64 * record.interval_ns()).min(elapsed_ns) as f64 / SECOND_NS as f64,
+        requests: seen.len(),
+        p50_ns: seen.value_at_quantile(0.5),
+        p99_ns: seen.value_at_quantile(0.99),
+        max_ns: seen.max(),
+    };
+    Step {
+        rate_target,
+        elapsed_s,
+        requests: counts.requests,
+        hits: counts.hits,
+        misses: counts.misses,
+        errors: counts.errors,
+        mismatches: counts.mismatches,
+        bytes_sent: counts.bytes_sent,
+        bytes_received: counts.bytes_received,
+        rate: if elapsed_s > 0.0 { counts.answered as f64 / elapsed_s } else { 0.0 },
+        latency: Latency {
+            all: Spectrum::of(&all(record)),
+            get: Spectrum::of(&record.get),
+            set: Spectrum::of(&record.set),
+        },
+        intervals: record.intervals.iter().enumerate().take(intervals).map(interval).collect(),
+    }
+}
+
+fn machine() -> Machine {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| {
+        let (key, name) = line.split_once(':')?;
+        (key.trim() == "model name").then(|| name.trim().to_owned())
+    });
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Machine { cpu: name.unwrap_or_default(), cores, kernel: release.trim().to_owned() }
+}
+
+/// Unix time as ISO 8601 writes it (days to a date as in Howard Hinnant's civil_from_days).
+fn utc(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_412_345), "2026-11-23T05:39:05Z");
+    }
+}

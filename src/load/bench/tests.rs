@@ -1,0 +1,387 @@
+//! Whole tasks against a server in the same thread, on a clock that only this file moves.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::drive::{Carrier, drive};
+use super::engine::{Conn, Engine, Progress, Task};
+use super::options::{self, Asked, Plan};
+use super::record::Record;
+use super::schedule::{SECOND_NS, Share, Window};
+use crate::net::Stream;
+
+const MS: u64 = 1_000_000;
+
+/// Bytes that wait in either direction of a connection, as in a ring of the TCP stack.
+const RING_BYTES: usize = 16 * 1024;
+
+/// When an answer to a request that came at some time leaves.
+type Answers = fn(u64) -> u64;
+
+/// What the server does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fault {
+    #[default]
+    None,
+    Silent,
+    Garbage,
+    Closes,
+    Spoils,
+    Swaps,
+}
+
+#[derive(Default)]
+struct Peer {
+    conn: Option<Conn>,
+    /// What the server has not parsed yet.
+    asked: Vec<u8>,
+    answers: VecDeque<(u64, Vec<u8>)>,
+    /// What the client may read, and where the ring wraps: that many bytes are in the first piece.
+    input: VecDeque<u8>,
+    read: usize,
+}
+
+struct Simulation {
+    now_ns: u64,
+    peers: Vec<Peer>,
+    answers_at: Answers,
+    fault: Fault,
+    /// From this many requests on.
+    fault_after: usize,
+    requests: usize,
+    items: HashMap<Vec<u8>, (String, Vec<u8>)>,
+}
+
+struct View<'a> {
+    input: &'a mut VecDeque<u8>,
+    read: &'a mut usize,
+    out: &'a mut Vec<u8>,
+    piece: Vec<u8>,
+    is_finished: bool,
+}
+
+impl Stream for View<'_> {
+    fn received(&mut self) -> &[u8] {
+        let to_wrap = RING_BYTES - *self.read % RING_BYTES;
+        self.piece = self.input.iter().take(to_wrap).copied().collect();
+        &self.piece
+    }
+
+    fn received_bytes(&self) -> usize {
+        self.input.len()
+    }
+
+    fn receive_capacity_bytes(&self) -> usize {
+        RING_BYTES
+    }
+
+    fn peek(&mut self, out: &mut [u8]) -> usize {
+        let n = out.len().min(self.input.len());
+        self.input.iter().zip(out).for_each(|(byte, out)| *out = *byte);
+        n
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.input.drain(..bytes);
+        *self.read += bytes;
+    }
+
+    fn is_peer_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    fn room_bytes(&self) -> usize {
+        RING_BYTES - self.out.len()
+    }
+
+    fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let mut room = vec![0; self.room_bytes()];
+        let filled = fill(&mut room);
+        self.out.extend_from_slice(&room[..filled]);
+        filled
+    }
+
+    fn close(&mut self) {}
+
+    fn abort(&mut self) {}
+}
+
+impl Simulation {
+    fn new(connections: usize, answers_at: Answers) -> Simulation {
+        let peer = |n| Peer { conn: Some(Conn::new(n)), ..Peer::default() };
+        Simulation {
+            now_ns: 0,
+            peers: (0..connections).map(peer).collect(),
+            answers_at,
+            fault: Fault::None,
+            fault_after: 0,
+            requests: 0,
+            items: HashMap::new(),
+        }
+    }
+
+    /// Answers all whole requests in `asked`.
+    fn serve(&mut self, number: usize) {
+        loop {
+            let peer = &self.peers[number];
+            let Some(end) = peer.asked.iter().position(|&byte| byte == b'\n') else { return };
+            let line = String::from_utf8(peer.asked[..end - 1].to_vec()).expect("text");
+            let words: Vec<_> = line.split(' ').collect();
+            let mut taken = end + 1;
+            let mut answer = Vec::new();
+            if words[0] == "set" {
+                let bytes: usize = words[4].parse().expect("a length");
+                if peer.asked.len() < taken + bytes + 2 {
+                    return;
+                }
+                let value = peer.asked[taken..taken + bytes].to_vec();
+                taken += bytes + 2;
+                self.items.insert(words[1].into(), (words[2].to_owned(), value));
+                answer.extend_from_slice(b"STORED\r\n");
+            } else {
+                for key in &words[1..] {
+                    self.put_item(key, &mut answer);
+                }
+                answer.extend_from_slice(b"END\r\n");
+            }
+            self.requests += 1;
+            if self.fault == Fault::Garbage && self.requests > self.fault_after {
+                answer = b"<html>\r\n".to_vec();
+            }
+            let peer = &mut self.peers[number];
+            peer.asked.drain(..taken);
+            if self.fault != Fault::Silent || self.requests <= self.fault_after {
+                peer.answers.push_back(((self.answers_at)(self.now_ns), answer));
+            }
+        }
+    }
+
+    fn put_item(&self, key: &str, answer: &mut Vec<u8>) {
+        let Some((flags, value)) = self.items.get(key.as_bytes()) else { return };
+        let mut value = value.clone();
+        let is_wrong = self.requests >= self.fault_after;
+        if is_wrong && self.fault == Fault::Spoils {
+            value[0] ^= 1;
+        }
+        let key = if is_wrong && self.fault == Fault::Swaps { "other" } else { key };
+        answer.extend_from_slice(format!("VALUE {key} {flags} {}\r\n", value.len()).as_bytes());
+        answer.extend_from_slice(&value);
+        answer.extend_from_slice(b"\r\n");
+    }
+
+    /// Lets what is due into the rings. Returns whether there is anything to read.
+    fn deliver(&mut self, number: usize) -> bool {
+        let now_ns = self.now_ns;
+        let peer = &mut self.peers[number];
+        while let Some((at_ns, bytes)) = peer.answers.front_mut()
+            && *at_ns <= now_ns
+            && peer.input.len() < RING_BYTES
+        {
+            let fits = bytes.len().min(RING_BYTES - peer.input.len());
+            peer.input.extend(bytes.drain(..fits));
+            if bytes.is_empty() {
+                peer.answers.pop_front();
+            }
+        }
+        !peer.input.is_empty()
+    }
+
+    fn next_ns(&self) -> u64 {
+        let first = |peer: &Peer| peer.answers.front().map(|(at_ns, _)| *at_ns);
+        self.peers.iter().filter_map(first).min().unwrap_or(u64::MAX)
+    }
+}
+
+impl Carrier for Simulation {
+    fn begin_turn(&mut self, engine: &mut Engine, until_ns: u64) {
+        self.now_ns = self.next_ns().min(until_ns).max(self.now_ns + 1);
+        engine.tick(self.now_ns);
+        for number in 0..self.peers.len() {
+            let is_closed = self.fault == Fault::Closes && self.requests > self.fault_after;
+            if self.deliver(number) || is_closed {
+                self.visit(engine, number);
+            }
+        }
+    }
+
+    fn visit(&mut self, engine: &mut Engine, number: usize) {
+        // As long as either side has something to do that needs no time.
+        loop {
+            self.deliver(number);
+            let is_finished = self.fault == Fault::Closes && self.requests > self.fault_after;
+            let peer = &mut self.peers[number];
+            let mut out = Vec::new();
+            let (input, read) = (&mut peer.input, &mut peer.read);
+            let mut view = View { input, read, out: &mut out, piece: Vec::new(), is_finished };
+            engine.visit(peer.conn.as_mut().expect("a connection"), &mut view);
+            if out.is_empty() {
+                return;
+            }
+            peer.asked.extend_from_slice(&out);
+            self.serve(number);
+        }
+    }
+
+    fn end_turn(&mut self) {}
+
+    fn close(&mut self, _: &mut Engine) {}
+}
+
+fn plan(words: &str) -> Plan {
+    match options::parse(words.split_whitespace().map(OsString::from)) {
+        Ok(Asked::Plan(plan)) => *plan,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+fn engine(plan: &Plan) -> Engine {
+    let share = Share { thread: 0, threads: 1, connections: plan.connections };
+    Engine::new(plan, share, Arc::new(Progress::default()))
+}
+
+/// Measures for two seconds after one of warm-up.
+fn measure(
+    simulation: &mut Simulation,
+    engine: &mut Engine,
+    rate: Option<f64>,
+) -> Result<Record, String> {
+    let start_ns = simulation.now_ns;
+    let window = Window { from_ns: start_ns + SECOND_NS, end_ns: start_ns + 3 * SECOND_NS };
+    let task = Task::Measure { rate, start_ns, window, interval_ns: SECOND_NS / 10 };
+    drive(simulation, engine, task, &[&AtomicBool::new(false)], 10 * SECOND_NS);
+    match engine.failure() {
+        Some(failure) => Err(failure.clone()),
+        None => Ok(engine.take_record()),
+    }
+}
+
+fn quantile(record: &Record, quantile: f64) -> f64 {
+    record.get.value_at_quantile(quantile) as f64
+}
+
+fn near(seen: f64, expected: f64, tolerance: f64) {
+    assert!((seen / expected - 1.0).abs() <= tolerance, "{seen} instead of {expected}");
+}
+
+/// A server that does nothing for the first 100 ms of each second.
+fn stalls(at_ns: u64) -> u64 {
+    let since_ns = at_ns % SECOND_NS;
+    if since_ns < 100 * MS { at_ns - since_ns + 100 * MS } else { at_ns + MS }
+}
+
+#[test]
+fn a_millisecond_is_a_millisecond() {
+    let plan = plan("--ratio 1:0 --connections 4");
+    for rate in [None, Some(1_000.0)] {
+        let mut simulation = Simulation::new(4, |at_ns| at_ns + MS);
+        let record = measure(&mut simulation, &mut engine(&plan), rate).expect("measured");
+        near(quantile(&record, 0.5), MS as f64, 0.002);
+        near(quantile(&record, 0.99), MS as f64, 0.002);
+        let expected = if rate.is_some() { 2_000.0 } else { 8_000.0 };
+        near(record.counts.requests as f64, expected, 0.002);
+        near(record.counts.answered as f64, expected, 0.002);
+    }
+}
+
+#[test]
+fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
+    let plan = plan("--ratio 1:0 --connections 4 --depth 64");
+    let run = |rate| {
+        let mut simulation = Simulation::new(4, stalls);
+        measure(&mut simulation, &mut engine(&plan), rate).expect("measured")
+    };
+    let (open, closed) = (run(Some(1_000.0)), run(None));
+    // A tenth of all arrivals fall into a stall, and wait for what is left of it.
+    near(quantile(&open, 0.99), 90e6, 0.1);
+    near(quantile(&open, 0.95), 50e6, 0.2);
+    near(open.counts.requests as f64, 2_000.0, 0.002);
+    near(quantile(&closed, 0.99), MS as f64, 0.002);
+    // Over time: the stretches with a stall tell it.
+    assert!(open.intervals[1].max() > 90 * MS && open.intervals[5].max() < 2 * MS);
+}
+
+#[test]
+fn what_a_slow_server_was_never_sent_counts_too() {
+    let plan = plan("--ratio 1:0 --connections 1");
+    let mut simulation = Simulation::new(1, |at_ns| at_ns + MS);
+    let mut engine = engine(&plan);
+    // It can answer half of it. What began in the warm-up is late when the window opens.
+    let record = measure(&mut simulation, &mut engine, Some(2_000.0)).expect("measured");
+    let counts = record.counts;
+    assert_eq!(counts.requests + counts.overdue, 4_000, "{counts:?}");
+    near(counts.answered as f64, 2_000.0, 0.01);
+    assert!(counts.overdue > 2_000, "{counts:?}");
+    // The last to be answered had been due for half of the time, and the rest have no less.
+    assert!(quantile(&record, 0.5) > 1.2e9, "{}", quantile(&record, 0.5));
+    // The next step begins afresh.
+    let next = measure(&mut simulation, &mut engine, Some(500.0)).expect("measured");
+    assert_eq!((next.counts.requests, next.counts.overdue), (1_000, 0));
+    near(quantile(&next, 0.99), MS as f64, 0.002);
+}
+
+#[test]
+fn what_was_stored_is_found_and_right_at_any_length() {
+    for words in [
+        "--keys 500 --check 1 --connections 3 --depth 5 --ratio 3:1",
+        "--keys 50 --check 1 --connections 3 --depth 2 --value-bytes 1-60000",
+        "--keys 90 --check 1 --connections 2 --depth 3 --multi-get 7 --value-bytes 10-2000",
+        "--keys 9 --check 1 --connections 1 --multi-get 3 --value-bytes 30000",
+    ] {
+        let plan = plan(words);
+        let mut engine = engine(&plan);
+        let mut simulation = Simulation::new(plan.connections, |at_ns| at_ns + 50 * MS);
+        drive(&mut simulation, &mut engine, Task::Fill, &[], SECOND_NS);
+        assert_eq!(simulation.items.len(), plan.keys as usize, "{words}: {:?}", engine.failure());
+        let record = measure(&mut simulation, &mut engine, None).expect(words);
+        let counts = record.counts;
+        let none = (counts.misses, counts.mismatches, counts.errors);
+        assert_eq!(none, (0, 0, 0), "{words}: {:?}", engine.take_firsts());
+        assert_eq!(counts.hits, record.get.len() * plan.multi_get as u64, "{words}");
+        assert!(counts.requests > 20, "{words}: {counts:?}");
+    }
+}
+
+#[test]
+fn wrong_items_are_counted_and_nothing_else_is_hurt() {
+    for (fault, what) in [(Fault::Spoils, "not stored"), (Fault::Swaps, "another key")] {
+        let plan = plan("--keys 100 --check 1 --connections 2 --ratio 1:0");
+        let mut engine = engine(&plan);
+        let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+        drive(&mut simulation, &mut engine, Task::Fill, &[], SECOND_NS);
+        (simulation.fault, simulation.fault_after) = (fault, simulation.requests + 3_000);
+        let record = measure(&mut simulation, &mut engine, None).expect("measured");
+        near(record.counts.mismatches as f64, record.counts.requests as f64 - 1_000.0, 0.01);
+        let [_, mismatch] = engine.take_firsts();
+        assert!(mismatch.expect("words").contains(what));
+    }
+}
+
+#[test]
+fn a_server_that_fails_ends_the_run_with_its_reason() {
+    for (fault, reason) in [
+        (Fault::Silent, "no answer from the server for 10 s, 2 requests under way"),
+        (Fault::Garbage, "the server answered garbage"),
+        (Fault::Closes, "the server closed connection"),
+    ] {
+        let plan = plan("--ratio 1:0 --connections 2");
+        let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+        (simulation.fault, simulation.fault_after) = (fault, 1_000);
+        let error = measure(&mut simulation, &mut engine(&plan), None).expect_err("failed");
+        assert!(error.starts_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_stop_ends_the_step_with_what_there_is() {
+    let plan = plan("--ratio 1:0 --connections 2");
+    let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+    let mut engine = engine(&plan);
+    let window = Window { from_ns: 0, end_ns: 100 * SECOND_NS };
+    let task = Task::Measure { rate: None, start_ns: 0, window, interval_ns: SECOND_NS };
+    drive(&mut simulation, &mut engine, task, &[&AtomicBool::new(true)], SECOND_NS);
+    let record = engine.take_record();
+    assert!(record.window().end_ns < SECOND_NS);
+    assert_eq!(engine.outstanding(), 0);
+}

@@ -1,0 +1,161 @@
+//! One connection that asks one request at a time and waits for its answer, never longer than its
+//! time-out for the whole of it.
+
+use super::stream::{Target, Waiting};
+use super::wire::answer::{Asked, answer};
+use super::wire::{Dialect, Item, Reply, Request, encode};
+use crate::clock::Clock;
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::Duration;
+
+/// Bytes of garbage that are shown.
+const SHOWN_BYTES: usize = 60;
+
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// No connection could be made.
+    Connect(Target, io::Error),
+    /// The connection ended, or failed, before the answer.
+    Closed(Option<io::Error>),
+    /// No whole answer within the time-out.
+    Slow(Duration),
+    /// Bytes that are no answer: why, and the bytes.
+    Garbage(&'static str, String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Connect(target, error) => write!(f, "cannot connect to {target}: {error}"),
+            Trouble::Closed(None) => f.write_str("the server closed the connection"),
+            Trouble::Closed(Some(error)) => write!(f, "the connection failed: {error}"),
+            Trouble::Slow(timeout) => {
+                write!(f, "no whole answer within {} s (--timeout)", timeout.as_secs_f64())
+            }
+            Trouble::Garbage(why, bytes) => write!(f, "the server answers '{bytes}': {why}"),
+        }
+    }
+}
+
+impl Trouble {
+    /// Of bytes that are no answer.
+    pub fn garbage(why: &'static str, bytes: &[u8]) -> Trouble {
+        let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
+        Trouble::Garbage(why, shown.escape_ascii().to_string())
+    }
+}
+
+/// What one request was answered.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// The item, of a retrieval that found one.
+    pub item: Option<Item<'a>>,
+    /// [`Reply::End`] of a retrieval.
+    pub reply: Reply<'a>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Client {
+    stream: Waiting,
+    dialect: Dialect,
+    timeout: Duration,
+    clock: Clock,
+    opaque: u32,
+    output: Vec<u8>,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Trouble::Connect`].
+    pub fn connect(
+        target: &Target,
+        dialect: Dialect,
+        timeout: Duration,
+    ) -> Result<Client, Trouble> {
+        let stream = Waiting::connect(target, timeout)
+            .map_err(|error| Trouble::Connect(target.clone(), error))?;
+        let clock = Clock::start();
+        let (output, input) = (vec![], vec![]);
+        Ok(Client { stream, dialect, timeout, clock, opaque: 0, output, input })
+    }
+
+    /// Asks, and waits for the answer. After an error the connection is of no use.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn ask(&mut self, request: &Request<'_>) -> Result<Answered<'_>, Trouble> {
+        self.opaque = self.opaque.wrapping_add(1);
+        let request = Request { opaque: self.opaque, ..*request };
+        self.output.clear();
+        self.input.clear();
+        encode(self.dialect, &request, &mut self.output);
+        let deadline_ns = self.clock.read_ns() + self.timeout.as_nanos() as u64;
+        self.stream.set_timeout(self.timeout).map_err(|error| self.trouble(error))?;
+        let written = self.stream.write_all(&self.output);
+        // A server that refuses may answer before it has taken all, and close.
+        let mut failed = written.err();
+        let asked =
+            Asked { dialect: self.dialect, verb: request.verb, many: 0, opaque: request.opaque };
+        let bytes = loop {
+            match self.whole(&asked)? {
+                Some(bytes) => break bytes,
+                None => self.read(deadline_ns, &mut failed)?,
+            }
+        };
+        if bytes < self.input.len() {
+            return Err(Trouble::garbage("more than the answer", &self.input[bytes..]));
+        }
+        let mut items = vec![];
+        let read = answer(&asked, &self.input, &mut items);
+        let Ok(Some((reply, _))) = read else { unreachable!("it was whole a moment ago") };
+        Ok(Answered { item: items.pop(), reply })
+    }
+
+    /// How many bytes the answer has, if it is whole.
+    fn whole(&self, asked: &Asked) -> Result<Option<usize>, Trouble> {
+        if self.input.is_empty() {
+            return Ok(None);
+        }
+        match answer(asked, &self.input, &mut vec![]) {
+            Ok(whole) => Ok(whole.map(|(_, bytes)| bytes)),
+            Err(garbage) => Err(Trouble::garbage(garbage.0, &self.input)),
+        }
+    }
+
+    /// Reads more of the answer.
+    fn read(&mut self, deadline_ns: u64, failed: &mut Option<io::Error>) -> Result<(), Trouble> {
+        let left_ns = deadline_ns.saturating_sub(self.clock.read_ns());
+        if left_ns == 0 {
+            return Err(Trouble::Slow(self.timeout));
+        }
+        let start = self.input.len();
+        self.input.resize(start + READ_BYTES, 0);
+        let result = self
+            .stream
+            .set_timeout(Duration::from_nanos(left_ns))
+            .and_then(|()| self.stream.read(&mut self.input[start..]));
+        self.input.truncate(start + result.as_ref().copied().unwrap_or(0));
+        match result {
+            Ok(0) => Err(failed.take().map_or(Trouble::Closed(None), |error| self.trouble(error))),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(self.trouble(error)),
+        }
+    }
+
+    fn trouble(&self, error: io::Error) -> Trouble {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Trouble::Slow(self.timeout),
+            _ => Trouble::Closed(Some(error)),
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The run: all connections in one loop, one operation at a time each, until the plan is done.
+//!
+//! One thread sees every begin and end, so their order is known without locks, and what looks
+//! simultaneous to it is treated so. Never waits for one connection. One that fails is opened again
+//! after a pause, and a server that cannot be reached for the plan's patience ends the run; or the
+//! first failure does.
+
+use super::check::{Checker, Rules};
+use super::choose::{Chooser, Token};
+use super::names::Names;
+use super::operation::{Command, Operation, Outcome};
+use super::plan::Plan;
+use super::record::Seen;
+use super::report::Report;
+use crate::clock::Clock;
+use crate::load::client::{Client, Trouble};
+use crate::load::stream::{Stream, Target};
+use crate::load::wire::{Dialect, Reply, Request, Verb};
+use mio::{Events, Poll};
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+/// How often connections are asked whether they are overdue or may be opened again.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Pause after a failed connection: the first, and the longest; it doubles between. The first is
+/// that after a failed operation too.
+const PAUSE_NS: (u64, u64) = (5_000_000, 200_000_000);
+
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 256 * 1024;
+
+/// How a connection stands; moments are nanoseconds since the run's start.
+enum Phase {
+    /// Opened again at this moment.
+    Closed(u64),
+    Connecting,
+    /// Nothing is asked.
+    Idle,
+    /// Nothing is asked until this moment, after a failure: a server that fails at once would
+    /// otherwise fail most of the run.
+    Pausing(u64),
+    Waiting(Box<Operation>, u64),
+}
+
+struct Connection {
+    target: Target,
+    dialect: Dialect,
+    chooser: Chooser,
+    stream: Option<Stream>,
+    phase: Phase,
+    pause_ns: u64,
+    /// Since when it cannot be connected.
+    failing_since: Option<u64>,
+    output: Vec<u8>,
+    written: usize,
+    input: Vec<u8>,
+}
+
+impl Connection {
+    /// Writes what is left of the request.
+    fn write(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        while self.written < self.output.len() {
+            match stream.write(&self.output[self.written..])? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                bytes => self.written += bytes,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All of a run.
+struct Run<'a> {
+    plan: &'a Plan,
+    names: Names,
+    clock: Clock,
+    poll: Poll,
+    connections: Vec<Connection>,
+    checker: Checker,
+    report: Report,
+    /// Operations begun.
+    begun: u64,
+    /// Keys read once more at the end.
+    read_back: usize,
+    /// Operations under way.
+    waiting: usize,
+    /// Bytes that each key was last seen with.
+    grown: Vec<usize>,
+    scratch: Vec<u8>,
+}
+
+/// Empties the plan's keys: what an earlier run left there has versions of its own.
+fn empty_keys(plan: &Plan, names: &Names) -> Result<(), Trouble> {
+    let mut client = Client::connect(&plan.targets[0], plan.dialects[0], plan.timeout)?;
+    for key in 0..names.count() {
+        let request = Request::new(Verb::Delete, names.name(key).as_bytes());
+        match client.ask(&request)?.reply {
+            Reply::Deleted | Reply::NotFound => {}
+            reply => {
+                let text = format!("a delete was answered {reply:?}");
+                return Err(Trouble::Garbage("the keys have to be empty", text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs the plan to its end.
+///
+/// # Errors
+/// The server cannot be reached.
+pub fn run(plan: &Plan) -> Result<Report, String> {
+    run_watched(plan, &mut |_| true)
+}
+
+/// The same; every few milliseconds `watch` is told how many operations have ended, and says
+/// whether to go on.
+///
+/// # Errors
+/// The server cannot be reached.
+pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Report, String> {
+    let clock = Clock::start();
+    let names = plan.names();
+    while let Err(error) = empty_keys(plan, &names) {
+        if !plan.survives || clock.read_ns() > plan.patience.as_nanos() as u64 {
+            return Err(error.to_string());
+        }
+        std::thread::sleep(Duration::from_nanos(PAUSE_NS.1));
+    }
+    let rules = Rules {
+        value_keys: plan.keys,
+        number_keys: plan.number_keys(),
+        connections: plan.connections,
+        names: names.clone(),
+        may_lose: !plan.is_loss_wrong,
+    };
+    let connections = (0..plan.connections).map(|i| {
+        let dialect = plan.dialects[i % plan.dialects.len()];
+        Connection {
+            target: plan.targets[i % plan.targets.len()].clone(),
+            dialect,
+            chooser: Chooser::new(plan, i, dialect),
+            stream: None,
+            phase: Phase::Closed(0),
+            pause_ns: PAUSE_NS.0,
+            failing_since: None,
+            output: vec![],
+            written: 0,
+            input: vec![],
+        }
+    });
+    let start_ns = clock.read_ns();
+    let mut run = Run {
+        plan,
+        names,
+        clock,
+        poll: Poll::new().map_err(|error| format!("poll: {error}"))?,
+        connections: connections.collect(),
+        grown: vec![0; rules.value_keys + rules.number_keys],
+        checker: Checker::new(rules),
+        report: Report::default(),
+        begun: 0,
+        read_back: if plan.reads_back { 0 } else { usize::MAX },
+        waiting: 0,
+        scratch: vec![0; READ_BYTES],
+    };
+    run.go(watch)?;
+    run.report.elapsed_s = (run.clock.read_ns() - start_ns) as f64 / 1e9;
+    run.report.violations = run.checker.violations;
+    run.report.violation_count = run.checker.violation_count;
+    Ok(run.report)
+}
+
+impl Run<'_> {
+    fn go(&mut self, watch: &mut dyn FnMut(u64) -> bool) -> Result<(), String> {
+        let mut events = Events::with_capacity(1024);
+        let mut next_tick_ns = 0;
+        while self.has_next() || self.waiting > 0 {
+            let now_ns = self.clock.read_ns();
+            if now_ns >= next_tick_ns {
+                next_tick_ns = now_ns + TICK.as_nanos() as u64;
+                self.tick(now_ns)?;
+                if !watch(self.report.operations) {
+                    return Ok(());
+                }
+            }
+            if self.report.trouble.is_some() {
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, Some(TICK)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.map_err(|error| format!("poll: {error}"))?,
+            }
+            for event in &events {
+                let number = event.token().0;
+                self.drive(number);
+                let is_closed = event.is_read_closed() || event.is_error();
+                if is_closed && self.connections[number].stream.is_some() {
+                    self.close(number, &Outcome::Closed, Trouble::Closed(None));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an operation is left to begin.
+    fn has_next(&self) -> bool {
+        self.begun < self.plan.operations || self.read_back < self.names.count()
+    }
+
+    /// Opens closed connections and gives up operations that are overdue.
+    fn tick(&mut self, now_ns: u64) -> Result<(), String> {
+        let timeout_ns = self.plan.timeout.as_nanos() as u64;
+        let patience_ns = self.plan.patience.as_nanos() as u64;
+        for number in 0..self.connections.len() {
+            let connection = &self.connections[number];
+            if let Some(since_ns) = connection.failing_since
+                && now_ns - since_ns > patience_ns
+            {
+                let patience_s = self.plan.patience.as_secs_f64();
+                return Err(format!("{}: no connection for {patience_s} s", connection.target));
+            }
+            match &connection.phase {
+                Phase::Closed(at_ns) if *at_ns <= now_ns => self.open(number),
+                Phase::Pausing(at_ns) if *at_ns <= now_ns => {
+                    self.connections[number].phase = Phase::Idle;
+                    self.drive(number);
+                }
+                Phase::Waiting(_, since_ns) if now_ns.saturating_sub(*since_ns) > timeout_ns => {
+                    self.close(number, &Outcome::TimedOut, Trouble::Slow(self.plan.timeout));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, number: usize) {
+        let connection = &mut self.connections[number];
+        let registry = self.poll.registry();
+        let opened = Stream::connect(&connection.target).and_then(|mut stream| {
+            stream.register(registry, mio::Token(number))?;
+            Ok(stream)
+        });
+        match opened {
+            Ok(stream) => {
+                connection.stream = Some(stream);
+                connection.phase = Phase::Connecting;
+                self.drive(number);
+            }
+            Err(error) => {
+                let trouble = Trouble::Connect(connection.target.clone(), error);
+                self.close(number, &Outcome::Closed, trouble);
+            }
+        }
+    }
+
+    /// Ends a connection and what it asked; it is opened again later, if the plan survives that.
+    fn close(&mut self, number: usize, outcome: &Outcome<'_>, trouble: Trouble) {
+        let connection = &mut self.connections[number];
+        connection.stream = None;
+        connection.chooser.token = None;
+        connection.output.clear();
+        connection.input.clear();
+        connection.written = 0;
+        let now_ns = self.clock.read_ns();
+        let closed = Phase::Closed(now_ns + connection.pause_ns);
+        match std::mem::replace(&mut connection.phase, closed) {
+            Phase::Waiting(operation, since_ns) => {
+                self.end(number, &operation, since_ns, outcome);
+                self.report.reconnects += 1;
+            }
+            Phase::Idle | Phase::Pausing(_) => self.report.reconnects += 1,
+            Phase::Connecting | Phase::Closed(_) => {
+                connection.failing_since.get_or_insert(now_ns);
+                connection.pause_ns = (connection.pause_ns * 2).min(PAUSE_NS.1);
+            }
+        }
+        // What nobody waits for any more is no trouble.
+        if !self.plan.survives && (self.has_next() || self.waiting > 0 || outcome.is_error()) {
+            self.report.trouble.get_or_insert_with(|| trouble.to_string());
+        }
+    }
+
+    /// Does all that can be done on a connection without waiting.
+    fn drive(&mut self, number: usize) {
+        match self.try_drive(number) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => {
+                let trouble = match &self.connections[number] {
+                    Connection { phase: Phase::Connecting, target, .. } => {
+                        Trouble::Connect(target.clone(), error)
+                    }
+                    _ if error.kind() == ErrorKind::UnexpectedEof => Trouble::Closed(None),
+                    _ => Trouble::Closed(Some(error)),
+                };
+                self.close(number, &Outcome::Closed, trouble);
+            }
+        }
+    }
+
+    fn try_drive(&mut self, number: usize) -> io::Result<()> {
+        loop {
+            let connection = &mut self.connections[number];
+            let Some(stream) = &mut connection.stream else { return Ok(()) };
+            match connection.phase {
+                Phase::Closed(_) | Phase::Pausing(_) => return Ok(()),
+                Phase::Connecting => {
+                    if !stream.is_connected()? {
+                        return Ok(());
+                    }
+                    connection.phase = Phase::Idle;
+                    connection.failing_since = None;
+                    connection.pause_ns = PAUSE_NS.0;
+                }
+                Phase::Idle => {
+                    if !self.has_next() {
+                        return Ok(());
+                    }
+                    self.begin(number);
+                }
+                Phase::Waiting(..) => {
+                    if connection.written < connection.output.len() {
+                        match connection.write() {
+                            // The answer is an event of its own: the others come first.
+                            Ok(()) => return Ok(()),
+                            // An error may be answered before the whole value is taken.
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                    let Some(stream) = &mut connection.stream else { return Ok(()) };
+                    let bytes = stream.read(&mut self.scratch)?;
+                    if bytes == 0 {
+                        return Err(ErrorKind::UnexpectedEof.into());
+                    }
+                    connection.input.extend(&self.scratch[..bytes]);
+                    self.answer(number);
+                }
+            }
+        }
+    }
+
+    /// Begins the next operation; it is written by the caller.
+    fn begin(&mut self, number: usize) {
+        let connection = &mut self.connections[number];
+        let operation = if self.begun < self.plan.operations {
+            self.begun += 1;
+            connection.chooser.next(self.plan, &self.grown)
+        } else {
+            self.read_back += 1;
+            Operation::on(Command::Get, self.read_back - 1)
+        };
+        connection.output.clear();
+        connection.written = 0;
+        operation.encode(connection.dialect, &self.names, &mut connection.output);
+        self.waiting += 1;
+        self.checker.begin(number, &operation);
+        connection.phase = Phase::Waiting(Box::new(operation), self.clock.read_ns());
+    }
+
+    /// Takes the answer from the input if it is whole.
+    fn answer(&mut self, number: usize) {
+        let connection = &mut self.connections[number];
+        // What the answer borrows is taken out, for its end needs the rest of the run.
+        let mut input = std::mem::take(&mut connection.input);
+        let phase = std::mem::replace(&mut connection.phase, Phase::Idle);
+        let Phase::Waiting(operation, since_ns) = phase else { unreachable!("it read an answer") };
+        let trouble = match operation.parse(connection.dialect, &self.names, &input) {
+            Ok(Some((outcome, bytes))) if bytes == input.len() => {
+                self.finish(number, &operation, since_ns, &outcome);
+                input.clear();
+                self.connections[number].input = input;
+                return;
+            }
+            Ok(None) => {
+                connection.input = input;
+                connection.phase = Phase::Waiting(operation, since_ns);
+                return;
+            }
+            Ok(Some((_, bytes))) => Trouble::garbage("more than the answer", &input[bytes..]),
+            Err(trouble) => trouble,
+        };
+        connection.phase = Phase::Waiting(operation, since_ns);
+        self.close(number, &Outcome::Nonsense(trouble.to_string()), trouble);
+    }
+
+    /// Ends an operation that has its answer.
+    fn finish(
+        &mut self,
+        number: usize,
+        operation: &Operation,
+        since_ns: u64,
+        outcome: &Outcome<'_>,
+    ) {
+        let seen = self.end(number, operation, since_ns, outcome);
+        if let Outcome::Failed(_) = outcome {
+            let until_ns = self.clock.read_ns() + PAUSE_NS.0;
+            self.connections[number].phase = Phase::Pausing(until_ns);
+        }
+        if matches!(outcome, Outcome::Stored)
+            && let [key] = operation.keys[..]
+        {
+            let before = if operation.command.is_record_write() { self.grown[key] } else { 0 };
+            self.grown[key] = before + operation.value.len();
+        }
+        let Outcome::Values(hits) = outcome else { return };
+        for hit in hits {
+            if let Some(grown) = self.grown.get_mut(hit.key) {
+                *grown = hit.value.len();
+            }
+        }
+        let is_gets = matches!(operation.command, Command::Gets | Command::Gats { .. });
+        if is_gets
+            && let ([hit], Some(seen)) = (&hits[..], seen)
+            && hit.unique != 0
+        {
+            let token = Token { key: hit.key, unique: hit.unique, seen };
+            self.connections[number].chooser.token = Some(token);
+        }
+    }
+
+    fn end(
+        &mut self,
+        number: usize,
+        operation: &Operation,
+        since_ns: u64,
+        outcome: &Outcome<'_>,
+    ) -> Option<Seen> {
+        self.waiting -= 1;
+        let duration_ns = self.clock.read_ns() - since_ns;
+        self.report.add(operation, outcome, duration_ns);
+        self.checker.end(number, operation, outcome)
+    }
+}

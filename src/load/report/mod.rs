@@ -1,0 +1,186 @@
+//! What a measurement found, shown: a table for the terminal, HDR's own text, one page with plots.
+//!
+//! ```text
+//! RunResult ─┬─ table   the terminal
+//!            ├─ hgrm    HdrHistogram's plotter
+//!            └─ page    a browser: page.html, page.css, page.js around the data
+//! ```
+//!
+//! Labels, commands and notes are somebody's input: they reach a terminal without control
+//! characters and a page escaped. Nothing here measures, and a page asks the network for nothing.
+
+pub mod hgrm;
+pub mod page;
+pub mod table;
+pub mod units;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use hdrhistogram::Histogram;
+use lexopt::prelude::*;
+
+use super::result::{RunResult, Spectrum, Unreadable};
+
+#[cfg(test)]
+mod tests;
+
+/// How `sunder bench report` is called.
+pub const USAGE: &str = "\
+usage: sunder bench report RESULT.json .. [-o PAGE.html] [--hgrm]
+
+Shows what `sunder bench` measured, several results side by side.
+
+  -o, --output PAGE.html  write one page with plots, complete in itself, instead of printing tables
+      --hgrm              write RESULT.hgrm beside each result, for HdrHistogram's plotter (ms);
+                          one for each step of a sweep: RESULT-1.hgrm, RESULT-2.hgrm ..
+  -h, --help              print this
+";
+
+/// Why there is no report. Shown as one line.
+#[derive(Debug)]
+pub enum ReportError {
+    /// The command line makes no sense.
+    Usage(String),
+    /// A result cannot be used.
+    Result(PathBuf, Unreadable),
+    /// A file cannot be written.
+    Write(PathBuf, io::Error),
+}
+
+impl fmt::Display for ReportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReportError::Usage(reason) => write!(f, "bench report: {reason}"),
+            ReportError::Result(path, error) => write!(f, "{}: {error}", shown(path)),
+            ReportError::Write(path, error) => write!(f, "{}: {error}", shown(path)),
+        }
+    }
+}
+
+impl std::error::Error for ReportError {}
+
+impl ReportError {
+    /// The exit status it deserves: 2 for a command line, 1 for files.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            ReportError::Usage(_) => 2,
+            ReportError::Result(..) | ReportError::Write(..) => 1,
+        }
+    }
+}
+
+/// What a command line asks for.
+#[derive(Debug, Default)]
+struct Request {
+    results: Vec<PathBuf>,
+    page: Option<PathBuf>,
+    is_hgrm: bool,
+    is_help: bool,
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
+    let mut request = Request::default();
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(word) = parser.next()? {
+        match word {
+            Short('o') | Long("output") => request.page = Some(parser.value()?.into()),
+            Long("hgrm") => request.is_hgrm = true,
+            Short('h') | Long("help") => request.is_help = true,
+            Value(path) => request.results.push(path.into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if request.is_help {
+        return Ok(request);
+    }
+    if request.results.is_empty() {
+        return Err("no result: name a file that `sunder bench --json` wrote".into());
+    }
+    match &request.page {
+        Some(page) if request.results.contains(page) => {
+            Err(format!("{} is a result: it would be overwritten", shown(page)).into())
+        }
+        _ => Ok(request),
+    }
+}
+
+/// Does what the words after `sunder bench report` say; returns what to print.
+///
+/// # Errors
+///
+/// Nothing is written unless every result can be read.
+pub fn report(args: impl IntoIterator<Item = OsString>) -> Result<String, ReportError> {
+    let request = parse(args).map_err(|error| ReportError::Usage(error.to_string()))?;
+    if request.is_help {
+        return Ok(USAGE.into());
+    }
+    let mut runs = Vec::new();
+    for path in &request.results {
+        let run = RunResult::load(path).map_err(|e| ReportError::Result(path.clone(), e))?;
+        runs.push(run);
+    }
+    let mut printed = String::new();
+    let mut write = |path: &Path, text: &str| {
+        fs::write(path, text).map_err(|e| ReportError::Write(path.to_path_buf(), e))?;
+        printed += &format!("wrote {}\n", shown(path));
+        Ok(())
+    };
+    if request.is_hgrm {
+        for (path, run) in request.results.iter().zip(&runs) {
+            for (number, step) in run.steps.iter().enumerate() {
+                let path = match run.steps.len() {
+                    1 => path.with_extension("hgrm"),
+                    _ => with_number(path, number + 1),
+                };
+                write(&path, &hgrm::hgrm(&step.latency.all))?;
+            }
+        }
+    }
+    if let Some(page) = &request.page {
+        write(page, &page::page(&runs))?;
+    } else {
+        printed += &table::tables(&runs);
+    }
+    Ok(printed)
+}
+
+/// `a.json` and 3 as `a-3.hgrm`.
+fn with_number(path: &Path, number: usize) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{number}.hgrm"));
+    path.with_file_name(name)
+}
+
+/// A path on a terminal.
+fn shown(path: &Path) -> String {
+    plain(&path.display().to_string())
+}
+
+/// Somebody's text on a terminal: control characters would move its cursor, or worse.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A run's name, also when it has none.
+fn label(run: &RunResult) -> &str {
+    if run.label.trim().is_empty() { "unnamed" } else { &run.label }
+}
+
+/// Whether a run went through several rates.
+fn is_sweep(run: &RunResult) -> bool {
+    run.steps.len() > 1
+}
+
+/// The step that a run is judged by: a sweep's knee, or else its last.
+fn step_of_note(run: &RunResult) -> Option<usize> {
+    run.knee.or(run.steps.len().checked_sub(1))
+}
+
+/// The whole histogram of a spectrum that was checked when it was read, or made by us.
+fn histogram(spectrum: &Spectrum) -> Histogram<u64> {
+    spectrum.histogram().expect("checked when read")
+}

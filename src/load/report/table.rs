@@ -1,0 +1,219 @@
+//! The table on the terminal: microseconds, a line for each rate of a sweep with the knee marked,
+//! and at the end several runs against the first.
+
+use super::units::{bytes, grouped, micros, percent, rate, seconds};
+use super::{histogram, is_sweep, label, plain, step_of_note};
+use crate::load::result::{RunResult, Setup, Spectrum, Step};
+
+/// The quantiles that have a column.
+const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+
+/// All runs, and how they compare.
+pub fn tables(runs: &[RunResult]) -> String {
+    let mut text = runs.iter().map(table).collect::<Vec<_>>().join("\n");
+    if runs.len() > 1 {
+        text += "\n";
+        text += &comparison(runs);
+    }
+    text
+}
+
+/// One run: its setup, figures, knee and notes.
+pub fn table(run: &RunResult) -> String {
+    let mut text = format!("{}\n", plain(label(run)));
+    for line in setup(&run.setup) {
+        text += &format!("  {}\n", plain(&line));
+    }
+    let machine = &run.machine;
+    let machine = format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
+    text += &format!("  sunder {}, {}, {}\n\n", plain(&run.version), plain(&machine), {
+        plain(&run.started_utc)
+    });
+    if is_sweep(run) {
+        text += &sweep(run);
+    } else {
+        for step in &run.steps {
+            text += &totals(step);
+            text += "\n";
+            text += &latencies(step);
+        }
+    }
+    if !run.notes.is_empty() {
+        text += "\n";
+    }
+    for note in &run.notes {
+        text += &format!("  note: {}\n", plain(note));
+    }
+    text
+}
+
+/// What was asked for, as a sentence or two.
+fn setup(setup: &Setup) -> [String; 2] {
+    let plural = |count: u64, one: &str| match count {
+        1 => format!("1 {one}"),
+        _ => format!("{} {one}s", grouped(count)),
+    };
+    let gets = match setup.multi_get {
+        1 => "gets".to_string(),
+        keys => format!("gets of {keys} keys"),
+    };
+    let ttl = match setup.ttl_s {
+        0 => String::new(),
+        ttl => format!(" for {ttl} s"),
+    };
+    [
+        format!(
+            "{} loop, {} of {} at once, {} over {} to {}",
+            setup.loop_,
+            plural(setup.connections, "connection"),
+            plural(setup.depth, "request"),
+            setup.protocol,
+            setup.transport,
+            setup.target
+        ),
+        format!(
+            "{} ({}) of {} B, values of {} B{ttl}, {} {gets}, {} after {} of warm-up",
+            plural(setup.keys, "key"),
+            setup.skew,
+            setup.key_bytes,
+            setup.value_bytes,
+            percent(setup.get_share),
+            seconds(setup.duration_s),
+            seconds(setup.warmup_s)
+        ),
+    ]
+}
+
+fn totals(step: &Step) -> String {
+    let mut rows = vec![(
+        "requests/s",
+        match step.rate_target {
+            Some(target) => format!("{} of {} asked for", rate(step.rate), rate(target)),
+            None => rate(step.rate),
+        },
+    )];
+    rows.push(("requests", format!("{} in {}", grouped(step.requests), seconds(step.elapsed_s))));
+    let keys = step.hits + step.misses;
+    if keys > 0 {
+        let share = percent(step.hits as f64 / keys as f64);
+        let (hits, misses) = (grouped(step.hits), grouped(step.misses));
+        rows.push(("hits", format!("{hits} ({share}), {misses} misses")));
+    }
+    rows.push(("errors", grouped(step.errors)));
+    rows.push(("mismatches", grouped(step.mismatches)));
+    let (sent, received) = (bytes(step.bytes_sent), bytes(step.bytes_received));
+    rows.push(("traffic", format!("{sent} sent, {received} received")));
+    rows.iter().map(|(name, value)| format!("  {name:<12}{value}\n")).collect()
+}
+
+fn latencies(step: &Step) -> String {
+    let mut columns = Columns::new(&["latency, µs", "count", "mean"]);
+    columns.head.extend(QUANTILES.map(|(name, _)| name.to_string()));
+    columns.head.push("max".into());
+    let kinds =
+        [("all", &step.latency.all), ("get", &step.latency.get), ("set", &step.latency.set)];
+    for (name, spectrum) in kinds {
+        // A run of gets alone says so in its setup.
+        if spectrum.count == 0 && name != "all" {
+            continue;
+        }
+        let mut row = vec![name.to_string(), grouped(spectrum.count)];
+        row.push(micros(spectrum.mean_ns.round() as u64));
+        row.extend(figures(spectrum));
+        columns.rows.push(row);
+    }
+    columns.text()
+}
+
+/// The quantiles and the longest.
+fn figures(spectrum: &Spectrum) -> Vec<String> {
+    if spectrum.count == 0 {
+        return vec!["-".into(); QUANTILES.len() + 1];
+    }
+    let histogram = histogram(spectrum);
+    let mut figures: Vec<String> =
+        QUANTILES.iter().map(|(_, q)| micros(histogram.value_at_quantile(*q))).collect();
+    figures.push(micros(spectrum.max_ns));
+    figures
+}
+
+fn sweep(run: &RunResult) -> String {
+    let mut columns = Columns::new(&["latency, µs", "asked/s", "requests/s"]);
+    columns.head.extend(QUANTILES.map(|(name, _)| name.to_string()));
+    columns.head.extend(["max".into(), "errors".into(), "mismatches".into()]);
+    for (number, step) in run.steps.iter().enumerate() {
+        let mark = if run.knee == Some(number) { "knee >" } else { "" };
+        let mut row = vec![mark.to_string(), step.rate_target.map_or("-".into(), rate)];
+        row.push(rate(step.rate));
+        row.extend(figures(&step.latency.all));
+        row.extend([grouped(step.errors), grouped(step.mismatches)]);
+        columns.rows.push(row);
+    }
+    let mut text = columns.text();
+    text += &match run.knee.and_then(|knee| run.steps.get(knee)) {
+        Some(step) => format!("\n  knee at {} requests/s\n", rate(step.rate)),
+        None => "\n  no knee: the server kept up with no rate, or with all\n".to_string(),
+    };
+    text
+}
+
+/// Each run's figures, and how many times those of the first they are.
+fn comparison(runs: &[RunResult]) -> String {
+    let mut columns = Columns::new(&["side by side", "requests/s", "x first"]);
+    for (name, _) in QUANTILES {
+        columns.head.extend([format!("{name} µs"), "x first".into()]);
+    }
+    let mut first: Option<Vec<f64>> = None;
+    for run in runs {
+        let Some(step) = step_of_note(run).and_then(|step| run.steps.get(step)) else { continue };
+        let latency = histogram(&step.latency.all);
+        let mut values = vec![step.rate];
+        values.extend(QUANTILES.map(|(_, q)| latency.value_at_quantile(q) as f64));
+        let first = first.get_or_insert_with(|| values.clone());
+        let mut row = vec![plain(label(run))];
+        if is_sweep(run) {
+            row[0] += if run.knee.is_some() { " (knee)" } else { " (last)" };
+        }
+        for (i, value) in values.iter().enumerate() {
+            row.push(if i == 0 { rate(*value) } else { micros(*value as u64) });
+            row.push(match first[i] {
+                0.0 => "-".into(),
+                first => format!("{:.2}", value / first),
+            });
+        }
+        columns.rows.push(row);
+    }
+    columns.text()
+}
+
+/// Columns as wide as their widest cell, the first to the left, figures to the right.
+struct Columns {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Columns {
+    fn new(head: &[&str]) -> Columns {
+        Columns { head: head.iter().map(|name| name.to_string()).collect(), rows: Vec::new() }
+    }
+
+    fn text(&self) -> String {
+        let rows = || std::iter::once(&self.head).chain(&self.rows);
+        let width = |i: usize| rows().map(|row| row[i].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let mut text = String::new();
+        for row in rows() {
+            let mut line = String::from(" ");
+            for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                line += &match i {
+                    0 => format!(" {cell:<width$}"),
+                    _ => format!("  {cell:>width$}"),
+                };
+            }
+            text += line.trim_end();
+            text.push('\n');
+        }
+        text
+    }
+}

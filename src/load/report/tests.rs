@@ -1,0 +1,404 @@
+//! Reports of made-up runs: what a page is made of, that nobody's label can do harm in it, and what
+//! the command line does. `SUNDER_REPORT_EXAMPLES=FOLDER` keeps the pages, to be looked at.
+
+use std::f64::consts::TAU;
+
+use super::*;
+use crate::load::result::{
+    FORMAT, Interval, Latency, Loop, Machine, RunResult, Setup, Spectrum, Step,
+};
+
+/// A generator of numbers that are the same every time (xorshift64).
+struct Random(u64);
+
+impl Random {
+    /// Above 0, up to 1.
+    fn unit(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A latency around `middle_us` with a long tail, in nanoseconds.
+    fn latency_ns(&mut self, middle_us: f64) -> u64 {
+        let normal = (-2.0 * self.unit().ln()).sqrt() * (TAU * self.unit()).cos();
+        let stall = if self.unit() < 0.0004 { 40.0 } else { 1.0 };
+        (middle_us * 1e3 * (0.35 * normal).exp() * stall) as u64
+    }
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("sane bounds")
+}
+
+/// One step: so many requests a second asked for of a server that can do `most`.
+fn step(random: &mut Random, middle_us: f64, most: f64, asked: Option<f64>, sets: f64) -> Step {
+    let offered = asked.unwrap_or(most);
+    let rate = offered.min(most);
+    // What waiting adds as the load comes near the limit.
+    let busy = (offered / most).min(0.985);
+    let middle_us = middle_us * (1.0 + 0.4 * busy / (1.0 - busy));
+    let (mut get, mut set) = (empty(), empty());
+    let mut intervals = Vec::new();
+    for tick in 1..=50 {
+        let mut here = empty();
+        let stalled = if tick == 31 { 12.0 } else { 1.0 };
+        for _ in 0..400 {
+            let is_set = random.unit() < sets;
+            let slower = if is_set { 1.3 } else { 1.0 };
+            let ns = random.latency_ns(middle_us * slower * stalled);
+            if is_set { &mut set } else { &mut get }.record(ns).expect("fits");
+            here.record(ns).expect("fits");
+        }
+        intervals.push(Interval {
+            t_s: f64::from(tick) / 5.0,
+            requests: (rate / 5.0) as u64,
+            p50_ns: here.value_at_quantile(0.5),
+            p99_ns: here.value_at_quantile(0.99),
+            max_ns: here.max(),
+        });
+    }
+    let mut all = get.clone();
+    all.add(&set).expect("the same bounds");
+    let [all, get, set] = [&all, &get, &set].map(Spectrum::of);
+    Step {
+        rate_target: asked,
+        elapsed_s: 10.0,
+        requests: all.count,
+        hits: get.count,
+        misses: 0,
+        errors: 0,
+        mismatches: 0,
+        bytes_sent: all.count * 40,
+        bytes_received: all.count * 140,
+        rate,
+        latency: Latency { all, get, set },
+        intervals,
+    }
+}
+
+fn run(label: &str, steps: Vec<Step>, knee: Option<usize>) -> RunResult {
+    RunResult {
+        format: FORMAT.into(),
+        label: label.into(),
+        started_utc: "2026-11-23T05:40:00Z".into(),
+        version: "0.1.0".into(),
+        machine: Machine { cpu: "Example CPU @ 2.10GHz".into(), cores: 2, kernel: "6.1.0".into() },
+        command: format!("sunder bench --label '{label}' -c 1000 127.0.0.1:11211"),
+        setup: Setup {
+            transport: "tcp".into(),
+            protocol: "text".into(),
+            target: "127.0.0.1:11211".into(),
+            loop_: if steps[0].rate_target.is_some() { Loop::Open } else { Loop::Closed },
+            connections: 1000,
+            depth: 1,
+            multi_get: 1,
+            get_share: 0.9,
+            keys: 100_000,
+            skew: "zipf 0.99".into(),
+            key_bytes: "30".into(),
+            value_bytes: "100".into(),
+            ttl_s: 0,
+            warmup_s: 1.0,
+            duration_s: 10.0,
+        },
+        steps,
+        knee,
+        notes: Vec::new(),
+    }
+}
+
+fn plain_run() -> RunResult {
+    let mut random = Random(7);
+    let steps = vec![step(&mut random, 80.0, 240_000.0, None, 0.1)];
+    let mut run = run("memcached 1.6.18", steps, None);
+    run.notes.push("a closed loop sees a stall only once a connection".into());
+    run.steps[0].misses = 12;
+    run
+}
+
+/// A sweep whose server keeps up until `most`.
+fn sweep_run(label: &str, middle_us: f64, most: f64) -> RunResult {
+    let mut random = Random(middle_us as u64 + 1);
+    let rates = (1..=9).map(|i| most * 0.14 * f64::from(i));
+    let steps: Vec<Step> =
+        rates.map(|rate| step(&mut random, middle_us, most, Some(rate), 0.1)).collect();
+    run(label, steps, Some(6))
+}
+
+/// A label with all that hurts a terminal or a page.
+const EVIL: &str = "</script><script>document.title='hurt'</script>\"'&<!--\u{1b}[2J\u{2028}";
+
+fn evil_run() -> RunResult {
+    let mut run = plain_run();
+    let setup = &mut run.setup;
+    for text in [
+        &mut run.label,
+        &mut run.started_utc,
+        &mut run.version,
+        &mut run.machine.cpu,
+        &mut run.machine.kernel,
+        &mut run.command,
+        &mut setup.transport,
+        &mut setup.protocol,
+        &mut setup.target,
+        &mut setup.skew,
+        &mut setup.key_bytes,
+        &mut setup.value_bytes,
+    ] {
+        *text = EVIL.into();
+    }
+    run.notes = vec![EVIL.into(), "{{data}}".into()];
+    run.steps[0].errors = 3;
+    run
+}
+
+/// Files that are removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("sunder-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    fn save(&self, name: &str, run: &RunResult) -> PathBuf {
+        let path = self.0.join(name);
+        run.save(&path).expect("writes");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("ours");
+    }
+}
+
+fn ask(words: &[&dyn AsRef<std::ffi::OsStr>]) -> Result<String, ReportError> {
+    report(words.iter().map(|word| word.as_ref().to_os_string()))
+}
+
+/// The text between two marks that occur once.
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (before, rest) = text.split_once(start).expect("it starts");
+    assert!(!before.contains(end) || !rest.contains(start), "once");
+    rest.split_once(end).expect("it ends").0
+}
+
+fn data_of(page: &str) -> serde_json::Value {
+    let data = between(page, "<script type=\"application/json\" id=\"data\">", "</script>");
+    serde_json::from_str(data).expect("JSON")
+}
+
+#[test]
+fn a_page_holds_all_that_is_drawn() {
+    let other = sweep_run("memcached 1.6.18", 60.0, 310_000.0);
+    let runs = [plain_run(), sweep_run("sunder, memory", 30.0, 900_000.0), other];
+    let page = page::page(&runs);
+    keep("runs.html", &page);
+    let data = data_of(&page);
+    assert_eq!(data.as_array().expect("runs").len(), 3);
+    assert_eq!(data[0]["label"], "memcached 1.6.18");
+    assert_eq!(data[0]["shown"], 0);
+    assert_eq!(data[1]["knee"], 6);
+    assert_eq!(data[1]["shown"], 6);
+    assert_eq!(data[1]["steps"].as_array().expect("steps").len(), 9);
+    let drawn = &data[0]["steps"][0];
+    assert_eq!(drawn["intervals"].as_array().expect("intervals").len(), 50);
+    let points = drawn["all"]["points"].as_array().expect("points");
+    assert_eq!(points.len(), runs[0].steps[0].latency.all.percentiles.len());
+    assert_eq!(points.last().expect("points")[0], 1.0);
+    for id in ["figures", "spectrum", "sweep", "time", "setups", "notes", "legend"] {
+        assert_eq!(page.matches(&format!("id=\"{id}\"")).count(), 1, "{id}");
+    }
+}
+
+#[test]
+fn a_page_asks_the_network_for_nothing() {
+    let page = page::page(&[plain_run()]);
+    assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'; script-src"));
+    // The names of SVG's elements are no address that anybody asks.
+    let page = page.replace("http://www.w3.org/2000/svg", "");
+    for word in ["http:", "https:", "src=", "href=", "@import", "url(", "fetch(", "innerHTML"] {
+        assert!(!page.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn a_page_is_well_formed() {
+    let page = page::page(&[evil_run(), sweep_run("b", 30.0, 900_000.0)]);
+    let (markup, _) = page.split_once("<script type=\"application/json\"").expect("data");
+    let (before, rest) = markup.split_once("<style>").expect("a style");
+    let (_, after) = rest.split_once("</style>").expect("an end of it");
+    let mut open: Vec<&str> = Vec::new();
+    for tag in [before, after].concat().split('<').skip(1).collect::<Vec<_>>() {
+        let (tag, _) = tag.split_once('>').expect("every tag ends");
+        let name = tag.split([' ', '\n']).next().expect("a name");
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop().map(str::to_string), Some(name.to_string())),
+            None if ["!doctype", "meta"].contains(&name) || tag.ends_with('/') => {}
+            None => open.push(Box::leak(name.to_string().into_boxed_str())),
+        }
+    }
+    // What the data and the script still stand in.
+    assert_eq!(open, ["html", "body"]);
+}
+
+#[test]
+fn no_label_does_harm_in_a_page() {
+    let page = page::page(&[evil_run()]);
+    keep("hostile.html", &page);
+    assert_eq!(data_of(&page)[0]["label"], EVIL);
+    assert_eq!(page.matches("<script").count(), 2);
+    assert_eq!(page.matches("</script").count(), 2);
+    assert!(!page.contains("<!--"));
+    let shown = "&lt;/script&gt;&lt;script&gt;document.title=&#39;hurt&#39;&lt;/script&gt;";
+    // Title, heading, figures, setups (12 fields, the label as its head), notes (head, one note).
+    assert_eq!(page.matches(shown).count(), 1 + 1 + 1 + 12 + 2);
+    // What looks like a mark of the template stays what it is.
+    assert_eq!(page.matches("<li>{{data}}</li>").count(), 1);
+}
+
+#[test]
+fn setups_mark_where_runs_differ_and_only_there() {
+    let first = plain_run();
+    let mut second = plain_run();
+    second.setup.connections = 2000;
+    second.started_utc = "later".into();
+    let page = page::page(&[first.clone(), second]);
+    assert_eq!(page.matches("<tr class=\"differ\">").count(), 1);
+    let row = between(&page, "<tr class=\"differ\">", "</tr>");
+    assert!(row.contains(">connections<") && row.contains(">1,000<") && row.contains(">2,000<"));
+    assert_eq!(page::page(&[first.clone(), first]).matches("<tr class=\"differ\">").count(), 0);
+}
+
+#[test]
+fn a_table_has_every_kind_and_all_that_went_wrong() {
+    let mut run = plain_run();
+    run.steps[0].mismatches = 4321;
+    let text = table::table(&run);
+    for part in [
+        "memcached 1.6.18\n",
+        "closed loop, 1,000 connections of 1 request at once, text over tcp to 127.0.0.1:11211\n",
+        "100,000 keys (zipf 0.99) of 30 B, values of 100 B, 90 % gets, 10 s after 1 s of warm-up\n",
+        "requests/s  240,000\n",
+        "mismatches  4,321\n",
+        "latency, µs",
+        "\n  all ",
+        "\n  get ",
+        "\n  set ",
+        "  note: a closed loop sees a stall only once a connection\n",
+    ] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    let ends = text.lines().skip_while(|line| !line.contains("latency")).take(4);
+    let widths: Vec<usize> = ends.map(|line| line.chars().count()).collect();
+    assert!(widths.iter().all(|width| *width == widths[0]), "columns end together\n{text}");
+}
+
+#[test]
+fn a_table_of_a_sweep_marks_the_knee() {
+    let run = sweep_run("sunder", 30.0, 1_000_000.0);
+    let text = table::table(&run);
+    assert_eq!(text.matches("knee >").count(), 1);
+    let knee = text.lines().find(|line| line.contains("knee >")).expect("a knee");
+    assert!(knee.contains(" 980,000 "), "{knee}");
+    assert!(text.contains("\n  knee at 980,000 requests/s\n"));
+    let none = table::table(&RunResult { knee: None, ..run });
+    assert!(none.contains("no knee"), "{none}");
+}
+
+#[test]
+fn several_runs_are_compared_with_the_first() {
+    let mut runs = vec![plain_run(), plain_run(), sweep_run("sunder", 30.0, 960_000.0)];
+    runs[1].steps[0].rate *= 2.0;
+    let text = table::tables(&runs);
+    let (_, compared) = text.split_once("side by side").expect("a comparison");
+    let lines: Vec<&str> = compared.lines().collect();
+    assert_eq!(lines.len(), 4);
+    assert!(lines[1].contains(" 240,000     1.00 "), "{}", lines[1]);
+    assert!(lines[2].contains(" 480,000     2.00 "), "{}", lines[2]);
+    assert!(lines[3].starts_with("  sunder (knee)"), "{}", lines[3]);
+    assert!(!table::tables(&runs[..1]).contains("side by side"));
+}
+
+#[test]
+fn a_terminal_gets_no_control_characters() {
+    let runs = [evil_run(), evil_run()];
+    let text = table::tables(&runs);
+    assert!(text.contains("\u{fffd}[2J"));
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+#[test]
+fn a_run_without_a_single_request_is_reported_too() {
+    let mut run = plain_run();
+    let nothing = Spectrum::of(&empty());
+    run.steps[0].latency =
+        Latency { all: nothing.clone(), get: nothing.clone(), set: nothing.clone() };
+    run.steps[0].intervals.clear();
+    (run.steps[0].hits, run.steps[0].misses) = (0, 0);
+    assert!(table::tables(&[run.clone(), run.clone()]).contains("  all"));
+    let page = page::page(&[run]);
+    assert_eq!(data_of(&page)[0]["steps"][0]["all"]["count"], 0);
+    keep("nothing.html", &page);
+}
+
+#[test]
+fn the_command_writes_what_it_is_asked_for() {
+    let folder = Folder::new("report");
+    let a = folder.save("a.json", &plain_run());
+    let b = folder.save("b.json", &sweep_run("sunder", 30.0, 900_000.0));
+    let page = folder.0.join("page.html");
+    let printed = ask(&[&a, &b, &"-o", &page, &"--hgrm"]).expect("a report");
+    assert_eq!(printed.lines().count(), 1 + 9 + 1, "{printed}");
+    assert!(fs::read_to_string(&page).expect("written").contains("<!doctype html>"));
+    for name in ["a.hgrm", "b-1.hgrm", "b-9.hgrm"] {
+        let text = fs::read_to_string(folder.0.join(name)).expect("written");
+        assert!(text.starts_with("       Value     Percentile TotalCount 1/(1-Percentile)\n\n"));
+    }
+    let printed = ask(&[&a]).expect("a report");
+    assert!(printed.starts_with("memcached 1.6.18\n"), "{printed}");
+}
+
+/// Writes a page where somebody wants to look at it.
+fn keep(name: &str, page: &str) {
+    if let Some(folder) = std::env::var_os("SUNDER_REPORT_EXAMPLES") {
+        fs::write(Path::new(&folder).join(name), page).expect("a folder that is there");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_status_2() {
+    let refused = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let error = ask(words).expect_err("refused");
+        assert_eq!(error.exit_status(), 2);
+        error.to_string()
+    };
+    assert!(refused(&[]).starts_with("bench report: no result"));
+    assert!(refused(&[&"--nonsense"]).contains("--nonsense"));
+    assert!(refused(&[&"a.json", &"-o"]).contains("-o"));
+    assert!(refused(&[&"a.json", &"-o", &"a.json"]).contains("would be overwritten"));
+    assert_eq!(ask(&[&"--help"]).expect("help"), USAGE);
+}
+
+#[test]
+fn a_bad_result_is_named_and_nothing_is_written() {
+    let folder = Folder::new("report-bad");
+    let good = folder.save("good.json", &plain_run());
+    let bad = folder.0.join("bad.json");
+    fs::write(&bad, &plain_run().to_json()[..500]).expect("writes");
+    let page = folder.0.join("page.html");
+    let error = ask(&[&good, &bad, &"-o", &page, &"--hgrm"]).expect_err("refused");
+    assert_eq!(error.exit_status(), 1);
+    assert_eq!(
+        error.to_string(),
+        format!("{}: ends in the middle: was it written to its end?", bad.display())
+    );
+    assert!(!page.exists() && !folder.0.join("good.hgrm").exists());
+    let error = ask(&[&good, &"-o", &folder.0.join("none/page.html")]).expect_err("refused");
+    assert_eq!(error.exit_status(), 1);
+}

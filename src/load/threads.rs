@@ -1,0 +1,248 @@
+//! Runs one thread a connection, shows how far they are, and says at the end what was found.
+//!
+//! The first finding ends the run: what came after it would prove no more.
+
+use super::client::{Client, Trouble};
+use super::latency::Latencies;
+use super::options::Options;
+use super::progress::{EXIT_INTERRUPTED, Progress};
+use super::wire::{Dialect, Item, Reply, Request};
+use crate::clock::Clock;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How often the progress is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Stack of a connection's thread, in bytes.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What ended a run early: its line.
+#[derive(Debug)]
+pub enum Finding {
+    /// An answer that cannot be right.
+    Wrong {
+        /// Whose.
+        key: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The server cannot be worked with.
+    Trouble(String),
+    /// The connection ended.
+    Closed(Trouble),
+}
+
+impl From<Trouble> for Finding {
+    fn from(trouble: Trouble) -> Finding {
+        match trouble {
+            Trouble::Closed(_) => Finding::Closed(trouble),
+            trouble => Finding::Trouble(trouble.to_string()),
+        }
+    }
+}
+
+/// One connection with what it measured.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    /// Its number, below the number of workers.
+    pub number: usize,
+    /// Of the run.
+    pub options: &'a Options,
+    /// What it measured.
+    pub latencies: Latencies,
+    shared: &'a Shared,
+    clock: Clock,
+    client: Client,
+}
+
+#[derive(Debug)]
+struct Shared {
+    done: AtomicU64,
+    stop: Arc<AtomicBool>,
+    first: Mutex<Option<Finding>>,
+    all: Mutex<Latencies>,
+}
+
+/// A reply to a request, with a value of its own.
+#[derive(Debug)]
+pub struct Owned {
+    /// What a retrieval found: flags and value.
+    pub item: Option<(u32, Vec<u8>)>,
+    /// What was said; [`Said::End`] of a retrieval.
+    pub said: Said,
+}
+
+/// What was said, in few words.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Said {
+    /// The end of a retrieval.
+    End,
+    /// It was done.
+    Done,
+    /// Nothing was there, or something that must not have been.
+    Not,
+    /// The value is too long for the server.
+    TooLarge,
+    /// It failed, or makes no sense; the words.
+    Other(String),
+}
+
+fn dialect_of(options: &Options, number: usize) -> Dialect {
+    options.dialects[number % options.dialects.len()]
+}
+
+impl Worker<'_> {
+    /// Whether the run goes on.
+    pub fn goes_on(&self) -> bool {
+        !self.shared.stop.load(Relaxed)
+    }
+
+    /// One more operation is done.
+    pub fn count(&self) {
+        self.shared.done.fetch_add(1, Relaxed);
+    }
+
+    /// Asks and measures. `name`: what it is counted as.
+    ///
+    /// # Errors
+    /// No answer, or an item of another key.
+    pub fn ask(&mut self, name: &'static str, request: &Request<'_>) -> Result<Owned, Finding> {
+        let start_ns = self.clock.read_ns();
+        let answered = self.client.ask(request)?;
+        let duration_ns = self.clock.read_ns() - start_ns;
+        let item = match answered.item {
+            Some(Item { key, .. }) if !key.is_empty() && key != request.key => {
+                let what = format!("the server answers with the item of {}", key.escape_ascii());
+                let key = request.key.escape_ascii().to_string();
+                return Err(Finding::Wrong { key, what });
+            }
+            Some(item) => Some((item.flags, item.value.to_vec())),
+            None => None,
+        };
+        let said = match answered.reply {
+            Reply::End => Said::End,
+            Reply::Stored | Reply::Deleted | Reply::Touched => Said::Done,
+            Reply::NotStored | Reply::NotFound | Reply::Exists => Said::Not,
+            Reply::TooLarge => Said::TooLarge,
+            Reply::Failed(text) | Reply::Refused(text) => {
+                Said::Other(text.escape_ascii().to_string())
+            }
+            reply => Said::Other(format!("{reply:?}")),
+        };
+        let is_hit = said == Said::Done || item.is_some();
+        match said {
+            Said::Other(_) | Said::TooLarge => {}
+            _ => self.latencies.add(name, is_hit, duration_ns),
+        }
+        Ok(Owned { item, said })
+    }
+
+    /// Opens the connection again.
+    ///
+    /// # Errors
+    /// Nobody is there.
+    pub fn reconnect(&mut self) -> Result<(), Trouble> {
+        let Options { target, timeout, .. } = self.options;
+        self.client = Client::connect(target, dialect_of(self.options, self.number), *timeout)?;
+        Ok(())
+    }
+}
+
+/// Runs `work` on each connection, until all have done theirs or one has found something; prints
+/// figures and what `sum_up` adds, and says how it ended.
+pub fn run(
+    tool: &'static str,
+    options: &Options,
+    total: u64,
+    work: impl Fn(&mut Worker<'_>) -> Result<(), Finding> + Sync,
+    sum_up: impl FnOnce() -> String,
+) -> ExitCode {
+    for note in &options.notes {
+        eprintln!("sunder {tool}: {note}");
+    }
+    let mut progress = Progress::start(tool, total);
+    let shared = Shared {
+        done: AtomicU64::new(0),
+        stop: progress.stop(),
+        first: Mutex::new(None),
+        all: Mutex::new(Latencies::default()),
+    };
+    let is_interrupted = std::thread::scope(|scope| {
+        let mut threads = vec![];
+        for number in 0..options.workers {
+            let (shared, work) = (&shared, &work);
+            let thread = std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, move || one(options, shared, number, work));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => shared.end(Finding::Trouble(format!("no thread: {error}"))),
+            }
+        }
+        let mut is_interrupted = false;
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(LOOK);
+            is_interrupted |= !progress.tell(shared.done.load(Relaxed)) && !shared.has_finding();
+        }
+        is_interrupted
+    });
+    let elapsed_s = progress.end();
+    let latencies = shared.all.into_inner().expect("no thread panicked");
+    print!("{latencies}");
+    let done = shared.done.into_inner();
+    let rate = latencies.count() as f64 / elapsed_s.max(1e-9);
+    let requests = latencies.count();
+    println!("{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{}", sum_up());
+    let finding = shared.first.into_inner().expect("no thread panicked");
+    conclude(tool, finding, done, is_interrupted)
+}
+
+/// Says how a run ended.
+pub fn conclude(tool: &str, finding: Option<Finding>, done: u64, is_interrupted: bool) -> ExitCode {
+    let (text, status) = match finding {
+        Some(Finding::Wrong { key, what }) => (format!("key {key}: {what}"), 1),
+        Some(Finding::Trouble(text)) => (text, 1),
+        Some(Finding::Closed(trouble)) => (trouble.to_string(), 1),
+        None if is_interrupted => ("interrupted".into(), EXIT_INTERRUPTED),
+        None => return ExitCode::SUCCESS,
+    };
+    eprintln!("sunder {tool}: {text} (after {done} operations)");
+    ExitCode::from(status)
+}
+
+impl Shared {
+    fn has_finding(&self) -> bool {
+        self.first.lock().expect("no thread panicked").is_some()
+    }
+
+    /// Keeps the first finding, and stops all.
+    fn end(&self, finding: Finding) {
+        self.first.lock().expect("no thread panicked").get_or_insert(finding);
+        self.stop.store(true, Relaxed);
+    }
+}
+
+/// One connection's thread.
+fn one(
+    options: &Options,
+    shared: &Shared,
+    number: usize,
+    work: &impl Fn(&mut Worker<'_>) -> Result<(), Finding>,
+) {
+    let dialect = dialect_of(options, number);
+    let client = match Client::connect(&options.target, dialect, options.timeout) {
+        Ok(client) => client,
+        Err(trouble) => return shared.end(trouble.into()),
+    };
+    let latencies = Latencies::default();
+    let clock = Clock::start();
+    let mut worker = Worker { number, options, latencies, shared, clock, client };
+    let result = work(&mut worker);
+    shared.all.lock().expect("no thread panicked").merge(&worker.latencies);
+    if let Err(finding) = result {
+        shared.end(finding);
+    }
+}

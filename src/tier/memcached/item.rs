@@ -1,0 +1,200 @@
+//! A chunked item whose metadata and first chunks were asked for together.
+//!
+//! How many chunks there are is known only when the metadata is there, so what was asked for may be
+//! too much or too little. What is too much is dropped, whatever it is: a chunk counts only by the
+//! metadata before it, as in [`super::layout`].
+
+use arrayvec::ArrayVec;
+
+use super::layout::{Assembly, Found, METADATA_BYTES, Metadata, Name};
+use super::link::{Head, Status};
+
+/// Takes the answers about a metadata item and the chunks behind it, in that order.
+#[derive(Debug, Default)]
+pub struct Item {
+    chunks_max: u32,
+    /// The answer about the metadata, if it has begun.
+    head: Option<Head>,
+    /// The metadata item's value; one byte too many says that it is longer.
+    bytes: ArrayVec<u8, { METADATA_BYTES + 1 }>,
+    found: Option<Found>,
+    chunks: Assembly,
+    taking: Taking,
+}
+
+/// Whose bytes are coming.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Taking {
+    #[default]
+    Metadata,
+    Chunk,
+    /// Nobody's that is of any use.
+    Surplus,
+}
+
+/// What an [`Item`] came to.
+#[derive(Debug)]
+pub struct Taken {
+    /// The answer about the metadata item.
+    pub head: Head,
+    /// What it says, if there is one.
+    pub found: Option<Found>,
+    /// What came of the chunks; empty unless the metadata is the key's.
+    pub chunks: Assembly,
+}
+
+impl Item {
+    /// For the item of `name`, which must not be a hash: its metadata would have the key behind it.
+    pub fn new(name: &Name) -> Item {
+        assert!(!name.is_hashed(), "asked before");
+        Item { chunks_max: name.chunks_max(), ..Item::default() }
+    }
+
+    /// The next answer begins.
+    #[inline]
+    pub fn begin(&mut self, head: &Head) {
+        if self.head.is_none() {
+            self.head = Some(*head);
+            return;
+        }
+        let is_wanted = match self.found {
+            Some(Found::Metadata(metadata)) => self.chunks.next() < metadata.shape.chunks,
+            _ => false,
+        };
+        self.taking = if is_wanted { Taking::Chunk } else { Taking::Surplus };
+        if is_wanted {
+            self.chunks.begin((head.status == Status::Value).then_some(head.value_bytes));
+        }
+    }
+
+    /// The next bytes of its value.
+    #[inline]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        match self.taking {
+            Taking::Metadata => {
+                let n = bytes.len().min(self.bytes.remaining_capacity());
+                self.bytes.extend(bytes[..n].iter().copied());
+            }
+            Taking::Chunk => self.chunks.bytes(bytes),
+            Taking::Surplus => {}
+        }
+    }
+
+    /// The value was whole.
+    #[inline]
+    pub fn end(&mut self) {
+        match self.taking {
+            Taking::Metadata => {
+                let found = Metadata::decode_before(b"", self.chunks_max, &self.bytes);
+                if let Found::Metadata(metadata) = &found {
+                    self.chunks = Assembly::new(metadata, 0);
+                }
+                self.found = Some(found);
+            }
+            Taking::Chunk => self.chunks.end(),
+            Taking::Surplus => {}
+        }
+    }
+
+    /// What it came to.
+    pub fn finish(self) -> Taken {
+        let Item { head, found, chunks, .. } = self;
+        Taken { head: head.unwrap_or_default(), found, chunks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Expiry;
+    use crate::tier::memcached::layout::{Broken, Shape, TOKEN_BYTES};
+
+    const TOKEN: [u8; TOKEN_BYTES] = *b"0123456789abcdef";
+
+    fn take(item: &mut Item, value: Option<&[u8]>) {
+        let status = if value.is_some() { Status::Value } else { Status::Miss };
+        let value_bytes = value.map_or(0, <[u8]>::len);
+        item.begin(&Head { status, cas: 7, value_bytes, ..Head::default() });
+        if let Some(value) = value {
+            value.chunks(30).for_each(|piece| item.bytes(piece));
+            item.end();
+        }
+    }
+
+    fn metadata(name: &Name, length: usize) -> Metadata {
+        let (flags, stored_at_s, expiry) = (5, 6, Expiry::NEVER);
+        Metadata { shape: Shape::new(name, 512, length), flags, stored_at_s, expiry, token: TOKEN }
+    }
+
+    fn chunk(metadata: &Metadata, index: u32) -> Vec<u8> {
+        let mut item = TOKEN.to_vec();
+        item.resize(TOKEN_BYTES + metadata.shape.bytes_in(index), b'a' + index as u8);
+        item.resize(metadata.shape.chunk_item_bytes(), 0);
+        item
+    }
+
+    #[test]
+    fn too_many_chunks_or_too_few_are_as_good_as_the_right_number() {
+        let name = Name::of(b"key");
+        let metadata = metadata(&name, 1000);
+        let shape = metadata.shape;
+        assert_eq!(shape.chunks, 3);
+        for asked in 0..6 {
+            let mut item = Item::new(&name);
+            take(&mut item, Some(&metadata.encode()));
+            for index in 0..asked {
+                // Beyond the last: nothing, or what a longer value left behind.
+                let is_there = index < 3 || index == 4;
+                take(&mut item, is_there.then(|| chunk(&metadata, index)).as_deref());
+            }
+            let Taken { head, found, mut chunks } = item.finish();
+            assert_eq!((head.cas, found), (7, Some(Found::Metadata(metadata))));
+            assert_eq!((chunks.next(), chunks.broken()), (asked.min(3), None));
+            for index in asked.min(3)..3 {
+                let item = chunk(&metadata, index);
+                chunks.begin(Some(item.len()));
+                chunks.bytes(&item);
+                chunks.end();
+            }
+            let value = chunks.finish().expect("whole").to_vec();
+            let expected: Vec<u8> = (0..3)
+                .flat_map(|i| chunk(&metadata, i)[16..][..shape.bytes_in(i)].to_vec())
+                .collect();
+            assert_eq!(value, expected);
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_missing_or_foreign_breaks_it() {
+        let name = Name::of(b"key");
+        let metadata = metadata(&name, 1000);
+        for (index, broken) in (0..3).flat_map(|i| [(i, Broken::Missing), (i, Broken::Foreign)]) {
+            let mut item = Item::new(&name);
+            take(&mut item, Some(&metadata.encode()));
+            for other in 0..4 {
+                let mut bytes = chunk(&metadata, other);
+                bytes[3] ^= u8::from(other == index);
+                let is_there = other != index || broken == Broken::Foreign;
+                take(&mut item, is_there.then_some(&bytes[..]));
+            }
+            assert_eq!(item.finish().chunks.finish().err(), Some(broken));
+        }
+    }
+
+    #[test]
+    fn without_its_metadata_it_is_nothing() {
+        let name = Name::of(b"key");
+        let metadata = metadata(&name, 1000);
+        let long = [&metadata.encode()[..], b"x"].concat();
+        let cases =
+            [(None, None), (Some(&long[..]), Some(Found::Foreign)), (Some(b""), Some(Found::Lie))];
+        for (value, expected) in cases {
+            let mut item = Item::new(&name);
+            take(&mut item, value);
+            take(&mut item, Some(&chunk(&metadata, 0)));
+            take(&mut item, None);
+            let Taken { found, chunks, .. } = item.finish();
+            assert_eq!((found, chunks.next(), chunks.broken()), (expected, 0, None));
+        }
+    }
+}

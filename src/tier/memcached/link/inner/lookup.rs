@@ -1,0 +1,92 @@
+//! Lookups: the keys of many batches in one request, and who the values are for.
+//!
+//! The server answers with the values that there are, in order, each with its key, and an end. A
+//! value goes to whoever asked for that key next, never to another: what was asked is kept until
+//! it is answered, and a key that this lookup did not ask for is garbage.
+
+use super::{Asked, Inner, Kind, NOBODY};
+use crate::limits::LINK_LOOKUP_BYTES;
+use crate::tier::memcached::link::{Codec, Garbage, Head, Status};
+
+impl<C: Codec> Inner<C> {
+    /// Adds a key to the lookup at the end of the output.
+    #[inline]
+    pub(in super::super) fn look_up(&mut self, slot: u32, key: &[u8]) {
+        if self.lookup_bytes + 1 + key.len() > LINK_LOOKUP_BYTES {
+            self.end_lookup();
+        }
+        if self.lookup_bytes == 0 {
+            self.out.extend_from_slice(C::LOOKUP);
+            self.lookup_bytes = C::LOOKUP.len();
+        }
+        self.out.push(b' ');
+        self.out.extend_from_slice(key);
+        self.lookup_bytes += 1 + key.len();
+        self.keys.push(key);
+        self.slots.asked(slot);
+        self.expect(slot, 0, Kind::Key);
+    }
+
+    /// Lets no more keys join the lookup at the end of the output.
+    #[inline]
+    pub(super) fn end_lookup(&mut self) {
+        if self.lookup_bytes > 0 {
+            self.out.extend_from_slice(C::LOOKUP_END);
+            self.lookup_bytes = 0;
+            self.expect(NOBODY, 0, Kind::End);
+        }
+    }
+
+    /// A value of a lookup begins, whose key is at `start` of the input. The keys before it have no
+    /// items. Returns whose it is.
+    pub(super) fn found(
+        &mut self,
+        start: usize,
+        head: &Head,
+        answers: &mut usize,
+    ) -> Result<u32, Garbage> {
+        let key = &self.input[start..start + head.key_bytes];
+        let mut skipped = self.keys.before(key, 1);
+        if skipped.is_none() {
+            let is_key = |asked: &&Asked| asked.kind == Kind::Key;
+            let keys = self.asked.iter().take_while(is_key).map(|asked| asked.count as usize).sum();
+            skipped = self.keys.before(key, keys);
+        }
+        // One that this lookup did not ask for.
+        let Some(skipped) = skipped.filter(|_| head.key_bytes > 0) else { return Err(Garbage) };
+        let miss = Head { status: Status::Miss, ..Head::default() };
+        for _ in 0..skipped {
+            self.answer_key(&miss, answers)?;
+        }
+        Ok(self.asked[0].slot)
+    }
+
+    /// A lookup is over: the keys of it that were not answered have no items or, if there is no
+    /// end of it but another answer, that answer.
+    pub(super) fn looked_up(&mut self, head: &Head, answers: &mut usize) -> Result<(), Garbage> {
+        let status = match head.status {
+            Status::End => Status::Miss,
+            Status::TooLarge | Status::NoMemory | Status::Refused => head.status,
+            _ => return Err(Garbage),
+        };
+        let rest = Head { status, ..Head::default() };
+        while self.asked.front().is_some_and(|asked| asked.kind == Kind::Key) {
+            self.answer_key(&rest, answers)?;
+        }
+        if self.asked.front().is_none_or(|asked| asked.kind != Kind::End) {
+            return Err(Garbage);
+        }
+        self.answered(NOBODY);
+        *answers += 1;
+        Ok(())
+    }
+
+    /// Gives the oldest key of a lookup an answer without a value.
+    fn answer_key(&mut self, head: &Head, answers: &mut usize) -> Result<(), Garbage> {
+        let slot = self.asked[0].slot;
+        self.hand_over(slot, *head)?;
+        self.answered(slot);
+        *answers += 1;
+        Ok(())
+    }
+}

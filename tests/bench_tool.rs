@@ -1,0 +1,302 @@
+//! The measuring tool, measured: against stubs that know what they did, and against servers that
+//! are not there or not right. What it makes of exact times is tested on a simulated clock, in
+//! `load::bench`; here are real clocks and sockets on a machine that may be busy.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sunder::load::result::RunResult;
+use support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
+
+/// How a stub answers a get: None closes the connection.
+type Answer = Arc<dyn Fn(Instant) -> Option<&'static [u8]> + Send + Sync>;
+
+/// A server for gets whose answers are made by `answer`, which may sleep; how long each took is
+/// kept. It ends with the process.
+struct Stub {
+    address: SocketAddr,
+    delays: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Stub {
+    fn start(answer: Answer) -> Stub {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let delays = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&delays);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (answer, delays) = (Arc::clone(&answer), Arc::clone(&kept));
+                thread::spawn(move || serve(stream, &answer, &delays));
+            }
+        });
+        Stub { address, delays }
+    }
+
+    fn target(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The delays since the last call, shortest first.
+    fn take_delays(&self) -> Vec<Duration> {
+        let mut delays = std::mem::take(&mut *self.delays.lock().expect("unpoisoned"));
+        delays.sort_unstable();
+        delays
+    }
+}
+
+fn serve(stream: TcpStream, answer: &Answer, delays: &Mutex<Vec<Duration>>) {
+    stream.set_nodelay(true).expect("an option of TCP");
+    let mut to_client = stream.try_clone().expect("a second handle");
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(Ok(_)) = lines.next() {
+        let start = Instant::now();
+        let Some(answer) = answer(start) else { return };
+        if to_client.write_all(answer).is_err() {
+            return;
+        }
+        delays.lock().expect("unpoisoned").push(start.elapsed());
+    }
+}
+
+fn quantile(sorted: &[Duration], quantile: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * quantile) as usize].as_nanos() as f64
+}
+
+/// Runs `sunder bench TARGET` and words; its result, if it ended with status 0.
+fn bench(target: &str, words: &str) -> RunResult {
+    let path = free_socket_path().with_extension("json");
+    let json = path.display().to_string();
+    let mut args = vec!["bench", target, "--json", &json];
+    args.extend(words.split_whitespace());
+    let ended = run_sunder(&args).expect("it ends");
+    assert_eq!(ended.status, 0, "{args:?}: {}", ended.stderr);
+    let result = RunResult::load(&path);
+    std::fs::remove_file(&path).expect("written");
+    result.expect("a result")
+}
+
+/// Asks a stub one get after another until told to stop; how long each took.
+fn reference(address: SocketAddr, duration: Duration) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).expect("the stub accepts");
+    stream.set_nodelay(true).expect("an option of TCP");
+    let (mut seen, mut answer, begin) = (Vec::new(), [0; 5], Instant::now());
+    while begin.elapsed() < duration {
+        let start = Instant::now();
+        stream.write_all(b"get reference\r\n").expect("written");
+        stream.read_exact(&mut answer).expect("answered");
+        seen.push(start.elapsed());
+    }
+    seen.sort_unstable();
+    seen
+}
+
+const MISS: &[u8] = b"END\r\n";
+const GETS: &str = "--ratio 1:0 --no-fill --warmup 0";
+
+/// A request takes as long as the stub says, and as long as a plain client beside it sees: what the
+/// machine adds while others work on it, it adds to both. p50 and p99 within 5 % of these. A busy
+/// machine may treat the two unlike in one run; that it does so every time is no chance.
+#[test]
+fn a_millisecond_is_told_as_one() {
+    let stub = Stub::start(Arc::new(|_| {
+        thread::sleep(Duration::from_millis(1));
+        Some(MISS)
+    }));
+    let mut seen = String::new();
+    for _ in 0..12 {
+        stub.take_delays();
+        let address = stub.address;
+        let beside = thread::spawn(move || reference(address, Duration::from_millis(900)));
+        let words = format!("{GETS} --connections 1 --duration 0.9");
+        let latency = bench(&stub.target(), &words).steps[0].latency.get.histogram().unwrap();
+        let (delays, beside) = (stub.take_delays(), beside.join().expect("it ends"));
+        let is_near = [0.5, 0.99].map(|q| {
+            let told = latency.value_at_quantile(q) as f64;
+            let (own, plain) = (quantile(&delays, q), quantile(&beside, q));
+            seen += &format!("p{:.0}: {told} ns, stub {own}, beside {plain}; ", q * 100.0);
+            // Never less than the stub itself took for the quickest.
+            assert!(told >= quantile(&delays, 0.0) * 0.998, "{seen}");
+            told >= own * 0.95 && told <= 1.05 * own.max(plain)
+        });
+        if is_near == [true, true] {
+            return;
+        }
+    }
+    panic!("{seen}");
+}
+
+/// A tenth of a second of every second nothing is answered. An open loop has a tenth of its
+/// requests due in that time, and says how long they waited.
+#[test]
+fn a_stall_shows_in_an_open_loop_and_a_closed_one_says_that_it_cannot() {
+    let begin = Instant::now();
+    let stub = Stub::start(Arc::new(move |now| {
+        let in_second = now.duration_since(begin).subsec_millis();
+        if in_second < 100 {
+            thread::sleep(Duration::from_millis(u64::from(100 - in_second)));
+        }
+        Some(MISS)
+    }));
+    let words = format!("{GETS} --connections 8 --duration 3");
+    let open = bench(&stub.target(), &format!("{words} --rate 400"));
+    let stall_ns = quantile(&stub.take_delays(), 1.0);
+    let p99_ns = open.steps[0].latency.get.histogram().unwrap().value_at_quantile(0.99) as f64;
+    assert!(stall_ns > 9e7, "the stub stalled for {stall_ns} ns");
+    assert!(p99_ns >= 0.7 * 1e8, "p99 {p99_ns} ns");
+    assert!(!open.notes.iter().any(|note| note.contains("coordinated omission")));
+    // All that was due is in it, whatever the stub did meanwhile.
+    assert_eq!(open.steps[0].latency.all.count, 1_200);
+
+    let closed = bench(&stub.target(), &words);
+    let note = closed.notes.iter().find(|note| note.contains("coordinated omission"));
+    assert!(note.is_some_and(|note| note.contains("--rate")), "{:?}", closed.notes);
+}
+
+fn refused(words: &str, word: &str) {
+    let mut args = vec!["bench"];
+    args.extend(words.split_whitespace());
+    let Ended { status, stdout, stderr } = run_sunder(&args).expect("it ends");
+    assert_eq!((status, &stdout[..]), (2, ""), "{words}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{words}: {stderr}");
+    assert!(stderr.starts_with("sunder bench: ") && stderr.contains(word), "{words}: {stderr}");
+}
+
+#[test]
+fn nonsense_is_a_usage_error() {
+    refused("--rate 0", "--rate");
+    refused("--rate 1e400", "--rate");
+    refused("--value-bytes 99T", "--value-bytes");
+    refused("--duration -1", "--duration");
+    refused("--connections 0", "--connections");
+    refused("--sweep 10-5", "--sweep");
+    refused("--address 10.0.0.2/24", "--device");
+    refused("--colour red", "--colour");
+}
+
+#[test]
+fn help_has_examples() {
+    let ended = run_sunder(&["bench", "--help"]).expect("it ends");
+    assert_eq!(ended.status, 0);
+    assert!(ended.stdout.contains("Examples") && ended.stdout.contains("--sweep auto"));
+    assert!(ended.stdout.lines().all(|line| line.len() <= 100));
+}
+
+/// One line, with the answers so far, and status 1.
+fn fails(target: &str, words: &str, expected: &[&str]) {
+    let mut args = vec!["bench", target];
+    args.extend(words.split_whitespace());
+    let Ended { status, stdout, stderr } = run_sunder(&args).expect("it ends");
+    assert_eq!((status, &stdout[..]), (1, ""), "{target} {words}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    for word in expected {
+        assert!(stderr.contains(word), "no '{word}' in: {stderr}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there() {
+    let target = format!("127.0.0.1:{}", free_port());
+    fails(&target, "--duration 1", &[&target, "cannot connect", "0 of 50", "0 answers"]);
+    let path = format!("unix:{}", free_socket_path().display());
+    fails(&path, "", &[&path, "cannot connect", "0 answers"]);
+}
+
+#[test]
+fn a_server_that_closes_midway() {
+    let asked = Arc::new(Mutex::new(0));
+    let stub = Stub::start(Arc::new(move |_| {
+        let mut asked = asked.lock().expect("unpoisoned");
+        *asked += 1;
+        (*asked <= 500).then_some(MISS)
+    }));
+    let words = format!("{GETS} --connections 3 --duration 20");
+    fails(&stub.target(), &words, &["closed connection", "of 3;", "answers so far"]);
+}
+
+#[test]
+fn a_server_that_answers_garbage() {
+    let stub = Stub::start(Arc::new(|_| Some(b"HTTP/1.1 400 Bad Request\r\n")));
+    fails(&stub.target(), GETS, &["garbage", "HTTP/1.1 400", "0 answers so far"]);
+}
+
+#[test]
+fn a_server_that_is_silent() {
+    let asked = Arc::new(Mutex::new(0));
+    let stub = Stub::start(Arc::new(move |_| {
+        let count = {
+            let mut asked = asked.lock().expect("unpoisoned");
+            *asked += 1;
+            *asked
+        };
+        if count > 100 {
+            thread::sleep(Duration::from_secs(3600));
+        }
+        Some(MISS)
+    }));
+    let words = format!("{GETS} --connections 1 --timeout 1 --duration 20");
+    fails(&stub.target(), &words, &["no answer from the server for 1 s", "100 answers so far"]);
+}
+
+#[test]
+fn values_that_are_not_what_was_stored_are_status_1() {
+    const WRONG: &[u8] = b"VALUE sunder-b00000000 0 1\r\nx\r\nEND\r\n";
+    let stub = Stub::start(Arc::new(|_| Some(WRONG)));
+    let target = stub.target();
+    let mut args = vec!["bench", &target, "--duration", "0.2"];
+    args.extend(GETS.split_whitespace());
+    let ended = run_sunder(&args).expect("it ends");
+    assert_eq!(ended.status, 1, "{}", ended.stderr);
+    assert!(ended.stdout.contains("mismatches, the first: "), "{}", ended.stdout);
+}
+
+#[test]
+fn every_protocol_against_memcached() {
+    let (_memcached, address) = Server::memcached().expect("memcached starts");
+    let target = address.to_string();
+    for words in [
+        "--protocol text --threads 2",
+        "--protocol meta --depth 4 --skew zipf",
+        "--protocol binary --value-bytes 1-100K --key-bytes 8-250",
+        "--protocol text --multi-get 9 --ratio 1:1",
+        "--protocol meta --multi-get 9 --ttl 100",
+        "--protocol binary --multi-get 9 --value-bytes 10:1,5K:1",
+        "--rate 2000 --value-bytes lognormal:100,2,500K",
+    ] {
+        let words =
+            format!("{words} --keys 200 --check 1 --connections 10 --warmup 0 --duration 0.4");
+        let result = bench(&target, &words);
+        let step = &result.steps[0];
+        assert_eq!((step.errors, step.mismatches, step.misses), (0, 0, 0), "{words}");
+        assert!(step.requests > 20 && step.hits > 0, "{words}: {}", step.requests);
+        assert_eq!(step.latency.all.count, step.latency.get.count + step.latency.set.count);
+    }
+    let swept = bench(&target, "--sweep 200-800/3 --warmup 0 --duration 0.3 --keys 50");
+    let rates: Vec<_> = swept.steps.iter().map(|step| step.rate_target.unwrap().round()).collect();
+    assert_eq!(rates, [200.0, 400.0, 800.0]);
+}
+
+#[test]
+fn a_unix_socket_and_an_early_end() {
+    let path = free_socket_path();
+    let path_text = path.display().to_string();
+    let server = Server::sunder(&["--use-domain-socket", "--sock-path", &path_text]);
+    let _server = server.expect("sunder starts");
+    let mut command = Command::new(SUNDER);
+    let target = format!("unix:{path_text}");
+    command.args(["bench", &target, "--duration", "3600", "--warmup", "0", "--keys", "10"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    thread::sleep(Duration::from_millis(1_500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("ours");
+    let mut shown = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut shown).expect("text");
+    assert!(child.wait().expect("ours").success());
+    assert!(shown.contains("ended early") && shown.contains("p99"), "{shown}");
+}

@@ -1,0 +1,236 @@
+//! The tools at work: they find each way in which a server can be wrong, name the key and end with
+//! exit status 1; they find nothing wrong with sunder and with memcached.
+
+mod stub;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use stub::{Fault, Stub};
+use support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
+
+fn run(words: &str) -> Ended {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    run_sunder(&words).expect("it ends")
+}
+
+/// A run of each tool that checks what the wrong keys say.
+fn runs(port: &str) -> [(&'static str, String); 2] {
+    let setget = "-n 400 -w 3 --value-bytes 50-2000";
+    let blast = "-n 4000 -w 4 --keys 8 --value-bytes 50-500";
+    [("setget", setget), ("blast", blast)]
+        .map(|(tool, flags)| (tool, format!("{tool} -p {port} --timeout 20 {flags}")))
+}
+
+#[test]
+fn a_right_stub_is_right() {
+    let stub = Stub::start(Fault::None);
+    for (tool, words) in runs(&stub.port) {
+        let ended = run(&words);
+        assert_eq!((ended.status, &ended.stderr[..]), (0, ""), "{tool}: {}", ended.stdout);
+    }
+    assert!(stub.struck().is_empty());
+}
+
+#[test]
+fn every_wrong_answer_is_found_and_its_key_named() {
+    for fault in [
+        Fault::Swapped,
+        Fault::OtherKey,
+        Fault::Mixed,
+        Fault::Shifted,
+        Fault::Short,
+        Fault::Stale,
+        Fault::Back,
+        Fault::Flags,
+        Fault::LostSet,
+    ] {
+        for i in 0..2 {
+            let stub = Stub::start(fault);
+            let (tool, words) = &runs(&stub.port)[i];
+            let ended = run(words);
+            assert_eq!(ended.status, 1, "{tool}, {fault:?}: {}{}", ended.stdout, ended.stderr);
+            let line = ended.stderr.trim_end();
+            assert_eq!(line.lines().count(), 1, "{tool}, {fault:?}: {line}");
+            let named = line.split("key ").nth(1).and_then(|rest| rest.split(':').next());
+            let named = named.unwrap_or_else(|| panic!("{tool}, {fault:?}: {line}"));
+            let struck = stub.struck();
+            // A multi-get that has another key's item says so of the first key it asked for.
+            let is_named = struck.contains(named) || (fault, *tool) == (Fault::OtherKey, "blast");
+            assert!(is_named, "{tool}, {fault:?}: {line}: wrong were {struck:?}");
+            assert!(line.contains("(after "), "{tool}, {fault:?}: {line}");
+            println!("{fault:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_worked_with_is_one_line() {
+    for (fault, expected) in [
+        (Fault::Garbage, "the server answers 'VALUABLE news"),
+        (Fault::Close, "the server closed the connection"),
+        (Fault::Silence, "no whole answer within 0.4 s"),
+    ] {
+        for tool in ["setget -n 4000", "sizes", "fill", "setops -n 4000", "blast -n 4000"] {
+            if fault == Fault::Close && tool == "fill" {
+                // It connects again.
+                continue;
+            }
+            let stub = Stub::start(fault);
+            let ended = run(&format!("{tool} -p {} --timeout 0.4", stub.port));
+            let line = ended.stderr.trim_end();
+            assert_eq!(ended.status, 1, "{tool}, {fault:?}: {line}");
+            assert_eq!(line.lines().count(), 1, "{tool}, {fault:?}: {line}");
+            let has_count = line.contains("(after ") && line.contains(" operations)");
+            assert!(line.contains(expected) && has_count, "{tool}, {fault:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn fill_survives_connections_that_end_and_not_a_server_that_does() {
+    let stub = Stub::start(Fault::Close);
+    let ended = run(&format!("fill -n 60 -w 2 -p {} --value-bytes 100", stub.port));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let is_reopened = ended.stdout.contains(", 4 connections opened again");
+    assert!(is_reopened, "{}", ended.stdout);
+
+    let (server, address) = Server::memcached().expect("memcached starts");
+    let port = address.port().to_string();
+    let fill = std::thread::spawn(move || run(&format!("fill -n 1000000000 -p {port}")));
+    std::thread::sleep(Duration::from_millis(300));
+    drop(server);
+    let ended = fill.join().expect("it does not panic");
+    let line = ended.stderr.trim_end();
+    assert_eq!(ended.status, 1, "{line}");
+    assert!(line.contains("cannot connect to ") && line.contains("(after "), "{line}");
+    assert!(ended.stdout.contains("set hits"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line() {
+    let nobody = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
+    for tool in ["blast", "setget", "sizes", "fill", "setops"] {
+        for place in &nobody {
+            let ended = run(&format!("{tool} {place}"));
+            let line = ended.stderr.trim_end();
+            assert_eq!(ended.status, 1, "{tool} {place}: {line}");
+            assert!(line.contains("cannot connect to ") && line.lines().count() == 1, "{line}");
+        }
+    }
+}
+
+/// All tools, which must find nothing.
+fn is_right(server: &str, place: &str, dialects: &[&str]) {
+    for dialect in dialects {
+        for tool in [
+            "setget -n 2000 --no-loss",
+            "sizes --step 9999",
+            "fill -n 500 -w 3",
+            "setops -n 5000 --no-loss",
+            "blast -n 8000 --keys 100 --no-loss",
+            "blast -n 8000 --keys 12 -w 50 --all --no-loss --value-bytes 10-3000",
+        ] {
+            let ended = run(&format!("{tool} {place} {dialect} --timeout 30"));
+            let Ended { status, stdout, stderr } = &ended;
+            assert_eq!(*status, 0, "{server}: {tool} {dialect}: {stdout}{stderr}");
+            assert_eq!(stderr, "", "{server}: {tool} {dialect}");
+            let is_sizes = tool.starts_with("sizes");
+            assert_eq!(is_sizes, stdout.contains("lengths are taken"), "{stdout}");
+        }
+    }
+}
+
+#[test]
+fn memcached_is_right() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    is_right("memcached", &format!("-p {}", address.port()), &["-t", "-b", "--meta", "-t -b"]);
+}
+
+#[test]
+fn memcached_on_a_unix_socket_is_right() {
+    let path = free_socket_path();
+    let server = Server::memcached_at(&path, 64).expect("memcached starts");
+    is_right("memcached", &format!("--sock-path {}", path.display()), &["-binary"]);
+    drop(server);
+    // memcached leaves its socket when it is killed.
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn sunder_is_right() {
+    let port = free_port().to_string();
+    let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
+    is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "-t -b"]);
+}
+
+#[test]
+fn what_was_measured_is_printed() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let ended = run(&format!("blast -n 3000 -kl 2 -p {} -pprof", address.port()));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("--pprof: not needed"), "{}", ended.stderr);
+    for row in ["get hits", "get misses", "multi-get hits", "set hits", "delete misses", "p99"] {
+        assert!(ended.stdout.contains(row), "no {row}: {}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("ms (p99)"), "{}", ended.stdout);
+}
+
+#[test]
+fn an_interrupted_run_prints_what_it_has() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    for tool in ["setget", "blast", "fill", "setops"] {
+        let port = address.port().to_string();
+        let mut command = Command::new(SUNDER);
+        command.args([tool, "-p", &port, "-n", "1000000000"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        std::thread::sleep(Duration::from_millis(700));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if start.elapsed() > support::PATIENCE {
+                let _ = child.kill();
+                panic!("{tool} goes on");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("text");
+        child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+        assert_eq!(status.code(), Some(130), "{tool}: {stderr}");
+        assert!(stderr.contains("interrupted (after "), "{tool}: {stderr}");
+        assert!(stdout.contains("set hits"), "{tool}: {stdout}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_one_line() {
+    for (words, expected) in [
+        ("blast --num-ops 0", "--num-ops"),
+        ("setget --value-bytes 10-1", "--value-bytes"),
+        ("sizes -n 5", "--num-ops"),
+        ("fill --keys 5", "--keys"),
+        ("setops --all", "--all"),
+        ("setget stray", "stray"),
+        ("blast --host", "--host"),
+    ] {
+        let ended = run(words);
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, &ended.stdout[..]), (2, ""), "{words}: {line}");
+        assert!(line.contains(expected) && line.lines().count() == 1, "{words}: {line}");
+    }
+    let help = run("--help").stdout;
+    for tool in ["blast", "setget", "sizes", "fill", "setops"] {
+        assert!(help.contains(&format!("\n  {tool} ")), "{help}");
+        let own = run(&format!("{tool} --help"));
+        let is_its_own = own.stdout.starts_with(&format!("sunder {tool}: "));
+        assert!(own.status == 0 && is_its_own, "{}", own.stdout);
+    }
+}
