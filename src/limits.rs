@@ -533,6 +533,16 @@ const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));
 /// Records of the log start at multiples of this, in bytes.
 pub const SSD_UNIT_BYTES: usize = 64;
 
+/// A record goes across the end of a block, so that a read of it takes a block more, only where
+/// padding would be more than this share of its segment: one part of so many.
+pub const SSD_PADDING_SHARE: usize = 16;
+
+/// What must be left of a block for that, in bytes: header and longest key are in one block.
+pub const SSD_CROSSING_ROOM_BYTES: usize = 5 * SSD_UNIT_BYTES;
+
+/// Longer records never do, in bytes: padding is little beside them.
+pub const SSD_CROSSING_BYTES_MAX: usize = 8 * SSD_BLOCK_BYTES;
+
 /// Segments of one log that are open, or not yet sealed for good, at once: one for each of eight
 /// classes of lifetime, and as many more as may wait for a disk that fails.
 pub const SSD_OPEN_SEGMENTS_MAX: usize = 32;

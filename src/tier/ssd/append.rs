@@ -15,7 +15,9 @@ use super::open::{Open, Phase};
 use super::segments::class_of;
 use crate::buffer::Body;
 use crate::clock::Now;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_WRITE_BYTES};
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_CROSSING_BYTES_MAX, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_WRITE_BYTES,
+};
 use crate::stats::Counter;
 
 /// Blocks of a summary that one turn adds.
@@ -153,7 +155,10 @@ impl<D: Disk> Log<D> {
         let may = self.segments.free_count() > left
             && self.opens.len() + self.segments.on_their_way() < SSD_OPEN_SEGMENTS_MAX
             && opened < OPENS_PER_CHECKPOINT;
-        let mut open = Open::new(0, class, self.segments.segment_bytes());
+        // A record that begins within a block must be read with the longest buffer, too.
+        let crossing_bytes_max = self.disk.pool().read_bytes_max() - SSD_BLOCK_BYTES;
+        let crossing_bytes_max = crossing_bytes_max.min(SSD_CROSSING_BYTES_MAX);
+        let mut open = Open::new(0, class, self.segments.segment_bytes(), crossing_bytes_max);
         let header_end = (HEADER_BLOCKS * SSD_BLOCK_BYTES) as u32;
         let pool = self.disk.pool();
         if !may || !open.cover(header_end, || pool.write_buffer()) {
@@ -317,18 +322,21 @@ impl<D: Disk> Log<D> {
         self.checkpoint.restart();
         let open = &mut self.opens[at];
         let is_summary = open.phase != Phase::Filling && start >= open.data_end;
-        let end = open.cut(start);
-        open.phase = Phase::Summing { block: 0 };
+        let end = open.failed(start);
         if is_summary {
             // Again from its beginning, which may be written already and is the same.
-            open.cut(open.data_end);
+            open.end_at(open.records_end);
             return;
         }
-        open.data_end = end;
         let segment = open.segment;
+        let unit_bytes = SSD_UNIT_BYTES as u32;
         let ends = open.entries.iter().skip(1).map(|next| next.unit).chain([u32::MAX]);
-        let kept = ends.take_while(|next| *next <= end / SSD_UNIT_BYTES as u32).count();
+        let kept = ends.take_while(|next| *next <= end / unit_bytes).count();
         let lost = open.entries.split_off(kept);
+        // Not where the write failed, but where the record begins that it cut in two: recovery
+        // walks no farther, and must not miss anything then.
+        let lost_start = lost.first().map_or(end, |first| first.unit * unit_bytes);
+        open.end_at(end.min(lost_start));
         for entry in lost {
             let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
             if entry.kind == Kind::Item {

@@ -223,7 +223,7 @@ impl<D: Disk> Log<D> {
             marks.push(Mark {
                 segment: open.segment,
                 incarnation: self.segments.get(open.segment).incarnation,
-                end_bytes: if is_filling { open.head() } else { open.data_end },
+                end_bytes: if is_filling { open.head() } else { open.records_end },
             });
         }
         // Given up before they were sealed, and perhaps not durably so.

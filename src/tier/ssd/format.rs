@@ -9,13 +9,18 @@
 //! or in a part, is written in two blocks, so that one bad block loses at most one record. Nothing
 //! here reads or writes a disk; bytes from a disk must never panic it.
 
-use crate::limits::{SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX};
+use crate::limits::{
+    KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES,
+    SSD_VOIDS_MAX,
+};
 
 /// Version of all that is described here.
 pub const VERSION: u32 = 1;
 
 /// Bytes of a record before its key.
 pub const RECORD_HEADER_BYTES: usize = 52;
+
+const _: () = assert!(RECORD_HEADER_BYTES + KEY_BYTES_MAX <= SSD_CROSSING_ROOM_BYTES);
 
 /// Blocks at the start of a segment with its header, twice.
 pub const HEADER_BLOCKS: usize = 2;
@@ -546,7 +551,7 @@ pub struct Mark {
     pub segment: u32,
     /// Its use.
     pub incarnation: u32,
-    /// Everything before is there, in bytes from the start of the segment; whole blocks.
+    /// Everything before is there, in bytes from the start of the segment.
     pub end_bytes: u32,
 }
 

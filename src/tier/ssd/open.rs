@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 
 use super::disk::{Buffer, Frozen};
 use super::format::{Entry, SEAL_BLOCKS, summary_blocks};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_PADDING_SHARE, SSD_UNIT_BYTES,
+};
 
 const BLOCK: u32 = SSD_BLOCK_BYTES as u32;
 
@@ -61,6 +63,8 @@ pub struct Open {
     /// Its records, in order.
     pub entries: Vec<Entry>,
     /// Where its records end, once there are no more to come.
+    pub records_end: u32,
+    /// The same in whole blocks: there its summary begins.
     pub data_end: u32,
     segment_bytes: u32,
     head: u32,
@@ -69,16 +73,21 @@ pub struct Open {
     in_flight: Vec<(u32, u32, bool)>,
     windows: VecDeque<Window>,
     is_cut: bool,
+    /// What records would not go across, in bytes.
+    padding_bytes: u32,
+    /// Longer ones begin with a block.
+    crossing_bytes_max: usize,
 }
 
 impl Open {
     /// An empty one.
-    pub fn new(segment: u32, class: u8, segment_bytes: u32) -> Open {
+    pub fn new(segment: u32, class: u8, segment_bytes: u32, crossing_bytes_max: usize) -> Open {
         Open {
             segment,
             class,
             phase: Phase::Filling,
             entries: Vec::new(),
+            records_end: 0,
             data_end: 0,
             segment_bytes,
             head: 0,
@@ -87,6 +96,8 @@ impl Open {
             in_flight: Vec::new(),
             windows: VecDeque::new(),
             is_cut: false,
+            padding_bytes: 0,
+            crossing_bytes_max,
         }
     }
 
@@ -111,12 +122,21 @@ impl Open {
         !self.in_flight.is_empty()
     }
 
-    /// Where a record of `len_bytes` would start: one that fits a block lies in one block, and a
-    /// longer one begins with a block.
+    /// Where a record of `len_bytes` would start. One that would take a block more begins with the
+    /// next block, unless that would waste too much; its header and key are in one block always.
     pub fn next_start(&self, len_bytes: usize) -> u32 {
         let start = self.head.next_multiple_of(SSD_UNIT_BYTES as u32);
-        let room = SSD_BLOCK_BYTES - (start % BLOCK) as usize;
-        if len_bytes <= room { start } else { start.next_multiple_of(BLOCK) }
+        let aligned = start.next_multiple_of(BLOCK);
+        let rest = (aligned - start) as usize;
+        if len_bytes <= rest {
+            return start;
+        }
+        let may_cross = rest >= SSD_CROSSING_ROOM_BYTES && len_bytes <= self.crossing_bytes_max;
+        let blocks = (SSD_BLOCK_BYTES - rest + len_bytes).div_ceil(SSD_BLOCK_BYTES);
+        let takes_more = blocks > len_bytes.div_ceil(SSD_BLOCK_BYTES);
+        let padding = self.padding_bytes as usize + rest;
+        let is_wasteful = padding * SSD_PADDING_SHARE > self.head as usize;
+        if may_cross && (is_wasteful || !takes_more) { start } else { aligned }
     }
 
     /// Whether a record that starts and ends there leaves room for summary and seal.
@@ -143,6 +163,9 @@ impl Open {
     /// [`Open::cover`] said yes to `end`.
     pub fn begin(&mut self, start: u32, end: u32) {
         const ZEROS: [u8; SSD_BLOCK_BYTES] = [0; SSD_BLOCK_BYTES];
+        if start < end && start - self.head >= SSD_UNIT_BYTES as u32 {
+            self.padding_bytes += start - self.head;
+        }
         while self.head < start {
             let n = (start - self.head).min(BLOCK);
             self.add(&ZEROS[..n as usize]);
@@ -170,8 +193,17 @@ impl Open {
     /// No more records come.
     pub fn end(&mut self) {
         self.pad();
-        self.data_end = self.head;
+        self.end_at(self.head);
+    }
+
+    /// The records end at `records_end`, and the segment is cut there.
+    pub fn end_at(&mut self, records_end: u32) {
+        self.records_end = records_end;
+        self.data_end = records_end.next_multiple_of(BLOCK);
         self.phase = Phase::Summing { block: 0 };
+        if self.data_end < self.head {
+            self.cut(self.data_end);
+        }
     }
 
     /// Fills the block of the head with zeros.
@@ -221,10 +253,16 @@ impl Open {
         }
     }
 
-    /// A piece could not be written: takes everything from there on away, and returns where the
-    /// segment ends now. What was written of it before stays.
-    pub fn cut(&mut self, start: u32) -> u32 {
+    /// A piece could not be written: takes everything from there on away. What was written of it
+    /// before stays. Returns where the segment ends now.
+    pub fn failed(&mut self, start: u32) -> u32 {
         self.in_flight.retain(|piece| piece.0 != start);
+        self.cut(start)
+    }
+
+    /// Takes everything from `start` on away, and returns where the segment ends now. Writes of it
+    /// stay under way.
+    pub fn cut(&mut self, start: u32) -> u32 {
         let end = self.head.min(start);
         self.is_cut = true;
         self.head = end;
@@ -283,13 +321,13 @@ mod tests {
     }
 
     #[test]
-    fn small_records_stay_in_a_block_and_long_ones_begin_with_one() {
-        let (pool, mut open) = (pool(), Open::new(0, 0, 65536));
+    fn a_record_takes_no_more_blocks_than_it_must() {
+        let (pool, mut open) = (pool(), Open::new(0, 0, 65536, 32768));
         assert_eq!(add(&mut open, &pool, 1, 1000), 0);
         assert_eq!(add(&mut open, &pool, 2, 3000), 1024);
         assert_eq!(add(&mut open, &pool, 3, 65), 4096);
-        assert_eq!(add(&mut open, &pool, 4, 20_000), 8192);
-        assert_eq!(bytes(&open, 8192, 20_000), Some(vec![4; 20_000]));
+        assert_eq!(add(&mut open, &pool, 4, 20_000), 4224, "five blocks here or there");
+        assert_eq!(bytes(&open, 4224, 20_000), Some(vec![4; 20_000]));
         assert_eq!(bytes(&open, 4096, 65), Some(vec![3; 65]));
         assert_eq!(bytes(&open, 4024, 72), Some(vec![0; 72]), "padding is zeros");
         assert!(!open.has_room(40_960, 16_384), "summary and seal need room");
@@ -297,8 +335,34 @@ mod tests {
     }
 
     #[test]
+    fn records_cross_blocks_where_padding_would_be_much_and_only_there() {
+        for len in [100, 700, 1063, 1400, 2112, 3000, 4000, 4063, 4150, 5000, 9000] {
+            let (pool, mut open) =
+                (Pool::with_buffers(&[(65536, 1)], (65536, 16)).unwrap(), Open::new(0, 0, 1 << 20, 32768));
+            let (mut crossing, mut count, mut padding) = (0, 0, 0);
+            while open.has_room(open.next_start(len) + 64, len) {
+                let head = open.head();
+                let start = add(&mut open, &pool, 1, len);
+                let blocks = (start % BLOCK + len as u32).div_ceil(BLOCK);
+                let more = blocks - (len as u32).div_ceil(BLOCK);
+                assert!(more <= 1);
+                assert!(len as u32 <= 302 || start % BLOCK <= BLOCK - 302, "header and key");
+                crossing += more;
+                count += 1;
+                padding += start - head;
+            }
+            let small = (len.next_multiple_of(64) - len) as u32 * count;
+            let wasted = f64::from(padding - small.min(padding)) / f64::from(open.head());
+            println!("{len}: {crossing} of {count} take a block more, {wasted:.3} is padding");
+            assert!(wasted < 0.08, "{len}");
+            assert!(len < 3500 || len > 4096 || crossing == 0, "{len}");
+            assert!(len > 1100 || crossing * 5 <= count, "{len}: {crossing} of {count}");
+        }
+    }
+
+    #[test]
     fn a_window_stays_until_what_begins_in_it_is_written() {
-        let (pool, mut open) = (pool(), Open::new(0, 0, 65536));
+        let (pool, mut open) = (pool(), Open::new(0, 0, 65536, 32768));
         add(&mut open, &pool, 1, 4096);
         add(&mut open, &pool, 2, 30_000);
         let mut starts = Vec::new();
@@ -321,7 +385,7 @@ mod tests {
 
     #[test]
     fn writes_complete_in_any_order() {
-        let (pool, mut open) = (pool(), Open::new(0, 0, 65536));
+        let (pool, mut open) = (pool(), Open::new(0, 0, 65536, 32768));
         add(&mut open, &pool, 1, 16384);
         let first = open.next_write(8192, false).unwrap();
         let second = open.next_write(8192, false).unwrap();
@@ -333,12 +397,12 @@ mod tests {
 
     #[test]
     fn after_an_error_it_goes_on_where_it_was_cut() {
-        let (pool, mut open) = (pool(), Open::new(0, 0, 65536));
+        let (pool, mut open) = (pool(), Open::new(0, 0, 65536, 32768));
         add(&mut open, &pool, 1, 8192);
         add(&mut open, &pool, 2, 8192);
         let first = open.next_write(8192, false).unwrap();
         let second = open.next_write(8192, false).unwrap();
-        assert_eq!(open.cut(second.0), 8192);
+        assert_eq!(open.failed(second.0), 8192);
         assert_eq!(bytes(&open, 0, 8192), Some(vec![1; 8192]));
         assert_eq!(bytes(&open, 8192, 1), None);
         assert!(!open.resume(), "a write is under way");

@@ -133,12 +133,10 @@ pub(super) struct Scan {
 /// The records of a segment in the order in which they lie there.
 pub(super) struct Walk {
     pub entries: Vec<Entry>,
-    /// Where it ended, in bytes, in whole blocks.
+    /// Where it ended, in bytes: everything before is whole.
     pub end_bytes: u32,
     pub expiry_max_s: u32,
     pub last_sequence: u64,
-    /// There is something before the end that is neither record nor padding.
-    pub is_damaged: bool,
 }
 
 /// A segment's bytes, read as far as somebody looked.
@@ -180,7 +178,6 @@ pub(super) fn walk<D: Disk>(
         end_bytes: 0,
         expiry_max_s: 1,
         last_sequence: first_sequence,
-        is_damaged: false,
     };
     let mut at = HEADER_BLOCKS * BLOCK;
     while at < len {
@@ -197,7 +194,6 @@ pub(super) fn walk<D: Disk>(
                 break;
             }
             if bytes[..rest.min(bytes.len())].iter().any(|byte| *byte != 0) {
-                walk.is_damaged = true;
                 break;
             }
             at += rest;
@@ -220,7 +216,7 @@ pub(super) fn walk<D: Disk>(
         };
         at = (at + record.len_bytes()).next_multiple_of(SSD_UNIT_BYTES);
     }
-    walk.end_bytes = at.next_multiple_of(BLOCK).min(len) as u32;
+    walk.end_bytes = at.min(len) as u32;
     walk
 }
 
@@ -250,7 +246,8 @@ pub(super) fn entries<D: Disk>(
     }
     let header = SegmentHeader { first_sequence: seal.first_sequence, ..*header };
     let walk = walk(disk, segments, &header, hash_key, seal.data_end_bytes, |_, _| ());
-    (!walk.is_damaged && walk.entries.len() == seal.entries as usize).then_some(walk.entries)
+    // Behind the last there may be the beginning of one that a failed write cut in two.
+    (walk.entries.len() == seal.entries as usize).then_some(walk.entries)
 }
 
 /// The header of a segment, of which there are two: the later one that is undamaged.
@@ -340,7 +337,7 @@ impl Scan {
             log: header.log,
             segment,
             incarnation: header.incarnation,
-            data_end_bytes: walk.end_bytes,
+            data_end_bytes: walk.end_bytes.next_multiple_of(BLOCK as u32),
             entries: walk.entries.len() as u32,
             first_sequence: header.first_sequence,
             last_sequence: walk.last_sequence,

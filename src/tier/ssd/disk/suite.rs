@@ -49,7 +49,10 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    /// None where none can be made, which is said: without root, or without the loop driver.
+    /// None without root, which is said.
+    ///
+    /// # Panics
+    /// If root cannot make one: nothing that could be tested is left out.
     pub(super) fn new(size_bytes: usize, arguments: &[&str]) -> Option<Loop> {
         let file = Scratch::new();
         let made = std::fs::File::create(file.path()).and_then(|f| f.set_len(size_bytes as u64));
@@ -57,7 +60,7 @@ impl Loop {
         let path = file.path().to_str().expect("text");
         let shown = run_command("losetup", &[&["-f", "--show"], arguments, &[path]].concat());
         let Some(device) = shown else {
-            eprintln!("no loop device can be made here: block devices are not tested");
+            left_out("no loop device can be made: block devices are not tested");
             return None;
         };
         Some(Loop { device: device.trim().into(), _file: file })
@@ -72,6 +75,15 @@ impl Drop for Loop {
     fn drop(&mut self) {
         run_command("losetup", &["-d", self.device.to_str().expect("text")]);
     }
+}
+
+/// Says what is not tested, which only an ordinary user may leave out.
+///
+/// # Panics
+/// As root, who can do everything that the tests need.
+pub(super) fn left_out(what: &str) {
+    assert!(!rustix::process::geteuid().is_root(), "{what}");
+    eprintln!("{what}");
 }
 
 /// What a command prints, if it succeeds.

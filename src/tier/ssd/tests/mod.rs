@@ -6,6 +6,7 @@ mod faults;
 mod steady;
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -43,11 +44,29 @@ fn options() -> Options {
 
 /// A tier, its disk's medium, and the clock.
 struct Bench {
-    ssd: Ssd<SimDisk>,
+    ssd: Rc<Ssd<SimDisk>>,
     medium: SimHandle,
     stats: Arc<WorkerStats>,
     now: Now,
     turn_us: u64,
+    /// What every kind of cut would leave after each I/O, where that is asked for.
+    cuts: Option<Vec<Left>>,
+}
+
+/// What a cut would leave.
+struct Left {
+    image: Vec<u8>,
+    cut: Cut,
+    /// What is durable whatever a cut does.
+    settled: u64,
+}
+
+const CUTS: [Cut; 3] = [Cut::Kept, Cut::Lost, Cut::Torn];
+
+/// A number that the environment gives, to do more on demand.
+fn wanted(variable: &str, default: u64) -> u64 {
+    let number = |text: String| text.parse().expect("a number");
+    std::env::var(variable).map_or(default, number)
 }
 
 fn key(bytes: impl AsRef<[u8]>) -> Key {
@@ -69,13 +88,21 @@ impl Bench {
         let stats = Arc::clone(&options.stats);
         // The disk's clock has run while it was opened.
         let later = Now { uptime_us: now.uptime_us + 1_000_000_000, ..now };
-        Ok(Bench { ssd: Ssd::open(disk, &options, now)?, medium, stats, now: later, turn_us: 50 })
+        let ssd = Rc::new(Ssd::open(disk, &options, now)?);
+        Ok(Bench { ssd, medium, stats, now: later, turn_us: 50, cuts: None })
     }
 
     fn turn(&mut self) -> usize {
         self.now.uptime_us += self.turn_us;
         let count = self.ssd.turn(self.now);
         self.ssd.flush(self.now);
+        if let Some(cuts) = &mut self.cuts
+            && count > 0
+        {
+            let settled = self.ssd.log.borrow().checkpoint.settled();
+            let left = |cut| Left { image: self.medium.image(cut), cut, settled };
+            cuts.extend(CUTS.map(left));
+        }
         count
     }
 
@@ -102,7 +129,7 @@ impl Bench {
             return outcome;
         }
         let (k, value) = (key(k), Chain::from_slice(value));
-        let ssd = &self.ssd;
+        let ssd = Rc::clone(&self.ssd);
         let mut operation = pin!(async {
             match action {
                 Action::Get | Action::GetWithExpiry => ssd.get_with_expiry(&k, now).await,
@@ -120,9 +147,7 @@ impl Bench {
             if let Poll::Ready(outcome) = operation.as_mut().poll(&mut context) {
                 return outcome;
             }
-            self.now.uptime_us += self.turn_us;
-            ssd.turn(self.now);
-            ssd.flush(self.now);
+            self.turn();
         }
         panic!("it never ends");
     }
