@@ -20,7 +20,7 @@ use super::reads::Reads;
 use super::reclaim::{Leaving, Victim};
 use super::segments::{Segments, State};
 use crate::clock::{Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US, SSD_WRITE_TRIES};
 use crate::stats::{Counter, WorkerStats};
 
 /// What an I/O is for; the rest of its token says of what.
@@ -64,6 +64,17 @@ pub(super) fn token(task: Task, what: u64) -> u64 {
     (task as u64) << 56 | what
 }
 
+/// A write to an open segment that failed.
+pub(super) struct FailedWrite {
+    /// None: it is under way again.
+    io: Option<Io>,
+    token: u64,
+    offset_bytes: u64,
+    tries: usize,
+    /// How many writes had succeeded when it failed for the first time.
+    writes_done: u64,
+}
+
 /// The log of one worker.
 pub(super) struct Log<D> {
     pub(super) disk: D,
@@ -90,6 +101,10 @@ pub(super) struct Log<D> {
     pub(super) voids: Vec<Void>,
     /// Nothing is written before.
     pub(super) retry_at_us: u64,
+    /// Writes to open segments that failed and are to be tried again.
+    pub(super) failed: Vec<FailedWrite>,
+    /// Writes that succeeded.
+    pub(super) writes_done: u64,
     pub(super) classes: usize,
     pub(super) can_discard: bool,
     pub(super) item_bytes_max: usize,
@@ -124,12 +139,32 @@ impl<D: Disk> Log<D> {
         self.drain_kills(now);
         self.advance_reclaim(now);
         self.work(now);
+        if self.is_stuck(now) {
+            self.drop_all();
+        }
         self.stats.set(Counter::SsdItems, self.index.len());
         count
     }
 
+    /// Whether tombstones wait for room and nothing is under way that could bring any: after
+    /// failures, every segment may wait for a checkpoint, which waits for the tombstones.
+    fn is_stuck(&self, now: Now) -> bool {
+        let is_dying = |state| !matches!(state, State::Emptied { .. } | State::Reclaimed);
+        !self.kills.is_empty()
+            && now.uptime_us >= self.retry_at_us
+            && self.disk.in_flight() == 0
+            && self.outbox.is_empty()
+            && self.failed.is_empty()
+            && self.victim.is_none()
+            && self.segments.free_count() == 0
+            && self.segments.any(is_dying).is_none()
+    }
+
     /// What can be done without looking at completions.
     pub(super) fn work(&mut self, now: Now) {
+        if now.uptime_us >= self.retry_at_us {
+            self.outbox.extend(self.failed.iter_mut().filter_map(|failed| failed.io.take()));
+        }
         self.advance_opens(now);
         self.advance_checkpoint(now);
         self.submit();
@@ -156,12 +191,13 @@ impl<D: Disk> Log<D> {
 
     /// By when there is something to do though nobody asks for anything.
     pub(super) fn wake_at_us(&self) -> u64 {
+        let is_waiting = self.failed.iter().any(|failed| failed.io.is_some());
         let is_busy = self.disk.in_flight() > 0
             || !self.outbox.is_empty()
             || self.reads.has_queued()
             || self.victim.is_some()
             || !self.leaving.is_empty();
-        let wants = !self.kills.is_empty() || self.checkpoint.is_wanted;
+        let wants = is_waiting || !self.kills.is_empty() || self.checkpoint.is_wanted;
         if is_busy {
             0
         } else if wants {
@@ -226,12 +262,13 @@ impl<D: Disk> Log<D> {
             }
         }
         let is_ok = done.result.is_ok();
+        self.writes_done += u64::from(is_ok && matches!(done.io.op, Op::Write { .. }));
+        if task == Task::Data {
+            return self.data_written(what, done.io, is_ok);
+        }
         match (task, done.io.op) {
             (Task::Read, Op::Read { buffer, .. }) => {
                 self.reads.done(what as u32, done.result.map(|()| buffer));
-            }
-            (Task::Data, Op::Write { offset_bytes, .. }) => {
-                self.data_written(what, offset_bytes, is_ok);
             }
             (Task::Seal, _) => self.seal_written(what, is_ok),
             (Task::Free, _) => {
@@ -267,15 +304,25 @@ impl<D: Disk> Log<D> {
         (self.use_of(segment) == what).then_some(at)
     }
 
-    fn data_written(&mut self, what: u64, offset_bytes: u64, is_ok: bool) {
+    fn data_written(&mut self, what: u64, io: Io, is_ok: bool) {
+        let Op::Write { offset_bytes, .. } = io.op else { unreachable!("data is written") };
+        let is_it = |it: &FailedWrite| it.token == io.token && it.offset_bytes == offset_bytes;
+        let before = self.failed.iter().position(is_it);
+        let before = before.map(|at| self.failed.swap_remove(at));
         let Some(at) = self.open_of(what) else { return };
         let open = &mut self.opens[at];
         let start = (offset_bytes - self.segments.start_bytes(open.segment)) as u32;
         if is_ok {
-            open.written(start);
-        } else {
-            self.abandon(at, start);
+            return open.written(start);
         }
+        let tries = before.as_ref().map_or(1, |it| it.tries + 1);
+        let writes_done = before.map_or(self.writes_done, |it| it.writes_done);
+        // While nothing at all can be written this place is no worse than any other.
+        if tries >= SSD_WRITE_TRIES && self.writes_done > writes_done {
+            return self.abandon(at, start);
+        }
+        let token = io.token;
+        self.failed.push(FailedWrite { io: Some(io), token, offset_bytes, tries, writes_done });
     }
 
     fn seal_written(&mut self, what: u64, is_ok: bool) {

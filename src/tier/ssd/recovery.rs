@@ -279,6 +279,8 @@ impl<D: Disk> Log<D> {
             flush_at_s: superblock.flush_at_s,
             voids: scan.voids.clone(),
             retry_at_us: 0,
+            failed: Vec::new(),
+            writes_done: 0,
             classes,
             can_discard: true,
             item_bytes_max: options.item_bytes_max,

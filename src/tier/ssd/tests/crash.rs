@@ -262,7 +262,8 @@ fn crashes_of_a_disk_that_fails_bring_nothing_back() {
 
 fn crash_again_and_again(faults: Faults) {
     let (mut reclaimed, mut tombstones) = (0, 0);
-    for seed in 0..wanted("SUNDER_SSD_SEEDS", 6) {
+    let seeds = wanted("SUNDER_SSD_SEEDS", 16);
+    for seed in 0..seeds {
         let mut world = World::new(seed, options());
         for round in 0..25 {
             world.bench.medium.set_faults(faults.clone());
@@ -280,7 +281,8 @@ fn crash_again_and_again(faults: Faults) {
             world.go_on_with(bench, seen);
         }
     }
-    assert!(reclaimed > 500 && tombstones > 1_000, "{reclaimed} {tombstones}");
+    println!("{seeds} seeds: {reclaimed} segments reclaimed, {tombstones} tombstones");
+    assert!(reclaimed > 40 * seeds && tombstones > 150 * seeds, "{reclaimed} {tombstones}");
 }
 
 /// A log with a history that is wholly durable, and its image.
