@@ -20,7 +20,9 @@ use super::reads::Reads;
 use super::reclaim::{Leaving, Victim};
 use super::segments::{Segments, State};
 use crate::clock::{Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US, SSD_WRITE_TRIES};
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US, SSD_WRITE_TRIES,
+};
 use crate::stats::{Counter, WorkerStats};
 
 /// What an I/O is for; the rest of its token says of what.

@@ -15,9 +15,7 @@ use std::collections::VecDeque;
 
 use super::disk::{Buffer, Frozen};
 use super::format::{Entry, SEAL_BLOCKS, summary_blocks};
-use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_PADDING_SHARE, SSD_UNIT_BYTES,
-};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_PADDING_SHARE, SSD_UNIT_BYTES};
 
 const BLOCK: u32 = SSD_BLOCK_BYTES as u32;
 
@@ -337,8 +335,10 @@ mod tests {
     #[test]
     fn records_cross_blocks_where_padding_would_be_much_and_only_there() {
         for len in [100, 700, 1063, 1400, 2112, 3000, 4000, 4063, 4150, 5000, 9000] {
-            let (pool, mut open) =
-                (Pool::with_buffers(&[(65536, 1)], (65536, 16)).unwrap(), Open::new(0, 0, 1 << 20, 32768));
+            let (pool, mut open) = (
+                Pool::with_buffers(&[(65536, 1)], (65536, 16)).unwrap(),
+                Open::new(0, 0, 1 << 20, 32768),
+            );
             let (mut crossing, mut count, mut padding) = (0, 0, 0);
             while open.has_room(open.next_start(len) + 64, len) {
                 let head = open.head();

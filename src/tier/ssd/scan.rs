@@ -173,12 +173,8 @@ pub(super) fn walk<D: Disk>(
     let len = limit_bytes as usize;
     let mut tape = Tape { disk, start_bytes, bytes: Vec::new(), len };
     let first_sequence = header.first_sequence;
-    let mut walk = Walk {
-        entries: Vec::new(),
-        end_bytes: 0,
-        expiry_max_s: 1,
-        last_sequence: first_sequence,
-    };
+    let mut walk =
+        Walk { entries: Vec::new(), end_bytes: 0, expiry_max_s: 1, last_sequence: first_sequence };
     let mut at = HEADER_BLOCKS * BLOCK;
     while at < len {
         let unit = segments.unit(header.segment, at as u32);

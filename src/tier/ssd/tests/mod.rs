@@ -186,12 +186,12 @@ impl Bench {
 
     fn stop(&mut self) {
         let now = self.now;
-        let mut turns = 0;
+        let turns = std::cell::Cell::new(0);
         let clock = || {
-            turns += 1;
-            Now { uptime_us: now.uptime_us + turns * 50, ..now }
+            turns.set(turns.get() + 1);
+            Now { uptime_us: now.uptime_us + turns.get() * 50, ..now }
         };
-        assert!(self.ssd.stop(clock, || false));
+        assert!(self.ssd.stop(clock, || turns.get() > 200_000), "it takes longer than 10 s");
         self.now.uptime_us += 1_000_000;
     }
 
