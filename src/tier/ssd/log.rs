@@ -151,15 +151,13 @@ impl<D: Disk> Log<D> {
     /// Whether tombstones wait for room and nothing is under way that could bring any: after
     /// failures, every segment may wait for a checkpoint, which waits for the tombstones.
     fn is_stuck(&self, now: Now) -> bool {
-        let is_dying = |state| !matches!(state, State::Emptied { .. } | State::Reclaimed);
         !self.kills.is_empty()
             && now.uptime_us >= self.retry_at_us
             && self.disk.in_flight() == 0
             && self.outbox.is_empty()
             && self.failed.is_empty()
-            && self.victim.is_none()
             && self.segments.free_count() == 0
-            && self.segments.any(is_dying).is_none()
+            && self.segments.any(|state| state == State::Dead).is_none()
     }
 
     /// What can be done without looking at completions.

@@ -55,7 +55,7 @@ fn a_full_log_writes_little_more_than_what_is_set() {
         (&[1_000], 0, false, 1.25),
         (&[1_000], 0, true, 1.35),
         (&[2_000], 0, false, 1.25),
-        (&mixed, 0, false, 1.30),
+        (&mixed, 0, false, 1.40),
         (&mixed, 0, true, 1.40),
         (&mixed, 60, true, 1.40),
     ] {
