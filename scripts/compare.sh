@@ -125,15 +125,15 @@ in_background() {
     on_exit "end_process $started_pid"
 }
 
-# wait_for WHAT COMMAND..: until it succeeds, for at most ten seconds.
+# wait_for WHAT COMMAND..: until it succeeds, for at most thirty seconds.
 wait_for() {
     local what=$1 i
     shift
-    for ((i = 0; i < 200; i++)); do
+    for ((i = 0; i < 600; i++)); do
         "$@" 2>/dev/null && return
         sleep 0.05
     done
-    fail "$what: not there after ten seconds"
+    fail "$what: not there after thirty seconds"
 }
 
 # bench ROW COUNT NAME ARGUMENT..: one measurement; its result is $json_dir/NAME.json.
@@ -150,7 +150,9 @@ bench() {
 warmup=$(awk "BEGIN { print $seconds / 4 }")
 
 # A whole result is there: it is written before the client leaves.
-is_told() { jq -e .format "$json_dir/$1.json" >/dev/null 2>&1; }
+is_told() {
+    [ -s "$json_dir/$1.json" ] && jq -e .format "$json_dir/$1.json" >/dev/null 2>&1
+}
 
 # The client's own words when it fails.
 bench_failed() { fail "$1: $(tail -n 1 "$work/bench.log")"; }
@@ -274,7 +276,8 @@ start_testpmd() {
     rm -f "$pipe"
     mkfifo "$pipe"
     exec {testpmd_in}<>"$pipe"
-    taskset -c "$2" stdbuf -oL dpdk-testpmd --lcores "0@$2,1@$2" --in-memory --no-pci --no-telemetry \
+    taskset -c "$2" stdbuf -oL \
+        dpdk-testpmd --lcores "0@$2,1@$2" --in-memory --no-pci --no-telemetry \
         --file-prefix="sunder-$$-$1" -m 64 --vdev "$(link "$3")" -- -i --total-num-mbufs=16384 \
         --forward-mode="$4" <"$pipe" >"$work/$1.log" 2>&1 &
     printf -v "$1_pid" %s $!
@@ -283,25 +286,23 @@ start_testpmd() {
     wait_for dpdk-testpmd grep -q 'testpmd>' "$work/$1.log"
 }
 
-# Packets that the forwarding end has received, then those it has sent; of each look at them so far.
-testpmd_counts() { grep -oE '[RT]X-packets: [0-9]+ .*[RT]X-(missed|errors)' "$work/swap.log"; }
-looked() { [ "$(testpmd_counts | wc -l)" -ge "$1" ]; }
+# What 5tswap received and sent a second since the look before, for each look at it so far.
+testpmd_rates() { grep -oE '[RT]x-pps: +[0-9]+' "$work/swap.log"; }
+looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 
 # measure_packets ROUND: a packet there and one back are what a request costs, so what is noted is
-# the smaller of the two counts. Forwarding stops on both sides before either leaves.
+# the smaller of the two rates. Forwarding stops on both sides before either leaves.
 measure_packets() {
-    local before_ns between_ns swap_pid swap_in flow_pid flow_in
+    local swap_pid swap_in flow_pid flow_in
     rm -f "$work/link"
     start_testpmd swap "$server_core" server 5tswap
     start_testpmd flow "$client_core" client flowgen
     echo start >&"$swap_in"
     echo start >&"$flow_in"
     sleep "$warmup"
-    before_ns=$(date +%s%N)
     echo show port stats all >&"$swap_in"
     wait_for "testpmd's counters" looked 2
     sleep "$seconds"
-    between_ns=$(($(date +%s%N) - before_ns))
     echo show port stats all >&"$swap_in"
     wait_for "testpmd's counters" looked 4
     echo stop >&"$flow_in"
@@ -313,13 +314,10 @@ measure_packets() {
     wait "$swap_pid" || fail "packets: 5tswap: $(tail -n 1 "$work/swap.log")"
     wait "$flow_pid" || fail "packets: flowgen: $(tail -n 1 "$work/flow.log")"
     exec {swap_in}>&- {flow_in}>&-
-    testpmd_counts | awk -v ns="$between_ns" -v round="$1" '
-        { counts[NR] = $2 }
-        END {
-            there = counts[3] - counts[1]
-            back = counts[4] - counts[2]
-            print "packets\t-\t" round "\t" (there < back ? there : back) * 1e9 / ns "\t-\t-"
-        }' >>"$figures"
+    testpmd_rates | awk -v round="$1" '
+        { rates[NR] = $2 }
+        END { print "packets\t-\t" round "\t" (rates[3] < rates[4] ? rates[3] : rates[4]) "\t-\t-" }
+    ' >>"$figures"
 }
 
 # --- The table ---
