@@ -115,8 +115,8 @@ with_release() {
 # Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
 comparison() {
     local table=target/compare-briefly.md
-    sunder_binary=$project/target/release/sunder scripts/compare.sh --seconds 0.2 --rounds 1 \
-        --output "$table" || return
+    sunder_binary=$project/target/release/sunder scripts/compare.sh --seconds 0.5 --rounds 1 \
+        --connections 2,50 --output "$table" || return
     awk -F ' *[|] *' '
         /^[|] [^|]/ && !/requests.s/ {
             rows++
