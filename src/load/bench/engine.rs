@@ -672,7 +672,7 @@ impl Engine {
                 }
             }
             (kind, reply) => {
-                self.fail(format!("the server answered {reply:?} to a {kind:?} request"));
+                self.fail(format!("the server answered {reply} to a {kind:?} request"));
             }
         }
     }

@@ -254,7 +254,9 @@ impl Sockets {
             if let Err(error) = Sockets::send(peer, &self.output) {
                 return engine.fail(format!("the server's connection: {error}"));
             }
-            if is_drained {
+            // The kernel took all of a full buffer: no event will ask for the rest of a request.
+            let is_cut = self.output.len() == OUTPUT_BYTES && peer.unsent.is_empty();
+            if is_drained && !is_cut {
                 return;
             }
         }

@@ -129,7 +129,7 @@ impl Outcome {
         }
         let is_wrong = self.is_wrong;
         let result = self.result(plan, command);
-        print!("{}", table::table(&result));
+        let told = crate::load::print(&table::table(&result), ExitCode::SUCCESS);
         let mut is_written = true;
         let mut write = |path: &std::path::Path, text: String| {
             if let Err(error) = fs::write(path, text) {
@@ -145,7 +145,7 @@ impl Outcome {
             let step = &result.steps[result.knee.unwrap_or(result.steps.len() - 1)];
             write(path, hgrm::hgrm(&step.latency.all));
         }
-        if is_wrong || !is_written { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if is_wrong || !is_written { ExitCode::FAILURE } else { told }
     }
 
     fn result(self, plan: &Plan, command: &str) -> RunResult {
