@@ -327,7 +327,8 @@ fn pieces_arrive_whole_whatever_the_kernel_takes_at_once() {
     });
     assert!(got == patterned(total));
     assert_eq!(rig.count(Counter::BytesWritten), total as u64);
-    rig.settle();
+    drop(client);
+    rig.until("closed", |rig| rig.peer.closed.len() == 1);
     assert_eq!(rig.kernel.shared.free_buffers(), Shared::new().free_buffers());
 }
 
@@ -465,8 +466,12 @@ fn a_client_that_vanishes_closes_its_connection() {
 
 #[test]
 fn closing_sends_what_is_queued_first() {
-    let mut rig = Rig::new(Behaviour::FillAndClose);
+    // Visit by visit until the kernel is full, and then once more.
+    let mut rig = Rig::new(Behaviour::Send(24 * 1024 * 1024));
     let mut client = rig.connect();
+    client.write_all(b"x").unwrap();
+    rig.settle();
+    rig.peer.behaviour = Behaviour::FillAndClose;
     client.write_all(b"x").unwrap();
     rig.settle();
     assert!(rig.count(Counter::BytesWritten) < rig.peer.written as u64);
