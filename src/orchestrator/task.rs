@@ -6,9 +6,9 @@
 //! its slot and is polled again when something wakes it. There is no allocation per operation, no
 //! runtime, and no order that depends on anything but the inputs.
 //!
-//! Gets of one key that stood right behind another get of it when that one began are given what it
-//! comes to: it looked after they had asked, and nothing stood between them. So many gets of one key
-//! do not cost a round trip to its tier each.
+//! Gets of one key that stood right behind another get of it when that one began are given what
+//! it comes to: it looked after they had asked, and nothing stood between them. So many gets of one
+//! key do not cost a round trip to its tier each.
 
 use std::collections::HashMap;
 use std::future::Future;
