@@ -110,6 +110,9 @@ impl Handler for Peer {
                         .collect();
                     *sent += stream.send_pieces(pieces.iter().map(Vec::as_slice));
                 }
+                if stream.is_peer_finished() {
+                    stream.close();
+                }
                 self.written = *sent;
             }
             Behaviour::AnswerAndClose => {
