@@ -100,6 +100,14 @@ impl Outcome {
                 counts.overdue
             ));
         }
+        if let Some(mean_ns) = record.late.mean_ns() {
+            self.notes.push(format!(
+                "{at}the client itself was late: it looked {:.0} us after a request was due on \
+                 average, {:.0} us at most, and latencies contain that",
+                mean_ns as f64 / 1e3,
+                record.late.max_ns as f64 / 1e3
+            ));
+        }
         if record.is_spinning && record.turns > 0 {
             let mean_us = step.elapsed_s * 1e6 / record.turns as f64;
             self.notes.push(format!(
