@@ -15,9 +15,10 @@ fi
 build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 # Running: the network namespaces of quickstart and tests, and a client to type into.
 run=(iproute2 ethtool netcat-openbsd procps)
-# Testing: the servers and the disk benchmark that sunder is compared with, a conformance tool, instruction counts,
-# Python clients, and the scripts' own linter.
-test=(fio memcached libmemcached-tools nutcracker valgrind python3 python3-venv iputils-ping shellcheck)
+# Testing: the servers and tools that sunder is compared with, a conformance tool, instruction
+# counts, Python clients, loop devices, and what the scripts use.
+test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 python3-venv
+    iputils-ping mount util-linux e2fsprogs shellcheck)
 
 missing=()
 for package in "${build[@]}" "${run[@]}" "${test[@]}"; do

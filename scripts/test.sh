@@ -112,6 +112,20 @@ with_release() {
     sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
 }
 
+# Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
+comparison() {
+    local table=target/compare-briefly.md
+    sunder_binary=$project/target/release/sunder scripts/compare.sh --seconds 0.5 --rounds 1 \
+        --connections 2,50 --output "$table" || return
+    awk -F ' *[|] *' '
+        /^[|] [^|]/ && !/requests.s/ {
+            rows++
+            is_packets = $2 ~ /testpmd/
+            if ($4 <= 0 || !is_packets && ($7 <= 0 || $8 < $7)) { print "no figures: " $0; bad++ }
+        }
+        END { if (rows != 17) print rows + 0 " rows"; exit bad || rows != 17 }' "$table"
+}
+
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
 
 before=$(whats_there)
@@ -138,6 +152,7 @@ stage "release build" cargo build --release --bin sunder --example verify_load \
 stage "instructions per request" scripts/instructions.sh
 stage "15,000 connections" with_release tests/many.sh
 stage "faults on the wire" with_release tests/faults.sh
+stage "comparison" comparison
 stage "quickstart" scripts/quickstart.sh
 stage "nothing left behind" nothing_left
 

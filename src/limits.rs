@@ -66,6 +66,14 @@ pub const EXPECTED_BYTES_DECAY: usize = 256;
 /// waits with its owner until its reply is next.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
+/// Longest value that is copied for each get of the same key that waited for it, in bytes; of a
+/// longer one each asks by itself.
+pub const SHARED_BYTES_MAX: usize = 4 * BLOCK_BYTES;
+
+/// Gets that are given what another get of their key came to, at most: as many are looked at each
+/// time one of those that queue begins.
+pub const SHARERS_MAX: usize = 64;
+
 /// Blocks that a worker keeps for itself before it gives surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
@@ -269,6 +277,11 @@ pub const KERNEL_SEND_PIECES_BYTES: usize = 16 * 1024;
 
 /// Pieces that one such system call sends: 256 KiB of blocks.
 pub const KERNEL_SEND_PIECES: usize = 64;
+
+/// Bytes that one visit to a connection sends before the others have their turn, but for the system
+/// call that comes to this: a client that reads as fast as it is sent to would otherwise keep the
+/// worker for as long as it has replies. A tenth of a millisecond's work.
+pub const KERNEL_SEND_BYTES_PER_VISIT: usize = 256 * 1024;
 
 /// Readiness events taken from the kernel in one turn, and the most connections left over from
 /// earlier turns that are visited again in one turn.

@@ -10,8 +10,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let result = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Command::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return sunder::load::print(&text, ExitCode::SUCCESS);
         }
         Ok(Command::Tool(tool, words)) => return (tool.run)(words),
         Ok(Command::Serve(config)) => sunder::serve::serve(&config).map_err(|e| e.to_string()),

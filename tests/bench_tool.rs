@@ -97,6 +97,44 @@ fn reference(address: SocketAddr, duration: Duration) -> Vec<Duration> {
     seen
 }
 
+#[test]
+fn a_result_that_cannot_be_written_is_told_before_the_measurement() {
+    let stub = Stub::start(Arc::new(|_| Some(MISS)));
+    for flag in ["--json", "--hgrm"] {
+        let start = Instant::now();
+        let words = ["bench", &stub.target(), "--no-fill", flag, "/nonexistent/file"];
+        let ended = run_sunder(&words).expect("it ends");
+        assert_eq!((ended.status, &ended.stdout[..]), (1, ""), "{flag}: {}", ended.stderr);
+        assert!(ended.stderr.contains("/nonexistent/file: "), "{flag}: {}", ended.stderr);
+        assert!(start.elapsed() < Duration::from_secs(8), "{flag}: measured first");
+    }
+}
+
+#[test]
+fn the_other_tools_flags_do_too() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let port = address.port().to_string();
+    let short = ["--duration", "0.2", "--warmup", "0", "--keys", "10"];
+    for flags in [&["-p", &port, "-b"][..], &["--host=127.0.0.1", "--port", &port, "--meta"]] {
+        let words = [&["bench"], flags, &short].concat();
+        let ended = run_sunder(&words).expect("it ends");
+        assert_eq!(ended.status, 0, "{words:?}: {}", ended.stderr);
+    }
+    let ended = run_sunder(&["bench", "127.0.0.1:1", "-p", "1"]).expect("it ends");
+    assert!(ended.status == 2 && ended.stderr.contains("one of them"), "{}", ended.stderr);
+}
+
+/// More than a connection's buffer takes at once: the rest has to follow though nothing is heard.
+#[test]
+fn values_longer_than_the_buffers_are_stored_and_read() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let words = "--value-bytes 700K --keys 4 --connections 2 --ratio 1:1 --warmup 0 \
+                 --duration 0.5 --timeout 20";
+    let seen = bench(&address.to_string(), words);
+    let step = &seen.steps[0];
+    assert!(step.requests > 0 && step.mismatches == 0, "{step:?}");
+}
+
 const MISS: &[u8] = b"END\r\n";
 const GETS: &str = "--ratio 1:0 --no-fill --warmup 0";
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use support::{Server, free_port, free_socket_path};
@@ -62,6 +63,16 @@ impl Rig {
         Client(BufReader::new(stream))
     }
 
+    /// Items that the memcached was asked for so far, whichever way.
+    fn lookups(&self) -> u64 {
+        let stream = UnixStream::connect(&self.path).expect("memcached accepts");
+        stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
+        (&stream).write_all(b"stats\r\n").expect("memcached reads");
+        let mut lines = BufReader::new(stream).lines().map(|line| line.expect("stats"));
+        let line = lines.find(|line| line.starts_with("STAT cmd_get ")).expect("cmd_get");
+        line.rsplit(' ').next().expect("a number").parse().expect("digits")
+    }
+
     fn is_bounded(&mut self) {
         let resident = self.sunder.resident_bytes();
         let gain = resident.saturating_sub(self.resident_bytes);
@@ -99,6 +110,22 @@ impl Client {
     fn get(&mut self, key: &str) -> Result<Vec<u8>, String> {
         self.send(format!("get {key}\r\n").as_bytes());
         self.value(key)
+    }
+
+    /// Waits until this connection is the only one.
+    fn waits_until_alone(&mut self) {
+        let start = Instant::now();
+        loop {
+            self.send(b"stats\r\n");
+            let lines: Vec<String> = std::iter::repeat_with(|| self.line())
+                .take_while(|line| line != "END\r\n")
+                .collect();
+            if lines.iter().any(|line| line == "STAT curr_connections 1\r\n") {
+                return;
+            }
+            assert!(start.elapsed() < SILENCE, "connections are left over");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn value(&mut self, key: &str) -> Result<Vec<u8>, String> {
@@ -175,6 +202,69 @@ fn deep_pipelines_of_large_gets_that_are_read() {
         reader.join().expect("every value came");
     }
     rig.is_bounded();
+}
+
+/// Gets of one key over and over, with and without an item: each of them waits for the one before,
+/// and a round trip each would keep the client, and whoever else wants that key, for seconds.
+#[test]
+fn thousands_of_gets_of_one_key_are_few_round_trips() {
+    for layout in ["plain", "chunked"] {
+        let mut rig = Rig::start(layout, 0);
+        for (key, answer) in [("small", "VALUE small 0 2\r\nhi\r\n"), ("none", "")] {
+            let before = rig.lookups();
+            let mut client = rig.client();
+            client.send(format!("get{}\r\n", format!(" {key}").repeat(2000)).as_bytes());
+            let mut got = vec![0; 2000 * answer.len() + 5];
+            client.0.read_exact(&mut got).expect("the answers");
+            assert!(got == format!("{}END\r\n", answer.repeat(2000)).as_bytes(), "{layout} {key}");
+            let asked = rig.lookups() - before;
+            assert!(asked < 1000, "{layout}: {asked} lookups of '{key}' for 2000 gets");
+        }
+        rig.is_bounded();
+    }
+}
+
+/// Connections that go away in the middle of everything leave nothing behind.
+#[test]
+fn thousands_of_connections_closed_with_requests_outstanding() {
+    const BATCH: usize = 50;
+    let mut rig = Rig::start("chunked", 20);
+    let requests = [
+        "get k1 k2 k3 k4\r\n".repeat(3),
+        format!("get{}", " k5".repeat(500)),
+        format!("set half 0 0 {LARGE_BYTES}\r\n{}", "h".repeat(30_000)),
+        "set s 0 0 3\r\nabc\r\nincr s 1\r\nappend s 0 0 1\r\nx\r\ndelete s\r\n".repeat(10),
+        String::new(),
+        "\u{80}".to_owned(),
+    ];
+    let mut honest = rig.client();
+    let mut descriptors = 0;
+    for round in 0..60 {
+        let clients: Vec<Client> = (0..BATCH)
+            .map(|n| {
+                let mut client = rig.client();
+                client.send(requests[(n + round) % requests.len()].as_bytes());
+                client
+            })
+            .collect();
+        // Some while their requests are under way, some before they were looked at.
+        if round % 2 == 0 {
+            assert_eq!(honest.get("small").as_deref(), Ok(&b"hi"[..]));
+        }
+        drop(clients);
+        rig.is_bounded();
+        // No more at once than are allowed.
+        if round % 10 == 9 {
+            honest.waits_until_alone();
+            let now = rig.sunder.descriptors();
+            assert!(
+                descriptors == 0 || now == descriptors,
+                "{descriptors}, then {now} descriptors"
+            );
+            descriptors = now;
+        }
+    }
+    assert_eq!(honest.get("k3"), Ok(large(3)));
 }
 
 /// Sets of large values faster than a memcached takes them.

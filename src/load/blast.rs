@@ -82,7 +82,7 @@ fn start(spec: &Spec, words: Vec<OsString>, mix: Option<Mix>) -> ExitCode {
     progress.end();
     match result {
         Ok(report) => say(spec.name, &report, plan.survives, is_interrupted),
-        Err(text) => conclude(spec.name, Some(Finding::Trouble(text)), 0, false),
+        Err(text) => conclude(spec.name, Some(Finding::Trouble(text)), 0, false, ExitCode::FAILURE),
     }
 }
 
@@ -118,8 +118,8 @@ fn plan(options: &Options, mix: Mix) -> Plan {
 }
 
 fn say(tool: &str, report: &Report, survives: bool, is_interrupted: bool) -> ExitCode {
-    println!("{report}");
-    print!("{}", report.latencies.pictures());
+    let text = format!("{report}\n{}", report.latencies.pictures());
+    let told = super::print(&text, ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
         (Some(violation), _) => {
             let all = report.violation_count;
@@ -135,5 +135,5 @@ fn say(tool: &str, report: &Report, survives: bool, is_interrupted: bool) -> Exi
             _ => None,
         },
     };
-    conclude(tool, finding, report.operations, is_interrupted)
+    conclude(tool, finding, report.operations, is_interrupted, told)
 }

@@ -9,8 +9,8 @@ use super::history::record::{KEYS_MAX, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use super::stream::Target;
 use super::wire::Dialect;
 use crate::config::{ValueError, number, port, size};
-use lexopt::prelude::{Long, Short};
-use std::ffi::OsString;
+use lexopt::prelude::{Long, Short, Value};
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 /// Longest value that setget, sizes and fill make, in bytes.
@@ -92,6 +92,8 @@ Shared flags (also with one dash, and with = or a space before the value)
   --host HOST         the server's name or address; -h HOST does too [127.0.0.1]
   -p, --port N        its port [11211]
   --sock-path PATH    its Unix socket, in place of host and port
+  HOST:PORT, unix:PATH
+                      as a word of its own, in place of these flags
   -t, --text          speak the text protocol (this is the default)
   -b, --binary        speak the binary protocol
   --meta              speak memcached's meta commands (memcached 1.6 and later);
@@ -157,6 +159,11 @@ pub fn parse(spec: &Spec, words: Vec<OsString>) -> Result<Asked, String> {
     let mut parser = lexopt::Parser::from_args(words.into_iter().map(normalise));
     let mut said = Said::new(spec);
     while let Some(flag) = parser.next().map_err(one_line)? {
+        if let Value(word) = &flag
+            && said.take_target(word)?
+        {
+            continue;
+        }
         let name = match name_of(flag)? {
             "help" => return Ok(help(spec)),
             "h" if !has_value(&mut parser) => return Ok(help(spec)),
@@ -204,6 +211,8 @@ struct Said<'a> {
     host: Option<String>,
     port: Option<u16>,
     socket: Option<String>,
+    /// Whether the place came as one word.
+    has_target: bool,
     options: Options,
 }
 
@@ -228,7 +237,26 @@ impl<'a> Said<'a> {
             has_flush: true,
             notes: vec![],
         };
-        Said { spec, host: None, port: None, socket: None, options }
+        Said { spec, host: None, port: None, socket: None, has_target: false, options }
+    }
+
+    /// Takes `HOST:PORT` or `unix:PATH`, as bench has it. Returns whether the word is one.
+    fn take_target(&mut self, word: &OsStr) -> Result<bool, String> {
+        let Some((host, port_word)) = word.to_str().and_then(|word| word.rsplit_once(':')) else {
+            return Ok(false);
+        };
+        if self.host.is_some() || self.port.is_some() || self.socket.is_some() {
+            return Err("HOST:PORT, --host with --port, and --sock-path: give one of them".into());
+        }
+        if let Some(path) = word.to_str().and_then(|word| word.strip_prefix("unix:")) {
+            self.socket = Some(path.to_owned());
+        } else {
+            let tell = |error| format!("'{}': {error}", word.to_string_lossy().escape_debug());
+            self.port = Some(port(port_word).map_err(tell)?);
+            self.host = Some(host.trim_matches(['[', ']']).to_owned());
+        }
+        self.has_target = true;
+        Ok(true)
     }
 
     fn take(&mut self, name: &'static str, parser: &mut lexopt::Parser) -> Result<(), String> {
@@ -261,6 +289,9 @@ impl<'a> Said<'a> {
     }
 
     fn take_value(&mut self, name: &str, word: &str) -> Result<(), ValueError> {
+        if self.has_target && ["host", "port", "sock-path"].contains(&name) {
+            return Err(ValueError::new(word, "one way to name the server"));
+        }
         let options = &mut self.options;
         let own = |expected: &str| ValueError::new(word, expected);
         match name {

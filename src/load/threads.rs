@@ -130,7 +130,7 @@ impl Worker<'_> {
             Reply::Failed(text) | Reply::Refused(text) => {
                 Said::Other(text.escape_ascii().to_string())
             }
-            reply => Said::Other(format!("{reply:?}")),
+            reply => Said::Other(reply.to_string()),
         };
         let is_hit = said == Said::Done || item.is_some();
         match said {
@@ -191,23 +191,31 @@ pub fn run(
     });
     let elapsed_s = progress.end();
     let latencies = shared.all.into_inner().expect("no thread panicked");
-    print!("{latencies}");
     let done = shared.done.into_inner();
     let rate = latencies.count() as f64 / elapsed_s.max(1e-9);
     let requests = latencies.count();
-    println!("{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{}", sum_up());
+    let sum = sum_up();
+    let text =
+        format!("{latencies}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n");
+    let told = super::print(&text, ExitCode::SUCCESS);
     let finding = shared.first.into_inner().expect("no thread panicked");
-    conclude(tool, finding, done, is_interrupted)
+    conclude(tool, finding, done, is_interrupted, told)
 }
 
-/// Says how a run ended.
-pub fn conclude(tool: &str, finding: Option<Finding>, done: u64, is_interrupted: bool) -> ExitCode {
+/// Says how a run ended; `told` is the exit status of one that found nothing.
+pub fn conclude(
+    tool: &str,
+    finding: Option<Finding>,
+    done: u64,
+    is_interrupted: bool,
+    told: ExitCode,
+) -> ExitCode {
     let (text, status) = match finding {
         Some(Finding::Wrong { key, what }) => (format!("key {key}: {what}"), 1),
         Some(Finding::Trouble(text)) => (text, 1),
         Some(Finding::Closed(trouble)) => (trouble.to_string(), 1),
         None if is_interrupted => ("interrupted".into(), EXIT_INTERRUPTED),
-        None => return ExitCode::SUCCESS,
+        None => return told,
     };
     eprintln!("sunder {tool}: {text} (after {done} operations)");
     ExitCode::from(status)

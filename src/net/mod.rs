@@ -46,7 +46,8 @@ pub trait Stream {
     /// Whether the peer has sent its last byte (FIN): nothing will arrive beyond what waits now.
     fn is_peer_finished(&self) -> bool;
 
-    /// Free bytes for output, in all pieces.
+    /// Free bytes for output, in all pieces. 0 too when a visit has sent its share; the handler is
+    /// called again when there is room, or in the next turn.
     fn room_bytes(&self) -> usize;
 
     /// Offers the next contiguous piece of free output to `fill`, which returns how much of it it

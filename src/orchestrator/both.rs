@@ -78,6 +78,14 @@ impl<V1: Value, V2: Value> Value for Found<V1, V2> {
             Found::Copied(chain) => Some(chain),
         }
     }
+
+    fn share(&self) -> Option<Found<V1, V2>> {
+        match self {
+            Found::L1(value) => value.share().map(Found::L1),
+            Found::L2(value) => value.share().map(Found::L2),
+            Found::Copied(chain) => chain.share().map(Found::Copied),
+        }
+    }
 }
 
 /// What an operation on two tiers comes to.

@@ -112,7 +112,7 @@ mod tests {
         let mut outcome = None;
         for _ in 0..20 {
             orchestrator.turn(now);
-            owner.run_woken(now, |(), done| outcome = Some(done));
+            owner.run_woken(now, Outcome::share, |(), done| outcome = Some(done));
         }
         outcome.expect("it is through")
     }

@@ -5,6 +5,10 @@
 //! once: what needs no waiting is answered by that and never becomes a task. What waits stays in
 //! its slot and is polled again when something wakes it. There is no allocation per operation, no
 //! runtime, and no order that depends on anything but the inputs.
+//!
+//! Gets of one key that stood right behind another get of it when that one began are given what
+//! it comes to: it looked after they had asked, and nothing stood between them. So many gets of one
+//! key do not cost a round trip to its tier each.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,8 +19,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::Operation;
+use super::{Action, Operation};
 use crate::clock::Now;
+use crate::limits::SHARERS_MAX;
 
 /// What became of an operation that was handed over.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ struct Slot<F, T> {
     state: Arc<SlotWaker>,
     key_hash: u64,
     origin: Option<T>,
+    /// How many of those queued behind it are to share what it comes to.
+    sharers: usize,
 }
 
 /// An operation behind another one on the same key.
@@ -82,6 +89,13 @@ pub struct Owner<F, M, T> {
     queued_free: Vec<u32>,
 }
 
+/// Whether the two are the same get. Keys are compared too: those of one line have the same hash.
+fn are_alike(one: &Operation, other: &Operation) -> bool {
+    matches!((one.action, other.action), (Action::Get, Action::Get))
+        && one.port == other.port
+        && one.key == other.key
+}
+
 impl<F, M, T> Owner<F, M, T>
 where
     F: Future,
@@ -105,6 +119,7 @@ where
                     state,
                     key_hash: 0,
                     origin: None,
+                    sharers: 0,
                 }
             })
             .collect();
@@ -174,7 +189,14 @@ where
     /// Polls the tasks that were woken, and what was queued behind those that finish. Each finished
     /// outcome goes to `done`. Returns how many finished. Bounded by the tasks woken on entry and
     /// those queued behind them.
-    pub fn run_woken(&mut self, now: Now, mut done: impl FnMut(T, F::Output)) -> usize {
+    ///
+    /// `share` makes of what a get came to the same for another get of the key; None: it cannot.
+    pub fn run_woken(
+        &mut self,
+        now: Now,
+        share: impl Fn(&F::Output) -> Option<F::Output>,
+        mut done: impl FnMut(T, F::Output),
+    ) -> usize {
         let mut finished = 0;
         for _ in 0..self.woken.len() {
             let Some(index) = self.woken.pop() else { break };
@@ -190,26 +212,54 @@ where
             slot.future.as_mut().set(None);
             let key_hash = slot.key_hash;
             let origin = slot.origin.take().expect("a parked task has an origin");
+            let sharers = std::mem::take(&mut slot.sharers);
             self.free.push(index);
+            for _ in 0..sharers {
+                let Some(shared) = share(&output) else { break };
+                let sharer = self.take_next(key_hash).expect("they are first in line");
+                done(sharer.origin, shared);
+                finished += 1;
+            }
             done(origin, output);
             finished += 1 + self.advance(key_hash, now, &mut done);
         }
         finished
     }
 
+    /// Takes what is queued first on a key.
+    fn take_next(&mut self, key_hash: u64) -> Option<Queued<T>> {
+        let line = self.busy.get_mut(&key_hash).expect("a parked task's key is busy");
+        let place = line.first;
+        if place == NONE {
+            return None;
+        }
+        let queued = self.queued[place as usize].take().expect("linked");
+        line.first = queued.next;
+        self.queued_free.push(place);
+        Some(queued)
+    }
+
+    /// How many of those queued from `place` on are the same get as `operation`.
+    fn sharers(&self, operation: &Operation, mut place: u32) -> usize {
+        for sharers in 0..SHARERS_MAX {
+            let queued = self.queued.get(place as usize).and_then(Option::as_ref);
+            match queued.filter(|queued| are_alike(&queued.operation, operation)) {
+                Some(queued) => place = queued.next,
+                None => return sharers,
+            }
+        }
+        SHARERS_MAX
+    }
+
     /// Runs what is queued on a key until one waits or none is left.
     fn advance(&mut self, key_hash: u64, now: Now, done: &mut impl FnMut(T, F::Output)) -> usize {
         let mut finished = 0;
         loop {
-            let line = self.busy.get_mut(&key_hash).expect("a parked task's key is busy");
-            if line.first == NONE {
+            let Some(queued) = self.take_next(key_hash) else {
                 self.busy.remove(&key_hash);
                 return finished;
-            }
-            let place = line.first;
-            let queued = self.queued[place as usize].take().expect("linked");
-            line.first = queued.next;
-            self.queued_free.push(place);
+            };
+            let sharers = self.sharers(&queued.operation, queued.next);
             match self.poll_first(queued.operation, now) {
                 Ok(output) => {
                     done(queued.origin, output);
@@ -219,6 +269,7 @@ where
                     let slot = &mut self.slots[index as usize];
                     slot.key_hash = key_hash;
                     slot.origin = Some(queued.origin);
+                    slot.sharers = sharers;
                     return finished;
                 }
             }
@@ -269,7 +320,7 @@ where
 mod tests {
     use super::*;
     use crate::buffer::Key;
-    use crate::orchestrator::Action;
+    use crate::orchestrator::Port;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::rc::Rc;
@@ -337,13 +388,80 @@ mod tests {
         gates.open(1);
         gates.open(10);
         let mut out = Vec::new();
-        owner.run_woken(now, |origin, id| out.push((origin, id)));
+        owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
         assert_eq!(out, [(10, 10)]);
         gates.open(0);
-        owner.run_woken(now, |origin, id| out.push((origin, id)));
+        owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
         assert_eq!(out, [(10, 10), (0, 0), (1, 1), (2, 2)]);
         assert_eq!(owner.pending(), 0);
         assert!(owner.has_room());
+    }
+
+    #[test]
+    fn gets_that_stood_behind_another_when_it_began_share_what_it_came_to() {
+        let gates = Rc::new(Gates::default());
+        let made = RefCell::new(0);
+        let mut owner = Owner::<_, _, &str>::new(16, |_, _| {
+            *made.borrow_mut() += 1;
+            Rc::clone(&gates).pass(*made.borrow())
+        });
+        let now = Now::default();
+        let of = |action, key: &[u8]| Operation::new(Key::new(key).expect("short"), action);
+        let get = |key: &[u8]| of(Action::Get, key);
+        let batch = Operation { port: Port::Batch, ..get(b"k") };
+        let set = of(Action::Delete { cas: 0 }, b"k");
+        // All of one hash; `other` is another key all the same.
+        let asked = [
+            ("a", get(b"k")),
+            ("b", get(b"k")),
+            ("c", get(b"k")),
+            ("d", get(b"k")),
+            ("e", get(b"other")),
+            ("f", get(b"k")),
+            ("g", batch),
+            ("h", set),
+            ("i", get(b"k")),
+            ("j", get(b"k")),
+        ];
+        for (origin, operation) in asked {
+            assert!(matches!(owner.start(operation, 5, origin, now), Started::Waiting));
+        }
+        let mut told = Vec::new();
+        for id in 1..=7 {
+            assert_eq!(*made.borrow(), id, "one after another");
+            gates.open(id);
+            owner.run_woken(now, |id| Some(*id), |origin, id| told.push((origin, id)));
+            if id == 2 {
+                // Too late for the one that runs now: it may have looked already.
+                assert!(matches!(owner.start(get(b"k"), 5, "k", now), Started::Waiting));
+            }
+        }
+        told.sort_unstable();
+        let numbers = [1, 2, 2, 2, 3, 4, 5, 6, 7, 7, 7];
+        let origins = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
+        let expected: Vec<_> = origins.into_iter().zip(numbers).collect();
+        assert_eq!(told, expected);
+        assert_eq!((owner.pending(), *made.borrow()), (0, 7));
+    }
+
+    #[test]
+    fn what_cannot_be_shared_is_asked_for_again() {
+        let gates = Rc::new(Gates::default());
+        let made = RefCell::new(0);
+        let mut owner = Owner::<_, _, usize>::new(16, |_, _| {
+            *made.borrow_mut() += 1;
+            Rc::clone(&gates).pass(*made.borrow())
+        });
+        let now = Now::default();
+        for origin in 0..4 {
+            assert!(matches!(owner.start(operation(), 5, origin, now), Started::Waiting));
+        }
+        let mut told = Vec::new();
+        for id in 1..=4 {
+            gates.open(id);
+            owner.run_woken(now, |_| None, |origin, id| told.push((origin, id)));
+        }
+        assert_eq!(told, [(0, 1), (1, 2), (2, 3), (3, 4)]);
     }
 
     #[test]

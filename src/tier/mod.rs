@@ -10,8 +10,9 @@ pub mod remote;
 pub mod rend;
 pub mod ssd;
 
-use crate::buffer::{Body, Chain, Key};
+use crate::buffer::{self, Body, Chain, Gather, Key};
 use crate::clock::{Expiry, Now};
+use crate::limits::SHARED_BYTES_MAX;
 
 /// The bytes of a hit, held until its reply has left.
 pub trait Value {
@@ -36,6 +37,14 @@ pub trait Value {
     fn as_chain(&self) -> Option<&Chain> {
         None
     }
+
+    /// The same bytes once more, for another who asked for them, if that costs little.
+    fn share(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 impl Value for Chain {
@@ -51,6 +60,15 @@ impl Value for Chain {
 
     fn as_chain(&self) -> Option<&Chain> {
         Some(self)
+    }
+
+    fn share(&self) -> Option<Chain> {
+        let is_short = self.len() <= SHARED_BYTES_MAX && buffer::may_gather(self.len());
+        is_short.then(|| {
+            let mut copy = Gather::new();
+            self.pieces().for_each(|piece| copy.extend(piece));
+            copy.finish()
+        })
     }
 }
 
@@ -109,6 +127,20 @@ pub enum Outcome<V> {
     Throttled,
     /// The tier is lost or broken.
     Failed,
+}
+
+impl<V: Value> Outcome<V> {
+    /// What a get came to, for another get of the same key. None: that one has to ask by itself.
+    pub fn share(&self) -> Option<Outcome<V>> {
+        match self {
+            Outcome::Miss => Some(Outcome::Miss),
+            &Outcome::Hit(Hit { flags, expiry, cas, ref value }) => {
+                let value = value.share()?;
+                Some(Outcome::Hit(Hit { flags, expiry, cas, value }))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl<V> Outcome<V> {

@@ -156,7 +156,7 @@ where
     fn run_woken(&mut self, now: Now) -> usize {
         let Core { owner, mailbox, slots, visits, stats, loans, awaited, .. } = self;
         let expected_bytes = &mut self.expected_bytes;
-        owner.run_woken(now, |origin, outcome| {
+        owner.run_woken(now, Outcome::share, |origin, outcome| {
             origin.tally.count(&outcome, stats);
             match origin.worker {
                 Some(worker) => {

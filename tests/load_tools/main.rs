@@ -210,6 +210,34 @@ fn an_interrupted_run_prints_what_it_has() {
     }
 }
 
+/// As `head` does. What cannot be written for another reason is a failure, in words.
+#[test]
+fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let target = address.to_string();
+    for words in [
+        &["setget", &target, "-n", "3000"][..],
+        &["blast", &target, "-n", "3000"],
+        &["bench", &target, "--duration", "0.3", "--warmup", "0", "--keys", "10"],
+        &["--help"],
+    ] {
+        let mut command = Command::new(SUNDER);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &stderr[..]), (Some(0), ""), "{words:?}");
+
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let ended = command.stdout(full).output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(stderr.starts_with("sunder: standard output: "), "{words:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
+    }
+}
+
 #[test]
 fn wrong_flags_are_one_line() {
     for (words, expected) in [
@@ -219,6 +247,9 @@ fn wrong_flags_are_one_line() {
         ("fill --keys 5", "--keys"),
         ("setops --all", "--all"),
         ("setget stray", "stray"),
+        ("setget 127.0.0.1:x", "127.0.0.1:x"),
+        ("setget 127.0.0.1:1 -p 1", "--port"),
+        ("setget -p 1 unix:/x", "one of them"),
         ("blast --host", "--host"),
     ] {
         let ended = run(words);

@@ -240,6 +240,9 @@ impl Engine {
             let is_idle = self.asked_and_answered == self.seen_at_turn;
             self.record.idle_ns += if is_idle { turn_ns } else { 0 };
             self.record.turn_ns_max = self.record.turn_ns_max.max(turn_ns);
+            if let Some(late_ns) = now_ns.checked_sub(self.next_arrival_ns()) {
+                self.record.late.add(late_ns);
+            }
         }
         self.seen_at_turn = self.asked_and_answered;
         self.record.tick(now_ns);
@@ -672,7 +675,7 @@ impl Engine {
                 }
             }
             (kind, reply) => {
-                self.fail(format!("the server answered {reply:?} to a {kind:?} request"));
+                self.fail(format!("the server answered {reply} to a {kind:?} request"));
             }
         }
     }

@@ -30,7 +30,9 @@ mod tests;
 mod traffic;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -69,8 +71,7 @@ fn run(words: Vec<OsString>) -> ExitCode {
     let plan = match options::parse(words) {
         Ok(Asked::Plan(plan)) => plan,
         Ok(Asked::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return super::print(text, ExitCode::SUCCESS);
         }
         Err(error) => {
             eprintln!("sunder bench: {error} (see sunder bench --help)");
@@ -90,12 +91,9 @@ fn run(words: Vec<OsString>) -> ExitCode {
 /// `sunder bench report ..`
 fn show(words: impl Iterator<Item = OsString>) -> ExitCode {
     match report::report(words) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(text) => super::print(&text, ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("sunder {error}");
+            eprintln!("sunder bench report: {error}");
             ExitCode::from(error.exit_status())
         }
     }
@@ -110,6 +108,10 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(|error| fail(format!("signals: {error}")))?;
+    }
+    // Not after an hour of measuring.
+    for path in [&plan.json, &plan.hgrm].into_iter().flatten() {
+        check_writable(path).map_err(|e| fail(format!("{}: {e}", path.display())))?;
     }
     if plan.device.is_none() {
         allow_files(plan.connections).map_err(fail)?;
@@ -126,6 +128,13 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
             Err(reason) => Err(Failure { reason, answers: crew.answers() }),
         }
     })
+}
+
+/// Whether a file can be written. Leaves what is there as it is, and nothing where nothing was.
+fn check_writable(path: &Path) -> io::Result<()> {
+    let is_there = path.exists();
+    OpenOptions::new().append(true).create(true).open(path)?;
+    if is_there { Ok(()) } else { fs::remove_file(path) }
 }
 
 /// Fills in the keys and runs the steps.

@@ -24,7 +24,8 @@ sunder bench: how fast a memcached-compatible server answers, and how long it ta
 Usage: sunder bench [TARGET] [FLAGS]
        sunder bench report RESULT.json .. -o REPORT.html
 
-  TARGET              HOST:PORT, HOST, or unix:PATH [127.0.0.1:11211]
+  TARGET              HOST:PORT, HOST, or unix:PATH [127.0.0.1:11211]; or, as the other tools have
+                      it, --host HOST -p PORT, or --sock-path PATH
 
 When requests are sent
   (without a flag)    closed loop: each connection asks again when it was answered. Finds what a
@@ -40,7 +41,8 @@ When requests are sent
   --warmup S          seconds before that do not count, of each step [1]
 
 What is asked
-  --protocol text | binary | meta                                                    [text]
+  --protocol text | binary | meta
+                      --text, --binary and --meta do too [text]
   --ratio GETS:SETS   [9:1]
   --multi-get N       keys of one get, which counts as one request [1]
   --keys N            different keys [10000]; stored before the measurement
@@ -201,6 +203,9 @@ const TTL_S_MAX: u64 = 60 * 60 * 24 * 30;
 /// The words so far.
 struct Said {
     target: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    socket: Option<String>,
     plan: Plan,
     device: DevicePlan,
     /// The first flag that only a device has.
@@ -250,6 +255,9 @@ impl Default for Said {
         };
         Said {
             target: None,
+            host: None,
+            port: None,
+            socket: None,
             plan,
             device,
             of_device: None,
@@ -270,6 +278,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String>
     while let Some(word) = parser.next().map_err(|error| error.to_string())? {
         let name = match word {
             Short('h') | Long("help") => return Ok(Asked::Print(HELP)),
+            Short('p') => "port".to_owned(),
+            Short('t') => "text".to_owned(),
+            Short('b') => "binary".to_owned(),
             Long(name) => name.to_owned(),
             Value(target) if said.target.is_none() => {
                 said.target = Some(utf8(target)?);
@@ -277,7 +288,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String>
             }
             word => return Err(word.unexpected().to_string()),
         };
-        let is_known = said.take_request(&name, &mut parser)?
+        let is_known = said.take_shared(&name, &mut parser)?
+            || said.take_request(&name, &mut parser)?
             || said.take_manner(&name, &mut parser)?
             || said.take_device(&name, &mut parser)?;
         if !is_known {
@@ -306,6 +318,36 @@ fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, ValueError> {
 }
 
 impl Said {
+    /// Takes a flag that the other tools have, for those who are used to these.
+    fn take_shared(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<bool, String> {
+        let text = |text: &str| Ok::<_, String>(text.to_owned());
+        match name {
+            "host" => self.host = Some(value(name, parser, text)?),
+            "port" => self.port = Some(value(name, parser, config::port)?),
+            "sock-path" => self.socket = Some(value(name, parser, text)?),
+            "text" => self.plan.dialect = Dialect::Text,
+            "binary" => self.plan.dialect = Dialect::Binary,
+            "meta" => self.plan.dialect = Dialect::Meta,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The server, as TARGET or as the other tools' flags have it.
+    fn target(&mut self) -> Result<String, String> {
+        match (self.target.take(), self.host.take(), self.port, self.socket.take()) {
+            (Some(target), None, None, None) => Ok(target),
+            (None, None, None, Some(path)) => Ok(format!("unix:{path}")),
+            (None, host, port, None) => {
+                let host = host.unwrap_or_else(|| "127.0.0.1".into());
+                let port = port.unwrap_or(11211);
+                let is_bare_ipv6 = host.contains(':') && !host.starts_with('[');
+                Ok(if is_bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+            }
+            _ => Err("TARGET, --host with --port, and --sock-path: give one of them".into()),
+        }
+    }
+
     /// Takes a flag that says what is asked.
     fn take_request(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<bool, String> {
         let plan = &mut self.plan;
@@ -406,9 +448,10 @@ impl Said {
         Ok(true)
     }
 
-    fn finish(self) -> Result<Plan, String> {
+    fn finish(mut self) -> Result<Plan, String> {
+        let target = self.target()?;
         let mut plan = self.plan;
-        plan.target = self.target.unwrap_or_else(|| "127.0.0.1:11211".into());
+        plan.target = target;
         plan.place = place(&plan.target)?;
         if plan.label.is_empty() {
             plan.label.clone_from(&plan.target);

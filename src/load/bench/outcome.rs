@@ -100,6 +100,14 @@ impl Outcome {
                 counts.overdue
             ));
         }
+        if let Some(mean_ns) = record.late.mean_ns() {
+            self.notes.push(format!(
+                "{at}the client itself was late: it looked {:.0} us after a request was due on \
+                 average, {:.0} us at most, and latencies contain that",
+                mean_ns as f64 / 1e3,
+                record.late.max_ns as f64 / 1e3
+            ));
+        }
         if record.is_spinning && record.turns > 0 {
             let mean_us = step.elapsed_s * 1e6 / record.turns as f64;
             self.notes.push(format!(
@@ -129,7 +137,7 @@ impl Outcome {
         }
         let is_wrong = self.is_wrong;
         let result = self.result(plan, command);
-        print!("{}", table::table(&result));
+        let told = crate::load::print(&table::table(&result), ExitCode::SUCCESS);
         let mut is_written = true;
         let mut write = |path: &std::path::Path, text: String| {
             if let Err(error) = fs::write(path, text) {
@@ -145,7 +153,7 @@ impl Outcome {
             let step = &result.steps[result.knee.unwrap_or(result.steps.len() - 1)];
             write(path, hgrm::hgrm(&step.latency.all));
         }
-        if is_wrong || !is_written { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        if is_wrong || !is_written { ExitCode::FAILURE } else { told }
     }
 
     fn result(self, plan: &Plan, command: &str) -> RunResult {

@@ -56,6 +56,35 @@ impl Counts {
     }
 }
 
+/// How late a client was with what was due: its own part in the latencies of an open loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lateness {
+    count: u64,
+    sum_ns: u64,
+    /// The latest, in nanoseconds.
+    pub max_ns: u64,
+}
+
+impl Lateness {
+    /// One time.
+    #[inline]
+    pub fn add(&mut self, late_ns: u64) {
+        self.join(&Lateness { count: 1, sum_ns: late_ns, max_ns: late_ns });
+    }
+
+    /// Those of another thread too.
+    pub fn join(&mut self, other: &Lateness) {
+        self.count += other.count;
+        self.sum_ns += other.sum_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    /// In nanoseconds; None if nothing was due.
+    pub fn mean_ns(&self) -> Option<u64> {
+        self.sum_ns.checked_div(self.count)
+    }
+}
+
 /// What was seen.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -76,6 +105,8 @@ pub struct Record {
     pub is_spinning: bool,
     /// The longest turn, in nanoseconds: how much too long a latency may be told.
     pub turn_ns_max: u64,
+    /// How late turns saw that requests were due.
+    pub late: Lateness,
     window: Window,
     interval_ns: u64,
     interval: usize,
@@ -96,6 +127,7 @@ impl Record {
             idle_ns: 0,
             is_spinning: false,
             turn_ns_max: 0,
+            late: Lateness::default(),
             window,
             interval_ns,
             interval: 0,
@@ -195,6 +227,7 @@ impl Record {
         self.turns += other.turns;
         self.idle_ns += other.idle_ns;
         self.turn_ns_max = self.turn_ns_max.max(other.turn_ns_max);
+        self.late.join(&other.late);
     }
 
     /// Length of a stretch, in nanoseconds.
@@ -242,9 +275,11 @@ mod tests {
             record.tick(1_500);
             record.answered(thread % 2 == 0, 0, 1_500);
             record.turn_ns_max = thread;
+            record.late.add(10 * thread);
             all.add(&record);
         }
         assert_eq!((all.get.len(), all.set.len(), all.intervals[1].len()), (1, 2, 3));
         assert_eq!((all.counts.requests, all.turn_ns_max), (3, 3));
+        assert_eq!((all.late.mean_ns(), all.late.max_ns), (Some(20), 30));
     }
 }

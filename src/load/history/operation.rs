@@ -278,7 +278,7 @@ impl Operation {
             Reply::TooLarge => Outcome::Failed("the value is too large for the server".into()),
             Reply::Failed(text) => Outcome::Failed(says(text)),
             Reply::Refused(text) => Outcome::Nonsense(format!("answered '{}'", says(text))),
-            reply => Outcome::Nonsense(format!("answered {reply:?}")),
+            reply => Outcome::Nonsense(format!("answered {reply}")),
         };
         Ok(Some((outcome, bytes)))
     }

@@ -99,7 +99,7 @@ fn empty_keys(plan: &Plan, names: &Names) -> Result<(), Trouble> {
         match client.ask(&request)?.reply {
             Reply::Deleted | Reply::NotFound => {}
             reply => {
-                let text = format!("a delete was answered {reply:?}");
+                let text = format!("a delete was answered {reply}");
                 return Err(Trouble::Garbage("the keys have to be empty", text));
             }
         }

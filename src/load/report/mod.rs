@@ -54,7 +54,7 @@ pub enum ReportError {
 impl fmt::Display for ReportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReportError::Usage(reason) => write!(f, "bench report: {reason}"),
+            ReportError::Usage(reason) => write!(f, "{reason}"),
             ReportError::Result(path, error) => write!(f, "{}: {error}", shown(path)),
             ReportError::Write(path, error) => write!(f, "{}: {error}", shown(path)),
         }

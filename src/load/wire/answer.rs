@@ -19,8 +19,8 @@ pub struct Asked {
 }
 
 /// Reads the answer at the start of `input`: what it says, and the bytes it took. None: more bytes
-/// are needed. A retrieval's answer is [`Reply::End`], its items are added to `items`; a reply that
-/// the request cannot have is given as it is.
+/// are needed. A retrieval's answer is [`Reply::End`], or the first failure of one of its keys; its
+/// items are added to `items`. A reply that the request cannot have is given as it is.
 ///
 /// # Errors
 /// It is no answer, or that of another request.
@@ -30,6 +30,9 @@ pub fn answer<'a>(
     items: &mut Vec<Item<'a>>,
 ) -> Result<Option<(Reply<'a>, usize)>, Garbage> {
     let mut at = 0;
+    // Of several keys each has its own, but in text, where one ends the answer.
+    let mut failure = None;
+    let mut failures = 0;
     loop {
         let (reply, opaque, consumed) = match decode(asked.dialect, &input[at..]) {
             Step::NeedMore(_) => return Ok(None),
@@ -50,11 +53,17 @@ pub fn answer<'a>(
                 if asked.many == 0 && asked.dialect != Dialect::Text {
                     return Ok(Some((Reply::End, at)));
                 }
-                if items.len() > asked.many.max(1) {
-                    return Err(Garbage("more items than keys"));
-                }
             }
-            reply => return Ok(Some((normal(asked, reply), at))),
+            Reply::Failed(_) | Reply::Refused(_)
+                if asked.many > 0 && asked.dialect != Dialect::Text =>
+            {
+                failures += 1;
+                failure.get_or_insert(reply);
+            }
+            reply => return Ok(Some((failure.unwrap_or_else(|| normal(asked, reply)), at))),
+        }
+        if items.len() + failures > asked.many.max(1) {
+            return Err(Garbage("more items than keys"));
         }
     }
 }
@@ -108,6 +117,15 @@ mod tests {
         assert_eq!(says(Meta, Verb::Get, 0, b"VA 1 f0 O3\r\na\r\n"), (Reply::End, 1));
         let two = b"VA 1 kk f0 O0\r\na\r\nVA 1 kl f0 O2\r\nb\r\nMN\r\n";
         assert_eq!(says(Meta, Verb::Get, 3, two), (Reply::End, 2));
+        let failed = b"SERVER_ERROR a\r\nVA 1 kl f0 O1\r\nb\r\nSERVER_ERROR b\r\nMN\r\n";
+        assert_eq!(says(Meta, Verb::Get, 3, failed), (Reply::Failed(b"SERVER_ERROR a"), 1));
+        let mut failed = Vec::new();
+        for (opcode, status, opaque) in [(0x0d, 0x84, 0), (0x0d, 0x84, 1), (0x0a, 0, 2)] {
+            let header = [0x81, opcode, 0, 0, 0, 0, 0, status, 0, 0, 0, 0, 0, 0, 0, opaque];
+            failed.extend_from_slice(&header);
+            failed.extend_from_slice(&[0; 8]);
+        }
+        assert_eq!(says(Dialect::Binary, Verb::Get, 2, &failed), (Reply::Failed(b""), 0));
         assert_eq!(says(Meta, Verb::Touch, 0, b"EN\r\n"), (Reply::NotFound, 0));
         assert_eq!(says(Meta, Verb::Touch, 0, b"HD O3\r\n"), (Reply::Touched, 0));
         assert_eq!(says(Meta, Verb::Append, 0, b"NF\r\n"), (Reply::NotStored, 0));
@@ -119,6 +137,9 @@ mod tests {
     fn answers_to_others_are_garbage() {
         let asked = Asked { dialect: Dialect::Meta, verb: Verb::Get, many: 0, opaque: 3 };
         assert!(answer(&asked, b"VA 1 f0 O4\r\na\r\n", &mut vec![]).is_err());
+        let many = Asked { many: 1, opaque: 0, ..asked };
+        let failures = b"SERVER_ERROR a\r\nSERVER_ERROR b\r\nMN\r\n";
+        assert!(answer(&many, failures, &mut vec![]).is_err());
         let asked = Asked { dialect: Dialect::Text, ..asked };
         let twice = b"VALUE k 0 1\r\na\r\nVALUE k 0 1\r\na\r\nEND\r\n";
         assert!(answer(&asked, twice, &mut vec![]).is_err());

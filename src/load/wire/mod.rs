@@ -14,6 +14,7 @@ pub mod meta;
 pub mod text;
 
 use memchr::memchr;
+use std::fmt;
 
 /// How a connection speaks.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -174,6 +175,24 @@ pub enum Reply<'a> {
     Failed(&'a [u8]),
     /// The server says that the request was wrong (`ERROR`, `CLIENT_ERROR`); the words.
     Refused(&'a [u8]),
+}
+
+/// Most bytes of a server's words that are shown.
+const SHOWN_BYTES_MAX: usize = 80;
+
+/// In a line of bounded length, whatever the server said.
+impl fmt::Display for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown =
+            |bytes: &[u8]| bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string();
+        match self {
+            Reply::Item(item) => {
+                write!(f, "with {} bytes of key '{}'", item.value.len(), shown(item.key))
+            }
+            Reply::Failed(words) | Reply::Refused(words) => write!(f, "'{}'", shown(words)),
+            reply => write!(f, "{reply:?}"),
+        }
+    }
 }
 
 /// What the start of a server's bytes is.

@@ -93,7 +93,8 @@ pub struct Kernel<C> {
     places: Vec<Place<C>>,
     /// Indices of places without a connection.
     free: Vec<u32>,
-    /// Connections that have more to read than the last visit took, in the order of their visits.
+    /// Connections that have more to read than the last visit took, or may have more to send, in
+    /// the order of their visits.
     pending: VecDeque<ConnectionId>,
     shared: Shared,
     stats: Arc<WorkerStats>,
@@ -252,7 +253,7 @@ impl<C> Kernel<C> {
             } else {
                 Received::Nothing
             };
-            let has_news = has_moved || received != Received::Nothing;
+            let has_news = has_moved || received != Received::Nothing || endpoint.is_cut_short();
             if has_news && endpoint.phase == Phase::Open {
                 self.visit(id, received, now, handler);
                 return;
@@ -312,7 +313,8 @@ impl<C> Kernel<C> {
             }
         }
         let may_read = matches!(endpoint.phase, Phase::Open | Phase::Lingering);
-        if may_read && endpoint.can_receive() && !endpoint.is_pending {
+        let has_more = (may_read && endpoint.can_receive()) || endpoint.is_cut_short();
+        if has_more && !endpoint.is_pending {
             endpoint.is_pending = true;
             pending.push_back(id);
         }

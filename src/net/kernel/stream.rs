@@ -16,7 +16,8 @@ use socket2::SockRef;
 
 use super::queue::{Pool, Queue};
 use crate::limits::{
-    KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SEND_PIECES, KERNEL_SMALL_BUFFER_BYTES,
+    KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
+    KERNEL_SMALL_BUFFER_BYTES,
 };
 use crate::net::Stream;
 use crate::stats::{Counter, WorkerStats};
@@ -145,6 +146,8 @@ pub(super) struct Endpoint {
     pub(super) is_writable_armed: bool,
     /// Whether a place in the list of connections to visit again is taken.
     pub(super) is_pending: bool,
+    /// Bytes that this visit, or the last one, had the kernel take.
+    sent_in_visit: usize,
     /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
     pub(super) progress_us: u64,
 }
@@ -161,6 +164,7 @@ impl Endpoint {
             is_finished: false,
             is_writable_armed: false,
             is_pending: false,
+            sent_in_visit: 0,
             progress_us: 0,
         }
     }
@@ -184,6 +188,16 @@ impl Endpoint {
     /// Whether output waits for the kernel to take it.
     pub(super) fn has_output(&self) -> bool {
         !self.output.is_empty()
+    }
+
+    /// Whether the last visit ended because it had sent its share, and not because the kernel took
+    /// no more: nothing will announce that there is room.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.has_sent_its_share() && self.phase == Phase::Open && !self.has_output()
+    }
+
+    fn has_sent_its_share(&self) -> bool {
+        self.sent_in_visit >= KERNEL_SEND_BYTES_PER_VISIT
     }
 
     /// Reads once.
@@ -306,6 +320,7 @@ impl Endpoint {
             0
         });
         stats.add(Counter::BytesWritten, sent as u64);
+        self.sent_in_visit += sent;
         if sent < gathered && self.phase != Phase::Dead {
             self.output.append(&shared.output[sent..gathered], &mut shared.pool);
             self.progress_us = now_us;
@@ -344,6 +359,7 @@ impl<'a> KernelStream<'a> {
             Received::Gathered(bytes) => Some(bytes),
             Received::Nothing | Received::Queued => None,
         };
+        endpoint.sent_in_visit = 0;
         KernelStream { endpoint, shared, stats, now_us, gathered, consumed: 0 }
     }
 
@@ -406,6 +422,8 @@ impl Stream for KernelStream<'_> {
             0
         } else if self.endpoint.has_output() {
             self.endpoint.output.room_bytes()
+        } else if self.endpoint.has_sent_its_share() {
+            0
         } else {
             KERNEL_BUFFER_BYTES - self.shared.output_bytes
         }
@@ -431,7 +449,7 @@ impl Stream for KernelStream<'_> {
 
     fn send_pieces<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> usize {
         // Behind what is queued the kernel would take nothing.
-        if self.endpoint.phase != Phase::Open || self.endpoint.has_output() {
+        if self.endpoint.has_output() || self.room_bytes() == 0 {
             return 0;
         }
         self.endpoint.send_gathered_and(pieces, self.shared, self.now_us, self.stats)

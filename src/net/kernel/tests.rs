@@ -1,6 +1,8 @@
 //! Kernel sockets over loopback, with real clients on the same thread: a turn of the worker, then
 //! the client's, until what is expected has come true or a number of turns is used up.
 
+mod pieces;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT};
+use crate::limits::{
+    KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
+};
 use crate::net::Stream;
 
 /// Turns after which a test gives up. Each waits for the kernel at most a few milliseconds.
@@ -29,6 +33,8 @@ enum Behaviour {
     FillAndClose,
     /// Sends this many bytes for the first byte that comes, as room allows.
     Send(usize),
+    /// The same in pieces of all lengths, behind some bytes that are copied.
+    SendPieces(usize),
     /// Answers and closes with bytes still unread.
     AnswerAndClose,
     /// RST.
@@ -91,6 +97,24 @@ impl Handler for Peer {
                 }
                 self.written = *sent;
             }
+            Behaviour::SendPieces(total) => {
+                while *sent < total && stream.room_bytes() > 0 {
+                    *sent += stream.write(&piece(*sent, total, 100));
+                    let mut end = *sent;
+                    let pieces: Vec<_> = (0..2 * KERNEL_SEND_PIECES)
+                        .map(|n| {
+                            let piece = piece(end, total, [4080, 1, 0, 4096][n % 4]);
+                            end += piece.len();
+                            piece
+                        })
+                        .collect();
+                    *sent += stream.send_pieces(pieces.iter().map(Vec::as_slice));
+                }
+                if stream.is_peer_finished() {
+                    stream.close();
+                }
+                self.written = *sent;
+            }
             Behaviour::AnswerAndClose => {
                 stream.write(b"ERROR\r\n");
                 stream.close();
@@ -112,6 +136,11 @@ impl Handler for Peer {
 
 fn pattern(at: usize) -> u8 {
     (at * 31 % 251) as u8
+}
+
+/// Up to `bytes` bytes of the first `total` of the pattern, from `start` on.
+fn piece(start: usize, total: usize, bytes: usize) -> Vec<u8> {
+    (start..total.min(start + bytes)).map(pattern).collect()
 }
 
 fn patterned(bytes: usize) -> Vec<u8> {
@@ -370,8 +399,12 @@ fn a_client_that_vanishes_closes_its_connection() {
 
 #[test]
 fn closing_sends_what_is_queued_first() {
-    let mut rig = Rig::new(Behaviour::FillAndClose);
+    // Visit by visit until the kernel is full, and then once more.
+    let mut rig = Rig::new(Behaviour::Send(24 * 1024 * 1024));
     let mut client = rig.connect();
+    client.write_all(b"x").unwrap();
+    rig.settle();
+    rig.peer.behaviour = Behaviour::FillAndClose;
     client.write_all(b"x").unwrap();
     rig.settle();
     assert!(rig.count(Counter::BytesWritten) < rig.peer.written as u64);

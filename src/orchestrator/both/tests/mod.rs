@@ -98,7 +98,7 @@ fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Foun
     }
     for _ in 0..TURNS_MAX {
         pair.turn(now);
-        owner.run_woken(now, |index, outcome| outcomes[index] = Some(outcome));
+        owner.run_woken(now, Outcome::share, |index, outcome| outcomes[index] = Some(outcome));
         pair.flush(now);
     }
     outcomes.into_iter().map(|outcome| outcome.expect("it is through")).collect()

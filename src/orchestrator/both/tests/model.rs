@@ -362,7 +362,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         now.unix_s += u32::from(rng.below(5) == 0);
         pair.turn(now);
         let mut through = Vec::new();
-        owner.run_woken(now, |index, told| through.push((index, told)));
+        owner.run_woken(now, Outcome::share, |index, told| through.push((index, told)));
         pair.flush(now);
         while turn < TURNS - 100 && owner.pending() < PENDING_MAX && rng.below(3) > 0 {
             let asked = model.draw(&mut rng, turn, now);

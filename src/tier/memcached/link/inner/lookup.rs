@@ -46,6 +46,10 @@ impl<C: Codec> Inner<C> {
         answers: &mut usize,
     ) -> Result<u32, Garbage> {
         let key = &self.input[start..start + head.key_bytes];
+        // Behind the last key of this lookup stand those of the next.
+        if self.asked.front().is_none_or(|asked| asked.kind != Kind::Key) {
+            return Err(Garbage);
+        }
         let mut skipped = self.keys.before(key, 1);
         if skipped.is_none() {
             let is_key = |asked: &&Asked| asked.kind == Kind::Key;

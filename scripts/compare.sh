@@ -1,0 +1,442 @@
+#!/usr/bin/env bash
+# One table: what memcached, nutcracker before it, and sunder in each of its arrangements answer, on
+# this machine in one run, and how far the fastest is from the packets that its link can carry.
+# One client, on one core; everything else on another. All take turns, round after round, so that
+# what else the machine does hits all alike; a figure is the median of the rounds. A measurement: it
+# fails when something does not run or answers wrongly, never because a figure is low.
+#
+#   sunder_binary  the server and the client [target/release/sunder, built first]  (environment)
+set -euo pipefail
+is_built=${sunder_binary:+yes}
+. "$(dirname "$0")/lib.sh"
+sunder_binary=$(realpath -m "$sunder_binary")
+
+usage="usage: scripts/compare.sh [OPTION]..
+Measures memcached, nutcracker and sunder side by side; prints a table and writes it as markdown.
+
+  --rows LIST         of memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets [all]
+                      memory, plain, chunked, chunked-16K: sunder on kernel sockets, by its L1
+                      memif: sunder on net_memif, L1 in memory, asked by the DPDK client
+                      packets: dpdk-testpmd, 5tswap against flowgen, on the same link
+  --connections LIST  of the rows on kernel sockets [50,1000]; memif has the largest
+  --value-bytes N     [100]
+  --keys N            [10000]
+  --seconds S         of each measurement [1]
+  --rounds N          [3]
+  --cores C,S         of the client, and of all servers [0,1]
+  --precedence        before all else on this machine, by niceness
+  --output FILE       [target/compare.md]
+  --json-dir DIR      keeps the result of each measurement, for sunder bench report
+  --help              this text
+
+Every connection has one request under way. Needs root (asks sudo) and 2 MiB hugepages for memif and
+packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less."
+
+# One line that says what is wrong, and exit status 2.
+refuse() {
+    printf 'compare.sh: %s; --help tells what there is\n' "$*" >&2
+    exit 2
+}
+
+all_rows=memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets
+rows=$all_rows connections=50,1000 value_bytes=100 keys=10000 seconds=1 rounds=3 cores=0,1
+precedence=no output=target/compare.md json_dir=
+asked="scripts/compare.sh $*"
+words=("$@")
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --help | -h)
+            say "$usage"
+            exit 0
+            ;;
+        --precedence) precedence=yes ;;
+        --rows | --connections | --value-bytes | --keys | --seconds | --rounds | --cores | \
+            --output | --json-dir)
+            [ $# -gt 1 ] || refuse "$1 wants a value"
+            name=${1#--}
+            printf -v "${name//-/_}" %s "$2"
+            shift
+            ;;
+        *) refuse "unknown argument '$1'" ;;
+    esac
+    shift
+done
+
+# number NAME VALUE MAX: whole, from 1.
+number() {
+    [[ $2 =~ ^[1-9][0-9]{0,8}$ && $2 -le $3 ]] || refuse "--$1 '$2': not 1 to $3"
+}
+number value-bytes "$value_bytes" 1000000
+number keys "$keys" 10000000
+number rounds "$rounds" 1000
+[[ $seconds =~ ^[0-9]{1,3}(\.[0-9]+)?$ && $seconds =~ [1-9] ]] ||
+    refuse "--seconds '$seconds': not a number of seconds below 1000"
+IFS=, read -ra counts <<<"$connections"
+[ ${#counts[@]} -gt 0 ] || refuse "--connections: name at least one number"
+most=0
+for count in "${counts[@]}"; do
+    number connections "$count" 10000
+    [ "$count" -le "$most" ] || most=$count
+done
+IFS=, read -ra chosen <<<"$rows"
+[ ${#chosen[@]} -gt 0 ] || refuse "--rows: name at least one"
+for row in "${chosen[@]}"; do
+    [[ ,$all_rows, == *",$row,"* ]] || refuse "--rows '$row': no such row"
+done
+[[ $cores =~ ^([0-9]{1,3}),([0-9]{1,3})$ ]] || refuse "--cores '$cores': not two cores"
+client_core=${BASH_REMATCH[1]} server_core=${BASH_REMATCH[2]}
+[ "$client_core" != "$server_core" ] || refuse "--cores '$cores': the same core twice"
+output=$(realpath -m "$output")
+[ -z "$json_dir" ] || json_dir=$(realpath -m "$json_dir")
+
+has() { [[ ,$rows, == *",$1,"* ]]; }
+
+cd "$project"
+for tool in jq taskset memcached nutcracker dpdk-testpmd; do
+    command -v "$tool" >/dev/null || fail "no $tool: scripts/setup.sh installs it"
+done
+[ -n "$is_built" ] || cargo build --quiet --release --bin sunder
+become_root "${words[@]}"
+on_exit give_back_target
+taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
+
+work=$(mktemp -d)
+on_exit "rm -rf $work"
+mkdir -p "$(dirname "$output")" "${json_dir:=$work/json}"
+# A line a measurement: row, connections, round, requests a second, p50 and p99 in microseconds.
+figures=$work/figures
+: >"$figures"
+if [ "$precedence" = yes ]; then
+    # The scheduler weighs sessions against one another, and niceness within each.
+    nice_before=$(awk '{ print $3 }' /proc/self/autogroup)
+    on_exit "echo $nice_before >/proc/self/autogroup"
+    echo -20 >/proc/self/autogroup
+    renice -n -20 -p $$ >/dev/null
+fi
+# Whatever is started without a core of its own is on the servers'.
+taskset -cp "$server_core" $$ >/dev/null
+
+# in_background LOG COMMAND..: sets started_pid; ended when the script is.
+in_background() {
+    local log=$1
+    shift
+    "$@" </dev/null >"$log" 2>&1 &
+    started_pid=$!
+    on_exit "end_process $started_pid"
+}
+
+# wait_for WHAT COMMAND..: until it succeeds, for at most thirty seconds.
+wait_for() {
+    local what=$1 i
+    shift
+    for ((i = 0; i < 600; i++)); do
+        "$@" 2>/dev/null && return
+        sleep 0.05
+    done
+    fail "$what: not there after thirty seconds"
+}
+
+# bench ROW COUNT NAME ARGUMENT..: one measurement; its result is $json_dir/NAME.json.
+bench() {
+    local row=$1 count=$2 name=$3
+    shift 3
+    rm -f "$json_dir/$name.json"
+    # Bounded: whatever hangs, hangs no longer than this.
+    in_background "$work/bench.log" timeout 120 taskset -c "$client_core" "$sunder_binary" bench \
+        "$@" --connections "$count" --ratio 1:0 --value-bytes "$value_bytes" --keys "$keys" \
+        --duration "$seconds" --warmup "$warmup" --label "$row" --json "$json_dir/$name.json"
+    bench_pid=$started_pid
+}
+warmup=$(awk "BEGIN { print $seconds / 4 }")
+
+# A whole result is there: it is written before the client leaves.
+is_told() {
+    [ -s "$json_dir/$1.json" ] && jq -e .format "$json_dir/$1.json" >/dev/null 2>&1
+}
+
+# The client's own words when it fails.
+bench_failed() { fail "$1: $(tail -n 1 "$work/bench.log")"; }
+
+# note ROW COUNT ROUND NAME: takes a plain run's figures.
+note() {
+    jq -r --arg row "$1" --arg count "$2" --arg round "$3" '.steps[0] | .latency.all as $all |
+        def at($share): [$all.percentiles[] | select(.[0] >= $share)][0][1] / 1000;
+        [$row, $count, $round, .rate, at(0.5), at(0.99)] | @tsv' "$json_dir/$4.json" >>"$figures"
+}
+
+# --- Kernel sockets ---
+
+declare -A targets
+serve() {
+    local row=$1 port=$2
+    shift 2
+    start_sunder "$work/$row.log" - -p "$port" --cores "$server_core" --poll adaptive \
+        --max-connections "$((most + 64))" "$@" || exit 1
+    targets[$row]=127.0.0.1:$port
+}
+
+start_memcached() {
+    in_background "$work/memcached.log" memcached -u root -t 1 -m 1024 -I 2m \
+        -c "$((most + 64))" "$@"
+}
+
+# start_row ROW: its servers stay until the end.
+start_row() {
+    local row=$1 path=$work/$1
+    case "$row" in
+        memcached)
+            start_memcached -U 0 -l 127.0.0.1 -p 22100
+            targets[$row]=127.0.0.1:22100
+            ;;
+        nutcracker)
+            start_memcached -s "$path"
+            wait_for memcached test -S "$path"
+            printf '%s\n' "memcached:" "  listen: 127.0.0.1:22101" "  hash: fnv1a_64" \
+                "  distribution: ketama" "  preconnect: true" "  servers:" "   - $path:1 local" \
+                >"$work/nutcracker.yml"
+            in_background "$work/nutcracker.log" nutcracker -c "$work/nutcracker.yml" \
+                -a 127.0.0.1 -s 22102
+            targets[$row]=127.0.0.1:22101
+            ;;
+        memory) serve "$row" 22103 --l1 memory,size=1G ;;
+        *)
+            local layout=plain
+            [ "$row" = plain ] || layout=chunked
+            [ "$row" = chunked-16K ] && layout+=,chunk=16K
+            start_memcached -s "$path"
+            wait_for memcached test -S "$path"
+            serve "$row" $((22104 + ${#targets[@]})) --l1 "memcached,addr=unix:$path,layout=$layout"
+            ;;
+    esac
+    wait_for "$row" nc -z 127.0.0.1 "${targets[$row]#*:}"
+}
+
+# measure_kernel ROW COUNT ROUND
+measure_kernel() {
+    local name=$1-$2-$3 fill=()
+    # A row's servers keep what was stored for the first measurement.
+    [[ $3 = 1 && $2 = "${counts[0]}" ]] || fill=(--no-fill)
+    local attempt
+    for attempt in 1 2 3; do
+        bench "$1" "$2" "$name" "${targets[$1]}" "${fill[@]}"
+        wait "$bench_pid" && break
+        # On a machine with more to do than time nothing may be answered in a short measurement.
+        if [ "$attempt" = 3 ] || ! grep -q 'time was over' "$work/bench.log"; then
+            bench_failed "$1"
+        fi
+    done
+    note "$1" "$2" "$3" "$name"
+}
+
+# --- net_memif ---
+
+link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" "$work/link"; }
+
+# measure_memif ROW NAME ARGUMENT..: on a server of its own. Whoever leaves a memif while its peer
+# still polls takes the peer down (docs/ARCHITECTURE.md): once the client has told its result it
+# only holds the link, then the server ends, then the client leaves by itself.
+measure_memif() {
+    local row=$1 name=$2 i
+    shift 2
+    rm -f "$work/link"
+    start_sunder "$work/memif.log" - --device "$(link server)" --address 10.9.0.1/16 \
+        --cores "$server_core" --max-connections "$((most + 64))" --l1 memory,size=1G || exit 1
+    bench "$row" "$most" "$name" 10.9.0.1 --device "$(link client)" --address 10.9.1.1/16 \
+        --core "$client_core" --hold 20 "$@"
+    # If the script ends early: in that order, too.
+    on_exit "end_process $sunder_pid"
+    for ((i = 0; i < 2400; i++)); do
+        is_told "$name" && break
+        is_own "$bench_pid" || bench_failed "$row"
+        sleep 0.05
+    done
+    end_process "$sunder_pid" || fail "$row: sunder ended with status $?"
+    wait "$bench_pid" || bench_failed "$row"
+}
+
+# measure_memif_round ROUND: at saturation; once, where the knee is; then at shares of it.
+measure_memif_round() {
+    local round=$1 share
+    measure_memif memif "memif-$round"
+    note memif "$most" "$round" "memif-$round"
+    if [ "$round" = 1 ]; then
+        measure_memif memif-sweep memif-sweep --sweep auto
+        knee=$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
+            "$json_dir/memif-sweep.json")
+        knee_is="knee"
+        if [ "$knee" = 0 ]; then
+            # Nothing kept up: on a machine this busy, shares of what was reached have to do.
+            knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
+            knee_is="saturation, no knee found"
+        fi
+    fi
+    for share in 10 50 80; do
+        measure_memif "memif-$share" "memif-$share-$round" \
+            --rate "$(awk "BEGIN { printf \"%.0f\", $knee * $share / 100 }")"
+        note "memif-$share" "$most" "$round" "memif-$share-$round"
+    done
+}
+
+# start_testpmd NAME CORE ROLE MODE: takes commands from file descriptor NAME_in; NAME_pid.
+start_testpmd() {
+    local pipe=$work/$1.in
+    rm -f "$pipe"
+    mkfifo "$pipe"
+    exec {testpmd_in}<>"$pipe"
+    taskset -c "$2" stdbuf -oL \
+        dpdk-testpmd --lcores "0@$2,1@$2" --in-memory --no-pci --no-telemetry \
+        --file-prefix="sunder-$$-$1" -m 64 --vdev "$(link "$3")" -- -i --total-num-mbufs=16384 \
+        --forward-mode="$4" <"$pipe" >"$work/$1.log" 2>&1 &
+    printf -v "$1_pid" %s $!
+    printf -v "$1_in" %s "$testpmd_in"
+    on_exit "end_process $!"
+    wait_for dpdk-testpmd grep -q 'testpmd>' "$work/$1.log"
+}
+
+# What 5tswap received and sent a second since the look before, for each look at it so far.
+testpmd_rates() { grep -oE '[RT]x-pps: +[0-9]+' "$work/swap.log"; }
+looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
+
+# measure_packets ROUND: a packet there and one back are what a request costs, so what is noted is
+# the smaller of the two rates. Forwarding stops on both sides before either leaves.
+measure_packets() {
+    local swap_pid swap_in flow_pid flow_in
+    rm -f "$work/link"
+    start_testpmd swap "$server_core" server 5tswap
+    start_testpmd flow "$client_core" client flowgen
+    echo start >&"$swap_in"
+    echo start >&"$flow_in"
+    sleep "$warmup"
+    echo show port stats all >&"$swap_in"
+    wait_for "testpmd's counters" looked 2
+    sleep "$seconds"
+    echo show port stats all >&"$swap_in"
+    wait_for "testpmd's counters" looked 4
+    echo stop >&"$flow_in"
+    echo stop >&"$swap_in"
+    wait_for "testpmd's end of forwarding" grep -q 'Accumulated' "$work/flow.log"
+    wait_for "testpmd's end of forwarding" grep -q 'Accumulated' "$work/swap.log"
+    echo quit >&"$swap_in"
+    echo quit >&"$flow_in"
+    wait "$swap_pid" || fail "packets: 5tswap: $(tail -n 1 "$work/swap.log")"
+    wait "$flow_pid" || fail "packets: flowgen: $(tail -n 1 "$work/flow.log")"
+    exec {swap_in}>&- {flow_in}>&-
+    testpmd_rates | awk -v round="$1" '
+        { rates[NR] = $2 }
+        END { print "packets\t-\t" round "\t" (rates[3] < rates[4] ? rates[3] : rates[4]) "\t-\t-" }
+    ' >>"$figures"
+}
+
+# --- The table ---
+
+# Medians of all rounds; a share is the median of the shares within a round.
+table() {
+    awk -F '\t' -v rows="$rows" -v counts="$connections" -v most="$most" -v knee_is="${knee_is:-}" '
+        function median(list, n, i, j, swap) {
+            for (i = 2; i <= n; i++)
+                for (j = i; j > 1 && list[j - 1] + 0 > list[j] + 0; j--) {
+                    swap = list[j]; list[j] = list[j - 1]; list[j - 1] = swap
+                }
+            return (list[int((n + 1) / 2)] + list[int(n / 2) + 1]) / 2
+        }
+        # The median of a column, or of what it is beside another row in the same round.
+        function of(row, count, column, base, base_count, round, own, list, n) {
+            for (round = 1; round <= rounds; round++) {
+                if (!((row, count, round, column) in all)) continue
+                own = all[row, count, round, column]
+                if (base == "") list[++n] = own
+                else if ((base, base_count, round, column) in all)
+                    list[++n] = own / all[base, base_count, round, column]
+            }
+            return n ? median(list, n) : "-"
+        }
+        function put(row, count, words, share, limit) {
+            share = row ~ /memif-|packets/ ? "-" : of(row, count, 4, "memcached", count)
+            limit = row == "memif" ? of(row, count, 4, "packets", "-") : "-"
+            printf "| %s | %s | %.0f | %s | %s | %s | %s |\n", words, count,
+                of(row, count, 4), share == "-" ? share : sprintf("%.2f", share),
+                limit == "-" ? limit : sprintf("%.1f %%", 100 * limit),
+                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 5)),
+                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 6))
+        }
+        { for (i = 4; i <= 6; i++) all[$1, $2, $3, i] = $i; if ($3 > rounds) rounds = $3 }
+        END {
+            words["memcached"] = "memcached"
+            words["nutcracker"] = "nutcracker before memcached"
+            words["memory"] = "sunder, L1 in memory"
+            words["plain"] = "sunder before memcached, plain"
+            words["chunked"] = "sunder before memcached, chunked as Rend"
+            words["chunked-16K"] = "sunder before memcached, chunks of 16K"
+            print "| | connections | requests/s | beside memcached | of the packet limit |" \
+                " p50, us | p99, us |"
+            print "|---|---|---|---|---|---|---|"
+            for (c = 1; c <= split(counts, count, ","); c++)
+                for (r = 1; r <= split(rows, row, ","); r++)
+                    if (row[r] in words) put(row[r], count[c], words[row[r]])
+            if (("," rows ",") ~ /,memif,/) {
+                put("memif", most, "sunder on net_memif, L1 in memory")
+                for (share = 10; share <= 80; share += share == 10 ? 40 : 30)
+                    put("memif-" share, most, "the same at " share " % of its " knee_is)
+            }
+            if (("," rows ",") ~ /,packets,/)
+                put("packets", "-", "dpdk-testpmd on net_memif: packets there and back")
+        }' "$figures"
+}
+
+versions() {
+    local cpu
+    cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    say "$(nproc --all) cores of $cpu, kernel $(uname -r), $("$sunder_binary" --version)," \
+        "$(memcached -V), $(nutcracker -V 2>&1 | sed -n '1s/.*-/nutcracker /p'), DPDK" \
+        "$(pkg-config --modversion libdpdk). Load average $load_before before,"
+    say "$(cut -d' ' -f1 /proc/loadavg) after$([ "$precedence" = no ] ||
+        printf ' (the measured processes had precedence)'). The client on core $client_core," \
+        "all servers on core $server_core; one request at a"
+    say "time on a connection; all GETs of $keys keys of 16 bytes, values of $value_bytes bytes;" \
+        "$rounds rounds of $seconds s each, medians."
+}
+
+load_before=$(cut -d' ' -f1 /proc/loadavg)
+if has memif || has packets; then
+    # Two processes on the link, each with its pool: testpmd's is the larger one.
+    reserve_hugepages 80
+fi
+kernel_rows=()
+for row in "${chosen[@]}"; do
+    case "$row" in
+        memif | packets) ;;
+        *)
+            start_row "$row"
+            kernel_rows+=("$row")
+            ;;
+    esac
+done
+for ((round = 1; round <= rounds; round++)); do
+    for count in "${counts[@]}"; do
+        for row in "${kernel_rows[@]}"; do
+            measure_kernel "$row" "$count" "$round"
+        done
+    done
+    ! has memif || measure_memif_round "$round"
+    ! has packets || measure_packets "$round"
+done
+
+{
+    say "## Side by side ($(date -u +%F))"
+    say
+    say "    $asked"
+    say
+    versions
+    say
+    table
+    if has memif || has packets; then
+        say
+        cat <<END
+A request on net_memif is two packets, one there and one back; testpmd (5tswap against flowgen, 64
+bytes, rsize=11) moves twice the packets of its row. At shares of the knee: open loop, latency from
+the time that a request was due; else closed loop.
+END
+    fi
+} >"$output.new"
+mv "$output.new" "$output"
+cat "$output"
