@@ -6,9 +6,9 @@
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use super::{Part, ServeError};
+use crate::clock::Clock;
 use crate::config::{self, Config, L1, L2, Poll};
 use crate::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_SEGMENT_BYTES};
 use crate::readiness::Readiness;
@@ -33,7 +33,7 @@ pub(super) struct Source<'c> {
 
 /// What workers that are ready have found.
 struct Ready {
-    begun: Instant,
+    clock: Clock,
     parts: usize,
     items: u64,
     index_bytes: usize,
@@ -56,7 +56,7 @@ impl<'c> Source<'c> {
             return Err(ServeError::Tier { flag: "--max-item-size", reason });
         }
         let path = told.path.display();
-        let begun = Instant::now();
+        let clock = Clock::start();
         let request = Request {
             path: &told.path,
             size_bytes: told.size_bytes,
@@ -88,7 +88,7 @@ impl<'c> Source<'c> {
             opened,
             workers,
             hash_key: made.map_or_else(random, |made| made.hash_key),
-            ready: Mutex::new(Ready { begun, parts: 0, items: 0, index_bytes: 0 }),
+            ready: Mutex::new(Ready { clock, parts: 0, items: 0, index_bytes: 0 }),
         }))
     }
 
@@ -135,14 +135,14 @@ impl<'c> Source<'c> {
         ready.items += ssd.items();
         ready.index_bytes += ssd.index_bytes();
         if ready.parts == self.workers {
-            let Ready { items, index_bytes, begun, .. } = *ready;
+            let Ready { items, index_bytes, clock, .. } = *ready;
             eprintln!(
                 "sunder: {}: {}: {} MiB, index {} MiB; {mode}; {items} items found in {:.2} s",
                 self.flag,
                 self.told.path.display(),
                 self.opened.size_bytes() >> 20,
                 index_bytes >> 20,
-                begun.elapsed().as_secs_f64()
+                clock.read().uptime_us as f64 / 1e6
             );
         }
     }
