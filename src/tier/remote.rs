@@ -1,4 +1,5 @@
-//! Any of the tiers beyond this process's memory, where which one is known only when the server starts.
+//! Any of the tiers beyond this process's memory, where which one is known only when the server
+//! starts.
 //!
 //! One choice an operation, which is nothing beside the way to the tier and back. It must add
 //! nothing to what the tiers do.

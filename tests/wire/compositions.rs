@@ -51,6 +51,9 @@ enum L2 {
 /// The file of an SSD: room for two workers.
 const SSD: &str = "ssd,path=SSD,size=600M";
 
+/// Every how many-th cut is tried with an SSD, each of whose flushes waits for the disk: the first.
+const SSD_EVERY: usize = 1_000_000;
+
 /// A composition that runs.
 pub struct Running {
     /// Where its clients connect.
@@ -125,6 +128,11 @@ pub fn all() -> Vec<Composition> {
 }
 
 impl Composition {
+    /// Every how many-th cut is tried; `every` where nothing is slow.
+    pub fn every(&self, every: usize) -> usize {
+        if self.l1 == SSD || self.l2 == L2::Ssd { SSD_EVERY } else { every }
+    }
+
     /// Starts it over kernel sockets.
     pub fn start(&self) -> Result<Running, String> {
         let l1 = Local::start()?;
