@@ -48,7 +48,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let source = source.as_ref();
     let seed = source.map(Source::key_seed);
     let ssd = |part: &Part<'_>| match source {
-        Some(source) => source.tier(part).map(Remote::Ssd),
+        Some(source) => source.tier(part).map(|tier| Remote::Ssd(Box::new(tier))),
         None => unreachable!("it is opened where there is one"),
     };
     let l2 = |part: &Part<'_>| match config.l2 {

@@ -23,7 +23,7 @@ pub enum Remote {
     /// A server that speaks Rend's GETE.
     Rend(Rend),
     /// An SSD.
-    Ssd(Ssd<RingDisk>),
+    Ssd(Box<Ssd<RingDisk>>),
 }
 
 /// The same of whichever it is.

@@ -94,7 +94,7 @@ fn every_command_behind_memory() {
 
 /// Items of `KEYS`, some of them deleted, through a stop; what is not in memory comes from disk.
 fn survives_a_stop(flags: &[&str]) {
-    const KEYS: u64 = 4000;
+    const KEYS: u64 = 2500;
     let len = |i: u64| (i * 37 % 9000) as usize;
     let mut c = Client::start(flags);
     for i in 0..KEYS {

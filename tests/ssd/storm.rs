@@ -15,7 +15,9 @@ use sunder::load::value::mix;
 const KILLS: u64 = 20;
 const KEYS: u64 = 500;
 const BATCH: usize = 40;
-const STORM: Duration = Duration::from_millis(500);
+
+/// Checkpoints of a storm before the kill.
+const CHECKPOINTS: u64 = 5;
 
 /// What was asked of a key; None: a delete.
 type Version = Option<u64>;
@@ -45,7 +47,7 @@ fn bytes(key: u64, version: u64) -> Vec<u8> {
     [&key.to_le_bytes()[..], &version.to_le_bytes(), &value(version, len as usize)].concat()
 }
 
-/// Sets and deletes until the server is gone.
+/// Sets and deletes, until the server is killed while it has some of them to do.
 fn storm(client: &mut Client, seed: u64, asked: &mut Asked) -> Result<()> {
     for number in 1.. {
         let mut requests = Vec::new();
@@ -65,6 +67,12 @@ fn storm(client: &mut Client, seed: u64, asked: &mut Asked) -> Result<()> {
             asked.versions.entry(key).or_default().push((number, version));
         }
         client.send(&requests)?;
+        let checkpoints = asked.checkpoints.first().zip(asked.checkpoints.last());
+        if checkpoints.is_some_and(|(first, last)| last.0 - first.0 >= CHECKPOINTS) {
+            std::thread::sleep(Duration::from_micros(mix(seed) % 8_000));
+            client.server.kill();
+            return Ok(());
+        }
         for _ in 0..BATCH {
             let line = client.line()?;
             assert!(["STORED", "DELETED", "NOT_FOUND"].contains(&&*line), "{line}");
@@ -122,15 +130,7 @@ fn killed_in_a_storm() {
         let mut client = Client::start(&flags);
         for round in 0..kills {
             let mut asked = Asked::default();
-            let pid = client.server.pid().to_string();
-            let killer = std::thread::spawn(move || {
-                std::thread::sleep(STORM);
-                let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status();
-                assert!(killed.expect("kill runs").success());
-            });
-            let ended = storm(&mut client, round + 1, &mut asked);
-            killer.join().expect("it is killed");
-            assert!(ended.is_err(), "only the kill ends it");
+            storm(&mut client, round + 1, &mut asked).expect("only the kill ends it");
             drop(client);
             let start = Instant::now();
             client = Client::start(&flags);

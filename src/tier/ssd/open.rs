@@ -208,7 +208,7 @@ impl Open {
         }
         // Pieces are in order.
         let done = self.in_flight.iter().take_while(|piece| piece.2).count();
-        if let Some(last) = self.in_flight.drain(..done).last() {
+        if let Some(last) = self.in_flight.drain(..done).next_back() {
             self.completed = last.1;
         }
         let completed = self.completed;
