@@ -461,6 +461,23 @@ pub const CHUNK_CONFLICTS_MAX: usize = 4;
 /// and takes them for none.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;
 
+/// Default of `object=`, in bytes: what an object is taken to need on an SSD.
+pub const SSD_OBJECT_BYTES: u64 = 1024;
+
+/// Smallest and largest `object=`, in bytes.
+pub const SSD_OBJECT_BYTES_MIN: u64 = 64;
+/// As [`SSD_OBJECT_BYTES_MIN`].
+pub const SSD_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Default of `flush=`, in milliseconds: what a crash may lose of an SSD.
+pub const SSD_FLUSH_MS: u64 = 100;
+
+/// Largest `flush=`, in milliseconds.
+pub const SSD_FLUSH_MS_MAX: u64 = 60_000;
+
+/// Longest that a clean stop waits for the disk, in microseconds.
+pub const SSD_STOP_US: u64 = 10_000_000;
+
 /// Unit of the disk: offsets, lengths and addresses of an I/O are multiples of it, in bytes.
 /// Devices have blocks of 512 or 4,096.
 pub const SSD_BLOCK_BYTES: usize = 4096;

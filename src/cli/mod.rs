@@ -1,5 +1,6 @@
 //! The command line: words into a [`Config`], or one line that says what is wrong with them.
 
+mod l2;
 mod rend;
 
 use std::borrow::Cow;
@@ -92,9 +93,16 @@ What it keeps
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
                       MS milliseconds [60] is left alone until it does
+  --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]
+                      L1 on a file or block device, read and written directly; what it holds
+                      survives a restart and kill -9, but for the last MS milliseconds [100].
+                      A file is made so large as size= says. object= is what an object needs on
+                      average [1K]: the index takes 11 bytes of memory for each there is room for.
+                      format starts afresh, needed when --workers or the size has changed
   --l2 none | memcached,addr=..[,layout=..[,chunk=..]][,timeout=MS] | rend,addr=..[,timeout=MS]
+       | ssd,path=..[,..]
                       the second level, asked for what L1 has not, first to be written: a memcached,
-                      or a server that speaks Rend's GETE [none]
+                      a server that speaks Rend's GETE, or an SSD of this host [none]
   --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
                       fill L1 and whose writes only update what L1 has
   --max-item-size SIZE
@@ -122,7 +130,8 @@ SIGINT and SIGTERM end the server.
 /// What `--help` prints.
 fn help() -> Cow<'static, str> {
     let row = |tool: &Tool| format!("  {:19} {}\n", tool.name, tool.summary);
-    HELP.replace("{tools}", &load::TOOLS.iter().map(row).collect::<String>()).into()
+    let tools = load::TOOLS.iter().chain([&l2::TOOL]).map(row);
+    HELP.replace("{tools}", &tools.collect::<String>()).into()
 }
 
 /// What `--version` prints.
@@ -136,7 +145,8 @@ const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there 
 /// What is wrong with it, in one line.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut words = words.into_iter().peekable();
-    if let Some(tool) = words.peek().and_then(|word| load::tool(word.to_str()?)) {
+    let tool = |name: &str| load::tool(name).or((name == l2::TOOL.name).then_some(&l2::TOOL));
+    if let Some(tool) = words.peek().and_then(|word| tool(word.to_str()?)) {
         return Ok(Command::Tool(tool, words.skip(1).collect()));
     }
     let words: Vec<OsString> = words.map(rend::normalise).collect();
@@ -285,6 +295,9 @@ fn check(config: &Config) -> Result<(), UsageError> {
     }
     if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
         return conflict("--l2: is the same server as L1; each tier needs a server of its own");
+    }
+    if let (config::L1::Ssd(_), config::L2::Ssd(_)) = (&config.l1, &config.l2) {
+        return conflict("--l2: L1 is an SSD already; give it all of the space, and no L2");
     }
     if config.device.is_some() {
         if config.addresses.is_empty() {

@@ -13,7 +13,7 @@ use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
-pub use tiers::{Address, L1, L2, Layout, Link, Memcached, l1, l2};
+pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 
 /// Everything `sunder serve` can be told.
 #[derive(Clone, Debug)]

@@ -2,12 +2,15 @@
 //! DPDK writes its devices' arguments.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use super::{Parsed, ValueError, number, size};
 use crate::limits::{
     CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, LINK_TIMEOUT_MS_MAX, LINK_TIMEOUT_US,
+    SSD_FLUSH_MS, SSD_FLUSH_MS_MAX, SSD_OBJECT_BYTES, SSD_OBJECT_BYTES_MAX, SSD_OBJECT_BYTES_MIN,
 };
 pub use crate::tier::memcached::link::Address;
+pub use crate::tier::ssd::Admit;
 
 /// The first tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub enum L1 {
     },
     /// In a memcached on this host.
     Memcached(Memcached),
+    /// On an SSD of this host.
+    Ssd(Ssd),
 }
 
 /// The second tier.
@@ -31,13 +36,15 @@ pub enum L2 {
     Memcached(Memcached),
     /// A server that speaks the binary protocol with Rend's GETE.
     Rend(Link),
+    /// An SSD of this host.
+    Ssd(Ssd),
 }
 
 impl L1 {
     /// The server that it is kept in, if it is not in this process.
     pub fn address(&self) -> Option<&Address> {
         match self {
-            L1::Memory { .. } => None,
+            L1::Memory { .. } | L1::Ssd(_) => None,
             L1::Memcached(memcached) => Some(&memcached.link.address),
         }
     }
@@ -47,7 +54,7 @@ impl L2 {
     /// The server that it is kept in, if there is one.
     pub fn address(&self) -> Option<&Address> {
         match self {
-            L2::None => None,
+            L2::None | L2::Ssd(_) => None,
             L2::Memcached(memcached) => Some(&memcached.link.address),
             L2::Rend(link) => Some(&link.address),
         }
@@ -61,6 +68,23 @@ pub struct Memcached {
     pub link: Link,
     /// How values lie in it.
     pub layout: Layout,
+}
+
+/// A file or block device used as a tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssd {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How much of it to use, in bytes; a file is made so long. None: all there is.
+    pub size_bytes: Option<u64>,
+    /// What an object is taken to need on it, in bytes, which says how large the index is.
+    pub object_bytes: u64,
+    /// What is worth a write.
+    pub admit: Admit,
+    /// What a crash may lose, in milliseconds.
+    pub flush_ms: u64,
+    /// Start afresh, whatever is there.
+    pub format: bool,
 }
 
 /// How a server on this host is reached.
@@ -87,14 +111,19 @@ pub enum Layout {
 /// Smallest and largest L1 in memory, in bytes; a worker's part has limits of its own.
 const MEMORY_BYTES: (u64, u64) = (1 << 20, 1 << 41);
 
+/// Smallest and largest SSD, in bytes; a worker's part has limits of its own.
+const SSD_BYTES: (u64, u64) = (1 << 20, 1 << 50);
+
 /// Longest path of a Unix socket: unix(7), sun_path without its final zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-const L1_EXPECTED: &str = "memory[,size=SIZE] or \
-     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]";
+const L1_EXPECTED: &str = "memory[,size=SIZE], \
+     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS] or \
+     ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]";
 
 const L2_EXPECTED: &str = "none, memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked\
-     [,chunk=SIZE]][,timeout=MS] or rend,addr=unix:PATH|IP:PORT[,timeout=MS]";
+     [,chunk=SIZE]][,timeout=MS], rend,addr=unix:PATH|IP:PORT[,timeout=MS] or \
+     ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]";
 
 /// `--l1`.
 ///
@@ -112,6 +141,7 @@ pub fn l1(text: &str) -> Parsed<L1> {
             L1::Memory { bytes }
         }
         "memcached" => L1::Memcached(arguments.memcached()?),
+        "ssd" => L1::Ssd(arguments.ssd()?),
         _ => return Err(error()),
     };
     arguments.finish()?;
@@ -129,6 +159,7 @@ pub fn l2(text: &str) -> Parsed<L2> {
         "none" => L2::None,
         "memcached" => L2::Memcached(arguments.memcached()?),
         "rend" => L2::Rend(arguments.link()?),
+        "ssd" => L2::Ssd(arguments.ssd()?),
         _ => return Err(error()),
     };
     arguments.finish()?;
@@ -163,6 +194,9 @@ fn named<T>(key: &str, value: &str, read: Parsed<T>) -> Parsed<T> {
     read.map_err(|error| ValueError::new(&format!("{key}={value}"), error.expected))
 }
 
+/// The one key that has no value.
+const SWITCH: &str = "format";
+
 /// `key=value` pairs behind a kind, each of which may be asked for once.
 struct Arguments<'t> {
     text: &'t str,
@@ -177,7 +211,10 @@ impl<'t> Arguments<'t> {
         let kind = words.next().ok_or_else(error)?;
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for word in words {
-            let pair = word.split_once('=').ok_or_else(error)?;
+            let pair = match word {
+                SWITCH => (SWITCH, ""),
+                _ => word.split_once('=').filter(|(key, _)| *key != SWITCH).ok_or_else(error)?,
+            };
             if pairs.iter().any(|(key, _)| *key == pair.0) {
                 return Err(error());
             }
@@ -225,6 +262,41 @@ impl<'t> Arguments<'t> {
             _ => return Err(ValueError::new(self.text, self.expected)),
         };
         Ok(Memcached { link, layout })
+    }
+
+    fn ssd(&mut self) -> Parsed<Ssd> {
+        let path = self.take("path").filter(|path| !path.is_empty());
+        let Some(path) = path else { return Err(ValueError::new(self.text, self.expected)) };
+        let size_bytes = match self.take("size") {
+            Some(value) => Some(named("size", value, size(value, SSD_BYTES.0, SSD_BYTES.1))?),
+            None => None,
+        };
+        let object_bytes = match self.take("object") {
+            Some(value) => {
+                let bytes = size(value, SSD_OBJECT_BYTES_MIN, SSD_OBJECT_BYTES_MAX);
+                named("object", value, bytes)?
+            }
+            None => SSD_OBJECT_BYTES,
+        };
+        let admit = match self.take("admit") {
+            None | Some("all") => Admit::All,
+            Some("second-touch") => Admit::SecondTouch,
+            Some(value) => {
+                return Err(ValueError::new(&format!("admit={value}"), "all or second-touch"));
+            }
+        };
+        let flush_ms = match self.take("flush") {
+            Some(value) => {
+                let ms = number(value, 1, SSD_FLUSH_MS_MAX).map_err(|_| {
+                    let expected = format!("milliseconds, from 1 to {SSD_FLUSH_MS_MAX}");
+                    ValueError::new(value, expected)
+                });
+                named("flush", value, ms)?
+            }
+            None => SSD_FLUSH_MS,
+        };
+        let format = self.take(SWITCH).is_some();
+        Ok(Ssd { path: path.into(), size_bytes, object_bytes, admit, flush_ms, format })
     }
 
     /// What was not asked for is not known.
@@ -292,6 +364,46 @@ mod tests {
         assert_eq!(l2("memcached,addr=unix:/x"), Ok(L2::Memcached(memcached)));
         for wrong in ["", "none,addr=unix:/x", "rend", "rend,addr=unix:/x,layout=plain", "memory"] {
             assert!(l2(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn either_tier_is_an_ssd() {
+        let plain = Ssd {
+            path: "/dev/x".into(),
+            size_bytes: None,
+            object_bytes: SSD_OBJECT_BYTES,
+            admit: Admit::All,
+            flush_ms: SSD_FLUSH_MS,
+            format: false,
+        };
+        assert_eq!(l1("ssd,path=/dev/x"), Ok(L1::Ssd(plain.clone())));
+        assert_eq!(l2("ssd,path=/dev/x,admit=all"), Ok(L2::Ssd(plain.clone())));
+        let all = "ssd,path=/dev/x,size=1G,object=300,admit=second-touch,flush=20,format";
+        let told = Ssd {
+            size_bytes: Some(1 << 30),
+            object_bytes: 300,
+            admit: Admit::SecondTouch,
+            flush_ms: 20,
+            format: true,
+            ..plain
+        };
+        assert_eq!(l2(all), Ok(L2::Ssd(told)));
+        for wrong in [
+            "ssd",
+            "ssd,path=",
+            "ssd,size=1G",
+            "ssd,path=/x,size=0",
+            "ssd,path=/x,object=1",
+            "ssd,path=/x,admit=none",
+            "ssd,path=/x,flush=0",
+            "ssd,path=/x,flush=1s",
+            "ssd,path=/x,format,format",
+            "ssd,path=/x,format=yes",
+            "ssd,path=/x,addr=unix:/y",
+            "memory,format",
+        ] {
+            assert!(l1(wrong).is_err(), "{wrong}");
         }
     }
 

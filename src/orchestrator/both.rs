@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use super::{Action, Operation, Orchestrator, Port, l1_l2, l1_l2_batch};
 use crate::buffer::{Body, Chain, Gather, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::limits::FLUSH_SKEW_S;
 use crate::stats::WorkerStats;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier, Value};
@@ -554,6 +554,10 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
 
     fn wake_at_us(&self) -> u64 {
         self.l1.wake_at_us().min(self.l2.wake_at_us())
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        self.l1.finish(clock) & self.l2.finish(clock)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Action, Operation, Orchestrator};
 use crate::buffer::Body;
-use crate::clock::Now;
+use crate::clock::{Clock, Now};
 use crate::tier::{Hit, Outcome, Tier};
 
 /// Orchestrates a single tier.
@@ -90,6 +90,10 @@ impl<T: Tier> Orchestrator for L1Only<T> {
 
     fn wake_at_us(&self) -> u64 {
         self.l1.wake_at_us()
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        self.l1.finish(clock)
     }
 }
 

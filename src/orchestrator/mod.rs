@@ -11,7 +11,7 @@ pub mod tally;
 pub mod task;
 
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::Now;
+use crate::clock::{Clock, Now};
 pub use crate::tier::Action;
 use crate::tier::{Hit, Outcome, Value};
 
@@ -107,5 +107,10 @@ pub trait Orchestrator {
     /// in microseconds.
     fn wake_at_us(&self) -> u64 {
         u64::MAX
+    }
+
+    /// See [`crate::tier::Tier::finish`].
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

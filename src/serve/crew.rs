@@ -89,6 +89,11 @@ where
         let _ = reports.send(report);
         if let Some((orchestrator, mut transport)) = parts {
             worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
+            if !orchestrator.finish(&self.shared.clock) {
+                eprintln!(
+                    "sunder: worker {worker} stops before all is on its SSD: what is not is lost"
+                );
+            }
         }
     }
 

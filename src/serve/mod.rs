@@ -8,14 +8,15 @@ mod crew;
 mod device;
 mod error;
 mod part;
+mod ssd;
 
 pub use error::ServeError;
 pub use part::Part;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
 
 use crate::clock::Clock;
@@ -27,10 +28,12 @@ use crate::orchestrator::both::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::protocol::Limits;
 use crate::tier::memory;
+use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::Server;
 use crate::worker::{Idle, Settings, Shared};
 use crew::Crew;
+use ssd::Source;
 
 /// Serves with the tiers that `config` names, until SIGINT, SIGTERM or an obeyed `shutdown`.
 ///
@@ -41,20 +44,31 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         eprintln!("sunder: {note}");
     }
     let l2_server = probe(&config.l2)?;
-    let l2 = |part: &Part<'_>| part.l2(l2_server);
+    let source = Source::open(config, workers(config, &allowed_cores()?))?;
+    let source = source.as_ref();
+    let seed = source.map(Source::key_seed);
+    let ssd = |part: &Part<'_>| match source {
+        Some(source) => source.tier(part).map(|tier| Remote::Ssd(Box::new(tier))),
+        None => unreachable!("it is opened where there is one"),
+    };
+    let l2 = |part: &Part<'_>| match config.l2 {
+        L2::Ssd(_) => ssd(part),
+        _ => part.l2(l2_server),
+    };
+    let l1 = |part: &Part<'_>| match &config.l1 {
+        L1::Memcached(l1) => part.memcached("--l1", l1),
+        _ => ssd(part),
+    };
     match (&config.l1, &config.l2) {
         (&L1::Memory { bytes }, L2::None) => {
-            serve_with(config, |part| Ok(L1Only::new(part.memory(bytes)?)))
+            serve_seeded(config, seed, |part| Ok(L1Only::new(part.memory(bytes)?)))
         }
-        (L1::Memcached(l1), L2::None) => {
-            serve_with(config, |part| Ok(L1Only::new(part.memcached("--l1", l1)?)))
-        }
-        (&L1::Memory { bytes }, _) => serve_with(config, |part| {
+        (_, L2::None) => serve_seeded(config, seed, |part| Ok(L1Only::new(l1(part)?))),
+        (&L1::Memory { bytes }, _) => serve_seeded(config, seed, |part| {
             Ok(L1L2::new(part.memory(bytes)?, l2(part)?, Arc::clone(part.stats())))
         }),
-        (L1::Memcached(l1), _) => serve_with(config, |part| {
-            let l1 = part.memcached("--l1", l1)?;
-            Ok(L1L2::new(l1, l2(part)?, Arc::clone(part.stats())))
+        _ => serve_seeded(config, seed, |part| {
+            Ok(L1L2::new(l1(part)?, l2(part)?, Arc::clone(part.stats())))
         }),
     }
 }
@@ -82,17 +96,26 @@ pub fn serve_with<O: Orchestrator>(
     config: &Config,
     compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
 ) -> Result<(), ServeError> {
-    let allowed = allowed_cores().map_err(ServeError::Host)?;
+    serve_seeded(config, None, compose)
+}
+
+/// As [`serve_with`]; `key_seed` says which worker owns a key, where that outlives the process.
+fn serve_seeded<O: Orchestrator>(
+    config: &Config,
+    key_seed: Option<u64>,
+    compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
+) -> Result<(), ServeError> {
+    let allowed = allowed_cores()?;
     if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
         return Err(ServeError::Core(core));
     }
-    let workers = match (config.cores.len(), config.workers) {
-        (0, Some(workers)) => workers,
-        (0, None) => allowed.len().min(crate::limits::WORKERS_MAX),
-        (cores, _) => cores,
-    };
+    let workers = workers(config, &allowed);
     check_l1(config, workers)?;
-    let shared = Arc::new(shared(config, workers));
+    let mut shared = shared(config, workers);
+    if let Some(seed) = key_seed {
+        shared.key_secrets = RapidSecrets::seed(seed);
+    }
+    let shared = Arc::new(shared);
     // As memcached: a terminal that goes away does not empty the cache.
     let ignored = Arc::default();
     signal_hook::flag::register(signal_hook::consts::SIGHUP, ignored).map_err(ServeError::Host)?;
@@ -136,7 +159,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
     let settings = Settings {
         l1_bytes: match config.l1 {
             L1::Memory { bytes } => bytes,
-            L1::Memcached(_) => 0,
+            L1::Memcached(_) | L1::Ssd(_) => 0,
         },
         connections_max: config.connections_max as u64,
         port: config.port,
@@ -163,9 +186,19 @@ fn listen_address(config: &Config) -> String {
 }
 
 /// The cores that this process may run on.
-fn allowed_cores() -> io::Result<Vec<usize>> {
-    let set = rustix::thread::sched_getaffinity(None)?;
+fn allowed_cores() -> Result<Vec<usize>, ServeError> {
+    let set =
+        rustix::thread::sched_getaffinity(None).map_err(|errno| ServeError::Host(errno.into()))?;
     Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
+}
+
+/// How many workers there are to be.
+fn workers(config: &Config, allowed: &[usize]) -> usize {
+    match (config.cores.len(), config.workers) {
+        (0, Some(workers)) => workers,
+        (0, None) => allowed.len().min(crate::limits::WORKERS_MAX),
+        (cores, _) => cores,
+    }
 }
 
 /// The core of each worker; None = wherever the kernel likes. Workers that poll are pinned, for a

@@ -59,7 +59,9 @@ impl Part<'_> {
                     .map(Remote::Rend)
                     .map_err(|error| tier_error("--l2", &error))
             }
-            (L2::Rend(_) | L2::None, _) => unreachable!("there is an L2, and it was probed"),
+            (L2::Rend(_) | L2::None | L2::Ssd(_), _) => {
+                unreachable!("there is an L2 in a server, and it was probed")
+            }
         }
     }
 

@@ -11,7 +11,7 @@ pub mod rend;
 pub mod ssd;
 
 use crate::buffer::{self, Body, Chain, Gather, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::limits::SHARED_BYTES_MAX;
 
 /// The bytes of a hit, held until its reply has left.
@@ -335,5 +335,11 @@ pub trait Tier {
     /// microseconds.
     fn wake_at_us(&self) -> u64 {
         u64::MAX
+    }
+
+    /// Makes complete what outlives the process, after the last operation. May wait, but not for
+    /// ever. Returns whether it is.
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

@@ -1,4 +1,5 @@
-//! Any of the tiers beyond this process, where which one is known only when the server starts.
+//! Any of the tiers beyond this process's memory, where which one is known only when the server
+//! starts.
 //!
 //! One choice an operation, which is nothing beside the way to the tier and back. It must add
 //! nothing to what the tiers do.
@@ -6,11 +7,13 @@
 use super::memcached::chunked::Chunked;
 use super::memcached::plain::Plain;
 use super::rend::Rend;
+use super::ssd::Ssd;
+use super::ssd::disk::ring::RingDisk;
 use super::{Action, Arithmetic, Outcome, Store, Tier};
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 
-/// A tier beyond this process.
+/// A tier beyond this process's memory.
 #[derive(Debug)]
 pub enum Remote {
     /// A memcached that keeps values as they are.
@@ -19,6 +22,8 @@ pub enum Remote {
     Chunked(Chunked),
     /// A server that speaks Rend's GETE.
     Rend(Rend),
+    /// An SSD.
+    Ssd(Box<Ssd<RingDisk>>),
 }
 
 /// The same of whichever it is.
@@ -28,6 +33,7 @@ macro_rules! of {
             Remote::Plain($tier) => $what,
             Remote::Chunked($tier) => $what,
             Remote::Rend($tier) => $what,
+            Remote::Ssd($tier) => $what,
         }
     };
 }
@@ -81,6 +87,18 @@ impl Tier for Remote {
         of!(self, tier => tier.invalidate(key, now).await)
     }
 
+    fn is_far(&self) -> bool {
+        of!(self, tier => tier.is_far())
+    }
+
+    fn prefetch(&self, key: &[u8]) -> u32 {
+        of!(self, tier => tier.prefetch(key))
+    }
+
+    fn prefetch_more(&self, foreseen: u32) {
+        of!(self, tier => tier.prefetch_more(foreseen))
+    }
+
     fn turn(&self, now: Now) -> usize {
         of!(self, tier => tier.turn(now))
     }
@@ -91,5 +109,9 @@ impl Tier for Remote {
 
     fn wake_at_us(&self) -> u64 {
         of!(self, tier => tier.wake_at_us())
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        of!(self, tier => tier.finish(clock))
     }
 }

@@ -11,6 +11,7 @@ use crate::support::{Server, free_port};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sunder::load::history::plan::Plan;
 
@@ -44,6 +45,8 @@ enum L2 {
     Memcached,
     /// Another sunder, by the binary protocol.
     Rend,
+    /// A file.
+    Ssd,
 }
 
 /// Who has the accidents.
@@ -57,7 +60,7 @@ enum Victim {
 /// A way to put sunder together.
 struct Composition {
     name: String,
-    /// Of `--l1`; `L1` in it stands for the address of a memcached.
+    /// Of `--l1`; `L1` in it stands for the address of a memcached, `SSD` for the path of a file.
     l1: &'static str,
     l2: L2,
     /// Half of the connections come by the batch port.
@@ -108,6 +111,7 @@ fn all() -> Vec<Composition> {
         }
         all.extend(sizes(workers));
         all.extend(troubles(workers));
+        all.extend(ssds(workers));
     }
     all
 }
@@ -198,6 +202,35 @@ fn troubles(workers: usize) -> Vec<Composition> {
     ]
 }
 
+/// The file of an SSD: room for two workers, and little beside.
+const SSD: &str = "ssd,path=SSD,size=600M,flush=20";
+
+/// An SSD, alone, and behind a memory that has all or hardly anything. It may lose what a slow
+/// disk has no time for.
+fn ssds(workers: usize) -> Vec<Composition> {
+    let little = "memory,size=4M";
+    vec![
+        base(workers, "ssd, l1_only", SSD, L2::None),
+        Composition { is_mixed: true, ..base(workers, "memory, ssd", "memory,size=64M", L2::Ssd) },
+        Composition {
+            is_mixed: true,
+            keys: 400,
+            value_bytes: (15_000, 20_000),
+            ..base(workers, "memory, 4 MB, ssd", little, L2::Ssd)
+        },
+    ]
+}
+
+/// A file below `target`, which the server makes.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Only compositions with an SSD have it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// A composition that runs.
 struct Running {
     /// Where clients connect, one after another.
@@ -206,6 +239,7 @@ struct Running {
     l2: Option<Memcached>,
     _sunder: Server,
     _behind: Option<Server>,
+    _file: Place,
 }
 
 /// A sunder with L1 in memory, and its port.
@@ -220,7 +254,11 @@ impl Composition {
     fn start(&self, seed: u64) -> Result<Running, String> {
         let l1 = Memcached::start(self.megabytes, seed)?;
         let mut words = vec!["--workers".into(), self.workers.to_string()];
-        words.extend(["--l1".into(), self.l1.replace("L1", &l1.address())]);
+        let name = format!("history-{}-{}.ssd", std::process::id(), free_port());
+        let file = Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let path = file.0.to_string_lossy();
+        let first = self.l1.replace("L1", &l1.address()).replace("SSD", &path);
+        words.extend(["--l1".into(), first]);
         // A key that failed is missing among the hits of a multi-get, as what is lost would be.
         let patience = if self.is_loss_wrong { ",timeout=20000" } else { "" };
         let (mut l2, mut behind) = (None, None);
@@ -239,6 +277,7 @@ impl Composition {
                 words.extend(["--l2".into(), format!("rend,addr=127.0.0.1:{port}{patience}")]);
                 behind = Some(server);
             }
+            L2::Ssd => words.extend(["--l2".into(), SSD.replace("SSD", &path)]),
         }
         let mut ports = vec![free_port(), free_port()];
         words.extend(["-p".into(), ports[0].to_string(), "--bp".into(), ports[1].to_string()]);
@@ -249,7 +288,7 @@ impl Composition {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let sunder = Server::sunder(&words)?;
         let addresses = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        Ok(Running { addresses, l1, l2, _sunder: sunder, _behind: behind })
+        Ok(Running { addresses, l1, l2, _sunder: sunder, _behind: behind, _file: file })
     }
 
     /// Runs it and holds all answers against what may be.

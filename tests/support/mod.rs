@@ -154,6 +154,13 @@ impl Server {
         kib * 1024
     }
 
+    /// Sends SIGKILL and waits for the end.
+    pub fn kill(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Sends SIGTERM and waits for the end; the exit status, or -1 for a death by signal.
     pub fn terminate(&mut self) -> Result<i32, String> {
         let pid = self.child.id().to_string();
@@ -175,9 +182,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only if it has ended already, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

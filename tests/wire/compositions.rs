@@ -32,14 +32,27 @@ pub fn is_general(case: &Case) -> bool {
 /// How a server under test is put together.
 pub struct Composition {
     pub name: String,
-    /// Of `--l1`; `L1` in it stands for the socket of a memcached.
+    /// Of `--l1`; `L1` in it stands for the socket of a memcached, `SSD` for the path of a file.
     l1: &'static str,
-    /// With a memcached as L2.
-    has_l2: bool,
+    l2: L2,
     /// Clients come by the batch port.
     is_batch: bool,
     workers: &'static str,
 }
+
+/// What is behind L1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum L2 {
+    None,
+    Memcached,
+    Ssd,
+}
+
+/// The file of an SSD: room for two workers.
+const SSD: &str = "ssd,path=SSD,size=600M";
+
+/// Every how many-th cut is tried with an SSD, each of whose flushes waits for the disk: the first.
+const SSD_EVERY: usize = 1_000_000;
 
 /// A composition that runs.
 pub struct Running {
@@ -48,6 +61,17 @@ pub struct Running {
     _sunder: Server,
     _l1: Local,
     _l2: Option<Local>,
+    _file: Place,
+}
+
+/// A file below `target`, which the server makes.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Only compositions with an SSD have it.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// A memcached on a Unix socket.
@@ -79,44 +103,64 @@ pub fn all() -> Vec<Composition> {
     ];
     let mut all = vec![];
     for (l1_name, l1) in l1s {
-        for (orchestrator, has_l2, is_batch) in
-            [("l1_only", false, false), ("l1_l2", true, false), ("l1_l2_batch", true, true)]
-        {
-            if l1 == "memory" && !has_l2 {
+        for (orchestrator, l2, is_batch) in [
+            ("l1_only", L2::None, false),
+            ("l1_l2", L2::Memcached, false),
+            ("l1_l2_batch", L2::Memcached, true),
+        ] {
+            if l1 == "memory" && l2 == L2::None {
                 continue;
             }
             for workers in ["1", "2"] {
                 let name = format!("{l1_name}, {orchestrator}, workers {workers}");
-                all.push(Composition { name, l1, has_l2, is_batch, workers });
+                all.push(Composition { name, l1, l2, is_batch, workers });
             }
+        }
+    }
+    for workers in ["1", "2"] {
+        for (name, l1, l2) in [("ssd, l1_only", SSD, L2::None), ("memory, ssd", "memory", L2::Ssd)]
+        {
+            let name = format!("{name}, workers {workers}");
+            all.push(Composition { name, l1, l2, is_batch: false, workers });
         }
     }
     all
 }
 
 impl Composition {
+    /// Every how many-th cut is tried; `every` where nothing is slow.
+    pub fn every(&self, every: usize) -> usize {
+        if self.l1 == SSD || self.l2 == L2::Ssd { SSD_EVERY } else { every }
+    }
+
     /// Starts it over kernel sockets.
     pub fn start(&self) -> Result<Running, String> {
         let l1 = Local::start()?;
-        let l2 = if self.has_l2 { Some(Local::start()?) } else { None };
+        let l2 = if self.l2 == L2::Memcached { Some(Local::start()?) } else { None };
         let (main_port, batch_port) = (free_port(), free_port());
-        let args = self.arguments(&l1.path, l2.as_ref().map(|l2| &*l2.path));
+        let name = format!("wire-{}-{main_port}.ssd", std::process::id());
+        let file = Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let args = self.arguments(&l1.path, l2.as_ref().map(|l2| &*l2.path), &file.0);
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (main, batch) = (main_port.to_string(), batch_port.to_string());
         args.extend(["-p", &main, "--bp", &batch, "--poll", "adaptive"]);
         let sunder = Server::sunder(&args)?;
         let port = if self.is_batch { batch_port } else { main_port };
-        Ok(Running { port, _sunder: sunder, _l1: l1, _l2: l2 })
+        Ok(Running { port, _sunder: sunder, _l1: l1, _l2: l2, _file: file })
     }
 
-    fn arguments(&self, l1: &Path, l2: Option<&Path>) -> Vec<String> {
-        let l1 = self.l1.replace("L1", &l1.to_string_lossy());
+    fn arguments(&self, l1: &Path, l2: Option<&Path>, file: &Path) -> Vec<String> {
+        let file = file.to_string_lossy();
+        let l1 = self.l1.replace("L1", &l1.to_string_lossy()).replace("SSD", &file);
         let mut args = vec!["--workers".into(), self.workers.into(), "--l1".into(), l1];
         if let Some(l2) = l2 {
             args.extend([
                 "--l2".into(),
                 format!("memcached,addr=unix:{},timeout=5000", l2.display()),
             ]);
+        }
+        if self.l2 == L2::Ssd {
+            args.extend(["--l2".into(), SSD.replace("SSD", &file)]);
         }
         args
     }

@@ -155,7 +155,7 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
     for composition in compositions::all() {
         let running = composition.start().map_err(|e| format!("{}: {e}", composition.name))?;
         let mut control = Control::new(Target::Tcp(([127, 0, 0, 1], running.port).into()));
-        control.every = COMPOSITIONS_EVERY;
+        control.every = composition.every(COMPOSITIONS_EVERY);
         let name = &composition.name;
         compare_with(&mut control, name, Pace::Prefix, &general, &mut oracle, score);
     }

@@ -71,8 +71,7 @@ impl<D: Disk> Log<D> {
 
     /// Length of the longest record, in bytes.
     pub(super) fn record_bytes_max(&self) -> usize {
-        let blocks = HEADER_BLOCKS + SEAL_BLOCKS + 1;
-        let room = self.segments.segment_bytes() as usize - blocks * SSD_BLOCK_BYTES;
+        let room = super::record_room_bytes(self.segments.segment_bytes() as usize);
         room.min(self.disk.pool().read_bytes_max())
     }
 

@@ -127,13 +127,14 @@ impl Index {
     /// tag.
     pub fn find(&self, hash: u64) -> impl Iterator<Item = Found> + '_ {
         let tag = Index::tag(hash);
-        self.slots(hash).map(|slot| self.slot(slot)).filter_map(move |content| {
-            (content != 0 && content >> TAG_SHIFT == tag).then(|| Found {
+        self.slots(hash)
+            .map(|slot| self.slot(slot))
+            .filter(move |content| *content != 0 && content >> TAG_SHIFT == tag)
+            .map(|content| Found {
                 unit: content & LOCATION_MASK,
                 span: Span::from_bits((content >> SPAN_SHIFT) as u8),
                 uses: (content >> USES_SHIFT) as u8 & USES_MAX,
             })
-        })
     }
 
     fn position(&self, hash: u64, unit: u64) -> Option<usize> {

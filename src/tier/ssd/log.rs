@@ -192,7 +192,7 @@ impl<D: Disk> Log<D> {
     /// By when there is something to do though nobody asks for anything.
     pub(super) fn wake_at_us(&self) -> u64 {
         let is_waiting = self.failed.iter().any(|failed| failed.io.is_some());
-        let is_busy = self.disk.in_flight() > 0
+        let is_busy = self.disk.in_flight() > 0 && !self.disk.wakes()
             || !self.outbox.is_empty()
             || self.reads.has_queued()
             || self.victim.is_some()

@@ -82,13 +82,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_STOP_US};
 use crate::stats::Counter;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 pub use admission::Admit;
 pub use check::{Report, check};
 use checkpoint::Ticket;
 use disk::{Buffer, Disk, DiskError};
+pub use format::Geometry;
 use log::Log;
 use lookup::{Item, Judged, Look, Others};
 pub use recovery::{OpenError, Options, SEGMENTS_MIN};
@@ -98,6 +100,30 @@ const LOOKS_MAX: usize = 8;
 
 /// With fewer items than this the index is in the core's own caches.
 const FAR_ITEMS_MIN: u64 = 16 * 1024;
+
+/// Length of the longest record that a segment has room for, header and key counted, in bytes.
+pub const fn record_room_bytes(segment_bytes: usize) -> usize {
+    segment_bytes - (format::HEADER_BLOCKS + format::SEAL_BLOCKS + 1) * SSD_BLOCK_BYTES
+}
+
+/// What a log was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What must not change.
+    pub geometry: Geometry,
+    /// The key of the hash of keys; the same in all parts that were made together.
+    pub hash_key: [u64; 2],
+}
+
+/// Looks at how the log of a part was made. None: there never was one. Waits for the disk, and
+/// reads nothing but the start.
+///
+/// # Errors
+/// As [`Ssd::open`], but for the geometry.
+pub fn look(disk: &mut impl Disk) -> Result<Option<Made>, OpenError> {
+    let found = recovery::superblock(&mut scan::Waited::new(disk))?;
+    Ok(found.map(|found| Made { geometry: found.geometry, hash_key: found.hash_key }))
+}
 
 /// The items of one worker, on its part of a disk.
 pub struct Ssd<D> {
@@ -224,6 +250,10 @@ impl<D: Disk> Ssd<D> {
                     Look::Item(item) => return Found::Item(item),
                     Look::Read(place) => place,
                 };
+                // Stored when items could be larger.
+                if place.len_bytes > log.disk.pool().read_bytes_max() {
+                    return Found::Unreadable;
+                }
                 let Some(slot) = log.reads.begin(place.offset_bytes, place.len_bytes) else {
                     log.count(Counter::SsdThrottled, 1);
                     return Found::Throttled;
@@ -373,5 +403,10 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn wake_at_us(&self) -> u64 {
         self.log.borrow().wake_at_us()
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        let end_us = clock.read().uptime_us + SSD_STOP_US;
+        self.stop(|| clock.read(), || clock.read().uptime_us > end_us)
     }
 }

@@ -238,7 +238,7 @@ impl Open {
         }
         // Pieces are in order.
         let done = self.in_flight.iter().take_while(|piece| piece.2).count();
-        if let Some(last) = self.in_flight.drain(..done).last() {
+        if let Some(last) = self.in_flight.drain(..done).next_back() {
             self.completed = last.1;
         }
         let completed = self.completed;
@@ -355,7 +355,7 @@ mod tests {
             let wasted = f64::from(padding - small.min(padding)) / f64::from(open.head());
             println!("{len}: {crossing} of {count} take a block more, {wasted:.3} is padding");
             assert!(wasted < 0.08, "{len}");
-            assert!(len < 3500 || len > 4096 || crossing == 0, "{len}");
+            assert!(!(3500..=4096).contains(&len) || crossing == 0, "{len}");
             assert!(len > 1100 || crossing * 5 <= count, "{len}: {crossing} of {count}");
         }
     }

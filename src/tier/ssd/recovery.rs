@@ -50,6 +50,9 @@ pub struct Options {
     pub admit: Admit,
     /// Start afresh, whatever is there.
     pub format: bool,
+    /// The key of the hash of keys, which all parts of a server's disk share: what is there has to
+    /// have it, what is new gets it. None: any.
+    pub hash_key: Option<[u64; 2]>,
     /// Where everything is counted.
     pub stats: Arc<WorkerStats>,
 }
@@ -86,6 +89,8 @@ pub enum OpenError {
         /// Those that are asked for.
         asked: Geometry,
     },
+    /// The part was not made together with the first one: a format was interrupted.
+    OtherParts,
     /// The disk failed.
     Disk(DiskError),
     /// There is no memory for the index.
@@ -110,6 +115,12 @@ impl fmt::Display for OpenError {
                 "holds a log of version {found}, and this is version {VERSION}; \"format\" starts \
                  afresh"
             ),
+            OpenError::Geometry { found, asked } if found.workers != asked.workers => write!(
+                f,
+                "holds a log of --workers {}, and this is --workers {}: each has its part of it; \
+                 \"format\" starts afresh",
+                found.workers, asked.workers,
+            ),
             OpenError::Geometry { found, asked } => write!(
                 f,
                 "holds a log of {} workers with {} bytes each in segments of {} (this is part {}), \
@@ -123,6 +134,10 @@ impl fmt::Display for OpenError {
                 asked.part_bytes,
                 asked.segment_bytes,
                 asked.worker,
+            ),
+            OpenError::OtherParts => f.write_str(
+                "its parts were not made together (was a format interrupted?); \"format\" starts \
+                 afresh",
             ),
             OpenError::Disk(error) => error.fmt(f),
             OpenError::Memory(error) => write!(f, "no memory for the index: {error}"),
@@ -181,6 +196,9 @@ impl<D: Disk> Log<D> {
         if found.geometry != geometry {
             return Err(OpenError::Geometry { found: found.geometry, asked: geometry });
         }
+        if options.hash_key.is_some_and(|key| key != found.hash_key) {
+            return Err(OpenError::OtherParts);
+        }
         let mut scan = Scan::of(&mut waited, found);
         let flush_at_s = scan.superblock.flush_at_s;
         if flush_at_s != 0 && flush_at_s <= now.unix_s {
@@ -219,7 +237,7 @@ impl<D: Disk> Log<D> {
         let half = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| key[8 * i + j]));
         let superblock = Superblock {
             log: crate::secret::random(),
-            hash_key: [half(0), half(1)],
+            hash_key: options.hash_key.unwrap_or([half(0), half(1)]),
             geometry,
             generation: 0,
             durable_sequence: next_sequence - 1,

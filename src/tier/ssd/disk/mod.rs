@@ -51,6 +51,12 @@ pub trait Disk {
 
     /// I/Os submitted and not yet done.
     fn in_flight(&self) -> usize;
+
+    /// Whether everything under way has been handed over, and the worker is woken when any of it
+    /// is done: no turn is needed before.
+    fn wakes(&self) -> bool {
+        false
+    }
 }
 
 /// An input or output, with the memory that it needs.

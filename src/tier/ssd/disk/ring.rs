@@ -110,7 +110,9 @@ pub struct RingDisk {
     data: Queue,
     slow: Queue,
     /// Where both rings say that a turn has something to do; watched by the worker.
-    _waker: Option<OwnedFd>,
+    waker: Option<OwnedFd>,
+    /// There is something to do for a turn of which the waker does not tell.
+    is_pending: bool,
 }
 
 impl RingDisk {
@@ -141,7 +143,7 @@ impl RingDisk {
             false => None,
         };
         let mode = Mode { completions, is_registered };
-        Ok(RingDisk { part, pool, mode, data, slow, _waker: waker })
+        Ok(RingDisk { part, pool, mode, data, slow, waker, is_pending: false })
     }
 
     /// How it runs.
@@ -168,6 +170,7 @@ impl Disk for RingDisk {
             return Err(io);
         }
         queue.push(Flight::new(io, self.part.size_bytes()), &self.part);
+        self.is_pending = true;
         Ok(())
     }
 
@@ -178,7 +181,13 @@ impl Disk for RingDisk {
                 count += queue.turn(&self.part, done, SSD_DONE_PER_TURN - count);
             }
         }
+        let is_rest_left = self.data.is_rest_left() || self.slow.is_rest_left();
+        self.is_pending = count == SSD_DONE_PER_TURN || is_rest_left;
         count
+    }
+
+    fn wakes(&self) -> bool {
+        self.waker.is_some() && !self.is_pending
     }
 
     fn in_flight(&self) -> usize {
@@ -307,6 +316,11 @@ impl Queue {
         #[allow(unsafe_code, reason = "the kernel gets an address")]
         let pushed = unsafe { self.ring.submission().push(&entry) };
         assert!(pushed.is_ok(), "as many submissions have room as there are slots");
+    }
+
+    /// Whether the kernel has not taken everything yet.
+    fn is_rest_left(&mut self) -> bool {
+        !self.ring.submission().is_empty()
     }
 
     /// Enters the kernel, if there is a reason to.

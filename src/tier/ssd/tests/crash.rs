@@ -340,7 +340,7 @@ fn one_flipped_bit_loses_one_item_and_many_flipped_bits_bring_nothing_wrong() {
     let (mut world, image) = stopped(3);
     let hits = seen(&mut world.bench).iter().flatten().count();
     let floor = world.history.changes.len();
-    let everywhere = [0..image.len()];
+    let everywhere: Vec<_> = std::iter::once(0..image.len()).collect();
     let mut random = Random(9);
     for _ in 0..2_000 {
         let (drops, left) = flipped(&world, &image, (1, &everywhere), floor, &mut random);

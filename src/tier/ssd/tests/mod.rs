@@ -38,6 +38,7 @@ fn options() -> Options {
         flush_ms: 5,
         admit: Admit::All,
         format: false,
+        hash_key: None,
         stats: Arc::new(WorkerStats::default()),
     }
 }

@@ -1,0 +1,103 @@
+//! `sunder l2 check PATH`: says what a log on an SSD holds, and verifies every record of it. It
+//! changes nothing.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::clock::Clock;
+use crate::limits::ITEM_BYTES_MAX_DEFAULT;
+use crate::load::Tool;
+use crate::readiness::Readiness;
+use crate::tier::ssd::disk::Pool;
+use crate::tier::ssd::disk::open::{Part, Request, open};
+use crate::tier::ssd::disk::ring::RingDisk;
+use crate::tier::ssd::{self, look};
+
+/// The tool.
+pub static TOOL: Tool = Tool {
+    name: "l2",
+    summary: "l2 check PATH: what an SSD's log holds, every record of it verified",
+    run: main,
+};
+
+const HELP: &str = "\
+sunder l2: looks at the log that a server has on an SSD
+
+Usage: sunder l2 check PATH
+
+Prints what each worker's part holds, and verifies every record. The server must not run.
+Exit status 0: all is whole, 1: something is damaged, 2: it could not be looked at.
+";
+
+/// Exit status of what is damaged.
+const EXIT_DAMAGED: u8 = 1;
+
+/// Exit status of words or a path that are wrong.
+const EXIT_USAGE: u8 = 2;
+
+fn main(words: Vec<OsString>) -> ExitCode {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    match words[..] {
+        ["check", path] if !path.starts_with('-') => match check(Path::new(path)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(EXIT_DAMAGED),
+            Err(error) => {
+                eprintln!("sunder l2 check: {error}");
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
+        ["-h" | "--help"] | ["check", "-h" | "--help"] => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("sunder l2: expected: check PATH (see sunder l2 --help)");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+/// Prints what every part of the log at `path` holds. Whether all is whole.
+fn check(path: &Path) -> Result<bool, String> {
+    let shown = path.display();
+    let of_path = |error: &dyn Display| format!("{shown}: {error}");
+    let none = || format!("{shown}: holds no log");
+    let now = Clock::start().read();
+    let request = Request { path, size_bytes: None, workers: 1, segments_min: 1 };
+    let whole = open(&request).map_err(|error| error.to_string())?;
+    let made = look(&mut disk(whole.part(0)).map_err(|error| of_path(&error))?);
+    let geometry = made.map_err(|error| of_path(&error))?.ok_or_else(none)?.geometry;
+    let (has_bytes, workers) = (whole.size_bytes(), geometry.workers as usize);
+    let size_bytes = geometry.part_bytes * u64::from(geometry.workers);
+    if has_bytes < size_bytes {
+        return Err(format!("{shown}: has {has_bytes} bytes, and its log had {size_bytes}"));
+    }
+    drop(whole);
+    let request = Request { size_bytes: Some(size_bytes), workers, ..request };
+    let divided = open(&request).map_err(|error| error.to_string())?;
+    let mut is_whole = true;
+    for worker in 0..workers {
+        let mut disk = disk(divided.part(worker)).map_err(|error| of_path(&error))?;
+        let report = ssd::check(&mut disk, now)
+            .map_err(|error| of_path(&format!("part {worker}: {error}")))?;
+        match report {
+            Some(report) => {
+                println!("{report}");
+                is_whole &= report.segments_damaged.is_empty() && !report.is_lost;
+            }
+            None => {
+                println!("part {worker} of {workers}\nholds no log");
+                is_whole = false;
+            }
+        }
+    }
+    Ok(is_whole)
+}
+
+fn disk(part: Part) -> Result<RingDisk, String> {
+    let pool = Pool::new(ITEM_BYTES_MAX_DEFAULT)
+        .map_err(|error| format!("no memory for buffers: {error}"))?;
+    RingDisk::new(part, pool, &Readiness::none()).map_err(|error| error.to_string())
+}
