@@ -45,8 +45,8 @@
 //! (`ssd_drops`). One damaged record does that only if it was durable, lies in a segment that is
 //! not sealed, and a crash comes before the seal. To cut the log off before it would bring back
 //! what durable records behind it deleted, and to drop its segment alone what its records killed
-//! elsewhere. With 16 MiB in each of eight open segments and one unreadable bit in 10^15, what a
-//! crash finds is damaged once in a million crashes.
+//! elsewhere. With 16 MiB in each of eight open segments, and if one bit in 10^15 cannot be read
+//! (an assumption, not measured), that is one crash in a million.
 //!
 //! # What it costs
 //!
