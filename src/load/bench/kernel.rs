@@ -124,6 +124,25 @@ struct Peer {
     is_finished: bool,
 }
 
+/// What a visit writes. Its bytes are never cleared: of so many that would take longer than all else
+/// that a request needs.
+struct Output {
+    bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl Output {
+    /// Appends `bytes`, for which there is room.
+    fn append(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// The connections of one thread.
 pub struct Sockets {
     clock: Clock,
@@ -132,7 +151,7 @@ pub struct Sockets {
     events: Events,
     peers: Vec<Peer>,
     input: Box<[u8]>,
-    output: Vec<u8>,
+    output: Output,
     ready: Vec<(usize, Readable)>,
 }
 
@@ -158,7 +177,7 @@ impl Readable {
 /// One connection while the engine looks at it.
 struct View<'a> {
     input: &'a [u8],
-    output: &'a mut Vec<u8>,
+    output: &'a mut Output,
     is_finished: bool,
 }
 
@@ -190,20 +209,18 @@ impl Stream for View<'_> {
     }
 
     fn room_bytes(&self) -> usize {
-        OUTPUT_BYTES - self.output.len()
+        OUTPUT_BYTES - self.output.len
     }
 
     fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
-        let start = self.output.len();
-        self.output.resize(OUTPUT_BYTES, 0);
-        let filled = fill(&mut self.output[start..]);
-        self.output.truncate(start + filled);
+        let filled = fill(&mut self.output.bytes[self.output.len..]);
+        self.output.len += filled;
         filled
     }
 
     fn write(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.room_bytes());
-        self.output.extend_from_slice(&bytes[..taken]);
+        self.output.append(&bytes[..taken]);
         taken
     }
 
@@ -244,7 +261,7 @@ impl Sockets {
             events: Events::with_capacity(EVENTS_PER_TURN),
             peers,
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
-            output: Vec::with_capacity(OUTPUT_BYTES),
+            output: Output { bytes: vec![0; OUTPUT_BYTES].into_boxed_slice(), len: 0 },
             ready: Vec::with_capacity(EVENTS_PER_TURN),
         })
     }
@@ -274,8 +291,9 @@ impl Sockets {
                 }
             }
             engine.set_now(self.clock.read_ns());
-            self.output.clear();
-            self.output.append(&mut peer.unsent);
+            self.output.len = 0;
+            self.output.append(&peer.unsent);
+            peer.unsent.clear();
             let mut view = View {
                 input: &self.input[..filled],
                 output: &mut self.output,
@@ -285,11 +303,11 @@ impl Sockets {
             let rest = view.input.len();
             peer.left.clear();
             peer.left.extend_from_slice(&self.input[filled - rest..filled]);
-            if let Err(error) = Sockets::send(peer, &self.output) {
+            if let Err(error) = Sockets::send(peer, self.output.written()) {
                 return engine.fail(format!("the server's connection: {error}"));
             }
             // The kernel took all of a full buffer: no event will ask for the rest of a request.
-            let is_cut = self.output.len() == OUTPUT_BYTES && peer.unsent.is_empty();
+            let is_cut = self.output.len == OUTPUT_BYTES && peer.unsent.is_empty();
             if is_drained && !is_cut {
                 return;
             }
