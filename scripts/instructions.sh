@@ -7,12 +7,18 @@ set -euo pipefail
 cd "$project"
 
 recorded=benches/instructions.txt
-usage="usage: scripts/instructions.sh [--record]
-Compares instructions per request with $recorded; --record writes that file anew."
+gained_percent=2
+usage="usage: scripts/instructions.sh [--record | --optimized WORKER]
+Compares instructions per request with $recorded.
+  --record             writes that file anew
+  --optimized WORKER   only of the worker's benchmark that scripts/build-optimized.sh built: a GET hit
+                       has to take at least $gained_percent % less than recorded"
 record=0
+optimized=
 case "${1:-}" in
     '') ;;
     --record) record=1 ;;
+    --optimized) optimized=${2:?which binary, scripts/build-optimized.sh --bench says} ;;
     *)
         say "$usage"
         [ "$1" = --help ] && exit 0
@@ -38,16 +44,6 @@ command -v valgrind >/dev/null || fail "needs valgrind: scripts/setup.sh install
 work=$(mktemp -d)
 on_exit "rm -rf $work"
 
-# The bench binaries: what cargo says it built.
-cargo bench --bench worker --bench parts --no-run --message-format=json \
-    >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
-built() {
-    grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
-}
-worker=$(built worker)
-parts=$(built parts)
-if [ ! -x "$worker" ] || [ ! -x "$parts" ]; then fail "cargo built no benches"; fi
-
 # Instructions of a command under callgrind; what comes before -- is callgrind's.
 count() {
     local options=()
@@ -63,10 +59,41 @@ count() {
 
 # The server's turns for so many requests of a kind. Making frames, the client's part, is outside of
 # what is counted.
-count_worker() {
+count_turns() {
     count --collect-atstart=no --toggle-collect='*Bench*turns*' -- \
         "$worker" --count "$1" "$connections" "$2"
 }
+
+# Instructions per request of a kind. The difference of two runs leaves out what comes before:
+# connecting, storing, starting.
+count_worker() {
+    local few many
+    few=$(count_turns "$1" "$connections")
+    many=$(count_turns "$1" $((connections + requests)))
+    say $(((many - few) / requests))
+}
+
+recorded_of() { awk -v name="$1" '$1 == name { print $2 }' "$recorded" 2>/dev/null || true; }
+
+if [ -n "$optimized" ]; then
+    worker=$optimized
+    now=$(count_worker get-hit)
+    was=$(recorded_of get-hit)
+    say "get-hit: $now instructions in the optimized build, $was recorded of the ordinary one"
+    [ $((now * 100)) -le $((was * (100 - gained_percent))) ] ||
+        fail "the profile gains less than $gained_percent %"
+    exit 0
+fi
+
+# The bench binaries: what cargo says it built.
+cargo bench --bench worker --bench parts --no-run --message-format=json \
+    >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
+built() {
+    grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
+}
+worker=$(built worker)
+parts=$(built parts)
+if [ ! -x "$worker" ] || [ ! -x "$parts" ]; then fail "cargo built no benches"; fi
 
 passed=0
 lines=
@@ -79,7 +106,7 @@ judge() {
         say "$name: $now instructions"
         return
     fi
-    was=$(awk -v name="$name" '$1 == name { print $2 }' "$recorded" 2>/dev/null || true)
+    was=$(recorded_of "$name")
     if [ -z "$was" ]; then
         say "$name: $now instructions, none recorded"
         grown+=("$name has no figure in $recorded")
@@ -95,11 +122,8 @@ judge() {
     fi
 }
 
-# The difference of two runs leaves out what comes before: connecting, storing, starting.
 for kind in "${kinds[@]}"; do
-    few=$(count_worker "$kind" "$connections")
-    many=$(count_worker "$kind" $((connections + requests)))
-    judge "$kind" $(((many - few) / requests))
+    judge "$kind" "$(count_worker "$kind")"
 done
 for case in "${cases[@]}"; do
     few=$(count -- "$parts" "$case" "$operations")

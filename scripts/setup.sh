@@ -5,9 +5,10 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 if [ "${1:-}" = --help ]; then
-    say "usage: scripts/setup.sh
+    say "usage: scripts/setup.sh [--optimized]
 Installs the Debian packages that sunder's build, its quickstart and its tests need, and checks
-that a Rust toolchain is there. Asks sudo only if something is missing."
+that a Rust toolchain is there. Asks sudo only if something is missing.
+  --optimized   also what scripts/build-optimized.sh needs"
     exit 0
 fi
 
@@ -19,9 +20,12 @@ run=(iproute2 ethtool netcat-openbsd procps)
 # counts, Python clients, loop devices, and what the scripts use.
 test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 python3-venv
     iputils-ping mount util-linux e2fsprogs shellcheck)
+# Building with a profile: the tool that merges profiles.
+optimized=()
+[ "${1:-}" = --optimized ] && optimized=(llvm-19)
 
 missing=()
-for package in "${build[@]}" "${run[@]}" "${test[@]}"; do
+for package in "${build[@]}" "${run[@]}" "${test[@]}" "${optimized[@]}"; do
     case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" in
         installed) ;;
         *) missing+=("$package") ;;

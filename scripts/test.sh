@@ -112,6 +112,18 @@ with_release() {
     sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
 }
 
+# The build for production: it answers rightly, and its instructions show that the profile was used.
+optimized_build() {
+    local said log=target/test-logs/optimized-server.log
+    said=$(scripts/build-optimized.sh --bench) || return
+    scripts/instructions.sh --optimized "${said##*: }" || return
+    (
+        sunder_binary=$(sed -n 's/^Done: //p' <<<"$said")
+        start_sunder "$log" - -p 23199 --l1 memory || exit 1
+        "$sunder_binary" blast 127.0.0.1:23199 --text --binary --all -w 50 -n 200000
+    )
+}
+
 # Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
 comparison() {
     local table=target/compare-briefly.md
@@ -150,6 +162,7 @@ stage "appliance" appliance
 stage "release build" cargo build --release --bin sunder --example verify_load \
     --example many_connections
 stage "instructions per request" scripts/instructions.sh
+stage "optimized build" optimized_build
 stage "15,000 connections" with_release tests/many.sh
 stage "faults on the wire" with_release tests/faults.sh
 stage "comparison" comparison

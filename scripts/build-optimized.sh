@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Builds sunder for production: guided by a profile of itself under the loads that it is for. The
+# compiler then lays out and inlines what a request runs through, which an ordinary release build
+# has to guess; docs/MEASUREMENTS.md says what that gains.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$project"
+
+usage="usage: scripts/build-optimized.sh [--bench]
+Builds sunder with instruments, puts loads of a few seconds on it over loopback, a Unix socket and
+net_memif, and builds it again with what that showed. Prints where the binary is. Needs no root and
+no hugepages; takes some 6 minutes on two cores.
+  --bench   the worker's benchmark as well, guided by a run of its own"
+
+with_bench=0
+for argument in "$@"; do
+    case "$argument" in
+        --bench) with_bench=1 ;;
+        --help | -h)
+            say "$usage"
+            exit 0
+            ;;
+        *)
+            say "build-optimized.sh: unknown argument '$argument'; --help tells what there is" >&2
+            exit 2
+            ;;
+    esac
+done
+
+scripts/setup.sh --optimized
+# Any LLVM's tool will do that still reads what this compiler writes.
+profdata=$(printf '%s\n' /usr/lib/llvm-*/bin/llvm-profdata | sort -V | tail -n 1)
+[ -x "$profdata" ] || fail "no llvm-profdata: scripts/setup.sh --optimized installs it"
+
+work=$(mktemp -d)
+on_exit "rm -rf $work"
+mkdir "$work/profiles"
+# Also where a build script that was instrumented would write: none is, for --target keeps the
+# flags from what runs on the host.
+export LLVM_PROFILE_FILE="$work/profiles/%p-%m.profraw"
+triple=$(rustc -vV | sed -n 's/^host: //p')
+
+# build FLAGS FOLDER: sets sunder_binary and bench_binary.
+build() {
+    local flags=$1 folder=$2
+    RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo build --quiet --release --bin sunder \
+        --target "$triple" --target-dir "$folder"
+    sunder_binary=$folder/$triple/release/sunder
+    [ "$with_bench" = 1 ] || return 0
+    bench_binary=$(RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo bench --quiet --bench worker --no-run \
+        --target "$triple" --target-dir "$folder" --message-format=json |
+        jq -r 'select(.target.name? == "worker" and .executable != null).executable')
+}
+
+port=23110
+# serving ARGUMENT..: a server on a free port of loopback, in place of the last one.
+serving() {
+    port=$((port + 1))
+    start_sunder "$work/server.log" - -p "$port" --workers 1 "$@" ||
+        fail "the instrumented sunder does not serve"
+}
+
+# tool ARGUMENT..: a load, which has to succeed.
+tool() {
+    "$sunder_binary" "$@" >"$work/tool.log" 2>&1 || {
+        cat "$work/tool.log" >&2
+        fail "failed: sunder $*"
+    }
+}
+
+# train_on_device FLAG..: on a link to itself.
+train_on_device() {
+    local link="net_memif0,socket=$work/link,socket-abstract=no,rsize=11" client
+    start_sunder "$work/server.log" - --device "$link,role=server" --address 10.9.0.1/16 \
+        --huge off --workers 1 --l1 memory,size=64M || fail "sunder does not serve on net_memif"
+    "$sunder_binary" bench 10.9.0.1 --device "$link,role=client" --address 10.9.1.1/16 --huge off \
+        --connections 200 --duration 2 --hold 10 "$@" >"$work/tool.log" 2>&1 &
+    client=$!
+    on_exit "end_process $client"
+    for ((i = 0; i < 3000; i++)); do
+        grep -q 'latency, ' "$work/tool.log" && break
+        is_own "$client" || break
+        sleep 0.01
+    done
+    # Whoever leaves a memif while its peer is there may bring it down: the server first.
+    end_process "$sunder_pid" || fail "sunder on net_memif did not stop cleanly"
+    wait "$client" || { cat "$work/tool.log" >&2; fail "the load over net_memif failed"; }
+}
+
+# train_on_sockets: every command, both protocols, small values and large ones.
+train_on_sockets() {
+    tool blast "127.0.0.1:$port" --text --binary --all -w 16 -n 40000
+    tool bench "127.0.0.1:$port" --duration 1 --warmup 0 --text
+    tool bench "127.0.0.1:$port" --duration 1 --warmup 0 --binary
+    tool bench "127.0.0.1:$port" --duration 1 --warmup 0 --value-bytes 10K --keys 1000
+    end_process "$sunder_pid" || fail "sunder did not stop cleanly"
+}
+
+train() {
+    local layout
+    train_on_device --text
+    train_on_device --text --ratio 1:0
+    train_on_device --binary
+    train_on_device --text --depth 8 --multi-get 4
+    serving --l1 memory,size=64M
+    train_on_sockets
+    serving --l1 memory,size=8M --l2 "ssd,path=$work/log,size=1G" --bp $((port + 100))
+    train_on_sockets
+    memcached -s "$work/memcached" -t 1 -m 256 -I 2m -u "$(id -un)" &
+    on_exit "end_process $!"
+    for ((i = 0; i < 500; i++)); do
+        [ -S "$work/memcached" ] && break
+        sleep 0.01
+    done
+    for layout in plain chunked chunked,chunk=16K; do
+        serving --l1 "memcached,addr=unix:$work/memcached,layout=$layout"
+        tool blast "127.0.0.1:$port" --text --binary -w 16 -n 20000 --prefix "${layout//,/-}"
+        tool bench "127.0.0.1:$port" --duration 1 --warmup 0
+        tool bench "127.0.0.1:$port" --duration 1 --warmup 0 --value-bytes 10K --keys 1000
+        end_process "$sunder_pid" || fail "sunder did not stop cleanly"
+    done
+    [ "$with_bench" = 1 ] || return 0
+    "$bench_binary" 200 100000 10000 >"$work/tool.log"
+}
+
+say "1. Building sunder with instruments (some minutes the first time)."
+build "-Cprofile-generate=$work/profiles" target/training
+say "2. Putting loads on it."
+train
+"$profdata" merge -o target/training/sunder.profdata "$work"/profiles/*.profraw ||
+    fail "$profdata cannot read what this compiler writes: a newer llvm package is wanted"
+say "3. Building it again with what they showed."
+build "-Cprofile-use=$project/target/training/sunder.profdata" target/optimized
+say "Done: $sunder_binary"
+[ "$with_bench" = 0 ] || say "The worker's benchmark: $bench_binary"
