@@ -25,12 +25,17 @@ Measures memcached, nutcracker and sunder side by side; prints a table and write
   --rounds N          [3]
   --cores C,S         of the client, and of all servers [0,1]
   --precedence        before all else on this machine, by niceness
+  --limit S           seconds after which it gives up, all in all [600]
   --output FILE       [target/compare.md]
   --json-dir DIR      keeps the result of each measurement, for sunder bench report
   --help              this text
 
 Every connection has one request under way. Needs root (asks sudo) and 2 MiB hugepages for memif and
-packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less."
+packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less.
+
+What spins shall have its core for itself: a measurement on net_memif in which client or server
+waited for one more than 3 % of the time is made again, up to three times, and the table says how
+many had to be taken as they were."
 
 # One line that says what is wrong, and exit status 2.
 refuse() {
@@ -40,7 +45,7 @@ refuse() {
 
 all_rows=memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets
 rows=$all_rows connections=50,1000 value_bytes=100 keys=10000 seconds=1 rounds=3 cores=0,1
-precedence=no output=target/compare.md json_dir=
+precedence=no limit=600 output=target/compare.md json_dir=
 asked="scripts/compare.sh $*"
 words=("$@")
 while [ $# -gt 0 ]; do
@@ -51,7 +56,7 @@ while [ $# -gt 0 ]; do
             ;;
         --precedence) precedence=yes ;;
         --rows | --connections | --value-bytes | --keys | --seconds | --rounds | --cores | \
-            --output | --json-dir)
+            --limit | --output | --json-dir)
             [ $# -gt 1 ] || refuse "$1 wants a value"
             name=${1#--}
             printf -v "${name//-/_}" %s "$2"
@@ -69,6 +74,7 @@ number() {
 number value-bytes "$value_bytes" 1000000
 number keys "$keys" 10000000
 number rounds "$rounds" 1000
+number limit "$limit" 86400
 [[ $seconds =~ ^[0-9]{1,3}(\.[0-9]+)?$ && $seconds =~ [1-9] ]] ||
     refuse "--seconds '$seconds': not a number of seconds below 1000"
 IFS=, read -ra counts <<<"$connections"
@@ -99,6 +105,19 @@ done
 become_root "${words[@]}"
 on_exit give_back_target
 taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
+
+# Whatever hangs, the whole ends: what it waits for are short sleeps and children of its own.
+trap 'fail "not done after $limit seconds (--limit): $at"' USR1
+at="nothing measured"
+(
+    # Its sleep ends with it.
+    trap 'kill "$sleep_pid" 2>/dev/null; exit' TERM
+    sleep "$limit" &
+    sleep_pid=$!
+    wait "$sleep_pid"
+    kill -USR1 $$
+) &
+on_exit "kill $! 2>/dev/null"
 
 work=$(mktemp -d)
 on_exit "rm -rf $work"
@@ -140,10 +159,10 @@ wait_for() {
 bench() {
     local row=$1 count=$2 name=$3
     shift 3
+    at="at $name"
     rm -f "$json_dir/$name.json"
-    # Bounded: whatever hangs, hangs no longer than this.
-    in_background "$work/bench.log" timeout 120 taskset -c "$client_core" "$sunder_binary" bench \
-        "$@" --connections "$count" --ratio 1:0 --value-bytes "$value_bytes" --keys "$keys" \
+    in_background "$work/bench.log" taskset -c "$client_core" "$sunder_binary" bench "$@" \
+        --connections "$count" --ratio 1:0 --value-bytes "$value_bytes" --keys "$keys" \
         --duration "$seconds" --warmup "$warmup" --label "$row" --json "$json_dir/$name.json"
     bench_pid=$started_pid
 }
@@ -162,6 +181,37 @@ note() {
     jq -r --arg row "$1" --arg count "$2" --arg round "$3" '.steps[0] | .latency.all as $all |
         def at($share): [$all.percentiles[] | select(.[0] >= $share)][0][1] / 1000;
         [$row, $count, $round, .rate, at(0.5), at(0.99)] | @tsv' "$json_dir/$4.json" >>"$figures"
+}
+
+# --- Cores of one's own ---
+
+# Measurements in which a process that spins had to wait for its core.
+disturbed=0
+
+# waited_percent PID: of the time since it began, how much its threads were ready to run and did not:
+# schedstat has the time on a core and that waited for one, in nanoseconds.
+waited_percent() {
+    awk '{ ran += $1; waited += $2 } END { printf "%.0f", 100 * waited / (ran + waited + 1) }' \
+        "/proc/$1"/task/*/schedstat
+}
+
+# alone PID..: whether none had to wait for more than 3 % of its time.
+alone() {
+    local pid
+    for pid in "$@"; do
+        [ "$(waited_percent "$pid")" -le 3 ] || return 1
+    done
+}
+
+# undisturbed COMMAND..: until it sets is_alone, three times at most.
+undisturbed() {
+    local attempt
+    for attempt in 1 2 3; do
+        is_alone=yes
+        "$@"
+        [ "$is_alone" = no ] || return 0
+    done
+    disturbed=$((disturbed + 1))
 }
 
 # --- Kernel sockets ---
@@ -250,6 +300,8 @@ measure_memif() {
         is_own "$bench_pid" || bench_failed "$row"
         sleep 0.05
     done
+    # Before it sleeps for long.
+    alone "$sunder_pid" "$bench_pid" || is_alone=no
     end_process "$sunder_pid" || fail "$row: sunder ended with status $?"
     wait "$bench_pid" || bench_failed "$row"
 }
@@ -257,10 +309,10 @@ measure_memif() {
 # measure_memif_round ROUND: at saturation; once, where the knee is; then at shares of it.
 measure_memif_round() {
     local round=$1 share
-    measure_memif memif "memif-$round"
+    undisturbed measure_memif memif "memif-$round"
     note memif "$most" "$round" "memif-$round"
     if [ "$round" = 1 ]; then
-        measure_memif memif-sweep memif-sweep --sweep auto
+        undisturbed measure_memif memif-sweep memif-sweep --sweep auto
         knee=$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
             "$json_dir/memif-sweep.json")
         knee_is="knee"
@@ -271,7 +323,7 @@ measure_memif_round() {
         fi
     fi
     for share in 10 50 80; do
-        measure_memif "memif-$share" "memif-$share-$round" \
+        undisturbed measure_memif "memif-$share" "memif-$share-$round" \
             --rate "$(awk "BEGIN { printf \"%.0f\", $knee * $share / 100 }")"
         note "memif-$share" "$most" "$round" "memif-$share-$round"
     done
@@ -301,6 +353,7 @@ looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 # the smaller of the two rates. Forwarding stops on both sides before either leaves.
 measure_packets() {
     local swap_pid swap_in flow_pid flow_in
+    at="at packets-$1"
     rm -f "$work/link"
     start_testpmd swap "$server_core" server 5tswap
     start_testpmd flow "$client_core" client flowgen
@@ -312,6 +365,7 @@ measure_packets() {
     sleep "$seconds"
     echo show port stats all >&"$swap_in"
     wait_for "testpmd's counters" looked 4
+    alone "$swap_pid" "$flow_pid" || is_alone=no
     echo stop >&"$flow_in"
     echo stop >&"$swap_in"
     wait_for "testpmd's end of forwarding" grep -q 'Accumulated' "$work/flow.log"
@@ -321,6 +375,10 @@ measure_packets() {
     wait "$swap_pid" || fail "packets: 5tswap: $(tail -n 1 "$work/swap.log")"
     wait "$flow_pid" || fail "packets: flowgen: $(tail -n 1 "$work/flow.log")"
     exec {swap_in}>&- {flow_in}>&-
+}
+
+# note_packets ROUND: takes its figure.
+note_packets() {
     testpmd_rates | awk -v round="$1" '
         { rates[NR] = $2 }
         END { print "packets\t-\t" round "\t" (rates[3] < rates[4] ? rates[3] : rates[4]) "\t-\t-" }
@@ -418,7 +476,10 @@ for ((round = 1; round <= rounds; round++)); do
         done
     done
     ! has memif || measure_memif_round "$round"
-    ! has packets || measure_packets "$round"
+    if has packets; then
+        undisturbed measure_packets "$round"
+        note_packets "$round"
+    fi
 done
 
 {
@@ -436,6 +497,8 @@ A request on net_memif is two packets, one there and one back; testpmd (5tswap a
 bytes, rsize=11) moves twice the packets of its row. At shares of the knee: open loop, latency from
 the time that a request was due; else closed loop.
 END
+        [ "$disturbed" -eq 0 ] || say "Others had the cores for more than 3 % of the time in" \
+            "$disturbed measurements, three times in a row."
     fi
 } >"$output.new"
 mv "$output.new" "$output"
