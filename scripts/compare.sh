@@ -188,20 +188,31 @@ note() {
 # Measurements in which a process that spins had to wait for its core.
 disturbed=0
 
-# waited_percent PID: of the time since it began, how much its threads were ready to run and did not:
-# schedstat has the time on a core and that waited for one, in nanoseconds.
-waited_percent() {
-    awk '{ ran += $1; waited += $2 } END { printf "%.0f", 100 * waited / (ran + waited + 1) }' \
-        "/proc/$1"/task/*/schedstat
+# cores_ns PID..: for how long their threads ran so far, and were ready to run and did not, as
+# schedstat has it.
+cores_ns() {
+    local pid files=()
+    for pid in "$@"; do
+        files+=("/proc/$pid"/task/*/schedstat)
+    done
+    # A thread may have ended meanwhile.
+    { cat "${files[@]}" 2>/dev/null || true; } |
+        awk '{ ran += $1; waited += $2 } END { printf "%.0f %.0f", ran, waited }'
 }
 
-# alone PID..: whether none had to wait for more than 3 % of its time.
+# alone SINCE PID..: whether they waited for at most 3 % of the time since cores_ns said SINCE.
 alone() {
-    local pid
-    for pid in "$@"; do
-        [ "$(waited_percent "$pid")" -le 3 ] || return 1
-    done
+    local before ran waited
+    read -ra before <<<"$1"
+    shift
+    read -r ran waited < <(cores_ns "$@") || true
+    ((ran -= before[0], waited -= before[1]))
+    ((100 * waited <= 3 * (ran + waited)))
 }
+
+# Waits so long without a process: those that spin shall not notice.
+exec {nap_input}<> <(:)
+nap() { read -rt "$1" -u "$nap_input" || true; }
 
 # undisturbed COMMAND..: until it sets is_alone, three times at most.
 undisturbed() {
@@ -286,7 +297,7 @@ link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" 
 # still polls takes the peer down (docs/ARCHITECTURE.md): once the client has told its result it
 # only holds the link, then the server ends, then the client leaves by itself.
 measure_memif() {
-    local row=$1 name=$2 i
+    local row=$1 name=$2 since
     shift 2
     rm -f "$work/link"
     start_sunder "$work/memif.log" - --device "$(link server)" --address 10.9.0.1/16 \
@@ -295,13 +306,12 @@ measure_memif() {
         --core "$client_core" --hold 20 "$@"
     # If the script ends early: in that order, too.
     on_exit "end_process $sunder_pid"
-    for ((i = 0; i < 2400; i++)); do
-        is_told "$name" && break
-        is_own "$bench_pid" || bench_failed "$row"
-        sleep 0.05
+    since=$(cores_ns "$sunder_pid" "$bench_pid")
+    until is_told "$name"; do
+        kill -0 "$bench_pid" 2>/dev/null || bench_failed "$row"
+        nap 0.1
     done
-    # Before it sleeps for long.
-    alone "$sunder_pid" "$bench_pid" || is_alone=no
+    alone "$since" "$sunder_pid" "$bench_pid" || is_alone=no
     end_process "$sunder_pid" || fail "$row: sunder ended with status $?"
     wait "$bench_pid" || bench_failed "$row"
 }
@@ -352,7 +362,7 @@ looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 # measure_packets ROUND: a packet there and one back are what a request costs, so what is noted is
 # the smaller of the two rates. Forwarding stops on both sides before either leaves.
 measure_packets() {
-    local swap_pid swap_in flow_pid flow_in
+    local swap_pid swap_in flow_pid flow_in since
     at="at packets-$1"
     rm -f "$work/link"
     start_testpmd swap "$server_core" server 5tswap
@@ -362,10 +372,11 @@ measure_packets() {
     sleep "$warmup"
     echo show port stats all >&"$swap_in"
     wait_for "testpmd's counters" looked 2
-    sleep "$seconds"
+    since=$(cores_ns "$swap_pid" "$flow_pid")
+    nap "$seconds"
     echo show port stats all >&"$swap_in"
+    alone "$since" "$swap_pid" "$flow_pid" || is_alone=no
     wait_for "testpmd's counters" looked 4
-    alone "$swap_pid" "$flow_pid" || is_alone=no
     echo stop >&"$flow_in"
     echo stop >&"$swap_in"
     wait_for "testpmd's end of forwarding" grep -q 'Accumulated' "$work/flow.log"
