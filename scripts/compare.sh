@@ -316,22 +316,29 @@ measure_memif() {
     wait "$bench_pid" || bench_failed "$row"
 }
 
+# find_knee: the median of three sweeps, for one stall of the machine may end any of them.
+find_knee() {
+    local sweep knees=() sweeps=$((rounds < 3 ? rounds : 3))
+    for ((sweep = 1; sweep <= sweeps; sweep++)); do
+        undisturbed measure_memif memif-sweep "memif-sweep-$sweep" --sweep auto
+        knees+=("$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
+            "$json_dir/memif-sweep-$sweep.json")")
+    done
+    knee=$(printf '%s\n' "${knees[@]}" | sort -g | sed -n "$(((sweeps + 1) / 2))p")
+    knee_is="knee"
+    if [ "$knee" = 0 ]; then
+        # Nothing kept up: on a machine this busy, shares of what was reached have to do.
+        knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
+        knee_is="saturation, no knee found"
+    fi
+}
+
 # measure_memif_round ROUND: at saturation; once, where the knee is; then at shares of it.
 measure_memif_round() {
     local round=$1 share
     undisturbed measure_memif memif "memif-$round"
     note memif "$most" "$round" "memif-$round"
-    if [ "$round" = 1 ]; then
-        undisturbed measure_memif memif-sweep memif-sweep --sweep auto
-        knee=$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
-            "$json_dir/memif-sweep.json")
-        knee_is="knee"
-        if [ "$knee" = 0 ]; then
-            # Nothing kept up: on a machine this busy, shares of what was reached have to do.
-            knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
-            knee_is="saturation, no knee found"
-        fi
-    fi
+    [ "$round" != 1 ] || find_knee
     for share in 10 50 80; do
         undisturbed measure_memif "memif-$share" "memif-$share-$round" \
             --rate "$(awk "BEGIN { printf \"%.0f\", $knee * $share / 100 }")"
@@ -419,14 +426,24 @@ table() {
             }
             return n ? median(list, n) : "-"
         }
+        # The lowest and the highest of the rounds.
+        function span(row, count, round, own, least, most) {
+            for (round = 1; round <= rounds; round++) {
+                if (!((row, count, round, 4) in all)) continue
+                own = all[row, count, round, 4] + 0
+                if (least == "" || own < least) least = own
+                if (own > most) most = own
+            }
+            return sprintf("%.0f to %.0f", least, most)
+        }
         function put(row, count, words, share, limit) {
             share = row ~ /memif-|packets/ ? "-" : of(row, count, 4, "memcached", count)
             limit = row == "memif" ? of(row, count, 4, "packets", "-") : "-"
-            printf "| %s | %s | %.0f | %s | %s | %s | %s |\n", words, count,
+            printf "| %s | %s | %.0f | %s | %s | %s | %s | %s |\n", words, count,
                 of(row, count, 4), share == "-" ? share : sprintf("%.2f", share),
                 limit == "-" ? limit : sprintf("%.1f %%", 100 * limit),
                 row == "packets" ? "-" : sprintf("%.0f", of(row, count, 5)),
-                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 6))
+                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 6)), span(row, count)
         }
         { for (i = 4; i <= 6; i++) all[$1, $2, $3, i] = $i; if ($3 > rounds) rounds = $3 }
         END {
@@ -437,8 +454,8 @@ table() {
             words["chunked"] = "sunder before memcached, chunked as Rend"
             words["chunked-16K"] = "sunder before memcached, chunks of 16K"
             print "| | connections | requests/s | beside memcached | of the packet limit |" \
-                " p50, us | p99, us |"
-            print "|---|---|---|---|---|---|---|"
+                " p50, us | p99, us | requests/s by rounds |"
+            print "|---|---|---|---|---|---|---|---|"
             for (c = 1; c <= split(counts, count, ","); c++)
                 for (r = 1; r <= split(rows, row, ","); r++)
                     if (row[r] in words) put(row[r], count[c], words[row[r]])
