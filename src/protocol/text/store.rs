@@ -40,10 +40,7 @@ pub(super) fn parse_plain_set<'a>(input: &'a [u8], limits: &Limits, now: Now) ->
     let (flags, rest) = plain_argument::<8>(rest)?;
     let (exptime, rest) = plain_argument::<11>(rest)?;
     let (value_bytes, rest) = plain_argument::<6>(rest)?;
-    let behind = match rest {
-        [b'\r', b'\n', behind @ ..] | [b'\n', behind @ ..] => behind,
-        _ => return None,
-    };
+    let behind = rest.strip_prefix(b"\r\n")?;
     // Five digits at most.
     let value_bytes = value_bytes as usize;
     let line = Line { key, flags: flags as u32, exptime: exptime as i32, value_bytes, cas: 0 };

@@ -505,7 +505,7 @@ proptest! {
 
 #[test]
 fn a_set_with_plain_numbers_is_read_the_short_way() {
-    for line in ["set k 5 10 3\r\n", "set k 1234567 2147483647 0\n", "set k 0 0 99999\r\n"] {
+    for line in ["set k 5 10 3\r\n", "set k 1234567 2147483647 0\r\n", "set k 0 0 99999\r\n"] {
         let input = format!("{line}and a value's start");
         let plain = store::parse_plain_set(input.as_bytes(), &LIMITS, NOW);
         assert!(plain.is_some(), "{line}");
