@@ -25,12 +25,17 @@ Measures memcached, nutcracker and sunder side by side; prints a table and write
   --rounds N          [3]
   --cores C,S         of the client, and of all servers [0,1]
   --precedence        before all else on this machine, by niceness
+  --limit S           seconds after which it gives up, all in all [600]
   --output FILE       [target/compare.md]
   --json-dir DIR      keeps the result of each measurement, for sunder bench report
   --help              this text
 
 Every connection has one request under way. Needs root (asks sudo) and 2 MiB hugepages for memif and
-packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less."
+packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less.
+
+What spins shall have its core for itself: a measurement on net_memif in which client or server
+waited for one more than 3 % of the time is made again, up to three times, and the table says how
+many had to be taken as they were."
 
 # One line that says what is wrong, and exit status 2.
 refuse() {
@@ -40,7 +45,7 @@ refuse() {
 
 all_rows=memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets
 rows=$all_rows connections=50,1000 value_bytes=100 keys=10000 seconds=1 rounds=3 cores=0,1
-precedence=no output=target/compare.md json_dir=
+precedence=no limit=600 output=target/compare.md json_dir=
 asked="scripts/compare.sh $*"
 words=("$@")
 while [ $# -gt 0 ]; do
@@ -51,7 +56,7 @@ while [ $# -gt 0 ]; do
             ;;
         --precedence) precedence=yes ;;
         --rows | --connections | --value-bytes | --keys | --seconds | --rounds | --cores | \
-            --output | --json-dir)
+            --limit | --output | --json-dir)
             [ $# -gt 1 ] || refuse "$1 wants a value"
             name=${1#--}
             printf -v "${name//-/_}" %s "$2"
@@ -69,6 +74,7 @@ number() {
 number value-bytes "$value_bytes" 1000000
 number keys "$keys" 10000000
 number rounds "$rounds" 1000
+number limit "$limit" 86400
 [[ $seconds =~ ^[0-9]{1,3}(\.[0-9]+)?$ && $seconds =~ [1-9] ]] ||
     refuse "--seconds '$seconds': not a number of seconds below 1000"
 IFS=, read -ra counts <<<"$connections"
@@ -99,6 +105,19 @@ done
 become_root "${words[@]}"
 on_exit give_back_target
 taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
+
+# Whatever hangs, the whole ends: what it waits for are short sleeps and children of its own.
+trap 'fail "not done after $limit seconds (--limit): $at"' USR1
+at="nothing measured"
+(
+    # Its sleep ends with it.
+    trap 'kill "$sleep_pid" 2>/dev/null; exit' TERM
+    sleep "$limit" &
+    sleep_pid=$!
+    wait "$sleep_pid"
+    kill -USR1 $$
+) &
+on_exit "kill $! 2>/dev/null"
 
 work=$(mktemp -d)
 on_exit "rm -rf $work"
@@ -140,10 +159,10 @@ wait_for() {
 bench() {
     local row=$1 count=$2 name=$3
     shift 3
+    at="at $name"
     rm -f "$json_dir/$name.json"
-    # Bounded: whatever hangs, hangs no longer than this.
-    in_background "$work/bench.log" timeout 120 taskset -c "$client_core" "$sunder_binary" bench \
-        "$@" --connections "$count" --ratio 1:0 --value-bytes "$value_bytes" --keys "$keys" \
+    in_background "$work/bench.log" taskset -c "$client_core" "$sunder_binary" bench "$@" \
+        --connections "$count" --ratio 1:0 --value-bytes "$value_bytes" --keys "$keys" \
         --duration "$seconds" --warmup "$warmup" --label "$row" --json "$json_dir/$name.json"
     bench_pid=$started_pid
 }
@@ -162,6 +181,48 @@ note() {
     jq -r --arg row "$1" --arg count "$2" --arg round "$3" '.steps[0] | .latency.all as $all |
         def at($share): [$all.percentiles[] | select(.[0] >= $share)][0][1] / 1000;
         [$row, $count, $round, .rate, at(0.5), at(0.99)] | @tsv' "$json_dir/$4.json" >>"$figures"
+}
+
+# --- Cores of one's own ---
+
+# Measurements in which a process that spins had to wait for its core.
+disturbed=0
+
+# cores_ns PID..: for how long their threads ran so far, and were ready to run and did not, as
+# schedstat has it.
+cores_ns() {
+    local pid files=()
+    for pid in "$@"; do
+        files+=("/proc/$pid"/task/*/schedstat)
+    done
+    # A thread may have ended meanwhile.
+    { cat "${files[@]}" 2>/dev/null || true; } |
+        awk '{ ran += $1; waited += $2 } END { printf "%.0f %.0f", ran, waited }'
+}
+
+# alone SINCE PID..: whether they waited for at most 3 % of the time since cores_ns said SINCE.
+alone() {
+    local before ran waited
+    read -ra before <<<"$1"
+    shift
+    read -r ran waited < <(cores_ns "$@") || true
+    ((ran -= before[0], waited -= before[1]))
+    ((100 * waited <= 3 * (ran + waited)))
+}
+
+# Waits so long without a process: those that spin shall not notice.
+exec {nap_input}<> <(:)
+nap() { read -rt "$1" -u "$nap_input" || true; }
+
+# undisturbed COMMAND..: until it sets is_alone, three times at most.
+undisturbed() {
+    local attempt
+    for attempt in 1 2 3; do
+        is_alone=yes
+        "$@"
+        [ "$is_alone" = no ] || return 0
+    done
+    disturbed=$((disturbed + 1))
 }
 
 # --- Kernel sockets ---
@@ -236,7 +297,7 @@ link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" 
 # still polls takes the peer down (docs/ARCHITECTURE.md): once the client has told its result it
 # only holds the link, then the server ends, then the client leaves by itself.
 measure_memif() {
-    local row=$1 name=$2 i
+    local row=$1 name=$2 since
     shift 2
     rm -f "$work/link"
     start_sunder "$work/memif.log" - --device "$(link server)" --address 10.9.0.1/16 \
@@ -245,33 +306,41 @@ measure_memif() {
         --core "$client_core" --hold 20 "$@"
     # If the script ends early: in that order, too.
     on_exit "end_process $sunder_pid"
-    for ((i = 0; i < 2400; i++)); do
-        is_told "$name" && break
-        is_own "$bench_pid" || bench_failed "$row"
-        sleep 0.05
+    since=$(cores_ns "$sunder_pid" "$bench_pid")
+    until is_told "$name"; do
+        kill -0 "$bench_pid" 2>/dev/null || bench_failed "$row"
+        nap 0.1
     done
+    alone "$since" "$sunder_pid" "$bench_pid" || is_alone=no
     end_process "$sunder_pid" || fail "$row: sunder ended with status $?"
     wait "$bench_pid" || bench_failed "$row"
+}
+
+# find_knee: the median of three sweeps, for one stall of the machine may end any of them.
+find_knee() {
+    local sweep knees=() sweeps=$((rounds < 3 ? rounds : 3))
+    for ((sweep = 1; sweep <= sweeps; sweep++)); do
+        undisturbed measure_memif memif-sweep "memif-sweep-$sweep" --sweep auto
+        knees+=("$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
+            "$json_dir/memif-sweep-$sweep.json")")
+    done
+    knee=$(printf '%s\n' "${knees[@]}" | sort -g | sed -n "$(((sweeps + 1) / 2))p")
+    knee_is="knee"
+    if [ "$knee" = 0 ]; then
+        # Nothing kept up: on a machine this busy, shares of what was reached have to do.
+        knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
+        knee_is="saturation, no knee found"
+    fi
 }
 
 # measure_memif_round ROUND: at saturation; once, where the knee is; then at shares of it.
 measure_memif_round() {
     local round=$1 share
-    measure_memif memif "memif-$round"
+    undisturbed measure_memif memif "memif-$round"
     note memif "$most" "$round" "memif-$round"
-    if [ "$round" = 1 ]; then
-        measure_memif memif-sweep memif-sweep --sweep auto
-        knee=$(jq 'if .knee == null then 0 else .steps[.knee].rate end' \
-            "$json_dir/memif-sweep.json")
-        knee_is="knee"
-        if [ "$knee" = 0 ]; then
-            # Nothing kept up: on a machine this busy, shares of what was reached have to do.
-            knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
-            knee_is="saturation, no knee found"
-        fi
-    fi
+    [ "$round" != 1 ] || find_knee
     for share in 10 50 80; do
-        measure_memif "memif-$share" "memif-$share-$round" \
+        undisturbed measure_memif "memif-$share" "memif-$share-$round" \
             --rate "$(awk "BEGIN { printf \"%.0f\", $knee * $share / 100 }")"
         note "memif-$share" "$most" "$round" "memif-$share-$round"
     done
@@ -300,7 +369,8 @@ looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 # measure_packets ROUND: a packet there and one back are what a request costs, so what is noted is
 # the smaller of the two rates. Forwarding stops on both sides before either leaves.
 measure_packets() {
-    local swap_pid swap_in flow_pid flow_in
+    local swap_pid swap_in flow_pid flow_in since
+    at="at packets-$1"
     rm -f "$work/link"
     start_testpmd swap "$server_core" server 5tswap
     start_testpmd flow "$client_core" client flowgen
@@ -309,8 +379,10 @@ measure_packets() {
     sleep "$warmup"
     echo show port stats all >&"$swap_in"
     wait_for "testpmd's counters" looked 2
-    sleep "$seconds"
+    since=$(cores_ns "$swap_pid" "$flow_pid")
+    nap "$seconds"
     echo show port stats all >&"$swap_in"
+    alone "$since" "$swap_pid" "$flow_pid" || is_alone=no
     wait_for "testpmd's counters" looked 4
     echo stop >&"$flow_in"
     echo stop >&"$swap_in"
@@ -321,6 +393,10 @@ measure_packets() {
     wait "$swap_pid" || fail "packets: 5tswap: $(tail -n 1 "$work/swap.log")"
     wait "$flow_pid" || fail "packets: flowgen: $(tail -n 1 "$work/flow.log")"
     exec {swap_in}>&- {flow_in}>&-
+}
+
+# note_packets ROUND: takes its figure.
+note_packets() {
     testpmd_rates | awk -v round="$1" '
         { rates[NR] = $2 }
         END { print "packets\t-\t" round "\t" (rates[3] < rates[4] ? rates[3] : rates[4]) "\t-\t-" }
@@ -350,14 +426,24 @@ table() {
             }
             return n ? median(list, n) : "-"
         }
+        # The lowest and the highest of the rounds.
+        function span(row, count, round, own, least, most) {
+            for (round = 1; round <= rounds; round++) {
+                if (!((row, count, round, 4) in all)) continue
+                own = all[row, count, round, 4] + 0
+                if (least == "" || own < least) least = own
+                if (own > most) most = own
+            }
+            return sprintf("%.0f to %.0f", least, most)
+        }
         function put(row, count, words, share, limit) {
             share = row ~ /memif-|packets/ ? "-" : of(row, count, 4, "memcached", count)
             limit = row == "memif" ? of(row, count, 4, "packets", "-") : "-"
-            printf "| %s | %s | %.0f | %s | %s | %s | %s |\n", words, count,
+            printf "| %s | %s | %.0f | %s | %s | %s | %s | %s |\n", words, count,
                 of(row, count, 4), share == "-" ? share : sprintf("%.2f", share),
                 limit == "-" ? limit : sprintf("%.1f %%", 100 * limit),
                 row == "packets" ? "-" : sprintf("%.0f", of(row, count, 5)),
-                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 6))
+                row == "packets" ? "-" : sprintf("%.0f", of(row, count, 6)), span(row, count)
         }
         { for (i = 4; i <= 6; i++) all[$1, $2, $3, i] = $i; if ($3 > rounds) rounds = $3 }
         END {
@@ -368,8 +454,8 @@ table() {
             words["chunked"] = "sunder before memcached, chunked as Rend"
             words["chunked-16K"] = "sunder before memcached, chunks of 16K"
             print "| | connections | requests/s | beside memcached | of the packet limit |" \
-                " p50, us | p99, us |"
-            print "|---|---|---|---|---|---|---|"
+                " p50, us | p99, us | requests/s by rounds |"
+            print "|---|---|---|---|---|---|---|---|"
             for (c = 1; c <= split(counts, count, ","); c++)
                 for (r = 1; r <= split(rows, row, ","); r++)
                     if (row[r] in words) put(row[r], count[c], words[row[r]])
@@ -418,7 +504,10 @@ for ((round = 1; round <= rounds; round++)); do
         done
     done
     ! has memif || measure_memif_round "$round"
-    ! has packets || measure_packets "$round"
+    if has packets; then
+        undisturbed measure_packets "$round"
+        note_packets "$round"
+    fi
 done
 
 {
@@ -436,6 +525,8 @@ A request on net_memif is two packets, one there and one back; testpmd (5tswap a
 bytes, rsize=11) moves twice the packets of its row. At shares of the knee: open loop, latency from
 the time that a request was due; else closed loop.
 END
+        [ "$disturbed" -eq 0 ] || say "Others had the cores for more than 3 % of the time in" \
+            "$disturbed measurements, three times in a row."
     fi
 } >"$output.new"
 mv "$output.new" "$output"

@@ -26,7 +26,7 @@ on_exit() {
 run_exit_commands() {
     local status=$? i
     trap - EXIT
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP USR1
     for ((i = ${#exit_commands[@]} - 1; i >= 0; i--)); do
         eval "${exit_commands[i]}" || true
     done

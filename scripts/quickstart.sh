@@ -29,7 +29,7 @@ done
 # Twice under sudo, as whoever called and as root, is once to cargo: the second finds it built.
 scripts/setup.sh
 say "1. Building the release (some minutes the first time)."
-cargo build --quiet --release --bin sunder --example verify_load
+cargo build --quiet --release --bin sunder
 become_root "$@"
 on_exit give_back_target
 
@@ -111,8 +111,9 @@ exec {nc_input}>&-
 wait "$nc_pid_kept" || fail "the connection did not end well after quit"
 
 say "5. Loading it: 50 connections, one request at a time each, 100-byte values, each one checked."
-ip netns exec "$client" target/release/examples/verify_load "$address:$port" \
-    --connections 50 --requests 200000 --seconds 10
+ip netns exec "$client" target/release/sunder setget "$address:$port" \
+    --workers 50 --num-ops 100k --value-bytes 100 --no-loss --duration 60
+say "   Every value was the right one."
 
 if [ "$keep" -eq 1 ]; then
     say "6. Staying up. In another terminal, as root:

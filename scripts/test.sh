@@ -159,8 +159,7 @@ for test in tests/*.rs tests/*/main.rs; do
     stage "tests/$name" cargo test --test "$name"
 done
 stage "appliance" appliance
-stage "release build" cargo build --release --bin sunder --example verify_load \
-    --example many_connections
+stage "release build" cargo build --release --bin sunder --example many_connections
 stage "instructions per request" scripts/instructions.sh
 stage "optimized build" optimized_build
 stage "15,000 connections" with_release tests/many.sh

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
-//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`]).
+//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`],
+//! [`console`]).
 //! Only `worker`, `serve` and `main` see it whole. [`load`] holds the tools, which are clients.
 //!
 //! # A server of one's own
@@ -45,6 +46,7 @@
 
 pub mod buffer;
 pub mod clock;
+pub mod console;
 pub mod limits;
 pub mod readiness;
 pub mod secret;

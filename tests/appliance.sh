@@ -72,7 +72,7 @@ answers_ipv6() {
 }
 
 load_is_right() {
-    inside target/debug/examples/verify_load "$host:11211" --requests 20000 "$@"
+    inside "$sunder_binary" setget "$host:11211" --no-loss "$@"
 }
 
 stops_cleanly() {
@@ -91,9 +91,9 @@ everything() {
     check "python-binary-memcached" client_session bmemcached
     check "pylibmc" client_session pylibmc
     check "half-close" half_close
-    check "load, every value checked" load_is_right
-    check "load with values of 100,000 bytes" load_is_right --value-bytes 100000 --requests 2000 \
-        --keys 8 --connections 20
+    check "load, every value checked" load_is_right --num-ops 10k --workers 50 --value-bytes 100
+    check "load with values of 100,000 bytes" load_is_right --num-ops 1k --workers 20 \
+        --value-bytes 100000 --key-length 1
 }
 
 # begin NAME NAMESPACE ARGUMENTS..: starts sunder for one composition.

@@ -110,6 +110,24 @@ fn a_result_that_cannot_be_written_is_told_before_the_measurement() {
     }
 }
 
+/// On a terminal of 60 columns, which `script` makes; and on one line where there is none.
+#[test]
+fn notes_are_as_wide_as_the_terminal() {
+    let stub = Stub::start(Arc::new(|_| Some(MISS)));
+    let result = bench(&stub.target(), &format!("{GETS} --duration 0.2"));
+    let path = free_socket_path().with_extension("json");
+    result.save(&path).expect("written");
+    let words = format!("stty cols 60 && {SUNDER} bench report {}", path.display());
+    let shown = Command::new("script").args(["-qec", &words, "/dev/null"]).output();
+    let piped = run_sunder(&["bench", "report", &path.display().to_string()]).expect("it ends");
+    std::fs::remove_file(&path).expect("written");
+    let shown = String::from_utf8(shown.expect("script runs").stdout).expect("text");
+    let (_, notes) = shown.split_once("  note: ").expect("a note");
+    assert!(notes.lines().count() > 3, "{shown}");
+    assert!(notes.lines().all(|line| line.trim_end().chars().count() <= 60), "{shown}");
+    assert!(piped.stdout.lines().any(|line| line.starts_with("  note: ") && line.len() > 200));
+}
+
 #[test]
 fn the_other_tools_flags_do_too() {
     let (_server, address) = Server::memcached().expect("memcached starts");
@@ -226,60 +244,91 @@ fn help_has_examples() {
     assert!(ended.stdout.lines().all(|line| line.len() <= 100));
 }
 
-/// One line, with the answers so far, and status 1.
-fn fails(target: &str, words: &str, expected: &[&str]) {
+/// One line, with the answers so far, and status 1; what was printed.
+fn fails(target: &str, words: &str, expected: &[&str]) -> String {
     let mut args = vec!["bench", target];
     args.extend(words.split_whitespace());
     let Ended { status, stdout, stderr } = run_sunder(&args).expect("it ends");
-    assert_eq!((status, &stdout[..]), (1, ""), "{target} {words}: {stderr}");
+    assert_eq!(status, 1, "{target} {words}: {stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     for word in expected {
         assert!(stderr.contains(word), "no '{word}' in: {stderr}");
     }
+    stdout
+}
+
+/// What was measured until a server failed, and why it is no more.
+fn told_what_there_was(printed: &str, answers: u64, why: &str) {
+    let line = printed.lines().find_map(|line| line.trim_start().strip_prefix("requests  "));
+    let requests = line.and_then(|line| line.split_whitespace().next()).expect("requests");
+    let requests: u64 = requests.replace(',', "").parse().expect("a number");
+    // The first few come before the clock of the measurement starts.
+    assert!(requests > answers / 2 && requests <= answers, "{printed}");
+    assert!(printed.contains("p99") && printed.contains("note: ended early: "), "{printed}");
+    assert!(printed.contains(why), "{printed}");
 }
 
 #[test]
 fn a_server_that_is_not_there() {
     let target = format!("127.0.0.1:{}", free_port());
-    fails(&target, "--duration 1", &[&target, "cannot connect", "0 of 50", "0 answers"]);
+    let words = &[&target[..], "cannot connect", "0 of 50", "0 answers"];
+    assert_eq!(fails(&target, "--duration 1", words), "");
     let path = format!("unix:{}", free_socket_path().display());
-    fails(&path, "", &[&path, "cannot connect", "0 answers"]);
+    assert_eq!(fails(&path, "", &[&path, "cannot connect", "0 answers"]), "");
+}
+
+/// A stub that answers so many gets, each after a millisecond, and then what `then` says.
+fn ending(answers: u64, then: fn() -> Option<&'static [u8]>) -> Stub {
+    let asked = Arc::new(Mutex::new(0));
+    Stub::start(Arc::new(move |_| {
+        thread::sleep(Duration::from_millis(1));
+        let mut asked = asked.lock().expect("unpoisoned");
+        *asked += 1;
+        let is_over = *asked > answers;
+        drop(asked);
+        if is_over { then() } else { Some(MISS) }
+    }))
 }
 
 #[test]
 fn a_server_that_closes_midway() {
-    let asked = Arc::new(Mutex::new(0));
-    let stub = Stub::start(Arc::new(move |_| {
-        let mut asked = asked.lock().expect("unpoisoned");
-        *asked += 1;
-        (*asked <= 500).then_some(MISS)
-    }));
-    let words = format!("{GETS} --connections 3 --duration 20");
-    fails(&stub.target(), &words, &["closed connection", "of 3;", "answers so far"]);
+    let path = free_socket_path().with_extension("json");
+    let words = format!("{GETS} --connections 1 --duration 20 --json {}", path.display());
+    let expected = ["closed connection", "of 1;", "200 answers so far"];
+    let printed = fails(&ending(200, || None).target(), &words, &expected);
+    told_what_there_was(&printed, 200, "closed connection");
+    let result = RunResult::load(&path);
+    std::fs::remove_file(&path).expect("written");
+    let result = result.expect("a result");
+    let step = &result.steps[0];
+    assert_eq!(step.requests, step.latency.all.count);
+    assert!(step.elapsed_s < 19.0 && step.rate > 0.0, "{} s", step.elapsed_s);
+    // Of several threads too, whichever of them notices, and in the middle of a sweep.
+    let words = format!("{GETS} --connections 3 --duration 20 --threads 3");
+    let printed = fails(&ending(600, || None).target(), &words, &["closed connection"]);
+    told_what_there_was(&printed, 600, "closed connection");
+    let words = format!("{GETS} --connections 2 --duration 0.3 --sweep 100-800/4");
+    let printed = fails(&ending(60, || None).target(), &words, &["closed connection"]);
+    assert!(printed.contains("knee") && printed.contains("ended early: the server closed"));
 }
 
 #[test]
 fn a_server_that_answers_garbage() {
     let stub = Stub::start(Arc::new(|_| Some(b"HTTP/1.1 400 Bad Request\r\n")));
-    fails(&stub.target(), GETS, &["garbage", "HTTP/1.1 400", "0 answers so far"]);
+    let printed = fails(&stub.target(), GETS, &["garbage", "HTTP/1.1 400", "0 answers so far"]);
+    assert_eq!(printed, "");
 }
 
 #[test]
 fn a_server_that_is_silent() {
-    let asked = Arc::new(Mutex::new(0));
-    let stub = Stub::start(Arc::new(move |_| {
-        let count = {
-            let mut asked = asked.lock().expect("unpoisoned");
-            *asked += 1;
-            *asked
-        };
-        if count > 100 {
-            thread::sleep(Duration::from_secs(3600));
-        }
-        Some(MISS)
-    }));
+    let stub = ending(100, || {
+        thread::sleep(Duration::from_secs(3600));
+        None
+    });
     let words = format!("{GETS} --connections 1 --timeout 1 --duration 20");
-    fails(&stub.target(), &words, &["no answer from the server for 1 s", "100 answers so far"]);
+    let printed =
+        fails(&stub.target(), &words, &["no answer from the server for 1 s", "100 answers so far"]);
+    told_what_there_was(&printed, 100, "no answer from the server for 1 s");
 }
 
 #[test]
@@ -335,6 +384,63 @@ fn a_unix_socket_and_an_early_end() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("ours");
     let mut shown = String::new();
     child.stdout.take().expect("piped").read_to_string(&mut shown).expect("text");
-    assert!(child.wait().expect("ours").success());
+    assert_eq!(child.wait().expect("ours").code(), Some(130));
     assert!(shown.contains("ended early") && shown.contains("p99"), "{shown}");
+}
+
+/// The DPDK client and a sunder in two processes, with a ring between them that needs no network,
+/// no hugepages and no rights. The server ends first: whoever leaves a net_memif while its peer
+/// still polls takes the peer down, so that the client holds the link once it has told its result.
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_dpdk_client_over_memif_counts_right() {
+    for (words, requests) in [
+        ("--protocol text --ratio 3:1 --depth 2", None),
+        ("--protocol binary --ratio 1:1 --value-bytes 1-30K", None),
+        ("--protocol text --ratio 1:0 --multi-get 5", None),
+        ("--protocol text --rate 2k", Some(1_000)),
+    ] {
+        let (link, json) = (free_socket_path(), free_socket_path().with_extension("json"));
+        let device = |role| {
+            let link = link.display();
+            format!("net_memif0,role={role},socket={link},socket-abstract=no")
+        };
+        let (own, json_text) = (device("server"), json.display().to_string());
+        let serve = ["--device", &own, "--address", "10.9.0.1/16", "--huge", "off"];
+        let rest = ["--workers", "1", "--l1", "memory,size=64M"];
+        let mut server = Server::sunder(&[&serve[..], &rest].concat()).expect("sunder starts");
+        let mut command = Command::new(SUNDER);
+        command.args(["bench", "10.9.0.1", "--device", &device("client"), "--huge", "off"]);
+        command.args(["--address", "10.9.1.1/16", "--hold", "20", "--json", &json_text]);
+        command.args(["--connections", "20", "--keys", "300", "--check", "1", "--warmup", "0"]);
+        command.args(["--duration", "0.5"]).args(words.split_whitespace());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("it starts");
+        let start = Instant::now();
+        let result = loop {
+            match RunResult::load(&json) {
+                Ok(result) => break Ok(result),
+                Err(error) if child.try_wait().expect("ours").is_some() => break Err(error),
+                Err(error) if start.elapsed() > support::PATIENCE => break Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let served = server.terminate();
+        let ended = child.wait_with_output().expect("it ends");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+        assert_eq!((ended.status.code(), served), (Some(0), Ok(0)), "{words}: {stderr}");
+        // Whoever comes second finds them gone.
+        let _ = (std::fs::remove_file(&link), std::fs::remove_file(&json));
+        let result = result.expect("a result");
+        let step = &result.steps[0];
+        assert_eq!((step.errors, step.mismatches, step.misses), (0, 0, 0), "{words}: {stdout}");
+        assert_eq!(step.latency.all.count, step.requests, "{words}");
+        let keys = result.setup.multi_get * step.latency.get.count;
+        assert!(step.hits == keys && step.requests > 100, "{words}: {} hits", step.hits);
+        assert!(requests.is_none_or(|due| step.requests == due), "{words}: {}", step.requests);
+        assert_eq!(result.setup.transport, "net_memif0");
+        assert!(stdout.contains("p99") && stdout.contains("mismatches  0"), "{words}: {stdout}");
+        assert!(stdout.contains("the clock was read once a turn"), "{words}: {stdout}");
+    }
 }

@@ -3,12 +3,12 @@
 # measurement for docs/MEASUREMENTS.md and no test; needs root.
 #
 #   tests/compare_tcp.sh [MEGABYTES EACH WAY] [FAULTS OF EACH KIND IN A MILLION FRAMES]
-#   sunder_binary, examples: the server, and the folder of built examples (from the environment)
+#   sunder_binary  the server and the client                                  (from the environment)
 set -euo pipefail
 . "$(dirname "$0")/../scripts/lib.sh"
 cd "$project"
 
-: "${sunder_binary:?}" "${examples:?}"
+: "${sunder_binary:?}"
 [ "$(id -u)" -eq 0 ] || fail "needs root, for network namespaces"
 megabytes=${1:-100}
 faults_ppm=${2:-10000}
@@ -54,9 +54,11 @@ load() {
     local connections
     for connections in 1 20; do
         printf '%-28s %2d connections: ' "$1" "$connections"
-        ip netns exec "$client" "$examples/verify_load" 10.77.0.1:11211 --seconds 120 \
-            --bytes "${megabytes}000000" --value-bytes 100000 --keys 4 \
-            --connections "$connections" | sed -n "${LINES_SHOWN:-1,1}p"
+        # Three values set and three read back of four pairs.
+        ip netns exec "$client" "$sunder_binary" setget 10.77.0.1:11211 --duration 120 \
+            --num-ops "$((megabytes * 10 * 4 / 3))" --value-bytes 100000 --key-length 2 \
+            --workers "$connections" | awk -v megabytes="$megabytes" \
+            '/ requests in / { printf "%.1f MB/s both ways, %s\n", 2 * megabytes / $4, $0 }'
     done
 }
 

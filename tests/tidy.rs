@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["orchestrator"],
     &["tier"],
-    &["buffer", "clock", "readiness", "secret", "stats"],
+    &["buffer", "clock", "console", "readiness", "secret", "stats"],
     &["limits"],
 ];
 
@@ -190,6 +190,7 @@ const LOAD_IMPORTS: &[&str] = &[
     "net::Stream",
     "net::Transport",
     "buffer",
+    "console",
     "secret",
     "stats",
 ];
@@ -205,6 +206,25 @@ fn the_tools_know_the_server_by_the_wire() {
                 if LOAD_IMPORTS.iter().find(is_allowed).is_none() {
                     complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
                 }
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+/// The macros of std panic when nobody reads any more.
+#[test]
+fn words_for_the_operator_go_through_console() {
+    let mut complaints = Vec::new();
+    let is_product = |path: &str| path.starts_with("src/") && !path.contains("/tests");
+    for source in sources().iter().filter(|source| is_product(&source.path)) {
+        // What a disk's own tests measure.
+        if source.path == "src/tier/ssd/disk/suite.rs" {
+            continue;
+        }
+        for (number, line) in source.code() {
+            if ["println!(", "print!("].iter().any(|word| line.contains(word)) {
+                complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
             }
         }
     }

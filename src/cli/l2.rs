@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::clock::Clock;
+use crate::console::{VERSION, complain, print};
 use crate::limits::ITEM_BYTES_MAX_DEFAULT;
 use crate::load::Tool;
 use crate::readiness::Readiness;
@@ -41,26 +42,26 @@ fn main(words: Vec<OsString>) -> ExitCode {
     let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
     match words[..] {
         ["check", path] if !path.starts_with('-') => match check(Path::new(path)) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(EXIT_DAMAGED),
+            Ok((text, is_whole)) => {
+                let damaged = ExitCode::from(EXIT_DAMAGED);
+                print(&text, if is_whole { ExitCode::SUCCESS } else { damaged })
+            }
             Err(error) => {
-                eprintln!("sunder l2 check: {error}");
+                complain(format_args!("sunder l2 check: {error}"));
                 ExitCode::from(EXIT_USAGE)
             }
         },
-        ["-h" | "--help"] | ["check", "-h" | "--help"] => {
-            print!("{HELP}");
-            ExitCode::SUCCESS
-        }
+        ["-h" | "--help"] | ["check", "-h" | "--help"] => print(HELP, ExitCode::SUCCESS),
+        ["-V" | "--version"] => print(VERSION, ExitCode::SUCCESS),
         _ => {
-            eprintln!("sunder l2: expected: check PATH (see sunder l2 --help)");
+            complain(format_args!("sunder l2: expected: check PATH (see sunder l2 --help)"));
             ExitCode::from(EXIT_USAGE)
         }
     }
 }
 
-/// Prints what every part of the log at `path` holds. Whether all is whole.
-fn check(path: &Path) -> Result<bool, String> {
+/// What every part of the log at `path` holds, in words, and whether all is whole.
+fn check(path: &Path) -> Result<(String, bool), String> {
     let shown = path.display();
     let of_path = |error: &dyn Display| format!("{shown}: {error}");
     let none = || format!("{shown}: holds no log");
@@ -77,23 +78,23 @@ fn check(path: &Path) -> Result<bool, String> {
     drop(whole);
     let request = Request { size_bytes: Some(size_bytes), workers, ..request };
     let divided = open(&request).map_err(|error| error.to_string())?;
-    let mut is_whole = true;
+    let (mut text, mut is_whole) = (String::new(), true);
     for worker in 0..workers {
         let mut disk = disk(divided.part(worker)).map_err(|error| of_path(&error))?;
         let report = ssd::check(&mut disk, now)
             .map_err(|error| of_path(&format!("part {worker}: {error}")))?;
         match report {
             Some(report) => {
-                println!("{report}");
+                text += &format!("{report}\n");
                 is_whole &= report.segments_damaged.is_empty() && !report.is_lost;
             }
             None => {
-                println!("part {worker} of {workers}\nholds no log");
+                text += &format!("part {worker} of {workers}\nholds no log\n");
                 is_whole = false;
             }
         }
     }
-    Ok(is_whole)
+    Ok((text, is_whole))
 }
 
 fn disk(part: Part) -> Result<RingDisk, String> {

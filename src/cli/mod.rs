@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use lexopt::prelude::{Long, Short, Value};
 
 use crate::config::{self, Config, ValueError};
+use crate::console::VERSION;
 use crate::load::{self, Tool};
 
 /// What the words ask for.
@@ -133,9 +134,6 @@ fn help() -> Cow<'static, str> {
     let tools = load::TOOLS.iter().chain([&l2::TOOL]).map(row);
     HELP.replace("{tools}", &tools.collect::<String>()).into()
 }
-
-/// What `--version` prints.
-pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
 

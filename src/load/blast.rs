@@ -5,9 +5,10 @@ use super::history::names::Names;
 use super::history::plan::{Mix, Plan};
 use super::history::report::Report;
 use super::history::run::run_watched;
-use super::options::{Asked, Options, Spec, parse};
+use super::options::{Asked, KEYS_PER_GET_MAX, Options, Spec, parse};
 use super::progress::Progress;
-use super::threads::{Finding, conclude};
+use super::threads::{End, Finding, conclude};
+use crate::console::complain;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -73,7 +74,7 @@ fn start(spec: &Spec, words: Vec<OsString>, mix: Option<Mix>) -> ExitCode {
         other => return super::answer_words(spec.name, other),
     };
     for note in &options.notes {
-        eprintln!("sunder {}: {note}", spec.name);
+        complain(format_args!("sunder {}: {note}", spec.name));
     }
     let plan = plan(&options, mix.unwrap_or(options.mix));
     let mut progress = Progress::start(spec.name, plan.operations);
@@ -81,8 +82,18 @@ fn start(spec: &Spec, words: Vec<OsString>, mix: Option<Mix>) -> ExitCode {
     let is_interrupted = progress.is_stopped();
     progress.end();
     match result {
-        Ok(report) => say(spec.name, &report, plan.survives, is_interrupted),
-        Err(text) => conclude(spec.name, Some(Finding::Trouble(text)), 0, false, ExitCode::FAILURE),
+        Ok(report) => {
+            let end = match (is_interrupted, report.is_time_over) {
+                (true, _) => End::Interrupted,
+                (false, true) => End::Over(plan.duration),
+                (false, false) => End::Done,
+            };
+            say(spec.name, &report, plan.survives, end)
+        }
+        Err(text) => {
+            let trouble = Finding::Trouble(text);
+            conclude(spec.name, Some(trouble), 0, End::Done, ExitCode::FAILURE)
+        }
     }
 }
 
@@ -94,11 +105,13 @@ fn plan(options: &Options, mix: Mix) -> Plan {
         keys: options.keys,
         operations: options.operations,
         mix,
-        multi_get: (2, 25),
+        multi_get: (2, KEYS_PER_GET_MAX),
         reads_back: true,
         seed: options.seed,
         value_bytes: options.value_bytes,
         timeout: options.timeout,
+        answer_bytes: options.answer_bytes,
+        duration: options.duration,
         is_loss_wrong: options.is_loss_wrong,
         has_flush: options.has_flush,
         may_cas_repeat: options.may_cas_repeat,
@@ -117,7 +130,7 @@ fn plan(options: &Options, mix: Mix) -> Plan {
     plan
 }
 
-fn say(tool: &str, report: &Report, survives: bool, is_interrupted: bool) -> ExitCode {
+fn say(tool: &str, report: &Report, survives: bool, end: End) -> ExitCode {
     let text = format!("{report}\n{}", report.latencies.pictures());
     let told = super::print(&text, ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
@@ -135,5 +148,5 @@ fn say(tool: &str, report: &Report, survives: bool, is_interrupted: bool) -> Exi
             _ => None,
         },
     };
-    conclude(tool, finding, report.operations, is_interrupted, told)
+    conclude(tool, finding, report.operations, end, told)
 }

@@ -24,6 +24,8 @@ pub enum Trouble {
     Closed(Option<io::Error>),
     /// No whole answer within the time-out.
     Slow(Duration),
+    /// More than so many bytes, and not yet a whole answer.
+    Long(usize),
     /// Bytes that are no answer: why, and the bytes.
     Garbage(&'static str, String),
 }
@@ -36,6 +38,9 @@ impl fmt::Display for Trouble {
             Trouble::Closed(Some(error)) => write!(f, "the connection failed: {error}"),
             Trouble::Slow(timeout) => {
                 write!(f, "no whole answer within {} s (--timeout)", timeout.as_secs_f64())
+            }
+            Trouble::Long(bytes) => {
+                write!(f, "an answer is longer than {bytes} bytes (--answer-bytes)")
             }
             Trouble::Garbage(why, bytes) => write!(f, "the server answers '{bytes}': {why}"),
         }
@@ -65,6 +70,7 @@ pub struct Client {
     stream: Waiting,
     dialect: Dialect,
     timeout: Duration,
+    answer_bytes: usize,
     clock: Clock,
     opaque: u32,
     output: Vec<u8>,
@@ -72,7 +78,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects.
+    /// Connects. No answer may take longer than `timeout`, or have more than `answer_bytes`.
     ///
     /// # Errors
     /// [`Trouble::Connect`].
@@ -80,12 +86,13 @@ impl Client {
         target: &Target,
         dialect: Dialect,
         timeout: Duration,
+        answer_bytes: usize,
     ) -> Result<Client, Trouble> {
         let stream = Waiting::connect(target, timeout)
             .map_err(|error| Trouble::Connect(target.clone(), error))?;
         let clock = Clock::start();
         let (output, input) = (vec![], vec![]);
-        Ok(Client { stream, dialect, timeout, clock, opaque: 0, output, input })
+        Ok(Client { stream, dialect, timeout, answer_bytes, clock, opaque: 0, output, input })
     }
 
     /// Asks, and waits for the answer. After an error the connection is of no use.
@@ -138,6 +145,9 @@ impl Client {
             return Err(Trouble::Slow(self.timeout));
         }
         let start = self.input.len();
+        if start > self.answer_bytes {
+            return Err(Trouble::Long(self.answer_bytes));
+        }
         self.input.resize(start + READ_BYTES, 0);
         let result = self
             .stream

@@ -16,6 +16,7 @@ pub mod client;
 pub mod fill;
 pub mod history;
 pub mod latency;
+pub mod number;
 pub mod options;
 pub mod progress;
 pub mod report;
@@ -27,6 +28,7 @@ pub mod threads;
 pub mod value;
 pub mod wire;
 
+use crate::console::{complain, print};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -73,28 +75,12 @@ pub const TOOLS: &[Tool] = &[
 /// What a tool does with words that do not run it: prints the help, or what is wrong with them.
 fn answer_words(tool: &str, asked: Result<options::Asked, String>) -> ExitCode {
     match asked {
-        Ok(options::Asked::Help(text)) => print(&text, ExitCode::SUCCESS),
+        Ok(options::Asked::Print(text)) => print(&text, ExitCode::SUCCESS),
         Ok(options::Asked::Run(_)) => unreachable!("the tool runs"),
         Err(error) => {
-            eprintln!("sunder {tool}: {error} (see sunder {tool} --help)");
+            complain(format_args!("sunder {tool}: {error} (see sunder {tool} --help)"));
             ExitCode::from(EXIT_USAGE)
         }
-    }
-}
-
-/// Prints `text` and returns `status`. A reader that has gone, as `head` does, has what it wanted;
-/// any other failure is told, and is a failure of the tool.
-#[must_use]
-pub fn print(text: &str, status: ExitCode) -> ExitCode {
-    use std::io::{ErrorKind, Write};
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            // Whom to tell if this fails too?
-            let _ = writeln!(std::io::stderr(), "sunder: standard output: {error}");
-            ExitCode::FAILURE
-        }
-        _ => status,
     }
 }
 

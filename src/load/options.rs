@@ -6,9 +6,11 @@
 
 use super::history::plan::Mix;
 use super::history::record::{KEYS_MAX, RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
+use super::number::count;
 use super::stream::Target;
 use super::wire::Dialect;
 use crate::config::{ValueError, number, port, size};
+use crate::console::VERSION;
 use lexopt::prelude::{Long, Short, Value};
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -18,6 +20,16 @@ const VALUE_BYTES_MAX: u64 = 64 << 20;
 
 /// Most workers: each is a connection, and but for blast and setops a thread.
 const WORKERS_MAX: u64 = 1024;
+
+/// Answers longer than this are taken only if `--answer-bytes` says so, or the tool's own values
+/// may be as long: a server that sends what nobody stored shall not fill the client's memory.
+pub const ANSWER_BYTES: usize = 16 << 20;
+
+/// Bounds of `--answer-bytes`.
+pub const ANSWER_BYTES_BOUNDS: (u64, u64) = (1 << 10, 4 << 30);
+
+/// Most keys of one get of blast.
+pub const KEYS_PER_GET_MAX: usize = 25;
 
 /// Longest key, prefix and letters, in bytes: the protocols' own limit.
 const KEY_BYTES_MAX: usize = 250;
@@ -47,6 +59,10 @@ pub struct Options {
     pub step_bytes: usize,
     /// An answer that takes longer ends the run.
     pub timeout: Duration,
+    /// An answer that is longer ends the run.
+    pub answer_bytes: usize,
+    /// The run ends after so long, done or not.
+    pub duration: Duration,
     /// An item that is gone though nobody deleted it is wrong.
     pub is_loss_wrong: bool,
     /// What blast is made of.
@@ -84,7 +100,7 @@ pub enum Asked {
     /// To run.
     Run(Box<Options>),
     /// To print this.
-    Help(String),
+    Print(String),
 }
 
 const SHARED_HELP: &str = "
@@ -104,13 +120,22 @@ Shared flags (also with one dash, and with = or a space before the value)
   --seed N            decides keys, values and order [1]
   --value-bytes MIN-MAX
                       lengths of values; 1K is 1024
+  --duration S        ends the run after so many seconds, done or not [3600]
   --timeout S         an answer that takes longer ends the run, in seconds [10]
+  --answer-bytes SIZE an answer that is longer ends the run: what a connection may take of this
+                      process's memory [16M, and what the tool itself may have stored]
   --no-loss           an item that is gone though nobody deleted it is wrong; a cache may evict
   --pprof             accepted and not needed: perf profiles this program from outside
+  --help, --version   print this, or the version
 
-Nobody else may write these keys meanwhile. Ctrl-C prints what was measured so far.
-Exit status: 0 all was right; 1 something was not (the first such key is named), or the server could
-not be reached, closed, was too slow or made no sense; 2 wrong flags; 130 ended by ctrl-C.
+N may be 50k, 1.5M or 2G: thousands, millions, thousands of millions. A SIZE in bytes may be 4K, 1M:
+there K is 1024.
+
+Nobody else may write these keys meanwhile. Ctrl-C (SIGINT) and SIGTERM print what was measured so
+far; a second one ends the tool at once.
+Exit status: 0 all was right, also where --duration ended it; 1 something was not (the first such
+key is named), or the server could not be reached, closed, was too slow or made no sense; 2 wrong
+flags; 130 ended by ctrl-C or SIGTERM.
 ";
 
 const NOTE_PPROF: &str = "--pprof: not needed, perf profiles this program from outside";
@@ -130,6 +155,8 @@ const GO_NAMES: &[&str] = &[
     "seed",
     "value-bytes",
     "timeout",
+    "answer-bytes",
+    "duration",
     "no-loss",
     "pprof",
     "num-ops",
@@ -140,6 +167,7 @@ const GO_NAMES: &[&str] = &[
     "no-flush",
     "step",
     "help",
+    "version",
 ];
 
 fn normalise(word: OsString) -> OsString {
@@ -166,6 +194,7 @@ pub fn parse(spec: &Spec, words: Vec<OsString>) -> Result<Asked, String> {
         }
         let name = match name_of(flag)? {
             "help" => return Ok(help(spec)),
+            "version" => return Ok(Asked::Print(VERSION.into())),
             "h" if !has_value(&mut parser) => return Ok(help(spec)),
             "h" => "host",
             name => name,
@@ -176,7 +205,7 @@ pub fn parse(spec: &Spec, words: Vec<OsString>) -> Result<Asked, String> {
 }
 
 fn help(spec: &Spec) -> Asked {
-    Asked::Help(format!("{}{SHARED_HELP}", spec.help))
+    Asked::Print(format!("{}{SHARED_HELP}", spec.help))
 }
 
 fn one_line(error: lexopt::Error) -> String {
@@ -200,6 +229,7 @@ fn name_of(flag: lexopt::Arg<'_>) -> Result<&'static str, String> {
         Short('b') | Long("b") => Some("binary"),
         Short('w') | Long("w") => Some("workers"),
         Short('k') | Long("k" | "kl") => Some("key-length"),
+        Short('V') => Some("version"),
         Long(name) => GO_NAMES.iter().find(|known| *known == name).copied(),
         _ => None,
     };
@@ -213,6 +243,7 @@ struct Said<'a> {
     socket: Option<String>,
     /// Whether the place came as one word.
     has_target: bool,
+    answer_bytes: Option<usize>,
     options: Options,
 }
 
@@ -230,6 +261,8 @@ impl<'a> Said<'a> {
             value_bytes: spec.value_bytes,
             step_bytes: 100,
             timeout: Duration::from_secs(10),
+            answer_bytes: ANSWER_BYTES,
+            duration: Duration::from_secs(3_600),
             is_loss_wrong: false,
             mix: Mix::Blast,
             survives: false,
@@ -237,7 +270,15 @@ impl<'a> Said<'a> {
             has_flush: true,
             notes: vec![],
         };
-        Said { spec, host: None, port: None, socket: None, has_target: false, options }
+        Said {
+            spec,
+            host: None,
+            port: None,
+            socket: None,
+            has_target: false,
+            answer_bytes: None,
+            options,
+        }
     }
 
     /// Takes `HOST:PORT` or `unix:PATH`, as bench has it. Returns whether the word is one.
@@ -300,9 +341,9 @@ impl<'a> Said<'a> {
             "port" => self.port = Some(port(word)?),
             "sock-path" if word.is_empty() => return Err(own("a path")),
             "sock-path" => self.socket = Some(word.to_owned()),
-            "num-ops" => options.operations = number(word, 1, u64::MAX)?,
-            "workers" => options.workers = number(word, 1, WORKERS_MAX)? as usize,
-            "keys" => options.keys = number(word, 1, (KEYS_MAX / 2) as u64)? as usize,
+            "num-ops" => options.operations = count(word, 1, u64::MAX)?,
+            "workers" => options.workers = count(word, 1, WORKERS_MAX)? as usize,
+            "keys" => options.keys = count(word, 1, (KEYS_MAX / 2) as u64)? as usize,
             "key-length" => options.key_letters = number(word, 1, 250)? as usize,
             "seed" => options.seed = number(word, 0, u64::MAX)?,
             "step" => options.step_bytes = size(word, 1, VALUE_BYTES_MAX)? as usize,
@@ -312,13 +353,11 @@ impl<'a> Said<'a> {
                 }
                 options.prefix = word.to_owned();
             }
-            "timeout" => {
-                let s: f64 = word
-                    .parse()
-                    .ok()
-                    .filter(|s| (0.001..=86_400.0).contains(s))
-                    .ok_or_else(|| own("seconds, from 0.001 to 86400"))?;
-                options.timeout = Duration::from_secs_f64(s);
+            "timeout" => options.timeout = seconds(word, 86_400.0)?,
+            "duration" => options.duration = seconds(word, 31_536_000.0)?,
+            "answer-bytes" => {
+                let (min, max) = ANSWER_BYTES_BOUNDS;
+                self.answer_bytes = Some(size(word, min, max)? as usize);
             }
             _ => options.value_bytes = range(word, self.spec.has_records)?,
         }
@@ -339,6 +378,9 @@ impl<'a> Said<'a> {
         if options.dialects.is_empty() {
             options.dialects.push(Dialect::Text);
         }
+        let keys_per_get = if self.spec.has_records { KEYS_PER_GET_MAX } else { 1 };
+        let own_bytes = keys_per_get * options.value_bytes.1;
+        options.answer_bytes = self.answer_bytes.unwrap_or(ANSWER_BYTES + own_bytes);
         if options.prefix.len() + options.key_letters > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
@@ -361,6 +403,14 @@ fn on(name: &str, parser: &mut lexopt::Parser, set: impl FnOnce()) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Seconds, a thousandth at least.
+fn seconds(word: &str, most: f64) -> Result<Duration, ValueError> {
+    let seconds = word.parse().ok().filter(|s| (0.001..=most).contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| ValueError::new(word, format!("seconds, from 0.001 to {most}")))
 }
 
 /// `MIN-MAX`, or one length.
@@ -426,8 +476,26 @@ mod tests {
         assert_eq!(options.target, Target::Tcp("127.0.0.1".into(), 11211));
         assert_eq!(options.dialects, [Dialect::Text]);
         assert_eq!((options.operations, options.value_bytes), (7, (10, 20)));
-        assert!(matches!(parse_words("-h"), Ok(Asked::Help(_))));
-        assert!(matches!(parse_words("--help"), Ok(Asked::Help(_))));
+        let printed = |words| match parse_words(words) {
+            Ok(Asked::Print(text)) => text,
+            other => panic!("{words}: {other:?}"),
+        };
+        assert!(printed("-h").contains("Exit status") && printed("--help").contains("--host"));
+        assert_eq!([printed("--version"), printed("-V"), printed("-version")], [VERSION; 3]);
+    }
+
+    #[test]
+    fn counts_may_be_thousands_and_millions() {
+        let options = options("-n 1.5M -w 1k --keys 2k --duration 90 --value-bytes 4K");
+        assert_eq!((options.operations, options.workers, options.keys), (1_500_000, 1000, 2_000));
+        assert_eq!((options.value_bytes, options.duration.as_secs()), ((4096, 4096), 90));
+    }
+
+    #[test]
+    fn answers_are_bounded_by_what_the_tool_may_have_stored() {
+        assert_eq!(options("").answer_bytes, ANSWER_BYTES + KEYS_PER_GET_MAX * 20);
+        assert_eq!(options("--value-bytes 8M").answer_bytes, (16 + 25 * 8) << 20);
+        assert_eq!(options("--answer-bytes 64K").answer_bytes, 64 << 10);
     }
 
     #[test]
@@ -442,6 +510,10 @@ mod tests {
             ("--value-bytes 99999999999", "--value-bytes"),
             ("--timeout 0", "--timeout"),
             ("--timeout nan", "--timeout"),
+            ("--duration 0", "--duration"),
+            ("--duration 1y", "--duration"),
+            ("--answer-bytes 1", "--answer-bytes"),
+            ("-n 1T", "--num-ops"),
             ("--prefix \u{e9}", "--prefix"),
             ("-kl 250 --prefix a", "--prefix"),
             ("--sock-path /x --port 1", "--sock-path"),

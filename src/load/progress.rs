@@ -4,10 +4,12 @@
 //! Writes to standard error, so that what a run prints at its end can be kept.
 
 use crate::clock::Clock;
+use crate::console::complain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Time between plain lines.
 const LINE_EVERY_NS: u64 = 5_000_000_000;
@@ -15,8 +17,22 @@ const LINE_EVERY_NS: u64 = 5_000_000_000;
 /// How often a bar is drawn, in Hz.
 const BAR_HZ: u8 = 10;
 
-/// Exit status of a run that ctrl-C ended: 128 and the signal's number, as shells have it.
+/// Exit status of a run that ctrl-C or SIGTERM ended: 128 and SIGINT's number, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// From now on ctrl-C (SIGINT) and SIGTERM set `stop`, and a second one ends the process.
+///
+/// # Errors
+/// The operating system's.
+pub fn watch_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let status = i32::from(EXIT_INTERRUPTED);
+        // What is registered first goes first: it looks at what an earlier signal has set.
+        signal_hook::flag::register_conditional_shutdown(signal, status, Arc::clone(stop))?;
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -30,18 +46,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a run of `total` operations. From now on ctrl-C sets a flag, and a second one ends the
-    /// process.
+    /// Of a run of `total` operations, which the operator may end: see [`watch_signals`].
     pub fn start(tool: &'static str, total: u64) -> Progress {
         let stop = Arc::new(AtomicBool::new(false));
-        let signal = signal_hook::consts::SIGINT;
-        let status = i32::from(EXIT_INTERRUPTED);
-        // The second handler goes first: it looks at what an earlier signal has set.
-        let both =
-            signal_hook::flag::register_conditional_shutdown(signal, status, Arc::clone(&stop))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
-        if let Err(error) = both {
-            eprintln!("sunder {tool}: ctrl-C will end the run without its figures: {error}");
+        if let Err(error) = watch_signals(&stop) {
+            complain(format_args!(
+                "sunder {tool}: ctrl-C will end the run without its figures: {error}"
+            ));
         }
         let bar = std::io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(BAR_HZ);
@@ -60,7 +71,10 @@ impl Progress {
         } else if self.clock.read_ns() >= self.next_line_ns {
             self.next_line_ns = self.clock.read_ns() + LINE_EVERY_NS;
             let percent = done * 100 / self.total.max(1);
-            eprintln!("sunder {}: {done} of {} operations, {percent} %", self.tool, self.total);
+            complain(format_args!(
+                "sunder {}: {done} of {} operations, {percent} %",
+                self.tool, self.total
+            ));
         }
         !self.is_stopped()
     }
@@ -68,6 +82,11 @@ impl Progress {
     /// What ctrl-C sets.
     pub fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
+    }
+
+    /// Since the start.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.clock.read_ns())
     }
 
     /// Whether ctrl-C was pressed.
@@ -80,6 +99,6 @@ impl Progress {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        self.clock.read_ns() as f64 / 1e9
+        self.elapsed().as_secs_f64()
     }
 }

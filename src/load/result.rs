@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::limits::RESULT_BYTES_MAX;
 
 #[cfg(test)]
+pub mod examples;
+#[cfg(test)]
 mod tests;
 
 /// The first field of every result: what the file is, and which version of it.

@@ -6,8 +6,9 @@ use super::client::{Client, Trouble};
 use super::latency::Latencies;
 use super::options::Options;
 use super::progress::{EXIT_INTERRUPTED, Progress};
-use super::wire::{Dialect, Item, Reply, Request};
+use super::wire::{Item, Reply, Request};
 use crate::clock::Clock;
+use crate::console::complain;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,17 @@ impl From<Trouble> for Finding {
             trouble => Finding::Trouble(trouble.to_string()),
         }
     }
+}
+
+/// How a run ended that found nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// All was done.
+    Done,
+    /// By the operator.
+    Interrupted,
+    /// Its time was over.
+    Over(Duration),
 }
 
 /// One connection with what it measured.
@@ -90,8 +102,10 @@ pub enum Said {
     Other(String),
 }
 
-fn dialect_of(options: &Options, number: usize) -> Dialect {
-    options.dialects[number % options.dialects.len()]
+/// The connection of worker `number`.
+fn connect(options: &Options, number: usize) -> Result<Client, Trouble> {
+    let dialect = options.dialects[number % options.dialects.len()];
+    Client::connect(&options.target, dialect, options.timeout, options.answer_bytes)
 }
 
 impl Worker<'_> {
@@ -145,8 +159,7 @@ impl Worker<'_> {
     /// # Errors
     /// Nobody is there.
     pub fn reconnect(&mut self) -> Result<(), Trouble> {
-        let Options { target, timeout, .. } = self.options;
-        self.client = Client::connect(target, dialect_of(self.options, self.number), *timeout)?;
+        self.client = connect(self.options, self.number)?;
         Ok(())
     }
 }
@@ -161,7 +174,7 @@ pub fn run(
     sum_up: impl FnOnce() -> String,
 ) -> ExitCode {
     for note in &options.notes {
-        eprintln!("sunder {tool}: {note}");
+        complain(format_args!("sunder {tool}: {note}"));
     }
     let mut progress = Progress::start(tool, total);
     let shared = Shared {
@@ -170,7 +183,7 @@ pub fn run(
         first: Mutex::new(None),
         all: Mutex::new(Latencies::default()),
     };
-    let is_interrupted = std::thread::scope(|scope| {
+    let end = std::thread::scope(|scope| {
         let mut threads = vec![];
         for number in 0..options.workers {
             let (shared, work) = (&shared, &work);
@@ -182,12 +195,21 @@ pub fn run(
                 Err(error) => shared.end(Finding::Trouble(format!("no thread: {error}"))),
             }
         }
-        let mut is_interrupted = false;
+        let mut end = End::Done;
         while threads.iter().any(|thread| !thread.is_finished()) {
             std::thread::sleep(LOOK);
-            is_interrupted |= !progress.tell(shared.done.load(Relaxed)) && !shared.has_finding();
+            let goes_on = progress.tell(shared.done.load(Relaxed));
+            if end != End::Done || shared.has_finding() {
+                continue;
+            }
+            if !goes_on {
+                end = End::Interrupted;
+            } else if progress.elapsed() > options.duration {
+                end = End::Over(options.duration);
+                shared.stop.store(true, Relaxed);
+            }
         }
-        is_interrupted
+        end
     });
     let elapsed_s = progress.end();
     let latencies = shared.all.into_inner().expect("no thread panicked");
@@ -199,7 +221,7 @@ pub fn run(
         format!("{latencies}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n");
     let told = super::print(&text, ExitCode::SUCCESS);
     let finding = shared.first.into_inner().expect("no thread panicked");
-    conclude(tool, finding, done, is_interrupted, told)
+    conclude(tool, finding, done, end, told)
 }
 
 /// Says how a run ended; `told` is the exit status of one that found nothing.
@@ -207,18 +229,24 @@ pub fn conclude(
     tool: &str,
     finding: Option<Finding>,
     done: u64,
-    is_interrupted: bool,
+    end: End,
     told: ExitCode,
 ) -> ExitCode {
-    let (text, status) = match finding {
-        Some(Finding::Wrong { key, what }) => (format!("key {key}: {what}"), 1),
-        Some(Finding::Trouble(text)) => (text, 1),
-        Some(Finding::Closed(trouble)) => (trouble.to_string(), 1),
-        None if is_interrupted => ("interrupted".into(), EXIT_INTERRUPTED),
-        None => return told,
+    let (text, status) = match (finding, end) {
+        (Some(Finding::Wrong { key, what }), _) => {
+            (format!("key {key}: {what}"), ExitCode::FAILURE)
+        }
+        (Some(Finding::Trouble(text)), _) => (text, ExitCode::FAILURE),
+        (Some(Finding::Closed(trouble)), _) => (trouble.to_string(), ExitCode::FAILURE),
+        (None, End::Interrupted) => ("interrupted".into(), ExitCode::from(EXIT_INTERRUPTED)),
+        (None, End::Over(duration)) => {
+            let seconds = duration.as_secs_f64();
+            (format!("the time was over (--duration {seconds}) before all was done"), told)
+        }
+        (None, End::Done) => return told,
     };
-    eprintln!("sunder {tool}: {text} (after {done} operations)");
-    ExitCode::from(status)
+    complain(format_args!("sunder {tool}: {text} (after {done} operations)"));
+    status
 }
 
 impl Shared {
@@ -240,8 +268,7 @@ fn one(
     number: usize,
     work: &impl Fn(&mut Worker<'_>) -> Result<(), Finding>,
 ) {
-    let dialect = dialect_of(options, number);
-    let client = match Client::connect(&options.target, dialect, options.timeout) {
+    let client = match connect(options, number) {
         Ok(client) => client,
         Err(trouble) => return shared.end(trouble.into()),
     };

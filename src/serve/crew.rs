@@ -9,6 +9,7 @@ use std::thread;
 use super::{Part, ServeError, pin};
 use crate::config::Config;
 use crate::connection::Connection;
+use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::Transport;
 use crate::orchestrator::Orchestrator;
@@ -90,9 +91,9 @@ where
         if let Some((orchestrator, mut transport)) = parts {
             worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
             if !orchestrator.finish(&self.shared.clock) {
-                eprintln!(
+                complain(format_args!(
                     "sunder: worker {worker} stops before all is on its SSD: what is not is lost"
-                );
+                ));
             }
         }
     }
@@ -100,6 +101,6 @@ where
     fn announce(&self) {
         let workers = self.pins.len();
         let plural = if workers == 1 { "" } else { "s" };
-        eprintln!("sunder: ready on {}, {workers} worker{plural}", self.place);
+        complain(format_args!("sunder: ready on {}, {workers} worker{plural}", self.place));
     }
 }

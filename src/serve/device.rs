@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::crew::Crew;
 use super::{Part, ServeError, idle, place};
 use crate::config::{Config, Huge};
+use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::Admission;
 use crate::net::nic;
@@ -33,7 +34,7 @@ pub fn serve<O: Orchestrator>(
     let request = nic::Config { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
     if !nic.is_link_up() {
-        eprintln!("sunder: the link of {device} is down; serving when it comes up");
+        complain(format_args!("sunder: the link of {device} is down; serving when it comes up"));
     }
     let ports = (0..pins.len()).map(|worker| nic.take_port(worker)).collect();
     let stack = stack(config);

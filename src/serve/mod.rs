@@ -21,6 +21,7 @@ use rustix::thread::CpuSet;
 
 use crate::clock::Clock;
 use crate::config::{Config, L1, L2, Poll};
+use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Kernel};
 use crate::orchestrator::Orchestrator;
@@ -41,7 +42,7 @@ use ssd::Source;
 /// Why it could not start.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
     for note in &config.notes {
-        eprintln!("sunder: {note}");
+        complain(format_args!("sunder: {note}"));
     }
     let l2_server = probe(&config.l2)?;
     let source = Source::open(config, workers(config, &allowed_cores()?))?;
@@ -82,7 +83,7 @@ fn probe(l2: &L2) -> Result<Option<Server>, ServeError> {
             reason: format!("Rend-based server at {}: {error}", link.address),
         })?;
     if let Some(lack) = Rend::lacks(server) {
-        eprintln!("sunder: --l2: {lack}");
+        complain(format_args!("sunder: --l2: {lack}"));
     }
     Ok(Some(server))
 }
@@ -141,11 +142,11 @@ fn check_l1(config: &Config, workers: usize) -> Result<(), ServeError> {
         return Err(ServeError::L1Part { bytes: part });
     }
     if 2 * config.item_bytes_max as u64 > part {
-        eprintln!(
+        complain(format_args!(
             "sunder: --l1: each of {workers} workers keeps {part} bytes, too little for items of \
              --max-item-size ({} bytes); choose a larger size or fewer workers",
             config.item_bytes_max
-        );
+        ));
     }
     Ok(())
 }

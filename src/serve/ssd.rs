@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Part, ServeError};
 use crate::clock::Clock;
 use crate::config::{self, Config, L1, L2, Poll};
+use crate::console::complain;
 use crate::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_SEGMENT_BYTES};
 use crate::readiness::Readiness;
 use crate::secret;
@@ -136,14 +137,14 @@ impl<'c> Source<'c> {
         ready.index_bytes += ssd.index_bytes();
         if ready.parts == self.workers {
             let Ready { items, index_bytes, clock, .. } = *ready;
-            eprintln!(
+            complain(format_args!(
                 "sunder: {}: {}: {} MiB, index {} MiB; {mode}; {items} items found in {:.2} s",
                 self.flag,
                 self.told.path.display(),
                 self.opened.size_bytes() >> 20,
                 index_bytes >> 20,
                 clock.read().uptime_us as f64 / 1e6
-            );
+            ));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tools at work: they find each way in which a server can be wrong, name the key and end with
 //! exit status 1; they find nothing wrong with sunder and with memcached.
 
+mod dialects;
 mod stub;
 #[path = "../support/mod.rs"]
 mod support;
@@ -8,7 +9,7 @@ mod support;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use stub::{Fault, Stub};
+use stub::{Fault, HUGE_BYTES, Stub};
 use support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
 
 fn run(words: &str) -> Ended {
@@ -16,52 +17,136 @@ fn run(words: &str) -> Ended {
     run_sunder(&words).expect("it ends")
 }
 
-/// A run of each tool that checks what the wrong keys say.
-fn runs(port: &str) -> [(&'static str, String); 2] {
-    let setget = "-n 400 -w 3 --value-bytes 50-2000";
-    let blast = "-n 4000 -w 4 --keys 8 --value-bytes 50-500";
-    [("setget", setget), ("blast", blast)]
-        .map(|(tool, flags)| (tool, format!("{tool} -p {port} --timeout 20 {flags}")))
-}
+/// The tools that check what wrong keys say.
+const CHECKS: [(&str, &str); 2] = [
+    ("setget", "-n 400 -w 3 --value-bytes 50-2000"),
+    ("blast", "-n 4k -w 4 --keys 8 --value-bytes 50-500"),
+];
+
+const DIALECTS: [&str; 3] = ["--text", "--binary", "--meta"];
 
 #[test]
 fn a_right_stub_is_right() {
     let stub = Stub::start(Fault::None);
-    for (tool, words) in runs(&stub.port) {
-        let ended = run(&words);
-        assert_eq!((ended.status, &ended.stderr[..]), (0, ""), "{tool}: {}", ended.stdout);
+    for dialect in DIALECTS {
+        for (tool, flags) in CHECKS {
+            let ended = run(&format!("{tool} -p {} {dialect} --timeout 20 {flags}", stub.port));
+            let Ended { status, stdout, stderr } = &ended;
+            assert_eq!((*status, &stderr[..]), (0, ""), "{tool} {dialect}: {stdout}");
+        }
     }
     assert!(stub.struck().is_empty());
 }
 
+/// Wrong answers, each of which every tool and dialect is to find.
+const WRONG: [Fault; 9] = [
+    Fault::Swapped,
+    Fault::OtherKey,
+    Fault::Mixed,
+    Fault::Shifted,
+    Fault::Short,
+    Fault::Stale,
+    Fault::Back,
+    Fault::Flags,
+    Fault::LostSet,
+];
+
 #[test]
 fn every_wrong_answer_is_found_and_its_key_named() {
-    for fault in [
-        Fault::Swapped,
-        Fault::OtherKey,
-        Fault::Mixed,
-        Fault::Shifted,
-        Fault::Short,
-        Fault::Stale,
-        Fault::Back,
-        Fault::Flags,
-        Fault::LostSet,
-    ] {
-        for i in 0..2 {
+    for (fault, dialect) in WRONG.iter().flat_map(|&fault| DIALECTS.map(|dialect| (fault, dialect)))
+    {
+        for (tool, flags) in CHECKS {
             let stub = Stub::start(fault);
-            let (tool, words) = &runs(&stub.port)[i];
-            let ended = run(words);
-            assert_eq!(ended.status, 1, "{tool}, {fault:?}: {}{}", ended.stdout, ended.stderr);
+            let ended = run(&format!("{tool} -p {} {dialect} --timeout 20 {flags}", stub.port));
+            let what = format!("{tool} {dialect}, {fault:?}: {}{}", ended.stdout, ended.stderr);
+            assert_eq!(ended.status, 1, "{what}");
             let line = ended.stderr.trim_end();
-            assert_eq!(line.lines().count(), 1, "{tool}, {fault:?}: {line}");
+            assert_eq!(line.lines().count(), 1, "{what}");
             let named = line.split("key ").nth(1).and_then(|rest| rest.split(':').next());
-            let named = named.unwrap_or_else(|| panic!("{tool}, {fault:?}: {line}"));
+            let named = named.unwrap_or_else(|| panic!("{what}"));
             let struck = stub.struck();
             // A multi-get that has another key's item says so of the first key it asked for.
-            let is_named = struck.contains(named) || (fault, *tool) == (Fault::OtherKey, "blast");
-            assert!(is_named, "{tool}, {fault:?}: {line}: wrong were {struck:?}");
-            assert!(line.contains("(after "), "{tool}, {fault:?}: {line}");
-            println!("{fault:?}: {line}");
+            let is_named = struck.contains(named) || (fault, tool) == (Fault::OtherKey, "blast");
+            assert!(is_named && line.contains("(after "), "{what}: wrong were {struck:?}");
+        }
+    }
+}
+
+/// What a server sends that nobody stored is not gathered in memory.
+#[test]
+fn an_answer_that_is_too_long_ends_the_run_soon() {
+    for (words, limit_bytes) in [
+        ("setget --timeout 20", 17 << 20),
+        ("blast --timeout 20 --keys 4", 17 << 20),
+        ("sizes --value-bytes 10 --answer-bytes 1M", 1 << 20),
+        ("bench --keys 4 --connections 3 --duration 5 --answer-bytes 1M", 1 << 20),
+        ("bench --keys 4 --connections 3 --duration 5", 17 << 20),
+    ] {
+        let stub = Stub::start(Fault::Huge);
+        let ended = run(&format!("{words} -p {}", stub.port));
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, line.lines().count()), (1, 1), "{words}: {line}");
+        assert!(line.contains("--answer-bytes"), "{words}: {line}");
+        // Each connection's, and what sockets hold.
+        let taken_bytes = stub.huge_bytes();
+        let most_bytes = 10 * (limit_bytes + (8 << 20));
+        assert!(
+            taken_bytes < most_bytes && taken_bytes < HUGE_BYTES,
+            "{words}: {taken_bytes} bytes"
+        );
+    }
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    for tool in ["setget", "blast", "fill", "setops", "sizes --value-bytes 0-1M --step 1"] {
+        let start = Instant::now();
+        let many = if tool.starts_with("sizes") { "" } else { "-n 1G" };
+        let ended = run(&format!("{tool} {address} {many} --duration 0.5"));
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, line.lines().count()), (0, 1), "{tool}: {line}");
+        assert!(line.contains("the time was over (--duration 0.5) before all was done (after "));
+        assert!(ended.stdout.contains("set hits"), "{tool}: {}", ended.stdout);
+        assert!(start.elapsed() < Duration::from_secs(10), "{tool}: {:?}", start.elapsed());
+    }
+    // A server that is slow enough never to be given up on, and too slow to ever get it done.
+    let stub = Stub::start(Fault::Slow);
+    let start = Instant::now();
+    let ended = run(&format!("blast -p {} --keys 500 --duration 1 --timeout 3", stub.port));
+    assert!(ended.stderr.contains("the time was over (--duration 1)"), "{}", ended.stderr);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A closed standard error is no reason to panic.
+#[test]
+fn nobody_hears_what_is_wrong() {
+    let nobody = free_port().to_string();
+    for (words, status) in [
+        (&["blast", "--no-such-flag"][..], 2),
+        (&["bench", "--rate", "0"], 2),
+        (&["bench", "report"], 2),
+        (&["l2"], 2),
+        (&["serve", "--no-such-flag"], 2),
+        (&["setget", "-p", &nobody, "--pprof"], 1),
+        (&["bench", "-p", &nobody], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(SUNDER);
+        let ended = command.args(words).stdin(Stdio::null()).stderr(writer).output();
+        assert_eq!(ended.expect("it ends").status.code(), Some(status), "{words:?}");
+    }
+}
+
+#[test]
+fn every_tool_tells_its_version() {
+    let version = run("--version").stdout;
+    assert!(version.starts_with("sunder ") && version.lines().count() == 1, "{version}");
+    for tool in ["blast", "setget", "sizes", "fill", "setops", "bench", "bench report", "l2"] {
+        for flag in ["--version", "-V"] {
+            let ended = run(&format!("{tool} {flag}"));
+            assert_eq!((ended.status, &ended.stdout), (0, &version), "{tool} {flag}");
         }
     }
 }
@@ -181,15 +266,17 @@ fn what_was_measured_is_printed() {
 #[test]
 fn an_interrupted_run_prints_what_it_has() {
     let (_server, address) = Server::memcached().expect("memcached starts");
-    for tool in ["setget", "blast", "fill", "setops"] {
+    for (tool, signal) in
+        [("setget", "-INT"), ("blast", "-TERM"), ("fill", "-INT"), ("setops", "-INT")]
+    {
         let port = address.port().to_string();
         let mut command = Command::new(SUNDER);
-        command.args([tool, "-p", &port, "-n", "1000000000"]);
+        command.args([tool, "-p", &port, "-n", "1G"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         std::thread::sleep(Duration::from_millis(700));
         let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
         let start = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().expect("a child") {

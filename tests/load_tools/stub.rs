@@ -1,12 +1,14 @@
 //! A small memcached that is wrong in one way, now and then.
 //!
-//! It speaks the text protocol, as much of it as the tools ask for. With [`Fault::None`] it is
-//! right.
+//! It speaks all dialects, as much of them as setget and blast ask for: `dialects` has their bytes,
+//! here is what they mean. With [`Fault::None`] it is right.
 
+use crate::dialects::{Answer, Item, Request, read};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the stub does wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,19 +38,20 @@ pub enum Fault {
     Close,
     /// Nothing is answered any more.
     Silence,
+    /// Every answer takes a tenth of a second.
+    Slow,
+    /// A get is answered a value of [`HUGE_BYTES`], in text.
+    Huge,
 }
+
+/// Bytes of a value that nobody stored.
+pub const HUGE_BYTES: usize = 256 << 20;
 
 /// Chances before the first that is used: by then each key has a past.
 const FIRST: u64 = 40;
 
 /// From then on one chance in this many is used.
 const EVERY: u64 = 7;
-
-#[derive(Clone, Default)]
-struct Item {
-    flags: String,
-    value: Vec<u8>,
-}
 
 #[derive(Default)]
 struct State {
@@ -57,6 +60,7 @@ struct State {
     past: HashMap<String, Item>,
     chances: u64,
     struck: HashSet<String>,
+    huge_bytes: usize,
 }
 
 /// A running stub. It serves until the process ends.
@@ -84,6 +88,11 @@ impl Stub {
     /// The keys that were answered wrongly.
     pub fn struck(&self) -> HashSet<String> {
         self.state.lock().expect("no thread panics").struck.clone()
+    }
+
+    /// Bytes of huge values that clients have taken.
+    pub fn huge_bytes(&self) -> usize {
+        self.state.lock().expect("no thread panics").huge_bytes
     }
 }
 
@@ -137,89 +146,91 @@ impl State {
                 wrong.value.resize(item.value.len(), 0);
             }
             (Fault::Short, ..) => _ = wrong.value.pop(),
-            (Fault::Flags, ..) => {
-                let flags: u32 = item.flags.parse().expect("a number");
-                wrong.flags = flags.wrapping_add(1).to_string();
-            }
+            (Fault::Flags, ..) => wrong.flags = item.flags.wrapping_add(1),
             _ => return Some((name, item)),
         }
         if self.strikes(key) { Some((name, wrong)) } else { Some((key.to_owned(), item)) }
     }
 
     /// What a store is answered.
-    fn store(&mut self, words: &[&str], value: Vec<u8>, fault: Fault) -> &'static str {
-        let (key, flags) = (words[1], words[2].to_owned());
+    fn store(&mut self, request: &Request, fault: Fault) -> &'static str {
+        let (key, value, flags) = (&request.keys[0], request.value.clone(), request.flags);
         let before = self.items.get(key).cloned();
-        let item = match (words[0], before) {
-            ("set", Some(_)) if fault == Fault::LostSet && self.strikes(key) => return "STORED\r\n",
+        let item = match (&request.verb[..], before) {
+            ("set", Some(_)) if fault == Fault::LostSet && self.strikes(key) => return "STORED",
             ("set", _) | ("add", None) | ("replace", Some(_)) => Item { flags, value },
             ("append", Some(before)) => Item { value: [before.value, value].concat(), ..before },
             ("prepend", Some(before)) => {
                 Item { value: [value, before.value].concat(), flags: before.flags }
             }
-            _ => return "NOT_STORED\r\n",
+            _ => return "NOT_STORED",
         };
         self.put(key, item);
-        "STORED\r\n"
+        "STORED"
     }
 
     fn delete(&mut self, key: &str) -> &'static str {
         match self.items.remove(key) {
             Some(item) => {
                 self.past.insert(key.to_owned(), item);
-                "DELETED\r\n"
+                "DELETED"
             }
-            None => "NOT_FOUND\r\n",
+            None => "NOT_FOUND",
+        }
+    }
+
+    fn answer(&mut self, request: &Request, fault: Fault) -> Answer {
+        match &request.verb[..] {
+            "get" | "gat" => {
+                let items = request.keys.iter().filter_map(|key| self.look_up(key, fault));
+                Answer::Items(items.collect())
+            }
+            "noop" => Answer::Word("END"),
+            "delete" => Answer::Word(self.delete(&request.keys[0])),
+            "touch" if self.items.contains_key(&request.keys[0]) => Answer::Word("TOUCHED"),
+            "touch" => Answer::Word("NOT_FOUND"),
+            _ => Answer::Word(self.store(request, fault)),
         }
     }
 }
 
-fn serve(client: &TcpStream, fault: Fault, state: &Mutex<State>) -> io::Result<()> {
+fn serve(client: &TcpStream, fault: Fault, shared: &Mutex<State>) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let mut input = BufReader::new(client);
-    loop {
-        let mut line = String::new();
-        if input.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let mut value = vec![];
-        if !["get", "gat", "delete", "touch"].contains(&words[0]) {
-            value.resize(words[4].parse().expect("a length"), 0);
-            input.read_exact(&mut value)?;
-            input.read_exact(&mut [0; 2])?;
-        }
-        let mut state = state.lock().expect("no thread panics");
-        let mut answer = vec![];
-        match words[0] {
-            "get" | "gat" => {
-                let keys = &words[if words[0] == "get" { 1 } else { 2 }..];
-                for key in keys {
-                    if let Some((name, item)) = state.look_up(key, fault) {
-                        let Item { flags, value } = item;
-                        let head = format!("VALUE {name} {flags} {}\r\n", value.len());
-                        answer.extend([head.as_bytes(), &value, b"\r\n"].concat());
-                    }
-                }
-                answer.extend(b"END\r\n");
-            }
-            "delete" => answer.extend(state.delete(words[1]).bytes()),
-            "touch" if state.items.contains_key(words[1]) => answer.extend(b"TOUCHED\r\n"),
-            "touch" => answer.extend(b"NOT_FOUND\r\n"),
-            _ => answer.extend(state.store(&words, value, fault).bytes()),
-        }
+    let (mut input, mut output) = (BufReader::new(client), client);
+    while let Some(request) = read(&mut input)? {
+        let mut state = shared.lock().expect("no thread panics");
+        let mut bytes = request.encode(state.answer(&request, fault));
+        // The end of a multi-get has no key.
+        let strikes =
+            |state: &mut State| request.keys.first().is_some_and(|key| state.strikes(key));
         match fault {
-            Fault::Garbage if state.strikes(words[1]) => answer = b"VALUABLE news\r\n".to_vec(),
-            Fault::Close if state.strikes(words[1]) => {
-                drop(state);
-                let mut output = client;
-                return output.write_all(&answer[..answer.len() / 2]);
+            Fault::Garbage if strikes(&mut state) => bytes = b"VALUABLE news\r\n".to_vec(),
+            Fault::Close if strikes(&mut state) => {
+                return output.write_all(&bytes[..bytes.len() / 2]);
             }
-            Fault::Silence if state.strikes(words[1]) => answer.clear(),
+            Fault::Silence if strikes(&mut state) => bytes.clear(),
+            Fault::Huge if request.verb == "get" => {
+                drop(state);
+                return flood(output, &request.keys[0], shared);
+            }
             _ => {}
         }
         drop(state);
-        let mut output = client;
-        output.write_all(&answer)?;
+        if fault == Fault::Slow {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        output.write_all(&bytes)?;
     }
+    Ok(())
+}
+
+/// Answers a get with a value of [`HUGE_BYTES`], as long as the client takes it.
+fn flood(mut output: &TcpStream, key: &str, state: &Mutex<State>) -> io::Result<()> {
+    output.write_all(format!("VALUE {key} 0 {HUGE_BYTES}\r\n").as_bytes())?;
+    let piece = [b'x'; 64 * 1024];
+    for _ in 0..HUGE_BYTES / piece.len() {
+        output.write_all(&piece)?;
+        state.lock().expect("no thread panics").huge_bytes += piece.len();
+    }
+    output.write_all(b"\r\nEND\r\n")
 }

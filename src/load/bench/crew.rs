@@ -19,9 +19,9 @@ use crate::clock::Clock;
 enum Report {
     /// It has its connections.
     Open,
-    /// It has done a task; the first error and the first mismatch.
-    Done(Box<Record>, [Option<String>; 2]),
-    /// It cannot go on.
+    /// It has done a task.
+    Done(Box<Seen>),
+    /// It cannot open its connections, or cannot go on.
     Failed(String),
 }
 
@@ -50,6 +50,8 @@ pub struct Seen {
     pub record: Record,
     /// The first error and the first mismatch of any, in words.
     pub firsts: [Option<String>; 2],
+    /// What ended it before its end: no thread can go on.
+    pub failure: Option<String>,
 }
 
 impl Crew {
@@ -83,7 +85,7 @@ impl Crew {
             match crew.reports.recv() {
                 Ok(Report::Open) => {}
                 Ok(Report::Failed(reason)) => return Err(reason),
-                Ok(Report::Done(..)) | Err(_) => unreachable!("a thread opens first"),
+                Ok(Report::Done(_)) | Err(_) => unreachable!("a thread opens first"),
             }
         }
         Ok(crew)
@@ -94,42 +96,48 @@ impl Crew {
         self.progress.iter().map(|progress| progress.answers.load(Relaxed)).sum()
     }
 
-    /// Has all threads do `task`; `watch` is called now and then with the answers so far.
-    ///
-    /// # Errors
-    /// The first failure, in one line.
-    pub fn run(&self, task: Task, mut watch: impl FnMut(u64)) -> Result<Seen, String> {
+    /// Has all threads do `task`; `watch` is called now and then with the answers so far. When one
+    /// fails, the others end too, and what all saw until then is told.
+    pub fn run(&self, task: Task, mut watch: impl FnMut(u64)) -> Seen {
         for tasks in &self.tasks {
             // A thread that is gone has said why.
             let _ = tasks.send(task);
         }
-        let mut seen: Option<Seen> = None;
+        let mut all: Option<Seen> = None;
         let mut left = self.tasks.len();
         while left > 0 {
             match self.reports.recv_timeout(Duration::from_millis(200)) {
-                Ok(Report::Done(record, firsts)) => {
+                Ok(Report::Done(seen)) => {
                     left -= 1;
-                    match &mut seen {
-                        None => seen = Some(Seen { record: *record, firsts }),
-                        Some(seen) => seen.add(&record, firsts),
+                    match &mut all {
+                        None => all = Some(*seen),
+                        Some(all) => all.add(*seen),
                     }
                 }
-                Ok(Report::Failed(reason)) => return Err(reason),
-                Ok(Report::Open) => unreachable!("opened before"),
+                Ok(Report::Open | Report::Failed(_)) => unreachable!("opened before"),
                 Err(RecvTimeoutError::Timeout) => watch(self.answers()),
-                Err(RecvTimeoutError::Disconnected) => return Err("the threads ended".into()),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("each thread reports"),
             }
         }
-        Ok(seen.expect("one thread at least"))
+        all.expect("one thread at least")
     }
 }
 
 impl Seen {
-    fn add(&mut self, record: &Record, firsts: [Option<String>; 2]) {
-        self.record.add(record);
-        for (own, other) in self.firsts.iter_mut().zip(firsts) {
+    fn add(&mut self, other: Seen) {
+        self.record.add(&other.record);
+        for (own, other) in self.firsts.iter_mut().zip(other.firsts) {
             *own = own.take().or(other);
         }
+        self.failure = self.failure.take().or(other.failure);
+    }
+
+    /// Whether it came to its end.
+    ///
+    /// # Errors
+    /// What ended it, in one line.
+    pub fn result(&self) -> Result<(), String> {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -179,13 +187,16 @@ fn obey<C: Carrier>(
     while let Ok(task) = tasks.recv() {
         let ends = [common.stop, common.failed];
         drive(carrier, engine, task, &ends, common.plan.timeout_ns);
-        let report = match engine.failure() {
-            Some(reason) => Report::Failed(reason.clone()),
-            None => Report::Done(Box::new(engine.take_record()), engine.take_firsts()),
-        };
-        let is_over = matches!(report, Report::Failed(_));
-        common.failed.fetch_or(is_over, Relaxed);
-        let _ = reports.send(report);
+        let failure = engine.failure().cloned();
+        let is_over = failure.is_some();
+        if is_over {
+            common.failed.store(true, Relaxed);
+            // What comes after a failure was not measured.
+            engine.cut_short();
+        }
+        let firsts = engine.take_firsts();
+        let seen = Seen { record: engine.take_record(), firsts, failure };
+        let _ = reports.send(Report::Done(Box::new(seen)));
         if is_over {
             break;
         }

@@ -125,6 +125,7 @@ pub struct Engine {
     dialect: Dialect,
     depth: u32,
     multi_get: usize,
+    answer_bytes: usize,
     check_every: u32,
     until_check: u32,
     share: Share,
@@ -175,6 +176,7 @@ impl Engine {
             dialect: plan.dialect,
             depth: plan.depth,
             multi_get: plan.multi_get,
+            answer_bytes: plan.answer_bytes,
             check_every: plan.check_every,
             until_check: plan.check_every,
             share,
@@ -597,6 +599,12 @@ impl Engine {
                 }
                 Step::NeedMore(more) => {
                     missing = more;
+                    let (bytes, max) = (input.len() - at + more, self.answer_bytes);
+                    if bytes > max {
+                        self.fail(format!(
+                            "an answer of {bytes} bytes is longer than {max} (--answer-bytes)"
+                        ));
+                    }
                     break;
                 }
                 Step::Garbage(garbage) => {

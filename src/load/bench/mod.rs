@@ -37,9 +37,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::progress::watch_signals;
 use super::{Tool, report};
 use crate::clock::Clock;
-use crew::{Common, Crew, Seen};
+use crate::console::{complain, print};
+use crew::{Common, Crew};
 use engine::Task;
 use options::{Asked, Load, Plan};
 use outcome::Outcome;
@@ -62,6 +64,15 @@ struct Failure {
     answers: u64,
 }
 
+impl Failure {
+    /// One line.
+    fn tell(&self, plan: &Plan) {
+        let Failure { reason, answers } = self;
+        let reason = reason.replace('\n', " ");
+        complain(format_args!("sunder bench: {}: {reason}; {answers} answers so far", plan.target));
+    }
+}
+
 fn run(words: Vec<OsString>) -> ExitCode {
     if words.first().is_some_and(|word| word == "report") {
         return show(words.into_iter().skip(1));
@@ -71,18 +82,17 @@ fn run(words: Vec<OsString>) -> ExitCode {
     let plan = match options::parse(words) {
         Ok(Asked::Plan(plan)) => plan,
         Ok(Asked::Print(text)) => {
-            return super::print(text, ExitCode::SUCCESS);
+            return print(text, ExitCode::SUCCESS);
         }
         Err(error) => {
-            eprintln!("sunder bench: {error} (see sunder bench --help)");
+            complain(format_args!("sunder bench: {error} (see sunder bench --help)"));
             return ExitCode::from(USAGE);
         }
     };
     match measure(&plan, &command.join(" ")) {
         Ok(status) => status,
-        Err(Failure { reason, answers }) => {
-            let reason = reason.replace('\n', " ");
-            eprintln!("sunder bench: {}: {reason}; {answers} answers so far", plan.target);
+        Err(failure) => {
+            failure.tell(&plan);
             ExitCode::FAILURE
         }
     }
@@ -91,9 +101,9 @@ fn run(words: Vec<OsString>) -> ExitCode {
 /// `sunder bench report ..`
 fn show(words: impl Iterator<Item = OsString>) -> ExitCode {
     match report::report(words) {
-        Ok(text) => super::print(&text, ExitCode::SUCCESS),
+        Ok(text) => print(&text, ExitCode::SUCCESS),
         Err(error) => {
-            eprintln!("sunder bench report: {error}");
+            complain(format_args!("sunder bench report: {error}"));
             ExitCode::from(error.exit_status())
         }
     }
@@ -103,12 +113,7 @@ fn show(words: impl Iterator<Item = OsString>) -> ExitCode {
 fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
     let fail = |reason: String| Failure { reason, answers: 0 };
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second time it ends at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| fail(format!("signals: {error}")))?;
-    }
+    watch_signals(&stop).map_err(|error| fail(format!("signals: {error}")))?;
     // Not after an hour of measuring.
     for path in [&plan.json, &plan.hgrm].into_iter().flatten() {
         check_writable(path).map_err(|e| fail(format!("{}: {e}", path.display())))?;
@@ -123,9 +128,11 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
         let crew = Crew::start(&common, scope);
         let crew = crew.map_err(fail)?;
         // Told before the threads end: a device may have to wait for its peer.
-        match steps(&common, &crew) {
-            Ok(outcome) => Ok(outcome.tell(plan, command)),
-            Err(reason) => Err(Failure { reason, answers: crew.answers() }),
+        let (outcome, failure) = steps(&common, &crew);
+        let status = outcome.tell(plan, command, failure.is_some());
+        match failure {
+            Some(reason) => Err(Failure { reason, answers: crew.answers() }),
+            None => Ok(status),
         }
     })
 }
@@ -137,15 +144,28 @@ fn check_writable(path: &Path) -> io::Result<()> {
     if is_there { Ok(()) } else { fs::remove_file(path) }
 }
 
-/// Fills in the keys and runs the steps.
-fn steps(common: &Common<'_>, crew: &Crew) -> Result<Outcome, String> {
+/// Fills in the keys and runs the steps: what was measured, and what ended it before its end.
+fn steps(common: &Common<'_>, crew: &Crew) -> (Outcome, Option<String>) {
+    let mut outcome = Outcome::new(common.clock.read());
+    let failure = try_steps(common, crew, &mut outcome).err();
+    if let Some(reason) = &failure {
+        outcome.end_early(reason);
+    } else if common.stop.load(Relaxed) {
+        outcome.stopped();
+    }
+    if !matches!(common.plan.load, Load::Closed | Load::Open(_)) {
+        outcome.find_knee();
+    }
+    (outcome, failure)
+}
+
+fn try_steps(common: &Common<'_>, crew: &Crew, outcome: &mut Outcome) -> Result<(), String> {
     let plan = common.plan;
     let mut meter = Meter::new(common.clock);
-    let mut outcome = Outcome::new(common.clock.read());
     if plan.fills {
-        crew.run(Task::Fill, |answers| meter.show("storing keys", answers))?;
+        crew.run(Task::Fill, |answers| meter.show("storing keys", answers)).result()?;
     }
-    let mut step = |rate: Option<f64>| -> Result<Seen, String> {
+    let mut step = |rate: Option<f64>| {
         let start_ns = common.clock.read_ns() + SECOND_NS / 100;
         let from_ns = start_ns + plan.warmup_ns;
         let window = Window { from_ns, end_ns: from_ns + plan.duration_ns };
@@ -153,29 +173,30 @@ fn steps(common: &Common<'_>, crew: &Crew) -> Result<Outcome, String> {
         let task = Task::Measure { rate, start_ns, window, interval_ns };
         crew.run(task, |answers| meter.show("measuring", answers))
     };
-    let is_stopped = || common.stop.load(Relaxed);
     let rates = match &plan.load {
         Load::Closed => {
-            outcome.add(None, &step(None)?);
-            return Ok(outcome.stopped(is_stopped()));
+            let seen = step(None);
+            outcome.add(None, &seen);
+            return seen.result();
         }
         Load::Open(rate) => vec![*rate],
         Load::Rates(rates) => rates.clone(),
         Load::Auto => {
-            let capacity = outcome.capacity(&step(None)?);
+            let seen = step(None);
+            let capacity = outcome.capacity(&seen);
+            seen.result()?;
             sweep::SHARES.iter().map(|share| share * capacity).collect()
         }
     };
     for rate in rates {
-        if is_stopped() {
+        if common.stop.load(Relaxed) {
             break;
         }
-        outcome.add(Some(rate), &step(Some(rate))?);
+        let seen = step(Some(rate));
+        outcome.add(Some(rate), &seen);
+        seen.result()?;
     }
-    if !matches!(plan.load, Load::Open(_)) {
-        outcome.find_knee();
-    }
-    Ok(outcome.stopped(is_stopped()))
+    Ok(())
 }
 
 /// One line on a terminal that says how it goes.

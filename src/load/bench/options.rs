@@ -14,7 +14,10 @@ use super::schedule::SECOND_NS;
 use super::spread::{Lengths, Popularity, Zipf};
 use super::sweep;
 use crate::config::{self, Cidr, Huge, ValueError};
+use crate::console::VERSION;
 use crate::limits::{KEY_BYTES_MAX, TCP_ADDRESSES_MAX};
+use crate::load::number::{count, real};
+use crate::load::options::{ANSWER_BYTES, ANSWER_BYTES_BOUNDS};
 use crate::load::wire::Dialect;
 
 /// What `--help` prints.
@@ -34,9 +37,10 @@ When requests are sent
   --rate R            open loop: R requests a second in all, each due at its time. Latency counts
                       from that time, so that a stall shows in everything that it held up
   --sweep auto | FROM-TO[/STEPS]
-                      open loop at several rates, to find the knee: the last rate at which 98 % of
-                      what was due was answered and p99 was not ten times that of the first. auto
-                      tries tenths of what a closed loop comes to. [STEPS: 10]
+                      open loop at several rates, lowest first, to find the knee: the last of them
+                      up to which 98 % of what was due was answered in time, and p99 was at most ten
+                      times that of the lowest. auto tries 10 % to 110 % of what a closed loop comes
+                      to, in tenths [STEPS: 10]
   --duration S        seconds that are measured, of each step [10]
   --warmup S          seconds before that do not count, of each step [1]
 
@@ -62,6 +66,8 @@ How it is asked
   --depth N           requests under way on each connection [1]
   --threads N         [1]
   --timeout S         a server that is silent so long has failed [10]
+  --answer-bytes SIZE an item that is longer ends the run: what a connection may take of this
+                      process's memory [16M, and the longest of --value-bytes]
   --device DEV        take the device with DPDK and use sunder's own TCP, on one core that spins: a
                       PCI address, or a vdev as DPDK writes it. TARGET is an IP address then
   --address CIDR      own address on the device (repeat, up to 8: each has some 60,000 ports)
@@ -77,9 +83,15 @@ What becomes of it
   --label TEXT        its name in reports [the target]
 
   -h, --help          print this
+  -V, --version       print the version
 
-Exit status 0: every answer was right; 1: a mismatch, an error, or no server; 2: wrong flags.
-Ctrl-C ends the measurement early and reports what there is.
+N and R may be 50k, 1.5M or 2G: thousands, millions, thousands of millions. SIZES are bytes, whose K
+is 1024.
+
+Ctrl-C (SIGINT) and SIGTERM end the measurement early, as a server that fails does; what there is by
+then is reported. A second one ends the tool at once.
+Exit status 0: every answer was right; 1: a mismatch, an error, or no server; 2: wrong flags; 130:
+ended by ctrl-C or SIGTERM.
 
 How exact a latency is: on kernel sockets the clock is read at each visit to a connection. On a
 device it is read once a turn (at most 32 frames): a latency is told too long by up to one turn, and
@@ -87,7 +99,7 @@ a note of the result says how long the turns were.
 
 Examples
   sunder bench --ratio 1:0 --connections 100
-  sunder bench 10.0.0.5 --rate 50000 --skew zipf --value-bytes lognormal:200,1,64K --json run.json
+  sunder bench 10.0.0.5 --rate 50k --skew zipf --value-bytes lognormal:200,1,64K --json run.json
   sunder bench unix:/run/cache.sock --protocol meta --sweep auto --json sweep.json
   sunder bench 10.0.0.5 --device net_memif0,socket=/run/wire.sock --address 10.0.0.2/16 \\
       --connections 1000 --depth 16
@@ -180,6 +192,8 @@ pub struct Plan {
     pub threads: usize,
     /// Silence of the server that ends the run.
     pub timeout_ns: u64,
+    /// An item that is longer ends the run.
+    pub answer_bytes: usize,
     /// How long a device stays open at the end, in seconds.
     #[cfg_attr(not(feature = "dpdk"), allow(dead_code, reason = "read where there are devices"))]
     pub hold_s: u64,
@@ -211,6 +225,7 @@ struct Said {
     /// The first flag that only a device has.
     of_device: Option<&'static str>,
     zipf: Option<f64>,
+    answer_bytes: Option<usize>,
     has_device: bool,
     has_rate: bool,
 }
@@ -241,6 +256,7 @@ impl Default for Said {
             depth: 1,
             threads: 1,
             timeout_ns: 10 * SECOND_NS,
+            answer_bytes: ANSWER_BYTES,
             hold_s: 0,
             json: None,
             hgrm: None,
@@ -262,6 +278,7 @@ impl Default for Said {
             device,
             of_device: None,
             zipf: None,
+            answer_bytes: None,
             has_device: false,
             has_rate: false,
         }
@@ -278,6 +295,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Asked, String>
     while let Some(word) = parser.next().map_err(|error| error.to_string())? {
         let name = match word {
             Short('h') | Long("help") => return Ok(Asked::Print(HELP)),
+            Short('V') | Long("version") => return Ok(Asked::Print(VERSION)),
             Short('p') => "port".to_owned(),
             Short('t') => "text".to_owned(),
             Short('b') => "binary".to_owned(),
@@ -317,6 +335,11 @@ fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, ValueError> {
     move |text| config::number(text, min, max)
 }
 
+/// As [`whole`], of what one counts: `20k` is one, too.
+fn many(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, ValueError> {
+    move |text| count(text, min, max)
+}
+
 impl Said {
     /// Takes a flag that the other tools have, for those who are used to these.
     fn take_shared(&mut self, name: &str, parser: &mut lexopt::Parser) -> Result<bool, String> {
@@ -354,8 +377,8 @@ impl Said {
         match name {
             "protocol" => plan.dialect = value(name, parser, dialect)?,
             "ratio" => plan.get_share = value(name, parser, ratio)?,
-            "multi-get" => plan.multi_get = value(name, parser, whole(1, 10_000))? as usize,
-            "keys" => plan.keys = value(name, parser, whole(1, u32::MAX.into()))? as u32,
+            "multi-get" => plan.multi_get = value(name, parser, many(1, 10_000))? as usize,
+            "keys" => plan.keys = value(name, parser, many(1, u32::MAX.into()))? as u32,
             "no-fill" => plan.fills = false,
             "skew" => {
                 (plan.skew, self.zipf) = value(name, parser, skew)?;
@@ -372,7 +395,7 @@ impl Said {
             }
             "ttl" => plan.ttl_s = value(name, parser, whole(0, TTL_S_MAX))? as i32,
             "seed" => plan.seed = value(name, parser, whole(0, u64::MAX))?,
-            "check" => plan.check_every = value(name, parser, whole(1, u32::MAX.into()))? as u32,
+            "check" => plan.check_every = value(name, parser, many(1, u32::MAX.into()))? as u32,
             _ => return Ok(false),
         }
         Ok(true)
@@ -386,7 +409,7 @@ impl Said {
                 return Err("--rate and --sweep: give one of the two, once".into());
             }
             "rate" => {
-                plan.load = Load::Open(value(name, parser, |text| number(text, RATES))?);
+                plan.load = Load::Open(value(name, parser, rate)?);
                 self.has_rate = true;
             }
             "sweep" => {
@@ -401,9 +424,14 @@ impl Said {
                 plan.timeout_ns = value(name, parser, |text| seconds(text, 0.01, 3_600.0))?
             }
             "connections" => {
-                plan.connections = value(name, parser, whole(1, 1_000_000))? as usize;
+                plan.connections = value(name, parser, many(1, 1_000_000))? as usize;
             }
-            "depth" => plan.depth = value(name, parser, whole(1, 4_096))? as u32,
+            "depth" => plan.depth = value(name, parser, many(1, 4_096))? as u32,
+            "answer-bytes" => {
+                let (min, max) = ANSWER_BYTES_BOUNDS;
+                let read = |text: &str| config::size(text, min, max);
+                self.answer_bytes = Some(value(name, parser, read)? as usize);
+            }
             "threads" => plan.threads = value(name, parser, whole(1, 64))? as usize,
             "json" => plan.json = Some(parser.value().map_err(|e| e.to_string())?.into()),
             "hgrm" => plan.hgrm = Some(parser.value().map_err(|e| e.to_string())?.into()),
@@ -460,6 +488,8 @@ impl Said {
             None => Popularity::Uniform { keys: plan.keys },
             Some(theta) => Popularity::Zipf(Zipf::new(plan.keys, theta)),
         };
+        let (_, longest) = plan.value_bytes.bounds();
+        plan.answer_bytes = self.answer_bytes.unwrap_or(ANSWER_BYTES + longest as usize);
         let (shortest, _) = plan.key_bytes.bounds();
         if shortest < 8 && u64::from(plan.keys) > 1 << (4 * shortest) {
             return Err(format!(
@@ -562,7 +592,7 @@ fn dialect(text: &str) -> Result<Dialect, ValueError> {
 fn ratio(text: &str) -> Result<f64, ValueError> {
     let error = || ValueError::new(text, "GETS:SETS, e.g. 9:1 or 1:0");
     let (gets, sets) = text.split_once(':').ok_or_else(error)?;
-    let part = |text: &str| number(text, (0.0, 1e9)).map_err(|_| error());
+    let part = |text: &str| real(text, 0.0, 1e9).map_err(|_| error());
     let (gets, sets) = (part(gets)?, part(sets)?);
     if gets + sets > 0.0 { Ok(gets / (gets + sets)) } else { Err(error()) }
 }
@@ -576,7 +606,7 @@ fn skew(text: &str) -> Result<(String, Option<f64>), ValueError> {
         "" => 0.99,
         rest => {
             let theta = rest.strip_prefix(':').ok_or_else(error)?;
-            number(theta, (0.01, 5.0)).map_err(|_| error())?
+            real(theta, 0.01, 5.0).map_err(|_| error())?
         }
     };
     Ok((format!("zipf {theta}"), Some(theta)))
@@ -585,15 +615,13 @@ fn skew(text: &str) -> Result<(String, Option<f64>), ValueError> {
 /// What a rate may be, in requests a second.
 const RATES: (f64, f64) = (0.1, 1e9);
 
-/// A number within bounds.
-fn number(text: &str, (min, max): (f64, f64)) -> Result<f64, ValueError> {
-    let is_number = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let number = text.parse::<f64>().ok().filter(|n| is_number && (min..=max).contains(n));
-    number.ok_or_else(|| ValueError::new(text, format!("a number from {min} to {max}")))
+fn rate(text: &str) -> Result<f64, ValueError> {
+    let (min, max) = RATES;
+    real(text, min, max)
 }
 
 fn seconds(text: &str, min: f64, max: f64) -> Result<u64, ValueError> {
-    let seconds = number(text, (min, max))
+    let seconds = real(text, min, max)
         .map_err(|_| ValueError::new(text, format!("seconds from {min} to {max}")))?;
     Ok((seconds * SECOND_NS as f64) as u64)
 }
@@ -608,7 +636,7 @@ fn sweep(text: &str) -> Result<Load, ValueError> {
         None => (text, 10),
     };
     let (from, to) = range.split_once('-').ok_or_else(error)?;
-    let rate = |text| number(text, RATES).map_err(|_| error());
+    let rate = |text| rate(text).map_err(|_| error());
     let (from, to) = (rate(from)?, rate(to)?);
     if from >= to {
         return Err(error());
@@ -623,7 +651,7 @@ fn lengths(text: &str, (min, max): (u64, u64)) -> Result<Lengths, ValueError> {
         let [median, sigma, longest] = rest.split(',').collect::<Vec<_>>()[..] else {
             return Err(error());
         };
-        let sigma = number(sigma, (0.0, 10.0)).map_err(|_| error())?;
+        let sigma = real(sigma, 0.0, 10.0).map_err(|_| error())?;
         let (median, max) = (size(median)?, size(longest)?);
         return if median <= max {
             Ok(Lengths::LogNormal { median, sigma, max })
@@ -635,7 +663,7 @@ fn lengths(text: &str, (min, max): (u64, u64)) -> Result<Lengths, ValueError> {
         let error = || ValueError::new(text, "N:WEIGHT,N:WEIGHT,..");
         let one = |part: &str| {
             let (bytes, weight) = part.split_once(':').ok_or_else(error)?;
-            let weight = number(weight, (0.0, 1e9)).map_err(|_| error())?;
+            let weight = real(weight, 0.0, 1e9).map_err(|_| error())?;
             Ok((size(bytes)?, weight))
         };
         let weights = text.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
@@ -687,6 +715,13 @@ mod tests {
         assert_eq!(plan.key_bytes, Lengths::Range(8, 20));
         assert_eq!(plan.value_bytes, Lengths::Weights(vec![(1024, 1.0), (2048, 3.0)]));
         assert_eq!((plan.connections, plan.depth, plan.duration_ns), (9, 2, SECOND_NS / 2));
+        let many =
+            super::tests::plan("--rate 50k --keys 1.5M --connections 2k --depth 1k --check 1M");
+        assert_eq!(
+            (many.load, many.keys, many.check_every),
+            (Load::Open(5e4), 1_500_000, 1_000_000)
+        );
+        assert_eq!((many.connections, many.depth), (2_000, 1_000));
         let device = super::tests::plan(
             "10.0.0.5 --device net_memif0 --address 10.0.0.2/16 --address 10.0.0.3/16 --core 1",
         );
@@ -715,6 +750,8 @@ mod tests {
             ("--duration 1000000", "--duration"),
             ("--warmup x", "--warmup"),
             ("--timeout 0", "--timeout"),
+            ("--rate 5T", "--rate"),
+            ("--answer-bytes 1", "--answer-bytes"),
             ("--connections 0", "--connections"),
             ("--connections 10000000", "--connections"),
             ("--connections 1000000 --depth 4096", "--depth"),

@@ -10,6 +10,8 @@ use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
 use super::sweep::{self, Observed};
 use crate::clock::Now;
+use crate::console::{columns, complain, print};
+use crate::load::progress::EXIT_INTERRUPTED;
 use crate::load::report::{hgrm, table};
 use crate::load::result::{
     FORMAT, Interval, Latency, Loop, Machine, RunResult, Setup, Spectrum, Step,
@@ -72,12 +74,18 @@ impl Outcome {
     }
 
     /// The operator ended it.
-    pub fn stopped(mut self, is_stopped: bool) -> Outcome {
-        self.is_stopped = is_stopped;
-        if is_stopped {
-            self.notes.push("ended early: by the operator".into());
+    pub fn stopped(&mut self) {
+        self.is_stopped = true;
+        self.end_early("by the operator");
+    }
+
+    /// It could not go on.
+    pub fn end_early(&mut self, reason: &str) {
+        self.notes.push(format!("ended early: {reason}"));
+        if self.steps.last().is_some_and(|step| step.requests == 0) {
+            self.steps.pop();
+            self.p99s.pop();
         }
-        self
     }
 
     /// What a reader has to know of a step.
@@ -128,20 +136,25 @@ impl Outcome {
         self.is_wrong |= counts.errors > 0 || counts.mismatches > 0;
     }
 
-    /// Prints the result, writes the files, and says how it went.
-    pub fn tell(self, plan: &Plan, command: &str) -> ExitCode {
+    /// Prints the result, writes the files, and says how it went. Why it `is_broken` is for the
+    /// caller to say.
+    pub fn tell(self, plan: &Plan, command: &str, is_broken: bool) -> ExitCode {
+        let ended = ExitCode::from(if self.is_stopped { EXIT_INTERRUPTED } else { 0 });
         if self.steps.iter().all(|step| step.requests == 0) {
+            if is_broken {
+                return ExitCode::FAILURE;
+            }
             let why = if self.is_stopped { "stopped before" } else { "the time was over before" };
-            eprintln!("sunder bench: {}: {why} anything was measured", plan.target);
-            return ExitCode::FAILURE;
+            complain(format_args!("sunder bench: {}: {why} anything was measured", plan.target));
+            return if self.is_stopped { ended } else { ExitCode::FAILURE };
         }
         let is_wrong = self.is_wrong;
         let result = self.result(plan, command);
-        let told = crate::load::print(&table::table(&result), ExitCode::SUCCESS);
+        let told = print(&table::table(&result, columns()), ended);
         let mut is_written = true;
         let mut write = |path: &std::path::Path, text: String| {
             if let Err(error) = fs::write(path, text) {
-                eprintln!("sunder bench: {}: {error}", path.display());
+                complain(format_args!("sunder bench: {}: {error}", path.display()));
                 is_written = false;
             }
         };

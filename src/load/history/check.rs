@@ -9,6 +9,7 @@ use super::names::Names;
 use super::operation::{Command, Hit, Operation, Outcome};
 use super::record::{Seen, flags_of, read_number, read_value, split_number};
 use super::staircase::{NEVER, Tick};
+use crate::load::wire::Verb;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -96,7 +97,7 @@ impl Checker {
     pub fn begin(&mut self, connection: usize, operation: &Operation) {
         self.now += 1;
         self.begins[connection] = self.now;
-        if operation.command == Command::Flush {
+        if operation.command.verb == Verb::Flush {
             self.keys.iter_mut().for_each(|key| key.begin(operation, self.now));
         }
         for &key in &operation.keys {
@@ -115,8 +116,8 @@ impl Checker {
         self.now += 1;
         let begin = std::mem::replace(&mut self.begins[connection], NEVER);
         let span = Span { connection, begin, end: self.now };
-        let keys = match operation.command {
-            Command::Flush => 0..self.keys.len(),
+        let keys = match operation.command.verb {
+            Verb::Flush => 0..self.keys.len(),
             _ => 0..0,
         };
         let mut last_seen = None;
@@ -197,11 +198,11 @@ impl Checker {
         operation: &Operation,
         outcome: &Outcome<'_>,
     ) -> Result<(), String> {
-        use Command::{Add, Append, Cas, Decr, Delete, Flush, Incr, Prepend, Replace, Set, Touch};
+        use Verb::{Add, Append, Cas, Decr, Delete, Flush, Incr, Prepend, Replace, Set, Touch};
         let Span { begin, end, .. } = span;
         let may_lose = self.rules.may_lose;
         let command = operation.command;
-        match (command, outcome) {
+        match (command.verb, outcome) {
             (_, Outcome::Failed(_) | Outcome::Closed) => {
                 self.keys[key].fail(operation, begin, end);
                 Ok(())
@@ -210,7 +211,7 @@ impl Checker {
                 self.keys[key].fail(operation, begin, NEVER);
                 Ok(())
             }
-            (Set { .. }, Outcome::Stored) | (Flush, Outcome::Ok) => {
+            (Set, Outcome::Stored) | (Flush, Outcome::Ok) => {
                 self.keys[key].acknowledge(operation, begin, end);
                 Ok(())
             }
@@ -233,9 +234,9 @@ impl Checker {
                 self.keys[key].acknowledge(operation, begin, end);
                 result
             }
-            (Touch { expires }, Outcome::Touched) => {
+            (Touch, Outcome::Touched) => {
                 let result = self.keys[key].present(begin, end);
-                if expires {
+                if command.expires {
                     self.keys[key].acknowledge(operation, begin, end);
                 }
                 result
@@ -248,7 +249,7 @@ impl Checker {
                 let refused = self.keys[key].refuse(operation);
                 self.absent(key, span).and(refused)
             }
-            (Delete | Touch { .. } | Incr | Decr, Outcome::NotFound) => self.absent(key, span),
+            (Delete | Touch | Incr | Decr, Outcome::NotFound) => self.absent(key, span),
             (_, outcome) => {
                 self.keys[key].fail(operation, begin, NEVER);
                 Err(match outcome {
@@ -348,7 +349,7 @@ struct Span {
 fn describe_event(event: &Event) -> String {
     let Event { begin, end, connection, command, version, result, seen } = event;
     let mut line = format!("  {begin}-{end} #{connection} {}", command.name());
-    if command.is_delete() && !matches!(command, Command::Delete | Command::Flush) {
+    if command.expires {
         line.push_str(" expired");
     }
     if *version != 0 {

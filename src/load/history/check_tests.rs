@@ -1,13 +1,14 @@
 //! Histories made by hand: those that a right server may give pass, each wrong one is flagged.
 
 use super::*;
+use crate::load::history::operation::{expiring, lasting};
 use crate::load::history::record::{Part, base_number, base_record, push_record};
 
 const KEY: usize = 0;
 const NUMBER: usize = 2;
-const GET: Command = Command::Get;
-const SET: Command = Command::Set { expires: false };
-const TOUCH_PAST: Command = Command::Touch { expires: true };
+const GET: Command = lasting(Verb::Get);
+const SET: Command = lasting(Verb::Set);
+const TOUCH_PAST: Command = expiring(Verb::Touch);
 
 /// A checker and the operations under way, by connection.
 struct Story {
@@ -82,7 +83,7 @@ impl Story {
     }
 
     fn cas(&mut self, expected: Seen, version: u64) {
-        self.begin(0, Command::Cas, version);
+        self.begin(0, lasting(Verb::Cas), version);
         self.asked[0].as_mut().expect("begun").expected = Some(expected);
         self.end(0, Outcome::Stored);
     }
@@ -138,22 +139,22 @@ fn one_after_another() {
     story.misses();
     story.set(1);
     story.sees(1, &[], &[]);
-    story.whole(Command::Append, 2, Outcome::Stored);
-    story.whole(Command::Prepend, 3, Outcome::Stored);
-    story.whole(Command::Prepend, 4, Outcome::Stored);
+    story.whole(lasting(Verb::Append), 2, Outcome::Stored);
+    story.whole(lasting(Verb::Prepend), 3, Outcome::Stored);
+    story.whole(lasting(Verb::Prepend), 4, Outcome::Stored);
     story.sees(1, &[3, 4], &[2]);
-    story.whole(Command::Add, 5, Outcome::NotStored);
-    story.whole(Command::Delete, 0, Outcome::Deleted);
+    story.whole(lasting(Verb::Add), 5, Outcome::NotStored);
+    story.whole(lasting(Verb::Delete), 0, Outcome::Deleted);
     story.misses();
-    story.whole(Command::Replace, 6, Outcome::NotStored);
-    story.whole(Command::Append, 7, Outcome::NotStored);
-    story.whole(Command::Add, 8, Outcome::Stored);
+    story.whole(lasting(Verb::Replace), 6, Outcome::NotStored);
+    story.whole(lasting(Verb::Append), 7, Outcome::NotStored);
+    story.whole(lasting(Verb::Add), 8, Outcome::Stored);
     story.cas(seen(8), 9);
-    story.whole(Command::Cas, 10, Outcome::Exists);
+    story.whole(lasting(Verb::Cas), 10, Outcome::Exists);
     story.sees(9, &[], &[]);
     story.whole(TOUCH_PAST, 0, Outcome::Touched);
-    story.whole(Command::Delete, 0, Outcome::NotFound);
-    story.whole(Command::Cas, 11, Outcome::NotFound);
+    story.whole(lasting(Verb::Delete), 0, Outcome::NotFound);
+    story.whole(lasting(Verb::Cas), 11, Outcome::NotFound);
     story.is_right();
 }
 
@@ -191,19 +192,19 @@ fn an_item_may_be_lost_unless_it_may_not() {
     let mut story = Story::new();
     story.set(1);
     story.misses();
-    story.whole(Command::Add, 2, Outcome::Stored);
-    story.whole(Command::Append, 3, Outcome::NotStored);
+    story.whole(lasting(Verb::Add), 2, Outcome::Stored);
+    story.whole(lasting(Verb::Append), 3, Outcome::NotStored);
     story.is_right();
-    for command in [GET, Command::Delete, Command::Append, Command::Add] {
+    for command in [GET, lasting(Verb::Delete), lasting(Verb::Append), lasting(Verb::Add)] {
         let mut story = Story::without_loss();
         story.set(1);
         story.begin(0, command, u64::from(command.is_base_write()) * 2);
         story.end(
             0,
-            match command {
-                GET => Outcome::Values(vec![]),
-                Command::Delete => Outcome::NotFound,
-                Command::Append => Outcome::NotStored,
+            match command.verb {
+                Verb::Get => Outcome::Values(vec![]),
+                Verb::Delete => Outcome::NotFound,
+                Verb::Append => Outcome::NotStored,
                 _ => Outcome::Stored,
             },
         );
@@ -215,7 +216,7 @@ fn an_item_may_be_lost_unless_it_may_not() {
 fn what_is_lost_stays_lost() {
     let mut story = Story::without_loss();
     story.set(1);
-    story.begin(1, Command::Delete, 0);
+    story.begin(1, lasting(Verb::Delete), 0);
     story.misses();
     story.sees(1, &[], &[]);
     story.is_wrong("came back");
@@ -223,7 +224,7 @@ fn what_is_lost_stays_lost() {
 
 #[test]
 fn stale_after_an_acknowledged_write() {
-    for command in [SET, Command::Add, Command::Replace, Command::Cas] {
+    for command in [SET, lasting(Verb::Add), lasting(Verb::Replace), lasting(Verb::Cas)] {
         let mut story = Story::new();
         story.set(1);
         story.whole(command, 2, Outcome::Stored);
@@ -234,20 +235,20 @@ fn stale_after_an_acknowledged_write() {
 
 #[test]
 fn stale_after_an_acknowledged_delete() {
-    for command in [Command::Delete, TOUCH_PAST, Command::Set { expires: true }, Command::Flush] {
+    for command in [lasting(Verb::Delete), TOUCH_PAST, expiring(Verb::Set), lasting(Verb::Flush)] {
         let mut story = Story::new();
         story.set(1);
         story.begin(0, command, u64::from(command.is_base_write()) * 2);
-        if command == Command::Flush {
+        if command == lasting(Verb::Flush) {
             let flush = story.asked[0].as_mut().expect("begun");
             flush.keys.clear();
         }
         story.end(
             0,
-            match command {
-                Command::Delete => Outcome::Deleted,
-                TOUCH_PAST => Outcome::Touched,
-                Command::Flush => Outcome::Ok,
+            match command.verb {
+                Verb::Delete => Outcome::Deleted,
+                Verb::Touch => Outcome::Touched,
+                Verb::Flush => Outcome::Ok,
                 _ => Outcome::Stored,
             },
         );
@@ -260,7 +261,7 @@ fn stale_after_an_acknowledged_delete() {
 fn a_gat_that_expires_deletes() {
     let mut story = Story::new();
     story.set(1);
-    story.begin(1, Command::Gat { expires: true }, 0);
+    story.begin(1, expiring(Verb::Gat), 0);
     story.end_seen(1, 1, &[], &[]);
     story.sees(1, &[], &[]);
     story.is_wrong("stale");
@@ -268,16 +269,16 @@ fn a_gat_that_expires_deletes() {
 
 #[test]
 fn present_after_an_acknowledged_delete() {
-    for command in [Command::Add, Command::Append, Command::Touch { expires: false }] {
+    for command in [lasting(Verb::Add), lasting(Verb::Append), lasting(Verb::Touch)] {
         let mut story = Story::new();
         story.set(1);
-        story.whole(Command::Delete, 0, Outcome::Deleted);
-        story.begin(0, command, u64::from(command != Command::Touch { expires: false }) * 2);
+        story.whole(lasting(Verb::Delete), 0, Outcome::Deleted);
+        story.begin(0, command, u64::from(command != lasting(Verb::Touch)) * 2);
         story.end(
             0,
-            match command {
-                Command::Add => Outcome::NotStored,
-                Command::Append => Outcome::Stored,
+            match command.verb {
+                Verb::Add => Outcome::NotStored,
+                Verb::Append => Outcome::Stored,
                 _ => Outcome::Touched,
             },
         );
@@ -323,21 +324,21 @@ fn a_value_of_nobody() {
 fn a_value_of_a_refused_write() {
     let mut story = Story::new();
     story.set(1);
-    story.whole(Command::Add, 2, Outcome::NotStored);
+    story.whole(lasting(Verb::Add), 2, Outcome::NotStored);
     story.sees(2, &[], &[]);
     story.is_wrong("refused");
     let mut story = Story::new();
-    story.begin(1, Command::Add, 2);
+    story.begin(1, lasting(Verb::Add), 2);
     story.sees(2, &[], &[]);
     story.end(1, Outcome::NotStored);
     story.is_wrong("refused");
     let mut story = Story::new();
     story.set(1);
-    story.whole(Command::Append, 2, Outcome::NotStored);
+    story.whole(lasting(Verb::Append), 2, Outcome::NotStored);
     story.sees(1, &[], &[2]);
     story.is_wrong("refused");
     let mut story = Story::new();
-    story.whole(Command::Set { expires: true }, 2, Outcome::Stored);
+    story.whole(expiring(Verb::Set), 2, Outcome::Stored);
     story.sees(2, &[], &[]);
     story.is_wrong("expired");
 }
@@ -375,7 +376,7 @@ fn an_answer_for_another_key_or_of_another_command() {
     story.end_get(1, &value(&[], 1, &[]), 0);
     story.is_wrong("not asked for");
     let mut story = Story::new();
-    story.whole(Command::Delete, 0, Outcome::Stored);
+    story.whole(lasting(Verb::Delete), 0, Outcome::Stored);
     story.is_wrong("delete was answered STORED");
     let mut story = Story::new();
     story.whole(GET, 0, Outcome::Nonsense("what".into()));
@@ -411,7 +412,7 @@ fn a_failed_write_may_come_until_a_later_one_is_acknowledged() {
 
 #[test]
 fn a_failed_delete_or_write_explains_an_absence() {
-    for (command, version) in [(Command::Delete, 0), (SET, 2), (Command::Append, 2)] {
+    for (command, version) in [(lasting(Verb::Delete), 0), (SET, 2), (lasting(Verb::Append), 2)] {
         let mut story = Story::without_loss();
         story.set(1);
         story.whole(command, version, Outcome::Closed);
@@ -425,9 +426,9 @@ fn appends_stay_in_order_and_are_not_lost() {
     let appended = || {
         let mut story = Story::new();
         story.set(1);
-        story.whole(Command::Append, 2, Outcome::Stored);
-        story.begin(1, Command::Append, 3);
-        story.begin(2, Command::Append, 4);
+        story.whole(lasting(Verb::Append), 2, Outcome::Stored);
+        story.begin(1, lasting(Verb::Append), 3);
+        story.begin(2, lasting(Verb::Append), 4);
         story
     };
     let mut story = appended();
@@ -475,14 +476,14 @@ fn a_cas_replaces_what_was_read() {
     story.is_wrong("cas replaced what it cannot have found");
     let mut story = Story::new();
     story.set(1);
-    story.whole(Command::Append, 2, Outcome::Stored);
+    story.whole(lasting(Verb::Append), 2, Outcome::Stored);
     story.cas(seen(1), 3);
     story.is_wrong("cas replaced what it cannot have found");
     // At the same time, where neither shows by itself.
     let mut story = Story::new();
     story.set(1);
     for connection in [1, 2] {
-        story.begin(connection, Command::Cas, 10 + connection as u64);
+        story.begin(connection, lasting(Verb::Cas), 10 + connection as u64);
         story.asked[connection].as_mut().expect("begun").expected = Some(seen(1));
     }
     story.end(1, Outcome::Stored);
@@ -497,15 +498,15 @@ fn numbers_count_what_was_added() {
         let mut story = Story::without_loss();
         story.begin_on(0, SET, NUMBER, 1);
         story.end(0, Outcome::Stored);
-        story.count(Command::Incr, 1, 1);
-        story.count(Command::Incr, 1, 2);
-        story.count(Command::Decr, 1, 1);
+        story.count(lasting(Verb::Incr), 1, 1);
+        story.count(lasting(Verb::Incr), 1, 2);
+        story.count(lasting(Verb::Decr), 1, 1);
         story.sees_number(1, 1);
         story
     };
     counted().is_right();
     let mut story = counted();
-    story.count(Command::Incr, 1, 1);
+    story.count(lasting(Verb::Incr), 1, 1);
     story.is_wrong("counts +1");
     let mut story = counted();
     story.sees_number(1, 2);
@@ -513,8 +514,8 @@ fn numbers_count_what_was_added() {
     // One under way and one that failed may be in it or not.
     for count in [1, 2, 3] {
         let mut story = counted();
-        story.begin_on(1, Command::Incr, NUMBER, 0);
-        story.begin_on(2, Command::Incr, NUMBER, 0);
+        story.begin_on(1, lasting(Verb::Incr), NUMBER, 0);
+        story.begin_on(2, lasting(Verb::Incr), NUMBER, 0);
         story.end(2, Outcome::Closed);
         story.sees_number(1, count);
         story.is_right();
@@ -522,7 +523,7 @@ fn numbers_count_what_was_added() {
     let mut story = counted();
     story.begin_on(0, SET, NUMBER, 2);
     story.end(0, Outcome::Stored);
-    story.count(Command::Incr, 1, 2);
+    story.count(lasting(Verb::Incr), 1, 2);
     story.is_wrong("stale");
 }
 
@@ -532,7 +533,7 @@ fn long_histories_are_forgotten_and_stay_right() {
     for round in 0..20_000 {
         let version = 1 + 3 * round;
         story.set(version);
-        story.whole(Command::Append, version + 1, Outcome::Stored);
+        story.whole(lasting(Verb::Append), version + 1, Outcome::Stored);
         story.whole(SET, version + 2, Outcome::Failed("full".into()));
         story.begin(1, GET, 0);
         story.end_seen(1, version, &[], &[version + 1]);

@@ -3,13 +3,13 @@
 //! All commands in a mixture that keeps most keys filled most of the time, so that there is much to
 //! be wrong about, and often deletes, replaces and expires.
 
-use super::operation::{Command, Operation};
+use super::operation::{Command, Operation, expiring, lasting};
 use super::plan::{Mix, Plan};
 use super::record::{
     Part, RECORD_HEAD_BYTES, Seen, base_number, base_record, flags_of, push_record,
 };
 use crate::load::value::mix;
-use crate::load::wire::Dialect;
+use crate::load::wire::{Dialect, Verb};
 
 /// One operation in this many is a flush_all.
 const FLUSH_EVERY: u64 = 1500;
@@ -28,57 +28,57 @@ const LATER_S: i32 = 3600;
 
 /// Weights of the commands on keys with values.
 const VALUE_COMMANDS: &[(u64, Command)] = &[
-    (28, Command::Get),
-    (10, Command::Gets),
-    (5, Command::Gat { expires: false }),
-    (1, Command::Gat { expires: true }),
-    (4, Command::Gats { expires: false }),
-    (1, Command::Gats { expires: true }),
-    (15, Command::Set { expires: false }),
-    (6, Command::Add),
-    (6, Command::Replace),
-    (6, Command::Append),
-    (5, Command::Prepend),
-    (6, Command::Delete),
-    (4, Command::Touch { expires: false }),
-    (1, Command::Touch { expires: true }),
+    (28, lasting(Verb::Get)),
+    (10, lasting(Verb::Gets)),
+    (5, lasting(Verb::Gat)),
+    (1, expiring(Verb::Gat)),
+    (4, lasting(Verb::Gats)),
+    (1, expiring(Verb::Gats)),
+    (15, lasting(Verb::Set)),
+    (6, lasting(Verb::Add)),
+    (6, lasting(Verb::Replace)),
+    (6, lasting(Verb::Append)),
+    (5, lasting(Verb::Prepend)),
+    (6, lasting(Verb::Delete)),
+    (4, lasting(Verb::Touch)),
+    (1, expiring(Verb::Touch)),
 ];
 
 /// Those of Rend's blast, evenly; half the gets ask for several keys.
 const BLAST_COMMANDS: &[(u64, Command)] = &[
-    (2, Command::Get),
-    (1, Command::Gat { expires: false }),
-    (1, Command::Set { expires: false }),
-    (1, Command::Add),
-    (1, Command::Replace),
-    (1, Command::Append),
-    (1, Command::Prepend),
-    (1, Command::Delete),
-    (1, Command::Touch { expires: false }),
+    (2, lasting(Verb::Get)),
+    (1, lasting(Verb::Gat)),
+    (1, lasting(Verb::Set)),
+    (1, lasting(Verb::Add)),
+    (1, lasting(Verb::Replace)),
+    (1, lasting(Verb::Append)),
+    (1, lasting(Verb::Prepend)),
+    (1, lasting(Verb::Delete)),
+    (1, lasting(Verb::Touch)),
 ];
 
 /// Those of Rend's setops, evenly.
 const STORE_COMMANDS: &[(u64, Command)] = &[
-    (1, Command::Set { expires: false }),
-    (1, Command::Add),
-    (1, Command::Replace),
-    (1, Command::Append),
-    (1, Command::Prepend),
+    (1, lasting(Verb::Set)),
+    (1, lasting(Verb::Add)),
+    (1, lasting(Verb::Replace)),
+    (1, lasting(Verb::Append)),
+    (1, lasting(Verb::Prepend)),
 ];
 
 /// Weights of the commands on keys with numbers.
 const NUMBER_COMMANDS: &[(u64, Command)] = &[
-    (15, Command::Get),
-    (4, Command::Gets),
-    (1, Command::Gat { expires: false }),
-    (30, Command::Incr),
-    (15, Command::Decr),
-    (8, Command::Set { expires: false }),
-    (10, Command::Add),
-    (4, Command::Replace),
-    (4, Command::Delete),
-    (2, Command::Touch { expires: false }),
-    (1, Command::Touch { expires: true }),
+    (15, lasting(Verb::Get)),
+    (4, lasting(Verb::Gets)),
+    (1, lasting(Verb::Gat)),
+    (30, lasting(Verb::Incr)),
+    (15, lasting(Verb::Decr)),
+    (8, lasting(Verb::Set)),
+    (10, lasting(Verb::Add)),
+    (4, lasting(Verb::Replace)),
+    (4, lasting(Verb::Delete)),
+    (2, lasting(Verb::Touch)),
+    (1, expiring(Verb::Touch)),
 ];
 
 /// Numbers from a seed.
@@ -149,7 +149,7 @@ impl Chooser {
     /// The next operation. `grown`: bytes that each key was last seen with.
     pub fn next(&mut self, plan: &Plan, grown: &[usize]) -> Operation {
         if plan.mix == Mix::Everything && plan.has_flush && self.random.below(FLUSH_EVERY) == 0 {
-            let mut flush = Operation::on(Command::Flush, 0);
+            let mut flush = Operation::on(lasting(Verb::Flush), 0);
             flush.keys.clear();
             flush.exptime = 0;
             return flush;
@@ -157,7 +157,7 @@ impl Chooser {
         if self.random.below(2) == 0
             && let Some(token) = self.token.take()
         {
-            let mut cas = Operation::on(Command::Cas, token.key);
+            let mut cas = Operation::on(lasting(Verb::Cas), token.key);
             cas.unique = token.unique;
             cas.expected = (!plan.may_cas_repeat).then_some(token.seen);
             return self.filled(plan, cas);
@@ -172,9 +172,9 @@ impl Chooser {
         let mut operation = Operation::on(command, key as usize);
         let limit = (RECORDS_GROWN * plan.value_bytes.1).min(GROWN_BYTES);
         if command.is_record_write() && grown[operation.keys[0]] > limit {
-            operation = Operation::on(Command::Set { expires: false }, key as usize);
+            operation = Operation::on(lasting(Verb::Set), key as usize);
         }
-        if matches!(command, Command::Get | Command::Gets) {
+        if matches!(command.verb, Verb::Get | Verb::Gets) {
             self.add_keys(plan, &mut operation);
         }
         self.filled(plan, operation)
@@ -196,9 +196,9 @@ impl Chooser {
             }
             at -= weight;
         }
-        let may_expire = mix == Mix::Everything && drawn == Command::Set { expires: false };
+        let may_expire = mix == Mix::Everything && drawn == lasting(Verb::Set);
         if may_expire && self.random.below(EXPIRED_SET_EVERY) == 0 {
-            return Command::Set { expires: true };
+            return expiring(Verb::Set);
         }
         drawn
     }
@@ -234,7 +234,7 @@ impl Chooser {
         let (least, most) = plan.value_bytes;
         if command.is_record_write() {
             operation.version = self.next_version();
-            let part = if command == Command::Append { Part::Append } else { Part::Prepend };
+            let part = if command == lasting(Verb::Append) { Part::Append } else { Part::Prepend };
             let bytes = self.random.length(least, (most / 4).max(least));
             push_record(&mut operation.value, part, key, operation.version, bytes);
         } else if command.is_base_write() {
@@ -282,7 +282,7 @@ mod tests {
             assert!(drawn.version == 0 || drawn.version % 2 == 1, "{}", drawn.version);
         }
         let all = VALUE_COMMANDS.iter().chain(NUMBER_COMMANDS).map(|(_, command)| *command);
-        let rare = [Command::Cas, Command::Flush, Command::Set { expires: true }];
+        let rare = [lasting(Verb::Cas), lasting(Verb::Flush), expiring(Verb::Set)];
         assert_eq!(commands, all.chain(rare).collect());
         assert!(lengths.len() >= 10, "{lengths:?}");
     }

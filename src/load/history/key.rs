@@ -20,9 +20,10 @@
 //! lie in some queue. Nothing is ever concluded from what was forgotten, except that a write
 //! forgotten was replaced before anything still under way began.
 
-use super::operation::{Command, Operation};
+use super::operation::{Operation, expiring};
 use super::record::Seen;
 use super::staircase::{NEVER, STEPS_MAX, Staircase, Step, Tick};
+use crate::load::wire::Verb;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How much is remembered of each key. Less makes what is concluded weaker, never wrong.
@@ -181,7 +182,7 @@ impl Key {
             let base = Base {
                 begin: now,
                 state: State::Pending,
-                is_expired: command == Command::Set { expires: true },
+                is_expired: command == expiring(Verb::Set),
                 born_by: NEVER,
                 seen_at: 0,
                 appends: vec![],
@@ -196,7 +197,7 @@ impl Key {
         if command.is_record_write() {
             let record = Record {
                 version: operation.version,
-                is_prepend: command == Command::Prepend,
+                is_prepend: command.verb == Verb::Prepend,
                 state: State::Pending,
                 seen_by: NEVER,
                 base: None,

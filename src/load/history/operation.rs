@@ -12,89 +12,58 @@ use crate::load::wire::{Dialect, Garbage, Reply, Request, Verb, encode, encode_m
 /// the text protocol, and far ahead in the binary one, where exptimes have no sign.
 pub const PAST: i32 = 30 * 24 * 3600 + 1;
 
-/// A command. `expires`: with an exptime that is past, so that it deletes.
+/// A command.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[allow(missing_docs, reason = "the protocols' own names")]
-pub enum Command {
-    Get,
-    Gets,
-    Gat { expires: bool },
-    Gats { expires: bool },
-    Set { expires: bool },
-    Add,
-    Replace,
-    Append,
-    Prepend,
-    Cas,
-    Incr,
-    Decr,
-    Delete,
-    Touch { expires: bool },
-    Flush,
+pub struct Command {
+    /// What it is on the wire.
+    pub verb: Verb,
+    /// With an exptime that is past, so that it deletes: a set, touch, gat or gats.
+    pub expires: bool,
+}
+
+/// A command that leaves the item's expiry ahead.
+pub const fn lasting(verb: Verb) -> Command {
+    Command { verb, expires: false }
+}
+
+/// A command with an exptime that is past.
+pub const fn expiring(verb: Verb) -> Command {
+    Command { verb, expires: true }
 }
 
 impl Command {
-    /// What it is on the wire.
-    pub fn verb(self) -> Verb {
-        match self {
-            Command::Get => Verb::Get,
-            Command::Gets => Verb::Gets,
-            Command::Gat { .. } => Verb::Gat,
-            Command::Gats { .. } => Verb::Gats,
-            Command::Set { .. } => Verb::Set,
-            Command::Add => Verb::Add,
-            Command::Replace => Verb::Replace,
-            Command::Append => Verb::Append,
-            Command::Prepend => Verb::Prepend,
-            Command::Cas => Verb::Cas,
-            Command::Incr => Verb::Incr,
-            Command::Decr => Verb::Decr,
-            Command::Delete => Verb::Delete,
-            Command::Touch { .. } => Verb::Touch,
-            Command::Flush => Verb::Flush,
-        }
-    }
-
     /// Its name in the text protocol.
     pub fn name(self) -> &'static str {
-        self.verb().name()
+        self.verb.name()
     }
 
     /// Whether values come back.
     pub fn is_retrieval(self) -> bool {
-        use Command::{Gat, Gats, Get, Gets};
-        matches!(self, Get | Gets | Gat { .. } | Gats { .. })
+        self.verb.is_retrieval()
     }
 
     /// Whether it puts a base version in place when it succeeds.
     pub fn is_base_write(self) -> bool {
-        matches!(self, Command::Set { .. } | Command::Add | Command::Replace | Command::Cas)
+        self.verb.is_store() && !self.is_record_write()
     }
 
     /// Whether it adds a record to a value when it succeeds.
     pub fn is_record_write(self) -> bool {
-        matches!(self, Command::Append | Command::Prepend)
+        matches!(self.verb, Verb::Append | Verb::Prepend)
     }
 
     /// What it adds to a number's count.
     pub fn count(self) -> i64 {
-        match self {
-            Command::Incr => 1,
-            Command::Decr => -1,
+        match self.verb {
+            Verb::Incr => 1,
+            Verb::Decr => -1,
             _ => 0,
         }
     }
 
     /// Whether nothing is there afterwards when it succeeds.
     pub fn is_delete(self) -> bool {
-        match self {
-            Command::Delete | Command::Flush => true,
-            Command::Gat { expires }
-            | Command::Gats { expires }
-            | Command::Set { expires }
-            | Command::Touch { expires } => expires,
-            _ => false,
-        }
+        self.expires || matches!(self.verb, Verb::Delete | Verb::Flush)
     }
 }
 
@@ -122,7 +91,7 @@ pub struct Operation {
 impl Operation {
     /// What it is counted as.
     pub fn label(&self) -> &'static str {
-        if self.command == Command::Get && self.keys.len() > 1 {
+        if self.command == lasting(Verb::Get) && self.keys.len() > 1 {
             return "multi-get";
         }
         self.command.name()
@@ -211,7 +180,7 @@ impl Outcome<'_> {
 impl Operation {
     fn asked(&self, dialect: Dialect) -> Asked {
         let many = if self.keys.len() > 1 { self.keys.len() } else { 0 };
-        Asked { dialect, verb: self.command.verb(), many, opaque: self.opaque() }
+        Asked { dialect, verb: self.command.verb, many, opaque: self.opaque() }
     }
 
     fn opaque(&self) -> u32 {
@@ -220,7 +189,7 @@ impl Operation {
 
     /// Adds the request's bytes to `out`.
     pub fn encode(&self, dialect: Dialect, names: &Names, out: &mut Vec<u8>) {
-        let verb = self.command.verb();
+        let verb = self.command.verb;
         if self.keys.len() > 1 {
             let keys = self.keys.iter().map(|&key| names.name(key).as_bytes());
             return encode_many(dialect, verb, keys, out);
@@ -291,7 +260,7 @@ mod tests {
     #[test]
     fn a_miss_of_a_get_is_no_items_in_every_dialect() {
         let names = Names::numbered(4);
-        let get = Operation::on(Command::Get, 3);
+        let get = Operation::on(lasting(Verb::Get), 3);
         for (dialect, bytes) in [(Dialect::Text, &b"END\r\n"[..]), (Dialect::Meta, b"EN\r\n")] {
             let parsed = get.parse(dialect, &names, bytes);
             let Ok(Some((Outcome::Values(hits), _))) = parsed else { panic!("{parsed:?}") };
@@ -302,7 +271,7 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_told() {
         let names = Names::numbered(4);
-        let get = Operation::on(Command::Get, 3);
+        let get = Operation::on(lasting(Verb::Get), 3);
         let parse = |bytes| get.parse(Dialect::Text, &names, bytes);
         assert!(parse(b"VALUE other 5 1\r\na\r\nEND\r\n").is_err());
         assert!(matches!(parse(b"SERVER_ERROR no\r\n"), Ok(Some((Outcome::Failed(_), 17)))));

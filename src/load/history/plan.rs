@@ -44,6 +44,11 @@ pub struct Plan {
     pub value_bytes: (usize, usize),
     /// An operation without an answer for so long is given up.
     pub timeout: Duration,
+    /// A longer answer is nonsense.
+    pub answer_bytes: usize,
+    /// After so long no operation begins that is not one of those that read back at the end, and a
+    /// timeout later the run ends.
+    pub duration: Duration,
     /// An item that was not deleted must be there, and no write may fail.
     pub is_loss_wrong: bool,
     /// Whether [`Mix::Everything`] has flush_all.
@@ -72,6 +77,8 @@ impl Default for Plan {
             seed: 1,
             value_bytes: (10, 20_000),
             timeout: Duration::from_millis(2000),
+            answer_bytes: 64 << 20,
+            duration: Duration::from_secs(86_400),
             is_loss_wrong: false,
             has_flush: true,
             may_cas_repeat: false,

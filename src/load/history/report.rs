@@ -44,6 +44,8 @@ pub struct Report {
     pub violation_count: u64,
     /// What ended the run early.
     pub trouble: Option<String>,
+    /// Its time was over before all was done.
+    pub is_time_over: bool,
 }
 
 /// Texts of failures that are kept apart.

@@ -8,7 +8,7 @@
 use super::check::{Checker, Rules};
 use super::choose::{Chooser, Token};
 use super::names::Names;
-use super::operation::{Command, Operation, Outcome};
+use super::operation::{Operation, Outcome, lasting};
 use super::plan::Plan;
 use super::record::Seen;
 use super::report::Report;
@@ -80,6 +80,8 @@ struct Run<'a> {
     connections: Vec<Connection>,
     checker: Checker,
     report: Report,
+    /// Operations to begin: the plan's, or fewer once its time is over.
+    operations: u64,
     /// Operations begun.
     begun: u64,
     /// Keys read once more at the end.
@@ -92,9 +94,14 @@ struct Run<'a> {
 }
 
 /// Empties the plan's keys: what an earlier run left there has versions of its own.
-fn empty_keys(plan: &Plan, names: &Names) -> Result<(), Trouble> {
-    let mut client = Client::connect(&plan.targets[0], plan.dialects[0], plan.timeout)?;
-    for key in 0..names.count() {
+fn empty_keys(
+    plan: &Plan,
+    names: &Names,
+    goes_on: &mut dyn FnMut() -> bool,
+) -> Result<(), Trouble> {
+    let (target, dialect) = (&plan.targets[0], plan.dialects[0]);
+    let mut client = Client::connect(target, dialect, plan.timeout, plan.answer_bytes)?;
+    for key in (0..names.count()).take_while(|_| goes_on()) {
         let request = Request::new(Verb::Delete, names.name(key).as_bytes());
         match client.ask(&request)?.reply {
             Reply::Deleted | Reply::NotFound => {}
@@ -123,7 +130,9 @@ pub fn run(plan: &Plan) -> Result<Report, String> {
 pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Report, String> {
     let clock = Clock::start();
     let names = plan.names();
-    while let Err(error) = empty_keys(plan, &names) {
+    let duration_ns = plan.duration.as_nanos() as u64;
+    let mut goes_on = || clock.read_ns() <= duration_ns && watch(0);
+    while let Err(error) = empty_keys(plan, &names, &mut goes_on) {
         if !plan.survives || clock.read_ns() > plan.patience.as_nanos() as u64 {
             return Err(error.to_string());
         }
@@ -161,6 +170,7 @@ pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Re
         grown: vec![0; rules.value_keys + rules.number_keys],
         checker: Checker::new(rules),
         report: Report::default(),
+        operations: plan.operations,
         begun: 0,
         read_back: if plan.reads_back { 0 } else { usize::MAX },
         waiting: 0,
@@ -181,10 +191,10 @@ impl Run<'_> {
             let now_ns = self.clock.read_ns();
             if now_ns >= next_tick_ns {
                 next_tick_ns = now_ns + TICK.as_nanos() as u64;
-                self.tick(now_ns)?;
-                if !watch(self.report.operations) {
+                if !watch(self.report.operations) || self.is_over(now_ns) {
                     return Ok(());
                 }
+                self.tick(now_ns)?;
             }
             if self.report.trouble.is_some() {
                 return Ok(());
@@ -205,9 +215,19 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whether the run has to end now. When the plan's time is over, only what reads back is begun.
+    fn is_over(&mut self, now_ns: u64) -> bool {
+        let over = Duration::from_nanos(now_ns).saturating_sub(self.plan.duration);
+        if over > Duration::ZERO && self.begun < self.operations {
+            self.operations = self.begun;
+            self.report.is_time_over = true;
+        }
+        over > self.plan.timeout
+    }
+
     /// Whether an operation is left to begin.
     fn has_next(&self) -> bool {
-        self.begun < self.plan.operations || self.read_back < self.names.count()
+        self.begun < self.operations || self.read_back < self.names.count()
     }
 
     /// Opens closed connections and gives up operations that are overdue.
@@ -347,12 +367,12 @@ impl Run<'_> {
     /// Begins the next operation; it is written by the caller.
     fn begin(&mut self, number: usize) {
         let connection = &mut self.connections[number];
-        let operation = if self.begun < self.plan.operations {
+        let operation = if self.begun < self.operations {
             self.begun += 1;
             connection.chooser.next(self.plan, &self.grown)
         } else {
             self.read_back += 1;
-            Operation::on(Command::Get, self.read_back - 1)
+            Operation::on(lasting(Verb::Get), self.read_back - 1)
         };
         connection.output.clear();
         connection.written = 0;
@@ -375,6 +395,9 @@ impl Run<'_> {
                 input.clear();
                 self.connections[number].input = input;
                 return;
+            }
+            Ok(None) if input.len() > self.plan.answer_bytes => {
+                Trouble::Long(self.plan.answer_bytes)
             }
             Ok(None) => {
                 connection.input = input;
@@ -413,7 +436,7 @@ impl Run<'_> {
                 *grown = hit.value.len();
             }
         }
-        let is_gets = matches!(operation.command, Command::Gets | Command::Gats { .. });
+        let is_gets = matches!(operation.command.verb, Verb::Gets | Verb::Gats);
         if is_gets
             && let ([hit], Some(seen)) = (&hits[..], seen)
             && hit.unique != 0

@@ -24,6 +24,7 @@ use hdrhistogram::Histogram;
 use lexopt::prelude::*;
 
 use super::result::{RunResult, Spectrum, Unreadable};
+use crate::console::{VERSION, columns};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ Shows what `sunder bench` measured, several results side by side.
       --hgrm              write RESULT.hgrm beside each result, for HdrHistogram's plotter (ms);
                           one for each step of a sweep: RESULT-1.hgrm, RESULT-2.hgrm ..
   -h, --help              print this
+  -V, --version           print the version
 ";
 
 /// Why there is no report. Shown as one line.
@@ -79,7 +81,8 @@ struct Request {
     results: Vec<PathBuf>,
     page: Option<PathBuf>,
     is_hgrm: bool,
-    is_help: bool,
+    /// To print this, and nothing else.
+    printed: Option<&'static str>,
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
@@ -89,12 +92,13 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Er
         match word {
             Short('o') | Long("output") => request.page = Some(parser.value()?.into()),
             Long("hgrm") => request.is_hgrm = true,
-            Short('h') | Long("help") => request.is_help = true,
+            Short('h') | Long("help") => request.printed = Some(USAGE),
+            Short('V') | Long("version") => request.printed = Some(VERSION),
             Value(path) => request.results.push(path.into()),
             other => return Err(other.unexpected()),
         }
     }
-    if request.is_help {
+    if request.printed.is_some() {
         return Ok(request);
     }
     if request.results.is_empty() {
@@ -115,8 +119,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Er
 /// Nothing is written unless every result can be read.
 pub fn report(args: impl IntoIterator<Item = OsString>) -> Result<String, ReportError> {
     let request = parse(args).map_err(|error| ReportError::Usage(error.to_string()))?;
-    if request.is_help {
-        return Ok(USAGE.into());
+    if let Some(text) = request.printed {
+        return Ok(text.into());
     }
     let mut runs = Vec::new();
     for path in &request.results {
@@ -143,7 +147,7 @@ pub fn report(args: impl IntoIterator<Item = OsString>) -> Result<String, Report
     if let Some(page) = &request.page {
         write(page, &page::page(&runs))?;
     } else {
-        printed += &table::tables(&runs);
+        printed += &table::tables(&runs, columns());
     }
     Ok(printed)
 }
@@ -169,6 +173,47 @@ fn plain(text: &str) -> String {
 fn label(run: &RunResult) -> &str {
     if run.label.trim().is_empty() { "unnamed" } else { &run.label }
 }
+
+/// What several runs are called beside one another: their labels; where these are the same, what
+/// else tells the runs apart; and where that is nothing, their order.
+fn names(runs: &[RunResult]) -> Vec<String> {
+    let name = |(number, run): (usize, &RunResult)| {
+        let is_same = |other: &&RunResult| {
+            label(other) == label(run) && TRAITS.iter().all(|of| of(other) == of(run))
+        };
+        let alike = || runs.iter().filter(|other| label(other) == label(run));
+        let differs = |of: &&fn(&RunResult) -> String| alike().any(|other| of(other) != of(run));
+        let mut parts = vec![label(run).to_owned()];
+        parts.extend(TRAITS.iter().filter(differs).map(|of| of(run)));
+        let name = parts.join(", ");
+        match runs.iter().filter(is_same).count() {
+            1 => name,
+            _ => format!("{name} ({})", runs[..=number].iter().filter(is_same).count()),
+        }
+    };
+    runs.iter().enumerate().map(name).collect()
+}
+
+/// What may tell runs apart, in words that name what it is.
+const TRAITS: &[fn(&RunResult) -> String] = &[
+    |run| run.setup.target.clone(),
+    |run| run.setup.transport.clone(),
+    |run| run.setup.protocol.clone(),
+    |run| match (is_sweep(run), run.steps.first().and_then(|step| step.rate_target)) {
+        (true, _) => "sweep".into(),
+        (false, Some(target)) => format!("{}/s", units::rate(target)),
+        (false, None) => "closed loop".into(),
+    },
+    |run| format!("{} connections", units::grouped(run.setup.connections)),
+    |run| format!("depth {}", units::grouped(run.setup.depth)),
+    |run| format!("gets of {} keys", units::grouped(run.setup.multi_get)),
+    |run| format!("{} gets", units::percent(run.setup.get_share)),
+    |run| format!("{} keys", units::grouped(run.setup.keys)),
+    |run| run.setup.skew.clone(),
+    |run| format!("keys of {} B", run.setup.key_bytes),
+    |run| format!("values of {} B", run.setup.value_bytes),
+    |run| format!("sunder {}", run.version),
+];
 
 /// Whether a run went through several rates.
 fn is_sweep(run: &RunResult) -> bool {

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::units::{grouped, latency, percent, rate, seconds};
-use super::{histogram, is_sweep, label, step_of_note};
+use super::{histogram, is_sweep, names, step_of_note};
 use crate::load::result::{Interval, RunResult, Spectrum, Step};
 
 const TEMPLATE: &str = include_str!("page/page.html");
@@ -22,6 +22,12 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 
 /// The page that shows these runs over one another.
 pub fn page(runs: &[RunResult]) -> String {
+    let runs: &[Named<'_>] = &names(runs)
+        .into_iter()
+        .zip(runs)
+        .enumerate()
+        .map(|(number, (name, run))| Named { number, name, run })
+        .collect::<Vec<_>>();
     let mut page = String::new();
     let mut rest = TEMPLATE;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -42,11 +48,15 @@ pub fn page(runs: &[RunResult]) -> String {
     page + rest
 }
 
-fn title(runs: &[RunResult]) -> String {
-    match runs {
-        [one] => label(one).to_string(),
-        _ => runs.iter().map(label).collect::<Vec<_>>().join(" · "),
-    }
+/// A run with its place and its name among those of the page.
+struct Named<'a> {
+    number: usize,
+    name: String,
+    run: &'a RunResult,
+}
+
+fn title(runs: &[Named<'_>]) -> String {
+    runs.iter().map(|named| &named.name[..]).collect::<Vec<_>>().join(" · ")
 }
 
 /// Text within an element or a quoted attribute.
@@ -125,11 +135,11 @@ fn drawn_step(step: &Step) -> DrawnStep<'_> {
     }
 }
 
-fn data(runs: &[RunResult]) -> String {
+fn data(runs: &[Named<'_>]) -> String {
     let runs: Vec<Drawn<'_>> = runs
         .iter()
-        .map(|run| Drawn {
-            label: label(run),
+        .map(|Named { name, run, .. }| Drawn {
+            label: name,
             steps: run.steps.iter().map(drawn_step).collect(),
             knee: run.knee,
             shown: step_of_note(run),
@@ -139,36 +149,37 @@ fn data(runs: &[RunResult]) -> String {
 }
 
 /// A run's name with the colour and dashes it has in the plots.
-fn key(number: usize, run: &RunResult) -> String {
+fn key(Named { number, name, .. }: &Named<'_>) -> String {
     let (colour, dashes) = (number % COLOURS, number / COLOURS % 3);
     format!(
         "<svg class=\"key c{colour}\" viewBox=\"0 0 22 10\" aria-hidden=\"true\">\
          <path class=\"line d{dashes}\" d=\"M1 5H21\"/></svg><bdi>{}</bdi>",
-        escape(label(run))
+        escape(name)
     )
 }
 
-fn figures(runs: &[RunResult]) -> String {
+fn figures(runs: &[Named<'_>]) -> String {
     let mut html = String::from("<table class=\"figures\"><thead><tr>");
-    let mut names = vec!["run, asked for", "requests/s"];
+    let mut names = vec!["run, requests/s due", "answered/s"];
     names.extend(QUANTILES.map(|(name, _)| name));
     names.extend(["max", "mean", "hits", "errors", "mismatches"]);
     for name in &names {
         html += &format!("<th scope=\"col\">{name}</th>");
     }
     html += "</tr></thead>";
-    for (number, run) in runs.iter().enumerate() {
+    for named in runs {
+        let Named { number, run, .. } = named;
         html += &format!("<tbody data-run=\"{number}\">");
         if is_sweep(run) {
             let columns = names.len();
-            html += &format!("<tr><th colspan=\"{columns}\">{}</th></tr>", key(number, run));
+            html += &format!("<tr><th colspan=\"{columns}\">{}</th></tr>", key(named));
         }
         for (i, step) in run.steps.iter().enumerate() {
             let is_knee = run.knee == Some(i);
             html += if is_knee { "<tr class=\"knee\">" } else { "<tr>" };
             html += "<th scope=\"row\">";
             if !is_sweep(run) {
-                html += &key(number, run);
+                html += &key(named);
             }
             if let Some(target) = step.rate_target {
                 html += &format!(" <span class=\"asked\">{}/s</span>", rate(target));
@@ -256,14 +267,15 @@ const FACTS: &[Fact] = &[
     ("command", false, |r| r.command.clone()),
 ];
 
-fn setups(runs: &[RunResult]) -> String {
+fn setups(runs: &[Named<'_>]) -> String {
     let mut html = String::from("<table class=\"setups\"><thead><tr><th scope=\"col\"></th>");
-    for (number, run) in runs.iter().enumerate() {
-        html += &format!("<th scope=\"col\" data-run=\"{number}\">{}</th>", key(number, run));
+    for named in runs {
+        let (number, key) = (named.number, key(named));
+        html += &format!("<th scope=\"col\" data-run=\"{number}\">{key}</th>");
     }
     html += "</tr></thead><tbody>";
     for (name, is_compared, of) in FACTS {
-        let facts: Vec<String> = runs.iter().map(of).collect();
+        let facts: Vec<String> = runs.iter().map(|named| of(named.run)).collect();
         let differ = *is_compared && facts.iter().any(|fact| *fact != facts[0]);
         html += if differ { "<tr class=\"differ\">" } else { "<tr>" };
         html += &format!("<th scope=\"row\">{name}</th>");
@@ -276,11 +288,11 @@ fn setups(runs: &[RunResult]) -> String {
     html + "</tbody></table>"
 }
 
-fn notes(runs: &[RunResult]) -> String {
+fn notes(runs: &[Named<'_>]) -> String {
     let mut html = String::new();
-    for (number, run) in runs.iter().enumerate().filter(|(_, run)| !run.notes.is_empty()) {
-        html += &format!("<h3>{}</h3><ul>", key(number, run));
-        for note in &run.notes {
+    for named in runs.iter().filter(|named| !named.run.notes.is_empty()) {
+        html += &format!("<h3>{}</h3><ul>", key(named));
+        for note in &named.run.notes {
             html += &format!("<li>{}</li>", escape(note));
         }
         html += "</ul>";

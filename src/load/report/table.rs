@@ -2,16 +2,17 @@
 //! and at the end several runs against the first.
 
 use super::units::{bytes, grouped, micros, percent, rate, seconds};
-use super::{histogram, is_sweep, label, plain, step_of_note};
+use super::{histogram, is_sweep, label, names, plain, step_of_note};
 use crate::load::result::{RunResult, Setup, Spectrum, Step};
 
 /// The quantiles that have a column.
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
-/// All runs, and how they compare.
-pub fn tables(runs: &[RunResult]) -> String {
-    let mut text = runs.iter().map(table).collect::<Vec<_>>().join("\n");
+/// All runs, and how they compare. What is no column is wrapped at `columns`, if there are any.
+pub fn tables(runs: &[RunResult], columns: Option<usize>) -> String {
+    let tables = runs.iter().map(|run| table(run, columns));
+    let mut text = tables.collect::<Vec<_>>().join("\n");
     if runs.len() > 1 {
         text += "\n";
         text += &comparison(runs);
@@ -20,21 +21,21 @@ pub fn tables(runs: &[RunResult]) -> String {
 }
 
 /// One run: its setup, figures, knee and notes.
-pub fn table(run: &RunResult) -> String {
-    let mut text = format!("{}\n", plain(label(run)));
+pub fn table(run: &RunResult, columns: Option<usize>) -> String {
+    let mut text = wrapped("", label(run), columns);
     for line in setup(&run.setup) {
-        text += &format!("  {}\n", plain(&line));
+        text += &wrapped("  ", &line, columns);
     }
     let machine = &run.machine;
     let machine = format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
-    text += &format!("  sunder {}, {}, {}\n\n", plain(&run.version), plain(&machine), {
-        plain(&run.started_utc)
-    });
+    let made = format!("sunder {}, {machine}, {}", run.version, run.started_utc);
+    text += &wrapped("  ", &made, columns);
+    text += "\n";
     if is_sweep(run) {
-        text += &sweep(run);
+        text += &sweep(run, columns);
     } else {
         for step in &run.steps {
-            text += &totals(step);
+            text += &totals(step, columns);
             text += "\n";
             text += &latencies(step);
         }
@@ -43,9 +44,33 @@ pub fn table(run: &RunResult) -> String {
         text += "\n";
     }
     for note in &run.notes {
-        text += &format!("  note: {}\n", plain(note));
+        text += &wrapped("  note: ", note, columns);
     }
     text
+}
+
+/// `text` behind `head`, in lines of `columns` at most, those behind the first indented as far as
+/// the head; on one line if there are no columns to keep to. A word that is longer than a line
+/// stays whole.
+fn wrapped(head: &str, text: &str, columns: Option<usize>) -> String {
+    let text = plain(text);
+    // A terminal that is hardly wider than the head is too narrow for anything.
+    let indent = head.chars().count();
+    let Some(room) = columns.map(|columns| columns.saturating_sub(indent).max(20)) else {
+        return format!("{head}{text}\n");
+    };
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    lines.push(line);
+    format!("{head}{}\n", lines.join(&format!("\n{:indent$}", "")))
 }
 
 /// What was asked for, as a sentence or two.
@@ -85,15 +110,25 @@ fn setup(setup: &Setup) -> [String; 2] {
     ]
 }
 
-fn totals(step: &Step) -> String {
-    let mut rows = vec![(
-        "requests/s",
-        match step.rate_target {
-            Some(target) => format!("{} of {} asked for", rate(step.rate), rate(target)),
-            None => rate(step.rate),
-        },
-    )];
-    rows.push(("requests", format!("{} in {}", grouped(step.requests), seconds(step.elapsed_s))));
+fn totals(step: &Step, columns: Option<usize>) -> String {
+    let (requests, elapsed) = (grouped(step.requests), seconds(step.elapsed_s));
+    let mut rows = match step.rate_target {
+        None => {
+            vec![("requests/s", rate(step.rate)), ("requests", format!("{requests} in {elapsed}"))]
+        }
+        Some(target) => {
+            let answers = (step.rate * step.elapsed_s).round() as u64;
+            // What is due counts whenever it is answered, the rate what is answered in time.
+            let late = match answers < step.requests {
+                true => format!("; {} answers came in that time, the rest later", grouped(answers)),
+                false => String::new(),
+            };
+            vec![
+                ("requests/s", format!("{} answered, {} due", rate(step.rate), rate(target))),
+                ("requests", format!("{requests} that were due in {elapsed} were answered{late}")),
+            ]
+        }
+    };
     let keys = step.hits + step.misses;
     if keys > 0 {
         let share = percent(step.hits as f64 / keys as f64);
@@ -104,7 +139,7 @@ fn totals(step: &Step) -> String {
     rows.push(("mismatches", grouped(step.mismatches)));
     let (sent, received) = (bytes(step.bytes_sent), bytes(step.bytes_received));
     rows.push(("traffic", format!("{sent} sent, {received} received")));
-    rows.iter().map(|(name, value)| format!("  {name:<12}{value}\n")).collect()
+    rows.iter().map(|(name, value)| wrapped(&format!("  {name:<12}"), value, columns)).collect()
 }
 
 fn latencies(step: &Step) -> String {
@@ -138,8 +173,8 @@ fn figures(spectrum: &Spectrum) -> Vec<String> {
     figures
 }
 
-fn sweep(run: &RunResult) -> String {
-    let mut columns = Columns::new(&["latency, µs", "asked/s", "requests/s"]);
+fn sweep(run: &RunResult, width: Option<usize>) -> String {
+    let mut columns = Columns::new(&["latency, µs", "due/s", "answered/s"]);
     columns.head.extend(QUANTILES.map(|(name, _)| name.to_string()));
     columns.head.extend(["max".into(), "errors".into(), "mismatches".into()]);
     for (number, step) in run.steps.iter().enumerate() {
@@ -151,11 +186,22 @@ fn sweep(run: &RunResult) -> String {
         columns.rows.push(row);
     }
     let mut text = columns.text();
-    text += &match run.knee.and_then(|knee| run.steps.get(knee)) {
-        Some(step) => format!("\n  knee at {} requests/s\n", rate(step.rate)),
-        None => "\n  no knee: the server kept up with no rate, or with all\n".to_string(),
+    text.push('\n');
+    text + &wrapped("  ", &knee(run), width)
+}
+
+/// What a sweep says of the server, in words.
+fn knee(run: &RunResult) -> String {
+    let Some((number, step)) = run.knee.and_then(|knee| Some((knee, run.steps.get(knee)?))) else {
+        return "no knee: the server did not even keep up with the lowest rate".into();
     };
-    text
+    let answered = rate(step.rate);
+    if number + 1 == run.steps.len() {
+        return format!(
+            "knee above {answered} requests/s: the server kept up with every rate that was tried"
+        );
+    }
+    format!("knee at {answered} requests/s: the highest rate up to which the server kept up")
 }
 
 /// Each run's figures, and how many times those of the first they are.
@@ -165,13 +211,13 @@ fn comparison(runs: &[RunResult]) -> String {
         columns.head.extend([format!("{name} µs"), "x first".into()]);
     }
     let mut first: Option<Vec<f64>> = None;
-    for run in runs {
+    for (run, name) in runs.iter().zip(names(runs)) {
         let Some(step) = step_of_note(run).and_then(|step| run.steps.get(step)) else { continue };
         let latency = histogram(&step.latency.all);
         let mut values = vec![step.rate];
         values.extend(QUANTILES.map(|(_, q)| latency.value_at_quantile(q) as f64));
         let first = first.get_or_insert_with(|| values.clone());
-        let mut row = vec![plain(label(run))];
+        let mut row = vec![plain(&name)];
         if is_sweep(run) {
             row[0] += if run.knee.is_some() { " (knee)" } else { " (last)" };
         }

@@ -4,9 +4,8 @@
 use std::f64::consts::TAU;
 
 use super::*;
-use crate::load::result::{
-    FORMAT, Interval, Latency, Loop, Machine, RunResult, Setup, Spectrum, Step,
-};
+use crate::load::result::examples::{self, histogram as empty, run};
+use crate::load::result::{Interval, Latency, RunResult, Spectrum, Step};
 
 /// A generator of numbers that are the same every time (xorshift64).
 struct Random(u64);
@@ -26,10 +25,6 @@ impl Random {
         let stall = if self.unit() < 0.0004 { 40.0 } else { 1.0 };
         (middle_us * 1e3 * (0.35 * normal).exp() * stall) as u64
     }
-}
-
-fn empty() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("sane bounds")
 }
 
 /// One step: so many requests a second asked for of a server that can do `most`.
@@ -59,54 +54,7 @@ fn step(random: &mut Random, middle_us: f64, most: f64, asked: Option<f64>, sets
             max_ns: here.max(),
         });
     }
-    let mut all = get.clone();
-    all.add(&set).expect("the same bounds");
-    let [all, get, set] = [&all, &get, &set].map(Spectrum::of);
-    Step {
-        rate_target: asked,
-        elapsed_s: 10.0,
-        requests: all.count,
-        hits: get.count,
-        misses: 0,
-        errors: 0,
-        mismatches: 0,
-        bytes_sent: all.count * 40,
-        bytes_received: all.count * 140,
-        rate,
-        latency: Latency { all, get, set },
-        intervals,
-    }
-}
-
-fn run(label: &str, steps: Vec<Step>, knee: Option<usize>) -> RunResult {
-    RunResult {
-        format: FORMAT.into(),
-        label: label.into(),
-        started_utc: "2026-11-23T05:40:00Z".into(),
-        version: "0.1.0".into(),
-        machine: Machine { cpu: "Example CPU @ 2.10GHz".into(), cores: 2, kernel: "6.1.0".into() },
-        command: format!("sunder bench --label '{label}' -c 1000 127.0.0.1:11211"),
-        setup: Setup {
-            transport: "tcp".into(),
-            protocol: "text".into(),
-            target: "127.0.0.1:11211".into(),
-            loop_: if steps[0].rate_target.is_some() { Loop::Open } else { Loop::Closed },
-            connections: 1000,
-            depth: 1,
-            multi_get: 1,
-            get_share: 0.9,
-            keys: 100_000,
-            skew: "zipf 0.99".into(),
-            key_bytes: "30".into(),
-            value_bytes: "100".into(),
-            ttl_s: 0,
-            warmup_s: 1.0,
-            duration_s: 10.0,
-        },
-        steps,
-        knee,
-        notes: Vec::new(),
-    }
+    examples::step(asked, rate, &get, &set, intervals)
 }
 
 fn plain_run() -> RunResult {
@@ -201,7 +149,7 @@ fn a_page_holds_all_that_is_drawn() {
     keep("runs.html", &page);
     let data = data_of(&page);
     assert_eq!(data.as_array().expect("runs").len(), 3);
-    assert_eq!(data[0]["label"], "memcached 1.6.18");
+    assert_eq!(data[0]["label"], "memcached 1.6.18, closed loop");
     assert_eq!(data[0]["shown"], 0);
     assert_eq!(data[1]["knee"], 6);
     assert_eq!(data[1]["shown"], 6);
@@ -279,7 +227,7 @@ fn setups_mark_where_runs_differ_and_only_there() {
 fn a_table_has_every_kind_and_all_that_went_wrong() {
     let mut run = plain_run();
     run.steps[0].mismatches = 4321;
-    let text = table::table(&run);
+    let text = table::table(&run, None);
     for part in [
         "memcached 1.6.18\n",
         "closed loop, 1,000 connections of 1 request at once, text over tcp to 127.0.0.1:11211\n",
@@ -302,33 +250,97 @@ fn a_table_has_every_kind_and_all_that_went_wrong() {
 #[test]
 fn a_table_of_a_sweep_marks_the_knee() {
     let run = sweep_run("sunder", 30.0, 1_000_000.0);
-    let text = table::table(&run);
+    let text = table::table(&run, None);
     assert_eq!(text.matches("knee >").count(), 1);
     let knee = text.lines().find(|line| line.contains("knee >")).expect("a knee");
     assert!(knee.contains(" 980,000 "), "{knee}");
-    assert!(text.contains("\n  knee at 980,000 requests/s\n"));
-    let none = table::table(&RunResult { knee: None, ..run });
-    assert!(none.contains("no knee"), "{none}");
+    let told = "\n  knee at 980,000 requests/s: the highest rate up to which the server kept up\n";
+    assert!(text.contains(told), "{text}");
+    let all = table::table(&RunResult { knee: Some(8), ..run.clone() }, None);
+    assert!(all.contains("kept up with every rate that was tried"), "{all}");
+    let none = table::table(&RunResult { knee: None, ..run }, None);
+    assert!(none.contains("no knee: the server did not even keep up with the lowest"), "{none}");
 }
 
 #[test]
 fn several_runs_are_compared_with_the_first() {
     let mut runs = vec![plain_run(), plain_run(), sweep_run("sunder", 30.0, 960_000.0)];
     runs[1].steps[0].rate *= 2.0;
-    let text = table::tables(&runs);
+    let text = table::tables(&runs, None);
     let (_, compared) = text.split_once("side by side").expect("a comparison");
     let lines: Vec<&str> = compared.lines().collect();
     assert_eq!(lines.len(), 4);
     assert!(lines[1].contains(" 240,000     1.00 "), "{}", lines[1]);
     assert!(lines[2].contains(" 480,000     2.00 "), "{}", lines[2]);
     assert!(lines[3].starts_with("  sunder (knee)"), "{}", lines[3]);
-    assert!(!table::tables(&runs[..1]).contains("side by side"));
+    assert!(!table::tables(&runs[..1], None).contains("side by side"));
+}
+
+/// What was due counts whenever it was answered; the rate is of the answers that came in time.
+#[test]
+fn a_table_tells_what_was_due_from_what_was_answered() {
+    let mut random = Random(3);
+    let mut slow = run("slow", vec![step(&mut random, 80.0, 1e6, Some(2_000.0), 0.1)], None);
+    slow.steps[0].rate = 1_260.0;
+    let text = table::table(&slow, None);
+    assert!(text.contains("requests/s  1,260 answered, 2,000 due\n"), "{text}");
+    let told = "requests    20,000 that were due in 10 s were answered; 12,600 answers came in \
+                that time, the rest later\n";
+    assert!(text.contains(told), "{text}");
+    slow.steps[0].rate = 2_000.0;
+    let text = table::table(&slow, None);
+    assert!(text.contains("requests    20,000 that were due in 10 s were answered\n"), "{text}");
+}
+
+#[test]
+fn a_table_is_no_wider_than_its_terminal() {
+    let mut run = plain_run();
+    run.notes = vec!["a note of several words that does not fit ".repeat(5), "x".repeat(99)];
+    let narrow = table::table(&run, Some(60));
+    let is_long = |line: &&str| line.chars().count() > 60;
+    // Columns of figures stay as they are, and so does a word that is too long for any line.
+    let long: Vec<&str> = narrow.lines().filter(is_long).collect();
+    assert!(
+        long.iter().all(|line| line.contains("  p50") || line.contains(".") || line.contains("xx"))
+    );
+    assert!(narrow.contains(
+        "\n  note: a note of several words that does not fit a note of\n        several"
+    ));
+    let wide = table::table(&run, None);
+    assert!(narrow.split_whitespace().eq(wide.split_whitespace()), "the same words");
+    assert!(table::table(&run, Some(1)).contains("note: "));
+}
+
+#[test]
+fn runs_with_one_label_are_told_apart() {
+    let (mut many, mut binary) = (plain_run(), plain_run());
+    many.setup.connections = 2000;
+    binary.setup.protocol = "binary".into();
+    let other = sweep_run("other", 30.0, 960_000.0);
+    let runs = [plain_run(), many, binary, other, plain_run()];
+    let expected = [
+        "memcached 1.6.18, text, 1,000 connections (1)",
+        "memcached 1.6.18, text, 2,000 connections",
+        "memcached 1.6.18, binary, 1,000 connections",
+        "other",
+        "memcached 1.6.18, text, 1,000 connections (2)",
+    ];
+    assert_eq!(names(&runs), expected);
+    let page = page::page(&runs);
+    assert!(page.contains(&format!("<title>{}", expected[0])), "{page}");
+    let data = data_of(&page);
+    let drawn: Vec<&str> = (0..5).map(|n| data[n]["label"].as_str().expect("a name")).collect();
+    assert_eq!(drawn, expected);
+    let tables = table::tables(&runs, None);
+    let (_, compared) = tables.split_once("side by side").expect("a comparison");
+    assert!(expected.iter().all(|name| compared.contains(name)), "{compared}");
+    assert_eq!(names(&runs[..1]), ["memcached 1.6.18"]);
 }
 
 #[test]
 fn a_terminal_gets_no_control_characters() {
     let runs = [evil_run(), evil_run()];
-    let text = table::tables(&runs);
+    let text = table::tables(&runs, None);
     assert!(text.contains("\u{fffd}[2J"));
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
 }
@@ -341,7 +353,7 @@ fn a_run_without_a_single_request_is_reported_too() {
         Latency { all: nothing.clone(), get: nothing.clone(), set: nothing.clone() };
     run.steps[0].intervals.clear();
     (run.steps[0].hits, run.steps[0].misses) = (0, 0);
-    assert!(table::tables(&[run.clone(), run.clone()]).contains("  all"));
+    assert!(table::tables(&[run.clone(), run.clone()], None).contains("  all"));
     let page = page::page(&[run]);
     assert_eq!(data_of(&page)[0]["steps"][0]["all"]["count"], 0);
     keep("nothing.html", &page);
@@ -383,6 +395,7 @@ fn a_wrong_command_line_is_one_line_and_status_2() {
     assert!(refused(&[&"a.json", &"-o"]).contains("-o"));
     assert!(refused(&[&"a.json", &"-o", &"a.json"]).contains("would be overwritten"));
     assert_eq!(ask(&[&"--help"]).expect("help"), USAGE);
+    assert_eq!(ask(&[&"--version"]).expect("a version"), VERSION);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 /// A histogram of so many values, with a long tail.
 fn histogram(values: u64) -> Histogram<u64> {
-    let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("sane bounds");
+    let mut histogram = examples::histogram();
     for i in 0..values {
         histogram
             .record(10_000 + i * 37 + if i % 997 == 0 { 90_000_000 } else { 0 })
@@ -14,58 +14,20 @@ fn histogram(values: u64) -> Histogram<u64> {
 }
 
 fn result() -> RunResult {
+    let interval =
+        Interval { t_s: 0.1, requests: 100, p50_ns: 12_000, p99_ns: 80_000, max_ns: 90_000_000 };
     let step = |rate: Option<f64>| Step {
-        rate_target: rate,
         elapsed_s: 10.000123,
-        requests: 10_000,
-        hits: 8_999,
         misses: 1,
         errors: 2,
         mismatches: 3,
-        bytes_sent: 360_000,
         bytes_received: u64::MAX,
-        rate: 999.9877001512928,
-        latency: Latency {
-            all: Spectrum::of(&histogram(10_000)),
-            get: Spectrum::of(&histogram(9_000)),
-            set: Spectrum::of(&histogram(0)),
-        },
-        intervals: vec![Interval {
-            t_s: 0.1,
-            requests: 100,
-            p50_ns: 12_000,
-            p99_ns: 80_000,
-            max_ns: 90_000_000,
-        }],
+        ..examples::step(rate, 999.9877001512928, &histogram(9_000), &histogram(0), vec![interval])
     };
-    RunResult {
-        format: FORMAT.into(),
-        label: "\"a\" </script> \u{1F980}\n".into(),
-        started_utc: "2026-11-23T05:40:00Z".into(),
-        version: "0.1.0".into(),
-        machine: Machine { cpu: "a cpu".into(), cores: 2, kernel: "6.1.0".into() },
-        command: "sunder bench".into(),
-        setup: Setup {
-            transport: "tcp".into(),
-            protocol: "text".into(),
-            target: "127.0.0.1:11211".into(),
-            loop_: Loop::Open,
-            connections: 1000,
-            depth: 1,
-            multi_get: 1,
-            get_share: 0.9,
-            keys: 100_000,
-            skew: "zipf 0.99".into(),
-            key_bytes: "30".into(),
-            value_bytes: "100".into(),
-            ttl_s: 0,
-            warmup_s: 1.0,
-            duration_s: 10.0,
-        },
-        steps: vec![step(Some(1000.0)), step(None)],
-        knee: Some(1),
-        notes: vec!["closed loop: a stall is seen by one request a connection".into()],
-    }
+    let steps = vec![step(Some(1000.0)), step(None)];
+    let mut result = examples::run("\"a\" </script> \u{1F980}\n", steps, Some(1));
+    result.notes.push("closed loop: a stall is seen by one request a connection".into());
+    result
 }
 
 fn refusal(text: &str) -> String {
@@ -94,7 +56,7 @@ fn the_names_in_the_file_stay() {
     let json: serde_json::Value = serde_json::from_str(&result().to_json()).expect("JSON");
     assert_eq!(json["format"], "sunder-bench 1");
     assert_eq!(json["setup"]["loop"], "open");
-    assert_eq!(json["steps"][0]["latency"]["all"]["count"], 10_000);
+    assert_eq!(json["steps"][0]["latency"]["all"]["count"], 9_000);
     assert_eq!(json["steps"][1]["rate_target"], serde_json::Value::Null);
 }
 

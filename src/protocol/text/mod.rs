@@ -72,6 +72,15 @@ impl Form {
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     match get::parse_single(input) {
         Some(single) => single.step(),
+        None => parse_other(input, limits, now),
+    }
+}
+
+/// All but a get of one key.
+#[inline(never)]
+fn parse_other<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
+    match store::parse_plain_set(input, limits, now) {
+        Some(step) => step,
         None => parse_line(input, limits, now),
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Only the line is read here; the value follows as a body, or is thrown away.
 
-use super::line::{Words, signed_32, unsigned, unsigned_32};
+use super::line::{Words, find_low, signed_32, unsigned, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, TOO_LARGE, answer, answer_unless, is_key};
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::Action;
-use crate::protocol::{Command, Fixed, Form as AnyForm, Limits, Request};
+use crate::protocol::{Command, Fixed, Form as AnyForm, Limits, Request, Step};
 use crate::tier::{Store, StoreMode};
 
 /// Which storage command.
@@ -23,6 +23,48 @@ pub(super) enum Verb {
 /// The cas that no item ever has. `cas` with 0 matches nothing, where 0 in a [`Store`] matches all.
 const CAS_OF_NONE: u64 = u64::MAX;
 
+/// Longest value that a line may announce: memcached adds the two bytes of the line end to an int.
+const VALUE_BYTES_MAX: usize = i32::MAX as usize - 2;
+
+/// `set <key> <flags> <exptime> <bytes>` with numbers that are nothing but digits, and at least a
+/// few bytes of what follows: the store that is by far the commonest. None if the input begins with
+/// anything else.
+#[inline(always)]
+pub(super) fn parse_plain_set<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Option<Step<'a>> {
+    let arguments = input.strip_prefix(b"set ")?;
+    let (key, rest) = arguments.split_at_checked(find_low(arguments)?)?;
+    if key.is_empty() || !is_key(key) {
+        return None;
+    }
+    // A Unix time has ten digits. The longer the number may be, the more has to follow it.
+    let (flags, rest) = plain_argument::<8>(rest)?;
+    let (exptime, rest) = plain_argument::<11>(rest)?;
+    let (value_bytes, rest) = plain_argument::<6>(rest)?;
+    let behind = rest.strip_prefix(b"\r\n")?;
+    // Five digits at most.
+    let value_bytes = value_bytes as usize;
+    let line = Line { key, flags: flags as u32, exptime: exptime as i32, value_bytes, cas: 0 };
+    let command = command(&line, Verb::Set, false, limits, now);
+    Some(Step::Done { command, consumed: input.len() - behind.len() })
+}
+
+/// A space and the number behind it, of fewer than `N` digits; and what follows. None as well where
+/// the input ends before `N` bytes: so its end is looked at once, not for each digit.
+#[inline(always)]
+fn plain_argument<const N: usize>(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let [b' ', digits @ ..] = bytes else { return None };
+    let chunk: &[u8; N] = digits.first_chunk()?;
+    let mut number = 0;
+    for (at, &byte) in chunk.iter().enumerate() {
+        let digit = u64::from(byte).wrapping_sub(u64::from(b'0'));
+        if digit > 9 {
+            return (at > 0).then(|| (number, &digits[at..]));
+        }
+        number = number * 10 + digit;
+    }
+    None
+}
+
 /// `<verb> <key> <flags> <exptime> <bytes> [<cas>] [noreply]`
 #[inline]
 pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now) -> Command<'a> {
@@ -31,7 +73,21 @@ pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now
         return answer(ERROR);
     }
     let silent = words.noreply();
-    let Some(line) = Line::read(words, verb) else { return answer_unless(silent, BAD_FORMAT) };
+    match Line::read(words, verb) {
+        Some(line) => command(&line, verb, silent, limits, now),
+        None => answer_unless(silent, BAD_FORMAT),
+    }
+}
+
+/// What a line asks for.
+#[inline(always)]
+fn command<'a>(
+    line: &Line<'a>,
+    verb: Verb,
+    silent: bool,
+    limits: &Limits,
+    now: Now,
+) -> Command<'a> {
     let form = match verb {
         Verb::Append | Verb::Prepend => Form::Append,
         _ => Form::Line,
@@ -89,10 +145,31 @@ impl<'a> Line<'a> {
             },
             _ => 0,
         };
-        // memcached adds the two bytes of the line end to an int.
-        if !(0..=i32::MAX - 2).contains(&value_bytes) {
-            return None;
+        let value_bytes = usize::try_from(value_bytes).ok().filter(|&n| n <= VALUE_BYTES_MAX)?;
+        Some(Line { key, flags, exptime, value_bytes, cas })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_read_whatever_its_length_and_what_follows() {
+        for number in (0..=21).map(|n| 10_u64.pow(n / 2) + u64::from(n) - 1) {
+            for end in [" 1 1\r\n", "\r\n", "x", "/", ":", "\u{80}"] {
+                let end = format!("{end}0123456789");
+                let input = format!(" {number}{end}");
+                let read = plain_argument::<12>(input.as_bytes());
+                assert_eq!(read, Some((number, end.as_bytes())), "{input}");
+            }
         }
-        Some(Line { key, flags, exptime, value_bytes: value_bytes as usize, cas })
+        let most = Some((99_999_999_999, &b"\n"[..]));
+        assert_eq!(plain_argument::<12>(b" 99999999999\n"), most);
+        assert_eq!(plain_argument::<12>(b" 00120 990000 "), Some((120, &b" 990000 "[..])));
+        for none in ["", " ", "1 ", "  1 ", " -1 ", " x", " 100000000000", "\t1 "] {
+            let input = format!("{none}\r\n0123456789");
+            assert_eq!(plain_argument::<12>(input.as_bytes()), None, "{none}");
+        }
     }
 }

@@ -462,3 +462,52 @@ proptest! {
         prop_assert_eq!(store.expiry, Expiry::from_exptime(exptime.into(), NOW));
     }
 }
+
+/// One of what numbers in a line look like, right and wrong.
+fn number_word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => (0_u64..10_000).prop_map(|number| number.to_string()),
+        2 => any::<u64>().prop_map(|number| number.to_string()),
+        1 => any::<i64>().prop_map(|number| number.to_string()),
+        1 => "[0-9]{1,24}",
+        1 => "[-+ \t0-9a]{0,6}",
+    ]
+}
+
+proptest! {
+    /// The short way of a plain set says what the long one says, or nothing.
+    #[test]
+    fn a_plain_set_is_read_as_any_line_is(
+        start in prop_oneof![9 => Just("set "), 1 => Just("set"), 1 => Just("set  ")],
+        key in prop_oneof![6 => "[a-z]{1,40}", 1 => "[a-z]{248,253}", 1 => "[a-z\t\r]{0,9}"],
+        flags in number_word(),
+        exptime in number_word(),
+        value_bytes in number_word(),
+        end in prop_oneof![
+            6 => Just("\r\n"), 2 => Just("\n"), 1 => Just(" \r\n"), 1 => Just("\r\r\n"),
+            1 => Just(" noreply\r\n"), 1 => Just("\0\r\n"), 1 => Just("\r"), 1 => Just(""),
+        ],
+        behind in "[a-z\r\n]{0,24}",
+    ) {
+        let input = format!("{start}{key} {flags} {exptime} {value_bytes}{end}{behind}");
+        let input = input.as_bytes();
+        let plain = store::parse_plain_set(input, &LIMITS, NOW);
+        let mut words = Words::new();
+        let long = words.read(input).map(|consumed| {
+            let command = store::parse(&words, store::Verb::Set, &LIMITS, NOW);
+            format!("{:?}", Step::Done { command, consumed })
+        });
+        if let Some(plain) = plain {
+            prop_assert_eq!(Some(format!("{plain:?}")), long);
+        }
+    }
+}
+
+#[test]
+fn a_set_with_plain_numbers_is_read_the_short_way() {
+    for line in ["set k 5 10 3\r\n", "set k 1234567 2147483647 0\r\n", "set k 0 0 99999\r\n"] {
+        let input = format!("{line}and a value's start");
+        let plain = store::parse_plain_set(input.as_bytes(), &LIMITS, NOW);
+        assert!(plain.is_some(), "{line}");
+    }
+}

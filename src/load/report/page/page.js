@@ -366,7 +366,7 @@ function sweepContent() {
       const height = step => Math.min(...levels.map(([name]) => Math.abs(y.at(step.all[name]) - py)));
       const { run, step } = nearest(all, ({ step }) => Math.hypot(x.at(step.rate) - px, height(step)));
       const rows = [[run, run.label, rate(step.rate), "d0"]];
-      if (step.target !== null) rows.push([null, "asked for", rate(step.target)]);
+      if (step.target !== null) rows.push([null, "due", rate(step.target)]);
       for (const [name, text] of LEVELS) rows.push([null, text, latency(step.all[name])]);
       rows.push([null, "max", latency(step.all.max_ns)]);
       const dots = levels.map(([name]) => [run, x.at(step.rate), y.at(step.all[name])]);
