@@ -111,7 +111,8 @@ run_fio() {
     shift
     timeout 120 fio --name="$name" --direct=1 --ioengine=io_uring --output-format=json \
         --time_based=1 --runtime="$seconds" --ramp_time=0.3 --thread=1 "$@" \
-        >"$work/$name.json" 2>"$work/$name.log" || fail "fio: $(tail -n 1 "$work/$name.log")"
+        --output="$work/$name.json" >"$work/$name.log" 2>&1 ||
+        fail "fio: $(tail -n 1 "$work/$name.log")"
 }
 
 # measure NAME WORK FILE NAME=NUMBER..: the tier in a process of its own.
