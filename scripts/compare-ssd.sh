@@ -95,7 +95,7 @@ taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores
 mkdir -p "$dir" "$(dirname "$output")"
 work=$(mktemp -d "$(realpath "$dir")/compare-ssd.XXXXXX")
 on_exit "rm -rf $work"
-needed_kb=$(awk "BEGIN { printf \"%d\", $gigabytes * 2.5e6 + 1e6 }")
+needed_kb=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 2.5e6 + 1e6 }")
 free_kb=$(df --output=avail "$work" | tail -n 1)
 [ "$free_kb" -gt "$needed_kb" ] || fail "$dir has $free_kb kB free; it takes $needed_kb"
 # A line a measurement: table, row, round, operations or MB a second, CPU us each, p50, p99 in us.
@@ -192,16 +192,16 @@ ask_memcached() {
 
 measure_reads() {
     local length=$1 log=$work/log keys object round count extstore_keys
-    keys=$(awk "BEGIN { printf \"%d\", $gigabytes * 1e9 / $length }")
+    keys=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1e9 / $length }")
     # A record's header and key, and what padding comes to.
     object=$((length + length / 16 + 100))
     local size
-    size=$(awk "BEGIN { printf \"%d\", $keys * $object * 1.03 + 8e8 }")
+    size=$(awk "BEGIN { printf \"%.0f\", $keys * $object * 1.03 + 8e8 }")
     local about=("value=$length" "keys=$keys" "object=$object")
     measure "fill-$length" fill "$log" "${about[@]}" "size=$size"
     # Blocks that were never written are not read from the disk.
     local written
-    written=$(awk "BEGIN { printf \"%d\", $(of "fill-$length" bytes_written) * 0.98 }")
+    written=$(awk "BEGIN { printf \"%.0f\", $(of "fill-$length" bytes_written) * 0.98 }")
     if has extstore; then
         # Fewer where they are small: memcached takes them one by one.
         extstore_keys=$((keys < 2000000 ? keys : 2000000))
@@ -284,7 +284,7 @@ measure_sets() {
 
 measure_writes() {
     local round half
-    sets_size=$(awk "BEGIN { s = $gigabytes * 1e9; printf \"%d\", s < 2e9 ? s : 2e9 }")
+    sets_size=$(awk "BEGIN { s = $gigabytes * 1e9; printf \"%.0f\", s < 2e9 ? s : 2e9 }")
     [ "$sets_size" -gt 600000000 ] || sets_size=600000000
     for ((round = 1; round <= rounds; round++)); do
         # The second time over its file, as a log that has wrapped.
@@ -412,8 +412,8 @@ for length in "${lengths[@]}"; do
         else
             measure "fill-$length" fill "$work/log" "value=$length" \
                 "object=$((length + length / 16 + 100))" \
-                "keys=$(awk "BEGIN { printf \"%d\", $gigabytes * 1e9 / $length }")" \
-                "size=$(awk "BEGIN { printf \"%d\", $gigabytes * 1.25e9 + 8e8 }")"
+                "keys=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1e9 / $length }")" \
+                "size=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1.25e9 + 8e8 }")"
         fi
         ! has recovery || measure_recovery "$length"
         rm "$work/log"
