@@ -156,13 +156,14 @@ ask() {
 
 # --- Reads ---
 
-# start_memcached KEYS LENGTH: with extstore, and all keys set; sets memcached_pid.
+# start_memcached KEYS LENGTH: with extstore, and all keys set; sets memcached_pid. Its file may
+# become twice as large as it must, or memcached compacts it all the time.
 start_memcached() {
     local bytes=$(($1 * ($2 + 150)))
     [ "$bytes" -gt 1000000000 ] || bytes=1000000000
     taskset -c "$server_core" memcached -u root -U 0 -l 127.0.0.1 -p "$((port + 1))" -t 1 \
         -m "$(($1 * 110 / 1000000 + 256))" -c 10100 \
-        -o "ext_path=$work/extstore:$((bytes * 5 / 4 >> 30))G,ext_threads=8" \
+        -o "ext_path=$work/extstore:$((bytes * 2 >> 30))G,ext_threads=8" \
         >"$work/memcached.log" 2>&1 &
     memcached_pid=$!
     on_exit "end_process $memcached_pid"
@@ -285,7 +286,8 @@ measure_sets() {
 measure_writes() {
     local round half
     sets_size=$(awk "BEGIN { s = $gigabytes * 1e9; printf \"%.0f\", s < 2e9 ? s : 2e9 }")
-    [ "$sets_size" -gt 600000000 ] || sets_size=600000000
+    # A log has at least so many segments.
+    [ "$sets_size" -gt 300000000 ] || sets_size=300000000
     for ((round = 1; round <= rounds; round++)); do
         # The second time over its file, as a log that has wrapped.
         run_fio fio-write --rw=write --bs=256k --iodepth=16 --filename="$work/fio-write" \
