@@ -261,7 +261,8 @@ measure_recovery() {
         "$measure" sets "$log" "${about[@]}" "size=$size" seconds=600 >"$work/storm.log" 2>&1 &
         storm=$!
         on_exit "end_process $storm"
-        sleep 2
+        # Not while it still opens the log.
+        sleep "$(awk "BEGIN { print 2 + 2 * $(of open open_s) }")"
         is_own "$storm" || fail "measure_ssd sets: $(tail -n 3 "$work/storm.log")"
         kill -KILL "$storm"
         wait "$storm" 2>/dev/null || true
