@@ -110,7 +110,8 @@ run_fio() {
     local name=$1
     shift
     timeout 120 fio --name="$name" --direct=1 --ioengine=io_uring --output-format=json \
-        --time_based=1 --runtime="$seconds" --ramp_time=0.3 --thread=1 "$@" \
+        --time_based=1 --runtime="$(awk "BEGIN { print $seconds * 1000 }")ms" --ramp_time=300ms \
+        --thread=1 "$@" \
         --output="$work/$name.json" >"$work/$name.log" 2>&1 ||
         fail "fio: $(tail -n 1 "$work/$name.log")"
 }

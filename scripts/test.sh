@@ -132,12 +132,12 @@ ssd_comparison() {
     with_release scripts/compare-ssd.sh --gigabytes 0.1 --seconds 0.3 --rounds 1 \
         --connections 2,8 --output "$tables" || return
     awk -F ' *[|] *' '
-        /^[|] [^|]/ {
+        /^[|] [^|]/ && !/values of/ {
             rows++
             for (i = 3; i < NF; i++) if ($i == "") { print "no figure: " $0; bad++ }
             if ($3 !~ /^[a-z]/ && $3 <= 0) { print "nothing was done: " $0; bad++ }
         }
-        END { if (rows != 32) print rows + 0 " rows"; exit bad || rows != 32 }' "$tables"
+        END { if (rows != 28) print rows + 0 " rows"; exit bad || rows != 28 }' "$tables"
 }
 
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
