@@ -138,6 +138,20 @@ comparison() {
         END { if (rows != 17) print rows + 0 " rows"; exit bad || rows != 17 }' "$table"
 }
 
+# The SSD tier's, likewise.
+ssd_comparison() {
+    local tables=target/compare-ssd-briefly.md
+    with_release scripts/compare-ssd.sh --gigabytes 0.1 --seconds 0.3 --rounds 1 \
+        --connections 2,8 --output "$tables" || return
+    awk -F ' *[|] *' '
+        /^[|] [^|]/ && !/values of/ {
+            rows++
+            for (i = 3; i < NF; i++) if ($i == "") { print "no figure: " $0; bad++ }
+            if ($3 !~ /^[a-z]/ && $3 <= 0) { print "nothing was done: " $0; bad++ }
+        }
+        END { if (rows != 28) print rows + 0 " rows"; exit bad || rows != 28 }' "$tables"
+}
+
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
 
 before=$(whats_there)
@@ -159,12 +173,14 @@ for test in tests/*.rs tests/*/main.rs; do
     stage "tests/$name" cargo test --test "$name"
 done
 stage "appliance" appliance
-stage "release build" cargo build --release --bin sunder --example many_connections
+stage "release build" cargo build --release --bin sunder --example many_connections \
+    --example measure_ssd
 stage "instructions per request" scripts/instructions.sh
 stage "optimized build" optimized_build
 stage "15,000 connections" with_release tests/many.sh
 stage "faults on the wire" with_release tests/faults.sh
 stage "comparison" comparison
+stage "comparison of the SSD tier" ssd_comparison
 stage "quickstart" scripts/quickstart.sh
 stage "nothing left behind" nothing_left
 

@@ -565,7 +565,7 @@ pub const SSD_UNIT_BYTES: usize = 64;
 
 /// A record goes across the end of a block, so that a read of it takes a block more, only where
 /// padding would be more than this share of its segment: one part of so many.
-pub const SSD_PADDING_SHARE: usize = 16;
+pub const SSD_PADDING_SHARE: usize = 32;
 
 /// What must be left of a block for that, in bytes: header and longest key are in one block.
 pub const SSD_CROSSING_ROOM_BYTES: usize = 5 * SSD_UNIT_BYTES;

@@ -277,6 +277,7 @@ impl<D: Disk> Log<D> {
         let classes = (segments.count() / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
         let checkpoint = Checkpoint::new(interval_us, generation, durable, next_incarnation, now);
         Ok(Log {
+            can_discard: disk.wants_discards(),
             disk,
             index: Index::new(objects).map_err(OpenError::Memory)?,
             segments,
@@ -300,7 +301,6 @@ impl<D: Disk> Log<D> {
             failed: Vec::new(),
             writes_done: 0,
             classes,
-            can_discard: true,
             item_bytes_max: options.item_bytes_max,
             stats: Arc::clone(&options.stats),
             done: Vec::with_capacity(SSD_DONE_PER_TURN),

@@ -52,6 +52,11 @@ pub trait Disk {
     /// I/Os submitted and not yet done.
     fn in_flight(&self) -> usize;
 
+    /// Whether to be told of what is no longer needed is good for it.
+    fn wants_discards(&self) -> bool {
+        true
+    }
+
     /// Whether everything under way has been handed over, and the worker is woken when any of it
     /// is done: no turn is needed before.
     fn wakes(&self) -> bool {

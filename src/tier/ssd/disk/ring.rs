@@ -186,6 +186,13 @@ impl Disk for RingDisk {
         count
     }
 
+    /// A file's blocks would go back to its file system. It has to find others for the next write,
+    /// whose thread waits for that apart from the ring, one write at a time; and who takes them
+    /// meanwhile leaves us without.
+    fn wants_discards(&self) -> bool {
+        self.part.kind() == Kind::BlockDevice
+    }
+
     fn wakes(&self) -> bool {
         self.waker.is_some() && !self.is_pending
     }
