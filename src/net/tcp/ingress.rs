@@ -139,7 +139,8 @@ impl<P: Port, C> Stack<P, C> {
         // The flow itself, which tells the place in the ring, has come by now.
         let near = n + TCP_PREFETCH_LEAD / 2;
         if let Some(arrival) = arrivals.get(near) {
-            self.slab.prefetch_rx_ring(found[near], arrival.segment.seq);
+            let Segment { seq, payload_bytes, .. } = arrival.segment;
+            self.slab.prefetch_rx_ring(found[near], seq, payload_bytes.into());
         }
     }
 
