@@ -126,7 +126,9 @@ impl<P: Port, C> Stack<P, C> {
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
-        burst.len()
+        let received = burst.len();
+        burst.drain(..).for_each(|frame| self.wire.port.recycle(frame));
+        received
     }
 
     /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
