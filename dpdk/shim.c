@@ -66,6 +66,13 @@ is_sound(const struct rte_mbuf *mbuf)
 	return piece == NULL && count == 0 && total == mbuf->pkt_len;
 }
 
+/* A frame in one piece is reusable unless its buffer is another mbuf's or the driver's. */
+static uint8_t
+ownership(const struct rte_mbuf *mbuf)
+{
+	return RTE_MBUF_DIRECT(mbuf) && rte_mbuf_refcnt_read(mbuf) == 1 ? SHIM_REUSABLE : 0;
+}
+
 static void
 flatten(struct rte_mbuf *mbuf, struct shim_frame *out)
 {
@@ -96,7 +103,7 @@ shim_rx_burst(uint16_t port, uint16_t queue, struct shim_frame *out, uint16_t ro
 		}
 		flatten(mbuf, &out[kept]);
 		out[kept].rss_hash = mbuf->hash.rss;
-		out[kept].flags = rx_flags(mbuf->ol_flags);
+		out[kept].flags = rx_flags(mbuf->ol_flags) | ownership(mbuf);
 		kept++;
 	}
 	return kept;
@@ -117,7 +124,7 @@ shim_alloc(struct rte_mempool *pool, struct shim_frame *out)
 		return false;
 	flatten(mbuf, out);
 	out->rss_hash = 0;
-	out->flags = 0;
+	out->flags = SHIM_REUSABLE;
 	return true;
 }
 

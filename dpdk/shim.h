@@ -32,13 +32,15 @@ struct shim_frame {
 	uint8_t flags;
 };
 
-/* What the device said of a received frame; no bit means that it did not look. */
+/* What the device said of a received frame; no bit means that it did not look. And what it is. */
 enum shim_frame_flags {
 	SHIM_IP_GOOD = 1,
 	SHIM_IP_BAD = 2,
 	SHIM_L4_GOOD = 4,
 	SHIM_L4_BAD = 8,
 	SHIM_RSS_HASH = 16,
+	/* Its memory is its own, of the device's pool and in one piece: it may be filled anew and sent. */
+	SHIM_REUSABLE = 32,
 };
 
 /* The macros behind these are not plain numbers, so that bindgen passes them over. */

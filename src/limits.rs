@@ -205,13 +205,17 @@ pub const NIC_DRIVER_FRAMES: usize = 2 * 2048;
 /// Frames that a worker's stack holds in one turn: the burst, and an answer to each of it.
 pub const NIC_STACK_FRAMES: usize = 2 * BURST_FRAMES;
 
+/// Received frames that a worker keeps to send in them: an answer to each of a burst.
+pub const NIC_REUSED_FRAMES: usize = BURST_FRAMES;
+
 /// Frames of a device's pool.
 pub const fn nic_pool_frames(workers: usize, queues: usize) -> usize {
     // Per queue pair: both rings, and what the driver holds beside them.
     queues * (NIC_RX_DESCRIPTORS + NIC_TX_DESCRIPTORS + NIC_DRIVER_FRAMES)
-        // Per worker: output that waits, frames in hand, and the thread's cache, which a mempool
-        // lets grow to one and a half times its size.
-        + workers * (NIC_TX_QUEUE_FRAMES + NIC_STACK_FRAMES + NIC_POOL_CACHE_FRAMES * 3 / 2)
+        // Per worker: output that waits, frames in hand and kept, and the thread's cache, which a
+        // mempool lets grow to one and a half times its size.
+        + workers * (NIC_TX_QUEUE_FRAMES + NIC_STACK_FRAMES + NIC_REUSED_FRAMES)
+        + workers * (NIC_POOL_CACHE_FRAMES * 3 / 2)
         // The caches of two more threads that free frames: the one that opened the device, and one
         // that closes it.
         + 2 * (NIC_POOL_CACHE_FRAMES * 3 / 2)

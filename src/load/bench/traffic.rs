@@ -159,12 +159,12 @@ impl Traffic {
     /// with the right length, and how long the answer is. None: [`wire::decode`] knows more.
     #[inline(always)]
     pub fn text_hit<'a>(&self, number: u32, input: &'a [u8]) -> Option<(wire::Item<'a>, usize)> {
-        let rest = input.strip_prefix(b"VALUE ")?;
+        let rest = behind(b"VALUE ", input)?;
         let (key, rest) = rest.split_at_checked(self.key_bytes.of(number) as usize)?;
-        let (flags, rest) = digits(rest.strip_prefix(b" ")?)?;
-        let (bytes, rest) = digits(rest.strip_prefix(b" ")?)?;
-        let (value, rest) = rest.strip_prefix(b"\r\n")?.split_at_checked(bytes as usize)?;
-        let rest = rest.strip_prefix(b"\r\nEND\r\n")?;
+        let (flags, rest) = digits(behind(b" ", rest)?)?;
+        let (bytes, rest) = digits(behind(b" ", rest)?)?;
+        let (value, rest) = behind(b"\r\n", rest)?.split_at_checked(bytes as usize)?;
+        let rest = behind(b"\r\nEND\r\n", rest)?;
         let is_it = bytes == self.value_bytes.of(number) && self.is_key(number, key);
         let item = wire::Item { key, flags, value, unique: 0 };
         is_it.then_some((item, input.len() - rest.len()))
@@ -197,6 +197,14 @@ impl Traffic {
         write_key(number, key);
         self.values.read(key, item.flags, item.value) == Ok(VERSION)
     }
+}
+
+/// What is behind `word` in `bytes`, which begin with it. As std's `strip_prefix`, whose comparison
+/// of a length known only at run time is a call.
+#[inline(always)]
+fn behind<'a, const N: usize>(word: &[u8; N], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let (start, rest) = bytes.split_first_chunk()?;
+    (start == word).then_some(rest)
 }
 
 /// The number that begins `bytes`, and what is behind it. None for what is longer than 32 bits too.

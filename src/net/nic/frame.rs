@@ -16,6 +16,7 @@ pub struct NicFrame {
     len: u16,
     capacity: u16,
     rx_checksum: RxChecksum,
+    is_reusable: bool,
     tx_offload: Option<TxOffload>,
 }
 
@@ -40,10 +41,24 @@ impl NicFrame {
             len: frame.len,
             capacity: frame.capacity,
             rx_checksum: RxChecksum::Unknown,
+            is_reusable: u32::from(frame.flags) & dpdk::SHIM_REUSABLE != 0,
             tx_offload: None,
         };
         taken.rx_checksum = rx_checksum(u32::from(frame.flags), taken.bytes());
         taken
+    }
+
+    /// The frame as if it were new, for at least `bytes` bytes, or None if it cannot be: its memory
+    /// is the driver's, or too short.
+    #[inline]
+    pub(super) fn renewed(mut self, bytes: usize) -> Option<NicFrame> {
+        if !self.is_reusable || self.capacity_bytes() < bytes {
+            return None;
+        }
+        self.len = 0;
+        self.rx_checksum = RxChecksum::Unknown;
+        self.tx_offload = None;
+        Some(self)
     }
 
     /// Makes the mbuf ready to be sent and gives it away: to the device, or to [`NicFrame::free`].

@@ -3,6 +3,7 @@
 //! With a queue pair for each worker a port is one of them. With one queue pair worker 0's port has
 //! it and serves the others through rings; see `steer`. Nothing here waits.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use super::eal::KnownThread;
 use super::ethdev::Device;
 use super::frame::NicFrame;
 use super::queue::TxQueue;
-use super::steer::{Hub, Lane, Steered};
-use crate::limits::{BURST_FRAMES, NIC_TX_QUEUE_FRAMES};
+use super::steer::{ETHERNET_BYTES, Hub, Lane, Steered};
+use crate::limits::{BURST_FRAMES, NIC_REUSED_FRAMES, NIC_TX_QUEUE_FRAMES};
 use crate::net::tcp::device::{Capabilities, Frame, Port};
 use crate::stats::{Counter, WorkerStats};
 
@@ -31,18 +32,19 @@ impl QueuePair {
         if room == 0 {
             return;
         }
-        let mut frames = [EMPTY; BURST_FRAMES];
+        // Most turns find nothing: clearing this would be a good part of what they do.
+        let mut frames = [const { MaybeUninit::<dpdk::shim_frame>::uninit() }; BURST_FRAMES];
         let room = room.min(BURST_FRAMES) as u16;
         let mut malformed = 0;
         // SAFETY: the port is started and the queue is this value's alone, which is borrowed
         // mutably; there is room for as many as asked for.
         let received = unsafe {
-            let frames = frames.as_mut_ptr();
+            let frames = frames.as_mut_ptr().cast();
             dpdk::shim_rx_burst(self.device.port(), self.queue, frames, room, &mut malformed)
         };
         for frame in &frames[..usize::from(received)] {
-            // SAFETY: filled by the shim just now, and visited once.
-            each(unsafe { NicFrame::from_shim(frame) });
+            // SAFETY: filled by the shim just now, as far as it says, and visited once.
+            each(unsafe { NicFrame::from_shim(frame.assume_init_ref()) });
         }
         let total = u64::from(received) + u64::from(malformed);
         if total > 0 {
@@ -110,6 +112,11 @@ enum Path {
 pub struct WorkerPort {
     // Before the device: what waits in them is the device's pool's.
     path: Path,
+    /// Frames that were received and are done with, the newest last: the next to be sent are made
+    /// of them. The pool is not asked twice for a request, and the newest is in the core's cache.
+    reused: ArrayVec<NicFrame, NIC_REUSED_FRAMES>,
+    /// What the longest frame takes that is sent.
+    frame_bytes: usize,
     thread: Option<KnownThread>,
     is_entered: bool,
     forwarded: usize,
@@ -144,7 +151,16 @@ impl WorkerPort {
 
     fn new(device: &Arc<Device>, path: Path, stats: Arc<WorkerStats>) -> WorkerPort {
         let device = Arc::clone(device);
-        WorkerPort { path, thread: None, is_entered: false, forwarded: 0, stats, device }
+        WorkerPort {
+            path,
+            reused: ArrayVec::new(),
+            frame_bytes: ETHERNET_BYTES + device.capabilities().mtu_bytes,
+            thread: None,
+            is_entered: false,
+            forwarded: 0,
+            stats,
+            device,
+        }
     }
 
     /// Makes this thread known to DPDK, once, so that it has a cache of free frames of its own.
@@ -152,6 +168,20 @@ impl WorkerPort {
     fn enter(&mut self) {
         self.is_entered = true;
         self.thread = KnownThread::register();
+    }
+
+    /// An empty frame of the pool.
+    fn allocate_new(&mut self) -> Option<NicFrame> {
+        if !self.is_entered {
+            self.enter();
+        }
+        let mut frame = EMPTY;
+        // SAFETY: the pool lives as long as the device, which self holds; the frame is taken over
+        // once.
+        unsafe {
+            dpdk::shim_alloc(self.device.pool().as_ptr(), &mut frame)
+                .then(|| NicFrame::from_shim(&frame))
+        }
     }
 
     /// Moves the other workers' output to the queue, as far as there is room.
@@ -211,17 +241,18 @@ impl Port for WorkerPort {
         }
     }
 
+    #[inline]
+    fn recycle(&mut self, frame: NicFrame) {
+        if !self.reused.is_full()
+            && let Some(frame) = frame.renewed(self.frame_bytes)
+        {
+            self.reused.push(frame);
+        }
+    }
+
+    #[inline]
     fn allocate(&mut self) -> Option<NicFrame> {
-        if !self.is_entered {
-            self.enter();
-        }
-        let mut frame = EMPTY;
-        // SAFETY: the pool lives as long as the device, which self holds; the frame is taken over
-        // once.
-        unsafe {
-            dpdk::shim_alloc(self.device.pool().as_ptr(), &mut frame)
-                .then(|| NicFrame::from_shim(&frame))
-        }
+        self.reused.pop().or_else(|| self.allocate_new())
     }
 
     fn send(&mut self, frame: NicFrame) -> Result<(), NicFrame> {

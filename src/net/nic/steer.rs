@@ -9,7 +9,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::limits::{NIC_STEER_BUDGET_FRAMES, NIC_STEER_FRAMES};
 
-const ETHERNET_BYTES: usize = 14;
+pub(super) const ETHERNET_BYTES: usize = 14;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const PROTOCOL_TCP: u8 = 6;

@@ -89,6 +89,12 @@ pub trait Port {
     /// into, or None if the pool has none left.
     fn allocate(&mut self) -> Option<Self::Frame>;
 
+    /// Takes back a received frame that is done with: the next one allocated may be it.
+    #[inline]
+    fn recycle(&mut self, frame: Self::Frame) {
+        drop(frame);
+    }
+
     /// Queues a frame for [`Port::flush`].
     ///
     /// # Errors

@@ -167,6 +167,10 @@ impl<P: Port> Port for FaultyPort<P> {
         self.port.allocate().map(FaultyFrame)
     }
 
+    fn recycle(&mut self, frame: Self::Frame) {
+        self.port.recycle(frame.0);
+    }
+
     fn send(&mut self, frame: Self::Frame) -> Result<(), Self::Frame> {
         let spare = self.port.allocate().map(FaultyFrame);
         let mut refused = Ok(());

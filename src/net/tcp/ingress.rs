@@ -126,7 +126,9 @@ impl<P: Port, C> Stack<P, C> {
             let frame = &burst[usize::from(arrival.frame)];
             self.accept(arrival, found[n], frame, more, now, handler);
         }
-        burst.len()
+        let received = burst.len();
+        burst.drain(..).for_each(|frame| self.wire.port.recycle(frame));
+        received
     }
 
     /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
@@ -139,7 +141,8 @@ impl<P: Port, C> Stack<P, C> {
         // The flow itself, which tells the place in the ring, has come by now.
         let near = n + TCP_PREFETCH_LEAD / 2;
         if let Some(arrival) = arrivals.get(near) {
-            self.slab.prefetch_rx_ring(found[near], arrival.segment.seq);
+            let Segment { seq, payload_bytes, .. } = arrival.segment;
+            self.slab.prefetch_rx_ring(found[near], seq, payload_bytes.into());
         }
     }
 

@@ -22,8 +22,8 @@ use crate::limits::{
 const RINGS_BYTES: usize = TCP_RX_RING_BYTES + TCP_TX_RING_BYTES + 2 * TCP_RING_STAGGER_BYTES;
 /// From a flow's receive ring to its transmit ring.
 const TX_RING_AT: usize = TCP_RX_RING_BYTES + TCP_RING_STAGGER_BYTES;
-/// What of a ring is asked for in advance: a short request and a short reply.
-const RX_AHEAD_BYTES: usize = 64;
+/// What of a ring is asked for in advance: of what arrived, and of the place for a reply.
+const RX_AHEAD_BYTES: usize = 256;
 const TX_AHEAD_BYTES: usize = 192;
 
 /// Where a flow is in its life, as far as the handler is concerned.
@@ -223,14 +223,16 @@ impl<C> Slab<C> {
         }
     }
 
-    /// Asks for the place in the receive ring that a segment with sequence number `seq` goes to.
-    /// Any `index` will do.
+    /// Asks for the place in the receive ring that a segment of `bytes` bytes with sequence number
+    /// `seq` goes to, as far as that pays. Any `index` will do.
     #[inline(always)]
-    pub fn prefetch_rx_ring(&self, index: u32, seq: u32) {
+    pub fn prefetch_rx_ring(&self, index: u32, seq: u32, bytes: usize) {
         let index = index as usize;
         let (Some(flow), Some(rings)) = (self.flows.get(index), self.rings(index)) else { return };
         let offset = seq.wrapping_sub(flow.first_seq) as usize % TCP_RX_RING_BYTES;
-        prefetch_range::<RX_AHEAD_BYTES>(rings + offset);
+        let start = rings + offset;
+        let end = start + bytes.min(RX_AHEAD_BYTES);
+        (start & !63..end).step_by(64).for_each(prefetch_range::<1>);
     }
 }
 

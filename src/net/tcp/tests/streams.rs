@@ -43,6 +43,22 @@ fn a_connection_opens_echoes_and_closes() {
 }
 
 #[test]
+fn received_frames_are_given_back_and_sent_anew() {
+    let mut bench = quiet();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let recycled = |bench: &Bench| bench.queues.borrow().recycled_ever;
+    let before = recycled(&bench);
+    let long = [b'l'; 900];
+    for message in [&long[..], b"short", &long, b"s"] {
+        // Each answer is written over what a longer or a shorter frame has left.
+        assert_eq!(hand.say(&mut bench, message), message);
+    }
+    // What no connection wanted is given back too.
+    bench.exchange(vec![0xff; 60]);
+    assert_eq!(recycled(&bench) - before, 5);
+}
+
+#[test]
 fn a_smoltcp_client_is_answered_over_both_families_and_on_both_ports() {
     let mut bench = quiet();
     let mut client = Client::new(7, &["10.0.0.2/24", "fd00::2/64"]);
