@@ -223,11 +223,15 @@ impl<D: Disk> Ssd<D> {
     /// durable; if not, it is as after a crash.
     pub fn stop(&self, mut now: impl FnMut() -> Now, mut is_over: impl FnMut() -> bool) -> bool {
         let mut ticket = None;
+        self.log.borrow_mut().is_stopping = true;
         while !is_over() {
             let now = now();
             self.turn(now);
             let log = &mut *self.log.borrow_mut();
-            log.end_all();
+            // Not before: each tombstone would take a segment of its own.
+            if log.kills.is_empty() {
+                log.end_all();
+            }
             log.work(now);
             if !log.opens.is_empty() || !log.kills.is_empty() {
                 continue;

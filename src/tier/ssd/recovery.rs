@@ -275,7 +275,10 @@ impl<D: Disk> Log<D> {
         let generation = superblock.generation;
         let interval_us = options.flush_ms * 1_000;
         let classes = (segments.count() / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
-        let checkpoint = Checkpoint::new(interval_us, generation, durable, next_incarnation, now);
+        let flushed_below = superblock.flushed_below;
+        segments.flushed_below = flushed_below;
+        let checkpoint =
+            Checkpoint::new(interval_us, generation, durable, next_incarnation, flushed_below, now);
         Ok(Log {
             disk,
             index: Index::new(objects).map_err(OpenError::Memory)?,
@@ -287,13 +290,15 @@ impl<D: Disk> Log<D> {
             reads: Reads::new(),
             admission: Admission::new(options.admit),
             kills: Default::default(),
+            lost_kills: 0,
+            is_stopping: false,
             outbox: Default::default(),
             id: superblock.log,
             hash_key: superblock.hash_key,
             geometry: superblock.geometry,
             next_sequence: scan.next_sequence,
             refused: 0,
-            flushed_below: superblock.flushed_below,
+            flushed_below,
             flush_at_s: superblock.flush_at_s,
             voids: scan.voids.clone(),
             retry_at_us: 0,

@@ -254,3 +254,30 @@ fn check_says_what_a_log_holds() {
     let mut disk = SimDisk::new(part_bytes(SEGMENTS, SEGMENT_BYTES), pool(), 1);
     assert!(check(&mut disk, NOW).expect("nothing").is_none());
 }
+
+#[test]
+fn what_is_set_after_a_crash_in_a_flush_all_is_there() {
+    for turns in 0..40 {
+        let mut bench = Bench::new();
+        bench.medium.set_done_per_turn(1);
+        let mut flush = None;
+        for i in 0..90 {
+            bench.set(format!("key{}", i % 40), &[i; 700], Expiry::NEVER);
+            bench.turn();
+            if i == 60 {
+                let (ssd, now) = (Rc::clone(&bench.ssd), bench.now);
+                let mut all = Box::pin(async move { ssd.flush_all(Expiry::NEVER, now).await });
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(all.as_mut().poll(&mut context).is_pending());
+                flush = Some(all);
+            }
+        }
+        (0..turns).for_each(|_| _ = bench.turn());
+        let options = Options { stats: Arc::default(), ..options() };
+        let image = bench.medium.image(Cut::Kept);
+        drop(flush);
+        let mut again = Bench::with(image, options, 5);
+        again.set("after", b"v", Expiry::NEVER);
+        assert_eq!(again.get("after"), Some(b"v".to_vec()), "{turns} turns later");
+    }
+}
