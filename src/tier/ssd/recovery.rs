@@ -219,6 +219,7 @@ impl<D: Disk> Log<D> {
             options.stats.add(Counter::SsdDrops, 1);
             return Log::fresh(disk, options, geometry, scan.next_sequence, now);
         };
+        options.stats.add(Counter::SsdCorrupt, scan.records_lost);
         end_open_segments(&mut waited, &mut scan)?;
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.enter_all(&mut scan, &dead)?;
@@ -258,6 +259,7 @@ impl<D: Disk> Log<D> {
             next_sequence,
             voids: Vec::new(),
             is_damaged: false,
+            records_lost: 0,
         };
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.note_start()?;

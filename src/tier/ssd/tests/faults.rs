@@ -227,3 +227,34 @@ fn a_damaged_record_is_a_miss_and_leaves_the_index() {
     assert_eq!(bench.counter(Counter::SsdCorrupt), missing);
     assert_eq!(bench.ssd.items(), items - missing);
 }
+
+#[test]
+fn a_damaged_value_that_was_durable_is_one_lost_item_and_what_it_replaced_stays_gone() {
+    let mut bench = Bench::new();
+    for i in 0..20 {
+        bench.set(format!("key{i}"), &[i; 1_000], Expiry::NEVER);
+    }
+    bench.set("key3", &[0xee; 1_000], Expiry::NEVER);
+    bench.set("key4", &[0xdd; 1_000], Expiry::NEVER);
+    bench.settle();
+    // What the first checkpoint says holds once there was another.
+    bench.set("more", b"v", Expiry::NEVER);
+    bench.settle();
+    let mut image = bench.medium.image(Cut::Lost);
+    let start = image.windows(1_000).position(|bytes| bytes == [0xee; 1_000]).expect("written");
+    image[start + 500] ^= 1;
+    bench = Bench::with(image, Options { stats: Arc::default(), ..options() }, 1);
+    for again in 0..2 {
+        assert_eq!(bench.counter(Counter::SsdDrops), 0);
+        assert_eq!(bench.counter(Counter::SsdCorrupt), 1);
+        for i in 0..20 {
+            let expected = match i {
+                3 => None,
+                4 => Some(vec![0xdd; 1_000]),
+                _ => Some(vec![i; 1_000]),
+            };
+            assert_eq!(bench.get(format!("key{i}")), expected, "key{i}, start {again}");
+        }
+        bench.restart();
+    }
+}
