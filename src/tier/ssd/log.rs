@@ -157,15 +157,26 @@ impl<D: Disk> Log<D> {
     /// tombstones, which wait for room. That takes more failures than the reserve of `append` is
     /// for.
     fn is_stuck(&self) -> bool {
+        if self.lost_kills == 0 && !self.is_reclaim_waiting() || self.has_room_for_tombstone() {
+            return false;
+        }
+        // What waits for a checkpoint comes if one can begin.
+        let can_begin = self.lost_kills == 0;
         let comes = |state| match state {
             State::Dead | State::Discarded => true,
-            State::Emptied { .. } | State::Freeing | State::Freed => self.lost_kills == 0,
+            State::Emptied { .. } | State::Freeing | State::Freed => can_begin,
             _ => false,
         };
-        (self.lost_kills > 0 || self.is_reclaim_waiting())
-            && !self.has_room_for_tombstone()
-            && self.checkpoint.is_idle()
+        let flushes_done = self.checkpoint.flushes_done();
+        let is_ending = |open: &Open| match open.phase {
+            Phase::Filling => false,
+            Phase::Summing { .. } | Phase::Unsealed => can_begin,
+            Phase::Waiting { checkpoints } => can_begin || checkpoints <= flushes_done,
+            Phase::Sealing => true,
+        };
+        self.checkpoint.is_idle()
             && self.segments.any(comes).is_none()
+            && !self.opens.iter().any(is_ending)
     }
 
     /// What can be done without looking at completions.

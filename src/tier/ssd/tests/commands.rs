@@ -257,27 +257,30 @@ fn check_says_what_a_log_holds() {
 
 #[test]
 fn what_is_set_after_a_crash_in_a_flush_all_is_there() {
-    for turns in 0..40 {
-        let mut bench = Bench::new();
+    for sets in 60..120_u64 {
+        let mut bench = Bench::with(
+            vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)],
+            Options { flush_ms: 1, ..options() },
+            sets,
+        );
         bench.medium.set_done_per_turn(1);
-        let mut flush = None;
-        for i in 0..90 {
-            bench.set(format!("key{}", i % 40), &[i; 700], Expiry::NEVER);
+        for i in 0..sets {
+            bench.set(format!("key{}", i % 40), &[i as u8; 700], Expiry::NEVER);
             bench.turn();
-            if i == 60 {
-                let (ssd, now) = (Rc::clone(&bench.ssd), bench.now);
-                let mut all = Box::pin(async move { ssd.flush_all(Expiry::NEVER, now).await });
-                let mut context = Context::from_waker(Waker::noop());
-                assert!(all.as_mut().poll(&mut context).is_pending());
-                flush = Some(all);
-            }
         }
-        (0..turns).for_each(|_| _ = bench.turn());
-        let options = Options { stats: Arc::default(), ..options() };
-        let image = bench.medium.image(Cut::Kept);
-        drop(flush);
-        let mut again = Bench::with(image, options, 5);
-        again.set("after", b"v", Expiry::NEVER);
-        assert_eq!(again.get("after"), Some(b"v".to_vec()), "{turns} turns later");
+        let (ssd, now) = (Rc::clone(&bench.ssd), bench.now);
+        let mut flush = pin!(async move { ssd.flush_all(Expiry::NEVER, now).await });
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turn = 0;
+        while flush.as_mut().poll(&mut context).is_pending() {
+            let options = Options { stats: Arc::default(), ..options() };
+            let mut again = Bench::with(bench.medium.image(Cut::Kept), options, 5);
+            again.set("after", b"v", Expiry::NEVER);
+            let found = again.get("after");
+            assert_eq!(found, Some(b"v".to_vec()), "{sets} sets, {turn} turns after the flush");
+            bench.turn();
+            turn += 1;
+        }
+        assert!((4..50).contains(&turn), "it is answered after {turn} turns");
     }
 }
