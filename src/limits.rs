@@ -616,7 +616,7 @@ pub const SSD_RETRY_US: u64 = 10_000;
 
 /// How often a piece of an open segment is written before its segment ends there, if other writes
 /// succeed meanwhile.
-pub const SSD_WRITE_TRIES: usize = 2;
+pub const SSD_WRITE_TRIES: usize = 8;
 
 /// Keys that the policy to admit at the second touch remembers, in one worker: 4 MiB of them.
 pub const SSD_TOUCHES: usize = 1024 * 1024;

@@ -7,8 +7,8 @@
 use super::disk::Disk;
 use super::format::{ENTRIES_PER_BLOCK, summary_blocks};
 use super::format::{
-    Entry, HEADER_BLOCKS, Kind, Link, Record, SEAL_BLOCKS, Seal, SegmentHeader, Span,
-    encode_summary,
+    Entry, HEADER_BLOCKS, Kind, Link, RECORD_HEADER_BYTES, Record, SEAL_BLOCKS, Seal,
+    SegmentHeader, Span, encode_summary,
 };
 use super::log::{Log, Task, cas_of};
 use super::open::{Open, Phase};
@@ -27,17 +27,20 @@ const SUMMARY_BLOCKS_PER_TURN: u32 = 64;
 /// numbers.
 pub(super) const OPENS_PER_CHECKPOINT: u32 = 512;
 
-/// Who adds a record.
+/// Why a record is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
-    /// A client. Leaves the last free segments to reclaiming.
-    Client,
-    /// Reclaiming, or a tombstone: what has to be added for space to come back.
-    Inside,
+pub(super) enum Need {
+    /// For its own sake: a client's item, or one that is kept at reclaim.
+    Wish,
+    /// A tombstone: without it no space comes back.
+    Must,
 }
 
-/// Free segments that clients leave.
-const FREE_FOR_RECLAIM: usize = 2;
+/// Segments that only tombstones open, and that nothing else is added to: so there is room for what
+/// waits for its tombstone, and for those that the segment being reclaimed needs, at most one for
+/// each of its records, none of which is shorter. While fewer can be opened, nothing but tombstones
+/// is added; giving segments up brings them back.
+const RESERVE: usize = 2;
 
 /// A record to be added.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +79,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Adds a record. None: there is no room for it now, and nothing was done.
-    pub(super) fn append(&mut self, new: &NewRecord<'_>, from: From) -> Option<Added> {
+    pub(super) fn append(&mut self, new: &NewRecord<'_>, need: Need) -> Option<Added> {
         let mut record = Record {
             kind: new.kind,
             key_bytes: new.key.len() as u8,
@@ -89,7 +92,7 @@ impl<D: Disk> Log<D> {
             kills: new.kills,
         };
         let len_bytes = record.len_bytes();
-        let (at, start) = self.place(new.class, len_bytes, from)?;
+        let (at, start) = self.place(new.class, len_bytes, need)?;
         let open = &mut self.opens[at];
         let pool = self.disk.pool();
         if !open.cover(start + len_bytes as u32, || pool.write_buffer()) {
@@ -123,44 +126,72 @@ impl<D: Disk> Log<D> {
     }
 
     /// The open segment for a record, and where in it the record goes.
-    fn place(&mut self, class: u8, len_bytes: usize, from: From) -> Option<(usize, u32)> {
-        if let Some(at) = self.filling(|open| open.class == class) {
-            let open = &mut self.opens[at];
-            let start = open.next_start(len_bytes);
-            let sequences = self.next_sequence - self.segments.get(open.segment).first_sequence;
-            if open.has_room(start, len_bytes) && sequences <= u64::from(u32::MAX) {
-                return Some((at, start));
+    fn place(&mut self, class: u8, len_bytes: usize, need: Need) -> Option<(usize, u32)> {
+        let spare = self.spare();
+        // Nobody else fills what tombstones have opened of the reserve.
+        if need == Need::Wish && spare < RESERVE {
+            return None;
+        }
+        let full = self.filling(|open| open.class == class);
+        if let Some(at) = full
+            && self.has_room(&self.opens[at], len_bytes)
+        {
+            return Some((at, self.opens[at].next_start(len_bytes)));
+        }
+        if spare <= RESERVE {
+            // Whatever lives shorter or longer beside it is better than to be stuck.
+            let at = self.filling(|open| self.has_room(open, len_bytes));
+            if let Some(at) = at.filter(|_| need == Need::Must) {
+                return Some((at, self.opens[at].next_start(len_bytes)));
             }
-            open.end();
+            if spare == 0 || need == Need::Wish {
+                return None;
+            }
         }
-        if let Some(at) = self.open_segment(class, from) {
-            let start = self.opens[at].next_start(len_bytes);
-            return self.opens[at].has_room(start, len_bytes).then_some((at, start));
+        let at = self.open_segment(class)?;
+        if let Some(full) = full {
+            self.opens[full].end();
         }
-        // Whatever lives shorter or longer beside it is better than to be stuck.
-        let open = |open: &Open| open.has_room(open.next_start(len_bytes), len_bytes);
-        let at = self.filling(open).filter(|_| from == From::Inside)?;
-        Some((at, self.opens[at].next_start(len_bytes)))
+        let start = self.opens[at].next_start(len_bytes);
+        self.opens[at].has_room(start, len_bytes).then_some((at, start))
     }
 
     fn filling(&self, is: impl Fn(&Open) -> bool) -> Option<usize> {
         self.opens.iter().position(|open| open.phase == Phase::Filling && is(open))
     }
 
-    fn open_segment(&mut self, class: u8, from: From) -> Option<usize> {
-        let left = if from == From::Client { FREE_FOR_RECLAIM } else { 0 };
-        let opened = self.segments.next_incarnation() - self.checkpoint.next_incarnation_durable();
-        self.checkpoint.is_wanted |= opened >= OPENS_PER_CHECKPOINT / 2;
-        let may = self.segments.free_count() > left
-            && self.opens.len() + self.segments.on_their_way() < SSD_OPEN_SEGMENTS_MAX
-            && opened < OPENS_PER_CHECKPOINT;
+    fn has_room(&self, open: &Open, len_bytes: usize) -> bool {
+        let sequences = self.next_sequence - self.segments.get(open.segment).first_sequence;
+        open.has_room(open.next_start(len_bytes), len_bytes) && sequences <= u64::from(u32::MAX)
+    }
+
+    /// Whether there is room for a tombstone, if there is memory.
+    pub(super) fn has_room_for_tombstone(&self) -> bool {
+        self.spare() > 0 || self.filling(|open| self.has_room(open, RECORD_HEADER_BYTES)).is_some()
+    }
+
+    /// How many segments can be opened now.
+    fn spare(&self) -> usize {
+        let unsealed = self.opens.len() + self.segments.on_their_way();
+        let opens_left = OPENS_PER_CHECKPOINT.saturating_sub(self.opened()) as usize;
+        let free = self.segments.free_count();
+        free.min(SSD_OPEN_SEGMENTS_MAX.saturating_sub(unsealed)).min(opens_left)
+    }
+
+    /// Segments opened since the last checkpoint that is durable.
+    fn opened(&self) -> u32 {
+        self.segments.next_incarnation() - self.checkpoint.next_incarnation_durable()
+    }
+
+    fn open_segment(&mut self, class: u8) -> Option<usize> {
+        self.checkpoint.is_wanted |= self.opened() >= OPENS_PER_CHECKPOINT / 2;
         // A record that begins within a block must be read with the longest buffer, too.
         let crossing_bytes_max = self.disk.pool().read_bytes_max() - SSD_BLOCK_BYTES;
         let crossing_bytes_max = crossing_bytes_max.min(SSD_CROSSING_BYTES_MAX);
         let mut open = Open::new(0, class, self.segments.segment_bytes(), crossing_bytes_max);
         let header_end = (HEADER_BLOCKS * SSD_BLOCK_BYTES) as u32;
         let pool = self.disk.pool();
-        if !may || !open.cover(header_end, || pool.write_buffer()) {
+        if !open.cover(header_end, || pool.write_buffer()) {
             return None;
         }
         open.segment = self.segments.open(class, self.next_sequence)?;
@@ -192,6 +223,7 @@ impl<D: Disk> Log<D> {
                 return;
             }
             self.kills.pop_front();
+            self.lost_kills = self.lost_kills.saturating_sub(1);
         }
     }
 
@@ -210,7 +242,7 @@ impl<D: Disk> Log<D> {
             kills,
             class: self.class(expiry_s, now),
         };
-        let is_added = self.append(&tombstone, From::Inside).is_some();
+        let is_added = self.append(&tombstone, Need::Must).is_some();
         self.count(Counter::SsdTombstones, u64::from(is_added));
         is_added
     }
@@ -340,11 +372,12 @@ impl<D: Disk> Log<D> {
             let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
             if entry.kind == Kind::Item {
                 self.index.remove(entry.hash, unit);
+                // It may be on the disk all the same. If a tombstone is, nobody minds.
+                self.kill(unit);
             }
-            // It may be on the disk all the same.
-            self.kill(unit);
             self.kill_link(entry.kills);
         }
+        self.lost_kills = self.kills.len();
     }
 
     /// Ends all open segments.

@@ -107,12 +107,14 @@ pub fn check(disk: &mut impl Disk, now: Now) -> Result<Option<Report>, OpenError
         let limit = if used.is_sealed { used.seal.data_end_bytes } else { limit };
         let segment = used.header.segment;
         let mut places = BTreeMap::new();
-        let walked = walk(&mut waited, &segments, &used.header, hash_key, limit, |record, _| {
-            places.insert(record.sequence, *record);
-        });
+        let walked =
+            walk(&mut waited, &segments, &used.header, hash_key, (limit, limit), |record, _| {
+                places.insert(record.sequence, *record);
+            });
         let summary = entries(&mut waited, &segments, &used.header, &used.seal, hash_key);
         let expected = used.seal.entries as usize;
-        let is_whole = walked.entries.len() == expected
+        let is_whole = walked.lost == 0
+            && walked.entries.len() == expected
             && summary.is_some_and(|summary| summary == walked.entries);
         if used.is_sealed && !is_whole {
             report.segments_damaged.push(segment);

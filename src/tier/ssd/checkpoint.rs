@@ -9,8 +9,9 @@
 //!
 //! A checkpoint is made when the flush interval is over and anything was added, or at once when
 //! somebody waits for one. Superblocks alternate between two blocks; what a checkpoint says holds
-//! for good after the next one's flush. This must never begin while a kill waits for its tombstone:
-//! the sequences that a failed write lost count as given up only then.
+//! for good after the next one's flush. This must never begin while what a failed write lost waits
+//! for its tombstones: the sequences that are gone count as given up only then. Other kills do not
+//! hold it up, or else there would be no room for theirs.
 
 use std::task::Waker;
 
@@ -47,6 +48,8 @@ pub(super) struct Checkpoint {
     marks: Vec<Mark>,
     next_incarnation: u32,
     segments_used: u32,
+    /// What the superblock on its way says was flushed.
+    flushed_below: u64,
     /// Segments whose giving up becomes durable with the flush under way.
     freed: Vec<u32>,
     durable: u64,
@@ -68,13 +71,14 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Goes on where both superblocks say `durable` and `next_incarnation`, the later one being
-    /// number `generation`.
+    /// Goes on where both superblocks say `durable`, `next_incarnation` and `flushed_below`, the
+    /// later one being number `generation`.
     pub(super) fn new(
         interval_us: u64,
         generation: u64,
         durable: u64,
         next_incarnation: u32,
+        flushed_below: u64,
         now: Now,
     ) -> Checkpoint {
         Checkpoint {
@@ -86,6 +90,7 @@ impl Checkpoint {
             marks: Vec::new(),
             next_incarnation,
             segments_used: 0,
+            flushed_below,
             freed: Vec::new(),
             durable,
             flushes_started: 0,
@@ -96,7 +101,7 @@ impl Checkpoint {
             superblocks_done: 0,
             superblocks_flushing: 0,
             superblocks_durable: 0,
-            noted: [Noted { checkpoint: 0, sequence: durable, next_incarnation }; 2],
+            noted: [Noted { checkpoint: 0, sequence: durable, next_incarnation, flushed_below }; 2],
             begun: 0,
             waiters: Vec::new(),
         }
@@ -111,6 +116,11 @@ impl Checkpoint {
     /// not look for them.
     pub(super) fn settled(&self) -> u64 {
         self.noted[0].sequence
+    }
+
+    /// Whether none is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle
     }
 
     /// The first checkpoint of which everything is that was added until now.
@@ -186,6 +196,7 @@ struct Noted {
     checkpoint: u64,
     sequence: u64,
     next_incarnation: u32,
+    flushed_below: u64,
 }
 
 /// See [`Checkpoint::ticket`].
@@ -210,7 +221,7 @@ impl<D: Disk> Log<D> {
     fn begin_checkpoint(&mut self, now: Now) {
         let has_news = self.next_sequence - 1 > self.checkpoint.durable;
         let is_due = has_news && now.uptime_us >= self.checkpoint.due_us;
-        if !(is_due || self.checkpoint.is_wanted) || !self.kills.is_empty() {
+        if !(is_due || self.checkpoint.is_wanted) || self.lost_kills > 0 {
             return;
         }
         let mut marks = Vec::with_capacity(self.opens.len());
@@ -286,6 +297,7 @@ impl<D: Disk> Log<D> {
         let what = (Task::Superblock, 0);
         if self.write_blocks(what, offset_bytes, 1, |block| superblock.encode(block)) {
             self.checkpoint.superblocks_started += 1;
+            self.checkpoint.flushed_below = superblock.flushed_below;
             self.checkpoint.stage = Stage::Writing;
         }
     }
@@ -332,8 +344,10 @@ impl<D: Disk> Log<D> {
             checkpoint: checkpoint.begun,
             sequence: checkpoint.target,
             next_incarnation: checkpoint.next_incarnation,
+            flushed_below: checkpoint.flushed_below,
         };
         checkpoint.noted = [checkpoint.noted[1], noted];
+        self.segments.flushed_below = checkpoint.noted[0].flushed_below;
         checkpoint.due_us = now.uptime_us + checkpoint.interval_us;
         checkpoint.stage = Stage::Idle;
         checkpoint.is_wanted |= !checkpoint.waiters.is_empty();

@@ -5,7 +5,7 @@
 //! admit it, is treated as stored and lost at once, as a cache may: what was there before is
 //! forgotten, and the client is told that it was stored.
 
-use super::append::{From, NewRecord};
+use super::append::{Need, NewRecord};
 use super::disk::Disk;
 use super::format::{Kind, Link, RECORD_HEADER_BYTES};
 use super::log::Log;
@@ -264,7 +264,7 @@ impl<D: Disk> Log<D> {
             kills: if self.segments.target(kills).is_some() { kills } else { Link::NONE },
             class: self.class(expiry_s, now),
         };
-        let added = self.append(&record, From::Client)?;
+        let added = self.append(&record, Need::Wish)?;
         self.count(Counter::SsdEvicted, u64::from(place.evicted.is_some()));
         self.index.put(place, hash, added.unit, added.span);
         let set_bytes = key.len() + stored.value.iter().map(Body::len).sum::<usize>();

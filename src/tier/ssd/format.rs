@@ -5,9 +5,11 @@
 //! segment: | header | header | records ... | summary ... |      | seal | seal |
 //! ```
 //!
-//! Everything is little-endian and has a crc32c of its own. What there is only once in a segment,
-//! or in a part, is written in two blocks, so that one bad block loses at most one record. Nothing
-//! here reads or writes a disk; bytes from a disk must never panic it.
+//! Everything is little-endian and has a crc32c of its own, a record's head one beside that of its
+//! key and value: where the next record begins, and what this one killed, is known though its value
+//! is damaged. What there is only once in a segment, or in a part, is written in two blocks, so that
+//! one bad block loses no more than the records in it. Nothing here reads or writes a disk; bytes
+//! from a disk must never panic it.
 
 use crate::limits::{
     KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES,
@@ -15,10 +17,10 @@ use crate::limits::{
 };
 
 /// Version of all that is described here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a record before its key.
-pub const RECORD_HEADER_BYTES: usize = 52;
+pub const RECORD_HEADER_BYTES: usize = 56;
 
 const _: () = assert!(RECORD_HEADER_BYTES + KEY_BYTES_MAX <= SSD_CROSSING_ROOM_BYTES);
 
@@ -188,9 +190,13 @@ impl Record {
         RECORD_HEADER_BYTES + usize::from(self.key_bytes) + self.value_bytes as usize
     }
 
-    /// The record's first bytes, with the checksum of all: `rest` is called with a function that
-    /// takes key and value piece by piece.
-    pub fn encode(&self, unit: u64, rest: impl FnOnce(&mut dyn FnMut(&[u8]))) -> [u8; 52] {
+    /// The record's first bytes, with the checksums of themselves and of the rest: `rest` is called
+    /// with a function that takes key and value piece by piece.
+    pub fn encode(
+        &self,
+        unit: u64,
+        rest: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> [u8; RECORD_HEADER_BYTES] {
         let mut out = [0; RECORD_HEADER_BYTES];
         let mut put = Put { out: &mut out, at: 4 };
         put.u16(RECORD_MAGIC);
@@ -208,10 +214,11 @@ impl Record {
         put.u64(self.sequence);
         put.u64(self.cas);
         put.u64(self.kills.0);
-        // The place is part of the checksum: a record that a disk gives from elsewhere is damaged.
-        let mut crc = crc32c::crc32c_append(crc32c::crc32c(&unit.to_le_bytes()), &out[4..]);
+        let mut crc = 0;
         rest(&mut |piece| crc = crc32c::crc32c_append(crc, piece));
-        out[..4].copy_from_slice(&crc.to_le_bytes());
+        out[RECORD_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        let crc = head_checksum(&out, unit);
+        out[..4].copy_from_slice(&crc);
         out
     }
 
@@ -245,13 +252,27 @@ impl Record {
         })
     }
 
+    /// The head of the record that starts at `bytes` and lies at `unit`, if the head is undamaged.
+    /// Of the key and the value nothing is known.
+    pub fn head(bytes: &[u8], unit: u64) -> Option<Record> {
+        let record = Record::peek(bytes)?;
+        let head = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
+        (head_checksum(head, unit) == head[..4]).then_some(record)
+    }
+
+    /// Whether key and value of this record, whose head was found at the start of `bytes`, are
+    /// there and undamaged.
+    pub fn is_whole(&self, bytes: &[u8]) -> bool {
+        let rest = bytes.get(RECORD_HEADER_BYTES..self.len_bytes());
+        rest.is_some_and(|rest| {
+            crc32c::crc32c(rest).to_le_bytes() == bytes[RECORD_HEADER_BYTES - 4..][..4]
+        })
+    }
+
     /// The record that starts at `bytes` and lies at `unit`, if it is whole and undamaged. Its key
     /// and value follow its header.
     pub fn decode(bytes: &[u8], unit: u64) -> Option<Record> {
-        let record = Record::peek(bytes)?;
-        let all = bytes.get(4..record.len_bytes())?;
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&unit.to_le_bytes()), all);
-        (crc.to_le_bytes() == bytes[..4]).then_some(record)
+        Record::head(bytes, unit).filter(|record| record.is_whole(bytes))
     }
 
     /// The key of a decoded record.
@@ -263,6 +284,12 @@ impl Record {
     pub fn value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[RECORD_HEADER_BYTES + usize::from(self.key_bytes)..self.len_bytes()]
     }
+}
+
+/// The checksum of a record's head. Its place is part of it: a record that a disk gives from
+/// elsewhere is damaged.
+fn head_checksum(head: &[u8; RECORD_HEADER_BYTES], unit: u64) -> [u8; 4] {
+    crc32c::crc32c_append(crc32c::crc32c(&unit.to_le_bytes()), &head[4..]).to_le_bytes()
 }
 
 /// How many blocks a read of a record takes, in 7 bits: exact up to 16, then at most an eighth too
@@ -690,175 +717,4 @@ impl Superblock {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn record(value_bytes: usize) -> Record {
-        Record {
-            kind: Kind::Item,
-            key_bytes: 3,
-            value_bytes: value_bytes as u32,
-            flags: 7,
-            expiry_s: 1_800_000_000,
-            incarnation: 5,
-            sequence: 1 << 40,
-            cas: (1 << 40) - 1,
-            kills: Link::new(1 << 33, INCARNATION_MAX),
-        }
-    }
-
-    fn bytes_of(record: &Record, unit: u64, value: &[u8]) -> Vec<u8> {
-        let mut bytes = record
-            .encode(unit, |take| {
-                take(b"key");
-                take(value);
-            })
-            .to_vec();
-        bytes.extend(b"key");
-        bytes.extend(value);
-        bytes
-    }
-
-    #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let (record, value) = (record(1000), vec![9; 1000]);
-        let bytes = bytes_of(&record, 77, &value);
-        assert_eq!(bytes.len(), record.len_bytes());
-        assert_eq!(Record::decode(&bytes, 77), Some(record));
-        assert_eq!(record.key(&bytes), b"key");
-        assert_eq!(record.value(&bytes), value);
-        assert_eq!(record.kills.unit(), 1 << 33);
-        assert_eq!(record.kills.incarnation(), INCARNATION_MAX);
-        assert_eq!(Record::decode(&bytes, 78), None, "it lies elsewhere");
-        assert_eq!(Record::decode(&bytes[..bytes.len() - 1], 77), None, "cut short");
-    }
-
-    #[test]
-    fn a_record_with_any_one_bit_flipped_is_none() {
-        let mut bytes = bytes_of(&record(20), 77, &[3; 20]);
-        for bit in 0..bytes.len() * 8 {
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Record::decode(&bytes, 77), None, "bit {bit}");
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        }
-        assert!(Record::decode(&bytes, 77).is_some());
-    }
-
-    #[test]
-    fn spans_hold_what_they_are_made_for_and_little_more() {
-        for blocks in 1..=4096 {
-            let held = Span::of_blocks(blocks).blocks();
-            assert!(held >= blocks && held * 8 <= blocks * 9, "{blocks}: {held}");
-            if blocks <= 16 {
-                assert_eq!(held, blocks);
-            }
-        }
-        assert_eq!(Span::of(63, 64).blocks(), 1);
-        assert_eq!(Span::of(63, 65).blocks(), 2);
-        assert!(Span::from_bits(127).blocks() >= 1 << 17, "every span has bits");
-    }
-
-    fn header() -> SegmentHeader {
-        SegmentHeader {
-            log: [3; 16],
-            segment: 9,
-            incarnation: 10,
-            is_used: true,
-            class: 2,
-            first_sequence: 11,
-        }
-    }
-
-    #[test]
-    fn headers_seals_and_summaries_are_read_as_written_and_only_there() {
-        let mut block = vec![1; SSD_BLOCK_BYTES];
-        let header = header();
-        header.encode(&mut block);
-        assert_eq!(SegmentHeader::decode(&block, &[3; 16], 9), Some(header));
-        assert_eq!(SegmentHeader::decode(&block, &[3; 16], 8), None);
-        assert_eq!(SegmentHeader::decode(&block, &[4; 16], 9), None);
-        let seal = Seal {
-            log: [3; 16],
-            segment: 9,
-            incarnation: 10,
-            data_end_bytes: 8192,
-            entries: 3,
-            first_sequence: 11,
-            last_sequence: 20,
-            expiry_max_s: 30,
-        };
-        assert_eq!(Seal::decode(&block, &header), None);
-        seal.encode(&mut block);
-        assert_eq!(Seal::decode(&block, &header), Some(seal));
-        let other = SegmentHeader { incarnation: 11, ..header };
-        assert_eq!(Seal::decode(&block, &other), None, "of an earlier use");
-    }
-
-    #[test]
-    fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
-        let superblock = Superblock {
-            log: [1; 16],
-            hash_key: [2, 3],
-            geometry: Geometry { part_bytes: 4, segment_bytes: 5, worker: 6, workers: 7 },
-            generation: 8,
-            durable_sequence: 9,
-            next_incarnation: 10,
-            segments_used: 11,
-            flushed_below: 12,
-            flush_at_s: 13,
-            marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }; SSD_OPEN_SEGMENTS_MAX],
-            voids: vec![Void { first: 1, last: 2 }; SSD_VOIDS_MAX],
-        };
-        let mut block = vec![0; SSD_BLOCK_BYTES];
-        assert_eq!(Superblock::decode(&block), SuperblockRead::Empty);
-        superblock.encode(&mut block);
-        let found = SuperblockRead::Found(Box::new(superblock));
-        assert_eq!(Superblock::decode(&block), found);
-        for bit in (0..SSD_BLOCK_BYTES * 8).step_by(13) {
-            block[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Superblock::decode(&block), SuperblockRead::Foreign);
-            block[bit / 8] ^= 1 << (bit % 8);
-        }
-        block[12] = 2;
-        seal_block(&mut block);
-        assert_eq!(Superblock::decode(&block), SuperblockRead::Version(2));
-    }
-
-    proptest! {
-        #[test]
-        fn a_summary_is_read_as_written(
-            rows in prop::collection::vec(
-                (any::<u64>(), any::<u64>(), 0_u32..1 << 18, any::<bool>(), any::<u32>()),
-                0..ENTRIES_PER_BLOCK,
-            ),
-            flip in 0..SSD_BLOCK_BYTES * 8,
-        ) {
-            let entries: Vec<Entry> = rows
-                .iter()
-                .map(|&(hash, kills, unit, is_item, sequence)| Entry {
-                    hash,
-                    kills: Link(kills),
-                    unit,
-                    kind: if is_item { Kind::Item } else { Kind::Tombstone },
-                    span: Span::of_blocks(unit as usize % 4096 + 1),
-                    sequence,
-                })
-                .collect();
-            let mut block = vec![0; SSD_BLOCK_BYTES];
-            encode_summary(&mut block, 4, 5, &entries);
-            let mut read = Vec::new();
-            prop_assert!(decode_summary(&block, 4, 5, |entry| read.push(entry)));
-            prop_assert_eq!(&read, &entries);
-            prop_assert!(!decode_summary(&block, 4, 6, |_| ()));
-            prop_assert!(!decode_summary(&block, 3, 5, |_| ()));
-            block[flip / 8] ^= 1 << (flip % 8);
-            prop_assert!(!decode_summary(&block, 4, 5, |_| ()));
-        }
-
-        #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(Record::decode(&bytes, 1), None);
-        }
-    }
-}
+mod tests;

@@ -90,6 +90,11 @@ pub(super) struct Log<D> {
     pub(super) admission: Admission,
     /// Records that must not be found again, whose tombstones are to come; first come first.
     pub(super) kills: VecDeque<Link>,
+    /// So many of them, from the first on, are of records that a failed write lost or of what those
+    /// had killed: no checkpoint begins before they have their tombstones.
+    pub(super) lost_kills: usize,
+    /// A clean stop is under way: nothing is reclaimed that tombstones do not need.
+    pub(super) is_stopping: bool,
     /// I/Os that the disk has not taken yet.
     pub(super) outbox: VecDeque<Io>,
     pub(super) id: LogId,
@@ -141,23 +146,37 @@ impl<D: Disk> Log<D> {
         self.drain_kills(now);
         self.advance_reclaim(now);
         self.work(now);
-        if self.is_stuck(now) {
+        if self.is_stuck() {
             self.drop_all();
         }
         self.stats.set(Counter::SsdItems, self.index.len());
         count
     }
 
-    /// Whether tombstones wait for room and nothing is under way that could bring any: after
-    /// failures, every segment may wait for a checkpoint, which waits for the tombstones.
-    fn is_stuck(&self, now: Now) -> bool {
-        !self.kills.is_empty()
-            && now.uptime_us >= self.retry_at_us
-            && self.disk.in_flight() == 0
-            && self.outbox.is_empty()
-            && self.failed.is_empty()
-            && self.segments.free_count() == 0
-            && self.segments.any(|state| state == State::Dead).is_none()
+    /// Whether room will never come: every segment may wait for a checkpoint that waits for
+    /// tombstones, which wait for room. That takes more failures than the reserve of `append` is
+    /// for.
+    fn is_stuck(&self) -> bool {
+        if self.lost_kills == 0 && !self.is_reclaim_waiting() || self.has_room_for_tombstone() {
+            return false;
+        }
+        // What waits for a checkpoint comes if one can begin.
+        let can_begin = self.lost_kills == 0;
+        let comes = |state| match state {
+            State::Dead | State::Discarded => true,
+            State::Emptied { .. } | State::Freeing | State::Freed => can_begin,
+            _ => false,
+        };
+        let flushes_done = self.checkpoint.flushes_done();
+        let is_ending = |open: &Open| match open.phase {
+            Phase::Filling => false,
+            Phase::Summing { .. } | Phase::Unsealed => can_begin,
+            Phase::Waiting { checkpoints } => can_begin || checkpoints <= flushes_done,
+            Phase::Sealing => true,
+        };
+        self.checkpoint.is_idle()
+            && self.segments.any(comes).is_none()
+            && !self.opens.iter().any(is_ending)
     }
 
     /// What can be done without looking at completions.
@@ -357,6 +376,7 @@ impl<D: Disk> Log<D> {
         self.count(Counter::SsdDrops, 1);
         self.flushed_below = self.next_sequence;
         self.kills.clear();
+        self.lost_kills = 0;
         self.checkpoint.is_wanted = true;
     }
 

@@ -42,11 +42,11 @@
 //! **Damage.** Names of what was killed are in the records and in the segment's summary; headers,
 //! seals and superblocks are there twice. Where all of something are damaged nobody knows what was
 //! killed, and anything older might be what was: then everything goes, and that is counted
-//! (`ssd_drops`). One damaged record does that only if it was durable, lies in a segment that is
-//! not sealed, and a crash comes before the seal. To cut the log off before it would bring back
-//! what durable records behind it deleted, and to drop its segment alone what its records killed
-//! elsewhere. With 16 MiB in each of eight open segments, and if one bit in 10^15 cannot be read
-//! (an assumption, not measured), that is one crash in a million.
+//! (`ssd_drops`). A record's head has a checksum of its own, so that damage behind it is one lost
+//! item. A damaged head gives everything up only if it was durable, lies in a segment that is not
+//! sealed, and a crash comes before the seal. To cut the log off before it would bring back what
+//! durable records behind it deleted, and to drop its segment alone what its records killed
+//! elsewhere.
 //!
 //! # What it costs
 //!
@@ -223,11 +223,15 @@ impl<D: Disk> Ssd<D> {
     /// durable; if not, it is as after a crash.
     pub fn stop(&self, mut now: impl FnMut() -> Now, mut is_over: impl FnMut() -> bool) -> bool {
         let mut ticket = None;
+        self.log.borrow_mut().is_stopping = true;
         while !is_over() {
             let now = now();
             self.turn(now);
             let log = &mut *self.log.borrow_mut();
-            log.end_all();
+            // Not before: each tombstone would take a segment of its own.
+            if log.kills.is_empty() {
+                log.end_all();
+            }
             log.work(now);
             if !log.opens.is_empty() || !log.kills.is_empty() {
                 continue;

@@ -254,7 +254,8 @@ impl Open {
     /// A piece could not be written: takes everything from there on away. What was written of it
     /// before stays. Returns where the segment ends now.
     pub fn failed(&mut self, start: u32) -> u32 {
-        self.in_flight.retain(|piece| piece.0 != start);
+        // Those behind it that are written already wait for no completion that could take them away.
+        self.in_flight.retain(|piece| piece.0 < start || piece.0 > start && !piece.2);
         self.cut(start)
     }
 
@@ -411,5 +412,20 @@ mod tests {
         assert_eq!(add(&mut open, &pool, 3, 4096), 8192);
         let (start, piece) = open.next_write(8192, true).unwrap();
         assert_eq!((start, &piece[..]), (8192, &[3; 4096][..]));
+    }
+
+    #[test]
+    fn after_an_error_it_waits_for_no_write_that_is_over() {
+        let (pool, mut open) = (pool(), Open::new(0, 0, 65536, 32768));
+        add(&mut open, &pool, 1, 32768);
+        let pieces: Vec<_> = std::iter::from_fn(|| open.next_write(8192, false)).collect();
+        let [first, second, third, fourth] = &pieces[..] else { unreachable!("{}", pieces.len()) };
+        open.written(third.0);
+        open.failed(second.0);
+        assert!(open.is_writing(), "the first and the fourth");
+        open.written(first.0);
+        open.failed(fourth.0);
+        assert!(!open.is_writing());
+        assert!(open.resume());
     }
 }

@@ -12,7 +12,7 @@
 //! would bring both back. This must never give a segment up whose summary cannot be read: what its
 //! records killed would come back too.
 
-use super::append::{Added, From, NewRecord};
+use super::append::{Added, Need, NewRecord};
 use super::disk::{Buffer, Disk, Io, Op};
 use super::format::{ENTRIES_PER_BLOCK, Entry, Kind, Record, decode_summary, summary_blocks};
 use super::log::{Log, Task, token};
@@ -59,7 +59,7 @@ impl<D: Disk> Log<D> {
     pub(super) fn advance_reclaim(&mut self, now: Now) {
         self.give_up_one(now);
         self.bury();
-        if self.victim.is_none() && !self.choose(now) {
+        if self.is_stopping && self.kills.is_empty() || self.victim.is_none() && !self.choose(now) {
             return;
         }
         let Some(victim) = &self.victim else { return };
@@ -72,6 +72,14 @@ impl<D: Disk> Log<D> {
         } else {
             self.save(now);
         }
+    }
+
+    /// Whether a segment is being reclaimed and its next step adds a record.
+    pub(super) fn is_reclaim_waiting(&self) -> bool {
+        self.victim.as_ref().is_some_and(|victim| {
+            let blocks = summary_blocks(self.segments.get(victim.segment).entries as usize);
+            !victim.is_reading && victim.blocks == blocks && victim.next < victim.entries.len()
+        })
     }
 
     fn choose(&mut self, now: Now) -> bool {
@@ -251,7 +259,7 @@ impl<D: Disk> Log<D> {
             kills: self.segments.link(unit),
             class: self.class(record.expiry_s, now),
         };
-        let added = self.append(&copy, From::Inside)?;
+        let added = self.append(&copy, Need::Wish)?;
         Some((added, record.len_bytes()))
     }
 

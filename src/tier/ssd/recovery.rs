@@ -219,6 +219,7 @@ impl<D: Disk> Log<D> {
             options.stats.add(Counter::SsdDrops, 1);
             return Log::fresh(disk, options, geometry, scan.next_sequence, now);
         };
+        options.stats.add(Counter::SsdCorrupt, scan.records_lost);
         end_open_segments(&mut waited, &mut scan)?;
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.enter_all(&mut scan, &dead)?;
@@ -258,6 +259,7 @@ impl<D: Disk> Log<D> {
             next_sequence,
             voids: Vec::new(),
             is_damaged: false,
+            records_lost: 0,
         };
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.note_start()?;
@@ -275,7 +277,10 @@ impl<D: Disk> Log<D> {
         let generation = superblock.generation;
         let interval_us = options.flush_ms * 1_000;
         let classes = (segments.count() / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
-        let checkpoint = Checkpoint::new(interval_us, generation, durable, next_incarnation, now);
+        let flushed_below = superblock.flushed_below;
+        segments.flushed_below = flushed_below;
+        let checkpoint =
+            Checkpoint::new(interval_us, generation, durable, next_incarnation, flushed_below, now);
         Ok(Log {
             can_discard: disk.wants_discards(),
             disk,
@@ -288,13 +293,15 @@ impl<D: Disk> Log<D> {
             reads: Reads::new(),
             admission: Admission::new(options.admit),
             kills: Default::default(),
+            lost_kills: 0,
+            is_stopping: false,
             outbox: Default::default(),
             id: superblock.log,
             hash_key: superblock.hash_key,
             geometry: superblock.geometry,
             next_sequence: scan.next_sequence,
             refused: 0,
-            flushed_below: superblock.flushed_below,
+            flushed_below,
             flush_at_s: superblock.flush_at_s,
             voids: scan.voids.clone(),
             retry_at_us: 0,

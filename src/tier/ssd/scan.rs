@@ -128,6 +128,8 @@ pub(super) struct Scan {
     pub voids: Vec<Void>,
     /// Something is missing that was durable.
     pub is_damaged: bool,
+    /// Records of which no more than the head is there.
+    pub records_lost: u64,
 }
 
 /// The records of a segment in the order in which they lie there.
@@ -137,6 +139,8 @@ pub(super) struct Walk {
     pub end_bytes: u32,
     pub expiry_max_s: u32,
     pub last_sequence: u64,
+    /// Records of which no more than the head is there.
+    pub lost: u64,
 }
 
 /// A segment's bytes, read as far as somebody looked.
@@ -160,31 +164,39 @@ impl<D: Disk> Tape<'_, '_, D> {
     }
 }
 
-/// Walks the records of a segment up to `limit_bytes`. Calls `visit` with each and its bytes.
+/// Walks the records of a segment up to `limit_bytes`. Calls `visit` with each and its bytes. One
+/// before `durable_bytes` that is damaged behind its head was there whole once: it is entered as a
+/// tombstone, for what it killed. Any other that is not whole is the end.
 pub(super) fn walk<D: Disk>(
     disk: &mut Waited<'_, D>,
     segments: &Segments,
     header: &SegmentHeader,
     hash_key: [u64; 2],
-    limit_bytes: u32,
+    (limit_bytes, durable_bytes): (u32, u32),
     mut visit: impl FnMut(&Record, &[u8]),
 ) -> Walk {
     let start_bytes = segments.start_bytes(header.segment);
     let len = limit_bytes as usize;
     let mut tape = Tape { disk, start_bytes, bytes: Vec::new(), len };
     let first_sequence = header.first_sequence;
-    let mut walk =
-        Walk { entries: Vec::new(), end_bytes: 0, expiry_max_s: 1, last_sequence: first_sequence };
+    let mut walk = Walk {
+        entries: Vec::new(),
+        end_bytes: 0,
+        expiry_max_s: 1,
+        last_sequence: first_sequence,
+        lost: 0,
+    };
     let mut at = HEADER_BLOCKS * BLOCK;
     while at < len {
         let unit = segments.unit(header.segment, at as u32);
-        let wanted = Record::peek(tape.from(at, BLOCK)).map_or(0, |record| record.len_bytes());
-        let bytes = tape.from(at, wanted.min(len - at));
-        let record = Record::decode(bytes, unit).filter(|record| {
-            record.incarnation == header.incarnation
+        let head = Record::head(tape.from(at, BLOCK), unit).filter(|record| {
+            record.len_bytes() <= len - at
+                && record.incarnation == header.incarnation
                 && record.sequence.checked_sub(first_sequence).is_some_and(|n| n >> 32 == 0)
         });
-        let Some(record) = record else {
+        let bytes = tape.from(at, head.map_or(BLOCK, |record| record.len_bytes()));
+        let is_whole = head.is_some_and(|record| record.is_whole(bytes));
+        let Some(record) = head.filter(|_| is_whole || at < durable_bytes as usize) else {
             let rest = at.next_multiple_of(BLOCK) - at;
             if rest == 0 {
                 break;
@@ -195,13 +207,17 @@ pub(super) fn walk<D: Disk>(
             at += rest;
             continue;
         };
-        visit(&record, bytes);
-        let is_item = record.kind == Kind::Item;
+        if is_whole {
+            visit(&record, bytes);
+        } else {
+            walk.lost += 1;
+        }
+        let is_item = is_whole && record.kind == Kind::Item;
         walk.entries.push(Entry {
             hash: if is_item { log::hash(hash_key, record.key(bytes)) } else { 0 },
             kills: record.kills,
             unit: (at / SSD_UNIT_BYTES) as u32,
-            kind: record.kind,
+            kind: if is_item { Kind::Item } else { Kind::Tombstone },
             span: Span::of(unit, record.len_bytes()),
             sequence: (record.sequence - first_sequence) as u32,
         });
@@ -241,9 +257,11 @@ pub(super) fn entries<D: Disk>(
         return Some(entries);
     }
     let header = SegmentHeader { first_sequence: seal.first_sequence, ..*header };
-    let walk = walk(disk, segments, &header, hash_key, seal.data_end_bytes, |_, _| ());
-    // Behind the last there may be the beginning of one that a failed write cut in two.
-    (walk.entries.len() == seal.entries as usize).then_some(walk.entries)
+    let limits = (seal.data_end_bytes, seal.data_end_bytes);
+    let mut entries = walk(disk, segments, &header, hash_key, limits, |_, _| ()).entries;
+    // Behind the last there may be one that a failed write cut in two.
+    entries.truncate(seal.entries as usize);
+    (entries.len() == seal.entries as usize).then_some(entries)
 }
 
 /// The header of a segment, of which there are two: the later one that is undamaged.
@@ -282,9 +300,11 @@ impl Scan {
             headless: Vec::new(),
             next_incarnation: superblock.next_incarnation,
             last_sequence: superblock.durable_sequence,
-            next_sequence: superblock.durable_sequence + 1,
+            // What was flushed may not have been durable: no number of it is given out again.
+            next_sequence: (superblock.durable_sequence + 1).max(superblock.flushed_below),
             voids: superblock.voids.clone(),
             is_damaged: false,
+            records_lost: 0,
             superblock,
         };
         for segment in 0..looked_at {
@@ -322,7 +342,9 @@ impl Scan {
         let is_new = header.incarnation >= superblock.next_incarnation;
         let limit_bytes = segments.segment_bytes() - (SEAL_BLOCKS * BLOCK) as u32;
         let hash_key = superblock.hash_key;
-        let walk = walk(disk, segments, &header, hash_key, limit_bytes, |_, _| ());
+        let limits = (limit_bytes, mark.map_or(0, |mark| mark.end_bytes));
+        let walk = walk(disk, segments, &header, hash_key, limits, |_, _| ());
+        self.records_lost += walk.lost;
         // Behind the mark a broken end is an ordinary one.
         self.is_damaged |= match mark {
             Some(mark) => walk.end_bytes < mark.end_bytes,

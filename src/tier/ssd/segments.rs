@@ -95,6 +95,9 @@ pub struct Segments {
     next_incarnation: u32,
     /// Segments between sealed and free.
     on_their_way: Vec<u32>,
+    /// Records below this sequence were flushed, and every superblock that a crash may leave says
+    /// so.
+    pub flushed_below: u64,
 }
 
 impl Segments {
@@ -109,6 +112,7 @@ impl Segments {
             sealed: Default::default(),
             next_incarnation: 1,
             on_their_way: Vec::new(),
+            flushed_below: 0,
         }
     }
 
@@ -174,7 +178,7 @@ impl Segments {
     }
 
     /// The segment of the record that a link names, if a crash could bring that record back: unless
-    /// the segment is free or used anew.
+    /// the segment is free or used anew, or all in it was flushed.
     pub fn target(&self, link: Link) -> Option<u32> {
         if link.is_none() {
             return None;
@@ -182,6 +186,7 @@ impl Segments {
         let (segment, _) = self.locate(link.unit())?;
         let it = self.get(segment);
         let is_there = it.incarnation == link.incarnation()
+            && it.last_sequence >= self.flushed_below
             && !matches!(it.state, State::Free | State::Dead | State::Discarded);
         is_there.then_some(segment)
     }

@@ -254,3 +254,33 @@ fn check_says_what_a_log_holds() {
     let mut disk = SimDisk::new(part_bytes(SEGMENTS, SEGMENT_BYTES), pool(), 1);
     assert!(check(&mut disk, NOW).expect("nothing").is_none());
 }
+
+#[test]
+fn what_is_set_after_a_crash_in_a_flush_all_is_there() {
+    for sets in 60..120_u64 {
+        let mut bench = Bench::with(
+            vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)],
+            Options { flush_ms: 1, ..options() },
+            sets,
+        );
+        bench.medium.set_done_per_turn(1);
+        for i in 0..sets {
+            bench.set(format!("key{}", i % 40), &[i as u8; 700], Expiry::NEVER);
+            bench.turn();
+        }
+        let (ssd, now) = (Rc::clone(&bench.ssd), bench.now);
+        let mut flush = pin!(async move { ssd.flush_all(Expiry::NEVER, now).await });
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turn = 0;
+        while flush.as_mut().poll(&mut context).is_pending() {
+            let options = Options { stats: Arc::default(), ..options() };
+            let mut again = Bench::with(bench.medium.image(Cut::Kept), options, 5);
+            again.set("after", b"v", Expiry::NEVER);
+            let found = again.get("after");
+            assert_eq!(found, Some(b"v".to_vec()), "{sets} sets, {turn} turns after the flush");
+            bench.turn();
+            turn += 1;
+        }
+        assert!((4..50).contains(&turn), "it is answered after {turn} turns");
+    }
+}

@@ -250,23 +250,33 @@ fn a_cut_at_every_boundary_leaves_what_was_there_at_one_moment() {
 
 #[test]
 fn crash_after_crash_brings_nothing_back() {
-    crash_again_and_again(Faults { delay_us: 0..=400, ..Faults::default() });
+    crash_again_and_again(|_| Faults { delay_us: 0..=400, ..Faults::default() });
 }
 
 #[test]
 fn crashes_of_a_disk_that_fails_bring_nothing_back() {
     let faults = Faults { read_error: 20_000, no_space: 5_000, short: 50_000, ..Faults::default() };
     let faults = Faults { write_error: 30_000, flush_error: 10_000, ..faults };
-    crash_again_and_again(Faults { delay_us: 0..=200, discard: Discard::Either, ..faults });
+    let faults = Faults { delay_us: 0..=200, discard: Discard::Either, ..faults };
+    crash_again_and_again(|_| faults.clone());
 }
 
-fn crash_again_and_again(faults: Faults) {
+#[test]
+fn crashes_of_a_disk_that_hardly_ever_works_bring_nothing_back() {
+    let rates = [300_000, 700_000, 990_000];
+    crash_again_and_again(|round| match rates.get(round % 5) {
+        Some(rate) => Faults { delay_us: 0..=200, ..Faults::failing(*rate) },
+        None => Faults::default(),
+    });
+}
+
+fn crash_again_and_again(faults: impl Fn(usize) -> Faults) {
     let (mut reclaimed, mut tombstones) = (0, 0);
     let seeds = wanted("SUNDER_SSD_SEEDS", 16);
     for seed in 0..seeds {
         let mut world = World::new(seed, options());
         for round in 0..25 {
-            world.bench.medium.set_faults(faults.clone());
+            world.bench.medium.set_faults(faults(round));
             for _ in 0..40 + world.random.below(400) {
                 world.step();
                 world.bench.turn();
@@ -282,7 +292,7 @@ fn crash_again_and_again(faults: Faults) {
         }
     }
     println!("{seeds} seeds: {reclaimed} segments reclaimed, {tombstones} tombstones");
-    assert!(reclaimed > 40 * seeds && tombstones > 150 * seeds, "{reclaimed} {tombstones}");
+    assert!(reclaimed > 20 * seeds && tombstones > 150 * seeds, "{reclaimed} {tombstones}");
 }
 
 /// A log with a history that is wholly durable, and its image.

@@ -56,6 +56,117 @@ fn a_disk_that_fails_wholly_answers_at_once_and_is_used_again_when_it_works() {
     assert!((50..100).any(|i| bench.get(format!("key{i}")).is_some()), "the others are there");
 }
 
+/// Keys that are used while the disk fails, and what they should have.
+struct Storm {
+    bench: Bench,
+    /// By key; None: deleted, or never set.
+    values: Vec<Option<Vec<u8>>>,
+    stamp: usize,
+    what: String,
+}
+
+impl Storm {
+    fn new(segments: usize, seed: u64, what: String) -> Storm {
+        let image = vec![0; part_bytes(segments, SEGMENT_BYTES)];
+        let mut bench = Bench::with(image, options(), seed);
+        bench.turn_us = 1_000;
+        Storm { bench, values: vec![None; 128], stamp: seed as usize * 1_000_000, what }
+    }
+
+    fn set(&mut self, key: usize) {
+        self.stamp += 1;
+        let stamp = self.stamp;
+        let len = 100 + stamp * 37 % 4_000;
+        let value: Vec<u8> = (0..len).map(|i| (stamp >> (i % 3 * 8)) as u8).collect();
+        self.bench.set(format!("key{key}"), &value, Expiry::NEVER);
+        self.values[key] = Some(value);
+    }
+
+    /// A miss, or the right value. Returns whether it is there.
+    fn check(&mut self, key: usize) -> bool {
+        let found = self.bench.get(format!("key{key}"));
+        let is_there = found.is_some();
+        assert!(!is_there || found == self.values[key], "{}: key{key}", self.what);
+        is_there
+    }
+
+    /// Sets, deletes and gets for so many turns.
+    fn use_it(&mut self, turns: usize) {
+        let keys = self.values.len();
+        for i in 0..turns {
+            self.set(i % keys);
+            if i % 3 == 0 {
+                self.bench.delete(format!("key{}", i % 50));
+                self.values[i % 50] = None;
+            }
+            if i % 5 == 0 {
+                self.check(i * 7 % keys);
+            }
+            self.bench.turn();
+        }
+    }
+
+    /// A good disk again: within a second, whether somebody uses the log meanwhile or not,
+    /// everything that is new is written and found.
+    fn settle(&mut self, is_used: bool) {
+        self.bench.medium.set_faults(Faults::default());
+        let end_us = self.bench.now.uptime_us + 1_000_000;
+        while self.bench.now.uptime_us < end_us {
+            if is_used {
+                self.use_it(1);
+            }
+            (0..10).for_each(|_| _ = self.bench.turn());
+        }
+        let not_written = self.bench.counter(Counter::SsdNotWritten);
+        for key in 0..self.values.len() {
+            self.set(key);
+            // As long as segments take to become free.
+            (0..10).for_each(|_| _ = self.bench.turn());
+        }
+        let not_written = self.bench.counter(Counter::SsdNotWritten) - not_written;
+        assert_eq!(not_written, 0, "{}: of {}", self.what, self.values.len());
+        let missing = (0..self.values.len()).filter(|key| !self.check(*key)).count();
+        assert_eq!(missing, 0, "{}: of {}", self.what, self.values.len());
+    }
+
+    /// Stops and starts, soon: what is found then is right, and nothing is missing.
+    fn restart(&mut self) {
+        let start_us = self.bench.now.uptime_us;
+        self.bench.stop();
+        let took_us = self.bench.now.uptime_us - start_us;
+        assert!(took_us < 1_000_000, "{}: it stops after {took_us} us", self.what);
+        self.bench.restart();
+        self.bench.turn_us = 1_000;
+        let missing = (0..self.values.len()).filter(|key| !self.check(*key)).count();
+        assert_eq!(missing, 0, "{}: after a restart", self.what);
+    }
+}
+
+#[test]
+fn a_disk_that_hardly_ever_works_is_used_again_when_it_does() {
+    for rate in [300_000, 500_000, 700_000, 990_000, 1_000_000] {
+        let (mut drops, mut failed) = (0, 0);
+        for seed in 0..wanted("SUNDER_SSD_SEEDS", 16) {
+            let segments = [SEGMENTS, 100][seed as usize % 2];
+            let mut storm = Storm::new(segments, seed, String::new());
+            for round in 0..3 {
+                storm.what = format!("rate {rate}, seed {seed}, round {round}");
+                storm.use_it(600);
+                storm.bench.medium.set_faults(Faults::failing(rate));
+                storm.use_it(1_500);
+                storm.settle(round == 1);
+                if round == 2 {
+                    storm.restart();
+                }
+            }
+            drops += storm.bench.counter(Counter::SsdDrops);
+            failed += storm.bench.counter(Counter::SsdWriteErrors);
+        }
+        println!("rate {rate}: {drops} logs given up, {failed} writes failed");
+        assert!(failed > 0 && (drops == 0 || rate > 700_000), "rate {rate}: {drops} given up");
+    }
+}
+
 #[test]
 fn a_disk_that_takes_five_seconds_holds_nothing_up() {
     let mut bench = Bench::new();
@@ -115,4 +226,35 @@ fn a_damaged_record_is_a_miss_and_leaves_the_index() {
     assert!(missing > 0);
     assert_eq!(bench.counter(Counter::SsdCorrupt), missing);
     assert_eq!(bench.ssd.items(), items - missing);
+}
+
+#[test]
+fn a_damaged_value_that_was_durable_is_one_lost_item_and_what_it_replaced_stays_gone() {
+    let mut bench = Bench::new();
+    for i in 0..20 {
+        bench.set(format!("key{i}"), &[i; 1_000], Expiry::NEVER);
+    }
+    bench.set("key3", &[0xee; 1_000], Expiry::NEVER);
+    bench.set("key4", &[0xdd; 1_000], Expiry::NEVER);
+    bench.settle();
+    // What the first checkpoint says holds once there was another.
+    bench.set("more", b"v", Expiry::NEVER);
+    bench.settle();
+    let mut image = bench.medium.image(Cut::Lost);
+    let start = image.windows(1_000).position(|bytes| bytes == [0xee; 1_000]).expect("written");
+    image[start + 500] ^= 1;
+    bench = Bench::with(image, Options { stats: Arc::default(), ..options() }, 1);
+    for again in 0..2 {
+        assert_eq!(bench.counter(Counter::SsdDrops), 0);
+        assert_eq!(bench.counter(Counter::SsdCorrupt), 1);
+        for i in 0..20 {
+            let expected = match i {
+                3 => None,
+                4 => Some(vec![0xdd; 1_000]),
+                _ => Some(vec![i; 1_000]),
+            };
+            assert_eq!(bench.get(format!("key{i}")), expected, "key{i}, start {again}");
+        }
+        bench.restart();
+    }
 }

@@ -193,7 +193,7 @@ impl Bench {
             Now { uptime_us: now.uptime_us + turns.get() * 50, ..now }
         };
         assert!(self.ssd.stop(clock, || turns.get() > 200_000), "it takes longer than 10 s");
-        self.now.uptime_us += 1_000_000;
+        self.now.uptime_us += turns.get() * 50;
     }
 
     /// Stops cleanly and opens again.

@@ -1,0 +1,432 @@
+//! A worker with L1 in memory over an L2 on a disk that fails, or that takes seconds.
+//!
+//! `cargo bench --bench ssd_faults -- hits`: L1's hits a second while L2's disk is good, fails one
+//! I/O in a hundred, or all, in periods that take turns. `-- turns`: how long turns are while the
+//! simulated disk takes five seconds for each I/O, beside one that does not. `-- turns PATH SECONDS`:
+//! the same on a file or device of 1 GiB, **which is overwritten**; somebody else makes it slow.
+//!
+//! The turns are a worker's own, without a network. Every one has hits of L1 and as much for L2:
+//! gets of what only the disk has, and sets. What the simulation of a disk takes is not counted.
+
+#[path = "../tests/common/pipe.rs"]
+#[allow(dead_code, reason = "tests use more of it")]
+mod pipe;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::Write;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use pipe::Pipes;
+use sunder::clock::{Clock, Now};
+use sunder::connection::Connection;
+use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
+use sunder::mailbox::Mailbox;
+use sunder::orchestrator::both::L1L2;
+use sunder::orchestrator::{Operation, Orchestrator};
+use sunder::protocol::Limits;
+use sunder::readiness::Readiness;
+use sunder::stats::Counter;
+use sunder::tier::Outcome;
+use sunder::tier::memory::{self, Memory};
+use sunder::tier::ssd::disk::open::{Request, open};
+use sunder::tier::ssd::disk::ring::RingDisk;
+use sunder::tier::ssd::disk::sim::{Faults, SimDisk};
+use sunder::tier::ssd::disk::{Disk, Done, Io, Pool};
+use sunder::tier::ssd::{Admit, Options, SEGMENTS_MIN, Ssd};
+use sunder::worker::{Settings, Shared, Worker};
+
+/// Keys that stay in L1, values of 100 bytes.
+const HOT_KEYS: u64 = 5_000;
+/// Keys of which L1 has room for one in eight, values of 1,000 bytes.
+const COLD_KEYS: u64 = 100_000;
+const L1_BYTES: usize = 16 << 20;
+const SEGMENT_BYTES: usize = 1 << 20;
+const SIM_BYTES: usize = 256 << 20;
+const FILE_BYTES: u64 = 1 << 30;
+/// Connections that get what L1 has, one request each a turn.
+const HOT_CONNECTIONS: usize = 32;
+/// Connections that get what the disk has, one request at a time: the worker never waits for them.
+const COLD_CONNECTIONS: usize = 8;
+
+type Both<D> = L1L2<Memory, Ssd<Watched<D>>>;
+
+/// What is known of a disk at work.
+#[derive(Clone, Default)]
+struct Watch(Rc<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// What the disk itself took of the worker's turns.
+    spent: Cell<Duration>,
+    /// When an I/O was done, or none was under way, for the last time.
+    done_at: Cell<Option<Instant>>,
+    /// The longest time without one.
+    silent: Cell<Duration>,
+}
+
+struct Watched<D> {
+    inner: D,
+    watch: Watch,
+}
+
+impl<D> Watched<D> {
+    fn timed<T>(&mut self, work: impl FnOnce(&mut D) -> T) -> T {
+        let start = Instant::now();
+        let result = work(&mut self.inner);
+        let spent = &self.watch.0.spent;
+        spent.set(spent.get() + start.elapsed());
+        result
+    }
+}
+
+impl<D: Disk> Disk for Watched<D> {
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn pool(&self) -> &Pool {
+        self.inner.pool()
+    }
+
+    fn submit(&mut self, io: Io) -> Result<(), Io> {
+        self.timed(|inner| inner.submit(io))
+    }
+
+    fn turn(&mut self, now: Now, done: &mut Vec<Done>) -> usize {
+        let count = self.timed(|inner| inner.turn(now, done));
+        let (seen, now) = (&self.watch.0, Instant::now());
+        if count == 0 && self.inner.in_flight() > 0 {
+            let silent = seen.done_at.get().map_or(Duration::ZERO, |at| now - at);
+            seen.silent.set(seen.silent.get().max(silent));
+        } else {
+            seen.done_at.set(Some(now));
+        }
+        count
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
+
+    fn wakes(&self) -> bool {
+        self.inner.wakes()
+    }
+}
+
+/// A turn: what it took, without the disk's part and with it.
+struct Turn {
+    own: Duration,
+    whole: Duration,
+}
+
+struct Bed<'o, D: Disk, F, M> {
+    worker: Worker<'o, Both<D>, F, M>,
+    tiers: &'o Both<D>,
+    shared: Arc<Shared>,
+    watch: Watch,
+    pipes: Pipes<Connection>,
+    hot: Vec<usize>,
+    /// Whether each waits for a reply.
+    cold: Vec<(usize, bool)>,
+    sets: usize,
+    random: u64,
+    sent: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl<D, F, M> Bed<'_, D, F, M>
+where
+    D: Disk,
+    F: Future<Output = Outcome<<Both<D> as Orchestrator>::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    fn below(&mut self, n: u64) -> u64 {
+        self.random = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        (self.random >> 33) % n
+    }
+
+    fn set(&mut self, key: &str, bytes: usize) {
+        self.sent.clear();
+        write!(self.sent, "set {key} 0 0 {bytes}\r\n").expect("a vector takes everything");
+        self.sent.resize(self.sent.len() + bytes, b'v');
+        self.sent.extend_from_slice(b"\r\n");
+        self.pipes.send(self.sets, &self.sent);
+    }
+
+    fn get(&mut self, connection: usize, key: &str) {
+        self.sent.clear();
+        write!(self.sent, "get {key}\r\n").expect("a vector takes everything");
+        self.pipes.send(connection, &self.sent);
+    }
+
+    /// A turn as a worker's thread makes it.
+    fn turn(&mut self) -> Turn {
+        let spent = self.watch.0.spent.get();
+        let start = Instant::now();
+        let now = self.shared.clock.read();
+        self.tiers.turn(now);
+        self.worker.turn(&mut self.pipes, now);
+        self.tiers.flush(now);
+        let whole = start.elapsed();
+        Turn { own: whole - (self.watch.0.spent.get() - spent), whole }
+    }
+
+    /// What a connection was answered.
+    fn receive(&mut self, connection: usize) -> &[u8] {
+        self.reply.clear();
+        self.pipes.receive(connection, &mut self.reply);
+        &self.reply
+    }
+
+    fn fill(&mut self) {
+        let cold = (0..COLD_KEYS).map(|i| (format!("cold-{i:09}"), 1_000));
+        let hot = (0..HOT_KEYS).map(|i| (format!("hot-{i:09}"), 100));
+        for (key, bytes) in cold.chain(hot) {
+            self.set(&key, bytes);
+            while self.receive(self.sets).is_empty() {
+                self.turn();
+            }
+        }
+    }
+
+    /// Requests and a turn. Panics if a hit of L1 is none, or anything is an error.
+    fn step(&mut self) -> Turn {
+        for at in 0..HOT_CONNECTIONS {
+            let key = format!("hot-{:09}", self.below(HOT_KEYS));
+            self.get(self.hot[at], &key);
+        }
+        for at in 0..COLD_CONNECTIONS {
+            let key = format!("cold-{:09}", self.below(COLD_KEYS));
+            let (connection, is_waiting) = self.cold[at];
+            if !is_waiting && self.below(4) == 0 {
+                self.get(connection, &key);
+                self.cold[at].1 = true;
+            }
+        }
+        let key = format!("cold-{:09}", self.below(COLD_KEYS));
+        self.set(&key, 1_000);
+        let turn = self.turn();
+        for at in 0..HOT_CONNECTIONS {
+            let reply = self.receive(self.hot[at]);
+            assert!(reply.starts_with(b"VALUE hot-") && reply.ends_with(b"END\r\n"), "a hit");
+        }
+        for at in 0..COLD_CONNECTIONS {
+            let reply = self.receive(self.cold[at].0);
+            assert!(reply.is_empty() || reply.ends_with(b"END\r\n"), "a hit or a miss");
+            self.cold[at].1 &= reply.is_empty();
+        }
+        let reply = self.receive(self.sets);
+        assert!(reply.is_empty() || reply.ends_with(b"STORED\r\n"), "stored");
+        turn
+    }
+
+    /// Turns for so long, each given to `note`.
+    fn steps(&mut self, time: Duration, mut note: impl FnMut(Turn)) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            note(self.step());
+        }
+    }
+
+    fn counters(&self) -> String {
+        let count = |counter| self.shared.sum(counter);
+        format!(
+            "reads failed {}, writes failed {}, not written {}, throttled {}, given up {}",
+            count(Counter::SsdReadErrors),
+            count(Counter::SsdWriteErrors),
+            count(Counter::SsdNotWritten),
+            count(Counter::SsdThrottled),
+            count(Counter::SsdDrops),
+        )
+    }
+
+    /// L1's hits a second in periods that take turns: the medians.
+    fn hits(&mut self, mut make: impl FnMut(u32)) {
+        const RATES: [u32; 3] = [0, 10_000, 1_000_000];
+        const PERIODS: usize = 40;
+        const PERIOD: Duration = Duration::from_millis(500);
+        let mut rates = RATES.map(|_| Vec::with_capacity(PERIODS));
+        for _ in 0..PERIODS {
+            for (rate, hits) in RATES.iter().zip(&mut rates) {
+                make(*rate);
+                let (mut count, mut own) = (0, Duration::ZERO);
+                self.steps(PERIOD, |turn| {
+                    count += HOT_CONNECTIONS;
+                    own += turn.own;
+                });
+                hits.push(count as f64 / own.as_secs_f64());
+                make(0);
+                self.steps(PERIOD / 5, |_| ());
+            }
+        }
+        let medians = rates.map(|mut hits| {
+            hits.sort_by(f64::total_cmp);
+            hits[hits.len() / 2]
+        });
+        for (rate, median) in RATES.iter().zip(medians) {
+            let (share, good) = (f64::from(*rate) / 1e4, median / medians[0]);
+            println!("{share:5.0} % fail: {median:10.0} hits of L1/s   {good:.3} of a good disk's");
+        }
+        println!("{}", self.counters());
+    }
+
+    /// How long turns are.
+    fn turns(&mut self, what: &str, time: Duration) {
+        let mut whole: Histogram<u64> = Histogram::new(3).expect("three digits");
+        let mut own = whole.clone();
+        self.watch.0.silent.set(Duration::ZERO);
+        self.steps(time, |turn| {
+            whole.saturating_record(turn.whole.as_nanos() as u64);
+            own.saturating_record(turn.own.as_nanos() as u64);
+        });
+        let us = |ns: u64| ns as f64 / 1e3;
+        let silent = self.watch.0.silent.get().as_secs_f64();
+        println!("{what}: {} turns, no I/O done for up to {silent:.2} s", own.len());
+        for (name, turns) in [("the worker's", &own), ("with the disk's", &whole)] {
+            println!(
+                "  {name:16} median {:7.1} us   99.9 % {:7.1} us   longest {:7.1} us",
+                us(turns.value_at_quantile(0.5)),
+                us(turns.value_at_quantile(0.999)),
+                us(turns.max()),
+            );
+        }
+        println!("  {}", self.counters());
+    }
+}
+
+/// What is done with a bed, whatever its types are.
+trait Script<D> {
+    fn run<F, M>(self, bed: Bed<'_, D, F, M>)
+    where
+        D: Disk,
+        F: Future<Output = Outcome<<Both<D> as Orchestrator>::Value>>,
+        M: FnMut(Operation, Now) -> F;
+}
+
+/// Runs `script` with a worker over a disk that holds all keys.
+fn with_bed<D: Disk>(disk: D, segment_bytes: usize, script: impl Script<D>) {
+    let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
+    let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
+    let stats = &shared.stats[0];
+    let item_bytes_max = limits.item_bytes_max;
+    let config = memory::Config {
+        bytes: L1_BYTES,
+        item_bytes_max,
+        worker: 0,
+        workers: 1,
+        stats: Arc::clone(stats),
+    };
+    let options = Options {
+        worker: 0,
+        workers: 1,
+        segment_bytes,
+        item_bytes_max,
+        object_bytes: 1_024,
+        flush_ms: 100,
+        admit: Admit::All,
+        format: true,
+        hash_key: None,
+        stats: Arc::clone(stats),
+    };
+    let watch = Watch::default();
+    let disk = Watched { inner: disk, watch: watch.clone() };
+    let ssd = Ssd::open(disk, &options, shared.clock.read()).expect("opens");
+    let l1 = Memory::new(config).expect("mapped");
+    let tiers = L1L2::new(l1, ssd, Arc::clone(stats));
+    let mailbox = Mailbox::mesh(1).pop().expect("one");
+    let worker =
+        Worker::new(Arc::clone(&shared), mailbox, &tiers, |op, now| tiers.execute(op, now));
+    let mut pipes = Pipes::new();
+    let mut connect = || pipes.connect(4 << 10, 4 << 10, 4 << 10);
+    let hot = (0..HOT_CONNECTIONS).map(|_| connect()).collect();
+    let cold = (0..COLD_CONNECTIONS).map(|_| (connect(), false)).collect();
+    let sets = connect();
+    let (sent, reply) = (Vec::new(), Vec::new());
+    let tiers = &tiers;
+    let random = 1;
+    let mut bed = Bed { worker, tiers, shared, watch, pipes, hot, cold, sets, random, sent, reply };
+    bed.fill();
+    script.run(bed);
+}
+
+struct Hits;
+
+impl Script<SimDisk> for (Hits, sunder::tier::ssd::disk::sim::SimHandle) {
+    fn run<F, M>(self, mut bed: Bed<'_, SimDisk, F, M>)
+    where
+        F: Future<Output = Outcome<<Both<SimDisk> as Orchestrator>::Value>>,
+        M: FnMut(Operation, Now) -> F,
+    {
+        bed.hits(|rate| self.1.set_faults(Faults::failing(rate)));
+    }
+}
+
+struct Turns;
+
+impl Script<SimDisk> for (Turns, sunder::tier::ssd::disk::sim::SimHandle) {
+    fn run<F, M>(self, mut bed: Bed<'_, SimDisk, F, M>)
+    where
+        F: Future<Output = Outcome<<Both<SimDisk> as Orchestrator>::Value>>,
+        M: FnMut(Operation, Now) -> F,
+    {
+        let delay = |us| Faults { delay_us: us..=us, ..Faults::default() };
+        for round in 0..3 {
+            self.1.set_faults(delay(100));
+            bed.turns(&format!("100 us, round {round}"), Duration::from_secs(10));
+            self.1.set_faults(delay(5_000_000));
+            bed.turns(&format!("5 s, round {round}"), Duration::from_secs(16));
+        }
+    }
+}
+
+struct TurnsOf(Duration);
+
+impl Script<RingDisk> for TurnsOf {
+    fn run<F, M>(self, mut bed: Bed<'_, RingDisk, F, M>)
+    where
+        F: Future<Output = Outcome<<Both<RingDisk> as Orchestrator>::Value>>,
+        M: FnMut(Operation, Now) -> F,
+    {
+        println!("filled");
+        let rounds = (self.0.as_secs() / 10).max(1);
+        for round in 0..rounds {
+            bed.turns(&format!("second {}", round * 10), Duration::from_secs(10));
+        }
+    }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let pool = || Pool::new(ITEM_BYTES_MAX_DEFAULT).expect("memory");
+    let sim = || SimDisk::new(SIM_BYTES + 65_536, pool(), 1);
+    match words[..] {
+        ["turns", path, seconds] => {
+            let request = Request {
+                path: Path::new(path),
+                size_bytes: Some(FILE_BYTES),
+                workers: 1,
+                segments_min: SEGMENTS_MIN as usize + 1,
+            };
+            let opened = open(&request).expect("opens");
+            let disk = RingDisk::new(opened.part(0), pool(), &Readiness::none()).expect("a ring");
+            let time = Duration::from_secs(seconds.parse().expect("a number"));
+            with_bed(disk, sunder::limits::SSD_SEGMENT_BYTES, TurnsOf(time));
+        }
+        ["turns"] => {
+            let disk = sim();
+            let medium = disk.handle();
+            with_bed(disk, SEGMENT_BYTES, (Turns, medium));
+        }
+        _ => {
+            let disk = sim();
+            let medium = disk.handle();
+            with_bed(disk, SEGMENT_BYTES, (Hits, medium));
+        }
+    }
+}
