@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench ssd_faults -- hits`: L1's hits a second while L2's disk is good, fails one
 //! I/O in a hundred, or all, in periods that take turns. `-- turns`: how long turns are while the
-//! simulated disk takes five seconds for each I/O, beside one that does not. `-- turns PATH SECONDS`:
-//! the same on a file or device of 1 GiB, **which is overwritten**; somebody else makes it slow.
+//! simulated disk takes five seconds for each I/O, beside one that does not. `-- turns PATH
+//! SECONDS`: the same on a file or device of 1 GiB, **which is overwritten**; somebody else makes
+//! it slow.
 //!
 //! The turns are a worker's own, without a network. Every one has hits of L1 and as much for L2:
 //! gets of what only the disk has, and sets. What the simulation of a disk takes is not counted.
@@ -131,8 +132,8 @@ struct Bed<'o, D: Disk, F, M> {
     watch: Watch,
     pipes: Pipes<Connection>,
     hot: Vec<usize>,
-    /// Whether each waits for a reply.
-    cold: Vec<(usize, bool)>,
+    /// Which key each waits for.
+    cold: Vec<(usize, Option<u64>)>,
     sets: usize,
     random: u64,
     sent: Vec<u8>,
@@ -201,15 +202,18 @@ where
             self.get(self.hot[at], &key);
         }
         for at in 0..COLD_CONNECTIONS {
-            let key = format!("cold-{:09}", self.below(COLD_KEYS));
-            let (connection, is_waiting) = self.cold[at];
-            if !is_waiting && self.below(4) == 0 {
-                self.get(connection, &key);
-                self.cold[at].1 = true;
+            let (connection, waits_for) = self.cold[at];
+            if waits_for.is_none() && self.below(4) == 0 {
+                let key = self.below(COLD_KEYS);
+                self.get(connection, &format!("cold-{key:09}"));
+                self.cold[at].1 = Some(key);
             }
         }
-        let key = format!("cold-{:09}", self.below(COLD_KEYS));
-        self.set(&key, 1_000);
+        // A set of a key that is being got would wait for the get.
+        let key = self.below(COLD_KEYS);
+        if self.cold.iter().all(|(_, waits_for)| *waits_for != Some(key)) {
+            self.set(&format!("cold-{key:09}"), 1_000);
+        }
         let turn = self.turn();
         for at in 0..HOT_CONNECTIONS {
             let reply = self.receive(self.hot[at]);
@@ -218,7 +222,9 @@ where
         for at in 0..COLD_CONNECTIONS {
             let reply = self.receive(self.cold[at].0);
             assert!(reply.is_empty() || reply.ends_with(b"END\r\n"), "a hit or a miss");
-            self.cold[at].1 &= reply.is_empty();
+            if !reply.is_empty() {
+                self.cold[at].1 = None;
+            }
         }
         let reply = self.receive(self.sets);
         assert!(reply.is_empty() || reply.ends_with(b"STORED\r\n"), "stored");
@@ -277,7 +283,8 @@ where
 
     /// How long turns are.
     fn turns(&mut self, what: &str, time: Duration) {
-        let mut whole: Histogram<u64> = Histogram::new(3).expect("three digits");
+        let max_ns = 100_000_000_000;
+        let mut whole: Histogram<u64> = Histogram::new_with_max(max_ns, 3).expect("three digits");
         let mut own = whole.clone();
         self.watch.0.silent.set(Duration::ZERO);
         self.steps(time, |turn| {
@@ -344,7 +351,7 @@ fn with_bed<D: Disk>(disk: D, segment_bytes: usize, script: impl Script<D>) {
     let mut pipes = Pipes::new();
     let mut connect = || pipes.connect(4 << 10, 4 << 10, 4 << 10);
     let hot = (0..HOT_CONNECTIONS).map(|_| connect()).collect();
-    let cold = (0..COLD_CONNECTIONS).map(|_| (connect(), false)).collect();
+    let cold = (0..COLD_CONNECTIONS).map(|_| (connect(), None)).collect();
     let sets = connect();
     let (sent, reply) = (Vec::new(), Vec::new());
     let tiers = &tiers;

@@ -260,6 +260,7 @@ impl<D: Disk> Log<D> {
                 Phase::Unsealed => {
                     let open = &mut self.opens[at];
                     if !open.is_writing() && open.completed() >= open.head() {
+                        open.release();
                         let checkpoints = self.checkpoint.next_flush();
                         open.phase = Phase::Waiting { checkpoints };
                         self.checkpoint.is_wanted = true;

@@ -7,7 +7,7 @@
 //!
 //! Everything is little-endian and has a crc32c of its own, a record's head one beside that of its
 //! key and value: where the next record begins, and what this one killed, is known though its value
-//! is damaged. What there is only once in a segment, or in a part, is written in two blocks, so that
+//! is damaged. What there is only once in a segment, or in a part, is written in two blocks: then
 //! one bad block loses no more than the records in it. Nothing here reads or writes a disk; bytes
 //! from a disk must never panic it.
 

@@ -254,7 +254,7 @@ impl Open {
     /// A piece could not be written: takes everything from there on away. What was written of it
     /// before stays. Returns where the segment ends now.
     pub fn failed(&mut self, start: u32) -> u32 {
-        // Those behind it that are written already wait for no completion that could take them away.
+        // Those behind it that are written already wait for no completion that takes them away.
         self.in_flight.retain(|piece| piece.0 < start || piece.0 > start && !piece.2);
         self.cut(start)
     }
@@ -285,6 +285,13 @@ impl Open {
             self.is_cut = false;
         }
         !self.is_cut
+    }
+
+    /// Lets go of the memory of a segment to which nothing is added any more and of which
+    /// everything is written: what it waits for may need memory itself.
+    pub fn release(&mut self) {
+        debug_assert!(self.in_flight.is_empty() && self.completed >= self.head);
+        self.windows.clear();
     }
 
     /// The bytes from `offset` on, piece by piece, if they are in memory.
