@@ -608,9 +608,6 @@ pub const SSD_FREE_SEGMENTS: usize = 4;
 /// Share of a reclaimed segment that may be written again because it was used, in percent.
 pub const SSD_REINSERT_PERCENT: usize = 10;
 
-/// Default of `flush_ms=`: what a crash may lose, in milliseconds.
-pub const SSD_FLUSH_MS_DEFAULT: u64 = 1_000;
-
 /// How long a worker writes nothing after its disk failed a write, in microseconds.
 pub const SSD_RETRY_US: u64 = 10_000;
 
@@ -620,10 +617,6 @@ pub const SSD_WRITE_TRIES: usize = 8;
 
 /// Keys that the policy to admit at the second touch remembers, in one worker: 4 MiB of them.
 pub const SSD_TOUCHES: usize = 1024 * 1024;
-
-/// What an object is taken to need on disk when the index is built, in bytes. Smaller ones and the
-/// index is full before the disk: the oldest go.
-pub const SSD_OBJECT_BYTES_DEFAULT: u64 = 1024;
 
 /// Longest file that is read as a measurement's result, in bytes: an hour at ten intervals a second
 /// takes 4 MiB.
