@@ -8,6 +8,8 @@
 //!
 //! The turns are a worker's own, without a network. Every one has hits of L1 and as much for L2:
 //! gets of what only the disk has, and sets. What the simulation of a disk takes is not counted.
+//! Turns are told by the clock and by the thread's own CPU time: a thread that waits uses none, and
+//! one that is preempted has no part in it.
 
 #[path = "../tests/common/pipe.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -23,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use pipe::Pipes;
+use rustix::time::{ClockId, clock_gettime};
 use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
 use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
@@ -62,8 +65,10 @@ struct Watch(Rc<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// What the disk itself took of the worker's turns.
+    /// What the disk itself took of the worker's turns, by the clock.
     spent: Cell<Duration>,
+    /// And of CPU time.
+    spent_cpu: Cell<Duration>,
     /// When an I/O was done, or none was under way, for the last time.
     done_at: Cell<Option<Instant>>,
     /// The longest time without one.
@@ -77,9 +82,10 @@ struct Watched<D> {
 
 impl<D> Watched<D> {
     fn timed<T>(&mut self, work: impl FnOnce(&mut D) -> T) -> T {
-        let start = Instant::now();
+        let (start, start_cpu) = (Instant::now(), cpu());
         let result = work(&mut self.inner);
-        let spent = &self.watch.0.spent;
+        let Seen { spent, spent_cpu, .. } = &*self.watch.0;
+        spent_cpu.set(spent_cpu.get() + cpu() - start_cpu);
         spent.set(spent.get() + start.elapsed());
         result
     }
@@ -119,10 +125,16 @@ impl<D: Disk> Disk for Watched<D> {
     }
 }
 
-/// A turn: what it took, without the disk's part and with it.
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What a turn took without the disk's part: by the clock, and of CPU time.
 struct Turn {
     own: Duration,
-    whole: Duration,
+    cpu: Duration,
 }
 
 struct Bed<'o, D: Disk, F, M> {
@@ -167,14 +179,17 @@ where
 
     /// A turn as a worker's thread makes it.
     fn turn(&mut self) -> Turn {
-        let spent = self.watch.0.spent.get();
-        let start = Instant::now();
+        let (spent, spent_cpu) = (self.watch.0.spent.get(), self.watch.0.spent_cpu.get());
+        let (start, start_cpu) = (Instant::now(), cpu());
         let now = self.shared.clock.read();
         self.tiers.turn(now);
         self.worker.turn(&mut self.pipes, now);
         self.tiers.flush(now);
-        let whole = start.elapsed();
-        Turn { own: whole - (self.watch.0.spent.get() - spent), whole }
+        let used = cpu() - start_cpu;
+        Turn {
+            own: start.elapsed().saturating_sub(self.watch.0.spent.get() - spent),
+            cpu: used.saturating_sub(self.watch.0.spent_cpu.get() - spent_cpu),
+        }
     }
 
     /// What a connection was answered.
@@ -284,19 +299,19 @@ where
     /// How long turns are.
     fn turns(&mut self, what: &str, time: Duration) {
         let max_ns = 100_000_000_000;
-        let mut whole: Histogram<u64> = Histogram::new_with_max(max_ns, 3).expect("three digits");
-        let mut own = whole.clone();
+        let mut own: Histogram<u64> = Histogram::new_with_max(max_ns, 3).expect("three digits");
+        let mut used = own.clone();
         self.watch.0.silent.set(Duration::ZERO);
         self.steps(time, |turn| {
-            whole.saturating_record(turn.whole.as_nanos() as u64);
+            used.saturating_record(turn.cpu.as_nanos() as u64);
             own.saturating_record(turn.own.as_nanos() as u64);
         });
         let us = |ns: u64| ns as f64 / 1e3;
         let silent = self.watch.0.silent.get().as_secs_f64();
         println!("{what}: {} turns, no I/O done for up to {silent:.2} s", own.len());
-        for (name, turns) in [("the worker's", &own), ("with the disk's", &whole)] {
+        for (name, turns) in [("by the clock", &own), ("CPU time", &used)] {
             println!(
-                "  {name:16} median {:7.1} us   99.9 % {:7.1} us   longest {:7.1} us",
+                "  {name:12} median {:7.1} us   99.9 % {:7.1} us   longest {:7.1} us",
                 us(turns.value_at_quantile(0.5)),
                 us(turns.value_at_quantile(0.999)),
                 us(turns.max()),
