@@ -65,14 +65,12 @@ impl<'c> Source<'c> {
             // One more than a log needs, whose start takes a piece of the first.
             segments_min: SEGMENTS_MIN as usize + 1,
         };
+        if !told.format {
+            refuse_before_it_grows(&request, flag)?;
+        }
         let opened = open(&request).map_err(|error| wrong(flag, error))?;
         let made = if told.format { None } else { made(&opened, flag, &path)? };
-        let asked = Geometry {
-            part_bytes: opened.part(0).size_bytes(),
-            segment_bytes: SSD_SEGMENT_BYTES as u32,
-            worker: 0,
-            workers: workers as u32,
-        };
+        let asked = asked(opened.part(0).size_bytes(), workers);
         if let Some(Made { geometry: found, .. }) = made
             && found != asked
         {
@@ -150,6 +148,41 @@ impl<'c> Source<'c> {
 
     fn ready(&self) -> MutexGuard<'_, Ready> {
         self.ready.lock().expect("nobody panics with it")
+    }
+}
+
+fn asked(part_bytes: u64, workers: usize) -> Geometry {
+    let segment_bytes = SSD_SEGMENT_BYTES as u32;
+    Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 }
+}
+
+/// Refuses a file that is not to be continued as asked before it is made longer: it may be somebody
+/// else's, or a log that the size it had will continue.
+fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(), ServeError> {
+    let has_bytes = match std::fs::metadata(request.path) {
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        _ => return Ok(()),
+    };
+    let Some(wants_bytes) = request.size_bytes.filter(|bytes| *bytes > has_bytes) else {
+        return Ok(());
+    };
+    if has_bytes == 0 {
+        return Ok(());
+    }
+    let path = request.path.display();
+    let segment_bytes = SSD_SEGMENT_BYTES as u64;
+    if has_bytes < segment_bytes {
+        return Err(of_path(flag, &path, OpenError::Foreign));
+    }
+    let as_it_is = Request { size_bytes: None, workers: 1, segments_min: 1, ..*request };
+    let opened = open(&as_it_is).map_err(|error| wrong(flag, error))?;
+    let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
+    let asked = asked(part_bytes, request.workers);
+    match made(&opened, flag, &path)? {
+        Some(Made { geometry: found, .. }) if found != asked => {
+            Err(of_path(flag, &path, OpenError::Geometry { found, asked }))
+        }
+        _ => Ok(()),
     }
 }
 

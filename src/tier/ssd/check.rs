@@ -9,7 +9,7 @@ use std::fmt;
 use super::disk::Disk;
 use super::format::{Kind, SEAL_BLOCKS};
 use super::recovery::{Dead, OpenError, segments_of, superblock};
-use super::scan::{Scan, Waited, entries, walk};
+use super::scan::{Scan, Waited, summary, walk};
 use crate::clock::{Expiry, Now};
 use crate::limits::SSD_BLOCK_BYTES;
 
@@ -111,7 +111,7 @@ pub fn check(disk: &mut impl Disk, now: Now) -> Result<Option<Report>, OpenError
             walk(&mut waited, &segments, &used.header, hash_key, (limit, limit), |record, _| {
                 places.insert(record.sequence, *record);
             });
-        let summary = entries(&mut waited, &segments, &used.header, &used.seal, hash_key);
+        let summary = summary(&mut waited, &segments, &used.seal);
         let expected = used.seal.entries as usize;
         let is_whole = walked.lost == 0
             && walked.entries.len() == expected

@@ -12,8 +12,8 @@
 //! from a disk must never panic it.
 
 use crate::limits::{
-    KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES,
-    SSD_VOIDS_MAX,
+    KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_OPEN_SEGMENTS_MAX,
+    SSD_SEGMENT_BYTES, SSD_UNIT_BYTES, SSD_VOIDS_MAX, WORKERS_MAX,
 };
 
 /// Version of all that is described here.
@@ -488,7 +488,8 @@ impl SegmentHeader {
             class: take.u8(),
             first_sequence: take.u64(),
         };
-        (header.log == *log && header.segment == segment).then_some(header)
+        let is_of = header.log == *log && header.segment == segment;
+        (is_of && header.incarnation <= INCARNATION_MAX).then_some(header)
     }
 }
 
@@ -569,6 +570,19 @@ pub struct Geometry {
     pub worker: u32,
     /// Of how many.
     pub workers: u32,
+}
+
+impl Geometry {
+    /// Whether any server can have made such a log: what is reckoned with it does not overflow.
+    fn is_plausible(&self) -> bool {
+        let blocks = self.segment_bytes as usize / SSD_BLOCK_BYTES;
+        (self.segment_bytes as usize).is_multiple_of(SSD_BLOCK_BYTES)
+            && blocks >= HEADER_BLOCKS + SEAL_BLOCKS + 2
+            && self.segment_bytes as usize <= SSD_SEGMENT_BYTES
+            && self.worker < self.workers
+            && self.workers as usize <= WORKERS_MAX
+            && (self.part_bytes / SSD_UNIT_BYTES as u64) >> LOCATION_BITS == 0
+    }
 }
 
 /// How far a segment that is not sealed was durable at a checkpoint.
@@ -701,7 +715,11 @@ impl Superblock {
             voids: Vec::new(),
         };
         let (marks, voids) = (usize::from(take.u16()), usize::from(take.u16()));
-        if marks > SSD_OPEN_SEGMENTS_MAX || voids > SSD_VOIDS_MAX {
+        let is_plausible = superblock.geometry.is_plausible()
+            && superblock.next_incarnation <= INCARNATION_MAX + 1
+            && superblock.durable_sequence < u64::MAX >> 1
+            && superblock.flushed_below < u64::MAX >> 1;
+        if marks > SSD_OPEN_SEGMENTS_MAX || voids > SSD_VOIDS_MAX || !is_plausible {
             return SuperblockRead::Foreign;
         }
         let mark = |take: &mut Take<'_>| Mark {

@@ -22,7 +22,7 @@ use super::format::{
 use super::index::Index;
 use super::log::Log;
 use super::reads::Reads;
-use super::scan::{self, Scan, Used, Waited};
+use super::scan::{Scan, Used, Waited};
 use super::segments::{Segment, Segments, State};
 use crate::clock::Now;
 use crate::limits::{
@@ -121,6 +121,20 @@ impl fmt::Display for OpenError {
                  \"format\" starts afresh",
                 found.workers, asked.workers,
             ),
+            OpenError::Geometry { found, asked }
+                if (found.segment_bytes, found.worker) == (asked.segment_bytes, asked.worker) =>
+            {
+                let mib = |geometry: &Geometry| {
+                    geometry.part_bytes.saturating_mul(geometry.workers.into()) >> 20
+                };
+                write!(
+                    f,
+                    "holds a log of {0} MiB, and this is {1} MiB; \"size={0}M\" continues it, \
+                     \"format\" starts afresh",
+                    mib(found),
+                    mib(asked),
+                )
+            }
             OpenError::Geometry { found, asked } => write!(
                 f,
                 "holds a log of {} workers with {} bytes each in segments of {} (this is part {}), \
@@ -315,7 +329,7 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Enters the items that are alive.
+    /// Enters the items that are alive, and writes the summaries anew that are damaged.
     fn enter_all(&mut self, scan: &mut Scan, dead: &Dead) -> Result<(), OpenError> {
         for at in 0..scan.used.len() {
             let segments = &self.segments;
@@ -325,6 +339,10 @@ impl<D: Disk> Log<D> {
             let Some(entries) = entries else {
                 return Err(OpenError::Disk(waited.error.unwrap_or(DiskError::Ended)));
             };
+            if !used.is_summarized {
+                self.stats.add(Counter::SsdBadSummaries, 1);
+                write_end(&mut waited, segments, used, &entries)?;
+            }
             let (first, segment) = (used.seal.first_sequence, used.header.segment);
             for entry in entries {
                 let sequence = first + u64::from(entry.sequence);
@@ -417,10 +435,10 @@ impl Scan {
     ) -> (&Used, Option<Vec<Entry>>) {
         let hash_key = self.superblock.hash_key;
         let used = &mut self.used[at];
-        let entries = match used.entries.take() {
-            Some(entries) => Some(entries),
-            None => scan::entries(disk, segments, &used.header, &used.seal, hash_key),
-        };
+        if used.entries.is_none() {
+            used.read_entries(disk, segments, hash_key);
+        }
+        let entries = used.entries.take();
         (&self.used[at], entries)
     }
 }
@@ -500,6 +518,7 @@ fn end_open_segments<D: Disk>(disk: &mut Waited<'_, D>, scan: &mut Scan) -> Resu
         let last = entries.iter().map(|entry| first + u64::from(entry.sequence)).max();
         used.seal.last_sequence = last.unwrap_or(first);
         write_end(disk, &segments, used, &entries)?;
+        used.is_summarized = true;
     }
     disk.flush()?;
     for used in &scan.used {

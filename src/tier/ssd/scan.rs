@@ -106,6 +106,31 @@ pub(super) struct Used {
     pub is_sealed: bool,
     /// Its records, where they had to be looked at.
     pub entries: Option<Vec<Entry>>,
+    /// No summary of it was found to be damaged.
+    pub is_summarized: bool,
+}
+
+impl Used {
+    /// Looks its records up: in its summary, or, if that is damaged, among themselves. None are
+    /// found if those are not all there either.
+    pub fn read_entries<D: Disk>(
+        &mut self,
+        disk: &mut Waited<'_, D>,
+        segments: &Segments,
+        hash_key: [u64; 2],
+    ) {
+        self.entries = summary(disk, segments, &self.seal);
+        self.is_summarized = self.entries.is_some();
+        if self.is_summarized {
+            return;
+        }
+        let header = SegmentHeader { first_sequence: self.seal.first_sequence, ..self.header };
+        let limits = (self.seal.data_end_bytes, self.seal.data_end_bytes);
+        let mut entries = walk(disk, segments, &header, hash_key, limits, |_, _| ()).entries;
+        // Behind the last there may be one that a failed write cut in two.
+        entries.truncate(self.seal.entries as usize);
+        self.entries = (entries.len() == self.seal.entries as usize).then_some(entries);
+    }
 }
 
 /// What a log holds.
@@ -232,36 +257,20 @@ pub(super) fn walk<D: Disk>(
     walk
 }
 
-/// The entries of a sealed segment: from its summary, or, if it is damaged, its records. None
-/// if those are not all there either.
-pub(super) fn entries<D: Disk>(
+/// The entries of a sealed segment as its summary has them, if it is undamaged.
+pub(super) fn summary<D: Disk>(
     disk: &mut Waited<'_, D>,
     segments: &Segments,
-    header: &SegmentHeader,
     seal: &Seal,
-    hash_key: [u64; 2],
 ) -> Option<Vec<Entry>> {
-    let blocks = summary_blocks(seal.entries as usize);
-    let end_bytes = u64::from(seal.data_end_bytes) + (blocks * BLOCK) as u64;
-    if end_bytes > u64::from(segments.segment_bytes()) {
-        return None;
-    }
-    let start_bytes = segments.start_bytes(header.segment) + u64::from(seal.data_end_bytes);
-    let mut bytes = vec![0; blocks * BLOCK];
+    let start_bytes = segments.start_bytes(seal.segment) + u64::from(seal.data_end_bytes);
+    let mut bytes = vec![0; summary_blocks(seal.entries as usize) * BLOCK];
     disk.read(start_bytes, &mut bytes);
     let mut entries = Vec::with_capacity(seal.entries as usize);
     let is_whole = bytes.chunks(BLOCK).enumerate().all(|(index, block)| {
         decode_summary(block, seal.incarnation, index as u32, |entry| entries.push(entry))
     });
-    if is_whole && entries.len() == seal.entries as usize {
-        return Some(entries);
-    }
-    let header = SegmentHeader { first_sequence: seal.first_sequence, ..*header };
-    let limits = (seal.data_end_bytes, seal.data_end_bytes);
-    let mut entries = walk(disk, segments, &header, hash_key, limits, |_, _| ()).entries;
-    // Behind the last there may be one that a failed write cut in two.
-    entries.truncate(seal.entries as usize);
-    (entries.len() == seal.entries as usize).then_some(entries)
+    (is_whole && entries.len() == seal.entries as usize).then_some(entries)
 }
 
 /// The header of a segment, of which there are two: the later one that is undamaged.
@@ -285,7 +294,15 @@ fn seal<D: Disk>(
     let mut blocks = [0; SEAL_BLOCKS * BLOCK];
     let end_bytes = segments.start_bytes(header.segment) + u64::from(segments.segment_bytes());
     disk.read(end_bytes - blocks.len() as u64, &mut blocks);
-    blocks.chunks(BLOCK).find_map(|block| Seal::decode(block, header))
+    let seals = blocks.chunks(BLOCK).filter_map(|block| Seal::decode(block, header));
+    seals.into_iter().find(|seal| {
+        let summary_bytes = summary_blocks(seal.entries as usize) as u64 * BLOCK as u64;
+        let room_bytes = u64::from(segments.segment_bytes()) - (SEAL_BLOCKS * BLOCK) as u64;
+        seal.data_end_bytes.is_multiple_of(BLOCK as u32)
+            && seal.data_end_bytes as usize >= HEADER_BLOCKS * BLOCK
+            && u64::from(seal.data_end_bytes) + summary_bytes <= room_bytes
+            && seal.last_sequence < u64::MAX
+    })
 }
 
 impl Scan {
@@ -293,7 +310,8 @@ impl Scan {
     pub fn of<D: Disk>(disk: &mut Waited<'_, D>, superblock: Superblock) -> Scan {
         let geometry = superblock.geometry;
         let segments = Segments::new(geometry.part_bytes, geometry.segment_bytes);
-        let looked_at = segments.count().min(superblock.segments_used + OPENS_PER_CHECKPOINT);
+        let looked_at = superblock.segments_used.saturating_add(OPENS_PER_CHECKPOINT);
+        let looked_at = segments.count().min(looked_at);
         let mut scan = Scan {
             used: Vec::new(),
             segments_used: superblock.segments_used,
@@ -333,7 +351,13 @@ impl Scan {
         }
         if let Some(seal) = seal(disk, segments, &header) {
             self.next_sequence = self.next_sequence.max(seal.last_sequence + 1);
-            self.used.push(Used { header, seal, is_sealed: true, entries: None });
+            self.used.push(Used {
+                header,
+                seal,
+                is_sealed: true,
+                entries: None,
+                is_summarized: true,
+            });
             return;
         }
         let is_this =
@@ -361,7 +385,8 @@ impl Scan {
             last_sequence: walk.last_sequence,
             expiry_max_s: walk.expiry_max_s,
         };
-        self.used.push(Used { header, seal, is_sealed: false, entries: Some(walk.entries) });
+        let entries = Some(walk.entries);
+        self.used.push(Used { header, seal, is_sealed: false, entries, is_summarized: false });
     }
 
     /// Finds the end of the prefix.
@@ -373,8 +398,7 @@ impl Scan {
                 continue;
             }
             if used.entries.is_none() {
-                let hash_key = self.superblock.hash_key;
-                used.entries = entries(disk, segments, &used.header, &used.seal, hash_key);
+                used.read_entries(disk, segments, self.superblock.hash_key);
             }
             let Some(entries) = &used.entries else {
                 self.is_damaged = true;
