@@ -311,9 +311,11 @@ where
         println!("{what}: {} turns, no I/O done for up to {silent:.2} s", own.len());
         for (name, turns) in [("by the clock", &own), ("CPU time", &used)] {
             println!(
-                "  {name:12} median {:7.1} us   99.9 % {:7.1} us   longest {:7.1} us",
+                "  {name:12} median {:7.1} us   99.9 % {:7.1} us   99.999 % {:7.1} us   \
+                 longest {:7.1} us",
                 us(turns.value_at_quantile(0.5)),
                 us(turns.value_at_quantile(0.999)),
+                us(turns.value_at_quantile(0.999_99)),
                 us(turns.max()),
             );
         }

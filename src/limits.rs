@@ -595,6 +595,10 @@ pub const SSD_WRITE_BYTES: usize = 256 * 1024;
 /// everything is flushed instead.
 pub const SSD_KILLS_MAX: usize = 256 * 1024;
 
+/// Of those, how many get their tombstone at once, twice in a turn and once with each item: after
+/// a disk has taken nothing for seconds there are a hundred thousand.
+pub const SSD_KILLS_PER_CALL: usize = 64;
+
 /// Reads of one worker for clients that are under way, or wait for a buffer or the disk. One more
 /// is throttled.
 pub const SSD_READS_MAX: usize = 1024;

@@ -16,7 +16,8 @@ use super::segments::class_of;
 use crate::buffer::Body;
 use crate::clock::Now;
 use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_CROSSING_BYTES_MAX, SSD_OPEN_SEGMENTS_MAX, SSD_UNIT_BYTES, SSD_WRITE_BYTES,
+    SSD_BLOCK_BYTES, SSD_CROSSING_BYTES_MAX, SSD_KILLS_PER_CALL, SSD_OPEN_SEGMENTS_MAX,
+    SSD_UNIT_BYTES, SSD_WRITE_BYTES,
 };
 use crate::stats::Counter;
 
@@ -216,9 +217,10 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Writes tombstones for the records that wait for one, as many as find room.
+    /// Writes tombstones for the next records that wait for one, if they find room.
     pub(super) fn drain_kills(&mut self, now: Now) {
-        while let Some(&link) = self.kills.front() {
+        for _ in 0..SSD_KILLS_PER_CALL {
+            let Some(&link) = self.kills.front() else { return };
             if !self.add_tombstone(link, now) {
                 return;
             }
