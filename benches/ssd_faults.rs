@@ -24,11 +24,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use nix::sys::resource::{UsageWho, getrusage};
 use pipe::Pipes;
 use rustix::time::{ClockId, clock_gettime};
 use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
-use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
+use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
 use sunder::mailbox::Mailbox;
 use sunder::orchestrator::both::L1L2;
 use sunder::orchestrator::{Operation, Orchestrator};
@@ -77,11 +78,16 @@ struct Seen {
 
 struct Watched<D> {
     inner: D,
+    /// What it takes is not the worker's.
+    is_simulated: bool,
     watch: Watch,
 }
 
 impl<D> Watched<D> {
     fn timed<T>(&mut self, work: impl FnOnce(&mut D) -> T) -> T {
+        if !self.is_simulated {
+            return work(&mut self.inner);
+        }
         let (start, start_cpu) = (Instant::now(), cpu());
         let result = work(&mut self.inner);
         let Seen { spent, spent_cpu, .. } = &*self.watch.0;
@@ -131,10 +137,18 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What a turn took without the disk's part: by the clock, and of CPU time.
+/// What a turn took, without a simulated disk's part: by the clock, and of CPU time.
 struct Turn {
     own: Duration,
     cpu: Duration,
+    /// The kernel let the thread sleep meanwhile: it waited for something.
+    has_waited: bool,
+}
+
+/// How often this thread has waited for something.
+fn waits() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("one's own");
+    usage.voluntary_context_switches()
 }
 
 struct Bed<'o, D: Disk, F, M> {
@@ -180,6 +194,7 @@ where
     /// A turn as a worker's thread makes it.
     fn turn(&mut self) -> Turn {
         let (spent, spent_cpu) = (self.watch.0.spent.get(), self.watch.0.spent_cpu.get());
+        let start_waits = waits();
         let (start, start_cpu) = (Instant::now(), cpu());
         let now = self.shared.clock.read();
         self.tiers.turn(now);
@@ -189,6 +204,7 @@ where
         Turn {
             own: start.elapsed().saturating_sub(self.watch.0.spent.get() - spent),
             cpu: used.saturating_sub(self.watch.0.spent_cpu.get() - spent_cpu),
+            has_waited: waits() != start_waits,
         }
     }
 
@@ -302,9 +318,14 @@ where
         let mut own: Histogram<u64> = Histogram::new_with_max(max_ns, 3).expect("three digits");
         let mut used = own.clone();
         self.watch.0.silent.set(Duration::ZERO);
+        let (mut waited, mut waited_longest) = (0, Duration::ZERO);
         self.steps(time, |turn| {
             used.saturating_record(turn.cpu.as_nanos() as u64);
             own.saturating_record(turn.own.as_nanos() as u64);
+            if turn.has_waited {
+                waited += 1;
+                waited_longest = waited_longest.max(turn.own);
+            }
         });
         let us = |ns: u64| ns as f64 / 1e3;
         let silent = self.watch.0.silent.get().as_secs_f64();
@@ -319,6 +340,7 @@ where
                 us(turns.max()),
             );
         }
+        println!("  {waited} turns waited, the longest {} us", waited_longest.as_micros());
         println!("  {}", self.counters());
     }
 }
@@ -333,7 +355,8 @@ trait Script<D> {
 }
 
 /// Runs `script` with a worker over a disk that holds all keys.
-fn with_bed<D: Disk>(disk: D, segment_bytes: usize, script: impl Script<D>) {
+fn with_bed<D: Disk>(disk: D, is_simulated: bool, script: impl Script<D>) {
+    let segment_bytes = if is_simulated { SEGMENT_BYTES } else { SSD_SEGMENT_BYTES };
     let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let stats = &shared.stats[0];
@@ -358,7 +381,7 @@ fn with_bed<D: Disk>(disk: D, segment_bytes: usize, script: impl Script<D>) {
         stats: Arc::clone(stats),
     };
     let watch = Watch::default();
-    let disk = Watched { inner: disk, watch: watch.clone() };
+    let disk = Watched { inner: disk, is_simulated, watch: watch.clone() };
     let ssd = Ssd::open(disk, &options, shared.clock.read()).expect("opens");
     let l1 = Memory::new(config).expect("mapped");
     let tiers = L1L2::new(l1, ssd, Arc::clone(stats));
@@ -440,17 +463,17 @@ fn main() {
             let opened = open(&request).expect("opens");
             let disk = RingDisk::new(opened.part(0), pool(), &Readiness::none()).expect("a ring");
             let time = Duration::from_secs(seconds.parse().expect("a number"));
-            with_bed(disk, sunder::limits::SSD_SEGMENT_BYTES, TurnsOf(time));
+            with_bed(disk, false, TurnsOf(time));
         }
         ["turns"] => {
             let disk = sim();
             let medium = disk.handle();
-            with_bed(disk, SEGMENT_BYTES, (Turns, medium));
+            with_bed(disk, true, (Turns, medium));
         }
         _ => {
             let disk = sim();
             let medium = disk.handle();
-            with_bed(disk, SEGMENT_BYTES, (Hits, medium));
+            with_bed(disk, true, (Hits, medium));
         }
     }
 }

@@ -66,6 +66,19 @@ fn a_disk_that_holds_something_else() {
 }
 
 #[test]
+fn a_file_of_somebody_else_does_not_grow() {
+    let place = Place::new();
+    for has_bytes in [10, 100 << 20] {
+        let file = File::create(&place.0).expect("a file");
+        file.write_all_at(b"kept notes", 0).expect("room");
+        file.set_len(has_bytes).expect("room");
+        drop(file);
+        refused(&["--l1", &place.tier(",size=600M")], &["--l1", "something else", "format"]);
+        assert_eq!(fs::metadata(&place.0).expect("it is there").len(), has_bytes);
+    }
+}
+
+#[test]
 fn a_log_that_was_made_otherwise_or_is_in_use() {
     let place = Place::new();
     let tier = place.tier(",size=600M");
@@ -77,7 +90,13 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     assert_eq!(c.server.terminate(), Ok(0));
     refused(&["--workers", "1", "--l1", &tier], &["--l1", "--workers 2", "--workers 1", "format"]);
     let other = place.tier(",size=560M");
-    refused(&["--workers", "2", "--l1", &other], &["--l1", "asked for", "format"]);
+    refused(&["--workers", "2", "--l1", &other], &["--l1", "544 MiB", "size=576M", "format"]);
+    let had_bytes = fs::metadata(&place.0).expect("it is there").len();
+    let larger = place.tier(",size=900M");
+    for workers in ["2", "3"] {
+        refused(&["--workers", workers, "--l1", &larger], &["--l1", "format"]);
+    }
+    assert_eq!(fs::metadata(&place.0).expect("it is there").len(), had_bytes, "it did not grow");
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
     assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "nothing of that has changed it");
 }

@@ -45,11 +45,13 @@ pub(super) enum Task {
     Discard,
     /// A summary to be reclaimed.
     Summary,
+    /// Records of a segment whose summary is damaged.
+    Records,
     /// A record to be moved.
     Move,
 }
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     Task::Read,
     Task::Data,
     Task::Seal,
@@ -58,6 +60,7 @@ const TASKS: [Task; 9] = [
     Task::Flush,
     Task::Discard,
     Task::Summary,
+    Task::Records,
     Task::Move,
 ];
 
@@ -303,6 +306,9 @@ impl<D: Disk> Log<D> {
             }
             (Task::Summary, Op::Read { buffer, .. }) => {
                 self.summary_read(what as usize, is_ok.then_some(buffer));
+            }
+            (Task::Records, Op::Read { buffer, .. }) => {
+                self.records_read(what as usize, is_ok.then_some(buffer));
             }
             (Task::Move, Op::Read { buffer, .. }) => {
                 self.move_read(what, is_ok.then_some(buffer), now);

@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! choose ─> read its summary ─> entry by entry, a few a turn ─> emptied ─> given up ─> dead
-//!           whole, checked       what it kills: a tombstone      │          header,     the rest
-//!                                used often: moved               │          flush       leaves
-//!                                else: stays for now             └ once that is settled the index
+//!           whole, checked;      what it kills: a tombstone      │          header,     the rest
+//!           if damaged, the      used often: moved               │          flush       leaves
+//!           records' heads       else: stays for now             └ once that is settled the index
 //! ```
 //!
 //! It works ahead, so that there is always a free segment. A record stays in the index until its
 //! segment is durably dead: else a newer one of its key would not know what to kill, and a crash
-//! would bring both back. This must never give a segment up whose summary cannot be read: what its
-//! records killed would come back too.
+//! would bring both back. This must never give a segment up whose records are not all known: what
+//! those killed would come back too.
 
 use super::append::{Added, Need, NewRecord};
 use super::disk::{Buffer, Disk, Io, Op};
-use super::format::{ENTRIES_PER_BLOCK, Entry, Kind, Record, decode_summary, summary_blocks};
-use super::log::{Log, Task, token};
+use super::format::{
+    ENTRIES_PER_BLOCK, Entry, HEADER_BLOCKS, Kind, RECORD_HEADER_BYTES, Record, Span,
+    decode_summary, summary_blocks,
+};
+use super::log::{Log, Task, hash, token};
+use super::scan::head_of;
 use super::segments::State;
 use crate::buffer::Body;
 use crate::clock::{Expiry, Now};
@@ -37,6 +41,8 @@ pub(super) struct Victim {
     entries: Vec<Entry>,
     /// Blocks of the summary read so far.
     blocks: usize,
+    /// Where the next record is, in bytes from the start of the segment, if its summary is damaged.
+    walked_bytes: Option<usize>,
     is_reading: bool,
     /// The next entry.
     next: usize,
@@ -67,7 +73,9 @@ impl<D: Disk> Log<D> {
             return;
         }
         let blocks = summary_blocks(self.segments.get(victim.segment).entries as usize);
-        if victim.blocks < blocks {
+        if let Some(at) = victim.walked_bytes {
+            self.read_records(at);
+        } else if victim.blocks < blocks {
             self.read_summary(blocks);
         } else {
             self.save(now);
@@ -98,6 +106,7 @@ impl<D: Disk> Log<D> {
             segment,
             entries: Vec::with_capacity(entries),
             blocks: 0,
+            walked_bytes: None,
             is_reading: false,
             next: 0,
             is_next_killed: false,
@@ -139,8 +148,69 @@ impl<D: Disk> Log<D> {
             is_ok &= victim.entries.len() <= victim.blocks * ENTRIES_PER_BLOCK;
         }
         if !is_ok {
-            // Behind all others; nothing came of it yet.
+            victim.entries.clear();
+            victim.blocks = 0;
+            victim.walked_bytes = Some(HEADER_BLOCKS * SSD_BLOCK_BYTES);
             self.count(Counter::SsdBadSummaries, 1);
+        }
+    }
+
+    /// Reads the records from `at` on, of a segment whose summary is damaged.
+    fn read_records(&mut self, at: usize) {
+        let Some(victim) = &mut self.victim else { return };
+        let start_bytes = at - at % SSD_BLOCK_BYTES;
+        let end_bytes = self.segments.get(victim.segment).data_end_bytes as usize;
+        let len_bytes = (end_bytes - start_bytes).min(SUMMARY_READ_BLOCKS * SSD_BLOCK_BYTES);
+        let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return };
+        let offset_bytes = self.segments.start_bytes(victim.segment) + start_bytes as u64;
+        victim.is_reading = true;
+        let op = Op::Read { offset_bytes, len_bytes, buffer };
+        self.outbox.push_back(Io { token: token(Task::Records, len_bytes as u64), op });
+    }
+
+    /// Records are there, or could not be read. Their heads and keys tell what a summary does.
+    pub(super) fn records_read(&mut self, len_bytes: usize, buffer: Option<Buffer>) {
+        let Some(victim) = &mut self.victim else { return };
+        victim.is_reading = false;
+        let Some(mut at) = victim.walked_bytes else { return };
+        let start_bytes = at - at % SSD_BLOCK_BYTES;
+        let segment = *self.segments.get(victim.segment);
+        let (data_end_bytes, expected) =
+            (segment.data_end_bytes as usize, segment.entries as usize);
+        let of = (segment.incarnation, segment.first_sequence);
+        let mut is_ok = buffer.is_some();
+        let bytes = buffer.as_ref().map_or(&[][..], |buffer| &buffer[..len_bytes]);
+        while is_ok && victim.entries.len() < expected && at < start_bytes + len_bytes {
+            let bytes = &bytes[at - start_bytes..];
+            let unit = self.segments.unit(victim.segment, at as u32);
+            if let Some(record) = head_of(bytes, unit, of, data_end_bytes - at) {
+                let is_item = record.kind == Kind::Item;
+                // The key is in the block of the head.
+                let key_end_bytes = RECORD_HEADER_BYTES + usize::from(record.key_bytes);
+                is_ok = bytes.len() >= key_end_bytes;
+                if is_ok {
+                    victim.entries.push(Entry {
+                        hash: if is_item { hash(self.hash_key, record.key(bytes)) } else { 0 },
+                        kills: record.kills,
+                        unit: (at / SSD_UNIT_BYTES) as u32,
+                        kind: record.kind,
+                        span: Span::of(unit, record.len_bytes()),
+                        sequence: (record.sequence - of.1) as u32,
+                    });
+                }
+                at = (at + record.len_bytes()).next_multiple_of(SSD_UNIT_BYTES);
+            } else {
+                let rest = at.next_multiple_of(SSD_BLOCK_BYTES) - at;
+                is_ok = rest > 0 && bytes[..rest].iter().all(|byte| *byte == 0);
+                at += rest;
+            }
+        }
+        victim.walked_bytes = Some(at);
+        if victim.entries.len() == expected {
+            victim.walked_bytes = None;
+            victim.blocks = summary_blocks(expected);
+        } else if !is_ok || at >= data_end_bytes {
+            // Behind all others; nothing came of it yet.
             let segment = self.victim.take().map(|victim| victim.segment);
             segment.into_iter().for_each(|segment| self.segments.seal(segment));
         }

@@ -189,6 +189,21 @@ impl<D: Disk> Tape<'_, '_, D> {
     }
 }
 
+/// The head of the record at the start of `bytes`, which lies at `unit`, if it is undamaged and of
+/// this incarnation of its segment, whose first sequence is given, and fits into `room_bytes`.
+pub(super) fn head_of(
+    bytes: &[u8],
+    unit: u64,
+    (incarnation, first_sequence): (u32, u64),
+    room_bytes: usize,
+) -> Option<Record> {
+    Record::head(bytes, unit).filter(|record| {
+        record.len_bytes() <= room_bytes
+            && record.incarnation == incarnation
+            && record.sequence.checked_sub(first_sequence).is_some_and(|n| n >> 32 == 0)
+    })
+}
+
 /// Walks the records of a segment up to `limit_bytes`. Calls `visit` with each and its bytes. One
 /// before `durable_bytes` that is damaged behind its head was there whole once: it is entered as a
 /// tombstone, for what it killed. Any other that is not whole is the end.
@@ -214,11 +229,8 @@ pub(super) fn walk<D: Disk>(
     let mut at = HEADER_BLOCKS * BLOCK;
     while at < len {
         let unit = segments.unit(header.segment, at as u32);
-        let head = Record::head(tape.from(at, BLOCK), unit).filter(|record| {
-            record.len_bytes() <= len - at
-                && record.incarnation == header.incarnation
-                && record.sequence.checked_sub(first_sequence).is_some_and(|n| n >> 32 == 0)
-        });
+        let of = (header.incarnation, first_sequence);
+        let head = head_of(tape.from(at, BLOCK), unit, of, len - at);
         let bytes = tape.from(at, head.map_or(BLOCK, |record| record.len_bytes()));
         let is_whole = head.is_some_and(|record| record.is_whole(bytes));
         let Some(record) = head.filter(|_| is_whole || at < durable_bytes as usize) else {

@@ -122,7 +122,7 @@ fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
     let superblock = Superblock {
         log: [1; 16],
         hash_key: [2, 3],
-        geometry: Geometry { part_bytes: 4, segment_bytes: 5, worker: 6, workers: 7 },
+        geometry: Geometry { part_bytes: 4 << 20, segment_bytes: 1 << 16, worker: 6, workers: 7 },
         generation: 8,
         durable_sequence: 9,
         next_incarnation: 10,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod crash;
+mod damage;
 mod faults;
 mod steady;
 
