@@ -33,6 +33,8 @@ fn paths_that_are_none() {
     let place = Place::new();
     refused(&["--l2", &place.tier("")], &["--l2", place.text(), "size=SIZE"]);
     refused(&["--l1", "ssd,path=/tmp"], &["--l1", "directory"]);
+    let nowhere = format!("ssd,path={}/nowhere/log,size=600M", place.text());
+    refused(&["--l1", &nowhere], &["--l1", "folder"]);
     refused(&["--l1", "ssd,path=/dev/null"], &["--l1", "block device"]);
     let one = ["--workers", "2", "--l1", &place.tier(",size=100M")];
     refused(&one, &["--l1", "too small", "100 MiB", "2 workers"]);

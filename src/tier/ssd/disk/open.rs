@@ -120,6 +120,7 @@ pub struct OpenError {
 #[derive(Debug)]
 enum Cause {
     Missing,
+    NoFolder,
     Directory,
     OtherKind,
     Empty,
@@ -141,6 +142,7 @@ impl fmt::Display for OpenError {
         write!(f, "{}: ", self.path.display())?;
         match &self.cause {
             Cause::Missing => f.write_str("there is no such file; with size=SIZE one is made"),
+            Cause::NoFolder => f.write_str("its folder does not exist"),
             Cause::Directory => f.write_str("is a directory; name a file in it, with size=SIZE"),
             Cause::OtherKind => f.write_str("is neither a regular file nor a block device"),
             Cause::Empty => f.write_str("is an empty file; say with size=SIZE how large it may be"),
@@ -269,7 +271,10 @@ fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
         // open(2) makes the file before it finds that.
         let _ = fs::remove_file(path);
     }
-    let file = file?;
+    let file = match file {
+        Err(Cause::Missing) if is_new => return Err(Cause::NoFolder),
+        file => file?,
+    };
     patiently(|| match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(Cause::InUse(Kind::File)),
