@@ -66,10 +66,10 @@ show_failure() {
         sed 's/^/    /'
 }
 
-# The one built test binary of this name.
+# The built test binary of this name; cargo tells of sunder's own, which tests start, as well.
 test_binary() {
     cargo test --quiet --no-run --test "$1" --message-format=json 2>/dev/null |
-        grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d'"' -f4
+        grep -o "\"executable\":\"[^\"]*/deps/$1-[^\"]*\"" | cut -d'"' -f4
 }
 
 without_libdpdk() {
