@@ -114,14 +114,14 @@ with_release() {
 
 # The build for production: it answers rightly, and its instructions show that the profile was used.
 optimized_build() {
-    local said log=target/test-logs/optimized-server.log
+    local said status log=target/test-logs/optimized-server.log sunder_binary
     said=$(scripts/build-optimized.sh --bench) || return
     scripts/instructions.sh --optimized "${said##*: }" || return
-    (
-        sunder_binary=$(sed -n 's/^Done: //p' <<<"$said")
-        start_sunder "$log" - -p 23199 --l1 memory || exit 1
-        "$sunder_binary" blast 127.0.0.1:23199 --text --binary --all -w 50 -n 200000
-    )
+    sunder_binary=$(sed -n 's/^Done: //p' <<<"$said")
+    start_sunder "$log" - -p 23199 --l1 memory || return
+    "$sunder_binary" blast 127.0.0.1:23199 --text --binary --all -w 50 -n 200000
+    status=$?
+    end_process "$sunder_pid" && return "$status"
 }
 
 # Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
