@@ -56,7 +56,7 @@ fn what_is_missing_or_of_another_kind_is_said() {
     let file = Scratch::new();
     assert!(line(file.path(), None).starts_with("there is no such file; with size="));
     let below = file.path().join("below");
-    assert!(line(&below, Some(4 * SEGMENT)).starts_with("there is no such file"));
+    assert!(line(&below, Some(4 * SEGMENT)).starts_with("its folder does not exist"));
     assert!(line(file.path().parent().expect("one"), None).starts_with("is a directory"));
     assert!(line(Path::new("/dev/null"), None).starts_with("is neither a regular file nor"));
     // One that nobody writes to would keep who opens it waiting.
