@@ -163,7 +163,7 @@ fn a_disk_that_hardly_ever_works_is_used_again_when_it_does() {
             failed += storm.bench.counter(Counter::SsdWriteErrors);
         }
         println!("rate {rate}: {drops} logs given up, {failed} writes failed");
-        // A log may be given up, which is misses and a counter; up to half failing it hardly ever is.
+        // A log may be given up, which is misses and a counter; up to half failing it rarely is.
         assert!(failed > 0 && (drops <= 2 || rate > 500_000), "rate {rate}: {drops} given up");
     }
 }
