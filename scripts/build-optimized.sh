@@ -20,10 +20,7 @@ for argument in "$@"; do
             say "$usage"
             exit 0
             ;;
-        *)
-            say "build-optimized.sh: unknown argument '$argument'; --help tells what there is" >&2
-            exit 2
-            ;;
+        *) refuse "unknown argument '$argument'" ;;
     esac
 done
 

@@ -33,12 +33,6 @@ Measures the SSD tier beside fio and extstore; prints tables and writes them as 
 
 Needs 2.5 times as much room on disk as --gigabytes. Takes some 8 minutes."
 
-# One line that says what is wrong, and exit status 2.
-refuse() {
-    printf 'compare-ssd.sh: %s; --help tells what there is\n' "$*" >&2
-    exit 2
-}
-
 all_parts=reads,extstore,recovery,writes
 parts=$all_parts values=4000,1000 gigabytes=8 connections=64,256 seconds=3 rounds=3 cores=0,1
 dir=$project/target output=target/compare-ssd.md
@@ -61,10 +55,6 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# number NAME VALUE MAX: whole, from 1.
-number() {
-    [[ $2 =~ ^[1-9][0-9]{0,8}$ && $2 -le $3 ]] || refuse "--$1 '$2': not 1 to $3"
-}
 number rounds "$rounds" 100
 [[ $seconds =~ ^[0-9]{1,2}(\.[0-9]+)?$ && $seconds =~ [1-9] ]] ||
     refuse "--seconds '$seconds': not a number of seconds below 100"
@@ -78,9 +68,7 @@ IFS=, read -ra chosen <<<"$parts"
 for part in "${chosen[@]}"; do
     [[ ,$all_parts, == *",$part,"* ]] || refuse "--parts '$part': no such part"
 done
-[[ $cores =~ ^([0-9]{1,3}),([0-9]{1,3})$ ]] || refuse "--cores '$cores': not two cores"
-client_core=${BASH_REMATCH[1]} server_core=${BASH_REMATCH[2]}
-[ "$client_core" != "$server_core" ] || refuse "--cores '$cores': the same core twice"
+two_cores "$cores"
 output=$(realpath -m "$output")
 
 has() { [[ ,$parts, == *",$1,"* ]]; }

@@ -37,12 +37,6 @@ What spins shall have its core for itself: a measurement on net_memif in which c
 waited for one more than 3 % of the time is made again, up to three times, and the table says how
 many had to be taken as they were."
 
-# One line that says what is wrong, and exit status 2.
-refuse() {
-    printf 'compare.sh: %s; --help tells what there is\n' "$*" >&2
-    exit 2
-}
-
 all_rows=memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets
 rows=$all_rows connections=50,1000 value_bytes=100 keys=10000 seconds=1 rounds=3 cores=0,1
 precedence=no limit=600 output=target/compare.md json_dir=
@@ -67,10 +61,6 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# number NAME VALUE MAX: whole, from 1.
-number() {
-    [[ $2 =~ ^[1-9][0-9]{0,8}$ && $2 -le $3 ]] || refuse "--$1 '$2': not 1 to $3"
-}
 number value-bytes "$value_bytes" 1000000
 number keys "$keys" 10000000
 number rounds "$rounds" 1000
@@ -89,9 +79,7 @@ IFS=, read -ra chosen <<<"$rows"
 for row in "${chosen[@]}"; do
     [[ ,$all_rows, == *",$row,"* ]] || refuse "--rows '$row': no such row"
 done
-[[ $cores =~ ^([0-9]{1,3}),([0-9]{1,3})$ ]] || refuse "--cores '$cores': not two cores"
-client_core=${BASH_REMATCH[1]} server_core=${BASH_REMATCH[2]}
-[ "$client_core" != "$server_core" ] || refuse "--cores '$cores': the same core twice"
+two_cores "$cores"
 output=$(realpath -m "$output")
 [ -z "$json_dir" ] || json_dir=$(realpath -m "$json_dir")
 

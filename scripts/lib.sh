@@ -142,3 +142,22 @@ make_venv() {
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${python_clients[@]}"
     printf '%s\n' "$stamp" >"$venv/.stamp"
 }
+
+# refuse WORDS: a wrong argument, with the exit status of one.
+refuse() {
+    printf '%s: %s; --help tells what there is\n' "$(basename "$0")" "$*" >&2
+    exit 2
+}
+
+# number NAME VALUE MAX: refuses the argument --NAME unless it is whole, from 1 to MAX.
+number() {
+    [[ $2 =~ ^[1-9][0-9]{0,8}$ && $2 -le $3 ]] || refuse "--$1 '$2': not 1 to $3"
+}
+
+# two_cores LIST: sets client_core and server_core, or refuses --cores.
+two_cores() {
+    [[ $1 =~ ^([0-9]{1,3}),([0-9]{1,3})$ ]] || refuse "--cores '$1': not two cores"
+    # shellcheck disable=SC2034 # for who calls
+    client_core=${BASH_REMATCH[1]} server_core=${BASH_REMATCH[2]}
+    [ "$client_core" != "$server_core" ] || refuse "--cores '$1': the same core twice"
+}

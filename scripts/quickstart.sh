@@ -19,10 +19,7 @@ for argument in "$@"; do
             say "$usage"
             exit 0
             ;;
-        *)
-            say "quickstart.sh: unknown argument '$argument'; --help tells what there is" >&2
-            exit 2
-            ;;
+        *) refuse "unknown argument '$argument'" ;;
     esac
 done
 

@@ -22,7 +22,11 @@ test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 p
     iputils-ping mount util-linux e2fsprogs shellcheck)
 # Building with a profile: the tool that merges profiles.
 optimized=()
-[ "${1:-}" = --optimized ] && optimized=(llvm-19)
+case "${1:-}" in
+    '') ;;
+    --optimized) optimized=(llvm-19) ;;
+    *) refuse "unknown argument '$1'" ;;
+esac
 
 missing=()
 for package in "${build[@]}" "${run[@]}" "${test[@]}" "${optimized[@]}"; do

@@ -13,6 +13,7 @@ memcached, hostile inputs, real clients over DPDK devices in network namespaces,
 line counts them all. What each stage said is in target/test-logs/."
     exit 0
 fi
+[ $# -eq 0 ] || refuse "unknown argument '$1'"
 
 become_root "$@"
 on_exit give_back_target

@@ -15,11 +15,11 @@
 use super::append::{Added, Need, NewRecord};
 use super::disk::{Buffer, Disk, Io, Op};
 use super::format::{
-    ENTRIES_PER_BLOCK, Entry, HEADER_BLOCKS, Kind, RECORD_HEADER_BYTES, Record, Span,
-    decode_summary, summary_blocks,
+    ENTRIES_PER_BLOCK, Entry, HEADER_BLOCKS, Kind, RECORD_HEADER_BYTES, Record, decode_summary,
+    summary_blocks,
 };
-use super::log::{Log, Task, hash, token};
-use super::scan::head_of;
+use super::log::{Log, Task, token};
+use super::scan::{entry_of, head_of};
 use super::segments::State;
 use crate::buffer::Body;
 use crate::clock::{Expiry, Now};
@@ -28,8 +28,8 @@ use crate::limits::{
 };
 use crate::stats::Counter;
 
-/// Blocks of a summary that one read takes.
-const SUMMARY_READ_BLOCKS: usize = 16;
+/// Blocks of a summary, or of records, that one read takes.
+const READ_BLOCKS: usize = 16;
 
 /// Uses of a record that make it worth moving.
 const USES_TO_MOVE: u8 = 2;
@@ -117,15 +117,21 @@ impl<D: Disk> Log<D> {
     }
 
     fn read_summary(&mut self, blocks: usize) {
+        let Some(victim) = &self.victim else { return };
+        let start_bytes = self.segments.get(victim.segment).data_end_bytes as usize
+            + victim.blocks * SSD_BLOCK_BYTES;
+        self.read_piece(Task::Summary, start_bytes, (blocks - victim.blocks) * SSD_BLOCK_BYTES);
+    }
+
+    /// Reads a piece of the victim from `start_bytes` on, where `left_bytes` are wanted.
+    fn read_piece(&mut self, task: Task, start_bytes: usize, left_bytes: usize) {
         let Some(victim) = &mut self.victim else { return };
-        let len_bytes = (blocks - victim.blocks).min(SUMMARY_READ_BLOCKS) * SSD_BLOCK_BYTES;
+        let len_bytes = left_bytes.min(READ_BLOCKS * SSD_BLOCK_BYTES);
         let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return };
-        let offset_bytes = self.segments.start_bytes(victim.segment)
-            + u64::from(self.segments.get(victim.segment).data_end_bytes)
-            + (victim.blocks * SSD_BLOCK_BYTES) as u64;
+        let offset_bytes = self.segments.start_bytes(victim.segment) + start_bytes as u64;
         victim.is_reading = true;
         let op = Op::Read { offset_bytes, len_bytes, buffer };
-        self.outbox.push_back(Io { token: token(Task::Summary, len_bytes as u64), op });
+        self.outbox.push_back(Io { token: token(task, len_bytes as u64), op });
     }
 
     /// A piece of the summary is there, or could not be read.
@@ -157,15 +163,10 @@ impl<D: Disk> Log<D> {
 
     /// Reads the records from `at` on, of a segment whose summary is damaged.
     fn read_records(&mut self, at: usize) {
-        let Some(victim) = &mut self.victim else { return };
+        let Some(victim) = &self.victim else { return };
         let start_bytes = at - at % SSD_BLOCK_BYTES;
         let end_bytes = self.segments.get(victim.segment).data_end_bytes as usize;
-        let len_bytes = (end_bytes - start_bytes).min(SUMMARY_READ_BLOCKS * SSD_BLOCK_BYTES);
-        let Some(buffer) = self.disk.pool().read_buffer(len_bytes) else { return };
-        let offset_bytes = self.segments.start_bytes(victim.segment) + start_bytes as u64;
-        victim.is_reading = true;
-        let op = Op::Read { offset_bytes, len_bytes, buffer };
-        self.outbox.push_back(Io { token: token(Task::Records, len_bytes as u64), op });
+        self.read_piece(Task::Records, start_bytes, end_bytes - start_bytes);
     }
 
     /// Records are there, or could not be read. Their heads and keys tell what a summary does.
@@ -184,19 +185,12 @@ impl<D: Disk> Log<D> {
             let bytes = &bytes[at - start_bytes..];
             let unit = self.segments.unit(victim.segment, at as u32);
             if let Some(record) = head_of(bytes, unit, of, data_end_bytes - at) {
-                let is_item = record.kind == Kind::Item;
                 // The key is in the block of the head.
-                let key_end_bytes = RECORD_HEADER_BYTES + usize::from(record.key_bytes);
-                is_ok = bytes.len() >= key_end_bytes;
+                is_ok = bytes.len() >= RECORD_HEADER_BYTES + usize::from(record.key_bytes);
                 if is_ok {
-                    victim.entries.push(Entry {
-                        hash: if is_item { hash(self.hash_key, record.key(bytes)) } else { 0 },
-                        kills: record.kills,
-                        unit: (at / SSD_UNIT_BYTES) as u32,
-                        kind: record.kind,
-                        span: Span::of(unit, record.len_bytes()),
-                        sequence: (record.sequence - of.1) as u32,
-                    });
+                    let key = (record.kind == Kind::Item).then(|| record.key(bytes));
+                    let entry = entry_of(&record, key, self.hash_key, (at, unit), of.1);
+                    victim.entries.push(entry);
                 }
                 at = (at + record.len_bytes()).next_multiple_of(SSD_UNIT_BYTES);
             } else {

@@ -204,6 +204,25 @@ pub(super) fn head_of(
     })
 }
 
+/// What a summary says of a record, which is `at` bytes from the start of its segment, at `unit` of
+/// the part. `key`: an item's; None: all that counts of it is what it killed.
+pub(super) fn entry_of(
+    record: &Record,
+    key: Option<&[u8]>,
+    hash_key: [u64; 2],
+    (at, unit): (usize, u64),
+    first_sequence: u64,
+) -> Entry {
+    Entry {
+        hash: key.map_or(0, |key| log::hash(hash_key, key)),
+        kills: record.kills,
+        unit: (at / SSD_UNIT_BYTES) as u32,
+        kind: if key.is_some() { Kind::Item } else { Kind::Tombstone },
+        span: Span::of(unit, record.len_bytes()),
+        sequence: (record.sequence - first_sequence) as u32,
+    }
+}
+
 /// Walks the records of a segment up to `limit_bytes`. Calls `visit` with each and its bytes. One
 /// before `durable_bytes` that is damaged behind its head was there whole once: it is entered as a
 /// tombstone, for what it killed. Any other that is not whole is the end.
@@ -249,15 +268,8 @@ pub(super) fn walk<D: Disk>(
         } else {
             walk.lost += 1;
         }
-        let is_item = is_whole && record.kind == Kind::Item;
-        walk.entries.push(Entry {
-            hash: if is_item { log::hash(hash_key, record.key(bytes)) } else { 0 },
-            kills: record.kills,
-            unit: (at / SSD_UNIT_BYTES) as u32,
-            kind: if is_item { Kind::Item } else { Kind::Tombstone },
-            span: Span::of(unit, record.len_bytes()),
-            sequence: (record.sequence - first_sequence) as u32,
-        });
+        let key = (is_whole && record.kind == Kind::Item).then(|| record.key(bytes));
+        walk.entries.push(entry_of(&record, key, hash_key, (at, unit), first_sequence));
         walk.last_sequence = walk.last_sequence.max(record.sequence);
         walk.expiry_max_s = match (walk.expiry_max_s, record.expiry_s) {
             (0, _) | (_, 0) => 0,
