@@ -277,7 +277,7 @@ pub const KERNEL_OUTPUT_ROOM_BYTES: usize = 16 * 1024;
 
 /// A gathered value of this many bytes or more is sent from where it lies, not copied to the rest
 /// of the output: for a short one a copy costs little.
-pub const KERNEL_SEND_PIECES_BYTES: usize = 16 * 1024;
+pub const KERNEL_SEND_PIECES_BYTES: usize = 4 * 1024;
 
 /// Pieces that one such system call sends: 256 KiB of blocks.
 pub const KERNEL_SEND_PIECES: usize = 64;

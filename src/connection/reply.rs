@@ -1,7 +1,7 @@
 //! Puts replies into a stream's output, as far as there is room, and goes on where it stopped.
 //!
-//! A value goes from where it is kept straight into the output ring: one copy. A long one in blocks
-//! goes to the kernel from there, where the stream is the kernel's.
+//! A value goes from where it is kept straight into the output ring: one copy. A long one goes to
+//! the kernel from where it is kept, where the stream is the kernel's.
 
 use crate::buffer::{Chain, Key};
 use crate::limits::{KERNEL_SEND_PIECES_BYTES, REPLY_HEAD_BYTES_MAX};
@@ -39,6 +39,9 @@ pub fn write_at_once<S: Stream>(
     hit: Option<Hit<&[u8]>>,
 ) -> bool {
     let value = hit.as_ref().map_or(&b""[..], |hit| hit.value);
+    if S::SENDS_PIECES && value.len() >= KERNEL_SEND_PIECES_BYTES {
+        return false;
+    }
     let outcome = hit.map_or(Outcome::Miss, Outcome::Hit);
     let mut is_out = false;
     stream.write_with(|out| {
@@ -68,10 +71,11 @@ pub fn write_parts<S: Stream, V: Value>(
 ) -> bool {
     let value_bytes = value.map_or(0, Value::len);
     let total = head.len() + value_bytes + tail.len();
-    if value_bytes >= KERNEL_SEND_PIECES_BYTES
-        && let Some(chain) = value.and_then(V::as_chain)
+    if S::SENDS_PIECES
+        && value_bytes >= KERNEL_SEND_PIECES_BYTES
+        && let Some(value) = value
     {
-        send_parts(stream, head, chain, tail, written);
+        send_parts(stream, head, value, tail, written);
     }
     while *written < total {
         let n = stream.write_with(|out| {
@@ -96,22 +100,22 @@ pub fn write_parts<S: Stream, V: Value>(
 
 /// Sends a head, a value and a tail from byte `written` on, as far as that goes without a copy.
 #[inline(never)]
-fn send_parts<S: Stream>(
+fn send_parts<S: Stream, V: Value>(
     stream: &mut S,
     head: &[u8],
-    value: &Chain,
+    value: &V,
     tail: &[u8],
     written: &mut usize,
 ) {
-    let total = head.len() + value.len() + tail.len();
-    while *written < total {
-        let mut skip = *written;
-        let parts = [head].into_iter().chain(value.pieces()).chain([tail]);
-        let n = stream.send_pieces(parts.filter_map(|part| {
-            let skipped = skip.min(part.len());
-            skip -= skipped;
-            part.get(skipped..).filter(|rest| !rest.is_empty())
-        }));
+    let value_end = head.len() + value.len();
+    while *written < value_end {
+        let head_left = &head[head.len().min(*written)..];
+        let offset = written.saturating_sub(head.len());
+        let n = value.show(offset, &mut |pieces| {
+            let pieces = std::iter::from_fn(|| pieces.next());
+            let parts = [head_left].into_iter().chain(pieces).chain([tail]);
+            stream.send_pieces(parts.filter(|part| !part.is_empty()))
+        });
         if n == 0 {
             return;
         }
@@ -165,4 +169,95 @@ fn copy_from(bytes: &[u8], offset: usize, out: &mut [u8]) -> usize {
     let n = rest.len().min(out.len());
     out[..n].copy_from_slice(&rest[..n]);
     n
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Gather;
+
+    /// Takes a few bytes at a time, with and without a copy in turns, until it is full.
+    #[derive(Default)]
+    struct Fickle {
+        taken: Vec<u8>,
+        calls: usize,
+        room: usize,
+    }
+
+    impl Fickle {
+        /// How many bytes the next call takes.
+        fn next(&mut self) -> usize {
+            self.calls += 1;
+            let n = [1, 5, 4096, 0, 3, 12_000][self.calls % 6];
+            let n = n.min(self.room);
+            self.room -= n;
+            n
+        }
+    }
+
+    impl Stream for Fickle {
+        const SENDS_PIECES: bool = true;
+
+        fn received(&mut self) -> &[u8] {
+            &[]
+        }
+        fn received_bytes(&self) -> usize {
+            0
+        }
+        fn receive_capacity_bytes(&self) -> usize {
+            0
+        }
+        fn peek(&mut self, _: &mut [u8]) -> usize {
+            0
+        }
+        fn consume(&mut self, _: usize) {}
+        fn is_peer_finished(&self) -> bool {
+            false
+        }
+        fn room_bytes(&self) -> usize {
+            self.room
+        }
+        fn close(&mut self) {}
+        fn abort(&mut self) {}
+
+        fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+            let mut out = vec![0; self.next()];
+            let n = fill(&mut out);
+            self.taken.extend_from_slice(&out[..n]);
+            n
+        }
+
+        fn send_pieces<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> usize {
+            let room = self.next();
+            let before = self.taken.len();
+            for piece in pieces {
+                assert!(!piece.is_empty(), "an empty piece is a system call's place wasted");
+                let n = piece.len().min(room - (self.taken.len() - before));
+                self.taken.extend_from_slice(&piece[..n]);
+            }
+            self.taken.len() - before
+        }
+    }
+
+    #[test]
+    fn a_long_reply_goes_out_whole_however_little_is_taken_at_a_time() {
+        let value: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 / 5) as u8).collect();
+        let mut gather = Gather::new();
+        gather.extend(&value);
+        let chain = gather.finish();
+        let mut stream = Fickle::default();
+        let mut written = 0;
+        let mut is_out = false;
+        for _ in 0..10_000 {
+            stream.room += 11;
+            is_out = write_parts(&mut stream, b"HEAD", Some(&chain), b"\r\nTAIL", &mut written);
+            assert_eq!(written, stream.taken.len(), "what was taken is what counts");
+            if is_out {
+                break;
+            }
+            stream.room += 20_000 * usize::from(written > 50_000);
+        }
+        assert!(is_out);
+        assert_eq!(stream.taken, [b"HEAD", &value[..], b"\r\nTAIL"].concat());
+    }
 }

@@ -54,6 +54,9 @@ pub trait Stream {
     /// filled. Returns that number; 0 if there is no room.
     fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) -> usize;
 
+    /// Whether [`Stream::send_pieces`] ever sends.
+    const SENDS_PIECES: bool = false;
+
     /// Sends what was written and, behind it, as much of `pieces` as goes without a copy of ours;
     /// returns how much of them that was. 0 says nothing about the room there is.
     fn send_pieces<'p>(&mut self, _pieces: impl Iterator<Item = &'p [u8]>) -> usize {

@@ -33,7 +33,7 @@ use crate::buffer::{Body, Chain, Gather, Key};
 use crate::clock::{Clock, Expiry, Now};
 use crate::limits::FLUSH_SKEW_S;
 use crate::stats::WorkerStats;
-use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier, Value};
+use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Take, Tier, Value};
 
 /// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the
 /// number as a signed one.
@@ -68,6 +68,14 @@ impl<V1: Value, V2: Value> Value for Found<V1, V2> {
             Found::L1(value) => value.copy_to(offset, out),
             Found::L2(value) => value.copy_to(offset, out),
             Found::Copied(chain) => chain.copy_to(offset, out),
+        }
+    }
+
+    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
+        match self {
+            Found::L1(value) => value.show(offset, take),
+            Found::L2(value) => value.show(offset, take),
+            Found::Copied(chain) => chain.show(offset, take),
         }
     }
 

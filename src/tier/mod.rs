@@ -14,6 +14,9 @@ use crate::buffer::{self, Body, Chain, Gather, Key};
 use crate::clock::{Clock, Expiry, Now};
 use crate::limits::SHARED_BYTES_MAX;
 
+/// Takes bytes where they lie, piece by piece, and says how many it took.
+pub type Take<'t> = dyn for<'p> FnMut(&mut dyn Iterator<Item = &'p [u8]>) -> usize + 't;
+
 /// The bytes of a hit, held until its reply has left.
 pub trait Value {
     /// Whether the bytes were gathered from elsewhere into memory of their own, rather than held
@@ -32,8 +35,13 @@ pub trait Value {
     /// Called with offsets that never go back.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 
-    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too, or
-    /// sends them from where they are.
+    /// Shows `take` the bytes from `offset` on where they lie, piece by piece, and returns what it
+    /// returns; 0, without calling it, if that is not possible.
+    fn show(&self, _offset: usize, _take: &mut Take<'_>) -> usize {
+        0
+    }
+
+    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
     fn as_chain(&self) -> Option<&Chain> {
         None
     }
@@ -56,6 +64,15 @@ impl Value for Chain {
 
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         Chain::copy_to(self, offset, out)
+    }
+
+    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
+        let mut skip = offset;
+        take(&mut self.pieces().filter_map(|piece| {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            piece.get(skipped..).filter(|rest| !rest.is_empty())
+        }))
     }
 
     fn as_chain(&self) -> Option<&Chain> {

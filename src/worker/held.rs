@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::buffer::Chain;
-use crate::tier::{Hit, Value};
+use crate::tier::{Hit, Take, Value};
 
 /// The bytes of a hit.
 #[derive(Debug)]
@@ -43,8 +43,12 @@ impl<V: Value> Value for Held<V> {
         }
     }
 
-    fn as_chain(&self) -> Option<&Chain> {
+    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
         // What is lent or copied gives its blocks back as it is read.
+        if let Held::Local(value) = self { value.show(offset, take) } else { 0 }
+    }
+
+    fn as_chain(&self) -> Option<&Chain> {
         if let Held::Local(value) = self { value.as_chain() } else { None }
     }
 }

@@ -447,6 +447,8 @@ impl Stream for KernelStream<'_> {
         n
     }
 
+    const SENDS_PIECES: bool = true;
+
     fn send_pieces<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> usize {
         // Behind what is queued the kernel would take nothing.
         if self.endpoint.has_output() || self.room_bytes() == 0 {

@@ -393,21 +393,33 @@ impl Arena {
         cursor
     }
 
-    /// The value's bytes, one by one.
-    pub fn value_iter(&self, item: u32) -> impl Iterator<Item = u8> {
-        let mut left = self.value_bytes(item) as usize;
-        let mut extent = item;
-        std::iter::from_fn(move || {
-            if left == 0 {
+    /// The value's bytes from `offset` on, extent by extent, and the cursor of the first. `cursor`
+    /// is one at or before `offset`.
+    pub fn value_pieces(
+        &self,
+        item: u32,
+        cursor: Cursor,
+        offset: usize,
+    ) -> (impl Iterator<Item = &[u8]>, Cursor) {
+        let mut at = offset;
+        let mut next = cursor;
+        let end = self.value_bytes(item) as usize;
+        let first = if at < end { self.seek(item, cursor, at).2 } else { cursor };
+        let pieces = std::iter::from_fn(move || {
+            if at >= end {
                 return None;
             }
-            let (start, end) = self.value_range(item, extent);
-            let n = left.min(end - start);
-            left -= n;
-            extent = self.link(extent);
+            let (start, room, found) = self.seek(item, next, at);
+            next = found;
+            let n = room.min(end - at);
+            at += n;
             Some(&self.region()[start..start + n])
-        })
-        .flatten()
-        .copied()
+        });
+        (pieces, first)
+    }
+
+    /// The value's bytes, one by one.
+    pub fn value_iter(&self, item: u32) -> impl Iterator<Item = u8> {
+        self.value_pieces(item, self.value_start(item), 0).0.flatten().copied()
     }
 }

@@ -37,7 +37,7 @@ use crate::clock::{Expiry, Now};
 use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{
-    Action, Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Tier, Value,
+    Action, Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
 };
 use arena::NIL;
 use item::Cursor;
@@ -139,6 +139,17 @@ impl Value for ItemValue {
         }
         self.cursor.set(store.arena.read_value(self.item, cursor, offset, &mut out[..n]));
         n
+    }
+
+    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
+        let store = self.store.borrow();
+        let mut cursor = self.cursor.get();
+        if cursor.offset as usize > offset {
+            cursor = store.arena.value_start(self.item);
+        }
+        let (mut pieces, cursor) = store.arena.value_pieces(self.item, cursor, offset);
+        self.cursor.set(cursor);
+        take(&mut pieces)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Commands on a [`Memory`], checked against memcached's answers.
 
+mod large;
 mod model;
 
 use std::future::Future;
@@ -698,56 +699,6 @@ fn what_is_read_where_it_lies_was_read_if_it_was_taken() {
     assert!(b.read("left", |seen| seen == said("Miss")));
     assert_eq!(b.counter(Counter::ExpiredUnfetched), 1);
     b.check(&[]);
-}
-
-#[test]
-fn a_large_value_fits_where_the_arena_is_in_pieces() {
-    let b = Bench::new(4 << 20);
-    let mut i = 0;
-    while b.counter(Counter::Evictions) < 100 {
-        b.set(format!("{i}"), vec![b'x'; i % 300]);
-        i += 1;
-    }
-    // Every second item goes, so that no hole is large.
-    for j in (0..i).step_by(2) {
-        b.delete(format!("{j}"));
-    }
-    let value: Vec<u8> = (0..1_048_516_u32).map(|i| (i * 7 % 253) as u8).collect();
-    assert!(matches!(b.set("L", &value), Seen::Other(said) if said.starts_with("Stored")));
-    assert_eq!(b.value("L"), Some(value.clone()));
-    assert!(!b.read("L", |_| panic!("it is not in one piece")));
-    let held = b.hold("L");
-    let extents = {
-        let store = b.memory.store.borrow();
-        std::iter::successors(Some(held.item), |&extent| {
-            Some(store.arena.link(extent)).filter(|&next| next != NIL)
-        })
-        .count()
-    };
-    assert!(extents > 100, "{extents} extents");
-    // Copies of any length, going on, back and beyond the end.
-    for (offset, n) in [(0, 7), (7, 4096), (4103, 65_536), (1, 1), (1_048_000, 4096), (69_639, 9)] {
-        let mut out = vec![0; n];
-        let copied = held.copy_to(offset, &mut out);
-        assert_eq!(copied, n.min(value.len() - offset));
-        assert_eq!(out[..copied], value[offset..offset + copied]);
-    }
-    assert_eq!(held.copy_to(value.len(), &mut [0]), 0);
-    assert_eq!(held.copy_to(usize::MAX, &mut [0]), 0);
-    b.check(&[&held]);
-    b.delete("L");
-    b.check(&[&held]);
-    drop(held);
-    b.check(&[]);
-}
-
-#[test]
-fn an_item_larger_than_the_arena_evicts_nothing() {
-    let b = Bench::new(BYTES_MIN);
-    b.set("k", "v");
-    assert_eq!(b.set("L", vec![0; BYTES_MIN]), said("OutOfMemory"));
-    assert!(b.value("k").is_some());
-    assert_eq!(b.counter(Counter::StoreNoMemory), 1);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! How often a value is copied in this process, counted: the table of docs/ARCHITECTURE.md.
+//!
+//! A server runs in this process, on kernel sockets. The functions to which every copy of more than
+//! a few bytes comes down are replaced by ones that count; what the kernel copies is its own. The
+//! client here copies nothing.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use sunder::config::{Config, l1};
+use sunder::serve::serve;
+use support::{PATIENCE, Server, free_port, free_socket_path};
+
+const VALUE_BYTES: usize = 100_000;
+const ROUNDS: usize = 8;
+/// Shorter copies are not counted: heads, keys, structures that are moved.
+const COUNTED_BYTES_MIN: usize = 64;
+
+static COPIED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Byte by byte, so that the compiler does not see a copy in it and call us.
+///
+/// # Safety
+/// As of memmove(3).
+#[allow(unsafe_code, reason = "to stand in for the C library's copies")]
+unsafe fn copy(to: *mut u8, from: *const u8, bytes: usize) {
+    if bytes >= COUNTED_BYTES_MIN {
+        COPIED_BYTES.fetch_add(bytes, Relaxed);
+    }
+    let is_forward = (to as usize) <= from as usize;
+    for i in 0..bytes {
+        let at = if is_forward { i } else { bytes - 1 - i };
+        // SAFETY: `at` is below `bytes`, for which both are valid.
+        unsafe { to.add(at).write_volatile(from.add(at).read_volatile()) };
+    }
+}
+
+#[allow(unsafe_code, reason = "to stand in for the C library's copies")]
+// SAFETY: it does what memcpy(3) does.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { copy(to, from, bytes) };
+    to
+}
+
+#[allow(unsafe_code, reason = "to stand in for the C library's copies")]
+// SAFETY: it does what memmove(3) does.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe { copy(to, from, bytes) };
+    to
+}
+
+struct Client {
+    stream: TcpStream,
+    answer: Vec<u8>,
+}
+
+impl Client {
+    fn start(config: Config) -> Client {
+        let port = config.port;
+        std::thread::spawn(move || serve(&config).expect("it serves"));
+        let start = std::time::Instant::now();
+        let stream = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+            }
+        };
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        Client { stream, answer: vec![0; 2 * VALUE_BYTES] }
+    }
+
+    /// How often each byte of a value is copied while the server answers `request`.
+    fn copies(&mut self, request: &[u8], expected: &[u8]) -> f64 {
+        let mut before = 0;
+        // The first round, in which buffers grow, is not counted.
+        for round in 0..=ROUNDS {
+            self.stream.write_all(request).expect("it reads");
+            let answer = &mut self.answer[..expected.len()];
+            self.stream.read_exact(answer).expect("it answers");
+            assert!(*answer == *expected, "a wrong answer");
+            if round == 0 {
+                before = COPIED_BYTES.load(Relaxed);
+            }
+        }
+        (COPIED_BYTES.load(Relaxed) - before) as f64 / (ROUNDS * VALUE_BYTES) as f64
+    }
+}
+
+#[test]
+fn a_value_of_100_kb_is_copied_as_often_as_the_docs_say() {
+    let path = free_socket_path();
+    let _memcached = Server::memcached_at(&path, 64).expect("memcached starts");
+    let link = format!("memcached,addr=unix:{}", path.display());
+    let value: Vec<u8> = (0..VALUE_BYTES).map(|i| b'a' + (i % 23) as u8).collect();
+    let end: &[u8] = b"\r\n";
+    for (words, of_get, of_set) in [
+        ("memory", 0.0, 2.0),
+        (&link, 1.0, 2.0),
+        (&format!("{link},layout=chunked"), 1.0, 2.0),
+        (&format!("{link},layout=chunked,chunk=16K"), 1.0, 2.0),
+    ] {
+        let l1 = l1(words).expect("known words");
+        let mut client =
+            Client::start(Config { port: free_port(), workers: Some(1), l1, ..Config::default() });
+        let set = [b"set key 0 0 100000\r\n", &value[..], end].concat();
+        let set = client.copies(&set, b"STORED\r\n");
+        let hit = [b"VALUE key 0 100000\r\n", &value[..], b"\r\nEND\r\n"].concat();
+        let get = client.copies(b"get key\r\n", &hit);
+        println!("{words}: a set {set:.2}, a get {get:.2}");
+        // Heads and tokens of chunks, and what is moved up in a buffer, come to a few per cent.
+        let few = -0.02..0.15;
+        assert!(few.contains(&(get - of_get)), "{words}: {get} copies of a get");
+        assert!(few.contains(&(set - of_set)), "{words}: {set} copies of a set");
+    }
+}
