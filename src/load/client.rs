@@ -75,6 +75,8 @@ pub struct Client {
     opaque: u32,
     output: Vec<u8>,
     input: Vec<u8>,
+    /// Where a read puts what comes.
+    piece: Box<[u8]>,
 }
 
 impl Client {
@@ -91,8 +93,9 @@ impl Client {
         let stream = Waiting::connect(target, timeout)
             .map_err(|error| Trouble::Connect(target.clone(), error))?;
         let clock = Clock::start();
-        let (output, input) = (vec![], vec![]);
-        Ok(Client { stream, dialect, timeout, answer_bytes, clock, opaque: 0, output, input })
+        let (output, input, piece) = (vec![], vec![], vec![0; READ_BYTES].into());
+        let opaque = 0;
+        Ok(Client { stream, dialect, timeout, answer_bytes, clock, opaque, output, input, piece })
     }
 
     /// Asks, and waits for the answer. After an error the connection is of no use.
@@ -144,16 +147,14 @@ impl Client {
         if left_ns == 0 {
             return Err(Trouble::Slow(self.timeout));
         }
-        let start = self.input.len();
-        if start > self.answer_bytes {
+        if self.input.len() > self.answer_bytes {
             return Err(Trouble::Long(self.answer_bytes));
         }
-        self.input.resize(start + READ_BYTES, 0);
         let result = self
             .stream
             .set_timeout(Duration::from_nanos(left_ns))
-            .and_then(|()| self.stream.read(&mut self.input[start..]));
-        self.input.truncate(start + result.as_ref().copied().unwrap_or(0));
+            .and_then(|()| self.stream.read(&mut self.piece));
+        self.input.extend_from_slice(&self.piece[..result.as_ref().copied().unwrap_or(0)]);
         match result {
             Ok(0) => Err(failed.take().map_or(Trouble::Closed(None), |error| self.trouble(error))),
             Ok(_) => Ok(()),
