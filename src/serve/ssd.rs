@@ -11,9 +11,12 @@ use super::{Part, ServeError};
 use crate::clock::Clock;
 use crate::config::{self, Config, L1, L2, Poll};
 use crate::console::complain;
-use crate::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_SEGMENT_BYTES};
+use crate::limits::{
+    ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_FILLS_LEFT_WARN, SSD_SEGMENT_BYTES,
+};
 use crate::readiness::Readiness;
 use crate::secret;
+use crate::stats::{Counter, WorkerStats};
 use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
@@ -37,7 +40,67 @@ struct Ready {
     clock: Clock,
     parts: usize,
     items: u64,
+    items_too_large: u64,
     index_bytes: usize,
+    /// Items that found no place in the index.
+    items_without_place: u64,
+    /// Parts of which everything was given up.
+    lost: u64,
+    /// Of the part that can be filled least often.
+    fills_left: u32,
+}
+
+impl Ready {
+    fn new(clock: Clock) -> Ready {
+        Ready {
+            clock,
+            parts: 0,
+            items: 0,
+            items_too_large: 0,
+            index_bytes: 0,
+            items_without_place: 0,
+            lost: 0,
+            fills_left: u32::MAX,
+        }
+    }
+
+    /// What an operator has to know now, a line each.
+    fn warnings(&self, is_formatted: bool, item_bytes_max: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        if is_formatted {
+            let line = "\"format\" has started it afresh, and will at every start: take it out of \
+                        the flags";
+            lines.push(line.to_owned());
+        }
+        if self.lost > 0 {
+            lines.push(format!(
+                "{} of {} parts were damaged beyond repair and start afresh",
+                self.lost, self.parts
+            ));
+        }
+        if self.items_without_place > 0 {
+            lines.push(format!(
+                "{} more items had no place in the index and are given up; a smaller object= \
+                 makes it larger",
+                self.items_without_place
+            ));
+        }
+        if self.items_too_large > 0 {
+            lines.push(format!(
+                "{} more items are too large for --max-item-size {item_bytes_max}: they miss until \
+                 it is raised again",
+                self.items_too_large
+            ));
+        }
+        if self.fills_left <= SSD_FILLS_LEFT_WARN {
+            let tib = (u64::from(self.fills_left) * SSD_SEGMENT_BYTES as u64) >> 40;
+            lines.push(format!(
+                "a worker can write {tib} TiB more to it, and nothing then; \"format\" starts \
+                 afresh"
+            ));
+        }
+        lines
+    }
 }
 
 impl<'c> Source<'c> {
@@ -71,10 +134,9 @@ impl<'c> Source<'c> {
         let opened = open(&request).map_err(|error| wrong(flag, error))?;
         let made = if told.format { None } else { made(&opened, flag, &path)? };
         let asked = asked(opened.part(0).size_bytes(), workers);
-        if let Some(Made { geometry: found, .. }) = made
-            && found != asked
-        {
-            return Err(of_path(flag, &path, OpenError::Geometry { found, asked }));
+        if let Some(made) = made {
+            refuse_other(&made.geometry, &asked, opened.whole_bytes())
+                .map_err(|error| of_path(flag, &path, error))?;
         }
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
@@ -87,7 +149,7 @@ impl<'c> Source<'c> {
             opened,
             workers,
             hash_key: made.map_or_else(random, |made| made.hash_key),
-            ready: Mutex::new(Ready { clock, parts: 0, items: 0, index_bytes: 0 }),
+            ready: Mutex::new(Ready::new(clock)),
         }))
     }
 
@@ -123,26 +185,33 @@ impl<'c> Source<'c> {
         };
         let now = part.shared.clock.read();
         let ssd = Ssd::open(disk, &options, now).map_err(|error| fail(&error))?;
-        self.note(&ssd, mode);
+        self.note(&ssd, mode, part.stats());
         Ok(ssd)
     }
 
     /// Counts a worker that is ready; the last one says what all have found.
-    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode) {
+    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode, stats: &WorkerStats) {
         let mut ready = self.ready();
         ready.parts += 1;
         ready.items += ssd.items();
+        ready.items_too_large += ssd.items_too_large();
         ready.index_bytes += ssd.index_bytes();
-        if ready.parts == self.workers {
-            let Ready { items, index_bytes, clock, .. } = *ready;
-            complain(format_args!(
-                "sunder: {}: {}: {} MiB, index {} MiB; {mode}; {items} items found in {:.2} s",
-                self.flag,
-                self.told.path.display(),
-                self.opened.size_bytes() >> 20,
-                index_bytes >> 20,
-                clock.read().uptime_us as f64 / 1e6
-            ));
+        ready.items_without_place += stats.get(Counter::SsdEvicted);
+        ready.lost += stats.get(Counter::SsdDrops);
+        ready.fills_left = ready.fills_left.min(ssd.fills_left());
+        if ready.parts < self.workers {
+            return;
+        }
+        let (flag, path) = (self.flag, self.told.path.display());
+        complain(format_args!(
+            "sunder: {flag}: {path}: {} MiB, index {} MiB; {mode}; {} items found in {:.2} s",
+            self.opened.size_bytes() >> 20,
+            ready.index_bytes >> 20,
+            ready.items,
+            ready.clock.read().uptime_us as f64 / 1e6
+        ));
+        for warning in ready.warnings(self.told.format, self.item_bytes_max) {
+            complain(format_args!("sunder: {flag}: {path}: {warning}"));
         }
     }
 
@@ -154,6 +223,19 @@ impl<'c> Source<'c> {
 fn asked(part_bytes: u64, workers: usize) -> Geometry {
     let segment_bytes = SSD_SEGMENT_BYTES as u32;
     Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 }
+}
+
+/// Refuses a log that is not the one that is asked for, or not all there: opened as it is, what is
+/// missing would be given up without a word.
+fn refuse_other(found: &Geometry, asked: &Geometry, has_bytes: u64) -> Result<(), OpenError> {
+    let log_bytes = found.part_bytes * u64::from(found.workers);
+    if log_bytes > has_bytes {
+        return Err(OpenError::CutOff { has_bytes, log_bytes });
+    }
+    if found != asked {
+        return Err(OpenError::Geometry { found: *found, asked: *asked });
+    }
+    Ok(())
 }
 
 /// Refuses a file that is not to be continued as asked before it is made longer: it may be somebody
@@ -179,10 +261,9 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
     let asked = asked(part_bytes, request.workers);
     match made(&opened, flag, &path)? {
-        Some(Made { geometry: found, .. }) if found != asked => {
-            Err(of_path(flag, &path, OpenError::Geometry { found, asked }))
-        }
-        _ => Ok(()),
+        Some(made) => refuse_other(&made.geometry, &asked, has_bytes)
+            .map_err(|error| of_path(flag, &path, error)),
+        None => Ok(()),
     }
 }
 
