@@ -132,7 +132,7 @@ impl<'c> Source<'c> {
             refuse_before_it_grows(&request, flag)?;
         }
         let opened = open(&request).map_err(|error| wrong(flag, error))?;
-        let made = if told.format { None } else { made(&opened, flag, &path)? };
+        let made = if told.format { None } else { made_all(&opened, workers, flag, &path)? };
         let asked = asked(opened.part(0).size_bytes(), workers);
         if let Some(made) = made {
             refuse_other(&made.geometry, &asked, opened.whole_bytes())
@@ -260,24 +260,44 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     let opened = open(&as_it_is).map_err(|error| wrong(flag, error))?;
     let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
     let asked = asked(part_bytes, request.workers);
-    match made(&opened, flag, &path)? {
+    match made(&opened, 0, flag, &path)? {
         Some(made) => refuse_other(&made.geometry, &asked, has_bytes)
             .map_err(|error| of_path(flag, &path, error)),
         None => Ok(()),
     }
 }
 
-/// How the log on a disk was made, as its first part says.
+/// How the log on a disk was made, as its first part says. Where that holds nothing no other part
+/// may hold anything: before any of them is written to.
+fn made_all(
+    opened: &Opened,
+    workers: usize,
+    flag: &'static str,
+    path: &dyn Display,
+) -> Result<Option<Made>, ServeError> {
+    let first = made(opened, 0, flag, path)?;
+    if first.is_none() {
+        for worker in 1..workers {
+            if made(opened, worker, flag, path)?.is_some() {
+                return Err(of_path(flag, path, OpenError::OtherParts));
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// How the log on a disk was made, as one of its parts says.
 fn made(
     opened: &Opened,
+    worker: usize,
     flag: &'static str,
     path: &dyn Display,
 ) -> Result<Option<Made>, ServeError> {
     let fail = |error: &dyn Display| of_path(flag, path, error);
     let pool = Pool::with_buffers(&[(2 * SSD_BLOCK_BYTES, 4)], (SSD_BLOCK_BYTES, 1))
         .map_err(|error| fail(&error))?;
-    let mut disk =
-        RingDisk::new(opened.part(0), pool, &Readiness::none()).map_err(|error| fail(&error))?;
+    let mut disk = RingDisk::new(opened.part(worker), pool, &Readiness::none())
+        .map_err(|error| fail(&error))?;
     look(&mut disk).map_err(|error| fail(&error))
 }
 
@@ -287,4 +307,33 @@ fn wrong(flag: &'static str, reason: impl Display) -> ServeError {
 
 fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
     wrong(flag, format!("{path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_warned_of_what_a_start_gives_up_and_of_nothing_else() {
+        let mut ready = Ready::new(Clock::start());
+        ready.parts = 2;
+        ready.fills_left = 1 << 29;
+        assert!(ready.warnings(false, 1 << 20).is_empty());
+        assert!(ready.warnings(true, 1 << 20)[0].starts_with("\"format\" has started it afresh"));
+        ready.lost = 1;
+        ready.items_without_place = 58;
+        ready.items_too_large = 3;
+        ready.fills_left = 65_536;
+        let lines = ready.warnings(false, 1 << 20);
+        let words = [
+            "1 of 2 parts were damaged beyond repair",
+            "58 more items had no place in the index",
+            "3 more items are too large for --max-item-size 1048576",
+            "a worker can write 1 TiB more",
+        ];
+        assert_eq!(lines.len(), words.len());
+        for (line, word) in lines.iter().zip(words) {
+            assert!(line.starts_with(word), "{line}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::Place;
 use crate::client::Client;
-use crate::support::{free_port, run_sunder};
+use crate::support::{SUNDER, free_port, run_sunder};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
@@ -44,6 +44,20 @@ fn paths_that_are_none() {
     refused(&["--l1", &place.tier("")], &["--l1", "empty", "size=SIZE"]);
     // There is no disk for that.
     refused(&["--l1", &place.tier(",size=900T")], &["--l1", place.text(), "no room"]);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let place = Place::new();
+    let (port, tier) = (free_port(), place.tier(",size=300M"));
+    let serve = format!("ulimit -f 102400; exec \"$0\" serve -p {port} --workers 1 --l1 {tier}");
+    let ended = std::process::Command::new("bash").args(["-c", &serve, SUNDER]).output();
+    let ended = ended.expect("bash runs");
+    let line = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{line}");
+    assert!(line.contains("300 MiB") && line.contains("100 MiB; raise"), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+    assert!(!place.0.exists(), "what was refused is not made");
 }
 
 #[test]
@@ -204,6 +218,18 @@ fn a_disk_that_begins_with_nothing_and_holds_something_behind() {
         assert!(kept[at as usize..].starts_with(b"what somebody else keeps"), "it was not touched");
         fs::remove_file(&place.0).expect("ours");
     }
+}
+
+#[test]
+fn a_disk_of_which_a_later_part_holds_something() {
+    let place = Place::new();
+    let file = File::create_new(&place.0).expect("a file");
+    file.set_len(600 << 20).expect("room");
+    // The second worker's part.
+    file.write_all_at(b"what somebody else keeps", 288 << 20).expect("room");
+    let before = fs::read(&place.0).expect("readable");
+    refused(&["--workers", "2", "--l1", &place.tier("")], &["--l1", "something else", "format"]);
+    assert!(fs::read(&place.0).expect("readable") == before, "it was not touched");
 }
 
 #[test]

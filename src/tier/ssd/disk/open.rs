@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fstatvfs, statx};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::limits::{SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES};
 
@@ -156,6 +157,7 @@ enum Cause {
     NotDirect,
     NoSpace { wants_bytes: u64, free_bytes: Option<u64> },
     TooLarge { wants_bytes: u64 },
+    Limited { wants_bytes: u64, may_bytes: u64 },
     Kernel(&'static str, io::Error),
 }
 
@@ -204,6 +206,12 @@ impl fmt::Display for OpenError {
             Cause::TooLarge { wants_bytes } => {
                 write!(f, "its file system has no files of {}", Size(*wants_bytes))
             }
+            Cause::Limited { wants_bytes, may_bytes } => write!(
+                f,
+                "{} are more than files may have here, {}; raise that limit (ulimit -f)",
+                Size(*wants_bytes),
+                Size(*may_bytes)
+            ),
             Cause::Kernel(step, error) => write!(f, "{step}: {error}"),
         }
     }
@@ -437,6 +445,7 @@ fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
         wanted => {
             let size_bytes = wanted.unwrap_or(has_bytes);
             is_enough(size_bytes, request)
+                .and_then(|()| is_allowed(size_bytes))
                 .and_then(|()| allocate(file, has_bytes, size_bytes))
                 .map(|()| size_bytes)
         }
@@ -446,6 +455,17 @@ fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
         let _ = fs::remove_file(request.path);
     }
     result
+}
+
+/// Whether we may write so far into a file. If not, the kernel ends the process for trying
+/// (setrlimit(2): SIGXFSZ).
+fn is_allowed(size_bytes: u64) -> Result<(), Cause> {
+    match getrlimit(Resource::Fsize).current {
+        Some(may_bytes) if may_bytes < size_bytes => {
+            Err(Cause::Limited { wants_bytes: size_bytes, may_bytes })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
