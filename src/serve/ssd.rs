@@ -31,6 +31,8 @@ pub(super) struct Source<'c> {
     item_bytes_max: usize,
     opened: Opened,
     workers: usize,
+    /// There was a log before.
+    is_continued: bool,
     hash_key: [u64; 2],
     ready: Mutex<Ready>,
 }
@@ -148,6 +150,7 @@ impl<'c> Source<'c> {
             item_bytes_max: config.item_bytes_max,
             opened,
             workers,
+            is_continued: made.is_some(),
             hash_key: made.map_or_else(random, |made| made.hash_key),
             ready: Mutex::new(Ready::new(clock)),
         }))
@@ -168,8 +171,9 @@ impl<'c> Source<'c> {
         };
         let pool = Pool::new(self.item_bytes_max.max(ITEM_BYTES_MAX_DEFAULT))
             .map_err(|error| fail(&format!("no memory for buffers: {error}")))?;
-        let disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
+        let mut disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
             .map_err(|error| fail(&error))?;
+        let is_gone = self.is_continued && look(&mut disk).map_err(|error| fail(&error))?.is_none();
         let mode = disk.mode();
         let options = Options {
             worker: part.worker,
@@ -185,19 +189,20 @@ impl<'c> Source<'c> {
         };
         let now = part.shared.clock.read();
         let ssd = Ssd::open(disk, &options, now).map_err(|error| fail(&error))?;
-        self.note(&ssd, mode, part.stats());
+        let lost = part.stats().get(Counter::SsdDrops) + u64::from(is_gone);
+        self.note(&ssd, mode, lost, part.stats());
         Ok(ssd)
     }
 
     /// Counts a worker that is ready; the last one says what all have found.
-    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode, stats: &WorkerStats) {
+    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode, lost: u64, stats: &WorkerStats) {
         let mut ready = self.ready();
         ready.parts += 1;
         ready.items += ssd.items();
         ready.items_too_large += ssd.items_too_large();
         ready.index_bytes += ssd.index_bytes();
         ready.items_without_place += stats.get(Counter::SsdEvicted);
-        ready.lost += stats.get(Counter::SsdDrops);
+        ready.lost += lost;
         ready.fills_left = ready.fills_left.min(ssd.fills_left());
         if ready.parts < self.workers {
             return;

@@ -202,6 +202,25 @@ fn a_log_that_is_damaged_beyond_repair_is_told_of() {
 }
 
 #[test]
+fn a_log_of_which_a_part_is_gone_is_told_of() {
+    let place = Place::new();
+    let flags = ["--workers", "2", "--l1", &place.tier(",size=600M")];
+    let mut c = Client::start(&flags);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let file = File::options().write(true).open(&place.0).expect("ours");
+    // As whoever cuts it off and notices.
+    file.set_len(288 << 20).expect("ours");
+    file.set_len(600 << 20).expect("ours");
+    drop(file);
+    let mut c = Client::start(&flags);
+    let said = c.server.stderr();
+    assert!(said.contains("1 of 2 parts were damaged beyond repair"), "{said}");
+    assert_eq!(c.server.terminate(), Ok(0));
+    let c = Client::start(&flags);
+    assert!(!c.server.stderr().contains("damaged"), "{}", c.server.stderr());
+}
+
+#[test]
 fn a_disk_that_begins_with_nothing_and_holds_something_behind() {
     let place = Place::new();
     // Where the last block of a segment's header and file systems' superblocks are.
