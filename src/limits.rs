@@ -585,6 +585,13 @@ pub const SSD_OPEN_SEGMENTS_MAX: usize = 32;
 /// afresh. Each is forgotten when its segments are reclaimed.
 pub const SSD_VOIDS_MAX: usize = 128;
 
+/// Bytes at the start of a part that are all zeros where nobody has kept anything: as far as file
+/// systems and volume managers put their first superblock (Btrfs at 64 KiB, ZFS before 256 KiB).
+pub const SSD_BLANK_BYTES: u64 = 256 * 1024;
+
+/// With so few segments left that a log has names for, a start tells of it: 1 in 100, 160 TiB.
+pub const SSD_FILLS_LEFT_WARN: u32 = (1 << 30) / 100;
+
 /// Classes of lifetime, each with an open segment of its own.
 pub const SSD_CLASSES_MAX: usize = 8;
 

@@ -176,8 +176,24 @@ counters! {
     SsdCorrupt => "ssd_corrupt",
     /// Segments whose summary could not be read.
     SsdBadSummaries => "ssd_bad_summaries",
-    /// Items in the index of SSD; a gauge.
+    /// Items on SSD that were asked for and are larger than what is read, since the largest item's
+    /// size was lowered.
+    SsdTooLarge => "ssd_too_large",
+    /// Items in the index of SSD, but for those too large to be read: what has expired or was
+    /// flushed counts until it is asked for or its segment is reclaimed; a gauge.
     SsdItems => "ssd_items",
+    /// Bytes of the index of SSD; a gauge.
+    SsdIndexBytes => "ssd_index_bytes",
+    /// Bytes of all segments on SSD; a gauge.
+    SsdSizeBytes => "ssd_size_bytes",
+    /// Bytes of the segments on SSD that are not free; a gauge.
+    SsdUsedBytes => "ssd_used_bytes",
+    /// Segments on SSD; a gauge.
+    SsdSegments => "ssd_segments",
+    /// Segments on SSD that can be filled; a gauge.
+    SsdSegmentsFree => "ssd_segments_free",
+    /// Segments that can be filled before the log has no names for records any more; a gauge.
+    SsdFillsLeft => "ssd_fills_left",
     /// Segments reclaimed.
     SsdReclaimed => "ssd_reclaimed",
     /// Items removed from SSD to make room.

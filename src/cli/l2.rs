@@ -12,9 +12,9 @@ use crate::limits::ITEM_BYTES_MAX_DEFAULT;
 use crate::load::Tool;
 use crate::readiness::Readiness;
 use crate::tier::ssd::disk::Pool;
-use crate::tier::ssd::disk::open::{Part, Request, open};
+use crate::tier::ssd::disk::open::{Part, open_to_look};
 use crate::tier::ssd::disk::ring::RingDisk;
-use crate::tier::ssd::{self, look};
+use crate::tier::ssd::{self, OpenError, look};
 
 /// The tool.
 pub static TOOL: Tool = Tool {
@@ -28,7 +28,8 @@ sunder l2: looks at the log that a server has on an SSD
 
 Usage: sunder l2 check PATH
 
-Prints what each worker's part holds, and verifies every record. The server must not run.
+Prints what each worker's part holds, and verifies every record. It only reads; the server must not
+run.
 Exit status 0: all is whole, 1: something is damaged, 2: it could not be looked at.
 ";
 
@@ -47,7 +48,9 @@ fn main(words: Vec<OsString>) -> ExitCode {
                 print(&text, if is_whole { ExitCode::SUCCESS } else { damaged })
             }
             Err(error) => {
-                complain(format_args!("sunder l2 check: {error}"));
+                // The path may have anything in it.
+                let line = error.replace(char::is_control, " ");
+                complain(format_args!("sunder l2 check: {line}"));
                 ExitCode::from(EXIT_USAGE)
             }
         },
@@ -66,23 +69,20 @@ fn check(path: &Path) -> Result<(String, bool), String> {
     let of_path = |error: &dyn Display| format!("{shown}: {error}");
     let none = || format!("{shown}: holds no log");
     let now = Clock::start().read();
-    let request = Request { path, size_bytes: None, workers: 1, segments_min: 1 };
-    let whole = open(&request).map_err(|error| error.to_string())?;
+    let whole = open_to_look(path).map_err(|error| error.to_string())?;
     let made = look(&mut disk(whole.part(0)).map_err(|error| of_path(&error))?);
-    let geometry = made.map_err(|error| of_path(&error))?.ok_or_else(none)?.geometry;
-    let (has_bytes, workers) = (whole.size_bytes(), geometry.workers as usize);
-    let size_bytes = geometry.part_bytes * u64::from(geometry.workers);
-    if has_bytes < size_bytes {
-        return Err(format!("{shown}: has {has_bytes} bytes, and its log had {size_bytes}"));
+    let geometry = made.map_err(|error| of_path(&error.fact()))?.ok_or_else(none)?.geometry;
+    let (has_bytes, workers) = (whole.whole_bytes(), geometry.workers as usize);
+    let log_bytes = geometry.part_bytes * u64::from(geometry.workers);
+    if has_bytes < log_bytes {
+        return Err(of_path(&OpenError::CutOff { has_bytes, log_bytes }.fact()));
     }
-    drop(whole);
-    let request = Request { size_bytes: Some(size_bytes), workers, ..request };
-    let divided = open(&request).map_err(|error| error.to_string())?;
+    let divided = whole.divided(workers, geometry.part_bytes);
     let (mut text, mut is_whole) = (String::new(), true);
     for worker in 0..workers {
         let mut disk = disk(divided.part(worker)).map_err(|error| of_path(&error))?;
         let report = ssd::check(&mut disk, now)
-            .map_err(|error| of_path(&format!("part {worker}: {error}")))?;
+            .map_err(|error| of_path(&format!("part {worker}: {}", error.fact())))?;
         match report {
             Some(report) => {
                 text += &format!("{report}\n");

@@ -99,7 +99,8 @@ What it keeps
                       survives a restart and kill -9, but for the last MS milliseconds [100].
                       A file is made so large as size= says. object= is what an object needs on
                       average [1K]: the index takes 11 bytes of memory for each there is room for.
-                      format starts afresh, needed when --workers or the size has changed
+                      format starts afresh, at every start while it is in the flags; needed when
+                      --workers or the size has changed
   --l2 none | memcached,addr=..[,layout=..[,chunk=..]][,timeout=MS] | rend,addr=..[,timeout=MS]
        | ssd,path=..[,..]
                       the second level, asked for what L1 has not, first to be written: a memcached,

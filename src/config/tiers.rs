@@ -117,35 +117,51 @@ const SSD_BYTES: (u64, u64) = (1 << 20, 1 << 50);
 /// Longest path of a Unix socket: unix(7), sun_path without its final zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-const L1_EXPECTED: &str = "memory[,size=SIZE], \
-     memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS] or \
-     ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]";
+/// A word behind a kind, and what its value is; none: it has no value.
+type Word = (&'static str, Option<&'static str>);
 
-const L2_EXPECTED: &str = "none, memcached,addr=unix:PATH|IP:PORT[,layout=plain|chunked\
-     [,chunk=SIZE]][,timeout=MS], rend,addr=unix:PATH|IP:PORT[,timeout=MS] or \
-     ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]";
+const MEMORY_WORDS: &[Word] = &[("size", Some("SIZE"))];
+
+const MEMCACHED_WORDS: &[Word] = &[
+    ("addr", Some("unix:PATH|IP:PORT")),
+    ("layout", Some("plain|chunked")),
+    ("chunk", Some("SIZE")),
+    ("timeout", Some("MS")),
+];
+
+const REND_WORDS: &[Word] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
+
+/// The one word of an SSD that has no value.
+const FORMAT: &str = "format";
+
+const SSD_WORDS: &[Word] = &[
+    ("path", Some("PATH")),
+    ("size", Some("SIZE")),
+    ("object", Some("SIZE")),
+    ("admit", Some("all|second-touch")),
+    ("flush", Some("MS")),
+    (FORMAT, None),
+];
 
 /// `--l1`.
 ///
 /// # Errors
 /// If it names no first tier.
 pub fn l1(text: &str) -> Parsed<L1> {
-    let error = || ValueError::new(text, L1_EXPECTED);
-    let (kind, mut arguments) = Arguments::split(text, L1_EXPECTED)?;
-    let l1 = match kind {
+    let (kind, words) = split(text);
+    Ok(match kind {
         "memory" => {
+            let mut arguments = Arguments::read(kind, words, MEMORY_WORDS)?;
             let mut bytes = 64 << 20;
             if let Some(value) = arguments.take("size") {
                 bytes = named("size", value, size(value, MEMORY_BYTES.0, MEMORY_BYTES.1))?;
             }
             L1::Memory { bytes }
         }
-        "memcached" => L1::Memcached(arguments.memcached()?),
-        "ssd" => L1::Ssd(arguments.ssd()?),
-        _ => return Err(error()),
-    };
-    arguments.finish()?;
-    Ok(l1)
+        "memcached" => L1::Memcached(Arguments::read(kind, words, MEMCACHED_WORDS)?.memcached()?),
+        "ssd" => L1::Ssd(Arguments::read(kind, words, SSD_WORDS)?.ssd()?),
+        _ => return Err(ValueError::new(kind, "memory, memcached,addr=.. or ssd,path=..")),
+    })
 }
 
 /// `--l2`.
@@ -153,17 +169,22 @@ pub fn l1(text: &str) -> Parsed<L1> {
 /// # Errors
 /// If it names no second tier.
 pub fn l2(text: &str) -> Parsed<L2> {
-    let error = || ValueError::new(text, L2_EXPECTED);
-    let (kind, mut arguments) = Arguments::split(text, L2_EXPECTED)?;
-    let l2 = match kind {
-        "none" => L2::None,
-        "memcached" => L2::Memcached(arguments.memcached()?),
-        "rend" => L2::Rend(arguments.link()?),
-        "ssd" => L2::Ssd(arguments.ssd()?),
-        _ => return Err(error()),
-    };
-    arguments.finish()?;
-    Ok(l2)
+    let (kind, words) = split(text);
+    Ok(match kind {
+        "none" => Arguments::read(kind, words, &[]).map(|_| L2::None)?,
+        "memcached" => L2::Memcached(Arguments::read(kind, words, MEMCACHED_WORDS)?.memcached()?),
+        "rend" => L2::Rend(Arguments::read(kind, words, REND_WORDS)?.link()?),
+        "ssd" => L2::Ssd(Arguments::read(kind, words, SSD_WORDS)?.ssd()?),
+        _ => {
+            let expected = "none, memcached,addr=.., rend,addr=.. or ssd,path=..";
+            return Err(ValueError::new(kind, expected));
+        }
+    })
+}
+
+/// The kind, and the words behind it.
+fn split(text: &str) -> (&str, Option<&str>) {
+    text.split_once(',').map_or((text, None), |(kind, words)| (kind, Some(words)))
 }
 
 /// Where a server on this host listens: `unix:PATH` or `IP:PORT` of the loopback.
@@ -194,33 +215,47 @@ fn named<T>(key: &str, value: &str, read: Parsed<T>) -> Parsed<T> {
     read.map_err(|error| ValueError::new(&format!("{key}={value}"), error.expected))
 }
 
-/// The one key that has no value.
-const SWITCH: &str = "format";
+/// A word as it is on the command line.
+fn shown((name, value): &Word) -> String {
+    value.map_or_else(|| (*name).to_owned(), |value| format!("{name}={value}"))
+}
 
-/// `key=value` pairs behind a kind, each of which may be asked for once.
+/// What the words behind a kind say, each at most once.
 struct Arguments<'t> {
-    text: &'t str,
-    expected: &'static str,
-    pairs: Vec<(&'t str, &'t str)>,
+    kind: &'t str,
+    known: &'static [Word],
+    pairs: Vec<(&'static str, &'t str)>,
 }
 
 impl<'t> Arguments<'t> {
-    fn split(text: &'t str, expected: &'static str) -> Parsed<(&'t str, Arguments<'t>)> {
-        let error = || ValueError::new(text, expected);
-        let mut words = text.split(',');
-        let kind = words.next().ok_or_else(error)?;
+    /// Reads the words behind `kind`, of which there are those in `known`.
+    fn read(
+        kind: &'t str,
+        words: Option<&'t str>,
+        known: &'static [Word],
+    ) -> Parsed<Arguments<'t>> {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
-        for word in words {
-            let pair = match word {
-                SWITCH => (SWITCH, ""),
-                _ => word.split_once('=').filter(|(key, _)| *key != SWITCH).ok_or_else(error)?,
+        for word in words.into_iter().flat_map(|words| words.split(',')) {
+            let (name, value) =
+                word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+            let Some(found) = known.iter().find(|(known, _)| *known == name) else {
+                let all: Vec<String> = known.iter().map(shown).collect();
+                let expected = match &all[..] {
+                    [] => format!("nothing behind {kind}"),
+                    [one] => format!("{one} behind {kind}"),
+                    [more @ .., last] => format!("{} or {last} behind {kind}", more.join(", ")),
+                };
+                return Err(ValueError::new(word, expected));
             };
-            if pairs.iter().any(|(key, _)| *key == pair.0) {
-                return Err(error());
+            if value.is_some() != found.1.is_some() {
+                return Err(ValueError::new(word, shown(found)));
             }
-            pairs.push(pair);
+            if pairs.iter().any(|(name, _)| *name == found.0) {
+                return Err(ValueError::new(word, format!("{name} only once")));
+            }
+            pairs.push((found.0, value.unwrap_or("")));
         }
-        Ok((kind, Arguments { text, expected, pairs }))
+        Ok(Arguments { kind, known, pairs })
     }
 
     fn take(&mut self, key: &str) -> Option<&'t str> {
@@ -228,10 +263,18 @@ impl<'t> Arguments<'t> {
         Some(self.pairs.swap_remove(at).1)
     }
 
+    /// As [`Arguments::take`], of what has to be there and not empty.
+    fn need(&mut self, key: &str) -> Parsed<&'t str> {
+        let value = self.take(key).unwrap_or("");
+        if !value.is_empty() {
+            return Ok(value);
+        }
+        let word = self.known.iter().find(|(name, _)| *name == key).map(shown);
+        Err(ValueError::new(self.kind, format!("{} behind it", word.unwrap_or_default())))
+    }
+
     fn link(&mut self) -> Parsed<Link> {
-        let Some(value) = self.take("addr") else {
-            return Err(ValueError::new(self.text, self.expected));
-        };
+        let value = self.need("addr")?;
         let address = named("addr", value, address(value))?;
         let timeout_us = match self.take("timeout") {
             Some(value) => {
@@ -259,14 +302,19 @@ impl<'t> Arguments<'t> {
             (None | Some("plain"), Some(value)) => {
                 return Err(ValueError::new(&format!("chunk={value}"), "layout=chunked beside it"));
             }
-            _ => return Err(ValueError::new(self.text, self.expected)),
+            (Some(layout), _) => {
+                return Err(ValueError::new(&format!("layout={layout}"), "plain or chunked"));
+            }
         };
         Ok(Memcached { link, layout })
     }
 
     fn ssd(&mut self) -> Parsed<Ssd> {
-        let path = self.take("path").filter(|path| !path.is_empty());
-        let Some(path) = path else { return Err(ValueError::new(self.text, self.expected)) };
+        let path = self.need("path")?;
+        if path.contains(char::is_control) {
+            let expected = "a path without control characters";
+            return Err(ValueError::new(&format!("path={path}"), expected));
+        }
         let size_bytes = match self.take("size") {
             Some(value) => Some(named("size", value, size(value, SSD_BYTES.0, SSD_BYTES.1))?),
             None => None,
@@ -295,16 +343,8 @@ impl<'t> Arguments<'t> {
             }
             None => SSD_FLUSH_MS,
         };
-        let format = self.take(SWITCH).is_some();
+        let format = self.take(FORMAT).is_some();
         Ok(Ssd { path: path.into(), size_bytes, object_bytes, admit, flush_ms, format })
-    }
-
-    /// What was not asked for is not known.
-    fn finish(self) -> Parsed<()> {
-        if self.pairs.is_empty() {
-            return Ok(());
-        }
-        Err(ValueError::new(self.text, self.expected))
     }
 }
 
@@ -393,6 +433,7 @@ mod tests {
             "ssd",
             "ssd,path=",
             "ssd,size=1G",
+            "ssd,path=/x\ny",
             "ssd,path=/x,size=0",
             "ssd,path=/x,object=1",
             "ssd,path=/x,admit=none",
@@ -416,9 +457,34 @@ mod tests {
             ("memcached,addr=unix:/x,timeout=60ms", "timeout=60ms", "milliseconds"),
             ("memcached,addr=unix:/x,layout=chunked,chunk=2M", "chunk=2M", "512K, e.g. 16K"),
             ("memcached,addr=unix:/x,chunk=16K", "chunk=16K", "layout=chunked"),
+            ("memcached,addr=unix:/x,layout=round", "layout=round", "plain or chunked"),
         ] {
             let error = l1(wrong).expect_err(wrong).to_string();
             assert!(error.contains(given) && error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_wrong_word_is_named_with_those_that_there_are() {
+        let all = "path=PATH, size=SIZE, object=SIZE, admit=all|second-touch, flush=MS or format \
+             behind ssd";
+        for (wrong, expected) in [
+            ("ssd,path=/x,siez=1G", format!("got 'siez=1G', expected {all}")),
+            ("ssd,path=/x,", format!("got '', expected {all}")),
+            ("ssd,path=/x,size", "got 'size', expected size=SIZE".into()),
+            ("ssd,path=/x,format=yes", "got 'format=yes', expected format".into()),
+            ("ssd,path=/x,path=/y", "got 'path=/y', expected path only once".into()),
+            ("ssd,size=1G", "got 'ssd', expected path=PATH behind it".into()),
+            ("ssd,path=", "got 'ssd', expected path=PATH behind it".into()),
+            ("memory,path=/x", "got 'path=/x', expected size=SIZE behind memory".into()),
+        ] {
+            assert_eq!(l1(wrong).expect_err(wrong).to_string(), expected);
+        }
+        let error = l1("rend,addr=unix:/x").expect_err("an L2").to_string();
+        assert_eq!(error, "got 'rend', expected memory, memcached,addr=.. or ssd,path=..");
+        let error = l2("none,size=1G").expect_err("there is none").to_string();
+        assert_eq!(error, "got 'size=1G', expected nothing behind none");
+        let error = l2("rend,layout=plain,addr=unix:/x").expect_err("a rend").to_string();
+        assert!(error.starts_with("got 'layout=plain', expected addr=unix:PATH"), "{error}");
     }
 }

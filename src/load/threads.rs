@@ -165,7 +165,7 @@ impl Worker<'_> {
 }
 
 /// Runs `work` on each connection, until all have done theirs or one has found something; prints
-/// figures and what `sum_up` adds, and says how it ended.
+/// figures, if there are any, and what `sum_up` adds, and says how it ended.
 pub fn run(
     tool: &'static str,
     options: &Options,
@@ -216,11 +216,15 @@ pub fn run(
     let done = shared.done.into_inner();
     let rate = latencies.count() as f64 / elapsed_s.max(1e-9);
     let requests = latencies.count();
+    let finding = shared.first.into_inner().expect("no thread panicked");
+    if requests == 0 && finding.is_some() {
+        // A table of nothing would hide the line that matters.
+        return conclude(tool, finding, done, end, ExitCode::FAILURE);
+    }
     let sum = sum_up();
     let text =
         format!("{latencies}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n");
     let told = super::print(&text, ExitCode::SUCCESS);
-    let finding = shared.first.into_inner().expect("no thread panicked");
     conclude(tool, finding, done, end, told)
 }
 

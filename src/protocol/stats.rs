@@ -56,6 +56,13 @@ const GAUGES: &[Counter] = &[
     Counter::CurrItems,
     Counter::OldestItemAge,
     Counter::IndexBytes,
+    Counter::SsdItems,
+    Counter::SsdIndexBytes,
+    Counter::SsdSizeBytes,
+    Counter::SsdUsedBytes,
+    Counter::SsdSegments,
+    Counter::SsdSegmentsFree,
+    Counter::SsdFillsLeft,
 ];
 
 /// One connection, for `stats conns`.
@@ -489,6 +496,24 @@ mod tests {
         let since = after.since(&before);
         assert_eq!(since.get(Counter::CmdGet), 1);
         assert_eq!(since.get(Counter::CurrItems), 5);
+    }
+
+    #[test]
+    fn a_reset_leaves_what_an_ssd_holds() {
+        let worker = WorkerStats::default();
+        for counter in [
+            Counter::SsdItems,
+            Counter::SsdSizeBytes,
+            Counter::SsdUsedBytes,
+            Counter::SsdSegments,
+            Counter::SsdSegmentsFree,
+            Counter::SsdFillsLeft,
+        ] {
+            worker.set(counter, 3);
+            let mut totals = Totals::default();
+            totals.add(&worker);
+            assert_eq!(totals.since(&totals).get(counter), 3, "{}", counter.name());
+        }
     }
 
     #[test]

@@ -11,9 +11,12 @@ use super::{Part, ServeError};
 use crate::clock::Clock;
 use crate::config::{self, Config, L1, L2, Poll};
 use crate::console::complain;
-use crate::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_SEGMENT_BYTES};
+use crate::limits::{
+    ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_FILLS_LEFT_WARN, SSD_SEGMENT_BYTES,
+};
 use crate::readiness::Readiness;
 use crate::secret;
+use crate::stats::{Counter, WorkerStats};
 use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
@@ -28,6 +31,8 @@ pub(super) struct Source<'c> {
     item_bytes_max: usize,
     opened: Opened,
     workers: usize,
+    /// There was a log before.
+    is_continued: bool,
     hash_key: [u64; 2],
     ready: Mutex<Ready>,
 }
@@ -37,7 +42,67 @@ struct Ready {
     clock: Clock,
     parts: usize,
     items: u64,
+    items_too_large: u64,
     index_bytes: usize,
+    /// Items that found no place in the index.
+    items_without_place: u64,
+    /// Parts of which everything was given up.
+    lost: u64,
+    /// Of the part that can be filled least often.
+    fills_left: u32,
+}
+
+impl Ready {
+    fn new(clock: Clock) -> Ready {
+        Ready {
+            clock,
+            parts: 0,
+            items: 0,
+            items_too_large: 0,
+            index_bytes: 0,
+            items_without_place: 0,
+            lost: 0,
+            fills_left: u32::MAX,
+        }
+    }
+
+    /// What an operator has to know now, a line each.
+    fn warnings(&self, is_formatted: bool, item_bytes_max: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        if is_formatted {
+            let line = "\"format\" has started it afresh, and will at every start: take it out of \
+                        the flags";
+            lines.push(line.to_owned());
+        }
+        if self.lost > 0 {
+            lines.push(format!(
+                "{} of {} parts were damaged beyond repair and start afresh",
+                self.lost, self.parts
+            ));
+        }
+        if self.items_without_place > 0 {
+            lines.push(format!(
+                "{} more items had no place in the index and are given up; a smaller object= \
+                 makes it larger",
+                self.items_without_place
+            ));
+        }
+        if self.items_too_large > 0 {
+            lines.push(format!(
+                "{} more items are too large for --max-item-size {item_bytes_max}: they miss until \
+                 it is raised again",
+                self.items_too_large
+            ));
+        }
+        if self.fills_left <= SSD_FILLS_LEFT_WARN {
+            let tib = (u64::from(self.fills_left) * SSD_SEGMENT_BYTES as u64) >> 40;
+            lines.push(format!(
+                "a worker can write {tib} TiB more to it, and nothing then; \"format\" starts \
+                 afresh"
+            ));
+        }
+        lines
+    }
 }
 
 impl<'c> Source<'c> {
@@ -69,12 +134,11 @@ impl<'c> Source<'c> {
             refuse_before_it_grows(&request, flag)?;
         }
         let opened = open(&request).map_err(|error| wrong(flag, error))?;
-        let made = if told.format { None } else { made(&opened, flag, &path)? };
+        let made = if told.format { None } else { made_all(&opened, workers, flag, &path)? };
         let asked = asked(opened.part(0).size_bytes(), workers);
-        if let Some(Made { geometry: found, .. }) = made
-            && found != asked
-        {
-            return Err(of_path(flag, &path, OpenError::Geometry { found, asked }));
+        if let Some(made) = made {
+            refuse_other(&made.geometry, &asked, opened.whole_bytes())
+                .map_err(|error| of_path(flag, &path, error))?;
         }
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
@@ -86,8 +150,9 @@ impl<'c> Source<'c> {
             item_bytes_max: config.item_bytes_max,
             opened,
             workers,
+            is_continued: made.is_some(),
             hash_key: made.map_or_else(random, |made| made.hash_key),
-            ready: Mutex::new(Ready { clock, parts: 0, items: 0, index_bytes: 0 }),
+            ready: Mutex::new(Ready::new(clock)),
         }))
     }
 
@@ -106,8 +171,9 @@ impl<'c> Source<'c> {
         };
         let pool = Pool::new(self.item_bytes_max.max(ITEM_BYTES_MAX_DEFAULT))
             .map_err(|error| fail(&format!("no memory for buffers: {error}")))?;
-        let disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
+        let mut disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
             .map_err(|error| fail(&error))?;
+        let is_gone = self.is_continued && look(&mut disk).map_err(|error| fail(&error))?.is_none();
         let mode = disk.mode();
         let options = Options {
             worker: part.worker,
@@ -123,26 +189,34 @@ impl<'c> Source<'c> {
         };
         let now = part.shared.clock.read();
         let ssd = Ssd::open(disk, &options, now).map_err(|error| fail(&error))?;
-        self.note(&ssd, mode);
+        let lost = part.stats().get(Counter::SsdDrops) + u64::from(is_gone);
+        self.note(&ssd, mode, lost, part.stats());
         Ok(ssd)
     }
 
     /// Counts a worker that is ready; the last one says what all have found.
-    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode) {
+    fn note(&self, ssd: &Ssd<RingDisk>, mode: Mode, lost: u64, stats: &WorkerStats) {
         let mut ready = self.ready();
         ready.parts += 1;
         ready.items += ssd.items();
+        ready.items_too_large += ssd.items_too_large();
         ready.index_bytes += ssd.index_bytes();
-        if ready.parts == self.workers {
-            let Ready { items, index_bytes, clock, .. } = *ready;
-            complain(format_args!(
-                "sunder: {}: {}: {} MiB, index {} MiB; {mode}; {items} items found in {:.2} s",
-                self.flag,
-                self.told.path.display(),
-                self.opened.size_bytes() >> 20,
-                index_bytes >> 20,
-                clock.read().uptime_us as f64 / 1e6
-            ));
+        ready.items_without_place += stats.get(Counter::SsdEvicted);
+        ready.lost += lost;
+        ready.fills_left = ready.fills_left.min(ssd.fills_left());
+        if ready.parts < self.workers {
+            return;
+        }
+        let (flag, path) = (self.flag, self.told.path.display());
+        complain(format_args!(
+            "sunder: {flag}: {path}: {} MiB, index {} MiB; {mode}; {} items found in {:.2} s",
+            self.opened.size_bytes() >> 20,
+            ready.index_bytes >> 20,
+            ready.items,
+            ready.clock.read().uptime_us as f64 / 1e6
+        ));
+        for warning in ready.warnings(self.told.format, self.item_bytes_max) {
+            complain(format_args!("sunder: {flag}: {path}: {warning}"));
         }
     }
 
@@ -154,6 +228,19 @@ impl<'c> Source<'c> {
 fn asked(part_bytes: u64, workers: usize) -> Geometry {
     let segment_bytes = SSD_SEGMENT_BYTES as u32;
     Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 }
+}
+
+/// Refuses a log that is not the one that is asked for, or not all there: opened as it is, what is
+/// missing would be given up without a word.
+fn refuse_other(found: &Geometry, asked: &Geometry, has_bytes: u64) -> Result<(), OpenError> {
+    let log_bytes = found.part_bytes * u64::from(found.workers);
+    if log_bytes > has_bytes {
+        return Err(OpenError::CutOff { has_bytes, log_bytes });
+    }
+    if found != asked {
+        return Err(OpenError::Geometry { found: *found, asked: *asked });
+    }
+    Ok(())
 }
 
 /// Refuses a file that is not to be continued as asked before it is made longer: it may be somebody
@@ -178,25 +265,44 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     let opened = open(&as_it_is).map_err(|error| wrong(flag, error))?;
     let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
     let asked = asked(part_bytes, request.workers);
-    match made(&opened, flag, &path)? {
-        Some(Made { geometry: found, .. }) if found != asked => {
-            Err(of_path(flag, &path, OpenError::Geometry { found, asked }))
-        }
-        _ => Ok(()),
+    match made(&opened, 0, flag, &path)? {
+        Some(made) => refuse_other(&made.geometry, &asked, has_bytes)
+            .map_err(|error| of_path(flag, &path, error)),
+        None => Ok(()),
     }
 }
 
-/// How the log on a disk was made, as its first part says.
+/// How the log on a disk was made, as its first part says. Where that holds nothing no other part
+/// may hold anything: before any of them is written to.
+fn made_all(
+    opened: &Opened,
+    workers: usize,
+    flag: &'static str,
+    path: &dyn Display,
+) -> Result<Option<Made>, ServeError> {
+    let first = made(opened, 0, flag, path)?;
+    if first.is_none() {
+        for worker in 1..workers {
+            if made(opened, worker, flag, path)?.is_some() {
+                return Err(of_path(flag, path, OpenError::OtherParts));
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// How the log on a disk was made, as one of its parts says.
 fn made(
     opened: &Opened,
+    worker: usize,
     flag: &'static str,
     path: &dyn Display,
 ) -> Result<Option<Made>, ServeError> {
     let fail = |error: &dyn Display| of_path(flag, path, error);
     let pool = Pool::with_buffers(&[(2 * SSD_BLOCK_BYTES, 4)], (SSD_BLOCK_BYTES, 1))
         .map_err(|error| fail(&error))?;
-    let mut disk =
-        RingDisk::new(opened.part(0), pool, &Readiness::none()).map_err(|error| fail(&error))?;
+    let mut disk = RingDisk::new(opened.part(worker), pool, &Readiness::none())
+        .map_err(|error| fail(&error))?;
     look(&mut disk).map_err(|error| fail(&error))
 }
 
@@ -206,4 +312,33 @@ fn wrong(flag: &'static str, reason: impl Display) -> ServeError {
 
 fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
     wrong(flag, format!("{path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_warned_of_what_a_start_gives_up_and_of_nothing_else() {
+        let mut ready = Ready::new(Clock::start());
+        ready.parts = 2;
+        ready.fills_left = 1 << 29;
+        assert!(ready.warnings(false, 1 << 20).is_empty());
+        assert!(ready.warnings(true, 1 << 20)[0].starts_with("\"format\" has started it afresh"));
+        ready.lost = 1;
+        ready.items_without_place = 58;
+        ready.items_too_large = 3;
+        ready.fills_left = 65_536;
+        let lines = ready.warnings(false, 1 << 20);
+        let words = [
+            "1 of 2 parts were damaged beyond repair",
+            "58 more items had no place in the index",
+            "3 more items are too large for --max-item-size 1048576",
+            "a worker can write 1 TiB more",
+        ];
+        assert_eq!(lines.len(), words.len());
+        for (line, word) in lines.iter().zip(words) {
+            assert!(line.starts_with(word), "{line}");
+        }
+    }
 }

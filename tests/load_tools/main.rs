@@ -197,11 +197,12 @@ fn fill_survives_connections_that_end_and_not_a_server_that_does() {
 #[test]
 fn a_server_that_is_not_there_is_one_line() {
     let nobody = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
-    for tool in ["blast", "setget", "sizes", "fill", "setops"] {
+    for tool in ["blast", "setget", "sizes", "fill", "setops", "bench"] {
         for place in &nobody {
             let ended = run(&format!("{tool} {place}"));
             let line = ended.stderr.trim_end();
             assert_eq!(ended.status, 1, "{tool} {place}: {line}");
+            assert_eq!(ended.stdout, "", "{tool} {place}: no table of nothing");
             assert!(line.contains("cannot connect to ") && line.lines().count() == 1, "{line}");
         }
     }

@@ -3,9 +3,9 @@
 
 use crate::Place;
 use crate::client::Client;
-use crate::support::{free_port, run_sunder};
+use crate::support::{SUNDER, free_port, run_sunder};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 fn refused(flags: &[&str], words: &[&str]) {
     let port = free_port().to_string();
@@ -26,6 +26,7 @@ fn words_that_make_no_ssd() {
     refused(&["--l2", "ssd,path=/x,admit=some"], &["--l2", "admit=some", "second-touch"]);
     refused(&["--l2", "ssd,path=/x,flush=0"], &["--l2", "flush=0", "milliseconds"]);
     refused(&["--l1", "ssd,path=/x", "--l2", "ssd,path=/y"], &["--l2"]);
+    refused(&["--l2", "ssd,path=/x,siez=1G"], &["--l2", "'siez=1G'", "size=SIZE", "flush=MS"]);
 }
 
 #[test]
@@ -42,7 +43,21 @@ fn paths_that_are_none() {
     File::create(&place.0).expect("a file");
     refused(&["--l1", &place.tier("")], &["--l1", "empty", "size=SIZE"]);
     // There is no disk for that.
-    refused(&["--l1", &place.tier(",size=900T")], &["--l1", place.text()]);
+    refused(&["--l1", &place.tier(",size=900T")], &["--l1", place.text(), "no room"]);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let place = Place::new();
+    let (port, tier) = (free_port(), place.tier(",size=300M"));
+    let serve = format!("ulimit -f 102400; exec \"$0\" serve -p {port} --workers 1 --l1 {tier}");
+    let ended = std::process::Command::new("bash").args(["-c", &serve, SUNDER]).output();
+    let ended = ended.expect("bash runs");
+    let line = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{line}");
+    assert!(line.contains("300 MiB") && line.contains("100 MiB; raise"), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "{line}");
+    assert!(!place.0.exists(), "what was refused is not made");
 }
 
 #[test]
@@ -61,10 +76,198 @@ fn a_disk_that_holds_something_else() {
     refused(&["--l1", &place.tier("")], &["--l1", "something else", "format"]);
     let read = fs::read(&place.0).expect("readable");
     assert!(read[100..].starts_with(b"what somebody else keeps"), "it was not touched");
-    let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
-    assert_eq!(looked_at.status, 2, "{}", looked_at.stderr);
+    not_looked_at(place.text(), &["something else, or a damaged log"]);
     let mut c = Client::start(&["--workers", "2", "--l1", &place.tier(",format")]);
+    let said = c.server.stderr();
+    assert!(said.contains("\"format\" has started it afresh, and will at every start"), "{said}");
     assert_eq!(c.server.terminate(), Ok(0));
+    let mut c = Client::start(&["--workers", "2", "--l1", &place.tier("")]);
+    assert!(!c.server.stderr().contains("format"), "{}", c.server.stderr());
+    assert_eq!(c.server.terminate(), Ok(0));
+}
+
+/// What a look at a path that is refused says, which advises nothing that only a server can do.
+fn not_looked_at(path: &str, words: &[&str]) {
+    let ended = run_sunder(&["l2", "check", path]).expect("it ends");
+    let line = ended.stderr.trim_end();
+    assert_eq!((ended.status, ended.stdout.as_str()), (2, ""), "{path}: {line}");
+    assert_eq!(line.lines().count(), 1, "{path}: {line}");
+    assert!(line.starts_with(&format!("sunder l2 check: {path}: ")), "{line}");
+    for word in words {
+        assert!(line.contains(word), "{path} is not told '{word}': {line}");
+    }
+    for word in ["size=", "format", "write"] {
+        assert!(!line.contains(word), "{path} is told '{word}': {line}");
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_looked_at() {
+    let place = Place::new();
+    not_looked_at(place.text(), &["there is no such file"]);
+    not_looked_at("/tmp", &["is a directory"]);
+    not_looked_at("/dev/null", &["neither a regular file nor a block device"]);
+    let file = File::create(&place.0).expect("a file");
+    not_looked_at(place.text(), &["holds no log", "0 bytes"]);
+    file.set_len(600 << 20).expect("room");
+    not_looked_at(place.text(), &["holds no log"]);
+    file.set_len(0).expect("room");
+    not_looked_at(&format!("{}/below", place.text()), &["Not a directory"]);
+}
+
+#[test]
+fn a_look_needs_no_permission_to_write_and_changes_nothing() {
+    let place = Place::new();
+    let mut c = Client::start(&["--workers", "1", "--l1", &place.tier(",size=300M")]);
+    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    c.server.kill();
+    let before = fs::read(&place.0).expect("readable");
+    let is_immutable = |flag: &str| {
+        std::process::Command::new("chattr")
+            .args([flag, place.text()])
+            .status()
+            .is_ok_and(|it| it.success())
+    };
+    fs::set_permissions(&place.0, fs::Permissions::from_mode(0o400)).expect("ours");
+    // Which keeps root from writing, too, where the file system has it.
+    let was_set = is_immutable("+i");
+    let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
+    assert!(!was_set || is_immutable("-i"), "it is taken back");
+    assert_eq!(looked_at.status, 0, "{}{}", looked_at.stdout, looked_at.stderr);
+    assert!(looked_at.stdout.contains("items "), "{}", looked_at.stdout);
+    assert!(before == fs::read(&place.0).expect("readable"), "it has changed");
+}
+
+#[test]
+fn a_log_that_was_cut_off_is_not_made_longer() {
+    let place = Place::new();
+    let tier = place.tier(",size=600M");
+    let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
+    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    assert_eq!(c.server.terminate(), Ok(0));
+    let whole = fs::read(&place.0).expect("readable");
+    let file = File::options().write(true).open(&place.0).expect("ours");
+    for has_bytes in [575 << 20, 100 << 20, 20 << 20] {
+        file.set_len(has_bytes).expect("ours");
+        let has = format!("it has {} MiB", has_bytes >> 20);
+        let words = ["--l2", "cut off", &has, "576 MiB", "put back", "format"];
+        refused(&["--workers", "2", "--l2", &tier], &words);
+        refused(&["--workers", "2", "--l2", &place.tier("")], &["--l2"]);
+        not_looked_at(place.text(), &["cut off", &has, "576 MiB"]);
+        assert_eq!(fs::metadata(&place.0).expect("there").len(), has_bytes, "it has grown");
+    }
+    drop(file);
+    fs::write(&place.0, whole).expect("room");
+    let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
+    assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "what was put back is there");
+}
+
+#[test]
+fn items_above_a_lowered_limit_are_told_of() {
+    let place = Place::new();
+    let tier = place.tier(",size=300M");
+    let start = |limit| Client::start(&["--workers", "1", "--max-item-size", limit, "--l1", &tier]);
+    let mut c = start("4M");
+    assert_eq!(c.store("set", "large", 0, &vec![b'x'; 3 << 20]), "STORED");
+    assert_eq!(c.store("set", "small", 0, b"1"), "STORED");
+    assert_eq!(c.server.terminate(), Ok(0));
+    let mut c = start("1M");
+    let said = c.server.stderr();
+    assert!(said.contains(" 1 items found"), "{said}");
+    assert!(said.contains("1 more items are too large for --max-item-size 1048576"), "{said}");
+    assert_eq!(c.stat("ssd_items").expect("it answers"), 1);
+    assert_eq!((c.get("large"), c.get("small")), (None, Some((0, b"1".to_vec()))));
+    assert_eq!(c.stat("ssd_too_large").expect("it answers"), 1);
+    assert_eq!(c.stat("ssd_corrupt").expect("it answers"), 0);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let mut c = start("4M");
+    assert_eq!(c.get("large"), Some((0, vec![b'x'; 3 << 20])));
+}
+
+#[test]
+fn a_log_that_is_damaged_beyond_repair_is_told_of() {
+    let place = Place::new();
+    let tier = place.tier(",size=300M");
+    let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
+    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    assert_eq!(c.server.terminate(), Ok(0));
+    let file = File::options().write(true).open(&place.0).expect("ours");
+    // Both headers of the first segment.
+    file.write_all_at(&[7; 8192], 64 << 10).expect("room");
+    drop(file);
+    let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
+    let said = c.server.stderr();
+    assert!(said.contains("1 of 1 parts were damaged beyond repair"), "{said}");
+    assert_eq!(c.get("a"), None);
+}
+
+#[test]
+fn a_log_of_which_a_part_is_gone_is_told_of() {
+    let place = Place::new();
+    let flags = ["--workers", "2", "--l1", &place.tier(",size=600M")];
+    let mut c = Client::start(&flags);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let file = File::options().write(true).open(&place.0).expect("ours");
+    // As whoever cuts it off and notices.
+    file.set_len(288 << 20).expect("ours");
+    file.set_len(600 << 20).expect("ours");
+    drop(file);
+    let mut c = Client::start(&flags);
+    let said = c.server.stderr();
+    assert!(said.contains("1 of 2 parts were damaged beyond repair"), "{said}");
+    assert_eq!(c.server.terminate(), Ok(0));
+    let c = Client::start(&flags);
+    assert!(!c.server.stderr().contains("damaged"), "{}", c.server.stderr());
+}
+
+#[test]
+fn a_disk_that_begins_with_nothing_and_holds_something_behind() {
+    let place = Place::new();
+    // Where the last block of a segment's header and file systems' superblocks are.
+    for at in [9_000, 64 << 10, 255 << 10] {
+        let file = File::create_new(&place.0).expect("a file");
+        file.set_len(600 << 20).expect("room");
+        file.write_all_at(b"what somebody else keeps", at).expect("room");
+        for flags in ["", ",size=600M", ",size=620M"] {
+            refused(&["--l1", &place.tier(flags)], &["--l1", "something else", "format"]);
+        }
+        not_looked_at(place.text(), &["something else"]);
+        assert_eq!(file.metadata().expect("there").len(), 600 << 20);
+        let kept = fs::read(&place.0).expect("readable");
+        assert!(kept[at as usize..].starts_with(b"what somebody else keeps"), "it was not touched");
+        fs::remove_file(&place.0).expect("ours");
+    }
+}
+
+#[test]
+fn a_disk_of_which_a_later_part_holds_something() {
+    let place = Place::new();
+    let file = File::create_new(&place.0).expect("a file");
+    file.set_len(600 << 20).expect("room");
+    // The second worker's part.
+    file.write_all_at(b"what somebody else keeps", 288 << 20).expect("room");
+    let before = fs::read(&place.0).expect("readable");
+    refused(&["--workers", "2", "--l1", &place.tier("")], &["--l1", "something else", "format"]);
+    assert!(fs::read(&place.0).expect("readable") == before, "it was not touched");
+}
+
+#[test]
+fn a_log_of_another_version() {
+    let place = Place::new();
+    let tier = place.tier(",size=300M");
+    let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let file = File::options().read(true).write(true).open(&place.0).expect("ours");
+    for at in [0, 4096] {
+        let mut block = [0; 4096];
+        file.read_exact_at(&mut block, at).expect("there");
+        block[12..16].copy_from_slice(&99_u32.to_le_bytes());
+        let checksum = crc32c::crc32c(&block[4..]).to_le_bytes();
+        block[..4].copy_from_slice(&checksum);
+        file.write_all_at(&block, at).expect("ours");
+    }
+    refused(&["--workers", "1", "--l1", &tier], &["--l1", "version 99", "format"]);
+    not_looked_at(place.text(), &["version 99"]);
 }
 
 #[test]
@@ -87,8 +290,7 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
     assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
     refused(&["--workers", "2", "--l2", &tier], &["--l2", "in use by another sunder"]);
-    let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
-    assert_eq!(looked_at.status, 2, "{}", looked_at.stderr);
+    not_looked_at(place.text(), &["in use by another sunder"]);
     assert_eq!(c.server.terminate(), Ok(0));
     refused(&["--workers", "1", "--l1", &tier], &["--l1", "--workers 2", "--workers 1", "format"]);
     let other = place.tier(",size=560M");

@@ -171,12 +171,19 @@ impl<D: Disk> Log<D> {
         self.spare() > 0 || self.filling(|open| self.has_room(open, RECORD_HEADER_BYTES)).is_some()
     }
 
+    /// Whether a record waits for a tombstone that there will never be a name for.
+    pub(super) fn is_used_up(&self) -> bool {
+        let is_waiting = !self.kills.is_empty() || self.is_reclaim_waiting();
+        is_waiting && self.segments.fills_left() == 0 && !self.has_room_for_tombstone()
+    }
+
     /// How many segments can be opened now.
     fn spare(&self) -> usize {
         let unsealed = self.opens.len() + self.segments.on_their_way();
         let opens_left = OPENS_PER_CHECKPOINT.saturating_sub(self.opened()) as usize;
         let free = self.segments.free_count();
-        free.min(SSD_OPEN_SEGMENTS_MAX.saturating_sub(unsealed)).min(opens_left)
+        let left = opens_left.min(self.segments.fills_left() as usize);
+        free.min(SSD_OPEN_SEGMENTS_MAX.saturating_sub(unsealed)).min(left)
     }
 
     /// Segments opened since the last checkpoint that is durable.

@@ -330,6 +330,11 @@ impl Span {
         self.0
     }
 
+    /// At least so many blocks.
+    pub fn blocks_min(self) -> usize {
+        self.0.checked_sub(1).map_or(1, |below| Span(below).blocks() + 1)
+    }
+
     /// At most so many blocks.
     pub fn blocks(self) -> usize {
         match self.0 {

@@ -41,6 +41,10 @@ pub struct Index {
     map: MmapMut,
     buckets: u64,
     len: u64,
+    /// Objects of more blocks than are ever read.
+    large: u64,
+    /// The first span that only such objects have.
+    large_from: u8,
 }
 
 /// A slot that may be the one that is searched for.
@@ -63,22 +67,31 @@ pub struct Place {
 }
 
 impl Index {
-    /// An empty table for so many objects.
+    /// An empty table for so many objects, of which those are counted that have more than
+    /// `blocks_max` blocks.
     ///
     /// # Errors
     /// The kernel's, if it has no such amount of memory.
-    pub fn new(objects: u64) -> io::Result<Index> {
+    pub fn new(objects: u64, blocks_max: usize) -> io::Result<Index> {
         let buckets = (objects * 100 / LOAD_PERCENT).div_ceil(BUCKET_SLOTS as u64).max(2);
         let bytes = usize::try_from(buckets)
             .ok()
             .and_then(|buckets| buckets.checked_mul(BUCKET_BYTES))
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Index { map: buffer::map_huge(bytes)?, buckets, len: 0 })
+        let is_large = |code: &u8| Span::from_bits(*code).blocks_min() > blocks_max;
+        let large_from = (1..1 << Span::BITS).find(is_large).unwrap_or(u8::MAX);
+        Ok(Index { map: buffer::map_huge(bytes)?, buckets, len: 0, large: 0, large_from })
     }
 
     /// Objects in it.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Objects of more blocks than are read, as far as that can be told of where they are: up to an
+    /// eighth above it cannot.
+    pub fn large(&self) -> u64 {
+        self.large
     }
 
     /// Bytes of the table.
@@ -92,7 +105,13 @@ impl Index {
         u64::from_ne_bytes(bytes)
     }
 
+    fn is_large(&self, content: u64) -> bool {
+        Span::from_bits((content >> SPAN_SHIFT) as u8).bits() >= self.large_from
+    }
+
     fn set_slot(&mut self, slot: usize, content: u64) {
+        self.large -= u64::from(self.is_large(self.slot(slot)));
+        self.large += u64::from(self.is_large(content));
         self.map[slot * 8..slot * 8 + 8].copy_from_slice(&content.to_ne_bytes());
     }
 
@@ -233,7 +252,7 @@ mod tests {
     #[test]
     fn an_object_takes_less_than_sixteen_bytes_and_all_expected_ones_fit() {
         let objects = 200_000;
-        let mut index = Index::new(objects).unwrap();
+        let mut index = Index::new(objects, 8).unwrap();
         assert!(index.bytes() as u64 <= objects * 11, "{}", index.bytes());
         let mut evicted = Vec::new();
         for i in 0..objects {
@@ -257,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_full_index_gives_up_the_oldest_of_the_buckets() {
-        let mut index = Index::new(1).unwrap();
+        let mut index = Index::new(1, 8).unwrap();
         let mut evicted = Vec::new();
         for i in 1..=64 {
             let place = index.place(hash(i), |unit| unit);
@@ -271,7 +290,7 @@ mod tests {
 
     #[test]
     fn uses_are_counted_up_to_their_limit_and_begin_again_with_a_copy() {
-        let mut index = Index::new(100).unwrap();
+        let mut index = Index::new(100, 8).unwrap();
         let place = index.place(7, |_| 0);
         index.put(place, 7, 99, span());
         for _ in 0..9 {
@@ -288,12 +307,28 @@ mod tests {
         assert_eq!((index.take(7), index.len()), (None, 0));
     }
 
+    #[test]
+    fn objects_too_large_to_be_read_are_counted_while_they_are_there() {
+        let mut index = Index::new(100, 17).unwrap();
+        for (i, blocks) in [(1, 1), (2, 16), (3, 17), (4, 18), (5, 19), (6, 300)] {
+            let place = index.place(hash(i), |_| 0);
+            index.put(place, hash(i), i, Span::of_blocks(blocks));
+        }
+        // The span of 17 blocks is that of 18, too.
+        assert_eq!((index.len(), index.large()), (6, 2));
+        index.note_use(hash(6), 6);
+        assert!(index.relocate(hash(6), 6, 7, Span::of_blocks(300)));
+        assert_eq!(index.large(), 2);
+        assert!(index.remove(hash(6), 7) && index.remove(hash(4), 4));
+        assert_eq!((index.len(), index.large()), (4, 1));
+    }
+
     proptest! {
         #[test]
         fn every_record_is_found_until_it_is_removed_or_evicted(
             steps in prop::collection::vec((any::<bool>(), 0_u64..40), 1..400),
         ) {
-            let mut index = Index::new(12).unwrap();
+            let mut index = Index::new(12, 8).unwrap();
             let mut model: BTreeMap<u64, u64> = BTreeMap::new();
             for (i, (insert, key)) in steps.into_iter().enumerate() {
                 let unit = i as u64 + 1;

@@ -149,11 +149,26 @@ impl<D: Disk> Log<D> {
         self.drain_kills(now);
         self.advance_reclaim(now);
         self.work(now);
-        if self.is_stuck() {
+        if self.is_stuck() || self.is_used_up() {
             self.drop_all();
         }
-        self.stats.set(Counter::SsdItems, self.index.len());
+        self.note_gauges();
         count
+    }
+
+    /// Says how much there is.
+    pub(super) fn note_gauges(&self) {
+        let segments = &self.segments;
+        let (all, free) = (u64::from(segments.count()), segments.free_count() as u64);
+        let segment_bytes = u64::from(segments.segment_bytes());
+        let stats = &self.stats;
+        stats.set(Counter::SsdItems, self.index.len() - self.index.large());
+        stats.set(Counter::SsdIndexBytes, self.index.bytes() as u64);
+        stats.set(Counter::SsdSizeBytes, all * segment_bytes);
+        stats.set(Counter::SsdUsedBytes, (all - free) * segment_bytes);
+        stats.set(Counter::SsdSegments, all);
+        stats.set(Counter::SsdSegmentsFree, free);
+        stats.set(Counter::SsdFillsLeft, u64::from(segments.fills_left()));
     }
 
     /// Whether room will never come: every segment may wait for a checkpoint that waits for

@@ -154,8 +154,12 @@ impl<D: Disk> Log<D> {
             return Judged::LookAgain;
         }
         let bytes = &buffer[unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES..place.len_bytes];
-        let record = Record::decode(bytes, unit);
-        let Some(record) = record.filter(|record| record.incarnation == place.incarnation) else {
+        // Longer than any read: it was stored when items could be larger, and may be there again.
+        let is_cut = |record: &Record| record.len_bytes() > bytes.len();
+        let head = Record::head(bytes, unit);
+        let Some(record) = head.filter(|record| {
+            record.incarnation == place.incarnation && (is_cut(record) || record.is_whole(bytes))
+        }) else {
             self.count(Counter::SsdCorrupt, 1);
             self.forget(hash, unit);
             return Judged::Lost;
@@ -168,6 +172,10 @@ impl<D: Disk> Log<D> {
         if !self.is_alive(&record) {
             self.forget(hash, unit);
             return Judged::Lost;
+        }
+        if is_cut(&record) {
+            self.count(Counter::SsdTooLarge, 1);
+            return Judged::Unreadable;
         }
         let mut value = Gather::new();
         value.extend(record.value(bytes));

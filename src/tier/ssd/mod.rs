@@ -203,9 +203,21 @@ impl<D: Disk> Ssd<D> {
         self.log.borrow().record_bytes_max()
     }
 
-    /// Items in the index.
+    /// Items in the index that can be read.
     pub fn items(&self) -> u64 {
-        self.log.borrow().index.len()
+        let index = &self.log.borrow().index;
+        index.len() - index.large()
+    }
+
+    /// Items in the index that cannot, because they were stored when items could be larger. Whoever
+    /// asks for one misses it; it is there again when they can be as large again.
+    pub fn items_too_large(&self) -> u64 {
+        self.log.borrow().index.large()
+    }
+
+    /// Segments that can be filled before the log has no names for records any more.
+    pub fn fills_left(&self) -> u32 {
+        self.log.borrow().segments.fills_left()
     }
 
     /// Bytes of the index.
@@ -254,10 +266,6 @@ impl<D: Disk> Ssd<D> {
                     Look::Item(item) => return Found::Item(item),
                     Look::Read(place) => place,
                 };
-                // Stored when items could be larger.
-                if place.len_bytes > log.disk.pool().read_bytes_max() {
-                    return Found::Unreadable;
-                }
                 let Some(slot) = log.reads.begin(place.offset_bytes, place.len_bytes) else {
                     log.count(Counter::SsdThrottled, 1);
                     return Found::Throttled;

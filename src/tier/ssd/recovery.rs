@@ -14,7 +14,7 @@ use super::admission::{Admission, Admit};
 use super::append::OPENS_PER_CHECKPOINT;
 use super::checkpoint::Checkpoint;
 use super::disk::{Disk, DiskError};
-use super::format::{ENTRIES_PER_BLOCK, LOCATION_BITS, VERSION, summary_blocks};
+use super::format::{ENTRIES_PER_BLOCK, INCARNATION_MAX, LOCATION_BITS, VERSION, summary_blocks};
 use super::format::{
     Entry, Geometry, HEADER_BLOCKS, Kind, SEAL_BLOCKS, SEGMENTS_AT_BYTES, SUPERBLOCKS, Seal,
     SegmentHeader, Superblock, SuperblockRead, Void, encode_summary,
@@ -26,8 +26,8 @@ use super::scan::{Scan, Used, Waited};
 use super::segments::{Segment, Segments, State};
 use crate::clock::Now;
 use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_DONE_PER_TURN, SSD_FREE_SEGMENTS, SSD_UNIT_BYTES,
-    SSD_VOIDS_MAX,
+    SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_DONE_PER_TURN, SSD_FREE_SEGMENTS,
+    SSD_UNIT_BYTES, SSD_VOIDS_MAX,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -89,6 +89,13 @@ pub enum OpenError {
         /// Those that are asked for.
         asked: Geometry,
     },
+    /// What the log is on has become shorter than the log.
+    CutOff {
+        /// Bytes that there are.
+        has_bytes: u64,
+        /// Bytes of the log, all parts together.
+        log_bytes: u64,
+    },
     /// The part was not made together with the first one: a format was interrupted.
     OtherParts,
     /// The disk failed.
@@ -97,8 +104,13 @@ pub enum OpenError {
     Memory(io::Error),
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl OpenError {
+    /// What is wrong, without what a server's flags can do about it.
+    pub fn fact(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| self.write_fact(f))
+    }
+
+    fn write_fact(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::TooSmall { part_bytes, needed_bytes } => {
                 write!(f, "{part_bytes} bytes a worker are too few: {needed_bytes} are needed")
@@ -107,39 +119,22 @@ impl fmt::Display for OpenError {
                 let max = (SSD_UNIT_BYTES as u64) << LOCATION_BITS;
                 write!(f, "{part_bytes} bytes a worker are too many: up to {max}")
             }
-            OpenError::Foreign => {
-                f.write_str("holds something else, or a damaged log; \"format\" starts afresh")
+            OpenError::Foreign => f.write_str("holds something else, or a damaged log"),
+            OpenError::Version { found } => {
+                write!(f, "holds a log of version {found}, and this is version {VERSION}")
             }
-            OpenError::Version { found } => write!(
-                f,
-                "holds a log of version {found}, and this is version {VERSION}; \"format\" starts \
-                 afresh"
-            ),
             OpenError::Geometry { found, asked } if found.workers != asked.workers => write!(
                 f,
-                "holds a log of --workers {}, and this is --workers {}: each has its part of it; \
-                 \"format\" starts afresh",
+                "holds a log of --workers {}, and this is --workers {}: each has its part of it",
                 found.workers, asked.workers,
             ),
-            OpenError::Geometry { found, asked }
-                if (found.segment_bytes, found.worker) == (asked.segment_bytes, asked.worker) =>
-            {
-                let mib = |geometry: &Geometry| {
-                    geometry.part_bytes.saturating_mul(geometry.workers.into()) >> 20
-                };
-                write!(
-                    f,
-                    "holds a log of {0} MiB, and this is {1} MiB; \"size={0}M\" continues it, \
-                     \"format\" starts afresh",
-                    mib(found),
-                    mib(asked),
-                )
+            OpenError::Geometry { found, asked } if is_of_another_size(found, asked) => {
+                write!(f, "holds a log of {} MiB, and this is {} MiB", mib(found), mib(asked))
             }
             OpenError::Geometry { found, asked } => write!(
                 f,
                 "holds a log of {} workers with {} bytes each in segments of {} (this is part {}), \
-                 and asked for are {} with {} in segments of {} (part {}); \"format\" starts \
-                 afresh",
+                 and asked for are {} with {} in segments of {} (part {})",
                 found.workers,
                 found.part_bytes,
                 found.segment_bytes,
@@ -149,14 +144,52 @@ impl fmt::Display for OpenError {
                 asked.segment_bytes,
                 asked.worker,
             ),
-            OpenError::OtherParts => f.write_str(
-                "its parts were not made together (was a format interrupted?); \"format\" starts \
-                 afresh",
+            OpenError::CutOff { has_bytes, log_bytes } => write!(
+                f,
+                "was cut off: it has {} MiB, and its log had {} MiB",
+                has_bytes >> 20,
+                log_bytes >> 20
             ),
-            OpenError::Disk(error) => error.fmt(f),
+            OpenError::OtherParts => {
+                f.write_str("its parts were not made together (was a format interrupted?)")
+            }
+            OpenError::Disk(error) => write!(f, "{error}"),
             OpenError::Memory(error) => write!(f, "no memory for the index: {error}"),
         }
     }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_fact(f)?;
+        match self {
+            OpenError::Geometry { found, asked } if is_of_another_size(found, asked) => {
+                write!(f, "; \"size={}M\" continues it, \"format\" starts afresh", mib(found))
+            }
+            OpenError::CutOff { .. } => {
+                f.write_str("; put back what is missing, or start afresh with \"format\"")
+            }
+            OpenError::Foreign
+            | OpenError::Version { .. }
+            | OpenError::Geometry { .. }
+            | OpenError::OtherParts => f.write_str("; \"format\" starts afresh"),
+            OpenError::TooSmall { .. }
+            | OpenError::TooLarge { .. }
+            | OpenError::Disk(_)
+            | OpenError::Memory(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether nothing but the size differs.
+fn is_of_another_size(found: &Geometry, asked: &Geometry) -> bool {
+    let others = |it: &Geometry| (it.workers, it.segment_bytes, it.worker);
+    others(found) == others(asked)
+}
+
+/// Of all parts together.
+fn mib(geometry: &Geometry) -> u64 {
+    geometry.part_bytes.saturating_mul(geometry.workers.into()) >> 20
 }
 
 impl std::error::Error for OpenError {}
@@ -192,7 +225,22 @@ pub(super) fn superblock<D: Disk>(
             SuperblockRead::Empty | SuperblockRead::Found(_) => {}
         }
     }
-    Ok(None)
+    if is_blank(disk) {
+        return Ok(None);
+    }
+    Err(disk.error.map_or(OpenError::Foreign, OpenError::Disk))
+}
+
+/// Whether nobody has written to the beginning of a part. Its first blocks alone do not tell: what
+/// has its own superblock behind a gap, as Btrfs and ZFS do, would be taken for nothing.
+fn is_blank<D: Disk>(disk: &mut Waited<'_, D>) -> bool {
+    let mut blocks = [0; SUPERBLOCKS * SSD_BLOCK_BYTES];
+    let end_bytes = SSD_BLANK_BYTES.min(disk.disk.size_bytes());
+    (0..end_bytes).step_by(blocks.len()).all(|at| {
+        let rest = blocks.len().min((end_bytes - at) as usize);
+        disk.read(at, &mut blocks[..rest]);
+        blocks[..rest].iter().all(|byte| *byte == 0)
+    })
 }
 
 impl<D: Disk> Log<D> {
@@ -238,6 +286,7 @@ impl<D: Disk> Log<D> {
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.enter_all(&mut scan, &dead)?;
         log.note_start()?;
+        log.note_gauges();
         Ok(log)
     }
 
@@ -277,6 +326,7 @@ impl<D: Disk> Log<D> {
         };
         let mut log = Log::restore(disk, options, &scan, now)?;
         log.note_start()?;
+        log.note_gauges();
         Ok(log)
     }
 
@@ -284,7 +334,9 @@ impl<D: Disk> Log<D> {
     fn restore(disk: D, options: &Options, scan: &Scan, now: Now) -> Result<Log<D>, OpenError> {
         let superblock = &scan.superblock;
         let mut segments = segments_of(scan);
-        let next_incarnation = scan.next_incarnation + OPENS_PER_CHECKPOINT;
+        // At the end of all numbers: none is left to be given out twice.
+        let next_incarnation =
+            (scan.next_incarnation + OPENS_PER_CHECKPOINT).min(INCARNATION_MAX + 1);
         segments.restore(scan.segments_used, next_incarnation);
         let objects = superblock.geometry.part_bytes / options.object_bytes.max(1);
         let durable = scan.next_sequence - 1;
@@ -295,10 +347,11 @@ impl<D: Disk> Log<D> {
         segments.flushed_below = flushed_below;
         let checkpoint =
             Checkpoint::new(interval_us, generation, durable, next_incarnation, flushed_below, now);
+        let blocks_max = disk.pool().read_bytes_max() / SSD_BLOCK_BYTES;
         Ok(Log {
             can_discard: disk.wants_discards(),
             disk,
-            index: Index::new(objects).map_err(OpenError::Memory)?,
+            index: Index::new(objects, blocks_max).map_err(OpenError::Memory)?,
             segments,
             opens: Vec::new(),
             checkpoint,
@@ -369,6 +422,7 @@ impl<D: Disk> Log<D> {
         let evicted = place.evicted;
         self.index.put(place, entry.hash, unit, entry.span);
         if let Some(evicted) = evicted {
+            self.stats.add(Counter::SsdEvicted, 1);
             self.kill(evicted);
         }
     }

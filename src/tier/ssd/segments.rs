@@ -204,6 +204,11 @@ impl Segments {
         self.free.len() + (self.count() - self.used) as usize
     }
 
+    /// Segments that can be opened before all incarnations are used up.
+    pub fn fills_left(&self) -> u32 {
+        (INCARNATION_MAX + 1).saturating_sub(self.next_incarnation)
+    }
+
     /// Segments that are about to be free.
     pub fn on_their_way(&self) -> usize {
         self.on_their_way.len()
@@ -211,7 +216,7 @@ impl Segments {
 
     /// Opens a free segment.
     pub fn open(&mut self, class: u8, first_sequence: u64) -> Option<u32> {
-        if self.next_incarnation > INCARNATION_MAX {
+        if self.fills_left() == 0 {
             return None;
         }
         let segment = match self.free.pop_front() {

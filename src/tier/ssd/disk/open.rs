@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fstatvfs, statx};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::limits::{SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES};
 
@@ -45,6 +46,7 @@ pub enum Kind {
 pub struct Opened {
     file: Arc<File>,
     kind: Kind,
+    whole_bytes: u64,
     workers: usize,
     part_bytes: u64,
 }
@@ -53,6 +55,23 @@ impl Opened {
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Bytes of the whole file or device.
+    pub fn whole_bytes(&self) -> u64 {
+        self.whole_bytes
+    }
+
+    /// The same disk among so many, with so many bytes each.
+    ///
+    /// # Panics
+    /// If it has not so many.
+    #[must_use]
+    pub fn divided(self, workers: usize, part_bytes: u64) -> Opened {
+        let has_all =
+            part_bytes.checked_mul(workers as u64).is_some_and(|it| it <= self.whole_bytes);
+        assert!(has_all, "parts of what there is");
+        Opened { workers, part_bytes, ..self }
     }
 
     /// Bytes of all parts together.
@@ -115,16 +134,20 @@ impl Part {
 pub struct OpenError {
     path: PathBuf,
     cause: Cause,
+    /// It was to be looked at, by somebody who has no flags to change.
+    is_look: bool,
 }
 
 #[derive(Debug)]
 enum Cause {
     Missing,
     NoFolder,
+    LinkToNothing,
     Directory,
     OtherKind,
     Empty,
     TooSmall { has_bytes: u64, workers: usize, part_bytes_min: u64 },
+    NoLog { has_bytes: u64 },
     Shorter { has_bytes: u64, wants_bytes: u64 },
     Mounted(String),
     Swap,
@@ -134,6 +157,7 @@ enum Cause {
     NotDirect,
     NoSpace { wants_bytes: u64, free_bytes: Option<u64> },
     TooLarge { wants_bytes: u64 },
+    Limited { wants_bytes: u64, may_bytes: u64 },
     Kernel(&'static str, io::Error),
 }
 
@@ -141,10 +165,14 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.path.display())?;
         match &self.cause {
+            Cause::Missing if self.is_look => f.write_str("there is no such file"),
             Cause::Missing => f.write_str("there is no such file; with size=SIZE one is made"),
             Cause::NoFolder => f.write_str("its folder does not exist"),
+            Cause::LinkToNothing => f.write_str("is a symbolic link to a file that does not exist"),
+            Cause::Directory if self.is_look => f.write_str("is a directory"),
             Cause::Directory => f.write_str("is a directory; name a file in it, with size=SIZE"),
             Cause::OtherKind => f.write_str("is neither a regular file nor a block device"),
+            Cause::NoLog { has_bytes } => write!(f, "holds no log: it has {}", Size(*has_bytes)),
             Cause::Empty => f.write_str("is an empty file; say with size=SIZE how large it may be"),
             Cause::TooSmall { has_bytes, workers, part_bytes_min } => write!(
                 f,
@@ -165,6 +193,7 @@ impl fmt::Display for OpenError {
                 f.write_str("is in use by another sunder, a mounted partition or a volume")
             }
             Cause::ReadOnly => f.write_str("is read-only"),
+            Cause::Permission if self.is_look => f.write_str("no permission to read it"),
             Cause::Permission => f.write_str("no permission to read and write it"),
             Cause::NotDirect => f.write_str("its file system has no direct I/O (O_DIRECT)"),
             Cause::NoSpace { wants_bytes, free_bytes } => {
@@ -177,6 +206,12 @@ impl fmt::Display for OpenError {
             Cause::TooLarge { wants_bytes } => {
                 write!(f, "its file system has no files of {}", Size(*wants_bytes))
             }
+            Cause::Limited { wants_bytes, may_bytes } => write!(
+                f,
+                "{} are more than files may have here, {}; raise that limit (ulimit -f)",
+                Size(*wants_bytes),
+                Size(*may_bytes)
+            ),
             Cause::Kernel(step, error) => write!(f, "{step}: {error}"),
         }
     }
@@ -206,9 +241,10 @@ impl fmt::Display for Size {
 /// # Errors
 /// One line that says what is wrong with the path.
 pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
-    let fail = |cause| OpenError { path: request.path.to_owned(), cause };
-    let (file, kind) = match kind_of(request).map_err(fail)? {
-        Some(Kind::BlockDevice) => (block_device(request.path), Kind::BlockDevice),
+    let fail = |cause| OpenError { path: request.path.to_owned(), cause, is_look: false };
+    let kind = kind_of(request.path, request.size_bytes.is_some()).map_err(fail)?;
+    let (file, kind) = match kind {
+        Some(Kind::BlockDevice) => (block_device(request.path, false), Kind::BlockDevice),
         Some(Kind::File) => (regular_file(request.path, false), Kind::File),
         None => (regular_file(request.path, true), Kind::File),
     };
@@ -218,17 +254,50 @@ pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
         Kind::File => file_size(&file, request).map_err(fail)?,
         Kind::BlockDevice => device_size(&file, request).map_err(fail)?,
     };
+    let whole_bytes = length(&file).map_err(fail)?;
     let segment = SSD_SEGMENT_BYTES as u64;
     let part_bytes = size_bytes / request.workers as u64 / segment * segment;
-    Ok(Opened { file: Arc::new(file), kind, workers: request.workers, part_bytes })
+    Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: request.workers, part_bytes })
 }
 
-/// What is there; None: nothing, and it is to be made.
-fn kind_of(request: &Request<'_>) -> Result<Option<Kind>, Cause> {
-    let metadata = match fs::metadata(request.path) {
+/// Opens a disk that is only looked at, all of it as one part. That needs no permission to write
+/// and changes nothing; no server may have it meanwhile.
+///
+/// # Errors
+/// One line that says what is wrong with the path.
+pub fn open_to_look(path: &Path) -> Result<Opened, OpenError> {
+    let opened = || {
+        let kind = kind_of(path, false)?.ok_or(Cause::Missing)?;
+        let file = match kind {
+            Kind::BlockDevice => block_device(path, true)?,
+            Kind::File => {
+                let file = options(OFlags::empty(), true).open(path).map_err(opening)?;
+                lock(|| file.try_lock_shared())?;
+                file
+            }
+        };
+        is_direct(&file)?;
+        let whole_bytes = length(&file)?;
+        let segment = SSD_SEGMENT_BYTES as u64;
+        let part_bytes = whole_bytes / segment * segment;
+        if part_bytes == 0 {
+            return Err(Cause::NoLog { has_bytes: whole_bytes });
+        }
+        Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: 1, part_bytes })
+    };
+    opened().map_err(|cause| OpenError { path: path.to_owned(), cause, is_look: true })
+}
+
+/// What is there; None: nothing, and it may be made.
+fn kind_of(path: &Path, may_be_made: bool) -> Result<Option<Kind>, Cause> {
+    let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return if request.size_bytes.is_some() { Ok(None) } else { Err(Cause::Missing) };
+            // open(2) makes nothing behind a link with O_EXCL.
+            if fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink()) {
+                return Err(Cause::LinkToNothing);
+            }
+            return if may_be_made { Ok(None) } else { Err(Cause::Missing) };
         }
         Err(error) => return Err(opening(error)),
     };
@@ -257,16 +326,17 @@ fn opening(error: io::Error) -> Cause {
     }
 }
 
-fn options(flags: OFlags) -> OpenOptions {
+fn options(flags: OFlags, is_look: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     // Not to be kept waiting by what has taken the path's place since it was looked at.
     let flags = OFlags::DIRECT | OFlags::NONBLOCK | flags;
-    options.read(true).write(true).mode(0o600).custom_flags(flags.bits() as i32);
+    options.read(true).write(!is_look).custom_flags(flags.bits() as i32);
     options
 }
 
 fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
-    let file = options(OFlags::empty()).create_new(is_new).open(path).map_err(opening);
+    let mut options = options(OFlags::empty(), false);
+    let file = options.create_new(is_new).mode(0o600).open(path).map_err(opening);
     if is_new && matches!(file, Err(Cause::NotDirect)) {
         // open(2) makes the file before it finds that.
         let _ = fs::remove_file(path);
@@ -275,15 +345,19 @@ fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
         Err(Cause::Missing) if is_new => return Err(Cause::NoFolder),
         file => file?,
     };
-    patiently(|| match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Cause::InUse(Kind::File)),
-        Err(TryLockError::Error(error)) => Err(Cause::Kernel("cannot lock it", error)),
-    })?;
+    lock(|| file.try_lock())?;
     if is_listed_as_swap(path) { Err(Cause::Swap) } else { Ok(file) }
 }
 
-fn block_device(path: &Path) -> Result<File, Cause> {
+fn lock(attempt: impl Fn() -> Result<(), TryLockError>) -> Result<(), Cause> {
+    patiently(|| match attempt() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Cause::InUse(Kind::File)),
+        Err(TryLockError::Error(error)) => Err(Cause::Kernel("cannot lock it", error)),
+    })
+}
+
+fn block_device(path: &Path, is_look: bool) -> Result<File, Cause> {
     let number = fs::metadata(path).map_err(opening)?.rdev();
     if let Some(on) = mounted_on(number) {
         return Err(Cause::Mounted(on));
@@ -292,11 +366,11 @@ fn block_device(path: &Path) -> Result<File, Cause> {
         return Err(Cause::Swap);
     }
     // Most drivers let a device be opened that they will not write to.
-    if is_set(number, "ro") {
+    if !is_look && is_set(number, "ro") {
         return Err(Cause::ReadOnly);
     }
     // open(2): O_EXCL without O_CREAT holds a block device for oneself.
-    let exclusive = options(OFlags::EXCL);
+    let exclusive = options(OFlags::EXCL, is_look);
     patiently(|| {
         exclusive.open(path).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -371,6 +445,7 @@ fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
         wanted => {
             let size_bytes = wanted.unwrap_or(has_bytes);
             is_enough(size_bytes, request)
+                .and_then(|()| is_allowed(size_bytes))
                 .and_then(|()| allocate(file, has_bytes, size_bytes))
                 .map(|()| size_bytes)
         }
@@ -382,7 +457,25 @@ fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
     result
 }
 
+/// Whether we may write so far into a file. If not, the kernel ends the process for trying
+/// (setrlimit(2): SIGXFSZ).
+fn is_allowed(size_bytes: u64) -> Result<(), Cause> {
+    match getrlimit(Resource::Fsize).current {
+        Some(may_bytes) if may_bytes < size_bytes => {
+            Err(Cause::Limited { wants_bytes: size_bytes, may_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
+    // To try would fill the file system for a while, and holes of the file for good.
+    if let (Ok(metadata), Ok(room)) = (file.metadata(), fstatvfs(file)) {
+        let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+        if size_bytes.saturating_sub(metadata.blocks() * 512) > free_bytes {
+            return Err(Cause::NoSpace { wants_bytes: size_bytes, free_bytes: Some(free_bytes) });
+        }
+    }
     let error = match fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
         Ok(()) => return Ok(()),
         Err(error) => error,
@@ -401,10 +494,13 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
     })
 }
 
-fn device_size(mut file: &File, request: &Request<'_>) -> Result<u64, Cause> {
-    let has_bytes = file
-        .seek(SeekFrom::End(0))
-        .map_err(|error| Cause::Kernel("cannot tell its size", error))?;
+/// How long a file or a device is, in bytes.
+fn length(mut file: &File) -> Result<u64, Cause> {
+    file.seek(SeekFrom::End(0)).map_err(|error| Cause::Kernel("cannot tell its size", error))
+}
+
+fn device_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
+    let has_bytes = length(file)?;
     let wants_bytes = request.size_bytes.unwrap_or(has_bytes);
     if wants_bytes > has_bytes {
         return Err(Cause::Shorter { has_bytes, wants_bytes });

@@ -4,6 +4,7 @@ mod commands;
 mod crash;
 mod damage;
 mod faults;
+mod operators;
 mod steady;
 
 use std::pin::pin;

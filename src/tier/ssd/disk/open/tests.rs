@@ -59,6 +59,16 @@ fn what_is_missing_or_of_another_kind_is_said() {
     assert!(line(&below, Some(4 * SEGMENT)).starts_with("its folder does not exist"));
     assert!(line(file.path().parent().expect("one"), None).starts_with("is a directory"));
     assert!(line(Path::new("/dev/null"), None).starts_with("is neither a regular file nor"));
+    let nowhere = file.path().to_str().expect("text");
+    let link = Scratch::new();
+    std::os::unix::fs::symlink(nowhere, link.path()).expect("a link");
+    for size_bytes in [None, Some(4 * SEGMENT)] {
+        assert_eq!(
+            line(link.path(), size_bytes),
+            "is a symbolic link to a file that does not exist"
+        );
+    }
+    assert!(!file.path().exists());
     // One that nobody writes to would keep who opens it waiting.
     run_command("mkfifo", &[file.path().to_str().expect("text")]).expect("a fifo");
     assert!(line(file.path(), None).starts_with("is neither a regular file nor"));
@@ -88,11 +98,16 @@ fn a_full_file_system_is_said_and_nothing_is_left_of_the_attempt() {
     let told = line(file.path(), Some(wants));
     assert!(told.starts_with("no room for ") && told.contains("its file system has"), "{told}");
     assert!(!file.path().exists());
-    assert!(line(file.path(), Some(1 << 62)).starts_with("its file system has no files of"));
+    assert!(line(file.path(), Some(1 << 62)).starts_with("no room for 4194304.0 TiB"));
     assert!(!file.path().exists());
     let file = file_of(4 * SEGMENT);
     line(file.path(), Some(wants));
     assert_eq!(fs::metadata(file.path()).expect("there").len(), 4 * SEGMENT);
+    // All of it is a hole.
+    let file = file_of(wants);
+    assert!(line(file.path(), None).starts_with("no room for "));
+    let metadata = fs::metadata(file.path()).expect("there");
+    assert_eq!((metadata.len(), metadata.blocks()), (wants, 0));
 }
 
 #[test]
@@ -126,7 +141,8 @@ fn a_file_that_may_not_be_written_is_said() {
         // Nothing is forbidden to root.
         Ok(_) => assert!(rustix::process::geteuid().is_root()),
     }
-    let read_only = OpenError { path: "/x".into(), cause: opening(Errno::ROFS.into()) };
+    let read_only =
+        OpenError { path: "/x".into(), cause: opening(Errno::ROFS.into()), is_look: false };
     assert_eq!(read_only.to_string(), "/x: is read-only");
 }
 
