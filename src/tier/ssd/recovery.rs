@@ -308,6 +308,7 @@ impl<D: Disk> Log<D> {
             admission: Admission::new(options.admit),
             kills: Default::default(),
             lost_kills: 0,
+            lost_entries: 0,
             is_stopping: false,
             outbox: Default::default(),
             id: superblock.log,
@@ -326,6 +327,7 @@ impl<D: Disk> Log<D> {
             stats: Arc::clone(&options.stats),
             done: Vec::with_capacity(SSD_DONE_PER_TURN),
             now,
+            has_stepped: false,
         })
     }
 
