@@ -203,8 +203,8 @@ impl Disk for RingDisk {
     }
 
     fn turn(&mut self, _: Now, done: &mut Vec<Done>) -> usize {
-        // Not all at once that the device answers for at once: who gets a few answers asks for more,
-        // and so it does not stand idle while the rest is answered. But no fewer than come in.
+        // Not all at once that the device answers for at once: who gets a few answers asks for
+        // more, and so it is not idle while the rest is answered. But no fewer than come in.
         let budget = self.submitted.clamp(SSD_DONE_PER_TURN_MIN, SSD_DONE_PER_TURN);
         self.submitted = 0;
         let mut count = 0;

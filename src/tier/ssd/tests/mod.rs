@@ -4,6 +4,7 @@ mod commands;
 mod crash;
 mod damage;
 mod faults;
+mod sleep;
 mod steady;
 
 use std::pin::pin;
