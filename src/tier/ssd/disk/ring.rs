@@ -3,10 +3,10 @@
 //! Two rings, because one that polls its device can only read and write: `data` for reads and
 //! writes, from registered buffers to a registered file, and `slow` for flushes and discards. Both
 //! belong to the thread that made them and run the kernel's share of the work when that thread
-//! enters it, never in an interrupt of something else. A turn enters a ring once if it has
-//! something to hand over or the kernel says that something came back, and else reads two words of
-//! shared memory. It never waits; only dropping the disk does, for the I/Os under way, because the
-//! kernel may still write into their memory.
+//! enters it, never in an interrupt of something else. A turn enters a ring at its beginning if the
+//! kernel says that something came back, and at its end if there is something to hand over, and
+//! else reads two words of shared memory. It never waits; only dropping the disk does, for the I/Os
+//! under way, because the kernel may still write into their memory.
 //!
 //! Required reading: io_uring_setup(2) on IOPOLL, SINGLE_ISSUER, DEFER_TASKRUN and TASKRUN_FLAG;
 //! io_uring_enter(2) on the operations.
