@@ -9,7 +9,10 @@
 //! The turns are a worker's own, without a network. Every one has hits of L1 and as much for L2:
 //! gets of what only the disk has, and sets. What the simulation of a disk takes is not counted.
 //! Turns are told by the clock and by the thread's own CPU time: a thread that waits uses none, and
-//! one that is preempted has no part in it.
+//! one that is preempted has no part in it. What the machine does in a thread's name, interrupts
+//! above all, counts as its CPU time all the same. So after each turn the thread does a control:
+//! always the same additions, about as long as a turn, which no code of ours can make longer. What
+//! is found in turns alone is ours, what is found in controls too is the machine's.
 
 #[path = "../tests/common/pipe.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -126,6 +129,10 @@ impl<D: Disk> Disk for Watched<D> {
         self.inner.in_flight()
     }
 
+    fn hand_over(&mut self) {
+        self.timed(D::hand_over);
+    }
+
     fn wakes(&self) -> bool {
         self.inner.wakes()
     }
@@ -141,14 +148,84 @@ fn cpu() -> Duration {
 struct Turn {
     own: Duration,
     cpu: Duration,
+    /// Of CPU time: what the tiers did first, the worker, the tiers at the end. With a simulated
+    /// disk's part.
+    parts: [Duration; 3],
     /// The kernel let the thread sleep meanwhile: it waited for something.
     has_waited: bool,
+    /// The kernel took the core away.
+    preemptions: i64,
+    /// Pages that were touched for the first time.
+    faults: i64,
 }
 
-/// How often this thread has waited for something.
-fn waits() -> i64 {
+/// What the kernel counts of this thread.
+struct Counts {
+    waits: i64,
+    preemptions: i64,
+    faults: i64,
+}
+
+fn counts() -> Counts {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("one's own");
-    usage.voluntary_context_switches()
+    Counts {
+        waits: usage.voluntary_context_switches(),
+        preemptions: usage.involuntary_context_switches(),
+        faults: usage.minor_page_faults() + usage.major_page_faults(),
+    }
+}
+
+/// Additions of a control: about as many as take a turn's time.
+const CONTROL_ADDITIONS: u64 = 24_000;
+
+/// The same instructions each time, on nothing but registers: what it takes by the clock, and of
+/// CPU time.
+fn control() -> (Duration, Duration) {
+    let (start, start_cpu) = (Instant::now(), cpu());
+    let mut sum = 0_u64;
+    for i in 0..CONTROL_ADDITIONS {
+        sum = std::hint::black_box(sum.wrapping_add(i));
+    }
+    std::hint::black_box(sum);
+    (start.elapsed(), cpu() - start_cpu)
+}
+
+/// Lengths of turns, or of controls.
+struct Lengths {
+    own: Histogram<u64>,
+    cpu: Histogram<u64>,
+}
+
+/// What the aim forbids a turn to take.
+const LONG: Duration = Duration::from_millis(1);
+
+impl Lengths {
+    fn new() -> Lengths {
+        let own = Histogram::new_with_max(100_000_000_000, 3).expect("three digits");
+        Lengths { cpu: own.clone(), own }
+    }
+
+    fn add(&mut self, own: Duration, cpu: Duration) {
+        self.own.saturating_record(own.as_nanos() as u64);
+        self.cpu.saturating_record(cpu.as_nanos() as u64);
+    }
+
+    fn print(&self, what: &str) {
+        let us = |ns: u64| ns as f64 / 1e3;
+        for (name, lengths) in [("by the clock", &self.own), ("CPU time", &self.cpu)] {
+            let max = lengths.max();
+            let long = lengths.count_between(LONG.as_nanos() as u64, max.max(1));
+            let seconds = lengths.mean() * lengths.len() as f64 / 1e9;
+            println!(
+                "  {what:8} {name:12} {seconds:5.2} s in all   median {:6.1} us   99.9 % {:6.1} \
+                 us   99.999 % {:7.1} us   longest {:7.1} us   {long} of 1 ms",
+                us(lengths.value_at_quantile(0.5)),
+                us(lengths.value_at_quantile(0.999)),
+                us(lengths.value_at_quantile(0.999_99)),
+                us(max),
+            );
+        }
+    }
 }
 
 struct Bed<'o, D: Disk, F, M> {
@@ -194,17 +271,24 @@ where
     /// A turn as a worker's thread makes it.
     fn turn(&mut self) -> Turn {
         let (spent, spent_cpu) = (self.watch.0.spent.get(), self.watch.0.spent_cpu.get());
-        let start_waits = waits();
+        let before = counts();
         let (start, start_cpu) = (Instant::now(), cpu());
         let now = self.shared.clock.read();
         self.tiers.turn(now);
+        let tiers_cpu = cpu();
         self.worker.turn(&mut self.pipes, now);
+        let worker_cpu = cpu();
         self.tiers.flush(now);
-        let used = cpu() - start_cpu;
+        let end_cpu = cpu();
+        let own = start.elapsed().saturating_sub(self.watch.0.spent.get() - spent);
+        let after = counts();
         Turn {
-            own: start.elapsed().saturating_sub(self.watch.0.spent.get() - spent),
-            cpu: used.saturating_sub(self.watch.0.spent_cpu.get() - spent_cpu),
-            has_waited: waits() != start_waits,
+            own,
+            cpu: (end_cpu - start_cpu).saturating_sub(self.watch.0.spent_cpu.get() - spent_cpu),
+            parts: [tiers_cpu - start_cpu, worker_cpu - tiers_cpu, end_cpu - worker_cpu],
+            has_waited: after.waits != before.waits,
+            preemptions: after.preemptions - before.preemptions,
+            faults: after.faults - before.faults,
         }
     }
 
@@ -312,32 +396,36 @@ where
         println!("{}", self.counters());
     }
 
-    /// How long turns are.
+    /// How long turns are, and controls.
     fn turns(&mut self, what: &str, time: Duration) {
-        let max_ns = 100_000_000_000;
-        let mut own: Histogram<u64> = Histogram::new_with_max(max_ns, 3).expect("three digits");
-        let mut used = own.clone();
+        let (mut turns, mut controls) = (Lengths::new(), Lengths::new());
         self.watch.0.silent.set(Duration::ZERO);
         let (mut waited, mut waited_longest) = (0, Duration::ZERO);
+        let mut long = Vec::new();
         self.steps(time, |turn| {
-            used.saturating_record(turn.cpu.as_nanos() as u64);
-            own.saturating_record(turn.own.as_nanos() as u64);
+            turns.add(turn.own, turn.cpu);
+            let (own, cpu) = control();
+            controls.add(own, cpu);
             if turn.has_waited {
                 waited += 1;
                 waited_longest = waited_longest.max(turn.own);
             }
+            if turn.cpu > LONG / 2 && long.len() < 8 {
+                long.push(turn);
+            }
         });
-        let us = |ns: u64| ns as f64 / 1e3;
         let silent = self.watch.0.silent.get().as_secs_f64();
-        println!("{what}: {} turns, no I/O done for up to {silent:.2} s", own.len());
-        for (name, turns) in [("by the clock", &own), ("CPU time", &used)] {
+        println!("{what}: {} turns, no I/O done for up to {silent:.2} s", turns.own.len());
+        turns.print("turns");
+        controls.print("controls");
+        for turn in long {
+            let [first, worker, last] = turn.parts.map(|part| part.as_micros());
             println!(
-                "  {name:12} median {:7.1} us   99.9 % {:7.1} us   99.999 % {:7.1} us   \
-                 longest {:7.1} us",
-                us(turns.value_at_quantile(0.5)),
-                us(turns.value_at_quantile(0.999)),
-                us(turns.value_at_quantile(0.999_99)),
-                us(turns.max()),
+                "    {} us of CPU: tiers {first}, worker {worker}, tiers {last}; preempted {} \
+                 times, {} pages touched first",
+                turn.cpu.as_micros(),
+                turn.preemptions,
+                turn.faults
             );
         }
         println!("  {waited} turns waited, the longest {} us", waited_longest.as_micros());

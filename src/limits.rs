@@ -514,6 +514,10 @@ pub const SSD_TRIES_MAX: u32 = 16;
 /// Completions that one turn of a worker takes from its disk.
 pub const SSD_DONE_PER_TURN: usize = 128;
 
+/// Completions that a turn tells at most if no more I/Os came in than that: a device that answers
+/// for many at once gets its next ones sooner than if all of them were answered first.
+pub const SSD_DONE_PER_TURN_MIN: usize = 8;
+
 /// Size of a buffer that records gather in until they are written, in bytes.
 pub const SSD_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 

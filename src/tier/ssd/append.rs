@@ -224,13 +224,20 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether anything waits for its tombstone, or is yet to be found to need one.
+    pub(super) fn is_killing(&self) -> bool {
+        !self.kills.is_empty() || self.lost_entries > 0
+    }
+
     /// Writes tombstones for the next records that wait for one, if they find room.
     pub(super) fn drain_kills(&mut self, now: Now) {
+        self.forget_lost();
         for _ in 0..SSD_KILLS_PER_CALL {
             let Some(&link) = self.kills.front() else { return };
             if !self.add_tombstone(link, now) {
                 return;
             }
+            self.has_stepped = true;
             self.kills.pop_front();
             self.lost_kills = self.lost_kills.saturating_sub(1);
         }
@@ -273,6 +280,7 @@ impl<D: Disk> Log<D> {
                         let checkpoints = self.checkpoint.next_flush();
                         open.phase = Phase::Waiting { checkpoints };
                         self.checkpoint.is_wanted = true;
+                        self.has_stepped = true;
                     }
                 }
                 Phase::Waiting { checkpoints } if self.checkpoint.flushes_done() >= checkpoints => {
@@ -294,7 +302,7 @@ impl<D: Disk> Log<D> {
 
     fn add_summary(&mut self, at: usize, first: u32) {
         let open = &mut self.opens[at];
-        if !open.resume() {
+        if open.lost > 0 || !open.resume() {
             return;
         }
         if open.entries.is_empty() {
@@ -303,6 +311,7 @@ impl<D: Disk> Log<D> {
                 let segment = self.opens.swap_remove(at).segment;
                 self.segments.empty(segment, self.checkpoint.next());
                 self.checkpoint.is_wanted = true;
+                self.has_stepped = true;
             }
             return;
         }
@@ -322,6 +331,7 @@ impl<D: Disk> Log<D> {
             open.begin(open.head(), end);
             open.add(&bytes);
             next += 1;
+            self.has_stepped = true;
         }
         let is_whole = next == blocks;
         open.phase = if is_whole { Phase::Unsealed } else { Phase::Summing { block: next } };
@@ -357,8 +367,9 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// A write to an open segment failed: what was to be written from `start` on is lost. Its
-    /// records are forgotten, and what they killed is killed anew; the segment ends there.
+    /// A write to an open segment failed: what was to be written from `start` on is lost, and the
+    /// segment ends there. Its records will be forgotten and what they killed killed anew, some a
+    /// call; until then nobody finds them, and nothing but tombstones is added.
     pub(super) fn abandon(&mut self, at: usize, start: u32) {
         self.checkpoint.restart();
         let open = &mut self.opens[at];
@@ -369,25 +380,46 @@ impl<D: Disk> Log<D> {
             open.end_at(open.records_end);
             return;
         }
-        let segment = open.segment;
         let unit_bytes = SSD_UNIT_BYTES as u32;
-        let ends = open.entries.iter().skip(1).map(|next| next.unit).chain([u32::MAX]);
-        let kept = ends.take_while(|next| *next <= end / unit_bytes).count();
-        let lost = open.entries.split_off(kept);
-        // Not where the write failed, but where the record begins that it cut in two: recovery
-        // walks no farther, and must not miss anything then.
-        let lost_start = lost.first().map_or(end, |first| first.unit * unit_bytes);
+        let begun = open.entries.partition_point(|entry| entry.unit <= end / unit_bytes);
+        // The last one that begins before the end is cut in two.
+        let kept = begun.saturating_sub(1).min(open.entries.len() - open.lost);
+        // Not where the write failed, but where that record begins: recovery walks no farther, and
+        // must not miss anything then.
+        let lost_start = open.entries.get(kept).map_or(end, |first| first.unit * unit_bytes);
         open.end_at(end.min(lost_start));
-        for entry in lost {
+        let lost = open.entries.len() - kept;
+        self.lost_entries += lost - open.lost;
+        open.lost = lost;
+    }
+
+    /// Forgets the next records that failed writes have lost.
+    fn forget_lost(&mut self) {
+        if self.lost_entries == 0 {
+            return;
+        }
+        for _ in 0..SSD_KILLS_PER_CALL {
+            let Some(open) = self.opens.iter_mut().find(|open| open.lost > 0) else { break };
+            let (segment, Some(entry)) = (open.segment, open.entries.pop()) else { break };
+            open.lost -= 1;
+            self.lost_entries -= 1;
             let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
             if entry.kind == Kind::Item {
                 self.index.remove(entry.hash, unit);
+            }
+            let sequence = self.segments.get(segment).first_sequence + u64::from(entry.sequence);
+            // Whoever knows that its sequence was given up knows what was flushed, too.
+            if sequence < self.flushed_below {
+                continue;
+            }
+            if entry.kind == Kind::Item {
                 // It may be on the disk all the same. If a tombstone is, nobody minds.
                 self.kill(unit);
             }
             self.kill_link(entry.kills);
         }
         self.lost_kills = self.kills.len();
+        self.has_stepped = true;
     }
 
     /// Ends all open segments.

@@ -218,10 +218,15 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Whether nothing but the time stands before the next one.
+    pub(super) fn may_begin_checkpoint(&self) -> bool {
+        self.checkpoint.is_idle() && self.lost_kills == 0 && self.lost_entries == 0
+    }
+
     fn begin_checkpoint(&mut self, now: Now) {
         let has_news = self.next_sequence - 1 > self.checkpoint.durable;
         let is_due = has_news && now.uptime_us >= self.checkpoint.due_us;
-        if !(is_due || self.checkpoint.is_wanted) || self.lost_kills > 0 {
+        if !(is_due || self.checkpoint.is_wanted) || !self.may_begin_checkpoint() {
             return;
         }
         let mut marks = Vec::with_capacity(self.opens.len());

@@ -240,7 +240,7 @@ impl<D: Disk> Log<D> {
         old: Option<u64>,
         now: Now,
     ) -> Option<u64> {
-        if !self.kills.is_empty() {
+        if self.is_killing() {
             return None;
         }
         let segments = &self.segments;

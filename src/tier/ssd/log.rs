@@ -96,6 +96,8 @@ pub(super) struct Log<D> {
     /// So many of them, from the first on, are of records that a failed write lost or of what those
     /// had killed: no checkpoint begins before they have their tombstones.
     pub(super) lost_kills: usize,
+    /// Records of open segments that failed writes have lost and that are yet to be forgotten.
+    pub(super) lost_entries: usize,
     /// A clean stop is under way: nothing is reclaimed that tombstones do not need.
     pub(super) is_stopping: bool,
     /// I/Os that the disk has not taken yet.
@@ -122,6 +124,8 @@ pub(super) struct Log<D> {
     pub(super) done: Vec<Done>,
     /// The clock as it was last read.
     pub(super) now: Now,
+    /// In this turn something was done of which there may be more to do at once.
+    pub(super) has_stepped: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -137,6 +141,7 @@ impl<D: Disk> Log<D> {
     pub(super) fn turn(&mut self, now: Now) -> usize {
         self.tick(now);
         self.now = now;
+        self.has_stepped = false;
         self.submit();
         let mut done = std::mem::take(&mut self.done);
         done.clear();
@@ -176,6 +181,9 @@ impl<D: Disk> Log<D> {
     /// for.
     fn is_stuck(&self) -> bool {
         if self.lost_kills == 0 && !self.is_reclaim_waiting() || self.has_room_for_tombstone() {
+            return false;
+        }
+        if self.lost_entries > 0 {
             return false;
         }
         // What waits for a checkpoint comes if one can begin.
@@ -226,21 +234,19 @@ impl<D: Disk> Log<D> {
         self.reads.submit(&mut self.disk);
     }
 
-    /// By when there is something to do though nobody asks for anything.
+    /// By when there is something to do though nobody asks for anything. What waits for the disk
+    /// comes with a completion, and who waits for memory gets it from one.
     pub(super) fn wake_at_us(&self) -> u64 {
-        let is_waiting = self.failed.iter().any(|failed| failed.io.is_some());
-        let is_busy = self.disk.in_flight() > 0 && !self.disk.wakes()
-            || !self.outbox.is_empty()
-            || self.reads.has_queued()
-            || self.victim.is_some()
-            || !self.leaving.is_empty();
-        let wants = is_waiting || !self.kills.is_empty() || self.checkpoint.is_wanted;
-        if is_busy {
+        let in_flight = self.disk.in_flight();
+        let is_polled = in_flight > 0 && !self.disk.wakes();
+        let is_queued = !self.outbox.is_empty() || self.reads.has_queued();
+        if is_polled || is_queued && in_flight == 0 || self.has_stepped {
             0
-        } else if wants {
+        } else if self.retry_at_us > self.now.uptime_us {
             self.retry_at_us
-        } else if self.next_sequence - 1 > self.checkpoint.durable() {
-            self.checkpoint.due_us().max(self.retry_at_us)
+        } else if self.may_begin_checkpoint() && self.next_sequence - 1 > self.checkpoint.durable()
+        {
+            self.checkpoint.due_us()
         } else {
             u64::MAX
         }
@@ -298,6 +304,8 @@ impl<D: Disk> Log<D> {
                 self.retry_at_us = now.uptime_us + SSD_RETRY_US;
             }
         }
+        // A client's read changes nothing for anybody else.
+        self.has_stepped |= task != Task::Read;
         let is_ok = done.result.is_ok();
         self.writes_done += u64::from(is_ok && matches!(done.io.op, Op::Write { .. }));
         if task == Task::Data {

@@ -67,6 +67,9 @@ impl<D: Disk> Log<D> {
             self.index.find(hash).filter(|found| !others.contains(&found.unit)).collect();
         for found in found {
             let Some((segment, offset)) = self.segments.locate(found.unit) else { continue };
+            if self.lost_entries > 0 && self.is_lost(segment, offset) {
+                continue;
+            }
             if self.segments.get(segment).state == State::Open
                 && let Some(looked) = self.look_in_memory(segment, offset, found.unit, key)
             {
@@ -92,6 +95,12 @@ impl<D: Disk> Log<D> {
             return Look::Read(Place { found, incarnation, offset_bytes, len_bytes });
         }
         Look::Nothing
+    }
+
+    /// Whether a failed write has lost the record at a place, which is yet to be forgotten.
+    fn is_lost(&self, segment: u32, offset: u32) -> bool {
+        let open = self.opens.iter().find(|open| open.segment == segment);
+        open.is_some_and(|open| open.has_lost(offset))
     }
 
     /// The item at a place that is in memory; Some(None) if it is another key's. None: the place is

@@ -241,11 +241,11 @@ impl<D: Disk> Ssd<D> {
             self.turn(now);
             let log = &mut *self.log.borrow_mut();
             // Not before: each tombstone would take a segment of its own.
-            if log.kills.is_empty() {
+            if !log.is_killing() {
                 log.end_all();
             }
             log.work(now);
-            if !log.opens.is_empty() || !log.kills.is_empty() {
+            if !log.opens.is_empty() || log.is_killing() {
                 continue;
             }
             let ticket = *ticket.get_or_insert_with(|| log.checkpoint.ticket());
@@ -411,6 +411,7 @@ impl<D: Disk> Tier for Ssd<D> {
         let log = &mut *self.log.borrow_mut();
         log.drain_kills(now);
         log.work(now);
+        log.disk.hand_over();
     }
 
     fn wake_at_us(&self) -> u64 {

@@ -60,6 +60,8 @@ pub struct Open {
     pub phase: Phase,
     /// Its records, in order.
     pub entries: Vec<Entry>,
+    /// How many of the last of them a failed write has lost. They are yet to be forgotten.
+    pub lost: usize,
     /// Where its records end, once there are no more to come.
     pub records_end: u32,
     /// The same in whole blocks: there its summary begins.
@@ -85,6 +87,7 @@ impl Open {
             class,
             phase: Phase::Filling,
             entries: Vec::new(),
+            lost: 0,
             records_end: 0,
             data_end: 0,
             segment_bytes,
@@ -285,6 +288,12 @@ impl Open {
             self.is_cut = false;
         }
         !self.is_cut
+    }
+
+    /// Whether a failed write has lost the record at `offset`.
+    pub fn has_lost(&self, offset: u32) -> bool {
+        let first = self.entries.len() - self.lost;
+        self.entries.get(first).is_some_and(|it| it.unit <= offset / SSD_UNIT_BYTES as u32)
     }
 
     /// Lets go of the memory of a segment to which nothing is added any more and of which

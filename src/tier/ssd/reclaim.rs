@@ -65,7 +65,8 @@ impl<D: Disk> Log<D> {
     pub(super) fn advance_reclaim(&mut self, now: Now) {
         self.give_up_one(now);
         self.bury();
-        if self.is_stopping && self.kills.is_empty() || self.victim.is_none() && !self.choose(now) {
+        let is_idle = self.is_stopping && !self.is_killing();
+        if is_idle || self.victim.is_none() && !self.choose(now) {
             return;
         }
         let Some(victim) = &self.victim else { return };
@@ -101,6 +102,7 @@ impl<D: Disk> Log<D> {
             self.checkpoint.is_wanted |= self.next_sequence - 1 > settled;
             return false;
         };
+        self.has_stepped = true;
         let entries = self.segments.get(segment).entries as usize;
         self.victim = Some(Victim {
             segment,
@@ -221,6 +223,7 @@ impl<D: Disk> Log<D> {
                 self.leaving.push(Leaving { segment, entries });
                 self.segments.empty(segment, self.checkpoint.next());
                 self.checkpoint.is_wanted = true;
+                self.has_stepped = true;
                 return;
             };
             let first_sequence = self.segments.get(segment).first_sequence;
@@ -237,6 +240,7 @@ impl<D: Disk> Log<D> {
             if entry.kind == Kind::Item && !is_moved && self.begin_move(segment, &entry) {
                 return;
             }
+            self.has_stepped = true;
             if let Some(victim) = &mut self.victim {
                 victim.next += 1;
                 (victim.is_next_killed, victim.is_next_moved) = (false, false);
@@ -249,6 +253,7 @@ impl<D: Disk> Log<D> {
         let is_dead = |it: &Leaving| self.segments.get(it.segment).state == State::Dead;
         let Some(at) = self.leaving.iter().position(is_dead) else { return };
         let segment = self.leaving[at].segment;
+        self.has_stepped = true;
         for _ in 0..SSD_RECLAIM_PER_TURN {
             let Some(entry) = self.leaving[at].entries.pop() else {
                 self.leaving.swap_remove(at);
@@ -308,7 +313,7 @@ impl<D: Disk> Log<D> {
             && record.incarnation == self.segments.link(unit).incarnation()
             && record.sequence >= self.flushed_below
             && !Expiry::from_unix_s(record.expiry_s).is_past(now)
-            && self.kills.is_empty();
+            && !self.is_killing();
         if !is_alive {
             return None;
         }

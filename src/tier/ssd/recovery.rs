@@ -6,6 +6,7 @@
 //! This is the only place that waits for a disk, and it must never serve an item that it is not
 //! certain of: a log that is damaged beyond one block in a place starts afresh.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::segments::{Segment, Segments, State};
 use crate::clock::Now;
 use crate::limits::{
     SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_DONE_PER_TURN, SSD_FREE_SEGMENTS,
-    SSD_UNIT_BYTES, SSD_VOIDS_MAX,
+    SSD_KILLS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -359,8 +360,11 @@ impl<D: Disk> Log<D> {
             leaving: Vec::new(),
             reads: Reads::new(),
             admission: Admission::new(options.admit),
-            kills: Default::default(),
+            // All at once, though hardly ever used: to grow would copy them all in one turn. What
+            // is not used takes no memory.
+            kills: VecDeque::with_capacity(SSD_KILLS_MAX),
             lost_kills: 0,
+            lost_entries: 0,
             is_stopping: false,
             outbox: Default::default(),
             id: superblock.log,
@@ -379,6 +383,7 @@ impl<D: Disk> Log<D> {
             stats: Arc::clone(&options.stats),
             done: Vec::with_capacity(SSD_DONE_PER_TURN),
             now,
+            has_stepped: false,
         })
     }
 

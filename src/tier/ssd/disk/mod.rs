@@ -35,7 +35,7 @@ pub trait Disk {
     fn pool(&self) -> &Pool;
 
     /// Takes an I/O until its completion, or gives it back if as many are under way as can be. It
-    /// does not reach the device before the next [`Disk::turn`].
+    /// does not reach the device before the next [`Disk::hand_over`] or [`Disk::turn`].
     ///
     /// # Errors
     /// The I/O itself: try again after a turn.
@@ -44,6 +44,10 @@ pub trait Disk {
     /// If it is not within the part, or not in whole blocks: nothing that a client or a disk says
     /// decides that.
     fn submit(&mut self, io: Io) -> Result<(), Io>;
+
+    /// Hands over what was submitted, so that the worker may sleep or do something else while the
+    /// device is at it. What is done is for the next [`Disk::turn`] to tell. Does not wait.
+    fn hand_over(&mut self) {}
 
     /// Hands over what was submitted and appends what is done to `done`, at most
     /// [`crate::limits::SSD_DONE_PER_TURN`] of them. Returns how many. Does not wait.

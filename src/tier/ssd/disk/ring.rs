@@ -3,10 +3,10 @@
 //! Two rings, because one that polls its device can only read and write: `data` for reads and
 //! writes, from registered buffers to a registered file, and `slow` for flushes and discards. Both
 //! belong to the thread that made them and run the kernel's share of the work when that thread
-//! enters it, never in an interrupt of something else. A turn enters a ring once if it has
-//! something to hand over or the kernel says that something came back, and else reads two words of
-//! shared memory. It never waits; only dropping the disk does, for the I/Os under way, because the
-//! kernel may still write into their memory.
+//! enters it, never in an interrupt of something else. A turn enters a ring at its beginning if the
+//! kernel says that something came back, and at its end if there is something to hand over, and
+//! else reads two words of shared memory. It never waits; only dropping the disk does, for the I/Os
+//! under way, because the kernel may still write into their memory.
 //!
 //! Required reading: io_uring_setup(2) on IOPOLL, SINGLE_ISSUER, DEFER_TASKRUN and TASKRUN_FLAG;
 //! io_uring_enter(2) on the operations.
@@ -28,8 +28,8 @@ use super::open::{Kind, Part};
 use super::{Disk, Done, Io, Op, Pool};
 use crate::clock::Now;
 use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_CLOSE_WAIT_MS, SSD_CLOSE_WAITS, SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH,
-    SSD_SLOW_QUEUE_DEPTH,
+    SSD_BLOCK_BYTES, SSD_CLOSE_WAIT_MS, SSD_CLOSE_WAITS, SSD_DONE_PER_TURN, SSD_DONE_PER_TURN_MIN,
+    SSD_QUEUE_DEPTH, SSD_SLOW_QUEUE_DEPTH,
 };
 use crate::readiness::Readiness;
 
@@ -111,6 +111,10 @@ pub struct RingDisk {
     slow: Queue,
     /// Where both rings say that a turn has something to do; watched by the worker.
     waker: Option<OwnedFd>,
+    /// I/Os submitted since the last turn.
+    submitted: usize,
+    /// Some of them were not handed over.
+    is_rest_left: bool,
     /// There is something to do for a turn of which the waker does not tell.
     is_pending: bool,
 }
@@ -143,7 +147,17 @@ impl RingDisk {
             false => None,
         };
         let mode = Mode { completions, is_registered };
-        Ok(RingDisk { part, pool, mode, data, slow, waker, is_pending: false })
+        Ok(RingDisk {
+            part,
+            pool,
+            mode,
+            data,
+            slow,
+            waker,
+            submitted: 0,
+            is_rest_left: false,
+            is_pending: false,
+        })
     }
 
     /// How it runs.
@@ -170,19 +184,38 @@ impl Disk for RingDisk {
             return Err(io);
         }
         queue.push(Flight::new(io, self.part.size_bytes()), &self.part);
-        self.is_pending = true;
+        self.submitted += 1;
+        self.is_rest_left = true;
         Ok(())
     }
 
-    fn turn(&mut self, _: Now, done: &mut Vec<Done>) -> usize {
-        let mut count = 0;
+    fn hand_over(&mut self) {
+        if !std::mem::take(&mut self.is_rest_left) {
+            return;
+        }
         for queue in [&mut self.data, &mut self.slow] {
+            if queue.is_rest_left() {
+                queue.enter();
+            }
+            self.is_rest_left |= queue.is_rest_left();
+            self.is_pending |= queue.is_answered();
+        }
+    }
+
+    fn turn(&mut self, _: Now, done: &mut Vec<Done>) -> usize {
+        // Not all at once that the device answers for at once: who gets a few answers asks for
+        // more, and so it is not idle while the rest is answered. But no fewer than come in.
+        let budget = self.submitted.clamp(SSD_DONE_PER_TURN_MIN, SSD_DONE_PER_TURN);
+        self.submitted = 0;
+        let mut count = 0;
+        // Flushes first: they are few, and reads without end must not keep them from being told.
+        for queue in [&mut self.slow, &mut self.data] {
             if queue.in_flight() > 0 {
-                count += queue.turn(&self.part, done, SSD_DONE_PER_TURN - count);
+                count += queue.turn(&self.part, done, budget - count);
             }
         }
-        let is_rest_left = self.data.is_rest_left() || self.slow.is_rest_left();
-        self.is_pending = count == SSD_DONE_PER_TURN || is_rest_left;
+        self.is_rest_left = self.data.is_rest_left() || self.slow.is_rest_left();
+        self.is_pending = self.data.is_answered() || self.slow.is_answered();
         count
     }
 
@@ -194,7 +227,7 @@ impl Disk for RingDisk {
     }
 
     fn wakes(&self) -> bool {
-        self.waker.is_some() && !self.is_pending
+        self.waker.is_some() && !self.is_pending && !self.is_rest_left
     }
 
     fn in_flight(&self) -> usize {
@@ -328,6 +361,11 @@ impl Queue {
     /// Whether the kernel has not taken everything yet.
     fn is_rest_left(&mut self) -> bool {
         !self.ring.submission().is_empty()
+    }
+
+    /// Whether the kernel has answered for something that no turn has told.
+    fn is_answered(&mut self) -> bool {
+        !self.ring.completion().is_empty()
     }
 
     /// Enters the kernel, if there is a reason to.

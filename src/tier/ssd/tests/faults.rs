@@ -2,6 +2,7 @@
 
 use super::super::disk::sim::Faults;
 use super::*;
+use crate::limits::{SSD_KILLS_PER_CALL, SSD_UNIT_BYTES};
 
 #[test]
 fn with_one_operation_in_a_hundred_failing_nothing_is_wrong_and_little_is_missing() {
@@ -258,4 +259,46 @@ fn a_damaged_value_that_was_durable_is_one_lost_item_and_what_it_replaced_stays_
         }
         bench.restart();
     }
+}
+
+#[test]
+fn what_a_failed_write_lost_is_gone_at_once_and_forgotten_piece_by_piece() {
+    const ITEMS: usize = 200;
+    let mut bench = Bench::new();
+    for i in 0..ITEMS {
+        bench.set(format!("key{i}"), b"v", Expiry::NEVER);
+    }
+    let start = (format::HEADER_BLOCKS * SSD_BLOCK_BYTES) as u32;
+    {
+        let log = &mut *bench.ssd.log.borrow_mut();
+        assert_eq!(log.opens.len(), 1);
+        // What is before it stays.
+        let (at, half) = (0, log.opens[0].entries[ITEMS / 2].unit * SSD_UNIT_BYTES as u32);
+        log.abandon(at, half);
+        assert_eq!((log.lost_entries, log.index.len()), (ITEMS / 2, ITEMS as u64));
+        // The same segment once more, farther ahead.
+        log.abandon(at, start);
+        assert_eq!(log.lost_entries, ITEMS);
+    }
+    for i in [0, ITEMS / 2, ITEMS - 1] {
+        let now = bench.now;
+        let key = format!("key{i}");
+        let found = bench.ssd.try_now(key.as_bytes(), Action::Get, Body::EMPTY, now);
+        assert!(matches!(found, Some(Outcome::Miss)), "key{i}: {found:?}");
+    }
+    let mut left = ITEMS;
+    while left > 0 {
+        let log = &mut *bench.ssd.log.borrow_mut();
+        assert!(log.is_killing() && !log.may_begin_checkpoint());
+        log.drain_kills(bench.now);
+        let n = left - log.lost_entries;
+        assert!((1..=SSD_KILLS_PER_CALL).contains(&n), "{n} at once");
+        assert_eq!(log.index.len(), log.lost_entries as u64);
+        left -= n;
+    }
+    bench.settle();
+    assert_eq!(bench.counter(Counter::SsdDrops), 0);
+    bench.set("after", b"v", Expiry::NEVER);
+    assert_eq!(bench.get_from_disk("after"), Some(b"v".to_vec()));
+    assert_eq!(bench.get("key0"), None);
 }

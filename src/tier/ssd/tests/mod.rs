@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod faults;
 mod operators;
+mod sleep;
 mod steady;
 
 use std::pin::pin;

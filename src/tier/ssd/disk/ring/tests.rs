@@ -161,6 +161,39 @@ fn a_worker_that_sleeps_is_woken_by_either_ring() {
 }
 
 #[test]
+fn what_is_handed_over_needs_no_turn_to_wake_the_worker() {
+    let file = Scratch::new();
+    let mut poll = Poll::new().expect("epoll");
+    let readiness = Readiness::new(poll.registry()).expect("epoll");
+    let part = opened(file.path(), 1).part(0);
+    let mut disk = RingDisk::new(part, suite::pool(), &readiness).expect("a ring");
+    suite::write(&mut disk, 0, 1 << 20, 1);
+    let mut events = Events::with_capacity(8);
+    poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
+    for token in 0..64 {
+        let buffer = disk.pool().read_buffer(4096).expect("free");
+        let op = Op::Read { offset_bytes: token * 4096, len_bytes: 4096, buffer };
+        suite::submit(&mut disk, token, op);
+        assert!(!disk.wakes(), "not handed over");
+        disk.hand_over();
+        assert!(disk.wakes() || disk.data.is_answered());
+    }
+    let mut done = Vec::new();
+    // As if these had come in long ago.
+    disk.submitted = 0;
+    while disk.in_flight() > 0 {
+        if disk.wakes() {
+            poll.poll(&mut events, Some(Duration::from_secs(10))).expect("epoll");
+            assert!(events.iter().any(|event| event.token() == readiness::TOKEN));
+        }
+        let count = disk.turn(Now::default(), &mut done);
+        assert!(count <= SSD_DONE_PER_TURN_MIN, "the rest is for the next turn");
+        assert!(!disk.data.is_answered() || !disk.wakes(), "which comes at once");
+    }
+    assert!(done.len() == 64 && done.iter().all(|done| done.result.is_ok()));
+}
+
+#[test]
 fn workers_have_parts_of_their_own() {
     let file = Scratch::new();
     let opened = opened(file.path(), 2);
