@@ -275,8 +275,8 @@ pub const KERNEL_BUFFERS_KEPT: usize = 64;
 /// the longest reply head always finds room until the kernel itself is full.
 pub const KERNEL_OUTPUT_ROOM_BYTES: usize = 16 * 1024;
 
-/// A gathered value of this many bytes or more is sent from where it lies, not copied to the rest
-/// of the output: for a short one a copy costs little.
+/// A value of this many bytes or more is sent to the kernel from where it lies, not copied to the
+/// rest of the output: for a short one a copy costs little.
 pub const KERNEL_SEND_PIECES_BYTES: usize = 4 * 1024;
 
 /// Pieces that one such system call sends: 256 KiB of blocks.

@@ -18,6 +18,13 @@ fn refused(flags: &[&str], words: &[&str]) {
     }
 }
 
+/// A server that has stored 1 as "a" on its SSD.
+fn with_a(workers: &str, tier: &str) -> Client {
+    let mut c = Client::start(&["--workers", workers, "--l1", tier]);
+    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    c
+}
+
 #[test]
 fn words_that_make_no_ssd() {
     refused(&["--l2", "ssd"], &["--l2", "path="]);
@@ -118,8 +125,7 @@ fn paths_that_cannot_be_looked_at() {
 #[test]
 fn a_look_needs_no_permission_to_write_and_changes_nothing() {
     let place = Place::new();
-    let mut c = Client::start(&["--workers", "1", "--l1", &place.tier(",size=300M")]);
-    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    let mut c = with_a("1", &place.tier(",size=300M"));
     c.server.kill();
     let before = fs::read(&place.0).expect("readable");
     let is_immutable = |flag: &str| {
@@ -142,8 +148,7 @@ fn a_look_needs_no_permission_to_write_and_changes_nothing() {
 fn a_log_that_was_cut_off_is_not_made_longer() {
     let place = Place::new();
     let tier = place.tier(",size=600M");
-    let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
-    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    let mut c = with_a("2", &tier);
     assert_eq!(c.server.terminate(), Ok(0));
     let whole = fs::read(&place.0).expect("readable");
     let file = File::options().write(true).open(&place.0).expect("ours");
@@ -188,8 +193,7 @@ fn items_above_a_lowered_limit_are_told_of() {
 fn a_log_that_is_damaged_beyond_repair_is_told_of() {
     let place = Place::new();
     let tier = place.tier(",size=300M");
-    let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
-    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    let mut c = with_a("1", &tier);
     assert_eq!(c.server.terminate(), Ok(0));
     let file = File::options().write(true).open(&place.0).expect("ours");
     // Both headers of the first segment.
@@ -287,8 +291,7 @@ fn a_file_of_somebody_else_does_not_grow() {
 fn a_log_that_was_made_otherwise_or_is_in_use() {
     let place = Place::new();
     let tier = place.tier(",size=600M");
-    let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
-    assert_eq!(c.store("set", "a", 0, b"1"), "STORED");
+    let mut c = with_a("2", &tier);
     refused(&["--workers", "2", "--l2", &tier], &["--l2", "in use by another sunder"]);
     not_looked_at(place.text(), &["in use by another sunder"]);
     assert_eq!(c.server.terminate(), Ok(0));

@@ -129,13 +129,18 @@ fn half_way(disk: &mut RingDisk, op: Op, done_bytes: usize) {
     disk.data.push(flight, &disk.part);
 }
 
+/// A disk as a worker has it that sleeps, and where that sleeps.
+fn watched(file: &Scratch) -> (RingDisk, Poll) {
+    let poll = Poll::new().expect("epoll");
+    let readiness = Readiness::new(poll.registry()).expect("epoll");
+    let part = opened(file.path(), 1).part(0);
+    (RingDisk::new(part, suite::pool(), &readiness).expect("a ring"), poll)
+}
+
 #[test]
 fn a_worker_that_sleeps_is_woken_by_either_ring() {
     let file = Scratch::new();
-    let mut poll = Poll::new().expect("epoll");
-    let readiness = Readiness::new(poll.registry()).expect("epoll");
-    let part = opened(file.path(), 1).part(0);
-    let mut disk = RingDisk::new(part, suite::pool(), &readiness).expect("a ring");
+    let (mut disk, mut poll) = watched(&file);
     assert_eq!(disk.mode().completions, Completions::Sleeping);
     let mut events = Events::with_capacity(8);
     let mut done = Vec::new();
@@ -163,10 +168,7 @@ fn a_worker_that_sleeps_is_woken_by_either_ring() {
 #[test]
 fn what_is_handed_over_needs_no_turn_to_wake_the_worker() {
     let file = Scratch::new();
-    let mut poll = Poll::new().expect("epoll");
-    let readiness = Readiness::new(poll.registry()).expect("epoll");
-    let part = opened(file.path(), 1).part(0);
-    let mut disk = RingDisk::new(part, suite::pool(), &readiness).expect("a ring");
+    let (mut disk, mut poll) = watched(&file);
     suite::write(&mut disk, 0, 1 << 20, 1);
     let mut events = Events::with_capacity(8);
     poll.poll(&mut events, Some(Duration::ZERO)).expect("epoll");
