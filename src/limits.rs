@@ -237,6 +237,12 @@ pub const NIC_EAL_BYTES: usize = 8 * 1024 * 1024;
 /// How often the link is looked at before it counts as down, with 10 ms between.
 pub const NIC_LINK_POLLS: usize = 500;
 
+/// How often the same kind of event is told to the operator at most, in microseconds.
+pub const REPORT_INTERVAL_US: u64 = 10 * 1_000_000;
+
+/// Lines for the operator that wait to be written; more at once are counted and lost.
+pub const REPORT_LINES: usize = 1024;
+
 /// A request that is half sent, or a reply that is not read, for this long closes its connection.
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;

@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["orchestrator"],
     &["tier"],
+    &["report"],
     &["buffer", "clock", "console", "readiness", "secret", "stats"],
     &["limits"],
 ];

@@ -28,6 +28,7 @@ use crate::orchestrator::Orchestrator;
 use crate::orchestrator::both::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::protocol::Limits;
+use crate::report::Reporter;
 use crate::tier::memory;
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
@@ -41,6 +42,7 @@ use ssd::Source;
 /// # Errors
 /// Why it could not start.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
+    let _reporter = Reporter::start().map_err(ServeError::Host)?;
     for note in &config.notes {
         complain(format_args!("sunder: {note}"));
     }

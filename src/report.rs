@@ -1,0 +1,190 @@
+//! What the server tells its operator while it serves: one line on standard error for each event
+//! that somebody may have to act on.
+//!
+//! A worker must never wait for whoever reads standard error, so lines go through a bounded queue
+//! to a thread of their own, and are counted when the queue is full. What happens again and again
+//! is told once in [`REPORT_INTERVAL_US`], with how often it happened in between. Only rare paths
+//! report: a line allocates.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::{JoinHandle, Thread};
+
+use crossbeam_queue::ArrayQueue;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::clock::Now;
+use crate::console::complain;
+use crate::limits::{REPORT_INTERVAL_US, REPORT_LINES};
+
+/// One kind of event, whoever it happens to: workers share it, so that it is told once.
+#[derive(Debug)]
+pub struct Topic {
+    /// When it was told last, plus one; 0 = never.
+    told_us: AtomicU64,
+    /// How often it happened since without being told.
+    held: AtomicU32,
+}
+
+impl Default for Topic {
+    fn default() -> Topic {
+        Topic::new()
+    }
+}
+
+impl Topic {
+    /// An event that has not happened yet.
+    pub const fn new() -> Topic {
+        Topic { told_us: AtomicU64::new(0), held: AtomicU32::new(0) }
+    }
+
+    /// Tells that it has happened, unless it was told a short while ago: then it is counted, and
+    /// the next line says how often. `line` is one sentence with what to do about it; it is made
+    /// only if it is told.
+    pub fn report<D: Display>(&self, now: Now, line: impl FnOnce() -> D) {
+        match self.admit(now) {
+            None => (),
+            Some(0) => tell(line()),
+            Some(held) => tell(format_args!("{} ({held} more since the last such line)", line())),
+        }
+    }
+
+    /// None: not to be told now. Else how many were held back since it was told last.
+    fn admit(&self, now: Now) -> Option<u32> {
+        let told_us = self.told_us.load(Ordering::Relaxed);
+        let is_due = told_us == 0 || now.uptime_us + 1 >= told_us + REPORT_INTERVAL_US;
+        // Of several workers at once one tells it.
+        let is_ours = is_due
+            && self
+                .told_us
+                .compare_exchange(told_us, now.uptime_us + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_ours {
+            Some(self.held.swap(0, Ordering::Relaxed))
+        } else {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+struct Desk {
+    lines: ArrayQueue<String>,
+    lost: AtomicU32,
+    is_open: AtomicBool,
+    writer: Mutex<Option<Thread>>,
+}
+
+fn desk() -> &'static Desk {
+    static DESK: OnceLock<Desk> = OnceLock::new();
+    DESK.get_or_init(|| Desk {
+        lines: ArrayQueue::new(REPORT_LINES),
+        lost: AtomicU32::new(0),
+        is_open: AtomicBool::new(false),
+        writer: Mutex::new(None),
+    })
+}
+
+/// Says `sunder: LINE` on standard error, without waiting and however often. While no [`Reporter`]
+/// is there nobody serves, and nothing is said.
+pub fn tell(line: impl Display) {
+    let desk = desk();
+    if !desk.is_open.load(Ordering::Acquire) {
+        return;
+    }
+    if desk.lines.push(format!("sunder: {line}")).is_err() {
+        desk.lost.fetch_add(1, Ordering::Relaxed);
+    }
+    // Held for the length of a load and a wake-up; events are rare.
+    if let Some(writer) = &*desk.writer.lock().unwrap_or_else(PoisonError::into_inner) {
+        writer.unpark();
+    }
+}
+
+/// The thread that writes the lines, for as long as this lives; what was told before it is dropped
+/// is written.
+#[derive(Debug)]
+pub struct Reporter(Option<JoinHandle<()>>);
+
+impl Reporter {
+    /// Starts the thread. There is one a process: a second server in it shares the first one's,
+    /// and is silent once that has ended.
+    ///
+    /// # Errors
+    /// The host has no thread to give.
+    pub fn start() -> std::io::Result<Reporter> {
+        let desk = desk();
+        let mut writer = desk.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_some() {
+            return Ok(Reporter(None));
+        }
+        desk.is_open.store(true, Ordering::Release);
+        let thread = std::thread::Builder::new().name("sunder-report".into()).spawn(write)?;
+        *writer = Some(thread.thread().clone());
+        Ok(Reporter(Some(thread)))
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let Some(thread) = self.0.take() else { return };
+        let desk = desk();
+        desk.is_open.store(false, Ordering::Release);
+        thread.thread().unpark();
+        // It panics only if standard error does.
+        let _ = thread.join();
+        *desk.writer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn write() {
+    let desk = desk();
+    loop {
+        let is_open = desk.is_open.load(Ordering::Acquire);
+        while let Some(line) = desk.lines.pop() {
+            complain(line);
+        }
+        match desk.lost.swap(0, Ordering::Relaxed) {
+            0 => (),
+            lost => complain(format_args!("sunder: {lost} lines were lost here: too many at once")),
+        }
+        if !is_open {
+            return;
+        }
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(uptime_us: u64) -> Now {
+        Now { uptime_us, unix_s: 0 }
+    }
+
+    #[test]
+    fn an_event_is_told_once_in_the_interval_with_how_often_it_happened() {
+        let topic = Topic::new();
+        assert_eq!(topic.admit(at(0)), Some(0), "the first, though the process has just begun");
+        for us in 1..5 {
+            assert_eq!(topic.admit(at(us)), None);
+        }
+        assert_eq!(topic.admit(at(REPORT_INTERVAL_US)), Some(4));
+        assert_eq!(topic.admit(at(REPORT_INTERVAL_US + 1)), None);
+        assert_eq!(topic.admit(at(3 * REPORT_INTERVAL_US)), Some(1));
+    }
+
+    #[test]
+    fn a_line_that_is_not_told_is_not_made() {
+        let topic = Topic::new();
+        let mut made = 0;
+        for us in 0..10 {
+            topic.report(at(us), || {
+                made += 1;
+                "an event"
+            });
+        }
+        assert_eq!(made, 1);
+    }
+}
