@@ -30,21 +30,29 @@ profdata=$(printf '%s\n' /usr/lib/llvm-*/bin/llvm-profdata | sort -V | tail -n 1
 [ -x "$profdata" ] || fail "no llvm-profdata: scripts/setup.sh --optimized installs it"
 
 work=$(mktemp -d)
-on_exit "rm -rf $work"
+on_exit rm -rf -- "$work"
+# A Unix socket's path has 107 bytes at most, whatever TMPDIR is.
+sockets=$(mktemp -d /tmp/sunder-optimized.XXXXXX)
+on_exit rm -rf -- "$sockets"
 mkdir "$work/profiles"
 # Also where a build script that was instrumented would write: none is, for --target keeps the
 # flags from what runs on the host.
 export LLVM_PROFILE_FILE="$work/profiles/%p-%m.profraw"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 
-# build FLAGS FOLDER: sets sunder_binary and bench_binary.
+# What the caller asks of rustc, one flag a word: cargo splits RUSTFLAGS at spaces, which a path may
+# have, and CARGO_ENCODED_RUSTFLAGS at a character that none has.
+read -ra caller_flags <<<"${RUSTFLAGS:-}"
+
+# build FLAG FOLDER: sets sunder_binary and bench_binary.
 build() {
-    local flags=$1 folder=$2
-    RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo build --quiet --release --bin sunder \
+    local folder=$2 flags
+    flags=$(IFS=$'\x1f' && printf '%s' "${caller_flags[*]}${caller_flags:+$'\x1f'}$1")
+    CARGO_ENCODED_RUSTFLAGS=$flags cargo build --quiet --release --bin sunder \
         --target "$triple" --target-dir "$folder"
     sunder_binary=$folder/$triple/release/sunder
     [ "$with_bench" = 1 ] || return 0
-    bench_binary=$(RUSTFLAGS="${RUSTFLAGS:-} $flags" cargo bench --quiet --bench worker --no-run \
+    bench_binary=$(CARGO_ENCODED_RUSTFLAGS=$flags cargo bench --quiet --bench worker --no-run \
         --target "$triple" --target-dir "$folder" --message-format=json |
         jq -r 'select(.target.name? == "worker" and .executable != null).executable')
 }
@@ -67,13 +75,13 @@ tool() {
 
 # train_on_device FLAG..: on a link to itself.
 train_on_device() {
-    local link="net_memif0,socket=$work/link,socket-abstract=no,rsize=11" client
+    local link="net_memif0,socket=$sockets/link,socket-abstract=no,rsize=11" client
     start_sunder "$work/server.log" - --device "$link,role=server" --address 10.9.0.1/16 \
         --huge off --workers 1 --l1 memory,size=64M || fail "sunder does not serve on net_memif"
     "$sunder_binary" bench 10.9.0.1 --device "$link,role=client" --address 10.9.1.1/16 --huge off \
         --connections 200 --duration 2 --hold 10 "$@" >"$work/tool.log" 2>&1 &
     client=$!
-    on_exit "end_process $client"
+    on_exit end_process "$client"
     for ((i = 0; i < 3000; i++)); do
         grep -q 'latency, ' "$work/tool.log" && break
         is_own "$client" || break
@@ -103,14 +111,14 @@ train() {
     train_on_sockets
     serving --l1 memory,size=8M --l2 "ssd,path=$work/log,size=1G" --bp $((port + 100))
     train_on_sockets
-    memcached -s "$work/memcached" -t 1 -m 256 -I 2m -u "$(id -un)" &
-    on_exit "end_process $!"
+    memcached -s "$sockets/memcached" -t 1 -m 256 -I 2m -u "$(id -un)" &
+    on_exit end_process "$!"
     for ((i = 0; i < 500; i++)); do
-        [ -S "$work/memcached" ] && break
+        [ -S "$sockets/memcached" ] && break
         sleep 0.01
     done
     for layout in plain chunked chunked,chunk=16K; do
-        serving --l1 "memcached,addr=unix:$work/memcached,layout=$layout"
+        serving --l1 "memcached,addr=unix:$sockets/memcached,layout=$layout"
         tool blast "127.0.0.1:$port" --text --binary -w 16 -n 20000 --prefix "${layout//,/-}"
         tool bench "127.0.0.1:$port" --duration 1 --warmup 0
         tool bench "127.0.0.1:$port" --duration 1 --warmup 0 --value-bytes 10K --keys 1000

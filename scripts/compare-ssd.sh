@@ -69,7 +69,7 @@ for part in "${chosen[@]}"; do
     [[ ,$all_parts, == *",$part,"* ]] || refuse "--parts '$part': no such part"
 done
 two_cores "$cores"
-output=$(realpath -m "$output")
+output=$(realpath -m -- "$output")
 
 has() { [[ ,$parts, == *",$1,"* ]]; }
 
@@ -80,9 +80,12 @@ done
 [ -n "$is_built" ] || cargo build --quiet --release --bin sunder --example measure_ssd
 taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
 
+dir=$(realpath -m -- "$dir")
+# fio and memcached would take a part of such a path for another file, and write there.
+[[ $dir != *[:,\\]* ]] || refuse "--dir '$dir': a path with ':', ',' or a backslash in it"
 mkdir -p "$dir" "$(dirname "$output")"
-work=$(mktemp -d "$(realpath "$dir")/compare-ssd.XXXXXX")
-on_exit "rm -rf $work"
+work=$(mktemp -d "$dir/compare-ssd.XXXXXX")
+on_exit rm -rf -- "$work"
 needed_kb=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 2.5e6 + 1e6 }")
 free_kb=$(df --output=avail "$work" | tail -n 1)
 [ "$free_kb" -gt "$needed_kb" ] || fail "$dir has $free_kb kB free; it takes $needed_kb"
@@ -155,7 +158,7 @@ start_memcached() {
         -o "ext_path=$work/extstore:$((bytes * 2 >> 30))G,ext_threads=8" \
         >"$work/memcached.log" 2>&1 &
     memcached_pid=$!
-    on_exit "end_process $memcached_pid"
+    on_exit end_process "$memcached_pid"
     sleep 0.5
     timeout 280 taskset -c "$client_core" "$sunder_binary" bench "127.0.0.1:$((port + 1))" \
         --keys "$1" --value-bytes "$2" --connections 8 --ratio 1:0 --duration 0.1 --warmup 0 \
@@ -249,7 +252,7 @@ measure_recovery() {
         note_opened recovery "$length-stopped" "$round"
         "$measure" sets "$log" "${about[@]}" "size=$size" seconds=600 >"$work/storm.log" 2>&1 &
         storm=$!
-        on_exit "end_process $storm"
+        on_exit end_process "$storm"
         # Not while it still opens the log.
         sleep "$(awk "BEGIN { print 2 + 2 * $(of open open_s) }")"
         is_own "$storm" || fail "measure_ssd sets: $(tail -n 3 "$work/storm.log")"

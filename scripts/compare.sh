@@ -80,8 +80,8 @@ for row in "${chosen[@]}"; do
     [[ ,$all_rows, == *",$row,"* ]] || refuse "--rows '$row': no such row"
 done
 two_cores "$cores"
-output=$(realpath -m "$output")
-[ -z "$json_dir" ] || json_dir=$(realpath -m "$json_dir")
+output=$(realpath -m -- "$output")
+[ -z "$json_dir" ] || json_dir=$(realpath -m -- "$json_dir")
 
 has() { [[ ,$rows, == *",$1,"* ]]; }
 
@@ -105,10 +105,18 @@ at="nothing measured"
     wait "$sleep_pid"
     kill -USR1 $$
 ) &
-on_exit "kill $! 2>/dev/null"
+watchdog=$!
+stop_watchdog() { kill "$watchdog" 2>/dev/null; }
+on_exit stop_watchdog
 
 work=$(mktemp -d)
-on_exit "rm -rf $work"
+on_exit rm -rf -- "$work"
+# A Unix socket's path has 107 bytes at most and nutcracker's no space, whatever TMPDIR is.
+sockets=$(mktemp -d /tmp/sunder-compare.XXXXXX)
+on_exit rm -rf -- "$sockets"
+# Where DPDK keeps a folder for each process that uses it, and leaves it.
+export RUNTIME_DIRECTORY=$sockets/runtime
+mkdir "$RUNTIME_DIRECTORY"
 mkdir -p "$(dirname "$output")" "${json_dir:=$work/json}"
 # A line a measurement: row, connections, round, requests a second, p50 and p99 in microseconds.
 figures=$work/figures
@@ -116,7 +124,7 @@ figures=$work/figures
 if [ "$precedence" = yes ]; then
     # The scheduler weighs sessions against one another, and niceness within each.
     nice_before=$(awk '{ print $3 }' /proc/self/autogroup)
-    on_exit "echo $nice_before >/proc/self/autogroup"
+    on_exit put "$nice_before" /proc/self/autogroup
     echo -20 >/proc/self/autogroup
     renice -n -20 -p $$ >/dev/null
 fi
@@ -129,7 +137,7 @@ in_background() {
     shift
     "$@" </dev/null >"$log" 2>&1 &
     started_pid=$!
-    on_exit "end_process $started_pid"
+    on_exit end_process "$started_pid"
 }
 
 # wait_for WHAT COMMAND..: until it succeeds, for at most thirty seconds.
@@ -215,7 +223,7 @@ undisturbed() {
 
 # --- Kernel sockets ---
 
-declare -A targets
+declare -A targets=()
 serve() {
     local row=$1 port=$2
     shift 2
@@ -231,7 +239,7 @@ start_memcached() {
 
 # start_row ROW: its servers stay until the end.
 start_row() {
-    local row=$1 path=$work/$1
+    local row=$1 path=$sockets/$1
     case "$row" in
         memcached)
             start_memcached -U 0 -l 127.0.0.1 -p 22100
@@ -279,7 +287,7 @@ measure_kernel() {
 
 # --- net_memif ---
 
-link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" "$work/link"; }
+link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" "$sockets/link"; }
 
 # measure_memif ROW NAME ARGUMENT..: on a server of its own. Whoever leaves a memif while its peer
 # still polls takes the peer down (docs/ARCHITECTURE.md): once the client has told its result it
@@ -287,13 +295,13 @@ link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" 
 measure_memif() {
     local row=$1 name=$2 since
     shift 2
-    rm -f "$work/link"
+    rm -f -- "$sockets/link"
     start_sunder "$work/memif.log" - --device "$(link server)" --address 10.9.0.1/16 \
         --cores "$server_core" --max-connections "$((most + 64))" --l1 memory,size=1G || exit 1
     bench "$row" "$most" "$name" 10.9.0.1 --device "$(link client)" --address 10.9.1.1/16 \
         --core "$client_core" --hold 20 "$@"
     # If the script ends early: in that order, too.
-    on_exit "end_process $sunder_pid"
+    on_exit end_process "$sunder_pid"
     since=$(cores_ns "$sunder_pid" "$bench_pid")
     until is_told "$name"; do
         kill -0 "$bench_pid" 2>/dev/null || bench_failed "$row"
@@ -346,7 +354,7 @@ start_testpmd() {
         --forward-mode="$4" <"$pipe" >"$work/$1.log" 2>&1 &
     printf -v "$1_pid" %s $!
     printf -v "$1_in" %s "$testpmd_in"
-    on_exit "end_process $!"
+    on_exit end_process "$!"
     wait_for dpdk-testpmd grep -q 'testpmd>' "$work/$1.log"
 }
 
@@ -359,7 +367,7 @@ looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 measure_packets() {
     local swap_pid swap_in flow_pid flow_in since
     at="at packets-$1"
-    rm -f "$work/link"
+    rm -f -- "$sockets/link"
     start_testpmd swap "$server_core" server 5tswap
     start_testpmd flow "$client_core" client flowgen
     echo start >&"$swap_in"

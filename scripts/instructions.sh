@@ -42,7 +42,7 @@ allowed_percent=5
 command -v valgrind >/dev/null || fail "needs valgrind: scripts/setup.sh installs it"
 
 work=$(mktemp -d)
-on_exit "rm -rf $work"
+on_exit rm -rf -- "$work"
 
 # Instructions of a command under callgrind; what comes before -- is callgrind's.
 count() {

@@ -15,10 +15,13 @@ fail() {
     exit 1
 }
 
-# Commands to run at the end, last registered first, whatever ends the script.
+# on_exit COMMAND WORD..: runs it at the end, last registered first, whatever ends the script. Its
+# words are kept as they are, so that a path stays one word whatever is in it: never a line of shell.
 exit_commands=()
 on_exit() {
-    exit_commands+=("$*")
+    local words
+    printf -v words '%q ' "$@"
+    exit_commands+=("$words")
     trap run_exit_commands EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -68,10 +71,13 @@ end_process() {
     wait "$pid" 2>/dev/null
 }
 
+# put VALUE FILE: writes a line to a file of the kernel's.
+put() { printf '%s\n' "$1" >"$2"; }
+
 # make_namespace NAME: with its loopback up; removed at the end.
 make_namespace() {
     ip netns add "$1"
-    on_exit "ip netns del $1"
+    on_exit ip netns del "$1"
     ip -n "$1" link set lo up
     # A test opens and closes tens of thousands of connections: ports that wait out TIME-WAIT would
     # run out.
@@ -110,7 +116,7 @@ start_sunder() {
     # ip execs what it is told to run, so the id is sunder's own.
     "${enter[@]}" "$sunder_binary" serve "$@" >"$log" 2>&1 &
     sunder_pid=$!
-    on_exit "end_process $sunder_pid"
+    on_exit end_process "$sunder_pid"
     for ((i = 0; i < 3000; i++)); do
         grep -q '^sunder: ready' "$log" && return 0
         is_own "$sunder_pid" || break
@@ -126,7 +132,7 @@ reserve_hugepages() {
     local count=$1 file=/proc/sys/vm/nr_hugepages before
     before=$(cat "$file")
     [ "$before" -ge "$count" ] && return
-    on_exit "echo $before >$file"
+    on_exit put "$before" "$file"
     echo "$count" >"$file"
     [ "$(cat "$file")" -ge "$count" ] || fail "no memory for $count hugepages of 2 MiB"
 }

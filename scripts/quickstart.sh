@@ -35,7 +35,7 @@ client=sunder-quickstart-$$-client
 address=10.77.0.1
 port=11211
 log=$(mktemp)
-on_exit "rm -f $log"
+on_exit rm -f -- "$log"
 
 say "2. Making two network namespaces and a wire (veth) between them:
    $server and $client."
@@ -52,7 +52,7 @@ say "4. Talking to it from the second with nc, over the client kernel's TCP:"
 coproc nc { exec ip netns exec "$client" nc "$address" "$port"; }
 # shellcheck disable=SC2154 # coproc sets it
 nc_pid_kept=$nc_PID
-on_exit "end_process $nc_pid_kept"
+on_exit end_process "$nc_pid_kept"
 
 # Reads one line of an answer, without its end, into $answer.
 read_answer() {

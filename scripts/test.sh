@@ -20,6 +20,14 @@ on_exit give_back_target
 logs=$project/target/test-logs
 mkdir -p "$logs"
 
+# This checkout and a TMPDIR by paths that are several words, and a command where one is taken for
+# code: by_words SCRIPT ARGUMENT.. runs a script so.
+words="$logs/several words; exit 9"
+on_exit rm -rf -- "$words"
+mkdir -p "$words/tmp dir"
+ln -sfn "$project" "$words/check out"
+by_words() { TMPDIR="$words/tmp dir" "$words/check out/$1" "${@:2}"; }
+
 passed=0
 failed=0
 failed_stages=()
@@ -97,13 +105,13 @@ appliance() {
 }
 
 # What there is of what the tests make, and no living run of them claims: namespaces, whose names
-# tell the script's id; hugepages; servers without a parent.
+# tell the script's id; hugepages; folders of DPDK's, likewise; servers without a parent.
 whats_there() {
     local name id
     while read -r name _; do
         id=${name//[^0-9]/}
         [ -n "$id" ] && [ -d "/proc/$id" ] || printf '%s\n' "$name"
-    done < <(ip netns list | grep '^sunder-')
+    done < <({ ip netns list; ls /run/dpdk 2>/dev/null; } | grep '^sunder-')
     cat /proc/sys/vm/nr_hugepages
     pgrep -P 1 -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
@@ -116,7 +124,7 @@ with_release() {
 # The build for production: it answers rightly, and its instructions show that the profile was used.
 optimized_build() {
     local said status log=target/test-logs/optimized-server.log sunder_binary
-    said=$(scripts/build-optimized.sh --bench) || return
+    said=$(by_words scripts/build-optimized.sh --bench) || return
     scripts/instructions.sh --optimized "${said##*: }" || return
     sunder_binary=$(sed -n 's/^Done: //p' <<<"$said")
     start_sunder "$log" - -p 23199 --l1 memory || return
@@ -128,8 +136,8 @@ optimized_build() {
 # Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
 comparison() {
     local table=target/compare-briefly.md
-    sunder_binary=$project/target/release/sunder scripts/compare.sh --seconds 0.5 --rounds 1 \
-        --connections 2,50 --output "$table" || return
+    sunder_binary=$project/target/release/sunder by_words scripts/compare.sh --seconds 0.5 \
+        --rounds 1 --connections 2,50 --output "$table" || return
     awk -F ' *[|] *' '
         /^[|] [^|]/ && !/requests.s/ {
             rows++
@@ -142,8 +150,8 @@ comparison() {
 # The SSD tier's, likewise.
 ssd_comparison() {
     local tables=target/compare-ssd-briefly.md
-    with_release scripts/compare-ssd.sh --gigabytes 0.1 --seconds 0.3 --rounds 1 \
-        --connections 2,8 --output "$tables" || return
+    with_release by_words scripts/compare-ssd.sh --dir "$words/tmp dir" --gigabytes 0.1 \
+        --seconds 0.3 --rounds 1 --connections 2,8 --output "$tables" || return
     awk -F ' *[|] *' '
         /^[|] [^|]/ && !/values of/ {
             rows++
@@ -182,7 +190,7 @@ stage "15,000 connections" with_release tests/many.sh
 stage "faults on the wire" with_release tests/faults.sh
 stage "comparison" comparison
 stage "comparison of the SSD tier" ssd_comparison
-stage "quickstart" scripts/quickstart.sh
+stage "quickstart" by_words scripts/quickstart.sh
 stage "nothing left behind" nothing_left
 
 say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."

@@ -14,7 +14,7 @@ make_venv
 passed=0
 failed=0
 logs=$(mktemp -d)
-on_exit "rm -rf $logs"
+on_exit rm -rf -- "$logs"
 
 # check NAME COMMAND..: one test; what the command says is shown if it fails. Sets $status.
 check() {
@@ -140,7 +140,7 @@ local_memcached() {
     rm -f "$logs/$1"
     memcached -u root -t 1 -m 64 -s "$logs/$1" &
     memcached_pid=$!
-    on_exit "end_process $memcached_pid || true"
+    on_exit end_process "$memcached_pid"
     for _ in {1..100}; do
         [ ! -S "$logs/$1" ] || return 0
         sleep 0.05

@@ -17,7 +17,7 @@ server=sunder-compare-$$-server
 client=sunder-compare-$$-client
 wire=sunder-compare-$$-wire
 log=$(mktemp)
-on_exit "rm -f $log"
+on_exit rm -f -- "$log"
 
 # connect NAMESPACE INTERFACE END: a veth pair from NAMESPACE to the wire's END, frames as they are.
 connect() {
@@ -42,8 +42,8 @@ ip -n "$client" address add 10.77.0.2/24 dev client0
 touch "$log.wire"
 ip netns exec "$wire" python3 tests/bad_wire.py 1 "$faults_ppm" end0 end1 >"$log.wire" 2>&1 &
 wire_pid=$!
-on_exit "end_process $wire_pid"
-on_exit "rm -f $log.wire"
+on_exit end_process "$wire_pid"
+on_exit rm -f -- "$log.wire"
 for ((i = 0; i < 500; i++)); do
     grep -q ready "$log.wire" && break
     sleep 0.01
@@ -76,7 +76,7 @@ for congestion in "${congestions[@]}"; do
     end_process "$sunder_pid"
     ip netns exec "$server" memcached -u nobody -t 1 -m 256 -l 10.77.0.1 -p 11211 &
     memcached_pid=$!
-    on_exit "end_process $memcached_pid"
+    on_exit end_process "$memcached_pid"
     for ((i = 0; i < 500; i++)); do
         ip netns exec "$client" nc -z -w 1 10.77.0.1 11211 && break
         sleep 0.01

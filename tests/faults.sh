@@ -17,7 +17,7 @@ server=sunder-faults-$$-server
 client=sunder-faults-$$-client
 make_pair "$server" "$client"
 log=$(mktemp)
-on_exit "rm -f $log"
+on_exit rm -f -- "$log"
 passed=0
 failed=0
 

@@ -19,7 +19,7 @@ server=sunder-many-$$-server
 client=sunder-many-$$-client
 make_pair "$server" "$client"
 log=$(mktemp)
-on_exit "rm -f $log"
+on_exit rm -f -- "$log"
 ulimit -n 20000
 # Room for all their requests to arrive in one burst: beyond the driver's 512 frames they would be
 # lost, and clients wait longer each time for what is lost again and again.
