@@ -78,7 +78,7 @@ fn a_frozen_memcached_answers_later() {
 #[test]
 fn lost_chunks_are_gone() {
     let mut memcached = Memcached::start(64, 1).expect("it starts");
-    let suffixes = ["-meta", "0", "-1", "-2", "-3", "-4", "-6", "-8", "-9", "-12"];
+    let suffixes = ["-meta", "-0", "-1", "-2", "-3", "-4", "-6", "-8", "-9", "-12"];
     for suffix in suffixes {
         let set = format!("set k{suffix} 0 0 1\r\na\r\n");
         assert_eq!(ask(&memcached, &set).expect("an answer"), "STORED\r\n");

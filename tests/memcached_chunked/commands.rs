@@ -33,7 +33,7 @@ fn a_touch_reaches_every_chunk_and_leaves_the_cas() {
             let outcome = touch(&rig, b"k", expiry);
             assert!(matches!(outcome, Outcome::Touched { cas: c } if c == cas), "{outcome:?}");
         }
-        for item in ["k-meta", "k0", "k-5", "k-9"] {
+        for item in ["k-meta", "k-0", "k-5", "k-9"] {
             assert!((raw.left_s(item) - i64::from(seconds)).abs() <= 2, "{item}");
         }
         assert_eq!(rig.cas(b"k"), cas);
@@ -72,7 +72,7 @@ fn changes_keep_flags_and_expiry_of_every_chunk() {
     rig.store_as(store, b"k", &[b'7'; 3_000]);
     rig.store(StoreMode::Append, b"k", &value(1, 3_000), 0);
     rig.store(StoreMode::Prepend, b"k", &value(2, 3_000), 0);
-    for item in ["k-meta", "k0", "k-2", "k-8"] {
+    for item in ["k-meta", "k-0", "k-2", "k-8"] {
         assert_eq!(raw.get(item).expect("there").0, 42);
         assert!((raw.left_s(item) - 1_000).abs() <= 2, "{item}");
     }
@@ -89,7 +89,7 @@ fn changes_keep_flags_and_expiry_of_every_chunk() {
     let later = Expiry::from_unix_s(rig.now().unix_s + 5_000);
     touch(&rig, b"n", later);
     count(&rig, b"n", 1);
-    assert!((raw.left_s("n0") - 5_000).abs() <= 2);
+    assert!((raw.left_s("n-0") - 5_000).abs() <= 2);
 }
 
 #[test]

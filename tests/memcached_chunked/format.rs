@@ -23,9 +23,9 @@ fn rend_metadata(len: usize, flags: u32, data: usize, times: (u32, u32), token: 
     bytes
 }
 
-/// Writes an item as Rend does.
+/// Writes an item as Rend's last version does.
 fn rend_set(raw: &mut Raw, name: &[u8], flags: u32, exptime: u32, now_s: u32, value: &[u8]) {
-    set_by_hand(raw, (name, b"0"), flags, (exptime, now_s), value);
+    set_by_hand(raw, (name, b"-0"), flags, (exptime, now_s), value);
 }
 
 /// Writes an item, the first chunk with this suffix: metadata first, each item with the client's
@@ -154,7 +154,7 @@ fn stored_and_expiry_times_are_unix_seconds() {
     let stored_s = u32::from_be_bytes(metadata[16..20].try_into().expect("four"));
     assert!(rig.now().unix_s - stored_s <= 2);
     assert_eq!(metadata[20..24], [0; 4]);
-    assert_eq!(raw.left_s("never0"), -1);
+    assert_eq!(raw.left_s("never-0"), -1);
     // Beyond 30 days memcached is told a Unix time.
     let expiry = Expiry::from_unix_s(rig.now().unix_s + 40 * 86_400);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry, cas: 0 };

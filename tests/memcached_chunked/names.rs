@@ -11,10 +11,10 @@ use crate::fixture::key;
 use crate::format::set_by_hand;
 use crate::rig::{REND, Raw, Rig, Server, value};
 
-/// Writes the item `k` as other versions do, and gives the first chunk.
-fn set_dashed(raw: &mut Raw, server: &Server, rig: &Rig, value: &[u8]) -> Vec<u8> {
-    set_by_hand(raw, (b"k", b"-0"), 7, (100, rig.now().unix_s), value);
-    let (flags, first) = server.raw().get("k-0").expect("there");
+/// Writes the item `k` as older versions do, and gives the first chunk.
+fn set_bare(raw: &mut Raw, server: &Server, rig: &Rig, value: &[u8]) -> Vec<u8> {
+    set_by_hand(raw, (b"k", b"0"), 7, (100, rig.now().unix_s), value);
+    let (flags, first) = server.raw().get("k0").expect("there");
     assert_eq!(flags, 7);
     first
 }
@@ -24,28 +24,45 @@ fn count(rig: &Rig, name: &[u8]) -> Outcome<Chain> {
     rig.run(rig.tier.arithmetic(&key(name), one, rig.now()))
 }
 
+/// What changes a value; None: incr.
+fn changes() -> impl Iterator<Item = Option<StoreMode>> {
+    let modes = [StoreMode::Set, StoreMode::Replace, StoreMode::Append, StoreMode::Prepend];
+    modes.map(Some).into_iter().chain([None])
+}
+
+fn change(rig: &Rig, mode: Option<StoreMode>, value: &[u8]) {
+    let outcome = match mode {
+        None => count(rig, b"k"),
+        Some(mode) => rig.store(mode, b"k", value, 0),
+    };
+    let is_done = matches!(outcome, Outcome::Stored { .. } | Outcome::Number { .. });
+    assert!(is_done, "{mode:?}: {outcome:?}");
+}
+
 #[test]
-fn a_first_chunk_with_a_dash_is_read_and_touched_where_it_is() {
+fn a_first_chunk_without_a_dash_is_read_and_touched_where_it_is() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
     for len in [1, 1_096, 5_000, 400_000] {
         let written = value(len as u8, len);
-        set_dashed(&mut raw, &server, &rig, &written);
+        set_bare(&mut raw, &server, &rig, &written);
         let items = server.raw().items();
         assert!(rig.value(b"k").expect("a hit") == written);
+        let plain = rig.run(rig.tier.get(&key(b"k"), rig.now()));
+        assert!(matches!(plain, Outcome::Hit(hit) if hit.value.to_vec() == written));
         let expiry = Expiry::from_unix_s(rig.now().unix_s + 1_000);
         let touched = rig.run(rig.tier.touch(&key(b"k"), expiry, rig.now()));
         assert!(matches!(touched, Outcome::Touched { .. }), "{touched:?}");
-        assert!((server.raw().left_s("k-0") - 1_000).abs() <= 2);
+        assert!((server.raw().left_s("k0") - 1_000).abs() <= 2);
         let expiry = Expiry::from_unix_s(rig.now().unix_s + 3_000);
         let hit = rig.run(rig.tier.get_and_touch(&key(b"k"), expiry, rig.now()));
         assert!(matches!(hit, Outcome::Hit(_)), "{hit:?}");
-        assert!((server.raw().left_s("k-0") - 3_000).abs() <= 2);
+        assert!((server.raw().left_s("k0") - 3_000).abs() <= 2);
         assert!(rig.value(b"k").expect("a hit") == written);
         assert_eq!(server.raw().items(), items);
         // Without it the value is a miss all the same.
-        server.raw().delete("k-0");
+        server.raw().delete("k0");
         assert_eq!(rig.value(b"k"), None);
         assert_eq!(server.raw().items(), 0);
     }
@@ -53,36 +70,31 @@ fn a_first_chunk_with_a_dash_is_read_and_touched_where_it_is() {
     assert_eq!(rig.count(Counter::ChunkForeign), 0);
 }
 
+/// Whatever writes the item anew, an append too, gives it the names that Rend's last version reads.
 #[test]
-fn an_item_with_a_dash_is_changed_and_leaves_nothing_behind() {
+fn an_item_without_a_dash_has_one_once_it_is_changed_and_leaves_nothing_behind() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
-    let mut written = [b'5'].to_vec();
     for len in [1, 1_095, 1_096, 1_097, 5_000, 400_000] {
-        written.resize(len, b' ');
-        for mode in [StoreMode::Append, StoreMode::Prepend] {
-            rig.run(rig.tier.invalidate(&key(b"k"), rig.now()));
-            set_dashed(&mut raw, &server, &rig, &written);
-            assert!(matches!(rig.store(mode, b"k", b" ", 0), Outcome::Stored { .. }));
+        let written = [b"5", &vec![b' '; len - 1][..]].concat();
+        for mode in changes() {
+            set_bare(&mut raw, &server, &rig, &written);
+            change(&rig, mode, b" ");
             let found = rig.value(b"k").expect("a hit");
-            assert!(found.trim_ascii() == b"5" && found.len() == len + 1, "{mode:?} {len}");
-            assert_eq!(server.raw().items(), 1 + (len + 1).div_ceil(1_096));
-            // Where the first chunk was written it has our name; an append behind it lets it lie.
-            let is_left = mode == StoreMode::Append && len >= 1_096;
-            assert_eq!(server.raw().get("k-0").is_some(), is_left, "{mode:?} {len}");
-            assert_eq!(server.raw().get("k0").is_some(), !is_left, "{mode:?} {len}");
+            let expected = match mode {
+                None => (&b"6"[..], len),
+                Some(StoreMode::Set | StoreMode::Replace) => (&b""[..], 1),
+                Some(_) => (&b"5"[..], len + 1),
+            };
+            assert_eq!((found.trim_ascii(), found.len()), expected, "{mode:?} {len}");
+            assert_eq!(server.raw().items(), 1 + found.len().div_ceil(1_096), "{mode:?} {len}");
+            assert!(server.raw().get("k-0").is_some(), "{mode:?} {len}");
+            assert!(server.raw().get("k0").is_none(), "{mode:?} {len}");
+            rig.run(rig.tier.invalidate(&key(b"k"), rig.now()));
+            assert_eq!(server.raw().items(), 0);
         }
-        rig.run(rig.tier.invalidate(&key(b"k"), rig.now()));
-        set_dashed(&mut raw, &server, &rig, &written);
-        let counted = count(&rig, b"k");
-        assert!(matches!(counted, Outcome::Number { value: 6, .. }), "{counted:?}");
-        assert!(rig.value(b"k").expect("a hit").trim_ascii() == b"6");
-        assert_eq!(server.raw().items(), 1 + len.div_ceil(1_096));
-        server.raw().delete("k0");
-        assert_eq!(rig.value(b"k"), None);
-
-        set_dashed(&mut raw, &server, &rig, &written);
+        set_bare(&mut raw, &server, &rig, &written);
         let deleted = rig.run(rig.tier.delete(&key(b"k"), 0, rig.now()));
         assert!(matches!(deleted, Outcome::Deleted), "{deleted:?}");
         assert_eq!(rig.value(b"k"), None);
@@ -90,51 +102,46 @@ fn an_item_with_a_dash_is_changed_and_leaves_nothing_behind() {
     }
 }
 
-/// A write that moves the first chunk takes a token that the one left behind does not have, so that
-/// this one is no part of the new value when the new one's own first chunk is lost.
+/// A write takes a token that the first chunk left behind does not have, so that this one is no
+/// part of the new value when the new one's own first chunk is lost.
 #[test]
 fn a_first_chunk_left_behind_is_never_taken_for_the_new_one() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
-    let modes = [StoreMode::Set, StoreMode::Replace, StoreMode::Append, StoreMode::Prepend];
-    // None: incr.
-    for mode in modes.map(Some).into_iter().chain([None]) {
-        // An append behind a first chunk that is full does not move it.
-        let longest = if mode == Some(StoreMode::Append) { 1_095 } else { 5_000 };
-        for len in [1, 100, longest] {
+    for mode in changes() {
+        for len in [1, 100, 5_000] {
             let before = [b"5", &vec![b' '; len - 1][..]].concat();
-            let first = set_dashed(&mut raw, &server, &rig, &before);
-            let outcome = match mode {
-                None => count(&rig, b"k"),
-                Some(mode) => rig.store(mode, b"k", &value(2, len), 0),
-            };
-            let is_done = matches!(outcome, Outcome::Stored { .. } | Outcome::Number { .. });
-            assert!(is_done, "{mode:?} {len}: {outcome:?}");
+            let first = set_bare(&mut raw, &server, &rig, &before);
+            change(&rig, mode, &value(2, len));
             let expected = rig.value(b"k").expect("a hit");
             // As though it could not be deleted.
-            server.raw().set("k-0", 7, 100, &first);
+            server.raw().set("k0", 7, 100, &first);
             assert!(rig.value(b"k").expect("a hit") == expected);
-            server.raw().delete("k0");
+            server.raw().delete("k-0");
             assert_eq!(rig.value(b"k"), None, "{mode:?} {len}");
             assert_eq!(server.raw().items(), 0);
         }
     }
 }
 
-/// The other way round: what other versions write over an item of ours.
+/// The other way round: what older versions, and Rend's last, write over an item of another kind.
 #[test]
-fn an_item_with_a_dash_over_one_without_is_whole_or_a_miss() {
+fn an_item_over_one_of_another_kind_is_whole_or_a_miss() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
     for len in [1, 5_000] {
         rig.set(b"k", &value(1, len));
-        set_dashed(&mut raw, &server, &rig, &value(2, len));
+        set_bare(&mut raw, &server, &rig, &value(2, len));
         assert_eq!(rig.value(b"k"), None, "the first chunk is another value's");
-        set_dashed(&mut raw, &server, &rig, &value(3, len));
+        set_bare(&mut raw, &server, &rig, &value(3, len));
         assert!(rig.value(b"k").expect("a hit") == value(3, len));
-        rig.run(rig.tier.delete(&key(b"k"), 0, rig.now()));
+        set_by_hand(&mut raw, (b"k", b"-0"), 7, (100, rig.now().unix_s), &value(4, len));
+        assert!(rig.value(b"k").expect("a hit") == value(4, len));
+        let deleted = rig.run(rig.tier.delete(&key(b"k"), 0, rig.now()));
+        assert!(matches!(deleted, Outcome::Deleted), "{deleted:?}");
+        assert_eq!(server.raw().items(), 0, "the older one's first chunk goes too");
     }
 }
 
@@ -164,34 +171,52 @@ fn the_usual_path_asks_for_nothing_that_is_not_there() {
     assert_eq!(asked()[3], hits_before + 1 + 10, "the metadata and each chunk, once");
 }
 
-/// In Rend's naming `foo-10` is chunk 10 of `foo` and the first chunk of `foo-1`.
+/// `foo-10` is chunk 10 of `foo`, and was the first chunk of `foo-1`; `foo-0` the first of `foo`,
+/// and was that of `foo-`.
 #[test]
-fn keys_that_share_a_chunks_name_displace_one_another() {
+fn keys_whose_older_names_are_shared_live_side_by_side() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
-    for (last, other) in [(b"foo", &b"foo-1"[..]), (b"foo", b"foo-2")] {
+    let mut rend = server.raw();
+    let long = value(1, 30_000);
+    for other in [&b"foo-1"[..], b"foo-2", b"foo-"] {
         for other_len in [1, 1_000, 5_000, 30_000] {
-            let (long, short) = (value(1, 30_000), value(2, other_len));
-            rig.set(last, &long);
-            assert!(rig.value(last).expect("a hit") == long);
-            rig.set(other, &short);
-            assert!(rig.value(other).expect("a hit") == short);
-            assert_eq!(rig.value(last), None);
-            rig.set(other, &short);
-            rig.set(last, &long);
-            assert!(rig.value(last).expect("a hit") == long);
+            let short = value(2, other_len);
+            let foreign = rig.count(Counter::ChunkForeign);
+            for _ in 0..2 {
+                rig.set(b"foo", &long);
+                rig.set(other, &short);
+                assert!(rig.value(b"foo").expect("a hit") == long);
+                assert!(rig.value(other).expect("a hit") == short);
+            }
+            // A first chunk that is lost, and a value of Rend's that is overwritten or deleted,
+            // take nothing of the other key's away.
+            let first = [other, b"-0"].concat();
+            raw.delete(std::str::from_utf8(&first).expect("text"));
             assert_eq!(rig.value(other), None);
-            rig.run(rig.tier.invalidate(&key(last), rig.now()));
-            rig.run(rig.tier.invalidate(&key(other), rig.now()));
+            for _ in 0..2 {
+                let times = (0, rig.now().unix_s);
+                set_by_hand(&mut rend, (other, b"-0"), 0, times, &short);
+                assert!(rig.value(other).expect("a hit") == short);
+                rig.set(other, &short);
+                set_by_hand(&mut rend, (other, b"-0"), 0, times, &short);
+                rig.run(rig.tier.delete(&key(other), 0, rig.now()));
+            }
+            assert!(rig.value(b"foo").expect("a hit") == long);
+            assert_eq!(rig.count(Counter::ChunkForeign), foreign);
+            rig.run(rig.tier.invalidate(&key(b"foo"), rig.now()));
             assert_eq!(raw.items(), 0);
-            // A value too short for a chunk 10 has nothing to share.
-            rig.set(last, &long[..10_000]);
-            rig.set(other, &short);
-            assert!(rig.value(last).expect("a hit") == long[..10_000]);
+            // An older version's first chunk is the long value's: one of the two is a miss.
+            rig.set(b"foo", &long);
+            set_by_hand(&mut rend, (other, b"0"), 0, (0, rig.now().unix_s), &short);
             assert!(rig.value(other).expect("a hit") == short);
-            rig.run(rig.tier.invalidate(&key(last), rig.now()));
-            rig.run(rig.tier.invalidate(&key(other), rig.now()));
+            assert_eq!(rig.value(b"foo"), None);
+            rig.set(b"foo", &long);
+            assert_eq!(rig.value(other), None);
+            assert!(rig.value(b"foo").expect("a hit") == long);
+            rig.run(rig.tier.invalidate(&key(b"foo"), rig.now()));
+            assert_eq!(raw.items(), 0);
         }
     }
 }
@@ -221,7 +246,7 @@ fn keys_that_share_chunks_names_are_never_mixed() {
                 written.insert(name, piece);
             }
             3 => {
-                // By Rend, or by a version whose first chunk has a dash.
+                // By an older version, or by Rend's last.
                 let suffix = [&b"0"[..], b"-0"][below(2)];
                 set_by_hand(&mut rend, (name, suffix), 0, (0, rig.now().unix_s), &piece);
                 written.insert(name, piece);

@@ -146,7 +146,7 @@ fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
         let outcome = rig.store(mode, b"k", &value(1, 5_000), 0);
         assert!(matches!(outcome, Outcome::OutOfMemory), "{outcome:?}");
         let deleted: Vec<String> = receiver.try_iter().collect();
-        assert_eq!(deleted, ["k-meta", "k0", "k-1", "k-2", "k-3", "k-4"]);
+        assert_eq!(deleted, ["k-meta", "k-0", "k-1", "k-2", "k-3", "k-4"]);
     }
 }
 
@@ -220,7 +220,7 @@ fn conditions_hold_against_writers_between_the_steps() {
         let mut tasks = [Task::new(rig.tier.store(&name, store, &chain, rig.now()))];
         for _ in 0..1_000_000 {
             rig.turn(&mut tasks);
-            if server.raw().get("k0").is_some_and(|(_, chunk)| chunk[16..] == long[..1096]) {
+            if server.raw().get("k-0").is_some_and(|(_, chunk)| chunk[16..] == long[..1096]) {
                 break;
             }
         }

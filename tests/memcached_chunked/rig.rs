@@ -138,9 +138,9 @@ impl Rig {
     }
 }
 
-/// Where a chunk of `stem` stands: the number made negative follows, and -0 is 0.
+/// Where a chunk of `stem` stands.
 pub fn chunk_name(stem: &str, index: usize) -> String {
-    format!("{stem}{}", -(index as i64))
+    format!("{stem}-{index}")
 }
 
 /// A value of which no two pieces are alike, and no two values.

@@ -174,10 +174,7 @@ impl Memcached {
                         match self.below(7) {
                             6 => key.clone(),
                             0 => format!("{key}-meta"),
-                            chunk => match (chunk - 1) * self.below(4) {
-                                0 => format!("{key}0"),
-                                index => format!("{key}-{index}"),
-                            },
+                            chunk => format!("{key}-{}", (chunk - 1) * self.below(4)),
                         }
                     })
                     .collect();

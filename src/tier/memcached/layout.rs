@@ -5,18 +5,18 @@
 //! K-meta   length flags chunks chunk_data stored_at expiry   u32 each, big-endian
 //!          token                                             16 bytes
 //!          key                                               only if K stands for a hashed key
-//! K0       token                                             16 bytes
+//! K-0 ..   token                                             16 bytes
 //!          chunk_data bytes of the value, the last chunk's tail zero
-//! K-1 ..   the same
 //! ```
 //!
-//! Rend's suffix is the chunk's number made negative, and -0 is 0: hence no dash in the first
-//! chunk's name. For other versions, which count on from K-0, it is looked for there too where it
-//! is not found, but written as K0 only.
+//! Older Rends made a chunk's number negative and nothing else, so that their first chunk is K0,
+//! without a dash: the *bare* name. Such an item is read where it is, and leaves that name when it
+//! is written again. What we write has a mark in its token, by which it is known that there is no
+//! bare chunk of it to look for.
 //!
-//! So K-10 is chunk 10 of K and the first chunk of the key K-1 (and K-0 the first of the key K-).
-//! Such keys make one another a miss. Nothing but the token tells their chunks apart, so nobody
-//! may trust a name.
+//! Names with dashes are shared by no two keys, but a bare one may be another key's: K-10 is
+//! chunk 10 of K and the bare name of the key K-1. Nothing but the token tells their chunks apart,
+//! so nobody may trust a name.
 //!
 //! All items of one value carry the client's flags and exptime. A chunk belongs to the metadata
 //! whose token it carries, and to no other, so a reader that checks number and tokens can tell a
@@ -29,23 +29,17 @@
 //!
 //! Nothing here does I/O or reads the clock.
 
-use std::cell::Cell;
 use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::meta::{ENCODED_KEY_BYTES_MAX, is_text};
+pub use super::token::{TOKEN_BYTES, Token, Tokens, may_be_bare};
 use crate::buffer::{self, Chain, Gather};
 use crate::clock::Expiry;
 use crate::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
 };
-
-/// Bytes of a token.
-pub const TOKEN_BYTES: usize = 16;
-
-/// Says which chunks belong together: random, and fresh for each value.
-pub type Token = [u8; TOKEN_BYTES];
 
 /// Bytes of the metadata, without a hashed key's own.
 pub const METADATA_BYTES: usize = 40;
@@ -91,7 +85,7 @@ pub struct Name {
     /// Longest name that memcached takes, in bytes.
     limit: usize,
     is_hashed: bool,
-    is_first_dashed: bool,
+    is_first_bare: bool,
 }
 
 impl Name {
@@ -106,7 +100,7 @@ impl Name {
             len: key.len(),
             limit,
             is_hashed: false,
-            is_first_dashed: false,
+            is_first_bare: false,
         };
         if key.len() + METADATA_SUFFIX.len() <= limit {
             name.bytes[..key.len()].copy_from_slice(key);
@@ -139,14 +133,21 @@ impl Name {
         self.limit == KEY_BYTES_MAX
     }
 
-    /// Whether [`Name::chunk`] gives the first chunk a dash, as other versions do.
-    pub fn is_first_dashed(&self) -> bool {
-        self.is_first_dashed
+    /// Whether [`Name::chunk`] calls the first chunk what older versions did.
+    pub fn is_first_bare(&self) -> bool {
+        self.is_first_bare
     }
 
-    /// Has [`Name::chunk`] give the first chunk a dash or, as it is at first, none.
-    pub fn set_first_dashed(&mut self, is_dashed: bool) {
-        self.is_first_dashed = is_dashed;
+    /// Has [`Name::chunk`] give the first chunk no dash or, as it is at first, one.
+    pub fn set_first_bare(&mut self, is_bare: bool) {
+        self.is_first_bare = is_bare;
+    }
+
+    /// Whether the bare name of the first chunk is also the name of another key's chunk.
+    pub fn shares_bare_first(&self) -> bool {
+        let name = &self.bytes[..self.len];
+        let digits = name.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        name[..self.len - digits].ends_with(b"-")
     }
 
     /// The metadata item's key.
@@ -164,7 +165,7 @@ impl Name {
     pub fn chunk(&mut self, index: u32) -> &[u8] {
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(index).as_bytes();
-        let is_dashed = index > 0 || self.is_first_dashed;
+        let is_dashed = index > 0 || !self.is_first_bare;
         let start = self.len + usize::from(is_dashed);
         let end = start + digits.len();
         assert!(end <= self.limit, "a chunk's number fits its key");
@@ -316,28 +317,6 @@ impl Metadata {
             expiry: Expiry::from_unix_s(word(5)),
             token,
         })
-    }
-}
-
-/// Makes tokens: unlike any other's, and not to be guessed from those that were seen.
-pub struct Tokens {
-    secret: [u8; 16],
-    made: Cell<u64>,
-}
-
-impl Tokens {
-    /// A maker of tokens; `secret` must be random and used for nothing else.
-    pub fn new(secret: [u8; 16]) -> Tokens {
-        Tokens { secret, made: Cell::new(0) }
-    }
-
-    /// The next one.
-    pub fn next(&self) -> Token {
-        let count = self.made.get() + 1;
-        self.made.set(count);
-        let mut hasher = SipHasher13::new_with_key(&self.secret);
-        hasher.write_u64(count);
-        hasher.finish128().as_bytes()
     }
 }
 
@@ -527,14 +506,14 @@ mod tests {
             let last = name.chunks_max() - 1;
             let stem = metadata.strip_suffix(b"-meta").expect("the suffix").to_vec();
             prop_assert!(name.is_hashed() || stem == key);
-            for is_dashed in [false, true] {
-                name.set_first_dashed(is_dashed);
+            for is_bare in [true, false] {
+                name.set_first_bare(is_bare);
                 for index in [0, index % name.chunks_max(), last] {
                     let chunk = name.chunk(index).to_vec();
                     prop_assert!(sent_bytes(&chunk) <= KEY_BYTES_MAX);
                     prop_assert_ne!(&chunk, &metadata);
-                    let suffix = match (index, is_dashed) {
-                        (0, false) => "0".to_owned(),
+                    let suffix = match (index, is_bare) {
+                        (0, true) => "0".to_owned(),
                         _ => format!("-{index}"),
                     };
                     prop_assert_eq!(&chunk, &[&stem[..], suffix.as_bytes()].concat());
@@ -700,11 +679,33 @@ mod tests {
     #[test]
     fn the_names_are_rends() {
         let mut name = Name::of(b"movie:1");
-        assert_eq!(name.chunk(0), b"movie:10");
+        assert_eq!(name.chunk(0), b"movie:1-0");
         assert_eq!(name.chunk(1), b"movie:1-1");
         assert_eq!(name.chunk(10), b"movie:1-10");
-        assert_eq!(name.chunk(0), b"movie:10", "nothing is left of the one before");
+        assert_eq!(name.chunk(0), b"movie:1-0", "nothing is left of the one before");
+        name.set_first_bare(true);
+        assert_eq!(name.chunk(0), b"movie:10");
+        assert_eq!(name.chunk(1), b"movie:1-1");
         assert_eq!(name.metadata(), b"movie:1-meta");
+    }
+
+    #[test]
+    fn a_bare_first_chunk_may_have_the_name_of_another_keys() {
+        for (key, is_shared) in [
+            (&b"foo"[..], false),
+            (b"foo1", false),
+            (b"12", false),
+            (b"foo-", true),
+            (b"foo-1", true),
+            (b"foo-12", true),
+            (b"foo-1x", false),
+            (b"-", true),
+            (b"-7", true),
+        ] {
+            let name = Name::of(key);
+            assert_eq!(name.shares_bare_first(), is_shared, "{}", key.escape_ascii());
+        }
+        assert!(!Name::of(&[b'-'; 250]).shares_bare_first(), "it is hashed");
     }
 
     #[test]
@@ -779,15 +780,5 @@ mod tests {
         let shape = Shape::new(&name, CHUNK_BYTES_DEFAULT, 852 * 10_000);
         assert_eq!((shape.chunks, shape.chunk_data_bytes), (10_000, 852));
         assert_eq!(shape.extended(&name, 852 * 10_000 + 1), None);
-    }
-
-    #[test]
-    fn no_two_tokens_are_alike() {
-        let tokens = Tokens::new([1; 16]);
-        let mut seen: Vec<Token> = (0..1000).map(|_| tokens.next()).collect();
-        seen.push(Tokens::new([2; 16]).next());
-        seen.sort_unstable();
-        seen.dedup();
-        assert_eq!(seen.len(), 1001);
     }
 }

@@ -17,3 +17,4 @@ pub mod layout;
 pub mod link;
 pub mod meta;
 pub mod plain;
+mod token;

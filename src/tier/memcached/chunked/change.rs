@@ -6,7 +6,7 @@ use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
 use crate::buffer::{Chain, Gather, Key};
 use crate::clock::{Expiry, Now};
 use crate::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
-use crate::tier::memcached::layout::{Broken, Metadata, Name, Shape};
+use crate::tier::memcached::layout::{Broken, Metadata, Name, Shape, may_be_bare};
 use crate::tier::memcached::link::{Collector, Down, Status};
 use crate::tier::memcached::meta;
 use crate::tier::memory::number;
@@ -19,11 +19,11 @@ impl Chunked {
         let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
         let value = (value, &Chain::new());
         let written = self.put(&mut name, key, &metadata, value, Condition::Always, now).await?;
-        let old_chunks = match self.hear(old, &name, key).await? {
-            Look::Stored(old) => old.metadata.shape.chunks,
-            Look::Nothing | Look::Foreign(_) | Look::Lie(_) => 0,
+        let old = match self.hear(old, &name, key).await? {
+            Look::Stored(old) => Some(old.metadata),
+            Look::Nothing | Look::Foreign(_) | Look::Lie(_) => None,
         };
-        self.tidy(&mut name, &written, metadata.shape.chunks, old_chunks).await?;
+        self.tidy(&mut name, &written, metadata.shape.chunks, old.as_ref()).await?;
         match written {
             Written::Done(cas) => Ok(Outcome::Stored { cas }),
             Written::Lost(outcome) => Ok(outcome),
@@ -41,25 +41,23 @@ impl Chunked {
     ) -> Answer {
         let mut name = Name::of(key.as_bytes());
         let look = self.look(&mut name, key, Ask::Plain, now).await?;
-        let (old_chunks, condition) = match &look {
+        let (old, condition) = match &look {
             Look::Stored(old) if store.cas != 0 && old.cas != store.cas => {
                 return Ok(Outcome::Exists);
             }
             Look::Stored(_) if store.cas == 0 && store.mode == StoreMode::Add => {
                 return Ok(Outcome::NotStored);
             }
-            Look::Stored(old) if store.cas != 0 => {
-                (old.metadata.shape.chunks, Condition::Cas(old.cas))
-            }
-            Look::Stored(old) => (old.metadata.shape.chunks, Condition::Present),
+            Look::Stored(old) if store.cas != 0 => (Some(&old.metadata), Condition::Cas(old.cas)),
+            Look::Stored(old) => (Some(&old.metadata), Condition::Present),
             _ if store.cas != 0 => return Ok(Outcome::Miss),
             _ if store.mode == StoreMode::Replace => return Ok(Outcome::NotStored),
-            Look::Nothing => (0, Condition::Absent),
-            Look::Foreign(cas) | Look::Lie(cas) => (0, Condition::Cas(*cas)),
+            Look::Nothing => (None, Condition::Absent),
+            Look::Foreign(cas) | Look::Lie(cas) => (None, Condition::Cas(*cas)),
         };
         let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
-        let (value, old) = ((value, &Chain::new()), (old_chunks, condition));
-        match self.replace(&mut name, key, &metadata, value, old, now).await? {
+        let (value, replaced) = ((value, &Chain::new()), (old, condition));
+        match self.replace(&mut name, key, &metadata, value, replaced, now).await? {
             Written::Done(cas) => Ok(Outcome::Stored { cas }),
             Written::Lost(outcome) => Ok(outcome),
             Written::Unmet(Status::Exists) if store.cas != 0 => Ok(Outcome::Exists),
@@ -109,6 +107,11 @@ impl Chunked {
         now: Now,
     ) -> Result<Option<Written>, Down> {
         let full = old.metadata.shape.length / shape.chunk_data_bytes;
+        let token = &old.metadata.token;
+        if full > 0 && may_be_bare(token) && self.find_bare_first(name, token).await?.is_some() {
+            // Who reads Rend's names alone would not find it: it leaves the bare name.
+            return self.rewrite(name, key, old, value, true, now).await;
+        }
         let tail = match self.gather(name, &old.metadata, full, None, now).await? {
             Ok(tail) => tail,
             Err(broken) => {
@@ -116,7 +119,7 @@ impl Chunked {
                 return Ok(None);
             }
         };
-        if full == 0 && name.is_first_dashed() {
+        if full == 0 && name.is_first_bare() {
             // The first chunk moves. With the token that the one left behind has too, that one
             // would be taken for it as soon as the new one is lost.
             return Ok(Some(self.rejoin(name, key, old, (&tail, value), now).await?));
@@ -134,7 +137,7 @@ impl Chunked {
                 self.metadata_written(last).await?
             }
         };
-        self.tidy(name, &written, shape.chunks, old.metadata.shape.chunks).await?;
+        self.tidy(name, &written, shape.chunks, None).await?;
         Ok(Some(written))
     }
 
@@ -170,7 +173,7 @@ impl Chunked {
     ) -> Result<Written, Down> {
         let length = pieces.0.len() + pieces.1.len();
         let metadata = self.describe(name, length, old.metadata.flags, old.expiry(), now);
-        let replaced = (old.metadata.shape.chunks, Condition::Cas(old.cas));
+        let replaced = (Some(&old.metadata), Condition::Cas(old.cas));
         self.replace(name, key, &metadata, pieces, replaced, now).await
     }
 
@@ -196,8 +199,9 @@ impl Chunked {
         let Some(stored) = touched else { return Ok(Outcome::Miss) };
         let chunks = stored.metadata.shape.chunks;
         let mut missing = chunks - self.touch_chunks(&mut name, 0..chunks, expiry, now).await?;
-        if missing == 1 {
-            name.set_first_dashed(true);
+        let token = &stored.metadata.token;
+        if missing == 1 && self.find_bare_first(&mut name, token).await?.is_some() {
+            name.set_first_bare(true);
             missing -= self.touch_chunks(&mut name, 0..1, expiry, now).await?;
         }
         if missing > 0 {
@@ -287,7 +291,7 @@ impl Chunked {
         let value = digits(number, length);
         let metadata = self.describe(name, value.len(), old.metadata.flags, old.expiry(), now);
         let (value, replaced) =
-            ((&value, &Chain::new()), (old.metadata.shape.chunks, Condition::Cas(old.cas)));
+            ((&value, &Chain::new()), (Some(&old.metadata), Condition::Cas(old.cas)));
         Ok(match self.replace(name, key, &metadata, value, replaced, now).await? {
             Written::Done(cas) => Some(Outcome::Number { value: number, cas }),
             Written::Lost(outcome) => Some(outcome),
@@ -309,7 +313,7 @@ impl Chunked {
         let value = digits(initial, 0);
         let metadata = self.describe(name, value.len(), 0, expiry, now);
         let value = (&value, &Chain::new());
-        Ok(match self.replace(name, key, &metadata, value, (0, condition), now).await? {
+        Ok(match self.replace(name, key, &metadata, value, (None, condition), now).await? {
             Written::Done(cas) => Some(Outcome::Number { value: initial, cas }),
             Written::Lost(outcome) => Some(outcome),
             Written::Unmet(_) => None,

@@ -5,8 +5,8 @@
 //! are checked every time, and each write has a fresh token, which its metadata, written last,
 //! names. What cannot be served for a lost chunk is deleted. An append alone keeps the token: it
 //! writes only behind the bytes that the old metadata counts, so that the old value stays readable
-//! until the new metadata is there. Where that would leave another first chunk with the token
-//! behind, under the name that other versions use, it takes a fresh one too. That a key is asked
+//! until the new metadata is there. Where the first chunk has the name that older versions used, an
+//! append too writes the whole value again, with a fresh token. That a key is asked
 //! about by one task at a time, and that the link lets nothing late overtake anything newer, makes
 //! this safe; where two keys share a chunk's name, the tokens do.
 //!

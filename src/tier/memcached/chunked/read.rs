@@ -6,7 +6,7 @@ use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
 use crate::tier::memcached::item::{Item, Taken};
 use crate::tier::memcached::layout::{
-    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape,
+    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape, TOKEN_BYTES, Token,
 };
 use crate::tier::memcached::link::{Batch, Collector, Down, Head, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
@@ -70,7 +70,7 @@ impl Chunked {
     }
 
     /// Reads the value from chunk `first` on; the chunks get a new expiry if there is one. `name`
-    /// tells afterwards whether the very first one has a dash.
+    /// tells afterwards whether the very first one has its bare name.
     pub(super) async fn gather(
         &self,
         name: &mut Name,
@@ -79,17 +79,58 @@ impl Chunked {
         touch: Option<Expiry>,
         now: Now,
     ) -> Result<Result<Chain, Broken>, Down> {
-        name.set_first_dashed(false);
+        name.set_first_bare(false);
         if touch.is_none() && name.is_text() {
-            let mut assembly = Assembly::new(metadata, first);
-            if self.look_rest_up(name, &metadata.shape, &mut assembly).await? {
+            let assembly = Assembly::new(metadata, first);
+            if let Some(assembly) = self.gather_at_once(name, metadata, assembly).await? {
                 return Ok(assembly.finish());
             }
         }
         self.gather_singly(name, metadata, first, touch, now).await
     }
 
-    /// The same, each chunk by a request of its own.
+    /// The same for the rest of `assembly`, by lookups of many. None: not all chunks are as they
+    /// should be, and which, and why, is to be found out one by one.
+    async fn gather_at_once(
+        &self,
+        name: &mut Name,
+        metadata: &Metadata,
+        mut assembly: Assembly,
+    ) -> Result<Option<Assembly>, Down> {
+        let mut is_whole = self.look_rest_up(name, &metadata.shape, &mut assembly).await?;
+        if assembly.has_lost_first() {
+            name.set_first_bare(true);
+            assembly = Assembly::new(metadata, 0);
+            is_whole = self.look_rest_up(name, &metadata.shape, &mut assembly).await?;
+            name.set_first_bare(is_whole);
+        }
+        Ok(is_whole.then_some(assembly))
+    }
+
+    /// The cas of the item under the first chunk's bare name, if it has this token.
+    pub(super) async fn find_bare_first(
+        &self,
+        name: &mut Name,
+        token: &Token,
+    ) -> Result<Option<u64>, Down> {
+        let mut batch = self.link.begin(Collector::one())?;
+        name.set_first_bare(true);
+        let key = name.chunk(0);
+        batch.request(meta::room(key, 0), |request| meta::get(request, key, Get::Value)).await?;
+        name.set_first_bare(false);
+        let (head, value) = batch.wait().await?.into_one().into_parts();
+        let mut found = [0; TOKEN_BYTES];
+        match head.status {
+            Status::Value => {
+                let bytes = value.copy_to(0, &mut found);
+                Ok((found[..bytes] == token[..]).then_some(head.cas))
+            }
+            Status::Miss => Ok(None),
+            _ => Err(Down),
+        }
+    }
+
+    /// As [`Chunked::gather`], each chunk by a request of its own.
     async fn gather_singly(
         &self,
         name: &mut Name,
@@ -100,16 +141,16 @@ impl Chunked {
     ) -> Result<Result<Chain, Broken>, Down> {
         let mut assembly = Assembly::new(metadata, first);
         self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
-        if assembly.has_lost_first() {
-            name.set_first_dashed(true);
+        if assembly.has_lost_first() && self.find_bare_first(name, &metadata.token).await?.is_some()
+        {
+            name.set_first_bare(true);
             assembly = Assembly::new(metadata, first);
             self.assemble(name, &metadata.shape, &mut assembly, touch, now).await?;
         }
         Ok(assembly.finish())
     }
 
-    /// Looks up the chunks that are to come. False: not all are as they should be, and which, and
-    /// why, is to be found out one by one.
+    /// Looks up the chunks that are to come. False: not all are as they should be.
     async fn look_rest_up(
         &self,
         name: &mut Name,
@@ -135,7 +176,7 @@ impl Chunked {
         for index in 0..self.foresight.chunks().min(name.chunks_max()) {
             batch.look_up(name.chunk(index)).await?;
         }
-        let Taken { head, found, mut chunks } = batch.wait().await?.into_item().finish();
+        let Taken { head, found, chunks } = batch.wait().await?.into_item().finish();
         let metadata = match found {
             Some(Found::Metadata(metadata)) => metadata,
             other => {
@@ -145,10 +186,9 @@ impl Chunked {
         };
         let shape = metadata.shape;
         self.foresight.learn(shape.chunks.min(window(&shape)));
-        let value = if self.look_rest_up(name, &shape, &mut chunks).await? {
-            chunks.finish()
-        } else {
-            self.gather_singly(name, &metadata, 0, None, now).await?
+        let value = match self.gather_at_once(name, &metadata, chunks).await? {
+            Some(chunks) => chunks.finish(),
+            None => self.gather_singly(name, &metadata, 0, None, now).await?,
         };
         let stored = Stored { metadata, cas: head.cas, expiry: Expiry::NEVER };
         self.read_whole(name, &stored, value, stored.expiry).await

@@ -9,7 +9,7 @@ use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
 use crate::tier::memcached::layout::{
-    Broken, Cutter, METADATA_BYTES, Metadata, Name, Shape, TOKEN_BYTES,
+    Broken, Cutter, METADATA_BYTES, Metadata, Name, Shape, TOKEN_BYTES, Token, may_be_bare,
 };
 use crate::tier::memcached::link::{Batch, Collector, Down, Status};
 use crate::tier::memcached::meta::{self, Meta};
@@ -46,7 +46,7 @@ impl Chunked {
         let Metadata { shape, flags, expiry, token, .. } = *metadata;
         let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
         let item_bytes = shape.chunk_item_bytes();
-        name.set_first_dashed(false);
+        name.set_first_bare(false);
         let mut cutter = Cutter::new(front.pieces().chain(back.pieces()));
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in first..shape.chunks {
@@ -155,35 +155,41 @@ impl Chunked {
         key: &Key,
         metadata: &Metadata,
         value: (&Chain, &Chain),
-        old: (u32, Condition),
+        old: (Option<&Metadata>, Condition),
         now: Now,
     ) -> Result<Written, Down> {
-        let (old_chunks, condition) = old;
-        let was_first_dashed = name.is_first_dashed();
+        let (old, condition) = old;
         let written = self.put(name, key, metadata, value, condition, now).await?;
-        self.tidy(name, &written, metadata.shape.chunks, old_chunks).await?;
-        if was_first_dashed && !matches!(written, Written::Unmet(_)) {
-            self.delete_dashed_first(name).await?;
-        }
+        self.tidy(name, &written, metadata.shape.chunks, old).await?;
         Ok(written)
     }
 
-    /// Deletes chunks that belong to no value any more.
+    /// Deletes chunks that belong to no value any more: behind the `chunks` that were written, and
+    /// those of the value that stood there before.
     pub(super) async fn tidy(
         &self,
         name: &mut Name,
         written: &Written,
         chunks: u32,
-        old_chunks: u32,
+        old: Option<&Metadata>,
     ) -> Result<(), Down> {
+        let old_chunks = old.map_or(0, |old| old.shape.chunks);
         match written {
-            Written::Done(_) => self.delete_chunks(name, chunks..old_chunks).await,
+            Written::Done(_) => {
+                self.delete_chunks(name, chunks..old_chunks).await?;
+            }
             Written::Lost(_) => {
                 self.delete_metadata(name, 0).await?;
-                self.delete_chunks(name, 0..chunks.max(old_chunks)).await
+                self.delete_chunks(name, 0..chunks.max(old_chunks)).await?;
             }
             // Somebody else writes the same key; the chunks may be theirs by now.
-            Written::Unmet(_) => Ok(()),
+            Written::Unmet(_) => return Ok(()),
+        }
+        match old {
+            Some(old) if old_chunks > 0 && may_be_bare(&old.token) => {
+                self.delete_bare_first(name, &old.token).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -197,37 +203,47 @@ impl Chunked {
         Ok(batch.wait().await?.into_one().head.status)
     }
 
-    /// Deletes chunks, the first one by either of its names.
-    pub(super) async fn delete_chunks(
-        &self,
-        name: &mut Name,
-        chunks: Range<u32>,
-    ) -> Result<(), Down> {
-        if chunks.is_empty() {
-            return Ok(());
+    /// Deletes a value's chunks, the first one by either of its names.
+    async fn delete_value(&self, name: &mut Name, metadata: &Metadata) -> Result<(), Down> {
+        let Metadata { shape, token, .. } = metadata;
+        let missing = self.delete_chunks(name, 0..shape.chunks).await?;
+        if missing > 0 || shape.chunks > 0 && may_be_bare(token) {
+            self.delete_bare_first(name, token).await?;
         }
-        let has_first = chunks.start == 0;
-        name.set_first_dashed(false);
+        Ok(())
+    }
+
+    /// Deletes chunks; returns how many are not there.
+    async fn delete_chunks(&self, name: &mut Name, chunks: Range<u32>) -> Result<u32, Down> {
+        if chunks.is_empty() {
+            return Ok(0);
+        }
+        name.set_first_bare(false);
         let mut batch = self.link.begin(Collector::statuses())?;
         for index in chunks {
             let key = name.chunk(index);
             batch.request(meta::room(key, 0), |request| meta::delete(request, key, 0)).await?;
         }
-        let statuses = batch.wait().await?.into_statuses();
-        if has_first && statuses.of(Status::Miss) > 0 {
-            self.delete_dashed_first(name).await?;
-        }
-        Ok(())
+        Ok(batch.wait().await?.into_statuses().of(Status::Miss))
     }
 
-    /// Deletes what other versions call the first chunk.
-    async fn delete_dashed_first(&self, name: &mut Name) -> Result<(), Down> {
-        name.set_first_dashed(true);
+    /// Deletes what stands under the first chunk's bare name; where that may be another key's
+    /// chunk, only if it has this token.
+    async fn delete_bare_first(&self, name: &mut Name, token: &Token) -> Result<(), Down> {
+        let cas = if !name.shares_bare_first() {
+            0
+        } else if let Some(cas) = self.find_bare_first(name, token).await? {
+            cas
+        } else {
+            return Ok(());
+        };
         let mut batch = self.link.begin(Collector::one())?;
+        let Some(cas) = batch.cas(cas) else { return Ok(()) };
+        name.set_first_bare(true);
         let key = name.chunk(0);
-        batch.request(meta::room(key, 0), |request| meta::delete(request, key, 0)).await?;
+        batch.request(meta::room(key, 0), |request| meta::delete(request, key, cas)).await?;
+        name.set_first_bare(false);
         batch.wait().await?;
-        name.set_first_dashed(false);
         Ok(())
     }
 
@@ -245,7 +261,7 @@ impl Chunked {
         };
         self.stats.add(counter, 1);
         if self.delete_metadata(name, stored.cas).await? == Status::Done {
-            self.delete_chunks(name, 0..stored.metadata.shape.chunks).await?;
+            self.delete_value(name, &stored.metadata).await?;
         }
         Ok(())
     }
@@ -260,7 +276,7 @@ impl Chunked {
         }
         match self.delete_metadata(&mut name, cas).await? {
             Status::Done => {
-                self.delete_chunks(&mut name, 0..stored.metadata.shape.chunks).await?;
+                self.delete_value(&mut name, &stored.metadata).await?;
                 Ok(Outcome::Deleted)
             }
             Status::Miss => Ok(Outcome::Miss),
