@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
@@ -20,7 +20,9 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut};
 
-use crate::limits::{BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX};
+use crate::limits::{
+    BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, RECEIVE_PIECES,
+};
 
 /// A key, held in place.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -372,6 +374,49 @@ impl Gather {
         }
     }
 
+    /// Appends up to `bytes_max` bytes: `receive` fills the pieces that it is given from the first
+    /// on, and returns how much of them. Returns that number.
+    pub fn receive(
+        &mut self,
+        bytes_max: usize,
+        receive: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> usize {
+        let in_newest = self.room.min(bytes_max);
+        let mut fresh = ArrayVec::<Box<Block>, { RECEIVE_PIECES - 1 }>::new();
+        while in_newest + fresh.len() * BLOCK_BYTES < bytes_max && !fresh.is_full() {
+            fresh.push(take_block());
+        }
+        let mut slices = ArrayVec::<IoSliceMut<'_>, RECEIVE_PIECES>::new();
+        if let Some(newest) = self.chain.head.as_mut().filter(|_| in_newest > 0) {
+            let start = BLOCK_BYTES - self.room;
+            slices.push(IoSliceMut::new(&mut newest.bytes[start..start + in_newest]));
+        }
+        let mut offered = in_newest;
+        for block in &mut fresh {
+            let n = BLOCK_BYTES.min(bytes_max - offered);
+            slices.push(IoSliceMut::new(&mut block.bytes[..n]));
+            offered += n;
+        }
+        let received = receive(&mut slices);
+        drop(slices);
+        assert!(received <= offered, "more than there was room for");
+        self.chain.len += received;
+        let mut left = received - received.min(in_newest);
+        self.room -= received - left;
+        for mut block in fresh {
+            if left == 0 {
+                give_block(block);
+                continue;
+            }
+            block.next = self.chain.head.take();
+            self.chain.head = Some(block);
+            let n = left.min(BLOCK_BYTES);
+            self.room = BLOCK_BYTES - n;
+            left -= n;
+        }
+        received
+    }
+
     /// The free bytes of the newest block, of which there is at least one.
     fn room(&mut self) -> &mut [u8] {
         if self.room == 0 {
@@ -555,6 +600,36 @@ mod tests {
             assert_eq!(tail[..50], bytes[bytes.len() - 50..]);
         }
         assert_eq!(Chain::new().to_vec(), b"");
+    }
+
+    #[test]
+    fn what_is_received_in_pieces_is_in_order() {
+        let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
+        for step in [1, 100, BLOCK_BYTES, BLOCK_BYTES + 1, bytes.len()] {
+            let mut gather = Gather::new();
+            gather.extend(&bytes[..5]);
+            while gather.len() < bytes.len() {
+                let rest = &bytes[gather.len()..];
+                let received = gather.receive(rest.len(), |pieces| {
+                    let mut done = 0;
+                    for piece in pieces {
+                        let n = piece.len().min(step.min(rest.len()) - done);
+                        piece[..n].copy_from_slice(&rest[done..done + n]);
+                        done += n;
+                    }
+                    done
+                });
+                assert_eq!(received, step.min(rest.len()));
+            }
+            assert_eq!(gather.finish().to_vec(), bytes, "step {step}");
+        }
+        let mut most = Gather::new();
+        let offered = |pieces: &mut [IoSliceMut<'_>]| {
+            assert_eq!(pieces.len(), RECEIVE_PIECES - 1);
+            0
+        };
+        assert_eq!(most.receive(1 << 30, offered), 0);
+        assert!(most.is_empty());
     }
 
     #[test]

@@ -74,6 +74,13 @@ pub const SHARED_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 /// time one of those that queue begins.
 pub const SHARERS_MAX: usize = 64;
 
+/// Values that arrive straight where they will stay hold at most one part in so many of a tier's
+/// memory, so that clients that never finish theirs leave the rest to the others.
+pub const DRAFTS_SHARE: u32 = 8;
+
+/// Pieces of such a value: each costs a system call of its own.
+pub const DRAFT_EXTENTS_MAX: usize = 8;
+
 /// Blocks that a worker keeps for itself before it gives surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
@@ -287,6 +294,17 @@ pub const KERNEL_SEND_PIECES_BYTES: usize = 4 * 1024;
 
 /// Pieces that one such system call sends: 256 KiB of blocks.
 pub const KERNEL_SEND_PIECES: usize = 64;
+
+/// A connection whose last value was received where it is kept reads so much, in bytes, to find the
+/// next head: what comes with the head is copied, the rest of the value is not.
+pub const KERNEL_HEAD_READ_BYTES: usize = KERNEL_SMALL_BUFFER_BYTES;
+
+/// Pieces that one system call receives a value into: 256 KiB of blocks.
+pub const RECEIVE_PIECES: usize = 64;
+
+/// Bytes that one visit to a connection receives before the others have their turn, but for the
+/// system call that comes to this; as [`KERNEL_SEND_BYTES_PER_VISIT`].
+pub const KERNEL_RECEIVE_BYTES_PER_VISIT: usize = 256 * 1024;
 
 /// Bytes that one visit to a connection sends before the others have their turn, but for the system
 /// call that comes to this: a client that reads as fast as it is sent to would otherwise keep the

@@ -102,10 +102,10 @@ fn a_value_of_100_kb_is_copied_as_often_as_the_docs_say() {
     let value: Vec<u8> = (0..VALUE_BYTES).map(|i| b'a' + (i % 23) as u8).collect();
     let end: &[u8] = b"\r\n";
     for (words, of_get, of_set) in [
-        ("memory", 0.0, 2.0),
-        (&link, 1.0, 2.0),
-        (&format!("{link},layout=chunked"), 1.0, 2.0),
-        (&format!("{link},layout=chunked,chunk=16K"), 1.0, 2.0),
+        ("memory", 0.0, 0.0),
+        (&link, 1.0, 1.0),
+        (&format!("{link},layout=chunked"), 1.0, 1.0),
+        (&format!("{link},layout=chunked,chunk=16K"), 1.0, 1.0),
     ] {
         let l1 = l1(words).expect("known words");
         let mut client =
@@ -116,7 +116,7 @@ fn a_value_of_100_kb_is_copied_as_often_as_the_docs_say() {
         let get = client.copies(b"get key\r\n", &hit);
         println!("{words}: a set {set:.2}, a get {get:.2}");
         // Heads and tokens of chunks, and what is moved up in a buffer, come to a few per cent.
-        let few = -0.02..0.15;
+        let few = -0.02..0.2;
         assert!(few.contains(&(get - of_get)), "{words}: {get} copies of a get");
         assert!(few.contains(&(set - of_set)), "{words}: {set} copies of a set");
     }

@@ -24,10 +24,10 @@ use crate::limits::{
 };
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
-use crate::protocol::{Command, Control, Fixed, Form, Keys, Limits, Step, binary, text};
-use crate::tier::{Hit, Outcome, Value};
+use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
+use crate::tier::{Draft, Hit, Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
-use body::{take_into, take_terminator, terminator_bytes};
+use body::Arriving;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 use slots::{Content, Queue, Slots};
 
@@ -79,6 +79,36 @@ pub trait Engine {
 
     /// Answers a command about the server.
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
+
+    /// Makes room for the value of a store where it will stay; see [`crate::tier::Tier::draft`].
+    fn draft(&mut self, _operation: &Operation, _value_bytes: usize, _now: Now) -> Option<Draft> {
+        None
+    }
+
+    /// See [`crate::tier::Tier::fill_draft`].
+    fn fill_draft(
+        &mut self,
+        _draft: Draft,
+        _offset: usize,
+        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        unreachable!("there are no drafts")
+    }
+
+    /// Carries out the store that a draft was made for; its value is all there.
+    fn store_draft(
+        &mut self,
+        _operation: &Operation,
+        _draft: Draft,
+        _now: Now,
+    ) -> Outcome<Self::Value> {
+        unreachable!("there are no drafts")
+    }
+
+    /// Gives a draft's room back.
+    fn drop_draft(&mut self, _draft: Draft) {
+        unreachable!("there are no drafts")
+    }
 
     /// Sets `bytes` of the budget for values still arriving aside; false if it is used up.
     fn reserve_body(&mut self, bytes: usize, now: Now) -> bool;
@@ -215,8 +245,12 @@ impl Connection {
 
     /// The stream is gone: gives back what the connection holds.
     pub fn release<E: Engine>(self, engine: &mut E) {
-        if let State::Body { value_bytes, .. } = self.state {
+        if let State::Body { slot, value_bytes, .. } = self.state {
             engine.release_body(value_bytes);
+            let content = engine.slots().content(slot);
+            if let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } = content {
+                engine.drop_draft(draft);
+            }
         }
         engine.slots().abandon(self.queue);
     }
@@ -605,93 +639,6 @@ impl Connection {
                 self.reply(Content::Fixed(reply), visit);
             }
         }
-        Progress::More
-    }
-
-    /// Begins a store: at once if its value is all there, else when it is, or piece by piece if it
-    /// is longer than may wait in the stream.
-    fn store<S: Stream, E: Engine>(
-        &mut self,
-        operation: Operation,
-        form: Form,
-        value_bytes: usize,
-        is_text: bool,
-        consumed: usize,
-        visit: &mut Visit<'_, S, E>,
-    ) -> Progress {
-        let body_bytes = value_bytes + terminator_bytes(is_text);
-        if visit.stream.received_bytes() - consumed >= body_bytes {
-            visit.stream.consume(consumed);
-            let mut gather = Gather::new();
-            take_into(&mut gather, value_bytes, visit.stream);
-            if is_text && !take_terminator(visit.stream) {
-                self.reply(Content::Fixed(Fixed::new(form.bad_data_chunk())), visit);
-            } else {
-                let operation = Operation { value: gather.finish(), ..operation };
-                self.perform(operation, form, visit);
-            }
-            return Progress::More;
-        }
-        if consumed + body_bytes <= visit.stream.receive_capacity_bytes() / 2 {
-            self.is_partial = true;
-            return Progress::Wait;
-        }
-        if !visit.engine.reserve_body(value_bytes, visit.now) {
-            visit.engine.revisit(visit.id);
-            return Progress::Wait;
-        }
-        visit.stream.consume(consumed);
-        let gathering = Content::Gathering { operation, form, gather: Gather::new() };
-        let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
-        self.state = State::Body { slot, value_bytes, is_text };
-        self.progress_us = visit.now.uptime_us;
-        self.deadline_us = deadline_us(value_bytes, visit.now);
-        Progress::More
-    }
-
-    /// Gathers what has arrived of a long value, and begins its store when it is whole.
-    fn body<S: Stream, E: Engine>(
-        &mut self,
-        slot: u32,
-        value_bytes: usize,
-        is_text: bool,
-        visit: &mut Visit<'_, S, E>,
-    ) -> Progress {
-        let content = visit.engine.slots().content_mut(slot);
-        let Content::Gathering { gather, .. } = content else {
-            unreachable!("the slot of a body is gathering");
-        };
-        let left = value_bytes - gather.len();
-        let arrived = left.min(visit.stream.received_bytes());
-        if arrived > 0 {
-            self.progress_us = visit.now.uptime_us;
-        }
-        take_into(gather, arrived, visit.stream);
-        let is_whole = gather.len() == value_bytes
-            && visit.stream.received_bytes() >= terminator_bytes(is_text);
-        if !is_whole {
-            return Progress::Wait;
-        }
-        let Content::Gathering { operation, form, gather } =
-            std::mem::replace(content, Content::Free)
-        else {
-            unreachable!("matched above");
-        };
-        self.state = State::Command;
-        visit.engine.release_body(value_bytes);
-        let is_bad = is_text && !take_terminator(visit.stream);
-        let next = if is_bad {
-            Content::Fixed(Fixed::new(form.bad_data_chunk()))
-        } else {
-            let key = form.needs_key().then(|| operation.key.clone());
-            let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
-            match visit.engine.submit(operation, slot, visit.now) {
-                Submitted::Done(outcome) => Content::Ready { form, key, outcome },
-                Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
-            }
-        };
-        *visit.engine.slots().content_mut(slot) = next;
-        self.write_ready(visit.stream, visit.engine);
         Progress::More
     }
 

@@ -4,7 +4,8 @@
 //! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
 //! so that no late outcome meets a stranger's request.
 
-use crate::buffer::{Chain, Gather, Key};
+use super::body::Arriving;
+use crate::buffer::{Chain, Key};
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};
@@ -22,7 +23,7 @@ pub enum Content<V> {
         /// How its outcome goes out.
         form: Form,
         /// What has arrived of the value.
-        gather: Gather,
+        value: Arriving,
     },
     /// The operation is under way.
     Waiting {

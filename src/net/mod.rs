@@ -8,11 +8,13 @@ pub mod kernel;
 pub mod nic;
 pub mod tcp;
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Now;
+#[cfg(doc)]
+use crate::limits::RECEIVE_PIECES;
 use crate::readiness::Readiness;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
@@ -62,6 +64,21 @@ pub trait Stream {
     fn send_pieces<'p>(&mut self, _pieces: impl Iterator<Item = &'p [u8]>) -> usize {
         0
     }
+
+    /// Whether [`Stream::receive_into`] ever receives.
+    const RECEIVES_INTO: bool = false;
+
+    /// Receives what comes next straight into `pieces`, of which there are at most
+    /// [`RECEIVE_PIECES`], if nothing waits unconsumed; what comes behind them waits as usual.
+    /// Returns how many bytes went into `pieces`; 0 if nothing is there, or the visit has received
+    /// its share.
+    fn receive_into(&mut self, _pieces: &mut [IoSliceMut<'_>]) -> usize {
+        0
+    }
+
+    /// What comes next is wanted by [`Stream::receive_into`] in the next visit, which is to find it
+    /// not received yet. Holds for one visit.
+    fn expect_into(&mut self) {}
 
     /// Sends FIN once everything written has been sent. Nothing is read or written afterwards.
     fn close(&mut self);

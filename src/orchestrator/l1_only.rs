@@ -3,7 +3,7 @@
 use super::{Action, Operation, Orchestrator};
 use crate::buffer::Body;
 use crate::clock::{Clock, Now};
-use crate::tier::{Hit, Outcome, Tier};
+use crate::tier::{Draft, Hit, Outcome, Store, Tier};
 
 /// Orchestrates a single tier.
 #[derive(Debug)]
@@ -45,6 +45,27 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> bool {
         self.l1.read_now(key, now, read)
+    }
+
+    fn draft(&self, key: &[u8], store: Store, value_bytes: usize, now: Now) -> Option<Draft> {
+        self.l1.draft(key, store, value_bytes, now)
+    }
+
+    fn fill_draft(
+        &self,
+        draft: Draft,
+        offset: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        self.l1.fill_draft(draft, offset, fill)
+    }
+
+    fn store_draft(&self, key: &[u8], draft: Draft, store: Store, now: Now) -> Outcome<T::Value> {
+        self.l1.store_draft(key, draft, store, now)
+    }
+
+    fn drop_draft(&self, draft: Draft) {
+        self.l1.drop_draft(draft);
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {

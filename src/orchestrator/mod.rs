@@ -13,7 +13,7 @@ pub mod task;
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Now};
 pub use crate::tier::Action;
-use crate::tier::{Hit, Outcome, Value};
+use crate::tier::{Draft, Hit, Outcome, Store, Value};
 
 /// Where a client came in, which says how its operations use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +77,37 @@ pub trait Orchestrator {
         _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> bool {
         false
+    }
+
+    /// See [`crate::tier::Tier::draft`].
+    fn draft(&self, _key: &[u8], _store: Store, _value_bytes: usize, _now: Now) -> Option<Draft> {
+        None
+    }
+
+    /// See [`crate::tier::Tier::fill_draft`].
+    fn fill_draft(
+        &self,
+        _draft: Draft,
+        _offset: usize,
+        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        unreachable!("there are no drafts")
+    }
+
+    /// See [`crate::tier::Tier::store_draft`].
+    fn store_draft(
+        &self,
+        _key: &[u8],
+        _draft: Draft,
+        _store: Store,
+        _now: Now,
+    ) -> Outcome<Self::Value> {
+        unreachable!("there are no drafts")
+    }
+
+    /// See [`crate::tier::Tier::drop_draft`].
+    fn drop_draft(&self, _draft: Draft) {
+        unreachable!("there are no drafts")
     }
 
     /// Executes one operation. The caller sees to it that no other operation on the same key is

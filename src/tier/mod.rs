@@ -216,6 +216,11 @@ pub struct Store {
     pub cas: u64,
 }
 
+/// Names an item that a tier has made room for and nobody finds yet: its value is received into
+/// that room, and then it is stored or dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draft(pub(in crate::tier) u32);
+
 /// An incr or decr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arithmetic {
@@ -291,6 +296,40 @@ pub trait Tier {
         _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> bool {
         false
+    }
+
+    /// Makes room for a value of `value_bytes` that is to be stored as `store` says, so that it is
+    /// received where it will stay. None: it has to come as a chain. A tier that ever makes one
+    /// answers every operation at once.
+    fn draft(&self, _key: &[u8], _store: Store, _value_bytes: usize, _now: Now) -> Option<Draft> {
+        None
+    }
+
+    /// Shows `fill` a piece of a draft's room from byte `offset` of its value on, which is before
+    /// its end; returns what it returns.
+    fn fill_draft(
+        &self,
+        _draft: Draft,
+        _offset: usize,
+        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        unreachable!("there are no drafts")
+    }
+
+    /// Stores a draft whose value is all there: as [`Tier::store`] of the same bytes would.
+    fn store_draft(
+        &self,
+        _key: &[u8],
+        _draft: Draft,
+        _store: Store,
+        _now: Now,
+    ) -> Outcome<Self::Value> {
+        unreachable!("there are no drafts")
+    }
+
+    /// Gives a draft's room back.
+    fn drop_draft(&self, _draft: Draft) {
+        unreachable!("there are no drafts")
     }
 
     /// Hit or miss.

@@ -22,7 +22,7 @@ use crate::orchestrator::task::{Owner, Started};
 use crate::orchestrator::{Action, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
-use crate::tier::{Hit, Outcome, Value};
+use crate::tier::{Draft, Hit, Outcome, Value};
 
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]
@@ -449,6 +449,39 @@ where
 
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
         control::answer(&self.shared, control, form, now, reply);
+    }
+
+    fn draft(&mut self, operation: &Operation, value_bytes: usize, now: Now) -> Option<Draft> {
+        let Action::Store(store) = operation.action else { return None };
+        let key = operation.key.as_bytes();
+        self.is_ready(key).then(|| self.orchestrator.draft(key, store, value_bytes, now))?
+    }
+
+    fn fill_draft(
+        &mut self,
+        draft: Draft,
+        offset: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        self.orchestrator.fill_draft(draft, offset, fill)
+    }
+
+    fn store_draft(
+        &mut self,
+        operation: &Operation,
+        draft: Draft,
+        now: Now,
+    ) -> Outcome<Held<O::Value>> {
+        let Action::Store(store) = operation.action else {
+            unreachable!("only stores are drafted");
+        };
+        let outcome = self.orchestrator.store_draft(operation.key.as_bytes(), draft, store, now);
+        Tally::of(operation.action).count(&outcome, &self.stats);
+        outcome.map_value(Held::Local)
+    }
+
+    fn drop_draft(&mut self, draft: Draft) {
+        self.orchestrator.drop_draft(draft);
     }
 
     fn reserve_body(&mut self, bytes: usize, now: Now) -> bool {

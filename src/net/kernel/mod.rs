@@ -248,12 +248,16 @@ impl<C> Kernel<C> {
         if endpoint.phase == Phase::Lingering {
             endpoint.discard(shared);
         } else if endpoint.phase == Phase::Open {
-            let received = if endpoint.can_receive() {
+            let is_expected = endpoint.is_expecting() && endpoint.can_receive();
+            let received = if endpoint.can_receive() && !is_expected {
                 endpoint.receive(shared, stats)
             } else {
                 Received::Nothing
             };
-            let has_news = has_moved || received != Received::Nothing || endpoint.is_cut_short();
+            let has_news = has_moved
+                || is_expected
+                || received != Received::Nothing
+                || endpoint.is_cut_short();
             if has_news && endpoint.phase == Phase::Open {
                 self.visit(id, received, now, handler);
                 return;

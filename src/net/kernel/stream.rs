@@ -6,7 +6,7 @@
 //! from where it lies; what the kernel does not take of what was gathered moves to the connection's
 //! own queue. Nothing here calls a handler.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use socket2::SockRef;
 
 use super::queue::{Pool, Queue};
 use crate::limits::{
-    KERNEL_BUFFER_BYTES, KERNEL_OUTPUT_ROOM_BYTES, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
-    KERNEL_SMALL_BUFFER_BYTES,
+    KERNEL_BUFFER_BYTES, KERNEL_HEAD_READ_BYTES, KERNEL_OUTPUT_ROOM_BYTES,
+    KERNEL_RECEIVE_BYTES_PER_VISIT, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
+    KERNEL_SMALL_BUFFER_BYTES, RECEIVE_PIECES,
 };
 use crate::net::Stream;
 use crate::stats::{Counter, WorkerStats};
@@ -41,6 +42,13 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.read(out),
             Socket::Unix(socket) => socket.read(out),
+        }
+    }
+
+    fn read_vectored(&mut self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read_vectored(pieces),
+            Socket::Unix(socket) => socket.read_vectored(pieces),
         }
     }
 
@@ -148,6 +156,10 @@ pub(super) struct Endpoint {
     pub(super) is_pending: bool,
     /// Bytes that this visit, or the last one, had the kernel take.
     sent_in_visit: usize,
+    /// The next visit receives by itself what comes next.
+    is_expecting: bool,
+    /// Values were received where they are kept since a read last found requests alone.
+    has_long_values: bool,
     /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
     pub(super) progress_us: u64,
 }
@@ -165,6 +177,8 @@ impl Endpoint {
             is_writable_armed: false,
             is_pending: false,
             sent_in_visit: 0,
+            is_expecting: false,
+            has_long_values: false,
             progress_us: 0,
         }
     }
@@ -200,6 +214,11 @@ impl Endpoint {
         self.sent_in_visit >= KERNEL_SEND_BYTES_PER_VISIT
     }
 
+    /// Whether a visit is to receive what can be received, and not before it.
+    pub(super) fn is_expecting(&self) -> bool {
+        self.is_expecting && self.input.is_empty()
+    }
+
     /// Reads once.
     pub(super) fn receive(&mut self, shared: &mut Shared, stats: &WorkerStats) -> Received {
         // A short remainder is copied in front of what comes, so that a read is never cut short for
@@ -208,7 +227,11 @@ impl Endpoint {
         let before = self.input.len();
         let room = if is_gathered {
             shared.input[..before].copy_from_slice(self.input.as_slice());
-            &mut shared.input[before..]
+            let end = match self.has_long_values {
+                true => before + KERNEL_HEAD_READ_BYTES,
+                false => KERNEL_BUFFER_BYTES,
+            };
+            &mut shared.input[before..end.min(KERNEL_BUFFER_BYTES)]
         } else {
             self.input.room(&mut shared.pool)
         };
@@ -221,6 +244,20 @@ impl Endpoint {
                 return Received::Nothing;
             }
         };
+        self.has_received(n, room_bytes, stats);
+        // So much without a long value in it may as well be read at once.
+        self.has_long_values &= n < room_bytes;
+        if is_gathered {
+            self.input.release(&mut shared.pool);
+            Received::Gathered(before + n)
+        } else {
+            self.input.filled(n, &mut shared.pool);
+            Received::Queued
+        }
+    }
+
+    /// Takes note of `n` bytes that a read for up to `room_bytes` brought.
+    fn has_received(&mut self, n: usize, room_bytes: usize, stats: &WorkerStats) {
         stats.add(Counter::BytesRead, n as u64);
         if n == 0 {
             self.is_finished = true;
@@ -228,12 +265,30 @@ impl Endpoint {
         if n == 0 || (n < room_bytes && !self.is_hung_up) {
             self.is_readable = false;
         }
-        if is_gathered {
-            self.input.release(&mut shared.pool);
-            Received::Gathered(before + n)
-        } else {
-            self.input.filled(n, &mut shared.pool);
-            Received::Queued
+    }
+
+    /// Reads once, into `pieces` and what comes behind them into [`Shared::input`]. Returns how
+    /// much came.
+    fn receive_into(
+        &mut self,
+        pieces: &mut [IoSliceMut<'_>],
+        shared: &mut Shared,
+        stats: &WorkerStats,
+    ) -> usize {
+        let mut slices = ArrayVec::<IoSliceMut<'_>, { RECEIVE_PIECES + 1 }>::new();
+        slices.extend(pieces.iter_mut().map(|piece| IoSliceMut::new(piece)));
+        slices.push(IoSliceMut::new(&mut shared.input[..KERNEL_HEAD_READ_BYTES]));
+        let room_bytes = slices.iter().map(|slice| slice.len()).sum();
+        match self.socket.read_vectored(&mut slices) {
+            Ok(n) => {
+                self.has_received(n, room_bytes, stats);
+                self.has_long_values = true;
+                n
+            }
+            Err(error) => {
+                self.read_failed(&error);
+                0
+            }
         }
     }
 
@@ -345,6 +400,8 @@ pub(super) struct KernelStream<'a> {
     gathered: Option<usize>,
     /// How much of it was consumed.
     consumed: usize,
+    /// Bytes that the handler received by itself.
+    received_into: usize,
 }
 
 impl<'a> KernelStream<'a> {
@@ -360,7 +417,8 @@ impl<'a> KernelStream<'a> {
             Received::Nothing | Received::Queued => None,
         };
         endpoint.sent_in_visit = 0;
-        KernelStream { endpoint, shared, stats, now_us, gathered, consumed: 0 }
+        endpoint.is_expecting = false;
+        KernelStream { endpoint, shared, stats, now_us, gathered, consumed: 0, received_into: 0 }
     }
 
     /// Ends the visit: sends what was written and keeps what was not consumed.
@@ -455,6 +513,28 @@ impl Stream for KernelStream<'_> {
             return 0;
         }
         self.endpoint.send_gathered_and(pieces, self.shared, self.now_us, self.stats)
+    }
+
+    const RECEIVES_INTO: bool = true;
+
+    fn receive_into(&mut self, pieces: &mut [IoSliceMut<'_>]) -> usize {
+        let is_at_end = self.endpoint.phase == Phase::Open && self.unconsumed().is_empty();
+        if !is_at_end
+            || !self.endpoint.can_receive()
+            || self.received_into >= KERNEL_RECEIVE_BYTES_PER_VISIT
+        {
+            return 0;
+        }
+        let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let n = self.endpoint.receive_into(pieces, self.shared, self.stats);
+        self.received_into += n;
+        self.consumed = 0;
+        self.gathered = Some(n.saturating_sub(wanted));
+        n.min(wanted)
+    }
+
+    fn expect_into(&mut self) {
+        self.endpoint.is_expecting = true;
     }
 
     fn close(&mut self) {

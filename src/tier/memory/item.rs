@@ -368,6 +368,14 @@ impl Arena {
         cursor
     }
 
+    /// The room of the value's bytes from `offset` on that is in one piece. As
+    /// [`Arena::read_value`].
+    pub fn value_room(&mut self, item: u32, cursor: Cursor, offset: usize) -> (&mut [u8], Cursor) {
+        let (at, room, found) = self.seek(item, cursor, offset);
+        let n = room.min(self.value_bytes(item) as usize - offset);
+        (&mut self.region_mut()[at..at + n], found)
+    }
+
     /// Overwrites the value's bytes from `offset` on with the whole value of the item `from`. As
     /// [`Arena::read_value`].
     pub fn copy_value(

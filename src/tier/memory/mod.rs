@@ -18,6 +18,7 @@
 //! - A flush_all with a delay does not bring back what an earlier flush_all removed.
 
 mod arena;
+mod draft;
 mod index;
 mod item;
 pub(super) mod number;
@@ -37,7 +38,7 @@ use crate::clock::{Expiry, Now};
 use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{
-    Action, Arithmetic, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
+    Action, Arithmetic, Draft, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
 };
 use arena::NIL;
 use item::Cursor;
@@ -643,6 +644,39 @@ impl Tier for Memory {
             store.note_read(item, now);
         }
         true
+    }
+
+    fn draft(
+        &self,
+        key: &[u8],
+        store: StoreRequest,
+        value_bytes: usize,
+        now: Now,
+    ) -> Option<Draft> {
+        self.draft_now(key, store, value_bytes, now)
+    }
+
+    fn fill_draft(
+        &self,
+        draft: Draft,
+        offset: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> usize {
+        self.fill_draft_now(draft, offset, fill)
+    }
+
+    fn store_draft(
+        &self,
+        key: &[u8],
+        draft: Draft,
+        store: StoreRequest,
+        now: Now,
+    ) -> Outcome<ItemValue> {
+        self.store_draft_now(key, draft, store, now)
+    }
+
+    fn drop_draft(&self, draft: Draft) {
+        self.drop_draft_now(draft);
     }
 
     async fn get(&self, key: &Key, now: Now) -> Outcome<ItemValue> {

@@ -73,6 +73,8 @@ pub struct Store {
     flushed_below: u64,
     /// A flush_all that is to come, in seconds of Unix time.
     flush_at_s: Option<u32>,
+    /// Units that drafts hold.
+    pub drafted_units: u32,
     sweep_slot: usize,
     /// Uptime up to which the sweep is done, in microseconds.
     swept_us: u64,
@@ -97,6 +99,7 @@ impl Store {
             cas_step: config.workers as u64,
             flushed_below: 0,
             flush_at_s: None,
+            drafted_units: 0,
             sweep_slot: 0,
             swept_us: 0,
         })
@@ -235,7 +238,8 @@ impl Store {
     }
 
     /// Makes an item with header and key; its value is still to be written. It is not linked: the
-    /// caller links it or gives it back before it makes another. Evicts, but never what is pinned.
+    /// caller links it or gives it back before it makes another, or asks [`Store::make_place`] for
+    /// its place in the index again. Evicts, but never what is pinned.
     pub fn make(
         &mut self,
         key: &[u8],
@@ -244,10 +248,8 @@ impl Store {
         value_bytes: usize,
         now: Now,
     ) -> Option<u32> {
-        while self.index.is_full() {
-            if !self.evict_one(now) {
-                return None;
-            }
+        if !self.make_place(now) {
+            return None;
         }
         let item = self.allocate(key.len(), value_bytes, now)?;
         let head = Head {
@@ -261,6 +263,16 @@ impl Store {
         };
         self.arena.write_head(item, key, &head);
         Some(item)
+    }
+
+    /// Sees to it that the index has room for one more item; false if readers hold all there are.
+    pub fn make_place(&mut self, now: Now) -> bool {
+        while self.index.is_full() {
+            if !self.evict_one(now) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Puts a finished item where it is found, under a new cas, which is returned. Nothing else may
@@ -343,7 +355,7 @@ impl Store {
         }
     }
 
-    fn account(&self) {
+    pub fn account(&self) {
         self.stats.set(Counter::CurrItems, u64::from(self.items));
         self.stats.set(Counter::Bytes, self.bytes_used() as u64);
     }

@@ -185,6 +185,10 @@ impl Bench {
     /// Checks that arena, index, LRU list and counters agree. Every extent in use belongs to a
     /// linked item or to one of `held` items that were unlinked.
     fn check(&self, held: &[&ItemValue]) {
+        self.check_all(held, &[]);
+    }
+
+    fn check_all(&self, held: &[&ItemValue], drafts: &[Draft]) {
         let store = self.memory.store.borrow();
         let mut extents = Vec::new();
         let mut items = Vec::new();
@@ -205,6 +209,7 @@ impl Bench {
             (0..store.index.slots()).filter(|&slot| store.index.item_in(slot).is_some()).count();
         assert_eq!(in_index, items.len());
         items.extend(held.iter().map(|value| value.item));
+        items.extend(drafts.iter().map(|draft| draft.0));
         items.sort_unstable();
         items.dedup();
         for &item in &items {

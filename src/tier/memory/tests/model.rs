@@ -20,12 +20,43 @@ enum Step {
     Get,
     Hold,
     Release,
-    Store { mode: StoreMode, value: Vec<u8>, flags: u32, exptime: i64, with_cas: u8 },
-    Delete { with_cas: u8 },
-    Touch { exptime: i64, and_get: bool },
-    Count { decrement: bool, delta: u64, with_initial: bool },
-    Flush { exptime: i64 },
-    Wait { seconds: u32 },
+    Store {
+        mode: StoreMode,
+        value: Vec<u8>,
+        flags: u32,
+        exptime: i64,
+        with_cas: u8,
+    },
+    /// Begins to receive a value where it will stay.
+    Draft {
+        mode: StoreMode,
+        value: Vec<u8>,
+        flags: u32,
+        exptime: i64,
+        with_cas: u8,
+    },
+    /// One of those that were begun is stored, or its client has gone.
+    EndDraft {
+        is_whole: bool,
+    },
+    Delete {
+        with_cas: u8,
+    },
+    Touch {
+        exptime: i64,
+        and_get: bool,
+    },
+    Count {
+        decrement: bool,
+        delta: u64,
+        with_initial: bool,
+    },
+    Flush {
+        exptime: i64,
+    },
+    Wait {
+        seconds: u32,
+    },
     Turn,
 }
 
@@ -48,6 +79,7 @@ fn steps(long: usize) -> impl Strategy<Value = Step> {
         StoreMode::Append,
         StoreMode::Prepend,
     ]);
+    let drafted = prop::sample::select(vec![StoreMode::Set, StoreMode::Add, StoreMode::Replace]);
     let exptime = || prop_oneof![4 => Just(0_i64), 1 => -1_i64..6];
     prop_oneof![
         6 => Just(Step::Get),
@@ -58,6 +90,12 @@ fn steps(long: usize) -> impl Strategy<Value = Step> {
                 Step::Store { mode, value, flags, exptime, with_cas }
             }
         ),
+        4 => (drafted, values(long), 0_u32..3, exptime(), 0_u8..6).prop_map(
+            |(mode, value, flags, exptime, with_cas)| {
+                Step::Draft { mode, value, flags, exptime, with_cas }
+            }
+        ),
+        3 => prop::bool::weighted(0.8).prop_map(|is_whole| Step::EndDraft { is_whole }),
         2 => (0_u8..6).prop_map(|with_cas| Step::Delete { with_cas }),
         1 => (exptime(), any::<bool>())
             .prop_map(|(exptime, and_get)| Step::Touch { exptime, and_get }),
@@ -200,6 +238,7 @@ struct Trial {
     bench: Bench,
     model: Model,
     held: Vec<(ItemValue, u8, Vec<u8>)>,
+    drafts: Vec<(Draft, u8, StoreRequest, Vec<u8>)>,
     /// Whether the memory may forget what the model keeps.
     evicts: bool,
 }
@@ -207,7 +246,7 @@ struct Trial {
 impl Trial {
     fn new(bytes: usize, evicts: bool) -> Trial {
         let model = Model { items: HashMap::new(), cas: 0, flush_at_s: None, now: NOW };
-        Trial { bench: Bench::new(bytes), model, held: Vec::new(), evicts }
+        Trial { bench: Bench::new(bytes), model, held: Vec::new(), drafts: Vec::new(), evicts }
     }
 
     fn step(&mut self, k: u8, step: Step) {
@@ -243,6 +282,14 @@ impl Trial {
                 }
                 assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
             }
+            Step::Draft { mode, value, flags, exptime, with_cas } => {
+                let expiry = Expiry::from_exptime(exptime, now);
+                let cas = self.model.some_cas(k, with_cas);
+                let request = StoreRequest { mode, flags, expiry, cas };
+                let draft = self.bench.memory.draft(&name, request, value.len(), now);
+                self.drafts.extend(draft.map(|draft| (draft, k, request, value)));
+            }
+            Step::EndDraft { is_whole } => self.end_draft(k, is_whole),
             Step::Delete { with_cas } => {
                 let cas = self.model.some_cas(k, with_cas);
                 let seen = seen(now_or_never(self.bench.memory.delete(&key(name), cas, now)));
@@ -267,6 +314,32 @@ impl Trial {
                 self.model.now = self.bench.now;
             }
             Step::Turn => self.bench.memory.turn(now),
+        }
+    }
+
+    fn end_draft(&mut self, chosen: u8, is_whole: bool) {
+        if self.drafts.is_empty() {
+            return;
+        }
+        let at = usize::from(chosen) % self.drafts.len();
+        let (draft, k, request, value) = self.drafts.swap_remove(at);
+        let memory = &self.bench.memory;
+        if !is_whole {
+            return memory.drop_draft(draft);
+        }
+        let mut filled = 0;
+        while filled < value.len() {
+            filled += memory.fill_draft(draft, filled, &mut |room| {
+                let n = room.len().min(1 + usize::from(chosen) * 7);
+                room[..n].copy_from_slice(&value[filled..filled + n]);
+                n
+            });
+        }
+        let name = [b"key-".as_slice(), &[k]].concat();
+        let seen = seen(memory.store_draft(&name, draft, request, self.bench.now));
+        if !self.evicts || seen != said("OutOfMemory") {
+            let StoreRequest { mode, flags, expiry, cas } = request;
+            assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
         }
     }
 
@@ -308,7 +381,9 @@ impl Trial {
     }
 
     fn check(&self) {
-        self.bench.check(&self.held.iter().map(|(value, _, _)| value).collect::<Vec<_>>());
+        let held: Vec<_> = self.held.iter().map(|(value, _, _)| value).collect();
+        let drafts: Vec<_> = self.drafts.iter().map(|(draft, ..)| *draft).collect();
+        self.bench.check_all(&held, &drafts);
     }
 
     /// Lets go of everything, and finds the arena whole.
@@ -317,6 +392,10 @@ impl Trial {
             self.check_held(held);
         }
         self.held.clear();
+        self.check();
+        while !self.drafts.is_empty() {
+            self.end_draft(0, false);
+        }
         self.check();
         self.bench.flush(0);
         for k in 0..=255 {
