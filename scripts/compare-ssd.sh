@@ -81,11 +81,12 @@ done
 taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
 
 dir=$(realpath -m -- "$dir")
-# fio and memcached would take a part of such a path for another file, and write there.
-[[ $dir != *[:,\\]* ]] || refuse "--dir '$dir': a path with ':', ',' or a backslash in it"
 mkdir -p "$dir" "$(dirname "$output")"
 work=$(mktemp -d "$dir/compare-ssd.XXXXXX")
 on_exit rm -rf -- "$work"
+# Files are named from within: fio, memcached and sunder would take a path up to its first ';', ':'
+# or ',' for another file, and write there.
+cd "$work"
 needed_kb=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 2.5e6 + 1e6 }")
 free_kb=$(df --output=avail "$work" | tail -n 1)
 [ "$free_kb" -gt "$needed_kb" ] || fail "$dir has $free_kb kB free; it takes $needed_kb"
@@ -155,7 +156,7 @@ start_memcached() {
     [ "$bytes" -gt 1000000000 ] || bytes=1000000000
     taskset -c "$server_core" memcached -u root -U 0 -l 127.0.0.1 -p "$((port + 1))" -t 1 \
         -m "$(($1 * 110 / 1000000 + 256))" -c 10100 \
-        -o "ext_path=$work/extstore:$((bytes * 2 >> 30))G,ext_threads=8" \
+        -o "ext_path=extstore:$((bytes * 2 >> 30))G,ext_threads=8" \
         >"$work/memcached.log" 2>&1 &
     memcached_pid=$!
     on_exit end_process "$memcached_pid"
@@ -184,7 +185,7 @@ ask_memcached() {
 }
 
 measure_reads() {
-    local length=$1 log=$work/log keys object round count extstore_keys
+    local length=$1 log=log keys object round count extstore_keys
     keys=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1e9 / $length }")
     # A record's header and key, and what padding comes to.
     object=$((length + length / 16 + 100))
@@ -244,7 +245,7 @@ note_opened() {
 
 # Opens the log of the reads; the kill comes in the midst of sets.
 measure_recovery() {
-    local length=$1 log=$work/log size round storm
+    local length=$1 log=log size round storm
     local about=("value=$length" "object=$((length + length / 16 + 100))")
     size=$(stat -c %s "$log")
     for ((round = 1; round <= rounds; round++)); do
@@ -283,7 +284,7 @@ measure_writes() {
     [ "$sets_size" -gt 300000000 ] || sets_size=300000000
     for ((round = 1; round <= rounds; round++)); do
         # The second time over its file, as a log that has wrapped.
-        run_fio fio-write --rw=write --bs=256k --iodepth=16 --filename="$work/fio-write" \
+        run_fio fio-write --rw=write --bs=256k --iodepth=16 --filename=fio-write \
             --size="$sets_size" --overwrite=1
         jq -r --arg round "$round" '.jobs[0] | ["writes", "fio", $round,
             .write.bw_bytes / 1e6, (.usr_cpu + .sys_cpu) / 100 * .write.runtime * 1000 /
@@ -405,7 +406,7 @@ for length in "${lengths[@]}"; do
         if has reads; then
             measure_reads "$length"
         else
-            measure "fill-$length" fill "$work/log" "value=$length" \
+            measure "fill-$length" fill log "value=$length" \
                 "object=$((length + length / 16 + 100))" \
                 "keys=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1e9 / $length }")" \
                 "size=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1.25e9 + 8e8 }")"
