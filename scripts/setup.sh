@@ -17,9 +17,9 @@ build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 # Running: the network namespaces of quickstart and tests, and a client to type into.
 run=(iproute2 ethtool netcat-openbsd procps)
 # Testing: the servers and tools that sunder is compared with, a conformance tool, instruction
-# counts, Python clients, loop devices, and what the scripts use.
+# counts, Python clients, loop devices and file systems on them, and what the scripts use.
 test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 python3-venv
-    iputils-ping mount util-linux e2fsprogs shellcheck)
+    iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs shellcheck)
 # Building with a profile: the tool that merges profiles.
 optimized=()
 case "${1:-}" in

@@ -519,6 +519,10 @@ pub const SSD_QUEUE_DEPTH: usize = 256;
 /// Flushes and discards that one worker has under way at once.
 pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
 
+/// How much of a file is allocated at once on a file system that has no room for all of it though it
+/// may be there already, in bytes.
+pub const SSD_ALLOCATE_BYTES: u64 = 1 << 20;
+
 /// How often, and how long each time, a disk in use is waited for at start, in milliseconds: 2 s
 /// together, for the kernel to let go of it after a process was killed.
 pub const SSD_LOCK_TRIES: usize = 100;

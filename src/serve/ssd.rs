@@ -140,6 +140,7 @@ impl<'c> Source<'c> {
             refuse_other(&made.geometry, &asked, opened.whole_bytes())
                 .map_err(|error| of_path(flag, &path, error))?;
         }
+        tell_of_file(&opened, flag, &path)?;
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
             [half(), half()]
@@ -239,6 +240,26 @@ fn refuse_other(found: &Geometry, asked: &Geometry, has_bytes: u64) -> Result<()
     }
     if found != asked {
         return Err(OpenError::Geometry { found: *found, asked: *asked });
+    }
+    Ok(())
+}
+
+/// Takes a file for itself that it will be written to, and tells what is not as it would make one.
+fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Result<(), ServeError> {
+    let had_mode = opened
+        .make_private()
+        .map_err(|error| of_path(flag, path, format!("cannot make it private: {error}")))?;
+    if let Some(mode) = had_mode {
+        complain(format_args!(
+            "sunder: {flag}: {path}: others could open it (mode {mode:04o}), and may have read or \
+             changed what it holds: its owner alone can now; \"format\" starts afresh"
+        ));
+    }
+    if opened.is_copied_on_write() {
+        complain(format_args!(
+            "sunder: {flag}: {path}: its file system copies what is written again and loses items \
+             once it is full: remove the file, and size= makes one that is written in place"
+        ));
     }
     Ok(())
 }

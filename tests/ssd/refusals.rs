@@ -331,3 +331,31 @@ fn damage_is_found_by_a_look_and_is_a_miss() {
     assert_eq!(c.stat("ssd_corrupt").expect("it answers"), 1);
     assert_eq!(c.get("b"), Some((0, b"whole".to_vec())));
 }
+
+#[test]
+fn a_file_that_others_can_open_is_taken_over_and_one_of_theirs_is_not() {
+    let place = Place::new();
+    let flags = ["--workers", "1", "--l2", &place.tier(",size=300M")];
+    let mode = || fs::metadata(&place.0).expect("there").permissions().mode() & 0o777;
+    File::create(&place.0).expect("a file");
+    fs::set_permissions(&place.0, fs::Permissions::from_mode(0o666)).expect("ours");
+    let mut c = Client::start(&flags);
+    let said = c.server.stderr();
+    assert!(said.contains("others could open it (mode 0666)"), "{said}");
+    assert_eq!(mode(), 0o600);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let mut c = Client::start(&flags);
+    assert!(!c.server.stderr().contains("others"), "{}", c.server.stderr());
+    assert_eq!(c.server.terminate(), Ok(0));
+    let was_given_away = std::os::unix::fs::chown(&place.0, Some(4711), None).is_ok();
+    assert_eq!(was_given_away, rustix::process::geteuid().is_root());
+    if was_given_away {
+        refused(&flags, &["--l2", place.text(), "belongs to user 4711", "chown"]);
+    }
+    // What is refused for what it holds is not touched.
+    let notes = Place::new();
+    fs::write(&notes.0, "kept notes").expect("a file");
+    fs::set_permissions(&notes.0, fs::Permissions::from_mode(0o644)).expect("ours");
+    refused(&["--l1", &notes.tier(",size=600M")], &["something else"]);
+    assert_eq!(fs::metadata(&notes.0).expect("there").permissions().mode() & 0o777, 0o644);
+}

@@ -7,16 +7,21 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, fstatvfs, statx};
+use rustix::fs::{
+    AtFlags, FallocateFlags, IFlags, OFlags, SeekFrom as SeekTo, StatxFlags, fallocate, fstatfs,
+    fstatvfs, ioctl_getflags, ioctl_setflags, seek, statx,
+};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit};
 
-use crate::limits::{SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES};
+use crate::limits::{
+    SSD_ALLOCATE_BYTES, SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES,
+};
 
 /// What is to be opened.
 #[derive(Clone, Debug)]
@@ -55,6 +60,26 @@ impl Opened {
     /// What it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether what is written again goes to another place of its file system, which has to have
+    /// room for it then: btrfs's files, unless they were made otherwise.
+    pub fn is_copied_on_write(&self) -> bool {
+        self.kind == Kind::File && is_copied_on_write(&self.file)
+    }
+
+    /// Keeps a file from everybody but its owner: it has what clients store, and the key that
+    /// nobody may know who chooses what they store. The mode it had, if others could open it.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn make_private(&self) -> io::Result<Option<u32>> {
+        let mode = self.file.metadata()?.mode() & 0o7777;
+        if self.kind != Kind::File || mode & 0o077 == 0 {
+            return Ok(None);
+        }
+        self.file.set_permissions(fs::Permissions::from_mode(mode & 0o700))?;
+        Ok(Some(mode))
     }
 
     /// Bytes of the whole file or device.
@@ -152,6 +177,7 @@ enum Cause {
     Mounted(String),
     Swap,
     InUse(Kind),
+    OfAnother { uid: u32, ours: u32 },
     ReadOnly,
     Permission,
     NotDirect,
@@ -192,6 +218,11 @@ impl fmt::Display for OpenError {
             Cause::InUse(Kind::BlockDevice) => {
                 f.write_str("is in use by another sunder, a mounted partition or a volume")
             }
+            Cause::OfAnother { uid, ours } => write!(
+                f,
+                "belongs to user {uid}, who could read and change all that is stored in it, and \
+                 this is user {ours}: name another file, or make it yours first (chown {ours})"
+            ),
             Cause::ReadOnly => f.write_str("is read-only"),
             Cause::Permission if self.is_look => f.write_str("no permission to read it"),
             Cause::Permission => f.write_str("no permission to read and write it"),
@@ -346,7 +377,13 @@ fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
         file => file?,
     };
     lock(|| file.try_lock())?;
-    if is_listed_as_swap(path) { Err(Cause::Swap) } else { Ok(file) }
+    if is_listed_as_swap(path) {
+        return Err(Cause::Swap);
+    }
+    // Who owns a file opens it whatever its mode, and may have it open already.
+    let (uid, ours) = (file.metadata().map_err(opening)?.uid(), geteuid().as_raw());
+    // A file that was made here is ours even where its file system says otherwise.
+    if is_new || uid == ours { Ok(file) } else { Err(Cause::OfAnother { uid, ours }) }
 }
 
 fn lock(attempt: impl Fn() -> Result<(), TryLockError>) -> Result<(), Cause> {
@@ -468,16 +505,26 @@ fn is_allowed(size_bytes: u64) -> Result<(), Cause> {
     }
 }
 
+/// Makes a file so long, and room on its file system for all of it.
 fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
+    let metadata = file.metadata().map_err(opening)?;
+    let room_bytes = metadata.blocks() * 512;
+    if has_bytes == 0 && room_bytes == 0 {
+        overwrite_in_place(file);
+    }
     // To try would fill the file system for a while, and holes of the file for good.
-    if let (Ok(metadata), Ok(room)) = (file.metadata(), fstatvfs(file)) {
+    if let Ok(room) = fstatvfs(file) {
         let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
-        if size_bytes.saturating_sub(metadata.blocks() * 512) > free_bytes {
+        if size_bytes.saturating_sub(room_bytes) > free_bytes {
             return Err(Cause::NoSpace { wants_bytes: size_bytes, free_bytes: Some(free_bytes) });
         }
     }
-    let error = match fallocate(file, FallocateFlags::empty(), 0, size_bytes) {
+    let error = match fill_holes(file, size_bytes) {
         Ok(()) => return Ok(()),
+        // All of it is there: XFS asks for more (see fill_holes) though nothing has to be found.
+        Err(Errno::NOSPC | Errno::DQUOT) if size_bytes <= has_bytes && has_bytes <= room_bytes => {
+            return Ok(());
+        }
         Err(error) => error,
     };
     // It may have been made longer in part.
@@ -492,6 +539,52 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
         Errno::FBIG => Cause::TooLarge { wants_bytes: size_bytes },
         _ => Cause::Kernel("cannot set room aside for it", error.into()),
     })
+}
+
+/// Allocates what holds no data below `size_bytes`. For a call on what is allocated already XFS wants
+/// as much free as for a hole, and it says "hole" of what was only never written: so no call covers
+/// data, and where there is not so much each covers little.
+fn fill_holes(file: &File, size_bytes: u64) -> Result<(), Errno> {
+    let mut at = 0;
+    loop {
+        // Behind its end a file has neither.
+        let hole = seek(file, SeekTo::Hole(at)).unwrap_or(at);
+        if hole >= size_bytes {
+            return Ok(());
+        }
+        let data = seek(file, SeekTo::Data(hole)).ok().filter(|data| *data > hole);
+        at = data.map_or(size_bytes, |data| data.min(size_bytes));
+        match fallocate(file, FallocateFlags::empty(), hole, at - hole) {
+            Err(Errno::NOSPC) => fill_in_pieces(file, hole, at)?,
+            result => result?,
+        }
+    }
+}
+
+fn fill_in_pieces(file: &File, mut at: u64, end: u64) -> Result<(), Errno> {
+    while at < end {
+        let piece_bytes = (end - at).min(SSD_ALLOCATE_BYTES);
+        fallocate(file, FallocateFlags::empty(), at, piece_bytes)?;
+        at += piece_bytes;
+    }
+    Ok(())
+}
+
+/// Has a new file written in place where its file system would write anew what is written again
+/// (ioctl_iflags(2): before anything is in it). Where that cannot be had the operator is told.
+fn overwrite_in_place(file: &File) {
+    if is_copied_on_write(file)
+        && let Ok(flags) = ioctl_getflags(file)
+    {
+        let _ = ioctl_setflags(file, flags | IFlags::NOCOW);
+    }
+}
+
+fn is_copied_on_write(file: &File) -> bool {
+    /// statfs(2): BTRFS_SUPER_MAGIC.
+    const BTRFS: u64 = 0x9123_683e;
+    fstatfs(file).is_ok_and(|it| it.f_type as u64 == BTRFS)
+        && !ioctl_getflags(file).is_ok_and(|flags| flags.contains(IFlags::NOCOW))
 }
 
 /// How long a file or a device is, in bytes.

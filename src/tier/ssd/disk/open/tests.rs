@@ -184,3 +184,146 @@ fn a_block_device_that_is_mounted_or_swap_is_said() {
     run_command("swapoff", &[path]).expect("swapped to above");
     assert_eq!(told, "is in use as swap; swapoff it first");
 }
+
+/// A file system of its own on a loop device, mounted.
+struct Mounted {
+    on: Scratch,
+    _device: Loop,
+}
+
+impl Mounted {
+    /// None without root, which is said.
+    fn new(make: &str, size_bytes: u64) -> Option<Mounted> {
+        let device = Loop::new(size_bytes as usize, &[])?;
+        let path = device.path().to_str().expect("text");
+        run_command(make, &["-q", path]).expect("a file system: scripts/setup.sh brings its tools");
+        let on = Scratch::new();
+        fs::create_dir(on.path()).expect("a folder");
+        let folder = on.path().to_str().expect("text");
+        run_command("mount", &[path, folder]).expect("this kernel has it");
+        Some(Mounted { on, _device: device })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.on.path().join(name)
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let status = rustix::fs::statvfs(self.on.path()).expect("mounted");
+        status.f_bavail * status.f_frsize
+    }
+
+    /// Takes all of its room.
+    fn fill(&self) {
+        let filler = File::create(self.file("filler")).expect("a file");
+        let (mut at, mut piece_bytes) = (0, 16 << 20);
+        while piece_bytes >= 4096 {
+            match fallocate(&filler, FallocateFlags::empty(), at, piece_bytes) {
+                Ok(()) => at += piece_bytes,
+                Err(_) => piece_bytes /= 2,
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run_command("umount", &[self.on.path().to_str().expect("text")]);
+    }
+}
+
+/// Writes all of a disk, and so that it is on the device.
+fn write_all(opened: &Opened, byte: u8) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    // Direct I/O wants its memory aligned.
+    let mut memory = vec![byte; (1 << 20) + SSD_BLOCK_BYTES];
+    let from = memory.as_ptr().align_offset(SSD_BLOCK_BYTES);
+    let piece = &mut memory[from..from + (1 << 20)];
+    for at in (0..opened.whole_bytes()).step_by(piece.len()) {
+        opened.file.write_all_at(piece, at)?;
+    }
+    opened.file.sync_all()
+}
+
+#[test]
+fn a_log_on_xfs_opens_again_though_less_is_free_than_it_has() {
+    let Some(disk) = Mounted::new("mkfs.xfs", 384 << 20) else { return };
+    let (path, size_bytes) = (disk.file("log"), 12 * SEGMENT);
+    let again = |size_bytes| open(&request(&path, size_bytes)).map(drop).expect("it is there");
+    again(Some(size_bytes));
+    assert!(disk.free_bytes() < size_bytes, "too much is free to show anything");
+    for wanted in [Some(size_bytes), None, Some(4 * SEGMENT)] {
+        again(wanted);
+    }
+    let grown_bytes = size_bytes + SEGMENT;
+    again(Some(grown_bytes));
+    let opened = open(&request(&path, None)).expect("longer");
+    let part = opened.clone().divided(1, SEGMENT);
+    assert_eq!(part.size_bytes(), SEGMENT);
+    write_all(&opened, 7).expect("all of it is its own");
+    drop((opened, part));
+    disk.fill();
+    assert!(disk.free_bytes() < 1 << 20);
+    for wanted in [Some(grown_bytes), None] {
+        again(wanted);
+    }
+    let told = line(&path, Some(grown_bytes + SEGMENT));
+    assert!(told.starts_with("no room for 224 MiB: its file system has "), "{told}");
+    assert_eq!(fs::metadata(&path).expect("there").len(), grown_bytes);
+    // What is missing needs room, and only that.
+    let file = File::options().write(true).open(&path).expect("ours");
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&file, hole, SEGMENT, 4 * SEGMENT).expect("a hole");
+    again(None);
+    assert!(file.metadata().expect("ours").blocks() * 512 >= grown_bytes, "the hole is filled");
+    fallocate(&file, hole, SEGMENT, 4 * SEGMENT).expect("a hole");
+    disk.fill();
+    assert!(line(&path, None).starts_with("no room for 208 MiB: its file system has "));
+}
+
+#[test]
+fn a_log_on_btrfs_is_written_in_place_though_its_file_system_is_full() {
+    let Some(disk) = Mounted::new("mkfs.btrfs", 512 << 20) else { return };
+    let (path, size_bytes) = (disk.file("log"), 4 * SEGMENT);
+    // One that others made with `touch`, and one that they wrote to.
+    File::create(disk.file("empty")).expect("a file");
+    let opened = open(&request(&disk.file("empty"), Some(size_bytes))).expect("room");
+    assert!(!opened.is_copied_on_write());
+    fs::write(disk.file("written"), vec![0; size_bytes as usize]).expect("room");
+    let opened = open(&request(&disk.file("written"), None)).expect("there");
+    assert!(opened.is_copied_on_write(), "nothing can change that any more");
+    let opened = open(&request(&path, Some(size_bytes))).expect("made");
+    assert!(!opened.is_copied_on_write());
+    disk.fill();
+    for byte in 1..4 {
+        write_all(&opened, byte).expect("written where it was");
+    }
+    drop(opened);
+    let opened = open(&request(&path, Some(size_bytes))).expect("nothing is missing");
+    write_all(&opened, 4).expect("still");
+}
+
+#[test]
+fn a_file_is_its_owners_alone_and_ours() {
+    let file = file_of(4 * SEGMENT);
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o1666)).expect("ours");
+    let mode = || fs::metadata(file.path()).expect("there").permissions().mode() & 0o7777;
+    let opened = open(&request(file.path(), None)).expect("ours");
+    assert_eq!(mode(), 0o1666, "it may yet be refused for what it holds");
+    assert_eq!(opened.make_private().expect("ours"), Some(0o1666));
+    assert_eq!(mode(), 0o600);
+    assert_eq!(opened.make_private().expect("ours"), None);
+    drop(opened);
+    if std::os::unix::fs::chown(file.path(), Some(4711), None).is_err() {
+        left_out("files cannot be given away: those of others are not tested");
+        return;
+    }
+    let told = line(file.path(), None);
+    assert!(told.starts_with("belongs to user 4711, who could read and change"), "{told}");
+    assert!(told.contains("and this is user 0: ") && told.contains("chown 0"), "{told}");
+    // Nor is an empty one made ours, or longer.
+    let file = file_of(0);
+    std::os::unix::fs::chown(file.path(), Some(4711), None).expect("root");
+    assert!(line(file.path(), Some(4 * SEGMENT)).starts_with("belongs to user 4711"));
+    assert_eq!(fs::metadata(file.path()).expect("left alone").len(), 0);
+}
