@@ -441,6 +441,70 @@ pub const TCP_NEIGHBOR_RETRY_US: u64 = 1_000_000;
 /// How often a neighbour is asked (RFC 4861, 10, MAX_MULTICAST_SOLICIT).
 pub const TCP_NEIGHBOR_TRIES: u32 = 3;
 
+/// Addresses of this network of which it is remembered where they are.
+pub const TCP_NEIGHBORS_KNOWN: usize = 1024;
+
+/// MACs of which it is remembered which address they have.
+pub const TCP_ROUTERS_KNOWN: usize = 256;
+
+/// A connection that hears nothing for so long while it waits may have lost its neighbour, in
+/// microseconds: a few of the shortest retransmission time-outs.
+pub const TCP_SILENCE_US: u64 = 200_000;
+
+/// So long a neighbour's word stands against what a connection hears, in microseconds.
+pub const TCP_NEIGHBOR_FRESH_US: u64 = 2_000_000;
+
+/// Neighbours that connections ask for in one interval of [`TCP_STRAY_INTERVAL_US`].
+pub const TCP_SEEKS_MAX: u32 = 32;
+
+/// Longest packet whose frame every port has room for, in bytes: Ethernet's own.
+pub const TCP_MTU_MAX_BYTES: usize = 1500;
+
+/// Shortest MTU of a device that is followed, in bytes: headers, and something behind them.
+pub const TCP_MTU_MIN_BYTES: usize = 128;
+
+/// Shortest path that a router is believed, in bytes: what Linux believes too. Anything less only
+/// serves to make us send many small frames (RFC 5927, 7).
+pub const TCP_MTU_V4_MIN_BYTES: u16 = 552;
+
+/// The same for IPv6, where every link takes so much (RFC 8200, 5).
+pub const TCP_MTU_V6_MIN_BYTES: u16 = 1280;
+
+/// Lengths of packets that are told apart on narrow paths are so far from each other, in bytes:
+/// there are fewer than 100 of them, and at most 1 % is given away.
+pub const TCP_PATH_STEP_BYTES: u16 = 16;
+
+/// How long it is remembered that a path is narrow, in microseconds (RFC 1191, 6.3; RFC 8201, 4).
+pub const TCP_PATH_LIFE_US: u64 = 600 * 1_000_000;
+
+/// Destinations of which that is remembered.
+pub const TCP_PATHS_KNOWN: usize = 1024;
+
+/// Reports of narrow paths that are looked at in one interval of [`TCP_STRAY_INTERVAL_US`].
+pub const TCP_PATH_REPORTS_MAX: u32 = 128;
+
+/// Reports about the flows of other workers that wait to be read.
+pub const TCP_BOARD_REPORTS: usize = 64;
+
+/// How often it is asked at start whether an address is taken, and how long an answer is waited for
+/// each time, in microseconds: 300 ms together. RFC 5227 waits for 4 to 9 s, for networks of 1985.
+pub const TCP_PROBES: u32 = 3;
+/// As [`TCP_PROBES`].
+pub const TCP_PROBE_US: u64 = 100_000;
+
+/// Addresses are announced once more so long after the link came up, in microseconds (RFC 5227,
+/// 1.1, ANNOUNCE_INTERVAL).
+pub const TCP_ANNOUNCE_US: u64 = 2_000_000;
+
+/// An address is defended once in this time, in microseconds (RFC 5227, 1.1, DEFEND_INTERVAL).
+pub const TCP_DEFEND_US: u64 = 10_000_000;
+
+/// Longest that an answer to a query for listeners waits for more of them, in microseconds.
+pub const TCP_GROUP_REPORT_US: u64 = 100_000;
+
+/// How often a device's link and MTU are looked at, in milliseconds.
+pub const NIC_WATCH_MS: u64 = 250;
+
 /// Own addresses of a device: as many as smoltcp is built for.
 pub const TCP_ADDRESSES_MAX: usize = 8;
 

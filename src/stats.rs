@@ -132,6 +132,12 @@ counters! {
     NeighborReplies => "neighbor_replies",
     /// ICMP echo requests answered.
     EchoReplies => "echo_replies",
+    /// Connections whose frames go to another MAC than before.
+    NeighborMoves => "neighbor_moves",
+    /// Reports of routers that made a connection's packets shorter.
+    PathMtuLowered => "path_mtu_lowered",
+    /// Frames of another host that uses an address of ours.
+    AddressConflicts => "address_conflicts",
     /// Items that L1 had and L2 did not, found by a get-and-touch.
     InconsistencyDetected => "inconsistency_detected",
     /// Operations that another worker owned.

@@ -88,6 +88,7 @@ impl Clients for WireClient {
             ports: vec![PORT],
             connections_max: 100,
             admission: Arc::new(Admission::new(100)),
+            board: Arc::default(),
             idle_timeout_us: 0,
             secret: std::array::from_fn(|i| i as u8),
         };

@@ -197,6 +197,7 @@ impl<S: Server> Bench<S> {
             ports: vec![11211],
             connections_max: connections,
             admission: Arc::new(Admission::new(connections)),
+            board: Arc::default(),
             idle_timeout_us: 0,
             secret: std::array::from_fn(|i| i as u8 * 7),
         };

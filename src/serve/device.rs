@@ -1,18 +1,27 @@
 //! Serving on a DPDK device. Nothing here touches a frame: it opens the device and gives each
 //! worker its port and stack.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
 
 use super::crew::Crew;
 use super::{Part, ServeError, idle, place};
+use crate::clock::Clock;
 use crate::config::{Config, Huge};
+use crate::connection::Connection;
 use crate::console::complain;
+use crate::limits::NIC_WATCH_MS;
 use crate::mailbox::Mailbox;
-use crate::net::Admission;
-use crate::net::nic;
+use crate::net::nic::{self, NicMonitor};
+use crate::net::tcp::device::Port;
 use crate::net::tcp::fault::FaultyPort;
-use crate::net::tcp::{self, Stack};
+use crate::net::tcp::{self, Board, Stack};
+use crate::net::{Admission, Transport};
 use crate::orchestrator::Orchestrator;
 use crate::secret;
 use crate::worker::Shared;
@@ -31,6 +40,7 @@ pub fn serve<O: Orchestrator>(
         Huge::Auto => nic::Huge::Auto,
         Huge::Off => nic::Huge::Off,
     };
+    let _held = hold(config, device)?;
     let request = nic::Config { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
     if !nic.is_link_up() {
@@ -43,17 +53,78 @@ pub fn serve<O: Orchestrator>(
     let idle = idle(config, IDLE_TURNS);
     let crew = Crew { config, shared, pins, place: &place, idle, parks: true, compose };
     let mailboxes = Mailbox::mesh(pins.len());
-    let open = |worker: usize| (Arc::clone(&shared.stats[worker]), shared.clock.read());
-    match config.faults {
-        None => crew.run(mailboxes, ports, |port, worker| {
-            let (stats, now) = open(worker);
-            Stack::new(port, &stack, stats, now).map_err(ServeError::Stack)
-        }),
-        Some(faults) => crew.run(mailboxes, ports, |port, worker| {
-            let (stats, now) = open(worker);
-            let port = FaultyPort::new(port, faults);
-            Stack::new(port, &stack, stats, now).map_err(ServeError::Stack)
-        }),
+    // Without a link nobody could answer; what then comes with it is told while serving.
+    let asks = nic.is_link_up();
+    let open = |port, worker| claimed(port, &stack, shared, worker, asks);
+    let faulty = |port, worker| match config.faults {
+        Some(faults) => claimed(FaultyPort::new(port, faults), &stack, shared, worker, asks),
+        None => unreachable!("asked for with faults"),
+    };
+    let monitor = nic.monitor();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(&monitor, &stack.board, &is_over));
+        let result = match config.faults {
+            None => crew.run(mailboxes, ports, open),
+            Some(_) => crew.run(mailboxes, ports, faulty),
+        };
+        is_over.store(true, Relaxed);
+        watcher.thread().unpark();
+        result
+    })
+}
+
+/// A worker's stack, once it is known that nobody else has its addresses. The first worker asks; an
+/// answer may arrive at any of them.
+fn claimed<P: Port>(
+    port: P,
+    config: &tcp::Config,
+    shared: &Shared,
+    worker: usize,
+    asks: bool,
+) -> Result<Stack<P, Connection>, ServeError> {
+    let (stats, clock): (_, &Clock) = (Arc::clone(&shared.stats[worker]), &shared.clock);
+    let mut stack = Stack::new(port, config, stats, clock.read()).map_err(ServeError::Stack)?;
+    while asks && !stack.claim(worker == 0, clock.read()).map_err(ServeError::Taken)? {
+        stack.flush(clock.read());
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(stack)
+}
+
+/// Makes sure that no other process has our addresses on an interface of the kernel's: it would have
+/// the same MAC, and nothing on the wire could tell the two apart. A name in the network namespace,
+/// which goes with the process.
+fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> {
+    let argument = |part: &str| part.strip_prefix("iface=").map(str::to_owned);
+    let Some(interface) = device.split(',').find_map(argument) else { return Ok(Vec::new()) };
+    let take = |address: IpAddr| {
+        let name = format!("sunder/{interface}/{address}");
+        let name = UnixAddr::from_abstract_name(name).map_err(ServeError::Host)?;
+        UnixDatagram::bind_addr(&name).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                ServeError::Held { address, interface: interface.clone() }
+            }
+            _ => ServeError::Host(error),
+        })
+    };
+    config.addresses.iter().map(|cidr| take(cidr.address)).collect()
+}
+
+/// Tells the stacks when the link comes up and what the device's MTU is, until it is over: a driver
+/// may take long to answer, and a worker must not wait.
+fn watch(monitor: &NicMonitor, board: &Board, is_over: &AtomicBool) {
+    let mut was_up = monitor.is_link_up();
+    while !is_over.load(Relaxed) {
+        let is_up = monitor.is_link_up();
+        if is_up && !was_up {
+            board.link_came_up();
+        }
+        was_up = is_up;
+        if let Some(bytes) = monitor.mtu_bytes() {
+            board.set_mtu(bytes);
+        }
+        thread::park_timeout(Duration::from_millis(NIC_WATCH_MS));
     }
 }
 
@@ -72,6 +143,7 @@ fn stack(config: &Config) -> tcp::Config {
         },
         connections_max: config.connections_max,
         admission: Arc::new(Admission::new(config.connections_max)),
+        board: Arc::default(),
         // The connections see to it, over either transport.
         idle_timeout_us: 0,
         secret: secret::random(),

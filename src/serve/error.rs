@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::io;
+#[cfg(feature = "dpdk")]
+use std::net::IpAddr;
 
 use crate::net::kernel;
+#[cfg(feature = "dpdk")]
+use crate::net::tcp::mac_text;
 use crate::tier::memory;
 
 /// Why a server could not start, or had to stop. Shown as one line.
@@ -19,6 +23,17 @@ pub enum ServeError {
     /// The stack.
     #[cfg(feature = "dpdk")]
     Stack(crate::net::tcp::ConfigError),
+    /// Another host of the network has an address.
+    #[cfg(feature = "dpdk")]
+    Taken(crate::net::tcp::Taken),
+    /// Another process serves an address on the same interface.
+    #[cfg(feature = "dpdk")]
+    Held {
+        /// The address.
+        address: IpAddr,
+        /// The interface.
+        interface: String,
+    },
     /// Memory for L1.
     L1 {
         /// How much, for all workers together.
@@ -59,6 +74,20 @@ impl fmt::Display for ServeError {
             ServeError::Device(error) => write!(f, "{error}"),
             #[cfg(feature = "dpdk")]
             ServeError::Stack(error) => write!(f, "--address, --max-connections: {error}"),
+            #[cfg(feature = "dpdk")]
+            ServeError::Taken(taken) => write!(
+                f,
+                "--address {}: {} has it on this network, or asks for it at the same time; choose \
+                 another, or stop that host and start again",
+                taken.address,
+                mac_text(taken.mac)
+            ),
+            #[cfg(feature = "dpdk")]
+            ServeError::Held { address, interface } => write!(
+                f,
+                "--address {address}: another sunder serves it on {interface}; stop that one, or \
+                 choose another address"
+            ),
             ServeError::NoDevices => f.write_str(
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \
                  without --no-default-features",

@@ -83,6 +83,7 @@ impl Wired {
             ports: Vec::new(),
             connections_max: plan.connections,
             admission: Arc::new(Admission::new(plan.connections)),
+            board: Arc::default(),
             idle_timeout_us: 0,
             secret: secret::random(),
         };

@@ -15,12 +15,10 @@ use super::error::NicError;
 use super::spec::{self, Spec};
 use super::{Huge, Statistics};
 use crate::limits::{
-    NIC_LINK_POLLS, NIC_POOL_CACHE_FRAMES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, nic_pool_frames,
+    NIC_LINK_POLLS, NIC_POOL_CACHE_FRAMES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS,
+    TCP_MTU_MAX_BYTES, nic_pool_frames,
 };
 use crate::net::tcp::device::Capabilities;
-
-/// Longest IP packet that a frame of the pool holds beside its headers, in bytes: Ethernet's own.
-const MTU_BYTES: usize = 1500;
 
 /// Drivers that claim a hash over their queues and need more than asking for it: net_tap wants a
 /// flow rule, and without one the kernel spreads by what was sent last.
@@ -32,6 +30,8 @@ pub(super) struct Device {
     pool: NonNull<dpdk::rte_mempool>,
     queues: usize,
     capabilities: Capabilities,
+    /// The kernel's interface below it, if there is one.
+    interface: Option<String>,
     /// Whether it is net_memif, which has a peer instead of a wire.
     has_peer: bool,
     /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
@@ -117,7 +117,7 @@ impl Opening<'_> {
         let queues = plan.queues as u16;
         let mut conf = dpdk::rte_eth_conf::default();
         conf.rxmode.offloads = plan.rx_offloads;
-        conf.rxmode.mtu = MTU_BYTES as u32;
+        conf.rxmode.mtu = TCP_MTU_MAX_BYTES as u32;
         if info.max_mtu != 0 {
             conf.rxmode.mtu = conf.rxmode.mtu.min(u32::from(info.max_mtu));
         }
@@ -210,15 +210,8 @@ impl Opening<'_> {
         // SAFETY: an existing port; the address is ours.
         let code = unsafe { dpdk::rte_eth_macaddr_get(self.port, &mut address) };
         self.check("reading its address", code)?;
-        let mut mtu = 0;
-        // SAFETY: as above.
-        let code = unsafe { dpdk::rte_eth_dev_get_mtu(self.port, &mut mtu) };
-        self.check("reading its MTU", code)?;
-        let mut mtu_bytes = usize::from(mtu).min(MTU_BYTES);
-        // A driver over an interface of the kernel's may not know that it takes less.
-        if let Some(below) = self.spec.interface().and_then(|i| spec::interface_mtu(i, sysfs)) {
-            mtu_bytes = mtu_bytes.min(below);
-        }
+        let mtu_bytes = mtu_bytes(self.port, self.spec.interface(), sysfs);
+        let mtu_bytes = mtu_bytes.map_err(|code| self.failed("reading its MTU", code))?;
         let tx_checksum = plan.has_tx_checksum();
         Ok(Capabilities { mac: address.addr_bytes, mtu_bytes, tx_checksum })
     }
@@ -249,7 +242,8 @@ impl Device {
         let has_peer = driver == "net_memif";
         let connects_at_start = has_peer && !spec.is_memif_server();
         let queues = plan.queues;
-        Ok(Device { port, pool, queues, capabilities, has_peer, connects_at_start })
+        let interface = spec.interface().map(str::to_owned);
+        Ok(Device { port, pool, queues, capabilities, interface, has_peer, connects_at_start })
     }
 
     /// The port's number, for bursts.
@@ -270,6 +264,11 @@ impl Device {
     /// What every port of the device can do.
     pub(super) fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The longest IP packet that the device takes now, in bytes, if it says.
+    pub(super) fn mtu_bytes(&self) -> Option<usize> {
+        mtu_bytes(self.port, self.interface.as_deref(), Path::new(spec::SYSFS)).ok()
     }
 
     /// Whether the link is up now.
@@ -334,6 +333,19 @@ impl Drop for Device {
             }
         }
     }
+}
+
+/// The longest IP packet that a port sends, in bytes.
+fn mtu_bytes(port: u16, interface: Option<&str>, sysfs: &Path) -> Result<usize, c_int> {
+    let mut mtu = 0;
+    // SAFETY: an existing port; the number is ours.
+    let code = unsafe { dpdk::rte_eth_dev_get_mtu(port, &mut mtu) };
+    if code < 0 {
+        return Err(code);
+    }
+    // A driver over an interface of the kernel's may not know that it takes less.
+    let below = interface.and_then(|name| spec::interface_mtu(name, sysfs)).unwrap_or(usize::MAX);
+    Ok(usize::from(mtu).min(TCP_MTU_MAX_BYTES).min(below))
 }
 
 fn find(spec: &Spec, log: &mut Log) -> Result<u16, NicError> {

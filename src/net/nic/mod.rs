@@ -205,6 +205,11 @@ impl NicMonitor {
     pub fn is_link_up(&self) -> bool {
         self.device.link_is_up()
     }
+
+    /// The longest IP packet that the device takes now, in bytes, if it says.
+    pub fn mtu_bytes(&self) -> Option<usize> {
+        self.device.mtu_bytes()
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::ethdev::Device;
 use super::frame::NicFrame;
 use super::queue::TxQueue;
 use super::steer::{ETHERNET_BYTES, Hub, Lane, Steered};
-use crate::limits::{BURST_FRAMES, NIC_REUSED_FRAMES, NIC_TX_QUEUE_FRAMES};
+use crate::limits::{BURST_FRAMES, NIC_REUSED_FRAMES, NIC_TX_QUEUE_FRAMES, TCP_MTU_MAX_BYTES};
 use crate::net::tcp::device::{Capabilities, Frame, Port};
 use crate::stats::{Counter, WorkerStats};
 
@@ -154,7 +154,7 @@ impl WorkerPort {
         WorkerPort {
             path,
             reused: ArrayVec::new(),
-            frame_bytes: ETHERNET_BYTES + device.capabilities().mtu_bytes,
+            frame_bytes: ETHERNET_BYTES + TCP_MTU_MAX_BYTES,
             thread: None,
             is_entered: false,
             forwarded: 0,

@@ -40,8 +40,15 @@ impl FlowHash {
 /// Writes addresses and ports of a TCP segment to `tuple`, and returns their length in bytes. None
 /// for what is not the first and only fragment of a TCP segment, and for what is cut short.
 fn flow_tuple(frame: &[u8], tuple: &mut [u8; 36]) -> Option<usize> {
-    let ethertype = frame.get(12..ETHERNET_BYTES)?;
-    let packet = &frame[ETHERNET_BYTES..];
+    let mut head = frame.get(12..)?;
+    // A tag of VLAN 0 is only a priority (IEEE 802.1Q, 6.9), and a flow's frames may differ in it.
+    while let [0x81, 0x00, high, 0, rest @ ..] | [0x88, 0xa8, high, 0, rest @ ..] = head
+        && high & 0x0f == 0
+    {
+        head = rest;
+    }
+    let (ethertype, packet) = head.split_first_chunk::<2>()?;
+    let ethertype = *ethertype;
     let (addresses, header_bytes) = if ethertype == ETHERTYPE_IPV4 {
         // RFC 791, section 3.1: version and IHL, fragment offset and MF, protocol, addresses.
         let header = packet.get(..20)?;
@@ -192,6 +199,8 @@ mod tests {
                 frame[last] ^= 0xff;
                 frame[14 + 2] ^= 1;
                 frame.push(1);
+                assert_eq!(hash.worker(&frame), worker);
+                frame.splice(12..12, [0x81, 0, 0x60, 0]);
                 assert_eq!(hash.worker(&frame), worker);
             }
             assert!(counts.iter().all(|&n| (800..1200).contains(&n)), "{counts:?}");

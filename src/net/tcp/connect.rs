@@ -1,7 +1,7 @@
 //! Connections that we open: whom the first frame goes to, and the handshake from our side.
 //!
-//! Only here is a neighbour asked for: whoever talks to us first has shown us where he is.
-//! Questions are bounded in number and rate, and only answers to our own questions are believed.
+//! Whoever talks to us first has shown us where he is; for one that we talk to first it is asked
+//! here. Questions are bounded in number and rate, and only answers to our own questions are believed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -120,11 +120,14 @@ impl<P: Port, C> Stack<P, C> {
         }
         let next_hop = self.neighbor(hop, local, now)?;
         let index = self.slab.claim().ok_or(ConnectError::Full)?;
+        let path = self.path(key.remote, now);
         let flow = &mut self.slab.flows[index as usize];
         flow.begin(Phase::Connecting, key, hash, now);
+        flow.path = path;
         flow.listener = OUTGOING as u8;
         let seed = self.isn.seed(&key, now.uptime_us);
-        let mut iface = new_interface(&mut self.wire, seed, now);
+        let mtu_bytes = self.wire.capabilities.mtu_bytes;
+        let mut iface = new_interface(&mut self.wire, mtu_bytes, seed, now);
         let from = IpEndpoint::new(local.into(), local_port);
         let to = IpEndpoint::new(remote.ip().into(), remote.port());
         if flow.socket().connect(iface.context(), to, from).is_err() {
@@ -271,7 +274,7 @@ impl<P: Port, C> Stack<P, C> {
 }
 
 /// Our address on the network that `address` is on.
-fn near(own: &Own, address: IpAddr) -> Option<IpAddr> {
+pub(super) fn near(own: &Own, address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(to) => {
             let near = |&&(from, mask): &&(u32, u32)| from & mask == to.to_bits() & mask;

@@ -15,7 +15,7 @@ use super::segment::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be32,
     flag,
 };
-use crate::limits::BURST_FRAMES;
+use crate::limits::{BURST_FRAMES, TCP_MTU_MAX_BYTES, TCP_MTU_MIN_BYTES};
 use crate::stats::{Counter, WorkerStats};
 
 /// What a device says of a received frame's checksums.
@@ -68,7 +68,7 @@ pub trait Frame {
 pub struct Capabilities {
     /// The device's own address.
     pub mac: [u8; 6],
-    /// Longest IP packet, in bytes.
+    /// Longest IP packet that the device takes at first, in bytes.
     pub mtu_bytes: usize,
     /// The device computes IPv4 header and TCP checksums.
     pub tx_checksum: bool,
@@ -85,8 +85,8 @@ pub trait Port {
     /// Adds received frames to `burst`, up to its capacity. Bounded, never waits.
     fn receive(&mut self, burst: &mut ArrayVec<Self::Frame, BURST_FRAMES>);
 
-    /// An empty frame that an IP packet of [`Capabilities::mtu_bytes`] and its Ethernet header fit
-    /// into, or None if the pool has none left.
+    /// An empty frame that an IP packet of [`TCP_MTU_MAX_BYTES`], or of [`Capabilities::mtu_bytes`]
+    /// if that is more, and its Ethernet header fit into, or None if the pool has none left.
     fn allocate(&mut self) -> Option<Self::Frame>;
 
     /// Takes back a received frame that is done with: the next one allocated may be it.
@@ -139,8 +139,13 @@ pub(super) struct Wire<P: Port> {
 impl<P: Port> Wire<P> {
     pub fn new(port: P, stats: Arc<WorkerStats>) -> Wire<P> {
         let capabilities = port.capabilities();
-        let sink = vec![0; ETHERNET_BYTES + capabilities.mtu_bytes].into_boxed_slice();
+        let sink = vec![0; capabilities.mtu_bytes.max(TCP_MTU_MAX_BYTES)].into_boxed_slice();
         Wire { port, capabilities, stats, sent: Sent::default(), spare: None, sink }
+    }
+
+    /// `bytes` as an MTU that frames have room for, and TCP can work with.
+    pub fn bound_mtu(&self, bytes: usize) -> usize {
+        bytes.clamp(TCP_MTU_MIN_BYTES, self.sink.len())
     }
 
     /// Whether there is a frame to fill.
@@ -261,6 +266,8 @@ pub(super) struct OneFrame<'a, P: Port> {
     pub wire: &'a mut Wire<P>,
     pub received: Option<&'a [u8]>,
     pub next_hop: [u8; 6],
+    /// Read by smoltcp when an interface is made, and not again.
+    pub mtu_bytes: usize,
 }
 
 impl<P: Port> phy::Device for OneFrame<'_, P> {
@@ -287,7 +294,7 @@ impl<P: Port> phy::Device for OneFrame<'_, P> {
 
     #[inline(always)]
     fn capabilities(&self) -> phy::DeviceCapabilities {
-        device_capabilities(self.wire.capabilities.mtu_bytes)
+        device_capabilities(self.mtu_bytes)
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a host on an Ethernet owes its neighbours: ARP (RFC 826), neighbour discovery (RFC 4861)
-//! and echo (RFC 792, RFC 4443), answered frame by frame without any state.
+//! and echo (RFC 792, RFC 4443), answered frame by frame without any state. What else is heard there
+//! is told, and kept elsewhere.
 //!
 //! One frame in, at most one of the same length or less out: nobody can be flooded through us.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::{Sum, pseudo_header};
+use super::claim::Taken;
 use super::device::{Frame, Port, Wire};
+use super::groups::{Query, group_mac, solicited_node};
+use super::path::{self, TooBig};
 use super::segment::{
     ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, Own,
     PROTOCOL_ICMPV6, be16, be32, be128,
@@ -22,6 +26,9 @@ const ARP_REPLY: u16 = 2;
 const ICMP_BYTES: usize = 8;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
+/// Type and code of "fragmentation needed and DF set".
+const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
+const PACKET_TOO_BIG: u8 = 2;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 const SOLICITATION: u8 = 135;
@@ -32,6 +39,8 @@ const NEIGHBOR_BYTES: usize = 24;
 const LINK_OPTION_BYTES: usize = 8;
 const SOURCE_LINK: u8 = 1;
 const TARGET_LINK: u8 = 2;
+/// Of an advertisement: it may replace what is known.
+const OVERRIDE: u8 = 0x20;
 /// Neighbour discovery comes from this link only if its hop limit never was decremented.
 const HOP_LIMIT: u8 = 255;
 
@@ -39,8 +48,24 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0001;
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// What a frame says about who has an address.
-pub type Learned = Option<(IpAddr, [u8; 6])>;
+/// What a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing that anybody need know.
+    Nothing,
+    /// Who has an address, and whether that replaces what was known.
+    At { address: IpAddr, mac: [u8; 6], overrides: bool },
+    /// Who has an address of ours.
+    Rival(Taken),
+    /// Which groups are asked for.
+    Query(Query),
+    /// That a path is narrow.
+    TooBig(TooBig),
+}
+
+fn at(address: IpAddr, mac: [u8; 6], overrides: bool) -> Heard {
+    Heard::At { address, mac, overrides }
+}
 
 #[inline(always)]
 fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
@@ -48,30 +73,65 @@ fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
 }
 
 /// Answers an ARP frame.
-pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Learned, Counter> {
+pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard, Counter> {
     let arp: &[u8; ARP_BYTES] =
         frame[ETHERNET_BYTES..].first_chunk().ok_or(Counter::FramesMalformed)?;
     let sender_mac = mac(arp, 8);
     let (sender, target) = (be32(arp, 14), be32(arp, 24));
-    if arp[..6] != ARP_HEAD || sender_mac[0] & 1 != 0 {
+    let operation = be16(arp, 6);
+    let is_known = matches!(operation, ARP_REQUEST | ARP_REPLY);
+    if arp[..6] != ARP_HEAD || sender_mac[0] & 1 != 0 || !is_known {
         return Err(Counter::FramesMalformed);
     }
-    if !own.has_v4(target) {
-        return Err(Counter::FramesNotForUs);
+    let address = IpAddr::V4(Ipv4Addr::from_bits(sender));
+    if own.has_v4(sender) {
+        // A bridge may show us our own frames.
+        let is_ours = sender_mac == own.mac;
+        let taken = Taken { address, mac: sender_mac };
+        return if is_ours { Err(Counter::FramesNotForUs) } else { Ok(Heard::Rival(taken)) };
     }
     // A probe (RFC 5227, 2.1.1) has no sender address yet, and is answered so that it finds us.
     if sender != 0 && !own.is_peer_v4(sender) {
         return Err(Counter::FramesMalformed);
     }
-    match be16(arp, 6) {
-        ARP_REQUEST => {
-            send_arp(wire, ARP_REPLY, target, sender_mac, sender, sender_mac);
-            wire.stats.add(Counter::NeighborReplies, 1);
-        }
-        ARP_REPLY => (),
-        _ => return Err(Counter::FramesMalformed),
+    if !own.has_v4(target) {
+        // An announcement (RFC 5227, 1.1) is for all.
+        let is_announcement = sender == target && sender != 0;
+        let told = at(address, sender_mac, true);
+        return if is_announcement { Ok(told) } else { Err(Counter::FramesNotForUs) };
     }
-    Ok((sender != 0).then(|| (IpAddr::V4(Ipv4Addr::from_bits(sender)), sender_mac)))
+    if operation == ARP_REQUEST {
+        send_arp(wire, ARP_REPLY, target, sender_mac, sender, sender_mac);
+        wire.stats.add(Counter::NeighborReplies, 1);
+    }
+    Ok(if sender == 0 { Heard::Nothing } else { at(address, sender_mac, true) })
+}
+
+/// Whether an ARP frame says that somebody has, or asks for, an address that we only ask for: we
+/// have named it as ours to nobody yet, so whoever does is another, even if its MAC is ours.
+pub fn arp_rival(own: &Own, frame: &[u8]) -> Option<(IpAddr, [u8; 6])> {
+    let arp: &[u8; ARP_BYTES] = frame[ETHERNET_BYTES..].first_chunk()?;
+    let sender_mac = mac(arp, 8);
+    let (sender, target) = (be32(arp, 14), be32(arp, 24));
+    let asks_too = sender == 0 && own.has_v4(target) && sender_mac != own.mac;
+    let address = if asks_too { target } else { sender };
+    let is_rival = arp[..6] == ARP_HEAD && (asks_too || own.has_v4(sender));
+    is_rival.then(|| (IpAddr::V4(Ipv4Addr::from_bits(address)), sender_mac))
+}
+
+/// The same of neighbour discovery, in an ICMPv6 packet of `ip_bytes` bytes.
+pub fn nd_rival(own: &Own, frame: &[u8], ip_bytes: u16) -> Option<(IpAddr, [u8; 6])> {
+    let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
+    let (ip, icmp) = packet.split_at(IPV6_BYTES);
+    let target = be128(icmp.get(8..)?.first_chunk()?);
+    let is_intact = pseudo_header(&ip[8..], PROTOCOL_ICMPV6, icmp.len()).add(icmp).is_intact();
+    if !own.has_v6(target) || !is_intact || neighbor_options(ip[7], icmp).is_err() {
+        return None;
+    }
+    let sender_mac = mac(frame, 6);
+    let asks_too = icmp[0] == SOLICITATION && ip[8..24] == [0; 16] && sender_mac != own.mac;
+    let is_rival = asks_too || icmp[0] == ADVERTISEMENT;
+    is_rival.then(|| (IpAddr::V6(Ipv6Addr::from_bits(target)), sender_mac))
 }
 
 fn send_arp<P: Port>(
@@ -94,7 +154,12 @@ fn send_arp<P: Port>(
 }
 
 /// Answers an ICMP echo request of `ip_bytes` bytes; its IP header was checked.
-pub fn icmp<P: Port>(wire: &mut Wire<P>, frame: &[u8], ip_bytes: u16) -> Result<(), Counter> {
+pub fn icmp<P: Port>(
+    wire: &mut Wire<P>,
+    own: &Own,
+    frame: &[u8],
+    ip_bytes: u16,
+) -> Result<Heard, Counter> {
     let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
     let (ip, icmp) = packet.split_at(IPV4_BYTES);
     if icmp.len() < ICMP_BYTES || packet.len() > wire.capabilities.mtu_bytes {
@@ -102,6 +167,9 @@ pub fn icmp<P: Port>(wire: &mut Wire<P>, frame: &[u8], ip_bytes: u16) -> Result<
     }
     if !Sum::default().add(icmp).is_intact() {
         return Err(Counter::FramesBadChecksum);
+    }
+    if icmp[..2] == FRAGMENTATION_NEEDED {
+        return path::fragmentation_needed(icmp, own).map(Heard::TooBig);
     }
     if icmp[0] != ECHO_REQUEST || icmp[1] != 0 {
         return Err(Counter::FramesNotForUs);
@@ -122,7 +190,7 @@ pub fn icmp<P: Port>(wire: &mut Wire<P>, frame: &[u8], ip_bytes: u16) -> Result<
         out_icmp[2..4].copy_from_slice(&sum);
     });
     wire.stats.add(Counter::EchoReplies, 1);
-    Ok(())
+    Ok(Heard::Nothing)
 }
 
 /// Answers an ICMPv6 packet of `ip_bytes` bytes: echo and neighbour solicitation.
@@ -131,7 +199,7 @@ pub fn icmpv6<P: Port>(
     own: &Own,
     frame: &[u8],
     ip_bytes: u16,
-) -> Result<Learned, Counter> {
+) -> Result<Heard, Counter> {
     let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
     let (ip, icmp) = packet.split_at(IPV6_BYTES);
     let (addresses, _) = ip[8..].as_chunks::<16>();
@@ -140,7 +208,12 @@ pub fn icmpv6<P: Port>(
     if !own.has_v6(destination) && !is_group {
         return Err(Counter::FramesNotForUs);
     }
-    if icmp.len() < ICMP_BYTES || (source != 0 && !own.is_peer_v6(source)) {
+    if icmp.len() < ICMP_BYTES {
+        return Err(Counter::FramesMalformed);
+    }
+    // Who has an address of ours says so from that address.
+    let is_rival = icmp[0] == ADVERTISEMENT && own.has_v6(source);
+    if source != 0 && !own.is_peer_v6(source) && !is_rival {
         return Err(Counter::FramesMalformed);
     }
     if !pseudo_header(&ip[8..], PROTOCOL_ICMPV6, icmp.len()).add(icmp).is_intact() {
@@ -157,29 +230,45 @@ pub fn icmpv6<P: Port>(
                 out[0] = ECHO_REPLY_V6;
             });
             wire.stats.add(Counter::EchoReplies, 1);
-            Ok(None)
+            Ok(Heard::Nothing)
         }
+        PACKET_TOO_BIG if !is_group => path::packet_too_big(icmp, own).map(Heard::TooBig),
         SOLICITATION | ADVERTISEMENT => {
             let target_link = neighbor_options(ip[7], icmp)?;
             let target = be128(icmp[8..].first_chunk().ok_or(Counter::FramesMalformed)?);
+            let from = mac(frame, 6);
             if icmp[0] == ADVERTISEMENT {
-                let link = target_link.unwrap_or(mac(frame, 6));
-                return Ok(Some((IpAddr::V6(Ipv6Addr::from_bits(target)), link)));
+                let overrides = icmp[4] & OVERRIDE != 0;
+                return advertised(own, target, target_link.unwrap_or(from), overrides);
             }
             if !own.has_v6(target) {
                 return Err(Counter::FramesNotForUs);
             }
+            wire.stats.add(Counter::NeighborReplies, 1);
             // A node that checks whether its address is free has none to be answered at.
             if source == 0 {
                 advertise(wire, target, ALL_NODES, ALL_NODES_MAC, false);
-            } else {
-                advertise(wire, target, source, mac(frame, 6), true);
+                return Ok(Heard::Nothing);
             }
-            wire.stats.add(Counter::NeighborReplies, 1);
-            Ok((source != 0).then(|| (IpAddr::V6(Ipv6Addr::from_bits(source)), mac(frame, 6))))
+            advertise(wire, target, source, from, true);
+            Ok(at(IpAddr::V6(Ipv6Addr::from_bits(source)), from, true))
         }
         _ => Err(Counter::FramesNotForUs),
     }
+}
+
+/// Somebody says that `target` is at `link`.
+fn advertised(own: &Own, target: u128, link: [u8; 6], overrides: bool) -> Result<Heard, Counter> {
+    let address = IpAddr::V6(Ipv6Addr::from_bits(target));
+    if !own.has_v6(target) {
+        let is_host = own.is_peer_v6(target);
+        let told = at(address, link, overrides);
+        return if is_host { Ok(told) } else { Err(Counter::FramesMalformed) };
+    }
+    if link == own.mac {
+        return Err(Counter::FramesNotForUs);
+    }
+    Ok(Heard::Rival(Taken { address, mac: link }))
 }
 
 /// Checks a solicitation or advertisement as RFC 4861, 7.1 asks; returns the target's link-layer
@@ -265,6 +354,20 @@ pub fn announce<P: Port>(wire: &mut Wire<P>, own: &Own) {
     }
 }
 
+/// Asks whether anybody has our addresses (RFC 5227, 2.1.1; RFC 4862, 5.4.2).
+pub fn probe<P: Port>(wire: &mut Wire<P>, own: &Own) {
+    for &(address, _) in &own.v4 {
+        send_arp(wire, ARP_REQUEST, 0, [0; 6], address, BROADCAST);
+    }
+    for &(address, _) in &own.v6 {
+        let group = solicited_node(address);
+        send_icmpv6(wire, group_mac(group), 0, group, NEIGHBOR_BYTES, |out| {
+            out[..8].copy_from_slice(&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
+            out[8..24].copy_from_slice(&address.to_be_bytes());
+        });
+    }
+}
+
 /// Asks who has `address`, in the name of `from`, an own address of the same family.
 pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
     match (from, address) {
@@ -272,13 +375,10 @@ pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
             send_arp(wire, ARP_REQUEST, from.to_bits(), [0; 6], address.to_bits(), BROADCAST);
         }
         (IpAddr::V6(from), IpAddr::V6(address)) => {
-            // The solicited-node group (RFC 4291, 2.7.1) and its MAC (RFC 2464, 7).
-            let low = address.to_bits() & 0xff_ffff;
-            let group = 0xff02_0000_0000_0000_0000_0001_ff00_0000 | low;
-            let [.., a, b, c] = address.octets();
+            let group = solicited_node(address.to_bits());
             let own_mac = wire.capabilities.mac;
             let bytes = NEIGHBOR_BYTES + LINK_OPTION_BYTES;
-            send_icmpv6(wire, [0x33, 0x33, 0xff, a, b, c], from.to_bits(), group, bytes, |out| {
+            send_icmpv6(wire, group_mac(group), from.to_bits(), group, bytes, |out| {
                 out[..8].copy_from_slice(&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0]);
                 out[8..24].copy_from_slice(&address.octets());
                 out[24..26].copy_from_slice(&[SOURCE_LINK, 1]);

@@ -5,6 +5,8 @@
 //! index; the index is only a candidate, whoever owns it compares the tuple. Sized once; it must
 //! never grow, and a peer that does not know the key must not be able to make its chains long.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use crate::buffer;
@@ -44,6 +46,12 @@ impl FlowKey {
         self.local[0] == 0 && self.local[1] >> 32 == 0xffff
     }
 
+    /// The peer's address.
+    pub fn remote_ip(&self) -> IpAddr {
+        let bits = u128::from(self.remote[0]) << 64 | u128::from(self.remote[1]);
+        Ipv6Addr::from_bits(bits).to_canonical()
+    }
+
     /// The peer's port.
     #[inline(always)]
     pub fn remote_port(&self) -> u16 {
@@ -70,7 +78,7 @@ impl FlowKey {
     #[inline(always)]
     pub fn hash(&self, secrets: &RapidSecrets) -> u32 {
         if !self.is_v4() {
-            return self.hash_v6(secrets);
+            return self.hash_whole(secrets);
         }
         // Two words as the hash reads them: pieces of them would not be forwarded to its loads.
         let addresses = (self.remote[1] as u32 as u64) | self.local[1] << 32;
@@ -81,8 +89,9 @@ impl FlowKey {
         (hash ^ hash >> 32) as u32
     }
 
+    /// The same over all bytes of the addresses.
     #[inline(never)]
-    fn hash_v6(&self, secrets: &RapidSecrets) -> u32 {
+    pub fn hash_whole(&self, secrets: &RapidSecrets) -> u32 {
         let hash = rapidhash_v3_inline::<true, true, false>(&self.to_bytes(), secrets);
         (hash ^ hash >> 32) as u32
     }

@@ -9,11 +9,14 @@ use arrayvec::ArrayVec;
 use smoltcp::socket::tcp::State;
 
 use super::device::{Frame, OneFrame, Port, Sent};
-use super::ether::{self, source_mac};
+use super::ether::{self, Heard, source_mac};
 use super::flows::FlowKey;
+use super::groups::Query;
 use super::loss::{Acks, PURE_ACK_BYTES_MAX, with_window};
+use super::moves::acknowledges_ours;
 use super::segment::{
     ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
+    without_tag,
 };
 use super::slab::{Flow, Phase};
 use super::stack::{Stack, new_interface, stack_time};
@@ -22,7 +25,7 @@ use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
+    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -82,13 +85,14 @@ impl<P: Port, C> Stack<P, C> {
             prefetch_range::<64>(frame.bytes().as_ptr() as usize);
         }
         let mut arrivals = ArrayVec::<Arrival, BURST_FRAMES>::new();
-        for (n, frame) in burst.iter().enumerate() {
+        for (n, frame) in burst.iter_mut().enumerate() {
             match parse(frame.bytes(), frame.rx_checksum(), &self.own) {
                 Ok(Packet::Tcp(segment)) => {
                     let hash = segment.key.hash(&self.secrets);
                     self.table.prefetch(hash);
                     arrivals.push(Arrival { segment, hash, frame: n as u8 });
                 }
+                Ok(Packet::Tagged) => arrivals.extend(self.untag(frame, n as u8, now, handler)),
                 Ok(other) => self.serve_neighbor(other, frame.bytes(), now, handler),
                 Err(counter) => self.dropped(counter),
             }
@@ -146,6 +150,27 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
+    /// Looks at frame `n` of the burst again without its tag; returns it if it is a segment.
+    #[cold]
+    fn untag<H: Handler<Connection = C>>(
+        &mut self,
+        frame: &mut P::Frame,
+        n: u8,
+        now: Now,
+        handler: &mut H,
+    ) -> Option<Arrival> {
+        without_tag(frame);
+        match parse(frame.bytes(), frame.rx_checksum(), &self.own) {
+            Ok(Packet::Tcp(segment)) => {
+                let hash = segment.key.hash(&self.secrets);
+                return Some(Arrival { segment, hash, frame: n });
+            }
+            Ok(other) => self.serve_neighbor(other, frame.bytes(), now, handler),
+            Err(counter) => self.dropped(counter),
+        }
+        None
+    }
+
     fn serve_neighbor<H: Handler<Connection = C>>(
         &mut self,
         packet: Packet,
@@ -153,15 +178,23 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        let learned = match packet {
+        let heard = match packet {
             Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
-            Packet::Icmp(bytes) => ether::icmp(&mut self.wire, frame, bytes).map(|()| None),
+            Packet::Icmp(bytes) => ether::icmp(&mut self.wire, &self.own, frame, bytes),
             Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
+            Packet::Listener(bytes) => {
+                Query::read(&frame[ETHERNET_BYTES..][..usize::from(bytes)]).map(Heard::Query)
+            }
+            // More tags than are looked behind.
+            Packet::Tagged => Err(Counter::FramesNotForUs),
             Packet::Tcp(_) => unreachable!("segments are not for here"),
         };
-        match learned {
-            Ok(None) => (),
-            Ok(Some((address, mac))) => self.learn(address, mac, now, handler),
+        match heard {
+            Ok(Heard::At { address, mac, overrides }) => {
+                self.board.tell(address, mac, overrides, now);
+                self.learn(address, mac, now, handler);
+            }
+            Ok(heard) => self.meet_report(&heard, now),
             Err(counter) => self.dropped(counter),
         }
     }
@@ -227,6 +260,10 @@ impl<P: Port, C> Stack<P, C> {
         handler: &mut H,
     ) -> bool {
         let segment = &arrival.segment;
+        if self.slab.flows[index as usize].next_hop != source_mac(frame) {
+            // What is asked back shall reach the peer, and no other: where it is now tells ARP.
+            self.seek(index, true, now);
+        }
         let is_done = (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
             || (segment.has(flag::RST) && self.meet_reset(segment, index));
         if is_done {
@@ -250,19 +287,16 @@ impl<P: Port, C> Stack<P, C> {
     /// Gives a segment to its flow's socket.
     #[inline(always)]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
-        let flow = &mut self.slab.flows[index as usize];
         let mac = source_mac(frame);
+        if self.slab.flows[index as usize].next_hop != mac {
+            self.meet_elsewhere(index, segment, mac, now);
+        }
+        let flow = &mut self.slab.flows[index as usize];
         // Only a segment that fits into what we expect, and that acknowledges what we can have
-        // sent, moves our replies to another neighbour and tells of losses. The newest segment may
-        // be an old one sent again: what was sent ends up to a ring beyond it.
-        let acknowledged = segment.ack.wrapping_sub(flow.next_seq);
+        // sent, tells of losses.
         let fits = segment.has(flag::ACK)
             && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
-            && acknowledged.wrapping_add(TCP_TX_RING_BYTES as u32 + 1)
-                <= 2 * (TCP_TX_RING_BYTES as u32 + 1);
-        if flow.next_hop != mac && fits {
-            flow.next_hop = mac;
-        }
+            && acknowledges_ours(segment.ack, flow.next_seq);
         flow.heard_us = now.uptime_us;
         let mut packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let segment_bytes = self.wire.capabilities.mtu_bytes - IPV4_BYTES - TCP_BYTES;
@@ -284,9 +318,14 @@ impl<P: Port, C> Stack<P, C> {
 
         self.wire.sent = Sent::default();
         for _ in 0..times {
+            let next_hop = flow.next_hop;
             let mut device =
-                OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
-            self.iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
+                OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes: 0 };
+            self.paths.iface(flow.path).poll_ingress_single(
+                stack_time(now),
+                &mut device,
+                &mut flow.set,
+            );
         }
         flow.note(&self.wire.sent);
 
@@ -366,6 +405,9 @@ impl<P: Port, C> Stack<P, C> {
         let record = *self.waits.get(place);
         let segment = &arrival.segment;
         let is_newer = segment.seq.wrapping_sub(record.ack) as i32 > 0;
+        // The peer's FIN once more, from wherever it is by now.
+        let end = segment.seq.wrapping_add(segment.sequence_length());
+        let is_last = segment.ack == record.seq && end == record.ack;
         if segment.is_syn() && is_newer {
             // RFC 9293, 3.6.1: a new connection may begin beyond the old one's sequence numbers.
             self.table.remove(record.hash, place | TIME_WAIT);
@@ -374,7 +416,8 @@ impl<P: Port, C> Stack<P, C> {
         }
         // A RST changes nothing here (RFC 1337, 3, F1).
         if !segment.has(flag::RST) && segment.sequence_length() > 0 {
-            self.reply(&record.key, record.next_hop, record.seq, record.ack, flag::ACK);
+            let to = if is_last { source_mac(frame) } else { record.next_hop };
+            self.reply(&record.key, to, record.seq, record.ack, flag::ACK);
         }
     }
 
@@ -430,8 +473,10 @@ impl<P: Port, C> Stack<P, C> {
             return self.dropped(Counter::HalfOpenDropped);
         };
         let segment = &arrival.segment;
+        let path = self.path(segment.key.remote, now);
         let flow = &mut self.slab.flows[index as usize];
         flow.begin(Phase::HalfOpen, segment.key, arrival.hash, now);
+        flow.path = path;
         flow.listener = listener;
         flow.next_hop = source_mac(frame);
         flow.first_seq = segment.seq.wrapping_add(1);
@@ -439,11 +484,13 @@ impl<P: Port, C> Stack<P, C> {
         flow.socket().listen(segment.key.local_port()).expect("a closed socket listens");
 
         let seed = self.isn.seed(&segment.key, now.uptime_us);
-        let mut iface = new_interface(&mut self.wire, seed, now);
+        let mtu_bytes = self.wire.capabilities.mtu_bytes;
+        let mut iface = new_interface(&mut self.wire, mtu_bytes, seed, now);
         iface.update_ip_addrs(|list| list.extend(self.addresses.iter().copied()));
         let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
+        let next_hop = flow.next_hop;
         let mut device =
-            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop: flow.next_hop };
+            OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes };
         iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
 
         self.table.insert(arrival.hash, index);

@@ -36,6 +36,11 @@ pub(super) struct Retold {
 }
 
 impl Acks {
+    /// The number of the first byte that the peer has not acknowledged.
+    pub fn newest(&self) -> u32 {
+        self.ack
+    }
+
     /// Looks at a segment that lies in the window of what we expect, in its `packet`;
     /// `segment_bytes` is the most that one segment of ours carries. Returns how to tell it, if
     /// not as it is.

@@ -3,22 +3,28 @@
 //! ```text
 //! port ─ device ─ segment ─┬─ flows ── slab ── smoltcp, one socket a flow ── stream ── Handler
 //!                          ├─ listen   (SYN, TIME-WAIT)            timers wake flows
-//!                          └─ ether    (ARP, NDP, echo)
+//!                          └─ ether    (ARP, NDP, echo), claim (our addresses), groups (MLD)
+//!                             moves (where neighbours are), path (MTU), board (for all workers)
 //! ```
 //!
 //! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
 //! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
 //! never believes a frame, and shows nobody a smoltcp type.
 
+mod board;
 mod checksum;
+mod claim;
 mod connect;
 pub mod device;
 mod ether;
 pub mod fault;
 mod flows;
+mod groups;
 mod ingress;
 mod listen;
 mod loss;
+mod moves;
+mod path;
 mod segment;
 mod settle;
 mod slab;
@@ -31,6 +37,8 @@ mod timers;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub use board::Board;
+pub use claim::{Taken, mac_text};
 pub use connect::{ConnectError, OUTGOING};
 pub use stack::Stack;
 
@@ -61,6 +69,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Where they are counted.
     pub admission: Arc<Admission>,
+    /// What the stacks of one device tell each other.
+    pub board: Arc<Board>,
     /// A connection on which nothing arrived for so long is closed, in microseconds; 0 for never.
     pub idle_timeout_us: u64,
     /// Random bytes of this process, from which initial sequence numbers and hashes are keyed. Who

@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::checksum::{Sum, pseudo_header};
-use super::device::RxChecksum;
+use super::device::{Frame, RxChecksum};
 use super::flows::FlowKey;
 use crate::limits::TCP_ADDRESSES_MAX;
 use crate::stats::Counter;
@@ -24,6 +24,12 @@ pub const TCP_BYTES: usize = 20;
 pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 pub const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 pub const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+/// VLAN tags: IEEE 802.1Q, and the outer one of 802.1ad.
+const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
+const TAG_BYTES: usize = 4;
+/// Tags in one frame that are looked behind.
+const TAGS_MAX: usize = 2;
 
 pub const PROTOCOL_ICMP: u8 = 1;
 pub const PROTOCOL_TCP: u8 = 6;
@@ -124,6 +130,30 @@ pub enum Packet {
     Icmp(u16),
     /// ICMPv6, perhaps multicast; the length of the IP packet.
     Icmpv6(u16),
+    /// IPv6 to a group with hop-by-hop options, as queries for listeners have them; its length.
+    Listener(u16),
+    /// Any of these behind the tag of VLAN 0, which stands for a priority and no VLAN (IEEE 802.1Q,
+    /// 6.9): see [`without_tag`].
+    Tagged,
+}
+
+/// Whether `frame` has a tag of VLAN 0.
+fn is_priority_tagged(frame: &[u8]) -> bool {
+    let Some(tag) = frame.get(12..12 + TAG_BYTES) else { return false };
+    let is_tag = matches!([tag[0], tag[1]], ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN);
+    is_tag && be16(tag, 2) & 0x0fff == 0
+}
+
+/// Takes the tags of VLAN 0 out of a frame.
+pub fn without_tag<F: Frame>(frame: &mut F) {
+    for _ in 0..TAGS_MAX {
+        let bytes = frame.bytes().len();
+        if !is_priority_tagged(frame.bytes()) {
+            return;
+        }
+        frame.bytes_mut().copy_within(12 + TAG_BYTES.., 12);
+        frame.set_len(bytes - TAG_BYTES);
+    }
 }
 
 const MALFORMED: Counter = Counter::FramesMalformed;
@@ -164,7 +194,8 @@ pub fn parse(frame: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Co
         ETHERTYPE_IPV4 if is_ours => ipv4(packet, checksum, own),
         ETHERTYPE_IPV6 => ipv6(packet, checksum, own, is_ours),
         ETHERTYPE_ARP => Ok(Packet::Arp),
-        // VLAN tags and everything else: a device strips the tags it was told to strip.
+        ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN if is_priority_tagged(frame) => Ok(Packet::Tagged),
+        // Other VLANs and everything else: a device strips the tags it was told to strip.
         _ => Err(NOT_FOR_US),
     }
 }
@@ -229,6 +260,7 @@ fn ipv6(packet: &[u8], checksum: RxChecksum, own: &Own, is_ours: bool) -> Result
             segment(tcp, &header[8..], checksum, ip_bytes, make).map(Packet::Tcp)
         }
         PROTOCOL_ICMPV6 => Ok(Packet::Icmpv6(ip_bytes)),
+        0 if destination >> 120 == 0xff => Ok(Packet::Listener(ip_bytes)),
         // Extension headers too: routing headers and fragments are refused, and nothing that a
         // client of a cache sends needs the others.
         0 | 43 | 44 | 60 if own.has_v6(destination) => Err(MALFORMED),

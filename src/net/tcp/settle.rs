@@ -84,9 +84,13 @@ impl<P: Port, C> Stack<P, C> {
         let mut is_answered = false;
         // Bounded by the transmit ring: every segment but the last has data of it.
         while !is_answered {
-            let mut device =
-                OneFrame { wire: &mut self.wire, received: None, next_hop: flow.next_hop };
-            let result = self.iface.poll_egress(time, &mut device, &mut flow.set);
+            let mut device = OneFrame {
+                wire: &mut self.wire,
+                received: None,
+                next_hop: flow.next_hop,
+                mtu_bytes: 0,
+            };
+            let result = self.paths.iface(flow.path).poll_egress(time, &mut device, &mut flow.set);
             if result == PollResult::None {
                 break;
             }
@@ -119,7 +123,7 @@ impl<P: Port, C> Stack<P, C> {
     #[inline]
     fn arm(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
-        let deadline_us = match self.iface.poll_at(stack_time(now), &flow.set) {
+        let deadline_us = match self.paths.iface(flow.path).poll_at(stack_time(now), &flow.set) {
             None => u64::MAX,
             Some(at) => (at.total_micros() as u64).div_ceil(TCP_CLOCK_RATE).max(now.uptime_us),
         };
@@ -148,6 +152,7 @@ impl<P: Port, C> Stack<P, C> {
                 flow.armed_us = self.wheel.arm(index, flow.deadline_us);
             } else {
                 flow.armed_us = u64::MAX;
+                self.meet_silence(index, now);
                 self.settle(index, now, handler);
             }
         }
@@ -237,6 +242,7 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
+        self.renew_path(index, now);
         let flow = &mut self.slab.flows[index as usize];
         let is_idle =
             self.idle_timeout_us > 0 && now.uptime_us - flow.heard_us >= self.idle_timeout_us;

@@ -64,6 +64,8 @@ pub(super) struct Flow<C> {
     pub is_stirred: bool,
     /// The handler was told of the end of the peer's bytes.
     pub listener: u8,
+    /// How long its packets may be, see `path`; 0 for as the device allows.
+    pub path: u8,
     /// Whom our frames are sent to.
     pub next_hop: [u8; 6],
     /// When smoltcp next wants to be polled.
@@ -181,6 +183,7 @@ impl<C> Slab<C> {
             phase: Phase::Free,
             is_stirred: false,
             listener: 0,
+            path: 0,
             next_hop: [0; 6],
             deadline_us: u64::MAX,
             armed_us: u64::MAX,

@@ -13,11 +13,13 @@ use smoltcp::iface::{Config as InterfaceConfig, Interface};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
+use super::board::Board;
+use super::claim::Claim;
 use super::connect::Neighbor;
 use super::device::{OneFrame, Port, Wire};
-use super::ether;
 use super::flows::Table;
 use super::listen::{InitialSequence, TimeWaits};
+use super::path::Paths;
 use super::segment::Own;
 use super::slab::{Phase, Slab};
 use super::timers::{Lists, Wheel};
@@ -25,8 +27,9 @@ use super::{Cidr, Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{
     TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
-    TCP_NEIGHBORS_MAX, TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX,
-    TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
+    TCP_NEIGHBORS_MAX, TCP_PATH_REPORTS_MAX, TCP_REFUSALS_MAX, TCP_SEEKS_MAX,
+    TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US,
+    TCP_TIME_WAIT_MAX,
 };
 use crate::net::{Admission, ConnectionId, Handler, Transport};
 use crate::stats::{Counter, WorkerStats};
@@ -34,7 +37,7 @@ use crate::stats::{Counter, WorkerStats};
 /// A TCP stack over `P`, keeping a `C` with every connection.
 pub struct Stack<P: Port, C> {
     pub(super) wire: Wire<P>,
-    pub(super) iface: Interface,
+    pub(super) paths: Paths,
     pub(super) own: Own,
     pub(super) addresses: Vec<IpCidr>,
     pub(super) ports: Vec<u16>,
@@ -56,10 +59,21 @@ pub struct Stack<P: Port, C> {
     pub(super) idle_timeout_us: u64,
     /// Replies to strays that may still be sent in the interval that began at `stray_since_us`.
     pub(super) stray_credit: u32,
+    /// Neighbours that may still be asked for in that interval.
+    pub(super) seek_credit: u32,
+    /// Reports of narrow paths that may still be looked at in that interval.
+    pub(super) report_credit: u32,
     stray_since_us: u64,
     sweep_at: usize,
     swept_us: u64,
     is_announced: bool,
+    pub(super) board: Arc<Board>,
+    /// What of the board was read.
+    news_seen: u64,
+    reports_seen: u64,
+    pub(super) claim: Claim,
+    /// When something of that is due.
+    pub(super) claim_us: u64,
     /// Neighbours that were asked for.
     pub(super) neighbors: ArrayVec<Neighbor, TCP_NEIGHBORS_MAX>,
     /// Connections that wait for a neighbour's answer, and whose.
@@ -99,17 +113,20 @@ impl<P: Port, C> Stack<P, C> {
         let (hash_key, isn_key) = config.secret.split_first_chunk::<8>().expect("32 bytes");
         let isn_key = isn_key.first_chunk::<16>().expect("24 bytes");
         let capacity = config.connections_max + TCP_HALF_OPEN_MAX + TCP_REFUSALS_MAX;
-        let mut iface = new_interface(&mut wire, u64::from_ne_bytes(*hash_key), now);
+        let mtu_bytes = wire.capabilities.mtu_bytes;
+        let seed = u64::from_ne_bytes(*hash_key);
+        let mut iface = new_interface(&mut wire, mtu_bytes, seed, now);
         iface.update_ip_addrs(|list| list.extend(addresses.iter().copied()));
+        config.board.subscribe();
         Ok(Stack {
             wire,
-            iface,
+            paths: Paths::new(iface),
             own,
             addresses,
             ports: config.ports.clone(),
             gateways: config.gateways.clone(),
             is_listening: true,
-            secrets: RapidSecrets::seed(u64::from_ne_bytes(*hash_key)),
+            secrets: RapidSecrets::seed(seed),
             isn: InitialSequence::new(isn_key),
             table: Table::with_capacity(capacity + TCP_TIME_WAIT_MAX)
                 .map_err(ConfigError::Memory)?,
@@ -124,10 +141,17 @@ impl<P: Port, C> Stack<P, C> {
             refusals: 0,
             idle_timeout_us: config.idle_timeout_us,
             stray_credit: TCP_STRAY_REPLIES_MAX,
+            seek_credit: TCP_SEEKS_MAX,
+            report_credit: TCP_PATH_REPORTS_MAX,
             stray_since_us: now.uptime_us,
             sweep_at: 0,
             swept_us: now.uptime_us,
             is_announced: false,
+            board: Arc::clone(&config.board),
+            news_seen: 0,
+            reports_seen: 0,
+            claim: Claim::default(),
+            claim_us: u64::MAX,
             neighbors: ArrayVec::new(),
             resolving: Vec::new(),
         })
@@ -156,12 +180,34 @@ impl<P: Port, C> Stack<P, C> {
         if now.uptime_us - self.stray_since_us >= TCP_STRAY_INTERVAL_US {
             self.stray_since_us = now.uptime_us;
             self.stray_credit = TCP_STRAY_REPLIES_MAX;
+            self.seek_credit = TCP_SEEKS_MAX;
+            self.report_credit = TCP_PATH_REPORTS_MAX;
+        }
+        if self.board.news() != self.news_seen {
+            self.read_board(now);
+        }
+        if self.claim_us <= now.uptime_us {
+            self.keep_claim(now);
         }
         self.expire_half_open(now, handler);
         self.expire_time_wait(now);
         if !self.neighbors.is_empty() {
             self.resolve(now, handler);
         }
+    }
+
+    /// Reads what was put up for all stacks.
+    #[cold]
+    fn read_board(&mut self, now: Now) {
+        self.news_seen = self.board.news();
+        let board = Arc::clone(&self.board);
+        for report in board.reports(&mut self.reports_seen) {
+            self.meet_too_big(&report, now);
+        }
+        if let Some(bytes) = board.mtu_bytes() {
+            self.resize(bytes, now);
+        }
+        self.meet_link(board.link_ups(), now);
     }
 
     /// Statistics' share of a frame that was dropped.
@@ -171,11 +217,17 @@ impl<P: Port, C> Stack<P, C> {
     }
 }
 
-/// An interface with no addresses yet, whose random numbers begin at `seed`.
-pub(super) fn new_interface<P: Port>(wire: &mut Wire<P>, seed: u64, now: Now) -> Interface {
+/// An interface with no addresses yet for packets of `mtu_bytes`, whose random numbers begin at
+/// `seed`.
+pub(super) fn new_interface<P: Port>(
+    wire: &mut Wire<P>,
+    mtu_bytes: usize,
+    seed: u64,
+    now: Now,
+) -> Interface {
     let mut config = InterfaceConfig::new(HardwareAddress::Ip);
     config.random_seed = seed;
-    let mut device = OneFrame { wire, received: None, next_hop: [0; 6] };
+    let mut device = OneFrame { wire, received: None, next_hop: [0; 6], mtu_bytes };
     Interface::new(config, &mut device, stack_time(now))
 }
 
@@ -212,7 +264,7 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
     fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         if !self.is_announced {
             self.is_announced = true;
-            ether::announce(&mut self.wire, &self.own);
+            self.announce();
         }
         let done = self.receive(now, handler) + self.run_timers(now, handler);
         self.expire(now, handler);

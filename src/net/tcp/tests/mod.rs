@@ -1,10 +1,13 @@
 //! The stack on a simulated wire.
 
+mod claim;
 mod connect;
 mod faults;
 mod floods;
 mod hostile;
+mod moves;
 mod neighbors;
+mod path;
 mod peer;
 mod streams;
 mod wire;

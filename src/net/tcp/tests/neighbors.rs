@@ -29,7 +29,9 @@ fn addresses_are_announced_once() {
     let mut bench = Bench::new(&config());
     bench.run();
     let sent = bench.sent();
-    assert_eq!(sent.len(), 3);
+    assert_eq!(sent.len(), 4);
+    assert_eq!(sent[0][..6], [0x33, 0x33, 0, 0, 0, 0x16], "to the switches");
+    let sent = &sent[1..];
     assert_eq!(sent[0][..14], [&[0xff; 6], &SERVER_MAC[..], &[8, 6]].concat());
     assert_eq!(sent[0][28..32], [10, 0, 0, 1]);
     assert_eq!(sent[0][38..42], [10, 0, 0, 1]);
@@ -116,4 +118,46 @@ fn echo_comes_back_byte_for_byte() {
             .exchange(packet(client, "ff02::1".parse().unwrap(), 58, &[128, 0, 0, 0, 0, 0, 0, 0]))
             .is_empty()
     );
+}
+
+#[test]
+fn a_priority_tag_is_no_vlan() {
+    let tagged = |mut frame: Vec<u8>, tags: &[[u8; 4]]| {
+        frame.splice(12..12, tags.concat());
+        frame
+    };
+    let mut bench = quiet();
+    for (n, tags) in [
+        vec![[0x81, 0, 0, 0]],
+        vec![[0x81, 0, 0xe0, 0]],
+        vec![[0x88, 0xa8, 0x60, 0]],
+        vec![[0x88, 0xa8, 0x60, 0], [0x81, 0, 0, 0]],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = bench.exchange(tagged(arp_request([10, 0, 0, 2], [10, 0, 0, 1]), &tags));
+        assert_eq!(answer[0][12..14], [8, 6], "answered without a tag");
+        let peer = format!("10.0.0.2:{}", 40000 + n);
+        let mut hand = super::peer::Hand::open(&mut bench, &peer, "10.0.0.1:11211");
+        let request = hand.craft(super::peer::ACK).payload(b"hello").frame();
+        hand.seq += 5;
+        let answer = bench.exchange(tagged(request, &tags));
+        assert_eq!(super::peer::see(&answer[0]).payload, b"hello");
+        let echo = packet(
+            "fd00::2".parse().unwrap(),
+            "fd00::1".parse().unwrap(),
+            58,
+            &[128, 0, 0, 0, 1, 2, 3, 4],
+        );
+        assert_eq!(bench.exchange(tagged(echo, &tags)).len(), 1);
+    }
+    let refused = bench.count(Counter::FramesNotForUs);
+    let request = || arp_request([10, 0, 0, 2], [10, 0, 0, 1]);
+    for tags in [vec![[0x81, 0, 0, 1]], vec![[0x88, 0xa8, 1, 0]], vec![[0x81, 0, 0, 0]; 3]] {
+        assert!(bench.exchange(tagged(request(), &tags)).is_empty());
+    }
+    assert_eq!(bench.count(Counter::FramesNotForUs), refused + 3);
+    // Cut in the tag.
+    assert!(bench.exchange(tagged(request(), &[[0x81, 0, 0, 0]])[..15].to_vec()).is_empty());
 }

@@ -207,6 +207,7 @@ pub fn config() -> Config {
         ports: PORTS.to_vec(),
         connections_max: 100,
         admission: Arc::new(Admission::new(100)),
+        board: Arc::default(),
         idle_timeout_us: 0,
         secret: std::array::from_fn(|i| i as u8),
     }

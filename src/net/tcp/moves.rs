@@ -1,0 +1,112 @@
+//! Neighbours that move: a gateway that fails over, a bond or a NIC that is exchanged, and another
+//! MAC for the same address.
+//!
+//! A flow's frames go to the MAC that its peer's come from. It changes
+//! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's, old ones
+//!   that are sent again included: 34 bits that a forger has to guess;
+//! - by ARP or neighbour discovery about the peer, or the router to it, when the flow heard nothing
+//!   for a while or something implausible came from another MAC. Whoever is on the link can forge
+//!   these, as he can for every host of an Ethernet; nobody beyond a router can.
+//!
+//! Nothing else moves a flow. Questions are bounded in rate, for one address and for all together.
+
+use std::net::IpAddr;
+
+use smoltcp::socket::tcp::State;
+
+use super::board::Whereabouts;
+use super::connect::near;
+use super::device::Port;
+use super::ether;
+use super::segment::{Segment, flag};
+use super::slab::Phase;
+use super::stack::Stack;
+use crate::clock::Now;
+use crate::limits::{TCP_KEEP_ALIVE_US, TCP_RX_RING_BYTES, TCP_SILENCE_US, TCP_TX_RING_BYTES};
+use crate::stats::Counter;
+
+/// Whether `ack` acknowledges something that can have been sent: the newest segment, which ends
+/// before `next_seq`, may be an old one sent again, so that up to a ring more was sent.
+#[inline(always)]
+pub(super) fn acknowledges_ours(ack: u32, next_seq: u32) -> bool {
+    let ring = TCP_TX_RING_BYTES as u32 + 1;
+    ack.wrapping_sub(next_seq).wrapping_add(ring) <= 2 * ring
+}
+
+/// Whether `seq` is within a window of what was acknowledged, before or behind it.
+fn is_near(seq: u32, acknowledged: u32) -> bool {
+    let ring = TCP_RX_RING_BYTES as u32;
+    seq.wrapping_sub(acknowledged).wrapping_add(ring) < 2 * ring
+}
+
+impl<P: Port, C> Stack<P, C> {
+    /// A segment of flow `index` came from another MAC than its frames go to.
+    #[cold]
+    pub(super) fn meet_elsewhere(&mut self, index: u32, segment: &Segment, mac: [u8; 6], now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let is_plausible = segment.has(flag::ACK)
+            && segment.flags & (flag::SYN | flag::RST) == 0
+            && is_near(segment.seq, flow.ack)
+            && acknowledges_ours(segment.ack, flow.next_seq);
+        if is_plausible {
+            flow.next_hop = mac;
+            self.wire.stats.add(Counter::NeighborMoves, 1);
+        } else {
+            self.seek(index, true, now);
+        }
+    }
+
+    /// A timer of flow `index` is due. A peer that owes an acknowledgement is asked for soon, an idle
+    /// one not before it has left a keep-alive unanswered.
+    #[inline]
+    pub(super) fn meet_silence(&mut self, index: u32, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        let silent_us = now.uptime_us - flow.heard_us;
+        if silent_us < TCP_SILENCE_US {
+            return;
+        }
+        let socket = flow.socket();
+        let is_waiting = socket.send_queue() > 0
+            || matches!(socket.state(), State::FinWait1 | State::Closing | State::LastAck);
+        let asks = is_waiting || silent_us > TCP_KEEP_ALIVE_US + TCP_KEEP_ALIVE_US / 2;
+        self.seek(index, asks, now);
+    }
+
+    /// Sends the frames of flow `index` to where its next hop was heard of since the flow heard of
+    /// it, or, if `asks`, asks.
+    #[cold]
+    pub(super) fn seek(&mut self, index: u32, asks: bool, now: Now) {
+        let flow = &self.slab.flows[index as usize];
+        if !matches!(flow.phase, Phase::Open | Phase::Closing) {
+            return;
+        }
+        let (remote, next_hop, heard_us) = (flow.key.remote_ip(), flow.next_hop, flow.heard_us);
+        let Some(hop) = self.hop(remote, next_hop) else { return };
+        match self.board.whereabouts(hop, heard_us, asks, now) {
+            Whereabouts::At(mac) if mac != next_hop => {
+                self.slab.flows[index as usize].next_hop = mac;
+                self.wire.stats.add(Counter::NeighborMoves, 1);
+            }
+            Whereabouts::Ask if self.seek_credit > 0 => {
+                self.seek_credit -= 1;
+                let like = |own: &&smoltcp::wire::IpCidr| {
+                    IpAddr::from(own.address()).is_ipv4() == hop.is_ipv4()
+                };
+                let any = self.addresses.iter().find(like).map(|own| own.address().into());
+                if let Some(local) = near(&self.own, hop).or(any) {
+                    ether::solicit(&mut self.wire, local, hop);
+                }
+            }
+            Whereabouts::At(_) | Whereabouts::Ask | Whereabouts::Wait => (),
+        }
+    }
+
+    /// Who frames to `remote` go to first: itself, or a router, by its address.
+    fn hop(&self, remote: IpAddr, next_hop: [u8; 6]) -> Option<IpAddr> {
+        if near(&self.own, remote).is_some() {
+            return Some(remote);
+        }
+        let gateway = self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4());
+        gateway.copied().or_else(|| self.board.address_of(next_hop, remote))
+    }
+}
