@@ -391,10 +391,21 @@ pub const TCP_TIME_WAIT_MAX: usize = 16 * 1024;
 /// centre, not RFC 9293's two minutes.
 pub const TCP_TIME_WAIT_US: u64 = 10 * 1_000_000;
 
-/// Answers to segments of no connection, in one interval of [`TCP_STRAY_INTERVAL_US`].
-pub const TCP_STRAY_REPLIES_MAX: u32 = 1000;
+/// Answers to segments of no connection that a group of addresses has in one interval of
+/// [`TCP_STRAY_INTERVAL_US`]: at least so many, and a number that nobody can know. All groups
+/// together: 16,384 at most, each no longer than what it answers.
+pub const TCP_STRAY_REPLIES_MIN: u16 = 128;
+/// As [`TCP_STRAY_REPLIES_MIN`]: at most.
+pub const TCP_STRAY_REPLIES_MAX: u16 = 256;
 
-/// Interval of [`TCP_STRAY_REPLIES_MAX`], in microseconds.
+/// Groups that addresses without a connection are divided into, anew in each interval.
+pub const TCP_STRAY_GROUPS: usize = 64;
+
+/// Challenges that one connection answers to in one interval of [`TCP_STRAY_INTERVAL_US`] (RFC
+/// 5961, 7), and acknowledgements that a tuple in TIME-WAIT gets.
+pub const TCP_CHALLENGES_MAX: u8 = 8;
+
+/// Interval of [`TCP_STRAY_REPLIES_MAX`] and [`TCP_CHALLENGES_MAX`], in microseconds.
 pub const TCP_STRAY_INTERVAL_US: u64 = 100_000;
 
 /// Slots of the timer wheel; a power of two.
@@ -405,6 +416,11 @@ pub const TCP_WHEEL_TICK_US: u64 = 1024;
 
 /// Timers that one turn runs.
 pub const TCP_TIMERS_PER_TURN: usize = 64;
+
+/// Segments that one visit to a connection sends, whatever it says it still has to send; the rest
+/// leaves with the next tick of the wheel. A ring of full segments is a dozen; of a peer that wants
+/// the smallest ones, 342.
+pub const TCP_SEGMENTS_PER_VISIT: u32 = 64;
 
 /// Every connection is asked once in this time whether it is overdue, in microseconds.
 pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;

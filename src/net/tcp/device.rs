@@ -118,6 +118,10 @@ pub trait Port {
 pub(super) struct Sent {
     pub segments: u32,
     pub payload_bytes: u32,
+    /// Sequence numbers that they took: payload, SYN and FIN.
+    pub sequence_bytes: u32,
+    /// There was no frame for one more.
+    pub is_starved: bool,
     /// Sequence number after the newest segment.
     pub next_seq: u32,
     /// What the newest segment acknowledged.
@@ -155,6 +159,7 @@ impl<P: Port> Wire<P> {
             self.spare = self.port.allocate();
             if self.spare.is_none() {
                 self.stats.add(Counter::TxNoBuffer, 1);
+                self.sent.is_starved = true;
             }
         }
         self.spare.is_some()
@@ -217,6 +222,7 @@ impl<P: Port> Wire<P> {
             payload + u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
         self.sent.segments += 1;
         self.sent.payload_bytes += payload;
+        self.sent.sequence_bytes += length;
         self.sent.next_seq = be32(tcp, 4).wrapping_add(length);
         self.sent.ack = be32(tcp, 8);
         if flags & flag::RST != 0 {

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use smoltcp::socket::tcp::State;
 
+use super::credit::Allowance;
 use super::device::{Frame, OneFrame, Port, Sent};
 use super::ether::{self, Heard, source_mac};
 use super::flows::FlowKey;
@@ -265,7 +266,7 @@ impl<P: Port, C> Stack<P, C> {
             self.seek(index, true, now);
         }
         let is_done = (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
-            || (segment.has(flag::RST) && self.meet_reset(segment, index));
+            || (segment.has(flag::RST) && self.meet_reset(segment, index, now));
         if is_done {
             // Earlier segments of the burst may have counted on this one to settle the flow.
             let flow = &self.slab.flows[index as usize];
@@ -370,8 +371,7 @@ impl<P: Port, C> Stack<P, C> {
             Phase::Connecting => false,
             // RFC 5961, 4.2: a challenge, so that an honest peer that has forgotten us resets.
             _ => {
-                let (seq, ack, key) = (flow.next_seq, flow.ack, flow.key);
-                self.reply(&key, flow.next_hop, seq, ack, flag::ACK);
+                self.challenge(index, now);
                 true
             }
         }
@@ -380,17 +380,25 @@ impl<P: Port, C> Stack<P, C> {
     /// A RST for a flow that exists. Only one that is exactly what comes next may end it; one that
     /// merely lies in the window may be anybody's, and is asked back (RFC 5961, 3.2). Returns
     /// whether that was all there is to do.
-    fn meet_reset(&mut self, segment: &Segment, index: u32) -> bool {
+    fn meet_reset(&mut self, segment: &Segment, index: u32, now: Now) -> bool {
         let flow = &self.slab.flows[index as usize];
         let is_exact = segment.seq == flow.expected || segment.seq == flow.ack;
         if is_exact || flow.phase == Phase::Connecting {
             return false;
         }
         if segment.seq.wrapping_sub(flow.expected) < TCP_RX_RING_BYTES as u32 {
+            self.challenge(index, now);
+        }
+        true
+    }
+
+    /// Asks the peer of flow `index` to say again who he is.
+    fn challenge(&mut self, index: u32, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        if flow.allowance.take(now.uptime_us) {
             let (seq, ack, key, to) = (flow.next_seq, flow.ack, flow.key, flow.next_hop);
             self.reply(&key, to, seq, ack, flag::ACK);
         }
-        true
     }
 
     /// A segment for a tuple in TIME-WAIT.
@@ -415,7 +423,8 @@ impl<P: Port, C> Stack<P, C> {
             return self.stray(arrival, frame, now, handler);
         }
         // A RST changes nothing here (RFC 1337, 3, F1).
-        if !segment.has(flag::RST) && segment.sequence_length() > 0 {
+        let is_asking = !segment.has(flag::RST) && segment.sequence_length() > 0;
+        if is_asking && self.waits.may_answer(place, now.uptime_us) {
             let to = if is_last { source_mac(frame) } else { record.next_hop };
             self.reply(&record.key, to, record.seq, record.ack, flag::ACK);
         }
@@ -442,7 +451,7 @@ impl<P: Port, C> Stack<P, C> {
         } else {
             self.dropped(Counter::SegmentsUnknownFlow);
         }
-        if segment.has(flag::RST) {
+        if segment.has(flag::RST) || !self.strays.take(&segment.key, now.uptime_us) {
             return;
         }
         // RFC 9293, 3.5.2, group 1.
@@ -499,12 +508,8 @@ impl<P: Port, C> Stack<P, C> {
         self.settle(index, now, handler);
     }
 
-    /// Sends a segment without data that no socket stands for; too many are not sent.
+    /// Sends a segment without data that no socket stands for.
     fn reply(&mut self, key: &FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
-        if self.stray_credit == 0 {
-            return;
-        }
-        self.stray_credit -= 1;
         let is_v4 = key.is_v4();
         let ip_bytes = if is_v4 { IPV4_BYTES } else { IPV6_BYTES };
         self.wire.send_segment(to, ip_bytes + TCP_BYTES, |out| {
@@ -599,6 +604,7 @@ impl<C> Flow<C> {
         self.next_seq = 0;
         self.ack = 0;
         self.acks = Acks::default();
+        self.allowance = Allowance::default();
         self.heard_us = now.uptime_us;
         self.since_us = now.uptime_us;
         self.renew();

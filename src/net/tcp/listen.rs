@@ -8,6 +8,7 @@ use std::io;
 
 use siphasher::sip::SipHasher24;
 
+use super::credit::Allowance;
 use super::flows::FlowKey;
 use crate::buffer::HugeVec;
 use crate::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
@@ -79,6 +80,7 @@ pub struct TimeWait {
     /// The peer's next sequence number.
     pub ack: u32,
     pub next_hop: [u8; 6],
+    allowance: Allowance,
     is_live: bool,
     until_us: u64,
 }
@@ -112,7 +114,8 @@ impl TimeWaits {
     ) -> u32 {
         assert!(self.next - self.first < TCP_TIME_WAIT_MAX as u64, "no room in TIME-WAIT");
         let until_us = now_us + TCP_TIME_WAIT_US;
-        let record = TimeWait { key, hash, seq, ack, next_hop, is_live: true, until_us };
+        let allowance = Allowance::default();
+        let record = TimeWait { key, hash, seq, ack, next_hop, allowance, is_live: true, until_us };
         let place = (self.next % TCP_TIME_WAIT_MAX as u64) as usize;
         match self.records.get_mut(place) {
             Some(old) => *old = record,
@@ -125,6 +128,11 @@ impl TimeWaits {
     /// The record in `place`.
     pub fn get(&self, place: u32) -> &TimeWait {
         &self.records[place as usize]
+    }
+
+    /// Whether the peer of the record in `place` may have one more answer.
+    pub fn may_answer(&mut self, place: u32, now_us: u64) -> bool {
+        self.records[place as usize].allowance.take(now_us)
     }
 
     /// Forgets the record in `place`; its place comes back in its turn.

@@ -15,6 +15,7 @@ mod board;
 mod checksum;
 mod claim;
 mod connect;
+mod credit;
 pub mod device;
 mod ether;
 pub mod fault;

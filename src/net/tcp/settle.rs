@@ -12,10 +12,22 @@ use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
 use crate::limits::{
     TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US, TCP_RTO_MIN_US,
-    TCP_TIMERS_PER_TURN,
+    TCP_SEGMENTS_PER_VISIT, TCP_TIMERS_PER_TURN, TCP_WHEEL_TICK_US,
 };
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
+
+/// What a flow has said in a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transmitted {
+    /// All that it may say now.
+    AtRest,
+    /// It is established and answered in full: all that was queued and all that is to be
+    /// acknowledged went out with the newest segment.
+    Answered,
+    /// There may be more: its share of a visit was used up, or there was no frame.
+    CutShort,
+}
 
 impl<P: Port, C> Stack<P, C> {
     /// Brings flow `index` up to date after its socket was fed, its timer fired, or its handler
@@ -55,14 +67,15 @@ impl<P: Port, C> Stack<P, C> {
         if matches!(flow.phase, Phase::Closing | Phase::Refused) {
             drain(flow.socket());
         }
-        if self.transmit(index, outstanding == 0, now) {
+        let transmitted = self.transmit(index, outstanding == 0, now);
+        if transmitted == Transmitted::Answered {
             return self.arm_answered(index, now);
         }
         let flow = &mut self.slab.flows[index as usize];
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
             state => {
-                self.arm(index, now);
+                self.arm(index, state, transmitted, now);
                 // Not before the FIN was acknowledged, which is all that the record can repeat:
                 // an acknowledgement may still wait for its delay, or for a frame.
                 let quiet_until_us = self.slab.flows[index as usize].deadline_us;
@@ -73,17 +86,17 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Sends all that flow `index` may send. `is_fresh`: nothing was queued before the handler
-    /// wrote. Returns whether the flow is established and answered in full: all that was queued and
-    /// all that is to be acknowledged went out with the newest segment.
+    /// Sends what flow `index` may send, up to its share of a visit. `is_fresh`: nothing was queued
+    /// before the handler wrote.
     #[inline]
-    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> bool {
+    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> Transmitted {
         let flow = &mut self.slab.flows[index as usize];
         let time = stack_time(now);
         self.wire.sent = Sent::default();
-        let mut is_answered = false;
-        // Bounded by the transmit ring: every segment but the last has data of it.
-        while !is_answered {
+        let mut transmitted = Transmitted::AtRest;
+        // Never until smoltcp says that it is done: there are states in which it never does.
+        loop {
+            let before = self.wire.sent.sequence_bytes;
             let mut device = OneFrame {
                 wire: &mut self.wire,
                 received: None,
@@ -95,14 +108,30 @@ impl<P: Port, C> Stack<P, C> {
                 break;
             }
             // The common case is one segment with all there is; asking again would tell the same.
+            let sent = &self.wire.sent;
             let socket = flow.socket();
-            is_answered = is_fresh
+            if is_fresh
                 && socket.state() == State::Established
-                && self.wire.sent.payload_bytes > 0
-                && self.wire.sent.payload_bytes as usize == socket.send_queue();
+                && sent.payload_bytes > 0
+                && sent.payload_bytes as usize == socket.send_queue()
+            {
+                transmitted = Transmitted::Answered;
+                break;
+            }
+            // Whatever takes sequence numbers goes before a mere acknowledgement.
+            if sent.sequence_bytes == before {
+                break;
+            }
+            if sent.segments == TCP_SEGMENTS_PER_VISIT {
+                transmitted = Transmitted::CutShort;
+                break;
+            }
+        }
+        if self.wire.sent.is_starved {
+            transmitted = Transmitted::CutShort;
         }
         flow.note(&self.wire.sent);
-        is_answered
+        transmitted
     }
 
     /// Sets the timer of flow `index`, which was answered in full: the earliest that can be due is
@@ -121,12 +150,24 @@ impl<P: Port, C> Stack<P, C> {
     /// Sets the timer of flow `index`. A deadline that moved away is looked at when the wheel wakes
     /// the flow at the old one.
     #[inline]
-    fn arm(&mut self, index: u32, now: Now) {
+    fn arm(&mut self, index: u32, state: State, transmitted: Transmitted, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
-        let deadline_us = match self.paths.iface(flow.path).poll_at(stack_time(now), &flow.set) {
+        let poll_at = self.paths.iface(flow.path).poll_at(stack_time(now), &flow.set);
+        let mut deadline_us = match poll_at {
             None => u64::MAX,
             Some(at) => (at.total_micros() as u64).div_ceil(TCP_CLOCK_RATE).max(now.uptime_us),
         };
+        if deadline_us == now.uptime_us && transmitted == Transmitted::CutShort {
+            deadline_us += TCP_WHEEL_TICK_US;
+        } else if deadline_us == now.uptime_us {
+            // It has said all it has to say and is due again at once: a timer that will never be
+            // content. In FIN-WAIT-2 that is the probe of a window through which all has gone, and
+            // nothing is ever due but an acknowledgement; the peer has until TCP_LINGER_US.
+            deadline_us = match state {
+                State::FinWait2 if flow.ack == flow.expected => u64::MAX,
+                _ => now.uptime_us + TCP_RTO_MIN_US,
+            };
+        }
         flow.deadline_us = deadline_us;
         if deadline_us < flow.armed_us {
             flow.armed_us = self.wheel.arm(index, deadline_us);

@@ -10,6 +10,7 @@ use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer};
 use smoltcp::time::Duration;
 
+use super::credit::Allowance;
 use super::flows::FlowKey;
 use super::loss::Acks;
 use crate::buffer::{HugeVec, huge_slots_forever, map_huge_forever, prefetch_range};
@@ -76,6 +77,8 @@ pub(super) struct Flow<C> {
     pub heard_us: u64,
     /// When the phase began.
     pub since_us: u64,
+    /// Of challenges.
+    pub allowance: Allowance,
     pub connection: Option<C>,
 }
 
@@ -189,6 +192,7 @@ impl<C> Slab<C> {
             armed_us: u64::MAX,
             heard_us: 0,
             since_us: 0,
+            allowance: Allowance::default(),
             connection: None,
         });
         Some(index)

@@ -16,6 +16,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use super::board::Board;
 use super::claim::Claim;
 use super::connect::Neighbor;
+use super::credit::Strays;
 use super::device::{OneFrame, Port, Wire};
 use super::flows::Table;
 use super::listen::{InitialSequence, TimeWaits};
@@ -28,8 +29,7 @@ use crate::clock::Now;
 use crate::limits::{
     TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
     TCP_NEIGHBORS_MAX, TCP_PATH_REPORTS_MAX, TCP_REFUSALS_MAX, TCP_SEEKS_MAX,
-    TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US,
-    TCP_TIME_WAIT_MAX,
+    TCP_STRAY_INTERVAL_US, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
 };
 use crate::net::{Admission, ConnectionId, Handler, Transport};
 use crate::stats::{Counter, WorkerStats};
@@ -57,13 +57,12 @@ pub struct Stack<P: Port, C> {
     pub(super) admission: Arc<Admission>,
     pub(super) refusals: usize,
     pub(super) idle_timeout_us: u64,
-    /// Replies to strays that may still be sent in the interval that began at `stray_since_us`.
-    pub(super) stray_credit: u32,
-    /// Neighbours that may still be asked for in that interval.
+    pub(super) strays: Strays,
+    /// Neighbours that may still be asked for in the interval that began at `credit_since_us`.
     pub(super) seek_credit: u32,
     /// Reports of narrow paths that may still be looked at in that interval.
     pub(super) report_credit: u32,
-    stray_since_us: u64,
+    credit_since_us: u64,
     sweep_at: usize,
     swept_us: u64,
     is_announced: bool,
@@ -140,10 +139,10 @@ impl<P: Port, C> Stack<P, C> {
             admission: Arc::clone(&config.admission),
             refusals: 0,
             idle_timeout_us: config.idle_timeout_us,
-            stray_credit: TCP_STRAY_REPLIES_MAX,
+            strays: Strays::new(isn_key),
             seek_credit: TCP_SEEKS_MAX,
             report_credit: TCP_PATH_REPORTS_MAX,
-            stray_since_us: now.uptime_us,
+            credit_since_us: now.uptime_us,
             sweep_at: 0,
             swept_us: now.uptime_us,
             is_announced: false,
@@ -175,11 +174,10 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Fills up the credit for strays; forgets tuples and handshakes whose time is over.
+    /// Fills up credits; forgets tuples and handshakes whose time is over.
     fn expire<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
-        if now.uptime_us - self.stray_since_us >= TCP_STRAY_INTERVAL_US {
-            self.stray_since_us = now.uptime_us;
-            self.stray_credit = TCP_STRAY_REPLIES_MAX;
+        if now.uptime_us - self.credit_since_us >= TCP_STRAY_INTERVAL_US {
+            self.credit_since_us = now.uptime_us;
             self.seek_credit = TCP_SEEKS_MAX;
             self.report_credit = TCP_PATH_REPORTS_MAX;
         }

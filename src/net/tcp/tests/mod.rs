@@ -10,4 +10,5 @@ mod neighbors;
 mod path;
 mod peer;
 mod streams;
+mod windows;
 mod wire;

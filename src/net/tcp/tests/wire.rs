@@ -112,7 +112,9 @@ impl Port for TestPort {
     }
 
     fn send(&mut self, frame: VecFrame) -> Result<(), VecFrame> {
-        self.0.borrow_mut().to_client.push_back(frame);
+        let to_client = &mut self.0.borrow_mut().to_client;
+        assert!(to_client.len() < 1 << 20, "a stack that does not end sending");
+        to_client.push_back(frame);
         Ok(())
     }
 
@@ -129,6 +131,8 @@ pub enum Manner {
     Deaf,
     /// Closes as soon as anything arrived.
     Close,
+    /// Writes as much as there is room for and closes as soon as anything arrived.
+    Pour,
     /// Resets as soon as anything arrived.
     Abort,
 }
@@ -139,6 +143,8 @@ pub struct TestHandler {
     pub manner: Manner,
     pub opened: Vec<(ConnectionId, usize)>,
     pub closed: Vec<ConnectionId>,
+    /// Those that the handler itself has closed.
+    pub ended: Vec<ConnectionId>,
     pub overdue: bool,
     pub ready_calls: usize,
 }
@@ -169,12 +175,19 @@ impl Handler for TestHandler {
                 }
                 if stream.is_peer_finished() && stream.received_bytes() == 0 {
                     stream.close();
+                    self.ended.push(id);
                 }
             }
             Manner::Deaf => (),
             Manner::Close => {
                 stream.write(b"bye\r\n");
                 stream.close();
+                self.ended.push(id);
+            }
+            Manner::Pour => {
+                while stream.write(&[b'p'; 1000]) > 0 {}
+                stream.close();
+                self.ended.push(id);
             }
             Manner::Abort => stream.abort(),
         }
