@@ -129,9 +129,36 @@ pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
 /// microseconds.
 pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;
 
-/// A server that takes longer than this for a request is taken for frozen, in microseconds. With
-/// the turns before and behind it a client still has its answer within 100 ms.
-pub const LINK_TIMEOUT_US: u64 = 60_000;
+/// A server that takes longer than this for a request is taken for frozen, in microseconds. It
+/// bounds what an outage costs those who are waiting when it begins; all who come later are
+/// answered at once. A host that has more to run than cores keeps a healthy memcached from running
+/// for a tenth of a second now and then, and what is taken for frozen then serves nobody for as
+/// long: hence several times that, and less than what clients wait for as a rule, a second.
+pub const LINK_TIMEOUT_US: u64 = 500_000;
+
+/// How long a server has from being taken for frozen until the connection to it is ended, in
+/// microseconds, large answers under way apart: an answer that was lost never comes.
+pub const LINK_SUSPENDED_US: u64 = 1_000_000;
+
+/// How long a server has to close a connection that we have ended, in microseconds. One that is
+/// frozen closes it as soon as it goes on, which is the better end; where nothing comes after this,
+/// it is reset.
+pub const LINK_CLOSING_US: u64 = 30_000_000;
+
+/// How long a server has to live on a new connection before it has surely read what it had received
+/// on one that was reset, in microseconds.
+pub const LINK_PROOF_US: u64 = 10_000_000;
+
+/// How long a server has for the greeting of a connection that is made again, in microseconds; it
+/// doubles.
+pub const LINK_GREETING_US: u64 = 1_000_000;
+
+/// Longest time for that, in microseconds.
+pub const LINK_GREETING_MAX_US: u64 = 64_000_000;
+
+/// A link serves again at the latest this long after a healthy server failed it, beside the
+/// time-out itself, in microseconds: whatever single answer was lost on the way.
+pub const LINK_RECOVERY_US: u64 = LINK_SUSPENDED_US + LINK_GREETING_US + LINK_RETRY_MAX_US;
 
 /// A server that sends is not frozen: as long as one input buffer full comes in each
 /// [`LINK_TIMEOUT_US`], a request behind large answers may take this many times as long.

@@ -93,7 +93,7 @@ What it keeps
   --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
-                      MS milliseconds [60] is left alone until it does
+                      MS milliseconds [500] is left alone until it does
   --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]
                       L1 on a file or block device, read and written directly; what it holds
                       survives a restart and kill -9, but for the last MS milliseconds [100].

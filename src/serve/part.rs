@@ -8,7 +8,7 @@ use crate::config::{self, Config, L2, Layout, Memcached};
 use crate::readiness::Readiness;
 use crate::stats::WorkerStats;
 use crate::tier::memcached::chunked::{self, Chunked};
-use crate::tier::memcached::link::{self, OpenError};
+use crate::tier::memcached::link::{self, OpenError, Role};
 use crate::tier::memcached::plain::Plain;
 use crate::tier::memory::{self, Memory};
 use crate::tier::remote::Remote;
@@ -36,7 +36,12 @@ impl Part<'_> {
     /// # Errors
     /// If it is out of reach, or no memcached that can be used.
     pub fn memcached(&self, flag: &'static str, l: &Memcached) -> Result<Remote, ServeError> {
-        let link = self.link(&l.link)?;
+        let role = match self.config.l2 {
+            _ if flag == "--l2" => Role::L2,
+            L2::None => Role::Only,
+            _ => Role::L1,
+        };
+        let link = self.link(&l.link, role)?;
         let now = self.shared.clock.read();
         let opened = match l.layout {
             Layout::Plain => Plain::open(link, now).map(Remote::Plain),
@@ -54,7 +59,7 @@ impl Part<'_> {
         match (&self.config.l2, server) {
             (L2::Memcached(memcached), _) => self.memcached("--l2", memcached),
             (L2::Rend(link), Some(server)) => {
-                let (link, now) = (self.link(link)?, self.shared.clock.read());
+                let (link, now) = (self.link(link, Role::L2)?, self.shared.clock.read());
                 Rend::open(link, server, self.config.item_bytes_max, now)
                     .map(Remote::Rend)
                     .map_err(|error| tier_error("--l2", &error))
@@ -65,8 +70,9 @@ impl Part<'_> {
         }
     }
 
-    fn link(&self, l: &config::Link) -> Result<link::Config, ServeError> {
+    fn link(&self, l: &config::Link, role: Role) -> Result<link::Config, ServeError> {
         Ok(link::Config {
+            role,
             address: l.address.clone(),
             timeout_us: l.timeout_us,
             readiness: self.readiness.try_clone().map_err(ServeError::Host)?,

@@ -19,7 +19,7 @@ use sunder::load::history::plan::Plan;
 const OPERATIONS: u64 = 1_000_000;
 
 /// What happens to a memcached: everything, in an order drawn from the seed. The time-out of a link
-/// is 60 ms, so some freezes end before it and some behind it.
+/// is [`TIMEOUT`], so some freezes end before it and some behind it.
 const EVERYTHING: &[Accident] = &[
     Accident::Kill { down_ms: 0 },
     Accident::Kill { down_ms: 50 },
@@ -30,6 +30,9 @@ const EVERYTHING: &[Accident] = &[
     Accident::LoseChunks { keys: 8 },
     Accident::LoseChunks { keys: 64 },
 ];
+
+/// The time-out of links that have none of their own.
+const TIMEOUT: &str = ",timeout=60";
 
 /// What leaves a memcached's counters in place.
 const WITHOUT_KILLS: &[Accident] =
@@ -257,10 +260,13 @@ impl Composition {
         let name = format!("history-{}-{}.ssd", std::process::id(), free_port());
         let file = Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
         let path = file.0.to_string_lossy();
-        let first = self.l1.replace("L1", &l1.address()).replace("SSD", &path);
+        let mut first = self.l1.replace("L1", &l1.address()).replace("SSD", &path);
+        if first.starts_with("memcached") && !first.contains("timeout") {
+            first.push_str(TIMEOUT);
+        }
         words.extend(["--l1".into(), first]);
         // A key that failed is missing among the hits of a multi-get, as what is lost would be.
-        let patience = if self.is_loss_wrong { ",timeout=20000" } else { "" };
+        let patience = if self.is_loss_wrong { ",timeout=20000" } else { TIMEOUT };
         let (mut l2, mut behind) = (None, None);
         match self.l2 {
             L2::None => {}

@@ -5,12 +5,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use sunder::buffer::Chain;
-use sunder::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE, LINK_TIMEOUT_US};
+use sunder::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE};
 use sunder::stats::Counter;
 use sunder::tier::memcached::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
 
-use crate::fixture::{Fixture, Folder, Memcached, Scripted, Task, greet, hear_from, key, words};
+use crate::fixture::{
+    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, Task, greet, hear_from, key, words,
+};
 
 fn said(task: &Task<'_, Outcome<Chain>>, fixture: &Fixture) -> String {
     task.output.as_ref().map_or("waits".into(), |outcome| words(outcome, fixture.now()))
@@ -147,7 +149,7 @@ fn a_late_server_is_asked_nothing_until_all_its_answers_are_there() {
     assert_eq!(said(&tasks[0], &fixture), "Failed");
     assert_eq!(said(&tasks[1], &fixture), "Failed");
     assert_eq!(fixture.count(Counter::LinkTimeouts), 1);
-    fixture.pass_ms(5000, &mut tasks);
+    fixture.pass_ms(900, &mut tasks);
     assert_eq!(said(&fixture.begin_set(b"k", b"new"), &fixture), "Failed", "at once");
     stream.write_all(b"HD O0 c1\r\nVA 3 O1 f0 c1\r\nol").expect("the link reads");
     fixture.pass_ms(5, &mut tasks);
@@ -198,7 +200,7 @@ fn a_server_that_keeps_sending_is_not_frozen() {
         }
         waited_ms += 40;
     }
-    let patience_ms = LINK_PATIENCE * LINK_TIMEOUT_US / 1000;
+    let patience_ms = LINK_PATIENCE * HELD_TIMEOUT_US / 1000;
     assert!(waited_ms > patience_ms / 2 && waited_ms <= patience_ms, "{waited_ms} ms");
     assert_eq!(said(&tasks[0], &fixture), "Failed");
 }

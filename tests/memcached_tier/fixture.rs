@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use sunder::buffer::{Chain, Key};
 use sunder::clock::{Clock, Expiry, Now};
-use sunder::limits::LINK_TIMEOUT_US;
 use sunder::stats::{Counter, WorkerStats};
 use sunder::tier::memcached::link::{Address, Config, OpenError};
 use sunder::tier::memcached::plain::Plain;
@@ -25,6 +24,9 @@ use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 /// How long anything may take before a test gives up. Reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The time-out of links in tests about time, in microseconds.
+pub const HELD_TIMEOUT_US: u64 = 60_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -247,9 +249,9 @@ impl Fixture {
         Fixture::open_with(Address::Unix(path.to_owned()), 2_000_000)
     }
 
-    /// With the time-out that there is by default, and a clock that stands.
+    /// With a time-out of [`HELD_TIMEOUT_US`], and a clock that stands.
     pub fn open_held(path: &Path) -> Fixture {
-        let fixture = Fixture::open_with(Address::Unix(path.to_owned()), LINK_TIMEOUT_US);
+        let fixture = Fixture::open_with(Address::Unix(path.to_owned()), HELD_TIMEOUT_US);
         let fixture = fixture.unwrap_or_else(|error| panic!("{error}"));
         fixture.hold_clock();
         fixture.tier.turn(fixture.now());

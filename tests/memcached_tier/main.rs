@@ -5,3 +5,4 @@ mod faults;
 mod fixture;
 mod lookups;
 mod outages;
+mod swallowed;

@@ -1,6 +1,7 @@
 //! What a link is at any moment, and what moves it on.
 
 mod lookup;
+mod loss;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,21 +10,20 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::collect::Collector;
 use super::keys::Keys;
 use super::remembered::Remembered;
 use super::slots::Slots;
 use super::stream::{Address, Stream};
-use super::{Codec, Config, Garbage, Head, Request, Status};
+use super::{Codec, Config, Garbage, Head, Request, Role, Status};
 use crate::buffer::Key;
 use crate::clock::Now;
 use crate::limits::{
-    LINK_BATCHES, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_BYTES_MAX, LINK_INPUT_BYTES,
-    LINK_OUTPUT_BYTES, LINK_PATIENCE, LINK_PROBE_US, LINK_READS_PER_TURN, LINK_RETRY_MAX_US,
-    LINK_RETRY_US, LINK_VALUE_BYTES_MAX,
+    LINK_BATCHES, LINK_GREETING_BYTES_MAX, LINK_GREETING_US, LINK_INPUT_BYTES, LINK_OUTPUT_BYTES,
+    LINK_PROBE_US, LINK_READS_PER_TURN, LINK_VALUE_BYTES_MAX,
 };
 use crate::readiness::Readiness;
 use crate::stats::{Counter, WorkerStats};
+use loss::Trouble;
 
 /// Stands for a batch in the queue of requests: nobody wants the answer any more.
 const NOBODY: u32 = u32::MAX;
@@ -45,16 +45,18 @@ const SPARE_KEYS: usize = 16;
 enum State {
     /// Connecting since that uptime.
     Connecting { since_us: u64 },
-    /// The greeting is not yet answered.
-    Greeting,
+    /// The greeting is not answered since that uptime.
+    Greeting { since_us: u64 },
+    /// Until that uptime the server has to live for its old connection to be surely read.
+    Proving { until_us: u64 },
     /// Remembered invalidations are not yet answered.
     Restoring,
     /// Requests are taken.
     Serving,
-    /// Late answers are not yet all there.
-    Suspended,
-    /// We gave the connection up, and the server has not yet closed it.
-    Closing,
+    /// Late answers are not yet all there, since that uptime.
+    Suspended { since_us: u64 },
+    /// We gave the connection up at that uptime, and the server has not yet closed it.
+    Closing { since_us: u64 },
     /// Until the next attempt at that uptime.
     Lost { until_us: u64 },
 }
@@ -103,6 +105,14 @@ pub(super) struct Inner<C> {
     epoch: u64,
     /// Until the next attempt to connect, should the coming one fail; 0: the coming one is at once.
     retry_us: u64,
+    /// How long the coming greeting may take.
+    greeting_us: u64,
+    /// The server has not closed the connection before this one, so what that one carried may not
+    /// have been read.
+    is_in_doubt: bool,
+    /// When the link ceased to serve.
+    down_us: u64,
+    role: Role,
     probe_at_us: u64,
 
     out: Vec<u8>,
@@ -145,7 +155,7 @@ impl<C> fmt::Debug for Inner<C> {
 
 impl<C: Codec> Inner<C> {
     pub(super) fn new(config: Config, stream: Stream, now: Now) -> Inner<C> {
-        let Config { address, timeout_us, readiness, stats } = config;
+        let Config { address, timeout_us, readiness, stats, role } = config;
         Inner {
             address,
             timeout_us,
@@ -156,6 +166,10 @@ impl<C: Codec> Inner<C> {
             stream: Some(stream),
             epoch: 0,
             retry_us: 0,
+            greeting_us: LINK_GREETING_US,
+            is_in_doubt: false,
+            down_us: 0,
+            role,
             probe_at_us: 0,
             out: Vec::with_capacity(LINK_OUTPUT_BYTES),
             sent: 0,
@@ -312,21 +326,17 @@ impl<C: Codec> Inner<C> {
             }
             _ => self.receive(),
         };
-        // While there is more to read, the answer may be in it.
-        if matches!(self.state, State::Serving | State::Restoring)
-            && !self.has_more
-            && self.deadline_us().is_some_and(|deadline_us| deadline_us <= now.uptime_us)
-        {
-            self.suspend();
-        }
+        self.look_at_deadline();
         answers
     }
 
     pub(super) fn flush(&mut self, now: Now) {
         self.now = now;
         self.end_lookup();
-        let is_open =
-            !matches!(self.state, State::Connecting { .. } | State::Closing | State::Lost { .. });
+        let is_open = !matches!(
+            self.state,
+            State::Connecting { .. } | State::Closing { .. } | State::Lost { .. }
+        );
         if is_open && self.sent < self.out.len() {
             self.send();
         }
@@ -336,22 +346,7 @@ impl<C: Codec> Inner<C> {
         if self.has_more {
             return 0;
         }
-        match self.state {
-            State::Serving | State::Restoring => self.deadline_us().unwrap_or(u64::MAX),
-            State::Connecting { since_us } => since_us + LINK_CONNECT_TIMEOUT_US,
-            State::Lost { until_us } => until_us,
-            State::Greeting | State::Suspended | State::Closing => u64::MAX,
-        }
-    }
-
-    /// By when the oldest request has to be answered; later, but not for ever, while the answers
-    /// before it keep coming.
-    fn deadline_us(&self) -> Option<u64> {
-        let timeout_us = self.timeout_us;
-        self.asked.front().map(|asked| {
-            let patient_us = self.flowed_us.min(asked.at_us + (LINK_PATIENCE - 1) * timeout_us);
-            asked.at_us.max(patient_us) + timeout_us
-        })
+        self.state_deadline_us()
     }
 
     /// `bytes` more have come.
@@ -390,7 +385,7 @@ impl<C: Codec> Inner<C> {
         let is_due = self.now.uptime_us >= self.probe_at_us;
         let is_expected = !self.asked.is_empty()
             || self.has_more
-            || matches!(self.state, State::Greeting | State::Closing);
+            || matches!(self.state, State::Greeting { .. } | State::Closing { .. });
         if !is_due && !is_expected {
             return 0;
         }
@@ -421,6 +416,7 @@ impl<C: Codec> Inner<C> {
                 }
                 Err(Garbage) => {
                     self.stats.add(Counter::LinkGarbage, 1);
+                    self.tell_down(Trouble::Senseless);
                     self.close();
                     return answers;
                 }
@@ -436,10 +432,10 @@ impl<C: Codec> Inner<C> {
     /// Takes what the input buffer has, and makes room in it. Returns how many answers ended.
     fn digest(&mut self) -> Result<usize, Garbage> {
         match self.state {
-            State::Closing => {
+            State::Closing { .. } => {
                 self.start = self.end;
             }
-            State::Greeting => self.hear_greeting()?,
+            State::Greeting { .. } => self.hear_greeting()?,
             _ => {}
         }
         let mut answers = 0;
@@ -460,7 +456,8 @@ impl<C: Codec> Inner<C> {
     fn step(&mut self, answers: &mut usize) -> Result<bool, Garbage> {
         let Some(asked) = self.asked.front() else {
             // Nothing was asked that this could answer.
-            return if self.state == State::Greeting { Ok(false) } else { Err(Garbage) };
+            let is_greeting = matches!(self.state, State::Greeting { .. });
+            return if is_greeting { Ok(false) } else { Err(Garbage) };
         };
         let (mut slot, kind) = (asked.slot, asked.kind);
         let bytes = &self.input[self.start..self.end];
@@ -582,7 +579,7 @@ impl<C: Codec> Inner<C> {
         match C::greeting(bytes) {
             Ok(Some(())) => {
                 self.start = self.end;
-                self.restore();
+                self.greeted();
                 Ok(())
             }
             Ok(None) if bytes.len() <= LINK_GREETING_BYTES_MAX => Ok(()),
@@ -596,12 +593,12 @@ impl<C: Codec> Inner<C> {
             return;
         }
         match self.state {
-            State::Suspended => self.restore(),
+            State::Suspended { .. } => self.restore(),
             State::Restoring => {
                 // The first of them were answered, so the server lives; the rest came since, and
                 // goes out ahead of anything new.
                 self.send_remembered();
-                self.state = State::Serving;
+                self.serve();
             }
             State::Serving => self.retry_us = 0,
             _ => {}
@@ -611,7 +608,7 @@ impl<C: Codec> Inner<C> {
     /// Makes good what could not be done while the server was out of reach, and serves.
     fn restore(&mut self) {
         if self.remembered.is_empty() {
-            self.state = State::Serving;
+            self.serve();
         } else {
             self.state = State::Restoring;
             self.send_remembered();
@@ -624,112 +621,6 @@ impl<C: Codec> Inner<C> {
                 Some(key) => C::delete(request, key.as_bytes()),
                 None => C::flush_all(request),
             });
-        }
-    }
-
-    // Losses.
-
-    /// Makes everything fail that waits for an answer.
-    fn fail_all(&mut self) {
-        self.remembered.fail();
-        let Inner { slots, remembered, stats, .. } = self;
-        let failed = slots.fail_all(|collector| {
-            if let Collector::Invalidation(key) = collector {
-                stats.add(Counter::LinkInvalidations, 1);
-                remembered.add(*key);
-            }
-        });
-        stats.add(Counter::LinkFailures, failed);
-        for (_, waker) in &mut self.waiting {
-            if let Some(waker) = waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// The server did not answer in time. What it may still execute comes before anything that it
-    /// will be asked once it has answered all.
-    fn suspend(&mut self) {
-        self.stats.add(Counter::LinkTimeouts, 1);
-        self.fail_all();
-        for asked in &mut self.asked {
-            asked.slot = NOBODY;
-        }
-        self.state = State::Suspended;
-    }
-
-    /// The server makes no sense. It is given up, but not before it has read, and dropped or
-    /// executed, what it was sent: it closes its side behind that.
-    fn close(&mut self) {
-        self.forget_stream_state();
-        let ended = self.stream.as_mut().is_some_and(|stream| stream.end_output().is_ok());
-        if ended {
-            self.state = State::Closing;
-        } else {
-            self.lose();
-        }
-    }
-
-    /// The server is gone.
-    fn lose(&mut self) {
-        self.forget_stream_state();
-        self.stream = None;
-        if self.retry_us == 0 {
-            self.retry_us = LINK_RETRY_US;
-            self.connect();
-        } else {
-            self.retry_later();
-        }
-    }
-
-    fn forget_stream_state(&mut self) {
-        self.fail_all();
-        self.asked.clear();
-        self.out.clear();
-        self.out.shrink_to(OUTPUT_BYTES_KEPT);
-        self.sent = 0;
-        self.lookup_bytes = 0;
-        self.keys.clear();
-        self.start = 0;
-        self.end = 0;
-        self.reading = Reading::Head;
-        self.has_more = false;
-    }
-
-    fn retry_later(&mut self) {
-        self.stream = None;
-        self.state = State::Lost { until_us: self.now.uptime_us + self.retry_us };
-        self.retry_us = (2 * self.retry_us).min(LINK_RETRY_MAX_US);
-    }
-
-    fn connect(&mut self) {
-        let connected = Stream::connect(&self.address).and_then(|mut stream| {
-            stream.watch(&self.readiness)?;
-            Ok(stream)
-        });
-        match connected {
-            Ok(stream) => {
-                self.stream = Some(stream);
-                let since_us = self.now.uptime_us;
-                self.state = State::Connecting { since_us };
-                self.look_whether_connected(since_us);
-            }
-            Err(_) => self.retry_later(),
-        }
-    }
-
-    fn look_whether_connected(&mut self, since_us: u64) {
-        let connected = self.stream.as_ref().map_or(Ok(false), Stream::is_connected);
-        match connected {
-            Ok(true) => {
-                self.epoch += 1;
-                self.stats.add(Counter::LinkReconnects, 1);
-                self.state = State::Greeting;
-                C::hello(&mut self.out);
-                self.send();
-            }
-            Ok(false) if self.now.uptime_us < since_us + LINK_CONNECT_TIMEOUT_US => {}
-            _ => self.retry_later(),
         }
     }
 }

@@ -11,8 +11,9 @@
 //!   and so does what is asked for until every late answer has arrived. Their order then proves
 //!   that the late requests were executed before any newer one. Another connection would not prove
 //!   that: the old requests would still lie in the frozen server's socket.
-//! - A connection that we end is shut for output and read to its end before there is another, for
-//!   the same reason.
+//! - A server that is suspended for too long has lost an answer, or somebody between has. Its
+//!   connection is ended: shut for output and read to its end before there is another, for the same
+//!   reason. What happens where that end does not come either is in `inner/loss.rs`.
 //! - [`Link::invalidate`] remembers keys that could not be deleted, and the link serves again only
 //!   when that was made good.
 //! - cas numbers of different connections differ, since a server that starts again counts from 1
@@ -156,9 +157,43 @@ pub trait Codec {
     fn flush_all(request: &mut Request<'_>);
 }
 
+/// What a link's server is to those who are served, for the lines that tell of its outages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The only tier.
+    #[default]
+    Only,
+    /// The first of two.
+    L1,
+    /// The second of two.
+    L2,
+}
+
+impl Role {
+    /// What becomes of operations while it is away.
+    fn meanwhile(self) -> &'static str {
+        match self {
+            Role::Only => "all operations fail (SERVER_ERROR backend failure)",
+            Role::L1 => "L2 serves all keys",
+            Role::L2 => "what L1 has is served, all else fails (SERVER_ERROR backend failure)",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Only | Role::L1 => "L1",
+            Role::L2 => "L2",
+        })
+    }
+}
+
 /// What a link is made with.
 #[derive(Debug)]
 pub struct Config {
+    /// What the server is to those who are served.
+    pub role: Role,
     /// Where the server listens.
     pub address: Address,
     /// How long a request may take, in microseconds; [`LINK_TIMEOUT_US`] unless there is a reason.
@@ -173,7 +208,8 @@ impl Config {
     /// A link to `address` with the usual patience, of a worker that does not sleep.
     pub fn new(address: Address, stats: Arc<WorkerStats>) -> Config {
         let readiness = Readiness::none();
-        Config { address, timeout_us: LINK_TIMEOUT_US, readiness, stats }
+        let role = Role::default();
+        Config { role, address, timeout_us: LINK_TIMEOUT_US, readiness, stats }
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::limits::LINK_OPEN_TIMEOUT_US;
 use crate::readiness::Readiness;
@@ -93,6 +93,14 @@ impl Stream {
         match self {
             Stream::Unix(stream) => stream.write(bytes),
             Stream::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    /// Has the kernel throw away what it has not sent yet when this is dropped.
+    pub(super) fn reset_when_closed(&self) {
+        if let Stream::Tcp(stream) = self {
+            // Refused only where the connection is over anyway.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 

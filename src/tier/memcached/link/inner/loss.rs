@@ -1,0 +1,271 @@
+//! How a link loses its server and has it back, and how long each of that may take.
+//!
+//! No way back may let a request that failed be executed behind one that was asked for later. The
+//! proof is that the server has answered all, or has closed its side, which it does behind all that
+//! it was sent. Where it does neither, it may still be that it is out of reach and not frozen: then
+//! nothing of the old connection reaches it any more once that is reset, and what reached it before
+//! has been read when it has answered on another connection for [`LINK_PROOF_US`].
+
+use super::{Inner, NOBODY, OUTPUT_BYTES_KEPT, Reading, State};
+use crate::limits::{
+    LINK_CLOSING_US, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_MAX_US, LINK_GREETING_US,
+    LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
+};
+use crate::report::Topic;
+use crate::stats::Counter;
+use crate::tier::memcached::link::collect::Collector;
+use crate::tier::memcached::link::stream::Stream;
+use crate::tier::memcached::link::{Codec, Role};
+
+/// Why a link does not serve any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trouble {
+    /// The server closed the connection.
+    Gone,
+    /// It did not answer in time.
+    Late,
+    /// It said what makes no sense.
+    Senseless,
+}
+
+impl<C: Codec> Inner<C> {
+    // How long things may take.
+
+    /// By when the oldest request has to be answered.
+    fn deadline_us(&self) -> Option<u64> {
+        self.asked.front().map(|asked| self.patience_us(asked.at_us, self.timeout_us))
+    }
+
+    /// The end of `timeout_us` from `since_us` on; later, but not for ever, while large answers
+    /// keep coming.
+    fn patience_us(&self, since_us: u64, timeout_us: u64) -> u64 {
+        let patient_us = self.flowed_us.min(since_us + (LINK_PATIENCE - 1) * timeout_us);
+        since_us.max(patient_us) + timeout_us
+    }
+
+    /// By when the state is to change if nothing comes.
+    pub(super) fn state_deadline_us(&self) -> u64 {
+        match self.state {
+            State::Serving | State::Restoring => self.deadline_us().unwrap_or(u64::MAX),
+            State::Suspended { since_us } => self.patience_us(since_us, LINK_SUSPENDED_US),
+            State::Closing { since_us } => since_us + LINK_CLOSING_US,
+            State::Connecting { since_us } => since_us + LINK_CONNECT_TIMEOUT_US,
+            State::Greeting { since_us } => since_us + self.greeting_us,
+            State::Proving { until_us } | State::Lost { until_us } => until_us,
+        }
+    }
+
+    /// Moves on from a state that has lasted too long.
+    pub(super) fn look_at_deadline(&mut self) {
+        if self.state == State::Serving && self.asked.is_empty() {
+            return;
+        }
+        if self.now.uptime_us < self.state_deadline_us() {
+            return;
+        }
+        match self.state {
+            // While there is more to read, the answer may be in it.
+            State::Serving | State::Restoring if !self.has_more => self.suspend(),
+            State::Suspended { .. } => self.close(),
+            State::Closing { .. } => self.abandon_connection(),
+            State::Greeting { .. } => {
+                self.greeting_us = (2 * self.greeting_us).min(LINK_GREETING_MAX_US);
+                self.forget_stream_state();
+                self.retry_later();
+            }
+            State::Proving { .. } => {
+                self.is_in_doubt = false;
+                self.greet();
+            }
+            State::Serving | State::Restoring | State::Connecting { .. } | State::Lost { .. } => {}
+        }
+    }
+
+    // The way back.
+
+    pub(super) fn greet(&mut self) {
+        self.state = State::Greeting { since_us: self.now.uptime_us };
+        C::hello(&mut self.out);
+        self.send();
+    }
+
+    /// The server has answered the greeting.
+    pub(super) fn greeted(&mut self) {
+        if self.is_in_doubt {
+            self.state = State::Proving { until_us: self.now.uptime_us + LINK_PROOF_US };
+        } else {
+            self.restore();
+        }
+    }
+
+    pub(super) fn serve(&mut self) {
+        self.state = State::Serving;
+        self.greeting_us = LINK_GREETING_US;
+        self.tell_up();
+    }
+
+    /// The server has not closed its side: either it is frozen, or nothing reaches it or comes back.
+    fn abandon_connection(&mut self) {
+        if let Some(stream) = &self.stream {
+            // Without this the kernel would go on sending what is not sent yet.
+            stream.reset_when_closed();
+        }
+        self.is_in_doubt = true;
+        self.lose();
+    }
+
+    // Losses.
+
+    /// Makes everything fail that waits for an answer.
+    fn fail_all(&mut self) {
+        self.remembered.fail();
+        let Inner { slots, remembered, stats, .. } = self;
+        let failed = slots.fail_all(|collector| {
+            if let Collector::Invalidation(key) = collector {
+                stats.add(Counter::LinkInvalidations, 1);
+                remembered.add(*key);
+            }
+        });
+        stats.add(Counter::LinkFailures, failed);
+        for (_, waker) in &mut self.waiting {
+            if let Some(waker) = waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The server did not answer in time. What it may still execute comes before anything that it
+    /// will be asked once it has answered all.
+    fn suspend(&mut self) {
+        self.stats.add(Counter::LinkTimeouts, 1);
+        self.tell_down(Trouble::Late);
+        self.fail_all();
+        for asked in &mut self.asked {
+            asked.slot = NOBODY;
+        }
+        self.state = State::Suspended { since_us: self.now.uptime_us };
+    }
+
+    /// The server makes no sense, or an answer of its was lost. The connection is given up, but not
+    /// before the server has read, and dropped or executed, what it was sent: it closes its side
+    /// behind that.
+    pub(super) fn close(&mut self) {
+        self.forget_stream_state();
+        let ended = self.stream.as_mut().is_some_and(|stream| stream.end_output().is_ok());
+        if ended {
+            self.state = State::Closing { since_us: self.now.uptime_us };
+        } else {
+            self.lose();
+        }
+    }
+
+    /// The server is gone, or has read all that we had sent and closed its side.
+    pub(super) fn lose(&mut self) {
+        self.tell_down(Trouble::Gone);
+        self.forget_stream_state();
+        self.stream = None;
+        if self.retry_us == 0 {
+            self.retry_us = LINK_RETRY_US;
+            self.connect();
+        } else {
+            self.retry_later();
+        }
+    }
+
+    fn forget_stream_state(&mut self) {
+        self.fail_all();
+        self.asked.clear();
+        self.out.clear();
+        self.out.shrink_to(OUTPUT_BYTES_KEPT);
+        self.sent = 0;
+        self.lookup_bytes = 0;
+        self.keys.clear();
+        self.start = 0;
+        self.end = 0;
+        self.reading = Reading::Head;
+        self.has_more = false;
+    }
+
+    fn retry_later(&mut self) {
+        self.stream = None;
+        self.state = State::Lost { until_us: self.now.uptime_us + self.retry_us };
+        self.retry_us = (2 * self.retry_us).min(LINK_RETRY_MAX_US);
+    }
+
+    pub(super) fn connect(&mut self) {
+        let connected = Stream::connect(&self.address).and_then(|mut stream| {
+            stream.watch(&self.readiness)?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                let since_us = self.now.uptime_us;
+                self.state = State::Connecting { since_us };
+                self.look_whether_connected(since_us);
+            }
+            Err(_) => self.retry_later(),
+        }
+    }
+
+    pub(super) fn look_whether_connected(&mut self, since_us: u64) {
+        let connected = self.stream.as_ref().map_or(Ok(false), Stream::is_connected);
+        match connected {
+            Ok(true) => {
+                self.epoch += 1;
+                self.stats.add(Counter::LinkReconnects, 1);
+                self.greet();
+            }
+            Ok(false) if self.now.uptime_us < since_us + LINK_CONNECT_TIMEOUT_US => {}
+            _ => self.retry_later(),
+        }
+    }
+
+    // What the operator is told.
+
+    pub(super) fn tell_down(&mut self, trouble: Trouble) {
+        if self.state != State::Serving {
+            return;
+        }
+        self.down_us = self.now.uptime_us;
+        let Inner { role, address, timeout_us, .. } = self;
+        let (name, ms) = (C::NAME, *timeout_us / 1000);
+        let meanwhile = role.meanwhile();
+        topics(*role).down[trouble as usize].report(self.now, || match trouble {
+            Trouble::Gone => format!(
+                "{role}, the {name} at {address}, has closed the connection; {meanwhile} until it is \
+                 back: start it again if it has ended"
+            ),
+            Trouble::Late => format!(
+                "{role}, the {name} at {address}, has not answered for {ms} ms; {meanwhile} until it \
+                 does: if it is not frozen, the host is too busy for it, and it needs a core of its \
+                 own or a longer timeout= (milliseconds)"
+            ),
+            Trouble::Senseless => format!(
+                "{role}, the {name} at {address}, gave an answer that makes no sense; {meanwhile} \
+                 until there is another connection: see what listens there"
+            ),
+        });
+    }
+
+    fn tell_up(&mut self) {
+        let Inner { role, address, .. } = self;
+        let away_ms = (self.now.uptime_us - self.down_us) / 1000;
+        topics(*role).up.report(self.now, || {
+            format!("{role}, the {} at {address}, is back after {away_ms} ms", C::NAME)
+        });
+    }
+}
+
+/// The lines about the servers of one role; workers share them.
+struct Topics {
+    /// By [`Trouble`].
+    down: [Topic; 3],
+    up: Topic,
+}
+
+fn topics(role: Role) -> &'static Topics {
+    static TOPICS: [Topics; 3] =
+        [const { Topics { down: [const { Topic::new() }; 3], up: Topic::new() } }; 3];
+    &TOPICS[role as usize]
+}
