@@ -6,6 +6,7 @@
 set -euo pipefail
 . "$(dirname "$0")/../scripts/lib.sh"
 cd "$project"
+. tests/network.sh
 
 : "${sunder_binary:?}" "${wire_binary:?}"
 [ "$(id -u)" -eq 0 ] || fail "needs root, for network namespaces"
@@ -199,6 +200,8 @@ on_kernel_sockets 1
 on_kernel_sockets 2
 host=10.77.0.1
 on_wire 1 1 --huge off
+on_networks
+host=10.77.0.1
 reserve_hugepages 512
 on_wire 2 3
 on_wire_all_tiers 1

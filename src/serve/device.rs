@@ -92,9 +92,9 @@ fn claimed<P: Port>(
     Ok(stack)
 }
 
-/// Makes sure that no other process has our addresses on an interface of the kernel's: it would have
-/// the same MAC, and nothing on the wire could tell the two apart. A name in the network namespace,
-/// which goes with the process.
+/// Makes sure that no other process has our addresses on an interface of the kernel's: it would
+/// have the same MAC, and nothing on the wire could tell the two apart. A name in the network
+/// namespace, which goes with the process.
 fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> {
     let argument = |part: &str| part.strip_prefix("iface=").map(str::to_owned);
     let Some(interface) = device.split(',').find_map(argument) else { return Ok(Vec::new()) };
@@ -114,9 +114,9 @@ fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> 
 /// Tells the stacks when the link comes up and what the device's MTU is, until it is over: a driver
 /// may take long to answer, and a worker must not wait.
 fn watch(monitor: &NicMonitor, board: &Board, is_over: &AtomicBool) {
-    let mut was_up = monitor.is_link_up();
+    let mut was_up = monitor.has_carrier();
     while !is_over.load(Relaxed) {
-        let is_up = monitor.is_link_up();
+        let is_up = monitor.has_carrier();
         if is_up && !was_up {
             board.link_came_up();
         }

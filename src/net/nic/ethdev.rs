@@ -266,6 +266,12 @@ impl Device {
         self.capabilities
     }
 
+    /// Whether the link is up now, and the kernel's interface below it has a carrier.
+    pub(super) fn has_carrier(&self) -> bool {
+        let below = |name: &String| spec::interface_has_carrier(name, Path::new(spec::SYSFS));
+        self.link_is_up() && self.interface.as_ref().and_then(below).unwrap_or(true)
+    }
+
     /// The longest IP packet that the device takes now, in bytes, if it says.
     pub(super) fn mtu_bytes(&self) -> Option<usize> {
         mtu_bytes(self.port, self.interface.as_deref(), Path::new(spec::SYSFS)).ok()

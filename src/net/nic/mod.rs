@@ -206,6 +206,12 @@ impl NicMonitor {
         self.device.link_is_up()
     }
 
+    /// Whether the link is up now, also that of the kernel's interface below the device, whose
+    /// driver may not know.
+    pub fn has_carrier(&self) -> bool {
+        self.device.has_carrier()
+    }
+
     /// The longest IP packet that the device takes now, in bytes, if it says.
     pub fn mtu_bytes(&self) -> Option<usize> {
         self.device.mtu_bytes()

@@ -225,6 +225,14 @@ pub(super) fn hugepages_free_bytes(sysfs: &Path) -> usize {
     sizes.flatten().filter_map(|entry| free(&entry.path())).sum()
 }
 
+/// Whether an interface is up and has a carrier, if sysfs shows it.
+pub(super) fn interface_has_carrier(interface: &str, sysfs: &Path) -> Option<bool> {
+    let shown = sysfs.join("class/net").join(interface);
+    // Of one that is down nothing can be read.
+    let carrier = fs::read_to_string(shown.join("carrier")).unwrap_or_default();
+    shown.exists().then(|| carrier.trim() == "1")
+}
+
 /// The MTU of an interface in this network namespace, in bytes, if sysfs shows it.
 pub(super) fn interface_mtu(interface: &str, sysfs: &Path) -> Option<usize> {
     let mtu = fs::read_to_string(sysfs.join("class/net").join(interface).join("mtu")).ok()?;
@@ -291,6 +299,20 @@ mod tests {
             let target = Path::new("../../../../bus/pci/drivers").join(driver);
             std::os::unix::fs::symlink(target, device.join("driver")).unwrap();
             assert_eq!(spec.check(&root).is_ok(), usable, "{driver}");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn the_carrier_of_an_interface_is_what_sysfs_shows() {
+        let root = std::env::temp_dir().join(format!("sunder-carrier-{}", std::process::id()));
+        let shown = root.join("class/net/veth0");
+        assert_eq!(interface_has_carrier("veth0", &root), None);
+        fs::create_dir_all(&shown).unwrap();
+        assert_eq!(interface_has_carrier("veth0", &root), Some(false));
+        for (carrier, has) in [("1\n", true), ("0\n", false)] {
+            fs::write(shown.join("carrier"), carrier).unwrap();
+            assert_eq!(interface_has_carrier("veth0", &root), Some(has));
         }
         fs::remove_dir_all(&root).unwrap();
     }

@@ -1,7 +1,7 @@
 //! Connections that we open: whom the first frame goes to, and the handshake from our side.
 //!
 //! Whoever talks to us first has shown us where he is; for one that we talk to first it is asked
-//! here. Questions are bounded in number and rate, and only answers to our own questions are believed.
+//! here. Questions are bounded in number and rate, and only answers to our own are believed.
 
 use std::net::{IpAddr, SocketAddr};
 

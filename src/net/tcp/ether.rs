@@ -1,6 +1,6 @@
 //! What a host on an Ethernet owes its neighbours: ARP (RFC 826), neighbour discovery (RFC 4861)
-//! and echo (RFC 792, RFC 4443), answered frame by frame without any state. What else is heard there
-//! is told, and kept elsewhere.
+//! and echo (RFC 792, RFC 4443), answered frame by frame without any state. What else is heard
+//! there is told, and kept elsewhere.
 //!
 //! One frame in, at most one of the same length or less out: nobody can be flooded through us.
 

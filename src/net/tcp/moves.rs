@@ -2,8 +2,8 @@
 //! MAC for the same address.
 //!
 //! A flow's frames go to the MAC that its peer's come from. It changes
-//! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's, old ones
-//!   that are sent again included: 34 bits that a forger has to guess;
+//! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's, old
+//!   ones that are sent again included: 34 bits that a forger has to guess;
 //! - by ARP or neighbour discovery about the peer, or the router to it, when the flow heard nothing
 //!   for a while or something implausible came from another MAC. Whoever is on the link can forge
 //!   these, as he can for every host of an Ethernet; nobody beyond a router can.
@@ -56,8 +56,8 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// A timer of flow `index` is due. A peer that owes an acknowledgement is asked for soon, an idle
-    /// one not before it has left a keep-alive unanswered.
+    /// A timer of flow `index` is due. A peer that owes an acknowledgement is asked for soon, an
+    /// idle one not before it has left a keep-alive unanswered.
     #[inline]
     pub(super) fn meet_silence(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
