@@ -45,7 +45,7 @@ use sunder::tier::ssd::disk::open::{Request, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::disk::sim::{Faults, SimDisk};
 use sunder::tier::ssd::disk::{Disk, Done, Io, Pool};
-use sunder::tier::ssd::{Admit, Options, SEGMENTS_MIN, Ssd};
+use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::worker::{Settings, Shared, Worker};
 
 /// Keys that stay in L1, values of 100 bytes.
@@ -465,6 +465,8 @@ fn with_bed<D: Disk>(disk: D, is_simulated: bool, script: impl Script<D>) {
         flush_ms: 100,
         admit: Admit::All,
         format: true,
+        name: String::new(),
+        witness: Arc::new(Nowhere),
         hash_key: None,
         stats: Arc::clone(stats),
     };

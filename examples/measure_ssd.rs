@@ -38,7 +38,7 @@ use sunder::stats::{Counter, WorkerStats};
 use sunder::tier::ssd::disk::Pool;
 use sunder::tier::ssd::disk::open::{Request, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
-use sunder::tier::ssd::{Admit, Options, SEGMENTS_MIN, Ssd};
+use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::tier::{Action, Hit, Outcome, Store, StoreMode};
 
 /// Sets between two turns, at most: about as many as a worker meets in one.
@@ -138,6 +138,8 @@ impl Bed {
             flush_ms: SSD_FLUSH_MS,
             admit: Admit::All,
             format: false,
+            name: String::new(),
+            witness: Arc::new(Nowhere),
             hash_key: None,
             stats: Arc::clone(&stats),
         };

@@ -613,6 +613,28 @@ pub const SSD_FLUSH_MS_MAX: u64 = 60_000;
 /// Longest that a clean stop waits for the disk, in microseconds.
 pub const SSD_STOP_US: u64 = 10_000_000;
 
+/// How long what was done may take to become durable, beyond `flush=`, on a disk that has failed a
+/// write, that somebody waits for, and that just does not answer, before the next start is told not
+/// to believe the disk. Microseconds. A server that is killed before may serve what is so old.
+pub const SSD_DOUBT_FAILED_US: u64 = 1_000_000;
+/// As [`SSD_DOUBT_FAILED_US`].
+pub const SSD_DOUBT_WAITED_US: u64 = 2_000_000;
+/// As [`SSD_DOUBT_FAILED_US`].
+pub const SSD_DOUBT_SILENT_US: u64 = 10_000_000;
+
+/// How soon that is looked at once more, in microseconds: the host may have been paused.
+pub const SSD_DOUBT_LOOK_US: u64 = 250_000;
+
+/// Longest that a flush_all waits until it is durable, in microseconds; then it has failed.
+pub const SSD_FLUSH_ALL_US: u64 = 5_000_000;
+
+/// Longest that a stop waits for the note of what becomes of the log, in microseconds.
+pub const SSD_NOTE_US: u64 = 2_000_000;
+
+/// How far the clock of a log may be ahead of the host's, which was set back, in seconds: a year.
+/// With more everything is given up, or its items would expire at once for as long.
+pub const SSD_CLOCK_AHEAD_MAX_S: u32 = 365 * 86_400;
+
 /// Unit of the disk: offsets, lengths and addresses of an I/O are multiples of it, in bytes.
 /// Devices have blocks of 512 or 4,096.
 pub const SSD_BLOCK_BYTES: usize = 4096;

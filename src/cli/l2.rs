@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use crate::clock::Clock;
 use crate::console::{VERSION, complain, print};
-use crate::limits::ITEM_BYTES_MAX_DEFAULT;
+use crate::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
 use crate::load::Tool;
 use crate::readiness::Readiness;
 use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Part, open_to_look};
 use crate::tier::ssd::disk::ring::RingDisk;
-use crate::tier::ssd::{self, OpenError, look};
+use crate::tier::ssd::{self, Geometry, Made, OpenError, SEGMENTS_MIN, look};
 
 /// The tool.
 pub static TOOL: Tool = Tool {
@@ -71,7 +71,11 @@ fn check(path: &Path) -> Result<(String, bool), String> {
     let now = Clock::start().read();
     let whole = open_to_look(path).map_err(|error| error.to_string())?;
     let made = look(&mut disk(whole.part(0)).map_err(|error| of_path(&error))?);
-    let geometry = made.map_err(|error| of_path(&error.fact()))?.ok_or_else(none)?.geometry;
+    let made = made.map_err(|error| of_path(&error.fact()))?.ok_or_else(none)?;
+    let geometry = made.geometry;
+    if !is_of_a_server(&geometry) {
+        return Err(of_path(&OpenError::Foreign.fact()));
+    }
     let (has_bytes, workers) = (whole.whole_bytes(), geometry.workers as usize);
     let log_bytes = geometry.part_bytes * u64::from(geometry.workers);
     if has_bytes < log_bytes {
@@ -81,7 +85,9 @@ fn check(path: &Path) -> Result<(String, bool), String> {
     let (mut text, mut is_whole) = (String::new(), true);
     for worker in 0..workers {
         let mut disk = disk(divided.part(worker)).map_err(|error| of_path(&error))?;
-        let report = ssd::check(&mut disk, now)
+        let worker_geometry = Geometry { worker: worker as u32, ..geometry };
+        let of_worker = Made { geometry: worker_geometry, ..made };
+        let report = ssd::check(&mut disk, Some(&of_worker), now)
             .map_err(|error| of_path(&format!("part {worker}: {}", error.fact())))?;
         match report {
             Some(report) => {
@@ -95,6 +101,16 @@ fn check(path: &Path) -> Result<(String, bool), String> {
         }
     }
     Ok((text, is_whole))
+}
+
+/// Whether a server would go on with such a log: none makes others, and so none is read by such
+/// numbers.
+fn is_of_a_server(geometry: &Geometry) -> bool {
+    let segment_bytes = SSD_SEGMENT_BYTES as u64;
+    u64::from(geometry.segment_bytes) == segment_bytes
+        && geometry.worker == 0
+        && geometry.part_bytes.is_multiple_of(segment_bytes)
+        && geometry.segments() >= u64::from(SEGMENTS_MIN)
 }
 
 fn disk(part: Part) -> Result<RingDisk, String> {

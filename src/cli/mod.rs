@@ -94,7 +94,7 @@ What it keeps
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
                       MS milliseconds [500] is left alone until it does
-  --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]
+  --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,state=DIR][,format]
                       L1 on a file or block device, read and written directly; what it holds
                       survives a restart and kill -9, but for the last MS milliseconds [100].
                       A file is made so large as size= says. object= is what an object needs on

@@ -85,6 +85,9 @@ pub struct Ssd {
     pub flush_ms: u64,
     /// Start afresh, whatever is there.
     pub format: bool,
+    /// Folder on another file system where it is noted that the disk takes no writes. None: the
+    /// usual ones.
+    pub state: Option<PathBuf>,
 }
 
 /// How a server on this host is reached.
@@ -140,6 +143,7 @@ const SSD_WORDS: &[Word] = &[
     ("object", Some("SIZE")),
     ("admit", Some("all|second-touch")),
     ("flush", Some("MS")),
+    ("state", Some("DIR")),
     (FORMAT, None),
 ];
 
@@ -344,7 +348,17 @@ impl<'t> Arguments<'t> {
             None => SSD_FLUSH_MS,
         };
         let format = self.take(FORMAT).is_some();
-        Ok(Ssd { path: path.into(), size_bytes, object_bytes, admit, flush_ms, format })
+        let state = match self.take("state") {
+            Some(folder) if folder.starts_with('/') && !folder.contains(char::is_control) => {
+                Some(folder.into())
+            }
+            Some(folder) => {
+                let expected = "the whole path of a folder, from the root on";
+                return Err(ValueError::new(&format!("state={folder}"), expected));
+            }
+            None => None,
+        };
+        Ok(Ssd { path: path.into(), size_bytes, object_bytes, admit, flush_ms, format, state })
     }
 }
 
@@ -416,16 +430,18 @@ mod tests {
             admit: Admit::All,
             flush_ms: SSD_FLUSH_MS,
             format: false,
+            state: None,
         };
         assert_eq!(l1("ssd,path=/dev/x"), Ok(L1::Ssd(plain.clone())));
         assert_eq!(l2("ssd,path=/dev/x,admit=all"), Ok(L2::Ssd(plain.clone())));
-        let all = "ssd,path=/dev/x,size=1G,object=300,admit=second-touch,flush=20,format";
+        let all = "ssd,path=/dev/x,size=1G,object=300,admit=second-touch,flush=20,state=/s,format";
         let told = Ssd {
             size_bytes: Some(1 << 30),
             object_bytes: 300,
             admit: Admit::SecondTouch,
             flush_ms: 20,
             format: true,
+            state: Some("/s".into()),
             ..plain
         };
         assert_eq!(l2(all), Ok(L2::Ssd(told)));
@@ -439,6 +455,8 @@ mod tests {
             "ssd,path=/x,admit=none",
             "ssd,path=/x,flush=0",
             "ssd,path=/x,flush=1s",
+            "ssd,path=/x,state=",
+            "ssd,path=/x,state=here",
             "ssd,path=/x,format,format",
             "ssd,path=/x,format=yes",
             "ssd,path=/x,addr=unix:/y",
@@ -466,8 +484,8 @@ mod tests {
 
     #[test]
     fn a_wrong_word_is_named_with_those_that_there_are() {
-        let all = "path=PATH, size=SIZE, object=SIZE, admit=all|second-touch, flush=MS or format \
-             behind ssd";
+        let all = "path=PATH, size=SIZE, object=SIZE, admit=all|second-touch, flush=MS, state=DIR \
+             or format behind ssd";
         for (wrong, expected) in [
             ("ssd,path=/x,siez=1G", format!("got 'siez=1G', expected {all}")),
             ("ssd,path=/x,", format!("got '', expected {all}")),

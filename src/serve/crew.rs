@@ -2,7 +2,7 @@
 //! and its tiers are made, so that their memory is near its core. It must never say that a server
 //! is ready before all of them are.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -27,6 +27,8 @@ pub(super) struct Crew<'c, C> {
     pub parks: bool,
     /// Makes a worker's orchestrator with its tiers.
     pub compose: &'c C,
+    /// Workers whose tiers could not be closed.
+    pub unfinished: AtomicUsize,
 }
 
 impl<O, C> Crew<'_, C>
@@ -43,7 +45,7 @@ where
         open: impl Fn(P, usize) -> Result<T, ServeError> + Sync,
     ) -> Result<(), ServeError> {
         let open = &open;
-        thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             let (reports, started) = mpsc::channel();
             for (mailbox, part) in mailboxes.into_iter().zip(parts) {
                 let reports = reports.clone();
@@ -61,7 +63,11 @@ where
                 Err(_) => self.shared.stop.store(true, Ordering::Relaxed),
             }
             result
-        })
+        });
+        match self.unfinished.load(Ordering::Relaxed) {
+            0 => result,
+            workers => result.and(Err(ServeError::Unfinished { workers })),
+        }
     }
 
     fn work<P, T: Transport<Connection>>(
@@ -91,9 +97,7 @@ where
         if let Some((orchestrator, mut transport)) = parts {
             worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
             if !orchestrator.finish(&self.shared.clock) {
-                complain(format_args!(
-                    "sunder: worker {worker} stops before all is on its SSD: what is not is lost"
-                ));
+                self.unfinished.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -51,7 +51,8 @@ pub fn serve<O: Orchestrator>(
     let address = SocketAddr::new(config.addresses[0].address, config.port);
     let place = place(&format!("{address}, {device}"), config);
     let idle = idle(config, IDLE_TURNS);
-    let crew = Crew { config, shared, pins, place: &place, idle, parks: true, compose };
+    let unfinished = Default::default();
+    let crew = Crew { config, shared, pins, place: &place, idle, parks: true, compose, unfinished };
     let mailboxes = Mailbox::mesh(pins.len());
     // Without a link nobody could answer; what then comes with it is told while serving.
     let asks = nic.is_link_up();

@@ -62,6 +62,11 @@ pub enum ServeError {
         /// The limit on open files.
         limit: u64,
     },
+    /// It has stopped, and some workers' tiers are not closed.
+    Unfinished {
+        /// How many workers.
+        workers: usize,
+    },
     /// A thread or a signal handler could not be had.
     Host(io::Error),
 }
@@ -111,6 +116,9 @@ impl fmt::Display for ServeError {
                 "--max-connections: {connections} connections need more open files than the \
                  limit of {limit}; raise it (ulimit -n) or choose fewer"
             ),
+            ServeError::Unfinished { workers } => {
+                write!(f, "stopped, and {workers} of its workers could not close a tier")
+            }
             ServeError::Host(error) => write!(f, "cannot start: {error}"),
         }
     }

@@ -273,7 +273,9 @@ fn serve_kernel<O: Orchestrator>(
         mailbox.doorbell().connect(Box::new(move || waker.wake()));
     }
     let idle = idle(config, 0);
-    let crew = Crew { config, shared, pins, place: &place, idle, parks: false, compose };
+    let unfinished = Default::default();
+    let crew =
+        Crew { config, shared, pins, place: &place, idle, parks: false, compose, unfinished };
     crew.run(mailboxes, sockets, |sockets, worker| {
         Ok(Kernel::new(sockets, Arc::clone(&shared.stats[worker])))
     })

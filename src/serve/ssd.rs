@@ -21,7 +21,7 @@ use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
 use crate::tier::ssd::{
-    Geometry, Made, OpenError, Options, SEGMENTS_MIN, Ssd, look, record_room_bytes,
+    Geometry, Made, Marks, OpenError, Options, SEGMENTS_MIN, Ssd, look, record_room_bytes,
 };
 
 /// The disk of all workers.
@@ -48,6 +48,10 @@ struct Ready {
     items_without_place: u64,
     /// Parts of which everything was given up.
     lost: u64,
+    /// Parts that were given up because their disk had taken no writes.
+    distrusted: usize,
+    /// Parts that were given up because the clock was far ahead.
+    far_ahead: usize,
     /// Of the part that can be filled least often.
     fills_left: u32,
 }
@@ -62,6 +66,8 @@ impl Ready {
             index_bytes: 0,
             items_without_place: 0,
             lost: 0,
+            distrusted: 0,
+            far_ahead: 0,
             fills_left: u32::MAX,
         }
     }
@@ -78,6 +84,20 @@ impl Ready {
             lines.push(format!(
                 "{} of {} parts were damaged beyond repair and start afresh",
                 self.lost, self.parts
+            ));
+        }
+        if self.distrusted > 0 {
+            lines.push(format!(
+                "{} of {} parts took no writes before the last stop: what they held was old, and \
+                 they start afresh",
+                self.distrusted, self.parts
+            ));
+        }
+        if self.far_ahead > 0 {
+            lines.push(format!(
+                "{} of {} parts were written when the clock was more than a year ahead: what they \
+                 held is given up, for nobody knows how long it may live",
+                self.far_ahead, self.parts
             ));
         }
         if self.items_without_place > 0 {
@@ -186,11 +206,16 @@ impl<'c> Source<'c> {
             admit: self.told.admit,
             format: self.told.format,
             hash_key: Some(self.hash_key),
+            name: format!("{}: {path}: part {}", self.flag, part.worker),
+            witness: Arc::new(Marks::new(&self.told.path, self.told.state.as_deref())),
             stats: Arc::clone(part.stats()),
         };
         let now = part.shared.clock.read();
         let ssd = Ssd::open(disk, &options, now).map_err(|error| fail(&error))?;
-        let lost = part.stats().get(Counter::SsdDrops) + u64::from(is_gone);
+        let drops = part.stats().get(Counter::SsdDrops)
+            - u64::from(ssd.was_distrusted())
+            - u64::from(ssd.was_far_ahead());
+        let lost = drops + u64::from(is_gone);
         self.note(&ssd, mode, lost, part.stats());
         Ok(ssd)
     }
@@ -204,6 +229,8 @@ impl<'c> Source<'c> {
         ready.index_bytes += ssd.index_bytes();
         ready.items_without_place += stats.get(Counter::SsdEvicted);
         ready.lost += lost;
+        ready.far_ahead += usize::from(ssd.was_far_ahead());
+        ready.distrusted += usize::from(ssd.was_distrusted());
         ready.fills_left = ready.fills_left.min(ssd.fills_left());
         if ready.parts < self.workers {
             return;
@@ -347,12 +374,16 @@ mod tests {
         assert!(ready.warnings(false, 1 << 20).is_empty());
         assert!(ready.warnings(true, 1 << 20)[0].starts_with("\"format\" has started it afresh"));
         ready.lost = 1;
+        ready.distrusted = 2;
+        ready.far_ahead = 1;
         ready.items_without_place = 58;
         ready.items_too_large = 3;
         ready.fills_left = 65_536;
         let lines = ready.warnings(false, 1 << 20);
         let words = [
             "1 of 2 parts were damaged beyond repair",
+            "2 of 2 parts took no writes before the last stop",
+            "1 of 2 parts were written when the clock was more than a year ahead",
             "58 more items had no place in the index",
             "3 more items are too large for --max-item-size 1048576",
             "a worker can write 1 TiB more",

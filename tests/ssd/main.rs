@@ -3,6 +3,7 @@
 
 mod client;
 mod commands;
+mod readonly;
 mod refusals;
 mod storm;
 #[path = "../support/mod.rs"]

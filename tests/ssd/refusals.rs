@@ -275,6 +275,32 @@ fn a_log_of_another_version() {
 }
 
 #[test]
+fn numbers_that_no_log_has() {
+    let place = Place::new();
+    let tier = place.tier(",size=300M");
+    let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
+    assert_eq!(c.server.terminate(), Ok(0));
+    let file = File::options().read(true).write(true).open(&place.0).expect("ours");
+    // Segments used, of 18; bytes of each.
+    for (field, number) in [(88, 1_000_u32), (56, 65_536)] {
+        let mut before = [0; 8192];
+        file.read_exact_at(&mut before, 0).expect("there");
+        let mut blocks = before;
+        for block in blocks.chunks_mut(4096) {
+            block[field..field + 4].copy_from_slice(&number.to_le_bytes());
+            let checksum = crc32c::crc32c(&block[4..]).to_le_bytes();
+            block[..4].copy_from_slice(&checksum);
+        }
+        file.write_all_at(&blocks, 0).expect("ours");
+        refused(&["--workers", "1", "--l1", &tier], &["--l1", "format"]);
+        not_looked_at(place.text(), &["something else, or a damaged log"]);
+        file.write_all_at(&before, 0).expect("ours");
+    }
+    let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
+    assert_eq!(looked_at.status, 0, "{}{}", looked_at.stdout, looked_at.stderr);
+}
+
+#[test]
 fn a_file_of_somebody_else_does_not_grow() {
     let place = Place::new();
     for has_bytes in [10, 100 << 20] {

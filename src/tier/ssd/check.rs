@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Made;
 use super::disk::Disk;
-use super::format::{Kind, SEAL_BLOCKS};
-use super::recovery::{Dead, OpenError, segments_of, superblock};
+use super::format::{Geometry, Kind, SEAL_BLOCKS};
+use super::recovery::{Dead, OpenError, ahead_s, segments_of, superblock};
 use super::scan::{Scan, Waited, summary, walk};
 use crate::clock::{Expiry, Now};
 use crate::limits::SSD_BLOCK_BYTES;
@@ -75,18 +76,33 @@ impl fmt::Display for Report {
     }
 }
 
-/// Reads a whole part. None: there never was a log. Waits for the disk.
+/// Reads a whole part. None: there never was a log. Waits for the disk. `made`: how it was
+/// made, as the first of the parts that belong together says.
 ///
 /// # Errors
 /// As [`super::Ssd::open`], but for the geometry, which is the log's own.
-pub fn check(disk: &mut impl Disk, now: Now) -> Result<Option<Report>, OpenError> {
+pub fn check(
+    disk: &mut impl Disk,
+    made: Option<&Made>,
+    now: Now,
+) -> Result<Option<Report>, OpenError> {
     let mut waited = Waited::new(disk);
     let Some(found) = superblock(&mut waited)? else { return Ok(None) };
+    if let Some(made) = made {
+        if found.geometry != made.geometry {
+            let (found, asked) = (found.geometry, made.geometry);
+            return Err(OpenError::Geometry { found, asked });
+        }
+        if found.hash_key != made.hash_key {
+            return Err(OpenError::OtherParts);
+        }
+    }
     if found.geometry.part_bytes > waited.disk.size_bytes() {
-        let asked =
-            super::format::Geometry { part_bytes: waited.disk.size_bytes(), ..found.geometry };
+        let asked = Geometry { part_bytes: waited.disk.size_bytes(), ..found.geometry };
         return Err(OpenError::Geometry { found: found.geometry, asked });
     }
+    let ahead_s = ahead_s(&found, now);
+    let now = Now { unix_s: now.unix_s + ahead_s.unwrap_or(0), ..now };
     let mut scan = Scan::of(&mut waited, found);
     let geometry = scan.superblock.geometry;
     let segments = segments_of(&scan);
@@ -100,7 +116,7 @@ pub fn check(disk: &mut impl Disk, now: Now) -> Result<Option<Report>, OpenError
         ..Report::default()
     };
     let hash_key = scan.superblock.hash_key;
-    let flushed_below = scan.superblock.flushed_below;
+    let flushed_below = ahead_s.map_or(u64::MAX, |_| scan.superblock.flushed_below);
     for used in &scan.used {
         report.segments_open += u32::from(!used.is_sealed);
         let limit = segments.segment_bytes() - (SEAL_BLOCKS * SSD_BLOCK_BYTES) as u32;

@@ -118,6 +118,21 @@ impl Checkpoint {
         self.noted[0].sequence
     }
 
+    /// How often one is made, in microseconds.
+    pub(super) fn interval_us(&self) -> u64 {
+        self.interval_us
+    }
+
+    /// What the latest superblock says was flushed.
+    pub(super) fn flushed_below(&self) -> u64 {
+        self.noted[1].flushed_below
+    }
+
+    /// Whether somebody waits for superblocks.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
     /// Whether none is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.stage == Stage::Idle
@@ -185,7 +200,8 @@ impl Checkpoint {
         None
     }
 
-    fn wake(&mut self) {
+    /// Has everybody look who waits.
+    pub(super) fn wake(&mut self) {
         self.waiters.drain(..).for_each(Waker::wake);
     }
 }
@@ -323,6 +339,7 @@ impl<D: Disk> Log<D> {
             segments_used: self.checkpoint.segments_used,
             flushed_below: self.flushed_below,
             flush_at_s: self.flush_at_s,
+            clock_s: self.now.unix_s,
             marks: self.checkpoint.marks.clone(),
             voids: self.voids.clone(),
         }

@@ -7,6 +7,7 @@
 
 use super::append::{Need, NewRecord};
 use super::disk::Disk;
+use super::doubt::changes;
 use super::format::{Kind, Link, RECORD_HEADER_BYTES};
 use super::log::Log;
 use super::lookup::Item;
@@ -36,17 +37,21 @@ impl<D: Disk> Log<D> {
         old: Option<Item>,
         now: Now,
     ) -> Outcome<Chain> {
+        // It could not be remembered.
+        if self.doubt.is_refusing && changes(action) {
+            return Outcome::Failed;
+        }
         let old = old.filter(|item| !self.is_flushed(item));
-        match action {
+        match self.on_own_clock(action) {
             Action::Get | Action::GetWithExpiry => match old {
                 Some(item) => {
                     self.index.note_use(hash, item.unit);
-                    hit(item)
+                    self.hit(item)
                 }
                 None => Outcome::Miss,
             },
             Action::GetAndTouch { expiry } => match self.touch(key, hash, expiry, old, now) {
-                Some(item) => hit(item),
+                Some(item) => self.hit(item),
                 None => Outcome::Miss,
             },
             Action::Touch { expiry } => match self.touch(key, hash, expiry, old, now) {
@@ -68,6 +73,28 @@ impl<D: Disk> Log<D> {
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, hash, arithmetic, old, now),
             Action::FlushAll { .. } => unreachable!("concerns no key"),
+        }
+    }
+
+    /// The same action by the log's own clock.
+    fn on_own_clock(&self, action: Action) -> Action {
+        if self.ahead_s == 0 {
+            return action;
+        }
+        let own = |expiry| self.own_expiry(expiry);
+        match action {
+            Action::GetAndTouch { expiry } => Action::GetAndTouch { expiry: own(expiry) },
+            Action::Touch { expiry } => Action::Touch { expiry: own(expiry) },
+            Action::Store(store) => Action::Store(Store { expiry: own(store.expiry), ..store }),
+            Action::Arithmetic(arithmetic) => {
+                let initial = arithmetic.initial.map(|(value, expiry)| (value, own(expiry)));
+                Action::Arithmetic(Arithmetic { initial, ..arithmetic })
+            }
+            Action::Get
+            | Action::GetWithExpiry
+            | Action::StoreTooLarge
+            | Action::Delete { .. }
+            | Action::FlushAll { .. } => action,
         }
     }
 
@@ -219,7 +246,10 @@ impl<D: Disk> Log<D> {
             None
         } else {
             let cas = self.put_record(key, hash, stored, old, now);
-            self.count(Counter::SsdNotWritten, u64::from(cas.is_none()));
+            if cas.is_none() {
+                self.count(Counter::SsdNotWritten, 1);
+                self.was_not_written(now);
+            }
             cas
         };
         match (cas, old) {
@@ -271,13 +301,13 @@ impl<D: Disk> Log<D> {
         self.count(Counter::SsdBytesSet, set_bytes as u64);
         Some(added.cas)
     }
-}
 
-fn hit(item: Item) -> Outcome<Chain> {
-    Outcome::Hit(Hit {
-        flags: item.record.flags,
-        expiry: Expiry::from_unix_s(item.record.expiry_s),
-        cas: item.record.cas,
-        value: item.value,
-    })
+    fn hit(&self, item: Item) -> Outcome<Chain> {
+        Outcome::Hit(Hit {
+            flags: item.record.flags,
+            expiry: self.host_expiry(item.record.expiry_s),
+            cas: item.record.cas,
+            value: item.value,
+        })
+    }
 }

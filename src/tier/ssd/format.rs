@@ -36,6 +36,12 @@ pub const SUPERBLOCKS: usize = 2;
 /// Bytes at the start of a part before its first segment.
 pub const SEGMENTS_AT_BYTES: u64 = 64 * 1024;
 
+/// Where in a superblock the log's clock is, behind the longest lists: zeros in those of servers
+/// that had none, which pass over it.
+const CLOCK_AT_BYTES: usize = SSD_BLOCK_BYTES - 64;
+
+const _: () = assert!(128 + SSD_OPEN_SEGMENTS_MAX * 12 + SSD_VOIDS_MAX * 16 <= CLOCK_AT_BYTES);
+
 /// Bytes of an entry of a summary.
 pub const ENTRY_BYTES: usize = 24;
 
@@ -56,6 +62,12 @@ pub const LOCATION_BITS: u32 = 34;
 
 /// Bits of an incarnation: the number of a segment's use, counted over all segments of a part.
 pub const INCARNATION_BITS: u32 = 30;
+
+/// Higher than every sequence: whatever is reckoned with one on the disk does not overflow.
+pub const SEQUENCES_MAX: u64 = 1 << 62;
+
+/// Segments that a part has at most.
+pub const SEGMENTS_MAX: u64 = 1 << 24;
 
 /// Largest incarnation.
 pub const INCARNATION_MAX: u32 = (1 << INCARNATION_BITS) - 1;
@@ -407,11 +419,12 @@ pub fn encode_summary(out: &mut [u8], incarnation: u32, index: u32, entries: &[E
     seal_block(out);
 }
 
-/// Calls `visit` with the entries of a summary's block. False: the block is damaged, or not the one
-/// that is meant, and nothing was visited.
+/// Calls `visit` with the entries of a summary's block, of a segment whose records end at
+/// `data_end_bytes`. False: the block is damaged, or not the one that is meant, or speaks of records
+/// that cannot be; what was visited then counts for nothing.
 pub fn decode_summary(
     block: &[u8],
-    incarnation: u32,
+    (incarnation, data_end_bytes): (u32, u32),
     index: u32,
     mut visit: impl FnMut(Entry),
 ) -> bool {
@@ -422,12 +435,26 @@ pub fn decode_summary(
         && count <= ENTRIES_PER_BLOCK
         && take.u32() == incarnation
         && take.u32() == index;
-    if is_it {
-        for _ in 0..count {
-            visit(Entry::take(&mut take));
-        }
+    if !is_it {
+        return false;
     }
-    is_it
+    let units = HEADER_UNITS..data_end_bytes / SSD_UNIT_BYTES as u32;
+    for _ in 0..count {
+        let entry = Entry::take(&mut take);
+        if !units.contains(&entry.unit) {
+            return false;
+        }
+        visit(entry);
+    }
+    true
+}
+
+/// Where the first record of a segment may be.
+const HEADER_UNITS: u32 = (HEADER_BLOCKS * SSD_BLOCK_BYTES / SSD_UNIT_BYTES) as u32;
+
+/// Records that a segment has room for whose records end there.
+fn records_max(data_end_bytes: u32) -> u32 {
+    (data_end_bytes / SSD_UNIT_BYTES as u32).saturating_sub(HEADER_UNITS)
 }
 
 /// Puts the checksum of a block's other bytes into its first four.
@@ -494,7 +521,9 @@ impl SegmentHeader {
             first_sequence: take.u64(),
         };
         let is_of = header.log == *log && header.segment == segment;
-        (is_of && header.incarnation <= INCARNATION_MAX).then_some(header)
+        let is_possible =
+            header.incarnation <= INCARNATION_MAX && header.first_sequence < SEQUENCES_MAX;
+        (is_of && is_possible).then_some(header)
     }
 }
 
@@ -562,6 +591,19 @@ impl Seal {
             && seal.incarnation == header.incarnation;
         is_of.then_some(seal)
     }
+
+    /// Whether a segment of this length can have such a seal.
+    pub fn is_possible(&self, segment_bytes: u32) -> bool {
+        let summary_bytes = summary_blocks(self.entries as usize) as u64 * SSD_BLOCK_BYTES as u64;
+        let room_bytes = u64::from(segment_bytes) - (SEAL_BLOCKS * SSD_BLOCK_BYTES) as u64;
+        let sequences = self.last_sequence.checked_sub(self.first_sequence);
+        self.data_end_bytes.is_multiple_of(SSD_BLOCK_BYTES as u32)
+            && self.data_end_bytes as usize >= HEADER_BLOCKS * SSD_BLOCK_BYTES
+            && u64::from(self.data_end_bytes) + summary_bytes <= room_bytes
+            && self.entries <= records_max(self.data_end_bytes)
+            && self.last_sequence < SEQUENCES_MAX
+            && sequences.is_some_and(|sequences| sequences <= u64::from(u32::MAX))
+    }
 }
 
 /// What has to be the same for a log to be continued.
@@ -587,6 +629,13 @@ impl Geometry {
             && self.worker < self.workers
             && self.workers as usize <= WORKERS_MAX
             && (self.part_bytes / SSD_UNIT_BYTES as u64) >> LOCATION_BITS == 0
+            && self.part_bytes.is_multiple_of(SSD_BLOCK_BYTES as u64)
+            && (1..SEGMENTS_MAX).contains(&self.segments())
+    }
+
+    /// Segments of the part.
+    pub fn segments(&self) -> u64 {
+        self.part_bytes.saturating_sub(SEGMENTS_AT_BYTES) / u64::from(self.segment_bytes)
     }
 }
 
@@ -631,6 +680,8 @@ pub struct Superblock {
     pub flushed_below: u64,
     /// A flush_all that is to come, as Unix time in seconds; 0: none.
     pub flush_at_s: u32,
+    /// The log's own clock, as Unix time in seconds; 0: nobody knows.
+    pub clock_s: u32,
     /// The segments that were not sealed.
     pub marks: Vec<Mark>,
     /// What earlier recoveries cut off.
@@ -685,7 +736,19 @@ impl Superblock {
             put.u64(void.first);
             put.u64(void.last);
         }
+        let mut put = Put { out, at: CLOCK_AT_BYTES };
+        put.u32(self.clock_s);
         seal_block(out);
+    }
+
+    fn has_possible_lists(&self) -> bool {
+        let is_mark = |mark: &Mark| {
+            u64::from(mark.segment) < self.geometry.segments()
+                && mark.incarnation <= INCARNATION_MAX
+                && mark.end_bytes <= self.geometry.segment_bytes
+        };
+        let is_void = |void: &Void| void.first <= void.last && void.last < SEQUENCES_MAX << 1;
+        self.marks.iter().all(is_mark) && self.voids.iter().all(is_void)
     }
 
     /// What `block` is.
@@ -716,14 +779,17 @@ impl Superblock {
             segments_used: take.u32(),
             flushed_below: take.u64(),
             flush_at_s: take.u32(),
+            clock_s: Take { bytes: block, at: CLOCK_AT_BYTES }.u32(),
             marks: Vec::new(),
             voids: Vec::new(),
         };
         let (marks, voids) = (usize::from(take.u16()), usize::from(take.u16()));
         let is_plausible = superblock.geometry.is_plausible()
             && superblock.next_incarnation <= INCARNATION_MAX + 1
-            && superblock.durable_sequence < u64::MAX >> 1
-            && superblock.flushed_below < u64::MAX >> 1;
+            && u64::from(superblock.segments_used) <= superblock.geometry.segments()
+            && superblock.generation < u64::MAX >> 1
+            && superblock.durable_sequence < SEQUENCES_MAX
+            && superblock.flushed_below < SEQUENCES_MAX;
         if marks > SSD_OPEN_SEGMENTS_MAX || voids > SSD_VOIDS_MAX || !is_plausible {
             return SuperblockRead::Foreign;
         }
@@ -735,6 +801,9 @@ impl Superblock {
         superblock.marks.extend((0..marks).map(|_| mark(&mut take)));
         let void = |take: &mut Take<'_>| Void { first: take.u64(), last: take.u64() };
         superblock.voids.extend((0..voids).map(|_| void(&mut take)));
+        if !superblock.has_possible_lists() {
+            return SuperblockRead::Foreign;
+        }
         SuperblockRead::Found(Box::new(superblock))
     }
 }

@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher13;
 use super::admission::Admission;
 use super::checkpoint::Checkpoint;
 use super::disk::{Disk, DiskError, Done, Frozen, Io, Op};
+use super::doubt::Doubt;
 use super::format::{Geometry, Link, LogId, Void};
 use super::index::Index;
 use super::open::{Open, Phase};
@@ -87,6 +88,11 @@ pub(super) struct Log<D> {
     pub(super) segments: Segments,
     pub(super) opens: Vec<Open>,
     pub(super) checkpoint: Checkpoint,
+    pub(super) doubt: Doubt,
+    /// The log that was there before was given up, for it was noted that it was old.
+    pub(super) was_distrusted: bool,
+    /// It was given up, for the clock was far ahead when it was written.
+    pub(super) was_far_ahead: bool,
     pub(super) victim: Option<Victim>,
     pub(super) leaving: Vec<Leaving>,
     pub(super) reads: Reads,
@@ -122,8 +128,10 @@ pub(super) struct Log<D> {
     pub(super) item_bytes_max: usize,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) done: Vec<Done>,
-    /// The clock as it was last read.
+    /// The log's own clock as it was last read.
     pub(super) now: Now,
+    /// By how much that is ahead of the host's, in seconds.
+    pub(super) ahead_s: u32,
     /// In this turn something was done of which there may be more to do at once.
     pub(super) has_stepped: bool,
 }
@@ -139,6 +147,7 @@ impl<D: Disk> Log<D> {
 
     /// A bounded piece of everything there is to do. Returns how many I/Os were done.
     pub(super) fn turn(&mut self, now: Now) -> usize {
+        let now = self.own_clock(now);
         self.tick(now);
         self.now = now;
         self.has_stepped = false;
@@ -157,6 +166,7 @@ impl<D: Disk> Log<D> {
         if self.is_stuck() || self.is_used_up() {
             self.drop_all();
         }
+        self.weigh(now);
         self.note_gauges();
         count
     }
@@ -215,6 +225,29 @@ impl<D: Disk> Log<D> {
         self.submit();
     }
 
+    /// The log's clock when the host's says `now`. It never goes back, from one start to the next:
+    /// where the host's was set back the log's is ahead, and an item lives no longer than was asked
+    /// for when it was stored.
+    pub(super) fn own_clock(&self, now: Now) -> Now {
+        Now { unix_s: now.unix_s.saturating_add(self.ahead_s), ..now }
+    }
+
+    /// A time of the host's clock on the log's own.
+    pub(super) fn own_expiry(&self, expiry: Expiry) -> Expiry {
+        match expiry {
+            Expiry::NEVER | Expiry::PAST => expiry,
+            _ => Expiry::from_unix_s(expiry.unix_s().saturating_add(self.ahead_s)),
+        }
+    }
+
+    /// A time of the log's own clock on the host's.
+    pub(super) fn host_expiry(&self, expiry_s: u32) -> Expiry {
+        match expiry_s {
+            0 | u32::MAX => Expiry::from_unix_s(expiry_s),
+            _ => Expiry::from_unix_s(expiry_s.saturating_sub(self.ahead_s).max(1)),
+        }
+    }
+
     /// Lets a flush_all take effect whose time has come.
     pub(super) fn tick(&mut self, now: Now) {
         if self.flush_at_s != 0 && self.flush_at_s <= now.unix_s {
@@ -240,20 +273,22 @@ impl<D: Disk> Log<D> {
         let in_flight = self.disk.in_flight();
         let is_polled = in_flight > 0 && !self.disk.wakes();
         let is_queued = !self.outbox.is_empty() || self.reads.has_queued();
+        let weigh_at_us = self.weigh_at_us();
         if is_polled || is_queued && in_flight == 0 || self.has_stepped {
             0
         } else if self.retry_at_us > self.now.uptime_us {
-            self.retry_at_us
+            self.retry_at_us.min(weigh_at_us)
         } else if self.may_begin_checkpoint() && self.next_sequence - 1 > self.checkpoint.durable()
         {
-            self.checkpoint.due_us()
+            self.checkpoint.due_us().min(weigh_at_us)
         } else {
-            u64::MAX
+            weigh_at_us
         }
     }
 
     /// Takes note of the time at the start of an operation.
     pub(super) fn see(&mut self, now: Now) {
+        let now = self.own_clock(now);
         if now.uptime_us >= self.now.uptime_us {
             self.now = now;
         }
@@ -303,6 +338,7 @@ impl<D: Disk> Log<D> {
             if !is_read {
                 self.retry_at_us = now.uptime_us + SSD_RETRY_US;
             }
+            self.disk_failed(task, error, now);
         }
         // A client's read changes nothing for anybody else.
         self.has_stepped |= task != Task::Read;
@@ -397,12 +433,14 @@ impl<D: Disk> Log<D> {
             self.drop_all();
         } else {
             self.kills.push_back(link);
+            self.doubt.kills += 1;
         }
     }
 
     /// Gives everything up that there is: the answer where nothing less is certain to be right.
     pub(super) fn drop_all(&mut self) {
         self.count(Counter::SsdDrops, 1);
+        self.was_given_up();
         self.flushed_below = self.next_sequence;
         self.kills.clear();
         self.lost_kills = 0;

@@ -166,8 +166,12 @@ impl<D: Disk> Log<D> {
         // Longer than any read: it was stored when items could be larger, and may be there again.
         let is_cut = |record: &Record| record.len_bytes() > bytes.len();
         let head = Record::head(bytes, unit);
+        let has_key =
+            |record: &Record| RECORD_HEADER_BYTES + usize::from(record.key_bytes) <= bytes.len();
         let Some(record) = head.filter(|record| {
-            record.incarnation == place.incarnation && (is_cut(record) || record.is_whole(bytes))
+            record.incarnation == place.incarnation
+                && has_key(record)
+                && (is_cut(record) || record.is_whole(bytes))
         }) else {
             self.count(Counter::SsdCorrupt, 1);
             self.forget(hash, unit);

@@ -7,6 +7,7 @@
 //!                  └─ checkpoint: makes them durable ─────┤
 //!      reclaim: gives segments up, a step ahead ──────────┘
 //!      scan, recovery, check: what a log holds, at start
+//!      doubt, marks: that a disk which took no writes is not believed then
 //! ```
 //!
 //! A worker has one log on its part of the disk for the keys that it owns. Nothing here waits but
@@ -39,6 +40,24 @@
 //! segment ends before the first record that is not whole, which is where the walk of a recovery
 //! ends too; what is lost is forgotten, and what it killed is killed anew.
 //!
+//! **A disk that takes no writes** keeps what it has, whole and old, and nothing on it can ever say
+//! so: neither a mark nor the lack of one, since a process that was killed leaves it just like that.
+//! So what the disk lacks is bounded while the server runs (`doubt`). When something done is not
+//! durable after `flush=` and [`crate::limits::SSD_DOUBT_FAILED_US`] more (with an I/O that just
+//! does not end, [`crate::limits::SSD_DOUBT_SILENT_US`]), a file on another file system says that
+//! this log is not to be believed (`marks`); it goes only when both superblocks know everything, and
+//! the next start gives up a log that has one. From then on what is done is as safe as if it were
+//! durable. If there is no such place, changes are refused from a second later until the disk works:
+//! what it has stays true. So after a kill at any time, with whatever writable or not, nothing comes
+//! back that was replaced or deleted longer ago than those bounds. A stop that cannot make all
+//! durable leaves the file at once. What another tier only invalidates here (an SSD as L1 before an
+//! L2) cannot be refused: there it takes a place for the file.
+//!
+//! **Time.** The log has its own clock, which is the host's, or ahead of it: superblocks carry it,
+//! and it never goes back from one start to the next. So an item stored while the host's clock was
+//! ahead lives no longer once that is put right than the time it was stored with, counted from
+//! there; only the time that nobody served is not known.
+//!
 //! **Damage.** Names of what was killed are in the records and in the segment's summary; headers,
 //! seals and superblocks are there twice. Where all of something are damaged nobody knows what was
 //! killed, and anything older might be what was: then everything goes, and that is counted
@@ -61,10 +80,12 @@ mod check;
 mod checkpoint;
 mod commands;
 pub mod disk;
+mod doubt;
 mod format;
 mod index;
 mod log;
 mod lookup;
+mod marks;
 mod open;
 mod reads;
 mod reclaim;
@@ -83,7 +104,7 @@ use std::task::{Context, Poll};
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_STOP_US};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_US};
 use crate::stats::Counter;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 pub use admission::Admit;
@@ -93,6 +114,7 @@ use disk::{Buffer, Disk, DiskError};
 pub use format::Geometry;
 use log::Log;
 use lookup::{Item, Judged, Look, Others};
+pub use marks::{Marks, Nowhere, Witness};
 pub use recovery::{OpenError, Options, SEGMENTS_MIN};
 
 /// How often a key is looked for that is being moved, or shares its tag with others.
@@ -163,18 +185,33 @@ impl<D: Disk> Drop for Reading<'_, D> {
     }
 }
 
-/// Superblocks that somebody waits for.
+/// A flush_all that somebody waits for until no start brings back what it flushed.
 struct Noting<'a, D: Disk> {
     log: &'a RefCell<Log<D>>,
     ticket: Ticket,
+    end_us: u64,
 }
 
 impl<D: Disk> Future for Noting<'_, D> {
     type Output = bool;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        let polled = self.log.borrow_mut().checkpoint.poll(self.ticket, context.waker());
-        polled.map_or(Poll::Pending, Poll::Ready)
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
+        let log = self.log;
+        let log = &mut *log.borrow_mut();
+        // A log that the next start gives up comes back no more than one that was flushed.
+        if log.doubt.is_noted() {
+            return Poll::Ready(true);
+        }
+        if log.now.uptime_us >= self.end_us {
+            return Poll::Ready(false);
+        }
+        loop {
+            match log.checkpoint.poll(self.ticket, context.waker()) {
+                Some(true) => return Poll::Ready(true),
+                Some(false) => self.ticket = log.checkpoint.ticket(),
+                None => return Poll::Pending,
+            }
+        }
     }
 }
 
@@ -215,6 +252,18 @@ impl<D: Disk> Ssd<D> {
         self.log.borrow().index.large()
     }
 
+    /// Whether the log that was there before was given up, because it was noted that its disk had
+    /// taken no writes.
+    pub fn was_distrusted(&self) -> bool {
+        self.log.borrow().was_distrusted
+    }
+
+    /// Whether the log that was there before was given up, because the clock was so far ahead then
+    /// that nobody can say how long its items may still live.
+    pub fn was_far_ahead(&self) -> bool {
+        self.log.borrow().was_far_ahead
+    }
+
     /// Segments that can be filled before the log has no names for records any more.
     pub fn fills_left(&self) -> u32 {
         self.log.borrow().segments.fills_left()
@@ -245,6 +294,10 @@ impl<D: Disk> Ssd<D> {
                 log.end_all();
             }
             log.work(now);
+            // A disk that was given up already is not waited for.
+            if log.doubt.is_hopeless() {
+                return false;
+            }
             if !log.opens.is_empty() || log.is_killing() {
                 continue;
             }
@@ -347,6 +400,7 @@ impl<D: Disk> Tier for Ssd<D> {
         } else {
             None
         };
+        let now = log.now;
         Some(log.act(key, hash, action, value, old, now))
     }
 
@@ -374,15 +428,20 @@ impl<D: Disk> Tier for Ssd<D> {
         self.run(key.as_bytes(), Action::Arithmetic(arithmetic), Body::EMPTY, now).await
     }
 
-    /// As [`Tier::flush_all`]; the answer comes once a crash cannot undo it.
+    /// As [`Tier::flush_all`]; the answer comes once a crash cannot undo it, or with a failure if
+    /// that takes too long: then a later start may bring back what is gone now.
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
-        let ticket = {
+        let (ticket, end_us) = {
             let log = &mut *self.log.borrow_mut();
             log.see(now);
+            if log.doubt.is_refusing {
+                return Outcome::Failed;
+            }
+            let (at, now) = (log.own_expiry(at), log.now);
             log.flush_all(at, now);
-            log.checkpoint.ticket()
+            (log.checkpoint.ticket(), log.now.uptime_us + SSD_FLUSH_ALL_US)
         };
-        let is_durable = Noting { log: &self.log, ticket }.await;
+        let is_durable = Noting { log: &self.log, ticket, end_us }.await;
         if is_durable { Outcome::Flushed } else { Outcome::Failed }
     }
 
@@ -409,6 +468,7 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn flush(&self, now: Now) {
         let log = &mut *self.log.borrow_mut();
+        let now = log.own_clock(now);
         log.drain_kills(now);
         log.work(now);
         log.disk.hand_over();
@@ -420,6 +480,15 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn finish(&self, clock: &Clock) -> bool {
         let end_us = clock.read().uptime_us + SSD_STOP_US;
-        self.stop(|| clock.read(), || clock.read().uptime_us > end_us)
+        let is_closed = self.stop(|| clock.read(), || clock.read().uptime_us > end_us);
+        self.log.borrow_mut().close(is_closed);
+        let end_us = clock.read().uptime_us + SSD_NOTE_US;
+        while !self.log.borrow().is_close_noted() && clock.read().uptime_us < end_us {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        if !is_closed {
+            self.log.borrow().tell_unclosed();
+        }
+        is_closed
     }
 }

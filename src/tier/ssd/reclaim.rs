@@ -140,14 +140,15 @@ impl<D: Disk> Log<D> {
     pub(super) fn summary_read(&mut self, len_bytes: usize, buffer: Option<Buffer>) {
         let Some(victim) = &mut self.victim else { return };
         victim.is_reading = false;
-        let incarnation = self.segments.get(victim.segment).incarnation;
+        let segment = self.segments.get(victim.segment);
+        let of = (segment.incarnation, segment.data_end_bytes);
         let mut is_ok = false;
         if let Some(buffer) = buffer {
             is_ok = true;
             for block in buffer[..len_bytes].chunks(SSD_BLOCK_BYTES) {
                 let index = victim.blocks as u32;
                 let entries = &mut victim.entries;
-                is_ok &= decode_summary(block, incarnation, index, |entry| entries.push(entry));
+                is_ok &= decode_summary(block, of, index, |entry| entries.push(entry));
                 victim.blocks += 1;
             }
             let blocks = summary_blocks(self.segments.get(victim.segment).entries as usize);

@@ -15,6 +15,7 @@ use super::admission::{Admission, Admit};
 use super::append::OPENS_PER_CHECKPOINT;
 use super::checkpoint::Checkpoint;
 use super::disk::{Disk, DiskError};
+use super::doubt::Doubt;
 use super::format::{ENTRIES_PER_BLOCK, INCARNATION_MAX, LOCATION_BITS, VERSION, summary_blocks};
 use super::format::{
     Entry, Geometry, HEADER_BLOCKS, Kind, SEAL_BLOCKS, SEGMENTS_AT_BYTES, SUPERBLOCKS, Seal,
@@ -22,13 +23,14 @@ use super::format::{
 };
 use super::index::Index;
 use super::log::Log;
+use super::marks::Witness;
 use super::reads::Reads;
 use super::scan::{Scan, Used, Waited};
 use super::segments::{Segment, Segments, State};
 use crate::clock::Now;
 use crate::limits::{
-    SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_DONE_PER_TURN, SSD_FREE_SEGMENTS,
-    SSD_KILLS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
+    SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_CLOCK_AHEAD_MAX_S, SSD_DONE_PER_TURN,
+    SSD_FREE_SEGMENTS, SSD_KILLS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
 };
 use crate::stats::{Counter, WorkerStats};
 
@@ -54,9 +56,17 @@ pub struct Options {
     /// The key of the hash of keys, which all parts of a server's disk share: what is there has to
     /// have it, what is new gets it. None: any.
     pub hash_key: Option<[u64; 2]>,
+    /// What the operator knows the disk by.
+    pub name: String,
+    /// Where it is noted that what the disk holds is not to be believed.
+    pub witness: Arc<dyn Witness>,
     /// Where everything is counted.
     pub stats: Arc<WorkerStats>,
 }
+
+/// A log that is not believed may have given out more sequences than the disk knows: less than
+/// this. No cas of an item then is one of an item now.
+const SEQUENCES_UNKNOWN: u64 = 1 << 40;
 
 /// Fewest segments of a part: open ones, free ones and some to keep items in.
 pub const SEGMENTS_MIN: u32 = 16;
@@ -252,7 +262,15 @@ impl<D: Disk> Log<D> {
     pub(super) fn open(mut disk: D, options: &Options, now: Now) -> Result<Log<D>, OpenError> {
         let geometry = geometry_of(&disk, options)?;
         let mut waited = Waited::new(&mut disk);
-        let found = if options.format { None } else { superblock(&mut waited)? };
+        let found = if options.format {
+            // Whatever was noted of a log that is gone now.
+            if let Ok(Some(gone)) = superblock(&mut waited) {
+                options.witness.forget(&gone.log);
+            }
+            None
+        } else {
+            superblock(&mut waited)?
+        };
         let Some(found) = found else {
             return Log::fresh(disk, options, geometry, 1, now);
         };
@@ -262,7 +280,23 @@ impl<D: Disk> Log<D> {
         if options.hash_key.is_some_and(|key| key != found.hash_key) {
             return Err(OpenError::OtherParts);
         }
+        if options.witness.is_distrusted(&found.log) {
+            let sequence = found.durable_sequence.max(found.flushed_below) + SEQUENCES_UNKNOWN;
+            let mut log = Log::fresh(disk, options, geometry, sequence, now)?;
+            log.was_distrusted = true;
+            options.stats.add(Counter::SsdDrops, 1);
+            options.witness.forget(&found.log);
+            return Ok(log);
+        }
+        let host_now = now;
+        let ahead_s = ahead_s(&found, host_now);
+        let was_far_ahead = ahead_s.is_none();
+        let now = Now { unix_s: host_now.unix_s + ahead_s.unwrap_or(0), ..host_now };
         let mut scan = Scan::of(&mut waited, found);
+        if was_far_ahead {
+            scan.superblock.flush_at_s = 0;
+            scan.superblock.flushed_below = scan.next_sequence;
+        }
         let flush_at_s = scan.superblock.flush_at_s;
         if flush_at_s != 0 && flush_at_s <= now.unix_s {
             scan.superblock.flush_at_s = 0;
@@ -285,6 +319,9 @@ impl<D: Disk> Log<D> {
         options.stats.add(Counter::SsdCorrupt, scan.records_lost);
         end_open_segments(&mut waited, &mut scan)?;
         let mut log = Log::restore(disk, options, &scan, now)?;
+        log.ahead_s = ahead_s.unwrap_or(0);
+        log.was_far_ahead = was_far_ahead;
+        options.stats.add(Counter::SsdDrops, u64::from(was_far_ahead));
         log.enter_all(&mut scan, &dead)?;
         log.note_start()?;
         log.note_gauges();
@@ -310,6 +347,7 @@ impl<D: Disk> Log<D> {
             segments_used: 0,
             flushed_below: 0,
             flush_at_s: 0,
+            clock_s: now.unix_s,
             marks: Vec::new(),
             voids: Vec::new(),
         };
@@ -356,6 +394,9 @@ impl<D: Disk> Log<D> {
             segments,
             opens: Vec::new(),
             checkpoint,
+            doubt: Doubt::new(Arc::clone(&options.witness), options.name.clone()),
+            was_distrusted: false,
+            was_far_ahead: false,
             victim: None,
             leaving: Vec::new(),
             reads: Reads::new(),
@@ -383,6 +424,7 @@ impl<D: Disk> Log<D> {
             stats: Arc::clone(&options.stats),
             done: Vec::with_capacity(SSD_DONE_PER_TURN),
             now,
+            ahead_s: 0,
             has_stepped: false,
         })
     }
@@ -445,6 +487,13 @@ impl<D: Disk> Log<D> {
         }
         Ok(())
     }
+}
+
+/// By how much a log's own clock is ahead of the host's, in seconds; None: by more than can be, so
+/// that one of them was wrong.
+pub(super) fn ahead_s(superblock: &Superblock, now: Now) -> Option<u32> {
+    let ahead_s = superblock.clock_s.saturating_sub(now.unix_s);
+    (ahead_s <= SSD_CLOCK_AHEAD_MAX_S).then_some(ahead_s)
 }
 
 fn geometry_of(disk: &impl Disk, options: &Options) -> Result<Geometry, OpenError> {

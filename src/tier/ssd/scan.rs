@@ -291,9 +291,11 @@ pub(super) fn summary<D: Disk>(
     let mut bytes = vec![0; summary_blocks(seal.entries as usize) * BLOCK];
     disk.read(start_bytes, &mut bytes);
     let mut entries = Vec::with_capacity(seal.entries as usize);
-    let is_whole = bytes.chunks(BLOCK).enumerate().all(|(index, block)| {
-        decode_summary(block, seal.incarnation, index as u32, |entry| entries.push(entry))
-    });
+    let of = (seal.incarnation, seal.data_end_bytes);
+    let is_whole = bytes
+        .chunks(BLOCK)
+        .enumerate()
+        .all(|(index, block)| decode_summary(block, of, index as u32, |entry| entries.push(entry)));
     (is_whole && entries.len() == seal.entries as usize).then_some(entries)
 }
 
@@ -319,14 +321,7 @@ fn seal<D: Disk>(
     let end_bytes = segments.start_bytes(header.segment) + u64::from(segments.segment_bytes());
     disk.read(end_bytes - blocks.len() as u64, &mut blocks);
     let seals = blocks.chunks(BLOCK).filter_map(|block| Seal::decode(block, header));
-    seals.into_iter().find(|seal| {
-        let summary_bytes = summary_blocks(seal.entries as usize) as u64 * BLOCK as u64;
-        let room_bytes = u64::from(segments.segment_bytes()) - (SEAL_BLOCKS * BLOCK) as u64;
-        seal.data_end_bytes.is_multiple_of(BLOCK as u32)
-            && seal.data_end_bytes as usize >= HEADER_BLOCKS * BLOCK
-            && u64::from(seal.data_end_bytes) + summary_bytes <= room_bytes
-            && seal.last_sequence < u64::MAX
-    })
+    seals.into_iter().find(|seal| seal.is_possible(segments.segment_bytes()))
 }
 
 impl Scan {

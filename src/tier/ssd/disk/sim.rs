@@ -32,6 +32,8 @@ pub struct Faults {
     pub write_error: u32,
     /// Flushes that fail with EIO; nothing becomes durable by them.
     pub flush_error: u32,
+    /// Every write fails with EROFS, and nothing of it lands.
+    pub refuse_writes: bool,
     /// Writes for which there is no room; some of their sectors land.
     pub no_space: u32,
     /// Reads and writes that come back with less than was asked for.
@@ -68,6 +70,7 @@ impl Default for Faults {
             read_error: 0,
             write_error: 0,
             flush_error: 0,
+            refuse_writes: false,
             no_space: 0,
             short: 0,
             interrupted: 0,
@@ -375,6 +378,9 @@ impl Medium {
     }
 
     fn write(&mut self, offset: usize, bytes: &[u8]) -> i32 {
+        if self.faults.refuse_writes {
+            return -Errno::ROFS.raw_os_error();
+        }
         for (rate, errno) in
             [(self.faults.write_error, Errno::IO), (self.faults.no_space, Errno::NOSPC)]
         {

@@ -129,6 +129,7 @@ fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
         segments_used: 11,
         flushed_below: 12,
         flush_at_s: 13,
+        clock_s: 1_800_000_000,
         marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }; SSD_OPEN_SEGMENTS_MAX],
         voids: vec![Void { first: 1, last: 2 }; SSD_VOIDS_MAX],
     };
@@ -147,11 +148,14 @@ fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
     assert_eq!(Superblock::decode(&block), SuperblockRead::Version(VERSION + 1));
 }
 
+/// Where the records of a full segment end.
+const END: u32 = SSD_SEGMENT_BYTES as u32;
+
 proptest! {
     #[test]
     fn a_summary_is_read_as_written(
         rows in prop::collection::vec(
-            (any::<u64>(), any::<u64>(), 0_u32..1 << 18, any::<bool>(), any::<u32>()),
+            (any::<u64>(), any::<u64>(), 128_u32..1 << 18, any::<bool>(), any::<u32>()),
             0..ENTRIES_PER_BLOCK,
         ),
         flip in 0..SSD_BLOCK_BYTES * 8,
@@ -170,12 +174,17 @@ proptest! {
         let mut block = vec![0; SSD_BLOCK_BYTES];
         encode_summary(&mut block, 4, 5, &entries);
         let mut read = Vec::new();
-        prop_assert!(decode_summary(&block, 4, 5, |entry| read.push(entry)));
+        prop_assert!(decode_summary(&block, (4, END), 5, |entry| read.push(entry)));
         prop_assert_eq!(&read, &entries);
-        prop_assert!(!decode_summary(&block, 4, 6, |_| ()));
-        prop_assert!(!decode_summary(&block, 3, 5, |_| ()));
+        prop_assert!(!decode_summary(&block, (4, END), 6, |_| ()));
+        prop_assert!(!decode_summary(&block, (3, END), 5, |_| ()));
+        let last = entries.iter().map(|entry| entry.unit).max();
+        if let Some(last) = last {
+            let cut = (4, last * SSD_UNIT_BYTES as u32);
+            prop_assert!(!decode_summary(&block, cut, 5, |_| ()), "behind the last record");
+        }
         block[flip / 8] ^= 1 << (flip % 8);
-        prop_assert!(!decode_summary(&block, 4, 5, |_| ()));
+        prop_assert!(!decode_summary(&block, (4, END), 5, |_| ()));
     }
 
     #[test]

@@ -247,12 +247,12 @@ fn check_says_what_a_log_holds() {
     bench.stop();
     let mut disk = SimDisk::from_image(bench.medium.image(Cut::Lost), pool(), 1);
     let late = Now { unix_s: NOW.unix_s + 10, ..NOW };
-    let report = check(&mut disk, late).expect("a log").expect("a log");
+    let report = check(&mut disk, None, late).expect("a log").expect("a log");
     assert_eq!((report.items, report.tombstones, report.dead), (90, 10, 10));
     assert_eq!((report.expired, report.records, report.cut_off), (1, 111, 0));
     assert!(report.segments_damaged.is_empty() && !report.is_lost);
     let mut disk = SimDisk::new(part_bytes(SEGMENTS, SEGMENT_BYTES), pool(), 1);
-    assert!(check(&mut disk, NOW).expect("nothing").is_none());
+    assert!(check(&mut disk, None, NOW).expect("nothing").is_none());
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn a_damaged_summary_is_told_of_and_written_anew_at_the_start() {
     }
     let look = |image: Vec<u8>| {
         let mut disk = SimDisk::from_image(image, pool(), 1);
-        check(&mut disk, NOW).expect("a log").expect("a log")
+        check(&mut disk, None, NOW).expect("a log").expect("a log")
     };
     let report = look(bench.medium.image(Cut::Lost));
     assert_eq!((report.segments_damaged.len(), report.is_lost), (damaged.len(), false));
@@ -132,7 +132,7 @@ fn seals_with_places_that_are_none_do_not_stop_it() {
                 wrong.encode(block);
             }
             let mut disk = SimDisk::from_image(image.clone(), pool(), 1);
-            let report = check(&mut disk, NOW).expect("a log").expect("a log");
+            let report = check(&mut disk, None, NOW).expect("a log").expect("a log");
             assert!(report.is_lost, "{wrong:?}");
             let mut bench = Bench::with(image, Options { stats: Arc::default(), ..options() }, 1);
             assert_eq!(bench.counter(Counter::SsdDrops), 1, "{wrong:?}");
@@ -178,7 +178,7 @@ fn superblocks_with_numbers_that_no_server_has_are_no_superblocks() {
         image[..2 * BLOCK].chunks_mut(BLOCK).for_each(|block| wrong.encode(block));
         let mut disk = SimDisk::from_image(image.clone(), pool(), 1);
         assert!(disk.size_bytes() > 0);
-        let looked_at = check(&mut disk, NOW);
+        let looked_at = check(&mut disk, None, NOW);
         assert!(matches!(looked_at, Err(OpenError::Foreign)), "{wrong:?}: {looked_at:?}");
         let opened = Bench::try_with(image, options(), 1, NOW);
         assert!(matches!(opened, Err(OpenError::Foreign)), "{wrong:?}");

@@ -1,8 +1,11 @@
 //! A log on a simulated disk, driven by hand.
 
+mod clock;
 mod commands;
+mod crafted;
 mod crash;
 mod damage;
+mod doubt;
 mod faults;
 mod operators;
 mod sleep;
@@ -10,7 +13,8 @@ mod steady;
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
 use super::disk::Pool;
@@ -42,7 +46,48 @@ fn options() -> Options {
         admit: Admit::All,
         format: false,
         hash_key: None,
+        name: "the disk".into(),
+        witness: Arc::new(Noted::default()),
         stats: Arc::new(WorkerStats::default()),
+    }
+}
+
+/// A witness in memory, which answers at once, or never, or has no place for a note.
+#[derive(Debug, Default)]
+struct Noted {
+    logs: Mutex<Vec<[u8; 16]>>,
+    is_noted: AtomicBool,
+    is_broken: AtomicBool,
+    is_hung: AtomicBool,
+}
+
+impl Witness for Noted {
+    fn distrust(&self, log: &[u8; 16]) {
+        if !self.is_broken.load(Relaxed) && !self.is_hung.load(Relaxed) {
+            self.logs.lock().expect("whole").push(*log);
+            self.is_noted.store(true, Relaxed);
+        }
+    }
+
+    fn trust(&self, log: &[u8; 16]) {
+        self.forget(log);
+        self.is_noted.store(false, Relaxed);
+    }
+
+    fn is_noted(&self) -> Option<bool> {
+        (!self.is_hung.load(Relaxed)).then(|| self.is_noted.load(Relaxed))
+    }
+
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
+    fn is_distrusted(&self, log: &[u8; 16]) -> bool {
+        self.logs.lock().expect("whole").contains(log)
+    }
+
+    fn forget(&self, log: &[u8; 16]) {
+        self.logs.lock().expect("whole").retain(|other| other != log);
     }
 }
 

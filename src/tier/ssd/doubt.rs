@@ -1,0 +1,337 @@
+//! Whether what is on the disk may be believed at the next start.
+//!
+//! ```text
+//! trusted ── what was done is not durable for too long ──> doubted: it is noted elsewhere
+//!    ^                                                        │
+//!    └──── both superblocks say so ── mending <── everything done since is durable
+//! ```
+//!
+//! Whoever reads a disk that took no writes finds a log that is whole, and old: nothing on it can
+//! say so. So that is noted in another place while the server still runs ([`super::marks`]), and
+//! what is done counts as durable once it is: the next start gives the log up. Where no note can be
+//! made nothing more is done that would have to be remembered: changes are refused, and what is on
+//! the disk stays true. This must never wait, and must never take a note back before the log that a
+//! crash leaves is the one that was served.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use super::checkpoint::Ticket;
+use super::disk::{Disk, DiskError};
+use super::log::{Log, Task};
+use super::marks::Witness;
+use crate::clock::Now;
+use crate::limits::{
+    SSD_DOUBT_FAILED_US, SSD_DOUBT_LOOK_US, SSD_DOUBT_SILENT_US, SSD_DOUBT_WAITED_US,
+};
+use crate::report::{self, Topic};
+use crate::tier::Action;
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Trusted,
+    Doubted,
+    /// Waits for both superblocks.
+    Mending(Ticket),
+}
+
+/// What was new at some moment and was not durable then.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    since_us: u64,
+    /// Until so many kills have their tombstones, and this was flushed.
+    kills: u64,
+    flushed_below: u64,
+    /// It is durable when everything up to this sequence is; None: tombstones are to come.
+    sequence: Option<u64>,
+    /// Late, but so may have been whoever looks: it is looked at once more then.
+    again_us: Option<u64>,
+}
+
+/// How far the disk is believed.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    witness: Arc<dyn Witness>,
+    /// What the operator knows the disk by.
+    name: String,
+    stage: Stage,
+    news: Option<News>,
+    /// Kills that were ever queued.
+    pub(super) kills: u64,
+    /// A write or a flush has failed since everything was durable.
+    has_failed: bool,
+    /// When the witness is asked again.
+    ask_at_us: u64,
+    /// The operator knows what became of it.
+    is_told: bool,
+    /// Changes are refused.
+    pub(super) is_refusing: bool,
+    /// When who waits for a checkpoint was woken last.
+    woken_us: u64,
+}
+
+/// What disks do, of which each is told once in a while.
+static WRITES_FAIL: Topic = Topic::new();
+static READS_FAIL: Topic = Topic::new();
+static WRITES_WORK: Topic = Topic::new();
+static DISTRUSTED: Topic = Topic::new();
+static REFUSING: Topic = Topic::new();
+static TRUSTED: Topic = Topic::new();
+static TOO_SLOW: Topic = Topic::new();
+static GIVEN_UP: Topic = Topic::new();
+
+impl Doubt {
+    pub(super) fn new(witness: Arc<dyn Witness>, name: String) -> Doubt {
+        Doubt {
+            witness,
+            name,
+            stage: Stage::Trusted,
+            news: None,
+            kills: 0,
+            has_failed: false,
+            ask_at_us: 0,
+            is_told: false,
+            is_refusing: false,
+            woken_us: 0,
+        }
+    }
+
+    /// Whether the disk takes no writes and what follows from it is settled.
+    pub(super) fn is_hopeless(&self) -> bool {
+        matches!(self.stage, Stage::Doubted) && (self.is_refusing || self.is_noted())
+    }
+
+    /// Whether the next start will give the log up.
+    pub(super) fn is_noted(&self) -> bool {
+        !matches!(self.stage, Stage::Trusted) && self.witness.is_noted() == Some(true)
+    }
+}
+
+/// Whether an action changes what there is.
+pub(super) fn changes(action: Action) -> bool {
+    !matches!(action, Action::Get | Action::GetWithExpiry)
+}
+
+impl<D: Disk> Log<D> {
+    /// Looks at how late the disk is with what was done, and does what follows from it.
+    pub(super) fn weigh(&mut self, now: Now) {
+        let is_late = self.look_at_news(now);
+        match self.doubt.stage {
+            Stage::Trusted if is_late => self.begin_to_doubt(now),
+            Stage::Trusted => {}
+            Stage::Doubted if self.doubt.news.is_none() => {
+                self.doubt.stage = Stage::Mending(self.checkpoint.ticket());
+            }
+            Stage::Doubted => self.note_doubt(now),
+            Stage::Mending(ticket) => {
+                match self.checkpoint.poll(ticket, std::task::Waker::noop()) {
+                    Some(true) => self.believe_again(now),
+                    Some(false) => self.doubt.stage = Stage::Doubted,
+                    None if is_late => self.doubt.stage = Stage::Doubted,
+                    None => {}
+                }
+            }
+        }
+        if self.checkpoint.is_waited_for()
+            && now.uptime_us >= self.doubt.woken_us + SSD_DOUBT_LOOK_US
+        {
+            self.doubt.woken_us = now.uptime_us;
+            self.checkpoint.wake();
+        }
+    }
+
+    /// By when to look again, whatever the disk does.
+    pub(super) fn weigh_at_us(&self) -> u64 {
+        let late_us = self
+            .doubt
+            .news
+            .map_or(u64::MAX, |news| news.again_us.unwrap_or(news.since_us + self.patience_us()));
+        let is_waited_for =
+            self.checkpoint.is_waited_for() || !matches!(self.doubt.stage, Stage::Trusted);
+        let soon_us = self.now.uptime_us + SSD_DOUBT_LOOK_US;
+        if is_waited_for { late_us.min(soon_us) } else { late_us }.max(self.now.uptime_us + 1)
+    }
+
+    /// How long it may take until what was done is durable.
+    fn patience_us(&self) -> u64 {
+        let patience_us = if self.doubt.has_failed {
+            SSD_DOUBT_FAILED_US
+        } else if self.checkpoint.is_waited_for() {
+            SSD_DOUBT_WAITED_US
+        } else {
+            SSD_DOUBT_SILENT_US
+        };
+        self.checkpoint.interval_us() + patience_us
+    }
+
+    /// Whether what was new should be durable by now, and is not.
+    fn look_at_news(&mut self, now: Now) -> bool {
+        let patience_us = self.patience_us();
+        let (durable, noted) = (self.checkpoint.durable(), self.checkpoint.flushed_below());
+        let last = self.next_sequence - 1;
+        let is_killing = self.is_killing();
+        let kills_done = self.doubt.kills - self.kills.len() as u64;
+        let Some(news) = &mut self.doubt.news else {
+            if last > durable || is_killing || self.flushed_below != noted {
+                self.doubt.news = Some(News {
+                    since_us: now.uptime_us,
+                    kills: self.doubt.kills,
+                    flushed_below: self.flushed_below,
+                    sequence: None,
+                    again_us: None,
+                });
+            }
+            return false;
+        };
+        if news.sequence.is_none() && kills_done >= news.kills && self.lost_entries == 0 {
+            news.sequence = Some(last);
+        }
+        if news.sequence.is_some_and(|sequence| sequence <= durable) && news.flushed_below <= noted
+        {
+            self.doubt.news = None;
+            self.disk_works(now);
+            return false;
+        }
+        if now.uptime_us < news.since_us + patience_us {
+            return false;
+        }
+        let again_us = *news.again_us.get_or_insert(now.uptime_us + SSD_DOUBT_LOOK_US);
+        now.uptime_us >= again_us
+    }
+
+    fn begin_to_doubt(&mut self, now: Now) {
+        self.doubt.stage = Stage::Doubted;
+        self.doubt.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
+        self.doubt.is_told = false;
+        self.doubt.witness.distrust(&self.id);
+    }
+
+    /// Sees to it that the doubt is noted; changes are refused while it cannot be.
+    fn note_doubt(&mut self, now: Now) {
+        let doubt = &mut self.doubt;
+        let is_noted = doubt.witness.is_noted();
+        let is_due = now.uptime_us >= doubt.ask_at_us;
+        if is_noted.is_none() && !is_due {
+            return;
+        }
+        let was_refusing = doubt.is_refusing;
+        doubt.is_refusing = is_noted != Some(true);
+        if doubt.is_refusing && is_due {
+            doubt.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
+            doubt.witness.distrust(&self.id);
+        }
+        if doubt.is_told && was_refusing == doubt.is_refusing {
+            return;
+        }
+        doubt.is_told = true;
+        let (name, place) = (&doubt.name, || doubt.witness.place());
+        if doubt.is_refusing {
+            REFUSING.report(now, || {
+                format!(
+                    "{name} takes no writes, and there is nowhere to note it ({}): changes are \
+                     refused until it does; state=DIR names a folder on another disk",
+                    place()
+                )
+            });
+        } else {
+            DISTRUSTED.report(now, || {
+                format!(
+                    "{name} takes no writes: what it holds is given up at the next start, unless \
+                     it works again before (noted in {}); look at the disk and its file system",
+                    place()
+                )
+            });
+        }
+    }
+
+    fn believe_again(&mut self, now: Now) {
+        self.doubt.stage = Stage::Trusted;
+        self.doubt.is_refusing = false;
+        self.doubt.witness.trust(&self.id);
+        let name = &self.doubt.name;
+        TRUSTED.report(now, || {
+            format!("{name} takes writes again: all is on it, and will be there at the next start")
+        });
+    }
+
+    /// Takes note of an I/O that failed.
+    pub(super) fn disk_failed(&mut self, task: Task, error: DiskError, now: Now) {
+        let name = &self.doubt.name;
+        let is_read = matches!(task, Task::Read | Task::Summary | Task::Records | Task::Move);
+        if is_read {
+            return READS_FAIL.report(now, || {
+                format!("{name}: a read failed: {error}: it is a miss; look at the disk (dmesg)")
+            });
+        }
+        self.doubt.has_failed = true;
+        let what = if task == Task::Flush { "flush" } else { "write" };
+        WRITES_FAIL.report(now, || {
+            format!(
+                "{name}: a {what} failed: {error}: what is set may be forgotten; look at the disk \
+                 and its file system (dmesg)"
+            )
+        });
+    }
+
+    fn disk_works(&mut self, now: Now) {
+        if !std::mem::take(&mut self.doubt.has_failed) {
+            return;
+        }
+        let name = &self.doubt.name;
+        WRITES_WORK.report(now, || format!("{name}: writes and flushes succeed again"));
+    }
+
+    /// Takes note of an item that was not written.
+    pub(super) fn was_not_written(&self, now: Now) {
+        if self.doubt.has_failed {
+            return;
+        }
+        let name = &self.doubt.name;
+        TOO_SLOW.report(now, || {
+            format!(
+                "{name} is too slow for what is set: items are answered and not kept \
+                 (ssd_not_written); admit=second-touch writes less"
+            )
+        });
+    }
+
+    /// Takes note of everything having been given up.
+    pub(super) fn was_given_up(&self) {
+        let name = &self.doubt.name;
+        GIVEN_UP.report(self.now, || {
+            format!(
+                "{name}: all it held is given up, for writes failed in too many places (ssd_drops)"
+            )
+        });
+    }
+
+    /// What becomes of the log is known: it was closed, or it could not be. Begins to note that.
+    pub(super) fn close(&mut self, is_closed: bool) {
+        if !is_closed {
+            self.doubt.witness.distrust(&self.id);
+        } else if !matches!(self.doubt.stage, Stage::Trusted) {
+            self.doubt.witness.trust(&self.id);
+        }
+    }
+
+    /// Whether what [`Log::close`] began is done.
+    pub(super) fn is_close_noted(&self) -> bool {
+        self.doubt.witness.is_noted().is_some()
+    }
+
+    /// Tells what becomes of a log that could not be closed.
+    pub(super) fn tell_unclosed(&self) {
+        let (name, place) = (&self.doubt.name, self.doubt.witness.place());
+        let line: &dyn Display = if self.doubt.witness.is_noted() == Some(true) {
+            &format_args!("what it holds is given up at the next start (noted in {place})")
+        } else if self.doubt.is_refusing {
+            &format_args!("changes were refused, so that what it holds is true")
+        } else {
+            &format_args!(
+                "this could not be noted ({place}), so old values may be served at the next start: \
+                 \"format\" starts afresh"
+            )
+        };
+        report::tell(format_args!("{name} could not be closed, it takes no writes: {line}"));
+    }
+}
