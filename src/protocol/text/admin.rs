@@ -41,6 +41,7 @@ pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command
         b"cache_memlimit" => answer_memlimit(words),
         b"refresh_certs" => answer(TLS_OFF),
         b"lru" | b"extstore" => answer_unless(words.count() > 1 && words.noreply(), ERROR),
+        b"ms" => super::store::refuse_meta(words),
         _ => parse_unknown(words),
     }
 }

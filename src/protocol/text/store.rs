@@ -79,6 +79,20 @@ pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now
     }
 }
 
+/// `ms <key> <bytes> [flags]`, which is not served. Its value goes the same way as the line: what
+/// somebody stores must never be read as commands. Where the line does not say how long the value
+/// is (before 1.6.13 a flag did), nobody knows where the next command begins.
+pub(super) fn refuse_meta<'a>(words: &Words<'a>) -> Command<'a> {
+    if words.count() < 3 {
+        return answer(ERROR);
+    }
+    let announced = signed_32(words.get(2)).and_then(|bytes| usize::try_from(bytes).ok());
+    match announced.filter(|&bytes| bytes <= VALUE_BYTES_MAX) {
+        Some(bytes) => Command::Bad { reply: ERROR, skip_bytes: bytes + 2, close: false },
+        None => Command::Bad { reply: ERROR, skip_bytes: 0, close: true },
+    }
+}
+
 /// What a line asks for.
 #[inline(always)]
 fn command<'a>(

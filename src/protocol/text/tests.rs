@@ -186,6 +186,32 @@ fn what_tunes_memcacheds_insides_is_refused_in_its_words() {
 }
 
 #[test]
+fn the_value_of_a_meta_set_is_never_read_as_commands() {
+    for line in ["ms k 9", "ms k 9 T30 c", "ms k  9 b q", "  ms k 9\0"] {
+        for split in 0..line.len() + 20 {
+            let request = format!("{line}\r\nflush_all\r\nversion\r\n");
+            let (front, back) = request.as_bytes().split_at(split);
+            let client = Client::converse([front, back]);
+            let output = String::from_utf8_lossy(&client.output);
+            assert!(output.starts_with("ERROR\r\nVERSION "), "{line}: {output}");
+            assert!(!client.is_closed);
+        }
+    }
+    // Whoever cannot say how long it is, is not listened to any further.
+    for line in ["ms k S9", "ms k T0 S9", "ms k -1", "ms k 2147483647", "ms k 9x"] {
+        let request = format!("{line}\r\nflush_all\r\nversion\r\n");
+        let client = Client::converse([request.as_bytes()]);
+        assert_eq!(client.output, b"ERROR\r\n", "{line}");
+        assert!(client.is_closed, "{line}");
+    }
+    // Nothing was announced.
+    for line in ["ms", "ms k", "mg k v", "md k", "ma k", "mn", "me k"] {
+        let reply = reply_to(format!("{line}\r\n").as_bytes());
+        assert_eq!(reply, "ERROR\\r\\n", "{line}");
+    }
+}
+
+#[test]
 fn flush_takes_effect_a_second_early_and_not_before_the_start() {
     let at = |line: &'static [u8]| match done(line).0 {
         Command::Operation { request, .. } => match request.action {
