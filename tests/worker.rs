@@ -295,6 +295,41 @@ fn who_announces_a_value_and_sends_nothing_makes_room_for_those_who_wait() {
 }
 
 #[test]
+fn a_refused_value_has_the_time_that_an_accepted_one_has() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    for head in ["set k 0 0 10000000\r\n", "add k 0 0 10000000\r\n", "ms k 10000000\r\n"] {
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        crew.pipes[0].send(c, head.as_bytes());
+        crew.turn();
+        // Two minutes, with half a minute of nothing in the middle.
+        let mut left = 10_000_002;
+        for second in 0..120 {
+            crew.now.uptime_us += 1_000_000;
+            let due = if (40..70).contains(&second) { 0 } else { 112_000_usize.min(left) };
+            let mut due_now = due;
+            while due_now > 0 {
+                due_now -= crew.pipes[0].send(c, &b"x".repeat(due_now));
+                crew.turn();
+            }
+            left -= due;
+            assert!(!crew.pipes[0].state(c).is_overdue(0, true, crew.now), "{head} {second}");
+        }
+        let mut reply = Vec::new();
+        crew.pipes[0].receive(c, &mut reply);
+        assert!(text(&reply).contains("ERROR"), "{left} {}", text(&reply));
+        crew.pipes[0].send(c, b"set k 0 0 10000000\r\n");
+        crew.turn();
+        // A minute, and 153 s for its length.
+        crew.now.uptime_us += 212_000_000;
+        assert!(!crew.pipes[0].state(c).is_overdue(0, true, crew.now));
+        crew.now.uptime_us += 2_000_000;
+        assert!(crew.pipes[0].state(c).is_overdue(0, true, crew.now));
+    }
+}
+
+#[test]
 fn a_reader_that_trickles_has_a_deadline_for_the_whole_reply() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];

@@ -160,6 +160,8 @@ enum Stall {
     None,
     Input,
     Body,
+    /// Bytes that are not wanted, and hold nothing.
+    Skip,
     Output,
 }
 
@@ -358,6 +360,8 @@ impl Connection {
             Stall::Output
         } else if matches!(self.state, State::Body { .. }) {
             Stall::Body
+        } else if matches!(self.state, State::Skip { .. }) {
+            Stall::Skip
         } else if self.is_partial || !matches!(self.state, State::Command) {
             Stall::Input
         } else {
@@ -373,13 +377,28 @@ impl Connection {
         self.stall = stall;
         match stall {
             Stall::None => self.deadline_us = u64::MAX,
-            // Set for the whole value when it began.
-            Stall::Body => {}
+            // Set for the whole value when it began; while nothing was read its time stood still.
+            Stall::Body | Stall::Skip if is_new => {
+                self.deadline_us = deadline_us(self.bytes_left(engine), now);
+            }
+            Stall::Body | Stall::Skip => {}
             Stall::Input if is_new => self.deadline_us = deadline_us(0, now),
             Stall::Output if is_new => {
                 self.deadline_us = deadline_us(self.front_bytes(engine), now);
             }
             Stall::Input | Stall::Output => {}
+        }
+    }
+
+    /// What is still to arrive of a long value, wanted or not.
+    fn bytes_left<E: Engine>(&self, engine: &mut E) -> usize {
+        match self.state {
+            State::Skip { bytes, .. } => bytes,
+            State::Body { slot, value_bytes, .. } => match engine.slots().content(slot) {
+                Content::Gathering { gather, .. } => value_bytes - gather.len(),
+                _ => unreachable!("the slot of a body is gathering"),
+            },
+            State::Command | State::Keys(_) | State::Line => 0,
         }
     }
 
@@ -599,6 +618,7 @@ impl Connection {
     ) {
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, reply);
         self.state = State::Skip { bytes, slot, close };
+        self.deadline_us = deadline_us(bytes, visit.now);
     }
 
     /// The next key of a multi-get.
