@@ -6,6 +6,8 @@
 //! to a depot that all threads share. Nothing here may grow by a peer's number: who gathers bytes
 //! into a chain accounts for them against a budget from `limits`.
 
+mod fifo;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -23,6 +25,8 @@ use memmap2::{Advice, MmapMut};
 use crate::limits::{
     BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, RECEIVE_PIECES,
 };
+
+pub use fifo::Fifo;
 
 /// A key, held in place.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -42,8 +42,19 @@ pub const WORKERS_MAX: usize = 64;
 pub const BLOCK_BYTES: usize = 4096 - 16;
 
 /// Bytes of pooled blocks that one worker may hold for request bodies still arriving and for values
-/// crossing workers. At this point it stops reading, and TCP pushes back.
+/// crossing workers. At this point it stops reading, and TCP pushes back. Half is for the latter,
+/// three eighths for the former by share, one eighth for the rests of some, so that they end.
 pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most that is set aside of it before it has come, in bytes.
+pub const BODY_AHEAD_BYTES: usize = 64 * 1024;
+
+/// Most input that is kept of one connection whose output is blocked, in bytes: a get of 200,000
+/// keys from a client that writes everything before it reads.
+pub const INTAKE_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// Such input of all connections of a worker, in bytes.
+pub const INTAKE_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of pooled blocks a worker that values beyond [`BODY_BUDGET_BYTES`] may take: sets whose
 /// server is slow, hits of a server's whose client is. With more, no long value begins to arrive,
@@ -96,6 +107,13 @@ pub const SLOTS_PER_WORKER: usize = 16 * 1024;
 
 /// Requests under way on one connection, so that one client cannot take all the slots.
 pub const SLOTS_PER_CONNECTION: usize = 1024;
+
+/// Slots that only connections without any may take: so many more connections each find one.
+pub const SLOTS_RESERVED: usize = SLOTS_PER_WORKER / 4;
+
+/// What one connection may have of the operations under way in a worker, and of those out at one
+/// other: less than one part in so many of those that are free.
+pub const OPERATIONS_SHARE: usize = 2;
 
 /// Operations that one worker executes at once, waiting ones included.
 /// Own requests, and those that the other workers sent.

@@ -1,12 +1,17 @@
 //! A value's bytes in a stream, and what stands behind them.
 //!
-//! Nothing here may wait, or hold more of a value than it has bytes.
+//! A value that is longer than may wait in its stream goes to where it will stay, or is gathered as
+//! it comes, each piece when the connection's share of the room for such values has room for it.
+//! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a value
+//! than it has bytes, or set much aside for what was only announced.
 
 use std::io::IoSliceMut;
 
+use super::intake::allowance_us;
 use super::slots::Content;
 use super::{Connection, Engine, Progress, State, Submitted, Visit, deadline_us};
 use crate::buffer::Gather;
+use crate::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
 use crate::net::Stream;
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form};
@@ -24,6 +29,15 @@ pub enum Arriving {
         /// How many are there.
         filled: usize,
     },
+}
+
+/// What a connection has set aside of the room for values that arrive.
+#[derive(Debug, Default)]
+pub struct Share {
+    /// Of what all connections share, in bytes.
+    pub shared: usize,
+    /// Of what is kept for the rest of those values that their share does not do for, in bytes.
+    pub rest: usize,
 }
 
 impl Connection {
@@ -55,10 +69,6 @@ impl Connection {
             self.is_partial = true;
             return Progress::Wait;
         }
-        if !visit.engine.reserve_body(value_bytes, visit.now) {
-            visit.engine.revisit(visit.id);
-            return Progress::Wait;
-        }
         visit.stream.consume(consumed);
         let draft = visit.engine.draft(&operation, value_bytes, visit.now);
         let value = match draft {
@@ -81,13 +91,24 @@ impl Connection {
         is_text: bool,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
-        let arrived = gather_more(slot, value_bytes, visit.stream, visit.engine);
-        if arrived.has_more {
-            self.progress_us = visit.now.uptime_us;
-        }
-        if arrived.bytes < value_bytes {
-            visit.stream.expect_into();
-            return Progress::Wait;
+        loop {
+            let before = value_bytes - self.bytes_left(visit.engine);
+            let Some(until) = self.make_room(slot, before, value_bytes, visit) else {
+                visit.engine.revisit(visit.id);
+                // It is us who keep it waiting.
+                self.progress_us = visit.now.uptime_us;
+                self.deadline_us = deadline_us(value_bytes - before, visit.now);
+                return Progress::Wait;
+            };
+            let arrived = gather_more(slot, until, visit.stream, visit.engine);
+            self.earn_us(allowance_us(arrived - before), visit.now);
+            if arrived == value_bytes {
+                break;
+            }
+            if arrived < until || arrived == before {
+                visit.stream.expect_into();
+                return Progress::Wait;
+            }
         }
         if visit.stream.received_bytes() < terminator_bytes(is_text) {
             return Progress::Wait;
@@ -99,12 +120,52 @@ impl Connection {
             unreachable!("the slot of a body is gathering");
         };
         self.state = State::Command;
-        visit.engine.release_body(value_bytes);
+        visit.engine.release_body(std::mem::take(&mut self.share));
         let is_bad = is_text && !take_terminator(visit.stream);
         let next = Self::store_whole(operation, form, value, is_bad, slot, visit);
         *visit.engine.slots().content_mut(slot) = next;
         self.write_ready(visit.stream, visit.engine);
         Progress::More
+    }
+
+    /// Sees to it that there is room for more of the value in `slot` than the `before` bytes that
+    /// are there. Returns up to which byte it may be received; None if there is no room now.
+    fn make_room<S: Stream, E: Engine>(
+        &mut self,
+        slot: u32,
+        before: usize,
+        value_bytes: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Option<usize> {
+        let content = visit.engine.slots().content(slot);
+        if matches!(content, Content::Gathering { value: Arriving::Draft { .. }, .. }) {
+            return Some(value_bytes);
+        }
+        let mut more = visit.stream.received_bytes();
+        if S::RECEIVES_INTO {
+            // How much has come is not known; who has sent much may be about to send as much again.
+            more = more.max(before.clamp(BLOCK_BYTES, BODY_AHEAD_BYTES));
+        }
+        let until = value_bytes.min(before + more);
+        let has_room = visit.engine.reserve_body(&mut self.share, until, value_bytes, visit.now);
+        has_room.then_some(until)
+    }
+
+    /// What is still to arrive of a long value, wanted or not.
+    pub(super) fn bytes_left<E: Engine>(&self, engine: &mut E) -> usize {
+        match self.state {
+            State::Skip { bytes, .. } => bytes,
+            State::Body { slot, value_bytes, .. } => match engine.slots().content(slot) {
+                Content::Gathering { value: Arriving::Chain(gather), .. } => {
+                    value_bytes - gather.len()
+                }
+                Content::Gathering { value: Arriving::Draft { filled, .. }, .. } => {
+                    value_bytes - filled
+                }
+                _ => unreachable!("the slot of a body is gathering"),
+            },
+            State::Command | State::Keys(_) | State::Line => 0,
+        }
     }
 
     /// Carries out the store in `slot`, whose value is there.
@@ -138,51 +199,40 @@ impl Connection {
     }
 }
 
-/// What was done for a value that arrives.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrived {
-    /// Bytes that are there now.
-    pub bytes: usize,
-    /// Whether some of them came just now.
-    pub has_more: bool,
-}
-
-/// Moves what has come of the value in `slot`, of `value_bytes` bytes, to where it goes, and has
-/// the rest received right there, as far as it has come.
-pub(super) fn gather_more<S: Stream, E: Engine>(
+/// Moves what has come of the value in `slot`, up to its byte `until`, to where it goes, and has
+/// the rest received right there, as far as it has come. Returns how many bytes are there now.
+fn gather_more<S: Stream, E: Engine>(
     slot: u32,
-    value_bytes: usize,
+    until: usize,
     stream: &mut S,
     engine: &mut E,
-) -> Arrived {
+) -> usize {
     let Content::Gathering { value, .. } = engine.slots().content_mut(slot) else {
         unreachable!("the slot of a body is gathering");
     };
-    let (before, bytes) = match value {
+    match value {
         Arriving::Chain(gather) => {
-            let before = gather.len();
-            let waiting = stream.received_bytes().min(value_bytes - before);
+            let waiting = stream.received_bytes().min(until - gather.len());
             take_into(gather, waiting, stream);
-            while S::RECEIVES_INTO && gather.len() < value_bytes {
-                let left = value_bytes - gather.len();
+            while S::RECEIVES_INTO && gather.len() < until {
+                let left = until - gather.len();
                 if gather.receive(left, |pieces| stream.receive_into(pieces)) == 0 {
                     break;
                 }
-                let behind = stream.received_bytes().min(value_bytes - gather.len());
+                let behind = stream.received_bytes().min(until - gather.len());
                 take_into(gather, behind, stream);
             }
-            (before, gather.len())
+            gather.len()
         }
         &mut Arriving::Draft { draft, filled: before } => {
-            let filled = fill_draft(draft, before, value_bytes, stream, engine);
+            let filled = fill_draft(draft, before, until, stream, engine);
             let content = engine.slots().content_mut(slot);
             if let Content::Gathering { value: Arriving::Draft { filled: at, .. }, .. } = content {
                 *at = filled;
             }
-            (before, filled)
+            filled
         }
-    };
-    Arrived { bytes, has_more: bytes > before }
+    }
 }
 
 /// As [`gather_more`]: of `value_bytes` bytes `filled` are there. Returns how many then are.

@@ -13,21 +13,23 @@
 mod begun;
 mod body;
 mod get;
+mod intake;
 mod reply;
+mod room;
 mod scratch;
 pub mod slots;
 
-use crate::buffer::{Body, Gather};
+use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
-use crate::limits::{
-    BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
-};
+use crate::limits::{BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US};
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Draft, Hit, Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
 use body::Arriving;
+pub use body::Share;
+use intake::allowance_us;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 use slots::{Content, Queue, Slots};
 
@@ -51,8 +53,9 @@ pub trait Engine {
     /// Limits and switches of the protocols.
     fn limits(&self) -> &Limits;
 
-    /// Whether any one operation can be submitted now.
-    fn has_room(&self) -> bool;
+    /// Whether an operation can be submitted now for a connection that has `own` requests under
+    /// way. Who has more finds less room, so that all find some.
+    fn has_room(&self, own: usize) -> bool;
 
     /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
     /// None: nothing was done, and the operation has to be submitted.
@@ -110,11 +113,24 @@ pub trait Engine {
         unreachable!("there are no drafts")
     }
 
-    /// Sets `bytes` of the budget for values still arriving aside; false if it is used up.
-    fn reserve_body(&mut self, bytes: usize, now: Now) -> bool;
+    /// Sees to it that `share` does for the first `bytes` bytes of a value of `value_bytes` that is
+    /// arriving. False: there is no room for so much now.
+    fn reserve_body(
+        &mut self,
+        share: &mut Share,
+        bytes: usize,
+        value_bytes: usize,
+        now: Now,
+    ) -> bool;
 
     /// Gives back what was set aside.
-    fn release_body(&mut self, bytes: usize);
+    fn release_body(&mut self, share: Share);
+
+    /// How many bytes more of input a connection may keep that keeps `held` bytes of it.
+    fn intake_room(&self, held: usize) -> usize;
+
+    /// A connection that kept `before` bytes of input keeps `held` now.
+    fn keep_intake(&mut self, before: usize, held: usize);
 
     /// Whether so much is held or to come that a connection should wait for what it has asked for
     /// before it asks for more.
@@ -201,8 +217,13 @@ pub struct Connection {
     deadline_us: u64,
     /// When it was driven last.
     driven_us: u64,
-    /// When bytes of the value that is arriving came last, or of the reply that is next left.
+    /// Up to when the value that is arriving, or the reply that is next, has got on at the slowest
+    /// rate that is accepted.
     progress_us: u64,
+    /// What the value that is arriving may take.
+    share: Share,
+    /// Input that was taken out of the stream because the output is blocked.
+    intake: Option<Box<Fifo>>,
     listener: u8,
 }
 
@@ -221,6 +242,8 @@ impl Connection {
             deadline_us: u64::MAX,
             driven_us: now.uptime_us,
             progress_us: 0,
+            share: Share::default(),
+            intake: None,
             listener: listener as u8,
         }
     }
@@ -247,12 +270,15 @@ impl Connection {
 
     /// The stream is gone: gives back what the connection holds.
     pub fn release<E: Engine>(self, engine: &mut E) {
-        if let State::Body { slot, value_bytes, .. } = self.state {
-            engine.release_body(value_bytes);
-            let content = engine.slots().content(slot);
-            if let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } = content {
-                engine.drop_draft(draft);
-            }
+        engine.release_body(self.share);
+        if let State::Body { slot, .. } = self.state
+            && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =
+                engine.slots().content(slot)
+        {
+            engine.drop_draft(draft);
+        }
+        if let Some(intake) = self.intake {
+            engine.keep_intake(intake.held_bytes(), 0);
         }
         engine.slots().abandon(self.queue);
     }
@@ -267,6 +293,25 @@ impl Connection {
         scratch: &mut Scratch,
         now: Now,
     ) {
+        if self.intake.is_some() {
+            self.drive_behind(id, stream, engine, scratch, now);
+        } else {
+            self.go_on(id, stream, engine, scratch, now);
+        }
+        if self.stall == Stall::Output {
+            self.take_in(stream, engine, now);
+        }
+    }
+
+    #[inline(always)]
+    fn go_on<S: Stream, E: Engine>(
+        &mut self,
+        id: ConnectionId,
+        stream: &mut S,
+        engine: &mut E,
+        scratch: &mut Scratch,
+        now: Now,
+    ) {
         self.driven_us = now.uptime_us;
         let front = self.queue.first();
         let written = self.written;
@@ -274,8 +319,10 @@ impl Connection {
             self.write_ready(stream, engine);
         }
         let has_moved = self.queue.first() != front;
-        if has_moved || self.written != written {
+        if has_moved {
             self.progress_us = now.uptime_us;
+        } else if self.written != written {
+            self.earn_us(allowance_us(self.written - written), now);
         }
         let port = Port::of_listener(self.listener());
         let mut visit = Visit { id, port, stream, engine, scratch, now };
@@ -293,8 +340,11 @@ impl Connection {
             if self.is_pipelining() && visit.engine.is_strained() {
                 break;
             }
-            if budget == 0 || !self.may_start(visit.engine) {
+            if budget == 0 {
                 visit.engine.revisit(id);
+                break;
+            }
+            if !self.may_start(visit.engine) && !self.may_go_on(&mut visit) {
                 break;
             }
             visit.scratch.cost = 1;
@@ -314,9 +364,8 @@ impl Connection {
 
     /// Whether a request that is parsed now can be carried out.
     fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
-        self.queue.len() < SLOTS_PER_CONNECTION
-            && engine.slots().next_free().is_some()
-            && engine.has_room()
+        let own = self.queue.len();
+        own < SLOTS_PER_CONNECTION && engine.slots().has_room(own) && engine.has_room(own)
     }
 
     /// Whether what is next is a request, and others before it are under way.
@@ -390,18 +439,6 @@ impl Connection {
         }
     }
 
-    /// What is still to arrive of a long value, wanted or not.
-    fn bytes_left<E: Engine>(&self, engine: &mut E) -> usize {
-        match self.state {
-            State::Skip { bytes, .. } => bytes,
-            State::Body { slot, value_bytes, .. } => match engine.slots().content(slot) {
-                Content::Gathering { gather, .. } => value_bytes - gather.len(),
-                _ => unreachable!("the slot of a body is gathering"),
-            },
-            State::Command | State::Keys(_) | State::Line => 0,
-        }
-    }
-
     /// Length of the value in the reply that is next.
     fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
         match self.queue.first().map(|slot| engine.slots().content(slot)) {
@@ -460,9 +497,10 @@ impl Connection {
                         Progress::More
                     }
                     None => {
-                        let bytes = visit.stream.received_bytes();
+                        // There may be another piece.
+                        let bytes = input.len();
                         visit.stream.consume(bytes);
-                        Progress::Wait
+                        if bytes == 0 { Progress::Wait } else { Progress::More }
                     }
                 }
             }
@@ -739,8 +777,7 @@ impl Connection {
 
 /// When something of `bytes` bytes that is not getting on has to be done with.
 fn deadline_us(bytes: usize, now: Now) -> u64 {
-    let allowance_us = bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN;
-    now.uptime_us + STALL_TIMEOUT_US + allowance_us
+    now.uptime_us + STALL_TIMEOUT_US + allowance_us(bytes)
 }
 
 /// What one visit to a connection works with.

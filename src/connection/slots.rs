@@ -6,10 +6,29 @@
 
 use super::body::Arriving;
 use crate::buffer::{Chain, Key};
+use crate::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::Outcome;
+
+/// Weight of the room for arriving values in [`may_add`]: one part in so many of it.
+pub const BODY_WEIGHT_SHARE: usize = 96;
+
+/// Weight of the input kept behind blocked output in [`may_add`], in bytes.
+pub const INTAKE_WEIGHT_BYTES: usize = 1024 * 1024;
+
+/// Weight of slots in [`may_add`]: one connection alone may have 850, 200 greedy ones leave a third.
+pub const SLOTS_WEIGHT: usize = 64;
+
+/// How hard it is to have much of what is scarce. Who has `own` of something that is shared, of
+/// which `used` is taken and `free` is left, may take more while `own * used < weight * free`. With
+/// plenty left all may have much. The less is left the less may who has some add to it, until only
+/// those go on that have nothing: so what is free shrinks by one part in `total / weight` with each
+/// that takes all it can, and somebody who comes late still finds some.
+pub const fn may_add(own: usize, used: usize, free: usize, weight: usize) -> bool {
+    own * used < weight * free
+}
 
 /// What a slot holds.
 #[derive(Debug)]
@@ -127,6 +146,16 @@ impl<V> Slots<V> {
     /// The slot that [`Slots::push`] takes next; None if all are in use.
     pub fn next_free(&self) -> Option<u32> {
         self.free.last().copied()
+    }
+
+    /// Whether a connection that has `own` slots may take one more: not more than its share of
+    /// those that are free, so that the others find some.
+    #[inline]
+    pub fn has_room(&self, own: usize) -> bool {
+        let free = self.free.len();
+        let used = self.slots.len() - free;
+        let spare = free.saturating_sub(SLOTS_RESERVED);
+        may_add(own, used, spare, SLOTS_WEIGHT) || (own == 0 && free > 0)
     }
 
     /// Slots in use.
@@ -248,6 +277,22 @@ mod tests {
         slots.pop(&mut queue);
         assert!(queue.is_empty());
         assert_eq!(slots.in_use(), 0);
+    }
+
+    #[test]
+    fn who_takes_all_it_can_leaves_some_to_whoever_comes_next() {
+        // (connections that take all they can one after the other, what another finds at least)
+        for (greedy, least) in [(0, 800), (1, 500), (10, 150), (110, 20), (300, 5), (4_000, 1)] {
+            let mut slots = Slots::<Chain>::new(16_384);
+            for nth in 0..=greedy {
+                let mut queue = Queue::new();
+                while slots.has_room(queue.len()) && queue.len() < 1024 {
+                    slots.push(&mut queue, ID, Content::Fixed(Fixed::NONE));
+                }
+                let found = queue.len();
+                assert!(nth < greedy || found >= least, "{greedy}: {found} for another");
+            }
+        }
     }
 
     #[test]

@@ -144,9 +144,10 @@ where
         !self.busy.is_empty() && self.busy.contains_key(&key_hash)
     }
 
-    /// Whether one more operation can be taken.
-    pub fn has_room(&self) -> bool {
-        !self.free.is_empty() && !self.queued_free.is_empty()
+    /// Whether `more` operations more can be taken.
+    #[inline]
+    pub fn has_room(&self, more: usize) -> bool {
+        self.free.len() >= more && self.queued_free.len() >= more
     }
 
     /// Whether [`Owner::run_woken`] has something to do.
@@ -394,7 +395,7 @@ mod tests {
         owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
         assert_eq!(out, [(10, 10), (0, 0), (1, 1), (2, 2)]);
         assert_eq!(owner.pending(), 0);
-        assert!(owner.has_room());
+        assert!(owner.has_room(1));
     }
 
     #[test]
@@ -468,14 +469,14 @@ mod tests {
     fn a_full_owner_says_so() {
         let gates = Rc::new(Gates::default());
         let mut owner = Owner::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
-        assert!(owner.has_room());
+        assert!(owner.has_room(1));
         for hash in 0..2 {
             assert!(matches!(
                 owner.start(operation(), hash, hash, Now::default()),
                 Started::Waiting
             ));
         }
-        assert!(!owner.has_room());
+        assert!(!owner.has_room(1));
         gates.open(99);
     }
 }

@@ -8,12 +8,13 @@ use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::{Shared, control};
 use crate::buffer::{self, Body, Chain, Gather};
 use crate::clock::Now;
-use crate::connection::slots::{Content, Slots};
-use crate::connection::{Engine, Submitted};
+use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
+use crate::connection::{Engine, Share, Submitted};
 use crate::limits::{
-    BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_DECAY,
-    EXPECTED_BYTES_MAX, GATHER_BUDGET_BYTES, MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES,
-    REMOTE_COPY_BYTES_MAX, SLOTS_PER_WORKER,
+    BLOCK_BYTES, BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_DECAY,
+    EXPECTED_BYTES_MAX, GATHER_BUDGET_BYTES, INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX,
+    MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, REMOTE_COPY_BYTES_MAX,
+    SLOTS_PER_WORKER,
 };
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
@@ -47,6 +48,10 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     revisits: Vec<ConnectionId>,
     /// For values still arriving, and for fetched ones.
     budget: Budget,
+    /// Input that connections keep whose output is blocked.
+    intake_bytes: usize,
+    /// Turns in which connections were to be visited again.
+    rounds: usize,
     /// Bytes that values of all workers may hold before this one takes no more on than it must.
     held_bytes_max: usize,
     /// Outcomes to come for our slots.
@@ -82,6 +87,8 @@ where
             orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
             budget: Budget::new(body_bytes),
+            intake_bytes: 0,
+            rounds: 0,
             held_bytes_max: workers * (body_bytes + gather_bytes),
             awaited: 0,
             // Nothing is known yet, so the worst is.
@@ -111,6 +118,12 @@ where
         // and a client that sends bytes one by one could make its share of the turns grow.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
         self.revisits.dedup();
+        // Each is the first at some time, so that none finds the room taken by the same ones always.
+        if self.revisits.len() > 1 {
+            self.rounds = self.rounds.wrapping_add(1);
+            let first = self.rounds % self.revisits.len();
+            self.revisits.rotate_left(first);
+        }
         self.visits.append(&mut self.revisits);
         done
     }
@@ -188,7 +201,7 @@ where
     fn serve(&mut self, worker: usize, now: Now) -> usize {
         let mut copied_bytes = 0;
         for n in 0..MAILBOX_BUDGET_MESSAGES {
-            if !self.owner.has_room() || copied_bytes > MAILBOX_BUDGET_BYTES {
+            if !self.owner.has_room(1) || copied_bytes > MAILBOX_BUDGET_BYTES {
                 return n;
             }
             let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
@@ -399,8 +412,9 @@ where
     }
 
     #[inline]
-    fn has_room(&self) -> bool {
-        self.owner.has_room() && self.mailbox.has_room(1)
+    fn has_room(&self, own: usize) -> bool {
+        let more = 1 + own * OPERATIONS_SHARE;
+        self.owner.has_room(more) && self.mailbox.has_room(more)
     }
 
     #[inline(always)]
@@ -484,16 +498,37 @@ where
         self.orchestrator.drop_draft(draft);
     }
 
-    fn reserve_body(&mut self, bytes: usize, now: Now) -> bool {
-        let fits = !self.is_full() && self.budget.take(bytes);
+    fn reserve_body(
+        &mut self,
+        share: &mut Share,
+        bytes: usize,
+        value_bytes: usize,
+        now: Now,
+    ) -> bool {
+        // What has begun to arrive goes on: it has to end before there is room again.
+        let may_grow = share.shared > 0 || bytes == 0 || !self.is_full();
+        let fits = may_grow && self.budget.grow(share, bytes, value_bytes);
         if !fits {
             self.contended_until_us = now.uptime_us + CONTENTION_US;
         }
         fits
     }
 
-    fn release_body(&mut self, bytes: usize) {
-        self.budget.give(bytes);
+    fn release_body(&mut self, share: Share) {
+        self.budget.give(share);
+    }
+
+    fn intake_room(&self, held: usize) -> usize {
+        let free = INTAKE_BUDGET_BYTES - self.intake_bytes;
+        if !may_add(held, self.intake_bytes, free, INTAKE_WEIGHT_BYTES) {
+            return 0;
+        }
+        // What it takes may begin another block.
+        INTAKE_BYTES_MAX.saturating_sub(held).min(free).saturating_sub(BLOCK_BYTES)
+    }
+
+    fn keep_intake(&mut self, before: usize, held: usize) {
+        self.intake_bytes = self.intake_bytes + held - before;
     }
 
     fn is_strained(&self) -> bool {
@@ -508,7 +543,7 @@ where
         };
         let Held::Lent(lent) = &hit.value else { return true };
         let bytes = lent.bytes();
-        if !self.mailbox.has_room(1) || !self.budget.take(bytes) {
+        if !self.mailbox.has_room(1) || !self.budget.fetch(bytes) {
             if let Some(id) = self.slots.connection(slot) {
                 self.revisit(id);
             }

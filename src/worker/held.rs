@@ -8,6 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::buffer::Chain;
+use crate::connection::Share;
+use crate::connection::slots::{BODY_WEIGHT_SHARE, may_add};
+use crate::limits::BLOCK_BYTES;
 use crate::tier::{Hit, Take, Value};
 
 /// The bytes of a hit.
@@ -89,34 +92,75 @@ impl Drop for Reserved {
 }
 
 /// A worker's budget for values that wait: still arriving, or fetched and not yet read.
+///
+/// What arrives is counted piece by piece, and no connection has more than its share of what is
+/// free. So several may each have a part of their value and none enough for all of it: for that
+/// there is room for the rest of some, set aside as a whole.
 #[derive(Debug)]
 pub(super) struct Budget {
-    taken: Rc<Cell<usize>>,
-    bytes_max: usize,
+    fetched: Rc<Cell<usize>>,
+    fetched_max: usize,
+    shared: usize,
+    shared_max: usize,
+    rests: usize,
+    rests_max: usize,
 }
 
 impl Budget {
     pub fn new(bytes_max: usize) -> Budget {
-        Budget { taken: Rc::default(), bytes_max }
+        Budget {
+            fetched: Rc::default(),
+            fetched_max: bytes_max / 2,
+            shared: 0,
+            shared_max: bytes_max / 8 * 3,
+            rests: 0,
+            rests_max: bytes_max / 8,
+        }
     }
 
-    /// Sets `bytes` aside; false if there is no room for them.
-    pub fn take(&self, bytes: usize) -> bool {
-        let fits = self.taken.get() + bytes <= self.bytes_max;
+    /// Sets `bytes` aside for a value that is fetched; false if there is no room for them.
+    pub fn fetch(&self, bytes: usize) -> bool {
+        let fits = self.fetched.get() + bytes <= self.fetched_max;
         if fits {
-            self.taken.set(self.taken.get() + bytes);
+            self.fetched.set(self.fetched.get() + bytes);
         }
         fits
     }
 
-    /// Gives back what [`Budget::take`] set aside.
-    pub fn give(&self, bytes: usize) {
-        self.taken.set(self.taken.get() - bytes);
+    /// What [`Budget::fetch`] set aside, from here on given back by dropping it.
+    pub fn guard(&self, bytes: usize) -> Reserved {
+        Reserved { bytes, taken: Rc::clone(&self.fetched) }
     }
 
-    /// What [`Budget::take`] set aside, from here on given back by dropping it.
-    pub fn guard(&self, bytes: usize) -> Reserved {
-        Reserved { bytes, taken: Rc::clone(&self.taken) }
+    /// Makes `share` do for the first `bytes` bytes of a value of `value_bytes`; false if there is
+    /// no room for them.
+    pub fn grow(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
+        if bytes <= share.shared || share.rest > 0 {
+            return true;
+        }
+        let shared = bytes.next_multiple_of(BLOCK_BYTES).min(value_bytes);
+        let more = shared - share.shared;
+        let free = self.shared_max - self.shared;
+        let weight = self.shared_max / BODY_WEIGHT_SHARE;
+        if more <= free && may_add(share.shared, self.shared, free, weight) {
+            self.shared += more;
+            share.shared = shared;
+            return true;
+        }
+        let rest = value_bytes - share.shared;
+        // The longest item is longer than what is kept for rests; alone it may be.
+        let fits = self.rests == 0 || self.rests + rest <= self.rests_max;
+        if fits {
+            self.rests += rest;
+            share.rest = rest;
+        }
+        fits
+    }
+
+    /// Gives back what [`Budget::grow`] set aside.
+    pub fn give(&mut self, share: Share) {
+        self.shared -= share.shared;
+        self.rests -= share.rest;
     }
 }
 

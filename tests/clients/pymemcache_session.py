@@ -71,6 +71,13 @@ any_byte = bytes(range(256)) * 8
 check.true(client.set("k" * 250, any_byte), "set with the longest key")
 check.equal(client.get("k" * 250), any_byte, "get with the longest key")
 
+# It writes all requests before it reads the first answer.
+thousands = {f"key-of-a-thousand-bytes-{n:06}": check.value_of(f"{n}", 1000) for n in range(5000)}
+check.equal(client.set_many(thousands), [], "set_many of 5,000 values of 1,000 bytes")
+check.equal(client.get_many(list(thousands)), thousands, "get_many of 5,000")
+check.equal(client.set_many({f"n{n}": b"x" * 20 for n in range(50_000)}), [], "set_many of 50,000")
+check.equal(client.get("n49999"), b"x" * 20, "the last of them")
+
 quiet = Client(address, timeout=10, default_noreply=True)
 for n in range(500):
     quiet.set(f"quiet{n}", check.value_of(f"quiet{n}", 100))

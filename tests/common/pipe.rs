@@ -134,6 +134,11 @@ impl<C> Pipes<C> {
         self.places[index].state.as_ref().expect("open")
     }
 
+    /// Whether the worker knows of it.
+    pub fn is_open(&self, index: usize) -> bool {
+        self.places[index].state.is_some()
+    }
+
     /// The peer vanishes.
     pub fn reset(&mut self, index: usize) {
         self.places[index].is_gone = true;

@@ -1,6 +1,9 @@
 //! Whole workers without sockets: order, owners, backpressure and bounds, step by step.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod shares;
+mod unread;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -78,6 +81,32 @@ impl<'c> Crew<'c> {
             .collect();
         let pipes = (0..workers.len()).map(|_| Pipes::new()).collect();
         Crew { workers, pipes, now: shared.clock.read() }
+    }
+
+    /// Sends all of it without reading anything, in at most `turns_max` turns; returns how many.
+    fn write_all(&mut self, worker: usize, c: usize, request: &[u8], turns_max: usize) -> usize {
+        let mut sent = 0;
+        for turn in 0..turns_max {
+            sent += self.pipes[worker].send(c, &request[sent..]);
+            if sent == request.len() {
+                return turn;
+            }
+            self.turn();
+        }
+        panic!("{sent} of {} bytes were taken in {turns_max} turns", request.len());
+    }
+
+    /// Turns until the answer to all that was sent ends with `end`; returns it, and how many.
+    fn read_until(&mut self, worker: usize, c: usize, end: &str, max: usize) -> (String, usize) {
+        let mut reply = Vec::new();
+        for turn in 0..max {
+            self.pipes[worker].receive(c, &mut reply);
+            if reply.ends_with(end.as_bytes()) {
+                return (text(&reply), turn);
+            }
+            self.turn();
+        }
+        panic!("{} bytes in {max} turns: {}", reply.len(), text(&reply[..reply.len().min(200)]));
     }
 
     fn turn(&mut self) {
@@ -178,28 +207,6 @@ fn a_long_value_goes_in_and_out_through_small_buffers() {
 }
 
 #[test]
-fn a_client_that_does_not_read_stops_being_read() {
-    let shared = shared(1);
-    let tiers = [memory(&shared, 0)];
-    let mut crew = Crew::new(&shared, &tiers);
-    let c = crew.pipes[0].connect(4096, 4096, 4096);
-    crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
-    let mut sent = 0;
-    for _ in 0..100 {
-        sent += crew.pipes[0].send(c, &b"get k\r\n".repeat(100));
-        crew.turn();
-    }
-    // Its input buffer, and what was parsed to fill its output buffer and one reply more.
-    assert!(sent < 4096 + 4096, "{sent} bytes were taken");
-    let mut reply = Vec::new();
-    crew.pipes[0].receive(c, &mut reply);
-    assert!(reply.len() > 3000);
-    let rest = crew.talk(0, c, b"");
-    let replies = text(&reply).matches("VALUE").count() + text(&rest).matches("VALUE").count();
-    assert!(replies.abs_diff(sent / 7) <= 1, "{replies} replies for {sent} bytes");
-}
-
-#[test]
 fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
@@ -241,57 +248,6 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
     }
     crew.now.uptime_us += 60_000_000;
     assert!(crew.pipes[0].state(c).is_overdue(0, false, crew.now));
-}
-
-#[test]
-fn a_client_that_waits_for_room_is_visited_once_a_turn_whatever_it_sends() {
-    let shared = shared(1);
-    let tiers = [memory(&shared, 0)];
-    let mut crew = Crew::new(&shared, &tiers);
-    for _ in 0..65 {
-        let c = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
-        crew.pipes[0].send(c, b"set k 0 0 1048000\r\n");
-    }
-    let waiting = crew.pipes[0].connect(16 << 10, 1 << 10, 1 << 10);
-    crew.pipes[0].send(waiting, b"set k 0 0 1048000\r\n");
-    for _ in 0..100 {
-        crew.pipes[0].send(waiting, b"x");
-        crew.turn();
-    }
-    let yields = || shared.stats[0].get(Counter::ConnYields);
-    let before = yields();
-    crew.turn();
-    // The one that came late, and one of the first that found the budget used up.
-    assert!((1..=2).contains(&(yields() - before)), "{} visits", yields() - before);
-}
-
-#[test]
-fn who_announces_a_value_and_sends_nothing_makes_room_for_those_who_wait() {
-    let shared = shared(1);
-    let tiers = [memory(&shared, 0)];
-    let mut crew = Crew::new(&shared, &tiers);
-    // Values of 1 MB until their budget of 64 MiB is used up.
-    let announce = b"set k 0 0 1000000\r\n";
-    let idlers: Vec<_> = (0..70).map(|_| crew.pipes[0].connect(16 << 10, 16 << 10, 4096)).collect();
-    for &c in &idlers {
-        crew.pipes[0].send(c, announce);
-    }
-    crew.turn();
-    let later = |s: u64, now: Now| Now { uptime_us: now.uptime_us + s * 1_000_000, ..now };
-    let is_overdue = |crew: &Crew, c: usize, is_contended, now| {
-        crew.pipes[0].state(c).is_overdue(0, is_contended, now)
-    };
-    let soon = later(4, crew.now);
-    assert!(!is_overdue(&crew, idlers[0], false, soon), "nobody waits");
-    assert!(is_overdue(&crew, idlers[0], true, soon));
-    assert!(!is_overdue(&crew, idlers[69], true, soon), "it waits itself");
-    // Who sends some of it every now and then stays.
-    crew.now = later(3, crew.now);
-    crew.pipes[0].send(idlers[1], b"some of it");
-    crew.turn();
-    let soon = later(1, crew.now);
-    assert!(is_overdue(&crew, idlers[0], true, soon));
-    assert!(!is_overdue(&crew, idlers[1], true, soon));
 }
 
 #[test]

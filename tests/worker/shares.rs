@@ -1,0 +1,229 @@
+//! What one client may take of what all share: it takes all it can, and another is served at once.
+//!
+//! Time is counted in turns here, of which a worker does thousands in a tenth of a second.
+
+use super::*;
+
+/// Connections of a worker that ask for long values and for many short ones, and read nothing.
+fn deaf(crew: &mut Crew<'_>, worker: usize, count: usize) -> Vec<usize> {
+    let long = (0..8).map(|i| format!("get big{i}\r\n")).collect::<String>();
+    let request = long + &"get a\r\nget b\r\n".repeat(550);
+    (0..count)
+        .map(|_| {
+            let c = crew.pipes[worker].connect(16 << 10, 16 << 10, 4096);
+            assert_eq!(crew.pipes[worker].send(c, request.as_bytes()), request.len());
+            c
+        })
+        .collect()
+}
+
+#[test]
+fn who_asks_for_much_and_reads_nothing_leaves_slots_to_others() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+    for i in 0..8 {
+        let set = format!("set big{i} 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+        assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
+    }
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        crew.talk(0, writer, format!("set {key} 0 0 1\r\n{key}\r\n").as_bytes());
+    }
+    for worker in 0..2 {
+        deaf(&mut crew, worker, 200);
+    }
+    for _ in 0..200 {
+        crew.turn();
+    }
+    for worker in 0..2 {
+        let c = crew.pipes[worker].connect(16 << 10, 16 << 10, 4096);
+        for (request, end) in [
+            ("version\r\n", "\r\n"),
+            ("stats\r\n", "END\r\n"),
+            // Of both workers.
+            ("get a b c d e f\r\n", "f\r\nEND\r\n"),
+            ("set n 0 0 1\r\n1\r\nincr n 1\r\ndelete n\r\n", "DELETED\r\n"),
+            ("set x 0 0 1\r\n1\r\nset y 0 0 1\r\n1\r\nget x y\r\n", "END\r\n"),
+        ] {
+            crew.pipes[worker].send(c, request.as_bytes());
+            let (_, turns) = crew.read_until(worker, c, end, 20);
+            assert!(turns <= 10, "{request}: {turns} turns");
+        }
+        // A deep pipeline gets on too.
+        let request = "get a b c d e f\r\n".repeat(500);
+        let reply = text(&crew.talk(worker, c, request.as_bytes()));
+        assert_eq!(reply.matches("END").count(), 500);
+        assert_eq!(reply.matches("VALUE").count(), 3000);
+    }
+}
+
+#[test]
+fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let count = sunder::limits::SLOTS_PER_WORKER + 1;
+    // Each waits for one answer of the other worker, which does not turn.
+    let ready: Vec<usize> = (0..count).map(|_| crew.pipes[0].connect(64, 64, 64)).collect();
+    for &c in &ready {
+        crew.pipes[0].send(c, b"get aa bb cc dd ee ff gg hh\r\n");
+    }
+    for _ in 0..10 {
+        crew.now.uptime_us += 10;
+        crew.workers[0].turn(&mut crew.pipes[0], crew.now);
+    }
+    let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+    for (request, end) in [("version\r\n", "\r\n"), ("stats\r\n", "END\r\n")] {
+        crew.pipes[0].send(c, request.as_bytes());
+        crew.workers[0].turn(&mut crew.pipes[0], crew.now);
+        let mut reply = Vec::new();
+        crew.pipes[0].receive(c, &mut reply);
+        assert!(!reply.is_empty() && reply.ends_with(end.as_bytes()), "{}", text(&reply));
+    }
+    // All others as soon as the other worker turns again.
+    for &c in &[ready[0], ready[count - 1]] {
+        let (reply, _) = crew.read_until(0, c, "END\r\n", 200);
+        assert_eq!(reply, "END\r\n");
+    }
+}
+
+/// Connections that each announce 1 MB and have sent nothing of it yet.
+fn announcers(crew: &mut Crew<'_>, count: usize) -> Vec<usize> {
+    let announce = |i| {
+        let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+        crew.pipes[0].send(c, format!("set k{i} 0 0 1000000\r\n").as_bytes());
+        c
+    };
+    (0..count).map(announce).collect()
+}
+
+/// Each sends up to `bytes` bytes of its value, as far as it is read.
+fn fill(crew: &mut Crew<'_>, senders: &[usize], bytes: usize) {
+    let value = vec![b'x'; bytes];
+    let mut sent = vec![0; senders.len()];
+    let mut quiet = 0;
+    while quiet < 10 {
+        quiet += 1;
+        for (sent, &c) in sent.iter_mut().zip(senders) {
+            let n = crew.pipes[0].send(c, &value[*sent..]);
+            *sent += n;
+            if n > 0 {
+                quiet = 0;
+            }
+        }
+        crew.turn();
+    }
+}
+
+/// How many turns a set of 200 KB takes.
+fn turns_of_a_set(crew: &mut Crew<'_>) -> usize {
+    let c = crew.pipes[0].connect(16 << 10, 4096, 16 << 10);
+    let request = format!("set mine 0 0 200000\r\n{}\r\n", "m".repeat(200_000));
+    let sent = crew.write_all(0, c, request.as_bytes(), 40);
+    let (reply, turns) = crew.read_until(0, c, "\r\n", 10);
+    assert_eq!(reply, "STORED\r\n");
+    sent + turns
+}
+
+#[test]
+fn a_value_that_was_only_announced_takes_no_room() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let idlers = announcers(&mut crew, 500);
+    for _ in 0..20 {
+        crew.turn();
+        idlers.iter().for_each(|&c| assert_eq!(crew.pipes[0].send(c, b"x"), 1));
+    }
+    let turns = turns_of_a_set(&mut crew);
+    assert!(turns <= 20, "{turns} turns for 200 KB through 16 KiB");
+}
+
+#[test]
+fn who_sends_all_but_the_end_leaves_room_for_others() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    for count in [40, 80] {
+        let mut crew = Crew::new(&shared, &tiers);
+        let greedy = announcers(&mut crew, count);
+        fill(&mut crew, &greedy, 999_999);
+        let turns = turns_of_a_set(&mut crew);
+        assert!(turns <= 20, "{turns} turns for 200 KB through 16 KiB");
+        // Each that waits is visited once a turn, however often it sends.
+        for _ in 0..20 {
+            crew.pipes[0].send(greedy[0], b"x");
+            crew.turn();
+        }
+        let before = shared.stats[0].get(Counter::ConnYields);
+        crew.turn();
+        let yields = shared.stats[0].get(Counter::ConnYields) - before;
+        assert!(yields <= count as u64, "{yields} visits");
+        // A longer value waits at most until those who hold what it needs count as gone.
+        let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+        let value = "m".repeat(1_000_000);
+        let request = format!("set long 0 0 1000000\r\n{value}\r\n");
+        let mut sent = 0;
+        let mut gone = 0;
+        for _ in 0..20 {
+            for _ in 0..50 {
+                sent += crew.pipes[0].send(c, &request.as_bytes()[sent..]);
+                crew.turn();
+            }
+            if sent == request.len() {
+                break;
+            }
+            crew.now.uptime_us += 3_000_000;
+            crew.turn();
+            for &other in &greedy {
+                let is_here = crew.pipes[0].is_open(other);
+                if is_here && crew.pipes[0].state(other).is_overdue(0, true, crew.now) {
+                    crew.pipes[0].reset(other);
+                    gone += 1;
+                }
+            }
+        }
+        assert_eq!(crew.read_until(0, c, "\r\n", 100).0, "STORED\r\n", "{gone} gone");
+        assert!(gone > 0);
+    }
+}
+
+#[test]
+fn many_long_values_at_once_all_arrive() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let senders = announcers(&mut crew, 150);
+    let value = vec![b'x'; 1_000_000];
+    let rest = [&value[..], b"\r\n"].concat();
+    fill(&mut crew, &senders, rest.len());
+    // The `fill` above sends x alone: each value is whole, and its end is what is wrong.
+    for &c in &senders {
+        let (reply, _) = crew.read_until(0, c, "\r\n", 100);
+        assert_eq!(reply, "CLIENT_ERROR bad data chunk\r\n");
+    }
+}
+
+#[test]
+fn who_trickles_makes_room_for_those_who_wait() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let [slow, steady, silent] = announcers(&mut crew, 3)[..] else { unreachable!() };
+    crew.turn();
+    let is_overdue = |crew: &Crew<'_>, c: usize, is_contended| {
+        crew.pipes[0].state(c).is_overdue(0, is_contended, crew.now)
+    };
+    for second in 0..8 {
+        assert_eq!(is_overdue(&crew, silent, true), second >= 3, "{second} s");
+        assert_eq!(is_overdue(&crew, slow, true), second >= 3, "{second} s");
+        assert!(!is_overdue(&crew, steady, true), "{second} s");
+        assert!(!is_overdue(&crew, slow, false), "nobody waits");
+        crew.now.uptime_us += 1_000_000;
+        crew.pipes[0].send(slow, b"x");
+        for _ in 0..2 {
+            crew.pipes[0].send(steady, &[b'x'; 33 << 10]);
+            crew.turn();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Clients that write all that they have to ask before they read the first byte of an answer.
+
+use sunder::limits::{INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX};
+
+use super::*;
+
+/// A get of many keys in one line, sets with replies, quiet binary gets: each longer than all that
+/// two streams hold.
+fn requests() -> Vec<(&'static str, Vec<u8>)> {
+    let keys = (0..60_000).map(|i| format!(" key-of-thirty-bytes-{:010}", i % 50));
+    let get = format!("get{}\r\nversion\r\n", keys.collect::<String>()).into_bytes();
+    let set = |i: usize| format!("set set{} 0 0 {}\r\n{}\r\n", i % 90, i % 70, "v".repeat(i % 70));
+    let sets = (0..50_000).map(set).collect::<String>().into_bytes();
+    let long = |i| format!("set long{i} 0 0 20000\r\n{}\r\nget long{i}\r\n", "v".repeat(20_000));
+    let longs = (0..100).map(long).collect::<String>().into_bytes();
+    let mut quiet = Vec::new();
+    for i in 0..20_000 {
+        let key = format!("key-of-thirty-bytes-{:010}", i % 60);
+        let mut header = [0; 24];
+        header[..2].copy_from_slice(&[0x80, 0x0d]);
+        header[3] = key.len() as u8;
+        header[11] = key.len() as u8;
+        header[12..16].copy_from_slice(&(i as u32).to_be_bytes());
+        quiet.extend_from_slice(&header);
+        quiet.extend_from_slice(key.as_bytes());
+    }
+    let mut noop = [0; 24];
+    noop[..2].copy_from_slice(&[0x80, 0x0a]);
+    quiet.extend_from_slice(&noop);
+    vec![("keys", get), ("sets", sets), ("long values", longs), ("quiet gets", quiet)]
+}
+
+#[test]
+fn who_writes_everything_before_it_reads_gets_what_others_get() {
+    for workers in 1..=2 {
+        let shared = shared(workers);
+        let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
+        let mut crew = Crew::new(&shared, &tiers);
+        let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+        for i in 0..50 {
+            let set = format!("set key-of-thirty-bytes-{i:010} 0 0 99\r\n{}\r\n", "v".repeat(99));
+            crew.talk(0, writer, set.as_bytes());
+        }
+        for (name, request) in requests() {
+            // The one reads along, the other not.
+            let a = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+            let expected = crew.talk(0, a, &request);
+            for piece in [1000, 16 << 10] {
+                let b = crew.pipes[0].connect(16 << 10, 16 << 10, piece);
+                crew.write_all(0, b, &request, 2_000);
+                let reply = crew.talk(0, b, b"");
+                assert!(reply == expected, "{name}: {} of {}", reply.len(), expected.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_that_finishes_after_it_wrote_everything_gets_it_all_and_the_end() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let (_, request) = requests().swap_remove(1);
+    let c = crew.pipes[0].connect(16 << 10, 4096, 4096);
+    crew.write_all(0, c, &request, 2_000);
+    crew.pipes[0].pipe(c).is_peer_finished = true;
+    let mut reply = Vec::new();
+    while !crew.pipes[0].pipe(c).is_closed {
+        crew.turn();
+        crew.pipes[0].receive(c, &mut reply);
+    }
+    crew.pipes[0].receive(c, &mut reply);
+    assert!(reply == b"STORED\r\n".repeat(50_000));
+}
+
+/// Has connection `c` send gets for as long as they are taken; returns how many bytes that were.
+fn pour(crew: &mut Crew<'_>, c: usize) -> usize {
+    let gets = b"get k\r\n".repeat(9_000);
+    let (mut sent, mut quiet) = (0, 0);
+    while quiet < 5 {
+        let n = crew.pipes[0].send(c, &gets[sent % 7..]);
+        sent += n;
+        quiet = if n == 0 { quiet + 1 } else { 0 };
+        crew.turn();
+    }
+    sent
+}
+
+#[test]
+fn what_is_taken_in_is_bounded_shared_and_given_back() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let connect = |crew: &mut Crew<'_>| crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+    let c = connect(&mut crew);
+    crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
+    // The pipe itself, what filled the output, and two blocks.
+    let beside = (64 << 10) + 4096 + 2 * sunder::limits::BLOCK_BYTES;
+    let before = buffer::blocks_made();
+    let first = pour(&mut crew, c);
+    assert!((INTAKE_BYTES_MAX - beside..INTAKE_BYTES_MAX + beside).contains(&first), "{first}");
+    let greedy: Vec<usize> = (0..30).map(|_| connect(&mut crew)).collect();
+    let all: usize = greedy.iter().map(|&c| pour(&mut crew, c)).sum();
+    assert!(first + all < INTAKE_BUDGET_BYTES + 31 * beside, "{first} and {all}");
+    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    assert!(made <= INTAKE_BUDGET_BYTES, "{made} bytes");
+    let newcomer = connect(&mut crew);
+    let late = pour(&mut crew, newcomer);
+    assert!(late > 100_000, "one that comes late: {late}");
+    // It is not overdue while it writes, and is when it does nothing any more.
+    crew.now.uptime_us += 60_000_000;
+    assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+    crew.now.uptime_us += 110_000_000;
+    assert!(crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+    for c in greedy.into_iter().chain([c, newcomer]) {
+        crew.pipes[0].reset(c);
+    }
+    crew.turn();
+    let c = connect(&mut crew);
+    let again = pour(&mut crew, c);
+    assert!(again > INTAKE_BYTES_MAX - beside, "{again}");
+}
+
+#[test]
+fn the_rest_of_a_bad_line_ends_where_it_ends_however_it_is_cut() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let line = format!("get{} {}{}\r\n", " k".repeat(2000), "x".repeat(251), " more".repeat(100));
+    for piece in [50, 100, 333, 16 << 10] {
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, piece);
+        let reply = crew.talk(0, c, format!("{line}version\r\n").as_bytes());
+        let expected = "CLIENT_ERROR bad command line format\r\nVERSION ";
+        assert!(text(&reply).starts_with(expected), "{piece}: {}", text(&reply));
+    }
+}
