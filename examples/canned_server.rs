@@ -112,6 +112,7 @@ fn run(words: &[String]) -> Result<(), String> {
         ports: vec![PORT],
         connections_max: connections,
         admission: Arc::new(Admission::new(connections)),
+        board: Arc::default(),
         idle_timeout_us: 0,
         secret: sunder::secret::random(),
     };

@@ -48,11 +48,18 @@ struct Known {
     asked_us: Option<u64>,
 }
 
+/// Who spoke from a MAC last.
+#[derive(Clone, Copy)]
+struct Spoke {
+    mac: [u8; 6],
+    address: IpAddr,
+}
+
 /// Both tables are direct-mapped: what falls into a place that is taken drives the older out.
 struct Neighbors {
     secrets: RapidSecrets,
     by_address: Box<[Option<Known>]>,
-    by_mac: Box<[Option<([u8; 6], IpAddr)>]>,
+    by_mac: Box<[Option<Spoke>]>,
 }
 
 /// What is to be done about an address.
@@ -176,7 +183,7 @@ impl Board {
         let asked_us = known.and_then(|known| known.asked_us);
         let told = Known { address, mac: Some(mac), told_us: now.uptime_us, asked_us };
         neighbors.by_address[place] = Some(told);
-        neighbors.by_mac[router] = Some((mac, address));
+        neighbors.by_mac[router] = Some(Spoke { mac, address });
     }
 
     /// Where `address` is, if that was told a moment ago or since `since_us`; else, if `asks`,
@@ -209,7 +216,7 @@ impl Board {
     /// An address of the same family as `like` that was heard of at `mac`: a router's own.
     pub(super) fn address_of(&self, mac: [u8; 6], like: IpAddr) -> Option<IpAddr> {
         let neighbors = at_once(&self.neighbors)?;
-        let (known, address) = neighbors.by_mac[neighbors.router_place(mac)]?;
+        let Spoke { mac: known, address } = neighbors.by_mac[neighbors.router_place(mac)]?;
         (known == mac && address.is_ipv4() == like.is_ipv4()).then_some(address)
     }
 }
