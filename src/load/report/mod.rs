@@ -56,8 +56,11 @@ pub enum ReportError {
 impl fmt::Display for ReportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReportError::Usage(reason) => write!(f, "{reason}"),
-            ReportError::Result(path, error) => write!(f, "{}: {error}", shown(path)),
+            ReportError::Usage(reason) => f.write_str(&plain(reason)),
+            // What is wrong with a result quotes it.
+            ReportError::Result(path, error) => {
+                write!(f, "{}: {}", shown(path), plain(&error.to_string()))
+            }
             ReportError::Write(path, error) => write!(f, "{}: {error}", shown(path)),
         }
     }

@@ -129,7 +129,7 @@ fn totals(step: &Step, columns: Option<usize>) -> String {
             ]
         }
     };
-    let keys = step.hits + step.misses;
+    let keys = step.hits.saturating_add(step.misses);
     if keys > 0 {
         let share = percent(step.hits as f64 / keys as f64);
         let (hits, misses) = (grouped(step.hits), grouped(step.misses));

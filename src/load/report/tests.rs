@@ -345,6 +345,48 @@ fn a_terminal_gets_no_control_characters() {
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
 }
 
+/// What is wrong with a file quotes it, and so does a command line that makes no sense.
+#[test]
+fn what_is_said_of_a_file_has_no_control_characters_either() {
+    let folder = Folder::new("escapes");
+    let path = folder.0.join("evil.json");
+    let json = plain_run().to_json();
+    let quoting = [
+        json.replacen("\"loop\":\"closed\"", "\"loop\":\"\\u001b[2Jx\"", 1),
+        json.replacen("\"label\":", "\"\\u001b]0;x\\u0007\":0,\"label\":7,\"was\":", 1),
+        json.replacen("\"requests\":", "\"requests\":\"\\u009b31m\",\"were\":", 1),
+    ];
+    for text in quoting {
+        assert_ne!(text, json);
+        fs::write(&path, text).expect("a file");
+        let error = report([path.clone().into()]).expect_err("it is damaged").to_string();
+        assert!(error.contains("damaged") && !error.chars().any(char::is_control), "{error:?}");
+    }
+    let error = report(["--\u{1b}[2J".into()]).expect_err("no such flag").to_string();
+    assert!(!error.chars().any(char::is_control), "{error:?}");
+}
+
+#[test]
+fn counts_that_no_run_can_have_are_shown_without_a_panic() {
+    let mut run = plain_run();
+    let step = &mut run.steps[0];
+    let most = u64::MAX;
+    (step.hits, step.misses, step.errors, step.mismatches) = (most, most, most, most);
+    (step.requests, step.bytes_sent, step.bytes_received) = (most, most, most);
+    (step.rate, step.elapsed_s) = (f64::MAX, f64::MAX);
+    step.latency.all.max_ns = most;
+    step.latency.all.mean_ns = f64::MAX;
+    for interval in &mut step.intervals {
+        (interval.requests, interval.max_ns, interval.p99_ns) = (most, most, most);
+    }
+    run.setup.connections = most;
+    run.setup.keys = most;
+    let text = table::tables(&[run.clone(), run.clone()], Some(80));
+    assert!(text.contains("18,446,744,073,709,551,615"), "{text}");
+    assert!(page::page(&[run.clone()]).contains("18,446,744,073,709,551,615"));
+    assert!(!hgrm::hgrm(&run.steps[0].latency.all).is_empty());
+}
+
 #[test]
 fn a_run_without_a_single_request_is_reported_too() {
     let mut run = plain_run();

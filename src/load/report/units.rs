@@ -23,7 +23,7 @@ pub fn rate(per_second: f64) -> String {
 
 /// Nanoseconds as microseconds with one decimal, without the unit.
 pub fn micros(ns: u64) -> String {
-    let tenths = (ns + 50) / 100;
+    let tenths = ns.saturating_add(50) / 100;
     format!("{}.{}", grouped(tenths / 10), tenths % 10)
 }
 
@@ -91,6 +91,7 @@ mod tests {
             [49, 50, 12_340, 1_234_567_800].map(micros),
             ["0.0", "0.1", "12.3", "1,234,567.8"]
         );
+        assert!(micros(u64::MAX).starts_with("18,446,744,073,709,551."));
     }
 
     #[test]
