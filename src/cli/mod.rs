@@ -94,13 +94,15 @@ What it keeps
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for
                       MS milliseconds [500] is left alone until it does
-  --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,state=DIR][,format]
+  --l1 ssd,path=PATH[,size=SIZE][,object=SIZE][,admit=all|second-touch][,flush=MS][,format]
+       [,state=DIR]
                       L1 on a file or block device, read and written directly; what it holds
                       survives a restart and kill -9, but for the last MS milliseconds [100].
                       A file is made so large as size= says. object= is what an object needs on
                       average [1K]: the index takes 11 bytes of memory for each there is room for.
                       format starts afresh, at every start while it is in the flags; needed when
-                      --workers or the size has changed
+                      --workers or the size has changed. state= is where it is noted that the disk
+                      takes no writes, on another file system [/var/lib/sunder, else /var/tmp]
   --l2 none | memcached,addr=..[,layout=..[,chunk=..]][,timeout=MS] | rend,addr=..[,timeout=MS]
        | ssd,path=..[,..]
                       the second level, asked for what L1 has not, first to be written: a memcached,

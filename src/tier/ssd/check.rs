@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::Made;
 use super::disk::Disk;
-use super::format::{Geometry, Kind, SEAL_BLOCKS};
+use super::format::{Geometry, Kind, SEAL_BLOCKS, Superblock};
 use super::recovery::{Dead, OpenError, ahead_s, segments_of, superblock};
 use super::scan::{Scan, Waited, summary, walk};
 use crate::clock::{Expiry, Now};
@@ -76,6 +76,23 @@ impl fmt::Display for Report {
     }
 }
 
+/// Refuses a part that does not belong to the others, or is not all there.
+fn refuse_other(found: &Superblock, made: Option<&Made>, size_bytes: u64) -> Result<(), OpenError> {
+    let found_geometry = found.geometry;
+    let asked = match made {
+        Some(made) => made.geometry,
+        None if found_geometry.part_bytes <= size_bytes => found_geometry,
+        None => Geometry { part_bytes: size_bytes, ..found_geometry },
+    };
+    if found_geometry != asked {
+        return Err(OpenError::Geometry { found: found_geometry, asked });
+    }
+    if made.is_some_and(|made| found.hash_key != made.hash_key) {
+        return Err(OpenError::OtherParts);
+    }
+    Ok(())
+}
+
 /// Reads a whole part. None: there never was a log. Waits for the disk. `made`: how it was
 /// made, as the first of the parts that belong together says.
 ///
@@ -88,19 +105,7 @@ pub fn check(
 ) -> Result<Option<Report>, OpenError> {
     let mut waited = Waited::new(disk);
     let Some(found) = superblock(&mut waited)? else { return Ok(None) };
-    if let Some(made) = made {
-        if found.geometry != made.geometry {
-            let (found, asked) = (found.geometry, made.geometry);
-            return Err(OpenError::Geometry { found, asked });
-        }
-        if found.hash_key != made.hash_key {
-            return Err(OpenError::OtherParts);
-        }
-    }
-    if found.geometry.part_bytes > waited.disk.size_bytes() {
-        let asked = Geometry { part_bytes: waited.disk.size_bytes(), ..found.geometry };
-        return Err(OpenError::Geometry { found: found.geometry, asked });
-    }
+    refuse_other(&found, made, waited.disk.size_bytes())?;
     let ahead_s = ahead_s(&found, now);
     let now = Now { unix_s: now.unix_s + ahead_s.unwrap_or(0), ..now };
     let mut scan = Scan::of(&mut waited, found);

@@ -40,18 +40,19 @@
 //! segment ends before the first record that is not whole, which is where the walk of a recovery
 //! ends too; what is lost is forgotten, and what it killed is killed anew.
 //!
-//! **A disk that takes no writes** keeps what it has, whole and old, and nothing on it can ever say
-//! so: neither a mark nor the lack of one, since a process that was killed leaves it just like that.
-//! So what the disk lacks is bounded while the server runs (`doubt`). When something done is not
-//! durable after `flush=` and [`crate::limits::SSD_DOUBT_FAILED_US`] more (with an I/O that just
-//! does not end, [`crate::limits::SSD_DOUBT_SILENT_US`]), a file on another file system says that
-//! this log is not to be believed (`marks`); it goes only when both superblocks know everything, and
-//! the next start gives up a log that has one. From then on what is done is as safe as if it were
-//! durable. If there is no such place, changes are refused from a second later until the disk works:
-//! what it has stays true. So after a kill at any time, with whatever writable or not, nothing comes
-//! back that was replaced or deleted longer ago than those bounds. A stop that cannot make all
-//! durable leaves the file at once. What another tier only invalidates here (an SSD as L1 before an
-//! L2) cannot be refused: there it takes a place for the file.
+//! **A disk that takes no writes** keeps what it has, whole and old, and nothing on it can ever
+//! say so: neither a mark nor the lack of one, since a process that was killed leaves it just
+//! like that. So what the disk lacks is bounded while the server runs (`doubt`). When something
+//! done is not durable after `flush=` and [`crate::limits::SSD_DOUBT_FAILED_US`] more (with an
+//! I/O that just does not end, [`crate::limits::SSD_DOUBT_SILENT_US`]), a file on another file
+//! system says that this log is not to be believed (`marks`); it goes only when both superblocks
+//! know everything, and the next start gives up a log that has one. From then on what is done is
+//! as safe as if it were durable. If there is no such place, changes are refused from a second
+//! later until the disk works: what it has stays true. So after a kill at any time, with whatever
+//! writable or not, nothing comes back that was replaced or deleted longer ago than those bounds.
+//! A stop that cannot make all durable leaves the file at once. What another tier only
+//! invalidates here (an SSD as L1 before an L2) cannot be refused: there it takes a place for the
+//! file.
 //!
 //! **Time.** The log has its own clock, which is the host's, or ahead of it: superblocks carry it,
 //! and it never goes back from one start to the next. So an item stored while the host's clock was

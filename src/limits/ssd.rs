@@ -1,0 +1,198 @@
+//! The capacities of the tier on an SSD, as [`super`] has them for all. Nothing may size a queue, a
+//! loop or an allocation by a number from a disk without a limit from here.
+
+use super::ITEM_BYTES_MAX_LIMIT;
+
+/// Default of `object=`, in bytes: what an object is taken to need on an SSD.
+pub const SSD_OBJECT_BYTES: u64 = 1024;
+
+/// Smallest and largest `object=`, in bytes.
+pub const SSD_OBJECT_BYTES_MIN: u64 = 64;
+/// As [`SSD_OBJECT_BYTES_MIN`].
+pub const SSD_OBJECT_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Default of `flush=`, in milliseconds: what a crash may lose of an SSD.
+pub const SSD_FLUSH_MS: u64 = 100;
+
+/// Largest `flush=`, in milliseconds.
+pub const SSD_FLUSH_MS_MAX: u64 = 60_000;
+
+/// Longest that a clean stop waits for the disk, in microseconds.
+pub const SSD_STOP_US: u64 = 10_000_000;
+
+/// How long what was done may take to become durable, beyond `flush=`, on a disk that has failed a
+/// write, that somebody waits for, and that just does not answer, before the next start is told not
+/// to believe the disk. Microseconds. A server that is killed before may serve what is so old.
+pub const SSD_DOUBT_FAILED_US: u64 = 1_000_000;
+/// As [`SSD_DOUBT_FAILED_US`].
+pub const SSD_DOUBT_WAITED_US: u64 = 2_000_000;
+/// As [`SSD_DOUBT_FAILED_US`].
+pub const SSD_DOUBT_SILENT_US: u64 = 10_000_000;
+
+/// How soon that is looked at once more, in microseconds: the host may have been paused.
+pub const SSD_DOUBT_LOOK_US: u64 = 250_000;
+
+/// Longest that a flush_all waits until it is durable, in microseconds; then it has failed.
+pub const SSD_FLUSH_ALL_US: u64 = 5_000_000;
+
+/// Longest that a stop waits for the note of what becomes of the log, in microseconds.
+pub const SSD_NOTE_US: u64 = 2_000_000;
+
+/// How far the clock of a log may be ahead of the host's, which was set back, in seconds: a year.
+/// With more everything is given up, or its items would expire at once for as long.
+pub const SSD_CLOCK_AHEAD_MAX_S: u32 = 365 * 86_400;
+
+/// Unit of the disk: offsets, lengths and addresses of an I/O are multiples of it, in bytes.
+/// Devices have blocks of 512 or 4,096.
+pub const SSD_BLOCK_BYTES: usize = 4096;
+
+/// Unit in which a disk is given to workers and its log is reclaimed, in bytes.
+pub const SSD_SEGMENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Reads and writes that one worker has under way at once.
+pub const SSD_QUEUE_DEPTH: usize = 256;
+
+/// Flushes and discards that one worker has under way at once.
+pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
+
+/// How much of a file is allocated at once on a file system that has no room for all of it though
+/// it may be there already, in bytes.
+pub const SSD_ALLOCATE_BYTES: u64 = 1 << 20;
+
+/// How often, and how long each time, a disk in use is waited for at start, in milliseconds: 2 s
+/// together, for the kernel to let go of it after a process was killed.
+pub const SSD_LOCK_TRIES: usize = 100;
+/// As [`SSD_LOCK_TRIES`].
+pub const SSD_LOCK_WAIT_MS: u64 = 20;
+
+/// How often, and how long each time, a disk that is closed waits for its I/Os under way, in
+/// milliseconds: 30 s together, as long as the kernel gives a disk before it resets it.
+pub const SSD_CLOSE_WAITS: usize = 300;
+/// As [`SSD_CLOSE_WAITS`].
+pub const SSD_CLOSE_WAIT_MS: u32 = 100;
+
+/// How often in a row the same I/O is submitted again that was interrupted or came back without a
+/// whole block.
+pub const SSD_TRIES_MAX: u32 = 16;
+
+/// Completions that one turn of a worker takes from its disk.
+pub const SSD_DONE_PER_TURN: usize = 128;
+
+/// Completions that a turn tells at most if no more I/Os came in than that: a device that answers
+/// for many at once gets its next ones sooner than if all of them were answered first.
+pub const SSD_DONE_PER_TURN_MIN: usize = 8;
+
+/// Size of a buffer that records gather in until they are written, in bytes.
+pub const SSD_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Such buffers of one worker: one for each of eight classes of lifetime, for new records and for
+/// those kept at reclaim, and half as many again that are on their way to the disk.
+pub const SSD_WRITE_BUFFERS: usize = 8 * 2 + 8;
+
+/// What a record needs on disk beside what counts towards the size of an item, in bytes: its own
+/// header is not longer than the one that memcached counts, so rounding up to a block is enough.
+pub const SSD_SPAN_EXTRA_BYTES: usize = SSD_BLOCK_BYTES;
+
+/// Bytes of the longest read, for items of up to `item_bytes_max`: no record is longer than a
+/// segment.
+pub const fn ssd_span_bytes(item_bytes_max: usize) -> usize {
+    let bytes = (item_bytes_max + SSD_SPAN_EXTRA_BYTES).next_multiple_of(SSD_BLOCK_BYTES);
+    if bytes < SSD_SEGMENT_BYTES { bytes } else { SSD_SEGMENT_BYTES }
+}
+
+/// Buffers that one worker reads into, as length in bytes and number. A block each for all that can
+/// be under way, fewer of those that are longer, and some for the longest: reads that find none
+/// wait. Shorter reads never take longer buffers, so that the longest always have theirs.
+pub const fn ssd_read_buffers(item_bytes_max: usize) -> [(usize, usize); 5] {
+    [
+        (SSD_BLOCK_BYTES, SSD_QUEUE_DEPTH),
+        (4 * SSD_BLOCK_BYTES, 64),
+        (16 * SSD_BLOCK_BYTES, 32),
+        (64 * SSD_BLOCK_BYTES, 8),
+        (ssd_span_bytes(item_bytes_max), 4),
+    ]
+}
+
+/// Memory of one worker's disk buffers, in bytes: with items of up to 1 MiB, 6 MiB for reads of up
+/// to 256 KiB, 4 MiB and 16 KiB for longer ones, 24 MiB for writes.
+pub const fn ssd_pool_bytes(item_bytes_max: usize) -> usize {
+    let classes = ssd_read_buffers(item_bytes_max);
+    let mut bytes = SSD_WRITE_BUFFERS * SSD_WRITE_BUFFER_BYTES;
+    let mut i = 0;
+    while i < classes.len() {
+        bytes += classes[i].0 * classes[i].1;
+        i += 1;
+    }
+    bytes
+}
+
+const _: () = assert!(ssd_pool_bytes(1 << 20) == (6 << 20) + 4 * ((1 << 20) + 4096) + (24 << 20));
+// One registration with the kernel takes up to 1 GiB.
+const _: () = assert!(ssd_pool_bytes(ITEM_BYTES_MAX_LIMIT) < 1 << 30);
+const _: () = assert!(SSD_SEGMENT_BYTES.is_multiple_of(SSD_WRITE_BUFFER_BYTES));
+const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));
+
+/// Records of the log start at multiples of this, in bytes.
+pub const SSD_UNIT_BYTES: usize = 64;
+
+/// A record goes across the end of a block, so that a read of it takes a block more, only where
+/// padding would be more than this share of its segment: one part of so many.
+pub const SSD_PADDING_SHARE: usize = 32;
+
+/// What must be left of a block for that, in bytes: header and longest key are in one block.
+pub const SSD_CROSSING_ROOM_BYTES: usize = 5 * SSD_UNIT_BYTES;
+
+/// Longer records never do, in bytes: padding is little beside them.
+pub const SSD_CROSSING_BYTES_MAX: usize = 8 * SSD_BLOCK_BYTES;
+
+/// Segments of one log that are open, or not yet sealed for good, at once: one for each of eight
+/// classes of lifetime, and as many more as may wait for a disk that fails.
+pub const SSD_OPEN_SEGMENTS_MAX: usize = 32;
+
+/// Stretches of records that recoveries cut off and a log remembers; one more crash, and it starts
+/// afresh. Each is forgotten when its segments are reclaimed.
+pub const SSD_VOIDS_MAX: usize = 128;
+
+/// Bytes at the start of a part that are all zeros where nobody has kept anything: as far as file
+/// systems and volume managers put their first superblock (Btrfs at 64 KiB, ZFS before 256 KiB).
+pub const SSD_BLANK_BYTES: u64 = 256 * 1024;
+
+/// With so few segments left that a log has names for, a start tells of it: 1 in 100, 160 TiB.
+pub const SSD_FILLS_LEFT_WARN: u32 = (1 << 30) / 100;
+
+/// Classes of lifetime, each with an open segment of its own.
+pub const SSD_CLASSES_MAX: usize = 8;
+
+/// Bytes of one write to the log, but for the last before a flush.
+pub const SSD_WRITE_BYTES: usize = 256 * 1024;
+
+/// Records that wait for their tombstone, in one worker, while the disk takes none. One more, and
+/// everything is flushed instead.
+pub const SSD_KILLS_MAX: usize = 256 * 1024;
+
+/// Of those, how many get their tombstone at once, twice in a turn and once with each item: after
+/// a disk has taken nothing for seconds there are a hundred thousand.
+pub const SSD_KILLS_PER_CALL: usize = 64;
+
+/// Reads of one worker for clients that are under way, or wait for a buffer or the disk. One more
+/// is throttled.
+pub const SSD_READS_MAX: usize = 1024;
+
+/// Records that reclaiming looks at in one turn of a worker.
+pub const SSD_RECLAIM_PER_TURN: usize = 128;
+
+/// Free segments that reclaiming keeps ready beside one for each class.
+pub const SSD_FREE_SEGMENTS: usize = 4;
+
+/// Share of a reclaimed segment that may be written again because it was used, in percent.
+pub const SSD_REINSERT_PERCENT: usize = 10;
+
+/// How long a worker writes nothing after its disk failed a write, in microseconds.
+pub const SSD_RETRY_US: u64 = 10_000;
+
+/// How often a piece of an open segment is written before its segment ends there, if other writes
+/// succeed meanwhile.
+pub const SSD_WRITE_TRIES: usize = 8;
+
+/// Keys that the policy to admit at the second touch remembers, in one worker: 4 MiB of them.
+pub const SSD_TOUCHES: usize = 1024 * 1024;
