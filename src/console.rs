@@ -8,7 +8,13 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// What `--version` prints, of the server and of every tool.
-pub const VERSION: &str = concat!("sunder ", env!("CARGO_PKG_VERSION"), "\n");
+pub const VERSION: &str =
+    concat!("sunder ", env!("CARGO_PKG_VERSION"), env!("SUNDER_ORIGIN"), "\n");
+
+/// The version alone.
+pub fn version() -> &'static str {
+    VERSION.trim_start_matches("sunder ").trim_end()
+}
 
 /// Says one line on standard error, if anybody hears it.
 pub fn complain(line: impl Display) {
