@@ -119,9 +119,19 @@ impl fmt::Display for NicError {
             ),
             NicError::Environment { detail } => write!(
                 f,
-                "DPDK did not start; check hugepages with scripts/hugepages.sh show, or start with \
-                 --huge off (DPDK: {detail})"
+                "DPDK did not start; check hugepages with scripts/hugepages.sh show and the limit \
+                 of this cgroup (hugetlb.2MB.max), or start with --huge off (DPDK: {detail})"
             ),
+            // VFIO maps the device's memory for it, which counts as locked: ENOMEM is 12.
+            NicError::Probe { device, detail }
+                if detail.contains("error 12") || detail.contains("Cannot allocate memory") =>
+            {
+                write!(
+                    f,
+                    "--device {device}: memory cannot be locked for it; raise that limit (ulimit \
+                     -l unlimited, LimitMEMLOCK=infinity; DPDK: {detail})"
+                )
+            }
             NicError::Probe { device, detail } => write!(
                 f,
                 "--device {device}: the driver does not accept it; check the name and arguments \
@@ -133,7 +143,8 @@ impl fmt::Display for NicError {
             NicError::Pool { needed_mib, huge: true, detail } => write!(
                 f,
                 "no memory for the device's frames ({needed_mib} MiB); reserve more with \
-                 scripts/hugepages.sh reserve {}, or start with --huge off (DPDK: {detail})",
+                 scripts/hugepages.sh reserve {}, raise the limit of this cgroup \
+                 (hugetlb.2MB.max), or start with --huge off (DPDK: {detail})",
                 needed_mib.div_ceil(2)
             ),
             NicError::Pool { needed_mib, huge: false, detail } => write!(
@@ -174,6 +185,7 @@ mod tests {
             NicError::Permission { device: text(), detail: text() },
             NicError::Environment { detail: text() },
             NicError::Probe { device: text(), detail: text() },
+            NicError::Probe { device: text(), detail: "error 12 (Cannot allocate memory)".into() },
             NicError::Configure { device: text(), step: "starting", detail: text() },
             NicError::Pool { needed_mib: 31, huge: true, detail: text() },
             NicError::Pool { needed_mib: 31, huge: false, detail: text() },

@@ -89,8 +89,18 @@ impl fmt::Display for RingError {
                 write!(f, "{step}: {source}; it needs io_uring of Linux 6.1 or newer")
             }
             Some(Errno::PERM) => {
-                write!(f, "{step}: {source}; allow it (sysctl kernel.io_uring_disabled=0)")
+                write!(
+                    f,
+                    "{step}: {source}; allow it: sysctl kernel.io_uring_disabled=0, and in a \
+                     container or a service a seccomp filter that lets io_uring_setup, _enter and \
+                     _register pass"
+                )
             }
+            Some(Errno::NOMEM) => write!(
+                f,
+                "{step}: {source}; raise the limit on locked memory (ulimit -l, LimitMEMLOCK=) or \
+                 that of its cgroup's memory"
+            ),
             _ => write!(f, "{step}: {source}"),
         }
     }

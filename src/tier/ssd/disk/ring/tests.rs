@@ -273,5 +273,7 @@ fn what_runs_is_said() {
     assert!(shown.contains("polled") && shown.contains("ulimit -l"), "{shown}");
     let refused = |errno: i32| RingError::at("setting up")(io::Error::from_raw_os_error(errno));
     assert!(refused(libc::EPERM).to_string().contains("io_uring_disabled"));
+    assert!(refused(libc::EPERM).to_string().contains("seccomp"));
+    assert!(refused(libc::ENOMEM).to_string().contains("ulimit -l"));
     assert!(refused(libc::EINVAL).to_string().contains("6.1"));
 }
