@@ -385,17 +385,13 @@ pub trait Tier {
 
     /// Hands on what the turn's operations left behind, at its end: requests to a link go out
     /// together.
-    fn flush(&self, _now: Now) {}
+    fn flush(&self, now: Now);
 
     /// By when [`Tier::turn`] is to be called again even if nothing arrives, as an uptime in
-    /// microseconds.
-    fn wake_at_us(&self) -> u64 {
-        u64::MAX
-    }
+    /// microseconds; `u64::MAX`: it need not.
+    fn wake_at_us(&self) -> u64;
 
     /// Makes complete what outlives the process, after the last operation. May wait, but not for
     /// ever. Returns whether it is.
-    fn finish(&self, _clock: &Clock) -> bool {
-        true
-    }
+    fn finish(&self, clock: &Clock) -> bool;
 }

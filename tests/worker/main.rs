@@ -222,9 +222,9 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
         crew.pipes[0].send(c, request);
         crew.turn();
         let later = Now { uptime_us: crew.now.uptime_us + 120_000_000, ..crew.now };
-        let overdue = crew.pipes[0].state(c).is_overdue(0, false, later);
+        let overdue = crew.pipes[0].state(c).is_overdue(false, later);
         assert_eq!(overdue, is_overdue, "{}", text(request));
-        assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now), "not at once");
+        assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now), "not at once");
     }
 }
 
@@ -239,7 +239,7 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
     crew.turn();
     for _ in 0..10 {
         crew.now.uptime_us += 50_000_000;
-        assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+        assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now));
         crew.pipes[0].send(c, format!("{back}{front}").as_bytes());
         crew.turn();
         let mut reply = Vec::new();
@@ -247,7 +247,7 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
         assert_eq!(text(&reply), "STORED\r\n");
     }
     crew.now.uptime_us += 60_000_000;
-    assert!(crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+    assert!(crew.pipes[0].state(c).is_overdue(false, crew.now));
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_refused_value_has_the_time_that_an_accepted_one_has() {
                 crew.turn();
             }
             left -= due;
-            assert!(!crew.pipes[0].state(c).is_overdue(0, true, crew.now), "{head} {second}");
+            assert!(!crew.pipes[0].state(c).is_overdue(true, crew.now), "{head} {second}");
         }
         let mut reply = Vec::new();
         crew.pipes[0].receive(c, &mut reply);
@@ -279,9 +279,9 @@ fn a_refused_value_has_the_time_that_an_accepted_one_has() {
         crew.turn();
         // A minute, and 153 s for its length.
         crew.now.uptime_us += 212_000_000;
-        assert!(!crew.pipes[0].state(c).is_overdue(0, true, crew.now));
+        assert!(!crew.pipes[0].state(c).is_overdue(true, crew.now));
         crew.now.uptime_us += 2_000_000;
-        assert!(crew.pipes[0].state(c).is_overdue(0, true, crew.now));
+        assert!(crew.pipes[0].state(c).is_overdue(true, crew.now));
     }
 }
 
@@ -298,7 +298,7 @@ fn a_reader_that_trickles_has_a_deadline_for_the_whole_reply() {
     // A minute, and 10 s for its length, however often it reads a little.
     let mut seconds = 0;
     let mut sink = Vec::new();
-    while !crew.pipes[0].state(c).is_overdue(0, false, crew.now) {
+    while !crew.pipes[0].state(c).is_overdue(false, crew.now) {
         crew.now.uptime_us += 1_000_000;
         seconds += 1;
         crew.pipes[0].receive(c, &mut sink);
@@ -459,6 +459,18 @@ impl Orchestrator for Late {
         }
         0
     }
+
+    fn flush(&self, now: Now) {
+        self.inner.flush(now);
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.inner.wake_at_us()
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        self.inner.finish(clock)
+    }
 }
 
 #[test]
@@ -592,6 +604,14 @@ impl Tier for Linked {
         if asked > 0 {
             self.batches.borrow_mut().push(asked);
         }
+    }
+
+    fn wake_at_us(&self) -> u64 {
+        self.inner.wake_at_us()
+    }
+
+    fn finish(&self, clock: &Clock) -> bool {
+        self.inner.finish(clock)
     }
 }
 

@@ -177,7 +177,7 @@ fn who_sends_all_but_the_end_leaves_room_for_others() {
             crew.turn();
             for &other in &greedy {
                 let is_here = crew.pipes[0].is_open(other);
-                if is_here && crew.pipes[0].state(other).is_overdue(0, true, crew.now) {
+                if is_here && crew.pipes[0].state(other).is_overdue(true, crew.now) {
                     crew.pipes[0].reset(other);
                     gone += 1;
                 }
@@ -212,7 +212,7 @@ fn who_trickles_makes_room_for_those_who_wait() {
     let [slow, steady, silent] = announcers(&mut crew, 3)[..] else { unreachable!() };
     crew.turn();
     let is_overdue = |crew: &Crew<'_>, c: usize, is_contended| {
-        crew.pipes[0].state(c).is_overdue(0, is_contended, crew.now)
+        crew.pipes[0].state(c).is_overdue(is_contended, crew.now)
     };
     for second in 0..8 {
         assert_eq!(is_overdue(&crew, silent, true), second >= 3, "{second} s");

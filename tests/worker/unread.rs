@@ -109,9 +109,9 @@ fn what_is_taken_in_is_bounded_shared_and_given_back() {
     assert!(late > 100_000, "one that comes late: {late}");
     // It is not overdue while it writes, and is when it does nothing any more.
     crew.now.uptime_us += 60_000_000;
-    assert!(!crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+    assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now));
     crew.now.uptime_us += 110_000_000;
-    assert!(crew.pipes[0].state(c).is_overdue(0, false, crew.now));
+    assert!(crew.pipes[0].state(c).is_overdue(false, crew.now));
     for c in greedy.into_iter().chain([c, newcomer]) {
         crew.pipes[0].reset(c);
     }

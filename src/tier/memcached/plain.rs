@@ -6,7 +6,7 @@
 use super::link::{Batch, Collector, Config, Down, Head, Link, OpenError, Request, Status};
 use super::meta::{self, Get, Meta};
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
@@ -243,5 +243,9 @@ impl Tier for Plain {
 
     fn wake_at_us(&self) -> u64 {
         self.link.wake_at_us()
+    }
+
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

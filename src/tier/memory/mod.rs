@@ -34,7 +34,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{
@@ -734,5 +734,15 @@ impl Tier for Memory {
     fn turn(&self, now: Now) -> usize {
         Memory::turn(self, now);
         0
+    }
+
+    fn flush(&self, _now: Now) {}
+
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// Numbers that a seed decides.
@@ -446,5 +446,15 @@ impl Tier for Sim {
         let count = woken.len();
         woken.into_iter().for_each(|(_, waker)| waker.wake());
         count
+    }
+
+    fn flush(&self, _now: Now) {}
+
+    fn wake_at_us(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

@@ -26,7 +26,7 @@ use super::layout::{Metadata, Name, Shape, Tokens};
 use super::link::{self, Down, Link, OpenError, Status};
 use super::meta::Meta;
 use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::clock::{Clock, Expiry, Now};
 use crate::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_WINDOW_BYTES, CHUNK_WINDOW_CHUNKS, ITEM_HEADER_BYTES,
 };
@@ -235,5 +235,9 @@ impl Tier for Chunked {
 
     fn wake_at_us(&self) -> u64 {
         self.link.wake_at_us()
+    }
+
+    fn finish(&self, _clock: &Clock) -> bool {
+        true
     }
 }

@@ -248,6 +248,13 @@ impl fmt::Display for OpenError {
     }
 }
 
+impl OpenError {
+    /// Whether it is worth trying again later: it may come, or become free, by itself.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.cause, Cause::Missing | Cause::NoFolder | Cause::InUse(_))
+    }
+}
+
 impl std::error::Error for OpenError {}
 
 /// Bytes as they are written on a command line, as far as they are whole.
