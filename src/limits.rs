@@ -627,3 +627,7 @@ pub const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const BENCH_HALF_OPEN_MAX: usize = 512;
 
 const _: () = assert!(BENCH_HALF_OPEN_MAX <= TCP_HALF_OPEN_MAX / 2);
+
+/// Between two attempts to have what a start waits for, in milliseconds: short beside what a
+/// server takes to come up, long beside what an attempt costs.
+pub const WAIT_RETRY_MS: u64 = 50;

@@ -1,6 +1,7 @@
 //! The command line: words into a [`Config`], or one line that says what is wrong with them.
 
 mod l2;
+mod memcached;
 mod rend;
 
 use std::borrow::Cow;
@@ -73,9 +74,14 @@ Where clients come from
                       for more, IPv4 and IPv6
   --gateway IP        where packets for other networks go; repeat it for IPv6
   -p, --port N        port [11211]
-  --bind IP           address of kernel sockets [127.0.0.1]
+  --bind IP[,IP..]    addresses of kernel sockets [127.0.0.1]; repeat it for more. :: is all of the
+                      host's, those of IPv4 too unless one of them is named
   --use-domain-socket --sock-path PATH
                       a Unix socket at PATH instead of a port; kernel sockets only
+  --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
+                      fill L1 and whose writes only update what L1 has. Beside a Unix socket it is
+                      open only if --bp is given, or with
+  --bp-sock-path PATH a Unix socket for batch jobs instead
   --max-connections N connections at once, all workers together [1024]
   --idle-timeout S    close a connection after S seconds without a request [0: never]
 
@@ -107,12 +113,14 @@ What it keeps
        | ssd,path=..[,..]
                       the second level, asked for what L1 has not, first to be written: a memcached,
                       a server that speaks Rend's GETE, or an SSD of this host [none]
-  --bp N              batch port [11212], open when there is an L2: for jobs whose reads shall not
-                      fill L1 and whose writes only update what L1 has
   --max-item-size SIZE
                       largest item, key and header counted [1M]
 
-Rend's flags (--l1-inmem --l1-sock --chunked --l1-batched --l2-enabled --l2-sock --locked
+  --wait S            when a tier's server, an SSD or a port is not to be had at the start, try again
+                      for S seconds [0]
+
+memcached's flags (-m -t -l -c -I -s -a -o and all others) mean what they mean to memcached, or say
+what to do instead. Rend's flags (--l1-inmem --l1-sock --chunked --l1-batched --l2-enabled --l2-sock --locked
 --concurrency --multi-reader --batch-*) mean what they mean to Rend, or say why they are no longer
 needed; see docs/MIGRATING-FROM-REND.md.
 
@@ -127,8 +135,10 @@ What clients may do
   -h, --help          print this
   -V, --version       print the version
 
-A wrong value is one line that says what is expected, and exit status 2.
-SIGINT and SIGTERM end the server.
+What keeps it from starting is one line. Exit status 0: it ended as told, 1: something on the host
+has to be mended, 2: these words are wrong, 3: it ended, and a tier could not be closed, 75: it may
+pass by itself, as a port in use or a memcached that is not up yet. SIGINT and SIGTERM end the server; SIGHUP, SIGUSR1 and SIGUSR2 do
+nothing.
 ";
 
 /// What `--help` prints.
@@ -139,6 +149,9 @@ fn help() -> Cow<'static, str> {
 }
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
+const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
+     one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user of \
+     this host can reach";
 
 /// Reads a command line, without the program's name.
 ///
@@ -156,13 +169,20 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         Some(Value(word)) if word == "serve" => serve(&mut parser),
         Some(Short('h') | Long("help")) | None => Ok(Command::Print(help())),
         Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION.into())),
-        Some(Value(word)) if word == "help" => Ok(Command::Print(help())),
-        Some(Value(word)) => {
-            let word = word.to_string_lossy().into_owned();
-            Err(UsageError::Word(format!("'{}' is not a command", word.escape_debug())))
-        }
+        Some(Value(word)) if word == "help" => match parser.next()? {
+            Some(Value(word)) if word != "serve" => match word.to_str().and_then(tool) {
+                Some(tool) => Ok(Command::Tool(tool, vec!["--help".into()])),
+                None => Err(no_command(&word)),
+            },
+            _ => Ok(Command::Print(help())),
+        },
+        Some(Value(word)) => Err(no_command(&word)),
         Some(flag) => Err(flag.unexpected().into()),
     }
+}
+
+fn no_command(word: &OsString) -> UsageError {
+    UsageError::Word(format!("'{}' is not a command", word.to_string_lossy().escape_debug()))
 }
 
 fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
@@ -172,12 +192,14 @@ fn serve(parser: &mut lexopt::Parser) -> Result<Command, UsageError> {
             Short('p') => "port".to_owned(),
             Short('h') | Long("help") => return Ok(Command::Print(help())),
             Short('V') | Long("version") => return Ok(Command::Print(VERSION.into())),
-            Long(name) => name.to_owned(),
+            Long(name) => memcached::ours(name).to_owned(),
+            Short(letter) if let Some(name) = memcached::long(letter) => name.to_owned(),
             flag => return Err(flag.unexpected().into()),
         };
         let is_taken = said.take_place(&name, parser)?
             || said.take_manner(&name, parser)?
-            || said.rend.take(&name, parser)?;
+            || said.rend.take(&name, parser)?
+            || memcached::take(&mut said, &name, parser)?;
         if !is_taken {
             return Err(UsageError::Word(format!("invalid option '--{}'", name.escape_debug())));
         }
@@ -196,7 +218,8 @@ struct Said {
     has_l1: bool,
     has_l2: bool,
     has_bind: bool,
-    has_batch_port: bool,
+    /// What is to be said of memcached's flags.
+    notes: Vec<&'static str>,
     rend: rend::Rend,
 }
 
@@ -211,12 +234,12 @@ impl Said {
             "gateway" => config.gateways.push(value(parser, "--gateway", config::address)?),
             "port" => config.port = value(parser, "--port", config::port)?,
             "bp" => {
-                config.batch_port = value(parser, "--bp", config::port)?;
-                self.has_batch_port = true;
+                config.batch_port = Some(value(parser, "--bp", config::port)?);
             }
+            "bp-sock-path" => config.batch_socket_path = Some(parser.value()?.into()),
             "bind" => {
-                config.bind = value(parser, "--bind", config::address)?;
-                self.has_bind = true;
+                let binds = value(parser, "--bind", config::binds)?;
+                self.bind(binds);
             }
             "use-domain-socket" => {
                 self.uses_socket = rend::switch("--use-domain-socket", parser)?;
@@ -256,6 +279,10 @@ impl Said {
                 let number = |text: &str| config::number(text, 0, 86_400 * 365);
                 config.idle_timeout_s = value(parser, "--idle-timeout", number)?;
             }
+            "wait" => {
+                let number = |text: &str| config::number(text, 0, 86_400);
+                config.wait_s = value(parser, "--wait", number)?;
+            }
             "huge" => config.huge = value(parser, "--huge", config::huge)?,
             "enable-shutdown" => config.is_shutdown_enabled = true,
             "disable-flush-all" => config.is_flush_enabled = false,
@@ -265,10 +292,20 @@ impl Said {
         Ok(true)
     }
 
+    /// Listens on these addresses too, instead of the one that is not said.
+    fn bind(&mut self, binds: Vec<IpAddr>) {
+        if !std::mem::replace(&mut self.has_bind, true) {
+            self.config.binds.clear();
+        }
+        self.config.binds.extend(binds);
+    }
+
     fn finish(self) -> Result<Config, UsageError> {
         let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, .. } = self;
         self.rend.apply(&mut config, has_l1, has_l2, has_bind)?;
-        if self.has_batch_port && !config.has_batch_port() {
+        config.notes.extend(self.notes);
+        let is_batch_said = config.batch_port.is_some() || config.batch_socket_path.is_some();
+        if is_batch_said && config.l2 == config::L2::None {
             config.notes.push(NOTE_BATCH_PORT);
         }
         config.socket_path = match (uses_socket, socket_path) {
@@ -281,6 +318,9 @@ impl Said {
             }
             (false, None) => None,
         };
+        if config.l2 != config::L2::None && config.batch().is_none() {
+            config.notes.push(NOTE_BATCH_BESIDE);
+        }
         Ok(config)
     }
 }
@@ -291,8 +331,19 @@ fn check(config: &Config) -> Result<(), UsageError> {
     if !config.cores.is_empty() && config.workers.is_some_and(|n| n != config.cores.len()) {
         return conflict("--workers: --cores names another number of cores; give one of the two");
     }
-    if config.has_batch_port() && config.socket_path.is_none() && config.batch_port == config.port {
+    if config.socket_path.is_none() && config.open_batch_port() == Some(config.port) {
         return conflict("--bp: is the same port as --port; give it another");
+    }
+    if config.batch_port.is_some() && config.batch_socket_path.is_some() {
+        return conflict(
+            "--bp: --bp-sock-path says where batch jobs come in too; give one of them",
+        );
+    }
+    if config.batch_socket_path.is_some() && config.batch_socket_path == config.socket_path {
+        return conflict("--bp-sock-path: is the same as --sock-path; give it another");
+    }
+    if (1..config.binds.len()).any(|at| config.binds[..at].contains(&config.binds[at])) {
+        return conflict("--bind: the same address is given twice");
     }
     if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
         return conflict("--l2: is the same server as L1; each tier needs a server of its own");
@@ -304,10 +355,10 @@ fn check(config: &Config) -> Result<(), UsageError> {
         if config.addresses.is_empty() {
             return conflict("--device: give its own address too, e.g. --address 10.0.0.5/24");
         }
-        if config.socket_path.is_some() {
+        if config.socket_path.is_some() || config.batch_socket_path.is_some() {
             return conflict("--sock-path: a Unix socket needs kernel sockets, without --device");
         }
-        if config.bind != Config::default().bind {
+        if config.binds != Config::default().binds {
             return conflict("--bind: is for kernel sockets; a device has --address");
         }
         let has =
@@ -379,7 +430,7 @@ mod tests {
     fn without_flags_it_is_memcached_on_loopback() {
         let config = config("serve");
         assert_eq!(config.port, 11211);
-        assert!(config.bind.is_loopback());
+        assert!(config.binds.iter().all(IpAddr::is_loopback));
         assert_eq!(config.l1, config::L1::Memory { bytes: 64 << 20 });
         assert_eq!(config.poll(), config::Poll::Adaptive);
     }
@@ -401,6 +452,39 @@ mod tests {
     }
 
     #[test]
+    fn beside_a_unix_socket_the_batch_port_has_to_be_asked_for() {
+        let socket = "serve --use-domain-socket --sock-path /s --l2 rend,addr=unix:/x";
+        let silent = config(socket);
+        assert_eq!((silent.batch(), &silent.notes[..]), (None, &[NOTE_BATCH_BESIDE][..]));
+        for more in [" --bp 4000", " --bp-sock-path /b"] {
+            let asked = config(&format!("{socket}{more}"));
+            assert!(asked.batch().is_some() && asked.notes.is_empty(), "{more}");
+        }
+    }
+
+    #[test]
+    fn addresses_to_listen_on_add_up() {
+        let config = config("serve --bind 127.0.0.1,::1 --bind 10.0.0.1");
+        let all: Vec<_> = config.binds.iter().map(IpAddr::to_string).collect();
+        assert_eq!(all, ["127.0.0.1", "::1", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn help_for_a_tool_is_the_tools_own() {
+        for tool in ["bench", "blast", "l2"] {
+            match parse_words(&format!("help {tool}")) {
+                Ok(Command::Tool(found, words)) => {
+                    assert_eq!((found.name, &words[..]), (tool, &["--help".into()][..]));
+                }
+                other => panic!("{tool}: {other:?}"),
+            }
+        }
+        assert!(matches!(parse_words("help"), Ok(Command::Print(_))));
+        assert!(matches!(parse_words("help serve"), Ok(Command::Print(_))));
+        assert!(parse_words("help dance").is_err());
+    }
+
+    #[test]
     fn what_is_wrong_is_one_line_that_names_the_flag() {
         for (words, flag) in [
             ("serve --workers 0", "--workers"),
@@ -417,6 +501,8 @@ mod tests {
             ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
             ("serve --l1 memory --l1 memory,size=1G", "--l1"),
             ("serve --l2 none --l2 none", "--l2"),
+            ("serve --bind ::1 --bind ::1", "--bind"),
+            ("serve --bp 1 --bp-sock-path /x", "--bp-sock-path"),
             ("dance", "dance"),
         ] {
             let error = parse_words(words).expect_err(words).to_string();

@@ -267,7 +267,7 @@ mod tests {
         let chunked = Layout::Chunked { chunk_bytes: 1184 };
         assert_eq!(config.l1, memcached("/run/l1.sock", chunked));
         assert_eq!(config.l2, L2::Rend(link("/run/l2.sock".into())));
-        assert_eq!((config.port, config.batch_port), (12000, 12001));
+        assert_eq!((config.port, config.batch_port), (12000, Some(12001)));
         assert_eq!(config.notes, [NOTE_LOCKED, NOTE_CONCURRENCY, NOTE_READERS, NOTE_BIND]);
     }
 
@@ -278,7 +278,7 @@ mod tests {
              -batch-expand-load-factor-ratio 0.5 -use-domain-socket -sock-path /run/s --chunked=f",
         );
         assert_eq!(config.l1, memcached("/run/l1.sock", Layout::Plain));
-        assert_eq!(config.batch_port, 12001);
+        assert_eq!(config.batch_port, Some(12001));
         assert_eq!(config.socket_path, Some("/run/s".into()));
         let notes = [NOTE_BATCH, NOTE_BATCHED, NOTE_BIND, crate::cli::NOTE_BATCH_PORT];
         assert_eq!(config.notes, notes);

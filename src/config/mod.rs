@@ -7,7 +7,7 @@ mod tiers;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
@@ -32,16 +32,20 @@ pub struct Config {
     pub poll: Option<Poll>,
     /// The main port.
     pub port: u16,
-    /// The address of kernel sockets.
-    pub bind: IpAddr,
+    /// The addresses of kernel sockets; see [`binds`].
+    pub binds: Vec<IpAddr>,
     /// Listen on this Unix socket instead of a port.
     pub socket_path: Option<PathBuf>,
+    /// Permissions of Unix sockets, as memcached's `-a` has them.
+    pub socket_mode: u32,
     /// L1.
     pub l1: L1,
     /// L2.
     pub l2: L2,
-    /// The batch port, open when there is an L2.
-    pub batch_port: u16,
+    /// The batch port, open when there is an L2; None: not said, see [`Config::batch`].
+    pub batch_port: Option<u16>,
+    /// A Unix socket for batch jobs instead of the batch port.
+    pub batch_socket_path: Option<PathBuf>,
     /// What is to be said of flags that were given and are no longer needed, a line each.
     pub notes: Vec<&'static str>,
     /// Largest item, in bytes, header counted.
@@ -52,6 +56,8 @@ pub struct Config {
     pub huge: Huge,
     /// Seconds after which an idle connection is closed; 0: never.
     pub idle_timeout_s: u64,
+    /// Seconds that a start waits for what comes by itself: a tier's server, a port.
+    pub wait_s: u64,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
@@ -70,16 +76,19 @@ impl Default for Config {
             workers: None,
             poll: None,
             port: 11211,
-            bind: IpAddr::from([127, 0, 0, 1]),
+            binds: vec![IpAddr::from([127, 0, 0, 1])],
             socket_path: None,
+            socket_mode: 0o700,
             l1: L1::Memory { bytes: 64 << 20 },
             l2: L2::None,
-            batch_port: 11212,
+            batch_port: None,
+            batch_socket_path: None,
             notes: Vec::new(),
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             connections_max: 1024,
             huge: Huge::Auto,
             idle_timeout_s: 0,
+            wait_s: 0,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             faults: None,
@@ -88,15 +97,45 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether the batch port is open: there is something that it does differently.
-    pub fn has_batch_port(&self) -> bool {
-        self.l2 != L2::None
+    /// Where batch jobs come in. None: nowhere, because there is no L2 and so nothing that they
+    /// would do differently, or because the main port is a Unix socket: whoever may not open that
+    /// must not come in beside it, unless the operator says so.
+    pub fn batch(&self) -> Option<Batch<'_>> {
+        if self.l2 == L2::None {
+            return None;
+        }
+        match (&self.batch_socket_path, self.batch_port, &self.socket_path) {
+            (Some(path), _, _) => Some(Batch::Socket(path)),
+            (None, Some(port), _) => Some(Batch::Port(port)),
+            (None, None, None) => Some(Batch::Port(BATCH_PORT)),
+            (None, None, Some(_)) => None,
+        }
+    }
+
+    /// The batch port, if it is one.
+    pub fn open_batch_port(&self) -> Option<u16> {
+        match self.batch() {
+            Some(Batch::Port(port)) => Some(port),
+            _ => None,
+        }
     }
 
     /// What the worker does when idle.
     pub fn poll(&self) -> Poll {
         self.poll.unwrap_or(if self.device.is_some() { Poll::Busy } else { Poll::Adaptive })
     }
+}
+
+/// The batch port unless another is chosen.
+const BATCH_PORT: u16 = 11212;
+
+/// Where batch jobs come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch<'c> {
+    /// A port, of the same addresses as the main one.
+    Port(u16),
+    /// A Unix socket.
+    Socket(&'c Path),
 }
 
 /// When a worker sleeps.
@@ -209,7 +248,8 @@ pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
         })
 }
 
-fn show_size(bytes: u64) -> String {
+/// Bytes with the largest unit that they are whole in.
+pub(crate) fn show_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
@@ -289,6 +329,15 @@ pub fn cidr(text: &str) -> Parsed<Cidr> {
     Ok(cidr)
 }
 
+/// `--bind`: addresses, a comma between two. `::` is all of the host's, those of IPv4 as well
+/// unless one of them is named too.
+///
+/// # Errors
+/// If one of them is none.
+pub fn binds(text: &str) -> Parsed<Vec<IpAddr>> {
+    text.split(',').map(address).collect()
+}
+
 /// An IP address.
 ///
 /// # Errors
@@ -363,6 +412,31 @@ mod tests {
         }
         let error = size("2M", 1024, 1 << 20).expect_err("too large").to_string();
         assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 16K");
+    }
+
+    #[test]
+    fn a_unix_socket_has_no_tcp_port_beside_it_unless_one_is_asked_for() {
+        let path = || Some(PathBuf::from("/run/s"));
+        let l2 = l2("rend,addr=unix:/x").expect("a tier");
+        let tcp = Config { l2, ..Config::default() };
+        assert_eq!(tcp.batch(), Some(Batch::Port(BATCH_PORT)));
+        let unix = Config { socket_path: path(), ..tcp.clone() };
+        assert_eq!(unix.batch(), None);
+        let asked = Config { batch_port: Some(BATCH_PORT), ..unix.clone() };
+        assert_eq!(asked.batch(), Some(Batch::Port(BATCH_PORT)));
+        let batch_socket_path = Some(PathBuf::from("/run/b"));
+        let beside = Config { batch_socket_path, ..unix };
+        assert_eq!(beside.batch(), Some(Batch::Socket(Path::new("/run/b"))));
+        assert_eq!(Config { l2: L2::None, ..tcp }.batch(), None);
+    }
+
+    #[test]
+    fn several_addresses_are_listened_on() {
+        let all = binds("127.0.0.1,::1").map(|all| all.iter().map(IpAddr::to_string).collect());
+        assert_eq!(all, Ok(vec!["127.0.0.1".to_owned(), "::1".to_owned()]));
+        for wrong in ["", "127.0.0.1,", "127.0.0.1:11211", "host"] {
+            assert!(binds(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

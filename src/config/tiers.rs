@@ -1,10 +1,11 @@
 //! Which tiers a server has, and how they are written on a command line: `kind[,key=value..]`, as
 //! DPDK writes its devices' arguments.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Parsed, ValueError, number, size};
+use super::{Parsed, ValueError, number, show_size, size};
 use crate::limits::{
     CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, LINK_TIMEOUT_MS_MAX, LINK_TIMEOUT_US,
     SSD_FLUSH_MS, SSD_FLUSH_MS_MAX, SSD_OBJECT_BYTES, SSD_OBJECT_BYTES_MAX, SSD_OBJECT_BYTES_MIN,
@@ -109,6 +110,59 @@ pub enum Layout {
         /// Size of a chunk as Rend counts it: memcached's header and the key included, in bytes.
         chunk_bytes: usize,
     },
+}
+
+impl fmt::Display for L1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            L1::Memory { bytes } => write!(f, "memory,size={}", show_size(*bytes)),
+            L1::Memcached(memcached) => memcached.fmt(f),
+            L1::Ssd(ssd) => ssd.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for L2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            L2::None => f.write_str("none"),
+            L2::Memcached(memcached) => memcached.fmt(f),
+            L2::Rend(link) => write!(f, "rend,{link}"),
+            L2::Ssd(ssd) => ssd.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Memcached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "memcached,{}", self.link)?;
+        match self.layout {
+            Layout::Plain => Ok(()),
+            Layout::Chunked { chunk_bytes } => write!(f, ",layout=chunked,chunk={chunk_bytes}"),
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = match &self.address {
+            // The path may have anything in it, and this is for a line.
+            Address::Unix(path) => format!("unix:{}", path.to_string_lossy().escape_debug()),
+            Address::Tcp(address) => address.to_string(),
+        };
+        write!(f, "addr={address},timeout={}", self.timeout_us / 1_000)
+    }
+}
+
+impl fmt::Display for Ssd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ssd,path={}", self.path.to_string_lossy().escape_debug())?;
+        if let Some(bytes) = self.size_bytes {
+            write!(f, ",size={}", show_size(bytes))?;
+        }
+        write!(f, ",object={},flush={}", show_size(self.object_bytes), self.flush_ms)?;
+        if self.format { f.write_str(",format") } else { Ok(()) }
+    }
 }
 
 /// Smallest and largest L1 in memory, in bytes; a worker's part has limits of its own.

@@ -257,15 +257,19 @@ impl Connection {
     /// done nothing for so many microseconds.
     ///
     /// `is_contended`: others wait for the room that values take.
-    pub fn is_overdue(&self, idle_us: u64, is_contended: bool, now: Now) -> bool {
+    pub fn is_overdue(&self, is_contended: bool, now: Now) -> bool {
         let has_paused = is_contended
             && matches!(self.stall, Stall::Body | Stall::Output)
             && now.uptime_us.saturating_sub(self.progress_us) >= BODY_PAUSE_US;
         if has_paused {
             return true;
         }
-        let is_idle = idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us;
-        now.uptime_us >= self.deadline_us || is_idle
+        now.uptime_us >= self.deadline_us
+    }
+
+    /// Whether it has asked for nothing for `idle_us` microseconds; 0: it may.
+    pub fn is_idle(&self, idle_us: u64, now: Now) -> bool {
+        idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
     /// The stream is gone: gives back what the connection holds.

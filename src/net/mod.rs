@@ -16,6 +16,7 @@ use crate::clock::Now;
 #[cfg(doc)]
 use crate::limits::RECEIVE_PIECES;
 use crate::readiness::Readiness;
+use crate::report::Topic;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
 /// generation tells the two apart, so that a late result never reaches a stranger.
@@ -130,6 +131,18 @@ impl Admission {
         false
     }
 
+    /// Tells the operator that somebody was not counted in.
+    pub fn tell_full(&self, now: Now) {
+        static FULL: Topic = Topic::new();
+        let max = self.max;
+        FULL.report(now, || {
+            format!(
+                "a connection was refused: {max} are open, as many as may be; raise \
+                 --max-connections, or have idle ones closed with --idle-timeout"
+            )
+        });
+    }
+
     /// Counts `connections` connections out.
     pub fn leave(&self, connections: usize) {
         self.live.fetch_sub(connections, Relaxed);
@@ -174,6 +187,12 @@ pub trait Handler {
     /// Whether this connection has stalled in the middle of something for too long and shall be
     /// aborted. Asked every few seconds, not every turn.
     fn is_overdue(&self, connection: &Self::Connection, now: Now) -> bool;
+
+    /// Whether this connection owes nothing and has asked for nothing for so long that it shall be
+    /// closed as a client closes: by FIN. Asked as often as [`Handler::is_overdue`].
+    fn is_idle(&self, _connection: &Self::Connection, _now: Now) -> bool {
+        false
+    }
 
     /// The connection is gone, whoever ended it. Its id is not used again in this generation.
     fn closed(&mut self, id: ConnectionId, connection: Self::Connection);

@@ -31,6 +31,14 @@ impl Port {
     pub fn of_listener(listener: usize) -> Port {
         if listener == 0 { Port::Main } else { Port::Batch }
     }
+
+    /// The number of the listeners of this port.
+    pub fn listener(self) -> usize {
+        match self {
+            Port::Main => 0,
+            Port::Batch => 1,
+        }
+    }
 }
 
 /// One operation on one key, or on all of them, owned, so that it can wait and cross workers.
@@ -132,16 +140,12 @@ pub trait Orchestrator {
     fn turn(&self, now: Now) -> usize;
 
     /// Hands on what the turn's operations left behind, at its end.
-    fn flush(&self, _now: Now) {}
+    fn flush(&self, now: Now);
 
     /// By when [`Orchestrator::turn`] is to be called again even if nothing arrives, as an uptime
-    /// in microseconds.
-    fn wake_at_us(&self) -> u64 {
-        u64::MAX
-    }
+    /// in microseconds; `u64::MAX`: it need not.
+    fn wake_at_us(&self) -> u64;
 
     /// See [`crate::tier::Tier::finish`].
-    fn finish(&self, _clock: &Clock) -> bool {
-        true
-    }
+    fn finish(&self, clock: &Clock) -> bool;
 }

@@ -2,31 +2,42 @@
 //! and its tiers are made, so that their memory is near its core. It must never say that a server
 //! is ready before all of them are.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use super::part::Opened;
 use super::{Part, ServeError, pin};
-use crate::config::Config;
+use crate::config::{Config, Poll, show_size};
 use crate::connection::Connection;
-use crate::console::complain;
+use crate::console::{complain, version};
 use crate::mailbox::Mailbox;
 use crate::net::Transport;
 use crate::orchestrator::Orchestrator;
 use crate::worker::{self, Idle, Shared};
 
+/// What a server is to be, whatever carries its connections.
+pub(super) struct Plan<'p, C> {
+    pub config: &'p Config,
+    pub shared: &'p Arc<Shared>,
+    pub pins: &'p [Option<usize>],
+    /// Its tiers, in words.
+    pub tiers: &'p str,
+    /// What was opened for all workers.
+    pub opened: &'p Opened<'p>,
+    /// Makes a worker's orchestrator with its tiers.
+    pub compose: &'p C,
+}
+
 /// The workers of one server, from start to end.
 pub(super) struct Crew<'c, C> {
-    pub config: &'c Config,
-    pub shared: &'c Arc<Shared>,
-    pub pins: &'c [Option<usize>],
+    pub plan: &'c Plan<'c, C>,
     /// Where clients reach the server.
     pub place: &'c str,
     pub idle: Idle,
     /// Workers sleep as threads do, not in their transport.
     pub parks: bool,
-    /// Makes a worker's orchestrator with its tiers.
-    pub compose: &'c C,
     /// Workers whose tiers could not be closed.
     pub unfinished: AtomicUsize,
 }
@@ -52,15 +63,15 @@ where
                 let name = format!("worker-{}", mailbox.worker());
                 let run = move || self.work(mailbox, part, open, &reports);
                 if let Err(error) = thread::Builder::new().name(name).spawn_scoped(scope, run) {
-                    self.shared.stop.store(true, Ordering::Relaxed);
+                    self.plan.shared.stop.store(true, Ordering::Relaxed);
                     return Err(ServeError::Host(error));
                 }
             }
             drop(reports);
-            let result = started.iter().take(self.pins.len()).collect::<Result<(), _>>();
+            let result = started.iter().take(self.plan.pins.len()).collect::<Result<(), _>>();
             match result {
                 Ok(()) => self.announce(),
-                Err(_) => self.shared.stop.store(true, Ordering::Relaxed),
+                Err(_) => self.plan.shared.stop.store(true, Ordering::Relaxed),
             }
             result
         });
@@ -78,15 +89,16 @@ where
         reports: &mpsc::Sender<Result<(), ServeError>>,
     ) {
         let worker = mailbox.worker();
-        pin(self.pins[worker]);
+        let Plan { config, shared, pins, opened, compose, .. } = self.plan;
+        pin(pins[worker]);
         if self.parks {
             let this = thread::current();
             mailbox.doorbell().connect(Box::new(move || this.unpark()));
         }
         let parts = open(part, worker).and_then(|transport| {
             let readiness = transport.readiness().map_err(ServeError::Host)?;
-            let part = Part { config: self.config, shared: self.shared, worker, readiness };
-            Ok(((self.compose)(&part)?, transport))
+            let part = Part { config, shared, opened, worker, readiness };
+            Ok((compose(&part)?, transport))
         });
         let (parts, report) = match parts {
             Ok(parts) => (Some(parts), Ok(())),
@@ -95,16 +107,39 @@ where
         // Nobody listens any more if another worker has failed before.
         let _ = reports.send(report);
         if let Some((orchestrator, mut transport)) = parts {
-            worker::run(self.shared, mailbox, &mut transport, &orchestrator, self.idle);
-            if !orchestrator.finish(&self.shared.clock) {
+            worker::run(shared, mailbox, &mut transport, &orchestrator, self.idle);
+            if !orchestrator.finish(&shared.clock) {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
     fn announce(&self) {
-        let workers = self.pins.len();
+        let workers = self.plan.pins.len();
         let plural = if workers == 1 { "" } else { "s" };
+        complain(format_args!("sunder: {}", self.plan));
         complain(format_args!("sunder: ready on {}, {workers} worker{plural}", self.place));
+        self.plan.shared.is_ready.store(true, Ordering::Release);
+    }
+}
+
+/// What runs with what, in a line.
+impl<C> fmt::Display for Plan<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { config, shared, pins, tiers, .. } = self;
+        let poll = match config.poll() {
+            Poll::Busy => "busy",
+            Poll::Adaptive => "adaptive",
+        };
+        let idle_timeout_s = config.idle_timeout_s;
+        write!(f, "version {}, process {}: {tiers}", version(), std::process::id())?;
+        write!(f, " --max-item-size {}", show_size(config.item_bytes_max as u64))?;
+        write!(f, " --max-connections {}", shared.settings.connections_max)?;
+        write!(f, " --idle-timeout {idle_timeout_s} --poll {poll}")?;
+        if pins.iter().any(Option::is_some) {
+            let cores: Vec<_> = pins.iter().flatten().map(ToString::to_string).collect();
+            write!(f, " --cores {}", cores.join(","))?;
+        }
+        Ok(())
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use super::crew::Crew;
-use super::{Part, ServeError, idle, place};
+use super::crew::{Crew, Plan};
+use super::{Part, ServeError, batch_place, idle};
 use crate::clock::Clock;
 use crate::config::{Config, Huge};
 use crate::connection::Connection;
@@ -30,17 +30,15 @@ use crate::worker::Shared;
 const IDLE_TURNS: u32 = 64;
 
 pub fn serve<O: Orchestrator>(
-    config: &Config,
+    plan: &Plan<'_, impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync>,
     device: &str,
-    shared: &Arc<Shared>,
-    pins: &[Option<usize>],
-    compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
 ) -> Result<(), ServeError> {
+    let Plan { config, shared, pins, .. } = plan;
     let huge = match config.huge {
         Huge::Auto => nic::Huge::Auto,
         Huge::Off => nic::Huge::Off,
     };
-    let _held = hold(config, device)?;
+    let _held = plan.opened.patience.until(|| hold(config, device))?;
     let request = nic::Config { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
     if !nic.is_link_up() {
@@ -49,10 +47,10 @@ pub fn serve<O: Orchestrator>(
     let ports = (0..pins.len()).map(|worker| nic.take_port(worker)).collect();
     let stack = stack(config);
     let address = SocketAddr::new(config.addresses[0].address, config.port);
-    let place = place(&format!("{address}, {device}"), config);
+    let place = format!("{address}, {device}{}", batch_place(config));
     let idle = idle(config, IDLE_TURNS);
     let unfinished = Default::default();
-    let crew = Crew { config, shared, pins, place: &place, idle, parks: true, compose, unfinished };
+    let crew = Crew { plan, place: &place, idle, parks: true, unfinished };
     let mailboxes = Mailbox::mesh(pins.len());
     // Without a link nobody could answer; what then comes with it is told while serving.
     let asks = nic.is_link_up();
@@ -137,11 +135,7 @@ fn stack(config: &Config) -> tcp::Config {
             .map(|cidr| tcp::Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits })
             .collect(),
         gateways: config.gateways.clone(),
-        ports: if config.has_batch_port() {
-            vec![config.port, config.batch_port]
-        } else {
-            vec![config.port]
-        },
+        ports: [Some(config.port), config.open_batch_port()].into_iter().flatten().collect(),
         connections_max: config.connections_max,
         admission: Arc::new(Admission::new(config.connections_max)),
         board: Arc::default(),

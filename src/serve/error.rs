@@ -47,6 +47,8 @@ pub enum ServeError {
         flag: &'static str,
         /// What is wrong with it, in one line.
         reason: String,
+        /// Who can mend it.
+        fault: Fault,
     },
     /// L1 divided among the workers is outside of what one can have.
     L1Part {
@@ -69,6 +71,56 @@ pub enum ServeError {
     },
     /// A thread or a signal handler could not be had.
     Host(io::Error),
+    /// It was told to stop before it served.
+    Stopped,
+}
+
+/// What has to change before a server can start, which its exit status says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The words that it was started with.
+    Words,
+    /// Something on the host, by somebody's hand.
+    Host,
+    /// Nothing that needs a hand: it may work a little later.
+    Passing,
+    /// It served and ended as it was told, but for a tier that could not be closed.
+    Unfinished,
+}
+
+impl Fault {
+    /// The exit status for it; 75 is EX_TEMPFAIL of sysexits(3).
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Fault::Words => 2,
+            Fault::Host => 1,
+            Fault::Passing => 75,
+            Fault::Unfinished => 3,
+        }
+    }
+}
+
+impl ServeError {
+    /// What has to change.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ServeError::Bind(error) if error.may_pass() => Fault::Passing,
+            ServeError::Tier { fault, .. } => *fault,
+            ServeError::Unfinished { .. } => Fault::Unfinished,
+            // That process may be about to end.
+            #[cfg(feature = "dpdk")]
+            ServeError::Held { .. } => Fault::Passing,
+            ServeError::NoDevices | ServeError::L1Part { .. } | ServeError::Core(_) => Fault::Words,
+            #[cfg(feature = "dpdk")]
+            ServeError::Stack(_) => Fault::Words,
+            _ => Fault::Host,
+        }
+    }
+
+    /// Whether the same attempt may work a little later.
+    pub fn may_pass(&self) -> bool {
+        self.fault() == Fault::Passing
+    }
 }
 
 impl fmt::Display for ServeError {
@@ -100,7 +152,7 @@ impl fmt::Display for ServeError {
             ServeError::L1 { bytes, source } => {
                 write!(f, "--l1: cannot map {bytes} bytes: {source}; choose a smaller size")
             }
-            ServeError::Tier { flag, reason } => write!(f, "{flag}: {reason}"),
+            ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
             ServeError::L1Part { bytes } => write!(
                 f,
                 "--l1: each worker would have {bytes} bytes, and one can have {} to {}; choose \
@@ -120,6 +172,7 @@ impl fmt::Display for ServeError {
                 write!(f, "stopped, and {workers} of its workers could not close a tier")
             }
             ServeError::Host(error) => write!(f, "cannot start: {error}"),
+            ServeError::Stopped => f.write_str("was told to stop before it served"),
         }
     }
 }

@@ -7,150 +7,205 @@ mod crew;
 #[cfg(feature = "dpdk")]
 mod device;
 mod error;
+mod handle;
+mod kernel;
 mod part;
+mod patience;
 mod ssd;
 
-pub use error::ServeError;
+pub use error::{Fault, ServeError};
+pub use handle::Handle;
 pub use part::Part;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::clock::Clock;
-use crate::config::{Config, L1, L2, Poll};
+use crate::config::{Batch, Config, L1, L2, Poll};
 use crate::console::complain;
-use crate::mailbox::Mailbox;
-use crate::net::kernel::{self, Kernel};
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::both::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::protocol::Limits;
 use crate::report::Reporter;
-use crate::tier::memory;
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
-use crate::tier::rend::probe::Server;
+use crate::tier::rend::probe::{ProbeError, Server as RendServer};
 use crate::worker::{Idle, Settings, Shared};
-use crew::Crew;
+use crew::Plan;
+use patience::Patience;
 use ssd::Source;
 
-/// Serves with the tiers that `config` names, until SIGINT, SIGTERM or an obeyed `shutdown`.
+/// Serves with the tiers that `config` names, until SIGINT, SIGTERM or an obeyed `shutdown`. The
+/// signals of the process are the server's from here on.
 ///
 /// # Errors
 /// Why it could not start.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
-    let _reporter = Reporter::start().map_err(ServeError::Host)?;
     for note in &config.notes {
         complain(format_args!("sunder: {note}"));
     }
-    let l2_server = probe(&config.l2)?;
-    let source = Source::open(config, workers(config, &allowed_cores()?))?;
-    let source = source.as_ref();
-    let seed = source.map(Source::key_seed);
-    let ssd = |part: &Part<'_>| match source {
-        Some(source) => source.tier(part).map(|tier| Remote::Ssd(Box::new(tier))),
-        None => unreachable!("it is opened where there is one"),
-    };
-    let l2 = |part: &Part<'_>| match config.l2 {
-        L2::Ssd(_) => ssd(part),
-        _ => part.l2(l2_server),
-    };
+    let mut server = Server::new(config)?;
+    if let L1::Memory { bytes } = config.l1 {
+        part::memory_share(bytes, server.workers())?;
+    }
+    server.tiers = format!("--l1 {} --l2 {}", config.l1, config.l2);
+    let server = server.until_signals()?;
     let l1 = |part: &Part<'_>| match &config.l1 {
         L1::Memcached(l1) => part.memcached("--l1", l1),
-        _ => ssd(part),
+        L1::Ssd(_) => part.ssd().map(|tier| Remote::Ssd(Box::new(tier))),
+        L1::Memory { .. } => unreachable!("it is made where its type is known"),
+    };
+    let l2 = |part: &Part<'_>| match &config.l2 {
+        L2::Memcached(l2) => part.memcached("--l2", l2),
+        L2::Rend(_) => part.rend().map(Remote::Rend),
+        L2::Ssd(_) => part.ssd().map(|tier| Remote::Ssd(Box::new(tier))),
+        L2::None => unreachable!("there is an L2"),
     };
     match (&config.l1, &config.l2) {
         (&L1::Memory { bytes }, L2::None) => {
-            serve_seeded(config, seed, |part| Ok(L1Only::new(part.memory(bytes)?)))
+            server.run(|part| Ok(L1Only::new(part.memory(bytes)?)))
         }
-        (_, L2::None) => serve_seeded(config, seed, |part| Ok(L1Only::new(l1(part)?))),
-        (&L1::Memory { bytes }, _) => serve_seeded(config, seed, |part| {
-            Ok(L1L2::new(part.memory(bytes)?, l2(part)?, Arc::clone(part.stats())))
-        }),
-        _ => serve_seeded(config, seed, |part| {
-            Ok(L1L2::new(l1(part)?, l2(part)?, Arc::clone(part.stats())))
-        }),
+        (_, L2::None) => server.run(|part| Ok(L1Only::new(l1(part)?))),
+        (&L1::Memory { bytes }, _) => server
+            .run(|part| Ok(L1L2::new(part.memory(bytes)?, l2(part)?, Arc::clone(part.stats())))),
+        _ => server.run(|part| Ok(L1L2::new(l1(part)?, l2(part)?, Arc::clone(part.stats())))),
     }
 }
 
-/// Asks a Rend-based L2 what it can do, once for all workers.
-fn probe(l2: &L2) -> Result<Option<Server>, ServeError> {
-    let L2::Rend(link) = l2 else { return Ok(None) };
-    let server =
-        Rend::probe(&link.address, Clock::start().read()).map_err(|error| ServeError::Tier {
-            flag: "--l2",
-            reason: format!("Rend-based server at {}: {error}", link.address),
-        })?;
-    if let Some(lack) = Rend::lacks(server) {
-        complain(format_args!("sunder: --l2: {lack}"));
-    }
-    Ok(Some(server))
-}
-
-/// Serves with an orchestrator of the caller's: `compose` makes each worker's, on the worker's own
-/// thread. The tiers that `config` names are not looked at.
+/// Serves with an orchestrator of the caller's: [`Server::run`] without signals.
 ///
 /// # Errors
-/// As [`serve`], and those of `compose`.
+/// As [`Server::run`].
 pub fn serve_with<O: Orchestrator>(
     config: &Config,
     compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
 ) -> Result<(), ServeError> {
-    serve_seeded(config, None, compose)
+    Server::new(config)?.run(compose)
 }
 
-/// As [`serve_with`]; `key_seed` says which worker owns a key, where that outlives the process.
-fn serve_seeded<O: Orchestrator>(
-    config: &Config,
-    key_seed: Option<u64>,
-    compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
-) -> Result<(), ServeError> {
-    let allowed = allowed_cores()?;
-    if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
-        return Err(ServeError::Core(core));
+/// A server that is about to be run.
+#[derive(Debug)]
+pub struct Server<'c> {
+    config: &'c Config,
+    shared: Shared,
+    pins: Vec<Option<usize>>,
+    /// Its tiers, for the line that says what runs.
+    tiers: String,
+}
+
+impl<'c> Server<'c> {
+    /// A server of which nothing is opened yet.
+    ///
+    /// # Errors
+    /// The config names a core that this process may not run on.
+    pub fn new(config: &'c Config) -> Result<Server<'c>, ServeError> {
+        let allowed = allowed_cores()?;
+        if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
+            return Err(ServeError::Core(core));
+        }
+        let workers = workers(config, &allowed);
+        let pins = pins(config, workers, &allowed);
+        let tiers = "tiers of its program's own".to_owned();
+        Ok(Server { config, shared: shared(config, workers), pins, tiers })
     }
-    let workers = workers(config, &allowed);
-    check_l1(config, workers)?;
-    let mut shared = shared(config, workers);
-    if let Some(seed) = key_seed {
-        shared.key_secrets = RapidSecrets::seed(seed);
+
+    /// How many workers it will have.
+    pub fn workers(&self) -> usize {
+        self.pins.len()
     }
-    let shared = Arc::new(shared);
-    // As memcached: a terminal that goes away does not empty the cache.
-    let ignored = Arc::default();
-    signal_hook::flag::register(signal_hook::consts::SIGHUP, ignored).map_err(ServeError::Host)?;
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&shared.stop)).map_err(ServeError::Host)?;
+
+    /// Has SIGINT and SIGTERM end the server, and SIGHUP, SIGUSR1 and SIGUSR2 do nothing. That is
+    /// for the whole process, and for as long as it lives: only a program that leaves them to the
+    /// server asks for it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn until_signals(self) -> Result<Server<'c>, ServeError> {
+        use signal_hook::flag::{register, register_usize};
+        // A terminal that goes away does not empty the cache, nor a tool that means another daemon.
+        for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+            register(signal, Arc::default()).map_err(ServeError::Host)?;
+        }
+        for signal in [SIGINT, SIGTERM] {
+            // The cause is there before a worker sees that there is one.
+            let cause = Arc::clone(&self.shared.stop_cause);
+            register_usize(signal, cause, signal as usize).map_err(ServeError::Host)?;
+            register(signal, Arc::clone(&self.shared.stop)).map_err(ServeError::Host)?;
+        }
+        Ok(self)
     }
-    let pins = pins(config, workers, &allowed);
-    match &config.device {
-        None => serve_kernel(config, &shared, &pins, &compose),
-        #[cfg(feature = "dpdk")]
-        Some(device) => device::serve(config, device, &shared, &pins, &compose),
-        #[cfg(not(feature = "dpdk"))]
-        Some(_) => Err(ServeError::NoDevices),
+
+    /// What other threads may know of it and tell it, before it runs and while it does.
+    pub fn handle(&self) -> Handle {
+        Handle::new(&self.shared)
+    }
+
+    /// Serves until it is told to stop. `compose` makes each worker's orchestrator, on the worker's
+    /// own thread, of tiers that its [`Part`] gives. Of the tiers that the config names only an SSD
+    /// and a Rend-based server are opened, for [`Part::ssd`] and [`Part::rend`].
+    ///
+    /// # Errors
+    /// Why it could not start, and those of `compose`.
+    pub fn run<O: Orchestrator>(
+        self,
+        compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
+    ) -> Result<(), ServeError> {
+        let _reporter = Reporter::start().map_err(ServeError::Host)?;
+        match self.run_to_the_end(&compose) {
+            Err(ServeError::Stopped) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn run_to_the_end<O: Orchestrator>(
+        self,
+        compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
+    ) -> Result<(), ServeError> {
+        let Server { config, mut shared, pins, tiers } = self;
+        if config.device.is_none() {
+            shared.settings.connections_max = kernel::files_for(config.connections_max)? as u64;
+        }
+        let patience = Patience::new(config.wait_s, Arc::clone(&shared.stop));
+        let rend = patience.until(|| probe(&config.l2))?;
+        let source = patience.until(|| Source::open(config, pins.len()))?;
+        if let Some(source) = &source {
+            // Which worker owns a key outlives the process.
+            shared.key_secrets = RapidSecrets::seed(source.key_seed());
+        }
+        let opened = part::Opened { patience, rend, source };
+        let shared = &Arc::new(shared);
+        let plan = Plan { config, shared, pins: &pins, tiers: &tiers, opened: &opened, compose };
+        match &config.device {
+            None => kernel::serve(&plan),
+            #[cfg(feature = "dpdk")]
+            Some(device) => device::serve(&plan, device),
+            #[cfg(not(feature = "dpdk"))]
+            Some(_) => Err(ServeError::NoDevices),
+        }
     }
 }
 
-/// Finds before anything is opened what is wrong with an L1 in memory: each worker has its own part
-/// of it. Says so if the largest item cannot be kept in that.
-fn check_l1(config: &Config, workers: usize) -> Result<(), ServeError> {
-    let L1::Memory { bytes } = config.l1 else { return Ok(()) };
-    let part = bytes / workers as u64;
-    if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&part) {
-        return Err(ServeError::L1Part { bytes: part });
+/// Asks a Rend-based L2 what it can do, once for all workers.
+fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
+    let L2::Rend(link) = l2 else { return Ok(None) };
+    let server = Rend::probe(&link.address, Clock::start().read()).map_err(|error| {
+        let reason = format!("Rend-based server at {}: {error}", link.address);
+        let fault = match error {
+            ProbeError::Lost(_) => Fault::Passing,
+            _ => Fault::Host,
+        };
+        ServeError::Tier { flag: "--l2", reason, fault }
+    })?;
+    if let Some(lack) = Rend::lacks(server) {
+        complain(format_args!("sunder: --l2: {lack}"));
     }
-    if 2 * config.item_bytes_max as u64 > part {
-        complain(format_args!(
-            "sunder: --l1: each of {workers} workers keeps {part} bytes, too little for items of \
-             --max-item-size ({} bytes); choose a larger size or fewer workers",
-            config.item_bytes_max
-        ));
-    }
-    Ok(())
+    Ok(Some(server))
 }
 
 fn shared(config: &Config, workers: usize) -> Shared {
@@ -159,32 +214,55 @@ fn shared(config: &Config, workers: usize) -> Shared {
         shutdown: config.is_shutdown_enabled,
         flush: config.is_flush_enabled,
     };
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    let own: Vec<_> = own_addresses(config).iter().map(ToString::to_string).collect();
     let settings = Settings {
-        l1_bytes: match config.l1 {
-            L1::Memory { bytes } => bytes,
-            L1::Memcached(_) | L1::Ssd(_) => 0,
-        },
         connections_max: config.connections_max as u64,
         port: config.port,
-        bind: listen_address(config),
-        socket_path: config
-            .socket_path
-            .as_ref()
-            .map_or(String::new(), |path| path.display().to_string()),
+        bind: own.join(","),
+        listeners: listeners(config),
+        socket_path: config.socket_path.as_ref().map_or(String::new(), path),
         idle_timeout_s: config.idle_timeout_s,
     };
     Shared::new(Clock::start(), limits, settings, workers)
 }
 
-/// Where clients reach the server, as `stats` tells it.
-fn listen_address(config: &Config) -> String {
+/// The addresses that ports are open on.
+fn own_addresses(config: &Config) -> Vec<IpAddr> {
     match &config.device {
-        None => config.bind.to_string(),
-        Some(_) => {
-            let own: Vec<_> =
-                config.addresses.iter().map(|cidr| cidr.address.to_string()).collect();
-            own.join(",")
-        }
+        None => config.binds.clone(),
+        Some(_) => config.addresses.iter().map(|cidr| cidr.address).collect(),
+    }
+}
+
+/// Where clients reach the server, as `stats conns` tells it.
+fn listeners(config: &Config) -> Vec<String> {
+    let own = own_addresses(config);
+    let at = |port: u16| {
+        own.iter().map(move |&address| {
+            let kind = if address.is_ipv4() { "tcp" } else { "tcp6" };
+            format!("{kind}:{}", SocketAddr::new(address, port))
+        })
+    };
+    let unix = |path: &Path| format!("unix:{}", path.display());
+    let mut all: Vec<String> = match &config.socket_path {
+        Some(path) => vec![unix(path)],
+        None => at(config.port).collect(),
+    };
+    match config.batch() {
+        Some(Batch::Port(port)) => all.extend(at(port)),
+        Some(Batch::Socket(path)) => all.push(unix(path)),
+        None => {}
+    }
+    all
+}
+
+/// Where batch jobs come in, for the line that says that the server is ready.
+fn batch_place(config: &Config) -> String {
+    match config.batch() {
+        Some(Batch::Port(port)) => format!(", batch port {port}"),
+        Some(Batch::Socket(path)) => format!(", batch socket {}", path.display()),
+        None => String::new(),
     }
 }
 
@@ -228,67 +306,3 @@ fn idle(config: &Config, turns: u32) -> Idle {
         Poll::Adaptive => Idle::SleepAfter(turns),
     }
 }
-
-/// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
-const FILES_RESERVED: u64 = 64;
-
-/// Allows as many open files as there may be connections.
-fn raise_file_limit(connections: usize) -> Result<(), ServeError> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = connections as u64 + FILES_RESERVED;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return Ok(());
-    }
-    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
-        .map_err(|_| ServeError::Files { connections, limit: limit.maximum.unwrap_or(u64::MAX) })
-}
-
-fn serve_kernel<O: Orchestrator>(
-    config: &Config,
-    shared: &Arc<Shared>,
-    pins: &[Option<usize>],
-    compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
-) -> Result<(), ServeError> {
-    raise_file_limit(config.connections_max)?;
-    let tcp = |port| kernel::Address::Tcp(SocketAddr::new(config.bind, port));
-    let (address, flag) = match &config.socket_path {
-        Some(path) => {
-            let mode = SOCKET_MODE;
-            (kernel::Address::Unix { path: path.clone(), mode }, "--sock-path")
-        }
-        None => (tcp(config.port), "--port"),
-    };
-    let place = place(&address.to_string(), config);
-    let mut listeners = vec![kernel::Listener { address, flag }];
-    if config.has_batch_port() {
-        listeners.push(kernel::Listener { address: tcp(config.batch_port), flag: "--bp" });
-    }
-    let bind = kernel::Config { listeners, connections_max: config.connections_max };
-    let sockets = kernel::bind(&bind, pins.len()).map_err(ServeError::Bind)?;
-    let mailboxes = Mailbox::mesh(pins.len());
-    for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
-        let waker = sockets.waker();
-        mailbox.doorbell().connect(Box::new(move || waker.wake()));
-    }
-    let idle = idle(config, 0);
-    let unfinished = Default::default();
-    let crew =
-        Crew { config, shared, pins, place: &place, idle, parks: false, compose, unfinished };
-    crew.run(mailboxes, sockets, |sockets, worker| {
-        Ok(Kernel::new(sockets, Arc::clone(&shared.stats[worker])))
-    })
-}
-
-/// Where clients reach the server, for the line that says that it is ready.
-fn place(main: &str, config: &Config) -> String {
-    if config.has_batch_port() {
-        format!("{main}, batch port {}", config.batch_port)
-    } else {
-        main.to_owned()
-    }
-}
-
-/// Permissions of the Unix socket, as memcached's `-a` has them by default.
-const SOCKET_MODE: u32 = 0o700;

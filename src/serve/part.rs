@@ -2,9 +2,13 @@
 //! near its core.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::ServeError;
+use super::patience::Patience;
+use super::ssd::Source;
+use super::{Fault, ServeError};
 use crate::config::{self, Config, L2, Layout, Memcached};
+use crate::console::complain;
 use crate::readiness::Readiness;
 use crate::stats::WorkerStats;
 use crate::tier::memcached::chunked::{self, Chunked};
@@ -14,13 +18,26 @@ use crate::tier::memory::{self, Memory};
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::Server;
+use crate::tier::ssd::Ssd;
+use crate::tier::ssd::disk::ring::RingDisk;
 use crate::worker::Shared;
+
+/// What was opened for all workers before there were any.
+#[derive(Debug)]
+pub(super) struct Opened<'c> {
+    pub patience: Patience,
+    /// What a Rend-based L2 was found to be.
+    pub rend: Option<Server>,
+    /// The SSD that a tier is on.
+    pub source: Option<Source<'c>>,
+}
 
 /// One worker, of which tiers are made.
 #[derive(Debug)]
 pub struct Part<'p> {
     pub(super) config: &'p Config,
     pub(super) shared: &'p Shared,
+    pub(super) opened: &'p Opened<'p>,
     pub(super) worker: usize,
     pub(super) readiness: Readiness,
 }
@@ -31,7 +48,8 @@ impl Part<'_> {
         &self.shared.stats[self.worker]
     }
 
-    /// A link of this worker's to a memcached, with the layout asked for. `flag` named it.
+    /// A link of this worker's to a memcached, with the layout asked for. `flag` named it. Waits
+    /// for it as long as the config says.
     ///
     /// # Errors
     /// If it is out of reach, or no memcached that can be used.
@@ -41,33 +59,43 @@ impl Part<'_> {
             L2::None => Role::Only,
             _ => Role::L1,
         };
-        let link = self.link(&l.link, role)?;
-        let now = self.shared.clock.read();
-        let opened = match l.layout {
-            Layout::Plain => Plain::open(link, now).map(Remote::Plain),
-            Layout::Chunked { chunk_bytes } => {
-                let item_bytes_max = self.config.item_bytes_max;
-                let config = chunked::Config { link, chunk_bytes, item_bytes_max };
-                Chunked::open(config, now).map(Remote::Chunked)
-            }
-        };
-        opened.map_err(|error| tier_error(flag, &error))
+        self.opened.patience.until(|| {
+            let link = self.link(&l.link, role)?;
+            let now = self.shared.clock.read();
+            let opened = match l.layout {
+                Layout::Plain => Plain::open(link, now).map(Remote::Plain),
+                Layout::Chunked { chunk_bytes } => {
+                    let item_bytes_max = self.config.item_bytes_max;
+                    let config = chunked::Config { link, chunk_bytes, item_bytes_max };
+                    Chunked::open(config, now).map(Remote::Chunked)
+                }
+            };
+            opened.map_err(|error| tier_error(flag, &error))
+        })
     }
 
-    /// The second tier that the config names. `server`: what a Rend-based one was found to be.
-    pub(super) fn l2(&self, server: Option<Server>) -> Result<Remote, ServeError> {
-        match (&self.config.l2, server) {
-            (L2::Memcached(memcached), _) => self.memcached("--l2", memcached),
-            (L2::Rend(link), Some(server)) => {
-                let (link, now) = (self.link(link, Role::L2)?, self.shared.clock.read());
-                Rend::open(link, server, self.config.item_bytes_max, now)
-                    .map(Remote::Rend)
-                    .map_err(|error| tier_error("--l2", &error))
-            }
-            (L2::Rend(_) | L2::None | L2::Ssd(_), _) => {
-                unreachable!("there is an L2 in a server, and it was probed")
-            }
-        }
+    /// A link of this worker's to the Rend-based server that is the config's L2.
+    ///
+    /// # Errors
+    /// If the config names none, or it is out of reach.
+    pub fn rend(&self) -> Result<Rend, ServeError> {
+        let (L2::Rend(link), Some(server)) = (&self.config.l2, self.opened.rend) else {
+            return Err(not_named("a Rend-based server"));
+        };
+        self.opened.patience.until(|| {
+            let (link, now) = (self.link(link, Role::L2)?, self.shared.clock.read());
+            Rend::open(link, server, self.config.item_bytes_max, now)
+                .map_err(|error| tier_error("--l2", &error))
+        })
+    }
+
+    /// This worker's part of the SSD that a tier of the config is on. There is one: it is asked for
+    /// once.
+    ///
+    /// # Errors
+    /// If the config names none, or what is there cannot be used.
+    pub fn ssd(&self) -> Result<Ssd<RingDisk>, ServeError> {
+        self.opened.source.as_ref().ok_or_else(|| not_named("an SSD"))?.tier(self)
     }
 
     fn link(&self, l: &config::Link, role: Role) -> Result<link::Config, ServeError> {
@@ -86,21 +114,43 @@ impl Part<'_> {
     /// If the share is too small or too large, or the host has not so much.
     pub fn memory(&self, bytes: u64) -> Result<Memory, ServeError> {
         let workers = self.shared.stats.len();
-        let share = bytes / workers as u64;
-        if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
-            return Err(ServeError::L1Part { bytes: share });
+        let share = memory_share(bytes, workers)?;
+        let item_bytes_max = self.config.item_bytes_max;
+        if self.worker == 0 && 2 * item_bytes_max > share {
+            complain(format_args!(
+                "sunder: --l1: each of {workers} workers keeps {share} bytes, too little for items \
+                 of --max-item-size ({item_bytes_max} bytes); choose a larger size or fewer workers"
+            ));
         }
-        Memory::new(memory::Config {
-            bytes: share as usize,
-            item_bytes_max: self.config.item_bytes_max,
+        let memory = Memory::new(memory::Config {
+            bytes: share,
+            item_bytes_max,
             worker: self.worker,
             workers,
             stats: Arc::clone(self.stats()),
         })
-        .map_err(|source| ServeError::L1 { bytes, source })
+        .map_err(|source| ServeError::L1 { bytes, source })?;
+        self.shared.memory_bytes.fetch_add(share as u64, Ordering::Relaxed);
+        Ok(memory)
+    }
+}
+
+/// A worker's share of `bytes` bytes of memory, if it is one that a worker can have.
+pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeError> {
+    let share = bytes / workers as u64;
+    if (memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
+        Ok(share as usize)
+    } else {
+        Err(ServeError::L1Part { bytes: share })
     }
 }
 
 fn tier_error(flag: &'static str, error: &OpenError) -> ServeError {
-    ServeError::Tier { flag, reason: error.to_string() }
+    let fault = if error.is_absence() { Fault::Passing } else { Fault::Host };
+    ServeError::Tier { flag, reason: error.to_string(), fault }
+}
+
+fn not_named(tier: &str) -> ServeError {
+    let reason = format!("{tier} was asked for, and the config names none");
+    ServeError::Tier { flag: "--l1, --l2", reason, fault: Fault::Words }
 }

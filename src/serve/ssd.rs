@@ -7,7 +7,7 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Part, ServeError};
+use super::{Fault, Part, ServeError};
 use crate::clock::Clock;
 use crate::config::{self, Config, L1, L2, Poll};
 use crate::console::complain;
@@ -17,14 +17,15 @@ use crate::limits::{
 use crate::readiness::Readiness;
 use crate::secret;
 use crate::stats::{Counter, WorkerStats};
-use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
+use crate::tier::ssd::disk::{self, Pool};
 use crate::tier::ssd::{
     Geometry, Made, Marks, OpenError, Options, SEGMENTS_MIN, Ssd, look, record_room_bytes,
 };
 
 /// The disk of all workers.
+#[derive(Debug)]
 pub(super) struct Source<'c> {
     flag: &'static str,
     told: &'c config::Ssd,
@@ -38,6 +39,7 @@ pub(super) struct Source<'c> {
 }
 
 /// What workers that are ready have found.
+#[derive(Debug)]
 struct Ready {
     clock: Clock,
     parts: usize,
@@ -139,7 +141,8 @@ impl<'c> Source<'c> {
                 "{} bytes are more than an SSD takes: up to {room_bytes}",
                 config.item_bytes_max
             );
-            return Err(ServeError::Tier { flag: "--max-item-size", reason });
+            let fault = Fault::Words;
+            return Err(ServeError::Tier { flag: "--max-item-size", reason, fault });
         }
         let path = told.path.display();
         let clock = Clock::start();
@@ -153,7 +156,7 @@ impl<'c> Source<'c> {
         if !told.format {
             refuse_before_it_grows(&request, flag)?;
         }
-        let opened = open(&request).map_err(|error| wrong(flag, error))?;
+        let opened = open(&request).map_err(|error| not_opened(flag, &error))?;
         let made = if told.format { None } else { made_all(&opened, workers, flag, &path)? };
         let asked = asked(opened.part(0).size_bytes(), workers);
         if let Some(made) = made {
@@ -310,7 +313,7 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
         return Err(of_path(flag, &path, OpenError::Foreign));
     }
     let as_it_is = Request { size_bytes: None, workers: 1, segments_min: 1, ..*request };
-    let opened = open(&as_it_is).map_err(|error| wrong(flag, error))?;
+    let opened = open(&as_it_is).map_err(|error| not_opened(flag, &error))?;
     let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
     let asked = asked(part_bytes, request.workers);
     match made(&opened, 0, flag, &path)? {
@@ -354,12 +357,13 @@ fn made(
     look(&mut disk).map_err(|error| fail(&error))
 }
 
-fn wrong(flag: &'static str, reason: impl Display) -> ServeError {
-    ServeError::Tier { flag, reason: reason.to_string() }
+fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
+    let fault = if error.may_pass() { Fault::Passing } else { Fault::Host };
+    ServeError::Tier { flag, reason: error.to_string(), fault }
 }
 
 fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
-    wrong(flag, format!("{path}: {error}"))
+    ServeError::Tier { flag, reason: format!("{path}: {error}"), fault: Fault::Host }
 }
 
 #[cfg(test)]

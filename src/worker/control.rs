@@ -6,6 +6,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::Shared;
+use super::shared::Cause;
 use crate::buffer::Gather;
 use crate::clock::Now;
 use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
@@ -16,7 +17,7 @@ use crate::tier::memory;
 /// Puts the reply to `control` into `reply`.
 pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
     match control {
-        Control::Shutdown { .. } => shared.stop.store(true, Ordering::Relaxed),
+        Control::Shutdown { .. } => shared.stop_for(Cause::Shutdown),
         Control::Stats(words) => return answer_stats(shared, words, form, now, reply),
         Control::Noop | Control::Version | Control::Verbosity => {}
     }
@@ -79,12 +80,13 @@ fn cpu_us() -> (u64, u64) {
 
 fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
     let unit_bytes = memory::UNIT_BYTES as u64;
+    let bytes_max = shared.memory_bytes.load(Ordering::Relaxed);
     let index_bytes = totals.get(Counter::IndexBytes);
     let oldest = shared.stats.iter().map(|worker| worker.get(Counter::OldestItemAge)).max();
     stats::Memory {
-        bytes_max: shared.settings.l1_bytes,
+        bytes_max,
         unit_bytes,
-        units: shared.settings.l1_bytes / unit_bytes,
+        units: bytes_max / unit_bytes,
         units_used: totals.get(Counter::Bytes) / unit_bytes,
         index_bytes,
         index_power: (index_bytes / size_of::<u64>() as u64).max(1).ilog2(),
@@ -95,10 +97,11 @@ fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
 /// Where the server listens; its connections themselves are known to their workers only.
 fn listeners(shared: &Shared) -> Vec<Connection> {
     let settings = &shared.settings;
-    let address = if settings.socket_path.is_empty() {
-        format!("tcp:{}:{}", settings.bind, settings.port)
-    } else {
-        format!("unix:{}", settings.socket_path)
+    let listening = |(id, address): (usize, &String)| Connection {
+        id: id as u64,
+        address: address.clone(),
+        state: "conn_listening",
+        ..Connection::default()
     };
-    vec![Connection { id: 0, address, state: "conn_listening", ..Connection::default() }]
+    settings.listeners.iter().enumerate().map(listening).collect()
 }

@@ -13,7 +13,7 @@ mod shared;
 
 pub use engine::Core;
 pub use held::Held;
-pub use shared::{Settings, Shared};
+pub use shared::{Cause, Settings, Shared};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -131,7 +131,11 @@ where
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
-        connection.is_overdue(self.idle_us, self.core.is_contended(now), now)
+        connection.is_overdue(self.core.is_contended(now), now)
+    }
+
+    fn is_idle(&self, connection: &Connection, now: Now) -> bool {
+        connection.is_idle(self.idle_us, now)
     }
 
     fn closed(&mut self, _id: ConnectionId, connection: Connection) {
@@ -172,6 +176,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
             transport.wait(timeout_us);
         }
     }
+    shared.tell_stop();
     transport.stop_listening();
     transport.close_all(shared.clock.read(), &mut worker);
 }

@@ -1,31 +1,83 @@
 //! What all workers of a process share: settings, counters, and the word to stop.
 
-use std::sync::atomic::AtomicBool;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rapidhash::v3::RapidSecrets;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::clock::Clock;
 use crate::protocol::Limits;
 use crate::protocol::stats::Totals;
+use crate::report;
 use crate::secret;
 use crate::stats::{Counter, WorkerStats};
 
 /// What `stats settings` tells and nothing else needs.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Bytes of L1, all workers together.
-    pub l1_bytes: u64,
     /// Connections allowed, all workers together.
     pub connections_max: u64,
     /// The main port.
     pub port: u16,
-    /// The address listened on.
+    /// The addresses listened on, a comma between two.
     pub bind: String,
+    /// All listeners, as `stats conns` tells them.
+    pub listeners: Vec<String>,
     /// The path of the Unix socket, or empty.
     pub socket_path: String,
     /// Seconds after which an idle connection is closed; 0: never.
     pub idle_timeout_s: u64,
+}
+
+/// Why a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal, with its number.
+    Signal(usize),
+    /// A client's command.
+    Shutdown,
+    /// The program that the server is a part of.
+    Program,
+}
+
+impl Cause {
+    /// Says that it is this one, before the word to stop is given.
+    pub fn write(self, to: &AtomicUsize) {
+        to.store(self.number(), Ordering::Relaxed);
+    }
+
+    /// As one number, so that a signal handler can write it: never 0.
+    fn number(self) -> usize {
+        match self {
+            Cause::Signal(number) => number,
+            Cause::Shutdown => usize::MAX,
+            Cause::Program => usize::MAX - 1,
+        }
+    }
+
+    fn of(number: usize) -> Cause {
+        match number {
+            usize::MAX => Cause::Shutdown,
+            number if number == usize::MAX - 1 => Cause::Program,
+            number => Cause::Signal(number),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Signal(number) => match i32::try_from(*number) {
+                Ok(SIGINT) => f.write_str("SIGINT was received"),
+                Ok(SIGTERM) => f.write_str("SIGTERM was received"),
+                _ => write!(f, "signal {number} was received"),
+            },
+            Cause::Shutdown => f.write_str("a client sent the command shutdown"),
+            Cause::Program => f.write_str("the program asked for it"),
+        }
+    }
 }
 
 /// What all workers share. Written before they start, but for counters and flags.
@@ -39,10 +91,17 @@ pub struct Shared {
     pub settings: Settings,
     /// By worker number; each is written by its worker only.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Bytes of the tiers in memory, all workers together; complete when they have started.
+    pub memory_bytes: AtomicU64,
+    /// All workers have started.
+    pub is_ready: Arc<AtomicBool>,
     /// The sums at the last `stats reset`.
     pub baseline: Mutex<Totals>,
     /// Set once: every worker ends after its turn.
     pub stop: Arc<AtomicBool>,
+    /// Why, as [`Cause`] writes it; 0: nobody has said. Written before [`Shared::stop`] is set.
+    pub stop_cause: Arc<AtomicUsize>,
+    is_stop_told: AtomicBool,
     /// Secrets of the hash that names a key's owner.
     pub key_secrets: RapidSecrets,
 }
@@ -55,10 +114,33 @@ impl Shared {
             limits,
             settings,
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            memory_bytes: AtomicU64::new(0),
+            is_ready: Arc::default(),
             baseline: Mutex::default(),
             stop: Arc::new(AtomicBool::new(false)),
+            stop_cause: Arc::new(AtomicUsize::new(0)),
+            is_stop_told: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }
+    }
+
+    /// Has every worker end after its turn.
+    pub fn stop_for(&self, cause: Cause) {
+        cause.write(&self.stop_cause);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Tells the operator why the server ends; the first worker that ends does.
+    pub fn tell_stop(&self) {
+        let cause = self.stop_cause.load(Ordering::Relaxed);
+        if cause == 0 || self.is_stop_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let connections = self.sum(Counter::CurrConnections);
+        report::tell(format_args!(
+            "stopping: {}; {connections} connections are open",
+            Cause::of(cause)
+        ));
     }
 
     /// A counter, all workers together.

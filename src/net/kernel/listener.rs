@@ -25,7 +25,8 @@ use crate::net::Admission;
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IPv4 or IPv6 address and a port. An IPv6 address takes IPv6 connections only.
+    /// An IPv4 or IPv6 address and a port. `::` takes IPv4 connections as well, unless an IPv4
+    /// address has a listener of its own on the same port.
     Tcp(SocketAddr),
     /// A Unix stream socket.
     Unix {
@@ -45,14 +46,16 @@ impl fmt::Display for Address {
     }
 }
 
-/// One listener. Its place in [`Config::listeners`] is the number that
-/// [`Handler::opened`](crate::net::Handler::opened) gets.
+/// One listener.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
     /// The flag that chose the port or the path, such as `--port`: named when that one is taken.
     pub flag: &'static str,
+    /// What [`Handler::opened`](crate::net::Handler::opened) gets; several listeners may have the
+    /// same.
+    pub number: usize,
 }
 
 /// What all workers' kernel sockets have in common.
@@ -84,7 +87,7 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (listener, source) = match self {
             BindError::Listen { listener, source } => (listener, source),
-            BindError::NotASocket(Listener { address, flag }) => {
+            BindError::NotASocket(Listener { address, flag, .. }) => {
                 return write!(
                     f,
                     "cannot listen on {address}: a file that is not a socket is there: remove it, \
@@ -99,7 +102,7 @@ impl fmt::Display for BindError {
                 );
             }
         };
-        let Listener { address, flag } = listener;
+        let Listener { address, flag, .. } = listener;
         write!(f, "cannot listen on {address}: ")?;
         let is_tcp = matches!(address, Address::Tcp(_));
         match source.kind() {
@@ -116,6 +119,13 @@ impl fmt::Display for BindError {
             _ if is_tcp => write!(f, "{source}: choose another with --bind and {flag}"),
             _ => write!(f, "{source}: choose another path with {flag}"),
         }
+    }
+}
+
+impl BindError {
+    /// Whether it is worth trying again later: whoever is there now may go.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, BindError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
     }
 }
 
@@ -159,9 +169,11 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
         let acceptors = Vec::with_capacity(config.listeners.len());
         all.push(KernelSockets { poll, waker, acceptors, admission: Arc::clone(&admission) });
     }
-    for (number, listener) in config.listeners.iter().enumerate() {
+    for (place, listener) in config.listeners.iter().enumerate() {
         let sockets = match &listener.address {
-            Address::Tcp(address) => bind_tcp(*address, workers),
+            Address::Tcp(address) => {
+                bind_tcp(*address, workers, takes_ipv4(address, &config.listeners))
+            }
             Address::Unix { path, mode } => {
                 if is_something_else(path) {
                     return Err(BindError::NotASocket(listener.clone()));
@@ -172,11 +184,12 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
         let sockets =
             sockets.map_err(|source| BindError::Listen { listener: listener.clone(), source })?;
         for (worker, socket) in all.iter_mut().zip(sockets) {
-            let mut acceptor = Acceptor { socket, is_ready: false, paused_until_us: 0 };
+            let number = listener.number;
+            let mut acceptor = Acceptor { socket, number, is_ready: false, paused_until_us: 0 };
             worker
                 .poll
                 .registry()
-                .register(&mut acceptor.socket, listener_token(number), Interest::READABLE)
+                .register(&mut acceptor.socket, listener_token(place), Interest::READABLE)
                 .map_err(BindError::Poll)?;
             worker.acceptors.push(acceptor);
         }
@@ -184,15 +197,26 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
     Ok(all)
 }
 
-fn bind_tcp(mut address: SocketAddr, workers: usize) -> io::Result<Vec<Listening>> {
+/// Whether a listener on `address` takes the host's IPv4 addresses in: it is `::`, and no other
+/// listener has one of them.
+fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
+    let is_of_ipv4 = |listener: &Listener| matches!(listener.address, Address::Tcp(SocketAddr::V4(it)) if it.port() == address.port());
+    address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
+}
+
+fn bind_tcp(
+    mut address: SocketAddr,
+    workers: usize,
+    takes_ipv4: bool,
+) -> io::Result<Vec<Listening>> {
     if workers > 1 && address.port() != 0 {
         // With SO_REUSEPORT set, binding succeeds beside another server of the same user that set
         // it too, and each would get half of the connections. Without it the kernel says so.
-        tcp_socket(address, false)?;
+        tcp_socket(address, false, takes_ipv4)?;
     }
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = tcp_socket(address, workers > 1)?;
+        let socket = tcp_socket(address, workers > 1, takes_ipv4)?;
         socket.listen(LISTEN_BACKLOG)?;
         let listener = std::net::TcpListener::from(socket);
         // Port 0 is chosen by the first worker's socket for all of them.
@@ -202,13 +226,13 @@ fn bind_tcp(mut address: SocketAddr, workers: usize) -> io::Result<Vec<Listening
     Ok(sockets)
 }
 
-fn tcp_socket(address: SocketAddr, share_port: bool) -> io::Result<RawSocket> {
+fn tcp_socket(address: SocketAddr, share_port: bool, takes_ipv4: bool) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share_port)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(!takes_ipv4)?;
     }
     // Connections inherit both of these (tcp(7)), which spares two calls for each.
     socket.set_tcp_nodelay(true)?;
@@ -318,6 +342,8 @@ impl Source for Listening {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) socket: Listening,
+    /// What the handler is told.
+    pub(super) number: usize,
     /// The kernel announced connections, and has not yet said that there are no more.
     pub(super) is_ready: bool,
     /// Accepting failed for want of something; not before this time, in microseconds of uptime.

@@ -33,11 +33,15 @@ use crate::limits::{
 };
 use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
 use crate::readiness::{self, Readiness};
+use crate::report::Topic;
 use crate::stats::{Counter, WorkerStats};
 use listener::Acceptor;
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
 const _: () = assert!(usize::BITS == 64);
+
+/// A connection could not be accepted.
+static NOT_ACCEPTED: Topic = Topic::new();
 
 // A token is a generation and an index. Places in the connection table do not reach as far as the
 // indices below.
@@ -357,10 +361,11 @@ impl<C> Kernel<C> {
 
     fn accept<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         let mut accepted = 0;
-        for number in 0..self.acceptors.len() {
-            let Some(acceptor) = &self.acceptors[number] else { continue };
+        for place in 0..self.acceptors.len() {
+            let Some(acceptor) = &self.acceptors[place] else { continue };
+            let number = acceptor.number;
             for _ in 0..acceptor.budget() {
-                let Some(acceptor) = &mut self.acceptors[number] else { break };
+                let Some(acceptor) = &mut self.acceptors[place] else { break };
                 if !acceptor.is_ready || acceptor.paused_until_us > now.uptime_us {
                     break;
                 }
@@ -377,6 +382,12 @@ impl<C> Kernel<C> {
                         _ => {
                             acceptor.paused_until_us = now.uptime_us + ACCEPT_PAUSE_US;
                             self.stats.add(Counter::ListenDisabled, 1);
+                            NOT_ACCEPTED.report(now, || {
+                                format!(
+                                    "connections cannot be accepted: {error}; raise the limit on \
+                                     open files (ulimit -n), or lower --max-connections"
+                                )
+                            });
                         }
                     },
                 }
@@ -393,6 +404,7 @@ impl<C> Kernel<C> {
         handler: &mut H,
     ) {
         if !self.admission.enter() {
+            self.admission.tell_full(now);
             return self.refuse(socket);
         }
         let index = self.free.pop().unwrap_or_else(|| {
@@ -463,6 +475,10 @@ impl<C> Kernel<C> {
                 endpoint.phase = Phase::Aborted;
                 self.stats.add(Counter::IdleKicks, 1);
                 self.remove(id, handler);
+            } else if endpoint.phase == Phase::Open && handler.is_idle(state, now) {
+                endpoint.phase = Phase::Closing;
+                self.stats.add(Counter::IdleKicks, 1);
+                self.settle(id, handler);
             }
         }
         let is_done = to == self.places.len();

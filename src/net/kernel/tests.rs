@@ -226,12 +226,13 @@ impl Rig {
 }
 
 fn tcp(address: &str) -> Listener {
-    Listener { address: Address::Tcp(address.parse().unwrap()), flag: "--port" }
+    Listener { address: Address::Tcp(address.parse().unwrap()), flag: "--port", number: 0 }
 }
 
 fn unix(path: &std::path::Path) -> Config {
     let address = Address::Unix { path: path.into(), mode: 0o600 };
-    Config { listeners: vec![Listener { address, flag: "--sock-path" }], connections_max: 100 }
+    let listeners = vec![Listener { address, flag: "--sock-path", number: 0 }];
+    Config { listeners, connections_max: 100 }
 }
 
 /// Adds what has come to `got`. True at the end of the stream.
@@ -681,7 +682,7 @@ fn a_taken_port_is_one_line_that_names_the_flag() {
 
 #[test]
 fn ipv4_and_ipv6_listeners_are_told_apart() {
-    let listeners = vec![tcp("127.0.0.1:0"), tcp("[::1]:0")];
+    let listeners = vec![tcp("127.0.0.1:0"), Listener { number: 1, ..tcp("[::1]:0") }];
     let mut sockets = bind(&Config { listeners, connections_max: 10 }, 1).unwrap();
     let addresses = [0, 1].map(|number| sockets[0].local_address(number).unwrap());
     let mut rig = Rig::of(sockets.remove(0), Behaviour::Echo);

@@ -211,6 +211,7 @@ impl<P: Port, C> Stack<P, C> {
             // It has had its place since it began.
             self.connections -= 1;
         } else if !self.admission.enter() {
+            self.admission.tell_full(now);
             self.refusals += 1;
             flow.phase = Phase::Refused;
             let socket = flow.socket();
@@ -292,7 +293,7 @@ impl<P: Port, C> Stack<P, C> {
                 let connection = flow.connection.as_ref().expect("an open flow has a connection");
                 if handler.is_overdue(connection, now) {
                     flow.socket().abort();
-                } else if is_idle {
+                } else if is_idle || handler.is_idle(connection, now) {
                     flow.socket().close();
                 } else {
                     return;

@@ -1,0 +1,93 @@
+//! Serving on kernel sockets: binds them before any worker starts, and gives each its own. Nothing
+//! here touches a connection.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::crew::{Crew, Plan};
+use super::{Part, ServeError, batch_place, idle};
+use crate::config::{Batch, Config};
+use crate::console::complain;
+use crate::mailbox::Mailbox;
+use crate::net::kernel::{self, Address, Kernel, Listener};
+use crate::orchestrator::{Orchestrator, Port};
+
+/// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
+const FILES_RESERVED: u64 = 64;
+
+pub fn serve<O: Orchestrator>(
+    plan: &Plan<'_, impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync>,
+) -> Result<(), ServeError> {
+    let config = plan.config;
+    let (listeners, place) = listeners(config);
+    let connections_max = plan.shared.settings.connections_max as usize;
+    let bind = kernel::Config { listeners, connections_max };
+    let workers = plan.pins.len();
+    let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
+    let sockets = plan.opened.patience.until(bound)?;
+    let mailboxes = Mailbox::mesh(workers);
+    for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
+        let waker = sockets.waker();
+        mailbox.doorbell().connect(Box::new(move || waker.wake()));
+    }
+    let unfinished = Default::default();
+    let crew = Crew { plan, place: &place, idle: idle(config, 0), parks: false, unfinished };
+    crew.run(mailboxes, sockets, |sockets, worker| {
+        Ok(Kernel::new(sockets, Arc::clone(&plan.shared.stats[worker])))
+    })
+}
+
+/// Where to listen, and that in words.
+fn listeners(config: &Config) -> (Vec<Listener>, String) {
+    let tcp = |port, flag, to: Port| {
+        config.binds.iter().map(move |&address| {
+            let address = Address::Tcp(SocketAddr::new(address, port));
+            Listener { address, flag, number: to.listener() }
+        })
+    };
+    let unix = |path: &Path, flag, to: Port| {
+        let address = Address::Unix { path: path.to_owned(), mode: config.socket_mode };
+        Listener { address, flag, number: to.listener() }
+    };
+    let mut all: Vec<Listener> = match &config.socket_path {
+        Some(path) => vec![unix(path, "--sock-path", Port::Main)],
+        None => tcp(config.port, "--port", Port::Main).collect(),
+    };
+    let main: Vec<_> = all.iter().map(|listener| listener.address.to_string()).collect();
+    match config.batch() {
+        Some(Batch::Port(port)) => all.extend(tcp(port, "--bp", Port::Batch)),
+        Some(Batch::Socket(path)) => all.push(unix(path, "--bp-sock-path", Port::Batch)),
+        None => {}
+    }
+    (all, main.join(", ") + &batch_place(config))
+}
+
+/// Allows as many open files as there may be connections. Returns how many connections there can
+/// be: fewer than asked for where the host allows fewer files, which is told.
+pub(super) fn files_for(connections: usize) -> Result<usize, ServeError> {
+    let wanted = connections as u64 + FILES_RESERVED;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(connections);
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_ok() {
+        return Ok(connections);
+    }
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let refused = ServeError::Files { connections, limit: most };
+    if most <= FILES_RESERVED {
+        return Err(refused);
+    }
+    let raised = Rlimit { current: Some(most), maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).map_err(|_| refused)?;
+    let connections_max = (most - FILES_RESERVED) as usize;
+    complain(format_args!(
+        "sunder: --max-connections: {connections_max} instead of {connections}, because the host \
+         allows {most} open files; raise that (ulimit -Hn, LimitNOFILE=), or ask for fewer"
+    ));
+    Ok(connections_max)
+}
