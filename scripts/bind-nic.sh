@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Gives a PCI network device to DPDK (vfio-pci or uio_pci_generic), and back to the kernel.
-# It changes the device's driver and nothing else, and never takes the interface that carries the
-# default route without --force: that is the one you are logged in through.
+# It changes the device's driver and nothing else, and never takes an interface that the host uses
+# without --force: it may be the one you are logged in through.
 set -euo pipefail
 
 # Where the kernel is; another root is for tests.
 sysfs=${SUNDER_SYSFS:-/sys}
 routes=${SUNDER_ROUTES:-/proc/net/route}
 routes6=${SUNDER_ROUTES6:-/proc/net/ipv6_route}
+addresses6=${SUNDER_ADDRESSES6:-/proc/net/if_inet6}
 
 devices=$sysfs/bus/pci/devices
 drivers=$sysfs/bus/pci/drivers
@@ -25,7 +26,8 @@ usage: scripts/bind-nic.sh COMMAND [OPTION]..
   unbind ADDRESS    give the device back to the kernel
 
   --driver NAME     bind: vfio-pci (default; needs an IOMMU) or uio_pci_generic
-  --force           bind: also if the interface carries the default route
+  --force           bind: also if the host uses the interface: it has an address or a route, or is
+                    part of a bond, a bridge, a VLAN or the like
   --dry-run         say what would be done, and do nothing
   --help            this text
 
@@ -94,13 +96,44 @@ interfaces_of() {
     done
 }
 
-# Whether an interface carries a default route of IPv4 (destination and mask 0) or IPv6 (prefix
-# length 0, and not the kernel's own entries of lo).
-carries_default_route() {
-    awk -v name="$1" '$1 == name && $2 == "00000000" && $8 == "00000000" { found = 1 }
-        END { exit !found }' "$routes" 2>/dev/null ||
-        awk -v name="$1" '$10 == name && $2 == "00" && name != "lo" { found = 1 }
-            END { exit !found }' "$routes6" 2>/dev/null
+# What the host uses an interface for, a line each; nothing if it does not.
+uses_of() {
+    local name=$1 path upper use
+    for path in "$sysfs/class/net/$name"/upper_*; do
+        [[ -e $path ]] || continue
+        upper=${path##*/upper_}
+        echo "is part of $upper"
+        while IFS= read -r use; do
+            echo "is part of $upper, which $use"
+        done < <(uses_of "$upper")
+    done
+    # Destination and mask 0, or prefix length 0: a default route. Entries of IPv6 that the kernel
+    # makes for every interface that is up, multicast and link-local, are nobody's.
+    awk -v name="$name" '
+        FILENAME == ARGV[1] && $1 == name {
+            what = $2 == "00000000" && $8 == "00000000" ? "carries the default route" : "has a route"
+            print what
+        }
+        FILENAME == ARGV[2] && $10 == name && $1 !~ /^(ff|fe[89ab])/ {
+            print $2 == "00" ? "carries the default route" : "has a route"
+        }
+        FILENAME == ARGV[3] && $6 == name && $1 !~ /^fe[89ab]/ { print "has an address" }
+        FILENAME == "-" && $2 == name { print "has an address" }
+    ' "$(there "$routes")" "$(there "$routes6")" "$(there "$addresses6")" - < <(addresses4) | sort -u
+}
+
+# Those of IPv4 as ip shows them, one a line; /proc names no interface with them.
+addresses4() {
+    if [[ -n ${SUNDER_ADDRESSES4-} ]]; then
+        cat "$SUNDER_ADDRESSES4"
+    else
+        ip -o -4 address 2>/dev/null || true
+    fi
+}
+
+# A kernel without IPv6 has no such file.
+there() {
+    if [[ -r $1 ]]; then printf '%s\n' "$1"; else echo /dev/null; fi
 }
 
 require_device() {
@@ -135,7 +168,7 @@ load() {
 
 bind() {
     require_device
-    local current interface
+    local current interface uses
     current=$(driver_of "$address")
     if [[ $current == "$driver" ]]; then
         echo "$address is with $driver already"
@@ -146,12 +179,13 @@ bind() {
         refuse "$address: DPDK uses it beside $current; start sunder with --device $address as it is"
         ;;
     esac
-    for interface in $(interfaces_of "$address"); do
-        if carries_default_route "$interface" && ! $is_forced; then
-            refuse "$address is $interface, which carries the default route: you may lose this" \
-                "host; use another device, or --force if you reach it otherwise"
+    while IFS= read -r interface; do
+        uses=$(uses_of "$interface")
+        if [[ -n $uses ]] && ! $is_forced; then
+            refuse "$address is $interface, which ${uses//$'\n'/; }: you may lose this host; use" \
+                "another device, take that away first, or --force if you reach it otherwise"
         fi
-    done
+    done < <(interfaces_of "$address")
     load "$driver"
     if [[ $driver == vfio-pci && ! -e $devices/$address/iommu_group ]]; then
         refuse_without_iommu
@@ -210,11 +244,14 @@ show() {
         id=$(<"$path/vendor"):$(<"$path/device")
         current=$(driver_of "${path##*/}")
         names=
-        for interface in $(interfaces_of "${path##*/}"); do
-            note=
-            if carries_default_route "$interface"; then note=" (default route)"; fi
+        while IFS= read -r interface; do
+            note=$(uses_of "$interface")
+            case $note in
+            *"the default route"*) note=" (default route)" ;;
+            ?*) note=" (in use)" ;;
+            esac
             names+="${names:+, }$interface$note"
-        done
+        done < <(interfaces_of "${path##*/}")
         printf '%-13s %-16s %-11s %s\n' "${path##*/}" "${current:--}" "${id//0x/}" "${names:--}"
     done
 }

@@ -1,29 +1,34 @@
 #!/usr/bin/env bash
 # Reserves hugepages for the frames of a DPDK device, shows them, and gives them back.
-# It changes the kernel's own counters and, with --persistent, files of its own under /etc; nothing
-# else. Reserving is adding to what others have reserved, releasing is taking away what nobody uses.
+# It changes the kernel's own counters, notes under /run what it has added to them and, with
+# --persistent, writes files of its own under /etc; nothing else. Reserving is adding to what others
+# have reserved, releasing is taking away what was added here and nobody uses.
 set -euo pipefail
 
 # Where the kernel and the configuration are; other roots are for tests.
 sysfs=${SUNDER_SYSFS:-/sys}
 etc=${SUNDER_ETC:-/etc}
+run=${SUNDER_RUN:-/run}
+lib=${SUNDER_LIB:-/usr/lib}
 
 size_kib=2048
 node=
 count=
 is_persistent=false
+is_all=false
 is_dry_run=false
 
 usage() {
     cat <<'EOF'
 usage: scripts/hugepages.sh COMMAND [OPTION]..
 
-  reserve N       have N pages more than now are reserved
+  reserve N       have N pages more than others have reserved: once more changes nothing
   show            what is reserved, free and in use, by size and NUMA node
-  release         give back every page that nobody uses
+  release         give back what was reserved here and nobody uses
 
   --size 2M|1G    size of a page (default 2M)
   --node N        only on this NUMA node (default: the kernel spreads them)
+  --all           release: every page that nobody uses, also those that others have reserved
   --persistent    reserve: also at the next boot; release: no more at the next boot
   --dry-run       say what would be done, and do nothing
   --help          this text
@@ -72,6 +77,7 @@ parse() {
             shift
             ;;
         --persistent) is_persistent=true ;;
+        --all) is_all=true ;;
         --dry-run) is_dry_run=true ;;
         -h | --help)
             usage
@@ -119,56 +125,125 @@ set_pages() {
     cat "$dir/nr_hugepages"
 }
 
+# The name of what was reserved here: of a size, on a node or all.
+name() {
+    echo "sunder-hugepages-$(size_name "$size_kib")${node:+-node$node}"
+}
+
+# How many pages were reserved here: as noted since the host was started, or else at boot.
+ours() {
+    local noted=0
+    if [[ -r $run/$(name) ]]; then
+        noted=$(<"$run/$(name)")
+    elif [[ -r $(persistent_file) ]]; then
+        noted=$(sed -n 's/^# Of sunder: //p' "$(persistent_file)")
+    fi
+    if is_number "$noted"; then echo "$noted"; else echo 0; fi
+}
+
+note_ours() {
+    if $is_dry_run; then return; fi
+    if ! mkdir -p "$run" 2>/dev/null || ! echo "$1" 2>/dev/null >"$run/$(name)"; then
+        refuse "cannot write $run/$(name): run as root (sudo scripts/hugepages.sh ..)"
+    fi
+}
+
 reserve() {
-    local dir before after wanted
+    local dir before after wanted had
     dir=$(pages_dir)
+    if $is_persistent; then refuse_if_overridden; fi
     before=$(<"$dir/nr_hugepages")
-    wanted=$((before + count))
+    had=$(ours)
+    # Whatever was noted, there are no more than there are.
+    if ((had > before)); then had=$before; fi
+    if ((had >= count)); then
+        note_ours "$had"
+        echo "$had pages of $(size_name "$size_kib")${node:+ on node $node} were reserved already"
+        if $is_persistent; then persist "$before" "$had"; fi
+        return
+    fi
+    wanted=$((before + count - had))
     after=$(set_pages "$dir" "$wanted")
     if ((after < wanted)); then
         # All or nothing: what came is given back.
         set_pages "$dir" "$before" >/dev/null
-        refuse "the kernel found memory for $((after - before)) of $count pages: free some memory" \
-            "(echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory), ask for" \
-            "fewer, or reserve them at boot with --persistent"
+        refuse "the kernel found memory for $((after - before)) of $((count - had)) pages: free" \
+            "some memory (echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory)," \
+            "ask for fewer, or reserve them at boot with --persistent"
     fi
+    note_ours "$count"
     if ! $is_dry_run; then
-        echo "reserved $count pages of $(size_name "$size_kib")${node:+ on node $node}; now $after"
+        echo "reserved $((count - had)) pages of $(size_name "$size_kib")${node:+ on node $node};" \
+            "now $after"
     fi
-    if $is_persistent; then persist "$wanted"; fi
+    if $is_persistent; then persist "$wanted" "$count"; fi
 }
 
 release() {
-    local dir reserved free after
+    local dir reserved free had given after
     dir=$(pages_dir)
     reserved=$(<"$dir/nr_hugepages")
     free=$(<"$dir/free_hugepages")
-    after=$(set_pages "$dir" "$((reserved - free))")
-    if ! $is_dry_run; then
-        echo "released $((reserved - after)) pages of $(size_name "$size_kib"); $after are in use"
+    had=$(ours)
+    given=$had
+    if $is_all || ((given > free)); then given=$free; fi
+    if ((given == 0)); then
+        echo "nothing to give back: $had pages of $(size_name "$size_kib") were reserved here, and" \
+            "$free of all $reserved are free$($is_all || ((had > 0)) || echo "; --all gives those back")"
+    else
+        after=$(set_pages "$dir" "$((reserved - given))")
+        note_ours "$((had > given ? had - given : 0))"
+        if ! $is_dry_run; then
+            echo "released $((reserved - after)) pages of $(size_name "$size_kib"); $after are left," \
+                "$((reserved - free)) of them in use"
+        fi
     fi
     if $is_persistent; then forget; fi
 }
 
 # The file that makes a reservation at boot: one for each size and node.
 persistent_file() {
-    local name
-    name=sunder-hugepages-$(size_name "$size_kib")${node:+-node$node}
     if [[ $size_kib == 2048 && -z $node ]]; then
-        echo "$etc/sysctl.d/90-$name.conf"
+        echo "$etc/sysctl.d/90-$(name).conf"
     else
-        echo "$etc/tmpfiles.d/$name.conf"
+        echo "$etc/tmpfiles.d/$(name).conf"
     fi
 }
 
+# The other files that set pages of 2M at boot, of all nodes, one a line: sysctl reads the folders'
+# files in the order of their names, and /etc/sysctl.conf last (sysctl.d(5), sysctl(8)).
+other_files() {
+    local file
+    for file in "$etc"/sysctl.d/*.conf "$run"/sysctl.d/*.conf "$lib"/../local/lib/sysctl.d/*.conf \
+        "$lib"/sysctl.d/*.conf "$etc/sysctl.conf"; do
+        if [[ $file != "$(persistent_file)" ]] &&
+            grep -qE '^[[:space:]]*-?vm[./]nr_hugepages[[:space:]]*=' "$file" 2>/dev/null; then
+            printf '%s\n' "$file"
+        fi
+    done
+}
+
+# What a later file sets is what there is after a start.
+refuse_if_overridden() {
+    local file ours
+    if [[ $size_kib != 2048 || -n $node ]]; then return; fi
+    ours=$(basename "$(persistent_file)")
+    while IFS= read -r file; do
+        if [[ $file == "$etc/sysctl.conf" || $(basename "$file") > $ours ]]; then
+            refuse "$file sets vm.nr_hugepages at boot, and is read after" \
+                "$(persistent_file): change the number there, and leave out --persistent"
+        fi
+    done < <(other_files)
+}
+
 persist() {
-    local wanted=$1 file
+    local wanted=$1 added=$2 file
     file=$(persistent_file)
     if [[ $file == */sysctl.d/* ]]; then
-        write_file "$file" "vm.nr_hugepages = $wanted"
+        write_file "$file" "vm.nr_hugepages = $wanted" "$added"
     else
         # systemd-tmpfiles writes to the kernel's own file early at boot (tmpfiles.d(5), type w).
-        write_file "$file" "w $(boot_path) - - - - $wanted"
+        write_file "$file" "w $(boot_path) - - - - $wanted" "$added"
     fi
     if [[ $size_kib == 1048576 ]]; then
         echo "note: 1G pages need memory in one piece, which may be gone by then; to be sure, add" \
@@ -184,14 +259,14 @@ boot_path() {
 }
 
 write_file() {
-    local file=$1 line=$2
+    local file=$1 line=$2 added=$3
     if $is_dry_run; then
         echo "would write \"$line\" to $file"
         return
     fi
     local note="# Written by scripts/hugepages.sh; release --persistent removes it."
     if ! mkdir -p "${file%/*}" 2>/dev/null ||
-        ! printf '%s\n%s\n' "$note" "$line" 2>/dev/null >"$file"; then
+        ! printf '%s\n# Of sunder: %s\n%s\n' "$note" "$added" "$line" 2>/dev/null >"$file"; then
         refuse "cannot write $file: run as root (sudo scripts/hugepages.sh ..)"
     fi
     echo "wrote $file: the same at the next boot"
@@ -206,8 +281,10 @@ forget() {
         echo "would remove $file"
     else
         rm -f "$file" 2>/dev/null || refuse "cannot remove $file: run as root"
-        echo "removed $file: nothing is reserved at the next boot"
+        echo "removed $file"
     fi
+    # Whatever else there is: of other sizes and nodes, and of others.
+    at_boot "$file" | sed 's/^/still /'
 }
 
 show() {
@@ -225,10 +302,20 @@ show() {
         printf '%-6s %-6s %9s %9s %9s\n' "$(size_name "${name%kB}")" "$where" "$reserved" "$free" \
             "$((reserved - free))"
     done
+    at_boot ""
+}
+
+# at_boot FILE: what is reserved at boot, but for what FILE says.
+at_boot() {
+    local file
     for file in "$etc"/sysctl.d/90-sunder-hugepages-*.conf \
         "$etc"/tmpfiles.d/sunder-hugepages-*.conf; do
-        if [[ -e $file ]]; then echo "at boot: $file: $(tail -n 1 "$file")"; fi
+        if [[ -e $file && $file != "$1" ]]; then echo "at boot: $file: $(tail -n 1 "$file")"; fi
     done
+    size_kib=2048 node=
+    while IFS= read -r file; do
+        echo "at boot: $file: $(grep -E 'vm[./]nr_hugepages' "$file" | tail -n 1)"
+    done < <(other_files)
 }
 
 parse "$@"

@@ -1,6 +1,7 @@
 //! scripts/bind-nic.sh: what it shows, does step by step, and refuses.
 
 use std::fs;
+use std::process::Command;
 
 use crate::{BIND, Host};
 
@@ -74,4 +75,82 @@ fn bind_refuses_what_would_hurt() {
     let route = format!("{} 00 {} 00 {} 0 0 0 0 eth1\n", "0".repeat(32), "0".repeat(32), "fe80");
     fs::write(host.root.join("route6"), route).unwrap();
     host.refuses(BIND, "bind 06:00.0 --dry-run", &["eth1", "default route"]);
+}
+
+/// Binds eth1, which is refused with these words, and not if it is forced.
+fn is_in_use(host: &Host, words: &[&str]) {
+    host.refuses(BIND, "bind 06:00.0 --dry-run", &[&["eth1", "--force"], words].concat());
+    let run = host.does(BIND, "bind 06:00.0 --dry-run --force");
+    assert_eq!(run.out.lines().count(), 3, "{}", run.out);
+    assert!(!host.does(BIND, "show").out.contains("   eth1\n"), "it is shown as in use");
+}
+
+#[test]
+fn bind_refuses_an_interface_that_the_host_uses() {
+    let host = Host::new();
+    assert!(host.does(BIND, "show").out.contains("   eth1\n"));
+    host.write("route", "eth1 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n");
+    is_in_use(&host, &["which has a route: "]);
+    let host = Host::new();
+    let (to, none) = ("fd000000000000000000000000000000", "0".repeat(32));
+    host.write("route6", &format!("{to} 40 {none} 00 {none} 00000100 1 0 1     eth1\n"));
+    is_in_use(&host, &["has a route"]);
+    let host = Host::new();
+    host.write("addresses", "3: eth1    inet 10.0.0.1/32 scope global eth1\n");
+    is_in_use(&host, &["which has an address: "]);
+    let host = Host::new();
+    host.write("addresses6", "fd000000000000000000000000000002 04 40 00 82     eth1\n");
+    is_in_use(&host, &["has an address"]);
+}
+
+#[test]
+fn bind_refuses_what_is_under_a_bond_a_bridge_or_a_vlan() {
+    let host = Host::new();
+    host.write("sys/class/net/eth1/upper_bond0", "");
+    is_in_use(&host, &["which is part of bond0: "]);
+    // However far up.
+    host.write("sys/class/net/bond0/upper_bond0.7", "");
+    host.write("sys/class/net/bond0.7/upper_br0", "");
+    host.write("route", "br0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n");
+    host.write("addresses", "9: br0    inet 192.168.1.2/24 scope global br0\n");
+    is_in_use(&host, &["is part of bond0", "br0, which carries the default route", "an address"]);
+}
+
+/// The same on the kernel's own account of a real bridge and of a macvlan on it.
+#[test]
+fn the_kernel_tells_of_what_is_on_an_interface_as_the_made_up_host_does() {
+    assert!(rustix::process::geteuid().is_root(), "network namespaces: run it as root");
+    let name = format!("sunder-upper-{}", std::process::id());
+    let ip = |words: &str| {
+        let made = Command::new("ip").args(words.split(' ')).status().unwrap();
+        assert!(made.success(), "ip {words}");
+    };
+    ip(&format!("netns add {name}"));
+    let listed = {
+        let script = "
+            set -e
+            ip link add name eth1 type veth peer name far
+            ip link add name br0 type bridge && ip link set eth1 master br0
+            ip link add link br0 name over0 type macvlan
+            ip address add 10.9.8.7/24 dev over0 && ip link set eth1 up
+            ip link set br0 up && ip link set over0 up
+            ls -d /sys/class/net/eth1/upper_* /sys/class/net/br0/upper_*
+            ip -o -4 address; grep over0 /proc/net/route";
+        let run = Command::new("ip").args(["netns", "exec", &name, "bash", "-c", script]).output();
+        ip(&format!("netns delete {name}"));
+        run.unwrap()
+    };
+    let said = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success(), "{said}{}", String::from_utf8_lossy(&listed.stderr));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], "/sys/class/net/br0/upper_over0", "{said}");
+    assert_eq!(lines[1], "/sys/class/net/eth1/upper_br0", "{said}");
+    assert!(lines.iter().any(|it| it.split_whitespace().nth(1) == Some("over0")), "{said}");
+    // On the host of this test, with what the kernel said.
+    let host = Host::new();
+    host.write("sys/class/net/eth1/upper_br0", "");
+    host.write("sys/class/net/br0/upper_over0", "");
+    host.write("addresses", &lines[2..lines.len() - 1].join("\n"));
+    host.write("route", lines[lines.len() - 1]);
+    is_in_use(&host, &["is part of br0", "over0, which has a route", "has an address"]);
 }

@@ -17,9 +17,87 @@ fn reserving_adds_and_releasing_takes_what_is_free() {
     assert_eq!(host.reserved(NODE_2M), "12");
     host.does(HUGE, "reserve 1 --size 1G");
     assert_eq!(host.reserved(ALL_1G), "1");
+    // Of 16 that are ours 4 are free.
     let run = host.does(HUGE, "release");
-    assert!(run.out.contains("released 4 pages of 2M; 22 are in use"), "{}", run.out);
+    assert!(run.out.contains("released 4 pages of 2M; 22 are left, 22 of them in use"));
     assert_eq!(host.reserved(ALL_2M), "22");
+}
+
+#[test]
+fn reserving_once_more_changes_nothing() {
+    let host = Host::new();
+    host.does(HUGE, "reserve 16");
+    let run = host.does(HUGE, "reserve 16");
+    assert!(run.out.contains("16 pages of 2M were reserved already"), "{}", run.out);
+    host.does(HUGE, "reserve 8");
+    assert_eq!(host.reserved(ALL_2M), "26");
+    let run = host.does(HUGE, "reserve 20");
+    assert!(run.out.contains("reserved 4 pages of 2M; now 30"), "{}", run.out);
+    // Somebody else has taken them away since.
+    host.pages(ALL_2M, 5, 5);
+    host.does(HUGE, "reserve 8");
+    assert_eq!(host.reserved(ALL_2M), "8");
+    // Each node has its own.
+    host.does(HUGE, "reserve 2 --node 0");
+    assert_eq!(host.reserved(NODE_2M), "12");
+}
+
+#[test]
+fn a_reservation_at_boot_is_known_after_it() {
+    let host = Host::new();
+    host.does(HUGE, "reserve 6 --persistent");
+    fs::remove_dir_all(host.root.join("run")).unwrap();
+    host.pages(ALL_2M, 16, 16);
+    let run = host.does(HUGE, "reserve 6 --persistent");
+    assert!(run.out.contains("6 pages of 2M were reserved already"), "{}", run.out);
+    assert_eq!(host.reserved(ALL_2M), "16");
+    host.does(HUGE, "release --persistent");
+    assert_eq!(host.reserved(ALL_2M), "10");
+}
+
+#[test]
+fn releasing_leaves_others_what_is_theirs() {
+    let host = Host::new();
+    let run = host.does(HUGE, "release");
+    assert!(run.out.contains("nothing to give back: 0 pages of 2M"), "{}", run.out);
+    assert!(run.out.contains("--all gives those back"), "{}", run.out);
+    assert_eq!(host.reserved(ALL_2M), "10");
+    host.does(HUGE, "reserve 3");
+    host.pages(ALL_2M, 13, 7);
+    host.does(HUGE, "release");
+    assert_eq!(host.reserved(ALL_2M), "10");
+    let run = host.does(HUGE, "release");
+    assert!(run.out.contains("nothing to give back"), "{}", run.out);
+    host.pages(ALL_2M, 10, 4);
+    host.does(HUGE, "release --all");
+    assert_eq!(host.reserved(ALL_2M), "6");
+}
+
+#[test]
+fn what_a_later_file_overrides_is_not_promised() {
+    let ours = "etc/sysctl.d/90-sunder-hugepages-2M.conf";
+    for later in ["etc/sysctl.d/99-x.conf", "usr/lib/sysctl.d/99-x.conf", "etc/sysctl.conf"] {
+        let host = Host::new();
+        host.write(later, "# vm.nr_hugepages = 1\n");
+        host.does(HUGE, "reserve 1 --persistent");
+        let host = Host::new();
+        host.write(later, "vm/nr_hugepages=7\n");
+        host.refuses(HUGE, "reserve 6 --persistent", &[later, ours, "vm.nr_hugepages"]);
+        assert!(!host.root.join(ours).exists());
+        assert_eq!(host.reserved(ALL_2M), "10", "nothing is done by halves");
+        host.does(HUGE, "reserve 6");
+    }
+    let host = Host::new();
+    host.write("etc/sysctl.d/10-x.conf", "vm.nr_hugepages = 7\n");
+    host.does(HUGE, "reserve 6 --persistent");
+    let run = host.does(HUGE, "release --persistent");
+    assert!(run.out.contains("still at boot: "), "{}", run.out);
+    assert!(run.out.contains("10-x.conf: vm.nr_hugepages = 7"), "{}", run.out);
+    assert!(host.does(HUGE, "show").out.contains("10-x.conf: vm.nr_hugepages = 7"));
+    // Nor of another size.
+    host.does(HUGE, "reserve 2 --size 1G --persistent");
+    let run = host.does(HUGE, "release --persistent");
+    assert!(run.out.contains("still at boot: ") && run.out.contains("1G.conf"), "{}", run.out);
 }
 
 #[test]
@@ -30,7 +108,7 @@ fn a_dry_run_says_everything_and_does_nothing() {
     assert!(run.out.contains("vm.nr_hugepages = 26"), "{}", run.out);
     assert_eq!(host.reserved(ALL_2M), "10");
     assert!(!host.root.join("etc").exists());
-    let run = host.does(HUGE, "release --dry-run");
+    let run = host.does(HUGE, "release --all --dry-run");
     assert!(run.error.contains("would write 6 to"), "{}", run.error);
     assert_eq!(host.reserved(ALL_2M), "10");
 }

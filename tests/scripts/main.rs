@@ -48,10 +48,23 @@ impl Host {
         }
         let route = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
                      eth0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n\
-                     eth1 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
-        fs::write(host.root.join("route"), route).unwrap();
-        fs::write(host.root.join("route6"), "").unwrap();
+                     eth0 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
+        host.write("route", route);
+        host.write("addresses", "2: eth0    inet 192.168.1.2/24 brd 192.168.1.255 scope global\n");
+        // What every interface has that is up: a link-local address and its routes.
+        let link = "fe800000000000000000000000000000";
+        let all = "ff000000000000000000000000000000";
+        let none = "0".repeat(32);
+        let route = |to| format!("{to} 40 {none} 00 {none} 00000100 1 0 1     eth1\n");
+        host.write("route6", &(route(link) + &route(all)));
+        host.write("addresses6", "fe8000000000000000fc00fffe000001 03 40 20 80     eth1\n");
         host
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     fn sys(&self, path: &str) -> PathBuf {
@@ -91,6 +104,10 @@ impl Host {
             .env("SUNDER_ETC", self.root.join("etc"))
             .env("SUNDER_ROUTES", self.root.join("route"))
             .env("SUNDER_ROUTES6", self.root.join("route6"))
+            .env("SUNDER_ADDRESSES4", self.root.join("addresses"))
+            .env("SUNDER_ADDRESSES6", self.root.join("addresses6"))
+            .env("SUNDER_RUN", self.root.join("run"))
+            .env("SUNDER_LIB", self.root.join("usr/lib"))
             .output()
             .unwrap();
         Run {
