@@ -21,9 +21,9 @@
 //! [`serve::serve`] is what the command runs: all that a [`config::Config`] can say.
 //! [`serve::serve_with`] takes transport and limits from the config and the rest from its caller: a
 //! closure that makes one worker's orchestrator out of tiers, on that worker's thread. Any
-//! [`orchestrator::Orchestrator`] over any [`tier::Tier`] will do. [`serve::Server`] does the same and can
-//! be stopped and asked for its counters by the program around it; the process's signals are that
-//! program's own, unless it gives them to the server.
+//! [`orchestrator::Orchestrator`] over any [`tier::Tier`] will do. [`serve::Server`] does the same
+//! and can be stopped and asked for its counters by the program around it; the process's signals
+//! are that program's own, unless it gives them to the server.
 //!
 //! ```no_run
 //! use std::sync::Arc;

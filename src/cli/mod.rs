@@ -116,13 +116,13 @@ What it keeps
   --max-item-size SIZE
                       largest item, key and header counted [1M]
 
-  --wait S            when a tier's server, an SSD or a port is not to be had at the start, try again
-                      for S seconds [0]
+  --wait S            when a tier's server, an SSD or a port is not to be had at the start, try
+                      again for S seconds [0]
 
 memcached's flags (-m -t -l -c -I -s -a -o and all others) mean what they mean to memcached, or say
-what to do instead. Rend's flags (--l1-inmem --l1-sock --chunked --l1-batched --l2-enabled --l2-sock --locked
---concurrency --multi-reader --batch-*) mean what they mean to Rend, or say why they are no longer
-needed; see docs/MIGRATING-FROM-REND.md.
+what to do instead. Rend's flags (--l1-inmem --l1-sock --chunked --l1-batched --l2-enabled --l2-sock
+--locked --concurrency --multi-reader --batch-*) mean what they mean to Rend, or say why they are no
+longer needed; see docs/MIGRATING-FROM-REND.md.
 
 For trials
   --faults LIST       play a bad wire on the device: seed=N,drop=N,reorder=N,duplicate=N,corrupt=N,
@@ -137,8 +137,8 @@ What clients may do
 
 What keeps it from starting is one line. Exit status 0: it ended as told, 1: something on the host
 has to be mended, 2: these words are wrong, 3: it ended, and a tier could not be closed, 75: it may
-pass by itself, as a port in use or a memcached that is not up yet. SIGINT and SIGTERM end the server; SIGHUP, SIGUSR1 and SIGUSR2 do
-nothing.
+pass by itself, as a port in use or a memcached that is not up yet. SIGINT and SIGTERM end the
+server; SIGHUP, SIGUSR1 and SIGUSR2 do nothing.
 ";
 
 /// What `--help` prints.
@@ -150,8 +150,8 @@ fn help() -> Cow<'static, str> {
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
-     one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user of \
-     this host can reach";
+     one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user \
+     of this host can reach";
 
 /// Reads a command line, without the program's name.
 ///

@@ -125,7 +125,8 @@ impl fmt::Display for BindError {
 impl BindError {
     /// Whether it is worth trying again later: whoever is there now may go.
     pub fn may_pass(&self) -> bool {
-        matches!(self, BindError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+        let BindError::Listen { source, .. } = self else { return false };
+        source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
@@ -200,7 +201,10 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
 /// Whether a listener on `address` takes the host's IPv4 addresses in: it is `::`, and no other
 /// listener has one of them.
 fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
-    let is_of_ipv4 = |listener: &Listener| matches!(listener.address, Address::Tcp(SocketAddr::V4(it)) if it.port() == address.port());
+    let is_of_ipv4 = |listener: &Listener| match listener.address {
+        Address::Tcp(SocketAddr::V4(it)) => it.port() == address.port(),
+        _ => false,
+    };
     address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
 }
 

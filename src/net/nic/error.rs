@@ -122,21 +122,7 @@ impl fmt::Display for NicError {
                 "DPDK did not start; check hugepages with scripts/hugepages.sh show and the limit \
                  of this cgroup (hugetlb.2MB.max), or start with --huge off (DPDK: {detail})"
             ),
-            // VFIO maps the device's memory for it, which counts as locked: ENOMEM is 12.
-            NicError::Probe { device, detail }
-                if detail.contains("error 12") || detail.contains("Cannot allocate memory") =>
-            {
-                write!(
-                    f,
-                    "--device {device}: memory cannot be locked for it; raise that limit (ulimit \
-                     -l unlimited, LimitMEMLOCK=infinity; DPDK: {detail})"
-                )
-            }
-            NicError::Probe { device, detail } => write!(
-                f,
-                "--device {device}: the driver does not accept it; check the name and arguments \
-                 of a vdev, or a PCI device with scripts/bind-nic.sh show (DPDK: {detail})"
-            ),
+            NicError::Probe { device, detail } => probe(f, device, detail),
             NicError::Configure { device, step, detail } => {
                 write!(f, "--device {device}: {step} failed; try --workers 1 (DPDK: {detail})")
             }
@@ -156,6 +142,23 @@ impl fmt::Display for NicError {
                 write!(f, "this process has opened a device before; DPDK starts once a process")
             }
         }
+    }
+}
+
+fn probe(f: &mut fmt::Formatter<'_>, device: &str, detail: &str) -> fmt::Result {
+    // VFIO maps memory for the device, which counts as locked: ENOMEM is 12.
+    if detail.contains("error 12") || detail.contains("Cannot allocate memory") {
+        write!(
+            f,
+            "--device {device}: memory cannot be locked for it; raise that limit (ulimit -l \
+             unlimited, LimitMEMLOCK=infinity; DPDK: {detail})"
+        )
+    } else {
+        write!(
+            f,
+            "--device {device}: the driver does not accept it; check the name and arguments of a \
+             vdev, or a PCI device with scripts/bind-nic.sh show (DPDK: {detail})"
+        )
     }
 }
 
