@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::crew::{Crew, Plan};
@@ -63,14 +63,25 @@ pub fn serve<O: Orchestrator>(
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&monitor, &stack.board, &is_over));
-        let result = match config.faults {
+        let _over = Over { is_over: &is_over, watcher: watcher.thread().clone() };
+        match config.faults {
             None => crew.run(mailboxes, ports, open),
             Some(_) => crew.run(mailboxes, ports, faulty),
-        };
-        is_over.store(true, Relaxed);
-        watcher.thread().unpark();
-        result
+        }
     })
+}
+
+/// Ends the watch of the device with the workers, however they end.
+struct Over<'a> {
+    is_over: &'a AtomicBool,
+    watcher: Thread,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        self.watcher.unpark();
+    }
 }
 
 /// A worker's stack, once it is known that nobody else has its addresses. The first worker asks; an
