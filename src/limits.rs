@@ -39,6 +39,10 @@ pub const LINK_TIMEOUT_MS_MAX: u64 = 60_000;
 /// Largest binary body memcached reads before it gives up on the connection, in bytes.
 pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Memory that a worker takes beside its part of L1, in bytes: its slots, tasks, mailboxes and
+/// blocks, as measured.
+pub const WORKER_BYTES: u64 = 34 * 1024 * 1024;
+
 /// Most workers; worker numbers fit a byte.
 pub const WORKERS_MAX: usize = 64;
 

@@ -95,7 +95,8 @@ How it runs
 
 What it keeps
   --l1 memory[,size=SIZE]
-                      L1 in this process [memory,size=64M]; each worker has its part of it
+                      L1 in this process [memory,size=64M], its index included; each worker has
+                      its part of it, and 34 MiB beside it
   --l1 memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]
                       L1 in a memcached of this host: values as they are [plain], or split as Rend
                       splits them, into chunks of SIZE [1184]. A memcached that does not answer for

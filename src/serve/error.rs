@@ -41,6 +41,17 @@ pub enum ServeError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// An L1 in memory that this host does not have the memory for.
+    L1Host {
+        /// Its size, in bytes.
+        bytes: u64,
+        /// How many workers take memory beside it.
+        workers: usize,
+        /// What there is at most, in bytes.
+        limit: u64,
+        /// The file that says so.
+        source: String,
+    },
     /// A tier beyond this process.
     Tier {
         /// The flag that names it.
@@ -152,6 +163,12 @@ impl fmt::Display for ServeError {
             ServeError::L1 { bytes, source } => {
                 write!(f, "--l1: cannot map {bytes} bytes: {source}; choose a smaller size")
             }
+            ServeError::L1Host { bytes, workers, limit, source } => write!(
+                f,
+                "--l1: {bytes} bytes, and {} MiB for each of {workers} workers, are more than the \
+                 {limit} bytes that there are ({source}); choose a smaller size",
+                crate::limits::WORKER_BYTES >> 20
+            ),
             ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
             ServeError::L1Part { bytes } => write!(
                 f,

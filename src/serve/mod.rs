@@ -8,6 +8,7 @@ mod crew;
 mod device;
 mod error;
 mod handle;
+mod host;
 mod kernel;
 mod part;
 mod patience;

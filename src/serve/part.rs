@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::patience::Patience;
 use super::ssd::Source;
-use super::{Fault, ServeError};
+use super::{Fault, ServeError, host};
 use crate::config::{self, Config, L2, Layout, Memcached};
 use crate::console::complain;
 use crate::readiness::Readiness;
@@ -108,7 +108,7 @@ impl Part<'_> {
         })
     }
 
-    /// This worker's share of `bytes` bytes of memory.
+    /// This worker's share of `bytes` bytes of memory, of which the index takes a part.
     ///
     /// # Errors
     /// If the share is too small or too large, or the host has not so much.
@@ -130,14 +130,16 @@ impl Part<'_> {
             stats: Arc::clone(self.stats()),
         })
         .map_err(|source| ServeError::L1 { bytes, source })?;
-        self.shared.memory_bytes.fetch_add(share as u64, Ordering::Relaxed);
+        self.shared.memory_bytes.fetch_add(bytes / workers as u64, Ordering::Relaxed);
         Ok(memory)
     }
 }
 
-/// A worker's share of `bytes` bytes of memory, if it is one that a worker can have.
+/// What a worker has for items of `bytes` bytes of memory, which are all workers' and of which the
+/// index takes a part, if the host and a worker can have it.
 pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeError> {
-    let share = bytes / workers as u64;
+    host::check_l1(bytes, workers)?;
+    let share = memory::items_bytes(bytes) / workers as u64;
     if (memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
         Ok(share as usize)
     } else {

@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 
 use crate::buffer;
 
-const SLOT_BYTES: usize = 8;
+pub const SLOT_BYTES: usize = 8;
 
 /// The table.
 #[derive(Debug)]

@@ -63,8 +63,14 @@ const SIZES_SLOTS_MAX: usize = 1 << 20;
 /// Width of a bucket in [`Memory::sizes`], in bytes (memcached's too).
 const SIZES_BUCKET_BYTES: usize = 32;
 
-/// Digits of 2^64 - 1.
-const NUMBER_BYTES_MAX: usize = 20;
+/// What a number that is shorter than its value is filled up with.
+const SPACES: [u8; 1024] = [b' '; 1024];
+
+/// Bytes for items where items and their index together take `bytes`.
+pub const fn items_bytes(bytes: u64) -> u64 {
+    bytes / (store::ARENA_BYTES_PER_SLOT + index::SLOT_BYTES) as u64
+        * store::ARENA_BYTES_PER_SLOT as u64
+}
 
 /// What a [`Memory`] is made with.
 #[derive(Clone, Debug)]

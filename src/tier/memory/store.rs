@@ -22,7 +22,7 @@ use crate::stats::{Counter, WorkerStats};
 
 /// Arena bytes for each slot of the index. At 7 of 8 slots in use an item has 91 bytes, header and
 /// rounding included; where items are smaller than that, the index decides how many there are.
-const ARENA_BYTES_PER_SLOT: usize = 80;
+pub const ARENA_BYTES_PER_SLOT: usize = 80;
 
 /// Items up to this size, in bytes, are worth a few evictions to lie in one extent: then a hit
 /// touches one place.
