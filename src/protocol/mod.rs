@@ -22,8 +22,9 @@ use crate::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
-/// What `version` answers: the memcached whose behaviour this is, and who says so.
-pub const VERSION: &str = concat!("1.6.18-sunder-", env!("CARGO_PKG_VERSION"));
+/// What `version` answers: the memcached whose commands these are, and nothing else, since clients
+/// parse it.
+pub const VERSION: &str = "1.6.18";
 
 /// Limits and switches that decide what a request may be.
 #[derive(Clone, Copy, Debug)]

@@ -341,6 +341,7 @@ impl Lines<'_> {
             [COMMANDS, ITEMS, CONNECTIONS, SINGLES].iter().any(|printed| printed.contains(counter))
         };
         // What memcached does not have comes last, for readers that stop at what they know.
+        self.text("sunder_version", env!("CARGO_PKG_VERSION"));
         for &counter in Counter::ALL.iter().filter(|counter| !is_printed(counter)) {
             self.counter(counter);
         }

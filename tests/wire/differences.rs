@@ -89,6 +89,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "turns_idle",
     "tx_no_buffer",
     "tx_partial_bursts",
+    "sunder_version",
 ];
 
 fn starts(case: &Case, starts: &[&str]) -> bool {
