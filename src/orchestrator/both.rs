@@ -536,6 +536,10 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         }
     }
 
+    fn is_starved(&self) -> bool {
+        self.l1.is_starved() || self.l2.is_starved()
+    }
+
     fn is_far(&self) -> bool {
         self.l1.is_far()
     }

@@ -109,6 +109,10 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         self.l1.flush(now);
     }
 
+    fn is_starved(&self) -> bool {
+        self.l1.is_starved()
+    }
+
     fn wake_at_us(&self) -> u64 {
         self.l1.wake_at_us()
     }

@@ -142,6 +142,11 @@ pub trait Orchestrator {
     /// Hands on what the turn's operations left behind, at its end.
     fn flush(&self, now: Now);
 
+    /// Whether memory is wanted that readers hold; see [`crate::tier::Tier::is_starved`].
+    fn is_starved(&self) -> bool {
+        false
+    }
+
     /// By when [`Orchestrator::turn`] is to be called again even if nothing arrives, as an uptime
     /// in microseconds; `u64::MAX`: it need not.
     fn wake_at_us(&self) -> u64;

@@ -391,6 +391,12 @@ pub trait Tier {
     /// microseconds; `u64::MAX`: it need not.
     fn wake_at_us(&self) -> u64;
 
+    /// Whether, since it was asked last, something could not be stored because all memory is held
+    /// for readers: the slow ones among them are to let go.
+    fn is_starved(&self) -> bool {
+        false
+    }
+
     /// Makes complete what outlives the process, after the last operation. May wait, but not for
     /// ever. Returns whether it is.
     fn finish(&self, clock: &Clock) -> bool;

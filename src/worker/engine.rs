@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::{Shared, control};
@@ -114,6 +115,10 @@ where
                 done += self.collect(worker);
             }
         }
+        if self.orchestrator.is_starved() {
+            let until_us = now.uptime_us + CONTENTION_US;
+            self.shared.starved_until_us.store(until_us, Ordering::Relaxed);
+        }
         // A connection may have asked in several visits of one turn; each time it would ask again,
         // and a client that sends bytes one by one could make its share of the turns grow.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
@@ -146,7 +151,8 @@ where
 
     /// Whether somebody waited for the values' budget a moment ago, or would have to.
     pub(super) fn is_contended(&self, now: Now) -> bool {
-        now.uptime_us < self.contended_until_us || self.is_full()
+        let starved_until_us = self.shared.starved_until_us.load(Ordering::Relaxed);
+        now.uptime_us < self.contended_until_us.max(starved_until_us) || self.is_full()
     }
 
     /// The next connection that can go on.

@@ -102,6 +102,9 @@ pub struct Shared {
     /// Why, as [`Cause`] writes it; 0: nobody has said. Written before [`Shared::stop`] is set.
     pub stop_cause: Arc<AtomicUsize>,
     is_stop_told: AtomicBool,
+    /// Until when memory that readers of any worker hold counts as wanted, as an uptime in
+    /// microseconds.
+    pub starved_until_us: AtomicU64,
     /// Secrets of the hash that names a key's owner.
     pub key_secrets: RapidSecrets,
 }
@@ -120,6 +123,7 @@ impl Shared {
             stop: Arc::new(AtomicBool::new(false)),
             stop_cause: Arc::new(AtomicUsize::new(0)),
             is_stop_told: AtomicBool::new(false),
+            starved_until_us: AtomicU64::new(0),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }
     }

@@ -15,7 +15,7 @@ use sunder::buffer::{self, Body, Chain, Key};
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
-use sunder::net::Transport;
+use sunder::net::{Handler, Transport};
 use sunder::orchestrator::both::L1L2;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::{Action, Operation, Orchestrator};
@@ -49,6 +49,7 @@ fn memory_tier(shared: &Shared, worker: usize) -> Memory {
 /// Something that turns once.
 trait Turn {
     fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now);
+    fn is_overdue(&self, connection: &Connection, now: Now) -> bool;
 }
 
 impl<O, F, M> Turn for Worker<'_, O, F, M>
@@ -59,6 +60,10 @@ where
 {
     fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now) {
         Worker::turn(self, pipes, now);
+    }
+
+    fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
+        Handler::is_overdue(self, connection, now)
     }
 }
 
@@ -283,6 +288,43 @@ fn a_refused_value_has_the_time_that_an_accepted_one_has() {
         crew.now.uptime_us += 2_000_000;
         assert!(crew.pipes[0].state(c).is_overdue(true, crew.now));
     }
+}
+
+#[test]
+fn readers_that_hold_all_memory_let_go_once_it_is_wanted() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(16 << 10, 16 << 10, 16 << 10);
+    let set = format!("set k 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+    let mut readers = Vec::new();
+    let is_overdue = |crew: &Crew, c: usize, after_s: u64| {
+        let later = Now { uptime_us: crew.now.uptime_us + after_s * 1_000_000, ..crew.now };
+        crew.workers[0].is_overdue(crew.pipes[0].state(c), later)
+    };
+    // Each holds another version of the value, of which it reads nothing.
+    loop {
+        let reply = text(&crew.talk(0, writer, set.as_bytes()));
+        if reply != "STORED\r\n" {
+            assert_eq!(reply, "SERVER_ERROR out of memory storing object\r\n");
+            break;
+        }
+        let reader = crew.pipes[0].connect(16 << 10, 4096, 4096);
+        crew.pipes[0].send(reader, b"get k\r\n");
+        crew.turn();
+        readers.push(reader);
+        assert!(readers.len() < 20, "there are 16 MiB");
+        assert!(!is_overdue(&crew, readers[0], 4), "nobody wants it");
+    }
+    for &reader in &readers {
+        assert!(!is_overdue(&crew, reader, 1), "not at once");
+        assert!(is_overdue(&crew, reader, 4), "{reader} of {} readers", readers.len());
+    }
+    assert!(!is_overdue(&crew, writer, 4));
+    // As the transport does with those that are overdue.
+    readers.iter().for_each(|&reader| crew.pipes[0].reset(reader));
+    crew.turn();
+    assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
 }
 
 #[test]

@@ -737,6 +737,10 @@ impl Tier for Memory {
         self.delete(key, 0, now).await;
     }
 
+    fn is_starved(&self) -> bool {
+        std::mem::take(&mut self.store.borrow_mut().is_starved)
+    }
+
     fn turn(&self, now: Now) -> usize {
         Memory::turn(self, now);
         0

@@ -54,6 +54,8 @@ pub enum Death {
 /// Index, LRU list and arena.
 #[derive(Debug)]
 pub struct Store {
+    /// Something could not be stored, since readers hold what would have to go for it.
+    pub is_starved: bool,
     /// The second in which the gauges were brought up to date.
     pub reported_s: u32,
     pub arena: Arena,
@@ -85,6 +87,7 @@ impl Store {
         let arena = Arena::new(config.bytes)?;
         let slots = arena.units_total() as usize * UNIT_BYTES / ARENA_BYTES_PER_SLOT;
         Ok(Store {
+            is_starved: false,
             reported_s: 0,
             arena,
             index: Index::new(slots)?,
@@ -459,6 +462,7 @@ impl Store {
             }
             self.move_to_front(item);
         }
+        self.is_starved = true;
         false
     }
 
