@@ -138,8 +138,9 @@ pub enum Control<'a> {
     },
 }
 
-/// When a flush_all with this delay takes effect; None if never. memcached subtracts a second, so
-/// that a delay of 1 is none, and makes nothing of a Unix time before it was started.
+/// From when on what was stored before a flush_all with this delay is gone; None if never.
+/// memcached subtracts a second, so that a delay of 1 is none, and makes nothing of a Unix time
+/// before it was started. This is the only place that subtracts it.
 fn flush_at(exptime: i64, now: Now) -> Option<Expiry> {
     if exptime <= 0 {
         return Some(Expiry::NEVER);

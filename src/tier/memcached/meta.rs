@@ -222,7 +222,8 @@ pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic
 pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
     request.put(b"flush_all");
     if at != Expiry::NEVER && !at.is_past(now) {
-        put_expiry(request, b" ", at, now);
+        let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
+        put_expiry(request, b" ", told, now);
     }
     request.put(b"\r\n");
 }

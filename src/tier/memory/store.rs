@@ -513,10 +513,8 @@ impl Store {
         }
     }
 
-    /// Flushes now, or at a second to come; either way a flush that was to come is forgotten.
-    ///
-    /// As memcached does, a flush that is to come begins one second early, and then takes what is
-    /// stored during that second too; and a flush consumes a cas number when it begins at once.
+    /// Flushes now, or at a second to come; either way a flush that was to come is forgotten. As in
+    /// memcached a flush that begins at once consumes a cas number, and a later one does not.
     pub fn flush_all(&mut self, at: Expiry, now: Now) {
         self.flush_if_due(now);
         let at_s = at.unix_s();
@@ -526,21 +524,15 @@ impl Store {
             return;
         }
         self.flush_at_s = Some(at_s);
-        if at_s - 1 <= now.unix_s {
-            self.next_cas();
-        }
-        self.flush_if_due(now);
     }
 
-    /// Begins or ends the flush that is to come. Everything linked so far was linked before `now`,
-    /// and everything linked before this second was seen by an earlier call, if it is to stay.
+    /// Flushes if it is time. It is asked before anything is looked for and so before anything is
+    /// linked: what is there now was stored before that second.
     #[cold]
     fn flush_if_due(&mut self, now: Now) {
         let Some(at_s) = self.flush_at_s else { return };
-        if now.unix_s >= at_s - 1 {
-            self.flushed_below = self.cas_next;
-        }
         if now.unix_s >= at_s {
+            self.flushed_below = self.cas_next;
             self.flush_at_s = None;
         }
     }

@@ -41,7 +41,7 @@ fn requests_are_memcached_s() {
     let down = Arithmetic { decrement: true, delta: 3, initial: None, cas: 0 };
     assert_eq!(written(|r| arithmetic(r, b"k", &down, NOW)), r"ma k O42 MD D3 c v\r\n");
     assert_eq!(written(|r| flush_all(r, Expiry::NEVER, NOW)), r"flush_all\r\n");
-    assert_eq!(written(|r| flush_all(r, at(9), NOW)), r"flush_all 9\r\n");
+    assert_eq!(written(|r| flush_all(r, at(9), NOW)), r"flush_all 10\r\n");
 }
 
 #[test]

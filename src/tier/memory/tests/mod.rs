@@ -433,7 +433,7 @@ fn a_delayed_flush_takes_what_is_stored_before_it() {
     b.set("before", "v");
     b.flush(10);
     b.set("meanwhile", "v");
-    b.now = after_s(8);
+    b.now = after_s(9);
     assert!(b.value("before").is_some() && b.value("meanwhile").is_some());
     b.now = after_s(10);
     b.set("after", "v");

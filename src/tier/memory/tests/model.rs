@@ -158,7 +158,7 @@ impl Model {
         } else {
             self.flush_at_s = Some(self.now.unix_s + exptime as u32);
         }
-        if exptime <= 1 {
+        if exptime <= 0 {
             self.next_cas();
         }
         self.settle();
@@ -168,9 +168,6 @@ impl Model {
     fn settle(&mut self) {
         let now = self.now;
         if let Some(at_s) = self.flush_at_s {
-            if now.unix_s >= at_s - 1 {
-                self.items.clear();
-            }
             if now.unix_s >= at_s {
                 self.flush_at_s = None;
             }
