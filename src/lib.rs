@@ -13,7 +13,7 @@
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
 //! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`],
-//! [`console`], [`report`]).
+//! [`console`], [`report`], [`work`]).
 //! Only `worker`, `serve` and `main` see it whole. [`load`] holds the tools, which are clients.
 //!
 //! # A server of one's own
@@ -54,6 +54,7 @@ pub mod readiness;
 pub mod report;
 pub mod secret;
 pub mod stats;
+pub mod work;
 
 pub mod cli;
 pub mod config;

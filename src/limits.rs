@@ -151,6 +151,15 @@ pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
 /// it copies a whole item, or writes a page.
 pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
 
+/// Bytes that requests copied or looked through beside their own (`work`) which count as one more
+/// request among [`REQUESTS_PER_VISIT`]: about as long as a get takes. A visit ends after 512 KiB
+/// of them and what the last request came to, as an incr of a long value.
+pub const WORK_BYTES_PER_REQUEST: usize = 4096;
+
+/// Such bytes after which operations that other workers or the tiers' servers brought wait for the
+/// next turn.
+pub const WORK_BYTES_PER_TURN: usize = 1024 * 1024;
+
 /// Longest a server may take to be connected to, and for each step of its greeting, at start, in
 /// microseconds.
 pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;

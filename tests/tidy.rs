@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["orchestrator"],
     &["tier"],
     &["report"],
-    &["buffer", "clock", "console", "readiness", "secret", "stats"],
+    &["buffer", "clock", "console", "readiness", "secret", "stats", "work"],
     &["limits"],
 ];
 

@@ -21,11 +21,15 @@ pub mod slots;
 
 use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
-use crate::limits::{BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US};
+use crate::limits::{
+    BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
+    WORK_BYTES_PER_REQUEST,
+};
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Draft, Hit, Outcome, Value};
+use crate::work;
 use begun::{Begun, NextKey, cost_of};
 use body::Arriving;
 pub use body::Share;
@@ -333,6 +337,7 @@ impl Connection {
         self.is_partial = false;
         let mut budget = REQUESTS_PER_VISIT;
         let mut has_begun = false;
+        let mut work_before = work::bytes();
         while !self.is_closing && !self.is_output_blocked(visit.engine) {
             if self.is_flushing {
                 if !self.queue.is_empty() {
@@ -353,7 +358,9 @@ impl Connection {
             }
             visit.scratch.cost = 1;
             let progress = self.step(&mut visit);
-            budget = budget.saturating_sub(visit.scratch.cost);
+            let cost = visit.scratch.cost + work::since(work_before) / WORK_BYTES_PER_REQUEST;
+            work_before = work::bytes();
+            budget = budget.saturating_sub(cost);
             match progress {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,

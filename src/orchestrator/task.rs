@@ -21,7 +21,8 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{Action, Operation};
 use crate::clock::Now;
-use crate::limits::SHARERS_MAX;
+use crate::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
+use crate::work;
 
 /// What became of an operation that was handed over.
 #[derive(Debug)]
@@ -189,7 +190,7 @@ where
 
     /// Polls the tasks that were woken, and what was queued behind those that finish. Each finished
     /// outcome goes to `done`. Returns how many finished. Bounded by the tasks woken on entry and
-    /// those queued behind them.
+    /// those queued behind them, and by [`WORK_BYTES_PER_TURN`]: the rest stays woken.
     ///
     /// `share` makes of what a get came to the same for another get of the key; None: it cannot.
     pub fn run_woken(
@@ -199,7 +200,11 @@ where
         mut done: impl FnMut(T, F::Output),
     ) -> usize {
         let mut finished = 0;
+        let work_before = work::bytes();
         for _ in 0..self.woken.len() {
+            if work::since(work_before) > WORK_BYTES_PER_TURN {
+                break;
+            }
             let Some(index) = self.woken.pop() else { break };
             let slot = &mut self.slots[index as usize];
             slot.state.is_woken.store(false, Ordering::Release);
@@ -222,7 +227,7 @@ where
                 finished += 1;
             }
             done(origin, output);
-            finished += 1 + self.advance(key_hash, now, &mut done);
+            finished += 1 + self.advance(key_hash, now, work_before, &mut done);
         }
         finished
     }
@@ -252,8 +257,14 @@ where
         SHARERS_MAX
     }
 
-    /// Runs what is queued on a key until one waits or none is left.
-    fn advance(&mut self, key_hash: u64, now: Now, done: &mut impl FnMut(T, F::Output)) -> usize {
+    /// Runs what is queued on a key until one waits or none is left, or the turn's work is done.
+    fn advance(
+        &mut self,
+        key_hash: u64,
+        now: Now,
+        work_before: u64,
+        done: &mut impl FnMut(T, F::Output),
+    ) -> usize {
         let mut finished = 0;
         loop {
             let Some(queued) = self.take_next(key_hash) else {
@@ -261,7 +272,12 @@ where
                 return finished;
             };
             let sharers = self.sharers(&queued.operation, queued.next);
-            match self.poll_first(queued.operation, now) {
+            let polled = if work::since(work_before) > WORK_BYTES_PER_TURN {
+                Err(self.begin_later(queued.operation, now))
+            } else {
+                self.poll_first(queued.operation, now)
+            };
+            match polled {
                 Ok(output) => {
                     done(queued.origin, output);
                     finished += 1;
@@ -295,6 +311,16 @@ where
                 Err(index)
             }
         }
+    }
+
+    /// Makes the future in the slot that is free next, which is taken, and wakes it for the next
+    /// turn.
+    fn begin_later(&mut self, operation: Operation, now: Now) -> u32 {
+        let index = self.free.pop().expect("what ran before has left its slot");
+        let slot = &mut self.slots[index as usize];
+        slot.future.as_mut().set(Some((self.make)(operation, now)));
+        slot.waker.wake_by_ref();
+        index
     }
 
     fn park(&mut self, index: u32, key_hash: u64, origin: T) {
@@ -396,6 +422,36 @@ mod tests {
         assert_eq!(out, [(10, 10), (0, 0), (1, 1), (2, 2)]);
         assert_eq!(owner.pending(), 0);
         assert!(owner.has_room(1));
+    }
+
+    #[test]
+    fn a_turn_ends_when_its_work_is_done_and_the_rest_follows_in_order() {
+        let gates = Rc::new(Gates::default());
+        let ids = RefCell::new(0..100);
+        let mut owner = Owner::<_, _, usize>::new(16, |_, _| {
+            let id = ids.borrow_mut().next().expect("one a start");
+            let passed = Rc::clone(&gates).pass(id);
+            async {
+                let id = passed.await;
+                work::note(WORK_BYTES_PER_TURN * 2 / 3);
+                id
+            }
+        });
+        (1..100).for_each(|id| gates.open(id));
+        let now = Now::default();
+        for origin in 0..10 {
+            assert!(matches!(owner.start(operation(), 5, origin, now), Started::Waiting));
+        }
+        gates.open(0);
+        let mut out = Vec::new();
+        for turn in 1..=5 {
+            assert!(owner.has_woken());
+            owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
+            // The one that goes over it is the last of its turn.
+            assert_eq!(out.len(), 2 * turn, "after turn {turn}");
+        }
+        assert_eq!(out, (0..10).map(|n| (n, n)).collect::<Vec<_>>());
+        assert_eq!((owner.pending(), owner.has_woken()), (0, false));
     }
 
     #[test]

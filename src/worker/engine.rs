@@ -25,6 +25,7 @@ use crate::orchestrator::{Action, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{Draft, Hit, Outcome, Value};
+use crate::work;
 
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +176,7 @@ where
     fn run_woken(&mut self, now: Now) -> usize {
         let Core { owner, mailbox, slots, visits, stats, loans, awaited, .. } = self;
         let expected_bytes = &mut self.expected_bytes;
+        let mut work_before = work::bytes();
         owner.run_woken(now, Outcome::share, |origin, outcome| {
             origin.tally.count(&outcome, stats);
             match origin.worker {
@@ -184,7 +186,8 @@ where
                 }
                 None => {
                     *awaited -= 1;
-                    learn(expected_bytes, &outcome);
+                    learn(expected_bytes, work::since(work_before).max(value_bytes(&outcome)));
+                    work_before = work::bytes();
                     let outcome = outcome.map_value(Held::Local);
                     visits.extend(slots.complete(origin.slot, outcome));
                 }
@@ -206,8 +209,10 @@ where
     /// Does what `worker` asks for.
     fn serve(&mut self, worker: usize, now: Now) -> usize {
         let mut copied_bytes = 0;
+        let work_before = work::bytes();
         for n in 0..MAILBOX_BUDGET_MESSAGES {
-            if !self.owner.has_room(1) || copied_bytes > MAILBOX_BUDGET_BYTES {
+            let is_spent = copied_bytes + work::since(work_before) > MAILBOX_BUDGET_BYTES;
+            if !self.owner.has_room(1) || is_spent {
                 return n;
             }
             let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
@@ -255,7 +260,7 @@ where
                     Held::Lent(Lent::new(worker as u8, loan, bytes, &self.returns))
                 }
             });
-            learn(&mut self.expected_bytes, &outcome);
+            learn(&mut self.expected_bytes, value_bytes(&outcome));
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
@@ -373,9 +378,13 @@ const FLUSH_HASH: u64 = 0;
 /// The slot of what no request waits for.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Takes the length of a value into account when the next ones are expected.
-fn learn<V: Value>(expected_bytes: &mut usize, outcome: &Outcome<V>) {
-    let bytes = if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 };
+/// Length of the value that an outcome brings.
+fn value_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
+    if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 }
+}
+
+/// Takes into account what an operation brought, or moved, when the next ones are expected.
+fn learn(expected_bytes: &mut usize, bytes: usize) {
     let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
     *expected_bytes = decayed.max(bytes);
 }

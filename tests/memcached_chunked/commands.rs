@@ -3,6 +3,7 @@
 use sunder::buffer::Chain;
 use sunder::clock::Expiry;
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
+use sunder::work;
 
 use crate::fixture::key;
 use crate::rig::{REND, Rig, Server, value};
@@ -38,7 +39,9 @@ fn a_touch_reaches_every_chunk_and_leaves_the_cas() {
         }
         assert_eq!(rig.cas(b"k"), cas);
     }
+    let before = work::bytes();
     touch(&rig, b"k", Expiry::NEVER);
+    assert!(work::since(before) >= 10_240, "a short request, and work for a long value");
     assert_eq!((raw.left_s("k-meta"), raw.left_s("k-9")), (-1, -1));
     let Outcome::Hit(hit) = rig.get(b"k") else { panic!("a hit") };
     assert_eq!(hit.expiry, Expiry::NEVER);

@@ -211,6 +211,50 @@ fn a_long_value_goes_in_and_out_through_small_buffers() {
     }
 }
 
+/// What a turn may take on for one connection, which is visited twice in it at most, of values of
+/// half a megabyte and of a megabyte: bytes, not requests, are what others wait for.
+#[test]
+fn the_dearest_requests_take_a_turn_s_work_and_not_a_visit_s_number() {
+    let spaces = " ".repeat(499_999);
+    let number = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+    let rows: [(String, &str, &str, usize); 7] = [
+        (format!("{spaces}x"), "incr k 1\r\n", number, 4),
+        (format!("{spaces}x"), "decr k 1\r\n", number, 4),
+        (format!("5{spaces}"), "incr k 0\r\n", "5\r\n", 4),
+        (format!("{}5", "0".repeat(499_999)), "decr k 0\r\n", "5\r\n", 4),
+        ("v".repeat(1_000_000), "append k 0 0 0\r\n\r\n", "STORED\r\n", 2),
+        ("v".repeat(1_000_000), "prepend k 0 0 1\r\nx\r\n", "STORED\r\n", 2),
+        ("v".into(), "stats\r\n", "\r\nEND\r\n", 8),
+    ];
+    for (value, request, reply, replies_max) in &rows {
+        for workers in 1..=2 {
+            let shared = shared(workers);
+            let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
+            let mut crew = Crew::new(&shared, &tiers);
+            for worker in 0..workers {
+                let c = crew.pipes[worker].connect(16 << 10, 64 << 10, 64 << 10);
+                let set = format!("set k 0 0 {}\r\n{value}\r\n", value.len());
+                assert_eq!(text(&crew.talk(worker, c, set.as_bytes())), "STORED\r\n");
+                let requests = request.repeat(100);
+                assert_eq!(crew.pipes[worker].send(c, requests.as_bytes()), requests.len());
+                let mut replies = 0;
+                for turn in 0.. {
+                    crew.turn();
+                    let mut received = Vec::new();
+                    crew.pipes[worker].receive(c, &mut received);
+                    let now = text(&received).matches(reply).count();
+                    assert!(now <= *replies_max, "{now} times {request} in turn {turn}");
+                    replies += now;
+                    if replies == 100 {
+                        break;
+                    }
+                    assert!(turn < 300, "{replies} replies");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not() {
     let shared = shared(1);

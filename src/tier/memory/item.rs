@@ -426,8 +426,8 @@ impl Arena {
         (pieces, first)
     }
 
-    /// The value's bytes, one by one.
-    pub fn value_iter(&self, item: u32) -> impl Iterator<Item = u8> {
-        self.value_pieces(item, self.value_start(item), 0).0.flatten().copied()
+    /// All of the value's bytes, extent by extent.
+    pub fn whole_value(&self, item: u32) -> impl Iterator<Item = &[u8]> {
+        self.value_pieces(item, self.value_start(item), 0).0
     }
 }

@@ -40,6 +40,7 @@ use crate::stats::{Counter, WorkerStats};
 use crate::tier::{
     Action, Arithmetic, Draft, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
 };
+use crate::work;
 use arena::NIL;
 use item::Cursor;
 use store::Store;
@@ -375,6 +376,7 @@ fn extend<V>(
         // Not `TooLarge`: memcached says so only of the part that was sent.
         return Outcome::NotStored;
     }
+    work::note(old_bytes);
     let made = keeping(store, Some(old), |store| store.make(key, flags, expiry, value_bytes, now));
     let Some(item) = made else {
         store.stats.add(Counter::StoreNoMemory, 1);
@@ -443,8 +445,8 @@ fn write_number(store: &mut Store, item: u32, number: u64, value_bytes: usize) {
     let mut cursor = store.arena.write_value(item, start, 0, digits);
     let mut offset = digits.len();
     while offset < value_bytes {
-        let n = (value_bytes - offset).min(NUMBER_BYTES_MAX);
-        let spaces = &[b' '; NUMBER_BYTES_MAX][..n];
+        let n = (value_bytes - offset).min(SPACES.len());
+        let spaces = &SPACES[..n];
         cursor = store.arena.write_value(item, cursor, offset, spaces);
         offset += n;
     }
@@ -468,7 +470,8 @@ fn count<V>(
     if arithmetic.cas != 0 && arithmetic.cas != store.arena.cas(old) {
         return Outcome::Exists;
     }
-    let Some(before) = number::parse(store.arena.value_iter(old)) else {
+    work::note(value_bytes);
+    let Some(before) = number::parse(store.arena.whole_value(old)) else {
         return Outcome::NonNumeric;
     };
     let value = if arithmetic.decrement {

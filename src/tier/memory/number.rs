@@ -7,18 +7,65 @@
 
 fn is_space(byte: u8) -> bool {
     // C's isspace, which counts the vertical tab too.
-    byte.is_ascii_whitespace() || byte == 0x0b
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// The number at the start of `bytes`, or None if there is none or it is above 2^64 - 1.
-pub fn parse(bytes: impl Iterator<Item = u8>) -> Option<u64> {
-    let mut bytes = bytes.skip_while(|&byte| is_space(byte)).peekable();
-    let minus = bytes.peek() == Some(&b'-');
+/// Bytes that are looked at together where many may have to be skipped.
+const STRIDE_BYTES: usize = 64;
+
+/// Bytes of a value, which lies in pieces.
+struct Pieces<'a, I> {
+    piece: &'a [u8],
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> Pieces<'a, I> {
+    /// The next byte, which stays the next.
+    fn peek(&mut self) -> Option<u8> {
+        while self.piece.is_empty() {
+            self.piece = self.rest.next()?;
+        }
+        Some(self.piece[0])
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.piece = &self.piece[1..];
+        Some(byte)
+    }
+
+    /// Skips all bytes up to the first that is another; whether there were any. memcached reads on
+    /// through a whole value, so this has to be quick.
+    fn skip(&mut self, is_skipped: impl Fn(u8) -> bool) -> bool {
+        let mut any = false;
+        while self.peek().is_some() {
+            let strides = self.piece.chunks_exact(STRIDE_BYTES).take_while(|stride| {
+                // Not `all`: without a way out in the middle it is done many bytes at a time.
+                stride.iter().fold(true, |all, &byte| all & is_skipped(byte))
+            });
+            let mut n = strides.count() * STRIDE_BYTES;
+            n += self.piece[n..].iter().take_while(|&&byte| is_skipped(byte)).count();
+            any |= n > 0;
+            self.piece = &self.piece[n..];
+            if !self.piece.is_empty() {
+                break;
+            }
+        }
+        any
+    }
+}
+
+/// The number at the start of a value in `pieces`, or None if there is none or it is above
+/// 2^64 - 1.
+pub fn parse<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<u64> {
+    let mut bytes = Pieces { piece: &[], rest: pieces };
+    bytes.skip(is_space);
+    let minus = bytes.peek() == Some(b'-');
     if matches!(bytes.peek(), Some(b'-' | b'+')) {
         bytes.next();
     }
-    let mut number: Option<u64> = None;
-    for byte in bytes {
+    let mut number: Option<u64> = bytes.skip(|byte| byte == b'0').then_some(0);
+    while let Some(byte) = bytes.next() {
         match byte {
             b'0'..=b'9' => {
                 let so_far = number.unwrap_or(0).checked_mul(10)?;
@@ -70,7 +117,29 @@ mod tests {
             (b"0x10", None),
         ];
         for (bytes, expected) in rows {
-            assert_eq!(parse(bytes.iter().copied()), expected, "{:?}", bytes.escape_ascii());
+            for piece_bytes in 1..=bytes.len().max(1) {
+                let pieces = bytes.chunks(piece_bytes);
+                assert_eq!(parse(pieces), expected, "{:?}", bytes.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn any_number_of_spaces_and_zeros_may_come_first() {
+        for n in [1, 19, 20, 63, 64, 65, 100, 1000, 499_999] {
+            for (fill, end, expected) in [
+                (b' ', &b"5"[..], Some(5)),
+                (b'0', b"5", Some(5)),
+                (b'0', b" ", Some(0)),
+                (b' ', b"x", None),
+                (b'0', b"x", None),
+            ] {
+                let value = [&vec![fill; n][..], end].concat();
+                for piece_bytes in [7, 64, 4096, value.len()] {
+                    let found = parse(value.chunks(piece_bytes));
+                    assert_eq!(found, expected, "{n} of {fill}, then {}", end.escape_ascii());
+                }
+            }
         }
     }
 }

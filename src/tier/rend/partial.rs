@@ -154,7 +154,7 @@ impl Rend {
         if arithmetic.cas != 0 {
             return Ok(Outcome::Exists);
         }
-        let Some(before) = number::parse(old.value.pieces().flatten().copied()) else {
+        let Some(before) = number::parse(old.value.pieces()) else {
             return Ok(Outcome::NonNumeric);
         };
         let number = if arithmetic.decrement {

@@ -16,6 +16,7 @@ use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
 use crate::tier::memory::{item_bytes, number};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode};
+use crate::work;
 
 /// What an item is stored with.
 struct Stored<'a> {
@@ -108,6 +109,7 @@ impl<D: Disk> Log<D> {
         now: Now,
     ) -> Option<Item> {
         let mut item = old?;
+        work::note(item.value.len());
         let uses = Body::Chain(&item.value);
         let stored = Stored {
             value: [uses, Body::EMPTY],
@@ -171,6 +173,7 @@ impl<D: Disk> Log<D> {
             // Not `TooLarge`: memcached says so only of the part that was sent.
             return Outcome::NotStored;
         }
+        work::note(item.value.len());
         let kept = Body::Chain(&item.value);
         let value = if mode == StoreMode::Append { [kept, value] } else { [value, kept] };
         let expiry = Expiry::from_unix_s(item.record.expiry_s);
@@ -202,7 +205,8 @@ impl<D: Disk> Log<D> {
         if arithmetic.cas != 0 && arithmetic.cas != item.record.cas {
             return Outcome::Exists;
         }
-        let Some(before) = number::parse(item.value.pieces().flatten().copied()) else {
+        work::note(item.value.len());
+        let Some(before) = number::parse(item.value.pieces()) else {
             return Outcome::NonNumeric;
         };
         let value = if arithmetic.decrement {

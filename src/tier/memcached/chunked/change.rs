@@ -11,6 +11,7 @@ use crate::tier::memcached::link::{Collector, Down, Status};
 use crate::tier::memcached::meta;
 use crate::tier::memory::number;
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode};
+use crate::work;
 
 impl Chunked {
     pub(super) async fn set(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
@@ -78,6 +79,7 @@ impl Chunked {
         if item_bytes(key, old.metadata.flags, length) > self.item_bytes_max {
             return Ok(Outcome::NotStored);
         }
+        work::note(length);
         let extended = old.metadata.shape.extended(&name, length as u32);
         let written = match extended {
             Some(shape) if store.mode == StoreMode::Append => {
@@ -197,6 +199,8 @@ impl Chunked {
         let mut name = Name::of(key.as_bytes());
         let touched = self.readable(&mut name, key, Ask::Touch(expiry), now).await?;
         let Some(stored) = touched else { return Ok(Outcome::Miss) };
+        // As much work for the server as if it gave them.
+        work::note(stored.metadata.shape.length as usize);
         let chunks = stored.metadata.shape.chunks;
         let mut missing = chunks - self.touch_chunks(&mut name, 0..chunks, expiry, now).await?;
         let token = &stored.metadata.token;
@@ -273,6 +277,7 @@ impl Chunked {
         if arithmetic.cas != 0 && arithmetic.cas != old.cas {
             return Ok(Some(Outcome::Exists));
         }
+        work::note(length);
         let before = match self.gather(name, &old.metadata, 0, None, now).await? {
             Ok(before) => before,
             Err(broken) => {
@@ -280,7 +285,7 @@ impl Chunked {
                 return Ok(None);
             }
         };
-        let Some(number) = number::parse(before.pieces().flatten().copied()) else {
+        let Some(number) = number::parse(before.pieces()) else {
             return Ok(Some(Outcome::NonNumeric));
         };
         let number = if arithmetic.decrement {

@@ -215,7 +215,7 @@ impl Model {
             let cas = self.put(k, 0, expiry, value.to_string().into_bytes());
             return number(value, cas);
         };
-        let Some(before) = number::parse(item.value.iter().copied()) else {
+        let Some(before) = number::parse(item.value.chunks(item.value.len().max(1))) else {
             return said("NonNumeric");
         };
         let value = match arithmetic.decrement {

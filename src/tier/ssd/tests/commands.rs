@@ -1,6 +1,7 @@
 //! Commands mean what they mean in memcached, whether the item is in memory or on the disk.
 
 use super::*;
+use crate::work;
 
 fn store_of(mode: StoreMode, cas: u64) -> Store {
     Store { mode, flags: 9, expiry: Expiry::NEVER, cas }
@@ -32,6 +33,28 @@ fn what_is_set_is_found_with_flags_expiry_and_cas() {
         assert_eq!(hit.value.to_vec(), b"value");
         assert_eq!(bench.get("empty"), Some(Vec::new()));
         assert_eq!(bench.get("other"), None);
+    });
+}
+
+/// What a short request does to a long value counts as the work that it is.
+#[test]
+fn what_is_written_again_is_noted_as_work() {
+    both(|bench, pause| {
+        let value = vec![b'0'; 100_000];
+        let count = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
+        for action in [
+            Action::Touch { expiry: Expiry::NEVER },
+            Action::GetAndTouch { expiry: Expiry::NEVER },
+            Action::Store(store_of(StoreMode::Append, 0)),
+            Action::Store(store_of(StoreMode::Prepend, 0)),
+            Action::Arithmetic(count),
+        ] {
+            bench.set("k", &value, Expiry::NEVER);
+            pause(bench);
+            let before = work::bytes();
+            bench.run(b"k", action, b"");
+            assert!(work::since(before) >= value.len(), "{action:?}");
+        }
     });
 }
 
