@@ -93,7 +93,7 @@ counters! {
     Evictions => "evictions",
     /// Items removed to make room that nobody had read.
     EvictedUnfetched => "evicted_unfetched",
-    /// Items found expired that nobody had read.
+    /// Items whose memory was taken back because they had expired, and that nobody had read.
     ExpiredUnfetched => "expired_unfetched",
     /// Items whose memory was taken back because they had expired.
     Reclaimed => "reclaimed",

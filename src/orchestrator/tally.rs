@@ -2,28 +2,29 @@
 
 use super::Action;
 use crate::stats::{Counter, WorkerStats};
-use crate::tier::Outcome;
+use crate::tier::{Arithmetic, Outcome, StoreMode};
 
 /// What has to be remembered of an operation to count its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
     /// A get of one key.
     Get,
-    /// A get-and-touch of one key.
-    GetAndTouch,
+    /// A touch or a get-and-touch of one key: no get, as memcached has it.
+    Touch,
     /// A store.
     Store {
-        /// With a condition on the cas.
+        /// With a condition on the cas; an append or a prepend never counts as one.
         is_cas: bool,
     },
     /// A delete.
     Delete,
-    /// A touch.
-    Touch,
-    /// An incr.
-    Increment,
-    /// A decr.
-    Decrement,
+    /// An incr or decr.
+    Count {
+        /// It is a decr.
+        is_down: bool,
+        /// What it would set a key without item to, which is neither hit nor miss.
+        initial: Option<u64>,
+    },
     /// A set whose value is over the limit.
     TooLarge,
     /// Counted elsewhere.
@@ -36,12 +37,15 @@ impl Tally {
     pub fn of(action: Action) -> Tally {
         match action {
             Action::Get | Action::GetWithExpiry => Tally::Get,
-            Action::GetAndTouch { .. } => Tally::GetAndTouch,
-            Action::Store(store) => Tally::Store { is_cas: store.cas != 0 },
+            Action::GetAndTouch { .. } | Action::Touch { .. } => Tally::Touch,
+            Action::Store(store) => {
+                let is_extension = matches!(store.mode, StoreMode::Append | StoreMode::Prepend);
+                Tally::Store { is_cas: store.cas != 0 && !is_extension }
+            }
             Action::Delete { .. } => Tally::Delete,
-            Action::Touch { .. } => Tally::Touch,
-            Action::Arithmetic(a) if a.decrement => Tally::Decrement,
-            Action::Arithmetic(_) => Tally::Increment,
+            Action::Arithmetic(Arithmetic { decrement: is_down, initial, .. }) => {
+                Tally::Count { is_down, initial: initial.map(|(value, _)| value) }
+            }
             Action::StoreTooLarge => Tally::TooLarge,
             Action::FlushAll { .. } => Tally::Other,
         }
@@ -54,39 +58,57 @@ impl Tally {
         stats.add(if is_hit { Counter::GetHits } else { Counter::GetMisses }, 1);
     }
 
-    /// Counts one outcome.
+    /// Counts one outcome. What failed, or was refused, is neither hit nor miss.
     #[inline(always)]
     pub fn count<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
-        let is_miss = matches!(outcome, Outcome::Miss);
-        let hit_or_miss = |hits, misses| stats.add(if is_miss { misses } else { hits }, 1);
-        match self {
-            Tally::Get => Tally::count_get(!is_miss, stats),
-            Tally::GetAndTouch => {
-                stats.add(Counter::CmdGet, 1);
-                stats.add(Counter::CmdTouch, 1);
-                hit_or_miss(Counter::TouchHits, Counter::TouchMisses);
-                hit_or_miss(Counter::GetHits, Counter::GetMisses);
-            }
-            Tally::Store { is_cas } => {
+        // By far the commonest, and so the one that is worth being part of its caller.
+        match (self, outcome) {
+            (Tally::Get, Outcome::Hit(_)) => Tally::count_get(true, stats),
+            (Tally::Get, Outcome::Miss) => Tally::count_get(false, stats),
+            (Tally::Store { is_cas: false }, Outcome::Stored { .. }) => {
                 stats.add(Counter::CmdSet, 1);
-                if is_cas {
-                    match outcome {
-                        Outcome::Stored { .. } => stats.add(Counter::CasHits, 1),
-                        Outcome::Exists => stats.add(Counter::CasBadval, 1),
-                        Outcome::Miss => stats.add(Counter::CasMisses, 1),
-                        _ => {}
-                    }
-                }
             }
-            Tally::Delete => hit_or_miss(Counter::DeleteHits, Counter::DeleteMisses),
-            Tally::Touch => {
-                stats.add(Counter::CmdTouch, 1);
-                hit_or_miss(Counter::TouchHits, Counter::TouchMisses);
+            _ => self.count_other(outcome, stats),
+        }
+    }
+
+    #[inline(never)]
+    fn count_other<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
+        let asked = match self {
+            Tally::Get => Some(Counter::CmdGet),
+            Tally::Touch => Some(Counter::CmdTouch),
+            // memcached refuses it before it counts it.
+            Tally::Store { .. } if matches!(outcome, Outcome::TooLarge) => None,
+            Tally::Store { .. } => Some(Counter::CmdSet),
+            _ => None,
+        };
+        let came_to = match (self, outcome) {
+            (Tally::Get, Outcome::Hit(_)) => Some(Counter::GetHits),
+            (Tally::Get, Outcome::Miss) => Some(Counter::GetMisses),
+            (Tally::Touch, Outcome::Hit(_) | Outcome::Touched { .. }) => Some(Counter::TouchHits),
+            (Tally::Touch, Outcome::Miss) => Some(Counter::TouchMisses),
+            (Tally::Store { is_cas: true }, Outcome::Stored { .. }) => Some(Counter::CasHits),
+            (Tally::Store { is_cas: true }, Outcome::Exists) => Some(Counter::CasBadval),
+            (Tally::Store { is_cas: true }, Outcome::Miss) => Some(Counter::CasMisses),
+            (Tally::Delete, Outcome::Deleted) => Some(Counter::DeleteHits),
+            (Tally::Delete, Outcome::Miss) => Some(Counter::DeleteMisses),
+            // An item that counts to just that value is taken for a new one.
+            (Tally::Count { initial, .. }, Outcome::Number { value, .. })
+                if initial == Some(*value) =>
+            {
+                None
             }
-            Tally::Increment => hit_or_miss(Counter::IncrHits, Counter::IncrMisses),
-            Tally::Decrement => hit_or_miss(Counter::DecrHits, Counter::DecrMisses),
-            Tally::TooLarge => stats.add(Counter::StoreTooLarge, 1),
-            Tally::Other => {}
+            (Tally::Count { is_down: true, .. }, Outcome::Number { .. }) => Some(Counter::DecrHits),
+            (Tally::Count { is_down: true, .. }, Outcome::Miss) => Some(Counter::DecrMisses),
+            (Tally::Count { is_down: false, .. }, Outcome::Number { .. }) => {
+                Some(Counter::IncrHits)
+            }
+            (Tally::Count { is_down: false, .. }, Outcome::Miss) => Some(Counter::IncrMisses),
+            (Tally::TooLarge, _) => Some(Counter::StoreTooLarge),
+            _ => None,
+        };
+        for counter in [asked, came_to].into_iter().flatten() {
+            stats.add(counter, 1);
         }
     }
 }
@@ -95,13 +117,30 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::buffer::Chain;
+    use crate::clock::Expiry;
+    use crate::tier::Store;
 
     #[test]
-    fn a_get_counts_as_a_hit_or_a_miss() {
-        let stats = WorkerStats::default();
-        Tally::of(Action::Get).count::<Chain>(&Outcome::Miss, &stats);
-        assert_eq!(stats.get(Counter::GetMisses), 1);
-        assert_eq!(stats.get(Counter::GetHits), 0);
-        assert_eq!(stats.get(Counter::CmdGet), 1);
+    fn what_fails_is_asked_and_neither_hit_nor_miss() {
+        let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 1 };
+        let count = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
+        for (action, asked) in [
+            (Action::Get, Some(Counter::CmdGet)),
+            (Action::GetAndTouch { expiry: Expiry::NEVER }, Some(Counter::CmdTouch)),
+            (Action::Touch { expiry: Expiry::NEVER }, Some(Counter::CmdTouch)),
+            (Action::Store(store), Some(Counter::CmdSet)),
+            (Action::Delete { cas: 0 }, None),
+            (Action::Arithmetic(count), None),
+            (Action::Arithmetic(Arithmetic { decrement: true, ..count }), None),
+        ] {
+            for outcome in [Outcome::Failed, Outcome::Throttled, Outcome::OutOfMemory] {
+                let stats = WorkerStats::default();
+                Tally::of(action).count::<Chain>(&outcome, &stats);
+                for &counter in Counter::ALL {
+                    let expected = u64::from(asked == Some(counter));
+                    assert_eq!(stats.get(counter), expected, "{action:?} {}", counter.name());
+                }
+            }
+        }
     }
 }

@@ -124,6 +124,8 @@ pub struct Snapshot {
     pub bind_address: String,
     /// Path of the Unix socket; empty if there is none.
     pub socket_path: String,
+    /// `--idle-timeout`, in seconds; 0 if there is none.
+    pub idle_timeout_s: u64,
     /// `--max-item-size`, in bytes.
     pub item_bytes_max: usize,
     /// Whether `shutdown` is obeyed.
@@ -378,7 +380,7 @@ impl Lines<'_> {
         self.text("hash_algorithm", "rapidhash");
         self.yes_or_no("lru_maintainer_thread", false);
         self.yes_or_no("lru_segmented", false);
-        self.number("idle_timeout", 0);
+        self.number("idle_timeout", snapshot.idle_timeout_s);
         self.yes_or_no("track_sizes", false);
         self.yes_or_no("ssl_enabled", false);
     }
@@ -390,24 +392,52 @@ impl Lines<'_> {
         if items == 0 {
             return;
         }
-        self.number("items:1:number", items);
-        self.number("items:1:age", self.snapshot.memory.oldest_s);
-        self.number("items:1:mem_requested", totals.get(Counter::Bytes));
-        self.number("items:1:evicted", totals.get(Counter::Evictions));
-        self.number("items:1:outofmemory", totals.get(Counter::StoreNoMemory));
-        self.number("items:1:reclaimed", totals.get(Counter::Reclaimed));
-        self.number("items:1:expired_unfetched", totals.get(Counter::ExpiredUnfetched));
-        self.number("items:1:evicted_unfetched", totals.get(Counter::EvictedUnfetched));
+        let of = |counter| totals.get(counter);
+        let age_s = self.snapshot.memory.oldest_s;
+        // One list of all items is what memcached calls cold: what is at its end is evicted.
+        for (name, value) in [
+            ("number", items),
+            ("number_hot", 0),
+            ("number_warm", 0),
+            ("number_cold", items),
+            ("age_hot", 0),
+            ("age_warm", 0),
+            ("age", age_s),
+            ("mem_requested", of(Counter::Bytes)),
+            ("evicted", of(Counter::Evictions)),
+            ("outofmemory", of(Counter::StoreNoMemory)),
+            ("tailrepairs", 0),
+            ("reclaimed", of(Counter::Reclaimed)),
+            ("expired_unfetched", of(Counter::ExpiredUnfetched)),
+            ("evicted_unfetched", of(Counter::EvictedUnfetched)),
+            ("crawler_reclaimed", 0),
+            ("crawler_items_checked", 0),
+            ("lrutail_reflocked", 0),
+            ("moves_to_cold", 0),
+            ("moves_to_warm", 0),
+            ("moves_within_lru", 0),
+            ("direct_reclaims", 0),
+            ("hits_to_hot", 0),
+            ("hits_to_warm", 0),
+            ("hits_to_cold", of(Counter::GetHits)),
+            ("hits_to_temp", 0),
+        ] {
+            self.number(&format!("items:1:{name}"), value);
+        }
     }
 
     fn slabs(&mut self) {
         let Snapshot { memory, totals, .. } = self.snapshot;
+        // An item is one chunk, however long: that is what readers of this count. What is free is
+        // counted in the smallest that there can be.
+        let used = totals.get(Counter::CurrItems);
+        let free = memory.units.saturating_sub(memory.units_used);
         self.number("1:chunk_size", memory.unit_bytes);
-        self.number("1:chunks_per_page", memory.units);
+        self.number("1:chunks_per_page", used + free);
         self.number("1:total_pages", 1);
-        self.number("1:total_chunks", memory.units);
-        self.number("1:used_chunks", memory.units_used);
-        self.number("1:free_chunks", memory.units.saturating_sub(memory.units_used));
+        self.number("1:total_chunks", used + free);
+        self.number("1:used_chunks", used);
+        self.number("1:free_chunks", free);
         self.number("1:free_chunks_end", 0);
         self.number("1:get_hits", totals.get(Counter::GetHits));
         self.number("1:cmd_set", totals.get(Counter::CmdSet));
@@ -558,6 +588,26 @@ mod tests {
         let mut out = Gather::new();
         write(b"items", TEXT, &Snapshot::default(), &mut out);
         assert_eq!(out.finish().to_vec(), b"END\r\n");
+    }
+
+    #[test]
+    fn an_item_is_one_chunk_and_all_chunks_are_used_or_free() {
+        let memory = Memory { unit_bytes: 32, units: 1000, units_used: 900, ..Memory::default() };
+        let snapshot = Snapshot { memory, idle_timeout_s: 17, ..snapshot() };
+        let shown = |words: &str| {
+            let mut out = Gather::new();
+            write(words.as_bytes(), TEXT, &snapshot, &mut out);
+            String::from_utf8_lossy(&out.finish().to_vec()).into_owned()
+        };
+        let slabs = shown("slabs");
+        for line in ["used_chunks 4", "free_chunks 100", "total_chunks 104", "free_chunks_end 0"] {
+            assert!(slabs.contains(&format!("STAT 1:{line}\r\n")), "{line} in {slabs}");
+        }
+        let items = shown("items");
+        for line in ["number 4", "number_cold 4", "tailrepairs 0", "crawler_items_checked 0"] {
+            assert!(items.contains(&format!("STAT items:1:{line}\r\n")), "{line} in {items}");
+        }
+        assert!(shown("settings").contains("STAT idle_timeout 17\r\n"));
     }
 
     #[test]

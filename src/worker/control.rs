@@ -61,6 +61,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
         tcp_port: if settings.socket_path.is_empty() { settings.port } else { 0 },
         bind_address: settings.bind.clone(),
         socket_path: settings.socket_path.clone(),
+        idle_timeout_s: settings.idle_timeout_s,
         item_bytes_max: shared.limits.item_bytes_max,
         shutdown: shared.limits.shutdown,
         flush: shared.limits.flush,

@@ -150,7 +150,8 @@ where
         self.orchestrator.prefetch_more(foreseen);
     }
 
-    /// Whether somebody waited for the values' budget a moment ago, or would have to.
+    /// Whether somebody waited for the values' budget a moment ago, or would have to, or found no
+    /// memory for an item because readers, of whichever worker, hold it all.
     pub(super) fn is_contended(&self, now: Now) -> bool {
         let starved_until_us = self.shared.starved_until_us.load(Ordering::Relaxed);
         now.uptime_us < self.contended_until_us.max(starved_until_us) || self.is_full()

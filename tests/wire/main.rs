@@ -26,6 +26,7 @@ mod normal;
 mod oracle;
 mod run;
 mod selftest;
+mod statistics;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
@@ -52,13 +53,18 @@ const STUCK_MAX: usize = 20;
 
 fn main() -> ExitCode {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let mut score = Score::default();
+    if filter.is_empty() || filter == ["statistics"] {
+        statistics::run_all(&mut score);
+    }
     let mut table = all_cases();
     table.cases.retain(|case| filter.iter().all(|part| case.name.contains(part.as_str())));
-    let mut score = Score::default();
     score.check("the accepted differences are listed", documented());
-    match measure(&table.cases, filter.is_empty(), &mut score) {
-        Ok(()) => {}
-        Err(error) => score.check("the compositions start", Err(error)),
+    if !table.cases.is_empty() {
+        match measure(&table.cases, filter.is_empty(), &mut score) {
+            Ok(()) => {}
+            Err(error) => score.check("the compositions start", Err(error)),
+        }
     }
     println!("test result: {} passed; {} failed", score.passed, score.failed);
     if score.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -114,7 +114,7 @@ fn reply_to_crawler(words: &Words<'_>) -> Fixed {
     }
     let number = unsigned_32(words.get(2));
     match (words.get(1), number) {
-        (b"crawl" | b"metadump" | b"mgdump", _) => CRAWLER_OFF,
+        (b"crawl" | b"metadump", _) => CRAWLER_OFF,
         (b"tocrawl" | b"sleep", None) => BAD_FORMAT,
         (b"sleep", Some(1_000_001..)) => CRAWLER_SLEEP,
         (b"tocrawl" | b"sleep", Some(_)) => CRAWLER_OFF,

@@ -218,7 +218,8 @@ pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic
     request.put(b" c v\r\n");
 }
 
-/// Invalidates every item stored before `at`: [`Status::Done`].
+/// Invalidates every item stored before `at`: [`Status::Done`]. memcached begins a second before
+/// the time that it is told.
 pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
     request.put(b"flush_all");
     if at != Expiry::NEVER && !at.is_past(now) {

@@ -163,12 +163,7 @@ impl Store {
     fn bury(&mut self, item: u32, tag: u32, death: Death) {
         match death {
             Death::Flushed => self.stats.add(Counter::GetFlushed, 1),
-            Death::Expired => {
-                self.stats.add(Counter::GetExpired, 1);
-                if self.arena.bits(item) & FETCHED == 0 {
-                    self.stats.add(Counter::ExpiredUnfetched, 1);
-                }
-            }
+            Death::Expired => self.stats.add(Counter::GetExpired, 1),
         }
         self.unlink(item, tag);
     }

@@ -115,7 +115,10 @@ impl Rend {
     }
 
     pub(super) async fn flush_whole(&self, at: Expiry, now: Now) -> Answer {
-        let exptime = if at.is_past(now) { 0 } else { EXPTIMES.exptime(at, now) };
+        // As memcached, it begins a second before the time that it is told.
+        let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
+        let is_now = at == Expiry::NEVER || at.is_past(now);
+        let exptime = if is_now { 0 } else { EXPTIMES.exptime(told, now) };
         let (head, _) = self.ask(Request::flush_all(exptime)).await?;
         Ok(if head.status == Status::Done { Outcome::Flushed } else { Outcome::Failed })
     }

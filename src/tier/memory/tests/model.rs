@@ -169,6 +169,7 @@ impl Model {
         let now = self.now;
         if let Some(at_s) = self.flush_at_s {
             if now.unix_s >= at_s {
+                self.items.clear();
                 self.flush_at_s = None;
             }
         }
