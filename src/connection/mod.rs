@@ -21,15 +21,11 @@ pub mod slots;
 
 use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
-use crate::limits::{
-    BODY_PAUSE_US, REQUESTS_PER_VISIT, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US,
-    WORK_BYTES_PER_REQUEST,
-};
+use crate::limits::{BODY_PAUSE_US, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US};
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Draft, Hit, Outcome, Value};
-use crate::work;
 use begun::{Begun, NextKey, cost_of};
 use body::Arriving;
 pub use body::Share;
@@ -292,7 +288,7 @@ impl Connection {
     }
 
     /// Does what can be done now: writes replies that are ready, parses and starts requests.
-    /// Bounded by [`REQUESTS_PER_VISIT`].
+    /// Bounded by its [`scratch::Budget`].
     pub fn drive<S: Stream, E: Engine>(
         &mut self,
         id: ConnectionId,
@@ -335,9 +331,8 @@ impl Connection {
         let port = Port::of_listener(self.listener());
         let mut visit = Visit { id, port, stream, engine, scratch, now };
         self.is_partial = false;
-        let mut budget = REQUESTS_PER_VISIT;
+        let mut budget = scratch::Budget::new();
         let mut has_begun = false;
-        let mut work_before = work::bytes();
         while !self.is_closing && !self.is_output_blocked(visit.engine) {
             if self.is_flushing {
                 if !self.queue.is_empty() {
@@ -349,7 +344,7 @@ impl Connection {
             if self.is_pipelining() && visit.engine.is_strained() {
                 break;
             }
-            if budget == 0 {
+            if budget.is_spent() {
                 visit.engine.revisit(id);
                 break;
             }
@@ -358,9 +353,7 @@ impl Connection {
             }
             visit.scratch.cost = 1;
             let progress = self.step(&mut visit);
-            let cost = visit.scratch.cost + work::since(work_before) / WORK_BYTES_PER_REQUEST;
-            work_before = work::bytes();
-            budget = budget.saturating_sub(cost);
+            budget.spend(visit.scratch.cost);
             match progress {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,

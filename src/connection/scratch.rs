@@ -2,8 +2,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
 use crate::protocol::Head;
+use crate::work;
 
 /// What a visit needs to work with and leaves behind for the next. One a worker.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct Scratch {
     pub(super) key: ArrayVec<u8, KEY_BYTES_MAX>,
     /// Where reply heads are put while the request is still borrowed.
     pub(super) head: Head,
-    /// What the request of this step counts for among [`crate::limits::REQUESTS_PER_VISIT`].
+    /// What the request of this step counts for among [`REQUESTS_PER_VISIT`].
     pub(super) cost: usize,
 }
 
@@ -35,6 +36,33 @@ impl Scratch {
     pub(super) fn set_key(&mut self, key: &[u8]) {
         self.key.clear();
         self.key.try_extend_from_slice(key).expect("the parsers refuse longer keys");
+    }
+}
+
+/// What a visit may still do: requests, and the bytes that they copy or look through beside their
+/// own, which count as requests too.
+pub(super) struct Budget {
+    requests: usize,
+    work_before: u64,
+}
+
+impl Budget {
+    #[inline(always)]
+    pub(super) fn new() -> Budget {
+        Budget { requests: REQUESTS_PER_VISIT, work_before: work::bytes() }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_spent(&self) -> bool {
+        self.requests == 0
+    }
+
+    /// Counts a request of this cost, and the work that was noted since the last one.
+    #[inline(always)]
+    pub(super) fn spend(&mut self, cost: usize) {
+        let work = work::since(self.work_before) / WORK_BYTES_PER_REQUEST;
+        self.work_before = work::bytes();
+        self.requests = self.requests.saturating_sub(cost + work);
     }
 }
 

@@ -106,26 +106,3 @@ fn listeners(shared: &Shared) -> Vec<Connection> {
     };
     settings.listeners.iter().enumerate().map(listening).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::protocol::Limits;
-    use crate::worker::Settings;
-
-    #[test]
-    fn the_batch_port_is_a_listener_too() {
-        let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
-        let listeners_of = |settings: Settings| -> Vec<(u64, String)> {
-            let shared = Shared::new(Clock::start(), limits, settings, 1);
-            let all = listeners(&shared).into_iter();
-            all.map(|listener| (listener.id, listener.address)).collect()
-        };
-        let main = Settings { port: 11211, bind: "192.0.2.1".into(), ..Settings::default() };
-        let first = (0, "tcp:192.0.2.1:11211".to_owned());
-        assert_eq!(listeners_of(main.clone()), [first.clone()]);
-        let both = Settings { batch_port: Some(11212), ..main };
-        assert_eq!(listeners_of(both), [first, (1, "tcp:192.0.2.1:11212".to_owned())]);
-    }
-}

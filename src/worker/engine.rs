@@ -124,7 +124,7 @@ where
         // and a client that sends bytes one by one could make its share of the turns grow.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
         self.revisits.dedup();
-        // Each is the first at some time, so that none finds the room taken by the same ones always.
+        // Each is the first at some time, so that none always finds the room taken by the same.
         if self.revisits.len() > 1 {
             self.rounds = self.rounds.wrapping_add(1);
             let first = self.rounds % self.revisits.len();

@@ -40,7 +40,7 @@ fn what_is_set_is_found_with_flags_expiry_and_cas() {
 #[test]
 fn what_is_written_again_is_noted_as_work() {
     both(|bench, pause| {
-        let value = vec![b'0'; 100_000];
+        let value = vec![b'0'; 3_000];
         let count = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
         for action in [
             Action::Touch { expiry: Expiry::NEVER },
