@@ -28,6 +28,9 @@ const VISITS_PER_TURN: usize = 32;
 /// How long after a step's end requests that were due in it may still begin, in nanoseconds.
 const GRACE_NS: u64 = SECOND_NS / 2;
 
+/// How long keys are stored before the pace of that is judged, in nanoseconds.
+const FILL_LOOK_NS: u64 = 5 * SECOND_NS;
+
 /// Longest sleep, in nanoseconds: how late a stop or a silence is noticed.
 const NAP_NS: u64 = SECOND_NS / 20;
 
@@ -42,11 +45,15 @@ pub fn drive<C: Carrier>(
 ) {
     engine.begin(task);
     let (begin_ns, is_paced) = match task {
-        Task::Fill => (0, false),
+        Task::Fill { .. } => (0, false),
         Task::Measure { rate, start_ns, .. } => (start_ns, rate.is_some()),
     };
     // Connections that were not told yet that they may begin.
     let mut untold = 0..if is_paced { 0 } else { engine.connections() };
+    let filling = match task {
+        Task::Fill { limit_ns } => Some((engine.now_ns(), limit_ns)),
+        Task::Measure { .. } => None,
+    };
     let mut ended_ns = None;
     let mut is_stopping = false;
     loop {
@@ -68,6 +75,11 @@ pub fn drive<C: Carrier>(
             is_stopping = true;
             engine.cut_short();
         }
+        if let Some((since_ns, limit_ns)) = filling
+            && is_too_slow(engine, since_ns, limit_ns)
+        {
+            return;
+        }
         if !engine.is_asking() {
             let ended_ns = *ended_ns.get_or_insert(engine.now_ns());
             if engine.outstanding() == 0 && engine.backlog() == 0 {
@@ -87,4 +99,21 @@ pub fn drive<C: Carrier>(
             return;
         }
     }
+}
+
+/// Fails the engine if the keys cannot be stored within `limit_ns` of `since_ns` at the pace so far.
+fn is_too_slow(engine: &mut Engine, since_ns: u64, limit_ns: u64) -> bool {
+    let elapsed_ns = engine.now_ns() - since_ns;
+    let fill_ns = engine.fill_ns(elapsed_ns);
+    let is_known = elapsed_ns > FILL_LOOK_NS;
+    let is_too_slow = is_known && engine.is_asking() && fill_ns > limit_ns || elapsed_ns > limit_ns;
+    if is_too_slow {
+        engine.fail(format!(
+            "storing the keys would take {} s, more than the {} s that a run of this --duration \
+             waits for it: fewer --keys, --no-fill, or a longer --duration",
+            fill_ns.max(elapsed_ns) / SECOND_NS,
+            limit_ns / SECOND_NS
+        ));
+    }
+    is_too_slow
 }

@@ -105,8 +105,8 @@ pub struct Progress {
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Task {
-    /// Store every key once.
-    Fill,
+    /// Store every key once, unless that would take longer than this, in nanoseconds.
+    Fill { limit_ns: u64 },
     /// Ask from `start_ns` on, at `rate` a second by all threads or as fast as answers come.
     Measure {
         /// None: a closed loop.
@@ -214,7 +214,7 @@ impl Engine {
         self.dealt.fill(Dealt::default());
         self.backlog = 0;
         match task {
-            Task::Fill => {
+            Task::Fill { .. } => {
                 self.is_measuring = false;
                 let (thread, threads) = (self.share.thread as u64, self.share.threads as u64);
                 self.work = Work::Fill { next: thread, end: self.keys.into(), stride: threads };
@@ -311,6 +311,13 @@ impl Engine {
             Work::Closed { end_ns } => self.now_ns < *end_ns,
             Work::Open(arrivals) => arrivals.next_ns() < u64::MAX,
         }
+    }
+
+    /// How long storing all keys takes at the pace of the first `elapsed_ns`, in nanoseconds.
+    pub fn fill_ns(&self, elapsed_ns: u64) -> u64 {
+        let Work::Fill { next, end, .. } = &self.work else { return 0 };
+        let whole_ns = u128::from(elapsed_ns) * u128::from(*end) / u128::from((*next).max(1));
+        u64::try_from(whole_ns).unwrap_or(u64::MAX)
     }
 
     /// Requests under way.

@@ -54,6 +54,11 @@ pub const TOOL: Tool = Tool {
     run,
 };
 
+/// How long keys may be stored before a measurement: so many times as long as that takes, and at
+/// least so long, in nanoseconds.
+const FILL_DURATIONS: u64 = 10;
+const FILL_NS_MIN: u64 = 60 * SECOND_NS;
+
 /// Exit status of wrong words.
 const USAGE: u8 = 2;
 
@@ -163,7 +168,9 @@ fn try_steps(common: &Common<'_>, crew: &Crew, outcome: &mut Outcome) -> Result<
     let plan = common.plan;
     let mut meter = Meter::new(common.clock);
     if plan.fills {
-        crew.run(Task::Fill, |answers| meter.show("storing keys", answers)).result()?;
+        let limit_ns = FILL_NS_MIN.max(FILL_DURATIONS * plan.duration_ns);
+        crew.run(Task::Fill { limit_ns }, |answers| meter.show("storing keys", answers))
+            .result()?;
     }
     let mut step = |rate: Option<f64>| {
         let start_ns = common.clock.read_ns() + SECOND_NS / 100;

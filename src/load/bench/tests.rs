@@ -14,6 +14,9 @@ use crate::net::Stream;
 
 const MS: u64 = 1_000_000;
 
+/// All keys, however long it takes.
+const FILL: Task = Task::Fill { limit_ns: u64::MAX };
+
 /// Bytes that wait in either direction of a connection, as in a ring of the TCP stack.
 const RING_BYTES: usize = 16 * 1024;
 
@@ -332,7 +335,7 @@ fn what_was_stored_is_found_and_right_at_any_length() {
         let plan = plan(words);
         let mut engine = engine(&plan);
         let mut simulation = Simulation::new(plan.connections, |at_ns| at_ns + 50 * MS);
-        drive(&mut simulation, &mut engine, Task::Fill, &[], SECOND_NS);
+        drive(&mut simulation, &mut engine, FILL, &[], SECOND_NS);
         assert_eq!(simulation.items.len(), plan.keys as usize, "{words}: {:?}", engine.failure());
         let record = measure(&mut simulation, &mut engine, None).expect(words);
         let counts = record.counts;
@@ -349,7 +352,7 @@ fn wrong_items_are_counted_and_nothing_else_is_hurt() {
         let plan = plan("--keys 100 --check 1 --connections 2 --ratio 1:0");
         let mut engine = engine(&plan);
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
-        drive(&mut simulation, &mut engine, Task::Fill, &[], SECOND_NS);
+        drive(&mut simulation, &mut engine, FILL, &[], SECOND_NS);
         (simulation.fault, simulation.fault_after) = (fault, simulation.requests + 3_000);
         let record = measure(&mut simulation, &mut engine, None).expect("measured");
         near(record.counts.mismatches as f64, record.counts.requests as f64 - 1_000.0, 0.01);
@@ -371,6 +374,26 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
         let error = measure(&mut simulation, &mut engine(&plan), None).expect_err("failed");
         assert!(error.starts_with(reason), "{error}");
     }
+}
+
+/// A server that stores two keys a second, of ten thousand.
+#[test]
+fn keys_that_take_too_long_to_store_end_the_run_with_what_to_do() {
+    let plan = plan("--connections 2 --duration 2");
+    let mut simulation = Simulation::new(2, |at_ns| at_ns + SECOND_NS);
+    let mut engine = engine(&plan);
+    let task = Task::Fill { limit_ns: 60 * SECOND_NS };
+    drive(&mut simulation, &mut engine, task, &[&AtomicBool::new(false)], 10 * SECOND_NS);
+    let failure = engine.failure().expect("it is too slow");
+    assert!(failure.starts_with("storing the keys would take"), "{failure}");
+    assert!(failure.contains("--keys") && failure.contains("--no-fill"), "{failure}");
+    assert!(simulation.now_ns < 10 * SECOND_NS, "it is seen early: {}", simulation.now_ns);
+    // One that is slow for a moment only is not given up.
+    let plan = super::tests::plan("--connections 2 --keys 100");
+    let mut simulation = Simulation::new(2, |at_ns| at_ns.max(4 * SECOND_NS) + MS);
+    let mut engine = self::engine(&plan);
+    drive(&mut simulation, &mut engine, task, &[&AtomicBool::new(false)], 10 * SECOND_NS);
+    assert_eq!((engine.failure(), simulation.items.len()), (None, 100));
 }
 
 #[test]

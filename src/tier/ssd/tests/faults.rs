@@ -214,6 +214,28 @@ fn a_disk_that_takes_five_seconds_holds_nothing_up() {
     assert_eq!((hits, gets.len()), (500, 0));
 }
 
+/// A set is answered before it is known whether the disk has time for it, so an append behind one
+/// that it had no time for finds nothing: the counter of such sets says so, and nothing else does it.
+#[test]
+fn an_append_is_not_stored_only_behind_a_set_that_was_not_written() {
+    let mut bench = Bench::new();
+    bench.medium.set_faults(Faults { delay_us: 100_000..=100_000, ..Faults::default() });
+    let append = Store { mode: StoreMode::Append, flags: 0, expiry: Expiry::NEVER, cas: 0 };
+    let (mut stored, mut refused) = (0, 0);
+    for i in 0..2_000 {
+        let k = format!("key{i}");
+        let not_written = bench.counter(Counter::SsdNotWritten);
+        bench.set(&k, &[1; 1_000], Expiry::NEVER);
+        let is_lost = bench.counter(Counter::SsdNotWritten) > not_written;
+        match bench.store(k.as_bytes(), b"x", append) {
+            Outcome::Stored { .. } if !is_lost => stored += 1,
+            Outcome::NotStored if is_lost => refused += 1,
+            other => panic!("{i}: {other:?}, not written: {is_lost}"),
+        }
+    }
+    assert!(stored > 0 && refused > 0, "{stored} stored, {refused} not stored");
+}
+
 #[test]
 fn a_damaged_record_is_a_miss_and_leaves_the_index() {
     let mut bench = Bench::new();
