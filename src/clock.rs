@@ -5,13 +5,16 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::limits::TURN_GAP_US;
+
 /// One reading of the clock, valid for one turn of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Microseconds since the process started; never goes back.
+    /// Microseconds since the process started; never goes back. For a worker, those in which it
+    /// ran: see [`Pace`].
     pub uptime_us: u64,
-    /// Unix time in whole seconds. It advances with `uptime_us`, as memcached's clock does, so that
-    /// setting the host's clock neither expires items nor keeps them alive.
+    /// Unix time in whole seconds. It advances with the time since the start, as memcached's clock
+    /// does, so that setting the host's clock neither expires items nor keeps them alive.
     pub unix_s: u32,
 }
 
@@ -44,6 +47,35 @@ impl Clock {
     pub fn at(&self, uptime_ns: u64) -> Now {
         let uptime_us = uptime_ns / 1_000;
         Now { uptime_us, unix_s: ((self.start_unix_us + uptime_us) / 1_000_000) as u32 }
+    }
+}
+
+/// Time as a worker has lived it: what passed while nobody ran, in a process that was stopped or a
+/// machine that was frozen, is left out. A deadline says for how long a peer may be silent to
+/// somebody who listens. Unix time is left as it is, since items expire by that.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The clock at the last turn.
+    real_us: u64,
+    /// What was left out so far.
+    left_out_us: u64,
+}
+
+impl Pace {
+    /// Begins at `real`, a reading of the clock.
+    pub fn new(real: Now) -> Pace {
+        Pace { real_us: real.uptime_us, left_out_us: 0 }
+    }
+
+    /// The time of a turn that begins at `real`, a reading of the clock.
+    #[inline]
+    pub fn at(&mut self, real: Now) -> Now {
+        let gap_us = real.uptime_us.saturating_sub(self.real_us);
+        if gap_us > TURN_GAP_US {
+            self.left_out_us += gap_us - TURN_GAP_US;
+        }
+        self.real_us = real.uptime_us;
+        Now { uptime_us: real.uptime_us - self.left_out_us, ..real }
     }
 }
 
@@ -91,6 +123,21 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_in_which_nobody_ran_does_not_count() {
+        let at = |uptime_us, unix_s| Now { uptime_us, unix_s };
+        let mut pace = Pace::new(at(5_000_000, 100));
+        assert_eq!(pace.at(at(5_000_000, 100)).uptime_us, 5_000_000);
+        // The longest that a turn takes is its own.
+        let long_us = 5_000_000 + TURN_GAP_US;
+        assert_eq!(pace.at(at(long_us, 101)).uptime_us, long_us);
+        let after = pace.at(at(long_us + 110_000_000, 211));
+        assert_eq!(after, at(long_us + TURN_GAP_US, 211));
+        // It goes on from there.
+        let next = pace.at(at(long_us + 110_000_500, 211));
+        assert_eq!(next.uptime_us, after.uptime_us + 500);
+    }
 
     #[test]
     fn exptime_is_read_as_memcached_reads_it() {

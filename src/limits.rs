@@ -312,6 +312,17 @@ pub const REPORT_INTERVAL_US: u64 = 10 * 1_000_000;
 /// Lines for the operator that wait to be written; more at once are counted and lost.
 pub const REPORT_LINES: usize = 1024;
 
+/// Longest that a worker is away between two turns of its own doing, in microseconds: it sleeps for
+/// a tenth of it. Beyond, the process was stopped or its machine frozen, and that time does not
+/// count as anybody's silence.
+pub const TURN_GAP_US: u64 = 1_000_000;
+
+/// How long a server that was told to stop goes on to send what is answered, in microseconds.
+pub const DRAIN_US: u64 = 5_000_000;
+
+/// Longest a worker sleeps meanwhile, in microseconds: another may have come to its end.
+pub const DRAIN_NAP_US: u64 = 5_000;
+
 /// A request that is half sent, or a reply that is not read, for this long closes its connection.
 /// Microseconds. A connection that is merely idle is kept, as memcached keeps it.
 pub const STALL_TIMEOUT_US: u64 = 60 * 1_000_000;

@@ -97,6 +97,14 @@ everything() {
         --value-bytes 100000 --key-length 1
 }
 
+# A slow reader of 800,000 bytes gets all of them, and the end, of a sunder that was told to stop.
+delivers_before_it_stops() {
+    local status=0
+    inside /usr/bin/python3 tests/clients/slow_reader.py "$host" 11211 "$sunder_pid"
+    wait "$sunder_pid" || status=$?
+    [ "$status" -eq 0 ]
+}
+
 # begin NAME NAMESPACE ARGUMENTS..: starts sunder for one composition.
 begin() {
     composition=$1
@@ -134,6 +142,15 @@ on_wire() {
     check "IPv6" answers_ipv6
     everything
     finish
+}
+
+# on_wire_stop WORKERS: how it ends on a device.
+on_wire_stop() {
+    local workers=$1
+    begin "net_af_packet, stop, workers $workers" "$server" --workers "$workers" \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
+        --poll adaptive || return 0
+    check "a slow reader gets all before it stops" delivers_before_it_stops
 }
 
 # local_memcached NAME: one thread on the Unix socket $logs/NAME. Sets $memcached_pid.
@@ -202,6 +219,8 @@ host=10.77.0.1
 on_wire 1 1 --huge off
 on_networks
 host=10.77.0.1
+on_wire_stop 1
+on_wire_stop 2
 reserve_hugepages 512
 on_wire 2 3
 on_wire_all_tiers 1

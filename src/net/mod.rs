@@ -46,7 +46,8 @@ pub trait Stream {
     /// Drops the first `bytes` waiting bytes; `bytes` is at most [`Stream::received_bytes`].
     fn consume(&mut self, bytes: usize);
 
-    /// Whether the peer has sent its last byte (FIN): nothing will arrive beyond what waits now.
+    /// Whether nothing will arrive beyond what waits now: the peer has sent its last byte (FIN), or
+    /// the transport drains ([`Transport::drain`]).
     fn is_peer_finished(&self) -> bool;
 
     /// Free bytes for output, in all pieces. 0 too when a visit has sent its share; the handler is
@@ -227,8 +228,13 @@ pub trait Transport<C> {
     /// Stops accepting connections; those that live go on.
     fn stop_listening(&mut self);
 
+    /// Takes every connection towards its end, as if its peer had sent its last byte: what was
+    /// asked is answered, what is answered is sent, then FIN. To be called every turn until it
+    /// returns 0: how many have not delivered everything. Those may be closed that have.
+    fn drain<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize;
+
     /// Ends all connections at once: the process is about to go. What the clients were sent and
-    /// did not get is lost.
+    /// did not get is lost, but a connection that [`Transport::drain`] has seen to its end ends well.
     fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H);
 
     /// Connections that live.

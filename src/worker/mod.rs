@@ -7,6 +7,7 @@
 //! anything.
 
 mod control;
+mod drain;
 mod engine;
 mod held;
 mod shared;
@@ -19,7 +20,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::clock::Now;
+use crate::clock::{Now, Pace};
 use crate::connection::{Connection, Scratch};
 use crate::limits::TASKS_PER_WORKER;
 use crate::mailbox::Mailbox;
@@ -157,8 +158,10 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         orchestrator.execute(operation, now)
     });
     let mut idle_turns = 0;
+    let mut pace = Pace::new(shared.clock.read());
+    shared.owing.fetch_add(1, Ordering::Relaxed);
     while !shared.stop.load(Ordering::Relaxed) {
-        let now = shared.clock.read();
+        let now = pace.at(shared.clock.read());
         let mut done = orchestrator.turn(now);
         done += worker.turn(transport, now);
         orchestrator.flush(now);
@@ -178,5 +181,6 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     }
     shared.tell_stop();
     transport.stop_listening();
-    transport.close_all(shared.clock.read(), &mut worker);
+    worker.drain(shared, &mut pace, transport, orchestrator);
+    transport.close_all(pace.at(shared.clock.read()), &mut worker);
 }

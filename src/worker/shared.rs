@@ -105,6 +105,10 @@ pub struct Shared {
     /// Until when memory that readers of any worker hold counts as wanted, as an uptime in
     /// microseconds.
     pub starved_until_us: AtomicU64,
+    /// Workers that run and owe a client something.
+    pub owing: AtomicUsize,
+    /// Set if no client can be reached any more: a stop waits for none.
+    pub unreachable: AtomicBool,
     /// Secrets of the hash that names a key's owner.
     pub key_secrets: RapidSecrets,
 }
@@ -124,6 +128,8 @@ impl Shared {
             stop_cause: Arc::new(AtomicUsize::new(0)),
             is_stop_told: AtomicBool::new(false),
             starved_until_us: AtomicU64::new(0),
+            owing: AtomicUsize::new(0),
+            unreachable: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }
     }
@@ -145,6 +151,11 @@ impl Shared {
             "stopping: {}; {connections} connections are open",
             Cause::of(cause)
         ));
+    }
+
+    /// Whether no client can be reached any more.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     /// A counter, all workers together.

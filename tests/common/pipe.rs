@@ -185,6 +185,10 @@ impl<C> Transport<C> for Pipes<C> {
 
     fn stop_listening(&mut self) {}
 
+    fn drain<H: Handler<Connection = C>>(&mut self, _now: Now, _handler: &mut H) -> usize {
+        0
+    }
+
     fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         for index in 0..self.places.len() {
             self.places[index].is_gone = true;

@@ -286,6 +286,27 @@ impl<C> Kernel<C> {
         self.settle(id, handler);
     }
 
+    /// Reads once more and tells the handler that this was the last.
+    fn hear_out<H: Handler<Connection = C>>(
+        &mut self,
+        id: ConnectionId,
+        now: Now,
+        handler: &mut H,
+    ) {
+        let Kernel { places, shared, stats, .. } = self;
+        let Some(Live { endpoint, .. }) = &mut places[id.index as usize].live else { return };
+        endpoint.announce_readable(false);
+        let received = if endpoint.can_receive() {
+            endpoint.receive(shared, stats)
+        } else {
+            Received::Nothing
+        };
+        match endpoint.phase {
+            Phase::Open => self.visit(id, received, now, handler),
+            _ => self.settle(id, handler),
+        }
+    }
+
     /// Acts on what a visit or an event left behind: asks to be told of writability, takes the
     /// connection's end a step further, or has it visited again.
     fn settle<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
@@ -566,10 +587,35 @@ impl<C> Transport<C> for Kernel<C> {
         }
     }
 
+    fn drain<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        self.now_us = now.uptime_us;
+        let begins = !std::mem::replace(&mut self.shared.is_draining, true);
+        let mut left = 0;
+        for index in 0..self.places.len() {
+            let generation = self.places[index].generation;
+            let id = ConnectionId { index: index as u32, generation };
+            if begins && self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
+                self.hear_out(id, now, handler);
+            }
+            // From FIN on the kernel delivers what it has by itself, after we have gone too.
+            let is_owing = |live: &mut Live<C>| live.endpoint.phase != Phase::Lingering;
+            left += usize::from(self.live(id).is_some_and(is_owing));
+        }
+        left
+    }
+
     fn close_all<H: Handler<Connection = C>>(&mut self, _now: Now, handler: &mut H) {
         for index in 0..self.places.len() {
             let generation = self.places[index].generation;
-            self.remove(ConnectionId { index: index as u32, generation }, handler);
+            let id = ConnectionId { index: index as u32, generation };
+            if let Some(place) = self.places.get_mut(index)
+                && let Some(live) = &mut place.live
+                && live.endpoint.phase == Phase::Lingering
+            {
+                // A socket that is closed with input unread resets, and loses what is under way.
+                live.endpoint.discard(&mut self.shared);
+            }
+            self.remove(id, handler);
         }
     }
 

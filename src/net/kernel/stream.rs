@@ -116,6 +116,8 @@ pub(super) struct Shared {
     output: Box<[u8]>,
     output_bytes: usize,
     pool: Pool,
+    /// What the peers still send is not for the handler.
+    pub(super) is_draining: bool,
 }
 
 impl Shared {
@@ -125,6 +127,7 @@ impl Shared {
             output: vec![0; KERNEL_BUFFER_BYTES].into_boxed_slice(),
             output_bytes: 0,
             pool: Pool::new(),
+            is_draining: false,
         }
     }
 
@@ -472,7 +475,7 @@ impl Stream for KernelStream<'_> {
     }
 
     fn is_peer_finished(&self) -> bool {
-        self.endpoint.is_finished
+        self.endpoint.is_finished || self.shared.is_draining
     }
 
     fn room_bytes(&self) -> usize {

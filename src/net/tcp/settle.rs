@@ -53,8 +53,14 @@ impl<P: Port, C> Stack<P, C> {
         if std::mem::take(&mut flow.is_stirred) && flow.phase == Phase::Open {
             let id = ConnectionId { index, generation: flow.generation };
             let socket = flow.set.get_mut(super::slab::handle());
-            let mut stream =
-                SocketStream { socket, is_over: false, read_bytes: 0, written_bytes: 0 };
+            let is_draining = self.is_draining;
+            let mut stream = SocketStream {
+                socket,
+                is_draining,
+                is_over: false,
+                read_bytes: 0,
+                written_bytes: 0,
+            };
             let connection = flow.connection.as_mut().expect("an open flow has a connection");
             handler.ready(id, connection, &mut stream, now);
             self.wire.stats.add(Counter::BytesRead, stream.read_bytes);
@@ -229,7 +235,8 @@ impl<P: Port, C> Stack<P, C> {
         let id = ConnectionId { index, generation: flow.generation };
         flow.connection = Some(handler.opened(id, usize::from(flow.listener), now));
         let socket = flow.socket();
-        flow.is_stirred = socket.recv_queue() > 0 || peer_finished(socket.state());
+        flow.is_stirred =
+            socket.recv_queue() > 0 || peer_finished(socket.state()) || self.is_draining;
     }
 
     /// Takes flow `index` apart, whose socket will send nothing more.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use rapidhash::v3::RapidSecrets;
 use smoltcp::iface::{Config as InterfaceConfig, Interface};
+use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
@@ -43,6 +44,7 @@ pub struct Stack<P: Port, C> {
     pub(super) ports: Vec<u16>,
     pub(super) gateways: Vec<IpAddr>,
     pub(super) is_listening: bool,
+    pub(super) is_draining: bool,
     pub(super) secrets: RapidSecrets,
     pub(super) isn: InitialSequence,
     pub(super) table: Table,
@@ -125,6 +127,7 @@ impl<P: Port, C> Stack<P, C> {
             ports: config.ports.clone(),
             gateways: config.gateways.clone(),
             is_listening: true,
+            is_draining: false,
             secrets: RapidSecrets::seed(seed),
             isn: InitialSequence::new(isn_key),
             table: Table::with_capacity(capacity + TCP_TIME_WAIT_MAX)
@@ -229,6 +232,11 @@ pub(super) fn new_interface<P: Port>(
     Interface::new(config, &mut device, stack_time(now))
 }
 
+/// Whether the peer has acknowledged everything, and our FIN.
+fn has_delivered(state: State) -> bool {
+    matches!(state, State::FinWait2 | State::TimeWait)
+}
+
 fn own_addresses(mac: [u8; 6], addresses: &[Cidr]) -> Result<Own, ConfigError> {
     if addresses.is_empty() || addresses.len() > TCP_ADDRESSES_MAX {
         return Err(ConfigError::Addresses);
@@ -291,10 +299,32 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
         self.is_listening = false;
     }
 
+    fn drain<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
+        let begins = !std::mem::replace(&mut self.is_draining, true);
+        let mut left = 0;
+        for index in 0..self.slab.flows.len() as u32 {
+            if begins && self.slab.flows[index as usize].phase == Phase::Open {
+                self.slab.flows[index as usize].is_stirred = true;
+                self.settle(index, now, handler);
+                // More frames at once than the port keeps would be lost.
+                self.wire.port.flush();
+            }
+            let flow = &mut self.slab.flows[index as usize];
+            left += usize::from(
+                matches!(flow.phase, Phase::Open | Phase::Closing | Phase::Refused)
+                    && !has_delivered(flow.socket().state()),
+            );
+        }
+        left
+    }
+
     fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         for index in 0..self.slab.flows.len() as u32 {
             let flow = &mut self.slab.flows[index as usize];
-            if flow.phase != Phase::Free {
+            if flow.phase != Phase::Free && has_delivered(flow.socket().state()) {
+                // The peer has everything, and the end of it: nothing is wrong that a RST told of.
+                self.release(index, handler);
+            } else if flow.phase != Phase::Free {
                 flow.is_stirred = false;
                 flow.socket().abort();
                 self.settle(index, now, handler);

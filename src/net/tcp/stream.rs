@@ -7,6 +7,8 @@ use crate::net::Stream;
 /// One flow while its handler is called.
 pub(super) struct SocketStream<'a> {
     pub socket: &'a mut Socket<'static>,
+    /// The stack drains: what the peer still sends is not for the handler.
+    pub is_draining: bool,
     /// Set once the handler has closed or aborted.
     pub is_over: bool,
     /// Bytes that were consumed.
@@ -62,7 +64,7 @@ impl Stream for SocketStream<'_> {
 
     #[inline]
     fn is_peer_finished(&self) -> bool {
-        peer_finished(self.socket.state())
+        self.is_draining || peer_finished(self.socket.state())
     }
 
     #[inline]

@@ -4,6 +4,7 @@ use smoltcp::socket::tcp::State;
 
 use super::peer::{ACK, Client, FIN, Hand, PSH, RST, SYN, see};
 use super::wire::{Bench, Manner, TestPort, config};
+use crate::clock::{Now, Pace};
 use crate::limits::{
     TCP_HALF_OPEN_TIMEOUT_US, TCP_KEEP_ALIVE_US, TCP_LINGER_US, TCP_PEER_TIMEOUT_US,
     TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_US, TCP_TX_RING_BYTES,
@@ -515,4 +516,78 @@ fn a_configuration_that_cannot_be_is_refused() {
     assert!(matches!(make(&|c| c.ports = vec![0]), Some(ConfigError::Ports)));
     assert!(matches!(make(&|c| c.ports = vec![1; 9]), Some(ConfigError::Ports)));
     assert!(matches!(make(&|c| c.connections_max = 0), Some(ConfigError::Connections)));
+}
+
+#[test]
+fn a_pause_of_the_process_is_no_silence_of_its_peers() {
+    let mut bench = quiet();
+    let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let mut pace = Pace::new(bench.now);
+    let uptime_us = bench.now.uptime_us + TCP_PEER_TIMEOUT_US + 10_000_000;
+    bench.now = pace.at(Now { uptime_us, ..bench.now });
+    bench.run();
+    assert!(bench.sent().is_empty(), "it was given up, or probed without need");
+    // It is probed in its time, and lives.
+    bench.wait(TCP_KEEP_ALIVE_US);
+    let probes: Vec<_> = bench.sent().iter().map(|frame| see(frame)).collect();
+    assert_eq!(probes.len(), 1, "{probes:?}");
+    assert_eq!((probes[0].flags & RST, probes[0].seq), (0, hand.ack.wrapping_sub(1)));
+    bench.exchange(hand.craft(ACK).frame());
+    assert_eq!(hand.say(&mut bench, b"still here"), b"still here");
+}
+
+#[test]
+fn a_stack_that_drains_delivers_everything_and_ends_without_a_reset() {
+    let mut bench = quiet();
+    let idle = Hand::open(&mut bench, "10.0.0.3:40001", SERVER);
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    // An answer of which a narrow window lets a little out at a time.
+    let mut request = hand.craft(ACK | PSH).payload(&[7; 1400]);
+    request.window = 100;
+    let payloads = |frames: &[Vec<u8>]| frames.iter().map(|f| see(f).payload.len()).sum::<usize>();
+    let mut got = payloads(&bench.exchange(request.frame()));
+    assert_eq!(got, 100);
+    bench.stack.stop_listening();
+    assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 2);
+    let told: Vec<_> = bench.sent().iter().map(|frame| see(frame)).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].to_port, told[0].flags), (40_001, FIN | ACK));
+    let mut taken = idle.craft(ACK);
+    taken.ack = idle.ack.wrapping_add(1);
+    bench.exchange(taken.frame());
+    assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 1);
+    let mut is_over = false;
+    while !is_over {
+        let mut more = hand.craft(ACK);
+        more.seq = hand.seq.wrapping_add(1400);
+        (more.ack, more.window) = (hand.ack.wrapping_add(got as u32), 500);
+        let frames = bench.exchange(more.frame());
+        assert!(!frames.is_empty(), "it stops at {got}");
+        got += payloads(&frames);
+        is_over = frames.iter().any(|frame| see(frame).flags & FIN != 0);
+        assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 1);
+    }
+    assert_eq!(got, 1400);
+    let mut end = hand.craft(ACK);
+    end.seq = hand.seq.wrapping_add(1400);
+    end.ack = hand.ack.wrapping_add(1401);
+    bench.exchange(end.frame());
+    assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 0);
+    bench.stack.close_all(bench.now, &mut bench.handler);
+    assert!(bench.sent().is_empty(), "a reset after an end in order");
+    assert_eq!((bench.stack.connections(), bench.handler.closed.len()), (0, 2));
+}
+
+#[test]
+fn what_was_not_delivered_when_the_time_is_over_is_reset() {
+    let mut bench = quiet();
+    let hand = Hand::open(&mut bench, CLIENT, SERVER);
+    let mut request = hand.craft(ACK | PSH).payload(&[7; 1400]);
+    request.window = 0;
+    bench.exchange(request.frame());
+    assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 1);
+    bench.stack.close_all(bench.now, &mut bench.handler);
+    let told: Vec<_> = bench.sent().iter().map(|frame| see(frame).flags & RST).collect();
+    assert_eq!(told, [RST]);
+    assert_eq!(bench.stack.connections(), 0);
 }

@@ -1,0 +1,60 @@
+//! The end of a worker that was told to stop: what is answered reaches its client, and every
+//! connection is closed in order, for as long as [`DRAIN_US`] allows. Nothing new is accepted and
+//! nothing new is waited for.
+
+use std::future::Future;
+use std::sync::atomic::Ordering;
+
+use super::{Shared, Worker};
+use crate::clock::{Now, Pace};
+use crate::connection::Connection;
+use crate::limits::{DRAIN_NAP_US, DRAIN_US};
+use crate::net::Transport;
+use crate::orchestrator::{Operation, Orchestrator};
+use crate::report;
+use crate::tier::Outcome;
+
+impl<O, F, M> Worker<'_, O, F, M>
+where
+    O: Orchestrator,
+    F: Future<Output = Outcome<O::Value>>,
+    M: FnMut(Operation, Now) -> F,
+{
+    /// Goes on until neither this worker nor another owes a client anything: they execute each
+    /// other's operations, and one may carry the others' frames.
+    pub(super) fn drain<T: Transport<Connection>>(
+        &mut self,
+        shared: &Shared,
+        pace: &mut Pace,
+        transport: &mut T,
+        orchestrator: &O,
+    ) {
+        let until_us = pace.at(shared.clock.read()).uptime_us + DRAIN_US;
+        let mut owes = true;
+        loop {
+            let now = pace.at(shared.clock.read());
+            let left = transport.drain(now, self);
+            if left == 0 && std::mem::take(&mut owes) {
+                shared.owing.fetch_sub(1, Ordering::Relaxed);
+            }
+            let is_over = now.uptime_us >= until_us || shared.is_unreachable();
+            if is_over && left > 0 {
+                report::tell(format_args!(
+                    "stopping: {left} connections have not taken what was answered and are reset"
+                ));
+            }
+            if is_over || shared.owing.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            let mut done = orchestrator.turn(now);
+            done += self.turn(transport, now);
+            orchestrator.flush(now);
+            if done == 0 && !self.owes_work() {
+                transport.wait(DRAIN_NAP_US);
+            }
+        }
+        if owes {
+            shared.owing.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
