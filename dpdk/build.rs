@@ -15,7 +15,7 @@ const VERSION_MIN: &str = "22.11";
 const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
 /// Every function of DPDK that is called.
-const FUNCTIONS: [&str; 27] = [
+const FUNCTIONS: [&str; 28] = [
     "rte_dev_probe",
     "rte_eal_get_runtime_dir",
     "rte_eal_init",
@@ -26,6 +26,7 @@ const FUNCTIONS: [&str; 27] = [
     "rte_eth_dev_get_mtu",
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
+    "rte_eth_dev_is_removed",
     "rte_eth_dev_rss_reta_query",
     "rte_eth_dev_rss_reta_update",
     "rte_eth_dev_socket_id",

@@ -591,7 +591,8 @@ pub const TCP_DEFEND_US: u64 = 10_000_000;
 /// Longest that an answer to a query for listeners waits for more of them, in microseconds.
 pub const TCP_GROUP_REPORT_US: u64 = 100_000;
 
-/// How often a device's link and MTU are looked at, in milliseconds.
+/// How often a device is looked at while it serves, in milliseconds: its link, its MTU, its
+/// counters, and whether it is still there.
 pub const NIC_WATCH_MS: u64 = 250;
 
 /// Own addresses of a device: as many as smoltcp is built for.

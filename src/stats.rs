@@ -102,6 +102,16 @@ counters! {
     OldestItemAge => "lru_tail_age",
     /// Bytes of the tiers' indexes; a gauge.
     IndexBytes => "hash_bytes",
+    /// Whether the device's link is up, 1 or 0; a gauge.
+    DeviceLinkUp => "device_link_up",
+    /// Frames that the device lost because no worker had taken those before (DPDK's imissed).
+    DeviceRxMissed => "device_rx_missed",
+    /// Frames that the device received broken (ierrors).
+    DeviceRxErrors => "device_rx_errors",
+    /// Times that there was no memory for a frame to be received (rx_nombuf).
+    DeviceRxNoBuffer => "device_rx_no_buffer",
+    /// Frames that the device failed to send (oerrors).
+    DeviceTxErrors => "device_tx_errors",
     /// Frames received.
     FramesReceived => "frames_received",
     /// Frames sent.

@@ -153,6 +153,53 @@ on_wire_stop() {
     check "a slow reader gets all before it stops" delivers_before_it_stops
 }
 
+# says WORDS: sunder writes them on a line, within ten seconds.
+says() {
+    for _ in {1..100}; do
+        ! grep -q "^sunder: .*$1" "$logs/sunder" || return 0
+        sleep 0.1
+    done
+    cat "$logs/sunder"
+    return 1
+}
+
+# shows NAME VALUE: what stats says comes to that within ten seconds.
+shows() {
+    for _ in {1..100}; do
+        if printf 'stats\r\nquit\r\n' | inside nc -w 10 "$host" 11211 |
+            grep -q "^STAT $1 $2"$'\r'; then
+            return 0
+        fi
+        sleep 0.1
+    done
+    return 1
+}
+
+link_falls_and_rises() {
+    shows device_link_up 1 && shows device_rx_missed 0 || return 1
+    ip -n "$client" link set client0 down
+    says 'is down, and nobody is served' || return 1
+    ip -n "$client" link set client0 up
+    says 'is up again' && shows device_link_up 1
+}
+
+ends_with_its_device() {
+    local status=0
+    ip -n "$server" link delete sunder0
+    wait "$sunder_pid" || status=$?
+    [ "$status" -eq 4 ] && says 'is gone'
+}
+
+# on_wire_lost: what is said of a link that falls, and of a device that is taken away. The wire is
+# gone afterwards.
+on_wire_lost() {
+    begin "net_af_packet, lost" "$server" --workers 2 \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
+        --poll adaptive || return 0
+    check "a link that falls and rises is told of" link_falls_and_rises
+    check "it ends with its device, with status 4" ends_with_its_device
+}
+
 # local_memcached NAME: one thread on the Unix socket $logs/NAME. Sets $memcached_pid.
 local_memcached() {
     rm -f "$logs/$1"
@@ -227,6 +274,8 @@ on_wire_all_tiers 1
 on_wire_all_tiers 2
 host=10.78.0.1
 on_tap
+host=10.77.0.1
+on_wire_lost
 
 say "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -137,9 +137,10 @@ What clients may do
   -V, --version       print the version
 
 What keeps it from starting is one line. Exit status 0: it ended as told, 1: something on the host
-has to be mended, 2: these words are wrong, 3: it ended, and a tier could not be closed, 75: it may
-pass by itself, as a port in use or a memcached that is not up yet. SIGINT and SIGTERM end the
-server: what is answered is sent first, for 5 s at most. SIGHUP, SIGUSR1 and SIGUSR2 do nothing.
+has to be mended, 2: these words are wrong, 3: it ended, and a tier could not be closed, 4: its
+device was taken away, 75: it may pass by itself, as a port in use or a memcached that is not up
+yet. SIGINT and SIGTERM end the server: what is answered is sent first, for 5 s at most. SIGHUP,
+SIGUSR1 and SIGUSR2 do nothing.
 ";
 
 /// What `--help` prints.

@@ -234,7 +234,7 @@ pub trait Transport<C> {
     fn drain<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize;
 
     /// Ends all connections at once: the process is about to go. What the clients were sent and
-    /// did not get is lost, but a connection that [`Transport::drain`] has seen to its end ends well.
+    /// did not get is lost, but what [`Transport::drain`] has seen to its end stays delivered.
     fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H);
 
     /// Connections that live.

@@ -56,6 +56,7 @@ const GAUGES: &[Counter] = &[
     Counter::CurrItems,
     Counter::OldestItemAge,
     Counter::IndexBytes,
+    Counter::DeviceLinkUp,
     Counter::SsdItems,
     Counter::SsdIndexBytes,
     Counter::SsdSizeBytes,

@@ -5,22 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
 
 use super::crew::{Crew, Plan};
+use super::watch::Watch;
 use super::{Part, ServeError, batch_place, idle};
 use crate::clock::Clock;
 use crate::config::{Config, Huge};
 use crate::connection::Connection;
 use crate::console::complain;
-use crate::limits::NIC_WATCH_MS;
 use crate::mailbox::Mailbox;
-use crate::net::nic::{self, NicMonitor};
+use crate::net::nic;
 use crate::net::tcp::device::Port;
 use crate::net::tcp::fault::FaultyPort;
-use crate::net::tcp::{self, Board, Stack};
+use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::Orchestrator;
 use crate::secret;
@@ -60,27 +59,14 @@ pub fn serve<O: Orchestrator>(
         None => unreachable!("asked for with faults"),
     };
     let monitor = nic.monitor();
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch(&monitor, &stack.board, &is_over));
-        let _over = Over { is_over: &is_over, watcher: watcher.thread().clone() };
-        match config.faults {
-            None => crew.run(mailboxes, ports, open),
-            Some(_) => crew.run(mailboxes, ports, faulty),
-        }
-    })
-}
-
-/// Ends the watch of the device with the workers, however they end.
-struct Over<'a> {
-    is_over: &'a AtomicBool,
-    watcher: Thread,
-}
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.is_over.store(true, Relaxed);
-        self.watcher.unpark();
+    let watch = Watch::new(&monitor, device, shared, &stack.board);
+    watch.beside(|| match config.faults {
+        None => crew.run(mailboxes, ports, open),
+        Some(_) => crew.run(mailboxes, ports, faulty),
+    })?;
+    match shared.is_unreachable() {
+        true => Err(ServeError::DeviceGone { device: device.to_owned() }),
+        false => Ok(()),
     }
 }
 
@@ -119,23 +105,6 @@ fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> 
         })
     };
     config.addresses.iter().map(|cidr| take(cidr.address)).collect()
-}
-
-/// Tells the stacks when the link comes up and what the device's MTU is, until it is over: a driver
-/// may take long to answer, and a worker must not wait.
-fn watch(monitor: &NicMonitor, board: &Board, is_over: &AtomicBool) {
-    let mut was_up = monitor.has_carrier();
-    while !is_over.load(Relaxed) {
-        let is_up = monitor.has_carrier();
-        if is_up && !was_up {
-            board.link_came_up();
-        }
-        was_up = is_up;
-        if let Some(bytes) = monitor.mtu_bytes() {
-            board.set_mtu(bytes);
-        }
-        thread::park_timeout(Duration::from_millis(NIC_WATCH_MS));
-    }
 }
 
 fn stack(config: &Config) -> tcp::Config {

@@ -18,6 +18,11 @@ pub enum ServeError {
     /// The device.
     #[cfg(feature = "dpdk")]
     Device(crate::net::nic::NicError),
+    /// The device was taken away while it served.
+    DeviceGone {
+        /// Which.
+        device: String,
+    },
     /// A device was asked for, and this build has none.
     NoDevices,
     /// The stack.
@@ -97,6 +102,8 @@ pub enum Fault {
     Passing,
     /// It served and ended as it was told, but for a tier that could not be closed.
     Unfinished,
+    /// It served until its device was taken away.
+    Gone,
 }
 
 impl Fault {
@@ -107,6 +114,7 @@ impl Fault {
             Fault::Host => 1,
             Fault::Passing => 75,
             Fault::Unfinished => 3,
+            Fault::Gone => 4,
         }
     }
 }
@@ -118,6 +126,7 @@ impl ServeError {
             ServeError::Bind(error) if error.may_pass() => Fault::Passing,
             ServeError::Tier { fault, .. } => *fault,
             ServeError::Unfinished { .. } => Fault::Unfinished,
+            ServeError::DeviceGone { .. } => Fault::Gone,
             // That process may be about to end.
             #[cfg(feature = "dpdk")]
             ServeError::Held { .. } => Fault::Passing,
@@ -155,6 +164,11 @@ impl fmt::Display for ServeError {
                 f,
                 "--address {address}: another sunder serves it on {interface}; stop that one, or \
                  choose another address"
+            ),
+            ServeError::DeviceGone { device } => write!(
+                f,
+                "{device} is gone, unplugged or its interface deleted, and nobody can be served; \
+                 start again when it is back"
             ),
             ServeError::NoDevices => f.write_str(
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \

@@ -13,6 +13,8 @@ mod kernel;
 mod part;
 mod patience;
 mod ssd;
+#[cfg(feature = "dpdk")]
+mod watch;
 
 pub use error::{Fault, ServeError};
 pub use handle::Handle;

@@ -32,6 +32,8 @@ pub(super) struct Device {
     capabilities: Capabilities,
     /// The kernel's interface below it, if there is one.
     interface: Option<String>,
+    /// Number of the kernel's interface that it works on, if there is one. Names can change.
+    interface_index: Option<u32>,
     /// Whether it is net_memif, which has a peer instead of a wire.
     has_peer: bool,
     /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
@@ -243,7 +245,19 @@ impl Device {
         let connects_at_start = has_peer && !spec.is_memif_server();
         let queues = plan.queues;
         let interface = spec.interface().map(str::to_owned);
-        Ok(Device { port, pool, queues, capabilities, interface, has_peer, connects_at_start })
+        // A tap's exists only now.
+        let index_of = interface.as_deref().or_else(|| spec.argument("iface"));
+        let interface_index = index_of.and_then(spec::interface_index);
+        Ok(Device {
+            port,
+            pool,
+            queues,
+            capabilities,
+            interface,
+            interface_index,
+            has_peer,
+            connects_at_start,
+        })
     }
 
     /// The port's number, for bursts.
@@ -283,6 +297,13 @@ impl Device {
         // SAFETY: an existing port; the structure is ours.
         let code = unsafe { dpdk::rte_eth_link_get_nowait(self.port, &mut link) };
         code == 0 && u32::from(link.link_status()) == dpdk::RTE_ETH_LINK_UP
+    }
+
+    /// Whether the device was taken away.
+    pub(super) fn is_gone(&self) -> bool {
+        // SAFETY: an existing port.
+        let is_removed = unsafe { dpdk::rte_eth_dev_is_removed(self.port) } == 1;
+        is_removed || self.interface_index.is_some_and(spec::interface_is_gone)
     }
 
     /// Waits for the link, for a bounded time; returns whether it is up. For use before the first

@@ -216,6 +216,12 @@ impl NicMonitor {
     pub fn mtu_bytes(&self) -> Option<usize> {
         self.device.mtu_bytes()
     }
+
+    /// Whether the device is there no more: unplugged, or its interface deleted. It does not come
+    /// back to this process.
+    pub fn is_gone(&self) -> bool {
+        self.device.is_gone()
+    }
 }
 
 #[cfg(test)]

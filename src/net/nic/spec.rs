@@ -206,6 +206,21 @@ fn interface_exists(interface: &str) -> bool {
     netdevice::name_to_index(any, interface).is_ok()
 }
 
+/// The number of an interface in this network namespace.
+pub(super) fn interface_index(interface: &str) -> Option<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(any, interface).ok()
+}
+
+/// Whether the interface of this number was deleted, or moved to another network namespace.
+pub(super) fn interface_is_gone(index: u32) -> bool {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let Ok(any) = socket(AddressFamily::INET, SocketType::DGRAM, None) else { return false };
+    let errno = netdevice::index_to_name(any, index).err();
+    matches!(errno, Some(rustix::io::Errno::NODEV | rustix::io::Errno::NXIO))
+}
+
 /// Whether an interface is meant to be up (IFF_UP, netdevice(7)), if sysfs shows it.
 fn interface_is_up(interface: &str, sysfs: &Path) -> Option<bool> {
     let flags = fs::read_to_string(sysfs.join("class/net").join(interface).join("flags")).ok()?;
