@@ -20,6 +20,12 @@ pub const SSD_FLUSH_MS_MAX: u64 = 60_000;
 /// Longest that a clean stop waits for the disk, in microseconds.
 pub const SSD_STOP_US: u64 = 10_000_000;
 
+/// Longest that it waits for a disk that does nothing at all, in microseconds.
+pub const SSD_STOP_SILENT_US: u64 = 2_000_000;
+
+/// How long it sleeps before it looks again at what the disk has done, in microseconds.
+pub const SSD_STOP_PAUSE_US: u64 = 500;
+
 /// How long what was done may take to become durable, beyond `flush=`, on a disk that has failed a
 /// write, that somebody waits for, and that just does not answer, before the next start is told not
 /// to believe the disk. Microseconds. A server that is killed before may serve what is so old.
@@ -65,11 +71,13 @@ pub const SSD_LOCK_TRIES: usize = 100;
 /// As [`SSD_LOCK_TRIES`].
 pub const SSD_LOCK_WAIT_MS: u64 = 20;
 
-/// How often, and how long each time, a disk that is closed waits for its I/Os under way, in
+/// How often, and how long each time, a disk is waited for whose first read is under way, in
 /// milliseconds: 30 s together, as long as the kernel gives a disk before it resets it.
-pub const SSD_CLOSE_WAITS: usize = 300;
-/// As [`SSD_CLOSE_WAITS`].
-pub const SSD_CLOSE_WAIT_MS: u32 = 100;
+pub const SSD_FIRST_WAITS: usize = 300;
+/// How often a disk that is closed is waited for: 2 s together.
+pub const SSD_CLOSE_WAITS: usize = 20;
+/// As [`SSD_FIRST_WAITS`] and [`SSD_CLOSE_WAITS`].
+pub const SSD_WAIT_MS: u32 = 100;
 
 /// How often in a row the same I/O is submitted again that was interrupted or came back without a
 /// whole block.
@@ -189,6 +197,8 @@ pub const SSD_REINSERT_PERCENT: usize = 10;
 
 /// How long a worker writes nothing after its disk failed a write, in microseconds.
 pub const SSD_RETRY_US: u64 = 10_000;
+/// The same after many failures in a row, with nothing written in between.
+pub const SSD_RETRY_MAX_US: u64 = 250_000;
 
 /// How often a piece of an open segment is written before its segment ends there, if other writes
 /// succeed meanwhile.

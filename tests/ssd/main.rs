@@ -8,6 +8,7 @@ mod refusals;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;
+mod unwritable;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -149,7 +149,9 @@ impl<D: Disk> Log<D> {
         let is_waited_for =
             self.checkpoint.is_waited_for() || !matches!(self.doubt.stage, Stage::Trusted);
         let soon_us = self.now.uptime_us + SSD_DOUBT_LOOK_US;
-        if is_waited_for { late_us.min(soon_us) } else { late_us }.max(self.now.uptime_us + 1)
+        // What is late already was looked at in this turn.
+        let late_us = if late_us > self.now.uptime_us { late_us } else { soon_us };
+        if is_waited_for { late_us.min(soon_us) } else { late_us }
     }
 
     /// How long it may take until what was done is durable.

@@ -21,9 +21,7 @@ use super::reads::Reads;
 use super::reclaim::{Leaving, Victim};
 use super::segments::{Segments, State};
 use crate::clock::{Expiry, Now};
-use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_RETRY_US, SSD_WRITE_TRIES,
-};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_WRITE_TRIES};
 use crate::stats::{Counter, WorkerStats};
 
 /// What an I/O is for; the rest of its token says of what.
@@ -119,6 +117,8 @@ pub(super) struct Log<D> {
     pub(super) voids: Vec<Void>,
     /// Nothing is written before.
     pub(super) retry_at_us: u64,
+    /// How long it is quiet after the next failure, and what was written when that was decided.
+    pub(super) quiet: (u64, u64),
     /// Writes to open segments that failed and are to be tried again.
     pub(super) failed: Vec<FailedWrite>,
     /// Writes that succeeded.
@@ -336,7 +336,7 @@ impl<D: Disk> Log<D> {
             let is_read = matches!(done.io.op, Op::Read { .. });
             self.count(if is_read { Counter::SsdReadErrors } else { Counter::SsdWriteErrors }, 1);
             if !is_read {
-                self.retry_at_us = now.uptime_us + SSD_RETRY_US;
+                self.back_off(now);
             }
             self.disk_failed(task, error, now);
         }

@@ -105,7 +105,10 @@ use std::task::{Context, Poll};
 
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_US};
+use crate::limits::{
+    SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_PAUSE_US, SSD_STOP_SILENT_US,
+    SSD_STOP_US,
+};
 use crate::stats::Counter;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 pub use admission::Admit;
@@ -481,7 +484,23 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn finish(&self, clock: &Clock) -> bool {
         let end_us = clock.read().uptime_us + SSD_STOP_US;
-        let is_closed = self.stop(|| clock.read(), || clock.read().uptime_us > end_us);
+        let (mut moved, mut silent_us) = (u64::MAX, 0);
+        let is_over = || {
+            let now_us = clock.read().uptime_us;
+            let moved_now = self.log.borrow().moved();
+            if moved != moved_now {
+                (moved, silent_us) = (moved_now, now_us + SSD_STOP_SILENT_US);
+            }
+            now_us > end_us.min(silent_us)
+        };
+        let look = || {
+            // A disk that has just done something has the next thing to do at once.
+            if !self.log.borrow().has_stepped {
+                std::thread::sleep(std::time::Duration::from_micros(SSD_STOP_PAUSE_US));
+            }
+            clock.read()
+        };
+        let is_closed = self.stop(look, is_over);
         self.log.borrow_mut().close(is_closed);
         let end_us = clock.read().uptime_us + SSD_NOTE_US;
         while !self.log.borrow().is_close_noted() && clock.read().uptime_us < end_us {

@@ -417,6 +417,7 @@ impl<D: Disk> Log<D> {
             flush_at_s: superblock.flush_at_s,
             voids: scan.voids.clone(),
             retry_at_us: 0,
+            quiet: (0, 0),
             failed: Vec::new(),
             writes_done: 0,
             classes,

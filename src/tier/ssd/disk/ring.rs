@@ -28,8 +28,8 @@ use super::open::{Kind, Part};
 use super::{Disk, Done, Io, Op, Pool};
 use crate::clock::Now;
 use crate::limits::{
-    SSD_BLOCK_BYTES, SSD_CLOSE_WAIT_MS, SSD_CLOSE_WAITS, SSD_DONE_PER_TURN, SSD_DONE_PER_TURN_MIN,
-    SSD_QUEUE_DEPTH, SSD_SLOW_QUEUE_DEPTH,
+    SSD_BLOCK_BYTES, SSD_CLOSE_WAITS, SSD_DONE_PER_TURN, SSD_DONE_PER_TURN_MIN, SSD_FIRST_WAITS,
+    SSD_QUEUE_DEPTH, SSD_SLOW_QUEUE_DEPTH, SSD_WAIT_MS,
 };
 use crate::readiness::Readiness;
 
@@ -323,7 +323,7 @@ impl Queue {
         let op = Op::Read { offset_bytes: 0, len_bytes: SSD_BLOCK_BYTES, buffer };
         queue.push(Flight::new(Io { token: 0, op }, part.size_bytes()), part);
         let mut done = Vec::with_capacity(1);
-        queue.wait(part, &mut done);
+        queue.wait(part, &mut done, SSD_FIRST_WAITS);
         let can_poll = matches!(&done[..], [Done { result: Ok(()), .. }]);
         if !can_poll {
             queue.finish(part);
@@ -430,12 +430,12 @@ impl Queue {
     }
 
     /// Waits until everything is done, but not for ever. Only for start and end.
-    fn wait(&mut self, part: &Part, done: &mut Vec<Done>) {
-        for _ in 0..SSD_CLOSE_WAITS {
+    fn wait(&mut self, part: &Part, done: &mut Vec<Done>, times: usize) {
+        for _ in 0..times {
             if self.in_flight() == 0 {
                 return;
             }
-            let timeout = Timespec::new().nsec(SSD_CLOSE_WAIT_MS * 1_000_000);
+            let timeout = Timespec::new().nsec(SSD_WAIT_MS * 1_000_000);
             let arguments = SubmitArgs::new().timespec(&timeout);
             // Whatever it answers, we look again, and only so often.
             let _ = self.ring.submitter().submit_with_args(1, &arguments);
@@ -446,7 +446,7 @@ impl Queue {
     /// Waits for what is under way. What a device has not answered for by then keeps its memory for
     /// ever, because the device may still write there.
     fn finish(&mut self, part: &Part) {
-        self.wait(part, &mut Vec::new());
+        self.wait(part, &mut Vec::new(), SSD_CLOSE_WAITS);
         if self.in_flight() > 0 {
             std::mem::forget(std::mem::take(&mut self.flights));
             self.free.clear();
