@@ -5,8 +5,9 @@ mod support;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
-use support::{Server, free_port};
+use support::{Server, free_port, free_socket_path};
 
 /// Memory that a server may gain over what it had, whatever one client does. Its buffers, body
 /// budget and what the allocator keeps are inside; a buffer sized by a peer's number is not.
@@ -295,4 +296,47 @@ fn thousand_idle_connections() {
     sunder.is_well();
     drop(clients);
     sunder.is_well();
+}
+
+/// Writes a get of 60,000 keys and then 50,000 sets, each whole before it reads the first byte.
+fn write_all_then_read(stream: &mut (impl Read + Write)) {
+    let value = "v".repeat(1000);
+    for n in 0..100 {
+        let set = format!("set key-of-thirty-bytes-{n:010} 0 0 1000\r\n{value}\r\n");
+        stream.write_all(set.as_bytes()).expect("written");
+    }
+    let mut replies = vec![0; 8 * 100];
+    stream.read_exact(&mut replies).expect("the sets are answered");
+    let keys = (0..60_000).map(|n| format!(" key-of-thirty-bytes-{:010}", n % 100));
+    let get = format!("get{}\r\n", keys.collect::<String>());
+    stream.write_all(get.as_bytes()).expect("the keys are taken");
+    let hit = |n: usize| format!("VALUE key-of-thirty-bytes-{:010} 0 1000\r\n{value}\r\n", n % 100);
+    let mut answer = vec![0; hit(0).len()];
+    for n in 0..60_000 {
+        stream.read_exact(&mut answer).expect("each key is answered");
+        assert!(answer == hit(n).as_bytes(), "hit {n}");
+    }
+    let mut end = [0; 5];
+    stream.read_exact(&mut end).expect("the end");
+    assert_eq!(&end, b"END\r\n");
+    let sets = (0..50_000).map(|n| format!("set n{n} 0 0 20\r\n{}\r\n", "x".repeat(20)));
+    stream.write_all(sets.collect::<String>().as_bytes()).expect("the sets are taken");
+    let mut replies = vec![0; 8 * 50_000];
+    stream.read_exact(&mut replies).expect("the sets are answered");
+    assert!(replies == b"STORED\r\n".repeat(50_000));
+}
+
+#[test]
+fn who_writes_everything_before_it_reads_is_served() {
+    let mut sunder = Sunder::start();
+    write_all_then_read(sunder.client().0.get_mut());
+    sunder.is_well();
+    let path = free_socket_path();
+    let path_text = path.to_str().expect("a plain path");
+    let args = ["--use-domain-socket", "--sock-path", path_text, "--workers", "2"];
+    let _server = Server::sunder(&args).expect("sunder serves");
+    let mut stream = UnixStream::connect(&path).expect("it accepts");
+    stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(SILENCE)).expect("a timeout");
+    write_all_then_read(&mut stream);
 }
