@@ -2,8 +2,8 @@
 //!
 //! A value that is longer than may wait in its stream goes to where it will stay, or is gathered as
 //! it comes, each piece when the connection's share of the room for such values has room for it.
-//! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a value
-//! than it has bytes, or set much aside for what was only announced.
+//! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a
+//! value than it has bytes, or set much aside for what was only announced.
 
 use std::io::IoSliceMut;
 

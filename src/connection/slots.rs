@@ -18,7 +18,8 @@ pub const BODY_WEIGHT_SHARE: usize = 96;
 /// Weight of the input kept behind blocked output in [`may_add`], in bytes.
 pub const INTAKE_WEIGHT_BYTES: usize = 1024 * 1024;
 
-/// Weight of slots in [`may_add`]: one connection alone may have 850, 200 greedy ones leave a third.
+/// Weight of slots in [`may_add`]: one connection alone may have 850, 200 greedy ones leave a
+/// third.
 pub const SLOTS_WEIGHT: usize = 64;
 
 /// How hard it is to have much of what is scarce. Who has `own` of something that is shared, of

@@ -101,7 +101,8 @@ pub fn drive<C: Carrier>(
     }
 }
 
-/// Fails the engine if the keys cannot be stored within `limit_ns` of `since_ns` at the pace so far.
+/// Fails the engine if the keys cannot be stored within `limit_ns` of `since_ns` at the pace so
+/// far.
 fn is_too_slow(engine: &mut Engine, since_ns: u64, limit_ns: u64) -> bool {
     let elapsed_ns = engine.now_ns() - since_ns;
     let fill_ns = engine.fill_ns(elapsed_ns);

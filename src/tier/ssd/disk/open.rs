@@ -548,9 +548,9 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
     })
 }
 
-/// Allocates what holds no data below `size_bytes`. For a call on what is allocated already XFS wants
-/// as much free as for a hole, and it says "hole" of what was only never written: so no call covers
-/// data, and where there is not so much each covers little.
+/// Allocates what holds no data below `size_bytes`. For a call on what is allocated already XFS
+/// wants as much free as for a hole, and it says "hole" of what was only never written: so no call
+/// covers data, and where there is not so much each covers little.
 fn fill_holes(file: &File, size_bytes: u64) -> Result<(), Errno> {
     let mut at = 0;
     loop {

@@ -215,7 +215,8 @@ fn a_disk_that_takes_five_seconds_holds_nothing_up() {
 }
 
 /// A set is answered before it is known whether the disk has time for it, so an append behind one
-/// that it had no time for finds nothing: the counter of such sets says so, and nothing else does it.
+/// that it had no time for finds nothing: the counter of such sets says so, and nothing else does
+/// it.
 #[test]
 fn an_append_is_not_stored_only_behind_a_set_that_was_not_written() {
     let mut bench = Bench::new();

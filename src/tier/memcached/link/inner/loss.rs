@@ -104,7 +104,8 @@ impl<C: Codec> Inner<C> {
         self.tell_up();
     }
 
-    /// The server has not closed its side: either it is frozen, or nothing reaches it or comes back.
+    /// The server has not closed its side: either it is frozen, or nothing reaches it or comes
+    /// back.
     fn abandon_connection(&mut self) {
         if let Some(stream) = &self.stream {
             // Without this the kernel would go on sending what is not sent yet.
@@ -233,13 +234,13 @@ impl<C: Codec> Inner<C> {
         let meanwhile = role.meanwhile();
         topics(*role).down[trouble as usize].report(self.now, || match trouble {
             Trouble::Gone => format!(
-                "{role}, the {name} at {address}, has closed the connection; {meanwhile} until it is \
-                 back: start it again if it has ended"
+                "{role}, the {name} at {address}, has closed the connection; {meanwhile} until it \
+                 is back: start it again if it has ended"
             ),
             Trouble::Late => format!(
-                "{role}, the {name} at {address}, has not answered for {ms} ms; {meanwhile} until it \
-                 does: if it is not frozen, the host is too busy for it, and it needs a core of its \
-                 own or a longer timeout= (milliseconds)"
+                "{role}, the {name} at {address}, has not answered for {ms} ms; {meanwhile} until \
+                 it does: if it is not frozen, the host is too busy for it, and it needs a core of \
+                 its own or a longer timeout= (milliseconds)"
             ),
             Trouble::Senseless => format!(
                 "{role}, the {name} at {address}, gave an answer that makes no sense; {meanwhile} \
