@@ -55,7 +55,7 @@ pub const BLOCK_BYTES: usize = 4096 - 16;
 pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most that is set aside of it before it has come, in bytes.
-pub const BODY_AHEAD_BYTES: usize = 64 * 1024;
+pub const BODY_AHEAD_BYTES: usize = 256 * 1024;
 
 /// Most input that is kept of one connection whose output is blocked, in bytes: a get of 200,000
 /// keys from a client that writes everything before it reads.

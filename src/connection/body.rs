@@ -143,7 +143,11 @@ impl Connection {
         }
         let mut more = visit.stream.received_bytes();
         if S::RECEIVES_INTO {
-            // How much has come is not known; who has sent much may be about to send as much again.
+            // How much has come is not known, and what finds no place here is copied once more.
+            let ahead = value_bytes.min(before + more.max(BODY_AHEAD_BYTES));
+            if visit.engine.reserve_ahead(&mut self.share, ahead, value_bytes) {
+                return Some(ahead);
+            }
             more = more.max(before.clamp(BLOCK_BYTES, BODY_AHEAD_BYTES));
         }
         let until = value_bytes.min(before + more);

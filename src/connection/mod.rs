@@ -123,6 +123,9 @@ pub trait Engine {
         now: Now,
     ) -> bool;
 
+    /// The same for bytes that have not come yet, if there is plenty of room.
+    fn reserve_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool;
+
     /// Gives back what was set aside.
     fn release_body(&mut self, share: Share);
 
@@ -440,15 +443,6 @@ impl Connection {
                 self.deadline_us = deadline_us(self.front_bytes(engine), now);
             }
             Stall::Input | Stall::Output => {}
-        }
-    }
-
-    /// Length of the value in the reply that is next.
-    fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
-        match self.queue.first().map(|slot| engine.slots().content(slot)) {
-            Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
-            Some(Content::Encoded { value: Some(value), .. }) => value.len(),
-            _ => 0,
         }
     }
 

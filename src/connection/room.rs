@@ -4,8 +4,10 @@
 
 use super::{Connection, Engine, Protocol, State, Visit, parse, reply};
 use crate::buffer::Gather;
+use crate::connection::slots::Content;
 use crate::net::Stream;
 use crate::protocol::{Command, Step, binary};
+use crate::tier::{Outcome, Value};
 
 impl Connection {
     /// Whether a step can be done although no request may start. If not, the connection will be
@@ -53,5 +55,14 @@ impl Connection {
         stream.consume(consumed);
         reply::write_chain(*stream, &reply, &mut 0);
         true
+    }
+
+    /// Length of the value in the reply that is next.
+    pub(super) fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
+        match self.queue.first().map(|slot| engine.slots().content(slot)) {
+            Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
+            Some(Content::Encoded { value: Some(value), .. }) => value.len(),
+            _ => 0,
+        }
     }
 }

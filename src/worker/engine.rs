@@ -530,6 +530,10 @@ where
         fits
     }
 
+    fn reserve_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
+        !self.is_full() && self.budget.grow_ahead(share, bytes, value_bytes)
+    }
+
     fn release_body(&mut self, share: Share) {
         self.budget.give(share);
     }

@@ -157,6 +157,12 @@ impl Budget {
         fits
     }
 
+    /// As [`Budget::grow`], for bytes that have not come yet: only while half of the room is free.
+    pub fn grow_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
+        let more = bytes.saturating_sub(share.shared);
+        self.shared + more <= self.shared_max / 2 && self.grow(share, bytes, value_bytes)
+    }
+
     /// Gives back what [`Budget::grow`] set aside.
     pub fn give(&mut self, share: Share) {
         self.shared -= share.shared;
