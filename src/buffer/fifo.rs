@@ -21,6 +21,16 @@ pub struct Fifo {
 }
 
 impl Fifo {
+    /// An empty one with places for `blocks` blocks.
+    pub fn with_blocks(blocks: usize) -> Fifo {
+        Fifo { blocks: VecDeque::with_capacity(blocks), start: 0, len: 0 }
+    }
+
+    /// Drops all bytes.
+    pub fn clear(&mut self) {
+        self.consume(self.len);
+    }
+
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.len

@@ -6,6 +6,7 @@
 
 use std::io::IoSliceMut;
 
+use super::scratch::INTAKES_KEPT;
 use super::{Connection, Engine, Scratch, Stall};
 use crate::buffer::Fifo;
 use crate::clock::Now;
@@ -110,11 +111,13 @@ impl Connection {
         self.go_on(id, &mut behind, engine, scratch, now);
         if self.is_closing {
             // Nothing more is parsed.
-            *intake = Fifo::default();
+            intake.clear();
         }
         engine.keep_intake(before, intake.held_bytes());
         if !intake.is_empty() {
             self.intake = Some(intake);
+        } else if scratch.intakes.len() < INTAKES_KEPT {
+            scratch.intakes.push(intake);
         }
     }
 
@@ -124,6 +127,7 @@ impl Connection {
         &mut self,
         stream: &mut S,
         engine: &mut E,
+        scratch: &mut Scratch,
         now: Now,
     ) {
         if self.is_closing || stream.received_bytes() < stream.receive_capacity_bytes() / 2 {
@@ -134,7 +138,7 @@ impl Connection {
         if room_bytes == 0 {
             return;
         }
-        let intake = self.intake.get_or_insert_default();
+        let intake = self.intake.get_or_insert_with(|| scratch.intakes.pop().unwrap_or_default());
         let mut taken = 0;
         loop {
             let piece = stream.received();

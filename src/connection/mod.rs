@@ -306,7 +306,7 @@ impl Connection {
             self.go_on(id, stream, engine, scratch, now);
         }
         if self.stall == Stall::Output {
-            self.take_in(stream, engine, now);
+            self.take_in(stream, engine, scratch, now);
         }
     }
 

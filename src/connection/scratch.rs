@@ -2,12 +2,14 @@
 
 use arrayvec::ArrayVec;
 
+use crate::buffer::Fifo;
 use crate::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
 use crate::protocol::Head;
 use crate::work;
 
 /// What a visit needs to work with and leaves behind for the next. One a worker.
 #[derive(Debug)]
+#[allow(clippy::vec_box, reason = "intakes move between connections by pointer")]
 pub struct Scratch {
     /// Where requests that a ring's wrap cut in two are put together.
     pub(super) stitched: Box<[u8; SCRATCH_BYTES]>,
@@ -17,6 +19,8 @@ pub struct Scratch {
     pub(super) head: Head,
     /// What the request of this step counts for among [`REQUESTS_PER_VISIT`].
     pub(super) cost: usize,
+    /// For connections whose output gets blocked, so that none has to ask the allocator.
+    pub(super) intakes: Vec<Box<Fifo>>,
 }
 
 impl Default for Scratch {
@@ -26,6 +30,9 @@ impl Default for Scratch {
             key: ArrayVec::new(),
             head: Head::new(),
             cost: 1,
+            intakes: (0..INTAKES_KEPT)
+                .map(|_| Box::new(Fifo::with_blocks(INTAKE_BLOCKS)))
+                .collect(),
         }
     }
 }
@@ -70,3 +77,9 @@ impl Budget {
 pub const SCRATCH_BYTES: usize = 4096;
 
 const _: () = assert!(SCRATCH_BYTES > crate::limits::LINE_BYTES_MAX + 1);
+
+/// Intakes that a worker keeps for the next connections that need one.
+pub(super) const INTAKES_KEPT: usize = 32;
+
+/// Blocks that such a one has places for from the start.
+const INTAKE_BLOCKS: usize = 64;
