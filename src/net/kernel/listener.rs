@@ -8,13 +8,16 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::{Interest, Poll, Registry, Token};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::waker::Waker;
@@ -77,6 +80,8 @@ pub enum BindError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// Nobody listens on the port: a connection that this host made itself has it.
+    Outgoing(Listener),
     /// The path of a Unix socket names something that is not a socket.
     NotASocket(Listener),
     /// The kernel has no epoll instance or descriptor left.
@@ -87,6 +92,14 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (listener, source) = match self {
             BindError::Listen { listener, source } => (listener, source),
+            BindError::Outgoing(Listener { address, flag, .. }) => {
+                return write!(
+                    f,
+                    "cannot listen on {address}: a connection that this host made has the port: try \
+                     again when it has ended, choose another port with {flag}, or keep the kernel \
+                     from handing it out (sysctl net.ipv4.ip_local_reserved_ports)"
+                );
+            }
             BindError::NotASocket(Listener { address, flag, .. }) => {
                 return write!(
                     f,
@@ -125,8 +138,11 @@ impl fmt::Display for BindError {
 impl BindError {
     /// Whether it is worth trying again later: whoever is there now may go.
     pub fn may_pass(&self) -> bool {
-        let BindError::Listen { source, .. } = self else { return false };
-        source.kind() == io::ErrorKind::AddrInUse
+        match self {
+            BindError::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
+            BindError::Outgoing(_) => true,
+            BindError::NotASocket(_) | BindError::Poll(_) => false,
+        }
     }
 }
 
@@ -182,8 +198,14 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
                 bind_unix(path, *mode, workers)
             }
         };
-        let sockets =
-            sockets.map_err(|source| BindError::Listen { listener: listener.clone(), source })?;
+        let sockets = sockets.map_err(|source| match listener.address {
+            Address::Tcp(address)
+                if source.kind() == io::ErrorKind::AddrInUse && is_refused(address) =>
+            {
+                BindError::Outgoing(listener.clone())
+            }
+            _ => BindError::Listen { listener: listener.clone(), source },
+        })?;
         for (worker, socket) in all.iter_mut().zip(sockets) {
             let number = listener.number;
             let mut acceptor = Acceptor { socket, number, is_ready: false, paused_until_us: 0 };
@@ -206,6 +228,21 @@ fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
         _ => false,
     };
     address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
+}
+
+/// How long a look at who has a port may take.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Whether nobody listens on `address`, which cannot be had all the same.
+fn is_refused(mut address: SocketAddr) -> bool {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    TcpStream::connect_timeout(&address, LOOK)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn bind_tcp(
@@ -251,6 +288,9 @@ fn is_something_else(path: &Path) -> bool {
 
 fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
     let address = SockAddr::unix(path)?;
+    // A server that is about to listen refuses as one that has gone does, so that two starts at once
+    // would each take the other's file for left behind.
+    let _lock = lock_folder(path)?;
     if path.exists() {
         match unix_socket()?.connect(&address) {
             // Nobody listens: a server that was killed left it behind.
@@ -278,6 +318,29 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
         sockets.push(Listening::Unix { socket, _file: Arc::clone(&file) });
     }
     Ok(sockets)
+}
+
+/// How often, and how long each time, another start that makes a socket in the same folder is waited
+/// for: two seconds in all.
+const LOCK_TRIES: usize = 200;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// Keeps other starts from making a socket in the folder of `path` while the result lives.
+fn lock_folder(path: &Path) -> io::Result<fs::File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = fs::File::open(folder.unwrap_or(Path::new(".")))?;
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_WAIT),
+            // A file system without locks has one start at a time, as it had.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOLCK) => {
+                return Ok(folder);
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 fn unix_socket() -> io::Result<RawSocket> {

@@ -609,6 +609,25 @@ fn a_unix_socket_serves_replaces_a_dead_file_and_leaves_others_alone() {
 }
 
 #[test]
+fn of_several_starts_over_a_dead_socket_one_gets_it_and_keeps_it() {
+    let path = scratch_path("raced");
+    for _ in 0..100 {
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let start = std::sync::Barrier::new(4);
+        let all = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                bind(&unix(&path), 1)
+            };
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert_eq!(all.iter().filter(|result| result.is_ok()).count(), 1);
+        UnixStream::connect(&path).expect("the one that got it listens there");
+    }
+}
+
+#[test]
 fn workers_share_a_unix_socket_and_its_file_outlives_the_first_to_stop() {
     let path = scratch_path("shared");
     let sockets = bind(&unix(&path), 2).unwrap();
@@ -678,6 +697,17 @@ fn a_taken_port_is_one_line_that_names_the_flag() {
     let listeners = vec![tcp("192.0.2.1:0")];
     let error = bind(&Config { listeners, connections_max: 1 }, 1).unwrap_err().to_string();
     assert!(error.contains("no such address") && error.contains("--bind"), "{error}");
+}
+
+#[test]
+fn a_port_of_an_outgoing_connection_is_not_called_a_server() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let outgoing = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    let listeners = vec![tcp(&outgoing.local_addr().unwrap().to_string())];
+    let error = bind(&Config { listeners, connections_max: 1 }, 2).unwrap_err();
+    assert!(error.may_pass());
+    let error = error.to_string();
+    assert!(error.contains("a connection that this host made") && error.contains("--port"));
 }
 
 #[test]
