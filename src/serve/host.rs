@@ -119,7 +119,8 @@ mod tests {
         let boxed = format!("{top}/memory/box/memory.limit_in_bytes");
         let everything = format!("{top}/memory/memory.limit_in_bytes");
         let host = Some((8 << 30, MEMINFO.0.to_string()));
-        let rows: [(&str, &[(&str, &str)], Option<(u64, String)>); 6] = [
+        type Row<'r> = (&'r str, &'r [(&'r str, &'r str)], Option<(u64, String)>);
+        let rows: [Row<'_>; 6] = [
             ("none", &[], None),
             ("host", &[MEMINFO], host.clone()),
             ("own", &[MEMINFO, unified, (&own, "1000\n")], Some((1000, own.clone()))),

@@ -208,6 +208,9 @@ fn flush_steps() -> Vec<Step> {
     steps
 }
 
+/// What it is called, opcode, key, extras, value, cas.
+type BinaryRow<'r> = (&'r str, u8, &'r [u8], &'r [u8], &'r [u8], u64);
+
 fn binary_steps() -> Vec<Step> {
     let stored: &[u8] = &[0; 8];
     let touched: &[u8] = &[0; 4];
@@ -215,7 +218,7 @@ fn binary_steps() -> Vec<Step> {
         [&1_u64.to_be_bytes()[..], &initial.to_be_bytes(), &expiry.to_be_bytes()].concat()
     };
     let (begin, only) = (count(5, 0), count(0, u32::MAX));
-    let rows: [(&str, u8, &[u8], &[u8], &[u8], u64); 43] = [
+    let rows: [BinaryRow<'_>; 43] = [
         ("set w", 0x01, b"w", stored, b"abc", 0),
         ("set n", 0x01, b"n", stored, b"8", 0),
         ("get", 0x00, b"n", b"", b"", 0),
@@ -260,18 +263,18 @@ fn binary_steps() -> Vec<Step> {
         ("flush", 0x08, b"", b"", b"", 0),
         ("flush at once", 0x08, b"", touched, b"", 0),
     ];
-    let step = |(what, opcode, key, extras, value, cas): (&str, u8, &[u8], &[u8], &[u8], u64)| {
+    let step = |(what, opcode, key, extras, value, cas): BinaryRow<'_>| {
         let asked = Asked::Binary(packet(opcode, key, extras, value, cas));
         Step { what: format!("binary {what}"), asked, except: None }
     };
     rows.map(step).into()
 }
 
+/// An answer, and by how much counters went up with it.
+type Counted = (String, BTreeMap<&'static str, i64>);
+
 /// What each step is answered and counts.
-fn counted(
-    address: SocketAddr,
-    steps: &[Step],
-) -> Result<Vec<(String, BTreeMap<&'static str, i64>)>, String> {
+fn counted(address: SocketAddr, steps: &[Step]) -> Result<Vec<Counted>, String> {
     let (mut text, mut binary) = (Client::connect(address)?, Client::connect(address)?);
     let mut all = vec![];
     for Step { what, asked, .. } in steps {

@@ -95,9 +95,9 @@ impl fmt::Display for BindError {
             BindError::Outgoing(Listener { address, flag, .. }) => {
                 return write!(
                     f,
-                    "cannot listen on {address}: a connection that this host made has the port: try \
-                     again when it has ended, choose another port with {flag}, or keep the kernel \
-                     from handing it out (sysctl net.ipv4.ip_local_reserved_ports)"
+                    "cannot listen on {address}: a connection that this host made has the port: \
+                     try again when it has ended, choose another port with {flag}, or keep the \
+                     kernel from handing it out (sysctl net.ipv4.ip_local_reserved_ports)"
                 );
             }
             BindError::NotASocket(Listener { address, flag, .. }) => {
@@ -288,8 +288,8 @@ fn is_something_else(path: &Path) -> bool {
 
 fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
     let address = SockAddr::unix(path)?;
-    // A server that is about to listen refuses as one that has gone does, so that two starts at once
-    // would each take the other's file for left behind.
+    // A server that is about to listen refuses as one that has gone does, so that two starts at
+    // once would each take the other's file for left behind.
     let _lock = lock_folder(path)?;
     if path.exists() {
         match unix_socket()?.connect(&address) {
@@ -320,8 +320,8 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     Ok(sockets)
 }
 
-/// How often, and how long each time, another start that makes a socket in the same folder is waited
-/// for: two seconds in all.
+/// How often, and how long each time, another start that makes a socket in the same folder is
+/// waited for: two seconds in all.
 const LOCK_TRIES: usize = 200;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 

@@ -167,11 +167,9 @@ impl Model {
     /// Removes what is gone by now.
     fn settle(&mut self) {
         let now = self.now;
-        if let Some(at_s) = self.flush_at_s {
-            if now.unix_s >= at_s {
-                self.items.clear();
-                self.flush_at_s = None;
-            }
+        if self.flush_at_s.is_some_and(|at_s| now.unix_s >= at_s) {
+            self.items.clear();
+            self.flush_at_s = None;
         }
         self.items.retain(|_, item| !item.expiry.is_past(now));
     }
