@@ -55,7 +55,17 @@ fn serve(stream: TcpStream, answer: &Answer, delays: &Mutex<Vec<Duration>>) {
     stream.set_nodelay(true).expect("an option of TCP");
     let mut to_client = stream.try_clone().expect("a second handle");
     let mut lines = BufReader::new(stream).lines();
-    while let Some(Ok(_)) = lines.next() {
+    while let Some(Ok(line)) = lines.next() {
+        // What is asked of every server before a run is no part of it.
+        let said: &[u8] = match &line[..] {
+            "version" => b"VERSION 1.2.3-stub\r\n",
+            "stats" => b"END\r\n",
+            _ => b"",
+        };
+        if !said.is_empty() {
+            to_client.write_all(said).expect("a reader");
+            continue;
+        }
         let start = Instant::now();
         let Some(answer) = answer(start) else { return };
         if to_client.write_all(answer).is_err() {
@@ -126,6 +136,28 @@ fn notes_are_as_wide_as_the_terminal() {
     assert!(notes.lines().count() > 3, "{shown}");
     assert!(notes.lines().all(|line| line.trim_end().chars().count() <= 60), "{shown}");
     assert!(piped.stdout.lines().any(|line| line.starts_with("  note: ") && line.len() > 200));
+}
+
+#[test]
+fn a_result_says_which_version_was_measured() {
+    let stub = Stub::start(Arc::new(|_| Some(MISS)));
+    let result = bench(&stub.target(), &format!("{GETS} --duration 0.2"));
+    assert_eq!(result.server.as_deref(), Some("1.2.3-stub"));
+    let (_memcached, memcached) = Server::memcached().expect("memcached starts");
+    let path = free_socket_path();
+    let path_text = path.display().to_string();
+    let sunder = Server::sunder(&["--use-domain-socket", "--sock-path", &path_text]);
+    let _sunder = sunder.expect("sunder starts");
+    let short = "--duration 0.2 --warmup 0 --keys 10 --protocol";
+    for protocol in ["text", "binary"] {
+        let result = bench(&memcached.to_string(), &format!("{short} {protocol}"));
+        let version = result.server.expect("a version");
+        assert!(version.starts_with("1.") && !version.contains("sunder"), "{version}");
+        let result = bench(&format!("unix:{path_text}"), &format!("{short} {protocol}"));
+        let version = result.server.expect("a version");
+        let is_told = version.ends_with(concat!(", sunder ", env!("CARGO_PKG_VERSION")));
+        assert_eq!(is_told, protocol == "text", "{version}");
+    }
 }
 
 #[test]

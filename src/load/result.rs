@@ -56,6 +56,9 @@ pub struct RunResult {
     pub knee: Option<usize>,
     /// What the reader has to know to trust the figures; a line each.
     pub notes: Vec<String>,
+    /// The version that the server told, and sunder's own if it is one; older results have none.
+    #[serde(default)]
+    pub server: Option<String>,
 }
 
 /// The machine that measured.

@@ -19,10 +19,12 @@ mod device;
 mod drive;
 mod engine;
 mod kernel;
+mod notes;
 mod options;
 mod outcome;
 mod record;
 mod schedule;
+mod server;
 mod spread;
 mod sweep;
 #[cfg(test)]
@@ -36,6 +38,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::progress::watch_signals;
 use super::{Tool, report};
@@ -127,13 +130,18 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
         allow_files(plan.connections).map_err(fail)?;
     }
     let clock = Clock::start();
+    let server = match &plan.device {
+        // The device is not open yet, and the host may have no way to the server.
+        Some(_) => None,
+        None => server::ask(&plan.place, plan.dialect, Duration::from_nanos(plan.timeout_ns)),
+    };
     let failed = AtomicBool::new(false);
     let common = Common { plan, clock, stop: &stop, failed: &failed };
     std::thread::scope(|scope| {
         let crew = Crew::start(&common, scope);
         let crew = crew.map_err(fail)?;
         // Told before the threads end: a device may have to wait for its peer.
-        let (outcome, failure) = steps(&common, &crew);
+        let (outcome, failure) = steps(&common, &crew, server);
         let status = outcome.tell(plan, command, failure.is_some());
         match failure {
             Some(reason) => Err(Failure { reason, answers: crew.answers() }),
@@ -150,8 +158,8 @@ fn check_writable(path: &Path) -> io::Result<()> {
 }
 
 /// Fills in the keys and runs the steps: what was measured, and what ended it before its end.
-fn steps(common: &Common<'_>, crew: &Crew) -> (Outcome, Option<String>) {
-    let mut outcome = Outcome::new(common.clock.read());
+fn steps(common: &Common<'_>, crew: &Crew, server: Option<String>) -> (Outcome, Option<String>) {
+    let mut outcome = Outcome::new(common.clock.read(), server);
     let failure = try_steps(common, crew, &mut outcome).err();
     if let Some(reason) = &failure {
         outcome.end_early(reason);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::crew::Seen;
 use super::kernel::Place;
+use super::notes::Notes;
 use super::options::{Load, Plan};
 use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
@@ -24,21 +25,24 @@ pub struct Outcome {
     steps: Vec<Step>,
     p99s: Vec<Observed>,
     knee: Option<usize>,
-    notes: Vec<String>,
+    notes: Notes,
+    /// The version that the server told.
+    server: Option<String>,
     /// A mismatch, an error, or an answer that never came.
     is_wrong: bool,
     is_stopped: bool,
 }
 
 impl Outcome {
-    /// Nothing yet.
-    pub fn new(started: Now) -> Outcome {
+    /// Nothing yet, of a server that told this version.
+    pub fn new(started: Now, server: Option<String>) -> Outcome {
         Outcome {
             started,
             steps: Vec::new(),
             p99s: Vec::new(),
             knee: None,
-            notes: Vec::new(),
+            notes: Notes::default(),
+            server,
             is_wrong: false,
             is_stopped: false,
         }
@@ -58,7 +62,7 @@ impl Outcome {
     pub fn capacity(&mut self, seen: &Seen) -> f64 {
         let step = step(None, &seen.record);
         self.note(Some(step.rate), seen, &step);
-        self.notes.push(format!(
+        self.notes.add(format!(
             "a closed loop came to {:.0} requests a second; the sweep's rates are shares of that",
             step.rate
         ));
@@ -69,7 +73,7 @@ impl Outcome {
     pub fn find_knee(&mut self) {
         self.knee = sweep::knee(&self.p99s);
         if self.knee.is_none() {
-            self.notes.push("no knee: the server did not keep up with the lowest rate".into());
+            self.notes.add("no knee: the server did not keep up with the lowest rate");
         }
     }
 
@@ -81,7 +85,7 @@ impl Outcome {
 
     /// It could not go on.
     pub fn end_early(&mut self, reason: &str) {
-        self.notes.push(format!("ended early: {reason}"));
+        self.notes.add(format!("ended early: {reason}"));
         if self.steps.last().is_some_and(|step| step.requests == 0) {
             self.steps.pop();
             self.p99s.pop();
@@ -94,44 +98,48 @@ impl Outcome {
         let counts = &record.counts;
         let at = rate.map_or(String::new(), |rate| format!("at {rate:.0}/s: "));
         if rate.is_none() {
-            self.notes.push(
+            self.notes.add(
                 "closed loop: a connection asks again only when it was answered, so that a stall \
                  of the server holds back the requests that it would have delayed; latencies \
-                 cannot show it (coordinated omission). Measure them with --rate"
-                    .into(),
+                 cannot show it (coordinated omission). Measure them with --rate",
             );
         }
         if counts.overdue > 0 {
-            self.notes.push(format!(
+            let text = format!(
                 "{at}{} requests that were due could not be sent by the step's end; they count \
                  with the time that they had waited, which is less than they would have",
                 counts.overdue
-            ));
+            );
+            self.notes.weigh("overdue", counts.overdue, text);
         }
         if let Some(mean_ns) = record.late.mean_ns() {
-            self.notes.push(format!(
+            let text = format!(
                 "{at}the client itself was late: it looked {:.0} us after a request was due on \
                  average, {:.0} us at most, and latencies contain that",
                 mean_ns as f64 / 1e3,
                 record.late.max_ns as f64 / 1e3
-            ));
+            );
+            self.notes.weigh("late", mean_ns, text);
         }
         if record.is_spinning && record.turns > 0 {
             let mean_us = step.elapsed_s * 1e6 / record.turns as f64;
-            self.notes.push(format!(
+            let text = format!(
                 "{at}the clock was read once a turn: latencies are up to a turn too long, \
                  {mean_us:.1} us on average, {:.0} us at most; the client had nothing to do for \
                  {:.0} % of the time",
                 record.turn_ns_max as f64 / 1e3,
                 record.idle_ns as f64 / 1e7 / step.elapsed_s
-            ));
+            );
+            self.notes.weigh("turns", record.turn_ns_max, text);
         }
         let [error, mismatch] = &seen.firsts;
         if let Some(words) = error {
-            self.notes.push(format!("{at}{} errors, the first: {words}", counts.errors));
+            let text = format!("{at}{} errors, the first: {words}", counts.errors);
+            self.notes.weigh(&format!("errors: {words}"), counts.errors, text);
         }
         if let Some(words) = mismatch {
-            self.notes.push(format!("{at}{} mismatches, the first: {words}", counts.mismatches));
+            let text = format!("{at}{} mismatches, the first: {words}", counts.mismatches);
+            self.notes.weigh(&format!("mismatches: {words}"), counts.mismatches, text);
         }
         self.is_wrong |= counts.errors > 0 || counts.mismatches > 0;
     }
@@ -208,7 +216,8 @@ impl Outcome {
             setup,
             steps: self.steps,
             knee: self.knee,
-            notes: self.notes,
+            notes: self.notes.into_lines(),
+            server: self.server,
         }
     }
 }

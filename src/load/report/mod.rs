@@ -223,6 +223,35 @@ fn is_sweep(run: &RunResult) -> bool {
     run.steps.len() > 1
 }
 
+/// The version that a run's server told.
+fn server(run: &RunResult) -> &str {
+    run.server.as_deref().unwrap_or("not told")
+}
+
+/// The notes of run `n` that no run before it has, each once, with how often it is there.
+fn notes(runs: &[&RunResult], n: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let notes = &runs[n].notes;
+    for (at, note) in notes.iter().enumerate() {
+        let is_told =
+            notes[..at].contains(note) || runs[..n].iter().any(|r| r.notes.contains(note));
+        if is_told {
+            continue;
+        }
+        let times = notes.iter().filter(|other| *other == note).count();
+        let others = runs[n + 1..].iter().filter(|run| run.notes.contains(note)).count();
+        let mut line = note.clone();
+        if times > 1 {
+            line += &format!(" ({times} times)");
+        }
+        if others > 0 {
+            line += &format!(" (so too {others} of the results below)");
+        }
+        lines.push(line);
+    }
+    lines
+}
+
 /// The step that a run is judged by: a sweep's knee, or else its last.
 fn step_of_note(run: &RunResult) -> Option<usize> {
     run.knee.or(run.steps.len().checked_sub(1))

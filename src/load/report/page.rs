@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::units::{grouped, latency, percent, rate, seconds};
-use super::{histogram, is_sweep, names, step_of_note};
+use super::{histogram, is_sweep, names, server, step_of_note};
 use crate::load::result::{Interval, RunResult, Spectrum, Step};
 
 const TEMPLATE: &str = include_str!("page/page.html");
@@ -241,6 +241,7 @@ const FACTS: &[Fact] = &[
     ("cores", true, |r| r.machine.cores.to_string()),
     ("kernel", true, |r| r.machine.kernel.clone()),
     ("server", true, |r| r.setup.target.clone()),
+    ("its version", true, |r| server(r).to_owned()),
     ("transport", true, |r| r.setup.transport.clone()),
     ("protocol", true, |r| r.setup.protocol.clone()),
     ("loop", true, |r| r.setup.loop_.to_string()),
@@ -290,9 +291,14 @@ fn setups(runs: &[Named<'_>]) -> String {
 
 fn notes(runs: &[Named<'_>]) -> String {
     let mut html = String::new();
-    for named in runs.iter().filter(|named| !named.run.notes.is_empty()) {
+    let all = runs.iter().map(|named| named.run).collect::<Vec<_>>();
+    for (n, named) in runs.iter().enumerate() {
+        let notes = super::notes(&all, n);
+        if notes.is_empty() {
+            continue;
+        }
         html += &format!("<h3>{}</h3><ul>", key(named));
-        for note in &named.run.notes {
+        for note in &notes {
             html += &format!("<li>{}</li>", escape(note));
         }
         html += "</ul>";

@@ -2,7 +2,7 @@
 //! and at the end several runs against the first.
 
 use super::units::{bytes, grouped, micros, percent, rate, seconds};
-use super::{histogram, is_sweep, label, names, plain, step_of_note};
+use super::{histogram, is_sweep, label, names, notes, plain, server, step_of_note};
 use crate::load::result::{RunResult, Setup, Spectrum, Step};
 
 /// The quantiles that have a column.
@@ -11,7 +11,8 @@ const QUANTILES: [(&str, f64); 5] =
 
 /// All runs, and how they compare. What is no column is wrapped at `columns`, if there are any.
 pub fn tables(runs: &[RunResult], columns: Option<usize>) -> String {
-    let tables = runs.iter().map(|run| table(run, columns));
+    let all = runs.iter().collect::<Vec<_>>();
+    let tables = (0..all.len()).map(|n| one(&all, n, columns));
     let mut text = tables.collect::<Vec<_>>().join("\n");
     if runs.len() > 1 {
         text += "\n";
@@ -22,10 +23,17 @@ pub fn tables(runs: &[RunResult], columns: Option<usize>) -> String {
 
 /// One run: its setup, figures, knee and notes.
 pub fn table(run: &RunResult, columns: Option<usize>) -> String {
+    one(&[run], 0, columns)
+}
+
+/// Run `n` of some, with the notes that those before it do not have.
+fn one(runs: &[&RunResult], n: usize, columns: Option<usize>) -> String {
+    let run = runs[n];
     let mut text = wrapped("", label(run), columns);
     for line in setup(&run.setup) {
         text += &wrapped("  ", &line, columns);
     }
+    text += &wrapped("  ", &format!("server's version: {}", server(run)), columns);
     let machine = &run.machine;
     let machine = format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
     let made = format!("sunder {}, {machine}, {}", run.version, run.started_utc);
@@ -40,10 +48,11 @@ pub fn table(run: &RunResult, columns: Option<usize>) -> String {
             text += &latencies(step);
         }
     }
-    if !run.notes.is_empty() {
+    let notes = notes(runs, n);
+    if !notes.is_empty() {
         text += "\n";
     }
-    for note in &run.notes {
+    for note in &notes {
         text += &wrapped("  note: ", note, columns);
     }
     text

@@ -97,6 +97,7 @@ fn evil_run() -> RunResult {
     ] {
         *text = EVIL.into();
     }
+    run.server = Some(EVIL.into());
     run.notes = vec![EVIL.into(), "{{data}}".into()];
     run.steps[0].errors = 3;
     run
@@ -204,10 +205,34 @@ fn no_label_does_harm_in_a_page() {
     assert_eq!(page.matches("</script").count(), 2);
     assert!(!page.contains("<!--"));
     let shown = "&lt;/script&gt;&lt;script&gt;document.title=&#39;hurt&#39;&lt;/script&gt;";
-    // Title, heading, figures, setups (12 fields, the label as its head), notes (head, one note).
-    assert_eq!(page.matches(shown).count(), 1 + 1 + 1 + 12 + 2);
+    // Title, heading, figures, setups (13 fields, the label as its head), notes (head, one note).
+    assert_eq!(page.matches(shown).count(), 1 + 1 + 1 + 13 + 2);
     // What looks like a mark of the template stays what it is.
     assert_eq!(page.matches("<li>{{data}}</li>").count(), 1);
+}
+
+#[test]
+fn the_server_is_named_and_a_note_that_is_repeated_is_told_once() {
+    let mut first = plain_run();
+    first.notes = vec!["the same".into(), "twice".into(), "twice".into()];
+    let mut second = plain_run();
+    second.notes = vec!["the same".into(), "another".into()];
+    second.server = None;
+    let text = table::tables(&[first.clone(), second.clone()], None);
+    for (line, times) in [
+        ("  server's version: 1.6.18\n", 1),
+        ("  server's version: not told\n", 1),
+        ("  note: the same (so too 1 of the results below)\n", 1),
+        ("  note: the same", 1),
+        ("  note: twice (2 times)\n", 1),
+        ("  note: twice", 1),
+        ("  note: another\n", 1),
+    ] {
+        assert_eq!(text.matches(line).count(), times, "{line} in {text}");
+    }
+    let page = page::page(&[first, second]);
+    assert_eq!(page.matches("<li>the same").count(), 1);
+    assert!(page.contains(">1.6.18<") && page.contains(">not told<"));
 }
 
 #[test]

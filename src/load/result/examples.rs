@@ -66,5 +66,6 @@ pub fn run(label: &str, steps: Vec<Step>, knee: Option<usize>) -> RunResult {
         steps,
         knee,
         notes: Vec::new(),
+        server: Some("1.6.18".into()),
     }
 }

@@ -165,3 +165,10 @@ fn bytes_that_are_no_text_are_refused() {
     fs::remove_file(&path).expect("was written");
     assert!(matches!(loaded, Err(Unreadable::Foreign)));
 }
+
+#[test]
+fn a_result_without_the_servers_version_is_read() {
+    let text = result().to_json().replace(",\"server\":\"1.6.18\"", "");
+    assert!(!text.contains("\"server\""), "it was there");
+    assert_eq!(RunResult::from_json(&text).expect("readable").server, None);
+}
