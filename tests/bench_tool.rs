@@ -325,23 +325,57 @@ fn ending(answers: u64, then: fn() -> Option<&'static [u8]>) -> Stub {
 #[test]
 fn a_server_that_closes_midway() {
     let path = free_socket_path().with_extension("json");
-    let words = format!("{GETS} --connections 1 --duration 20 --json {}", path.display());
-    let expected = ["closed connection", "of 1;", "200 answers so far"];
+    let words =
+        format!("{GETS} --connections 1 --timeout 1 --duration 20 --json {}", path.display());
+    let expected = ["closed connection", "of 1", "200 answers so far"];
     let printed = fails(&ending(200, || None).target(), &words, &expected);
     told_what_there_was(&printed, 200, "closed connection");
     let result = RunResult::load(&path);
     std::fs::remove_file(&path).expect("written");
     let result = result.expect("a result");
     let step = &result.steps[0];
-    assert_eq!(step.requests, step.latency.all.count);
+    // Those that were lost have waited too.
+    assert_eq!(step.requests + step.outages.requests_lost, step.latency.all.count);
     assert!(step.elapsed_s < 19.0 && step.rate > 0.0, "{} s", step.elapsed_s);
     // Of several threads too, whichever of them notices, and in the middle of a sweep.
-    let words = format!("{GETS} --connections 3 --duration 20 --threads 3");
+    let words = format!("{GETS} --connections 3 --timeout 1 --duration 20 --threads 3");
     let printed = fails(&ending(600, || None).target(), &words, &["closed connection"]);
     told_what_there_was(&printed, 600, "closed connection");
-    let words = format!("{GETS} --connections 2 --duration 0.3 --sweep 100-800/4");
+    let words = format!("{GETS} --connections 2 --timeout 1 --duration 3 --sweep 100-800/2");
     let printed = fails(&ending(60, || None).target(), &words, &["closed connection"]);
     assert!(printed.contains("knee") && printed.contains("ended early: the server closed"));
+}
+
+/// One of three connections is ended once: the run goes on, and says what that cost.
+#[test]
+fn a_connection_that_is_reset_is_opened_again() {
+    let asked = Arc::new(Mutex::new(0));
+    let stub = Stub::start(Arc::new(move |_| {
+        thread::sleep(Duration::from_millis(1));
+        let mut asked = asked.lock().expect("unpoisoned");
+        *asked += 1;
+        (*asked != 200).then_some(MISS)
+    }));
+    let path = free_socket_path().with_extension("json");
+    let json = path.display().to_string();
+    let target = stub.target();
+    let mut args = vec!["bench", &target, "--connections", "3", "--duration", "2"];
+    args.extend(["--json", &json]);
+    args.extend(GETS.split_whitespace());
+    let ended = run_sunder(&args).expect("it ends");
+    // As after any error.
+    assert_eq!((ended.status, &ended.stderr[..]), (1, ""));
+    let result = RunResult::load(&path);
+    std::fs::remove_file(&path).expect("written");
+    let result = result.expect("a result");
+    let step = &result.steps[0];
+    assert_eq!((step.outages.reconnects, step.outages.requests_lost), (1, 1));
+    assert_eq!((step.errors, step.latency.all.count), (1, step.requests + 1));
+    assert!(step.outages.gap_s > 0.0 && step.outages.gap_s < 2.0, "{:?}", step.outages);
+    assert!((step.elapsed_s - 2.0).abs() < 0.01 && step.requests > 200, "{}", step.requests);
+    let notes = result.notes.iter().filter(|note| note.contains("1 opened again"));
+    assert_eq!(notes.count(), 1, "{:?}", result.notes);
+    assert!(!ended.stdout.contains("ended early"), "{}", ended.stdout);
 }
 
 #[test]

@@ -161,6 +161,24 @@ pub struct Step {
     pub latency: Latency,
     /// The same over time, oldest first.
     pub intervals: Vec<Interval>,
+    /// Connections that the server ended; older results tell of none.
+    #[serde(default)]
+    pub outages: Outages,
+}
+
+/// Connections that the server ended while it was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outages {
+    /// How often one was opened again.
+    pub reconnects: u64,
+    /// Requests that were under way on them; they are errors.
+    pub requests_lost: u64,
+    /// Seconds without their connection, of all connections.
+    #[serde(serialize_with = "finite")]
+    pub gap_s: f64,
+    /// The longest of them.
+    #[serde(serialize_with = "finite")]
+    pub longest_gap_s: f64,
 }
 
 /// How long requests took, by what they were.

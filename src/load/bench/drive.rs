@@ -90,15 +90,23 @@ pub fn drive<C: Carrier>(
                 (0..engine.connections()).for_each(|number| carrier.visit(engine, number));
             }
         }
-        if engine.outstanding() > 0 && engine.silence_ns() > timeout_ns {
-            let seconds = timeout_ns as f64 / SECOND_NS as f64;
-            engine.fail(format!(
-                "no answer from the server for {seconds} s, {} requests under way",
-                engine.outstanding()
-            ));
+        let is_waiting = engine.outstanding() > 0 || engine.loss().is_some();
+        if is_waiting && engine.silence_ns() > timeout_ns {
+            fail_silent(engine, timeout_ns);
             return;
         }
     }
+}
+
+/// Fails the engine, which has heard nothing for so long.
+#[cold]
+fn fail_silent(engine: &mut Engine, timeout_ns: u64) {
+    let seconds = timeout_ns as f64 / SECOND_NS as f64;
+    let silence = format!("no answer from the server for {seconds} s");
+    engine.fail(match engine.loss() {
+        Some(loss) => format!("{loss}; {silence}"),
+        None => format!("{silence}, {} requests under way", engine.outstanding()),
+    });
 }
 
 /// Fails the engine if the keys cannot be stored within `limit_ns` of `since_ns` at the pace so

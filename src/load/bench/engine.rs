@@ -5,6 +5,8 @@
 //! start nothing here allocates for a request of one key. Time is what the carrier said it is:
 //! [`Engine::tick`].
 
+mod lost;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,6 +19,7 @@ use crate::load::wire::{self, Dialect, Item, Reply, Step};
 use crate::net::ConnectionId;
 use crate::net::Handler;
 use crate::net::Stream;
+use lost::Losses;
 
 /// What requests a thread makes at the moment.
 enum Work {
@@ -161,6 +164,9 @@ pub struct Engine {
     first_error: Option<String>,
     first_mismatch: Option<String>,
     opened: usize,
+    losses: Losses,
+    /// Its carrier opens connections again that the server has ended.
+    is_reopening: bool,
     /// The ids of connections that a stack of ours carries.
     pub ids: Vec<ConnectionId>,
     request: Vec<u8>,
@@ -202,6 +208,8 @@ impl Engine {
             first_error: None,
             first_mismatch: None,
             opened: 0,
+            losses: Losses::new(share.connections),
+            is_reopening: plan.device.is_none(),
             ids: Vec::with_capacity(share.connections),
             request: Vec::with_capacity(4096),
             stitched: Vec::with_capacity(64 * 1024),
@@ -213,6 +221,7 @@ impl Engine {
         self.heard_ns = self.now_ns;
         self.dealt.fill(Dealt::default());
         self.backlog = 0;
+        self.losses.keys.clear();
         match task {
             Task::Fill { .. } => {
                 self.is_measuring = false;
@@ -249,7 +258,7 @@ impl Engine {
         self.seen_at_turn = self.asked_and_answered;
         self.record.tick(now_ns);
         self.progress.answers.store(self.answers, Relaxed);
-        if self.outstanding == 0 {
+        if self.outstanding == 0 && self.losses.down() == 0 {
             self.heard_ns = now_ns;
         }
     }
@@ -290,7 +299,10 @@ impl Engine {
         match &mut self.work {
             Work::Closed { end_ns } => *end_ns = self.now_ns,
             Work::Open(arrivals) => arrivals.cut_short(self.now_ns),
-            Work::Fill { next, end, .. } => *end = *next,
+            Work::Fill { next, end, .. } => {
+                *end = *next;
+                self.losses.keys.clear();
+            }
             Work::Idle | Work::GiveUp(_) => {}
         }
     }
@@ -307,7 +319,7 @@ impl Engine {
     pub fn is_asking(&self) -> bool {
         match &self.work {
             Work::Idle | Work::GiveUp(_) => false,
-            Work::Fill { next, end, .. } => next < end,
+            Work::Fill { next, end, .. } => next < end || !self.losses.keys.is_empty(),
             Work::Closed { end_ns } => self.now_ns < *end_ns,
             Work::Open(arrivals) => arrivals.next_ns() < u64::MAX,
         }
@@ -343,6 +355,7 @@ impl Engine {
     /// What was seen; empties it.
     pub fn take_record(&mut self) -> Record {
         self.work = Work::Idle;
+        self.count_gaps();
         let empty = Record::new(Window { from_ns: 0, end_ns: 1 }, 1);
         std::mem::replace(&mut self.record, empty)
     }
@@ -383,11 +396,10 @@ impl Engine {
             self.send_unsent(conn, stream);
         }
         if stream.is_peer_finished() {
-            return self.fail(format!(
-                "the server closed connection {} of {}",
-                conn.number + 1,
-                self.share.connections
-            ));
+            if !self.is_reopening {
+                self.fail(self.closed_words(conn));
+            }
+            return;
         }
         while conn.waiting < self.depth && !conn.has_unsent() && stream.room_bytes() > 0 {
             let Some(start_ns) = self.next_start(conn) else { return };
@@ -410,7 +422,9 @@ impl Engine {
                 self.backlog -= 1;
                 Some(start_ns)
             }
-            Work::Fill { next, end, .. } => (next < end).then_some(now_ns),
+            Work::Fill { next, end, .. } => {
+                (next < end || !self.losses.keys.is_empty()).then_some(now_ns)
+            }
             Work::Idle => None,
             Work::GiveUp(arrivals) => {
                 for n in dealt.begun..dealt.dealt {
@@ -439,6 +453,9 @@ impl Engine {
             _ => Kind::Get,
         };
         let key = match &mut self.work {
+            Work::Fill { next, end, .. } if *next >= *end => {
+                self.losses.keys.pop().expect("there is one, or it would not ask")
+            }
             Work::Fill { next, stride, .. } => {
                 let key = *next as u32;
                 *next += *stride;
@@ -793,10 +810,6 @@ impl Handler for Engine {
     }
 
     fn closed(&mut self, _: ConnectionId, conn: Conn) {
-        self.fail(format!(
-            "the server closed connection {} of {}",
-            conn.number + 1,
-            self.share.connections
-        ));
+        self.fail(self.closed_words(&conn));
     }
 }

@@ -3,6 +3,8 @@
 //! What was read goes to the engine in one piece from a buffer that all connections share; only
 //! what is left of a cut answer, or was not taken by the kernel, is kept with its connection.
 
+mod reopen;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,6 +24,7 @@ use super::engine::{Conn, Engine};
 use super::schedule::SECOND_NS;
 use crate::clock::Clock;
 use crate::net::Stream;
+use reopen::Line;
 
 /// Bytes of one read, and the longest answer that is taken in place.
 const INPUT_BYTES: usize = 256 * 1024;
@@ -99,6 +102,13 @@ impl Socket {
         }
     }
 
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => registry.deregister(stream),
+            Socket::Unix(stream) => registry.deregister(stream),
+        }
+    }
+
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.read(into),
@@ -122,6 +132,7 @@ struct Peer {
     /// What the kernel did not take.
     unsent: Vec<u8>,
     is_finished: bool,
+    line: Line,
 }
 
 /// What a visit writes. Its bytes are never cleared: of so many that would take longer than all
@@ -153,6 +164,10 @@ pub struct Sockets {
     input: Box<[u8]>,
     output: Output,
     ready: Vec<(usize, Readable)>,
+    place: Place,
+    timeout: Duration,
+    /// Connections that the server ended, until they are there again.
+    down: Vec<usize>,
 }
 
 /// What there may be to read.
@@ -252,7 +267,8 @@ impl Sockets {
             let socket = open().map_err(|error| (number, error))?;
             let conn = Conn::new(number);
             let (left, unsent) = (Vec::new(), Vec::new());
-            peers.push(Peer { socket, conn, left, unsent, is_finished: false });
+            let line = Line::default();
+            peers.push(Peer { socket, conn, left, unsent, is_finished: false, line });
         }
         Ok(Sockets {
             clock,
@@ -263,11 +279,17 @@ impl Sockets {
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
             output: Output { bytes: vec![0; OUTPUT_BYTES].into_boxed_slice(), len: 0 },
             ready: Vec::with_capacity(EVENTS_PER_TURN),
+            place: place.clone(),
+            timeout,
+            down: Vec::new(),
         })
     }
 
     /// Reads what there is of connection `number`, lets the engine at it, and writes.
     fn serve(&mut self, engine: &mut Engine, number: usize, readable: Readable) {
+        if self.peers[number].line.is_down() {
+            return self.serve_down(engine, number, readable);
+        }
         let peer = &mut self.peers[number];
         loop {
             let left = peer.left.len();
@@ -287,7 +309,7 @@ impl Sockets {
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => is_drained = true,
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                    Err(error) => return engine.fail(format!("the server's connection: {error}")),
+                    Err(error) => return self.lose(engine, number, Some(&error)),
                 }
             }
             engine.set_now(self.clock.read_ns());
@@ -303,8 +325,10 @@ impl Sockets {
             let rest = view.input.len();
             peer.left.clear();
             peer.left.extend_from_slice(&self.input[filled - rest..filled]);
-            if let Err(error) = Sockets::send(peer, self.output.written()) {
-                return engine.fail(format!("the server's connection: {error}"));
+            let is_ended = peer.is_finished && is_drained;
+            let sent = if is_ended { Ok(()) } else { Sockets::send(peer, self.output.written()) };
+            if is_ended || sent.is_err() {
+                return self.lose(engine, number, sent.err().as_ref());
             }
             // The kernel took all of a full buffer: no event will ask for the rest of a request.
             let is_cut = self.output.len == OUTPUT_BYTES && peer.unsent.is_empty();
@@ -335,6 +359,7 @@ impl Sockets {
 
 impl Carrier for Sockets {
     fn begin_turn(&mut self, engine: &mut Engine, until_ns: u64) {
+        let until_ns = if self.down.is_empty() { until_ns } else { self.reopen(engine, until_ns) };
         let now_ns = self.clock.read_ns();
         let rest_ns = until_ns.saturating_sub(now_ns);
         // epoll's own time-out counts in milliseconds.

@@ -15,7 +15,7 @@ use crate::console::{columns, complain, print};
 use crate::load::progress::EXIT_INTERRUPTED;
 use crate::load::report::{hgrm, table};
 use crate::load::result::{
-    FORMAT, Interval, Latency, Loop, Machine, RunResult, Setup, Spectrum, Step,
+    FORMAT, Interval, Latency, Loop, Machine, Outages, RunResult, Setup, Spectrum, Step,
 };
 use crate::load::wire::Dialect;
 
@@ -132,6 +132,7 @@ impl Outcome {
             );
             self.notes.weigh("turns", record.turn_ns_max, text);
         }
+        self.note_outages(&at, step);
         let [error, mismatch] = &seen.firsts;
         if let Some(words) = error {
             let text = format!("{at}{} errors, the first: {words}", counts.errors);
@@ -141,7 +142,21 @@ impl Outcome {
             let text = format!("{at}{} mismatches, the first: {words}", counts.mismatches);
             self.notes.weigh(&format!("mismatches: {words}"), counts.mismatches, text);
         }
-        self.is_wrong |= counts.errors > 0 || counts.mismatches > 0;
+        self.is_wrong |= step.errors > 0 || step.mismatches > 0;
+    }
+
+    /// Connections that the server ended.
+    fn note_outages(&mut self, at: &str, step: &Step) {
+        let seen = &step.outages;
+        if seen.reconnects > 0 || seen.requests_lost > 0 || seen.gap_s > 0.0 {
+            let text = format!(
+                "{at}the server ended connections: {} opened again, {} requests lost (they are \
+                 errors); without a connection for {:.3} s at the longest, {:.3} s in all",
+                seen.reconnects, seen.requests_lost, seen.longest_gap_s, seen.gap_s
+            );
+            self.is_wrong = true;
+            self.notes.weigh("outages", 1 + (seen.gap_s * 1e9) as u64, text);
+        }
     }
 
     /// Prints the result, writes the files, and says how it went. Why it `is_broken` is for the
@@ -249,7 +264,7 @@ fn step(rate_target: Option<f64>, record: &Record) -> Step {
         requests: counts.requests,
         hits: counts.hits,
         misses: counts.misses,
-        errors: counts.errors,
+        errors: counts.errors + counts.lost,
         mismatches: counts.mismatches,
         bytes_sent: counts.bytes_sent,
         bytes_received: counts.bytes_received,
@@ -260,6 +275,12 @@ fn step(rate_target: Option<f64>, record: &Record) -> Step {
             set: Spectrum::of(&record.set),
         },
         intervals: record.intervals.iter().enumerate().take(intervals).map(interval).collect(),
+        outages: Outages {
+            reconnects: counts.reconnects,
+            requests_lost: counts.lost,
+            gap_s: record.gap_ns as f64 / SECOND_NS as f64,
+            longest_gap_s: record.gap_ns_max as f64 / SECOND_NS as f64,
+        },
     }
 }
 

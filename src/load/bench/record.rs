@@ -39,6 +39,10 @@ pub struct Counts {
     pub bytes_received: u64,
     /// Requests of the window that had not been sent, or not answered, when the step was given up.
     pub overdue: u64,
+    /// Requests of the window that were under way on a connection that the server ended.
+    pub lost: u64,
+    /// Connections that were opened again.
+    pub reconnects: u64,
 }
 
 impl Counts {
@@ -53,6 +57,8 @@ impl Counts {
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.overdue += other.overdue;
+        self.lost += other.lost;
+        self.reconnects += other.reconnects;
     }
 }
 
@@ -107,6 +113,9 @@ pub struct Record {
     pub turn_ns_max: u64,
     /// How late turns saw that requests were due.
     pub late: Lateness,
+    /// Time within the window that connections were missing, of all of them and the longest.
+    pub gap_ns: u64,
+    pub gap_ns_max: u64,
     window: Window,
     interval_ns: u64,
     interval: usize,
@@ -128,6 +137,8 @@ impl Record {
             is_spinning: false,
             turn_ns_max: 0,
             late: Lateness::default(),
+            gap_ns: 0,
+            gap_ns_max: 0,
             window,
             interval_ns,
             interval: 0,
@@ -187,6 +198,24 @@ impl Record {
         }
     }
 
+    /// A request was under way on a connection that ended: it has waited so long.
+    #[cold]
+    pub fn lost(&mut self, is_get: bool, intended_ns: u64, now_ns: u64) {
+        if self.window.counts(intended_ns) {
+            self.counts.lost += 1;
+            self.latency(is_get, now_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    /// A connection was missing for this time.
+    #[cold]
+    pub fn gap(&mut self, from_ns: u64, to_ns: u64) {
+        let (from_ns, to_ns) = (from_ns.max(self.window.from_ns), to_ns.min(self.window.end_ns));
+        let gap_ns = to_ns.saturating_sub(from_ns);
+        self.gap_ns += gap_ns;
+        self.gap_ns_max = self.gap_ns_max.max(gap_ns);
+    }
+
     /// A get that was meant to start at `intended_ns` found so many keys, and so many not.
     #[inline(always)]
     pub fn found(&mut self, intended_ns: u64, hits: u64, misses: u64) {
@@ -228,6 +257,8 @@ impl Record {
         self.idle_ns += other.idle_ns;
         self.turn_ns_max = self.turn_ns_max.max(other.turn_ns_max);
         self.late.join(&other.late);
+        self.gap_ns += other.gap_ns;
+        self.gap_ns_max = self.gap_ns_max.max(other.gap_ns_max);
     }
 
     /// Length of a stretch, in nanoseconds.

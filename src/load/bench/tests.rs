@@ -30,7 +30,10 @@ enum Fault {
     None,
     Silent,
     Garbage,
+    /// All connections, for good.
     Closes,
+    /// The first, and takes it again a while later.
+    Resets,
     Spoils,
     Swaps,
 }
@@ -44,7 +47,12 @@ struct Peer {
     /// What the client may read, and where the ring wraps: that many bytes are in the first piece.
     input: VecDeque<u8>,
     read: usize,
+    /// When it is there again, if it is not.
+    back_ns: Option<u64>,
 }
+
+/// How long a connection is missing.
+const GAP_NS: u64 = 300 * MS;
 
 struct Simulation {
     now_ns: u64,
@@ -191,6 +199,25 @@ impl Simulation {
         !peer.input.is_empty()
     }
 
+    /// Whether the server ends a connection now.
+    fn ends(&self, number: usize) -> bool {
+        let is_time = self.requests > self.fault_after;
+        is_time && (self.fault == Fault::Closes || self.fault == Fault::Resets && number == 0)
+    }
+
+    /// What the carrier does when the server has ended a connection.
+    fn lose(&mut self, engine: &mut Engine, number: usize) {
+        let conn = self.peers[number].conn.take().expect("a connection");
+        let (words, mut conn) = (engine.closed_words(&conn), conn);
+        engine.lost(&mut conn, &words, 10 * SECOND_NS);
+        let is_back = self.fault == Fault::Resets;
+        let back_ns = Some(if is_back { self.now_ns + GAP_NS } else { u64::MAX });
+        self.peers[number] = Peer { conn: Some(conn), back_ns, ..Peer::default() };
+        if is_back {
+            self.fault = Fault::None;
+        }
+    }
+
     fn next_ns(&self) -> u64 {
         let first = |peer: &Peer| peer.answers.front().map(|(at_ns, _)| *at_ns);
         self.peers.iter().filter_map(first).min().unwrap_or(u64::MAX)
@@ -202,23 +229,34 @@ impl Carrier for Simulation {
         self.now_ns = self.next_ns().min(until_ns).max(self.now_ns + 1);
         engine.tick(self.now_ns);
         for number in 0..self.peers.len() {
-            let is_closed = self.fault == Fault::Closes && self.requests > self.fault_after;
-            if self.deliver(number) || is_closed {
+            let is_back = self.peers[number].back_ns.is_some_and(|at_ns| at_ns <= self.now_ns);
+            if self.deliver(number) || self.ends(number) || is_back {
                 self.visit(engine, number);
             }
         }
     }
 
     fn visit(&mut self, engine: &mut Engine, number: usize) {
+        if let Some(back_ns) = self.peers[number].back_ns {
+            let conn = self.peers[number].conn.as_ref().expect("a connection");
+            if back_ns > self.now_ns {
+                return engine.visit_lost(conn);
+            }
+            engine.regained(conn);
+            self.peers[number].back_ns = None;
+        }
         // As long as either side has something to do that needs no time.
         loop {
             self.deliver(number);
-            let is_finished = self.fault == Fault::Closes && self.requests > self.fault_after;
+            let is_finished = self.ends(number);
             let peer = &mut self.peers[number];
             let mut out = Vec::new();
             let (input, read) = (&mut peer.input, &mut peer.read);
             let mut view = View { input, read, out: &mut out, piece: Vec::new(), is_finished };
             engine.visit(peer.conn.as_mut().expect("a connection"), &mut view);
+            if is_finished {
+                return self.lose(engine, number);
+            }
             if out.is_empty() {
                 return;
             }
@@ -253,7 +291,9 @@ fn measure(
     let start_ns = simulation.now_ns;
     let window = Window { from_ns: start_ns + SECOND_NS, end_ns: start_ns + 3 * SECOND_NS };
     let task = Task::Measure { rate, start_ns, window, interval_ns: SECOND_NS / 10 };
-    drive(simulation, engine, task, &[&AtomicBool::new(false)], 10 * SECOND_NS);
+    // Of a server that is gone the end is not to come before the silence.
+    let timeout_ns = if simulation.fault == Fault::Closes { SECOND_NS / 2 } else { 10 * SECOND_NS };
+    drive(simulation, engine, task, &[&AtomicBool::new(false)], timeout_ns);
     match engine.failure() {
         Some(failure) => Err(failure.clone()),
         None => Ok(engine.take_record()),
@@ -374,6 +414,42 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
         let error = measure(&mut simulation, &mut engine(&plan), None).expect_err("failed");
         assert!(error.starts_with(reason), "{error}");
     }
+}
+
+#[test]
+fn a_connection_that_ends_is_opened_again_and_the_gap_is_told() {
+    for (rate, fault_after) in [(None, 3_000), (Some(1_000.0), 1_500)] {
+        let plan = plan("--ratio 1:0 --connections 2");
+        let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+        (simulation.fault, simulation.fault_after) = (Fault::Resets, fault_after);
+        let record = measure(&mut simulation, &mut engine(&plan), rate).expect("it goes on");
+        let counts = record.counts;
+        assert!(counts.reconnects == 1 && counts.lost <= 1, "{counts:?}");
+        near(record.gap_ns as f64, GAP_NS as f64, 0.2);
+        assert_eq!(record.gap_ns, record.gap_ns_max);
+        let all = counts.requests + counts.lost + counts.overdue;
+        assert_eq!(record.get.len(), all, "{counts:?}");
+        if rate.is_none() {
+            // One of two connections is missing for 300 of 2000 ms.
+            near(all as f64, 3_700.0, 0.02);
+        } else {
+            // What was due meanwhile has waited, and none is left out.
+            assert_eq!(all, 2_000, "{counts:?}");
+            assert!(record.get.max() > 250 * MS, "{}", record.get.max());
+        }
+    }
+}
+
+/// Keys that were on their way are stored all the same.
+#[test]
+fn a_connection_that_ends_while_keys_are_stored_leaves_none_out() {
+    let plan = plan("--keys 500 --connections 2 --depth 8");
+    let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+    (simulation.fault, simulation.fault_after) = (Fault::Resets, 490);
+    let mut engine = engine(&plan);
+    drive(&mut simulation, &mut engine, FILL, &[], 10 * SECOND_NS);
+    assert_eq!((engine.failure(), simulation.items.len()), (None, 500));
+    assert_eq!(engine.outstanding(), 0);
 }
 
 /// A server that stores two keys a second, of ten thousand.

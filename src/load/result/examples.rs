@@ -34,6 +34,7 @@ pub fn step(
             set: Spectrum::of(set),
         },
         intervals,
+        outages: Outages::default(),
     }
 }
 
