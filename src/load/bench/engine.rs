@@ -5,6 +5,7 @@
 //! start nothing here allocates for a request of one key. Time is what the carrier said it is:
 //! [`Engine::tick`].
 
+mod carried;
 mod lost;
 
 use std::sync::Arc;
@@ -14,10 +15,8 @@ use super::options::Plan;
 use super::record::Record;
 use super::schedule::{Arrivals, Share, Window};
 use super::traffic::Traffic;
-use crate::clock::Now;
 use crate::load::wire::{self, Dialect, Item, Reply, Step};
 use crate::net::ConnectionId;
-use crate::net::Handler;
 use crate::net::Stream;
 use lost::Losses;
 
@@ -788,28 +787,5 @@ impl Engine {
         if self.is_measuring {
             self.record.answered(pending.kind != Kind::Set, pending.start_ns, self.now_ns);
         }
-    }
-}
-
-impl Handler for Engine {
-    type Connection = Conn;
-
-    fn opened(&mut self, id: ConnectionId, _listener: usize, _now: Now) -> Conn {
-        self.ids.push(id);
-        self.opened += 1;
-        Conn::new(self.opened - 1)
-    }
-
-    #[inline]
-    fn ready<S: Stream>(&mut self, _: ConnectionId, conn: &mut Conn, stream: &mut S, _: Now) {
-        self.visit(conn, stream);
-    }
-
-    fn is_overdue(&self, _: &Conn, _: Now) -> bool {
-        false
-    }
-
-    fn closed(&mut self, _: ConnectionId, conn: Conn) {
-        self.fail(self.closed_words(&conn));
     }
 }
