@@ -2,7 +2,9 @@
 
 use super::{Conn, Engine};
 use crate::clock::Now;
-use crate::net::{ConnectionId, Handler, Stream};
+use crate::net::ConnectionId;
+use crate::net::Handler;
+use crate::net::Stream;
 
 impl Handler for Engine {
     type Connection = Conn;
