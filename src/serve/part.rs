@@ -138,13 +138,13 @@ impl Part<'_> {
 /// What a worker has for items of `bytes` bytes of memory, which are all workers' and of which the
 /// index takes a part, if the host and a worker can have it.
 pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeError> {
-    host::check_l1(bytes, workers)?;
     let share = memory::items_bytes(bytes) / workers as u64;
-    if (memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
-        Ok(share as usize)
-    } else {
-        Err(ServeError::L1Part { bytes: share })
+    // First what is wrong on any host.
+    if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
+        return Err(ServeError::L1Part { bytes: bytes / workers as u64 });
     }
+    host::check_l1(bytes, workers)?;
+    Ok(share as usize)
 }
 
 fn tier_error(flag: &'static str, error: &OpenError) -> ServeError {
