@@ -34,9 +34,15 @@ pub const RULES: &[Rule] = &[
 
 /// Statistics that sunder gives and memcached does not, as their names are with digits taken out.
 pub const OWN_STATISTICS: &[&str] = &[
+    "address_conflicts",
     "chunk_foreign",
     "chunk_metadata_bad",
     "chunk_missing",
+    "device_link_up",
+    "device_rx_errors",
+    "device_rx_missed",
+    "device_rx_no_buffer",
+    "device_tx_errors",
     "echo_replies",
     "frames_bad_checksum",
     "frames_malformed",
@@ -55,7 +61,9 @@ pub const OWN_STATISTICS: &[&str] = &[
     "link_timeouts",
     "inconsistency_detected",
     "lru_tail_age",
+    "neighbor_moves",
     "neighbor_replies",
+    "path_mtu_lowered",
     "remote_operations",
     "resets_sent",
     "segments_unknown_flow",
