@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, BufRead};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -200,7 +200,8 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
         };
         let sockets = sockets.map_err(|source| match listener.address {
             Address::Tcp(address)
-                if source.kind() == io::ErrorKind::AddrInUse && is_refused(address) =>
+                if source.kind() == io::ErrorKind::AddrInUse
+                    && is_without_listener(address.port()) =>
             {
                 BindError::Outgoing(listener.clone())
             }
@@ -230,19 +231,28 @@ fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
     address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
 }
 
-/// How long a look at who has a port may take.
-const LOOK: Duration = Duration::from_millis(200);
+/// Whether nobody listens on `port`, which cannot be had all the same. The kernel's tables say so: a
+/// connection would be one of the other server's clients.
+fn is_without_listener(port: u16) -> bool {
+    let listens = |table: &str| -> io::Result<bool> {
+        let table = fs::File::open(format!("/proc/thread-self/net/{table}"))?;
+        for row in io::BufReader::new(table).lines() {
+            if is_listener(&row?, port) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    // Where they cannot be read, the likelier is said. A host may be without IPv6.
+    !listens("tcp").unwrap_or(true) && !listens("tcp6").unwrap_or(false)
+}
 
-/// Whether nobody listens on `address`, which cannot be had all the same.
-fn is_refused(mut address: SocketAddr) -> bool {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    TcpStream::connect_timeout(&address, LOOK)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+/// Whether this row of `/proc/net/tcp` is of a socket that listens on `port` (proc(5)).
+fn is_listener(row: &str, port: u16) -> bool {
+    let mut words = row.split_ascii_whitespace().skip(1);
+    let local = words.next().and_then(|local| local.rsplit_once(':'));
+    let is_there = local.is_some_and(|(_, text)| u16::from_str_radix(text, 16) == Ok(port));
+    is_there && words.nth(1) == Some("0A")
 }
 
 fn bind_tcp(

@@ -694,6 +694,10 @@ fn a_taken_port_is_one_line_that_names_the_flag() {
             )
         );
     }
+    for worker in &taken {
+        let asked = worker.acceptors[0].accept().map_err(|error| error.kind());
+        assert_eq!(asked.err(), Some(io::ErrorKind::WouldBlock), "the server was connected to");
+    }
     let listeners = vec![tcp("192.0.2.1:0")];
     let error = bind(&Config { listeners, connections_max: 1 }, 1).unwrap_err().to_string();
     assert!(error.contains("no such address") && error.contains("--bind"), "{error}");
