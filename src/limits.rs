@@ -151,6 +151,14 @@ pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
 /// it copies a whole item, or writes a page.
 pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
 
+/// Free output that a question about the server needs where no request finds room, in bytes: more
+/// than the longest of the answers that are given then, the general statistics.
+pub const SERVER_REPLY_ROOM_BYTES: usize = 12 * 1024;
+
+/// How long those who wait for room that others hold are not looked at, where the worker sleeps, in
+/// microseconds: a millisecond is what epoll_wait(2) resolves.
+pub const ROOM_WAIT_US: u64 = 1_000;
+
 /// Bytes that requests copied or looked through beside their own (`work`) which count as one more
 /// request among [`REQUESTS_PER_VISIT`]: about as long as a get takes. A visit ends after 512 KiB
 /// of them and what the last request came to, as an incr of a long value.

@@ -94,7 +94,7 @@ impl Connection {
         loop {
             let before = value_bytes - self.bytes_left(visit.engine);
             let Some(until) = self.make_room(slot, before, value_bytes, visit) else {
-                visit.engine.revisit(visit.id);
+                visit.engine.await_room(visit.id);
                 // It is us who keep it waiting.
                 self.progress_us = visit.now.uptime_us;
                 self.deadline_us = deadline_us(value_bytes - before, visit.now);
@@ -111,6 +111,8 @@ impl Connection {
             }
         }
         if visit.stream.received_bytes() < terminator_bytes(is_text) {
+            // Half a terminator is no request that waits for its turn.
+            self.is_partial = true;
             return Progress::Wait;
         }
         let content = visit.engine.slots().content_mut(slot);

@@ -21,7 +21,7 @@ pub mod slots;
 
 use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
-use crate::limits::{BODY_PAUSE_US, SLOTS_PER_CONNECTION, STALL_TIMEOUT_US};
+use crate::limits::{BODY_PAUSE_US, COST_OF_EXTENDING, STALL_TIMEOUT_US};
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, Operation, Port};
 use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
@@ -30,6 +30,7 @@ use begun::{Begun, NextKey, cost_of};
 use body::Arriving;
 pub use body::Share;
 use intake::allowance_us;
+use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 use slots::{Content, Queue, Slots};
 
@@ -145,6 +146,10 @@ pub trait Engine {
     /// False: it is on its way, or there is no room for it yet; the connection will be visited
     /// again.
     fn fetch(&mut self, slot: u32) -> bool;
+
+    /// Visits this connection again when somebody may have given back what it waits for: soon, and
+    /// without keeping the worker awake for it.
+    fn await_room(&mut self, id: ConnectionId);
 
     /// Visits this connection again when there is room, or time, for more of its requests.
     fn revisit(&mut self, id: ConnectionId);
@@ -351,8 +356,16 @@ impl Connection {
                 visit.engine.revisit(id);
                 break;
             }
-            if !self.may_start(visit.engine) && !self.may_go_on(&mut visit) {
-                break;
+            if !self.may_start(visit.engine) {
+                match self.without_room(&mut visit) {
+                    NoRoom::Step => (),
+                    NoRoom::Answered => {
+                        budget.spend(COST_OF_EXTENDING);
+                        has_begun = true;
+                        continue;
+                    }
+                    NoRoom::Wait => break,
+                }
             }
             visit.scratch.cost = 1;
             let progress = self.step(&mut visit);
@@ -369,12 +382,6 @@ impl Connection {
         self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
     }
 
-    /// Whether a request that is parsed now can be carried out.
-    fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
-        let own = self.queue.len();
-        own < SLOTS_PER_CONNECTION && engine.slots().has_room(own) && engine.has_room(own)
-    }
-
     /// Whether what is next is a request, and others before it are under way.
     fn is_pipelining(&self) -> bool {
         !self.queue.is_empty() && matches!(self.state, State::Command | State::Keys(_))
@@ -386,14 +393,6 @@ impl Connection {
             let is_held = self.unfinished() == Some(slot);
             !is_held && !matches!(engine.slots().content(slot), Content::Waiting { .. })
         })
-    }
-
-    /// The slot of the request whose bytes are still arriving; it has no reply before they are in.
-    fn unfinished(&self) -> Option<u32> {
-        match self.state {
-            State::Body { slot, .. } | State::Skip { slot, .. } => Some(slot),
-            State::Command | State::Keys(_) | State::Line => None,
-        }
     }
 
     /// Closes the stream if all is done, and sets the deadline of what is not.

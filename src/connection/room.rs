@@ -5,35 +5,70 @@
 use super::{Connection, Engine, Protocol, State, Visit, parse, reply};
 use crate::buffer::Gather;
 use crate::connection::slots::Content;
+use crate::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
 use crate::net::Stream;
-use crate::protocol::{Command, Step, binary};
+use crate::protocol::{Command, Control, Step, binary};
 use crate::tier::{Outcome, Value};
 
+/// What there is to do without room for a request.
+pub(super) enum NoRoom {
+    /// A step that needs none.
+    Step,
+    /// What was next is answered; whether there is room is to be asked again.
+    Answered,
+    /// Nothing. The connection will be visited again if it has to be.
+    Wait,
+}
+
 impl Connection {
-    /// Whether a step can be done although no request may start. If not, the connection will be
-    /// visited again.
-    #[inline(never)]
-    pub(super) fn may_go_on<S: Stream, E: Engine>(&self, visit: &mut Visit<'_, S, E>) -> bool {
+    /// Whether a request that is parsed now can be carried out.
+    pub(super) fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
+        let own = self.queue.len();
+        own < SLOTS_PER_CONNECTION && engine.slots().has_room(own) && engine.has_room(own)
+    }
+
+    /// The slot of the request whose bytes are still arriving; it has no reply before they are in.
+    pub(super) fn unfinished(&self) -> Option<u32> {
         match self.state {
-            State::Skip { .. } | State::Line => return true,
-            State::Body { .. } if visit.engine.has_room(0) => return true,
-            State::Body { .. } | State::Command | State::Keys(_) => (),
+            State::Body { slot, .. } | State::Skip { slot, .. } => Some(slot),
+            State::Command | State::Keys(_) | State::Line => None,
+        }
+    }
+
+    /// Does what can be done although no request may start.
+    #[inline(never)]
+    pub(super) fn without_room<S: Stream, E: Engine>(
+        &mut self,
+        visit: &mut Visit<'_, S, E>,
+    ) -> NoRoom {
+        match self.state {
+            State::Skip { .. } | State::Line => return NoRoom::Step,
+            State::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
+            State::Body { .. } => (),
+            State::Command | State::Keys(_) if visit.stream.received_bytes() == 0 => {
+                return NoRoom::Wait;
+            }
+            State::Command | State::Keys(_) => (),
         }
         let is_next = matches!(self.state, State::Command) && self.queue.is_empty();
         if is_next && self.answer_about_server(visit) {
-            return true;
+            return NoRoom::Answered;
         }
         // Otherwise an outcome will come for what is before it.
         if self.queue.first() == self.unfinished() {
-            visit.engine.revisit(visit.id);
+            visit.engine.await_room(visit.id);
         }
-        false
+        NoRoom::Wait
     }
 
-    /// Answers what is next if it asks about the server and its reply needs no slot. Whoever looks
+    /// Answers what is next if it asks about the server, for its reply needs no slot. Whoever looks
     /// what is wrong gets an answer also when nobody else does.
-    fn answer_about_server<S: Stream, E: Engine>(&self, visit: &mut Visit<'_, S, E>) -> bool {
+    fn answer_about_server<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> bool {
         let Visit { stream, engine, scratch, now, .. } = visit;
+        // Before it is carried out: that is done once.
+        if stream.room_bytes() < SERVER_REPLY_ROOM_BYTES {
+            return false;
+        }
         let bytes = stream.peek(&mut scratch.stitched[..]);
         let input = &scratch.stitched[..bytes];
         let is_binary = match self.protocol {
@@ -46,14 +81,19 @@ impl Connection {
         else {
             return false;
         };
-        let mut reply = Gather::new();
-        engine.control(control, form, *now, &mut reply);
-        let reply = reply.finish();
-        if stream.room_bytes() < reply.len() {
+        // The others may be as long as there are connections.
+        if matches!(control, Control::Stats(words) if !words.is_empty()) {
             return false;
         }
+        self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
+        let mut reply = Gather::new();
+        engine.control(control, form, *now, &mut reply);
         stream.consume(consumed);
-        reply::write_chain(*stream, &reply, &mut 0);
+        if !reply::write_chain(*stream, &reply.finish(), &mut 0) {
+            // A reply that is cut short would make nonsense of those behind it.
+            stream.abort();
+            self.is_closing = true;
+        }
         true
     }
 

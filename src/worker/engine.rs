@@ -48,6 +48,8 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     visits: Vec<ConnectionId>,
     /// Connections to visit in the next turn.
     revisits: Vec<ConnectionId>,
+    /// Connections that wait for what others hold.
+    waiting: Vec<ConnectionId>,
     /// For values still arriving, and for fetched ones.
     budget: Budget,
     /// Input that connections keep whose output is blocked.
@@ -104,6 +106,7 @@ where
             slots: Slots::new(SLOTS_PER_WORKER),
             visits: Vec::with_capacity(SLOTS_PER_WORKER),
             revisits: Vec::with_capacity(SLOTS_PER_WORKER),
+            waiting: Vec::with_capacity(SLOTS_PER_WORKER),
         }
     }
 
@@ -120,6 +123,7 @@ where
             let until_us = now.uptime_us + CONTENTION_US;
             self.shared.starved_until_us.store(until_us, Ordering::Relaxed);
         }
+        self.revisits.append(&mut self.waiting);
         // A connection may have asked in several visits of one turn; each time it would ask again,
         // and a client that sends bytes one by one could make its share of the turns grow.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
@@ -165,6 +169,11 @@ where
     pub(super) fn end_turn(&mut self) {
         self.return_loans();
         self.mailbox.ring();
+    }
+
+    /// Whether connections wait for what others hold.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn owes_work(&self) -> bool {
@@ -565,7 +574,7 @@ where
         let bytes = lent.bytes();
         if !self.mailbox.has_room(1) || !self.budget.fetch(bytes) {
             if let Some(id) = self.slots.connection(slot) {
-                self.revisit(id);
+                self.await_room(id);
             }
             return false;
         }
@@ -583,6 +592,11 @@ where
         let (owner, loan) = lent.take();
         self.mailbox.ask(usize::from(owner), Ask { slot, request: Request::Fetch(loan) });
         false
+    }
+
+    fn await_room(&mut self, id: ConnectionId) {
+        self.stats.add(Counter::ConnYields, 1);
+        self.waiting.push(id);
     }
 
     fn revisit(&mut self, id: ConnectionId) {

@@ -135,16 +135,7 @@ impl Budget {
     /// Makes `share` do for the first `bytes` bytes of a value of `value_bytes`; false if there is
     /// no room for them.
     pub fn grow(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
-        if bytes <= share.shared || share.rest > 0 {
-            return true;
-        }
-        let shared = bytes.next_multiple_of(BLOCK_BYTES).min(value_bytes);
-        let more = shared - share.shared;
-        let free = self.shared_max - self.shared;
-        let weight = self.shared_max / BODY_WEIGHT_SHARE;
-        if more <= free && may_add(share.shared, self.shared, free, weight) {
-            self.shared += more;
-            share.shared = shared;
+        if self.grow_shared(share, bytes, value_bytes) {
             return true;
         }
         let rest = value_bytes - share.shared;
@@ -157,10 +148,27 @@ impl Budget {
         fits
     }
 
+    /// As [`Budget::grow`], but not of what is kept for the rests of values.
+    fn grow_shared(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
+        if bytes <= share.shared || share.rest > 0 {
+            return true;
+        }
+        let shared = bytes.next_multiple_of(BLOCK_BYTES).min(value_bytes);
+        let more = shared - share.shared;
+        let free = self.shared_max - self.shared;
+        let weight = self.shared_max / BODY_WEIGHT_SHARE;
+        let fits = more <= free && may_add(share.shared, self.shared, free, weight);
+        if fits {
+            self.shared += more;
+            share.shared = shared;
+        }
+        fits
+    }
+
     /// As [`Budget::grow`], for bytes that have not come yet: only while half of the room is free.
     pub fn grow_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
         let more = bytes.saturating_sub(share.shared);
-        self.shared + more <= self.shared_max / 2 && self.grow(share, bytes, value_bytes)
+        self.shared + more <= self.shared_max / 2 && self.grow_shared(share, bytes, value_bytes)
     }
 
     /// Gives back what [`Budget::grow`] set aside.

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::{Now, Pace};
 use crate::connection::{Connection, Scratch};
-use crate::limits::TASKS_PER_WORKER;
+use crate::limits::{ROOM_WAIT_US, TASKS_PER_WORKER};
 use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Owner;
@@ -175,6 +175,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         let Idle::SleepAfter(turns) = idle else { continue };
         if idle_turns >= turns {
             let due_us = orchestrator.wake_at_us().saturating_sub(now.uptime_us);
+            let due_us = if worker.core.has_waiting() { due_us.min(ROOM_WAIT_US) } else { due_us };
             let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
             transport.wait(timeout_us);
         }

@@ -81,7 +81,39 @@ fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
         crew.pipes[0].receive(c, &mut reply);
         assert!(!reply.is_empty() && reply.ends_with(end.as_bytes()), "{}", text(&reply));
     }
+    // What stands behind such a question waits for room, whatever it is.
+    let mut others = Vec::new();
+    for request in
+        ["version\r\nnonsense\r\n", "version\r\nget aa bb\r\n", "stats\r\nms k 1\r\nx\r\n"]
+    {
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        crew.pipes[0].send(c, request.as_bytes());
+        others.push(c);
+    }
+    crew.workers[0].turn(&mut crew.pipes[0], crew.now);
+    let mut replies = others.iter().map(|&c| {
+        let mut reply = Vec::new();
+        crew.pipes[0].receive(c, &mut reply);
+        text(&reply)
+    });
+    assert!(replies.all(|reply| reply.starts_with("VERSION ") || reply.ends_with("END\r\n")));
+    drop(replies);
+    // A connection that has nothing to ask waits for nothing.
+    let visits = |crew: &mut Crew<'_>| {
+        let before = shared.stats[0].get(Counter::ConnYields);
+        crew.workers[0].turn(&mut crew.pipes[0], crew.now);
+        shared.stats[0].get(Counter::ConnYields) - before
+    };
+    visits(&mut crew);
+    let before = visits(&mut crew);
+    let idle = crew.pipes[0].connect(16 << 10, 16 << 10, 64);
+    crew.pipes[0].send(idle, b"version\r\n");
+    visits(&mut crew);
+    assert_eq!(visits(&mut crew), before);
     // All others as soon as the other worker turns again.
+    for (&c, end) in others.iter().zip(["ERROR\r\n", "END\r\n", "ERROR\r\n"]) {
+        assert_eq!(crew.read_until(0, c, end, 200).0, end);
+    }
     for &c in &[ready[0], ready[count - 1]] {
         let (reply, _) = crew.read_until(0, c, "END\r\n", 200);
         assert_eq!(reply, "END\r\n");

@@ -73,6 +73,25 @@ fn a_client_that_finishes_after_it_wrote_everything_gets_it_all_and_the_end() {
     assert!(reply == b"STORED\r\n".repeat(50_000));
 }
 
+#[test]
+fn a_client_that_goes_before_the_last_byte_of_a_long_value_is_let_go() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    // Received where it stays, and gathered.
+    for length in [33_000, 1_000_000, 9_000_000] {
+        for end in ["", "\r"] {
+            let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+            let request = format!("set k 0 0 {length}\r\n{}{end}", "v".repeat(length));
+            crew.write_all(0, c, request.as_bytes(), 2_000);
+            crew.turn();
+            crew.pipes[0].pipe(c).is_peer_finished = true;
+            crew.turn();
+            assert!(crew.pipes[0].pipe(c).is_closed, "{length} {end:?}");
+        }
+    }
+}
+
 /// Has connection `c` send gets for as long as they are taken; returns how many bytes that were.
 fn pour(crew: &mut Crew<'_>, c: usize) -> usize {
     let gets = b"get k\r\n".repeat(9_000);

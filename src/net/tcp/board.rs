@@ -199,12 +199,15 @@ impl Board {
         let place = neighbors.place(address);
         let known = neighbors.by_address[place].filter(|known| known.address == address);
         if let Some(Known { mac: Some(mac), told_us, .. }) = known
-            && (told_us >= since_us || now.uptime_us - told_us < TCP_NEIGHBOR_FRESH_US)
+            && (told_us >= since_us
+                || now.uptime_us.saturating_sub(told_us) < TCP_NEIGHBOR_FRESH_US)
         {
             return Whereabouts::At(mac);
         }
         let asked_us = known.and_then(|known| known.asked_us);
-        if !asks || asked_us.is_some_and(|at| now.uptime_us - at < TCP_NEIGHBOR_RETRY_US) {
+        if !asks
+            || asked_us.is_some_and(|at| now.uptime_us.saturating_sub(at) < TCP_NEIGHBOR_RETRY_US)
+        {
             return Whereabouts::Wait;
         }
         let (mac, told_us) = known.map_or((None, 0), |known| (known.mac, known.told_us));

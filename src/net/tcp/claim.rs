@@ -169,13 +169,15 @@ impl<P: Port, C> Stack<P, C> {
             Heard::Rival(taken) => self.defend(taken, now),
             Heard::Query(query) => self.meet_query(query, now),
             Heard::TooBig(report) => {
-                if self.report_credit == 0 {
+                if self.meet_too_big(&report, now) {
                     return;
                 }
-                self.report_credit -= 1;
-                if !self.meet_too_big(&report, now) && !self.board.post(report) {
-                    self.dropped(Counter::FramesNotForUs);
+                // Of another worker's flow, or of none: of those everybody can send any number,
+                // and they must not stand in the way of the others.
+                if self.report_credit == 0 || !self.board.post(report) {
+                    return self.dropped(Counter::FramesNotForUs);
                 }
+                self.report_credit -= 1;
             }
         }
     }
