@@ -164,6 +164,13 @@ impl<'c> Source<'c> {
                 .map_err(|error| of_path(flag, &path, error))?;
         }
         tell_of_file(&opened, flag, &path)?;
+        if let Some(lack) = Marks::new(&told.path, told.state.as_deref()).lack() {
+            complain(format_args!(
+                "sunder: {flag}: {path}: no other file system can take a note of it should the disk \
+                 take no writes any more ({lack}): changes would be refused then; state=DIR names a \
+                 folder on another one"
+            ));
+        }
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
             [half(), half()]

@@ -166,6 +166,8 @@ fn where_it_cannot_be_noted_nothing_is_promised_that_does_not_hold() {
     let mut fs = FileSystem::new();
     // Goes with the log.
     let mut c = fs.with_old_values("mounted/state");
+    let told = c.server.stderr();
+    assert!(told.contains("no other file system can take a note"), "told at the start: {told}");
     fs.turn_read_only();
     set_until_it_says(&mut c, "takes no writes, and there is nowhere to note it");
     for i in 1..KEYS {

@@ -109,6 +109,18 @@ impl Marks {
         Marks(Arc::new(Inner { places, log_path, state }))
     }
 
+    /// Why no note could be made as things are now; None: one could. Writes nothing.
+    pub fn lack(&self) -> Option<String> {
+        let mut reasons = Vec::new();
+        for place in &self.0.places {
+            match self.0.look_at(place) {
+                Ok(()) => return None,
+                Err(error) => reasons.push(format!("{}: {error}", place.display())),
+            }
+        }
+        Some(reasons.join(", "))
+    }
+
     fn ask(&self, wish: Wish) {
         let state = &mut *self.0.state();
         if let Some((done, result)) = &state.done
@@ -223,10 +235,13 @@ impl Inner {
         Err(reasons.join(", "))
     }
 
-    fn note_in(&self, place: &Path, log: &LogId) -> io::Result<()> {
+    /// Whether a note in `place` is one that lasts, and could be made.
+    fn look_at(&self, place: &Path) -> io::Result<()> {
         let other = |why| Err(io::Error::other(why));
-        // Looked at before anything is made: to write there may never end.
-        let existing = place.ancestors().find(|it| it.is_dir()).unwrap_or(Path::new("/"));
+        // The last folder of a place is made where it is missing.
+        let folders = [Some(place), place.parent()];
+        let existing = folders.into_iter().flatten().find(|it| it.is_dir());
+        let existing = existing.ok_or(io::ErrorKind::NotFound)?;
         let disk = fs::metadata(&self.log_path)?;
         if disk.is_file() && disk.dev() == fs::metadata(existing)?.dev() {
             return other("is on the same file system as the log");
@@ -234,6 +249,12 @@ impl Inner {
         if is_in_memory(existing)? {
             return other("is kept in memory, which a restart of the host ends");
         }
+        Ok(rustix::fs::access(existing, rustix::fs::Access::WRITE_OK)?)
+    }
+
+    fn note_in(&self, place: &Path, log: &LogId) -> io::Result<()> {
+        // Looked at before anything is made: to write there may never end.
+        self.look_at(place)?;
         match fs::create_dir(place) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -308,6 +329,7 @@ mod tests {
             assert!(!answer(&marks) && marks.place().contains("memory"), "{}", marks.place());
             return;
         }
+        assert_eq!(marks.lack(), None);
         for _ in 0..3 {
             marks.distrust(&LOG);
             assert!(answer(&marks), "{}", marks.place());
@@ -336,6 +358,7 @@ mod tests {
         fs::write(&log_path, "a log").expect("room");
         for folder in [place.join("notes"), place.clone(), "/dev/shm".into(), "/nowhere/x".into()] {
             let marks = Marks::new(&log_path, Some(&folder));
+            assert!(marks.lack().is_some_and(|lack| lack.contains(&*folder.to_string_lossy())));
             marks.distrust(&LOG);
             assert!(!answer(&marks), "{folder:?}");
             assert!(marks.place().starts_with(&folder.display().to_string()), "{}", marks.place());
