@@ -37,6 +37,8 @@ fn unknown_flag() {
 fn unknown_command() {
     refused(&["no-such-command"], &["no-such-command"]);
     refused(&["serve", "stray-word"], &["stray-word"]);
+    refused(&[], &["give a command", "serve"]);
+    refused(&["-p", "25000"], &["-p", "sunder serve -p 25000"]);
 }
 
 #[test]

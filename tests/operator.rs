@@ -183,7 +183,7 @@ fn what_runs_when_it_is_full_and_why_it_ends_is_told() {
     signal(&server, "-HUP");
     ask(&mut first, "get none\r\n", "END\r\n");
     assert_eq!(server.terminate(), Ok(0));
-    let ended = "sunder: stopping: SIGTERM was received; 1 connections are open";
+    let ended = "sunder: stopping: SIGTERM was received; 1 connection is open";
     assert!(server.stderr().lines().any(|line| line == ended), "{}", server.stderr());
 
     let mut server = Server::sunder(&flags).expect("it serves");
@@ -209,7 +209,10 @@ fn a_start_waits_for_a_tier_as_long_as_it_is_told_to() {
         assert!(server.stderr().contains("waiting up to 600 s"), "{}", server.stderr());
         server
     };
-    assert_eq!(waiting().terminate(), Ok(0), "a stop ends the waiting");
+    let mut stopped = waiting();
+    assert_eq!(stopped.terminate(), Ok(0), "a stop ends the waiting");
+    let told = "sunder: stopping: SIGTERM was received, before it served";
+    assert!(stopped.stderr().lines().any(|line| line == told), "{}", stopped.stderr());
     let mut server = waiting();
     let _l1 = Server::memcached_at(&path, 64).expect("an L1");
     server.wait_for_line("sunder: ready").expect("it serves");

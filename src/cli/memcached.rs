@@ -50,20 +50,24 @@ const FLAGS: &[(char, &str)] = &[
 /// what is said.
 const WITHOUT_EFFECT: &[(&str, bool, &str)] = &[
     ("enable-coredumps", false, "-r: not needed, ulimit -c unlimited before the start does it"),
-    ("lock-memory", false, "-k: has no effect, memory is not locked; swap off does it"),
+    (
+        "lock-memory",
+        false,
+        "-k: has no effect, memory is not locked; turn swap off instead (swapoff -a)",
+    ),
     (
         "verbose",
         false,
         "-v: has no effect, there is one level: what an operator may have to act on",
     ),
-    ("pidfile", true, "-P: no file is written, as by a memcached without -d"),
+    ("pidfile", true, "-P: has no effect, no file is written"),
     ("slab-growth-factor", true, "-f: not needed, there are no slab classes"),
     ("slab-min-size", true, "-n: not needed, there are no slab classes"),
     ("enable-largepages", false, "-L: not needed, L1 takes what the kernel gives of huge pages"),
     ("prefix-delimiter", true, "-D: has no effect, nothing is counted by prefix"),
     ("max-reqs-per-event", true, "-R: not needed, a connection's share of a turn is fixed"),
     ("disable-cas", false, "-C: has no effect, items always have a cas"),
-    ("listen-backlog", true, "-b: not needed, the kernel's limit is used (net.core.somaxconn)"),
+    ("listen-backlog", true, "-b: has no effect, each listener's queue is 1024"),
     ("disable-dumping", false, "-X: not needed, keys are never dumped"),
     ("disable-watch", false, "-W: not needed, there is no watch"),
     ("napi-ids", true, "-N: not needed, queues of a device have a worker each (--device)"),
@@ -81,6 +85,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("enable-ssl", "-Z: there is no TLS; put a proxy in front, or leave -Z out"),
     ("memory-file", "-e: memory does not outlive the process; --l2 ssd,path=PATH,size=SIZE does"),
 ];
+
+/// What is said if `-m` and `--l1` are given, in either order.
+pub(super) const TWO_L1: &str = "--l1: -m names an L1 too; give one of them";
 
 const NOTE_EXTENDED: &str = "-o: what it says of memcached's own workings is not needed";
 
@@ -159,10 +166,10 @@ pub(super) fn take(
             said.bind(binds);
         }
         "memory-limit" => {
-            once("--l1: -m names an L1 too; give one of them", said.has_l1)?;
-            let mebibytes = value(parser, "-m", |text| config::number(text, 1, 1 << 21))?;
+            once(TWO_L1, said.l1_flag == Some("--l1"))?;
+            let mebibytes = value(parser, "-m", mebibytes)?;
             said.config.l1 = L1::Memory { bytes: mebibytes << 20 };
-            said.has_l1 = true;
+            said.l1_flag = Some("-m");
         }
         "udp-port" => {
             if value(parser, "-U", |text| config::number(text, 0, 65_535))? != 0 {
@@ -222,6 +229,15 @@ fn extended(said: &mut Said, word: &str) -> Result<(), UsageError> {
         }
     }
     Ok(())
+}
+
+/// `-m`: as memcached, without a unit.
+fn mebibytes(text: &str) -> Result<u64, ValueError> {
+    config::number(text, 1, 1 << 21).map_err(|_| {
+        let expected = "megabytes without a unit, from 1 to 2097152 (--l1 memory,size=1G takes \
+                        units)";
+        ValueError::new(text, expected)
+    })
 }
 
 /// `-a`: permission bits in octal.
@@ -290,11 +306,14 @@ mod tests {
             assert_eq!(lines, 1, "{flag}: {said}");
         }
         assert_eq!(config.notes.len(), 13, "{said}");
+        let queue = format!("queue is {}", crate::limits::LISTEN_BACKLOG);
+        assert!(said.contains(&queue), "{said}");
     }
 
     #[test]
     fn a_socket_and_the_switches_are_memcacheds() {
-        let config = config("serve -s /run/s -a 770 -A -F -o idle_timeout=30 --conn-limit=7");
+        let config =
+            config("serve -s /run/s -p 0 -U 0 -a 770 -A -F -o idle_timeout=30 --conn-limit=7");
         assert_eq!(config.socket_path, Some("/run/s".into()));
         assert_eq!((config.socket_mode, config.idle_timeout_s), (0o770, 30));
         assert!(config.is_shutdown_enabled && !config.is_flush_enabled);
@@ -327,6 +346,7 @@ mod tests {
             ("-o nonsense", "nonsense"),
             ("-U 11211", "UDP"),
             ("-m 64 --l1 memory", "--l1"),
+            ("-m 64m", "megabytes"),
             ("-l 127.0.0.1:11211", "-p"),
             ("-a 999", "octal"),
         ] {

@@ -41,6 +41,13 @@ pub enum UsageError {
     },
     /// Flags that do not go together.
     Conflict(&'static str),
+    /// Of the addresses to listen on, one takes another in.
+    Overlap {
+        /// All addresses of its kind.
+        all: IpAddr,
+        /// The other one.
+        one: IpAddr,
+    },
 }
 
 impl fmt::Display for UsageError {
@@ -49,6 +56,9 @@ impl fmt::Display for UsageError {
             UsageError::Word(text) => write!(f, "{text} (see sunder --help)"),
             UsageError::Value { flag, error } => write!(f, "{flag}: {error}"),
             UsageError::Conflict(text) => f.write_str(text),
+            UsageError::Overlap { all, one } => {
+                write!(f, "--bind: {all} takes {one} in; leave one out")
+            }
         }
     }
 }
@@ -166,10 +176,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         return Ok(Command::Tool(tool, words.skip(1).collect()));
     }
     let words: Vec<OsString> = words.map(rend::normalise).collect();
+    let given: Vec<_> =
+        words.iter().map(|word| word.to_string_lossy().escape_debug().to_string()).collect();
     let mut parser = lexopt::Parser::from_args(words);
     match parser.next()? {
         Some(Value(word)) if word == "serve" => serve(&mut parser),
-        Some(Short('h') | Long("help")) | None => Ok(Command::Print(help())),
+        Some(Short('h') | Long("help")) => Ok(Command::Print(help())),
         Some(Short('V') | Long("version")) => Ok(Command::Print(VERSION.into())),
         Some(Value(word)) if word == "help" => match parser.next()? {
             Some(Value(word)) if word != "serve" => match word.to_str().and_then(tool) {
@@ -179,7 +191,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
             _ => Ok(Command::Print(help())),
         },
         Some(Value(word)) => Err(no_command(&word)),
-        Some(flag) => Err(flag.unexpected().into()),
+        Some(_) => {
+            let given = given.join(" ");
+            Err(UsageError::Word(format!("'{given}': give a command first: sunder serve {given}")))
+        }
+        None => Err(UsageError::Word("give a command, e.g. sunder serve".to_owned())),
     }
 }
 
@@ -217,7 +233,8 @@ struct Said {
     config: Config,
     socket_path: Option<PathBuf>,
     uses_socket: bool,
-    has_l1: bool,
+    /// The flag that has named L1.
+    l1_flag: Option<&'static str>,
     has_l2: bool,
     has_bind: bool,
     /// What is to be said of memcached's flags.
@@ -234,7 +251,11 @@ impl Said {
             "device" => config.device = Some(text(parser)?),
             "address" => config.addresses.push(value(parser, "--address", config::cidr)?),
             "gateway" => config.gateways.push(value(parser, "--gateway", config::address)?),
-            "port" => config.port = value(parser, "--port", config::port)?,
+            // As memcached has it beside a Unix socket; anywhere else it is refused in the end.
+            "port" => {
+                let number = |text: &str| if text == "0" { Ok(0) } else { config::port(text) };
+                config.port = value(parser, "--port", number)?;
+            }
             "bp" => {
                 config.batch_port = Some(value(parser, "--bp", config::port)?);
             }
@@ -248,9 +269,10 @@ impl Said {
             }
             "sock-path" => self.socket_path = Some(parser.value()?.into()),
             "l1" => {
-                once("--l1: is given twice; there is one first tier", self.has_l1)?;
+                once(memcached::TWO_L1, self.l1_flag == Some("-m"))?;
+                once("--l1: is given twice; there is one first tier", self.l1_flag.is_some())?;
                 config.l1 = value(parser, "--l1", config::l1)?;
-                self.has_l1 = true;
+                self.l1_flag = Some("--l1");
             }
             "l2" => {
                 once("--l2: is given twice; there is one second tier", self.has_l2)?;
@@ -303,8 +325,8 @@ impl Said {
     }
 
     fn finish(self) -> Result<Config, UsageError> {
-        let Said { mut config, socket_path, uses_socket, has_l1, has_l2, has_bind, .. } = self;
-        self.rend.apply(&mut config, has_l1, has_l2, has_bind)?;
+        let Said { mut config, socket_path, uses_socket, l1_flag, has_l2, has_bind, .. } = self;
+        self.rend.apply(&mut config, l1_flag, has_l2, has_bind)?;
         config.notes.extend(self.notes);
         let is_batch_said = config.batch_port.is_some() || config.batch_socket_path.is_some();
         if is_batch_said && config.l2 == config::L2::None {
@@ -320,6 +342,10 @@ impl Said {
             }
             (false, None) => None,
         };
+        if config.socket_path.is_none() {
+            let wrong = |error| UsageError::Value { flag: "--port", error };
+            config::port(&config.port.to_string()).map_err(wrong)?;
+        }
         if config.l2 != config::L2::None && config.batch().is_none() {
             config.notes.push(NOTE_BATCH_BESIDE);
         }
@@ -344,9 +370,7 @@ fn check(config: &Config) -> Result<(), UsageError> {
     if config.batch_socket_path.is_some() && config.batch_socket_path == config.socket_path {
         return conflict("--bp-sock-path: is the same as --sock-path; give it another");
     }
-    if (1..config.binds.len()).any(|at| config.binds[..at].contains(&config.binds[at])) {
-        return conflict("--bind: the same address is given twice");
-    }
+    check_binds(&config.binds)?;
     if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
         return conflict("--l2: is the same server as L1; each tier needs a server of its own");
     }
@@ -387,6 +411,20 @@ fn check(config: &Config) -> Result<(), UsageError> {
         }
         if config.faults.is_some() {
             return conflict("--faults: are a device's; give --device as well");
+        }
+    }
+    Ok(())
+}
+
+/// Whether each of these addresses can have a listener beside the others'.
+fn check_binds(binds: &[IpAddr]) -> Result<(), UsageError> {
+    if (1..binds.len()).any(|at| binds[..at].contains(&binds[at])) {
+        return Err(UsageError::Conflict("--bind: the same address is given twice"));
+    }
+    for &all in binds.iter().filter(|bind| bind.is_unspecified()) {
+        let is_in_it = |one: &&IpAddr| **one != all && one.is_ipv4() == all.is_ipv4();
+        if let Some(&one) = binds.iter().find(is_in_it) {
+            return Err(UsageError::Overlap { all, one });
         }
     }
     Ok(())
@@ -469,6 +507,8 @@ mod tests {
         let config = config("serve --bind 127.0.0.1,::1 --bind 10.0.0.1");
         let all: Vec<_> = config.binds.iter().map(IpAddr::to_string).collect();
         assert_eq!(all, ["127.0.0.1", "::1", "10.0.0.1"]);
+        assert!(parse_words("serve --bind 0.0.0.0,::").is_ok(), "of either family all");
+        assert!(parse_words("serve --bind ::,127.0.0.1").is_ok(), "that one of IPv4 alone");
     }
 
     #[test]
@@ -503,7 +543,16 @@ mod tests {
             ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
             ("serve --l1 memory --l1 memory,size=1G", "--l1"),
             ("serve --l2 none --l2 none", "--l2"),
-            ("serve --bind ::1 --bind ::1", "--bind"),
+            ("serve --bind ::1 --bind ::1", "--bind: the same address is given twice"),
+            ("serve --bind 127.0.0.1,0.0.0.0", "--bind: 0.0.0.0 takes 127.0.0.1 in; leave one"),
+            ("serve --bind :: --bind ::1", "--bind: :: takes ::1 in"),
+            ("serve -p 0", "--port: got '0'"),
+            ("serve -m 64 --l1 memory", "-m names an L1 too"),
+            ("serve --l1 memory -m 64", "-m names an L1 too"),
+            ("serve -m 64 --l1-inmem", "--l1-inmem and -m"),
+            ("serve --l1-inmem --l1 memory", "--l1-inmem and --l1"),
+            ("-p 25000 -m 64", "give a command first: sunder serve -p 25000 -m 64"),
+            ("", "give a command"),
             ("serve --bp 1 --bp-sock-path /x", "--bp-sock-path"),
             ("dance", "dance"),
         ] {

@@ -140,11 +140,12 @@ impl Rend {
         Ok(())
     }
 
-    /// Turns what was said into tiers. `has_l1`, `has_l2` and `has_bind`: our own flags were given.
+    /// Turns what was said into tiers. `l1_flag`, `has_l2` and `has_bind`: our own flags, or
+    /// memcached's, that were given.
     pub fn apply(
         mut self,
         config: &mut Config,
-        has_l1: bool,
+        l1_flag: Option<&'static str>,
         has_l2: bool,
         has_bind: bool,
     ) -> Result<(), UsageError> {
@@ -153,10 +154,15 @@ impl Rend {
         }
         let says_l1 =
             self.is_l1_in_memory || self.is_chunked || self.is_l1_batched || self.l1_path.is_some();
-        if says_l1 && has_l1 {
-            return Err(UsageError::Conflict(
-                "--l1: Rend's flags name an L1 too; give one of them",
-            ));
+        if let (true, Some(flag)) = (says_l1, l1_flag) {
+            let own = match (self.is_l1_in_memory, self.is_chunked, self.is_l1_batched) {
+                (true, ..) => "--l1-inmem",
+                (_, true, _) => "--chunked",
+                (.., true) => "--l1-batched",
+                _ => "--l1-sock",
+            };
+            let line = format!("{own} and {flag} name an L1 each; give one of them");
+            return Err(UsageError::Word(line));
         }
         if says_l1 {
             config.l1 = self.l1()?;

@@ -160,7 +160,15 @@ impl fmt::Display for Ssd {
         if let Some(bytes) = self.size_bytes {
             write!(f, ",size={}", show_size(bytes))?;
         }
-        write!(f, ",object={},flush={}", show_size(self.object_bytes), self.flush_ms)?;
+        let admit = match self.admit {
+            Admit::All => "all",
+            Admit::SecondTouch => "second-touch",
+        };
+        let object = show_size(self.object_bytes);
+        write!(f, ",object={object},admit={admit},flush={}", self.flush_ms)?;
+        if let Some(folder) = &self.state {
+            write!(f, ",state={}", folder.to_string_lossy().escape_debug())?;
+        }
         if self.format { f.write_str(",format") } else { Ok(()) }
     }
 }
@@ -498,6 +506,7 @@ mod tests {
             state: Some("/s".into()),
             ..plain
         };
+        assert_eq!(told.to_string(), all);
         assert_eq!(l2(all), Ok(L2::Ssd(told)));
         for wrong in [
             "ssd",

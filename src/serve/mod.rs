@@ -39,7 +39,7 @@ use crate::report::Reporter;
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::{ProbeError, Server as RendServer};
-use crate::worker::{Idle, Settings, Shared};
+use crate::worker::{Cause, Idle, Settings, Shared};
 use crew::Plan;
 use patience::Patience;
 use ssd::Source;
@@ -160,8 +160,14 @@ impl<'c> Server<'c> {
         compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
     ) -> Result<(), ServeError> {
         let _reporter = Reporter::start().map_err(ServeError::Host)?;
+        let cause = Arc::clone(&self.shared.stop_cause);
         match self.run_to_the_end(&compose) {
-            Err(ServeError::Stopped) => Ok(()),
+            Err(ServeError::Stopped) => {
+                if let Some(cause) = Cause::read(&cause) {
+                    complain(format_args!("sunder: stopping: {cause}, before it served"));
+                }
+                Ok(())
+            }
             result => result,
         }
     }

@@ -118,7 +118,7 @@ impl Part<'_> {
         let item_bytes_max = self.config.item_bytes_max;
         if self.worker == 0 && 2 * item_bytes_max > share {
             complain(format_args!(
-                "sunder: --l1: each of {workers} workers keeps {share} bytes, too little for items \
+                "sunder: --l1: each worker keeps {share} bytes, too little for items \
                  of --max-item-size ({item_bytes_max} bytes); choose a larger size or fewer workers"
             ));
         }

@@ -365,7 +365,11 @@ fn made(
 }
 
 fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
-    let fault = if error.may_pass() { Fault::Passing } else { Fault::Host };
+    let fault = match error {
+        error if error.may_pass() => Fault::Passing,
+        error if error.lacks_size() => Fault::Words,
+        _ => Fault::Host,
+    };
     ServeError::Tier { flag, reason: error.to_string(), fault }
 }
 

@@ -39,8 +39,9 @@ where
             }
             let is_over = now.uptime_us >= until_us || shared.is_unreachable();
             if is_over && left > 0 {
+                let have = if left == 1 { "connection has" } else { "connections have" };
                 report::tell(format_args!(
-                    "stopping: {left} connections have not taken what was answered and are reset"
+                    "stopping: {left} {have} not taken what was answered: reset"
                 ));
             }
             if is_over || shared.owing.load(Ordering::Relaxed) == 0 {

@@ -57,6 +57,11 @@ impl Cause {
         }
     }
 
+    /// The one that was written, if any was.
+    pub fn read(from: &AtomicUsize) -> Option<Cause> {
+        Some(from.load(Ordering::Relaxed)).filter(|number| *number != 0).map(Cause::of)
+    }
+
     fn of(number: usize) -> Cause {
         match number {
             usize::MAX => Cause::Shutdown,
@@ -142,15 +147,13 @@ impl Shared {
 
     /// Tells the operator why the server ends; the first worker that ends does.
     pub fn tell_stop(&self) {
-        let cause = self.stop_cause.load(Ordering::Relaxed);
-        if cause == 0 || self.is_stop_told.swap(true, Ordering::Relaxed) {
+        let Some(cause) = Cause::read(&self.stop_cause) else { return };
+        if self.is_stop_told.swap(true, Ordering::Relaxed) {
             return;
         }
         let connections = self.sum(Counter::CurrConnections);
-        report::tell(format_args!(
-            "stopping: {}; {connections} connections are open",
-            Cause::of(cause)
-        ));
+        let are = if connections == 1 { "connection is" } else { "connections are" };
+        report::tell(format_args!("stopping: {cause}; {connections} {are} open"));
     }
 
     /// Whether no client can be reached any more.

@@ -52,10 +52,12 @@ fn words_that_make_no_ssd() {
 #[test]
 fn paths_that_are_none() {
     let place = Place::new();
-    failed(&["--l2", &place.tier("")], PASSING, &["--l2", place.text(), "size=SIZE"]);
+    failed(&["--l2", &place.tier("")], WORDS, &["--l2", place.text(), "size=SIZE"]);
     refused(&["--l1", "ssd,path=/tmp"], &["--l1", "directory"]);
     let nowhere = format!("ssd,path={}/nowhere/log,size=600M", place.text());
-    failed(&["--l1", &nowhere], PASSING, &["--l1", "folder"]);
+    failed(&["--l1", &nowhere], PASSING, &["--l1", "folder", "mounted?"]);
+    let device = "ssd,path=/dev/sunder-none";
+    failed(&["--l1", device], PASSING, &["--l1", "no such device"]);
     refused(&["--l1", "ssd,path=/dev/null"], &["--l1", "block device"]);
     let one = ["--workers", "2", "--l1", &place.tier(",size=100M")];
     refused(&one, &["--l1", "too small", "100 MiB", "2 workers"]);

@@ -192,20 +192,25 @@ impl fmt::Display for OpenError {
         write!(f, "{}: ", self.path.display())?;
         match &self.cause {
             Cause::Missing if self.is_look => f.write_str("there is no such file"),
+            Cause::Missing if self.is_of_device() => f.write_str("there is no such device"),
             Cause::Missing => f.write_str("there is no such file; with size=SIZE one is made"),
-            Cause::NoFolder => f.write_str("its folder does not exist"),
+            Cause::NoFolder => {
+                f.write_str("its folder does not exist: is its file system mounted?")
+            }
             Cause::LinkToNothing => f.write_str("is a symbolic link to a file that does not exist"),
             Cause::Directory if self.is_look => f.write_str("is a directory"),
             Cause::Directory => f.write_str("is a directory; name a file in it, with size=SIZE"),
             Cause::OtherKind => f.write_str("is neither a regular file nor a block device"),
             Cause::NoLog { has_bytes } => write!(f, "holds no log: it has {}", Size(*has_bytes)),
             Cause::Empty => f.write_str("is an empty file; say with size=SIZE how large it may be"),
-            Cause::TooSmall { has_bytes, workers, part_bytes_min } => write!(
-                f,
-                "is too small: it has {}, and {workers} workers need {} each",
-                Size(*has_bytes),
-                Size(*part_bytes_min)
-            ),
+            Cause::TooSmall { has_bytes, workers, part_bytes_min } => {
+                let (has, part) = (Size(*has_bytes), Size(*part_bytes_min));
+                write!(f, "is too small: it has {has}, and ")?;
+                match workers {
+                    1 => write!(f, "1 worker needs {part}"),
+                    _ => write!(f, "{workers} workers need {part} each"),
+                }
+            }
             Cause::Shorter { has_bytes, wants_bytes } => write!(
                 f,
                 "is too small: it has {}, and size= asks for {}",
@@ -251,7 +256,20 @@ impl fmt::Display for OpenError {
 impl OpenError {
     /// Whether it is worth trying again later: it may come, or become free, by itself.
     pub fn may_pass(&self) -> bool {
-        matches!(self.cause, Cause::Missing | Cause::NoFolder | Cause::InUse(_))
+        match self.cause {
+            Cause::Missing => self.is_of_device(),
+            Cause::NoFolder | Cause::InUse(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a word is lacking: a file that is not there, and no size to make it with.
+    pub fn lacks_size(&self) -> bool {
+        matches!(self.cause, Cause::Missing) && !self.is_of_device()
+    }
+
+    fn is_of_device(&self) -> bool {
+        self.path.starts_with("/dev") && !self.path.starts_with("/dev/shm")
     }
 }
 
