@@ -231,8 +231,8 @@ fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
     address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
 }
 
-/// Whether nobody listens on `port`, which cannot be had all the same. The kernel's tables are asked:
-/// a connection would count as a client of the server that is there.
+/// Whether nobody listens on `port`, which cannot be had all the same. The kernel's tables are
+/// asked: a connection would count as a client of the server that is there.
 fn is_without_listener(port: u16) -> bool {
     let listens = |table: &str| -> io::Result<bool> {
         let table = fs::File::open(format!("/proc/thread-self/net/{table}"))?;
