@@ -166,9 +166,9 @@ impl<'c> Source<'c> {
         tell_of_file(&opened, flag, &path)?;
         if let Some(lack) = Marks::new(&told.path, told.state.as_deref()).lack() {
             complain(format_args!(
-                "sunder: {flag}: {path}: no other file system can take a note of it should the disk \
-                 take no writes any more ({lack}): changes would be refused then; state=DIR names a \
-                 folder on another one"
+                "sunder: {flag}: {path}: no other file system can take a note of it should the \
+                 disk take no writes any more ({lack}): changes would be refused then; state=DIR \
+                 names a folder on another one"
             ));
         }
         let random = || {
