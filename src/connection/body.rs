@@ -3,7 +3,8 @@
 //! A value that is longer than may wait in its stream goes to where it will stay, or is gathered as
 //! it comes, each piece when the connection's share of the room for such values has room for it.
 //! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a
-//! value than it has bytes, or set much aside for what was only announced.
+//! value than it has bytes, or set much of the budget aside for what was only announced. A tier may
+//! make room for that (`Tier::draft`), and bounds by itself how much of it.
 
 use std::io::IoSliceMut;
 
