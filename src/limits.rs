@@ -599,6 +599,10 @@ pub const TCP_DEFEND_US: u64 = 10_000_000;
 /// Longest that an answer to a query for listeners waits for more of them, in microseconds.
 pub const TCP_GROUP_REPORT_US: u64 = 100_000;
 
+/// Queries for listeners are answered once in this time, in microseconds: answers may be merged
+/// (RFC 3810, 6.2), and an honest querier waits for two seconds (9.10).
+pub const TCP_GROUP_REPORTS_US: u64 = 1_000_000;
+
 /// How often a device is looked at while it serves, in milliseconds: its link, its MTU, its
 /// counters, and whether it is still there.
 pub const NIC_WATCH_MS: u64 = 250;

@@ -14,7 +14,8 @@ use super::segment::{Own, Packet, parse, without_tag};
 use super::stack::Stack;
 use crate::clock::Now;
 use crate::limits::{
-    BURST_FRAMES, TCP_ANNOUNCE_US, TCP_DEFEND_US, TCP_GROUP_REPORT_US, TCP_PROBE_US, TCP_PROBES,
+    BURST_FRAMES, TCP_ANNOUNCE_US, TCP_DEFEND_US, TCP_GROUP_REPORT_US, TCP_GROUP_REPORTS_US,
+    TCP_PROBE_US, TCP_PROBES,
 };
 use crate::report::Topic;
 use crate::stats::Counter;
@@ -38,6 +39,8 @@ pub(super) struct Claim {
     announce_us: u64,
     /// Groups are reported then, to whom.
     report: Option<(u64, Query)>,
+    /// When queries may be answered again.
+    report_us: u64,
     defended_us: Option<u64>,
     link_ups: u64,
 }
@@ -49,6 +52,7 @@ impl Default for Claim {
             probe_us: 0,
             announce_us: u64::MAX,
             report: None,
+            report_us: 0,
             defended_us: None,
             link_ups: 0,
         }
@@ -129,14 +133,16 @@ impl<P: Port, C> Stack<P, C> {
             && due_us <= now.uptime_us
         {
             groups::report(&mut self.wire, &self.own, query);
+            self.claim.report_us = now.uptime_us + TCP_GROUP_REPORTS_US;
             self.claim_at(|claim| claim.report = None);
         }
     }
 
     /// A router or switch asks which groups we are in. Many questions in a short time get one
-    /// answer.
+    /// answer, whatever delay they allow: whoever is on the link can ask.
     pub(super) fn meet_query(&mut self, query: Query, now: Now) {
         let due_us = now.uptime_us + query.delay_us().min(TCP_GROUP_REPORT_US);
+        let due_us = due_us.max(self.claim.report_us);
         let (due_us, query) = match self.claim.report {
             None => (due_us, query),
             Some((before_us, before)) => (before_us.min(due_us), before.with(query)),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::peer::{Hand, packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, VecFrame, config};
-use crate::limits::{TCP_DEFEND_US, TCP_PROBE_US, TCP_PROBES};
+use crate::limits::{TCP_DEFEND_US, TCP_GROUP_REPORTS_US, TCP_PROBE_US, TCP_PROBES};
 use crate::net::Transport;
 use crate::net::tcp::Taken;
 use crate::stats::Counter;
@@ -153,8 +153,13 @@ const GROUP: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1];
 
 /// A query for `group`, or all, as version 1 or 2 has it.
 fn query(group: &str, is_v1: bool) -> Vec<u8> {
+    query_within(10, group, is_v1)
+}
+
+/// One that wants its answer within `delay_ms`.
+fn query_within(delay_ms: u8, group: &str, is_v1: bool) -> Vec<u8> {
     let to = if group == "::" { "ff02::1" } else { group };
-    let mut body = vec![130, 0, 0, 0, 0, 10, 0, 0];
+    let mut body = vec![130, 0, 0, 0, 0, delay_ms, 0, 0];
     body.extend(group.parse::<std::net::Ipv6Addr>().unwrap().octets());
     if !is_v1 {
         body.extend([2, 125, 0, 0]);
@@ -189,6 +194,7 @@ fn switches_are_told_of_the_solicited_node_groups() {
         }
         bench.wait(20_000);
         assert_eq!(bench.sent(), [answer.clone()]);
+        bench.wait(TCP_GROUP_REPORTS_US);
     }
     bench.exchange(query("::", true));
     bench.wait(20_000);
@@ -218,6 +224,29 @@ fn switches_are_told_of_the_solicited_node_groups() {
         bench.exchange(frame);
         bench.wait(20_000);
         assert!(bench.sent().is_empty());
+    }
+}
+
+#[test]
+fn queries_that_want_their_answer_at_once_get_one_a_second() {
+    for (group, is_v1) in [("::", false), ("ff02::1:ff00:1", false), ("::", true)] {
+        let mut bench = Bench::new(&config());
+        bench.run();
+        bench.sent();
+        assert_eq!(bench.exchange(query_within(0, group, is_v1)).len(), 1, "at once");
+        let until_us = bench.now.uptime_us + 3 * TCP_GROUP_REPORTS_US;
+        let mut reports = 0;
+        while bench.now.uptime_us < until_us {
+            bench.exchange_quietly(query_within(0, group, is_v1));
+            bench.wait(1_000);
+            reports += bench.sent().len();
+        }
+        assert_eq!(reports, 3);
+        // One more, whose answer is put off, and then nobody asks.
+        assert!(bench.exchange(query_within(0, group, is_v1)).is_empty());
+        bench.wait(2 * TCP_GROUP_REPORTS_US);
+        assert_eq!(bench.sent().len(), 1);
+        assert_eq!(bench.exchange(query_within(0, group, is_v1)).len(), 1, "at once again");
     }
 }
 
