@@ -294,11 +294,13 @@ impl<P: Port, C> Stack<P, C> {
         }
         let flow = &mut self.slab.flows[index as usize];
         // Only a segment that fits into what we expect, and that acknowledges what we can have
-        // sent, tells of losses.
+        // sent, tells of losses, and that the peer lives.
         let fits = segment.has(flag::ACK)
             && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
             && acknowledges_ours(segment.ack, flow.next_seq);
-        flow.heard_us = now.uptime_us;
+        if fits || ends_in_window(flow, segment) {
+            flow.heard_us = now.uptime_us;
+        }
         let mut packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let segment_bytes = self.wire.capabilities.mtu_bytes - IPV4_BYTES - TCP_BYTES;
         let retold = if fits { flow.acks.count(segment, packet, segment_bytes) } else { None };
@@ -312,6 +314,7 @@ impl<P: Port, C> Stack<P, C> {
         if flow.phase == Phase::Connecting && segment.has(flag::SYN) {
             flow.first_seq = segment.seq.wrapping_add(1);
             flow.expected = flow.first_seq;
+            flow.acks = Acks::starting(segment.ack, segment.window);
         }
         let socket = flow.socket();
         let (queued, unread) = (socket.send_queue(), socket.recv_queue());
@@ -584,12 +587,25 @@ impl<P: Port, C> Stack<P, C> {
     }
 }
 
+/// Whether a segment that begins before what we expect ends in it (RFC 9293, 3.10.7.4): something
+/// old again, and something new.
+#[cold]
+fn ends_in_window<C>(flow: &Flow<C>, segment: &Segment) -> bool {
+    let last = segment.seq.wrapping_add(segment.sequence_length()).wrapping_sub(1);
+    segment.has(flag::ACK)
+        && segment.sequence_length() > 0
+        && last.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
+        && acknowledges_ours(segment.ack, flow.next_seq)
+}
+
 impl<C> Flow<C> {
-    /// Remembers what was sent for it.
+    /// Remembers what was sent for it. What is sent once more ends before what was sent already.
     #[inline(always)]
     pub(super) fn note(&mut self, sent: &Sent) {
         if sent.segments > 0 {
-            self.next_seq = sent.next_seq;
+            if sent.next_seq.wrapping_sub(self.next_seq) as i32 > 0 {
+                self.next_seq = sent.next_seq;
+            }
             self.ack = sent.ack;
         }
     }

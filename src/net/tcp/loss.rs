@@ -36,6 +36,11 @@ pub(super) struct Retold {
 }
 
 impl Acks {
+    /// The peer's first one: of our SYN.
+    pub fn starting(ack: u32, window: u16) -> Acks {
+        Acks { ack, window, duplicates: 0 }
+    }
+
     /// The number of the first byte that the peer has not acknowledged.
     pub fn newest(&self) -> u32 {
         self.ack

@@ -3,7 +3,7 @@
 //!
 //! A flow's frames go to the MAC that its peer's come from. It changes
 //! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's, old
-//!   ones that are sent again included: 34 bits that a forger has to guess;
+//!   ones that are sent again included: 35 bits that a forger has to guess;
 //! - by ARP or neighbour discovery about the peer, or the router to it, when the flow heard nothing
 //!   for a while or something implausible came from another MAC. Whoever is on the link can forge
 //!   these, as he can for every host of an Ethernet; nobody beyond a router can.
@@ -25,12 +25,11 @@ use crate::clock::Now;
 use crate::limits::{TCP_KEEP_ALIVE_US, TCP_RX_RING_BYTES, TCP_SILENCE_US, TCP_TX_RING_BYTES};
 use crate::stats::Counter;
 
-/// Whether `ack` acknowledges something that can have been sent: the newest segment, which ends
-/// before `next_seq`, may be an old one sent again, so that up to a ring more was sent.
+/// Whether `ack` acknowledges something that was sent, of which no more than a ring and a FIN may
+/// not have been acknowledged before (RFC 5961, 5.2).
 #[inline(always)]
 pub(super) fn acknowledges_ours(ack: u32, next_seq: u32) -> bool {
-    let ring = TCP_TX_RING_BYTES as u32 + 1;
-    ack.wrapping_sub(next_seq).wrapping_add(ring) <= 2 * ring
+    next_seq.wrapping_sub(ack) <= TCP_TX_RING_BYTES as u32 + 1
 }
 
 /// Whether `seq` is within a window of what was acknowledged, before or behind it.

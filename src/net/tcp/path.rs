@@ -160,8 +160,11 @@ impl<P: Port, C> Stack<P, C> {
             path => usize::from(self.paths.narrow[usize::from(path) - 1].0),
         };
         let acknowledged = flow.acks.newest();
+        // No more than is queued, whatever the peer says that it has.
+        let sent_bytes = flow.next_seq.wrapping_sub(acknowledged) as usize;
         let is_under_way = matches!(flow.phase, Phase::Open | Phase::Closing)
-            && (report.seq.wrapping_sub(acknowledged) as usize) < flow.socket().send_queue();
+            && (report.seq.wrapping_sub(acknowledged) as usize)
+                < sent_bytes.min(flow.socket().send_queue());
         let is_possible = report.mtu_bytes < report.packet_bytes
             && usize::from(report.mtu_bytes) < current_bytes
             && usize::from(report.packet_bytes) <= device_bytes;

@@ -81,6 +81,12 @@ impl<P: Port, C> Stack<P, C> {
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
             state => {
+                if matches!(state, State::SynSent | State::SynReceived)
+                    && self.wire.sent.segments > 0
+                {
+                    // Only now it is known where its sequence numbers begin.
+                    flow.next_seq = self.wire.sent.next_seq;
+                }
                 self.arm(index, state, transmitted, now);
                 // Not before the FIN was acknowledged, which is all that the record can repeat:
                 // an acknowledgement may still wait for its delay, or for a frame.
@@ -212,7 +218,7 @@ impl<P: Port, C> Stack<P, C> {
             self.half_open_len -= 1;
         }
         let flow = &mut self.slab.flows[index as usize];
-        flow.since_us = now.uptime_us;
+        (flow.since_us, flow.heard_us) = (now.uptime_us, now.uptime_us);
         if flow.phase == Phase::Connecting {
             // It has had its place since it began.
             self.connections -= 1;

@@ -54,9 +54,9 @@ pub(super) struct Flow<C> {
     pub first_seq: u32,
     /// Sequence number of the peer's next byte that has not arrived in order.
     pub expected: u32,
-    /// Sequence number after the newest segment we sent.
+    /// Sequence number after all that we ever sent: SND.MAX.
     pub next_seq: u32,
-    /// What that segment acknowledged.
+    /// What the newest segment acknowledged.
     pub ack: u32,
     /// What the peer acknowledged.
     pub acks: Acks,

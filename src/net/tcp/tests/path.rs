@@ -192,6 +192,65 @@ fn a_report_that_cannot_be_true_changes_nothing() {
 }
 
 #[test]
+fn what_waits_for_the_peers_window_is_not_under_way() {
+    for (peer, to) in PAIRS {
+        let mut bench = quiet(&config());
+        let mut hand = open(&mut bench, peer, to);
+        let mut narrow = hand.craft(ACK);
+        narrow.window = 1460;
+        bench.exchange(narrow.frame());
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            let mut piece = hand.craft(ACK | PSH).payload(&[b'x'; 1400]);
+            piece.window = 1460;
+            sent.extend(bench.exchange(piece.frame()));
+            hand.seq = hand.seq.wrapping_add(1400);
+        }
+        let tcp = sent[0].len() - see(&sent[0]).payload.len() - 20;
+        let sent_bytes: usize = sent.iter().map(|frame| see(frame).payload.len()).sum();
+        assert_eq!(sent_bytes, 1460, "of 4,200 that were written");
+        // As if all were sent already: of the first byte that was not, and of the last.
+        for ahead in [1460, 4199] {
+            let mut never = sent[0].clone();
+            never[tcp + 4..tcp + 8].copy_from_slice(&hand.ack.wrapping_add(ahead).to_be_bytes());
+            bench.exchange_quietly(too_big(&never, 1300));
+            assert_eq!(bench.count(Counter::PathMtuLowered), 0, "{peer}: {ahead}");
+        }
+        bench.exchange_quietly(too_big(&sent[0], 1300));
+        assert_eq!(bench.count(Counter::PathMtuLowered), 1);
+    }
+}
+
+#[test]
+fn what_was_sent_before_its_predecessor_is_sent_again_is_under_way() {
+    for (peer, to) in PAIRS {
+        let mut bench = quiet(&config());
+        let mut hand = open(&mut bench, peer, to);
+        // Some exchanges, after which it sends several segments at once.
+        for _ in 0..3 {
+            ask(&mut bench, &mut hand, 4000);
+            bench.queues.borrow_mut().to_client.clear();
+            receive(&mut bench, &mut hand);
+        }
+        let mut lost = ask(&mut bench, &mut hand, 3 * 1460);
+        lost.retain(|frame| longest(std::slice::from_ref(frame)) == 1500);
+        let first = see(&lost[0]).seq;
+        let newest = lost.iter().max_by_key(|frame| see(frame).seq.wrapping_sub(first)).unwrap();
+        // The retransmission time-out: the first alone, once more.
+        let mut again = Vec::new();
+        while again.is_empty() {
+            bench.wait(1_000);
+            again = bench.sent();
+            again.retain(|frame| !see(frame).payload.is_empty());
+        }
+        let again: Vec<u32> = again.iter().map(|frame| see(frame).seq).collect();
+        assert!(again.contains(&first) && !again.contains(&see(newest).seq), "{again:?}");
+        bench.exchange_quietly(too_big(newest, 1300));
+        assert_eq!(bench.count(Counter::PathMtuLowered), 1, "{peer}");
+    }
+}
+
+#[test]
 fn a_router_that_names_no_mtu_means_the_next_smaller_one() {
     let mut bench = quiet(&config());
     let mut hand = open(&mut bench, PAIRS[0].0, PAIRS[0].1);

@@ -356,6 +356,40 @@ fn an_idle_connection_is_closed_if_that_is_wanted() {
 }
 
 #[test]
+fn only_a_segment_that_can_be_the_peers_is_a_sign_of_life() {
+    let mut config = config();
+    config.idle_timeout_us = 10_000_000;
+    // Of 8 bytes each: how the numbers differ from what comes next, and whether it counts.
+    let segments = [
+        (0, 0, true),
+        (100, 0, true),
+        (-4, 0, true),
+        (-8, 0, false),
+        (-100, 0, false),
+        (TCP_RX_RING_BYTES as i32, 0, false),
+        (1 << 20, 0, false),
+        (i32::MIN, 0, false),
+        (0, 1, false),
+        (0, 1 << 20, false),
+        (0, -(1 << 20), false),
+        (-4, 1, false),
+    ];
+    for (seq, ack, counts) in segments {
+        let mut bench = Bench::new(&config);
+        bench.run();
+        bench.sent();
+        let hand = Hand::open(&mut bench, CLIENT, SERVER);
+        bench.wait(9_000_000);
+        let mut segment = hand.craft(ACK | PSH).payload(b"12345678");
+        segment.seq = segment.seq.wrapping_add_signed(seq);
+        segment.ack = segment.ack.wrapping_add_signed(ack);
+        bench.exchange(segment.frame());
+        bench.wait(1_000_000 + 2 * TCP_SWEEP_PERIOD_US);
+        assert_eq!(bench.count(Counter::IdleKicks) == 0, counts, "{seq}, {ack}");
+    }
+}
+
+#[test]
 fn a_stack_that_stopped_listening_keeps_its_connections() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
