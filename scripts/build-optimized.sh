@@ -44,17 +44,17 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 # have, and CARGO_ENCODED_RUSTFLAGS at a character that none has.
 read -ra caller_flags <<<"${RUSTFLAGS:-}"
 
-# build FLAG FOLDER: sets sunder_binary and bench_binary.
+# build FLAG FOLDER: sets sunder_binary and bench_binary. In one go: each is linked on one core.
 build() {
-    local folder=$2 flags
+    local folder=$2 flags targets=(--bin sunder)
+    [ "$with_bench" = 0 ] || targets+=(--bench worker)
     flags=$(IFS=$'\x1f' && printf '%s' "${caller_flags[*]}${caller_flags:+$'\x1f'}$1")
-    CARGO_ENCODED_RUSTFLAGS=$flags cargo build --quiet --release --bin sunder \
-        --target "$triple" --target-dir "$folder"
+    CARGO_ENCODED_RUSTFLAGS=$flags cargo build --quiet --release "${targets[@]}" \
+        --target "$triple" --target-dir "$folder" --message-format=json-render-diagnostics \
+        >"$work/built"
     sunder_binary=$folder/$triple/release/sunder
-    [ "$with_bench" = 1 ] || return 0
-    bench_binary=$(CARGO_ENCODED_RUSTFLAGS=$flags cargo bench --quiet --bench worker --no-run \
-        --target "$triple" --target-dir "$folder" --message-format=json |
-        jq -r 'select(.target.name? == "worker" and .executable != null).executable')
+    bench_binary=$(jq -r 'select(.target.name? == "worker" and .executable != null).executable' \
+        "$work/built")
 }
 
 port=23110

@@ -52,9 +52,23 @@ count() {
         shift
     done
     shift
-    valgrind --tool=callgrind --callgrind-out-file="$work/out" "${options[@]}" "$@" \
-        >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "callgrind failed: $*"; }
-    sed -n 's/^\(totals\|summary\): \([0-9]*\).*/\2/p' "$work/out" | tail -n 1
+    local out=$work/out.$BASHPID log=$work/log.$BASHPID
+    valgrind --tool=callgrind --callgrind-out-file="$out" "${options[@]}" "$@" \
+        >"$log" 2>&1 || { cat "$log" >&2; fail "callgrind failed: $*"; }
+    sed -n 's/^\(totals\|summary\): \([0-9]*\).*/\2/p' "$out" | tail -n 1
+}
+
+# difference LESS MORE COMMAND..: instructions of the command with the one number and the other
+# behind it, less from more; it leaves out what comes before: connecting, storing, starting. Both at
+# once, for what runs beside it changes no count.
+difference() {
+    local less=$1 more=$2 few many
+    shift 2
+    "$@" "$less" >"$work/few" &
+    many=$("$@" "$more")
+    wait "$!" || fail "no count: $*"
+    few=$(<"$work/few")
+    say $((many - few))
 }
 
 # The server's turns for so many requests of a kind. Making frames, the client's part, is outside of
@@ -64,13 +78,11 @@ count_turns() {
         "$worker" --count "$1" "$connections" "$2"
 }
 
-# Instructions per request of a kind. The difference of two runs leaves out what comes before:
-# connecting, storing, starting.
+# Instructions per request of a kind.
 count_worker() {
-    local few many
-    few=$(count_turns "$1" "$connections")
-    many=$(count_turns "$1" $((connections + requests)))
-    say $(((many - few) / requests))
+    local all
+    all=$(difference "$connections" $((connections + requests)) count_turns "$1")
+    say $((all / requests))
 }
 
 recorded_of() { awk -v name="$1" '$1 == name { print $2 }' "$recorded" 2>/dev/null || true; }
@@ -85,8 +97,8 @@ if [ -n "$optimized" ]; then
     exit 0
 fi
 
-# The bench binaries: what cargo says it built.
-cargo bench --bench worker --bench parts --no-run --message-format=json \
+# The bench binaries: what cargo says it built. As scripts/test.sh builds them with the rest.
+cargo build --release --bench worker --bench parts --message-format=json \
     >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
 built() {
     grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
@@ -126,9 +138,8 @@ for kind in "${kinds[@]}"; do
     judge "$kind" "$(count_worker "$kind")"
 done
 for case in "${cases[@]}"; do
-    few=$(count -- "$parts" "$case" "$operations")
-    many=$(count -- "$parts" "$case" $((2 * operations)))
-    judge "$case" $(((many - few) / operations))
+    all=$(difference "$operations" $((2 * operations)) count -- "$parts" "$case")
+    judge "$case" $((all / operations))
 done
 
 if [ "$record" -eq 1 ]; then

@@ -56,7 +56,8 @@ give_back_target() {
 is_own() {
     local parent state
     read -r parent state < <(ps -o ppid=,stat= -p "$1") || return 1
-    [ "$parent" = "$$" ] && [ "${state:0:1}" != Z ]
+    # Not $$, which in a subshell is its parent's.
+    [ "$parent" = "$BASHPID" ] && [ "${state:0:1}" != Z ]
 }
 
 # end_process PID: SIGTERM, ten seconds of patience, SIGKILL. Returns the child's exit status.

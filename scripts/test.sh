@@ -6,37 +6,75 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project" || exit 1
 
-if [ "${1:-}" = --help ]; then
-    say "usage: scripts/test.sh
+usage="usage: scripts/test.sh [--list | --quick | --only NAME ..]
 Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real
-memcached, hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart. The last
-line counts them all. What each stage said is in target/test-logs/."
-    exit 0
-fi
-[ $# -eq 0 ] || refuse "unknown argument '$1'"
+memcached, hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart.
+The last line counts them all. What each stage said is in target/test-logs/.
+  --list        the groups and the stages in them; q marks those of --quick
+  --only NAME   one stage, or the stages of a group; may be repeated
+  --quick       what tells most in the least time, for every change: under 4 minutes where a build
+                is there already"
 
-become_root "$@"
-on_exit give_back_target
-logs=$project/target/test-logs
-mkdir -p "$logs"
+# Most of what a change breaks shows in these.
+quick=(
+    "formatting" "scripts' lint" "lint" "unit tests" "tests/allocations" "tests/tidy"
+    "tests/inside/worker" "tests/inside/memcached_tier" "tests/inside/memcached_chunked"
+    "tests/server/cli" "tests/server/hostile" "tests/server/library" "tests/server/long_values"
+)
+# The stages that measure no time: they run beside builds.
+beside=(tests/server/history tests/server/load_tools tests/server/scripts tests/server/ssd)
 
-# This checkout and a TMPDIR by paths that are several words, and a command where one is taken for
-# code: by_words SCRIPT ARGUMENT.. runs a script so.
-words="$logs/several words; exit 9"
-on_exit rm -rf -- "$words"
-mkdir -p "$words/tmp dir"
-ln -sfn "$project" "$words/check out"
-by_words() { TMPDIR="$words/tmp dir" "$words/check out/$1" "${@:2}"; }
-
-passed=0
-failed=0
-failed_stages=()
-
-# stage NAME COMMAND..: runs it with its output in a log, and counts the tests the log tells of.
-# A stage that tells of none is itself the test. A stage that fails counts as a failure in any case.
-stage() {
-    local name=$1 log started=$SECONDS status=0 counts ok bad
+mode=run
+only=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --list) mode=list ;;
+        --quick) only+=("${quick[@]}") ;;
+        --only=?*) only+=("${1#--only=}") ;;
+        --only)
+            [ -n "${2:-}" ] || refuse "--only: which stage or group"
+            only+=("$2")
+            shift
+            ;;
+        --help | -h)
+            say "$usage"
+            exit 0
+            ;;
+        *) refuse "unknown argument '$1'" ;;
+    esac
     shift
+done
+
+logs=$project/target/test-logs
+# A line a stage: passed, failed, name. Stages beside each other write there too.
+results=$logs/results
+stage_names=()
+
+# is_in WORD WORDS..: whether it is one of them.
+is_in() {
+    local word
+    for word in "${@:2}"; do
+        [ "$word" != "$1" ] || return 0
+    done
+    return 1
+}
+
+# stage GROUP NAME COMMAND..: runs it with its output in a log, and counts the tests the log tells
+# of. A stage that tells of none is itself the test. A stage that fails counts as a failure in any
+# case.
+stage() {
+    local group=$1 name=$2 log started=$SECONDS status=0 counts ok bad mark=' '
+    shift 2
+    stage_names+=("$name" "$group")
+    if [ "$mode" = list ]; then
+        is_in "$name" "${quick[@]}" && mark=q
+        printf '%s %-12s %s\n' "$mark" "$group" "$name"
+        return
+    fi
+    [ "$mode" = run ] || return 0
+    if [ "${#only[@]}" -gt 0 ]; then
+        is_in "$name" "${only[@]}" || is_in "$group" "${only[@]}" || return 0
+    fi
     log=$logs/${name//[^a-zA-Z0-9]/-}.log
     "$@" </dev/null >"$log" 2>&1 || status=$?
     counts=$(count_tests "$log")
@@ -47,13 +85,13 @@ stage() {
     else
         [ "$bad" -gt 0 ] || bad=1
     fi
-    passed=$((passed + ok))
-    failed=$((failed + bad))
-    printf '%-44s %6d passed %4d failed %5d s\n' "$name" "$ok" "$bad" "$((SECONDS - started))"
-    if [ "$bad" -gt 0 ]; then
-        failed_stages+=("$name")
-        show_failure "$log"
-    fi
+    {
+        # One at a time: another stage may end just now.
+        flock 8
+        printf '%d %d %s\n' "$ok" "$bad" "$name" >>"$results"
+        printf '%-44s %6d passed %4d failed %5d s\n' "$name" "$ok" "$bad" $((SECONDS - started))
+        [ "$bad" -eq 0 ] || show_failure "$log"
+    } 8>"$logs/.printing"
 }
 
 # Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was
@@ -81,23 +119,73 @@ test_binary() {
         grep -o "\"executable\":\"[^\"]*/deps/$1-[^\"]*\"" | cut -d'"' -f4
 }
 
+# As on a machine that has none: pkg-config finds nothing.
 without_libdpdk() {
-    # As on a machine that has none: pkg-config finds nothing.
-    PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' \
-        cargo build --no-default-features --target-dir target/without-dpdk
+    PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' cargo "$1" --no-default-features \
+        --target-dir target/without-dpdk "${@:2}"
 }
 
-lint_without_dpdk() {
-    PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' cargo clippy --no-default-features \
-        --all-targets --target-dir target/without-dpdk -- -D warnings
+# Nothing is installed where nothing is missing: whoever installs here fails, and is told of.
+setup_installs_nothing() {
+    local folder=$words/installers name
+    mkdir -p "$folder"
+    for name in apt-get apt dpkg sudo systemctl rustup; do
+        printf '#!/bin/sh\necho "%s $*" >>"%s"\nexit 1\n' "$name" "$folder/ran" >"$folder/$name"
+        chmod +x "$folder/$name"
+    done
+    PATH=$folder:$PATH scripts/setup.sh && PATH=$folder:$PATH scripts/setup.sh --optimized ||
+        return
+    if [ -e "$folder/ran" ]; then
+        cat "$folder/ran"
+        return 1
+    fi
 }
 
-setup_is_quick() {
-    local started_ms ended_ms
-    started_ms=$(date +%s%3N)
-    scripts/setup.sh
-    ended_ms=$(date +%s%3N)
-    [ $((ended_ms - started_ms)) -lt 1000 ]
+# The parsers' promises over what the conformance tables hold; cargo fuzz draws more.
+fuzz_targets() {
+    local target count=0
+    for target in fuzz/targets/*.rs; do
+        target=$(basename "$target" .rs)
+        "target/debug/$target" src/protocol/conformance/* "$logs"/*.log Cargo.lock || return
+        count=$((count + 1))
+    done
+    say "$count passed, 0 failed"
+}
+
+# module BINARY MODULE: its tests, in a process of their own. One that has none is not in its binary.
+module() {
+    local log=$logs/.module
+    cargo test --test "$1" -- "$2::" 2>&1 | tee "$log"
+    [ "${PIPESTATUS[0]}" -eq 0 ] && grep -q '^running [1-9]' "$log"
+}
+
+# modules [beside]: those of the test binaries that have many, each as a stage.
+modules() {
+    local path name is_beside
+    for path in tests/server/*.rs tests/server/*/mod.rs tests/inside/*.rs tests/inside/*/mod.rs; do
+        [ -e "$path" ] || continue
+        name=${path%.rs}
+        name=${name%/mod}
+        [ "${name##*/}" != main ] || continue
+        is_beside=
+        is_in "$name" "${beside[@]}" && is_beside=beside
+        [ "$is_beside" = "${1:-}" ] || continue
+        stage tests "$name" module "$(basename "$(dirname "$name")")" "$(basename "$name")"
+    done
+}
+
+# The test binaries of one subject each.
+binaries() {
+    local path name
+    for path in tests/*.rs tests/*/main.rs; do
+        name=${path%.rs}
+        name=${name%/main}
+        case $name in
+            # By their modules, and beside builds.
+            tests/server | tests/inside | tests/wire) ;;
+            *) stage tests "$name" cargo test --test "$(basename "$name")" ;;
+        esac
+    done
 }
 
 appliance() {
@@ -116,8 +204,14 @@ whats_there() {
     pgrep -P 1 -f "^$project/target/.*/sunder serve|^memcached -u root -U 0 -l 127.0.0.1 -m 64"
 }
 
+release_build() {
+    cargo build --release --bin sunder --example many_connections --example measure_ssd \
+        --bench worker --bench parts
+}
+
 # With the release: these count bytes of memory and move megabytes.
 with_release() {
+    release_build || return
     sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
 }
 
@@ -163,39 +257,105 @@ ssd_comparison() {
 
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
 
+# Compilers use all cores that there are.
+first() {
+    stage lints "setup again: nothing to install" setup_installs_nothing
+    stage lints "formatting" cargo fmt --all --check
+    stage lints "scripts' lint" shellcheck -x -P scripts scripts/*.sh tests/*.sh .ci/run
+    stage lints "lint" cargo clippy --workspace --all-targets -- -D warnings
+    stage lints "lint without DPDK" without_libdpdk clippy --all-targets -- -D warnings
+    stage builds "build without libdpdk" without_libdpdk build
+    stage builds "build" cargo build --workspace --all-targets
+    stage builds "fuzz targets" fuzz_targets
+    stage unit "unit tests" cargo test --workspace --exclude sunder-fuzz --lib --bins --examples
+    stage unit "documentation tests" cargo test --workspace --doc
+    binaries
+    modules
+}
+
+# The builds that link everything anew on one core, and counts of instructions, which nothing that
+# runs beside them changes.
+beside_tests() {
+    stage release "release build" release_build
+    stage release "instructions per request" scripts/instructions.sh
+    stage release "optimized build" optimized_build
+}
+
+# Tests that measure no time.
+beside_builds() {
+    modules beside
+    stage tests "tests/wire" cargo test --test wire
+    stage appliance "appliance" appliance
+}
+
+last() {
+    stage network "15,000 connections" with_release tests/many.sh
+    stage network "faults on the wire" with_release tests/faults.sh
+    stage comparison "comparison" comparison
+    stage comparison "comparison of the SSD tier" ssd_comparison
+    stage quickstart "quickstart" by_words scripts/quickstart.sh
+    stage quickstart "nothing left behind" nothing_left
+}
+
+all() {
+    local lane
+    first
+    # A group of its own, so that it ends with all that it started.
+    set -m
+    (
+        exit_commands=()
+        trap - EXIT INT TERM HUP
+        renice -n 10 "$BASHPID" >/dev/null
+        beside_tests
+    ) &
+    lane=$!
+    set +m
+    on_exit end_lane "$lane"
+    beside_builds
+    wait "$lane"
+    last
+}
+
+end_lane() { kill -TERM -- "-$1" 2>/dev/null; }
+
+one_by_one() {
+    first
+    beside_tests
+    beside_builds
+    last
+}
+
+if [ "$mode" = list ]; then
+    one_by_one
+    exit 0
+fi
+mode=names
+one_by_one
+for name in "${only[@]}"; do
+    is_in "$name" "${stage_names[@]}" || refuse "--only '$name': --list says what there is"
+done
+mode=run
+
+become_root ${only[@]+"${only[@]/#/--only=}"}
+on_exit give_back_target
+mkdir -p "$logs"
+: >"$results"
+
+# This checkout and a TMPDIR by paths that are several words, and a command where one is taken for
+# code: by_words SCRIPT ARGUMENT.. runs a script so.
+words="$logs/several words; exit 9"
+on_exit rm -rf -- "$words"
+mkdir -p "$words/tmp dir"
+ln -sfn "$project" "$words/check out"
+by_words() { TMPDIR="$words/tmp dir" "$words/check out/$1" "${@:2}"; }
+
 before=$(whats_there)
 scripts/setup.sh || fail "setup failed"
-stage "setup again: nothing to do, quickly" setup_is_quick
-stage "formatting" cargo fmt --all --check
-stage "scripts' lint" shellcheck -x -P scripts scripts/*.sh tests/*.sh .ci/run
-stage "lint" cargo clippy --workspace --all-targets -- -D warnings
-stage "lint without DPDK" lint_without_dpdk
-stage "build without libdpdk" without_libdpdk
-stage "build" cargo build --workspace --all-targets
-stage "unit tests" cargo test --workspace --lib --bins --examples
-stage "documentation tests" cargo test --workspace --doc
-for test in tests/*.rs tests/*/main.rs; do
-    [ -e "$test" ] || continue
-    name=${test#tests/}
-    name=${name%/main.rs}
-    name=${name%.rs}
-    stage "tests/$name" cargo test --test "$name"
-done
-stage "appliance" appliance
-stage "release build" cargo build --release --bin sunder --example many_connections \
-    --example measure_ssd
-stage "instructions per request" scripts/instructions.sh
-stage "optimized build" optimized_build
-stage "15,000 connections" with_release tests/many.sh
-stage "faults on the wire" with_release tests/faults.sh
-stage "comparison" comparison
-stage "comparison of the SSD tier" ssd_comparison
-stage "quickstart" by_words scripts/quickstart.sh
-stage "nothing left behind" nothing_left
+if [ "${#only[@]}" -gt 0 ]; then one_by_one; else all; fi
 
 say "All of it took $((SECONDS / 60)) min $((SECONDS % 60)) s."
-for name in "${failed_stages[@]}"; do
-    say "failed: $name"
-done
-say "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+awk '
+    { passed += $1; failed += $2 }
+    $2 > 0 { sub(/^[0-9]+ [0-9]+ /, ""); print "failed: " $0 }
+    END { print passed + 0 " passed, " failed + 0 " failed"; exit failed > 0 || passed == 0 }
+' "$results"

@@ -1,0 +1,157 @@
+//! What a start that fails is told: one line that names what is wrong, nothing on stdout, and an
+//! exit status that says who can mend it.
+
+use crate::support::{Server, free_port, run_sunder};
+use std::net::TcpListener;
+
+/// Runs `sunder ARGS`, whose words are wrong; its one line on stderr has to hold all `words`.
+fn refused(args: &[&str], words: &[&str]) {
+    failed(args, WORDS, words);
+}
+
+/// Exit statuses: the words are wrong, something on the host is, or it may pass by itself.
+const WORDS: i32 = 2;
+const HOST: i32 = 1;
+const PASSING: i32 = 75;
+
+fn failed(args: &[&str], status: i32, words: &[&str]) {
+    let ended = run_sunder(args).expect("sunder runs and ends");
+    let line = ended.stderr.trim_end();
+    assert_eq!(ended.status, status, "{args:?}: {line}");
+    assert_eq!(ended.stdout, "", "{args:?}: stdout");
+    assert_eq!(line.lines().count(), 1, "{args:?} is told more or less than a line:\n{line}");
+    for word in words {
+        assert!(line.contains(word), "{args:?} is not told '{word}': {line}");
+    }
+}
+
+#[test]
+fn unknown_flag() {
+    refused(&["serve", "--no-such-flag"], &["--no-such-flag"]);
+    refused(&["serve", "-x"], &["-x"]);
+}
+
+#[test]
+fn unknown_command() {
+    refused(&["no-such-command"], &["no-such-command"]);
+    refused(&["serve", "stray-word"], &["stray-word"]);
+    refused(&[], &["give a command", "serve"]);
+    refused(&["-p", "25000"], &["-p", "sunder serve -p 25000"]);
+}
+
+#[test]
+fn flag_without_value() {
+    refused(&["serve", "--workers"], &["--workers"]);
+    refused(&["serve", "-p"], &["-p"]);
+    refused(&["serve", "--device"], &["--device"]);
+}
+
+#[test]
+fn values_that_are_none() {
+    refused(&["serve", "--workers", "none"], &["--workers", "none"]);
+    refused(&["serve", "--workers", "0"], &["--workers", "0"]);
+    refused(&["serve", "--workers", "100000"], &["--workers", "100000"]);
+    refused(&["serve", "-p", "65536"], &["-p", "65536"]);
+    refused(&["serve", "-p", "-1"], &["-p", "-1"]);
+    refused(&["serve", "--poll", "sometimes"], &["--poll", "sometimes"]);
+    refused(&["serve", "--huge", "maybe"], &["--huge", "maybe"]);
+    refused(&["serve", "--bind", "nowhere"], &["--bind", "nowhere"]);
+    refused(&["serve", "--max-item-size", "huge"], &["--max-item-size", "huge"]);
+    refused(&["serve", "--max-item-size", "1"], &["--max-item-size", "1"]);
+    refused(&["serve", "--max-item-size", "99999999999G"], &["--max-item-size"]);
+    refused(&["serve", "--max-connections", "0"], &["--max-connections", "0"]);
+    refused(&["serve", "--l1", "tape"], &["--l1", "tape"]);
+    refused(&["serve", "--l1", "memory,size=none"], &["--l1", "none"]);
+    refused(&["serve", "--l1", "memory,colour=red"], &["--l1", "colour"]);
+}
+
+#[test]
+fn an_l1_that_no_worker_can_have() {
+    let l1 = ["serve", "--workers", "2", "--l1", "memory,size=100G"];
+    refused(&l1, &["--l1", "53687091200"]);
+}
+
+#[test]
+fn taken_port() {
+    let port = free_port();
+    let _holder = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    let text = port.to_string();
+    failed(&["serve", "-p", &text], PASSING, &[&text, "-p"]);
+}
+
+#[test]
+fn port_that_another_sunder_serves() {
+    let text = free_port().to_string();
+    let _first = Server::sunder(&["-p", &text, "--workers", "1"]).expect("the first one serves");
+    failed(&["serve", "-p", &text, "--workers", "1"], PASSING, &[&text, "-p"]);
+}
+
+#[test]
+fn address_that_is_not_ours() {
+    // TEST-NET-1 (RFC 5737): nobody's. Binding sends nothing.
+    failed(&["serve", "--bind", "192.0.2.1"], HOST, &["--bind", "192.0.2.1"]);
+}
+
+#[test]
+fn socket_path_that_cannot_be() {
+    let path = "/no-such-directory/sunder.sock";
+    failed(&["serve", "--use-domain-socket", "--sock-path", path], HOST, &["--sock-path", path]);
+}
+
+#[test]
+fn terminates_with_status_0() {
+    let text = free_port().to_string();
+    let mut server = Server::sunder(&["-p", &text]).expect("it serves");
+    assert_eq!(server.terminate().expect("it ends"), 0);
+}
+
+#[cfg(feature = "dpdk")]
+mod device {
+    use super::{HOST, failed, refused};
+
+    const DEVICE: &str = "net_af_packet0,iface=sunder-none";
+
+    #[test]
+    fn address_missing() {
+        refused(&["serve", "--device", DEVICE], &["--address"]);
+    }
+
+    #[test]
+    fn address_that_is_none() {
+        let with = |address| ["serve", "--device", DEVICE, "--address", address];
+        refused(&with("10.0.0.1"), &["--address", "10.0.0.1"]);
+        refused(&with("10.0.0.1/33"), &["--address", "10.0.0.1/33"]);
+        refused(&with("10.0.0/8"), &["--address", "10.0.0/8"]);
+        refused(&with("fd77::1/129"), &["--address", "fd77::1/129"]);
+    }
+
+    #[test]
+    fn workers_that_all_fail() {
+        let mut args = vec!["serve", "--huge", "off", "--device", "net_null0", "--workers", "2"];
+        let addresses: Vec<String> = (1..=9).map(|n| format!("10.0.0.{n}/24")).collect();
+        addresses.iter().for_each(|address| args.extend(["--address", address]));
+        for _ in 0..5 {
+            refused(&args, &["--address"]);
+        }
+    }
+
+    #[test]
+    fn no_such_interface() {
+        let args = ["serve", "--device", DEVICE, "--address", "10.0.0.1/24", "--huge", "off"];
+        failed(&args, HOST, &["--device", "sunder-none"]);
+    }
+
+    #[test]
+    fn no_such_driver() {
+        let args =
+            ["serve", "--device", "net_nothing0", "--address", "10.0.0.1/24", "--huge", "off"];
+        failed(&args, HOST, &["--device", "net_nothing0"]);
+    }
+
+    #[test]
+    fn no_such_pci_device() {
+        let args =
+            ["serve", "--device", "ffff:ff:1f.7", "--address", "10.0.0.1/24", "--huge", "off"];
+        failed(&args, HOST, &["--device", "ffff:ff:1f.7"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! The history checker while accidents happen, and whether the accidents do happen.
+
+use crate::support::chaos::{Accident, Memcached};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use sunder::load::history::plan::Plan;
+use sunder::load::history::report::Report;
+use sunder::load::history::run::run;
+
+/// From the end of an accident to the next, at most.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs the plan while accidents happen to each of the memcacheds.
+pub fn run_with(
+    plan: &Plan,
+    victims: &mut [&mut Memcached],
+    accidents: &[Accident],
+) -> Result<Report, String> {
+    if accidents.is_empty() {
+        return run(plan);
+    }
+    let names = plan.names();
+    let keys: Vec<String> = (0..names.count()).map(|key| names.name(key).to_owned()).collect();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (is_over, keys) = (&is_over, &keys);
+        let chaos: Vec<_> = victims
+            .iter_mut()
+            .map(|victim| scope.spawn(|| victim.suffer_until(is_over, accidents, PAUSE, keys)))
+            .collect();
+        let report = run(plan);
+        is_over.store(true, Relaxed);
+        for one in chaos {
+            one.join().expect("it does not panic")?;
+        }
+        report
+    })
+}
+
+/// One line to a memcached, one line back.
+fn ask(memcached: &Memcached, request: &str) -> std::io::Result<String> {
+    let stream = UnixStream::connect(memcached.path())?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut stream = BufReader::new(stream);
+    stream.get_mut().write_all(request.as_bytes())?;
+    let mut line = String::new();
+    stream.read_line(&mut line)?;
+    Ok(line)
+}
+
+fn bare(memcached: &Memcached) -> Plan {
+    let targets = vec![super::target(&memcached.address())];
+    Plan { targets, operations: 100_000, seed: 7, ..Plan::default() }
+}
+
+#[test]
+fn a_killed_memcached_comes_back_empty_on_the_same_socket() {
+    let mut memcached = Memcached::start(64, 1).expect("it starts");
+    assert_eq!(ask(&memcached, "set a 0 0 1\r\na\r\n").expect("an answer"), "STORED\r\n");
+    memcached.kill().expect("killed");
+    assert!(ask(&memcached, "get a\r\n").is_err());
+    memcached.restart().expect("it starts again");
+    assert_eq!(ask(&memcached, "get a\r\n").expect("an answer"), "END\r\n");
+}
+
+#[test]
+fn a_frozen_memcached_answers_later() {
+    let mut memcached = Memcached::start(64, 1).expect("it starts");
+    memcached.freeze().expect("frozen");
+    assert!(ask(&memcached, "set a 0 0 1\r\na\r\n").is_err(), "a frozen one answered");
+    memcached.thaw().expect("thawed");
+    // What was sent to it meanwhile is done, though nobody waits for it any more.
+    assert_eq!(ask(&memcached, "get a\r\n").expect("an answer"), "VALUE a 0 1\r\n");
+}
+
+#[test]
+fn lost_chunks_are_gone() {
+    let mut memcached = Memcached::start(64, 1).expect("it starts");
+    let suffixes = ["-meta", "-0", "-1", "-2", "-3", "-4", "-6", "-8", "-9", "-12"];
+    for suffix in suffixes {
+        let set = format!("set k{suffix} 0 0 1\r\na\r\n");
+        assert_eq!(ask(&memcached, &set).expect("an answer"), "STORED\r\n");
+    }
+    let lose = Accident::LoseChunks { keys: 200 };
+    memcached.suffer(lose, &["k".into()]).expect("deleted");
+    assert_eq!(memcached.happened.chunks_tried, 200);
+    assert_eq!(memcached.happened.chunks_deleted, suffixes.len() as u64);
+}
+
+#[test]
+fn a_memcached_that_is_killed_is_right() {
+    let mut memcached = Memcached::start(64, 2).expect("it starts");
+    let plan = bare(&memcached);
+    let kill = [Accident::Kill { down_ms: 50 }];
+    let report = run_with(&plan, &mut [&mut memcached], &kill).expect("it runs");
+    assert!(report.is_right(), "{report}");
+    assert!(report.errors > 0 && report.reconnects > 0, "{report}");
+    assert!(memcached.happened.kills > 0);
+}
+
+#[test]
+fn a_memcached_that_freezes_and_loses_keys_is_right() {
+    let mut memcached = Memcached::start(64, 3).expect("it starts");
+    let plan = Plan { timeout: Duration::from_millis(100), ..bare(&memcached) };
+    let both = [Accident::Freeze { frozen_ms: 250 }, Accident::LoseChunks { keys: 8 }];
+    let report = run_with(&plan, &mut [&mut memcached], &both).expect("it runs");
+    assert!(report.is_right(), "{report}");
+    assert!(report.errors > 0, "{report}");
+    assert!(memcached.happened.freezes > 0 && memcached.happened.chunks_tried > 0);
+}

@@ -1,0 +1,169 @@
+//! The library as those use it who compose a server of their own.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+
+use crate::support::{PATIENCE, Server, free_port, project};
+use sunder::config::{self, Config};
+use sunder::orchestrator::Orchestrator;
+use sunder::orchestrator::l1_only::L1Only;
+use sunder::serve::{self, Handle, Part, ServeError};
+use sunder::stats::Counter;
+
+/// Lines that a debug server may take, imports and blank lines included: Rend's own measure.
+const LINES_MAX: usize = 21;
+
+/// What the README of Rend types into its debug server, up to the wait for the touch to run out.
+const SESSION: &[(&str, &str)] = &[
+    ("get foo\r\n", "END\r\n"),
+    ("set foo 0 0 6\r\nfoobar\r\n", "STORED\r\n"),
+    ("get foo\r\n", "VALUE foo 0 6\r\nfoobar\r\nEND\r\n"),
+    ("touch foo -1\r\n", "TOUCHED\r\n"),
+    ("get foo\r\n", "END\r\n"),
+];
+
+#[test]
+fn a_debug_server_is_short() {
+    let path = project().join("examples/debug_server.rs");
+    let lines = std::fs::read_to_string(path).expect("the example").lines().count();
+    assert!(lines <= LINES_MAX, "{lines} lines");
+}
+
+#[test]
+fn a_debug_server_serves() {
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", "debug_server"])
+        .current_dir(project())
+        .status();
+    assert!(build.expect("cargo runs").success(), "the example does not build");
+    let port = free_port();
+    // The test lies in target/PROFILE/deps, the examples beside that folder.
+    let this = std::env::current_exe().expect("the test's own path");
+    let folder = this.ancestors().nth(2).expect("target/PROFILE");
+    let mut command = Command::new(folder.join("examples/debug_server"));
+    command.arg(port.to_string());
+    let mut server = Server::start(command).expect("it starts");
+    server.wait_for_line("sunder: ready").expect("it serves");
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it accepts");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    for (asked, expected) in SESSION {
+        client.write_all(asked.as_bytes()).expect("it reads");
+        let mut got = vec![0; expected.len()];
+        client.read_exact(&mut got).expect("it answers");
+        assert_eq!(String::from_utf8_lossy(&got), *expected, "{asked:?}");
+    }
+    assert_eq!(server.terminate().expect("it ends"), 0);
+}
+
+/// Runs a server of this process while `meanwhile` talks to it, then stops it.
+fn while_served<O: Orchestrator>(
+    config: &Config,
+    compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
+    meanwhile: impl FnOnce(&Handle, &mut TcpStream),
+) -> Result<(), ServeError> {
+    thread::scope(|scope| {
+        let (handles, handle) = mpsc::channel();
+        let compose = &compose;
+        let server = scope.spawn(move || {
+            let server = serve::Server::new(config)?;
+            handles.send(server.handle()).expect("it is waited for");
+            server.run(compose)
+        });
+        let handle = handle.recv().expect("there is a server");
+        while !handle.is_ready() && !server.is_finished() {
+            thread::yield_now();
+        }
+        if handle.is_ready() {
+            let mut client = TcpStream::connect(("127.0.0.1", config.port)).expect("it accepts");
+            client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            meanwhile(&handle, &mut client);
+        }
+        handle.stop();
+        assert!(!handle.is_ready());
+        server.join().expect("it does not panic")
+    })
+}
+
+fn ask(client: &mut TcpStream, request: &[u8], expected: &[u8]) {
+    client.write_all(request).expect("it reads");
+    let mut got = vec![0; expected.len()];
+    client.read_exact(&mut got).expect("it answers");
+    assert!(got == expected, "{}", got[..got.len().min(200)].escape_ascii());
+}
+
+/// The answer to `stats`.
+fn stats(client: &mut TcpStream) -> String {
+    client.write_all(b"stats\r\n").expect("it reads");
+    let (mut got, mut piece) = (Vec::new(), [0; 4096]);
+    while !got.ends_with(b"END\r\n") {
+        let count = client.read(&mut piece).expect("it answers");
+        assert_ne!(count, 0, "it closed");
+        got.extend_from_slice(&piece[..count]);
+    }
+    String::from_utf8(got).expect("ASCII")
+}
+
+/// Whether this process handles the signal itself.
+fn is_caught(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    u64::from_str_radix(mask.trim(), 16).expect("digits") & (1 << (signal - 1)) != 0
+}
+
+#[test]
+fn a_composed_server_has_its_own_memory_and_is_stopped_and_counted_by_its_program() {
+    const SIGTERM: u32 = 15;
+    let caught_before = is_caught(SIGTERM);
+    // The tier of the config is not the program's: 1 MiB would be too little for two workers.
+    let l1 = config::L1::Memory { bytes: 1 << 20 };
+    let config = Config {
+        port: free_port(),
+        workers: Some(2),
+        item_bytes_max: 16 << 20,
+        l1,
+        ..Config::default()
+    };
+    let compose = |part: &Part<'_>| Ok(L1Only::new(part.memory(512 << 20)?));
+    let ended = while_served(&config, compose, |handle, client| {
+        let value = vec![b'x'; 15 << 20];
+        let set = [format!("set k 0 0 {}\r\n", value.len()).as_bytes(), &value, b"\r\n"].concat();
+        ask(client, &set, b"STORED\r\n");
+        let told = stats(client);
+        assert!(told.contains("STAT limit_maxbytes 536870912\r\n"), "{told}");
+        assert_eq!(handle.count(Counter::CurrConnections), 1);
+        assert!(handle.count(Counter::BytesRead) > value.len() as u64);
+        assert_eq!(is_caught(SIGTERM), caught_before, "nobody asked for that");
+    });
+    ended.expect("it was served");
+}
+
+#[test]
+fn a_composed_server_keeps_items_on_an_ssd() {
+    let path = project().join(format!("target/tmp/library-{}.log", std::process::id()));
+    let ssd = config::l1(&format!("ssd,path={},size=300M", path.display())).expect("a tier");
+    let config = Config { port: free_port(), workers: Some(1), l1: ssd, ..Config::default() };
+    let compose = |part: &Part<'_>| Ok(L1Only::new(part.ssd()?));
+    let first = while_served(&config, compose, |_, client| {
+        ask(client, b"set k 0 0 5\r\nvalue\r\n", b"STORED\r\n");
+    });
+    let second = while_served(&config, compose, |_, client| {
+        ask(client, b"get k\r\n", b"VALUE k 0 5\r\nvalue\r\nEND\r\n");
+    });
+    std::fs::remove_file(&path).expect("ours");
+    first.expect("it was served");
+    second.expect("it was served again");
+}
+
+#[test]
+fn a_tier_that_the_config_does_not_name_is_told_of() {
+    let config = Config { port: free_port(), workers: Some(1), ..Config::default() };
+    let ssd = while_served(&config, |part| Ok(L1Only::new(part.ssd()?)), |_, _| ());
+    let rend = while_served(&config, |part| Ok(L1Only::new(part.rend()?)), |_, _| ());
+    for (ended, word) in [(ssd, "an SSD"), (rend, "a Rend-based server")] {
+        let line = ended.expect_err(word).to_string();
+        assert!(line.contains(word) && !line.contains('\n'), "{line}");
+    }
+}

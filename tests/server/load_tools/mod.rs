@@ -1,0 +1,353 @@
+//! The tools at work: they find each way in which a server can be wrong, name the key and end with
+//! exit status 1; they find nothing wrong with sunder and with memcached.
+
+mod dialects;
+mod stub;
+
+use self::stub::{Fault, HUGE_BYTES, Stub};
+use crate::support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn run(words: &str) -> Ended {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    run_sunder(&words).expect("it ends")
+}
+
+/// The tools that check what wrong keys say.
+const CHECKS: [(&str, &str); 2] = [
+    ("setget", "-n 400 -w 3 --value-bytes 50-2000"),
+    ("blast", "-n 4k -w 4 --keys 8 --value-bytes 50-500"),
+];
+
+const DIALECTS: [&str; 3] = ["--text", "--binary", "--meta"];
+
+#[test]
+fn a_right_stub_is_right() {
+    let stub = Stub::start(Fault::None);
+    for dialect in DIALECTS {
+        for (tool, flags) in CHECKS {
+            let ended = run(&format!("{tool} -p {} {dialect} --timeout 20 {flags}", stub.port));
+            let Ended { status, stdout, stderr } = &ended;
+            assert_eq!((*status, &stderr[..]), (0, ""), "{tool} {dialect}: {stdout}");
+        }
+    }
+    assert!(stub.struck().is_empty());
+}
+
+/// Wrong answers, each of which every tool and dialect is to find.
+const WRONG: [Fault; 9] = [
+    Fault::Swapped,
+    Fault::OtherKey,
+    Fault::Mixed,
+    Fault::Shifted,
+    Fault::Short,
+    Fault::Stale,
+    Fault::Back,
+    Fault::Flags,
+    Fault::LostSet,
+];
+
+#[test]
+fn every_wrong_answer_is_found_and_its_key_named() {
+    for (fault, dialect) in WRONG.iter().flat_map(|&fault| DIALECTS.map(|dialect| (fault, dialect)))
+    {
+        for (tool, flags) in CHECKS {
+            let stub = Stub::start(fault);
+            let ended = run(&format!("{tool} -p {} {dialect} --timeout 20 {flags}", stub.port));
+            let what = format!("{tool} {dialect}, {fault:?}: {}{}", ended.stdout, ended.stderr);
+            assert_eq!(ended.status, 1, "{what}");
+            let line = ended.stderr.trim_end();
+            assert_eq!(line.lines().count(), 1, "{what}");
+            let named = line.split("key ").nth(1).and_then(|rest| rest.split(':').next());
+            let named = named.unwrap_or_else(|| panic!("{what}"));
+            let struck = stub.struck();
+            // A multi-get that has another key's item says so of the first key it asked for.
+            let is_named = struck.contains(named) || (fault, tool) == (Fault::OtherKey, "blast");
+            assert!(is_named && line.contains("(after "), "{what}: wrong were {struck:?}");
+        }
+    }
+}
+
+/// What a server sends that nobody stored is not gathered in memory.
+#[test]
+fn an_answer_that_is_too_long_ends_the_run_soon() {
+    for (words, limit_bytes) in [
+        ("setget --timeout 20", 17 << 20),
+        ("blast --timeout 20 --keys 4", 17 << 20),
+        ("sizes --value-bytes 10 --answer-bytes 1M", 1 << 20),
+        ("bench --keys 4 --connections 3 --duration 5 --answer-bytes 1M", 1 << 20),
+        ("bench --keys 4 --connections 3 --duration 5", 17 << 20),
+    ] {
+        let stub = Stub::start(Fault::Huge);
+        let ended = run(&format!("{words} -p {}", stub.port));
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, line.lines().count()), (1, 1), "{words}: {line}");
+        assert!(line.contains("--answer-bytes"), "{words}: {line}");
+        // Each connection's, and what sockets hold.
+        let taken_bytes = stub.huge_bytes();
+        let most_bytes = 10 * (limit_bytes + (8 << 20));
+        assert!(
+            taken_bytes < most_bytes && taken_bytes < HUGE_BYTES,
+            "{words}: {taken_bytes} bytes"
+        );
+    }
+}
+
+#[test]
+fn a_run_ends_when_its_time_is_over() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    for tool in ["setget", "blast", "fill", "setops", "sizes --value-bytes 0-1M --step 1"] {
+        let start = Instant::now();
+        let many = if tool.starts_with("sizes") { "" } else { "-n 1G" };
+        let ended = run(&format!("{tool} {address} {many} --duration 0.5"));
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, line.lines().count()), (0, 1), "{tool}: {line}");
+        assert!(line.contains("the time was over (--duration 0.5) before all was done (after "));
+        assert!(ended.stdout.contains("set hits"), "{tool}: {}", ended.stdout);
+        assert!(start.elapsed() < Duration::from_secs(10), "{tool}: {:?}", start.elapsed());
+    }
+    // A server that is slow enough never to be given up on, and too slow to ever get it done.
+    let stub = Stub::start(Fault::Slow);
+    let start = Instant::now();
+    let ended = run(&format!("blast -p {} --keys 500 --duration 1 --timeout 3", stub.port));
+    assert!(ended.stderr.contains("the time was over (--duration 1)"), "{}", ended.stderr);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A closed standard error is no reason to panic.
+#[test]
+fn nobody_hears_what_is_wrong() {
+    let nobody = free_port().to_string();
+    for (words, status) in [
+        (&["blast", "--no-such-flag"][..], 2),
+        (&["bench", "--rate", "0"], 2),
+        (&["bench", "report"], 2),
+        (&["l2"], 2),
+        (&["serve", "--no-such-flag"], 2),
+        (&["setget", "-p", &nobody, "--pprof"], 1),
+        (&["bench", "-p", &nobody], 1),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(SUNDER);
+        let ended = command.args(words).stdin(Stdio::null()).stderr(writer).output();
+        assert_eq!(ended.expect("it ends").status.code(), Some(status), "{words:?}");
+    }
+}
+
+#[test]
+fn every_tool_tells_its_version() {
+    let version = run("--version").stdout;
+    assert!(version.starts_with("sunder ") && version.lines().count() == 1, "{version}");
+    for tool in ["blast", "setget", "sizes", "fill", "setops", "bench", "bench report", "l2"] {
+        for flag in ["--version", "-V"] {
+            let ended = run(&format!("{tool} {flag}"));
+            assert_eq!((ended.status, &ended.stdout), (0, &version), "{tool} {flag}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_worked_with_is_one_line() {
+    for (fault, expected) in [
+        (Fault::Garbage, "the server answers 'VALUABLE news"),
+        (Fault::Close, "the server closed the connection"),
+        (Fault::Silence, "no whole answer within 0.4 s"),
+    ] {
+        for tool in ["setget -n 4000", "sizes", "fill", "setops -n 4000", "blast -n 4000"] {
+            if fault == Fault::Close && tool == "fill" {
+                // It connects again.
+                continue;
+            }
+            let stub = Stub::start(fault);
+            let ended = run(&format!("{tool} -p {} --timeout 0.4", stub.port));
+            let line = ended.stderr.trim_end();
+            assert_eq!(ended.status, 1, "{tool}, {fault:?}: {line}");
+            assert_eq!(line.lines().count(), 1, "{tool}, {fault:?}: {line}");
+            let has_count = line.contains("(after ") && line.contains(" operations)");
+            assert!(line.contains(expected) && has_count, "{tool}, {fault:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn fill_survives_connections_that_end_and_not_a_server_that_does() {
+    let stub = Stub::start(Fault::Close);
+    let ended = run(&format!("fill -n 60 -w 2 -p {} --value-bytes 100", stub.port));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    let is_reopened = ended.stdout.contains(", 4 connections opened again");
+    assert!(is_reopened, "{}", ended.stdout);
+
+    let (server, address) = Server::memcached().expect("memcached starts");
+    let port = address.port().to_string();
+    let fill = std::thread::spawn(move || run(&format!("fill -n 1000000000 -p {port}")));
+    std::thread::sleep(Duration::from_millis(300));
+    drop(server);
+    let ended = fill.join().expect("it does not panic");
+    let line = ended.stderr.trim_end();
+    assert_eq!(ended.status, 1, "{line}");
+    assert!(line.contains("cannot connect to ") && line.contains("(after "), "{line}");
+    assert!(ended.stdout.contains("set hits"), "{}", ended.stdout);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line() {
+    let nobody = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
+    for tool in ["blast", "setget", "sizes", "fill", "setops", "bench"] {
+        for place in &nobody {
+            let ended = run(&format!("{tool} {place}"));
+            let line = ended.stderr.trim_end();
+            assert_eq!(ended.status, 1, "{tool} {place}: {line}");
+            assert_eq!(ended.stdout, "", "{tool} {place}: no table of nothing");
+            assert!(line.contains("cannot connect to ") && line.lines().count() == 1, "{line}");
+        }
+    }
+}
+
+/// All tools, which must find nothing.
+fn is_right(server: &str, place: &str, dialects: &[&str]) {
+    for dialect in dialects {
+        for tool in [
+            "setget -n 2000 --no-loss",
+            "sizes --step 9999",
+            "fill -n 500 -w 3",
+            "setops -n 5000 --no-loss",
+            "blast -n 8000 --keys 100 --no-loss",
+            "blast -n 8000 --keys 12 -w 50 --all --no-loss --value-bytes 10-3000",
+        ] {
+            let ended = run(&format!("{tool} {place} {dialect} --timeout 30"));
+            let Ended { status, stdout, stderr } = &ended;
+            assert_eq!(*status, 0, "{server}: {tool} {dialect}: {stdout}{stderr}");
+            assert_eq!(stderr, "", "{server}: {tool} {dialect}");
+            let is_sizes = tool.starts_with("sizes");
+            assert_eq!(is_sizes, stdout.contains("lengths are taken"), "{stdout}");
+        }
+    }
+}
+
+#[test]
+fn memcached_is_right() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    is_right("memcached", &format!("-p {}", address.port()), &["-t", "-b", "--meta", "-t -b"]);
+}
+
+#[test]
+fn memcached_on_a_unix_socket_is_right() {
+    let path = free_socket_path();
+    let server = Server::memcached_at(&path, 64).expect("memcached starts");
+    is_right("memcached", &format!("--sock-path {}", path.display()), &["-binary"]);
+    drop(server);
+    // memcached leaves its socket when it is killed.
+    let _ = std::fs::remove_file(path);
+}
+
+#[test]
+fn sunder_is_right() {
+    let port = free_port().to_string();
+    let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
+    is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "-t -b"]);
+}
+
+#[test]
+fn what_was_measured_is_printed() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let ended = run(&format!("blast -n 3000 -kl 2 -p {} -pprof", address.port()));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("--pprof: not needed"), "{}", ended.stderr);
+    for row in ["get hits", "get misses", "multi-get hits", "set hits", "delete misses", "p99"] {
+        assert!(ended.stdout.contains(row), "no {row}: {}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("ms (p99)"), "{}", ended.stdout);
+}
+
+#[test]
+fn an_interrupted_run_prints_what_it_has() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    for (tool, signal) in
+        [("setget", "-INT"), ("blast", "-TERM"), ("fill", "-INT"), ("setops", "-INT")]
+    {
+        let port = address.port().to_string();
+        let mut command = Command::new(SUNDER);
+        command.args([tool, "-p", &port, "-n", "1G"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        std::thread::sleep(Duration::from_millis(700));
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if start.elapsed() > crate::support::PATIENCE {
+                let _ = child.kill();
+                panic!("{tool} goes on");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        child.stdout.take().expect("piped").read_to_string(&mut stdout).expect("text");
+        child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
+        assert_eq!(status.code(), Some(130), "{tool}: {stderr}");
+        assert!(stderr.contains("interrupted (after "), "{tool}: {stderr}");
+        assert!(stdout.contains("set hits"), "{tool}: {stdout}");
+    }
+}
+
+/// As `head` does. What cannot be written for another reason is a failure, in words.
+#[test]
+fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let target = address.to_string();
+    for words in [
+        &["setget", &target, "-n", "3000"][..],
+        &["blast", &target, "-n", "3000"],
+        &["bench", &target, "--duration", "0.3", "--warmup", "0", "--keys", "10"],
+        &["--help"],
+    ] {
+        let mut command = Command::new(SUNDER);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &stderr[..]), (Some(0), ""), "{words:?}");
+
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let ended = command.stdout(full).output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{words:?}: {stderr}");
+        assert!(stderr.starts_with("sunder: standard output: "), "{words:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_one_line() {
+    for (words, expected) in [
+        ("blast --num-ops 0", "--num-ops"),
+        ("setget --value-bytes 10-1", "--value-bytes"),
+        ("sizes -n 5", "--num-ops"),
+        ("fill --keys 5", "--keys"),
+        ("setops --all", "--all"),
+        ("setget stray", "stray"),
+        ("setget 127.0.0.1:x", "127.0.0.1:x"),
+        ("setget 127.0.0.1:1 -p 1", "--port"),
+        ("setget -p 1 unix:/x", "one of them"),
+        ("blast --host", "--host"),
+    ] {
+        let ended = run(words);
+        let line = ended.stderr.trim_end();
+        assert_eq!((ended.status, &ended.stdout[..]), (2, ""), "{words}: {line}");
+        assert!(line.contains(expected) && line.lines().count() == 1, "{words}: {line}");
+    }
+    let help = run("--help").stdout;
+    for tool in ["blast", "setget", "sizes", "fill", "setops"] {
+        assert!(help.contains(&format!("\n  {tool} ")), "{help}");
+        let own = run(&format!("{tool} --help"));
+        let is_its_own = own.stdout.starts_with(&format!("sunder {tool}: "));
+        assert!(own.status == 0 && is_its_own, "{}", own.stdout);
+    }
+}

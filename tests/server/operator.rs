@@ -1,0 +1,291 @@
+//! What whoever runs a server sees of it: where it listens, what it says and when, how it ends, and
+//! what it makes of a host that is not ready for it.
+
+#[path = "../../build.rs"]
+#[allow(dead_code, reason = "its main is cargo's")]
+mod build;
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{PATIENCE, SUNDER, Server, free_port, free_socket_path, project, run_sunder};
+
+fn connect(address: &str, port: u16) -> TcpStream {
+    let address: IpAddr = address.parse().expect("an address");
+    let client = TcpStream::connect(SocketAddr::new(address, port)).expect("it listens there");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    client
+}
+
+fn ask(client: &mut (impl Read + Write), request: &str, expected: &str) {
+    client.write_all(request.as_bytes()).expect("it reads");
+    let mut got = vec![0; expected.len()];
+    client.read_exact(&mut got).expect("it answers");
+    assert_eq!(String::from_utf8_lossy(&got), expected, "{request:?}");
+}
+
+/// The lines of an answer up to END.
+fn lines(client: &mut (impl Read + Write), request: &str) -> Vec<String> {
+    client.write_all(request.as_bytes()).expect("it reads");
+    let lines = BufReader::new(client).lines().map(|line| line.expect("it answers"));
+    lines.take_while(|line| line != "END").collect()
+}
+
+fn signal(server: &Server, name: &str) {
+    let sent = Command::new("kill").args([name, &server.pid().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// Listening TCP sockets of a process.
+fn tcp_listeners(pid: u32) -> usize {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let links = folder.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let own: Vec<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let tables = ["tcp", "tcp6"]
+        .map(|name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).expect("procfs"));
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
+    let listens = |row: &&str| {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        words[3] == "0A" && own.contains(&format!("socket:[{}]", words[9]))
+    };
+    rows.filter(listens).count()
+}
+
+#[test]
+fn nobody_comes_in_beside_a_unix_socket_unless_asked_for() {
+    let l2_path = free_socket_path();
+    let _l2 = Server::memcached_at(&l2_path, 64).expect("an L2");
+    let l2 = format!("memcached,addr=unix:{}", l2_path.display());
+    let (main, batch) = (free_socket_path(), free_socket_path());
+    let path = |path: &Path| path.to_str().expect("ASCII").to_owned();
+    let (main_text, batch_text, port) = (path(&main), path(&batch), free_port().to_string());
+    let flags = ["--use-domain-socket", "--sock-path", &main_text, "--l2", &l2, "--workers", "1"];
+    let silent = Server::sunder(&flags).expect("it serves");
+    assert_eq!(tcp_listeners(silent.pid()), 0, "{}", silent.stderr());
+    assert!(silent.stderr().contains("--bp-sock-path"), "{}", silent.stderr());
+    drop(silent);
+    let asked = Server::sunder(&[&flags[..], &["--bp", &port]].concat()).expect("it serves");
+    assert_eq!(tcp_listeners(asked.pid()), 1);
+    drop(asked);
+
+    let with = [&flags[..], &["--bp-sock-path", &batch_text]].concat();
+    let beside = Server::sunder(&with).expect("it serves");
+    assert_eq!(tcp_listeners(beside.pid()), 0);
+    for socket in [&main, &batch] {
+        let mode = fs::metadata(socket).expect("a socket").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", socket.display());
+    }
+    // What the batch port reads of L2 does not fill L1; what the main port reads does.
+    let mut l2 = UnixStream::connect(&l2_path).expect("it listens");
+    ask(&mut l2, "set far 0 0 1\r\nx\r\n", "STORED\r\n");
+    let mut from_batch = UnixStream::connect(&batch).expect("it listens");
+    let mut from_main = UnixStream::connect(&main).expect("it listens");
+    let mut is_asked_of_l2 = |client: &mut UnixStream| {
+        let mut count = || {
+            let all = lines(&mut l2, "stats\r\n");
+            all.into_iter().find(|line| line.starts_with("STAT get_hits ")).expect("a counter")
+        };
+        let before = count();
+        ask(client, "get far\r\n", "VALUE far 0 1\r\nx\r\nEND\r\n");
+        before != count()
+    };
+    assert!(is_asked_of_l2(&mut from_batch));
+    assert!(is_asked_of_l2(&mut from_batch), "a batch read filled L1");
+    assert!(is_asked_of_l2(&mut from_main));
+    assert!(!is_asked_of_l2(&mut from_main), "a read of the main port did not");
+}
+
+#[test]
+fn an_idle_client_sees_the_end_and_no_reset() {
+    let port = free_port();
+    let text = port.to_string();
+    let flags = ["-p", &text, "--workers", "1", "--idle-timeout", "1"];
+    let _server = Server::sunder(&flags).expect("it serves");
+    let mut client = connect("127.0.0.1", port);
+    ask(&mut client, "set k 0 0 1\r\nx\r\n", "STORED\r\n");
+    // Not a single read, which a signal to this process would end.
+    let end = client.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Ok(0), "memcached ends an idle connection by FIN");
+    // Dalli and others notice only when they write: that is what a reset would be for.
+    let mut other = connect("127.0.0.1", port);
+    ask(&mut other, "get k\r\n", "VALUE k 0 1\r\nx\r\nEND\r\n");
+    let kicks = lines(&mut other, "stats\r\n");
+    assert!(kicks.contains(&"STAT idle_kicks 1".to_owned()), "{kicks:?}");
+}
+
+#[test]
+fn several_addresses_and_both_families_are_listened_on() {
+    let port = free_port();
+    let text = port.to_string();
+    let flags = ["-p", &text, "--bind", "127.0.0.1,127.0.0.2", "--bind", "::1", "--workers", "2"];
+    let server = Server::sunder(&flags).expect("it serves");
+    for address in ["127.0.0.1", "127.0.0.2", "::1"] {
+        ask(&mut connect(address, port), "get none\r\n", "END\r\n");
+    }
+    let elsewhere = TcpStream::connect(("127.0.0.3", port)).map_err(|error| error.kind());
+    assert_eq!(elsewhere.err(), Some(ErrorKind::ConnectionRefused));
+    let settings = lines(&mut connect("::1", port), "stats settings\r\n");
+    assert!(settings.contains(&"STAT inter 127.0.0.1,127.0.0.2,::1".to_owned()), "{settings:?}");
+    let listeners = lines(&mut connect("::1", port), "stats conns\r\n").join("\n");
+    for address in [format!("tcp:127.0.0.2:{port}"), format!("tcp6:[::1]:{port}")] {
+        assert!(listeners.contains(&address), "{listeners}");
+    }
+    drop(server);
+
+    let _all = Server::sunder(&["-p", &text, "--bind", "::", "--workers", "2"]).expect("it serves");
+    for address in ["127.0.0.1", "127.0.0.3", "::1"] {
+        ask(&mut connect(address, port), "get none\r\n", "END\r\n");
+    }
+    drop(_all);
+    let flags = ["-p", &text, "--bind", "::,127.0.0.1", "--workers", "1"];
+    let _named = Server::sunder(&flags).expect("it serves");
+    ask(&mut connect("127.0.0.1", port), "get none\r\n", "END\r\n");
+    let elsewhere = TcpStream::connect(("127.0.0.3", port)).map_err(|error| error.kind());
+    assert_eq!(elsewhere.err(), Some(ErrorKind::ConnectionRefused), "one was named");
+}
+
+#[test]
+fn what_runs_when_it_is_full_and_why_it_ends_is_told() {
+    let port = free_port();
+    let text = port.to_string();
+    let flags = ["-p", &text, "--workers", "1", "--max-connections", "1", "--enable-shutdown"];
+    let mut server = Server::sunder(&flags).expect("it serves");
+    let said = server.stderr();
+    let banner = said.lines().next().expect("a line").to_owned();
+    for word in ["version", "--l1 memory,size=64M --l2 none", "--max-connections 1", "adaptive"] {
+        assert!(banner.contains(word), "no '{word}': {said}");
+    }
+    assert!(said.lines().nth(1).is_some_and(|line| line.starts_with("sunder: ready")), "{said}");
+
+    let mut first = connect("127.0.0.1", port);
+    ask(&mut first, "get none\r\n", "END\r\n");
+    for _ in 0..3 {
+        let mut refused = Vec::new();
+        // It may be reset, as it has nothing to say.
+        let _ = connect("127.0.0.1", port).read_to_end(&mut refused);
+        assert_eq!(refused, b"ERROR Too many open connections\r\n");
+    }
+    server.wait_for_line("sunder: a connection was refused: 1 are open").expect("it is told");
+    let told = server.stderr();
+    assert_eq!(told.matches("was refused").count(), 1, "once in a while: {told}");
+    assert!(told.contains("--max-connections"), "{told}");
+
+    signal(&server, "-USR1");
+    signal(&server, "-USR2");
+    signal(&server, "-HUP");
+    ask(&mut first, "get none\r\n", "END\r\n");
+    assert_eq!(server.terminate(), Ok(0));
+    let ended = "sunder: stopping: SIGTERM was received; 1 connection is open";
+    assert!(server.stderr().lines().any(|line| line == ended), "{}", server.stderr());
+
+    let mut server = Server::sunder(&flags).expect("it serves");
+    connect("127.0.0.1", port).write_all(b"shutdown\r\n").expect("it reads");
+    let ended = server.wait_for_line("sunder: stopping: a client sent the command shutdown");
+    ended.expect("it is told");
+}
+
+#[test]
+fn a_start_waits_for_a_tier_as_long_as_it_is_told_to() {
+    let path = free_socket_path();
+    let (l1, port) = (format!("memcached,addr=unix:{}", path.display()), free_port().to_string());
+    let flags = ["serve", "-p", &port, "--workers", "2", "--l1", &l1];
+    let at_once = run_sunder(&flags).expect("it ends");
+    assert_eq!(at_once.status, 75, "{}", at_once.stderr);
+
+    let waiting = || {
+        let mut command = Command::new(SUNDER);
+        command.args(flags).args(["--wait", "600"]);
+        let mut server = Server::start(command).expect("it starts");
+        let line = "sunder: --l1: memcached at";
+        server.wait_for_line(line).expect("it says what it waits for");
+        assert!(server.stderr().contains("waiting up to 600 s"), "{}", server.stderr());
+        server
+    };
+    let mut stopped = waiting();
+    assert_eq!(stopped.terminate(), Ok(0), "a stop ends the waiting");
+    let told = "sunder: stopping: SIGTERM was received, before it served";
+    assert!(stopped.stderr().lines().any(|line| line == told), "{}", stopped.stderr());
+    let mut server = waiting();
+    let _l1 = Server::memcached_at(&path, 64).expect("an L1");
+    server.wait_for_line("sunder: ready").expect("it serves");
+    assert_eq!(server.stderr().matches("waiting").count(), 1, "{}", server.stderr());
+}
+
+#[test]
+fn a_host_that_allows_few_open_files_has_fewer_connections() {
+    let port = free_port();
+    // Root may raise the limit, unless that capability is taken from it.
+    let as_nobody_special = "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-sys_resource \
+                             --bounding-set=-sys_resource \"$@\"; fi; ulimit -n 200; exec \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", as_nobody_special, "bash", SUNDER, "serve", "--workers", "1", "-p"]);
+    command.arg(port.to_string());
+    let mut server = Server::start(command).expect("it starts");
+    server.wait_for_line("sunder: ready").expect("it serves");
+    let said = server.stderr();
+    assert!(said.contains("--max-connections: 136 instead of 1024"), "{said}");
+    let settings = lines(&mut connect("127.0.0.1", port), "stats settings\r\n");
+    assert!(settings.contains(&"STAT maxconns 136".to_owned()), "{settings:?}");
+    let clients: Vec<TcpStream> = (0..136).map(|_| connect("127.0.0.1", port)).collect();
+    for mut client in &clients {
+        ask(&mut client, "get none\r\n", "END\r\n");
+    }
+}
+
+#[test]
+fn help_for_a_tool_is_printed_by_help() {
+    let helped = run_sunder(&["help", "bench"]).expect("it ends");
+    assert_eq!((helped.status, &helped.stderr[..]), (0, ""));
+    assert!(helped.stdout.starts_with("sunder bench"), "{}", helped.stdout);
+}
+
+#[test]
+fn the_version_names_the_commit_of_a_release() {
+    let said = run_sunder(&["--version"]).expect("it ends");
+    let origin = if cfg!(debug_assertions) { "development build" } else { "" };
+    assert!(said.stdout.contains(origin) && said.stdout.starts_with("sunder "), "{}", said.stdout);
+    assert_eq!(said.stdout.lines().count(), 1);
+
+    let folder = project().join(format!("target/tmp/version-{}", std::process::id()));
+    let git = |words: &[&str]| {
+        let name = ["-c", "user.name=x", "-c", "user.email=x@localhost"];
+        let output = Command::new("git").arg("-C").arg(&folder).args(name).args(words).output();
+        let output = output.expect("git runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
+    };
+    fs::create_dir_all(&folder).expect("a folder");
+    // The folder is inside a repository, but is no repository.
+    assert_eq!(build::commit(&folder), None);
+    git(&["init", "-q"]);
+    assert_eq!(build::commit(&folder), None, "there is no commit yet");
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    assert_eq!(build::commit(&folder), Some(git(&["rev-parse", "--short=12", "HEAD"])));
+    let watched = build::watched(&folder);
+    assert!(watched.iter().any(|path| path.contains("refs/heads/")), "{watched:?}");
+    assert!(watched.iter().all(|path| folder.join(path).is_file()), "or cargo builds each time");
+    fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// Not a test of time: it ends long before this.
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_port_that_is_about_to_be_free_is_waited_for() {
+    let text = free_port().to_string();
+    let mut first = Server::sunder(&["-p", &text, "--workers", "1"]).expect("it serves");
+    let mut command = Command::new(SUNDER);
+    command.args(["serve", "-p", &text, "--workers", "1", "--wait", "600"]);
+    let start = Instant::now();
+    let mut second = Server::start(command).expect("it starts");
+    second.wait_for_line("sunder: cannot listen on").expect("it says so");
+    assert_eq!(first.terminate(), Ok(0));
+    second.wait_for_line("sunder: ready").expect("it serves");
+    assert!(start.elapsed() < LONG);
+}
