@@ -117,7 +117,7 @@ fn with_bench<R>(
         let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
         let (key, value) = (format!("key-{key:09}"), Body::Slice(&VALUE));
         let outcome = tier.try_now(key.as_bytes(), Action::Store(store), value, now);
-        assert!(matches!(outcome, Some(Outcome::Stored { .. })));
+        assert!(matches!(outcome, Ok(Outcome::Stored { .. })));
     }
     let mailbox = Mailbox::mesh(1).pop().expect("one");
     let worker = Worker::new(shared, mailbox, &tier, |op, now| tier.execute(op, now));

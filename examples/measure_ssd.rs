@@ -213,7 +213,7 @@ impl Items {
         let before = bed.count(Counter::SsdNotWritten);
         let value = Body::Slice(&self.value[..len]);
         let outcome = bed.tier.try_now(&key, Action::Store(store), value, now);
-        assert!(matches!(outcome, Some(Outcome::Stored { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Ok(Outcome::Stored { .. })), "{outcome:?}");
         bed.count(Counter::SsdNotWritten) == before
     }
 
@@ -301,7 +301,7 @@ fn run(
             let number = draw();
             let key = key(number);
             let origin = (number, now.uptime_us);
-            if let Some(outcome) = bed.tier.try_now(&key, Action::Get, Body::EMPTY, now) {
+            if let Ok(outcome) = bed.tier.try_now(&key, Action::Get, Body::EMPTY, now) {
                 note(origin, outcome);
                 done += 1;
                 // One a turn: what is in memory is no measure of the disk.

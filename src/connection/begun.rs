@@ -9,7 +9,7 @@ use super::body::terminator_bytes;
 use crate::buffer::{Body, Gather, Key};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::{Action, InL1, Operation};
 use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
 use crate::tier::{Outcome, StoreMode, Value};
 
@@ -57,14 +57,15 @@ impl<V: Value> Begun<V> {
             return Begun::other(command, rest, head, engine, now);
         };
         match execute_now(&request, Body::EMPTY, head, engine, now) {
-            Some((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
-            None => Begun::owned(&request, skip_bytes),
+            Ok((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
+            Err(in_l1) => Begun::owned(&request, in_l1, skip_bytes),
         }
     }
 
     #[inline(never)]
-    fn owned(request: &Request<'_>, skip_bytes: usize) -> Begun<V> {
-        Begun::Operation { operation: own(request), form: request.form, skip_bytes }
+    pub(super) fn owned(request: &Request<'_>, in_l1: InL1, skip_bytes: usize) -> Begun<V> {
+        let operation = Operation { in_l1, ..own(request) };
+        Begun::Operation { operation, form: request.form, skip_bytes }
     }
 
     #[inline(never)]
@@ -87,7 +88,7 @@ impl<V: Value> Begun<V> {
                         return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
                     }
                     let value = Body::Slice(value);
-                    if let Some((value, tail)) = execute_now(&request, value, head, engine, now) {
+                    if let Ok((value, tail)) = execute_now(&request, value, head, engine, now) {
                         return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
                     }
                 }
@@ -114,7 +115,11 @@ pub(super) enum NextKey<V> {
         tail: &'static [u8],
         consumed: usize,
     },
-    Key(Key, usize),
+    Key {
+        key: Key,
+        in_l1: InL1,
+        consumed: usize,
+    },
     End(usize),
     Bad(Fixed, usize),
 }
@@ -133,8 +138,8 @@ impl<V: Value> NextKey<V> {
             text::KeyStep::Key { key, consumed } => {
                 let request = Request { key, action: keys.action(), form: keys.form() };
                 match execute_now(&request, Body::EMPTY, head, engine, now) {
-                    Some((value, tail)) => NextKey::Done { value, tail, consumed },
-                    None => NextKey::Key(own_key(key), consumed),
+                    Ok((value, tail)) => NextKey::Done { value, tail, consumed },
+                    Err(in_l1) => NextKey::Key { key: own_key(key), in_l1, consumed },
                 }
             }
             text::KeyStep::End { consumed } => NextKey::End(consumed),
@@ -152,7 +157,7 @@ fn execute_now<E: Engine>(
     head: &mut Head,
     engine: &mut E,
     now: Now,
-) -> Option<(Option<E::Value>, &'static [u8])> {
+) -> Result<(Option<E::Value>, &'static [u8]), InL1> {
     let outcome = engine.try_now(request.key, request.action, value, now)?;
     let value_bytes = match &outcome {
         Outcome::Hit(hit) => hit.value.len(),
@@ -164,7 +169,7 @@ fn execute_now<E: Engine>(
         Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
         _ => None,
     };
-    Some((value, encoded.tail))
+    Ok((value, encoded.tail))
 }
 
 fn own(request: &Request<'_>) -> Operation {

@@ -7,7 +7,7 @@
 use super::begun::Begun;
 use super::{Connection, Engine, Progress, Visit, reply};
 use crate::net::Stream;
-use crate::orchestrator::Action;
+use crate::orchestrator::{Action, InL1};
 use crate::protocol::{Command, Form, Request};
 
 impl Connection {
@@ -22,26 +22,31 @@ impl Connection {
     ) -> Progress {
         let Visit { stream, engine, scratch, now, .. } = visit;
         let key = &scratch.key;
-        let is_out =
-            engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form, key, hit));
-        if !is_out {
-            return self.get_otherwise(form, consumed, visit);
+        match engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form, key, hit)) {
+            Ok(()) => {
+                stream.consume(consumed);
+                Progress::More
+            }
+            Err(in_l1) => self.get_otherwise(form, in_l1, consumed, visit),
         }
-        stream.consume(consumed);
-        Progress::More
     }
 
     #[inline(never)]
     fn get_otherwise<S: Stream, E: Engine>(
         &mut self,
         form: Form,
+        in_l1: InL1,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
         let scratch = &mut *visit.scratch;
         let request = Request { key: &scratch.key, action: Action::Get, form };
-        let command = Command::Operation { request, skip_bytes: 0 };
-        let begun = Begun::new(command, b"", &mut scratch.head, visit.engine, visit.now);
+        let begun = if in_l1 == InL1::Unasked {
+            let command = Command::Operation { request, skip_bytes: 0 };
+            Begun::new(command, b"", &mut scratch.head, visit.engine, visit.now)
+        } else {
+            Begun::owned(&request, in_l1, 0)
+        };
         self.begin(begun, consumed, visit)
     }
 }

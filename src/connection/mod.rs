@@ -23,7 +23,7 @@ use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
 use crate::limits::{BODY_PAUSE_US, COST_OF_EXTENDING, STALL_TIMEOUT_US};
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::{Action, Operation, Port};
+use crate::orchestrator::{Action, InL1, Operation, Port};
 use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Draft, Hit, Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
@@ -59,24 +59,24 @@ pub trait Engine {
     fn has_room(&self, own: usize) -> bool;
 
     /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
-    /// None: nothing was done, and the operation has to be submitted.
+    /// An error: nothing was done, and the operation has to be submitted, with what this shows of L1.
     fn try_now(
         &mut self,
         key: &[u8],
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<Self::Value>>;
+    ) -> Result<Outcome<Self::Value>, InL1>;
 
     /// Executes a get that takes no waiting and no other worker: shows `read` what it finds, where
-    /// it lies, or None for a miss. Returns whether `read` took it, as it says; if not, nothing was
-    /// done.
+    /// it lies, or None for a miss. An error: `read` did not take it, as it says, and the get has to
+    /// be submitted, with what this shows of L1.
     fn read_now(
         &mut self,
         key: &[u8],
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
-    ) -> bool;
+    ) -> Result<(), InL1>;
 
     /// Executes an operation, or sees to it that it is executed; `slot` names it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
@@ -678,9 +678,9 @@ impl Connection {
                 visit.stream.consume(consumed);
                 self.finish_now(value, tail, visit);
             }
-            NextKey::Key(key, consumed) => {
+            NextKey::Key { key, in_l1, consumed } => {
                 visit.stream.consume(consumed);
-                let operation = Operation::new(key, keys.action());
+                let operation = Operation { in_l1, ..Operation::new(key, keys.action()) };
                 self.perform(operation, keys.form(), visit);
             }
             NextKey::End(consumed) => {

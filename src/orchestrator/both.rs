@@ -28,7 +28,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{Action, Operation, Orchestrator, Port, l1_l2, l1_l2_batch};
+use super::{Action, InL1, Operation, Orchestrator, Port, l1_l2, l1_l2_batch};
 use crate::buffer::{Body, Chain, Gather, Key};
 use crate::clock::{Clock, Expiry, Now};
 use crate::limits::FLUSH_SKEW_S;
@@ -139,12 +139,14 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
     }
 
     async fn answer(&self, operation: &Operation, now: Now) -> Answer<A, B> {
-        let key = &operation.key;
+        let &Operation { ref key, in_l1, .. } = operation;
         match (operation.action, operation.port) {
-            (Action::Get, Port::Main) => l1_l2::get(self, key, false, now).await,
-            (Action::Get, Port::Batch) => l1_l2_batch::get(self, key, false, now).await,
-            (Action::GetWithExpiry, Port::Main) => l1_l2::get(self, key, true, now).await,
-            (Action::GetWithExpiry, Port::Batch) => l1_l2_batch::get(self, key, true, now).await,
+            (Action::Get, Port::Main) => l1_l2::get(self, key, false, in_l1, now).await,
+            (Action::Get, Port::Batch) => l1_l2_batch::get(self, key, false, in_l1, now).await,
+            (Action::GetWithExpiry, Port::Main) => l1_l2::get(self, key, true, in_l1, now).await,
+            (Action::GetWithExpiry, Port::Batch) => {
+                l1_l2_batch::get(self, key, true, in_l1, now).await
+            }
             (Action::GetAndTouch { expiry }, Port::Main) => {
                 l1_l2::get_and_touch(self, key, expiry, now).await
             }
@@ -296,7 +298,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         // Now, so that the number of the answer is the one that a get will have.
         if !is_old
             && port == Port::Main
-            && let Outcome::Hit(hit) = l1_l2::get(self, key, false, now).await
+            && let Outcome::Hit(hit) = l1_l2::get(self, key, false, InL1::Unasked, now).await
         {
             return Outcome::Number { value, cas: hit.cas };
         }
@@ -501,13 +503,14 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Answer<A, B>> {
+    ) -> Result<Answer<A, B>, InL1> {
         if !matches!(action, Action::Get) {
-            return None;
+            return Err(InL1::Unclear);
         }
         match self.l1.try_now(key, action, value, now) {
-            Some(Outcome::Hit(hit)) => Some(Outcome::Hit(hit).map_value(Found::L1)),
-            _ => None,
+            Some(Outcome::Hit(hit)) => Ok(Outcome::Hit(hit).map_value(Found::L1)),
+            Some(Outcome::Miss) => Err(InL1::No),
+            _ => Err(InL1::Unclear),
         }
     }
 
@@ -517,9 +520,17 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         key: &[u8],
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
-    ) -> bool {
-        // A miss is for L2 to confirm.
-        self.l1.read_now(key, now, |hit| hit.is_some() && read(hit))
+    ) -> Result<(), InL1> {
+        let mut in_l1 = InL1::Unasked;
+        let is_read = self.l1.read_now(key, now, |hit| {
+            // A miss is for L2 to confirm.
+            if hit.is_none() {
+                in_l1 = InL1::No;
+                return false;
+            }
+            read(hit)
+        });
+        if is_read { Ok(()) } else { Err(in_l1) }
     }
 
     #[allow(clippy::manual_async_fn, reason = "that holds the operation twice: come and used")]

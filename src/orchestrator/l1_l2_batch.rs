@@ -12,6 +12,7 @@
 //! What all of them do when a tier says something else is in [`super::both`]. Nothing here may give
 //! L1 an item that it does not have.
 
+use super::InL1;
 use super::both::{Answer, Found, L1L2, from_l2};
 use crate::buffer::Key;
 use crate::clock::{Expiry, Now};
@@ -30,12 +31,13 @@ pub(super) async fn get<A: Tier, B: Tier>(
     tiers: &L1L2<A, B>,
     key: &Key,
     with_expiry: bool,
+    in_l1: InL1,
     now: Now,
 ) -> Answer<A, B> {
-    let in_l1 = if with_expiry {
-        tiers.l1.get_with_expiry(key, now).await
-    } else {
-        tiers.l1.get(key, now).await
+    let in_l1 = match in_l1 {
+        InL1::No => Outcome::Miss,
+        _ if with_expiry => tiers.l1.get_with_expiry(key, now).await,
+        _ => tiers.l1.get(key, now).await,
     };
     if let Outcome::Hit(hit) = in_l1 {
         return Outcome::Hit(hit).map_value(Found::L1);

@@ -1,6 +1,6 @@
 //! One tier answers everything.
 
-use super::{Action, Operation, Orchestrator};
+use super::{Action, InL1, Operation, Orchestrator};
 use crate::buffer::Body;
 use crate::clock::{Clock, Now};
 use crate::tier::{Draft, Hit, Outcome, Store, Tier};
@@ -33,8 +33,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<T::Value>> {
-        self.l1.try_now(key, action, value, now)
+    ) -> Result<Outcome<T::Value>, InL1> {
+        self.l1.try_now(key, action, value, now).ok_or(InL1::Unclear)
     }
 
     #[inline(always)]
@@ -43,8 +43,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         key: &[u8],
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
-    ) -> bool {
-        self.l1.read_now(key, now, read)
+    ) -> Result<(), InL1> {
+        if self.l1.read_now(key, now, read) { Ok(()) } else { Err(InL1::Unasked) }
     }
 
     fn draft(&self, key: &[u8], store: Store, value_bytes: usize, now: Now) -> Option<Draft> {
@@ -69,7 +69,7 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<T::Value> {
-        let Operation { key, action, value, port: _ } = operation;
+        let Operation { key, action, value, port: _, in_l1: _ } = operation;
         match action {
             Action::Get => self.l1.get(&key, now).await,
             Action::GetWithExpiry => self.l1.get_with_expiry(&key, now).await,

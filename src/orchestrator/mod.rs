@@ -41,6 +41,19 @@ impl Port {
     }
 }
 
+/// Whether L1 has the item of an operation that could not be done at once: what asking it has
+/// shown, so that it is not asked twice. It holds until another operation on the key is executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InL1 {
+    /// It was not asked.
+    #[default]
+    Unasked,
+    /// It was asked, and cannot say without waiting.
+    Unclear,
+    /// It has none.
+    No,
+}
+
 /// One operation on one key, or on all of them, owned, so that it can wait and cross workers.
 #[derive(Debug)]
 pub struct Operation {
@@ -52,12 +65,14 @@ pub struct Operation {
     pub value: Chain,
     /// Where it was asked for.
     pub port: Port,
+    /// What asking L1 for its key has shown already.
+    pub in_l1: InL1,
 }
 
 impl Operation {
     /// An operation without a value, from the main port.
     pub fn new(key: Key, action: Action) -> Operation {
-        Operation { key, action, value: Chain::new(), port: Port::Main }
+        Operation { key, action, value: Chain::new(), port: Port::Main, in_l1: InL1::Unasked }
     }
 }
 
@@ -68,23 +83,26 @@ pub trait Orchestrator {
     type Value: Value;
 
     /// Executes one operation if that takes no waiting, without copying anything that is not kept:
-    /// the way of a hit in memory. None: nothing was done, and [`Orchestrator::execute`] has to.
+    /// the way of a hit in memory. An error: nothing was done, and [`Orchestrator::execute`] has to
+    /// do it, and is told what asking L1 has shown.
     fn try_now(
         &self,
         key: &[u8],
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<Self::Value>>;
+    ) -> Result<Outcome<Self::Value>, InL1>;
 
-    /// Executes a get without holding what it finds; see [`crate::tier::Tier::read_now`].
+    /// Executes a get without holding what it finds; see [`crate::tier::Tier::read_now`]. An error:
+    /// `read` did not take it, and another function has to be called; see
+    /// [`Orchestrator::try_now`].
     fn read_now(
         &self,
         _key: &[u8],
         _now: Now,
         _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
-    ) -> bool {
-        false
+    ) -> Result<(), InL1> {
+        Err(InL1::Unasked)
     }
 
     /// See [`crate::tier::Tier::draft`].

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{Action, Operation};
+use super::{Action, InL1, Operation};
 use crate::clock::Now;
 use crate::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
 use crate::work;
@@ -332,6 +332,8 @@ where
 
     fn enqueue(&mut self, operation: Operation, key_hash: u64, origin: T, line: Line) {
         let place = self.queued_free.pop().expect("the caller asked has_room");
+        // What runs before it may change that.
+        let operation = Operation { in_l1: InL1::Unasked, ..operation };
         self.queued[place as usize] = Some(Queued { operation, origin, next: NONE });
         let first = if line.first == NONE {
             place

@@ -21,7 +21,7 @@ use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Owner, Started};
-use crate::orchestrator::{Action, Operation, Orchestrator};
+use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
 use crate::tier::{Draft, Hit, Outcome, Value};
@@ -302,19 +302,22 @@ where
     #[inline]
     fn execute_here(
         &mut self,
-        operation: Operation,
+        mut operation: Operation,
         key_hash: u64,
         worker: Option<u8>,
         slot: u32,
         now: Now,
     ) -> Started<Outcome<O::Value>> {
         let tally = Tally::of(operation.action);
-        if !self.owner.is_busy(key_hash) {
+        if operation.in_l1 == InL1::Unasked && !self.owner.is_busy(key_hash) {
             let key = operation.key.as_bytes();
             let value = Body::Chain(&operation.value);
-            if let Some(outcome) = self.orchestrator.try_now(key, operation.action, value, now) {
-                tally.count(&outcome, &self.stats);
-                return Started::Done(outcome);
+            match self.orchestrator.try_now(key, operation.action, value, now) {
+                Ok(outcome) => {
+                    tally.count(&outcome, &self.stats);
+                    return Started::Done(outcome);
+                }
+                Err(in_l1) => operation.in_l1 = in_l1,
             }
         }
         let origin = Origin { worker, slot, tally };
@@ -449,13 +452,13 @@ where
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Option<Outcome<Held<O::Value>>> {
+    ) -> Result<Outcome<Held<O::Value>>, InL1> {
         if matches!(action, Action::FlushAll { .. }) || !self.is_ready(key) {
-            return None;
+            return Err(InL1::Unasked);
         }
         let outcome = self.orchestrator.try_now(key, action, value, now)?;
         Tally::of(action).count(&outcome, &self.stats);
-        Some(outcome.map_value(Held::Local))
+        Ok(outcome.map_value(Held::Local))
     }
 
     #[inline(always)]
@@ -464,17 +467,19 @@ where
         key: &[u8],
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
-    ) -> bool {
+    ) -> Result<(), InL1> {
+        if !self.is_ready(key) {
+            return Err(InL1::Unasked);
+        }
         let stats = &self.stats;
-        self.is_ready(key)
-            && self.orchestrator.read_now(key, now, |hit| {
-                let is_hit = hit.is_some();
-                let is_read = read(hit);
-                if is_read {
-                    Tally::count_get(is_hit, stats);
-                }
-                is_read
-            })
+        self.orchestrator.read_now(key, now, |hit| {
+            let is_hit = hit.is_some();
+            let is_read = read(hit);
+            if is_read {
+                Tally::count_get(is_hit, stats);
+            }
+            is_read
+        })
     }
 
     #[inline]

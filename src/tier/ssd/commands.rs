@@ -46,7 +46,7 @@ impl<D: Disk> Log<D> {
         match self.on_own_clock(action) {
             Action::Get | Action::GetWithExpiry => match old {
                 Some(item) => {
-                    self.index.note_use(hash, item.unit);
+                    self.index.note_use(item.slot, hash, item.unit);
                     self.hit(item)
                 }
                 None => Outcome::Miss,
@@ -161,7 +161,7 @@ impl<D: Disk> Log<D> {
             return Outcome::Exists;
         }
         if mode == StoreMode::Add && cas == 0 {
-            self.index.note_use(hash, item.unit);
+            self.index.note_use(item.slot, hash, item.unit);
             return Outcome::NotStored;
         }
         if !is_extension {

@@ -50,6 +50,8 @@ pub struct Index {
 /// A slot that may be the one that is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
+    /// The slot, for who comes back to it without searching again.
+    pub slot: usize,
     /// Where the record is, in units.
     pub unit: u64,
     /// What a read of it takes.
@@ -147,9 +149,10 @@ impl Index {
     pub fn find(&self, hash: u64) -> impl Iterator<Item = Found> + '_ {
         let tag = Index::tag(hash);
         self.slots(hash)
-            .map(|slot| self.slot(slot))
-            .filter(move |content| *content != 0 && content >> TAG_SHIFT == tag)
-            .map(|content| Found {
+            .map(|slot| (slot, self.slot(slot)))
+            .filter(move |(_, content)| *content != 0 && content >> TAG_SHIFT == tag)
+            .map(|(slot, content)| Found {
+                slot,
                 unit: content & LOCATION_MASK,
                 span: Span::from_bits((content >> SPAN_SHIFT) as u8),
                 uses: (content >> USES_SHIFT) as u8 & USES_MAX,
@@ -157,11 +160,13 @@ impl Index {
     }
 
     fn position(&self, hash: u64, unit: u64) -> Option<usize> {
-        let tag = Index::tag(hash);
-        self.slots(hash).find(|&slot| {
-            let content = self.slot(slot);
-            content & LOCATION_MASK == unit && content >> TAG_SHIFT == tag
-        })
+        self.slots(hash).find(|&slot| self.is_at(slot, hash, unit))
+    }
+
+    /// Whether a slot of the hash's buckets still has the record at `unit`.
+    pub fn is_at(&self, slot: usize, hash: u64, unit: u64) -> bool {
+        let content = self.slot(slot);
+        content & LOCATION_MASK == unit && content >> TAG_SHIFT == Index::tag(hash)
     }
 
     /// Whether the record at `unit` is in the index.
@@ -184,9 +189,11 @@ impl Index {
         Some(unit)
     }
 
-    /// Counts a use of the record at `unit`, if it is still there.
-    pub fn note_use(&mut self, hash: u64, unit: u64) {
-        let Some(slot) = self.position(hash, unit) else { return };
+    /// Counts a use of the record at `unit`, if the slot still has it.
+    pub fn note_use(&mut self, slot: usize, hash: u64, unit: u64) {
+        if !self.is_at(slot, hash, unit) {
+            return;
+        }
         let content = self.slot(slot);
         if content >> USES_SHIFT & u64::from(USES_MAX) < u64::from(USES_MAX) {
             self.set_slot(slot, content + (1 << USES_SHIFT));
@@ -293,15 +300,16 @@ mod tests {
         let mut index = Index::new(100, 8).unwrap();
         let place = index.place(7, |_| 0);
         index.put(place, 7, 99, span());
+        let slot = index.position(7, 99).unwrap();
         for _ in 0..9 {
-            index.note_use(7, 99);
-            index.note_use(7, 98);
+            index.note_use(slot, 7, 99);
+            index.note_use(slot, 7, 98);
         }
         let found = |index: &Index| index.find(7).collect::<Vec<_>>();
-        assert_eq!(found(&index), [Found { unit: 99, span: span(), uses: USES_MAX }]);
+        assert_eq!(found(&index), [Found { slot, unit: 99, span: span(), uses: USES_MAX }]);
         assert!(!index.relocate(7, 98, 5, span()));
         assert!(index.relocate(7, 99, 5, Span::of_blocks(3)));
-        assert_eq!(found(&index), [Found { unit: 5, span: Span::of_blocks(3), uses: 0 }]);
+        assert_eq!(found(&index), [Found { slot, unit: 5, span: Span::of_blocks(3), uses: 0 }]);
         assert!(!index.remove(7, 99));
         assert_eq!(index.take(7), Some(5));
         assert_eq!((index.take(7), index.len()), (None, 0));
@@ -316,7 +324,7 @@ mod tests {
         }
         // The span of 17 blocks is that of 18, too.
         assert_eq!((index.len(), index.large()), (6, 2));
-        index.note_use(hash(6), 6);
+        index.note_use(index.position(hash(6), 6).unwrap(), hash(6), 6);
         assert!(index.relocate(hash(6), 6, 7, Span::of_blocks(300)));
         assert_eq!(index.large(), 2);
         assert!(index.remove(hash(6), 7) && index.remove(hash(4), 4));

@@ -19,6 +19,8 @@ use crate::stats::Counter;
 /// An item as it was found.
 #[derive(Debug)]
 pub(super) struct Item {
+    /// Where in the index it was found.
+    pub slot: usize,
     pub unit: u64,
     pub record: Record,
     pub value: Chain,
@@ -71,7 +73,7 @@ impl<D: Disk> Log<D> {
                 continue;
             }
             if self.segments.get(segment).state == State::Open
-                && let Some(looked) = self.look_in_memory(segment, offset, found.unit, key)
+                && let Some(looked) = self.look_in_memory(segment, offset, &found, key)
             {
                 match looked {
                     Some(item) if self.is_alive(&item.record) => {
@@ -109,7 +111,7 @@ impl<D: Disk> Log<D> {
         &self,
         segment: u32,
         offset: u32,
-        unit: u64,
+        found: &Found,
         key: &[u8],
     ) -> Option<Option<Item>> {
         let open = self.opens.iter().find(|open| open.segment == segment)?;
@@ -132,7 +134,8 @@ impl<D: Disk> Log<D> {
             }
         }
         assert_eq!(left, 0, "a record is in memory wholly or not at all");
-        Some(Some(Item { unit, record, value: value.finish() }))
+        let &Found { slot, unit, .. } = found;
+        Some(Some(Item { slot, unit, record, value: value.finish() }))
     }
 
     fn is_alive(&self, record: &Record) -> bool {
@@ -154,9 +157,9 @@ impl<D: Disk> Log<D> {
         result: Result<Buffer, DiskError>,
         others: &mut Others,
     ) -> Judged {
-        let unit = place.found.unit;
+        let Found { slot, unit, .. } = place.found;
         let Ok(buffer) = result else { return Judged::Unreadable };
-        if !self.index.has(hash, unit)
+        if !self.index.is_at(slot, hash, unit)
             || self.segments.link(unit).incarnation() != place.incarnation
         {
             // It was moved, or had to go.
@@ -192,6 +195,6 @@ impl<D: Disk> Log<D> {
         }
         let mut value = Gather::new();
         value.extend(record.value(bytes));
-        Judged::Item(Item { unit, record, value: value.finish() })
+        Judged::Item(Item { slot, unit, record, value: value.finish() })
     }
 }

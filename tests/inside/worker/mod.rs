@@ -16,7 +16,7 @@ use sunder::mailbox::Mailbox;
 use sunder::net::{Handler, Transport};
 use sunder::orchestrator::both::L1L2;
 use sunder::orchestrator::l1_only::L1Only;
-use sunder::orchestrator::{Action, Operation, Orchestrator};
+use sunder::orchestrator::{Action, InL1, Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::stats::Counter;
 use sunder::tier::memory::{self, ItemValue, Memory};
@@ -515,8 +515,8 @@ impl Orchestrator for Late {
         _action: Action,
         _value: Body<'_>,
         _now: Now,
-    ) -> Option<Outcome<ItemValue>> {
-        None
+    ) -> Result<Outcome<ItemValue>, InL1> {
+        Err(InL1::Unasked)
     }
 
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<ItemValue> {

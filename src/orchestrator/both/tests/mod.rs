@@ -14,7 +14,7 @@ use super::{Found, L1L2, OF_L2};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::task::{Owner, Started};
-use crate::orchestrator::{Action, Operation, Orchestrator, Port};
+use crate::orchestrator::{Action, InL1, Operation, Orchestrator, Port};
 use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode, Value};
@@ -44,7 +44,7 @@ fn incr(delta: u64) -> Action {
 
 fn operation(key: &[u8], action: Action, value: &[u8], port: Port) -> Operation {
     let key = Key::new(key).expect("short");
-    Operation { key, action, value: Chain::from_slice(value), port }
+    Operation { value: Chain::from_slice(value), port, ..Operation::new(key, action) }
 }
 
 fn bytes<V: Value>(value: &V) -> Vec<u8> {
@@ -129,12 +129,13 @@ fn only_a_get_that_l1_has_is_answered_at_once() {
     pair.l2().put(b"far", b"v", Expiry::NEVER);
     let now = |key: &[u8], action| pair.try_now(key, action, Body::EMPTY, START);
     assert_eq!(words(&now(b"k", Action::Get).expect("in L1")), "hit v L1");
-    assert!(now(b"far", Action::Get).is_none());
-    assert!(now(b"none", Action::Get).is_none());
-    assert!(now(b"k", Action::GetAndTouch { expiry: Expiry::NEVER }).is_none());
-    assert!(now(b"k", store(StoreMode::Set)).is_none());
-    assert!(now(b"k", Action::Delete { cas: 0 }).is_none());
-    assert!(now(b"", Action::FlushAll { at: Expiry::NEVER }).is_none());
+    let in_l1 = |key: &[u8], action| now(key, action).expect_err("L2 has a say");
+    assert_eq!(in_l1(b"far", Action::Get), InL1::No);
+    assert_eq!(in_l1(b"none", Action::Get), InL1::No);
+    assert_eq!(in_l1(b"k", Action::GetAndTouch { expiry: Expiry::NEVER }), InL1::Unclear);
+    assert_eq!(in_l1(b"k", store(StoreMode::Set)), InL1::Unclear);
+    assert_eq!(in_l1(b"k", Action::Delete { cas: 0 }), InL1::Unclear);
+    assert_eq!(in_l1(b"", Action::FlushAll { at: Expiry::NEVER }), InL1::Unclear);
     assert!(pair.l1().item(b"k").is_some(), "nothing was done");
 }
 

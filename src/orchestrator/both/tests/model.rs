@@ -372,13 +372,16 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             history.push(asked.clone());
             let port = [Port::Main, Port::Batch][rng.below(2) as usize];
             let key_hash = hash(&key);
-            if !owner.is_busy(key_hash)
-                && let Some(told) = pair.try_now(&key, asked.action, Body::EMPTY, now)
-            {
-                through.push((index, told));
-                continue;
+            let mut operation = operation(&key, asked.action, &asked.value, port);
+            if !owner.is_busy(key_hash) {
+                match pair.try_now(&key, asked.action, Body::EMPTY, now) {
+                    Ok(told) => {
+                        through.push((index, told));
+                        continue;
+                    }
+                    Err(in_l1) => operation.in_l1 = in_l1,
+                }
             }
-            let operation = operation(&key, asked.action, &asked.value, port);
             if let Started::Done(told) = owner.start(operation, key_hash, index, now) {
                 through.push((index, told));
             }
