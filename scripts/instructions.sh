@@ -33,6 +33,7 @@ cases=(
     parser/binary-get parser/binary-set parser/binary-hit
     layout/split layout/assemble
     memory/get-hit memory/get-miss memory/set memory/delete-and-set
+    two-tiers/get-miss two-tiers/get-10-misses two-tiers/ssd-hit
 )
 connections=100
 requests=20000
