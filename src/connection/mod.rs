@@ -59,7 +59,7 @@ pub trait Engine {
     fn has_room(&self, own: usize) -> bool;
 
     /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
-    /// An error: nothing was done, and the operation has to be submitted, with what this shows of L1.
+    /// An error: nothing was done, and the operation has to be submitted, with what L1 has shown.
     fn try_now(
         &mut self,
         key: &[u8],
@@ -69,8 +69,8 @@ pub trait Engine {
     ) -> Result<Outcome<Self::Value>, InL1>;
 
     /// Executes a get that takes no waiting and no other worker: shows `read` what it finds, where
-    /// it lies, or None for a miss. An error: `read` did not take it, as it says, and the get has to
-    /// be submitted, with what this shows of L1.
+    /// it lies, or None for a miss. An error: `read` did not take it, and the get has to be
+    /// submitted, with what L1 has shown.
     fn read_now(
         &mut self,
         key: &[u8],
