@@ -1,8 +1,12 @@
 //! Rules of the code that no compiler checks: layers, sizes, words that must not stay, fenced
 //! unsafe.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/source.rs"]
+mod source;
+
+use source::sources;
 
 const COLUMNS_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -36,53 +40,6 @@ const UNSAFE_FENCE: &[&str] = &[
     "src/tier/ssd/disk/ring.rs",
     "dpdk/",
 ];
-
-struct Source {
-    path: String,
-    text: String,
-}
-
-impl Source {
-    /// The lines before the file's tests, with their numbers.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test_file = self.path.ends_with("tests.rs") || self.path.starts_with("tests/");
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(i, line)| (i + 1, line))
-            .take_while(move |(_, line)| is_test_file || *line != "#[cfg(test)]")
-    }
-}
-
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    for folder in ["src", "dpdk", "tests", "benches", "examples", "fuzz"] {
-        collect(&root.join(folder), &mut files);
-    }
-    let mut sources: Vec<Source> = files
-        .iter()
-        .map(|file| Source {
-            path: file.strip_prefix(root).expect("below root").display().to_string(),
-            text: fs::read_to_string(file).expect("readable"),
-        })
-        .collect();
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(sources.len() > 20, "the rules look at the whole tree");
-    sources
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries {
-        let path = entry.expect("readable").path();
-        if path.is_dir() && !path.ends_with("target") && !path.ends_with("corpus") {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push(path);
-        }
-    }
-}
 
 fn assert_none(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
@@ -207,6 +164,40 @@ fn the_tools_know_the_server_by_the_wire() {
                 if LOAD_IMPORTS.iter().find(is_allowed).is_none() {
                     complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
                 }
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+/// Names that the product's code does not use, and what it uses instead.
+const BANNED: &[(&str, &str)] = &[
+    ("dbg", "nothing: it is for an afternoon"),
+    ("eprint", "console or report"),
+    ("eprintln", "console or report"),
+    ("helper", "a name that says what for"),
+    ("helpers", "a name that says what for"),
+    ("lazy_static", "std::sync::OnceLock"),
+    ("misc", "a name that says what for"),
+    ("once_cell", "std::sync::OnceLock"),
+    ("unwrap", "expect, with what holds"),
+    ("util", "a name that says what for"),
+    ("utils", "a name that says what for"),
+];
+
+#[test]
+fn banned_names_have_a_replacement() {
+    let mut complaints = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
+        let tests = ["/tests", "_tests.rs", "/testing.rs", "disk/suite.rs"];
+        if tests.iter().any(|part| source.path.contains(part)) {
+            continue;
+        }
+        for (number, line) in source.bare_code() {
+            let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            for (banned, instead) in BANNED.iter().filter(|(banned, _)| words.contains(banned)) {
+                let at = format!("{}:{number}", source.path);
+                complaints.push(format!("{at}: {banned}; use {instead}"));
             }
         }
     }
