@@ -3,6 +3,8 @@
 mod l2;
 mod memcached;
 mod rend;
+#[cfg(test)]
+mod table_tests;
 
 use std::borrow::Cow;
 use std::ffi::OsString;

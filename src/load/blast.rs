@@ -12,7 +12,7 @@ use crate::console::complain;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-const BLAST: Spec = Spec {
+pub(crate) const BLAST: Spec = Spec {
     name: "blast",
     help: "\
 sunder blast: ask a server everything from many connections at once, and prove every answer possible
@@ -38,7 +38,7 @@ acknowledged and the possible writes of all connections allow. At the end each k
     has_records: true,
 };
 
-const SETOPS: Spec = Spec {
+pub(crate) const SETOPS: Spec = Spec {
     name: "setops",
     help: "\
 sunder setops: store in all five ways from many connections at once, and check the answers

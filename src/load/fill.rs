@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "fill",
     help: "\
 sunder fill: set keys drawn at random

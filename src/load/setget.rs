@@ -10,7 +10,7 @@ use super::wire::{Request, Verb};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "setget",
     help: "\
 sunder setget: set keys and read them back, one after another, and check every answer

@@ -20,7 +20,7 @@ mod drive;
 mod engine;
 mod kernel;
 mod notes;
-mod options;
+pub(crate) mod options;
 mod outcome;
 mod record;
 mod schedule;

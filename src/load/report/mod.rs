@@ -80,15 +80,15 @@ impl ReportError {
 
 /// What a command line asks for.
 #[derive(Debug, Default)]
-struct Request {
+pub(crate) struct Request {
     results: Vec<PathBuf>,
     page: Option<PathBuf>,
     is_hgrm: bool,
     /// To print this, and nothing else.
-    printed: Option<&'static str>,
+    pub(crate) printed: Option<&'static str>,
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
     let mut request = Request::default();
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(word) = parser.next()? {
