@@ -14,7 +14,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
-use nix::sys::resource::{UsageWho, getrusage};
 use sunder::clock::{Clock, Now};
 use sunder::readiness::Readiness;
 use sunder::tier::ssd::disk::open::{Opened, Request, open};
@@ -114,9 +113,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn cpu_us() -> f64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it always answers");
-    let us = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 * 1e6 + time.tv_usec() as f64;
-    us(usage.user_time()) + us(usage.system_time())
+    let (user_us, system_us) = sunder::usage::cpu_us();
+    (user_us + system_us) as f64
 }
 
 fn timed(work: Work, opened: &Opened, may_sleep: bool) -> Figures {

@@ -21,13 +21,13 @@ mod pipe;
 use std::cell::Cell;
 use std::future::Future;
 use std::io::Write;
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use nix::sys::resource::{UsageWho, getrusage};
 use pipe::Pipes;
 use rustix::time::{ClockId, clock_gettime};
 use sunder::clock::{Clock, Now};
@@ -167,11 +167,16 @@ struct Counts {
 }
 
 fn counts() -> Counts {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("one's own");
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to one `rusage`, of which all zeros are one too.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        usage.assume_init()
+    };
     Counts {
-        waits: usage.voluntary_context_switches(),
-        preemptions: usage.involuntary_context_switches(),
-        faults: usage.minor_page_faults() + usage.major_page_faults(),
+        waits: usage.ru_nvcsw,
+        preemptions: usage.ru_nivcsw,
+        faults: usage.ru_minflt + usage.ru_majflt,
     }
 }
 

@@ -13,7 +13,7 @@
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
 //! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`],
-//! [`console`], [`report`], [`work`]).
+//! [`console`], [`report`], [`work`], [`random`], [`usage`]).
 //! Only `worker`, `serve` and `main` see it whole. [`load`] holds the tools, which are clients.
 //!
 //! # A server of one's own
@@ -50,10 +50,12 @@ pub mod buffer;
 pub mod clock;
 pub mod console;
 pub mod limits;
+pub mod random;
 pub mod readiness;
 pub mod report;
 pub mod secret;
 pub mod stats;
+pub mod usage;
 pub mod work;
 
 pub mod cli;

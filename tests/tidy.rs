@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["orchestrator"],
     &["tier"],
     &["report"],
-    &["buffer", "clock", "console", "readiness", "secret", "stats", "work"],
+    &["buffer", "clock", "console", "random", "readiness", "secret", "stats", "usage", "work"],
     &["limits"],
 ];
 
@@ -38,6 +38,7 @@ const UNSAFE_FENCE: &[&str] = &[
     "src/net/nic/",
     "src/tier/ssd/disk/buffer.rs",
     "src/tier/ssd/disk/ring.rs",
+    "src/usage.rs",
     "dpdk/",
 ];
 
@@ -140,6 +141,7 @@ const LOAD_IMPORTS: &[&str] = &[
     "config",
     "limits",
     "protocol",
+    "random",
     "net::nic",
     "net::tcp",
     "net::Admission",
@@ -179,6 +181,7 @@ const BANNED: &[(&str, &str)] = &[
     ("helpers", "a name that says what for"),
     ("lazy_static", "std::sync::OnceLock"),
     ("misc", "a name that says what for"),
+    ("nix", "rustix, or libc behind the fence"),
     ("once_cell", "std::sync::OnceLock"),
     ("unwrap", "expect, with what holds"),
     ("util", "a name that says what for"),

@@ -5,8 +5,9 @@
 use super::options::{Asked, Spec, parse};
 use super::setget::{key_name, length};
 use super::threads::{Finding, Said, Worker, run};
-use super::value::{Values, mix};
+use super::value::Values;
 use super::wire::{Request, Verb};
+use crate::random::mix;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

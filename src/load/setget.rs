@@ -5,8 +5,9 @@
 
 use super::options::{Asked, Options, Spec, parse};
 use super::threads::{Finding, Owned, Said, Worker, run};
-use super::value::{Values, mix};
+use super::value::Values;
 use super::wire::{Request, Verb};
+use crate::random::mix;
 use std::ffi::OsString;
 use std::process::ExitCode;
 

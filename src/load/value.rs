@@ -11,6 +11,8 @@
 //! alone, one of 8 bytes and more always, as good as. Nothing here looks at history: which version
 //! should be there is for the caller to know.
 
+use crate::random::{FACTORS, STEP, mix};
+
 /// Makes and checks the values of one seed. Runs whose seeds differ take each other's values for
 /// wrong ones.
 #[derive(Clone, Copy, Debug)]
@@ -63,23 +65,11 @@ impl std::fmt::Display for Wrong {
     }
 }
 
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-const FIRST: u64 = 0xbf58_476d_1ce4_e5b9;
 const FIRST_INVERSE: u64 = 0x96de_1b17_3f11_9089;
-const SECOND: u64 = 0x94d0_49bb_1331_11eb;
 const SECOND_INVERSE: u64 = 0x3196_42b2_d24d_8ec3;
 
-const _: () = assert!(FIRST.wrapping_mul(FIRST_INVERSE) == 1);
-const _: () = assert!(SECOND.wrapping_mul(SECOND_INVERSE) == 1);
-
-/// splitmix64's step: a number to one that shows nothing of it.
-#[inline]
-pub fn mix(number: u64) -> u64 {
-    let mixed = number.wrapping_add(GOLDEN);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(FIRST);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(SECOND);
-    mixed ^ (mixed >> 31)
-}
+const _: () = assert!(FACTORS[0].wrapping_mul(FIRST_INVERSE) == 1);
+const _: () = assert!(FACTORS[1].wrapping_mul(SECOND_INVERSE) == 1);
 
 /// Undoes `number ^ (number >> shift)`.
 fn unshift(number: u64, shift: u32) -> u64 {
@@ -96,7 +86,7 @@ fn unshift(number: u64, shift: u32) -> u64 {
 fn unmix(mixed: u64) -> u64 {
     let number = unshift(mixed, 31).wrapping_mul(SECOND_INVERSE);
     let number = unshift(number, 27).wrapping_mul(FIRST_INVERSE);
-    unshift(number, 30).wrapping_sub(GOLDEN)
+    unshift(number, 30).wrapping_sub(STEP)
 }
 
 /// Bytes that one number decides, as many as there shall be.
@@ -111,14 +101,14 @@ impl Filler {
     /// The filler of this number.
     #[inline]
     pub fn of(number: u64) -> Filler {
-        Filler { base: mix(number), step: GOLDEN }
+        Filler { base: mix(number), step: STEP }
     }
 
     /// Eight bytes of it. No word needs the one before: the processor makes several at once.
     #[inline]
     fn word(self, index: usize) -> u64 {
         let mixed = self.base.wrapping_add((index as u64).wrapping_mul(self.step));
-        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(FIRST);
+        let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(FACTORS[0]);
         mixed ^ (mixed >> 29)
     }
 
@@ -292,7 +282,7 @@ mod tests {
 
     #[test]
     fn mixing_is_undone() {
-        for number in [0, 1, 2, 77, GOLDEN, u64::MAX, 1 << 63] {
+        for number in [0, 1, 2, 77, STEP, u64::MAX, 1 << 63] {
             assert_eq!(unmix(mix(number)), number);
             let filler = Filler { base: number, step: 1 };
             assert_eq!(Filler::base_of(filler.word(0)), number);

@@ -2,9 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::{TimeVal, TimeValLike};
-
 use super::Shared;
 use super::shared::Cause;
 use crate::buffer::Gather;
@@ -13,6 +10,7 @@ use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
 use crate::protocol::{Control, Form, Head, binary, text};
 use crate::stats::Counter;
 use crate::tier::memory;
+use crate::usage::cpu_us;
 
 /// Puts the reply to `control` into `reply`.
 pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
@@ -68,15 +66,6 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
         memory: memory(shared, totals),
         connections: if stats::needs_connections(words) { listeners(shared) } else { Vec::new() },
     }
-}
-
-/// User and system time of the process, in microseconds.
-fn cpu_us() -> (u64, u64) {
-    let microseconds = |time: TimeVal| time.num_microseconds() as u64;
-    // It fails for wrong arguments only.
-    getrusage(UsageWho::RUSAGE_SELF).map_or((0, 0), |usage| {
-        (microseconds(usage.user_time()), microseconds(usage.system_time()))
-    })
 }
 
 fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {

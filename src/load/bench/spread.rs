@@ -3,37 +3,7 @@
 //! A key's lengths are a function of its number, so that whoever asks for it knows what must come
 //! back. All of it is drawn from seeds; nothing here allocates once it is made.
 
-use crate::load::value::mix;
-
-/// A small generator of random numbers (splitmix64): a multiplication or two, any seed.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// A generator of its own sequence for each `seed`.
-    pub fn new(seed: u64) -> Random {
-        Random(mix(seed))
-    }
-
-    /// The next 64 bits.
-    #[inline(always)]
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// From 0 until before 1.
-    #[inline(always)]
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Below `bound`.
-    #[inline(always)]
-    pub fn below(&mut self, bound: u32) -> u32 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u32
-    }
-}
+use crate::random::{Random, mix};
 
 /// Which of all keys are asked for how often.
 #[derive(Clone, Debug)]
@@ -52,7 +22,7 @@ impl Popularity {
     #[inline(always)]
     pub fn draw(&self, random: &mut Random) -> u32 {
         match self {
-            Popularity::Uniform { keys } => random.below(*keys),
+            Popularity::Uniform { keys } => random.below(u64::from(*keys)) as u32,
             Popularity::Zipf(zipf) => zipf.draw(random),
         }
     }
@@ -261,7 +231,7 @@ mod tests {
         const DRAWS: u32 = 200_000;
         for theta in [0.5, 0.99, 1.0, 1.5] {
             let zipf = Popularity::Zipf(Zipf::new(KEYS, theta));
-            let mut random = Random::new(7);
+            let mut random = Random::of(7);
             let mut counts = [0u32; KEYS as usize];
             (0..DRAWS).for_each(|_| counts[zipf.draw(&mut random) as usize] += 1);
             let weight = |n: u32| f64::from(n + 1).powf(-theta);
@@ -282,7 +252,7 @@ mod tests {
     #[test]
     fn uniform_keys_are_all_alike() {
         let uniform = Popularity::Uniform { keys: 10 };
-        let mut random = Random::new(1);
+        let mut random = Random::of(1);
         let mut counts = [0u32; 10];
         (0..100_000).for_each(|_| counts[uniform.draw(&mut random) as usize] += 1);
         assert!(counts.iter().all(|&n| n.abs_diff(10_000) < 500), "{counts:?}");

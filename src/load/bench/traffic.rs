@@ -4,10 +4,11 @@
 //! in which eight bytes are written. Key, lengths, flags and value all follow from the number.
 
 use super::options::Plan;
-use super::spread::{LengthTable, Popularity, Random};
+use super::spread::{LengthTable, Popularity};
 use crate::limits::KEY_BYTES_MAX;
 use crate::load::value::Values;
 use crate::load::wire::{self, Dialect, Request, Verb};
+use crate::random::Random;
 
 /// Hex digits of a number at the end of a key, where it has room for them.
 const DIGITS: usize = 8;
@@ -86,7 +87,7 @@ impl Traffic {
             values: Values::new(plan.seed),
             exptime: plan.ttl_s,
             gets_below: (plan.get_share * f64::from(u32::MAX) + plan.get_share) as u64,
-            random: Random::new(plan.seed.wrapping_add(thread as u64 + 1)),
+            random: Random::of(plan.seed.wrapping_add(thread as u64 + 1)),
             templates: (0..=KEY_BYTES_MAX).map(template).collect(),
             key: [0; KEY_BYTES_MAX],
             value: Vec::with_capacity(plan.value_bytes.bounds().1 as usize),

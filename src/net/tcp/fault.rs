@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use super::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use super::segment::ETHERNET_BYTES;
 use crate::limits::{BURST_FRAMES, FAULT_HELD_FRAMES};
+use crate::random::Random;
 
 /// How bad the wire is: faults in a million frames, each way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,27 +32,19 @@ const LATE_TURNS_MAX: u64 = 4;
 /// Frames on their way in one direction.
 struct Lane<F> {
     faults: Faults,
-    state: u64,
+    random: Random,
     /// Late frames, with the turns left until they come.
     late: VecDeque<(u64, F)>,
 }
 
 impl<F: Frame> Lane<F> {
     fn new(faults: Faults, lane: u64) -> Lane<F> {
-        let state = faults.seed ^ lane << 63;
-        Lane { faults, state, late: VecDeque::with_capacity(FAULT_HELD_FRAMES) }
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
+        let random = Random::new(faults.seed ^ lane << 63);
+        Lane { faults, random, late: VecDeque::with_capacity(FAULT_HELD_FRAMES) }
     }
 
     fn strikes(&mut self, ppm: u32) -> bool {
-        self.draw() % 1_000_000 < u64::from(ppm)
+        self.random.next() % 1_000_000 < u64::from(ppm)
     }
 
     /// Lets `frame` onto the wire; what comes out at once goes to `out`. `spare` gives frames for
@@ -61,7 +54,7 @@ impl<F: Frame> Lane<F> {
             return;
         }
         if self.strikes(self.faults.corrupt_ppm) {
-            let bit = self.draw();
+            let bit = self.random.next();
             if let Some(body) = frame.bytes_mut().get_mut(ETHERNET_BYTES..)
                 && !body.is_empty()
             {
@@ -78,7 +71,7 @@ impl<F: Frame> Lane<F> {
             out(copy);
         }
         if self.strikes(self.faults.reorder_ppm) && self.late.len() < FAULT_HELD_FRAMES {
-            let turns = 1 + self.draw() % LATE_TURNS_MAX;
+            let turns = 1 + self.random.next() % LATE_TURNS_MAX;
             self.late.push_back((turns, frame));
         } else {
             out(frame);

@@ -4,6 +4,8 @@
 //! request, as its first flag. Errors come back without it; the order of answers says whose they
 //! are. A line that no request of ours can be answered with is garbage, never guessed at.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
 
 use super::link::{Codec, Garbage, Head, Refusal, Request, Status};
@@ -99,15 +101,9 @@ fn begin(request: &mut Request<'_>, command: &[u8; 3], key: &[u8], value_bytes: 
 
 #[cold]
 fn put_base64(request: &mut Request<'_>, bytes: &[u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for triple in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(triple.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        let digit = |i: u32| DIGITS[(bits >> (18 - 6 * i)) as usize & 63];
-        let mut quad = [digit(0), digit(1), digit(2), digit(3)];
-        quad[triple.len() + 1..].fill(b'=');
-        request.put(&quad);
-    }
+    let mut encoded = [0; KEY_BYTES_MAX.div_ceil(3) * 4];
+    let len = STANDARD.encode_slice(bytes, &mut encoded).expect("room for the longest key");
+    request.put(&encoded[..len]);
 }
 
 /// Appends a flag with an expiry as memcached reads it: seconds from now up to 30 days, Unix time

@@ -4,9 +4,11 @@
 //! destroy what somebody else keeps there: a file is made or made longer only if a size was asked
 //! for, and nothing that is mounted or that somebody holds is opened.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -402,7 +404,7 @@ fn regular_file(path: &Path, is_new: bool) -> Result<File, Cause> {
         file => file?,
     };
     lock(|| file.try_lock())?;
-    if is_listed_as_swap(path) {
+    if is_swap(path) {
         return Err(Cause::Swap);
     }
     // Who owns a file opens it whatever its mode, and may have it open already.
@@ -424,7 +426,7 @@ fn block_device(path: &Path, is_look: bool) -> Result<File, Cause> {
     if let Some(on) = mounted_on(number) {
         return Err(Cause::Mounted(on));
     }
-    if is_listed_as_swap(path) {
+    if is_swap(path) {
         return Err(Cause::Swap);
     }
     // Most drivers let a device be opened that they will not write to.
@@ -465,24 +467,49 @@ fn is_set(device: u64, attribute: &str) -> bool {
 /// Where a block device is mounted (proc_pid_mountinfo(5): the third word is its number, the fifth
 /// the mount point).
 fn mounted_on(device: u64) -> Option<String> {
+    mount_point(&fs::read("/proc/self/mountinfo").ok()?, device)
+}
+
+fn mount_point(list: &[u8], device: u64) -> Option<String> {
     let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    text.lines().find_map(|line| {
-        let mut words = line.split(' ');
-        (words.nth(2)? == number).then(|| words.nth(1).map(str::to_owned))?
+    list.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        let is_it = words.nth(2)? == number.as_bytes();
+        is_it.then(|| words.nth(1).map(|on| unescaped(on).display().to_string()))?
     })
 }
 
-/// Whether the kernel swaps to it (proc_swaps(5): the first word is the path).
-fn is_listed_as_swap(path: &Path) -> bool {
+/// Whether the kernel swaps to it.
+fn is_swap(path: &Path) -> bool {
+    is_listed(&fs::read("/proc/swaps").unwrap_or_default(), path)
+}
+
+/// Whether it is on a list of swaps (proc_swaps(5): a line of headings, then one each, of which the
+/// first word is the path).
+fn is_listed(list: &[u8], path: &Path) -> bool {
     let Ok(ours) = fs::metadata(path) else { return false };
-    let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    text.lines().skip(1).filter_map(|line| line.split_whitespace().next()).any(|swap| {
-        fs::metadata(swap).is_ok_and(|swap| match ours.file_type().is_block_device() {
+    list.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let word = line.split(|byte| b" \t".contains(byte)).next().unwrap_or_default();
+        fs::metadata(unescaped(word)).is_ok_and(|swap| match ours.file_type().is_block_device() {
             true => swap.rdev() == ours.rdev(),
             false => (swap.dev(), swap.ino()) == (ours.dev(), ours.ino()),
         })
     })
+}
+
+/// A path as the kernel's lists have it: a backslash and three octal digits for each byte that
+/// would end a word or a line, and for a backslash.
+fn unescaped(word: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..3).filter(|_| *first == b'\\');
+        let text = digits.and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = text.and_then(|text| u8::from_str_radix(text, 8).ok());
+        bytes.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &behind[3..] } else { behind };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Refuses what takes no direct I/O in our blocks, though it let itself be opened for it.

@@ -18,7 +18,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::types::{Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use mio::unix::SourceFd;
-use nix::libc;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;

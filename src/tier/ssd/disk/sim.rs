@@ -16,6 +16,7 @@ use super::flight::{Flight, Next};
 use super::{Disk, Done, Io, Op, Pool};
 use crate::clock::Now;
 use crate::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
+use crate::random::Random;
 
 /// What lands, or is lost, as one, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -187,7 +188,7 @@ impl SimDisk {
             unflushed: VecDeque::new(),
             writing: Vec::new(),
             done_count: 0,
-            random: Random(seed),
+            random: Random::new(seed),
             faults: Faults::default(),
             tally: Tally::default(),
             done_per_turn: SSD_DONE_PER_TURN,
@@ -338,8 +339,9 @@ impl Medium {
 
     /// Does an I/O, or part of it, or nothing; returns what a kernel would.
     fn carry_out(&mut self, pending: &mut Pending) -> i32 {
-        if self.random.happens(self.faults.interrupted) {
-            let errno = if self.random.happens(ALWAYS / 2) { Errno::INTR } else { Errno::AGAIN };
+        if happens(&mut self.random, self.faults.interrupted) {
+            let errno =
+                if happens(&mut self.random, ALWAYS / 2) { Errno::INTR } else { Errno::AGAIN };
             return -errno.raw_os_error();
         }
         let (offset_bytes, len_bytes) = pending.flight.left();
@@ -357,21 +359,21 @@ impl Medium {
 
     /// How much of `len` bytes is done at once: all, or whole sectors of it, at least one.
     fn share(&mut self, len: usize) -> usize {
-        if len <= SECTOR_BYTES || !self.random.happens(self.faults.short) {
+        if len <= SECTOR_BYTES || !happens(&mut self.random, self.faults.short) {
             return len;
         }
         SECTOR_BYTES * (1 + self.random.below((len / SECTOR_BYTES - 1) as u64) as usize)
     }
 
     fn read(&mut self, offset: usize, into: &mut [u8]) -> i32 {
-        if self.random.happens(self.faults.read_error) {
+        if happens(&mut self.random, self.faults.read_error) {
             // A read that failed leaves anything.
             into.fill(0xA5);
             return -Errno::IO.raw_os_error();
         }
         let share = self.share(into.len());
         into[..share].copy_from_slice(&self.visible[offset..offset + share]);
-        if self.random.happens(self.faults.read_flip) {
+        if happens(&mut self.random, self.faults.read_flip) {
             into[self.random.below(share as u64) as usize] ^= 1 << self.random.below(8);
         }
         share as i32
@@ -384,9 +386,9 @@ impl Medium {
         for (rate, errno) in
             [(self.faults.write_error, Errno::IO), (self.faults.no_space, Errno::NOSPC)]
         {
-            if self.random.happens(rate) {
+            if happens(&mut self.random, rate) {
                 for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                    if self.random.happens(ALWAYS / 2) {
+                    if happens(&mut self.random, ALWAYS / 2) {
                         self.land(offset + i * SECTOR_BYTES, sector);
                     }
                 }
@@ -394,7 +396,7 @@ impl Medium {
             }
         }
         let share = self.share(bytes.len());
-        if !self.random.happens(self.faults.lost_sector) {
+        if !happens(&mut self.random, self.faults.lost_sector) {
             self.land(offset, &bytes[..share]);
             return share as i32;
         }
@@ -415,7 +417,7 @@ impl Medium {
     }
 
     fn flush(&mut self, done_mark: u64) -> i32 {
-        if self.random.happens(self.faults.flush_error) {
+        if happens(&mut self.random, self.faults.flush_error) {
             return -Errno::IO.raw_os_error();
         }
         while let Some(landed) = self.unflushed.front()
@@ -436,7 +438,7 @@ impl Medium {
             Discard::Zeros => self.land(offset, &vec![0; len]),
             Discard::Either => {
                 for at in (offset..offset + len).step_by(BLOCK) {
-                    if self.random.happens(ALWAYS / 2) {
+                    if happens(&mut self.random, ALWAYS / 2) {
                         self.land(at, &[0; BLOCK]);
                     }
                 }
@@ -477,7 +479,7 @@ impl Medium {
         for landed in self.unflushed.iter().chain(&self.writing) {
             for (i, sector) in landed.bytes.chunks(SECTOR_BYTES).enumerate() {
                 let at = landed.offset_bytes + i * SECTOR_BYTES;
-                if random.happens(rate) {
+                if happens(random, rate) {
                     image[at..at + sector.len()].copy_from_slice(sector);
                 }
             }
@@ -486,29 +488,8 @@ impl Medium {
     }
 }
 
-/// splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators"): any seed,
-/// zero too, gives a sequence of its own.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
-        assert!(end > 0, "no number is below zero");
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
-    }
-
-    fn happens(&mut self, rate: u32) -> bool {
-        rate > 0 && self.below(u64::from(ALWAYS)) < u64::from(rate)
-    }
+fn happens(random: &mut Random, rate: u32) -> bool {
+    rate > 0 && random.below(u64::from(ALWAYS)) < u64::from(rate)
 }
 
 #[cfg(test)]

@@ -327,3 +327,32 @@ fn a_file_is_its_owners_alone_and_ours() {
     assert!(line(file.path(), Some(4 * SEGMENT)).starts_with("belongs to user 4711"));
     assert_eq!(fs::metadata(file.path()).expect("left alone").len(), 0);
 }
+
+/// The kernel writes a space in a path as `\040`.
+#[test]
+fn a_swap_file_is_known_whatever_its_path() {
+    let folder = Scratch::new();
+    fs::create_dir(folder.path()).expect("a folder");
+    for name in ["swap", "of two words", "a\ttab\nand a line", "back\\slash", "\\0401", "é"] {
+        let path = folder.path().join(name);
+        fs::write(&path, "").expect("a file");
+        let escaped = path.to_str().expect("text").replace('\\', "\\134");
+        let escaped = [(' ', "\\040"), ('\t', "\\011"), ('\n', "\\012")]
+            .iter()
+            .fold(escaped, |text, (from, to)| text.replace(*from, to));
+        let list = format!("Filename\t\tType\n/dev/none\tpartition\n{escaped} \tfile\t1\n");
+        assert!(is_listed(list.as_bytes(), &path), "{list}");
+        assert!(!is_listed(list.as_bytes(), Path::new("/dev/null")), "{list}");
+    }
+    fs::remove_dir_all(folder.path()).expect("made above");
+    assert!(!is_listed(b"", Path::new("/dev/null")));
+}
+
+#[test]
+fn a_mount_point_is_said_as_it_is_called() {
+    let list =
+        b"22 27 0:20 / /sys rw - sysfs sysfs rw\n36 35 8:1 / /mnt/my\\040disk rw - ext4 x rw\n";
+    let on = |major, minor| mount_point(list, rustix::fs::makedev(major, minor));
+    assert_eq!(on(8, 1).as_deref(), Some("/mnt/my disk"));
+    assert_eq!(on(8, 2), None);
+}
