@@ -82,8 +82,13 @@ pub const EXPECTED_BYTES_AT_START: usize = 128 * 1024;
 pub const EXPECTED_BYTES_DECAY: usize = 256;
 
 /// Longest value that is copied for another worker's connection at once, in bytes; a longer one
-/// waits with its owner until its reply is next.
+/// stays with its owner until its reply is next, and is then fetched in pieces.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
+
+/// A piece of such a value that is fetched when its reply is next takes at most one part in so many
+/// of what is free of half of [`BODY_BUDGET_BYTES`], but never less than
+/// [`REMOTE_COPY_BYTES_MAX`], which any reply may hold: a megabyte as long as nobody pauses.
+pub const FETCH_SHARE: usize = 32;
 
 /// Longest value that is copied for each get of the same key that waited for it, in bytes; of a
 /// longer one each asks by itself.
@@ -343,6 +348,16 @@ pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 /// which nothing was read, for this long closes its connection, in microseconds: room is for those
 /// who use it.
 pub const BODY_PAUSE_US: u64 = 3 * 1_000_000;
+
+/// Who has room for the rest of its long value and sends nothing of it for this long loses it, and
+/// the store, when another needs it, in microseconds: longer than a network between a client and
+/// its cache takes for a round trip, and short enough that the other is served in a tenth of a
+/// second.
+pub const REST_PAUSE_US: u64 = 50_000;
+
+/// For how long from its first byte on a long value may use the room that is kept for rests of new
+/// ones, in microseconds.
+pub const REST_NEW_US: u64 = 1_000_000;
 
 /// How long after somebody found the budget used up it counts as wanted, in microseconds: longer
 /// than it takes to look at every connection once.

@@ -33,8 +33,15 @@ pub enum Request {
         /// The operation.
         operation: Operation,
     },
-    /// Copy the hit that it lends under this number; that ends the loan.
-    Fetch(u32),
+    /// Copy a piece of a hit that it lends; the last piece ends the loan.
+    Fetch {
+        /// Its number for the hit.
+        loan: u32,
+        /// Where in the value the piece begins.
+        offset: usize,
+        /// Length of the piece, at most what the value has from there on.
+        bytes: usize,
+    },
     /// End a loan; nobody needs the hit any more.
     Return(u32),
 }
@@ -44,12 +51,16 @@ pub enum Request {
 pub enum Carried {
     /// Copied.
     Copied(Chain),
-    /// Too long to be copied before its reply can leave: lent.
+    /// Too long to be copied before its reply can leave, or at once: lent.
     Lent {
-        /// The owner's number for it.
-        loan: u32,
+        /// The owner's number for it; None with the last piece.
+        loan: Option<u32>,
         /// Its length.
         bytes: usize,
+        /// Where `piece` begins.
+        offset: usize,
+        /// What was asked for with [`Request::Fetch`]; else nothing.
+        piece: Chain,
     },
 }
 
@@ -60,8 +71,6 @@ pub struct Answer {
     pub slot: u32,
     /// The outcome. What holds its value at the owner stays there.
     pub outcome: Outcome<Carried>,
-    /// It answers a [`Request::Fetch`].
-    pub is_fetched: bool,
 }
 
 /// Wakes one worker if it sleeps. It keeps the word of a wake-up that comes just before the sleep,
@@ -238,7 +247,7 @@ mod tests {
     }
 
     fn miss(slot: u32) -> Answer {
-        Answer { slot, outcome: Outcome::Miss, is_fetched: false }
+        Answer { slot, outcome: Outcome::Miss }
     }
 
     #[test]

@@ -13,10 +13,10 @@ use super::slots::Content;
 use super::{Connection, Engine, Progress, State, Submitted, Visit, deadline_us};
 use crate::buffer::Gather;
 use crate::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
-use crate::net::Stream;
+use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form};
-use crate::tier::Draft;
+use crate::tier::{Draft, Outcome};
 
 /// Where the bytes of a value go that is too long to wait in its stream.
 #[derive(Debug)]
@@ -35,10 +35,23 @@ pub enum Arriving {
 /// What a connection has set aside of the room for values that arrive.
 #[derive(Debug, Default)]
 pub struct Share {
+    /// When the value that it is for began to arrive, as an uptime in microseconds.
+    pub began_us: u64,
     /// Of what all connections share, in bytes.
     pub shared: usize,
-    /// Of what is kept for the rest of those values that their share does not do for, in bytes.
-    pub rest: usize,
+    /// Of what is kept for the rests of those values that their share does not do for.
+    pub rest: Option<Rest>,
+}
+
+/// A part of what is kept for the rests of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Who has it.
+    pub id: ConnectionId,
+    /// How much, in bytes.
+    pub bytes: usize,
+    /// It is of the part that is for those only that came a moment ago.
+    pub is_for_new: bool,
 }
 
 impl Connection {
@@ -79,6 +92,7 @@ impl Connection {
         let gathering = Content::Gathering { operation, form, value };
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
         self.state = State::Body { slot, value_bytes, is_text };
+        self.share.began_us = visit.now.uptime_us;
         self.progress_us = visit.now.uptime_us;
         self.deadline_us = deadline_us(value_bytes, visit.now);
         Progress::More
@@ -92,6 +106,10 @@ impl Connection {
         is_text: bool,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
+        if visit.engine.is_revoked(&self.share) {
+            self.give_up_body(visit.engine);
+            return Progress::More;
+        }
         loop {
             let before = value_bytes - self.bytes_left(visit.engine);
             let Some(until) = self.make_room(slot, before, value_bytes, visit) else {
@@ -103,6 +121,7 @@ impl Connection {
             };
             let arrived = gather_more(slot, until, visit.stream, visit.engine);
             self.earn_us(allowance_us(arrived - before), visit.now);
+            visit.engine.note_progress(&self.share, self.progress_us);
             if arrived == value_bytes {
                 break;
             }
@@ -154,8 +173,29 @@ impl Connection {
             more = more.max(before.clamp(BLOCK_BYTES, BODY_AHEAD_BYTES));
         }
         let until = value_bytes.min(before + more);
-        let has_room = visit.engine.reserve_body(&mut self.share, until, value_bytes, visit.now);
+        let Visit { id, engine, now, .. } = visit;
+        let has_room = engine.reserve_body(*id, &mut self.share, until, value_bytes, *now);
         has_room.then_some(until)
+    }
+
+    /// Gives back what has come of the value that is arriving. The rest of it is thrown away, and
+    /// its store fails.
+    #[cold]
+    pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E) {
+        let State::Body { slot, is_text, .. } = self.state else {
+            unreachable!("only what arrives has a share");
+        };
+        let bytes = self.bytes_left(engine) + terminator_bytes(is_text);
+        let content = engine.slots().content_mut(slot);
+        let Content::Gathering { operation, form, .. } = std::mem::replace(content, Content::Free)
+        else {
+            unreachable!("the slot of a body is gathering");
+        };
+        let key = form.needs_key().then_some(operation.key);
+        let outcome = Outcome::OutOfMemory;
+        *engine.slots().content_mut(slot) = Content::Ready { form, key, outcome };
+        engine.release_body(std::mem::take(&mut self.share));
+        self.state = State::Skip { bytes, slot, close: false };
     }
 
     /// What is still to arrive of a long value, wanted or not.

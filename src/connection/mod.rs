@@ -28,7 +28,7 @@ use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Draft, Hit, Outcome, Value};
 use begun::{Begun, NextKey, cost_of};
 use body::Arriving;
-pub use body::Share;
+pub use body::{Rest, Share};
 use intake::allowance_us;
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
@@ -114,15 +114,23 @@ pub trait Engine {
         unreachable!("there are no drafts")
     }
 
-    /// Sees to it that `share` does for the first `bytes` bytes of a value of `value_bytes` that is
-    /// arriving. False: there is no room for so much now.
+    /// Sees to it that the share of connection `id` does for the first `bytes` bytes of a value of
+    /// `value_bytes` that is arriving. False: there is no room for so much now.
     fn reserve_body(
         &mut self,
+        id: ConnectionId,
         share: &mut Share,
         bytes: usize,
         value_bytes: usize,
         now: Now,
     ) -> bool;
+
+    /// The value that `share` is for got on: see [`Connection::is_overdue`] for `progress_us`.
+    fn note_progress(&mut self, share: &Share, progress_us: u64);
+
+    /// Whether others need the rest of this share more than the connection that has it, and it has
+    /// to give its value up.
+    fn is_revoked(&self, share: &Share) -> bool;
 
     /// The same for bytes that have not come yet, if there is plenty of room.
     fn reserve_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool;
@@ -142,9 +150,8 @@ pub trait Engine {
         false
     }
 
-    /// Sees to it that the value of the reply in `slot`, a connection's next, can be written.
-    /// False: it is on its way, or there is no room for it yet; the connection will be visited
-    /// again.
+    /// Sees to it that something of the value of the reply in `slot`, a connection's next, can be
+    /// written. False: it is on its way; the connection will be visited again.
     fn fetch(&mut self, slot: u32) -> bool;
 
     /// Visits this connection again when somebody may have given back what it waits for: soon, and
@@ -387,11 +394,14 @@ impl Connection {
         !self.queue.is_empty() && matches!(self.state, State::Command | State::Keys(_))
     }
 
-    /// Whether the front reply waits for the client to read.
+    /// Whether the front reply has begun, or waits for the client to read.
     fn is_output_blocked<E: Engine>(&self, engine: &mut E) -> bool {
         self.queue.first().is_some_and(|slot| {
             let is_held = self.unfinished() == Some(slot);
-            !is_held && !matches!(engine.slots().content(slot), Content::Waiting { .. })
+            // Of one that has begun the next piece may be on its way from another worker.
+            let is_awaited = self.written == 0
+                && matches!(engine.slots().content(slot), Content::Waiting { .. });
+            !is_held && !is_awaited
         })
     }
 
@@ -404,6 +414,9 @@ impl Connection {
         now: Now,
     ) {
         let is_blocked = self.is_output_blocked(engine);
+        if is_blocked && engine.is_revoked(&self.share) {
+            self.give_up_body(engine);
+        }
         if stream.is_peer_finished() && !is_blocked {
             let is_starved = stream.received_bytes() > 0 && !self.is_partial;
             self.is_closing |= !is_starved;
@@ -473,6 +486,8 @@ impl Connection {
                 Content::Free => unreachable!("a queue has no free slots"),
             };
             if !is_out {
+                // All that is here of another worker's value may be out.
+                engine.fetch(slot);
                 return;
             }
             self.written = 0;

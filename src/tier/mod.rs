@@ -32,7 +32,8 @@ pub trait Value {
     }
 
     /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
-    /// Called with offsets that never go back.
+    /// Called with offsets that never go back. Fewer, down to none, where they have to be fetched
+    /// from elsewhere first.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 
     /// Shows `take` the bytes from `offset` on where they lie, piece by piece, and returns what it

@@ -234,17 +234,16 @@ where
                         Started::Waiting => continue,
                     }
                 }
-                Request::Fetch(loan) => {
-                    let outcome = Outcome::Hit(self.loans.end(loan));
-                    let outcome = outcome.map_value(|value| Carried::Copied(copy(&value)));
-                    Answer { slot, outcome, is_fetched: true }
+                Request::Fetch { loan, offset, bytes } => {
+                    Answer { slot, outcome: Outcome::Hit(self.loans.piece(loan, offset, bytes)) }
                 }
                 Request::Return(loan) => {
                     drop(self.loans.end(loan));
-                    Answer { slot, outcome: Outcome::Miss, is_fetched: false }
+                    Answer { slot, outcome: Outcome::Miss }
                 }
             };
-            if let Outcome::Hit(Hit { value: Carried::Copied(chain), .. }) = &answer.outcome {
+            if let Outcome::Hit(hit) = &answer.outcome {
+                let (Carried::Copied(chain) | Carried::Lent { piece: chain, .. }) = &hit.value;
                 copied_bytes += chain.len();
             }
             self.mailbox.answer(worker, answer);
@@ -256,18 +255,18 @@ where
     fn collect(&mut self, worker: usize) -> usize {
         for n in 0..MAILBOX_BUDGET_MESSAGES {
             let Some(answer) = self.mailbox.take_answer(worker) else { return n };
-            let Answer { slot, outcome, is_fetched } = answer;
+            let Answer { slot, outcome } = answer;
             if slot == NO_SLOT {
                 continue;
             }
             self.awaited -= 1;
             let outcome = outcome.map_value(|carried| match carried {
-                Carried::Copied(chain) => {
-                    let reserved = is_fetched.then(|| self.budget.guard(chain.len()));
-                    Held::Remote(Copied::new(chain, reserved))
-                }
-                Carried::Lent { loan, bytes } => {
-                    Held::Lent(Lent::new(worker as u8, loan, bytes, &self.returns))
+                Carried::Copied(chain) => Held::Remote(Copied::new(0, chain)),
+                Carried::Lent { loan, bytes, offset, piece } => {
+                    let reserved = self.budget.guard(piece.len());
+                    let piece = Copied::new(offset, piece);
+                    let loan = (worker as u8, loan);
+                    Held::Lent(Lent::new(loan, bytes, piece, reserved, &self.returns))
                 }
             });
             learn(&mut self.expected_bytes, value_bytes(&outcome));
@@ -408,12 +407,13 @@ fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>) -> Answ
         Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
             let (flags, expiry, cas) = (hit.flags, hit.expiry, hit.cas);
             let bytes = hit.value.len();
-            let value = Carried::Lent { loan: loans.lend(hit), bytes };
+            let loan = Some(loans.lend(hit));
+            let value = Carried::Lent { loan, bytes, offset: 0, piece: Chain::new() };
             Outcome::Hit(Hit { flags, expiry, cas, value })
         }
         outcome => outcome.map_value(|value| Carried::Copied(copy(&value))),
     };
-    Answer { slot, outcome, is_fetched: false }
+    Answer { slot, outcome }
 }
 
 /// Copies a value into blocks that another worker may hold.
@@ -530,18 +530,35 @@ where
 
     fn reserve_body(
         &mut self,
+        id: ConnectionId,
         share: &mut Share,
         bytes: usize,
         value_bytes: usize,
         now: Now,
     ) -> bool {
         // What has begun to arrive goes on: it has to end before there is room again.
-        let may_grow = share.shared > 0 || bytes == 0 || !self.is_full();
-        let fits = may_grow && self.budget.grow(share, bytes, value_bytes);
+        let is_shared = share.shared > 0 || !self.is_full();
+        let fits = self.budget.grow(id, share, (bytes, value_bytes), is_shared, now);
         if !fits {
             self.contended_until_us = now.uptime_us + CONTENTION_US;
+            if let Some(id) = self.budget.revoke(share, now) {
+                self.stats.add(Counter::StoreNoMemory, 1);
+                self.revisits.push(id);
+            }
         }
         fits
+    }
+
+    #[inline]
+    fn note_progress(&mut self, share: &Share, progress_us: u64) {
+        if let Some(rest) = share.rest {
+            self.budget.note_progress(rest, progress_us);
+        }
+    }
+
+    #[inline]
+    fn is_revoked(&self, share: &Share) -> bool {
+        share.rest.is_some_and(|rest| self.budget.is_revoked(rest.id))
     }
 
     fn reserve_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
@@ -576,8 +593,10 @@ where
             return true;
         };
         let Held::Lent(lent) = &hit.value else { return true };
-        let bytes = lent.bytes();
-        if !self.mailbox.has_room(1) || !self.budget.fetch(bytes) {
+        if !lent.is_wanted() {
+            return true;
+        }
+        if !self.mailbox.has_room(1) {
             if let Some(id) = self.slots.connection(slot) {
                 self.await_room(id);
             }
@@ -594,8 +613,9 @@ where
         };
         *self.slots.content_mut(slot) = Content::Waiting { form, key, outcomes: 1 };
         self.awaited += 1;
-        let (owner, loan) = lent.take();
-        self.mailbox.ask(usize::from(owner), Ask { slot, request: Request::Fetch(loan) });
+        let (owner, loan, offset, left) = lent.take();
+        let request = Request::Fetch { loan, offset, bytes: self.budget.fetch(left) };
+        self.mailbox.ask(usize::from(owner), Ask { slot, request });
         false
     }
 

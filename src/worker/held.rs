@@ -1,16 +1,20 @@
 //! Where the bytes of a hit are while its reply waits to leave, and what that may take.
 //!
 //! A worker's own hits stay in its tier. Another worker's hit is copied if it is short. A long one
-//! stays with its owner, lent, until its reply is the connection's next and the budget for values
-//! has room for it: so a client that asks for much and reads nothing takes no memory but its slots.
+//! stays with its owner, lent, and is fetched piece by piece once its reply is the connection's
+//! next. A piece is as long as there is room for it, and a short one needs none: so a client that
+//! asks for much and reads nothing holds one piece, and never keeps another from its next.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::buffer::Chain;
-use crate::connection::Share;
+use crate::buffer::{Chain, Gather};
+use crate::clock::Now;
 use crate::connection::slots::{BODY_WEIGHT_SHARE, may_add};
-use crate::limits::BLOCK_BYTES;
+use crate::connection::{Rest, Share};
+use crate::limits::{BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_US, REST_PAUSE_US};
+use crate::mailbox::Carried;
+use crate::net::ConnectionId;
 use crate::tier::{Hit, Take, Value};
 
 /// The bytes of a hit.
@@ -20,7 +24,7 @@ pub enum Held<V> {
     Local(V),
     /// Copied by their owner.
     Remote(RefCell<Copied>),
-    /// Kept by their owner's tier until they are fetched.
+    /// Kept by their owner's tier, but for the piece that was fetched.
     Lent(Lent),
 }
 
@@ -42,7 +46,7 @@ impl<V: Value> Value for Held<V> {
         match self {
             Held::Local(value) => value.copy_to(offset, out),
             Held::Remote(copied) => copied.borrow_mut().copy_to(offset, out),
-            Held::Lent(_) => unreachable!("what is lent is fetched before it is written"),
+            Held::Lent(lent) => lent.piece.borrow_mut().copy_to(offset, out),
         }
     }
 
@@ -56,25 +60,33 @@ impl<V: Value> Value for Held<V> {
     }
 }
 
-/// A value that another worker copied. It is read front to back: what was read is given back.
+/// A value, or a piece of one, that another worker copied. It is read front to back: what was read
+/// is given back.
 #[derive(Debug)]
 pub struct Copied {
     rest: Chain,
-    /// Bytes before `rest`.
+    /// Bytes of the value before `rest`.
     discarded: usize,
-    /// Its share of the budget, if it was fetched.
-    _reserved: Option<Reserved>,
+    /// Up to which byte of the value it was read.
+    read_to: usize,
 }
 
 impl Copied {
     #[inline(never)]
     fn copy_to(&mut self, offset: usize, out: &mut [u8]) -> usize {
         self.discarded += self.rest.discard_before(offset - self.discarded);
-        self.rest.copy_to(offset - self.discarded, out)
+        let n = self.rest.copy_to(offset - self.discarded, out);
+        self.read_to = offset + n;
+        n
     }
 
-    pub(super) fn new(rest: Chain, reserved: Option<Reserved>) -> RefCell<Copied> {
-        RefCell::new(Copied { rest, discarded: 0, _reserved: reserved })
+    pub(super) fn new(offset: usize, rest: Chain) -> RefCell<Copied> {
+        RefCell::new(Copied { rest, discarded: offset, read_to: offset })
+    }
+
+    /// Whether it was read to its end.
+    fn is_spent(&self) -> bool {
+        self.read_to == self.discarded + self.rest.len()
     }
 }
 
@@ -95,15 +107,23 @@ impl Drop for Reserved {
 ///
 /// What arrives is counted piece by piece, and no connection has more than its share of what is
 /// free. So several may each have a part of their value and none enough for all of it: for that
-/// there is room for the rest of some, set aside as a whole.
+/// there is room for the rest of some, set aside as a whole. Half of that is for values that began
+/// a moment ago, so that none stands in line behind all who came before. Who has such a rest and
+/// does nothing with it loses it, and its value, as soon as another needs it.
 #[derive(Debug)]
 pub(super) struct Budget {
     fetched: Rc<Cell<usize>>,
     fetched_max: usize,
     shared: usize,
     shared_max: usize,
-    rests: usize,
+    /// For all, and for those that came a moment ago.
+    rests: [usize; 2],
+    /// Of each.
     rests_max: usize,
+    /// Rests, and up to when the value of each has got on.
+    holders: Vec<(Rest, u64)>,
+    /// The one that is to be given back.
+    revoked: Option<ConnectionId>,
 }
 
 impl Budget {
@@ -113,18 +133,20 @@ impl Budget {
             fetched_max: bytes_max / 2,
             shared: 0,
             shared_max: bytes_max / 8 * 3,
-            rests: 0,
-            rests_max: bytes_max / 8,
+            rests: [0; 2],
+            rests_max: bytes_max / 16,
+            holders: Vec::with_capacity(RESTS_KEPT),
+            revoked: None,
         }
     }
 
-    /// Sets `bytes` aside for a value that is fetched; false if there is no room for them.
-    pub fn fetch(&self, bytes: usize) -> bool {
-        let fits = self.fetched.get() + bytes <= self.fetched_max;
-        if fits {
-            self.fetched.set(self.fetched.get() + bytes);
-        }
-        fits
+    /// Sets room aside for the next piece of a lent value of which `left` bytes are left; returns
+    /// the piece's length. A piece that is no longer than what any reply may hold needs none.
+    pub fn fetch(&self, left: usize) -> usize {
+        let free = self.fetched_max.saturating_sub(self.fetched.get());
+        let bytes = left.min(REMOTE_COPY_BYTES_MAX.max(free / FETCH_SHARE));
+        self.fetched.set(self.fetched.get() + bytes);
+        bytes
     }
 
     /// What [`Budget::fetch`] set aside, from here on given back by dropping it.
@@ -132,25 +154,65 @@ impl Budget {
         Reserved { bytes, taken: Rc::clone(&self.fetched) }
     }
 
-    /// Makes `share` do for the first `bytes` bytes of a value of `value_bytes`; false if there is
-    /// no room for them.
-    pub fn grow(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
-        if self.grow_shared(share, bytes, value_bytes) {
+    /// Makes the share of connection `id` do for the first `bytes` bytes of a value of
+    /// `value_bytes`, of what is kept for rests unless `is_shared`; false if there is no room.
+    pub fn grow(
+        &mut self,
+        id: ConnectionId,
+        share: &mut Share,
+        (bytes, value_bytes): (usize, usize),
+        is_shared: bool,
+        now: Now,
+    ) -> bool {
+        let has_enough = bytes <= share.shared || share.rest.is_some();
+        if has_enough || (is_shared && self.grow_shared(share, bytes, value_bytes)) {
             return true;
         }
-        let rest = value_bytes - share.shared;
-        // The longest item is longer than what is kept for rests; alone it may be.
-        let fits = self.rests == 0 || self.rests + rest <= self.rests_max;
-        if fits {
-            self.rests += rest;
-            share.rest = rest;
+        let rest_bytes = value_bytes - share.shared;
+        for is_for_new in [false, true] {
+            let used = &mut self.rests[usize::from(is_for_new)];
+            // The longest item may be longer than what is kept for rests; alone it may be.
+            let fits = *used == 0 || *used + rest_bytes <= self.rests_max;
+            if fits && (!is_for_new || is_new(share, now)) {
+                *used += rest_bytes;
+                let rest = Rest { id, bytes: rest_bytes, is_for_new };
+                share.rest = Some(rest);
+                self.holders.push((rest, now.uptime_us));
+                return true;
+            }
         }
-        fits
+        false
+    }
+
+    /// The value that this rest is of got on.
+    pub fn note_progress(&mut self, rest: Rest, progress_us: u64) {
+        if let Some((_, at_us)) = self.holders.iter_mut().find(|(other, _)| *other == rest) {
+            *at_us = progress_us;
+        }
+    }
+
+    /// Chooses who has to give its rest back because there is none for `share`: whoever has done
+    /// nothing with it for longest, if that is long. One at a time.
+    pub fn revoke(&mut self, share: &Share, now: Now) -> Option<ConnectionId> {
+        if self.revoked.is_some() {
+            return None;
+        }
+        let is_new = is_new(share, now);
+        let usable = self.holders.iter().filter(|(rest, _)| is_new || !rest.is_for_new);
+        let &(rest, progress_us) = usable.min_by_key(|(_, progress_us)| *progress_us)?;
+        let has_paused = now.uptime_us.saturating_sub(progress_us) >= REST_PAUSE_US;
+        self.revoked = has_paused.then_some(rest.id);
+        self.revoked
+    }
+
+    /// Whether connection `id` has to give its rest back.
+    pub fn is_revoked(&self, id: ConnectionId) -> bool {
+        self.revoked == Some(id)
     }
 
     /// As [`Budget::grow`], but not of what is kept for the rests of values.
     fn grow_shared(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
-        if bytes <= share.shared || share.rest > 0 {
+        if bytes <= share.shared || share.rest.is_some() {
             return true;
         }
         let shared = bytes.next_multiple_of(BLOCK_BYTES).min(value_bytes);
@@ -174,36 +236,60 @@ impl Budget {
     /// Gives back what [`Budget::grow`] set aside.
     pub fn give(&mut self, share: Share) {
         self.shared -= share.shared;
-        self.rests -= share.rest;
+        let Some(rest) = share.rest else { return };
+        self.rests[usize::from(rest.is_for_new)] -= rest.bytes;
+        self.holders.retain(|(other, _)| *other != rest);
+        self.revoked.take_if(|id| *id == rest.id);
     }
 }
+
+/// Whether the value that a share is for began a moment ago.
+fn is_new(share: &Share, now: Now) -> bool {
+    now.uptime_us.saturating_sub(share.began_us) < REST_NEW_US
+}
+
+/// Rests that have places from the start; more, of short values, ask the allocator once.
+const RESTS_KEPT: usize = 1024;
 
 /// Loans that are to be returned to their owners: (owner, loan).
 pub(super) type Returns = Rc<RefCell<Vec<(u8, u32)>>>;
 
-/// A value that its owner keeps for us. Dropping it returns it.
+/// A value that its owner keeps for us, and the piece of it that is here. Dropping it returns it.
 #[derive(Debug)]
 pub struct Lent {
     owner: u8,
-    /// None once it was taken.
+    /// None once it was taken, or the owner has given all of it.
     loan: Option<u32>,
     bytes: usize,
+    piece: RefCell<Copied>,
+    /// What the piece takes of the budget.
+    _reserved: Reserved,
     returns: Returns,
 }
 
 impl Lent {
-    pub(super) fn new(owner: u8, loan: u32, bytes: usize, returns: &Returns) -> Lent {
-        Lent { owner, loan: Some(loan), bytes, returns: Rc::clone(returns) }
+    /// The value of `bytes` bytes that `owner` lends as `loan`, of which `piece` is here.
+    pub(super) fn new(
+        (owner, loan): (u8, Option<u32>),
+        bytes: usize,
+        piece: RefCell<Copied>,
+        reserved: Reserved,
+        returns: &Returns,
+    ) -> Lent {
+        Lent { owner, loan, bytes, piece, _reserved: reserved, returns: Rc::clone(returns) }
     }
 
-    /// Its length, in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether nothing more of it can be read before it is fetched.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.loan.is_some() && self.piece.borrow().is_spent()
     }
 
-    /// The owner and its name for the loan, which the caller sees to from here on.
-    pub(super) fn take(mut self) -> (u8, u32) {
-        (self.owner, self.loan.take().expect("taken once, by value"))
+    /// The owner and its name for the loan, which the caller sees to from here on, where the next
+    /// piece begins, and how much there is from there on.
+    pub(super) fn take(mut self) -> (u8, u32, usize, usize) {
+        let loan = self.loan.take().expect("it is wanted");
+        let offset = self.piece.borrow().read_to;
+        (self.owner, loan, offset, self.bytes - offset)
     }
 }
 
@@ -222,7 +308,7 @@ pub(super) struct Loans<V> {
     free: Vec<u32>,
 }
 
-impl<V> Loans<V> {
+impl<V: Value> Loans<V> {
     pub fn new() -> Loans<V> {
         Loans { hits: Vec::new(), free: Vec::new() }
     }
@@ -239,6 +325,23 @@ impl<V> Loans<V> {
                 self.hits.len() as u32 - 1
             }
         }
+    }
+
+    /// What there is of a hit for [`Carried::Lent`](crate::mailbox::Carried): `bytes` bytes from
+    /// `offset` on. The last piece ends the loan.
+    pub fn piece(&mut self, loan: u32, offset: usize, bytes: usize) -> Hit<Carried> {
+        let hit = self.hits[loan as usize].as_ref().expect("lent");
+        let &Hit { flags, expiry, cas, ref value } = hit;
+        let mut piece = Gather::new();
+        piece.fill(bytes, |at, out| value.copy_to(offset + at, out));
+        let length = value.len();
+        let is_last = offset + bytes == length;
+        if is_last {
+            drop(self.end(loan));
+        }
+        let loan = (!is_last).then_some(loan);
+        let value = Carried::Lent { loan, bytes: length, offset, piece: piece.finish() };
+        Hit { flags, expiry, cas, value }
     }
 
     /// The hit of a loan, which ends.

@@ -258,3 +258,113 @@ fn who_trickles_makes_room_for_those_who_wait() {
         }
     }
 }
+
+/// Turns until connection `c` has sent all of `request` and its answer ends with `end`.
+fn turns_of(crew: &mut Crew<'_>, worker: usize, c: usize, request: &[u8], end: &str) -> usize {
+    let (mut sent, mut reply) = (0, Vec::new());
+    for turn in 0..10_000 {
+        sent += crew.pipes[worker].send(c, &request[sent..]);
+        crew.pipes[worker].receive(c, &mut reply);
+        if sent == request.len() && reply.ends_with(end.as_bytes()) {
+            return turn;
+        }
+        crew.turn();
+    }
+    panic!("{sent} of {} bytes sent, {} received", request.len(), reply.len());
+}
+
+#[test]
+fn who_reads_nothing_of_long_values_leaves_them_to_others() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+    for i in 0..8 {
+        let set = format!("set big{i} 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+        assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
+    }
+    let before = buffer::blocks_made();
+    let get = "get big0 big1 big2 big3 big4 big5 big6 big7\r\n";
+    for worker in 0..2 {
+        for _ in 0..150 {
+            let c = crew.pipes[worker].connect(16 << 10, 16 << 10, 4096);
+            crew.pipes[worker].send(c, get.as_bytes());
+        }
+    }
+    for _ in 0..100 {
+        crew.turn();
+    }
+    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    assert!(made < 80 << 20, "{made} bytes");
+    for worker in 0..2 {
+        let c = crew.pipes[worker].connect(16 << 10, 256 << 10, 256 << 10);
+        let turns = turns_of(&mut crew, worker, c, get.as_bytes(), "END\r\n");
+        assert!(turns < 1_000, "{turns} turns for 8 MB");
+    }
+    // Pieces are short now. They are of one value, whatever the key has meanwhile, and time for a
+    // reply is for all of it.
+    let readers: Vec<usize> = (0..2)
+        .map(|worker| {
+            let c = crew.pipes[worker].connect(16 << 10, 4096, 4096);
+            crew.pipes[worker].send(c, b"get big3\r\n");
+            c
+        })
+        .collect();
+    crew.turn();
+    crew.turn();
+    crew.turn();
+    let set = format!("set big3 0 0 1000000\r\n{}\r\n", "w".repeat(1_000_000));
+    assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
+    let mut replies = [Vec::new(), Vec::new()];
+    for second in 0..80 {
+        crew.now.uptime_us += 1_000_000;
+        for (worker, &c) in readers.iter().enumerate() {
+            for _ in 0..2 {
+                crew.pipes[worker].receive(c, &mut replies[worker]);
+                crew.turn();
+                crew.turn();
+            }
+            let is_overdue = crew.pipes[worker].state(c).is_overdue(false, crew.now);
+            assert_eq!(is_overdue, second >= 75, "{second} s, worker {worker}");
+        }
+    }
+    for (worker, &c) in readers.iter().enumerate() {
+        replies[worker].extend(crew.talk(worker, c, b""));
+        let expected = format!("VALUE big3 0 1000000\r\n{}\r\nEND\r\n", "v".repeat(1_000_000));
+        assert!(text(&replies[worker]) == expected, "worker {worker}");
+    }
+}
+
+#[test]
+fn who_sends_most_of_a_long_value_leaves_room_for_one_to_others() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let greedy = announcers(&mut crew, 200);
+    fill(&mut crew, &greedy, 999_999);
+    crew.now.uptime_us += 1_000_000;
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let began_us = crew.now.uptime_us;
+        let request = format!("set {key} 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+        let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+        let turns = turns_of(&mut crew, 0, c, request.as_bytes(), "STORED\r\n");
+        let us = crew.now.uptime_us - began_us;
+        assert!(us < 100_000, "{turns} turns, {us} us");
+    }
+    // Who had to give its value up is told so when the value ends, and goes on.
+    let mut told = 0;
+    for c in greedy {
+        let mut reply = Vec::new();
+        crew.pipes[0].send(c, b"x\r\nversion\r\n");
+        for _ in 0..3 {
+            crew.turn();
+        }
+        crew.pipes[0].receive(c, &mut reply);
+        let reply = text(&reply);
+        if let Some(rest) = reply.strip_prefix("SERVER_ERROR out of memory storing object\r\n") {
+            assert!(rest.starts_with("VERSION"), "{rest}");
+            told += 1;
+        }
+    }
+    assert!((1..=12).contains(&told), "{told} of 200 values given up for six");
+}
