@@ -5,7 +5,7 @@
 //! lies.
 
 use super::Engine;
-use super::body::terminator_bytes;
+use super::stores::terminator_bytes;
 use crate::buffer::{Body, Gather, Key};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;

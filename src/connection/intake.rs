@@ -6,11 +6,11 @@
 
 use std::io::IoSliceMut;
 
+use super::deadlines::{Stall, allowance_us};
 use super::scratch::INTAKES_KEPT;
-use super::{Connection, Engine, Scratch, Stall};
+use super::{Connection, Engine, Scratch};
 use crate::buffer::Fifo;
 use crate::clock::Now;
-use crate::limits::BODY_BYTES_PER_S_MIN;
 use crate::net::{ConnectionId, Stream};
 
 /// A stream, with what was taken out of it before still in front.
@@ -84,17 +84,7 @@ impl<S: Stream> Stream for Behind<'_, S> {
     }
 }
 
-/// How long `bytes` bytes may take to arrive at the slowest, in microseconds.
-pub(super) fn allowance_us(bytes: usize) -> u64 {
-    bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN
-}
-
 impl Connection {
-    /// Bytes came or went that may take `us` at the slowest. Who sends or reads less gets on less.
-    pub(super) fn earn_us(&mut self, us: u64, now: Now) {
-        self.progress_us = (self.progress_us + us).min(now.uptime_us);
-    }
-
     /// As [`Connection::drive`], for one that has an intake.
     #[inline(never)]
     pub(super) fn drive_behind<S: Stream, E: Engine>(

@@ -11,28 +11,28 @@
 //! ```
 
 mod begun;
-mod body;
+mod deadlines;
 mod get;
 mod intake;
 mod reply;
+mod requests;
 mod room;
 mod scratch;
 pub mod slots;
+mod stores;
 
 use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
-use crate::limits::{BODY_PAUSE_US, COST_OF_EXTENDING, STALL_TIMEOUT_US};
+use crate::limits::COST_OF_EXTENDING;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, Port};
-use crate::protocol::{Command, Control, Form, Keys, Limits, Step, binary, text};
+use crate::protocol::{Control, Form, Keys, Limits};
 use crate::tier::{Draft, Hit, Outcome, Value};
-use begun::{Begun, NextKey, cost_of};
-use body::Arriving;
-pub use body::{Rest, Share};
-use intake::allowance_us;
+use deadlines::{Moved, Stall, allowance_us};
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
-use slots::{Content, Queue, Slots};
+use slots::{Arriving, Content, Queue, Slots};
+pub use stores::{Rest, Share};
 
 /// What became of a submitted operation.
 #[derive(Debug)]
@@ -185,26 +185,6 @@ enum State {
     Body { slot: u32, value_bytes: usize, is_text: bool },
 }
 
-/// What a connection waits for in the middle of something, and so not for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stall {
-    None,
-    Input,
-    Body,
-    /// Bytes that are not wanted, and hold nothing.
-    Skip,
-    Output,
-}
-
-/// What a visit got done.
-#[derive(Clone, Copy, Debug)]
-struct Moved {
-    /// A request, or a key of one, was taken whole from the input.
-    input: bool,
-    /// Something of a reply that had waited was written.
-    output: bool,
-}
-
 /// One step of parsing.
 enum Progress {
     /// There may be more to do.
@@ -266,25 +246,6 @@ impl Connection {
     /// The number of the listener it came from.
     pub fn listener(&self) -> usize {
         usize::from(self.listener)
-    }
-
-    /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
-    /// done nothing for so many microseconds.
-    ///
-    /// `is_contended`: others wait for the room that values take.
-    pub fn is_overdue(&self, is_contended: bool, now: Now) -> bool {
-        let has_paused = is_contended
-            && matches!(self.stall, Stall::Body | Stall::Output)
-            && now.uptime_us.saturating_sub(self.progress_us) >= BODY_PAUSE_US;
-        if has_paused {
-            return true;
-        }
-        now.uptime_us >= self.deadline_us
-    }
-
-    /// Whether it has asked for nothing for `idle_us` microseconds; 0: it may.
-    pub fn is_idle(&self, idle_us: u64, now: Now) -> bool {
-        idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
     /// The stream is gone: gives back what the connection holds.
@@ -424,38 +385,7 @@ impl Connection {
         if self.is_closing && self.has_nothing_under_way() {
             stream.close();
         }
-        let stall = if is_blocked {
-            Stall::Output
-        } else if matches!(self.state, State::Body { .. }) {
-            Stall::Body
-        } else if matches!(self.state, State::Skip { .. }) {
-            Stall::Skip
-        } else if self.is_partial || !matches!(self.state, State::Command) {
-            Stall::Input
-        } else {
-            Stall::None
-        };
-        // What waits now is not what waited before if a request was taken or a reply went on.
-        let is_new = stall != self.stall
-            || (stall == Stall::Output && moved.output)
-            || (stall == Stall::Input && moved.input);
-        if stall == Stall::Output && is_new {
-            self.progress_us = now.uptime_us;
-        }
-        self.stall = stall;
-        match stall {
-            Stall::None => self.deadline_us = u64::MAX,
-            // Set for the whole value when it began; while nothing was read its time stood still.
-            Stall::Body | Stall::Skip if is_new => {
-                self.deadline_us = deadline_us(self.bytes_left(engine), now);
-            }
-            Stall::Body | Stall::Skip => {}
-            Stall::Input if is_new => self.deadline_us = deadline_us(0, now),
-            Stall::Output if is_new => {
-                self.deadline_us = deadline_us(self.front_bytes(engine), now);
-            }
-            Stall::Input | Stall::Output => {}
-        }
+        self.set_deadline(is_blocked, moved, engine, now);
     }
 
     /// Whether no reply is outstanding; a request that will never be whole does not count.
@@ -494,302 +424,6 @@ impl Connection {
             engine.slots().pop(&mut self.queue);
         }
     }
-
-    /// Does one thing with the next received bytes.
-    fn step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
-        match self.state {
-            State::Command => self.command(visit),
-            State::Keys(keys) => self.key(keys, visit),
-            State::Line => {
-                let input = visit.stream.received();
-                match text::skip_line(input) {
-                    Some(consumed) => {
-                        visit.stream.consume(consumed);
-                        self.state = State::Command;
-                        Progress::More
-                    }
-                    None => {
-                        // There may be another piece.
-                        let bytes = input.len();
-                        visit.stream.consume(bytes);
-                        if bytes == 0 { Progress::Wait } else { Progress::More }
-                    }
-                }
-            }
-            State::Skip { bytes, slot, close } => {
-                let n = bytes.min(visit.stream.received_bytes());
-                visit.stream.consume(n);
-                if n < bytes {
-                    self.state = State::Skip { bytes: bytes - n, slot, close };
-                    return Progress::Wait;
-                }
-                self.state = State::Command;
-                self.is_closing |= close;
-                self.write_ready(visit.stream, visit.engine);
-                Progress::More
-            }
-            State::Body { slot, value_bytes, is_text } => {
-                self.body(slot, value_bytes, is_text, visit)
-            }
-        }
-    }
-
-    /// Parses the command at the start of the input and begins it.
-    fn command<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
-        let input = visit.stream.received();
-        let Some(&first) = input.first() else { return Progress::Wait };
-        let is_binary = match self.protocol {
-            Some(Protocol::Text) => false,
-            Some(Protocol::Binary) => true,
-            None => {
-                let is_binary = first == binary::MAGIC_REQUEST;
-                self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
-                is_binary
-            }
-        };
-        if !is_binary
-            && self.queue.is_empty()
-            && let Some(text::Single { key, form, consumed }) = text::parse_single(input)
-        {
-            visit.scratch.set_key(key);
-            return self.get(Form::Text(form), consumed, visit);
-        }
-        let limits = *visit.engine.limits();
-        let now = visit.now;
-        let available = input.len();
-        if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-            if let Command::Operation { request, skip_bytes: 0 } = &command
-                && matches!(request.action, Action::Get)
-                && self.queue.is_empty()
-            {
-                let form = request.form;
-                visit.scratch.set_key(request.key);
-                return self.get(form, consumed, visit);
-            }
-            let Scratch { head, cost, .. } = &mut *visit.scratch;
-            *cost = cost_of(&command);
-            let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-            return self.begin(begun, consumed, visit);
-        }
-        if visit.stream.received_bytes() > available {
-            let Scratch { stitched, head, cost, .. } = &mut *visit.scratch;
-            let bytes = visit.stream.peek(&mut stitched[..]);
-            let input = &stitched[..bytes];
-            if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-                *cost = cost_of(&command);
-                let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-                return self.begin(begun, consumed, visit);
-            }
-        }
-        self.is_partial = true;
-        if visit.stream.received_bytes() >= SCRATCH_BYTES {
-            // No command is this long; the parsers refuse such ones by their start.
-            self.is_closing = true;
-        }
-        Progress::Wait
-    }
-
-    /// Carries on with a command that was parsed. Its head is still in the stream.
-    #[inline(always)]
-    fn begin<S: Stream, E: Engine>(
-        &mut self,
-        begun: Begun<E::Value>,
-        consumed: usize,
-        visit: &mut Visit<'_, S, E>,
-    ) -> Progress {
-        if let Begun::Done { value, tail, body_bytes, skip_bytes: 0 } = begun {
-            visit.stream.consume(consumed + body_bytes);
-            self.finish_now(value, tail, visit);
-            return Progress::More;
-        }
-        self.begin_other(begun, consumed, visit)
-    }
-
-    /// As [`Connection::begin`], for what is not done.
-    #[inline(never)]
-    fn begin_other<S: Stream, E: Engine>(
-        &mut self,
-        begun: Begun<E::Value>,
-        consumed: usize,
-        visit: &mut Visit<'_, S, E>,
-    ) -> Progress {
-        match begun {
-            Begun::Done { value, tail, body_bytes, skip_bytes } => {
-                visit.stream.consume(consumed + body_bytes);
-                let head = visit.scratch.head.clone();
-                let content = Content::Encoded { head, value, tail };
-                self.skip(skip_bytes, false, content, visit);
-            }
-            Begun::Operation { operation, form, skip_bytes } => {
-                let is_flush = matches!(operation.action, Action::FlushAll { .. });
-                if is_flush && !self.queue.is_empty() {
-                    return Progress::Wait;
-                }
-                self.is_flushing = is_flush;
-                visit.stream.consume(consumed);
-                if skip_bytes > 0 {
-                    let content = Self::start(operation, form, visit);
-                    self.skip(skip_bytes, false, content, visit);
-                } else {
-                    self.perform(operation, form, visit);
-                }
-            }
-            Begun::Store { operation, form, value_bytes, is_text } => {
-                return self.store(operation, form, value_bytes, is_text, consumed, visit);
-            }
-            Begun::Keys(keys) => {
-                visit.stream.consume(consumed);
-                self.state = State::Keys(keys);
-            }
-            Begun::Reply(reply) => {
-                visit.stream.consume(consumed);
-                self.reply(Content::Bytes(reply.finish()), visit);
-            }
-            Begun::Bad { reply, skip_bytes, close } => {
-                visit.stream.consume(consumed);
-                if skip_bytes > 0 {
-                    self.skip(skip_bytes, close, Content::Fixed(reply), visit);
-                } else {
-                    self.is_closing |= close;
-                    self.reply(Content::Fixed(reply), visit);
-                }
-            }
-        }
-        Progress::More
-    }
-
-    /// Throws the next `bytes` bytes away, then sends the reply, then closes if `close`.
-    fn skip<S: Stream, E: Engine>(
-        &mut self,
-        bytes: usize,
-        close: bool,
-        reply: Content<E::Value>,
-        visit: &mut Visit<'_, S, E>,
-    ) {
-        let slot = visit.engine.slots().push(&mut self.queue, visit.id, reply);
-        self.state = State::Skip { bytes, slot, close };
-        self.deadline_us = deadline_us(bytes, visit.now);
-    }
-
-    /// The next key of a multi-get.
-    fn key<S: Stream, E: Engine>(&mut self, keys: Keys, visit: &mut Visit<'_, S, E>) -> Progress {
-        let Visit { stream, engine, scratch, now, .. } = &mut *visit;
-        let Scratch { stitched, head, .. } = &mut **scratch;
-        let input = stream.received();
-        let available = input.len();
-        let mut next = NextKey::new(text::next_key(input), keys, head, *engine, *now);
-        if matches!(next, NextKey::NeedMore) && stream.received_bytes() > available {
-            let bytes = stream.peek(&mut stitched[..]);
-            let step = text::next_key(&stitched[..bytes]);
-            next = NextKey::new(step, keys, head, *engine, *now);
-        }
-        match next {
-            NextKey::NeedMore => {
-                self.is_partial = true;
-                self.is_closing |= visit.stream.received_bytes() >= SCRATCH_BYTES;
-                return Progress::Wait;
-            }
-            NextKey::Done { value, tail, consumed } => {
-                visit.stream.consume(consumed);
-                self.finish_now(value, tail, visit);
-            }
-            NextKey::Key { key, in_l1, consumed } => {
-                visit.stream.consume(consumed);
-                let operation = Operation { in_l1, ..Operation::new(key, keys.action()) };
-                self.perform(operation, keys.form(), visit);
-            }
-            NextKey::End(consumed) => {
-                visit.stream.consume(consumed);
-                self.state = State::Command;
-                self.reply(Content::Fixed(keys.end()), visit);
-            }
-            NextKey::Bad(reply, consumed) => {
-                visit.stream.consume(consumed);
-                self.state = State::Line;
-                self.reply(Content::Fixed(reply), visit);
-            }
-        }
-        Progress::More
-    }
-
-    /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
-    #[inline(always)]
-    fn finish_now<S: Stream, E: Engine>(
-        &mut self,
-        value: Option<E::Value>,
-        tail: &'static [u8],
-        visit: &mut Visit<'_, S, E>,
-    ) {
-        let head = &visit.scratch.head;
-        if self.queue.is_empty() {
-            let written = &mut self.written;
-            if reply::write_parts(visit.stream, head, value.as_ref(), tail, written) {
-                self.written = 0;
-                return;
-            }
-        }
-        self.queue_encoded(value, tail, visit);
-    }
-
-    /// Keeps a reply, whose head is in the scratch, in its place in the order.
-    #[inline(never)]
-    fn queue_encoded<S: Stream, E: Engine>(
-        &mut self,
-        value: Option<E::Value>,
-        tail: &'static [u8],
-        visit: &mut Visit<'_, S, E>,
-    ) {
-        let content = Content::Encoded { head: visit.scratch.head.clone(), value, tail };
-        visit.engine.slots().push(&mut self.queue, visit.id, content);
-    }
-
-    /// Submits an operation and writes its reply, or keeps its place in the order.
-    fn perform<S: Stream, E: Engine>(
-        &mut self,
-        operation: Operation,
-        form: Form,
-        visit: &mut Visit<'_, S, E>,
-    ) {
-        let content = Self::start(operation, form, visit);
-        if let Content::Ready { form, key, outcome } = &content
-            && self.queue.is_empty()
-            && reply::write_outcome(visit.stream, *form, key.as_ref(), outcome, &mut self.written)
-        {
-            self.written = 0;
-            return;
-        }
-        visit.engine.slots().push(&mut self.queue, visit.id, content);
-    }
-
-    /// Submits an operation, whose slot is to be the next; what there is of its reply.
-    fn start<S: Stream, E: Engine>(
-        operation: Operation,
-        form: Form,
-        visit: &mut Visit<'_, S, E>,
-    ) -> Content<E::Value> {
-        let key = form.needs_key().then(|| operation.key.clone());
-        let slot = visit.engine.slots().next_free().expect("may_start was asked");
-        let operation = Operation { port: visit.port, ..operation };
-        match visit.engine.submit(operation, slot, visit.now) {
-            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
-            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
-        }
-    }
-
-    /// Sends a reply that needs no tier, in its order.
-    fn reply<S: Stream, E: Engine>(
-        &mut self,
-        content: Content<E::Value>,
-        visit: &mut Visit<'_, S, E>,
-    ) {
-        visit.engine.slots().push(&mut self.queue, visit.id, content);
-        self.write_ready(visit.stream, visit.engine);
-    }
-}
-
-/// When something of `bytes` bytes that is not getting on has to be done with.
-fn deadline_us(bytes: usize, now: Now) -> u64 {
-    now.uptime_us + STALL_TIMEOUT_US + allowance_us(bytes)
 }
 
 /// What one visit to a connection works with.
@@ -800,9 +434,4 @@ struct Visit<'v, S, E> {
     engine: &'v mut E,
     scratch: &'v mut Scratch,
     now: Now,
-}
-
-#[inline]
-fn parse<'a>(is_binary: bool, input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
-    if is_binary { binary::parse(input, limits, now) } else { text::parse(input, limits, now) }
 }

@@ -2,13 +2,12 @@
 //!
 //! Nothing here takes a slot or hands an operation in.
 
-use super::{Connection, Engine, Protocol, State, Visit, parse, reply};
+use super::requests::parse;
+use super::{Connection, Engine, Protocol, State, Visit, reply};
 use crate::buffer::Gather;
-use crate::connection::slots::Content;
 use crate::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
 use crate::net::Stream;
 use crate::protocol::{Command, Control, Step, binary};
-use crate::tier::{Outcome, Value};
 
 /// What there is to do without room for a request.
 pub(super) enum NoRoom {
@@ -95,16 +94,5 @@ impl Connection {
             self.is_closing = true;
         }
         true
-    }
-
-    /// Length of the value in the reply that is next.
-    pub(super) fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
-        match self.queue.first().map(|slot| engine.slots().content(slot)) {
-            Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
-            Some(Content::Encoded { value: Some(value), .. }) => value.len(),
-            // The next piece of it is on its way, and so its length is not known here.
-            Some(Content::Waiting { .. }) if self.written > 0 => engine.limits().item_bytes_max,
-            _ => 0,
-        }
     }
 }

@@ -4,13 +4,12 @@
 //! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
 //! so that no late outcome meets a stranger's request.
 
-use super::body::Arriving;
-use crate::buffer::{Chain, Key};
+use crate::buffer::{Chain, Gather, Key};
 use crate::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};
-use crate::tier::Outcome;
+use crate::tier::{Draft, Outcome};
 
 /// Weight of the room for arriving values in [`may_add`]: one part in so many of it.
 pub const BODY_WEIGHT_SHARE: usize = 96;
@@ -29,6 +28,20 @@ pub const SLOTS_WEIGHT: usize = 64;
 /// that takes all it can, and somebody who comes late still finds some.
 pub const fn may_add(own: usize, used: usize, free: usize, weight: usize) -> bool {
     own * used < weight * free
+}
+
+/// Where the bytes of a value go that is too long to wait in its stream.
+#[derive(Debug)]
+pub enum Arriving {
+    /// Into blocks, which the store is given when it is whole.
+    Chain(Gather),
+    /// To where they will stay.
+    Draft {
+        /// The item that is being made.
+        draft: Draft,
+        /// How many are there.
+        filled: usize,
+    },
 }
 
 /// What a slot holds.

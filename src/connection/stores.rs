@@ -8,29 +8,15 @@
 
 use std::io::IoSliceMut;
 
-use super::intake::allowance_us;
-use super::slots::Content;
-use super::{Connection, Engine, Progress, State, Submitted, Visit, deadline_us};
+use super::deadlines::{allowance_us, deadline_us};
+use super::slots::{Arriving, Content};
+use super::{Connection, Engine, Progress, State, Submitted, Visit};
 use crate::buffer::Gather;
 use crate::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form};
 use crate::tier::{Draft, Outcome};
-
-/// Where the bytes of a value go that is too long to wait in its stream.
-#[derive(Debug)]
-pub enum Arriving {
-    /// Into blocks, which the store is given when it is whole.
-    Chain(Gather),
-    /// To where they will stay.
-    Draft {
-        /// The item that is being made.
-        draft: Draft,
-        /// How many are there.
-        filled: usize,
-    },
-}
 
 /// What a connection has set aside of the room for values that arrive.
 #[derive(Debug, Default)]

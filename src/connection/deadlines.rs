@@ -1,0 +1,120 @@
+//! Deadlines: what a connection waits for in the middle of something, and for how long it may.
+//!
+//! Only times are compared here, and only those that the caller read. Nothing is closed here: the
+//! transport asks who is overdue.
+
+use super::slots::Content;
+use super::{Connection, Engine, State};
+use crate::clock::Now;
+use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, STALL_TIMEOUT_US};
+use crate::tier::{Outcome, Value};
+
+/// What a connection waits for in the middle of something, and so not for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stall {
+    None,
+    Input,
+    Body,
+    /// Bytes that are not wanted, and hold nothing.
+    Skip,
+    Output,
+}
+
+/// What a visit got done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moved {
+    /// A request, or a key of one, was taken whole from the input.
+    pub input: bool,
+    /// Something of a reply that had waited was written.
+    pub output: bool,
+}
+
+impl Connection {
+    /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
+    /// done nothing for so many microseconds.
+    ///
+    /// `is_contended`: others wait for the room that values take.
+    pub fn is_overdue(&self, is_contended: bool, now: Now) -> bool {
+        let has_paused = is_contended
+            && matches!(self.stall, Stall::Body | Stall::Output)
+            && now.uptime_us.saturating_sub(self.progress_us) >= BODY_PAUSE_US;
+        if has_paused {
+            return true;
+        }
+        now.uptime_us >= self.deadline_us
+    }
+
+    /// Whether it has asked for nothing for `idle_us` microseconds; 0: it may.
+    pub fn is_idle(&self, idle_us: u64, now: Now) -> bool {
+        idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
+    }
+
+    /// Bytes came or went that may take `us` at the slowest. Who sends or reads less gets on less.
+    pub(super) fn earn_us(&mut self, us: u64, now: Now) {
+        self.progress_us = (self.progress_us + us).min(now.uptime_us);
+    }
+
+    /// Notes what is waited for, and until when; `moved` says what the visit got done.
+    #[inline(always)]
+    pub(super) fn set_deadline<E: Engine>(
+        &mut self,
+        is_blocked: bool,
+        moved: Moved,
+        engine: &mut E,
+        now: Now,
+    ) {
+        let stall = if is_blocked {
+            Stall::Output
+        } else if matches!(self.state, State::Body { .. }) {
+            Stall::Body
+        } else if matches!(self.state, State::Skip { .. }) {
+            Stall::Skip
+        } else if self.is_partial || !matches!(self.state, State::Command) {
+            Stall::Input
+        } else {
+            Stall::None
+        };
+        // What waits now is not what waited before if a request was taken or a reply went on.
+        let is_new = stall != self.stall
+            || (stall == Stall::Output && moved.output)
+            || (stall == Stall::Input && moved.input);
+        if stall == Stall::Output && is_new {
+            self.progress_us = now.uptime_us;
+        }
+        self.stall = stall;
+        match stall {
+            Stall::None => self.deadline_us = u64::MAX,
+            // Set for the whole value when it began; while nothing was read its time stood still.
+            Stall::Body | Stall::Skip if is_new => {
+                self.deadline_us = deadline_us(self.bytes_left(engine), now);
+            }
+            Stall::Body | Stall::Skip => {}
+            Stall::Input if is_new => self.deadline_us = deadline_us(0, now),
+            Stall::Output if is_new => {
+                self.deadline_us = deadline_us(self.front_bytes(engine), now);
+            }
+            Stall::Input | Stall::Output => {}
+        }
+    }
+
+    /// Length of the value in the reply that is next.
+    fn front_bytes<E: Engine>(&self, engine: &mut E) -> usize {
+        match self.queue.first().map(|slot| engine.slots().content(slot)) {
+            Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
+            Some(Content::Encoded { value: Some(value), .. }) => value.len(),
+            // The next piece of it is on its way, and so its length is not known here.
+            Some(Content::Waiting { .. }) if self.written > 0 => engine.limits().item_bytes_max,
+            _ => 0,
+        }
+    }
+}
+
+/// How long `bytes` bytes may take to arrive at the slowest, in microseconds.
+pub(super) fn allowance_us(bytes: usize) -> u64 {
+    bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN
+}
+
+/// When something of `bytes` bytes that is not getting on has to be done with.
+pub(super) fn deadline_us(bytes: usize, now: Now) -> u64 {
+    now.uptime_us + STALL_TIMEOUT_US + allowance_us(bytes)
+}
