@@ -4,6 +4,7 @@
 
 #include <semaphore.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <rte_alarm.h>
@@ -47,7 +48,7 @@ rx_flags(uint64_t ol_flags)
 }
 
 /*
- * Whether the pieces are what rte_pktmbuf_linearize takes for granted: as many as are counted, each
+ * Whether the pieces are what a copy takes for granted: as many as are counted, each
  * within its buffer, and their lengths the frame's. Drivers copy some of these numbers from memory
  * that a device, a hypervisor or a peer process writes.
  */
@@ -66,11 +67,40 @@ is_sound(const struct rte_mbuf *mbuf)
 	return piece == NULL && count == 0 && total == mbuf->pkt_len;
 }
 
-/* A frame in one piece is reusable unless its buffer is another mbuf's or the driver's. */
-static uint8_t
-ownership(const struct rte_mbuf *mbuf)
+/*
+ * Whether the frame's memory is its own, of our pool and in one piece. Any other may be read or
+ * written by somebody else, or belong to a driver that wants it back.
+ */
+static bool
+is_ours(const struct rte_mbuf *mbuf, const struct rte_mempool *pool)
 {
-	return RTE_MBUF_DIRECT(mbuf) && rte_mbuf_refcnt_read(mbuf) == 1 ? SHIM_REUSABLE : 0;
+	return mbuf->nb_segs == 1 && RTE_MBUF_DIRECT(mbuf) && rte_mbuf_refcnt_read(mbuf) == 1 &&
+			mbuf->pool == pool;
+}
+
+/* A frame of our pool with the same bytes, flags and hash; NULL if it does not fit or there is none. */
+static struct rte_mbuf *
+copy(const struct rte_mbuf *from, struct rte_mempool *pool)
+{
+	struct rte_mbuf *to = rte_pktmbuf_alloc(pool);
+	uint8_t *at;
+
+	if (to == NULL)
+		return NULL;
+	if (from->pkt_len > rte_pktmbuf_tailroom(to)) {
+		rte_pktmbuf_free(to);
+		return NULL;
+	}
+	to->pkt_len = from->pkt_len;
+	to->data_len = from->pkt_len;
+	to->ol_flags = from->ol_flags & ~(RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL);
+	to->hash = from->hash;
+	at = rte_pktmbuf_mtod(to, uint8_t *);
+	for (; from != NULL; from = from->next) {
+		memcpy(at, rte_pktmbuf_mtod(from, const uint8_t *), from->data_len);
+		at += from->data_len;
+	}
+	return to;
 }
 
 static void
@@ -83,8 +113,8 @@ flatten(struct rte_mbuf *mbuf, struct shim_frame *out)
 }
 
 uint16_t
-shim_rx_burst(uint16_t port, uint16_t queue, struct shim_frame *out, uint16_t room,
-		uint32_t *malformed)
+shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mempool *pool, struct shim_frame *out,
+		uint16_t room, uint32_t *malformed)
 {
 	struct rte_mbuf *mbufs[SHIM_BURST_MAX];
 	uint16_t received, i, kept = 0;
@@ -95,15 +125,24 @@ shim_rx_burst(uint16_t port, uint16_t queue, struct shim_frame *out, uint16_t ro
 
 		if (i + 1 < received)
 			rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + 1], void *));
-		if (unlikely(!is_sound(mbuf) ||
-				(mbuf->nb_segs > 1 && rte_pktmbuf_linearize(mbuf) != 0))) {
+		if (unlikely(!is_sound(mbuf))) {
 			rte_pktmbuf_free(mbuf);
 			*malformed += 1;
 			continue;
 		}
+		if (unlikely(!is_ours(mbuf, pool))) {
+			struct rte_mbuf *copied = copy(mbuf, pool);
+
+			rte_pktmbuf_free(mbuf);
+			if (copied == NULL) {
+				*malformed += 1;
+				continue;
+			}
+			mbuf = copied;
+		}
 		flatten(mbuf, &out[kept]);
 		out[kept].rss_hash = mbuf->hash.rss;
-		out[kept].flags = rx_flags(mbuf->ol_flags) | ownership(mbuf);
+		out[kept].flags = rx_flags(mbuf->ol_flags);
 		kept++;
 	}
 	return kept;
@@ -124,7 +163,7 @@ shim_alloc(struct rte_mempool *pool, struct shim_frame *out)
 		return false;
 	flatten(mbuf, out);
 	out->rss_hash = 0;
-	out->flags = SHIM_REUSABLE;
+	out->flags = 0;
 	return true;
 }
 
@@ -138,7 +177,7 @@ void
 shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_bytes)
 {
 	/* A received frame may be sent again: what the device said of it then says nothing now. */
-	mbuf->ol_flags = (mbuf->ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL)) | tx_flags;
+	mbuf->ol_flags = tx_flags;
 	mbuf->data_len = len;
 	mbuf->pkt_len = len;
 	mbuf->tx_offload = 0;

@@ -32,15 +32,13 @@ struct shim_frame {
 	uint8_t flags;
 };
 
-/* What the device said of a received frame; no bit means that it did not look. And what it is. */
+/* What the device said of a received frame; no bit means that it did not look. */
 enum shim_frame_flags {
 	SHIM_IP_GOOD = 1,
 	SHIM_IP_BAD = 2,
 	SHIM_L4_GOOD = 4,
 	SHIM_L4_BAD = 8,
 	SHIM_RSS_HASH = 16,
-	/* Its memory is its own, of the device's pool and in one piece: it may be filled anew and sent. */
-	SHIM_REUSABLE = 32,
 };
 
 /* The macros behind these are not plain numbers, so that bindgen passes them over. */
@@ -63,12 +61,13 @@ static const uint32_t SHIM_LCORE_ANY = LCORE_ID_ANY;
 #define SHIM_BURST_MAX 64
 
 /*
- * Receives at most `room` frames (and at most SHIM_BURST_MAX) into `out`; returns how many. A frame
- * in several pieces is put into one if it fits there. What does not fit, and what has lengths that
- * its buffer cannot have, is freed and added to `*malformed`.
+ * Receives at most `room` frames (and at most SHIM_BURST_MAX) into `out`; returns how many. Each is
+ * in one piece, in memory of `pool` that nobody else has, and may be filled anew and sent: what a
+ * driver gave otherwise is copied. What does not fit one of the pool's frames or finds none free, and
+ * what has lengths that its buffer cannot have, is freed and added to `*malformed`.
  */
-uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct shim_frame *out, uint16_t room,
-		uint32_t *malformed);
+uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mempool *pool,
+		struct shim_frame *out, uint16_t room, uint32_t *malformed);
 
 /* rte_eth_tx_burst: the first n frames returned are the device's, the others stay the caller's. */
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);

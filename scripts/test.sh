@@ -268,6 +268,7 @@ first() {
     stage builds "build" cargo build --workspace --all-targets
     stage builds "fuzz targets" fuzz_targets
     stage unit "unit tests" cargo test --workspace --exclude sunder-fuzz --lib --bins --examples
+    stage unit "dpdk/tests" cargo test --package dpdk-sys --tests
     stage unit "documentation tests" cargo test --workspace --doc
     binaries
     modules

@@ -36,7 +36,7 @@ impl Random {
 
     /// The next 64 bits.
     #[inline(always)]
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let drawn = mix(self.0);
         self.0 = self.0.wrapping_add(STEP);
         drawn
@@ -45,14 +45,14 @@ impl Random {
     /// From 0 until before 1.
     #[inline(always)]
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Below `bound`, which is not 0; by a multiplication, for a remainder would favour the low.
     #[inline(always)]
     pub fn below(&mut self, bound: u64) -> u64 {
         debug_assert!(bound > 0, "no number is below zero");
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn the_sequence_is_splitmix64s() {
         let mut random = Random::new(1_234_567);
-        let drawn = [(); 5].map(|()| random.next());
+        let drawn = [(); 5].map(|()| random.draw());
         let expected = [
             6_457_827_717_110_365_317,
             3_203_168_211_198_807_973,
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_seed_draws_what_it_drew() {
         let mut random = Random::of(7);
-        let drawn = [random.next(), random.next()];
+        let drawn = [random.draw(), random.draw()];
         let again = [2, 3].map(|steps| mix(mix(7).wrapping_add(STEP.wrapping_mul(steps - 1))));
         assert_eq!(drawn, again);
     }

@@ -15,7 +15,7 @@
 
 #define FRAMES 64
 
-static struct rte_mempool *pool;
+static struct rte_mempool *pool, *other_pool;
 static struct rte_mbuf *next_burst[SHIM_BURST_MAX];
 static uint16_t next_count;
 
@@ -29,7 +29,7 @@ fake_rx(void *queue, struct rte_mbuf **mbufs, uint16_t room)
 
 /* A frame of `pieces` buffers with `bytes` bytes each, numbered from `first` on. */
 static struct rte_mbuf *
-make(uint16_t pieces, uint16_t bytes, uint8_t first)
+make_of(struct rte_mempool *pool, uint16_t pieces, uint16_t bytes, uint8_t first)
 {
 	struct rte_mbuf *head = rte_pktmbuf_alloc(pool), *last = head;
 	uint16_t i;
@@ -49,6 +49,12 @@ make(uint16_t pieces, uint16_t bytes, uint8_t first)
 	return head;
 }
 
+static struct rte_mbuf *
+make(uint16_t pieces, uint16_t bytes, uint8_t first)
+{
+	return make_of(pool, pieces, bytes, first);
+}
+
 /* Receives one mbuf: whether it got through. */
 static bool
 receive(struct rte_mbuf *mbuf, struct shim_frame *frame)
@@ -58,7 +64,7 @@ receive(struct rte_mbuf *mbuf, struct shim_frame *frame)
 
 	next_burst[0] = mbuf;
 	next_count = 1;
-	received = shim_rx_burst(0, 0, frame, 1, &malformed);
+	received = shim_rx_burst(0, 0, pool, frame, 1, &malformed);
 	CHECK(received + malformed == 1);
 	return received == 1;
 }
@@ -97,6 +103,75 @@ sound_frames(void)
 	CHECK(frame.mbuf->ol_flags == (SHIM_TX_IPV4 | SHIM_TX_TCP_CKSUM));
 	shim_free(frame.mbuf);
 	CHECK(rte_mempool_avail_count(pool) == FRAMES);
+}
+
+/* Receives one that is not ours: what comes out has its bytes, flags and hash, and is. */
+static void
+expect_copied(struct rte_mbuf *mbuf)
+{
+	struct shim_frame frame;
+
+	mbuf->ol_flags |= RTE_MBUF_F_RX_RSS_HASH | RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+	mbuf->hash.rss = 0xabcd;
+	CHECK(receive(mbuf, &frame));
+	CHECK(frame.mbuf != mbuf && frame.mbuf->pool == pool && frame.mbuf->nb_segs == 1);
+	CHECK(RTE_MBUF_DIRECT(frame.mbuf) && rte_mbuf_refcnt_read(frame.mbuf) == 1);
+	CHECK(frame.len == 100 && frame.capacity == 2048 && frame.rss_hash == 0xabcd);
+	CHECK(frame.flags == (SHIM_RSS_HASH | SHIM_IP_GOOD));
+	CHECK(frame.data[0] == 7 && frame.data[99] == 7);
+	memset(frame.data, 9, 100);
+	shim_free(frame.mbuf);
+}
+
+static uint16_t external_frees;
+
+static void
+free_external(void *address, void *opaque)
+{
+	external_frees++;
+}
+
+/* Memory that somebody else has as well, or that is not of our pool. */
+static void
+frames_that_are_not_ours(void)
+{
+	static uint8_t memory[2048];
+	struct rte_mbuf_ext_shared_info *shared;
+	struct rte_mbuf *mbuf, *indirect;
+	uint16_t usable = sizeof(memory);
+	int i;
+
+	/* Another pool's. */
+	expect_copied(make_of(other_pool, 1, 100, 7));
+	CHECK(rte_mempool_avail_count(other_pool) == FRAMES);
+	/* One that somebody else holds, who finds it as it was. */
+	mbuf = make(1, 100, 7);
+	rte_mbuf_refcnt_update(mbuf, 1);
+	expect_copied(mbuf);
+	CHECK(rte_mbuf_refcnt_read(mbuf) == 1 && *rte_pktmbuf_mtod(mbuf, uint8_t *) == 7);
+	/* One that shows another's buffer. */
+	indirect = rte_pktmbuf_clone(mbuf, pool);
+	CHECK(indirect != NULL && !RTE_MBUF_DIRECT(indirect));
+	expect_copied(indirect);
+	CHECK(rte_mbuf_refcnt_read(mbuf) == 1 && *rte_pktmbuf_mtod(mbuf, uint8_t *) == 7);
+	rte_pktmbuf_free(mbuf);
+	/* The driver's own memory. */
+	mbuf = rte_pktmbuf_alloc(pool);
+	shared = rte_pktmbuf_ext_shinfo_init_helper(memory, &usable, free_external, NULL);
+	rte_pktmbuf_attach_extbuf(mbuf, memory, RTE_BAD_IOVA, usable, shared);
+	memset(rte_pktmbuf_append(mbuf, 100), 7, 100);
+	expect_copied(mbuf);
+	CHECK(external_frees == 1 && memory[0] == 7);
+	CHECK(rte_mempool_avail_count(pool) == FRAMES);
+
+	/* No frame is free to copy into. */
+	struct rte_mbuf *all[FRAMES];
+	for (i = 0; i < FRAMES; i++)
+		all[i] = rte_pktmbuf_alloc(pool);
+	CHECK(!receive(make_of(other_pool, 1, 100, 7), &(struct shim_frame){0}));
+	for (i = 0; i < FRAMES; i++)
+		rte_pktmbuf_free(all[i]);
+	CHECK(rte_mempool_avail_count(other_pool) == FRAMES);
 }
 
 static void
@@ -158,7 +233,7 @@ mixed_burst(void)
 			next_burst[i]->pkt_len = 1;
 	}
 	next_count = 8;
-	CHECK(shim_rx_burst(0, 0, frames, 32, &malformed) == 5);
+	CHECK(shim_rx_burst(0, 0, pool, frames, 32, &malformed) == 5);
 	CHECK(malformed == 5 + 3);
 	CHECK(frames[0].len == 60 && frames[1].len == 62 && frames[4].len == 66);
 	for (i = 0; i < 5; i++)
@@ -195,10 +270,13 @@ main(void)
 	rmdir(rte_eal_get_runtime_dir());
 	pool = rte_pktmbuf_pool_create("frames", FRAMES, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
 			SOCKET_ID_ANY);
-	CHECK(pool != NULL);
+	other_pool = rte_pktmbuf_pool_create("others", FRAMES, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+			SOCKET_ID_ANY);
+	CHECK(pool != NULL && other_pool != NULL);
 	rte_eth_fp_ops[0].rx_pkt_burst = fake_rx;
 	rte_eth_fp_ops[0].rxq.data = queues;
 	sound_frames();
+	frames_that_are_not_ours();
 	frames_that_lie();
 	mixed_burst();
 	empty_pool();

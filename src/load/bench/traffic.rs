@@ -106,7 +106,7 @@ impl Traffic {
     #[inline(always)]
     pub fn draw_is_get(&mut self) -> bool {
         // Without a look at chance where there is none.
-        self.gets_below > u64::from(u32::MAX) || self.random.next() >> 32 < self.gets_below
+        self.gets_below > u64::from(u32::MAX) || self.random.draw() >> 32 < self.gets_below
     }
 
     /// Writes a get of key `number` to the start of `out`; returns its length, or None if it has no

@@ -59,14 +59,13 @@ impl Eal {
 }
 
 fn init(arguments: &[CString]) -> Result<(), c_int> {
-    // EAL keeps some of these pointers and may shuffle the array: both live as long as the process.
-    let arguments: &'static [CString] = Box::leak(arguments.to_vec().into_boxed_slice());
-    let mut pointers: Vec<*mut c_char> = arguments.iter().map(|a| a.as_ptr().cast_mut()).collect();
-    pointers.push(std::ptr::null_mut());
+    // EAL keeps some of these pointers, may shuffle the array and may write to the strings, as to
+    // any argv: copies of its own, which live as long as the process.
+    let copies = arguments.iter().cloned().map(CString::into_raw);
+    let pointers: Vec<*mut c_char> = copies.chain([std::ptr::null_mut()]).collect();
     let pointers = Box::leak(pointers.into_boxed_slice());
     let count = arguments.len() as c_int;
-    // SAFETY: an argv in C's shape that is never freed. EAL writes to the array, not to the
-    // strings.
+    // SAFETY: an argv in C's shape, array and strings to be written to, that is never freed.
     let result = unsafe { dpdk::rte_eal_init(count, pointers.as_mut_ptr()) };
     if result < 0 { Err(errno()) } else { Ok(()) }
 }

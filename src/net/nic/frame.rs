@@ -9,14 +9,13 @@ use dpdk_sys as dpdk;
 
 use crate::net::tcp::device::{Frame, RxChecksum, TxOffload};
 
-/// Room for the frame's own words: an mbuf that nobody else has, alone in its chain.
+/// An mbuf of our pool that nobody else has, alone in its chain: the shim copies any other.
 pub struct NicFrame {
     mbuf: NonNull<dpdk::rte_mbuf>,
     data: NonNull<u8>,
     len: u16,
     capacity: u16,
     rx_checksum: RxChecksum,
-    is_reusable: bool,
     tx_offload: Option<TxOffload>,
 }
 
@@ -41,18 +40,16 @@ impl NicFrame {
             len: frame.len,
             capacity: frame.capacity,
             rx_checksum: RxChecksum::Unknown,
-            is_reusable: u32::from(frame.flags) & dpdk::SHIM_REUSABLE != 0,
             tx_offload: None,
         };
         taken.rx_checksum = rx_checksum(u32::from(frame.flags), taken.bytes());
         taken
     }
 
-    /// The frame as if it were new, for at least `bytes` bytes, or None if it cannot be: its memory
-    /// is the driver's, or too short.
+    /// The frame as if it were new, for at least `bytes` bytes, or None if it is too short.
     #[inline]
     pub(super) fn renewed(mut self, bytes: usize) -> Option<NicFrame> {
-        if !self.is_reusable || self.capacity_bytes() < bytes {
+        if self.capacity_bytes() < bytes {
             return None;
         }
         self.len = 0;

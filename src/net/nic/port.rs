@@ -37,10 +37,11 @@ impl QueuePair {
         let room = room.min(BURST_FRAMES) as u16;
         let mut malformed = 0;
         // SAFETY: the port is started and the queue is this value's alone, which is borrowed
-        // mutably; there is room for as many as asked for.
+        // mutably; the pool is never freed; there is room for as many as asked for.
         let received = unsafe {
             let frames = frames.as_mut_ptr().cast();
-            dpdk::shim_rx_burst(self.device.port(), self.queue, frames, room, &mut malformed)
+            let (port, pool) = (self.device.port(), self.device.pool().as_ptr());
+            dpdk::shim_rx_burst(port, self.queue, pool, frames, room, &mut malformed)
         };
         for frame in &frames[..usize::from(received)] {
             // SAFETY: filled by the shim just now, as far as it says, and visited once.

@@ -44,7 +44,7 @@ impl<F: Frame> Lane<F> {
     }
 
     fn strikes(&mut self, ppm: u32) -> bool {
-        self.random.next() % 1_000_000 < u64::from(ppm)
+        self.random.draw() % 1_000_000 < u64::from(ppm)
     }
 
     /// Lets `frame` onto the wire; what comes out at once goes to `out`. `spare` gives frames for
@@ -54,7 +54,7 @@ impl<F: Frame> Lane<F> {
             return;
         }
         if self.strikes(self.faults.corrupt_ppm) {
-            let bit = self.random.next();
+            let bit = self.random.draw();
             if let Some(body) = frame.bytes_mut().get_mut(ETHERNET_BYTES..)
                 && !body.is_empty()
             {
@@ -71,7 +71,7 @@ impl<F: Frame> Lane<F> {
             out(copy);
         }
         if self.strikes(self.faults.reorder_ppm) && self.late.len() < FAULT_HELD_FRAMES {
-            let turns = 1 + self.random.next() % LATE_TURNS_MAX;
+            let turns = 1 + self.random.draw() % LATE_TURNS_MAX;
             self.late.push_back((turns, frame));
         } else {
             out(frame);

@@ -301,18 +301,24 @@ impl fmt::Display for Size {
 pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
     let fail = |cause| OpenError { path: request.path.to_owned(), cause, is_look: false };
     let kind = kind_of(request.path, request.size_bytes.is_some()).map_err(fail)?;
+    let is_made = kind.is_none();
     let (file, kind) = match kind {
         Some(Kind::BlockDevice) => (block_device(request.path, false), Kind::BlockDevice),
         Some(Kind::File) => (regular_file(request.path, false), Kind::File),
         None => (regular_file(request.path, true), Kind::File),
     };
     let file = file.map_err(fail)?;
-    is_direct(&file).map_err(fail)?;
-    let size_bytes = match kind {
-        Kind::File => file_size(&file, request).map_err(fail)?,
-        Kind::BlockDevice => device_size(&file, request).map_err(fail)?,
-    };
-    let whole_bytes = length(&file).map_err(fail)?;
+    let sizes = is_direct(&file).and_then(|()| {
+        let size_bytes = match kind {
+            Kind::File => file_size(&file, request)?,
+            Kind::BlockDevice => device_size(&file, request)?,
+        };
+        Ok((size_bytes, length(&file)?))
+    });
+    if sizes.is_err() && is_made {
+        remove(request.path, &file);
+    }
+    let (size_bytes, whole_bytes) = sizes.map_err(fail)?;
     let segment = SSD_SEGMENT_BYTES as u64;
     let part_bytes = size_bytes / request.workers as u64 / segment * segment;
     Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: request.workers, part_bytes })
@@ -528,22 +534,23 @@ fn is_direct(file: &File) -> Result<(), Cause> {
 /// How much of a file to use, after making it so long and all of it its own.
 fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
     let has_bytes = file.metadata().map_err(opening)?.len();
-    let is_new = has_bytes == 0;
-    let result = match request.size_bytes {
-        None if is_new => Err(Cause::Empty),
-        wanted => {
-            let size_bytes = wanted.unwrap_or(has_bytes);
-            is_enough(size_bytes, request)
-                .and_then(|()| is_allowed(size_bytes))
-                .and_then(|()| allocate(file, has_bytes, size_bytes))
-                .map(|()| size_bytes)
-        }
+    let size_bytes = match request.size_bytes {
+        None if has_bytes == 0 => return Err(Cause::Empty),
+        wanted => wanted.unwrap_or(has_bytes),
     };
-    if result.is_err() && is_new && request.size_bytes.is_some() {
-        // What was made here, or had nothing in it, goes again.
-        let _ = fs::remove_file(request.path);
+    is_enough(size_bytes, request)?;
+    is_allowed(size_bytes)?;
+    allocate(file, has_bytes, size_bytes)?;
+    Ok(size_bytes)
+}
+
+/// Removes a file that was made here, unless its path names another by now.
+fn remove(path: &Path, file: &File) {
+    let identity = |it: fs::Metadata| (it.dev(), it.ino());
+    let (named, made) = (fs::symlink_metadata(path), file.metadata());
+    if named.is_ok_and(|named| made.is_ok_and(|made| identity(named) == identity(made))) {
+        let _ = fs::remove_file(path);
     }
-    result
 }
 
 /// Whether we may write so far into a file. If not, the kernel ends the process for trying

@@ -114,10 +114,10 @@ impl std::error::Error for RingError {
 /// A part of a real disk, driven by the thread that made it.
 pub struct RingDisk {
     part: Part,
-    pool: Pool,
     mode: Mode,
     data: Queue,
     slow: Queue,
+    pool: Pool,
     /// Where both rings say that a turn has something to do; watched by the worker.
     waker: Option<OwnedFd>,
     /// I/Os submitted since the last turn.
@@ -158,10 +158,10 @@ impl RingDisk {
         let mode = Mode { completions, is_registered };
         Ok(RingDisk {
             part,
-            pool,
             mode,
             data,
             slow,
+            pool,
             waker,
             submitted: 0,
             is_rest_left: false,
@@ -192,7 +192,7 @@ impl Disk for RingDisk {
         if queue.free.is_empty() {
             return Err(io);
         }
-        queue.push(Flight::new(io, self.part.size_bytes()), &self.part);
+        queue.push(Flight::new(io, self.part.size_bytes()));
         self.submitted += 1;
         self.is_rest_left = true;
         Ok(())
@@ -220,7 +220,7 @@ impl Disk for RingDisk {
         // Flushes first: they are few, and reads without end must not keep them from being told.
         for queue in [&mut self.slow, &mut self.data] {
             if queue.in_flight() > 0 {
-                count += queue.turn(&self.part, done, budget - count);
+                count += queue.turn(done, budget - count);
             }
         }
         self.is_rest_left = self.data.is_rest_left() || self.slow.is_rest_left();
@@ -241,14 +241,6 @@ impl Disk for RingDisk {
 
     fn in_flight(&self) -> usize {
         self.data.in_flight() + self.slow.in_flight()
-    }
-}
-
-impl Drop for RingDisk {
-    fn drop(&mut self) {
-        for queue in [&mut self.data, &mut self.slow] {
-            queue.finish(&self.part);
-        }
     }
 }
 
@@ -277,9 +269,11 @@ fn waker(queues: &[&Queue], readiness: &Readiness) -> Result<OwnedFd, RingError>
     Ok(waker)
 }
 
-/// A ring and the I/Os that are in it.
+/// A ring and the I/Os that are in it. However it ends, it gives no memory away that the kernel may
+/// still write to.
 struct Queue {
     ring: IoUring,
+    part: Part,
     is_polled: bool,
     is_registered: bool,
     /// By what the kernel knows them by.
@@ -303,7 +297,7 @@ impl Queue {
             .map_err(RingError::at("registering the disk"))?;
         let flights = (0..depth).map(|_| None).collect();
         let free = (0..depth as u32).rev().collect();
-        Ok(Queue { ring, is_polled, is_registered: false, flights, free })
+        Ok(Queue { ring, part: part.clone(), is_polled, is_registered: false, flights, free })
     }
 
     /// A ring that polls the device, if the device can be polled: one block is read to see. That
@@ -320,13 +314,10 @@ impl Queue {
         };
         let Some(buffer) = pool.read_buffer(SSD_BLOCK_BYTES) else { return Ok(None) };
         let op = Op::Read { offset_bytes: 0, len_bytes: SSD_BLOCK_BYTES, buffer };
-        queue.push(Flight::new(Io { token: 0, op }, part.size_bytes()), part);
+        queue.push(Flight::new(Io { token: 0, op }, part.size_bytes()));
         let mut done = Vec::with_capacity(1);
-        queue.wait(part, &mut done, SSD_FIRST_WAITS);
+        queue.wait(&mut done, SSD_FIRST_WAITS);
         let can_poll = matches!(&done[..], [Done { result: Ok(()), .. }]);
-        if !can_poll {
-            queue.finish(part);
-        }
         Ok(can_poll.then_some(queue))
     }
 
@@ -354,13 +345,13 @@ impl Queue {
     ///
     /// # Panics
     /// If there is no slot free.
-    fn push(&mut self, flight: Flight, part: &Part) {
+    fn push(&mut self, flight: Flight) {
         let Some(slot) = self.free.pop() else { panic!("an I/O more than has room") };
         let flight = self.flights[slot as usize].insert(flight);
-        let entry = entry(flight, part, self.is_registered).user_data(u64::from(slot));
+        let entry = entry(flight, &self.part, self.is_registered).user_data(u64::from(slot));
         // SAFETY: the memory that the entry names belongs to the flight's buffer or frozen piece,
         // which is in `flights` until the kernel has answered for it: `turn` takes it out only
-        // then, and who drops the queue waits or leaks it (`finish`). The kernel writes only into a
+        // then, and `drop` waits for it or leaks it. The kernel writes only into a
         // read's buffer, which nobody else has, and which `Flight::new` has seen to be long enough.
         #[allow(unsafe_code, reason = "the kernel gets an address")]
         let pushed = unsafe { self.ring.submission().push(&entry) };
@@ -394,7 +385,7 @@ impl Queue {
         }
     }
 
-    fn turn(&mut self, part: &Part, done: &mut Vec<Done>, budget: usize) -> usize {
+    fn turn(&mut self, done: &mut Vec<Done>, budget: usize) -> usize {
         self.enter();
         let mut count = 0;
         let mut is_rest_left = false;
@@ -407,7 +398,7 @@ impl Queue {
             self.free.push(slot);
             match flight.completed(result) {
                 Next::Rest(flight) => {
-                    self.push(flight, part);
+                    self.push(flight);
                     is_rest_left = true;
                 }
                 Next::Over(over) => {
@@ -429,7 +420,7 @@ impl Queue {
     }
 
     /// Waits until everything is done, but not for ever. Only for start and end.
-    fn wait(&mut self, part: &Part, done: &mut Vec<Done>, times: usize) {
+    fn wait(&mut self, done: &mut Vec<Done>, times: usize) {
         for _ in 0..times {
             if self.in_flight() == 0 {
                 return;
@@ -438,14 +429,16 @@ impl Queue {
             let arguments = SubmitArgs::new().timespec(&timeout);
             // Whatever it answers, we look again, and only so often.
             let _ = self.ring.submitter().submit_with_args(1, &arguments);
-            self.turn(part, done, usize::MAX);
+            self.turn(done, usize::MAX);
         }
     }
+}
 
+impl Drop for Queue {
     /// Waits for what is under way. What a device has not answered for by then keeps its memory for
     /// ever, because the device may still write there.
-    fn finish(&mut self, part: &Part) {
-        self.wait(part, &mut Vec::new(), SSD_CLOSE_WAITS);
+    fn drop(&mut self) {
+        self.wait(&mut Vec::new(), SSD_CLOSE_WAITS);
         if self.in_flight() > 0 {
             std::mem::forget(std::mem::take(&mut self.flights));
             self.free.clear();

@@ -87,6 +87,32 @@ fn what_is_too_small_is_said_and_nothing_is_left_of_it() {
     assert!(!file.path().exists());
 }
 
+/// An empty file may be a mark of somebody's, with a mode and an owner, or lie where a link leads.
+#[test]
+fn what_was_there_before_stays_though_it_is_empty() {
+    let file = file_of(0);
+    let link = Scratch::new();
+    std::os::unix::fs::symlink(file.path(), link.path()).expect("a link");
+    for path in [file.path(), link.path()] {
+        // Too small, and too large for any file system.
+        for size_bytes in [SEGMENT, 1 << 62] {
+            line(path, Some(size_bytes));
+            assert_eq!(fs::metadata(file.path()).expect("there").len(), 0);
+            assert!(fs::symlink_metadata(link.path()).expect("there").is_symlink());
+        }
+    }
+}
+
+#[test]
+fn a_file_is_removed_only_where_it_was_made() {
+    let (made, other) = (file_of(0), file_of(0));
+    let held = File::open(made.path()).expect("there");
+    remove(other.path(), &held);
+    assert!(other.path().exists());
+    remove(made.path(), &held);
+    assert!(!made.path().exists());
+}
+
 #[test]
 fn a_full_file_system_is_said_and_nothing_is_left_of_the_attempt() {
     let free = {

@@ -95,6 +95,31 @@ fn a_disk_is_free_as_soon_as_it_is_dropped() {
     }
 }
 
+/// Also what the kernel was not even told of: nobody else may have its memory before it is.
+#[test]
+fn a_queue_that_is_dropped_waits_for_what_is_under_way() {
+    let file = Scratch::new();
+    let part = opened(file.path(), 1).part(0);
+    let pool = suite::pool();
+    let free = pool.free();
+    for is_handed_over in [false, true] {
+        let mut queue = Queue::new(&part, 8, false).expect("a ring");
+        let mut buffer = pool.write_buffer().expect("free");
+        let byte = 1 + u8::from(is_handed_over);
+        buffer.open_mut()[..SSD_BLOCK_BYTES].fill(byte);
+        let op = Op::Write { offset_bytes: 0, bytes: buffer.freeze(SSD_BLOCK_BYTES) };
+        drop(buffer);
+        queue.push(Flight::new(Io { token: 0, op }, part.size_bytes()));
+        if is_handed_over {
+            queue.enter();
+        }
+        assert!(pool.free() < free);
+        drop(queue);
+        assert_eq!(pool.free(), free);
+        assert_eq!(std::fs::read(file.path()).expect("there")[..2], [byte; 2]);
+    }
+}
+
 /// Kernels seldom stop half-way, so what follows a short count is begun by hand.
 #[test]
 fn the_rest_of_an_io_goes_where_it_belongs() {
@@ -126,7 +151,7 @@ fn the_rest_of_an_io_goes_where_it_belongs() {
 fn half_way(disk: &mut RingDisk, op: Op, done_bytes: usize) {
     let mut flight = Flight::new(Io { token: 0, op }, disk.part.size_bytes());
     flight.done_bytes = done_bytes;
-    disk.data.push(flight, &disk.part);
+    disk.data.push(flight);
 }
 
 /// A disk as a worker has it that sleeps, and where that sleeps.
