@@ -16,7 +16,7 @@ macro_rules! counters {
             /// All counters.
             pub const ALL: &'static [Counter] = &[$(Counter::$name,)+];
 
-            /// The counter's name in `stats` and in the metrics.
+            /// The counter's name in `stats`.
             pub fn name(self) -> &'static str {
                 match self { $(Counter::$name => $wire,)+ }
             }

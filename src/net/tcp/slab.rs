@@ -63,7 +63,7 @@ pub(super) struct Flow<C> {
     pub phase: Phase,
     /// There is something to tell the handler.
     pub is_stirred: bool,
-    /// The handler was told of the end of the peer's bytes.
+    /// The number of the listener that it was accepted on.
     pub listener: u8,
     /// How long its packets may be, see `path`; 0 for as the device allows.
     pub path: u8,
