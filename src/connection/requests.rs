@@ -16,9 +16,19 @@ use crate::protocol::{Command, Form, Keys, Limits, Step, binary, text};
 
 impl Connection {
     /// Does one thing with the next received bytes.
+    #[inline(always)]
     pub(super) fn step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
             State::Command => self.command(visit),
+            _ => self.step_within(visit),
+        }
+    }
+
+    /// Does one thing with the next received bytes, where a command has begun.
+    #[inline(never)]
+    fn step_within<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
+        match self.state {
+            State::Command => unreachable!("no command has begun"),
             State::Keys(keys) => self.key(keys, visit),
             State::Line => {
                 let input = visit.stream.received();
@@ -54,7 +64,9 @@ impl Connection {
         }
     }
 
-    /// Parses the command at the start of the input and begins it.
+    /// Parses the command at the start of the input and begins it. Kept out of the loop of its
+    /// caller, which would make ready for every way that a command can take.
+    #[inline(never)]
     fn command<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         let input = visit.stream.received();
         let Some(&first) = input.first() else { return Progress::Wait };

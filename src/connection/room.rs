@@ -21,8 +21,12 @@ pub(super) enum NoRoom {
 
 impl Connection {
     /// Whether a request that is parsed now can be carried out.
+    #[inline(always)]
     pub(super) fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
         let own = self.queue.len();
+        if own == 0 {
+            return engine.slots().next_free().is_some() && engine.has_room(0);
+        }
         own < SLOTS_PER_CONNECTION && engine.slots().has_room(own) && engine.has_room(own)
     }
 

@@ -38,9 +38,10 @@ impl Tally {
         match action {
             Action::Get | Action::GetWithExpiry => Tally::Get,
             Action::GetAndTouch { .. } | Action::Touch { .. } => Tally::Touch,
+            Action::Store(store) if store.cas == 0 => Tally::Store { is_cas: false },
             Action::Store(store) => {
                 let is_extension = matches!(store.mode, StoreMode::Append | StoreMode::Prepend);
-                Tally::Store { is_cas: store.cas != 0 && !is_extension }
+                Tally::Store { is_cas: !is_extension }
             }
             Action::Delete { .. } => Tally::Delete,
             Action::Arithmetic(Arithmetic { decrement: is_down, initial, .. }) => {

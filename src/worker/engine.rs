@@ -619,11 +619,13 @@ where
         false
     }
 
+    #[inline(never)]
     fn await_room(&mut self, id: ConnectionId) {
         self.stats.add(Counter::ConnYields, 1);
         self.waiting.push(id);
     }
 
+    #[inline(never)]
     fn revisit(&mut self, id: ConnectionId) {
         self.stats.add(Counter::ConnYields, 1);
         self.revisits.push(id);

@@ -288,10 +288,22 @@ impl<P: Port, C> Stack<P, C> {
     /// Gives a segment to its flow's socket.
     #[inline(always)]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
-        let mac = source_mac(frame);
-        if self.slab.flows[index as usize].next_hop != mac {
-            self.meet_elsewhere(index, segment, mac, now);
+        if self.slab.flows[index as usize].next_hop == source_mac(frame) {
+            self.feed_known(index, segment, frame, now);
+        } else {
+            self.feed_elsewhere(index, segment, frame, now);
         }
+    }
+
+    /// The same for one that came from another MAC than the flow's frames go to.
+    #[cold]
+    fn feed_elsewhere(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
+        self.meet_elsewhere(index, segment, source_mac(frame), now);
+        self.feed_known(index, segment, frame, now);
+    }
+
+    #[inline(always)]
+    fn feed_known(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         // Only a segment that fits into what we expect, and that acknowledges what we can have
         // sent, tells of losses, and that the peer lives.
@@ -323,7 +335,7 @@ impl<P: Port, C> Stack<P, C> {
         self.wire.sent = Sent::default();
         for _ in 0..times {
             let next_hop = flow.next_hop;
-            let mut device =
+            let mut device: OneFrame<P> =
                 OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes: 0 };
             self.paths.iface(flow.path).poll_ingress_single(
                 stack_time(now),
@@ -501,7 +513,7 @@ impl<P: Port, C> Stack<P, C> {
         iface.update_ip_addrs(|list| list.extend(self.addresses.iter().copied()));
         let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let next_hop = flow.next_hop;
-        let mut device =
+        let mut device: OneFrame<P> =
             OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes };
         iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
 

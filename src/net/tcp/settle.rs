@@ -4,9 +4,10 @@
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
-use super::device::{OneFrame, Port, Sent};
+use super::device::{OneFrame, Port, Sent, Wire};
 use super::ingress::TIME_WAIT;
-use super::slab::Phase;
+use super::path::Paths;
+use super::slab::{Flow, Phase};
 use super::stack::{Stack, stack_time};
 use super::stream::{SocketStream, drain, peer_finished};
 use crate::clock::Now;
@@ -29,6 +30,84 @@ enum Transmitted {
     CutShort,
 }
 
+/// Sends what a flow may send, up to its share of a visit. `is_fresh`: nothing was queued before the
+/// handler wrote.
+#[inline(always)]
+fn transmit<P: Port, C>(
+    wire: &mut Wire<P>,
+    paths: &mut Paths,
+    flow: &mut Flow<C>,
+    is_fresh: bool,
+    now: Now,
+) -> Transmitted {
+    wire.sent = Sent::default();
+    // Nearly always once is enough, and what a loop keeps at hand for the next time costs.
+    let next = transmit_next::<P, C, false>(wire, paths, flow, is_fresh, now);
+    let transmitted = match next {
+        Some(transmitted) => transmitted,
+        None => transmit_more(wire, paths, flow, is_fresh, now),
+    };
+    flow.note(&wire.sent);
+    if transmitted == Transmitted::AtRest && wire.sent.is_starved {
+        return Transmitted::CutShort;
+    }
+    transmitted
+}
+
+/// Sends a flow's next segment; None if there may be another. `AGAIN`: not the first of a visit,
+/// which shall be part of its caller.
+#[inline(always)]
+fn transmit_next<P: Port, C, const AGAIN: bool>(
+    wire: &mut Wire<P>,
+    paths: &mut Paths,
+    flow: &mut Flow<C>,
+    is_fresh: bool,
+    now: Now,
+) -> Option<Transmitted> {
+    let next_hop = flow.next_hop;
+    let mut device = OneFrame::<P, AGAIN> { wire, received: None, next_hop, mtu_bytes: 0 };
+    let iface = paths.iface(flow.path);
+    if iface.poll_egress(stack_time(now), &mut device, &mut flow.set) == PollResult::None {
+        return Some(Transmitted::AtRest);
+    }
+    // The common case is one segment with all there is; asking again would tell the same.
+    let sent = &wire.sent;
+    let socket = flow.socket();
+    let is_answered = is_fresh
+        && socket.state() == State::Established
+        && sent.payload_bytes > 0
+        && sent.payload_bytes as usize == socket.send_queue();
+    is_answered.then_some(Transmitted::Answered)
+}
+
+/// Goes on after the first segment of a visit.
+#[inline(never)]
+fn transmit_more<P: Port, C>(
+    wire: &mut Wire<P>,
+    paths: &mut Paths,
+    flow: &mut Flow<C>,
+    is_fresh: bool,
+    now: Now,
+) -> Transmitted {
+    let mut before = 0;
+    // Never until smoltcp says that it is done: there are states in which it never does.
+    loop {
+        let Sent { segments, sequence_bytes, .. } = wire.sent;
+        // Whatever takes sequence numbers goes before a mere acknowledgement.
+        if sequence_bytes == before {
+            return Transmitted::AtRest;
+        }
+        if segments == TCP_SEGMENTS_PER_VISIT {
+            return Transmitted::CutShort;
+        }
+        before = sequence_bytes;
+        let next = transmit_next::<P, C, true>(wire, paths, flow, is_fresh, now);
+        if let Some(transmitted) = next {
+            return transmitted;
+        }
+    }
+}
+
 impl<P: Port, C> Stack<P, C> {
     /// Brings flow `index` up to date after its socket was fed, its timer fired, or its handler
     /// wants to write.
@@ -39,16 +118,16 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        let flow = &mut self.slab.flows[index as usize];
+        let mut flow = &mut self.slab.flows[index as usize];
         if matches!(flow.phase, Phase::HalfOpen | Phase::Connecting) {
             match flow.socket().state() {
                 State::SynReceived | State::SynSent => (),
                 State::Listen | State::Closed => return self.release(index, handler),
                 _ => self.establish(index, now, handler),
             }
+            flow = &mut self.slab.flows[index as usize];
         }
         // What was written before and is not acknowledged yet.
-        let flow = &mut self.slab.flows[index as usize];
         let outstanding = flow.socket().send_queue();
         if std::mem::take(&mut flow.is_stirred) && flow.phase == Phase::Open {
             let id = ConnectionId { index, generation: flow.generation };
@@ -73,19 +152,36 @@ impl<P: Port, C> Stack<P, C> {
         if matches!(flow.phase, Phase::Closing | Phase::Refused) {
             drain(flow.socket());
         }
-        let transmitted = self.transmit(index, outstanding == 0, now);
+        let transmitted = transmit(&mut self.wire, &mut self.paths, flow, outstanding == 0, now);
         if transmitted == Transmitted::Answered {
-            return self.arm_answered(index, now);
+            // The earliest that can be due is the retransmission of what was just sent. When
+            // exactly is asked when that time has come, by when it has mostly moved away.
+            flow.deadline_us = now.uptime_us + TCP_RTO_MIN_US;
+            if flow.deadline_us < flow.armed_us {
+                flow.armed_us = self.wheel.arm(index, flow.deadline_us);
+            }
+            return;
         }
+        self.rest(index, transmitted, now, handler);
+    }
+
+    /// What follows for flow `index` when it was not answered in full.
+    #[inline(never)]
+    fn rest<H: Handler<Connection = C>>(
+        &mut self,
+        index: u32,
+        transmitted: Transmitted,
+        now: Now,
+        handler: &mut H,
+    ) {
         let flow = &mut self.slab.flows[index as usize];
         match flow.socket().state() {
             State::Closed | State::Listen => self.release(index, handler),
             state => {
-                if matches!(state, State::SynSent | State::SynReceived)
-                    && self.wire.sent.segments > 0
-                {
+                let sent = &self.wire.sent;
+                if matches!(state, State::SynSent | State::SynReceived) && sent.segments > 0 {
                     // Only now it is known where its sequence numbers begin.
-                    flow.next_seq = self.wire.sent.next_seq;
+                    flow.next_seq = sent.next_seq;
                 }
                 self.arm(index, state, transmitted, now);
                 // Not before the FIN was acknowledged, which is all that the record can repeat:
@@ -95,67 +191,6 @@ impl<P: Port, C> Stack<P, C> {
                     self.retire(index, now, handler);
                 }
             }
-        }
-    }
-
-    /// Sends what flow `index` may send, up to its share of a visit. `is_fresh`: nothing was queued
-    /// before the handler wrote.
-    #[inline]
-    fn transmit(&mut self, index: u32, is_fresh: bool, now: Now) -> Transmitted {
-        let flow = &mut self.slab.flows[index as usize];
-        let time = stack_time(now);
-        self.wire.sent = Sent::default();
-        let mut transmitted = Transmitted::AtRest;
-        // Never until smoltcp says that it is done: there are states in which it never does.
-        loop {
-            let before = self.wire.sent.sequence_bytes;
-            let mut device = OneFrame {
-                wire: &mut self.wire,
-                received: None,
-                next_hop: flow.next_hop,
-                mtu_bytes: 0,
-            };
-            let result = self.paths.iface(flow.path).poll_egress(time, &mut device, &mut flow.set);
-            if result == PollResult::None {
-                break;
-            }
-            // The common case is one segment with all there is; asking again would tell the same.
-            let sent = &self.wire.sent;
-            let socket = flow.socket();
-            if is_fresh
-                && socket.state() == State::Established
-                && sent.payload_bytes > 0
-                && sent.payload_bytes as usize == socket.send_queue()
-            {
-                transmitted = Transmitted::Answered;
-                break;
-            }
-            // Whatever takes sequence numbers goes before a mere acknowledgement.
-            if sent.sequence_bytes == before {
-                break;
-            }
-            if sent.segments == TCP_SEGMENTS_PER_VISIT {
-                transmitted = Transmitted::CutShort;
-                break;
-            }
-        }
-        if self.wire.sent.is_starved {
-            transmitted = Transmitted::CutShort;
-        }
-        flow.note(&self.wire.sent);
-        transmitted
-    }
-
-    /// Sets the timer of flow `index`, which was answered in full: the earliest that can be due is
-    /// the retransmission of what was just sent. When exactly is asked when that time has come, by
-    /// when it has mostly moved away.
-    #[inline]
-    fn arm_answered(&mut self, index: u32, now: Now) {
-        let flow = &mut self.slab.flows[index as usize];
-        let deadline_us = now.uptime_us + TCP_RTO_MIN_US;
-        flow.deadline_us = deadline_us;
-        if deadline_us < flow.armed_us {
-            flow.armed_us = self.wheel.arm(index, deadline_us);
         }
     }
 

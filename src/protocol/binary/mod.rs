@@ -254,7 +254,7 @@ impl<'a> Packet<'a> {
 }
 
 /// Puts the head of the reply to one operation into `head`; see [`super::encode`].
-#[inline]
+#[inline(always)]
 pub fn encode<V>(
     form: Form,
     key: &[u8],
@@ -262,11 +262,20 @@ pub fn encode<V>(
     value_bytes: usize,
     head: &mut impl Sink,
 ) -> Encoded {
-    let Form { opcode, opaque } = form;
     match outcome {
         Outcome::Hit(hit) => return get::encode_hit(form, key, hit, value_bytes, head),
-        Outcome::Miss if get::is_get(opcode) => get::encode_miss(form, key, head),
+        Outcome::Miss if get::is_get(form.opcode) => get::encode_miss(form, key, head),
         Outcome::Stored { cas } => store::encode_stored(form, *cas, head),
+        other => encode_other(form, other, head),
+    }
+    NO_VALUE
+}
+
+/// The same of what is less common.
+#[inline(never)]
+fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) {
+    let Form { opcode, opaque } = form;
+    match outcome {
         Outcome::Number { value, cas } => update::encode_number(form, *value, *cas, head),
         Outcome::Deleted if opcode == opcode::DELETEQ => {}
         Outcome::Flushed if opcode == opcode::FLUSHQ => {}
@@ -275,7 +284,6 @@ pub fn encode<V>(
         }
         failure => failure_status(opcode, failure).push(opcode, opaque, head),
     }
-    NO_VALUE
 }
 
 const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
