@@ -37,6 +37,11 @@ impl Clock {
         self.at(self.read_ns())
     }
 
+    /// Whole seconds from the start to `now`, those included that a worker's [`Pace`] left out.
+    pub fn seconds_up(&self, now: Now) -> u64 {
+        u64::from(now.unix_s).saturating_sub(self.start_unix_us / 1_000_000)
+    }
+
     /// Reads the clock: nanoseconds since it was started. For who measures.
     #[inline]
     pub fn read_ns(&self) -> u64 {
@@ -65,6 +70,12 @@ impl Pace {
     /// Begins at `real`, a reading of the clock.
     pub fn new(real: Now) -> Pace {
         Pace { real_us: real.uptime_us, left_out_us: 0 }
+    }
+
+    /// What was left out so far, in microseconds. Workers' own times compare with this added.
+    #[inline]
+    pub fn left_out_us(&self) -> u64 {
+        self.left_out_us
     }
 
     /// The time of a turn that begins at `real`, a reading of the clock.
@@ -134,9 +145,19 @@ mod tests {
         assert_eq!(pace.at(at(long_us, 101)).uptime_us, long_us);
         let after = pace.at(at(long_us + 110_000_000, 211));
         assert_eq!(after, at(long_us + TURN_GAP_US, 211));
+        assert_eq!(pace.left_out_us(), 110_000_000 - TURN_GAP_US);
         // It goes on from there.
         let next = pace.at(at(long_us + 110_000_500, 211));
         assert_eq!(next.uptime_us, after.uptime_us + 500);
+    }
+
+    #[test]
+    fn seconds_up_are_those_of_the_process() {
+        let clock = Clock { start: Instant::now(), start_unix_us: 1_700_000_000_900_000 };
+        let mut pace = Pace::new(clock.at(0));
+        let after = pace.at(clock.at(110_000_000_000));
+        assert_eq!((after.uptime_us, clock.seconds_up(after)), (TURN_GAP_US, 110));
+        assert_eq!(clock.seconds_up(clock.at(0)), 0);
     }
 
     #[test]

@@ -319,8 +319,8 @@ pub const NIC_EAL_BYTES: usize = 8 * 1024 * 1024;
 /// How often the link is looked at before it counts as down, with 10 ms between.
 pub const NIC_LINK_POLLS: usize = 500;
 
-/// How often the same kind of event is told to the operator at most, in microseconds.
-pub const REPORT_INTERVAL_US: u64 = 10 * 1_000_000;
+/// How often the same kind of event is told to the operator at most, in seconds.
+pub const REPORT_INTERVAL_S: u32 = 10;
 
 /// Lines for the operator that wait to be written; more at once are counted and lost.
 pub const REPORT_LINES: usize = 1024;

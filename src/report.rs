@@ -3,11 +3,11 @@
 //!
 //! A worker must never wait for whoever reads standard error, so lines go through a bounded queue
 //! to a thread of their own, and are counted when the queue is full. What happens again and again
-//! is told once in [`REPORT_INTERVAL_US`], with how often it happened in between. Only rare paths
+//! is told once in [`REPORT_INTERVAL_S`], with how often it happened in between. Only rare paths
 //! report: a line allocates.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_queue::ArrayQueue;
@@ -15,13 +15,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::clock::Now;
 use crate::console::complain;
-use crate::limits::{REPORT_INTERVAL_US, REPORT_LINES};
+use crate::limits::{REPORT_INTERVAL_S, REPORT_LINES};
 
 /// One kind of event, whoever it happens to: workers share it, so that it is told once.
 #[derive(Debug)]
 pub struct Topic {
-    /// When it was told last, plus one; 0 = never.
-    told_us: AtomicU64,
+    /// The second of Unix time in which it was told last; 0 = never. Of uptimes each worker may
+    /// have its own.
+    told_s: AtomicU32,
     /// How often it happened since without being told.
     held: AtomicU32,
 }
@@ -35,7 +36,7 @@ impl Default for Topic {
 impl Topic {
     /// An event that has not happened yet.
     pub const fn new() -> Topic {
-        Topic { told_us: AtomicU64::new(0), held: AtomicU32::new(0) }
+        Topic { told_s: AtomicU32::new(0), held: AtomicU32::new(0) }
     }
 
     /// Tells that it has happened, unless it was told a short while ago: then it is counted, and
@@ -51,13 +52,14 @@ impl Topic {
 
     /// None: not to be told now. Else how many were held back since it was told last.
     fn admit(&self, now: Now) -> Option<u32> {
-        let told_us = self.told_us.load(Ordering::Relaxed);
-        let is_due = told_us == 0 || now.uptime_us + 1 >= told_us + REPORT_INTERVAL_US;
+        let told_s = self.told_s.load(Ordering::Relaxed);
+        let now_s = now.unix_s.max(1);
+        let is_due = told_s == 0 || now_s >= told_s.saturating_add(REPORT_INTERVAL_S);
         // Of several workers at once one tells it.
         let is_ours = is_due
             && self
-                .told_us
-                .compare_exchange(told_us, now.uptime_us + 1, Ordering::Relaxed, Ordering::Relaxed)
+                .told_s
+                .compare_exchange(told_s, now_s, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if is_ours {
             Some(self.held.swap(0, Ordering::Relaxed))
@@ -159,28 +161,28 @@ fn write() {
 mod tests {
     use super::*;
 
-    fn at(uptime_us: u64) -> Now {
-        Now { uptime_us, unix_s: 0 }
+    fn at(unix_s: u32) -> Now {
+        Now { uptime_us: 0, unix_s }
     }
 
     #[test]
     fn an_event_is_told_once_in_the_interval_with_how_often_it_happened() {
         let topic = Topic::new();
         assert_eq!(topic.admit(at(0)), Some(0), "the first, though the process has just begun");
-        for us in 1..5 {
-            assert_eq!(topic.admit(at(us)), None);
+        for s in 1..5 {
+            assert_eq!(topic.admit(at(s)), None);
         }
-        assert_eq!(topic.admit(at(REPORT_INTERVAL_US)), Some(4));
-        assert_eq!(topic.admit(at(REPORT_INTERVAL_US + 1)), None);
-        assert_eq!(topic.admit(at(3 * REPORT_INTERVAL_US)), Some(1));
+        assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 1)), Some(4));
+        assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 2)), None);
+        assert_eq!(topic.admit(at(3 * REPORT_INTERVAL_S)), Some(1));
     }
 
     #[test]
     fn a_line_that_is_not_told_is_not_made() {
         let topic = Topic::new();
         let mut made = 0;
-        for us in 0..10 {
-            topic.report(at(us), || {
+        for s in 0..10 {
+            topic.report(at(s), || {
                 made += 1;
                 "an event"
             });

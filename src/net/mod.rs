@@ -221,6 +221,10 @@ pub trait Transport<C> {
         Ok(Readiness::none())
     }
 
+    /// `us` microseconds were left out of all times so far (see [`crate::clock::Pace`]): what
+    /// transports of several workers share counts them.
+    fn leave_out(&mut self, us: u64);
+
     /// Sleeps until there may be something to do, at most `timeout_us` microseconds. A transport
     /// that cannot be woken by its peer returns at once if it has to be polled.
     fn wait(&mut self, timeout_us: u64);

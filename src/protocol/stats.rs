@@ -103,8 +103,10 @@ pub struct Memory {
 /// All that `stats` may be asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The time; uptime is counted from the process's start.
+    /// The time of the worker that was asked.
     pub now: Now,
+    /// Whole seconds since the process started.
+    pub uptime_s: u64,
     /// Counters since the start or the last reset: see [`Totals::since`].
     pub totals: Totals,
     /// The process.
@@ -321,7 +323,7 @@ impl Lines<'_> {
     fn general(&mut self) {
         let snapshot = self.snapshot;
         self.number("pid", snapshot.pid.into());
-        self.number("uptime", snapshot.now.uptime_us / 1_000_000);
+        self.number("uptime", snapshot.uptime_s);
         self.number("time", snapshot.now.unix_s.into());
         self.text("version", super::VERSION);
         self.number("pointer_size", usize::BITS.into());

@@ -49,6 +49,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
     let baseline = shared.baseline.lock().expect("nobody panics with it");
     Snapshot {
         now,
+        uptime_s: shared.clock.seconds_up(now),
         totals: totals.since(&baseline),
         pid: std::process::id(),
         rusage_user_us,

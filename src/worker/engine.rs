@@ -64,6 +64,8 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     expected_bytes: usize,
     /// Until when values that wait for their budget are to be thought of.
     contended_until_us: u64,
+    /// What of [`Shared::starvations`] was taken into account.
+    starvations_seen: u64,
     /// Hits that other workers' connections wait to read.
     loans: Loans<O::Value>,
     /// What other workers lent us and nobody needs.
@@ -98,6 +100,7 @@ where
             // Nothing is known yet, so the worst is.
             expected_bytes: EXPECTED_BYTES_AT_START.min(shared.limits.item_bytes_max),
             contended_until_us: 0,
+            starvations_seen: 0,
             loans: Loans::new(),
             returns: Returns::default(),
             shared,
@@ -120,8 +123,12 @@ where
             }
         }
         if self.orchestrator.is_starved() {
-            let until_us = now.uptime_us + CONTENTION_US;
-            self.shared.starved_until_us.store(until_us, Ordering::Relaxed);
+            self.shared.starvations.fetch_add(1, Ordering::Relaxed);
+        }
+        let starvations = self.shared.starvations.load(Ordering::Relaxed);
+        if self.starvations_seen != starvations {
+            self.starvations_seen = starvations;
+            self.contended_until_us = now.uptime_us + CONTENTION_US;
         }
         self.revisits.append(&mut self.waiting);
         // A connection may have asked in several visits of one turn; each time it would ask again,
@@ -157,8 +164,7 @@ where
     /// Whether somebody waited for the values' budget a moment ago, or would have to, or found no
     /// memory for an item because readers, of whichever worker, hold it all.
     pub(super) fn is_contended(&self, now: Now) -> bool {
-        let starved_until_us = self.shared.starved_until_us.load(Ordering::Relaxed);
-        now.uptime_us < self.contended_until_us.max(starved_until_us) || self.is_full()
+        now.uptime_us < self.contended_until_us || self.is_full()
     }
 
     /// The next connection that can go on.

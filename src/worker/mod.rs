@@ -162,6 +162,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     shared.owing.fetch_add(1, Ordering::Relaxed);
     while !shared.stop.load(Ordering::Relaxed) {
         let now = pace.at(shared.clock.read());
+        transport.leave_out(pace.left_out_us());
         let mut done = orchestrator.turn(now);
         done += worker.turn(transport, now);
         orchestrator.flush(now);

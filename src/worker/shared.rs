@@ -107,9 +107,9 @@ pub struct Shared {
     /// Why, as [`Cause`] writes it; 0: nobody has said. Written before [`Shared::stop`] is set.
     pub stop_cause: Arc<AtomicUsize>,
     is_stop_told: AtomicBool,
-    /// Until when memory that readers of any worker hold counts as wanted, as an uptime in
-    /// microseconds.
-    pub starved_until_us: AtomicU64,
+    /// Turns of any worker that found memory wanted which readers hold. Not until when that counts:
+    /// each worker has a time of its own.
+    pub starvations: AtomicU64,
     /// Workers that run and owe a client something.
     pub owing: AtomicUsize,
     /// Set if no client can be reached any more: a stop waits for none.
@@ -132,7 +132,7 @@ impl Shared {
             stop: Arc::new(AtomicBool::new(false)),
             stop_cause: Arc::new(AtomicUsize::new(0)),
             is_stop_told: AtomicBool::new(false),
-            starved_until_us: AtomicU64::new(0),
+            starvations: AtomicU64::new(0),
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),

@@ -181,6 +181,8 @@ impl<C> Transport<C> for Pipes<C> {
 
     fn flush(&mut self, _now: Now) {}
 
+    fn leave_out(&mut self, _us: u64) {}
+
     fn wait(&mut self, _timeout_us: u64) {}
 
     fn stop_listening(&mut self) {}

@@ -562,6 +562,10 @@ impl<C> Transport<C> for Kernel<C> {
         Readiness::new(self.poll.registry())
     }
 
+    fn leave_out(&mut self, _us: u64) {
+        // Nothing here is shared.
+    }
+
     fn wait(&mut self, timeout_us: u64) {
         if std::mem::take(&mut self.has_tier_news) || self.has_work() {
             return;

@@ -13,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 use super::path::TooBig;
-use crate::clock::Now;
 use crate::limits::{
     TCP_BOARD_REPORTS, TCP_NEIGHBOR_FRESH_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBORS_KNOWN,
     TCP_ROUTERS_KNOWN,
@@ -170,9 +169,9 @@ impl Board {
         found.into_iter().flatten()
     }
 
-    /// Somebody says that `address` is at `mac`. One who does not override what is known
+    /// Somebody says that `address` is at `mac`. Times here are uptimes of the process. One who does not override what is known
     /// (RFC 4861, 7.2.5) only tells what is not.
-    pub(super) fn tell(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now: Now) {
+    pub(super) fn tell(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now_us: u64) {
         let Some(mut neighbors) = at_once(&self.neighbors) else { return };
         let (place, router) = (neighbors.place(address), neighbors.router_place(mac));
         let known = neighbors.by_address[place].filter(|known| known.address == address);
@@ -181,7 +180,7 @@ impl Board {
             return;
         }
         let asked_us = known.and_then(|known| known.asked_us);
-        let told = Known { address, mac: Some(mac), told_us: now.uptime_us, asked_us };
+        let told = Known { address, mac: Some(mac), told_us: now_us, asked_us };
         neighbors.by_address[place] = Some(told);
         neighbors.by_mac[router] = Some(Spoke { mac, address });
     }
@@ -193,25 +192,22 @@ impl Board {
         address: IpAddr,
         since_us: u64,
         asks: bool,
-        now: Now,
+        now_us: u64,
     ) -> Whereabouts {
         let Some(mut neighbors) = at_once(&self.neighbors) else { return Whereabouts::Wait };
         let place = neighbors.place(address);
         let known = neighbors.by_address[place].filter(|known| known.address == address);
         if let Some(Known { mac: Some(mac), told_us, .. }) = known
-            && (told_us >= since_us
-                || now.uptime_us.saturating_sub(told_us) < TCP_NEIGHBOR_FRESH_US)
+            && (told_us >= since_us || now_us.saturating_sub(told_us) < TCP_NEIGHBOR_FRESH_US)
         {
             return Whereabouts::At(mac);
         }
         let asked_us = known.and_then(|known| known.asked_us);
-        if !asks
-            || asked_us.is_some_and(|at| now.uptime_us.saturating_sub(at) < TCP_NEIGHBOR_RETRY_US)
-        {
+        if !asks || asked_us.is_some_and(|at| now_us.saturating_sub(at) < TCP_NEIGHBOR_RETRY_US) {
             return Whereabouts::Wait;
         }
         let (mac, told_us) = known.map_or((None, 0), |known| (known.mac, known.told_us));
-        let asked_us = Some(now.uptime_us);
+        let asked_us = Some(now_us);
         neighbors.by_address[place] = Some(Known { address, mac, told_us, asked_us });
         Whereabouts::Ask
     }

@@ -192,7 +192,7 @@ impl<P: Port, C> Stack<P, C> {
         };
         match heard {
             Ok(Heard::At { address, mac, overrides }) => {
-                self.board.tell(address, mac, overrides, now);
+                self.board.tell(address, mac, overrides, self.shared_us(now.uptime_us));
                 self.learn(address, mac, now, handler);
             }
             Ok(heard) => self.meet_report(&heard, now),

@@ -81,7 +81,8 @@ impl<P: Port, C> Stack<P, C> {
         }
         let (remote, next_hop, heard_us) = (flow.key.remote_ip(), flow.next_hop, flow.heard_us);
         let Some(hop) = self.hop(remote, next_hop) else { return };
-        match self.board.whereabouts(hop, heard_us, asks, now) {
+        let (heard_us, now_us) = (self.shared_us(heard_us), self.shared_us(now.uptime_us));
+        match self.board.whereabouts(hop, heard_us, asks, now_us) {
             Whereabouts::At(mac) if mac != next_hop => {
                 self.slab.flows[index as usize].next_hop = mac;
                 self.wire.stats.add(Counter::NeighborMoves, 1);

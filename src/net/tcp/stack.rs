@@ -68,6 +68,8 @@ pub struct Stack<P: Port, C> {
     sweep_at: usize,
     swept_us: u64,
     is_announced: bool,
+    /// See [`Transport::leave_out`].
+    left_out_us: u64,
     pub(super) board: Arc<Board>,
     /// What of the board was read.
     news_seen: u64,
@@ -149,6 +151,7 @@ impl<P: Port, C> Stack<P, C> {
             sweep_at: 0,
             swept_us: now.uptime_us,
             is_announced: false,
+            left_out_us: 0,
             board: Arc::clone(&config.board),
             news_seen: 0,
             reports_seen: 0,
@@ -209,6 +212,11 @@ impl<P: Port, C> Stack<P, C> {
             self.resize(bytes, now);
         }
         self.meet_link(board.link_ups(), now);
+    }
+
+    /// `us` of this stack as an uptime of the process, which all stacks share.
+    pub(super) fn shared_us(&self, us: u64) -> u64 {
+        us + self.left_out_us
     }
 
     /// Statistics' share of a frame that was dropped.
@@ -288,6 +296,10 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
 
     fn flush(&mut self, _now: Now) {
         self.wire.port.flush();
+    }
+
+    fn leave_out(&mut self, us: u64) {
+        self.left_out_us = us;
     }
 
     fn wait(&mut self, timeout_us: u64) {

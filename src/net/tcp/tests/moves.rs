@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::peer::{ACK, Crafted, Hand, PSH, RST, SYN, packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, config};
+use crate::net::Transport;
 use crate::net::tcp::segment::be32;
 use crate::stats::Counter;
 
@@ -154,6 +155,33 @@ fn a_peer_that_is_silent_is_asked_for() {
     bench.exchange(advertisement(NEW_MAC, "fd00::2".parse().unwrap(), "fd00::1", 0x60));
     bench.wait(2_000_000);
     assert_eq!(receivers(&bench.sent()).last(), Some(&NEW_MAC));
+}
+
+#[test]
+fn a_worker_that_was_away_asks_and_believes_as_the_others_do() {
+    let config = config();
+    let (mut steady, mut away) = (Bench::new(&config), Bench::new(&config));
+    for bench in [&mut steady, &mut away] {
+        bench.run();
+        bench.sent();
+    }
+    let away_us = 100_000_000;
+    steady.now.uptime_us += away_us;
+    unheard(&mut steady, PAIRS[0].0, PAIRS[0].1);
+    assert_eq!(questions(&mut steady, 500_000).len(), 1);
+    // By its own clock the other is still where it was: what was asked there was long ago here.
+    away.stack.leave_out(away_us + 2_000_000);
+    unheard(&mut away, &PAIRS[0].0.replace("40000", "40001"), PAIRS[0].1);
+    assert_eq!(questions(&mut away, 900_000).len(), 1);
+    let (server, client) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+    steady.exchange(arp(2, NEW_MAC, client, server));
+    away.wait(4_000_000);
+    let last = receivers(&away.sent()).last().copied();
+    assert_eq!(last, Some(CLIENT_MAC), "it was told before this one heard");
+    steady.now.uptime_us += 10_000_000;
+    steady.exchange(arp(2, NEW_MAC, client, server));
+    away.wait(4_000_000);
+    assert_eq!(receivers(&away.sent()).last(), Some(&NEW_MAC));
 }
 
 #[test]
