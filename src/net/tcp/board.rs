@@ -169,8 +169,8 @@ impl Board {
         found.into_iter().flatten()
     }
 
-    /// Somebody says that `address` is at `mac`. Times here are uptimes of the process. One who does not override what is known
-    /// (RFC 4861, 7.2.5) only tells what is not.
+    /// Somebody says that `address` is at `mac`. One who does not override what is known (RFC 4861,
+    /// 7.2.5) only tells what is not. Times here are uptimes of the process.
     pub(super) fn tell(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now_us: u64) {
         let Some(mut neighbors) = at_once(&self.neighbors) else { return };
         let (place, router) = (neighbors.place(address), neighbors.router_place(mac));

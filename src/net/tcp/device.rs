@@ -268,9 +268,7 @@ fn finish_segment(packet: &mut [u8], is_ipv4: bool, offload: bool) -> usize {
 
 /// The device that smoltcp sees: at most one packet to receive, and as many to send as there are
 /// frames, all of one flow.
-///
-/// `AGAIN` makes two devices of it, so that smoltcp's code for the one can be part of its caller.
-pub(super) struct OneFrame<'a, P: Port, const AGAIN: bool = false> {
+pub(super) struct OneFrame<'a, P: Port> {
     pub wire: &'a mut Wire<P>,
     pub received: Option<&'a [u8]>,
     pub next_hop: [u8; 6],
@@ -278,7 +276,7 @@ pub(super) struct OneFrame<'a, P: Port, const AGAIN: bool = false> {
     pub mtu_bytes: usize,
 }
 
-impl<P: Port, const AGAIN: bool> phy::Device for OneFrame<'_, P, AGAIN> {
+impl<P: Port> phy::Device for OneFrame<'_, P> {
     type RxToken<'t>
         = Received<'t>
     where

@@ -335,7 +335,7 @@ impl<P: Port, C> Stack<P, C> {
         self.wire.sent = Sent::default();
         for _ in 0..times {
             let next_hop = flow.next_hop;
-            let mut device: OneFrame<P> =
+            let mut device =
                 OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes: 0 };
             self.paths.iface(flow.path).poll_ingress_single(
                 stack_time(now),
@@ -513,7 +513,7 @@ impl<P: Port, C> Stack<P, C> {
         iface.update_ip_addrs(|list| list.extend(self.addresses.iter().copied()));
         let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let next_hop = flow.next_hop;
-        let mut device: OneFrame<P> =
+        let mut device =
             OneFrame { wire: &mut self.wire, received: Some(packet), next_hop, mtu_bytes };
         iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
 

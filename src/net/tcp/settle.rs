@@ -30,8 +30,8 @@ enum Transmitted {
     CutShort,
 }
 
-/// Sends what a flow may send, up to its share of a visit. `is_fresh`: nothing was queued before the
-/// handler wrote.
+/// Sends what a flow may send, up to its share of a visit. `is_fresh`: nothing was queued before
+/// the handler wrote.
 #[inline(always)]
 fn transmit<P: Port, C>(
     wire: &mut Wire<P>,
@@ -42,7 +42,7 @@ fn transmit<P: Port, C>(
 ) -> Transmitted {
     wire.sent = Sent::default();
     // Nearly always once is enough, and what a loop keeps at hand for the next time costs.
-    let next = transmit_next::<P, C, false>(wire, paths, flow, is_fresh, now);
+    let next = transmit_next(wire, paths, flow, is_fresh, now);
     let transmitted = match next {
         Some(transmitted) => transmitted,
         None => transmit_more(wire, paths, flow, is_fresh, now),
@@ -54,10 +54,9 @@ fn transmit<P: Port, C>(
     transmitted
 }
 
-/// Sends a flow's next segment; None if there may be another. `AGAIN`: not the first of a visit,
-/// which shall be part of its caller.
+/// Sends a flow's next segment; None if there may be another.
 #[inline(always)]
-fn transmit_next<P: Port, C, const AGAIN: bool>(
+fn transmit_next<P: Port, C>(
     wire: &mut Wire<P>,
     paths: &mut Paths,
     flow: &mut Flow<C>,
@@ -65,7 +64,7 @@ fn transmit_next<P: Port, C, const AGAIN: bool>(
     now: Now,
 ) -> Option<Transmitted> {
     let next_hop = flow.next_hop;
-    let mut device = OneFrame::<P, AGAIN> { wire, received: None, next_hop, mtu_bytes: 0 };
+    let mut device = OneFrame { wire, received: None, next_hop, mtu_bytes: 0 };
     let iface = paths.iface(flow.path);
     if iface.poll_egress(stack_time(now), &mut device, &mut flow.set) == PollResult::None {
         return Some(Transmitted::AtRest);
@@ -101,7 +100,7 @@ fn transmit_more<P: Port, C>(
             return Transmitted::CutShort;
         }
         before = sequence_bytes;
-        let next = transmit_next::<P, C, true>(wire, paths, flow, is_fresh, now);
+        let next = transmit_next(wire, paths, flow, is_fresh, now);
         if let Some(transmitted) = next {
             return transmitted;
         }

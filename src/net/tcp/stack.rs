@@ -236,7 +236,7 @@ pub(super) fn new_interface<P: Port>(
 ) -> Interface {
     let mut config = InterfaceConfig::new(HardwareAddress::Ip);
     config.random_seed = seed;
-    let mut device: OneFrame<P> = OneFrame { wire, received: None, next_hop: [0; 6], mtu_bytes };
+    let mut device = OneFrame { wire, received: None, next_hop: [0; 6], mtu_bytes };
     Interface::new(config, &mut device, stack_time(now))
 }
 

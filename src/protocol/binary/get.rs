@@ -46,7 +46,7 @@ pub(super) fn parse_touch<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
 
 /// A hit: flags in the extras, for GETE the expiry behind them, then the key where it was asked
 /// for.
-#[inline]
+#[inline(always)]
 pub(super) fn encode_hit<V>(
     form: Form,
     key: &[u8],
