@@ -34,7 +34,7 @@ use sunder::clock::{Clock, Now};
 use sunder::connection::Connection;
 use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
 use sunder::mailbox::Mailbox;
-use sunder::orchestrator::both::L1L2;
+use sunder::orchestrator::l1_l2::L1L2;
 use sunder::orchestrator::{Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::readiness::Readiness;

@@ -28,7 +28,7 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use sunder::config::{Config, L2, l2};
-//! use sunder::orchestrator::both::L1L2;
+//! use sunder::orchestrator::l1_l2::L1L2;
 //! use sunder::serve::serve_with;
 //!
 //! // Kernel sockets, a small L1 in this process before a memcached, the batch port on 11212.

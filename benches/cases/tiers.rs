@@ -11,7 +11,7 @@ use pipe::Pipes;
 use sunder::clock::Clock;
 use sunder::mailbox::Mailbox;
 use sunder::orchestrator::Orchestrator;
-use sunder::orchestrator::both::L1L2;
+use sunder::orchestrator::l1_l2::L1L2;
 use sunder::protocol::Limits;
 use sunder::stats::Counter;
 use sunder::tier::memory::{Config, Memory};

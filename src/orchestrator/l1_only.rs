@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::buffer::{Chain, Key};
     use crate::clock::Expiry;
-    use crate::orchestrator::both::tests::sim::{Log, Odds, Sim};
+    use crate::orchestrator::l1_l2::tests::sim::{Log, Odds, Sim};
     use crate::orchestrator::task::{Owner, Started};
 
     fn run(orchestrator: &L1Only<Sim>, action: Action) -> Outcome<Chain> {

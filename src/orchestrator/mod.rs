@@ -3,9 +3,7 @@
 //! Orchestrators are async functions over tiers, run by [`task::Owner`]. What needs no waiting,
 //! such as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
 
-pub mod both;
-mod l1_l2;
-mod l1_l2_batch;
+pub mod l1_l2;
 pub mod l1_only;
 pub mod tally;
 pub mod task;

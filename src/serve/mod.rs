@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{Batch, Config, L1, L2, Poll};
 use crate::console::complain;
 use crate::orchestrator::Orchestrator;
-use crate::orchestrator::both::L1L2;
+use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::protocol::Limits;
 use crate::report::Reporter;

@@ -14,7 +14,7 @@ use sunder::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::{Handler, Transport};
-use sunder::orchestrator::both::L1L2;
+use sunder::orchestrator::l1_l2::L1L2;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::{Action, InL1, Operation, Orchestrator};
 use sunder::protocol::Limits;

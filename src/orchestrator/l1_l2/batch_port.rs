@@ -9,13 +9,14 @@
 //! | append, prepend | the same | the same |
 //! | delete, touch, incr, decr | the same | the same |
 //!
-//! What all of them do when a tier says something else is in [`super::both`]. Nothing here may give
+//! What all of them do when a tier says something else is in [`super`]. Nothing here may give
 //! L1 an item that it does not have.
 
-use super::InL1;
-use super::both::{Answer, Found, L1L2, from_l2};
+use super::found::Found;
+use super::pair::{Answer, L1L2, from_l2};
 use crate::buffer::Key;
 use crate::clock::{Expiry, Now};
+use crate::orchestrator::InL1;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 
 /// How a value that L2 has stored in `mode` goes into L1.
@@ -63,7 +64,7 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
     match tiers.l2.get_and_touch(key, expiry, now).await {
         Outcome::Hit(hit) => {
             let in_l1 = tiers.l1.touch(key, expiry, now).await;
-            let cas = tiers.settle(key, in_l1, hit.cas, now).await;
+            let cas = tiers.reconcile(key, in_l1, hit.cas, now).await;
             Outcome::Hit(Hit { cas, expiry, ..hit }).map_value(Found::L2)
         }
         outcome => {

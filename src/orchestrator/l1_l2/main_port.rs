@@ -8,13 +8,14 @@
 //! | replace, append, prepend | the same | the same |
 //! | delete, touch, incr, decr | the same | the same |
 //!
-//! What all of them do when a tier says something else is in [`super::both`]. Nothing here may fill
+//! What all of them do when a tier says something else is in [`super`]. Nothing here may fill
 //! L1 with an item of which L2 has not just said that it has it.
 
-use super::InL1;
-use super::both::{Answer, Found, L1L2, from_l2};
+use super::found::Found;
+use super::pair::{Answer, L1L2, from_l2};
 use crate::buffer::Key;
 use crate::clock::{Expiry, Now};
+use crate::orchestrator::InL1;
 use crate::stats::Counter;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 

@@ -10,7 +10,7 @@
 //!   not certain that both are equal now, L1 is invalidated ([`Tier::invalidate`] keeps its word
 //!   even while L1 is out of reach).
 //!
-//! What differs between the ports is in `l1_l2` (main) and `l1_l2_batch`.
+//! What differs between the ports is in `main_port` and `batch_port`.
 //!
 //! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
 //! L2's with bit 62 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
@@ -25,79 +25,18 @@
 //!
 //! Nothing here may answer from L1 what L2 has denied, or write to L1 what L2 has not confirmed.
 
-use std::cell::Cell;
-use std::sync::Arc;
+mod batch_port;
+mod flushes;
+mod found;
+mod main_port;
+mod pair;
 
-use super::{Action, InL1, Operation, Orchestrator, Port, l1_l2, l1_l2_batch};
-use crate::buffer::{Body, Chain, Gather, Key};
+use self::pair::{Answer, FoundIn, OF_L2, from_l2};
+pub use self::{found::Found, pair::L1L2};
+use super::{Action, InL1, Operation, Orchestrator, Port};
+use crate::buffer::{Body, Key};
 use crate::clock::{Clock, Expiry, Now};
-use crate::limits::FLUSH_SKEW_S;
-use crate::stats::WorkerStats;
-use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Take, Tier, Value};
-
-/// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the
-/// number as a signed one.
-const OF_L2: u64 = 1 << 62;
-
-/// The bytes of a hit.
-#[derive(Debug)]
-pub enum Found<V1, V2> {
-    /// As L1 holds them.
-    L1(V1),
-    /// As L2 holds them.
-    L2(V2),
-    /// Copied from L2, to be stored in L1.
-    Copied(Chain),
-}
-
-impl<V1: Value, V2: Value> Value for Found<V1, V2> {
-    const IS_GATHERED: bool = V1::IS_GATHERED || V2::IS_GATHERED;
-
-    #[inline]
-    fn len(&self) -> usize {
-        match self {
-            Found::L1(value) => value.len(),
-            Found::L2(value) => value.len(),
-            Found::Copied(chain) => chain.len(),
-        }
-    }
-
-    #[inline]
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
-        match self {
-            Found::L1(value) => value.copy_to(offset, out),
-            Found::L2(value) => value.copy_to(offset, out),
-            Found::Copied(chain) => chain.copy_to(offset, out),
-        }
-    }
-
-    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
-        match self {
-            Found::L1(value) => value.show(offset, take),
-            Found::L2(value) => value.show(offset, take),
-            Found::Copied(chain) => chain.show(offset, take),
-        }
-    }
-
-    fn as_chain(&self) -> Option<&Chain> {
-        match self {
-            Found::L1(value) => value.as_chain(),
-            Found::L2(value) => value.as_chain(),
-            Found::Copied(chain) => Some(chain),
-        }
-    }
-
-    fn share(&self) -> Option<Found<V1, V2>> {
-        match self {
-            Found::L1(value) => value.share().map(Found::L1),
-            Found::L2(value) => value.share().map(Found::L2),
-            Found::Copied(chain) => chain.share().map(Found::Copied),
-        }
-    }
-}
-
-/// What an operation on two tiers comes to.
-pub(super) type Answer<A, B> = Outcome<Found<<A as Tier>::Value, <B as Tier>::Value>>;
+use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// What is known of an operation's condition on the cas before L2 is asked to carry it out.
 enum Condition<V> {
@@ -113,45 +52,23 @@ enum Condition<V> {
     Unmet(Outcome<V>),
 }
 
-/// Orchestrates a fast tier before a large one.
-#[derive(Debug)]
-pub struct L1L2<A, B> {
-    pub(super) l1: A,
-    pub(super) l2: B,
-    pub(super) stats: Arc<WorkerStats>,
-    flushes: Flushes,
-}
-
 impl<A: Tier, B: Tier> L1L2<A, B> {
-    /// Keeps in `l1` what is asked for, of all that `l2` keeps. Counts in `stats`.
-    pub fn new(l1: A, l2: B, stats: Arc<WorkerStats>) -> L1L2<A, B> {
-        L1L2 { l1, l2, stats, flushes: Flushes::default() }
-    }
-
-    /// The fast tier.
-    pub fn l1(&self) -> &A {
-        &self.l1
-    }
-
-    /// The large tier.
-    pub fn l2(&self) -> &B {
-        &self.l2
-    }
-
     async fn answer(&self, operation: &Operation, now: Now) -> Answer<A, B> {
         let &Operation { ref key, in_l1, .. } = operation;
         match (operation.action, operation.port) {
-            (Action::Get, Port::Main) => l1_l2::get(self, key, false, in_l1, now).await,
-            (Action::Get, Port::Batch) => l1_l2_batch::get(self, key, false, in_l1, now).await,
-            (Action::GetWithExpiry, Port::Main) => l1_l2::get(self, key, true, in_l1, now).await,
+            (Action::Get, Port::Main) => main_port::get(self, key, false, in_l1, now).await,
+            (Action::Get, Port::Batch) => batch_port::get(self, key, false, in_l1, now).await,
+            (Action::GetWithExpiry, Port::Main) => {
+                main_port::get(self, key, true, in_l1, now).await
+            }
             (Action::GetWithExpiry, Port::Batch) => {
-                l1_l2_batch::get(self, key, true, in_l1, now).await
+                batch_port::get(self, key, true, in_l1, now).await
             }
             (Action::GetAndTouch { expiry }, Port::Main) => {
-                l1_l2::get_and_touch(self, key, expiry, now).await
+                main_port::get_and_touch(self, key, expiry, now).await
             }
             (Action::GetAndTouch { expiry }, Port::Batch) => {
-                l1_l2_batch::get_and_touch(self, key, expiry, now).await
+                batch_port::get_and_touch(self, key, expiry, now).await
             }
             (Action::Store(store), _) => self.store(operation, store, now).await,
             (Action::StoreTooLarge, _) => self.remove_for_too_large(key, now).await,
@@ -194,15 +111,15 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             }
         };
         let mode = match port {
-            Port::Main => l1_l2::mode_in_l1(store.mode),
-            Port::Batch => l1_l2_batch::mode_in_l1(store.mode),
+            Port::Main => main_port::mode_in_l1(store.mode),
+            Port::Batch => batch_port::mode_in_l1(store.mode),
         };
         let request = Store { mode, cas: 0, ..store };
         let in_l1 = self.l1.store(key, request, value, now).await;
         // An append that is not stored may have found no item, or no room for a longer one.
         let is_miss = mode == StoreMode::Replace && matches!(in_l1, Outcome::NotStored);
         let in_l1 = if is_miss { Outcome::Miss } else { in_l1 };
-        Outcome::Stored { cas: self.settle(key, in_l1, cas, now).await }
+        Outcome::Stored { cas: self.reconcile(key, in_l1, cas, now).await }
     }
 
     async fn remove_for_too_large(&self, key: &Key, now: Now) -> Answer<A, B> {
@@ -246,7 +163,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         match self.l2.touch(key, expiry, now).await {
             Outcome::Touched { cas } => {
                 let in_l1 = self.l1.touch(key, expiry, now).await;
-                Outcome::Touched { cas: self.settle(key, in_l1, cas, now).await }
+                Outcome::Touched { cas: self.reconcile(key, in_l1, cas, now).await }
             }
             outcome => {
                 self.l1.invalidate(key, now).await;
@@ -298,7 +215,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         // Now, so that the number of the answer is the one that a get will have.
         if !is_old
             && port == Port::Main
-            && let Outcome::Hit(hit) = l1_l2::get(self, key, false, InL1::Unasked, now).await
+            && let Outcome::Hit(hit) = main_port::get(self, key, false, InL1::Unasked, now).await
         {
             return Outcome::Number { value, cas: hit.cas };
         }
@@ -348,148 +265,6 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             }
             outcome => Condition::Unmet(from_l2(outcome)),
         }
-    }
-
-    /// What a client is told is the item's number after L2 has done something under `cas` and L1,
-    /// asked for the same, has answered `in_l1`. Invalidates L1 unless it has done the same or has
-    /// no item.
-    // What comes before the waiting is done before the future is made, which holds less so.
-    pub(super) fn settle(
-        &self,
-        key: &Key,
-        in_l1: Outcome<A::Value>,
-        cas: u64,
-        now: Now,
-    ) -> impl Future<Output = u64> {
-        let (cas, is_certain) = match in_l1 {
-            Outcome::Stored { cas } | Outcome::Touched { cas } => (cas, true),
-            in_l1 => (cas | OF_L2, matches!(in_l1, Outcome::Miss)),
-        };
-        async move {
-            if !is_certain {
-                self.l1.invalidate(key, now).await;
-            }
-            cas
-        }
-    }
-
-    /// Stores in L1, which has no item, what was found in L2, and answers with it.
-    pub(super) fn fill(
-        &self,
-        key: &Key,
-        hit: Hit<B::Value>,
-        now: Now,
-    ) -> impl Future<Output = Answer<A, B>> {
-        let Hit { flags, expiry, cas, value } = hit;
-        let value: FoundIn<A, B> = match value.as_chain() {
-            Some(_) => Found::L2(value),
-            // It can be read once, and that is the reply's.
-            None => Found::Copied(copy(&value)),
-        };
-        async move {
-            let Some(chain) = value.as_chain() else { unreachable!("a chain, or copied into one") };
-            let store = Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
-            let in_l1 = self.l1.store(key, store, chain, now).await;
-            let cas = self.settle(key, in_l1, cas, now).await;
-            Outcome::Hit(Hit { flags, expiry, cas, value })
-        }
-    }
-}
-
-/// What holds the bytes of a hit of two tiers.
-type FoundIn<A, B> = Found<<A as Tier>::Value, <B as Tier>::Value>;
-
-/// Copies a value, so that it can be stored and read.
-fn copy<V: Value>(value: &V) -> Chain {
-    let mut gather = Gather::new();
-    gather.fill(value.len(), |offset, out| value.copy_to(offset, out));
-    gather.finish()
-}
-
-/// What a client is told of an outcome in L2: the numbers for cas are marked.
-pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<Found<V1, V2>> {
-    match outcome {
-        Outcome::Hit(hit) => Outcome::Hit(Hit {
-            flags: hit.flags,
-            expiry: hit.expiry,
-            cas: hit.cas | OF_L2,
-            value: Found::L2(hit.value),
-        }),
-        Outcome::Stored { cas } => Outcome::Stored { cas: cas | OF_L2 },
-        Outcome::Touched { cas } => Outcome::Touched { cas: cas | OF_L2 },
-        Outcome::Number { value, cas } => Outcome::Number { value, cas: cas | OF_L2 },
-        outcome => outcome.map_value(Found::L2),
-    }
-}
-
-/// Which flushes are under way. A time in which the tiers may carry out a delayed one counts as one
-/// more.
-#[derive(Debug, Default)]
-struct Flushes {
-    begun: Cell<u64>,
-    ended: Cell<u64>,
-    delayed: Cell<Delayed>,
-}
-
-/// The delayed flush that the tiers know of.
-#[derive(Clone, Copy, Debug, Default)]
-enum Delayed {
-    /// None.
-    #[default]
-    None,
-    /// It is to come, at this Unix time in seconds.
-    Ahead(u32),
-    /// It is due at this Unix time, give or take the clocks' difference.
-    Due(u32),
-}
-
-impl Flushes {
-    /// Notes a flush that is asked for. Whether it is one at once, which [`Flushes::end`] ends.
-    fn begin(&self, at: Expiry, now: Now) -> bool {
-        if at == Expiry::NEVER || at.is_past(now) {
-            self.begun.set(self.begun.get() + 1);
-            return true;
-        }
-        // One takes the place of the other, as in memcached.
-        if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
-            self.end();
-        }
-        self.turn(now);
-        false
-    }
-
-    fn end(&self) {
-        self.ended.set(self.ended.get() + 1);
-    }
-
-    /// Follows the delayed flush.
-    #[inline]
-    fn turn(&self, now: Now) {
-        match self.delayed.get() {
-            Delayed::None => {}
-            Delayed::Ahead(at_s) => {
-                if now.unix_s.saturating_add(FLUSH_SKEW_S) >= at_s {
-                    self.begun.set(self.begun.get() + 1);
-                    self.delayed.set(Delayed::Due(at_s));
-                }
-            }
-            Delayed::Due(at_s) => {
-                if now.unix_s > at_s.saturating_add(FLUSH_SKEW_S) {
-                    self.end();
-                    self.delayed.set(Delayed::None);
-                }
-            }
-        }
-    }
-
-    /// What [`Flushes::is_clear_since`] wants to know of the start of an operation.
-    fn seen(&self) -> u64 {
-        self.ended.get()
-    }
-
-    /// Whether no flush was under way at any time since then.
-    fn is_clear_since(&self, seen: u64) -> bool {
-        self.begun.get() == seen
     }
 }
 

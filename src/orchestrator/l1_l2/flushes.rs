@@ -1,0 +1,80 @@
+//! Which flushes of all keys are under way, and which delayed one is to come.
+//!
+//! Nothing here may ask a tier: it only counts.
+
+use std::cell::Cell;
+
+use crate::clock::{Expiry, Now};
+use crate::limits::FLUSH_SKEW_S;
+
+/// Which flushes are under way. A time in which the tiers may carry out a delayed one counts as one
+/// more.
+#[derive(Debug, Default)]
+pub(super) struct Flushes {
+    begun: Cell<u64>,
+    ended: Cell<u64>,
+    delayed: Cell<Delayed>,
+}
+
+/// The delayed flush that the tiers know of.
+#[derive(Clone, Copy, Debug, Default)]
+enum Delayed {
+    /// None.
+    #[default]
+    None,
+    /// It is to come, at this Unix time in seconds.
+    Ahead(u32),
+    /// It is due at this Unix time, give or take the clocks' difference.
+    Due(u32),
+}
+
+impl Flushes {
+    /// Notes a flush that is asked for. Whether it is one at once, which [`Flushes::end`] ends.
+    pub(super) fn begin(&self, at: Expiry, now: Now) -> bool {
+        if at == Expiry::NEVER || at.is_past(now) {
+            self.begun.set(self.begun.get() + 1);
+            return true;
+        }
+        // One takes the place of the other, as in memcached.
+        if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
+            self.end();
+        }
+        self.turn(now);
+        false
+    }
+
+    /// Notes that a flush at once is done.
+    pub(super) fn end(&self) {
+        self.ended.set(self.ended.get() + 1);
+    }
+
+    /// Follows the delayed flush.
+    #[inline]
+    pub(super) fn turn(&self, now: Now) {
+        match self.delayed.get() {
+            Delayed::None => {}
+            Delayed::Ahead(at_s) => {
+                if now.unix_s.saturating_add(FLUSH_SKEW_S) >= at_s {
+                    self.begun.set(self.begun.get() + 1);
+                    self.delayed.set(Delayed::Due(at_s));
+                }
+            }
+            Delayed::Due(at_s) => {
+                if now.unix_s > at_s.saturating_add(FLUSH_SKEW_S) {
+                    self.end();
+                    self.delayed.set(Delayed::None);
+                }
+            }
+        }
+    }
+
+    /// What [`Flushes::is_clear_since`] wants to know of the start of an operation.
+    pub(super) fn seen(&self) -> u64 {
+        self.ended.get()
+    }
+
+    /// Whether no flush was under way at any time since then.
+    pub(super) fn is_clear_since(&self, seen: u64) -> bool {
+        self.begun.get() == seen
+    }
+}
