@@ -234,6 +234,11 @@ pub const LINK_VALUE_BYTES_MAX: usize = ITEM_BYTES_MAX_LIMIT;
 /// Longest greeting of a server, in bytes.
 pub const LINK_GREETING_BYTES_MAX: usize = 1024;
 
+/// Appends, prepends, incrs and decrs in flight on one link where values are kept as they are. The
+/// server copies or reads a whole item for a few bytes of request, and whatever is asked behind
+/// them waits. memcached itself does 20 requests of one client before it looks at another.
+pub const LINK_REWRITES_MAX: usize = 16;
+
 /// Batches that have room in a link from the start; more make it grow.
 pub const LINK_BATCHES: usize = 1024;
 

@@ -576,6 +576,10 @@ where
     }
 
     fn intake_room(&self, held: usize) -> usize {
+        // Where there is none, readers that pause are not hurried as they are where values find no
+        // room. Whoever would gain by it has itself not read what it asked for, and would be the
+        // next to be closed. A late comer still finds its share, and all that keep input have the
+        // time of an unread reply.
         let free = INTAKE_BUDGET_BYTES - self.intake_bytes;
         if !may_add(held, self.intake_bytes, free, INTAKE_WEIGHT_BYTES) {
             return 0;

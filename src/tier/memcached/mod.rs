@@ -12,6 +12,7 @@
 //! ```
 
 pub mod chunked;
+mod gate;
 pub mod item;
 pub mod layout;
 pub mod link;

@@ -3,10 +3,12 @@
 //! What memcached answers is the answer. It never makes an answer up: what the link could not ask,
 //! or whose answer did not come, has failed.
 
+use super::gate::{Gate, Pass};
 use super::link::{Batch, Collector, Config, Down, Head, Link, OpenError, Request, Status};
 use super::meta::{self, Get, Meta};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Expiry, Now};
+use crate::limits::LINK_REWRITES_MAX;
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
@@ -16,6 +18,8 @@ const NUMBER_BYTES_MAX: usize = 24;
 #[derive(Debug)]
 pub struct Plain {
     link: Link<Meta>,
+    /// For requests that the server may copy or read a long item for, how long it is nobody knows.
+    rewrites: Gate,
 }
 
 impl Plain {
@@ -24,7 +28,7 @@ impl Plain {
     /// # Errors
     /// Nobody listens there, or not a memcached that has the meta commands.
     pub fn open(config: Config, now: Now) -> Result<Plain, OpenError> {
-        Ok(Plain { link: Link::open(config, now)? })
+        Ok(Plain { link: Link::open(config, now)?, rewrites: Gate::new(LINK_REWRITES_MAX) })
     }
 
     /// The link, for what asks the same memcached in other ways.
@@ -56,6 +60,14 @@ impl Plain {
         }
         let batch = self.link.begin(Collector::one())?;
         Plain::ask(batch, meta::room(key, 0), |request| write(request, key)).await
+    }
+
+    /// Waits until a store of this mode may be in flight with the others like it.
+    async fn enter(&self, mode: StoreMode) -> Option<Pass<'_>> {
+        match mode {
+            StoreMode::Append | StoreMode::Prepend => Some(self.rewrites.enter().await),
+            StoreMode::Set | StoreMode::Add | StoreMode::Replace => None,
+        }
     }
 
     /// What an operation with a cas that no item has any more comes to.
@@ -143,6 +155,7 @@ impl Tier for Plain {
         if !meta::can_carry(bytes) {
             return Outcome::Failed;
         }
+        let _pass = self.enter(store.mode).await;
         let (batch, cas) = match self.cas(store.cas) {
             Ok(Some(begun)) => begun,
             Ok(None) => {
@@ -199,6 +212,7 @@ impl Tier for Plain {
         if !meta::can_carry(bytes) {
             return Outcome::Failed;
         }
+        let _pass = self.rewrites.enter().await;
         let (batch, cas) = match self.cas(arithmetic.cas) {
             Ok(Some(begun)) => begun,
             Ok(None) => return self.stale_cas(key, Outcome::Miss).await,
