@@ -173,6 +173,34 @@ fn a_value_that_was_only_announced_takes_no_room() {
 }
 
 #[test]
+fn values_that_were_only_announced_leave_l1_to_what_it_keeps() {
+    let shared = shared(2);
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+    // More than there is room for.
+    let value = "v".repeat(30_000);
+    let sets = (0..1_200).map(|i| format!("set kept{i} 0 0 30000\r\n{value}\r\n"));
+    let stored = text(&crew.talk(0, writer, sets.collect::<String>().as_bytes()));
+    assert_eq!(stored.matches("STORED").count(), 1_200);
+    let before = shared.sum(Counter::CurrItems);
+    assert!(before > 1_000, "{before} of 32 MiB");
+    for worker in 0..2 {
+        for i in 0..100 {
+            let c = crew.pipes[worker].connect(64 << 10, 4096, 64 << 10);
+            crew.pipes[worker].send(c, format!("set k{i} 0 0 1000000\r\nx").as_bytes());
+        }
+    }
+    for _ in 0..20 {
+        crew.turn();
+    }
+    // An eighth, and what does not fit exactly.
+    let kept = shared.sum(Counter::CurrItems);
+    assert!(kept < before, "values are received where they will stay");
+    assert!(kept * 100 > before * 85, "{kept} of {before} items");
+}
+
+#[test]
 fn who_sends_all_but_the_end_leaves_room_for_others() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
