@@ -571,8 +571,15 @@ pub const TCP_SILENCE_US: u64 = 200_000;
 /// So long a neighbour's word stands against what a connection hears, in microseconds.
 pub const TCP_NEIGHBOR_FRESH_US: u64 = 2_000_000;
 
-/// Neighbours that connections ask for in one interval of [`TCP_STRAY_INTERVAL_US`].
-pub const TCP_SEEKS_MAX: u32 = 32;
+/// Neighbours that a group of connections' peers may have asked for in one interval of
+/// [`TCP_STRAY_INTERVAL_US`]: at least so many, and a number that nobody can know. All groups
+/// together: 48 at most.
+pub const TCP_SEEKS_MIN: u16 = 1;
+/// As [`TCP_SEEKS_MIN`]: at most.
+pub const TCP_SEEKS_MAX: u16 = 3;
+
+/// Groups that these peers are divided into, anew in each interval.
+pub const TCP_SEEK_GROUPS: usize = 16;
 
 /// Longest packet whose frame every port has room for, in bytes: Ethernet's own.
 pub const TCP_MTU_MAX_BYTES: usize = 1500;

@@ -1,5 +1,5 @@
 //! How many answers are given to segments that ask for none: challenges, acknowledgements in
-//! TIME-WAIT, resets to strangers.
+//! TIME-WAIT, resets to strangers, questions for neighbours.
 //!
 //! A limit that everybody shares tells everybody what the others used of it: who sends a segment in
 //! another's name and then counts the answers to his own learns whether there is a connection of
@@ -13,8 +13,8 @@ use siphasher::sip::SipHasher24;
 
 use super::flows::FlowKey;
 use crate::limits::{
-    TCP_CHALLENGES_MAX, TCP_STRAY_GROUPS, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX,
-    TCP_STRAY_REPLIES_MIN,
+    TCP_CHALLENGES_MAX, TCP_SEEK_GROUPS, TCP_SEEKS_MAX, TCP_SEEKS_MIN, TCP_STRAY_GROUPS,
+    TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_STRAY_REPLIES_MIN,
 };
 
 /// The answers of one connection, or of one tuple in TIME-WAIT.
@@ -38,31 +38,38 @@ impl Allowance {
     }
 }
 
-/// The answers to all who have no connection.
-pub(super) struct Strays {
+/// What is granted to peers by groups of their addresses: `LEAST` to `MOST` for each group in an
+/// interval.
+pub(super) struct Grants<const GROUPS: usize, const LEAST: u16, const MOST: u16> {
     hasher: SipHasher24,
     /// Number of the interval that `left` is of.
     interval: u64,
-    left: [u16; TCP_STRAY_GROUPS],
+    left: [u16; GROUPS],
 }
 
-impl Strays {
+/// The answers to all who have no connection.
+pub(super) type Strays = Grants<TCP_STRAY_GROUPS, TCP_STRAY_REPLIES_MIN, TCP_STRAY_REPLIES_MAX>;
+
+/// Questions for the neighbours of connections. Each is seen by the whole link.
+pub(super) type Seeks = Grants<TCP_SEEK_GROUPS, TCP_SEEKS_MIN, TCP_SEEKS_MAX>;
+
+impl<const GROUPS: usize, const LEAST: u16, const MOST: u16> Grants<GROUPS, LEAST, MOST> {
     /// `secret` is known to nobody.
-    pub fn new(secret: &[u8; 16]) -> Strays {
+    pub fn new(secret: &[u8; 16]) -> Self {
         let hasher = SipHasher24::new_with_key(secret);
-        let mut strays = Strays { hasher, interval: 0, left: [0; TCP_STRAY_GROUPS] };
-        strays.refill(0);
-        strays
+        let mut grants = Grants { hasher, interval: 0, left: [0; GROUPS] };
+        grants.refill(0);
+        grants
     }
 
-    /// Whether the peer of `key` may have one more answer at `now_us`.
+    /// Whether the peer of `key` may have one more at `now_us`.
     pub fn take(&mut self, key: &FlowKey, now_us: u64) -> bool {
         let interval = now_us / TCP_STRAY_INTERVAL_US;
         if self.interval != interval {
             self.refill(interval);
         }
         let group = self.draw([interval, key.remote[0], key.remote[1]]) as usize;
-        let left = &mut self.left[group % TCP_STRAY_GROUPS];
+        let left = &mut self.left[group % GROUPS];
         let is_free = *left > 0;
         *left -= u16::from(is_free);
         is_free
@@ -70,10 +77,10 @@ impl Strays {
 
     fn refill(&mut self, interval: u64) {
         self.interval = interval;
-        let spread = u64::from(TCP_STRAY_REPLIES_MAX - TCP_STRAY_REPLIES_MIN) + 1;
-        for group in 0..TCP_STRAY_GROUPS {
+        let spread = u64::from(MOST - LEAST) + 1;
+        for group in 0..GROUPS {
             let more = self.draw([interval, group as u64, u64::MAX]) % spread;
-            self.left[group] = TCP_STRAY_REPLIES_MIN + more as u16;
+            self.left[group] = LEAST + more as u16;
         }
     }
 
@@ -118,5 +125,18 @@ mod tests {
         assert!(sizes.len() > 50, "{sizes:?}");
         // One in 64, by chance and never for long.
         assert!((1..30).contains(&together), "{together}");
+    }
+
+    #[test]
+    fn one_who_has_many_neighbours_asked_for_takes_little_from_others() {
+        let (mut seeks, mut refused) = (Seeks::new(&[7; 16]), 0);
+        for interval in 0..400 {
+            let now_us = interval * TCP_STRAY_INTERVAL_US;
+            let taken = (0..1000).filter(|_| seeks.take(&peer(1), now_us)).count();
+            assert!((usize::from(TCP_SEEKS_MIN)..=usize::from(TCP_SEEKS_MAX)).contains(&taken));
+            refused += u32::from(!seeks.take(&peer(2), now_us));
+        }
+        // One in 16, by chance and never for long.
+        assert!((5..60).contains(&refused), "{refused}");
     }
 }

@@ -8,7 +8,10 @@
 //!   for a while or something implausible came from another MAC. Whoever is on the link can forge
 //!   these, as he can for every host of an Ethernet; nobody beyond a router can.
 //!
-//! Nothing else moves a flow. Questions are bounded in rate, for one address and for all together.
+//! Nothing else moves a flow. Questions are bounded in rate, for one address and for all together;
+//! whose questions use up whose share is drawn anew all the time (`credit`). That somebody is asked
+//! for shows the link that there is a connection: whoever is on the link finds that out anyway, by
+//! a segment in its name, which is answered to the MAC that it came from if there is none.
 
 use std::net::IpAddr;
 
@@ -79,6 +82,7 @@ impl<P: Port, C> Stack<P, C> {
         if !matches!(flow.phase, Phase::Open | Phase::Closing) {
             return;
         }
+        let key = flow.key;
         let (remote, next_hop, heard_us) = (flow.key.remote_ip(), flow.next_hop, flow.heard_us);
         let Some(hop) = self.hop(remote, next_hop) else { return };
         let (heard_us, now_us) = (self.shared_us(heard_us), self.shared_us(now.uptime_us));
@@ -87,8 +91,7 @@ impl<P: Port, C> Stack<P, C> {
                 self.slab.flows[index as usize].next_hop = mac;
                 self.wire.stats.add(Counter::NeighborMoves, 1);
             }
-            Whereabouts::Ask if self.seek_credit > 0 => {
-                self.seek_credit -= 1;
+            Whereabouts::Ask if self.seeks.take(&key, now.uptime_us) => {
                 let like = |own: &&smoltcp::wire::IpCidr| {
                     IpAddr::from(own.address()).is_ipv4() == hop.is_ipv4()
                 };

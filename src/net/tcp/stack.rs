@@ -17,7 +17,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use super::board::Board;
 use super::claim::Claim;
 use super::connect::Neighbor;
-use super::credit::Strays;
+use super::credit::{Seeks, Strays};
 use super::device::{OneFrame, Port, Wire};
 use super::flows::Table;
 use super::listen::{InitialSequence, TimeWaits};
@@ -29,8 +29,8 @@ use super::{Cidr, Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{
     TCP_ADDRESSES_MAX, TCP_CLOCK_RATE, TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_NAP_US,
-    TCP_NEIGHBORS_MAX, TCP_PATH_REPORTS_MAX, TCP_REFUSALS_MAX, TCP_SEEKS_MAX,
-    TCP_STRAY_INTERVAL_US, TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
+    TCP_NEIGHBORS_MAX, TCP_PATH_REPORTS_MAX, TCP_REFUSALS_MAX, TCP_STRAY_INTERVAL_US,
+    TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_MAX,
 };
 use crate::net::{Admission, ConnectionId, Handler, Transport};
 use crate::stats::{Counter, WorkerStats};
@@ -60,9 +60,9 @@ pub struct Stack<P: Port, C> {
     pub(super) refusals: usize,
     pub(super) idle_timeout_us: u64,
     pub(super) strays: Strays,
-    /// Neighbours that may still be asked for in the interval that began at `credit_since_us`.
-    pub(super) seek_credit: u32,
-    /// Reports of narrow paths that may still be looked at in that interval.
+    pub(super) seeks: Seeks,
+    /// Reports of narrow paths that may still be looked at in the interval that began at
+    /// `credit_since_us`. Nothing is ever sent for one, so that nobody learns who used it.
     pub(super) report_credit: u32,
     credit_since_us: u64,
     sweep_at: usize,
@@ -145,7 +145,7 @@ impl<P: Port, C> Stack<P, C> {
             refusals: 0,
             idle_timeout_us: config.idle_timeout_us,
             strays: Strays::new(isn_key),
-            seek_credit: TCP_SEEKS_MAX,
+            seeks: Seeks::new(isn_key),
             report_credit: TCP_PATH_REPORTS_MAX,
             credit_since_us: now.uptime_us,
             sweep_at: 0,
@@ -184,7 +184,6 @@ impl<P: Port, C> Stack<P, C> {
     fn expire<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         if now.uptime_us - self.credit_since_us >= TCP_STRAY_INTERVAL_US {
             self.credit_since_us = now.uptime_us;
-            self.seek_credit = TCP_SEEKS_MAX;
             self.report_credit = TCP_PATH_REPORTS_MAX;
         }
         if self.board.news() != self.news_seen {
