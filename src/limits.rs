@@ -6,6 +6,9 @@ mod ssd;
 
 pub use ssd::*;
 
+/// Exit status of a wrong command line.
+pub const EXIT_USAGE: u8 = 2;
+
 /// Longest key, in bytes (protocol.txt, "Keys").
 pub const KEY_BYTES_MAX: usize = 250;
 

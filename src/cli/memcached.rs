@@ -1,94 +1,139 @@
-//! memcached's command line: its flags do here what they do there, or are taken with a line that
-//! says why nothing comes of them, or refused with what to do instead where to ignore them would
-//! harm: whoever asks for TLS must not be served without.
-//!
-//! Where a letter or a name is ours or Rend's too, it is ours or Rend's: this is asked last.
+//! memcached's own flags: they do here what they do there, or are taken or refused with a line that
+//! says why ([`super::unneeded`]). Those that mean one of our flags are that flag's other name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
-use super::{Said, UsageError, once, text, value};
-use crate::config::{self, L1, ValueError};
+use clap::{ArgMatches, Args};
 
-/// Letters and names of memcached 1.6; a letter that means one of our own flags has its name.
-const FLAGS: &[(char, &str)] = &[
-    ('U', "udp-port"),
-    ('s', "unix-socket"),
-    ('a', "unix-mask"),
-    ('A', "enable-shutdown"),
-    ('l', "listen"),
-    ('d', "daemon"),
-    ('r', "enable-coredumps"),
-    ('u', "user"),
-    ('m', "memory-limit"),
-    ('M', "disable-evictions"),
-    ('c', "max-connections"),
-    ('k', "lock-memory"),
-    ('v', "verbose"),
-    ('P', "pidfile"),
-    ('f', "slab-growth-factor"),
-    ('n', "slab-min-size"),
-    ('L', "enable-largepages"),
-    ('D', "prefix-delimiter"),
-    ('t', "workers"),
-    ('R', "max-reqs-per-event"),
-    ('C', "disable-cas"),
-    ('b', "listen-backlog"),
-    ('B', "protocol"),
-    ('I', "max-item-size"),
-    ('S', "enable-sasl"),
-    ('F', "disable-flush-all"),
-    ('X', "disable-dumping"),
-    ('W', "disable-watch"),
-    ('Y', "auth-file"),
-    ('e', "memory-file"),
-    ('Z', "enable-ssl"),
-    ('N', "napi-ids"),
-    ('o', "extended"),
-];
+use super::unneeded::{self, Row, Takes};
+use super::value::{List, place};
+use crate::config::{self, Config, L1, ValueError};
 
-/// What stands behind the name in a flag that is taken without effect: whether it has a value, and
-/// what is said.
-const WITHOUT_EFFECT: &[(&str, bool, &str)] = &[
-    ("enable-coredumps", false, "-r: not needed, ulimit -c unlimited before the start does it"),
-    (
+/// Of the help.
+pub(super) const HEADING: &str = "memcached's flags";
+
+// A comment and not a doc comment: clap would take that for the help of what this is part of.
+#[derive(Args, Debug)]
+pub(super) struct Memcached {
+    /// Size of an L1 in memory, in megabytes
+    #[arg(short = 'm', long, value_name = "MB", value_parser = mebibytes, conflicts_with = "l1")]
+    pub memory_limit: Option<u64>,
+    /// Addresses to listen on, as --bind; * is all of them
+    #[arg(short = 'l', long, value_name = "IP[,IP..]", value_parser = listen)]
+    pub listen: Vec<List<IpAddr>>,
+    /// Listen on a Unix socket, as --use-domain-socket --sock-path
+    #[arg(short = 's', long, value_name = "PATH")]
+    pub unix_socket: Option<PathBuf>,
+    /// Permissions of Unix sockets, in octal [default: 700]
+    #[arg(short = 'a', long, value_name = "MODE", value_parser = mode)]
+    pub unix_mask: Option<u32>,
+    /// UDP port: only 0, there is no UDP
+    #[arg(short = 'U', long, value_name = "PORT", value_parser = no_udp)]
+    udp_port: Option<u64>,
+    /// User to become: not supported for root; start sunder as that user
+    #[arg(short = 'u', long, value_name = "USER")]
+    user: Option<String>,
+    /// Protocol: each connection's first byte decides it
+    #[arg(short = 'B', long, value_name = "NAME", value_parser = protocol)]
+    protocol: Vec<bool>,
+    /// memcached's settings: idle_timeout=S is obeyed, most others are not needed
+    #[arg(short = 'o', long, value_name = "WORDS")]
+    extended: Vec<String>,
+}
+
+/// [`UNNEEDED`], under [`HEADING`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table;
+
+impl unneeded::Table for Table {
+    const HEADING: &'static str = HEADING;
+    const ROWS: &'static [Row] = UNNEEDED;
+}
+
+pub(super) const UNNEEDED: &[Row] = &[
+    row(
+        'r',
+        "enable-coredumps",
+        Takes::Nothing,
+        "-r: not needed; ulimit -c unlimited before the start does it",
+    ),
+    row(
+        'k',
         "lock-memory",
-        false,
+        Takes::Nothing,
         "-k: has no effect, memory is not locked; turn swap off instead (swapoff -a)",
     ),
-    (
-        "verbose",
-        false,
-        "-v: has no effect, there is one level: what an operator may have to act on",
+    row('v', "verbose", Takes::Nothing, "-v: has no effect, there is one log level"),
+    row('P', "pidfile", Takes::Text, "-P: has no effect, no file is written"),
+    row('f', "slab-growth-factor", Takes::Text, "-f: not needed, there are no slab classes"),
+    row('n', "slab-min-size", Takes::Text, "-n: not needed, there are no slab classes"),
+    row(
+        'L',
+        "enable-largepages",
+        Takes::Nothing,
+        "-L: not needed, L1 uses huge pages where the kernel gives them",
     ),
-    ("pidfile", true, "-P: has no effect, no file is written"),
-    ("slab-growth-factor", true, "-f: not needed, there are no slab classes"),
-    ("slab-min-size", true, "-n: not needed, there are no slab classes"),
-    ("enable-largepages", false, "-L: not needed, L1 takes what the kernel gives of huge pages"),
-    ("prefix-delimiter", true, "-D: has no effect, nothing is counted by prefix"),
-    ("max-reqs-per-event", true, "-R: not needed, a connection's share of a turn is fixed"),
-    ("disable-cas", false, "-C: has no effect, items always have a cas"),
-    ("listen-backlog", true, "-b: has no effect, each listener's queue is 1024"),
-    ("disable-dumping", false, "-X: not needed, keys are never dumped"),
-    ("disable-watch", false, "-W: not needed, there is no watch"),
-    ("napi-ids", true, "-N: not needed, queues of a device have a worker each (--device)"),
-];
-
-/// What is refused, and why.
-const REFUSED: &[(&str, &str)] = &[
-    (
+    row(
+        'D',
+        "prefix-delimiter",
+        Takes::Text,
+        "-D: has no effect, there are no statistics by prefix",
+    ),
+    row(
+        'R',
+        "max-reqs-per-event",
+        Takes::Text,
+        "-R: not needed, a connection's share of a turn is fixed",
+    ),
+    row('C', "disable-cas", Takes::Nothing, "-C: has no effect, items always have a cas"),
+    row('b', "listen-backlog", Takes::Text, "-b: has no effect, each listener's queue is 1024"),
+    row('X', "disable-dumping", Takes::Nothing, "-X: not needed, keys are never dumped"),
+    row('W', "disable-watch", Takes::Nothing, "-W: not needed, there is no watch command"),
+    row(
+        'N',
+        "napi-ids",
+        Takes::Text,
+        "-N: not needed, each queue of a device has a worker (--device)",
+    ),
+    row(
+        'd',
         "daemon",
+        Takes::Refused,
         "-d: sunder stays in the foreground; let a service manager run it, or the shell (&)",
     ),
-    ("disable-evictions", "-M: a full L1 always evicts, there is no way to have it fail instead"),
-    ("enable-sasl", "-S: there is no SASL; put a proxy in front, or leave -S out"),
-    ("auth-file", "-Y: there is no authentication; put a proxy in front, or leave -Y out"),
-    ("enable-ssl", "-Z: there is no TLS; put a proxy in front, or leave -Z out"),
-    ("memory-file", "-e: memory does not outlive the process; --l2 ssd,path=PATH,size=SIZE does"),
+    row('M', "disable-evictions", Takes::Refused, "-M: not supported, a full L1 always evicts"),
+    row(
+        'S',
+        "enable-sasl",
+        Takes::Refused,
+        "-S: there is no SASL; put a proxy in front, or leave -S out",
+    ),
+    row(
+        'Y',
+        "auth-file",
+        Takes::RefusedText,
+        "-Y: there is no authentication; put a proxy in front, or leave -Y out",
+    ),
+    row(
+        'Z',
+        "enable-ssl",
+        Takes::Refused,
+        "-Z: there is no TLS; put a proxy in front, or leave -Z out",
+    ),
+    row(
+        'e',
+        "memory-file",
+        Takes::RefusedText,
+        "-e: not supported, memory does not outlive the process; --l2 ssd,path=PATH,size=SIZE does",
+    ),
 ];
 
-/// What is said if `-m` and `--l1` are given, in either order.
-pub(super) const TWO_L1: &str = "--l1: -m names an L1 too; give one of them";
+const fn row(letter: char, name: &'static str, takes: Takes, note: &'static str) -> Row {
+    Row { letter: Some(letter), name, takes, note }
+}
 
+const NOTE_PROTOCOL: &str = "-B: has no effect, each connection's first byte says its protocol";
 const NOTE_EXTENDED: &str = "-o: what it says of memcached's own workings is not needed";
 
 /// Words of `-o` that say how memcached works inside, without `no_`.
@@ -124,111 +169,57 @@ const EXTENDED: &[&str] = &[
     "drop_privileges",
 ];
 
-/// The name of the flag with this letter.
-pub(super) fn long(letter: char) -> Option<&'static str> {
-    FLAGS.iter().find(|(it, _)| *it == letter).map(|(_, name)| *name)
-}
-
-/// Our name of one of memcached's long flags that mean the same; any other as it is.
-pub(super) fn ours(name: &str) -> &str {
-    match name {
-        "conn-limit" => "max-connections",
-        "threads" => "workers",
-        "napi_ids" => "napi-ids",
-        name => name,
+impl Memcached {
+    /// Does what the flags say that have no other name; `notes` gets what is to be said of them.
+    pub fn apply(
+        &self,
+        config: &mut Config,
+        matches: &ArgMatches,
+        notes: &mut Vec<(usize, &'static str)>,
+    ) -> Result<(), String> {
+        if let Some(mebibytes) = self.memory_limit {
+            config.l1 = L1::Memory { bytes: mebibytes << 20 };
+        }
+        if let Some(mode) = self.unix_mask {
+            config.socket_mode = mode;
+        }
+        // As memcached, to which it means something for root alone.
+        if self.user.is_some() && rustix::process::geteuid().is_root() {
+            return Err(
+                "-u, --user: sunder does not change its user; start it as that user (User= \
+                        of a service, or setpriv --reuid USER)"
+                    .to_owned(),
+            );
+        }
+        let places = matches.indices_of("protocol").into_iter().flatten();
+        let named = places.zip(&self.protocol).filter(|(_, is_named)| **is_named);
+        notes.extend(named.map(|(place, _)| (place, NOTE_PROTOCOL)));
+        let words = self.extended.iter().flat_map(|words| words.split(','));
+        for word in words.filter(|word| !word.is_empty()) {
+            if extended(config, word)? {
+                notes.push((place(matches, "extended"), NOTE_EXTENDED));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Takes the long flag `name` if it is one of memcached's. False: it is not.
-pub(super) fn take(
-    said: &mut Said,
-    name: &str,
-    parser: &mut lexopt::Parser,
-) -> Result<bool, UsageError> {
-    if let Some((_, why)) = REFUSED.iter().find(|(it, _)| *it == name) {
-        return Err(UsageError::Conflict(why));
-    }
-    if let Some((_, has_value, note)) = WITHOUT_EFFECT.iter().find(|(it, ..)| *it == name) {
-        if *has_value {
-            text(parser)?;
-        }
-        said.note(note);
-        return Ok(true);
-    }
-    match name {
-        "unix-socket" => {
-            said.socket_path = Some(parser.value()?.into());
-            said.uses_socket = true;
-        }
-        "unix-mask" => said.config.socket_mode = value(parser, "-a", mode)?,
-        "listen" => {
-            let binds = value(parser, "-l", listen)?;
-            said.bind(binds);
-        }
-        "memory-limit" => {
-            once(TWO_L1, said.l1_flag == Some("--l1"))?;
-            let mebibytes = value(parser, "-m", mebibytes)?;
-            said.config.l1 = L1::Memory { bytes: mebibytes << 20 };
-            said.l1_flag = Some("-m");
-        }
-        "udp-port" => {
-            if value(parser, "-U", |text| config::number(text, 0, 65_535))? != 0 {
-                return Err(UsageError::Conflict("-U: there is no UDP; leave it out, or say -U 0"));
-            }
-        }
-        "user" => {
-            text(parser)?;
-            // As memcached, to which it means something for root alone.
-            if rustix::process::geteuid().is_root() {
-                return Err(UsageError::Conflict(
-                    "-u: sunder does not change its user; start it as that one (User= of a \
-                     service, or setpriv --reuid USER)",
-                ));
-            }
-        }
-        "protocol" => match &text(parser)?[..] {
-            "auto" => {}
-            "ascii" | "binary" => {
-                said.note("-B: has no effect, each connection's first byte says its protocol");
-            }
-            other => {
-                let error = ValueError::new(other, "auto, ascii or binary");
-                return Err(UsageError::Value { flag: "-B", error });
-            }
-        },
-        "extended" => {
-            for word in text(parser)?.split(',').filter(|word| !word.is_empty()) {
-                extended(said, word)?;
-            }
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-/// A word of `-o`.
-fn extended(said: &mut Said, word: &str) -> Result<(), UsageError> {
+/// A word of `-o`. Returns whether it is not needed.
+fn extended(config: &mut Config, word: &str) -> Result<bool, String> {
     let (name, given) = word.split_once('=').unwrap_or((word, ""));
     match name.strip_prefix("no_").unwrap_or(name) {
         "idle_timeout" => {
-            let seconds = config::number(given, 0, 86_400 * 365);
-            let wrong = |error| UsageError::Value { flag: "-o idle_timeout", error };
-            said.config.idle_timeout_s = seconds.map_err(wrong)?;
+            let seconds = config::idle_timeout(given);
+            config.idle_timeout_s = seconds.map_err(|error| format!("-o idle_timeout: {error}"))?;
+            Ok(false)
         }
-        "ext_path" => {
-            return Err(UsageError::Conflict(
-                "-o ext_path: name the disk with --l2 ssd,path=PATH,size=SIZE instead",
-            ));
-        }
+        "ext_path" => Err("-o ext_path: name the disk with --l2 ssd,path=PATH,size=SIZE".into()),
         name if name.starts_with("ssl_") => {
-            return Err(UsageError::Conflict("-o ssl_..: there is no TLS; put a proxy in front"));
+            Err("-o ssl_..: there is no TLS; put a proxy in front".into())
         }
-        name if name.starts_with("ext_") || EXTENDED.contains(&name) => said.note(NOTE_EXTENDED),
-        _ => {
-            return Err(UsageError::Word(format!("-o: '{}' is not known", word.escape_debug())));
-        }
+        name if name.starts_with("ext_") || EXTENDED.contains(&name) => Ok(true),
+        _ => Err(format!("-o: '{}' is not known", word.escape_debug())),
     }
-    Ok(())
 }
 
 /// `-m`: as memcached, without a unit.
@@ -240,14 +231,27 @@ fn mebibytes(text: &str) -> Result<u64, ValueError> {
     })
 }
 
-/// `-a`: permission bits in octal.
+/// `-a`: permission bits.
 fn mode(text: &str) -> Result<u32, ValueError> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| ValueError::new(text, "permissions in octal, e.g. 700"))
 }
 
+fn no_udp(text: &str) -> Result<u64, ValueError> {
+    config::number(text, 0, 0).map_err(|_| ValueError::new(text, "0, because there is no UDP"))
+}
+
+/// Whether it is more than memcached's default.
+fn protocol(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "auto" => Ok(false),
+        "ascii" | "binary" => Ok(true),
+        _ => Err(ValueError::new(text, "auto, ascii or binary")),
+    }
+}
+
 /// `-l`: as `--bind`, with memcached's words for all addresses and for this host's own.
-fn listen(text: &str) -> Result<Vec<IpAddr>, ValueError> {
+fn listen(text: &str) -> Result<List<IpAddr>, ValueError> {
     let address = |word: &str| match word {
         "*" | "INADDR_ANY" => Ok(IpAddr::from(Ipv6Addr::UNSPECIFIED)),
         "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),
@@ -258,102 +262,4 @@ fn listen(text: &str) -> Result<Vec<IpAddr>, ValueError> {
         }
     };
     text.split(',').map(address).collect()
-}
-
-impl Said {
-    fn note(&mut self, note: &'static str) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-
-    use super::*;
-    use crate::cli::{Command, parse};
-    use crate::config::Config;
-
-    fn config(words: &str) -> Config {
-        match parse(words.split_whitespace().map(OsString::from)) {
-            Ok(Command::Serve(config)) => *config,
-            other => panic!("{words}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_memcached_is_replaced_by_changing_its_name() {
-        let debian = "serve -m 2048 -p 11311 -l 127.0.0.1,::1 -c 4096 -t 2 -I 2m -U 0";
-        let config = config(debian);
-        assert_eq!(config.l1, L1::Memory { bytes: 2 << 30 });
-        assert_eq!((config.port, config.connections_max, config.workers), (11311, 4096, Some(2)));
-        assert_eq!(config.item_bytes_max, 2 << 20);
-        assert_eq!(config.binds.len(), 2);
-        assert!(config.notes.is_empty(), "{:?}", config.notes);
-    }
-
-    #[test]
-    fn flags_that_change_nothing_are_taken_with_a_line_each() {
-        let config = config(
-            "serve -vv -v -k -L -f 1.1 -n 96 -R 20 -b 2048 -C -r -X -B ascii -P /run/x.pid \
-             -o modern,no_hashexpand,ext_threads=2 -o lru_crawler,hashpower=20",
-        );
-        let said = config.notes.join("\n");
-        for flag in ["-v", "-k", "-L", "-f", "-n", "-R", "-b", "-C", "-r", "-X", "-B", "-P", "-o"] {
-            let lines = said.lines().filter(|line| line.starts_with(&format!("{flag}:"))).count();
-            assert_eq!(lines, 1, "{flag}: {said}");
-        }
-        assert_eq!(config.notes.len(), 13, "{said}");
-        let queue = format!("queue is {}", crate::limits::LISTEN_BACKLOG);
-        assert!(said.contains(&queue), "{said}");
-    }
-
-    #[test]
-    fn a_socket_and_the_switches_are_memcacheds() {
-        let config =
-            config("serve -s /run/s -p 0 -U 0 -a 770 -A -F -o idle_timeout=30 --conn-limit=7");
-        assert_eq!(config.socket_path, Some("/run/s".into()));
-        assert_eq!((config.socket_mode, config.idle_timeout_s), (0o770, 30));
-        assert!(config.is_shutdown_enabled && !config.is_flush_enabled);
-        assert_eq!(config.connections_max, 7);
-    }
-
-    #[test]
-    fn everything_in_memcacheds_help_is_known() {
-        for (letter, name) in FLAGS {
-            let word = format!("-{letter}");
-            let said = match parse(["serve".into(), word.clone().into(), "1".into()]) {
-                Ok(_) => continue,
-                Err(error) => error.to_string(),
-            };
-            assert!(!said.contains("invalid option"), "{word} --{name}: {said}");
-        }
-    }
-
-    #[test]
-    fn what_would_harm_if_it_were_ignored_is_refused_with_the_way_out() {
-        for (words, cure) in [
-            ("-d", "service manager"),
-            ("-S", "proxy"),
-            ("-Z", "proxy"),
-            ("-Y /x", "proxy"),
-            ("-M", "evicts"),
-            ("-e /x", "--l2 ssd"),
-            ("-o ext_path=/x:1G", "--l2 ssd"),
-            ("-o ssl_key=/x", "proxy"),
-            ("-o nonsense", "nonsense"),
-            ("-U 11211", "UDP"),
-            ("-m 64 --l1 memory", "--l1"),
-            ("-m 64m", "megabytes"),
-            ("-l 127.0.0.1:11211", "-p"),
-            ("-a 999", "octal"),
-        ] {
-            let words = format!("serve {words}");
-            let error = parse(words.split_whitespace().map(OsString::from)).expect_err(&words);
-            let line = error.to_string();
-            assert!(line.contains(cure) && !line.contains('\n'), "{words}: {line}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
 
+mod quantity;
 mod tiers;
 
 use std::fmt;
@@ -13,6 +14,8 @@ use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
+pub(crate) use quantity::show_size;
+pub use quantity::{count, number, real, size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 
 /// Everything `sunder serve` can be told.
@@ -210,53 +213,9 @@ impl fmt::Display for ValueError {
     }
 }
 
+impl std::error::Error for ValueError {}
+
 type Parsed<T> = Result<T, ValueError>;
-
-/// A whole number from `min` to `max`.
-///
-/// # Errors
-/// If it is not.
-pub fn number(text: &str, min: u64, max: u64) -> Parsed<u64> {
-    text.parse()
-        .ok()
-        .filter(|n| (min..=max).contains(n))
-        .ok_or_else(|| ValueError::new(text, format!("a whole number from {min} to {max}")))
-}
-
-/// A number of bytes with an optional K, M, G or T (powers of 1024).
-///
-/// # Errors
-/// If it is not, or is outside `min..=max`.
-pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
-    let shift = match text.as_bytes().last() {
-        Some(b'k' | b'K') => 10,
-        Some(b'm' | b'M') => 20,
-        Some(b'g' | b'G') => 30,
-        Some(b't' | b'T') => 40,
-        _ => 0,
-    };
-    let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
-    let is_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    is_digits
-        .then(|| digits.parse::<u64>().ok()?.checked_mul(1 << shift))
-        .flatten()
-        .filter(|n| (min..=max).contains(n))
-        .ok_or_else(|| {
-            let example = if max >= 1 << 30 { "64M or 1G" } else { "16K" };
-            let (min, max) = (show_size(min), show_size(max));
-            ValueError::new(text, format!("a size from {min} to {max}, e.g. {example}"))
-        })
-}
-
-/// Bytes with the largest unit that they are whole in.
-pub(crate) fn show_size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    bytes.to_string()
-}
 
 /// `--port`, `--bp`.
 ///
@@ -264,6 +223,14 @@ pub(crate) fn show_size(bytes: u64) -> String {
 /// If it is no port.
 pub fn port(text: &str) -> Parsed<u16> {
     Ok(number(text, 1, u64::from(u16::MAX))? as u16)
+}
+
+/// `--idle-timeout`: seconds, up to a year.
+///
+/// # Errors
+/// If it is not.
+pub fn idle_timeout(text: &str) -> Parsed<u64> {
+    number(text, 0, 86_400 * 365)
 }
 
 /// `--max-item-size`.
@@ -401,18 +368,6 @@ pub fn faults(text: &str) -> Parsed<Faults> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_take_a_unit_and_stay_in_bounds() {
-        assert_eq!(size("1", 1, 100), Ok(1));
-        assert_eq!(size("64M", 1, u64::MAX), Ok(64 << 20));
-        assert_eq!(size("2g", 1, u64::MAX), Ok(2 << 30));
-        for wrong in ["", "M", "-1", "1.5G", "1GB", "99999999999T", "+1", " 1"] {
-            assert!(size(wrong, 1, u64::MAX).is_err(), "{wrong}");
-        }
-        let error = size("2M", 1024, 1 << 20).expect_err("too large").to_string();
-        assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 16K");
-    }
 
     #[test]
     fn a_unix_socket_has_no_tcp_port_beside_it_unless_one_is_asked_for() {

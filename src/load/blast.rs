@@ -5,79 +5,28 @@ use super::history::names::Names;
 use super::history::plan::{Mix, Plan};
 use super::history::report::Report;
 use super::history::run::run_watched;
-use super::options::{Asked, KEYS_PER_GET_MAX, Options, Spec, parse};
+use super::options::{KEYS_PER_GET_MAX, Options};
 use super::progress::Progress;
 use super::threads::{End, Finding, conclude};
-use crate::console::complain;
-use std::ffi::OsString;
+use crate::console::{complain, print};
 use std::process::ExitCode;
 
-pub(crate) const BLAST: Spec = Spec {
-    name: "blast",
-    help: "\
-sunder blast: ask a server everything from many connections at once, and prove every answer possible
-
-Usage: sunder blast [FLAGS]
-
-get, multi-get, gat, set, add, replace, append, prepend, touch and delete, evenly, on keys drawn at
-random. Every value says which writes made it, and every answer is held against what the
-acknowledged and the possible writes of all connections allow. At the end each key is read once.
-
-  -n, --num-ops N     operations of all connections [1000000]; values have 1K-10K bytes
-  --keys N            different keys: the fewer, the more they are fought over [1000]
-  --all               everything the protocols have: gets, gats, cas, incr, decr, flush_all, and
-                      items that expire, too
-  --no-flush          of these, no flush_all
-  --survive           open connections that fail again and go on; wrong answers stay wrong
-  --cas-may-repeat    the server keeps items in a process that may restart alone, after which
-                      unique numbers come again; a cas proves nothing then
-",
-    flags: &["num-ops", "keys", "all", "no-flush", "survive", "cas-may-repeat"],
-    operations: 1_000_000,
-    value_bytes: (1024, 10 * 1024),
-    has_records: true,
-};
-
-pub(crate) const SETOPS: Spec = Spec {
-    name: "setops",
-    help: "\
-sunder setops: store in all five ways from many connections at once, and check the answers
-
-Usage: sunder setops [FLAGS]
-
-set, add, replace, append and prepend, evenly, on keys drawn at random. At the end each key is read,
-and its value must be one that the acknowledged and the possible stores allow.
-
-  -n, --num-ops N     operations of all connections [1000000]; values have 1K-10K bytes
-  --keys N            different keys: the fewer, the more they are fought over [1000]
-  --survive           open connections that fail again and go on; wrong answers stay wrong
-",
-    flags: &["num-ops", "keys", "survive"],
-    operations: 1_000_000,
-    value_bytes: (1024, 10 * 1024),
-    has_records: true,
-};
-
 /// Runs blast.
-pub fn main(words: Vec<OsString>) -> ExitCode {
-    start(&BLAST, words, None)
+pub fn main(options: &Options) -> ExitCode {
+    start("blast", options, options.mix)
 }
 
 /// Runs setops.
-pub fn setops(words: Vec<OsString>) -> ExitCode {
-    start(&SETOPS, words, Some(Mix::Stores))
+pub fn setops(options: &Options) -> ExitCode {
+    start("setops", options, Mix::Stores)
 }
 
-fn start(spec: &Spec, words: Vec<OsString>, mix: Option<Mix>) -> ExitCode {
-    let options = match parse(spec, words) {
-        Ok(Asked::Run(options)) => options,
-        other => return super::answer_words(spec.name, other),
-    };
+fn start(tool: &'static str, options: &Options, mix: Mix) -> ExitCode {
     for note in &options.notes {
-        complain(format_args!("sunder {}: {note}", spec.name));
+        complain(format_args!("sunder {tool}: {note}"));
     }
-    let plan = plan(&options, mix.unwrap_or(options.mix));
-    let mut progress = Progress::start(spec.name, plan.operations);
+    let plan = plan(options, mix);
+    let mut progress = Progress::start(tool, plan.operations);
     let result = run_watched(&plan, &mut |done| progress.tell(done));
     let is_interrupted = progress.is_stopped();
     progress.end();
@@ -88,11 +37,11 @@ fn start(spec: &Spec, words: Vec<OsString>, mix: Option<Mix>) -> ExitCode {
                 (false, true) => End::Over(plan.duration),
                 (false, false) => End::Done,
             };
-            say(spec.name, &report, plan.survives, end)
+            say(tool, &report, plan.survives, end)
         }
         Err(text) => {
             let trouble = Finding::Trouble(text);
-            conclude(spec.name, Some(trouble), 0, End::Done, ExitCode::FAILURE)
+            conclude(tool, Some(trouble), 0, End::Done, ExitCode::FAILURE)
         }
     }
 }
@@ -132,7 +81,7 @@ fn plan(options: &Options, mix: Mix) -> Plan {
 
 fn say(tool: &str, report: &Report, survives: bool, end: End) -> ExitCode {
     let text = format!("{report}\n{}", report.latencies.pictures());
-    let told = super::print(&text, ExitCode::SUCCESS);
+    let told = print(&text, ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
         (Some(violation), _) => {
             let all = report.violation_count;

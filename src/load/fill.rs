@@ -2,33 +2,15 @@
 //!
 //! Opens a connection that ends again, as Rend's does, but not for ever.
 
-use super::options::{Asked, Spec, parse};
+use super::options::Options;
 use super::setget::{key_name, length};
 use super::threads::{Finding, Said, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
 use crate::random::mix;
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-
-pub(crate) const SPEC: Spec = Spec {
-    name: "fill",
-    help: "\
-sunder fill: set keys drawn at random
-
-Usage: sunder fill [FLAGS]
-
-A connection that ends is opened again; ten failures in a row end the run.
-
-  -n, --num-ops N     sets [1000000]; values have 5K-20K bytes
-",
-    flags: &["num-ops"],
-    operations: 1_000_000,
-    value_bytes: (5 * 1024, 20 * 1024),
-    has_records: false,
-};
 
 /// Failures in a row that end the run.
 const FAILURES_MAX: u32 = 10;
@@ -43,18 +25,14 @@ struct Filled {
 }
 
 /// Runs the tool.
-pub fn main(words: Vec<OsString>) -> ExitCode {
-    let options = match parse(&SPEC, words) {
-        Ok(Asked::Run(options)) => options,
-        other => return super::answer_words(SPEC.name, other),
-    };
+pub fn main(options: &Options) -> ExitCode {
     let filled = Filled::default();
     let sum_up = || {
         let mb = filled.bytes.load(Relaxed) as f64 / 1e6;
         let reconnects = filled.reconnects.load(Relaxed);
         format!("\n{mb:.1} MB of values, {reconnects} connections opened again")
     };
-    run(SPEC.name, &options, options.operations, |worker| work(worker, &filled), sum_up)
+    run("fill", &options, options.operations, |worker| work(worker, &filled), sum_up)
 }
 
 fn work(worker: &mut Worker<'_>, filled: &Filled) -> Result<(), Finding> {

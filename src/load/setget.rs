@@ -3,32 +3,12 @@
 //! A key belongs to one connection. It is set and read, set otherwise and read, deleted and read,
 //! set and read again: so a stale value, and one that comes back, show too.
 
-use super::options::{Asked, Options, Spec, parse};
+use super::options::Options;
 use super::threads::{Finding, Owned, Said, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
 use crate::random::mix;
-use std::ffi::OsString;
 use std::process::ExitCode;
-
-pub(crate) const SPEC: Spec = Spec {
-    name: "setget",
-    help: "\
-sunder setget: set keys and read them back, one after another, and check every answer
-
-Usage: sunder setget [FLAGS]
-
-Each key is set and read, set to another value and read, deleted and read, and set and read. Every
-byte of a value and its flags depend on key and version, so a value of another key, an old one, a
-mixed, a cut or a deleted one is found at once.
-
-  -n, --num-ops N     pairs of a write and a get [1000000]; values have 1K-10K bytes
-",
-    flags: &["num-ops"],
-    operations: 1_000_000,
-    value_bytes: (1024, 10 * 1024),
-    has_records: false,
-};
 
 /// Writes of a key in one round.
 const STEPS: u64 = 4;
@@ -37,15 +17,11 @@ const STEPS: u64 = 4;
 const DELETE: u64 = 2;
 
 /// Runs the tool.
-pub fn main(words: Vec<OsString>) -> ExitCode {
-    let mut options = match parse(&SPEC, words) {
-        Ok(Asked::Run(options)) => options,
-        other => return super::answer_words(SPEC.name, other),
-    };
+pub fn main(mut options: Options) -> ExitCode {
     let keys = keys(&options);
     options.workers = options.workers.min(keys as usize);
     let total = options.operations;
-    run(SPEC.name, &options, total, |worker| work(worker, keys), String::new)
+    run("setget", &options, total, |worker| work(worker, keys), String::new)
 }
 
 /// Different keys.

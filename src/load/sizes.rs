@@ -2,31 +2,13 @@
 //!
 //! Each connection writes all its lengths to one key, so that an old value shows.
 
-use super::options::{Asked, Spec, parse};
+use super::options::Options;
 use super::setget::{check, key_name};
 use super::threads::{Finding, Said, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
-use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-pub(crate) const SPEC: Spec = Spec {
-    name: "sizes",
-    help: "\
-sunder sizes: set and read back values of every length, check them, and say which the server takes
-
-Usage: sunder sizes [FLAGS]
-
-A length that the server refuses as too large is counted, and its key must be empty afterwards.
-
-  --step N            bytes between two lengths [100]; they go from 0 to 1M (--value-bytes)
-",
-    flags: &["step"],
-    operations: 1,
-    value_bytes: (0, 1 << 20),
-    has_records: false,
-};
 
 /// What the server takes.
 #[derive(Debug)]
@@ -38,11 +20,7 @@ struct Taken {
 }
 
 /// Runs the tool.
-pub fn main(words: Vec<OsString>) -> ExitCode {
-    let mut options = match parse(&SPEC, words) {
-        Ok(Asked::Run(options)) => options,
-        other => return super::answer_words(SPEC.name, other),
-    };
+pub fn main(mut options: Options) -> ExitCode {
     let (least, most) = options.value_bytes;
     let total = ((most - least) / options.step_bytes + 1) as u64;
     let all = 26_u64.checked_pow(options.key_letters as u32).unwrap_or(u64::MAX);
@@ -63,7 +41,7 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         }
         text
     };
-    run(SPEC.name, &options, total, |worker| work(worker, total, &taken), sum_up)
+    run("sizes", &options, total, |worker| work(worker, total, &taken), sum_up)
 }
 
 fn work(worker: &mut Worker<'_>, total: u64, taken: &Taken) -> Result<(), Finding> {

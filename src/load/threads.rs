@@ -8,7 +8,7 @@ use super::options::Options;
 use super::progress::{EXIT_INTERRUPTED, Progress};
 use super::wire::{Item, Reply, Request};
 use crate::clock::Clock;
-use crate::console::complain;
+use crate::console::{complain, print};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -224,7 +224,7 @@ pub fn run(
     let sum = sum_up();
     let text =
         format!("{latencies}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n");
-    let told = super::print(&text, ExitCode::SUCCESS);
+    let told = print(&text, ExitCode::SUCCESS);
     conclude(tool, finding, done, end, told)
 }
 

@@ -9,6 +9,7 @@ mod device;
 mod error;
 mod handle;
 mod host;
+mod inspect;
 mod kernel;
 mod part;
 mod patience;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use error::{Fault, ServeError};
 pub use handle::Handle;
+pub use inspect::check_log;
 pub use part::Part;
 
 use std::net::{IpAddr, SocketAddr};

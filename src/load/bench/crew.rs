@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::drive::{Carrier, drive};
 use super::engine::{Engine, Progress, Task};
-use super::kernel::{Place, Sockets};
-use super::options::Plan;
+use super::kernel::Sockets;
+use super::plan::{Place, Plan};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share};
 use crate::clock::Clock;

@@ -14,7 +14,7 @@ use rustix::thread::CpuSet;
 
 use super::drive::Carrier;
 use super::engine::{Conn, Engine};
-use super::options::{DevicePlan, PORTS, Plan};
+use super::plan::{DevicePlan, PORTS, Plan};
 use super::schedule::SECOND_NS;
 use crate::clock::{Clock, Now};
 use crate::config::Huge;

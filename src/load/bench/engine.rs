@@ -11,7 +11,7 @@ mod lost;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::options::Plan;
+use super::plan::Plan;
 use super::record::Record;
 use super::schedule::{Arrivals, Share, Window};
 use super::traffic::Traffic;

@@ -6,10 +6,9 @@
 mod reopen;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -21,6 +20,7 @@ use rustix::time::{
 
 use super::drive::Carrier;
 use super::engine::{Conn, Engine};
+use super::plan::Place;
 use super::schedule::SECOND_NS;
 use crate::clock::Clock;
 use crate::net::Stream;
@@ -40,15 +40,6 @@ const AWAKE_NS: u64 = 100_000;
 
 /// The timer's token; connections have smaller ones.
 const TIMER: Token = Token(usize::MAX);
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A port.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
 
 /// Wakes epoll to the microsecond.
 struct Timer(OwnedFd);

@@ -1,7 +1,7 @@
 //! `sunder bench`: how fast a server answers, and how long it takes to.
 //!
 //! ```text
-//! options ─ Plan ─> crew, a thread for each share of the connections
+//! cli ────── Plan ─> crew, a thread for each share of the connections
 //!                    └ drive: one task to its end ─┬─ kernel: sockets, epoll
 //!                        schedule: what is due     └─ device: net::nic, net::tcp
 //!                        engine ── traffic: keys, requests ── wire
@@ -20,8 +20,8 @@ mod drive;
 mod engine;
 mod kernel;
 mod notes;
-pub(crate) mod options;
 mod outcome;
+mod plan;
 mod record;
 mod schedule;
 mod server;
@@ -31,9 +31,9 @@ mod sweep;
 mod tests;
 mod traffic;
 
-use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -41,29 +41,23 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::progress::watch_signals;
-use super::{Tool, report};
+use super::report::{self, Request};
 use crate::clock::Clock;
 use crate::console::{complain, print};
 use crew::{Common, Crew};
 use engine::Task;
-use options::{Asked, Load, Plan};
 use outcome::Outcome;
-use schedule::{SECOND_NS, Window};
+use schedule::Window;
 
-/// The tool.
-pub const TOOL: Tool = Tool {
-    name: "bench",
-    summary: "measures how fast a server answers, and how long it takes to",
-    run,
-};
+pub use plan::{DevicePlan, Load, PLACES_MAX, PORTS, Place, Plan, VALUE_BYTES_MAX};
+pub use schedule::SECOND_NS;
+pub use spread::{Lengths, Popularity, Zipf};
+pub use sweep::rates;
 
 /// How long keys may be stored before a measurement: so many times as long as that takes, and at
 /// least so long, in nanoseconds.
 const FILL_DURATIONS: u64 = 10;
 const FILL_NS_MIN: u64 = 60 * SECOND_NS;
-
-/// Exit status of wrong words.
-const USAGE: u8 = 2;
 
 /// What ends a run before its result.
 struct Failure {
@@ -81,38 +75,33 @@ impl Failure {
     }
 }
 
-fn run(words: Vec<OsString>) -> ExitCode {
-    if words.first().is_some_and(|word| word == "report") {
-        return show(words.into_iter().skip(1));
-    }
-    let command = words.iter().map(|word| word.to_string_lossy().into_owned());
-    let command = ["sunder bench".to_owned()].into_iter().chain(command).collect::<Vec<_>>();
-    let plan = match options::parse(words) {
-        Ok(Asked::Plan(plan)) => plan,
-        Ok(Asked::Print(text)) => {
-            return print(text, ExitCode::SUCCESS);
-        }
-        Err(error) => {
-            complain(format_args!("sunder bench: {error} (see sunder bench --help)"));
-            return ExitCode::from(USAGE);
-        }
-    };
-    match measure(&plan, &command.join(" ")) {
-        Ok(status) => status,
-        Err(failure) => {
-            failure.tell(&plan);
-            ExitCode::FAILURE
-        }
-    }
+/// Measures as `plan` says and tells the result, of which `command` is a part.
+pub fn run(mut plan: Plan, command: &str) -> ExitCode {
+    let result = look_up(&mut plan).and_then(|()| measure(&plan, command));
+    result.unwrap_or_else(|failure| {
+        failure.tell(&plan);
+        ExitCode::FAILURE
+    })
 }
 
-/// `sunder bench report ..`
-fn show(words: impl Iterator<Item = OsString>) -> ExitCode {
-    match report::report(words) {
+/// Finds the address of a server that was given by name.
+fn look_up(plan: &mut Plan) -> Result<(), Failure> {
+    let Some((host, port)) = plan.lookup.take() else { return Ok(()) };
+    let fail = |reason: String| Failure { reason, answers: 0 };
+    let mut found = (host.as_str(), port)
+        .to_socket_addrs()
+        .map_err(|_| fail("no such host; expected HOST:PORT, HOST or unix:PATH".into()))?;
+    plan.place = found.next().map(Place::Tcp).ok_or_else(|| fail("it has no address".into()))?;
+    Ok(())
+}
+
+/// Shows results.
+pub fn show(request: &Request) -> ExitCode {
+    match report::report(request) {
         Ok(text) => print(&text, ExitCode::SUCCESS),
         Err(error) => {
             complain(format_args!("sunder bench report: {error}"));
-            ExitCode::from(error.exit_status())
+            ExitCode::FAILURE
         }
     }
 }

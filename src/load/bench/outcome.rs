@@ -4,9 +4,9 @@ use std::fs;
 use std::process::ExitCode;
 
 use super::crew::Seen;
-use super::kernel::Place;
 use super::notes::Notes;
-use super::options::{Load, Plan};
+use super::plan::Place;
+use super::plan::{Load, Plan};
 use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
 use super::sweep::{self, Observed};

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::kernel::Place;
+use super::plan::Place;
 use crate::clock::Clock;
 use crate::load::stream::{Target, Waiting};
 use crate::load::wire::Dialect;

@@ -1,15 +1,18 @@
 //! Whole tasks against a server in the same thread, on a clock that only this file moves.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::drive::{Carrier, drive};
 use super::engine::{Conn, Engine, Progress, Task};
-use super::options::{self, Asked, Plan};
+use super::plan::Place;
+use super::plan::{Load, Plan};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share, Window};
+use super::spread::{Lengths, Popularity};
+use crate::load::options::ANSWER_BYTES;
+use crate::load::wire::Dialect;
 use crate::net::Stream;
 
 const MS: u64 = 1_000_000;
@@ -270,11 +273,42 @@ impl Carrier for Simulation {
     fn close(&mut self, _: &mut Engine) {}
 }
 
-fn plan(words: &str) -> Plan {
-    match options::parse(words.split_whitespace().map(OsString::from)) {
-        Ok(Asked::Plan(plan)) => *plan,
-        other => panic!("{words}: {other:?}"),
-    }
+/// A closed loop on 10,000 keys, but for what `change` says.
+pub fn plan(change: impl FnOnce(&mut Plan)) -> Plan {
+    let mut plan = Plan {
+        target: String::new(),
+        place: Place::Tcp(([127, 0, 0, 1], 11211).into()),
+        lookup: None,
+        device: None,
+        load: Load::Closed,
+        warmup_ns: SECOND_NS,
+        duration_ns: 10 * SECOND_NS,
+        dialect: Dialect::Text,
+        get_share: 0.9,
+        multi_get: 1,
+        keys: 10_000,
+        fills: true,
+        popularity: Popularity::Uniform { keys: 0 },
+        skew: "uniform".into(),
+        key_bytes: Lengths::Fixed(16),
+        value_bytes: Lengths::Fixed(100),
+        lengths: ["16".into(), "100".into()],
+        ttl_s: 0,
+        seed: 1,
+        check_every: 64,
+        connections: 50,
+        depth: 1,
+        threads: 1,
+        timeout_ns: 10 * SECOND_NS,
+        answer_bytes: ANSWER_BYTES,
+        hold_s: 0,
+        json: None,
+        hgrm: None,
+        label: String::new(),
+    };
+    change(&mut plan);
+    plan.popularity = Popularity::Uniform { keys: plan.keys };
+    plan
 }
 
 fn engine(plan: &Plan) -> Engine {
@@ -316,7 +350,10 @@ fn stalls(at_ns: u64) -> u64 {
 
 #[test]
 fn a_millisecond_is_a_millisecond() {
-    let plan = plan("--ratio 1:0 --connections 4");
+    let plan = plan(|plan| {
+        plan.get_share = 1.0;
+        plan.connections = 4;
+    });
     for rate in [None, Some(1_000.0)] {
         let mut simulation = Simulation::new(4, |at_ns| at_ns + MS);
         let record = measure(&mut simulation, &mut engine(&plan), rate).expect("measured");
@@ -330,7 +367,11 @@ fn a_millisecond_is_a_millisecond() {
 
 #[test]
 fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
-    let plan = plan("--ratio 1:0 --connections 4 --depth 64");
+    let plan = plan(|plan| {
+        plan.get_share = 1.0;
+        plan.connections = 4;
+        plan.depth = 64;
+    });
     let run = |rate| {
         let mut simulation = Simulation::new(4, stalls);
         measure(&mut simulation, &mut engine(&plan), rate).expect("measured")
@@ -347,7 +388,10 @@ fn an_open_loop_shows_a_stall_and_a_closed_one_hides_it() {
 
 #[test]
 fn what_a_slow_server_was_never_sent_counts_too() {
-    let plan = plan("--ratio 1:0 --connections 1");
+    let plan = plan(|plan| {
+        plan.get_share = 1.0;
+        plan.connections = 1;
+    });
     let mut simulation = Simulation::new(1, |at_ns| at_ns + MS);
     let mut engine = engine(&plan);
     // It can answer half of it. What began in the warm-up is late when the window opens.
@@ -366,30 +410,61 @@ fn what_a_slow_server_was_never_sent_counts_too() {
 
 #[test]
 fn what_was_stored_is_found_and_right_at_any_length() {
-    for words in [
-        "--keys 500 --check 1 --connections 3 --depth 5 --ratio 3:1",
-        "--keys 50 --check 1 --connections 3 --depth 2 --value-bytes 1-60000",
-        "--keys 90 --check 1 --connections 2 --depth 3 --multi-get 7 --value-bytes 10-2000",
-        "--keys 9 --check 1 --connections 1 --multi-get 3 --value-bytes 30000",
-    ] {
-        let plan = plan(words);
+    let rows: [fn(&mut Plan); 4] = [
+        |plan| {
+            plan.keys = 500;
+            plan.check_every = 1;
+            plan.connections = 3;
+            plan.depth = 5;
+            plan.get_share = 0.75;
+        },
+        |plan| {
+            plan.keys = 50;
+            plan.check_every = 1;
+            plan.connections = 3;
+            plan.depth = 2;
+            plan.value_bytes = Lengths::Range(1, 60000);
+        },
+        |plan| {
+            plan.keys = 90;
+            plan.check_every = 1;
+            plan.connections = 2;
+            plan.depth = 3;
+            plan.multi_get = 7;
+            plan.value_bytes = Lengths::Range(10, 2000);
+        },
+        |plan| {
+            plan.keys = 9;
+            plan.check_every = 1;
+            plan.connections = 1;
+            plan.multi_get = 3;
+            plan.value_bytes = Lengths::Fixed(30000);
+        },
+    ];
+    for (row, change) in rows.into_iter().enumerate() {
+        let plan = plan(change);
         let mut engine = engine(&plan);
         let mut simulation = Simulation::new(plan.connections, |at_ns| at_ns + 50 * MS);
         drive(&mut simulation, &mut engine, FILL, &[], SECOND_NS);
-        assert_eq!(simulation.items.len(), plan.keys as usize, "{words}: {:?}", engine.failure());
-        let record = measure(&mut simulation, &mut engine, None).expect(words);
+        assert_eq!(simulation.items.len(), plan.keys as usize, "row {row}: {:?}", engine.failure());
+        let record = measure(&mut simulation, &mut engine, None).expect("measured");
         let counts = record.counts;
         let none = (counts.misses, counts.mismatches, counts.errors);
-        assert_eq!(none, (0, 0, 0), "{words}: {:?}", engine.take_firsts());
-        assert_eq!(counts.hits, record.get.len() * plan.multi_get as u64, "{words}");
-        assert!(counts.requests > 20, "{words}: {counts:?}");
+        assert_eq!(none, (0, 0, 0), "row {row}: {:?}", engine.take_firsts());
+        assert_eq!(counts.hits, record.get.len() * plan.multi_get as u64, "row {row}");
+        assert!(counts.requests > 20, "row {row}: {counts:?}");
     }
 }
 
 #[test]
 fn wrong_items_are_counted_and_nothing_else_is_hurt() {
     for (fault, what) in [(Fault::Spoils, "not stored"), (Fault::Swaps, "another key")] {
-        let plan = plan("--keys 100 --check 1 --connections 2 --ratio 1:0");
+        let plan = plan(|plan| {
+            plan.keys = 100;
+            plan.check_every = 1;
+            plan.connections = 2;
+            plan.get_share = 1.0;
+        });
         let mut engine = engine(&plan);
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
         drive(&mut simulation, &mut engine, FILL, &[], SECOND_NS);
@@ -408,7 +483,10 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
         (Fault::Garbage, "the server answered garbage"),
         (Fault::Closes, "the server closed connection"),
     ] {
-        let plan = plan("--ratio 1:0 --connections 2");
+        let plan = plan(|plan| {
+            plan.get_share = 1.0;
+            plan.connections = 2;
+        });
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
         (simulation.fault, simulation.fault_after) = (fault, 1_000);
         let error = measure(&mut simulation, &mut engine(&plan), None).expect_err("failed");
@@ -419,7 +497,10 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
 #[test]
 fn a_connection_that_ends_is_opened_again_and_the_gap_is_told() {
     for (rate, fault_after) in [(None, 3_000), (Some(1_000.0), 1_500)] {
-        let plan = plan("--ratio 1:0 --connections 2");
+        let plan = plan(|plan| {
+            plan.get_share = 1.0;
+            plan.connections = 2;
+        });
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
         (simulation.fault, simulation.fault_after) = (Fault::Resets, fault_after);
         let record = measure(&mut simulation, &mut engine(&plan), rate).expect("it goes on");
@@ -443,7 +524,11 @@ fn a_connection_that_ends_is_opened_again_and_the_gap_is_told() {
 /// Keys that were on their way are stored all the same.
 #[test]
 fn a_connection_that_ends_while_keys_are_stored_leaves_none_out() {
-    let plan = plan("--keys 500 --connections 2 --depth 8");
+    let plan = plan(|plan| {
+        plan.keys = 500;
+        plan.connections = 2;
+        plan.depth = 8;
+    });
     let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
     (simulation.fault, simulation.fault_after) = (Fault::Resets, 490);
     let mut engine = engine(&plan);
@@ -455,7 +540,10 @@ fn a_connection_that_ends_while_keys_are_stored_leaves_none_out() {
 /// A server that stores two keys a second, of ten thousand.
 #[test]
 fn keys_that_take_too_long_to_store_end_the_run_with_what_to_do() {
-    let plan = plan("--connections 2 --duration 2");
+    let plan = plan(|plan| {
+        plan.connections = 2;
+        plan.duration_ns = 2 * SECOND_NS;
+    });
     let mut simulation = Simulation::new(2, |at_ns| at_ns + SECOND_NS);
     let mut engine = engine(&plan);
     let task = Task::Fill { limit_ns: 60 * SECOND_NS };
@@ -465,7 +553,10 @@ fn keys_that_take_too_long_to_store_end_the_run_with_what_to_do() {
     assert!(failure.contains("--keys") && failure.contains("--no-fill"), "{failure}");
     assert!(simulation.now_ns < 10 * SECOND_NS, "it is seen early: {}", simulation.now_ns);
     // One that is slow for a moment only is not given up.
-    let plan = super::tests::plan("--connections 2 --keys 100");
+    let plan = self::plan(|plan| {
+        plan.connections = 2;
+        plan.keys = 100;
+    });
     let mut simulation = Simulation::new(2, |at_ns| at_ns.max(4 * SECOND_NS) + MS);
     let mut engine = self::engine(&plan);
     drive(&mut simulation, &mut engine, task, &[&AtomicBool::new(false)], 10 * SECOND_NS);
@@ -474,7 +565,10 @@ fn keys_that_take_too_long_to_store_end_the_run_with_what_to_do() {
 
 #[test]
 fn a_stop_ends_the_step_with_what_there_is() {
-    let plan = plan("--ratio 1:0 --connections 2");
+    let plan = plan(|plan| {
+        plan.get_share = 1.0;
+        plan.connections = 2;
+    });
     let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
     let mut engine = engine(&plan);
     let window = Window { from_ns: 0, end_ns: 100 * SECOND_NS };

@@ -3,7 +3,7 @@
 //! A key is filler and hex digits of its number, so that a request for one key is a prepared line
 //! in which eight bytes are written. Key, lengths, flags and value all follow from the number.
 
-use super::options::Plan;
+use super::plan::Plan;
 use super::spread::{LengthTable, Popularity};
 use crate::limits::KEY_BYTES_MAX;
 use crate::load::value::Values;
@@ -241,15 +241,13 @@ fn template(dialect: Dialect, key_bytes: usize) -> Template {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::Plan;
+    use super::super::spread::Lengths;
+    use super::super::tests::plan;
     use super::*;
-    use crate::load::bench::options;
 
-    fn traffic(words: &str) -> Traffic {
-        let words = words.split_whitespace().map(Into::into);
-        match options::parse(words).expect("a plan") {
-            options::Asked::Plan(plan) => Traffic::new(&plan, 0),
-            options::Asked::Print(_) => panic!("not a plan"),
-        }
+    fn traffic(change: impl FnOnce(&mut Plan)) -> Traffic {
+        Traffic::new(&plan(change), 0)
     }
 
     #[test]
@@ -267,10 +265,12 @@ mod tests {
 
     #[test]
     fn a_prepared_get_is_what_the_protocol_encodes() {
-        for protocol in ["text", "binary", "meta"] {
+        for dialect in [Dialect::Text, Dialect::Binary, Dialect::Meta] {
             for bytes in [1, 7, 8, 16, 250] {
-                let traffic =
-                    traffic(&format!("--protocol {protocol} --keys 16 --key-bytes {bytes}"));
+                let traffic = traffic(|plan| {
+                    (plan.dialect, plan.keys) = (dialect, 16);
+                    plan.key_bytes = Lengths::Fixed(bytes as u32);
+                });
                 for number in [0, 1, 15] {
                     let mut key = vec![0; bytes];
                     write_key(number, &mut key);
@@ -295,7 +295,9 @@ mod tests {
 
     #[test]
     fn what_was_set_is_told_from_everything_else() {
-        let mut traffic = traffic("--value-bytes 10-500 --keys 1000");
+        let mut traffic = traffic(|plan| {
+            (plan.keys, plan.value_bytes) = (1000, Lengths::Range(10, 500));
+        });
         for number in [0, 1, 500, 999] {
             let mut set = Vec::new();
             traffic.put_set(number, &mut set);
@@ -325,10 +327,10 @@ mod tests {
 
     #[test]
     fn the_share_of_gets_is_as_told() {
-        for (ratio, share) in [("1:0", 1.0), ("0:1", 0.0), ("9:1", 0.9), ("1:3", 0.25)] {
-            let mut traffic = traffic(&format!("--ratio {ratio}"));
+        for share in [1.0, 0.0, 0.9, 0.25] {
+            let mut traffic = traffic(|plan| plan.get_share = share);
             let gets = (0..100_000).filter(|_| traffic.draw_is_get()).count() as f64 / 1e5;
-            assert!((gets - share).abs() < 0.01, "{ratio}: {gets}");
+            assert!((gets - share).abs() < 0.01, "{share}: {gets}");
         }
     }
 }

@@ -14,39 +14,22 @@ pub mod page;
 pub mod table;
 pub mod units;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hdrhistogram::Histogram;
-use lexopt::prelude::*;
 
 use super::result::{RunResult, Spectrum, Unreadable};
-use crate::console::{VERSION, columns};
+use crate::console::columns;
 
 #[cfg(test)]
 mod tests;
 
-/// How `sunder bench report` is called.
-pub const USAGE: &str = "\
-usage: sunder bench report RESULT.json .. [-o PAGE.html] [--hgrm]
-
-Shows what `sunder bench` measured, several results side by side.
-
-  -o, --output PAGE.html  write one page with plots, complete in itself, instead of printing tables
-      --hgrm              write RESULT.hgrm beside each result, for HdrHistogram's plotter (ms);
-                          one for each step of a sweep: RESULT-1.hgrm, RESULT-2.hgrm ..
-  -h, --help              print this
-  -V, --version           print the version
-";
-
 /// Why there is no report. Shown as one line.
 #[derive(Debug)]
 pub enum ReportError {
-    /// The command line makes no sense.
-    Usage(String),
     /// A result cannot be used.
     Result(PathBuf, Unreadable),
     /// A file cannot be written.
@@ -56,7 +39,6 @@ pub enum ReportError {
 impl fmt::Display for ReportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReportError::Usage(reason) => f.write_str(&plain(reason)),
             // What is wrong with a result quotes it.
             ReportError::Result(path, error) => {
                 write!(f, "{}: {}", shown(path), plain(&error.to_string()))
@@ -68,63 +50,23 @@ impl fmt::Display for ReportError {
 
 impl std::error::Error for ReportError {}
 
-impl ReportError {
-    /// The exit status it deserves: 2 for a command line, 1 for files.
-    pub fn exit_status(&self) -> u8 {
-        match self {
-            ReportError::Usage(_) => 2,
-            ReportError::Result(..) | ReportError::Write(..) => 1,
-        }
-    }
+/// What to show.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Files with results.
+    pub results: Vec<PathBuf>,
+    /// Write a page here instead of printing tables.
+    pub page: Option<PathBuf>,
+    /// Write HdrHistogram's text beside each result.
+    pub is_hgrm: bool,
 }
 
-/// What a command line asks for.
-#[derive(Debug, Default)]
-pub(crate) struct Request {
-    results: Vec<PathBuf>,
-    page: Option<PathBuf>,
-    is_hgrm: bool,
-    /// To print this, and nothing else.
-    pub(crate) printed: Option<&'static str>,
-}
-
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, lexopt::Error> {
-    let mut request = Request::default();
-    let mut parser = lexopt::Parser::from_args(args);
-    while let Some(word) = parser.next()? {
-        match word {
-            Short('o') | Long("output") => request.page = Some(parser.value()?.into()),
-            Long("hgrm") => request.is_hgrm = true,
-            Short('h') | Long("help") => request.printed = Some(USAGE),
-            Short('V') | Long("version") => request.printed = Some(VERSION),
-            Value(path) => request.results.push(path.into()),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if request.printed.is_some() {
-        return Ok(request);
-    }
-    if request.results.is_empty() {
-        return Err("no result: name a file that `sunder bench --json` wrote".into());
-    }
-    match &request.page {
-        Some(page) if request.results.contains(page) => {
-            Err(format!("{} is a result: it would be overwritten", shown(page)).into())
-        }
-        _ => Ok(request),
-    }
-}
-
-/// Does what the words after `sunder bench report` say; returns what to print.
+/// Does what `request` says; returns what to print.
 ///
 /// # Errors
 ///
 /// Nothing is written unless every result can be read.
-pub fn report(args: impl IntoIterator<Item = OsString>) -> Result<String, ReportError> {
-    let request = parse(args).map_err(|error| ReportError::Usage(error.to_string()))?;
-    if let Some(text) = request.printed {
-        return Ok(text.into());
-    }
+pub fn report(request: &Request) -> Result<String, ReportError> {
     let mut runs = Vec::new();
     for path in &request.results {
         let run = RunResult::load(path).map_err(|e| ReportError::Result(path.clone(), e))?;

@@ -126,8 +126,9 @@ impl Drop for Folder {
     }
 }
 
-fn ask(words: &[&dyn AsRef<std::ffi::OsStr>]) -> Result<String, ReportError> {
-    report(words.iter().map(|word| word.as_ref().to_os_string()))
+fn ask(results: &[&PathBuf], page: Option<&Path>, is_hgrm: bool) -> Result<String, ReportError> {
+    let results = results.iter().map(|&path| path.clone()).collect();
+    report(&Request { results, page: page.map(Path::to_path_buf), is_hgrm })
 }
 
 /// The text between two marks that occur once.
@@ -384,11 +385,9 @@ fn what_is_said_of_a_file_has_no_control_characters_either() {
     for text in quoting {
         assert_ne!(text, json);
         fs::write(&path, text).expect("a file");
-        let error = report([path.clone().into()]).expect_err("it is damaged").to_string();
+        let error = ask(&[&path], None, false).expect_err("it is damaged").to_string();
         assert!(error.contains("damaged") && !error.chars().any(char::is_control), "{error:?}");
     }
-    let error = report(["--\u{1b}[2J".into()]).expect_err("no such flag").to_string();
-    assert!(!error.chars().any(char::is_control), "{error:?}");
 }
 
 #[test]
@@ -432,14 +431,14 @@ fn the_command_writes_what_it_is_asked_for() {
     let a = folder.save("a.json", &plain_run());
     let b = folder.save("b.json", &sweep_run("sunder", 30.0, 900_000.0));
     let page = folder.0.join("page.html");
-    let printed = ask(&[&a, &b, &"-o", &page, &"--hgrm"]).expect("a report");
+    let printed = ask(&[&a, &b], Some(&page), true).expect("a report");
     assert_eq!(printed.lines().count(), 1 + 9 + 1, "{printed}");
     assert!(fs::read_to_string(&page).expect("written").contains("<!doctype html>"));
     for name in ["a.hgrm", "b-1.hgrm", "b-9.hgrm"] {
         let text = fs::read_to_string(folder.0.join(name)).expect("written");
         assert!(text.starts_with("       Value     Percentile TotalCount 1/(1-Percentile)\n\n"));
     }
-    let printed = ask(&[&a]).expect("a report");
+    let printed = ask(&[&a], None, false).expect("a report");
     assert!(printed.starts_with("memcached 1.6.18\n"), "{printed}");
 }
 
@@ -451,34 +450,18 @@ fn keep(name: &str, page: &str) {
 }
 
 #[test]
-fn a_wrong_command_line_is_one_line_and_status_2() {
-    let refused = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
-        let error = ask(words).expect_err("refused");
-        assert_eq!(error.exit_status(), 2);
-        error.to_string()
-    };
-    assert!(refused(&[]).starts_with("no result"));
-    assert!(refused(&[&"--nonsense"]).contains("--nonsense"));
-    assert!(refused(&[&"a.json", &"-o"]).contains("-o"));
-    assert!(refused(&[&"a.json", &"-o", &"a.json"]).contains("would be overwritten"));
-    assert_eq!(ask(&[&"--help"]).expect("help"), USAGE);
-    assert_eq!(ask(&[&"--version"]).expect("a version"), VERSION);
-}
-
-#[test]
 fn a_bad_result_is_named_and_nothing_is_written() {
     let folder = Folder::new("report-bad");
     let good = folder.save("good.json", &plain_run());
     let bad = folder.0.join("bad.json");
     fs::write(&bad, &plain_run().to_json()[..500]).expect("writes");
     let page = folder.0.join("page.html");
-    let error = ask(&[&good, &bad, &"-o", &page, &"--hgrm"]).expect_err("refused");
-    assert_eq!(error.exit_status(), 1);
+    let error = ask(&[&good, &bad], Some(&page), true).expect_err("refused");
     assert_eq!(
         error.to_string(),
         format!("{}: ends in the middle: was it written to its end?", bad.display())
     );
     assert!(!page.exists() && !folder.0.join("good.hgrm").exists());
-    let error = ask(&[&good, &"-o", &folder.0.join("none/page.html")]).expect_err("refused");
-    assert_eq!(error.exit_status(), 1);
+    let error = ask(&[&good], Some(&folder.0.join("none/page.html")), false).expect_err("refused");
+    assert!(matches!(error, ReportError::Write(..)), "{error}");
 }

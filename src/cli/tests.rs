@@ -1,0 +1,193 @@
+//! What flags mean together, and that a wrong command line is one line that names a way out.
+
+use std::ffi::OsString;
+
+use super::memcached::UNNEEDED;
+use super::{Command, UsageError, parse};
+use crate::config::{Config, L1, L2, Layout, Poll};
+
+fn parse_words(words: &str) -> Result<Command, UsageError> {
+    parse(words.split_whitespace().map(OsString::from))
+}
+
+fn config(words: &str) -> Config {
+    match parse_words(words) {
+        Ok(Command::Serve(config)) => *config,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+fn printed(words: &str) -> String {
+    match parse_words(words) {
+        Ok(Command::Print(text)) => text,
+        other => panic!("{words}: {other:?}"),
+    }
+}
+
+/// The line that is said of wrong words.
+fn refused(words: &str) -> String {
+    let line = parse_words(words).expect_err(words).to_string();
+    assert!(!line.contains(char::is_control) && !line.contains("  "), "{words}: {line}");
+    line
+}
+
+#[test]
+fn without_flags_it_is_memcached_on_loopback() {
+    let config = config("serve");
+    // The flags' defaults and those of the library are the same.
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+    assert_eq!(config.poll(), Poll::Adaptive);
+}
+
+#[test]
+fn a_device_has_an_address_and_spins() {
+    let config = config("serve --device net_af_packet0,iface=veth0 --address 10.0.0.5/24");
+    assert_eq!(config.device.as_deref(), Some("net_af_packet0,iface=veth0"));
+    assert_eq!(config.poll(), Poll::Busy);
+}
+
+#[test]
+fn every_flag_that_changes_nothing_is_told_of_once() {
+    let config = config(
+        "serve -vv -v -k -L -f 1.1 -n 96 -R 20 -b 2048 -C -r -X -B ascii -P /run/x.pid \
+         -o modern,no_hashexpand,ext_threads=2 -o lru_crawler,hashpower=20",
+    );
+    let said = config.notes.join("\n");
+    for flag in ["-v", "-k", "-L", "-f", "-n", "-R", "-b", "-C", "-r", "-X", "-B", "-P", "-o"] {
+        let lines = said.lines().filter(|line| line.starts_with(&format!("{flag}:"))).count();
+        assert_eq!(lines, 1, "{flag}: {said}");
+    }
+    assert_eq!(config.notes.len(), 13, "{said}");
+    let queue = format!("queue is {}", crate::limits::LISTEN_BACKLOG);
+    assert!(said.contains(&queue), "{said}");
+    for row in UNNEEDED {
+        let flag = format!("-{}: ", row.letter.expect("memcached's have one"));
+        assert!(row.note.starts_with(&flag), "{}", row.note);
+    }
+}
+
+#[test]
+fn a_whole_host_of_rends_runs_unchanged() {
+    let config = config(
+        "serve -chunked -l1-sock /run/l1.sock --l2-enabled -l2-sock=/run/l2.sock -p 12000 \
+         -bp 12001 --locked --concurrency 10 --multi-reader=false",
+    );
+    let L1::Memcached(l1) = &config.l1 else { panic!("{:?}", config.l1) };
+    assert_eq!(l1.layout, Layout::Chunked { chunk_bytes: 1184 });
+    assert!(
+        matches!(&config.l2, L2::Rend(link) if link.address.to_string() == "unix:/run/l2.sock")
+    );
+    assert_eq!((config.port, config.batch_port), (12000, Some(12001)));
+    let flags: Vec<_> = config.notes.iter().filter_map(|note| note.split_once(':')).collect();
+    let flags: Vec<_> = flags.iter().map(|(flag, _)| *flag).collect();
+    assert_eq!(flags[..3], ["--locked", "--concurrency", "--multi-reader"]);
+    assert!(config.notes[3].contains("--bind 0.0.0.0"), "{:?}", config.notes);
+}
+
+#[test]
+fn what_is_wrong_is_one_line_that_names_the_flag() {
+    for (words, way) in [
+        ("serve --workers 0", "-t, --workers: got '0', expected a whole number from 1 to"),
+        ("serve -p 99999", "-p, --port: got '99999'"),
+        ("serve --device net_tap0", "--address"),
+        ("serve --address 10.0.0.5/24", "--device"),
+        ("serve --l1 disk", "--l1: got 'disk', expected memory"),
+        ("serve --poll never", "--poll"),
+        ("serve --sock-path /tmp/x", "--use-domain-socket"),
+        ("serve --no-such-flag", "--no-such-flag"),
+        ("serve --prot 1", "'--port'"),
+        ("serve --workrs 1", "'--workers'"),
+        ("srve", "'serve'"),
+        ("serve --workers", "--workers"),
+        ("serve --cores 0 --workers 2", "--cores"),
+        ("serve --l1 memcached,addr=unix:/x --l2 memcached,addr=unix:/x", "--l2"),
+        ("serve --l1-sock /x --l2-enabled --l2-sock /x", "--l2"),
+        ("serve --l1 memory --l1 memory,size=1G", "--l1"),
+        ("serve --l2 none --l2 none", "--l2"),
+        ("serve --bind ::1 --bind ::1", "--bind: the same address is given twice"),
+        ("serve --bind 127.0.0.1,0.0.0.0", "--bind: 0.0.0.0 includes 127.0.0.1; leave one"),
+        ("serve -p 0", "--port: got '0'"),
+        ("serve -m 64 --l1 memory", "--l1"),
+        ("serve --l1 memory -m 64", "--l1"),
+        ("serve -m 64 --l1-inmem", "--l1-inmem and -m"),
+        ("serve --l1-inmem --l1 memory", "--l1-inmem and --l1"),
+        ("-p 25000 -m 64", "give a command first: sunder serve -p 25000 -m 64"),
+        ("", "give a command, e.g. sunder serve"),
+        ("l2", "give a command, e.g. sunder l2 check"),
+        ("serve --bp 1 --bp-sock-path /x", "--bp-sock-path"),
+        ("dance", "dance"),
+        ("serve --chunked", "--l1-sock"),
+        ("serve --l2-enabled", "--l2-sock"),
+        ("serve --locked=maybe", "--locked: got 'maybe', expected true or false"),
+        ("serve -l9-sock x", "-l"),
+        ("serve -d", "service manager"),
+        ("serve -S", "proxy"),
+        ("serve -Z", "proxy"),
+        ("serve -Y /x", "proxy"),
+        ("serve -M", "evicts"),
+        ("serve -e /x", "--l2 ssd"),
+        ("serve -o ext_path=/x:1G", "--l2 ssd"),
+        ("serve -o ssl_key=/x", "proxy"),
+        ("serve -o nonsense", "nonsense"),
+        ("serve -U 11211", "UDP"),
+        ("serve -m 64m", "megabytes"),
+        ("serve -l 127.0.0.1:11211", "-p"),
+        ("serve -a 999", "octal"),
+        ("blast -n many", "-n, --num-ops: got 'many'"),
+        ("blast --numops 5", "'--num-ops'"),
+        ("blast --step 1", "--step"),
+        ("blast -kl 250 --prefix a", "--prefix"),
+        ("blast stray", "got 'stray', expected HOST:PORT or unix:PATH"),
+        ("bench --rate 10 --sweep auto", "--sweep"),
+        ("bench --keys 257 --key-bytes 2", "--key-bytes"),
+        ("bench 10.0.0.5:0x", "10.0.0.5:0x"),
+        ("bench name --device d --address 10.0.0.2/24", "no resolver"),
+        ("bench report", "RESULT.json"),
+        ("bench report a.json -o a.json", "would be overwritten"),
+    ] {
+        let line = refused(words);
+        assert!(line.contains(way), "{words}: {line}");
+        let tool = words.split(' ').next().unwrap_or_default();
+        let is_tool = ["serve", "blast", "bench", "l2"].contains(&tool);
+        assert!(!is_tool || line.starts_with(&format!("sunder {tool}")), "{line}");
+    }
+    let line = parse(["serve".into(), OsString::from("\u{1b}[2J\n")]).expect_err("no flag");
+    assert!(!line.to_string().contains(char::is_control), "{line}");
+}
+
+#[test]
+fn words_that_are_no_text_are_named() {
+    use std::os::unix::ffi::OsStringExt;
+    let byte = || OsString::from_vec(vec![b'a', 0xff]);
+    for words in [
+        vec!["serve".into(), "--device".into(), byte()],
+        vec!["blast".into(), byte()],
+        vec!["bench".into(), "--label".into(), byte()],
+        vec!["l2".into(), byte()],
+    ] {
+        let line = parse(words).expect_err("not UTF-8").to_string();
+        assert!(line.contains("'a\u{fffd}'"), "{line}");
+    }
+}
+
+#[test]
+fn help_is_short_or_long_and_grouped() {
+    let (short, long) = (printed("serve -h"), printed("serve --help"));
+    assert!(long.len() > 2 * short.len());
+    for heading in ["Where clients come from:", "How it runs:", "What it stores:"] {
+        assert!(short.contains(heading) && long.contains(heading), "{heading}");
+    }
+    for heading in ["memcached's flags:", "Rend's flags:"] {
+        assert!(!short.contains(heading) && long.contains(heading), "{heading}");
+    }
+    assert_eq!(printed("help serve"), long);
+    for tool in ["blast", "setget", "sizes", "fill", "setops", "bench", "l2", "l2 check"] {
+        let help = printed(&format!("{tool} --help"));
+        assert!(help.contains(&format!("Usage: sunder {tool}")), "{help}");
+        assert!(tool.starts_with("l2") || help.contains("Exit status: 0"), "{tool}");
+    }
+    let all = printed("--help");
+    for tool in ["serve", "blast", "setget", "sizes", "fill", "setops", "bench", "l2"] {
+        assert!(all.contains(&format!("  {tool} ")), "{all}");
+    }
+}
