@@ -68,7 +68,6 @@ pub(super) struct Bench {
 
 #[derive(Subcommand, Debug)]
 enum BenchCommand {
-    /// Show results as tables, or as a page with plots
     Report(Report),
 }
 

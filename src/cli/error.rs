@@ -118,6 +118,8 @@ fn sentence(error: &clap::Error) -> String {
     for line in lines.filter(|line| !line.is_empty()) {
         let line = line.strip_prefix("error: ").unwrap_or(line);
         match line.strip_prefix("tip: ") {
+            // No word of a command line here is a flag's name.
+            Some(tip) if tip.starts_with("to pass") => {}
             Some(tip) => sentence += &format!("; {tip}"),
             None if sentence.is_empty() => sentence += line,
             None => sentence += &format!(" {line}"),

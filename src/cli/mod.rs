@@ -75,23 +75,16 @@ struct Sunder {
     command: Subcommands,
 }
 
+// Each has its help in its own file.
 #[derive(Subcommand, Debug)]
 enum Subcommands {
-    /// Serve clients
     Serve(Box<serve::Serve>),
-    /// Send every operation from many connections; prove every answer possible
     Blast(Box<blast::Blast>),
-    /// Set keys and read them back; check every answer
     Setget(Box<setget::SetGet>),
-    /// Set and read back values of every length
     Sizes(Box<sizes::Sizes>),
-    /// Set random keys
     Fill(Box<fill::Fill>),
-    /// Store in all five ways from many connections; check the answers
     Setops(Box<setops::SetOps>),
-    /// Measure throughput and latency of a server
     Bench(Box<bench::Bench>),
-    /// Inspect the log of an SSD tier
     L2(l2::L2),
 }
 

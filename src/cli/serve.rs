@@ -13,7 +13,7 @@ use crate::config::{self, Cidr, Config, Huge, L1, L2, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
 
 const AFTER: &str = "\
-Exit status: 0 ended as told, 1 something on the host has to be mended, 2 wrong command line, 3
+Exit status: 0 ended as told, 1 something on the host must be fixed, 2 wrong command line, 3
 a tier could not be closed at the stop, 4 the device went away, 75 it may pass by itself (a port
 in use, a memcached that is not up yet).
 

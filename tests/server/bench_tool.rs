@@ -170,7 +170,7 @@ fn the_other_tools_flags_do_too() {
         assert_eq!(ended.status, 0, "{words:?}: {}", ended.stderr);
     }
     let ended = run_sunder(&["bench", "127.0.0.1:1", "-p", "1"]).expect("it ends");
-    assert!(ended.status == 2 && ended.stderr.contains("one of them"), "{}", ended.stderr);
+    assert!(ended.status == 2 && ended.stderr.contains("cannot be used with"), "{}", ended.stderr);
 }
 
 /// More than a connection's buffer takes at once: the rest has to follow though nothing is heard.
@@ -268,6 +268,9 @@ fn nonsense_is_a_usage_error() {
     refused("--sweep 10-5", "--sweep");
     refused("--address 10.0.0.2/24", "--device");
     refused("--colour red", "--colour");
+    let ended = run_sunder(&["bench", "no-such-host.invalid"]).expect("it ends");
+    assert_eq!(ended.status, 1, "no server: {}", ended.stderr);
+    assert!(ended.stderr.contains("no such host"), "{}", ended.stderr);
 }
 
 #[test]

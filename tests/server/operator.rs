@@ -242,7 +242,7 @@ fn a_host_that_allows_few_open_files_has_fewer_connections() {
 fn help_for_a_tool_is_printed_by_help() {
     let helped = run_sunder(&["help", "bench"]).expect("it ends");
     assert_eq!((helped.status, &helped.stderr[..]), (0, ""));
-    assert!(helped.stdout.starts_with("sunder bench"), "{}", helped.stdout);
+    assert!(helped.stdout.contains("Usage: sunder bench"), "{}", helped.stdout);
 }
 
 #[test]

@@ -329,13 +329,13 @@ fn wrong_flags_are_one_line() {
     for (words, expected) in [
         ("blast --num-ops 0", "--num-ops"),
         ("setget --value-bytes 10-1", "--value-bytes"),
-        ("sizes -n 5", "--num-ops"),
+        ("sizes -n 5", "'-n'"),
         ("fill --keys 5", "--keys"),
         ("setops --all", "--all"),
         ("setget stray", "stray"),
         ("setget 127.0.0.1:x", "127.0.0.1:x"),
         ("setget 127.0.0.1:1 -p 1", "--port"),
-        ("setget -p 1 unix:/x", "one of them"),
+        ("setget -p 1 unix:/x", "cannot be used with"),
         ("blast --host", "--host"),
     ] {
         let ended = run(words);
@@ -347,7 +347,7 @@ fn wrong_flags_are_one_line() {
     for tool in ["blast", "setget", "sizes", "fill", "setops"] {
         assert!(help.contains(&format!("\n  {tool} ")), "{help}");
         let own = run(&format!("{tool} --help"));
-        let is_its_own = own.stdout.starts_with(&format!("sunder {tool}: "));
+        let is_its_own = own.stdout.contains(&format!("Usage: sunder {tool} "));
         assert!(own.status == 0 && is_its_own, "{}", own.stdout);
     }
 }
