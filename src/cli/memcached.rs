@@ -100,7 +100,7 @@ pub(super) const UNNEEDED: &[Row] = &[
         'd',
         "daemon",
         Takes::Refused,
-        "-d: not supported, sunder stays in the foreground; let a service manager run it, or the shell (&)",
+        "-d: not supported; let a service manager keep sunder in the background, or the shell (&)",
     ),
     row('M', "disable-evictions", Takes::Refused, "-M: not supported, a full L1 always evicts"),
     row(
