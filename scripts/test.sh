@@ -263,6 +263,8 @@ first() {
     stage lints "formatting" cargo fmt --all --check
     stage lints "scripts' lint" shellcheck -x -P scripts scripts/*.sh tests/*.sh .ci/run
     stage lints "lint" cargo clippy --workspace --all-targets -- -D warnings
+    stage lints "lint without the feature internals" cargo clippy --lib --bins -- -D warnings
+    stage lints "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
     stage lints "lint without DPDK" without_libdpdk clippy --all-targets -- -D warnings
     stage builds "build without libdpdk" without_libdpdk build
     stage builds "build" cargo build --workspace --all-targets

@@ -132,6 +132,7 @@ pub fn may_gather(bytes: usize) -> bool {
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// How many blocks all threads have made so far; they are used again and seldom freed.
+#[cfg(feature = "internals")]
 pub fn blocks_made() -> usize {
     MADE.load(Relaxed)
 }
@@ -485,6 +486,7 @@ impl<T> HugeVec<T> {
     }
 
     /// Most elements it can have.
+    #[cfg(feature = "internals")]
     pub fn capacity(&self) -> usize {
         self.capacity
     }

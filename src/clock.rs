@@ -11,7 +11,7 @@ use crate::limits::TURN_GAP_US;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     /// Microseconds since the process started; never goes back. For a worker, those in which it
-    /// ran: see [`Pace`].
+    /// ran: see `Pace`.
     pub uptime_us: u64,
     /// Unix time in whole seconds. It advances with the time since the start, as memcached's clock
     /// does, so that setting the host's clock neither expires items nor keeps them alive.
@@ -37,7 +37,7 @@ impl Clock {
         self.at(self.read_ns())
     }
 
-    /// Whole seconds from the start to `now`, those included that a worker's [`Pace`] left out.
+    /// Whole seconds from the start to `now`, those included that a worker's `Pace` left out.
     pub fn seconds_up(&self, now: Now) -> u64 {
         u64::from(now.unix_s).saturating_sub(self.start_unix_us / 1_000_000)
     }

@@ -1,40 +1,42 @@
 //! sunder: a memcached-compatible cache appliance.
 //!
 //! ```text
-//! DPDK device ─ net::nic ─ net::tcp ─┐                             ┌ tier::memory
-//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ─┤   in this process
-//! kernel TCP ─ net::kernel ──────────┘  parse;       l1_only       ├ tier::memcached
-//! unix socket                           replies in   l1_l2         │   plain, chunked: over a link
-//!                                       order        l1_l2_batch   └ tier::rend
-//!                                                                      a server with GETE
+//! DPDK device ─ net::nic ─ net::tcp ─┐                             ┌ tier::memory: in this process
+//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ─┤
+//! kernel TCP ─ net::kernel ──────────┘  parse;       L1 only, or   ├ tier::memcached: plain, chunked
+//! unix socket                           replies in   L1 before L2  │
+//!                                       order                      ├ tier::rend: a server with GETE
+//!                                                                  │
+//!                                                                  └ tier::ssd: a log on a disk
 //!             one worker = one core = one pass of this picture, over and over;
 //!             nothing shared but mailboxes and counters
 //! ```
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
-//! to its right, or base ([`limits`], [`clock`], [`stats`], [`buffer`], [`readiness`], [`secret`],
-//! [`console`], [`report`], [`work`], [`random`], [`usage`]).
-//! Only `worker`, `serve` and `main` see it whole. [`load`] holds the tools, which are clients.
+//! to its right, or one of the base modules (`limits`, `clock`, `stats`, `buffer` and their like).
+//! Only `worker` and `serve` see it whole. `load` holds the tools, which are clients.
 //!
-//! # A server of one's own
+//! # Compose a server
 //!
 //! [`serve::serve`] is what the command runs: all that a [`config::Config`] can say.
 //! [`serve::serve_with`] takes transport and limits from the config and the rest from its caller: a
 //! closure that makes one worker's orchestrator out of tiers, on that worker's thread. Any
-//! [`orchestrator::Orchestrator`] over any [`tier::Tier`] will do. [`serve::Server`] does the same
-//! and can be stopped and asked for its counters by the program around it; the process's signals
-//! are that program's own, unless it gives them to the server.
+//! [`Orchestrator`] over any [`Tier`] will do. [`serve::Server`] does the same and can be stopped
+//! and asked for its counters by the program around it; the process's signals are that program's
+//! own, unless it gives them to the server.
 //!
 //! ```no_run
 //! use std::sync::Arc;
-//! use sunder::config::{Config, L2, l2};
-//! use sunder::orchestrator::l1_l2::L1L2;
+//! use sunder::L1L2;
+//! use sunder::config::{Address, Config, L2, Layout, Link, Memcached};
 //! use sunder::serve::serve_with;
 //!
 //! // Kernel sockets, a small L1 in this process before a memcached, the batch port on 11212.
-//! let l2 = l2("memcached,addr=unix:/run/memcached.sock").expect("a tier");
-//! let config = Config { port: 11211, l2: l2.clone(), ..Config::default() };
-//! let L2::Memcached(memcached) = l2 else { unreachable!("said above") };
+//! let address = Address::Unix("/run/memcached.sock".into());
+//! let link = Link { address, timeout_us: 500_000 };
+//! let memcached = Memcached { link, layout: Layout::Plain };
+//! let l2 = L2::Memcached(memcached.clone());
+//! let config = Config { port: 11211, l2, ..Config::default() };
 //! serve_with(&config, |worker| {
 //!     let l1 = worker.memory(256 << 20)?;
 //!     let l2 = worker.memcached("--l2", &memcached)?;
@@ -45,27 +47,110 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(
+    not(feature = "dpdk"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the TCP stack and what it needs serve devices alone"
+    )
+)]
 
-pub mod buffer;
-pub mod clock;
-pub mod console;
-pub mod limits;
-pub mod random;
-pub mod readiness;
-pub mod report;
-pub mod secret;
-pub mod stats;
-pub mod usage;
-pub mod work;
-
-pub mod cli;
 pub mod config;
-pub mod connection;
-pub mod load;
-pub mod mailbox;
-pub mod net;
-pub mod orchestrator;
-pub mod protocol;
 pub mod serve;
+
+// The inside, which this package's own tests, benches and examples see. Each is declared twice and
+// in full: rustfmt finds no module that a macro declares.
+#[cfg(not(feature = "internals"))]
+mod buffer;
+#[cfg(feature = "internals")]
+pub mod buffer;
+#[cfg(not(feature = "internals"))]
+mod cli;
+#[cfg(feature = "internals")]
+pub mod cli;
+#[cfg(not(feature = "internals"))]
+mod clock;
+#[cfg(feature = "internals")]
+pub mod clock;
+#[cfg(not(feature = "internals"))]
+mod connection;
+#[cfg(feature = "internals")]
+pub mod connection;
+#[cfg(not(feature = "internals"))]
+mod console;
+#[cfg(feature = "internals")]
+pub mod console;
+#[cfg(not(feature = "internals"))]
+mod limits;
+#[cfg(feature = "internals")]
+pub mod limits;
+#[cfg(not(feature = "internals"))]
+mod load;
+#[cfg(feature = "internals")]
+pub mod load;
+#[cfg(not(feature = "internals"))]
+mod mailbox;
+#[cfg(feature = "internals")]
+pub mod mailbox;
+#[cfg(not(feature = "internals"))]
+mod net;
+#[cfg(feature = "internals")]
+pub mod net;
+#[cfg(not(feature = "internals"))]
+mod orchestrator;
+#[cfg(feature = "internals")]
+pub mod orchestrator;
+#[cfg(not(feature = "internals"))]
+mod protocol;
+#[cfg(feature = "internals")]
+pub mod protocol;
+#[cfg(not(feature = "internals"))]
+mod random;
+#[cfg(feature = "internals")]
+pub mod random;
+#[cfg(not(feature = "internals"))]
+mod readiness;
+#[cfg(feature = "internals")]
+pub mod readiness;
+#[cfg(not(feature = "internals"))]
+mod report;
+#[cfg(feature = "internals")]
+pub mod report;
+#[cfg(not(feature = "internals"))]
+mod secret;
+#[cfg(feature = "internals")]
+pub mod secret;
+#[cfg(not(feature = "internals"))]
+mod stats;
+#[cfg(feature = "internals")]
+pub mod stats;
+#[cfg(not(feature = "internals"))]
+mod tier;
+#[cfg(feature = "internals")]
 pub mod tier;
+#[cfg(not(feature = "internals"))]
+mod usage;
+#[cfg(feature = "internals")]
+pub mod usage;
+#[cfg(not(feature = "internals"))]
+mod work;
+#[cfg(feature = "internals")]
+pub mod work;
+#[cfg(not(feature = "internals"))]
+mod worker;
+#[cfg(feature = "internals")]
 pub mod worker;
+
+pub use buffer::{Body, Chain, Gather, Key};
+pub use cli::main;
+pub use clock::{Clock, Expiry, Now};
+pub use orchestrator::l1_l2::L1L2;
+pub use orchestrator::l1_only::L1Only;
+pub use orchestrator::{InL1, Operation, Orchestrator, Port};
+pub use stats::{Counter, WorkerStats};
+pub use tier::memory::Memory;
+pub use tier::remote::Remote;
+pub use tier::rend::Rend;
+pub use tier::ssd::Ssd;
+pub use tier::{Action, Arithmetic, Draft, Hit, Outcome, Store, StoreMode, Take, Tier, Value};

@@ -209,6 +209,7 @@ pub const LINK_GREETING_MAX_US: u64 = 64_000_000;
 
 /// A link serves again at the latest this long after a healthy server failed it, beside the
 /// time-out itself, in microseconds: whatever single answer was lost on the way.
+#[cfg(feature = "internals")]
 pub const LINK_RECOVERY_US: u64 = LINK_SUSPENDED_US + LINK_GREETING_US + LINK_RETRY_MAX_US;
 
 /// A server that sends is not frozen: as long as one input buffer full comes in each

@@ -16,6 +16,7 @@ mod l2;
 mod memcached;
 mod rend;
 mod report;
+mod run;
 mod serve;
 mod setget;
 mod setops;
@@ -40,6 +41,7 @@ use crate::load::bench::Plan;
 use crate::load::options::Options;
 use crate::load::report::Request;
 pub use error::UsageError;
+pub use run::main;
 
 /// What the words ask for.
 #[derive(Debug)]

@@ -173,6 +173,7 @@ impl<V> Slots<V> {
     }
 
     /// Slots in use.
+    #[cfg(feature = "internals")]
     pub fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -380,6 +380,7 @@ impl RunResult {
     /// # Errors
     ///
     /// The operating system's.
+    #[cfg(feature = "internals")]
     pub fn save(&self, path: &Path) -> io::Result<()> {
         fs::write(path, self.to_json())
     }

@@ -29,6 +29,7 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Reads `HOST:PORT` or `unix:PATH`.
+    #[cfg(feature = "internals")]
     pub fn parse(text: &str) -> Option<Target> {
         if let Some(path) = text.strip_prefix("unix:") {
             return (!path.is_empty()).then(|| Target::Unix(path.into()));

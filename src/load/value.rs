@@ -177,12 +177,14 @@ impl Values {
     }
 
     /// The client flags of a version.
+    #[cfg(feature = "internals")]
     #[inline]
     pub fn flags(self, key: &[u8], version: u32) -> u32 {
         version ^ (self.hash(key) >> 32) as u32
     }
 
     /// The version that these flags name.
+    #[cfg(feature = "internals")]
     #[inline]
     pub fn version(self, key: &[u8], flags: u32) -> u32 {
         flags ^ (self.hash(key) >> 32) as u32

@@ -157,6 +157,7 @@ where
     }
 
     /// Operations that wait or are queued.
+    #[cfg(feature = "internals")]
     pub fn pending(&self) -> usize {
         (self.slots.len() - self.free.len()) + (self.queued.len() - self.queued_free.len())
     }

@@ -321,6 +321,7 @@ pub fn encode<V>(
 
 /// Puts the reply to a command about the server into `head` (nothing, where the reply is silence);
 /// statistics are [`stats::write`]'s.
+#[cfg(feature = "internals")]
 pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     match form {
         Form::Text(form) => text::encode_control(control, form, head),

@@ -92,8 +92,6 @@ pub struct Memory {
     pub units: u64,
     /// Units that hold items.
     pub units_used: u64,
-    /// The index, in bytes.
-    pub index_bytes: u64,
     /// Two to this power is the number of the index's buckets.
     pub index_power: u32,
     /// Age of the least recently used item, in seconds.

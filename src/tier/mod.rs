@@ -372,12 +372,12 @@ pub trait Tier {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. See [`crate::net::Handler::foresee`].
+    /// A hint: `key` will be asked for in a moment. See `net::Handler::foresee`.
     fn prefetch(&self, _key: &[u8]) -> u32 {
         0
     }
 
-    /// See [`crate::net::Handler::foresee_more`].
+    /// See `net::Handler::foresee_more`.
     fn prefetch_more(&self, _foreseen: u32) {}
 
     /// A bounded piece of the tier's own work, at the start of a turn: looking for completions, or

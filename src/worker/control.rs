@@ -79,7 +79,6 @@ fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
         unit_bytes,
         units: memory::items_bytes(bytes_max) / unit_bytes,
         units_used: totals.get(Counter::Bytes) / unit_bytes,
-        index_bytes,
         index_power: (index_bytes / size_of::<u64>() as u64).max(1).ilog2(),
         oldest_s: oldest.unwrap_or(0),
     }

@@ -13,7 +13,6 @@ mod held;
 mod shared;
 
 pub use engine::Core;
-pub use held::Held;
 pub use shared::{Cause, Settings, Shared};
 
 use std::future::Future;

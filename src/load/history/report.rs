@@ -89,6 +89,7 @@ impl Report {
     }
 
     /// Whether nothing was wrong.
+    #[cfg(feature = "internals")]
     pub fn is_right(&self) -> bool {
         self.violation_count == 0
     }

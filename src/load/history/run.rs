@@ -118,6 +118,7 @@ fn empty_keys(
 ///
 /// # Errors
 /// The server cannot be reached.
+#[cfg(feature = "internals")]
 pub fn run(plan: &Plan) -> Result<Report, String> {
     run_watched(plan, &mut |_| true)
 }

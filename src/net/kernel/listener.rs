@@ -165,6 +165,7 @@ impl KernelSockets {
 
     /// The address of the TCP listener number `listener`, with the port that the kernel chose where
     /// port 0 was asked for. None for a Unix socket.
+    #[cfg(feature = "internals")]
     pub fn local_address(&self, listener: usize) -> Option<SocketAddr> {
         match &self.acceptors.get(listener)?.socket {
             Listening::Tcp(socket) => socket.local_addr().ok(),

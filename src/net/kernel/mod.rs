@@ -158,6 +158,7 @@ impl<C> Kernel<C> {
     }
 
     /// Wakes this worker from [`Transport::wait`].
+    #[cfg(feature = "internals")]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }

@@ -32,6 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::NicError;
+#[cfg(feature = "internals")]
 pub use frame::NicFrame;
 pub use port::WorkerPort;
 pub use spec::SpecError;
@@ -185,6 +186,7 @@ impl Nic {
     }
 
     /// Whether each worker has a queue pair of its own; otherwise worker 0 receives for all.
+    #[cfg(feature = "internals")]
     pub fn has_queue_per_worker(&self) -> bool {
         self.device.queues() == self.ports.len()
     }

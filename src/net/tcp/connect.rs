@@ -50,6 +50,7 @@ impl<P: Port, C> Stack<P, C> {
     ///
     /// # Errors
     /// [`ConnectError`], if there is no way or no room.
+    #[cfg(feature = "internals")]
     pub fn connect<H: Handler<Connection = C>>(
         &mut self,
         remote: SocketAddr,
@@ -157,6 +158,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 
     /// Our address for talking to `remote`, and who the frames go to.
+    #[cfg(feature = "internals")]
     fn route(&self, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
         if let Some(local) = near(&self.own, remote) {
             return Some((local, remote));

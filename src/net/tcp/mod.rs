@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 pub use board::Board;
 pub use claim::{Taken, mac_text};
-pub use connect::{ConnectError, OUTGOING};
+pub use connect::ConnectError;
 pub use stack::Stack;
 
 use super::Admission;

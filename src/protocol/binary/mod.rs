@@ -18,8 +18,8 @@ use crate::clock::{Expiry, Now};
 use crate::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
+pub use header::MAGIC_REQUEST;
 use header::{HEADER_BYTES, Header, Reply, Status};
-pub use header::{MAGIC_REQUEST, MAGIC_RESPONSE};
 
 /// How an outcome goes into binary: the request's opcode says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::header::MAGIC_RESPONSE;
 use super::*;
 use crate::orchestrator::Action;
 use crate::protocol::testing::{Client, LIMITS, NOW, table};

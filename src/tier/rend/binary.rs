@@ -31,7 +31,6 @@ const EXPTIME_NO_ITEM: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Opcode {
-    Get = 0x00,
     Set = 0x01,
     Add = 0x02,
     Replace = 0x03,
@@ -78,11 +77,6 @@ impl<'a> Request<'a> {
     /// The server's version, as the value of the answer.
     pub fn version() -> Request<'static> {
         Request::new(Opcode::Version, b"")
-    }
-
-    /// The item; the answer says nothing of its expiry.
-    pub fn get(key: &'a [u8]) -> Request<'a> {
-        Request::new(Opcode::Get, key)
     }
 
     /// The item, with its expiry: Rend's GETE.

@@ -39,9 +39,11 @@ pub trait Witness: fmt::Debug + Send + Sync {
 }
 
 /// No place for notes: for who only looks.
+#[cfg(feature = "internals")]
 #[derive(Debug)]
 pub struct Nowhere;
 
+#[cfg(feature = "internals")]
 impl Witness for Nowhere {
     fn distrust(&self, _log: &LogId) {}
 

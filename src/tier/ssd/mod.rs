@@ -112,13 +112,15 @@ use crate::limits::{
 use crate::stats::Counter;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 pub use admission::Admit;
-pub use check::{Report, check};
+pub use check::check;
 use checkpoint::Ticket;
 use disk::{Buffer, Disk, DiskError};
 pub use format::Geometry;
 use log::Log;
 use lookup::{Item, Judged, Look, Others};
-pub use marks::{Marks, Nowhere, Witness};
+#[cfg(feature = "internals")]
+pub use marks::Nowhere;
+pub use marks::{Marks, Witness};
 pub use recovery::{OpenError, Options, SEGMENTS_MIN};
 
 /// How often a key is looked for that is being moved, or shares its tag with others.

@@ -42,7 +42,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use batch::{Batch, Request};
-pub use collect::{Collector, One, Statuses};
+pub use collect::Collector;
 pub use open::OpenError;
 pub use stream::Address;
 

@@ -10,9 +10,11 @@
 
 pub mod buffer;
 mod flight;
+#[cfg(feature = "internals")]
 pub mod memory;
 pub mod open;
 pub mod ring;
+#[cfg(feature = "internals")]
 pub mod sim;
 #[cfg(test)]
 mod suite;

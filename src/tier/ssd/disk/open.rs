@@ -60,6 +60,7 @@ pub struct Opened {
 
 impl Opened {
     /// What it is.
+    #[cfg(feature = "internals")]
     pub fn kind(&self) -> Kind {
         self.kind
     }

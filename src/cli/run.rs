@@ -1,0 +1,40 @@
+//! The command `sunder`, from its words to its exit status.
+
+use std::process::ExitCode;
+
+use super::{Command, parse};
+use crate::console::{complain, print};
+use crate::load::{bench, blast, fill, setget, sizes};
+use crate::serve::{check_log, serve};
+
+/// Does what the words of this process ask for, and returns its exit status.
+pub fn main() -> ExitCode {
+    match parse(std::env::args_os().skip(1)) {
+        Ok(command) => run(command),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(config) => match serve(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(format_args!("sunder: {error}"));
+                ExitCode::from(error.fault().exit_status())
+            }
+        },
+        Command::Bench(plan, line) => bench::run(*plan, &line),
+        Command::Report(request) => bench::show(&request),
+        Command::Blast(options) => blast::main(&options),
+        Command::SetGet(options) => setget::main(*options),
+        Command::Sizes(options) => sizes::main(*options),
+        Command::Fill(options) => fill::main(&options),
+        Command::SetOps(options) => blast::setops(&options),
+        Command::CheckLog(path) => check_log(&path),
+        Command::Print(text) => print(&text, ExitCode::SUCCESS),
+    }
+}
