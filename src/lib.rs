@@ -1,13 +1,14 @@
 //! sunder: a memcached-compatible cache appliance.
 //!
 //! ```text
-//! DPDK device ─ net::nic ─ net::tcp ─┐                             ┌ tier::memory: in this process
-//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ─┤
-//! kernel TCP ─ net::kernel ──────────┘  parse;       L1 only, or   ├ tier::memcached: plain, chunked
-//! unix socket                           replies in   L1 before L2  │
-//!                                       order                      ├ tier::rend: a server with GETE
-//!                                                                  │
-//!                                                                  └ tier::ssd: a log on a disk
+//! DPDK device ─ net::nic ─ net::tcp ─┐                             ┌ tier::memory
+//!   frames       bursts    smoltcp   ├─ connection ─ orchestrator ─┤   in this process
+//! kernel TCP ─ net::kernel ──────────┘  parse;       l1_only       ├ tier::memcached
+//! unix socket                           replies in   l1_l2         │   plain, chunked: over a link
+//!                                       order                      ├ tier::rend
+//!                                                                  │   a server with GETE
+//!                                                                  └ tier::ssd
+//!                                                                      a log on a disk
 //!             one worker = one core = one pass of this picture, over and over;
 //!             nothing shared but mailboxes and counters
 //! ```
