@@ -32,7 +32,7 @@ pub fn main(options: &Options) -> ExitCode {
         let reconnects = filled.reconnects.load(Relaxed);
         format!("\n{mb:.1} MB of values, {reconnects} connections opened again")
     };
-    run("fill", &options, options.operations, |worker| work(worker, &filled), sum_up)
+    run("fill", options, options.operations, |worker| work(worker, &filled), sum_up)
 }
 
 fn work(worker: &mut Worker<'_>, filled: &Filled) -> Result<(), Finding> {
