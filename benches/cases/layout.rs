@@ -6,9 +6,10 @@ use std::hint::black_box;
 use sunder::buffer::Chain;
 use sunder::clock::Expiry;
 use sunder::limits::CHUNK_BYTES_DEFAULT;
-use sunder::tier::memcached::layout::{
-    Assembly, Cutter, Found, METADATA_BYTES, Metadata, Name, Shape, TOKEN_BYTES, Tokens,
-};
+use sunder::tier::memcached::chunked::assembly::{Assembly, Cutter};
+use sunder::tier::memcached::chunked::layout::{Found, METADATA_BYTES, Metadata, Shape};
+use sunder::tier::memcached::chunked::name::Name;
+use sunder::tier::memcached::chunked::token::{TOKEN_BYTES, Tokens};
 
 const KEY: &[u8] = b"user:1234567890:name";
 

@@ -10,7 +10,7 @@ use crate::limits::{
     CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, LINK_TIMEOUT_MS_MAX, LINK_TIMEOUT_US,
     SSD_FLUSH_MS, SSD_FLUSH_MS_MAX, SSD_OBJECT_BYTES, SSD_OBJECT_BYTES_MAX, SSD_OBJECT_BYTES_MIN,
 };
-pub use crate::tier::memcached::link::Address;
+pub use crate::tier::link::Address;
 pub use crate::tier::ssd::Admit;
 
 /// The first tier.

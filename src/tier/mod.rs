@@ -4,6 +4,7 @@
 //! time (the owner's task queue sees to that), so it needs no locks. It must never block: what it
 //! waits for, it awaits.
 
+pub mod link;
 pub mod memcached;
 pub mod memory;
 pub mod remote;

@@ -12,8 +12,8 @@ use crate::fixture::{Folder, Memcached, key};
 use sunder::buffer::{self, Chain};
 use sunder::clock::{Clock, Expiry};
 use sunder::stats::WorkerStats;
+use sunder::tier::link::{self, Address};
 use sunder::tier::memcached::chunked::{Chunked, Config};
-use sunder::tier::memcached::link::{self, Address};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 fn run<T>(tier: &Chunked, clock: Clock, future: impl Future<Output = T>) -> T {

@@ -12,7 +12,7 @@ use crate::counting::CALLS;
 use sunder::buffer::{self, Chain, Key};
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::stats::{Counter, WorkerStats};
-use sunder::tier::memcached::link::{Address, Config};
+use sunder::tier::link::{Address, Config};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 

@@ -8,9 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
 
-use super::link::{Codec, Garbage, Head, Refusal, Request, Status};
+use super::key::{can_carry, is_text};
 use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
 use crate::limits::KEY_BYTES_MAX;
+use crate::tier::link::{Codec, Garbage, Head, Refusal, Request, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 /// The meta protocol.
@@ -19,10 +20,6 @@ pub struct Meta;
 
 /// Longest line of an answer, in bytes.
 const LINE_MAX: usize = 512;
-
-/// Longest key in bytes that can be sent although a text protocol cannot carry it as it is:
-/// memcached refuses an encoded key that is longer than a key may be.
-pub const ENCODED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX / 4 * 3;
 
 /// Bytes of a request beside its key and value, at most: the command, and every flag with the
 /// largest number that it can have.
@@ -64,20 +61,6 @@ pub struct Store {
 #[inline]
 pub fn room(key: &[u8], value_bytes: usize) -> usize {
     REQUEST_BYTES_MAX + key.len().max(KEY_BYTES_MAX) + value_bytes
-}
-
-/// Whether a request can carry this key: a text line can, or it is short enough to be encoded.
-#[inline]
-pub fn can_carry(key: &[u8]) -> bool {
-    let bytes_max = if is_text(key) { KEY_BYTES_MAX } else { ENCODED_KEY_BYTES_MAX };
-    (1..=bytes_max).contains(&key.len())
-}
-
-/// Whether a line can have `key` as it is. Only spaces and the line's end part tokens, and a zero
-/// ends memcached's strings.
-#[inline]
-pub(super) fn is_text(key: &[u8]) -> bool {
-    !key.iter().fold(false, |found, &byte| found | matches!(byte, 0 | b'\n' | b'\r' | b' '))
 }
 
 /// Begins a request: command, key, and `middle` behind it.

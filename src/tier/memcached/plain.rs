@@ -4,11 +4,12 @@
 //! or whose answer did not come, has failed.
 
 use super::gate::{Gate, Pass};
-use super::link::{Batch, Collector, Config, Down, Head, Link, OpenError, Request, Status};
+use super::key;
 use super::meta::{self, Get, Meta};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Expiry, Now};
 use crate::limits::LINK_REWRITES_MAX;
+use crate::tier::link::{Batch, Config, Down, Head, Link, One, OpenError, Request, Status};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
@@ -17,7 +18,7 @@ const NUMBER_BYTES_MAX: usize = 24;
 /// One memcached, asked through one link.
 #[derive(Debug)]
 pub struct Plain {
-    link: Link<Meta>,
+    link: Link<Meta, One>,
     /// For requests that the server may copy or read a long item for, how long it is nobody knows.
     rewrites: Gate,
 }
@@ -32,19 +33,19 @@ impl Plain {
     }
 
     /// The link, for what asks the same memcached in other ways.
-    pub fn link(&self) -> &Link<Meta> {
+    pub fn link(&self) -> &Link<Meta, One> {
         &self.link
     }
 
     /// Asks one request in a batch that was begun for one answer.
     #[inline]
     async fn ask(
-        mut batch: Batch<'_, Meta>,
+        mut batch: Batch<'_, Meta, One>,
         room_bytes: usize,
         write: impl FnOnce(&mut Request<'_>),
     ) -> Result<(Head, Chain), Down> {
         batch.request(room_bytes, write).await?;
-        Ok(batch.wait().await?.into_one().into_parts())
+        Ok(batch.wait().await?.into_parts())
     }
 
     /// Asks something about a key that has no value.
@@ -55,10 +56,10 @@ impl Plain {
         write: impl FnOnce(&mut Request<'_>, &[u8]),
     ) -> Result<(Head, Chain), Down> {
         let key = key.as_bytes();
-        if !meta::can_carry(key) {
+        if !key::can_carry(key) {
             return Err(Down);
         }
-        let batch = self.link.begin(Collector::one())?;
+        let batch = self.link.begin(One::default())?;
         Plain::ask(batch, meta::room(key, 0), |request| write(request, key)).await
     }
 
@@ -81,8 +82,8 @@ impl Plain {
 
     /// The cas as the server knows it, of an operation that is not otherwise begun yet. None: no
     /// item has it.
-    fn cas(&self, cas: u64) -> Result<Option<(Batch<'_, Meta>, u64)>, Down> {
-        let batch = self.link.begin(Collector::one())?;
+    fn cas(&self, cas: u64) -> Result<Option<(Batch<'_, Meta, One>, u64)>, Down> {
+        let batch = self.link.begin(One::default())?;
         Ok(batch.cas(cas).map(|cas| (batch, cas)))
     }
 }
@@ -152,7 +153,7 @@ impl Tier for Plain {
 
     async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
         let bytes = key.as_bytes();
-        if !meta::can_carry(bytes) {
+        if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
         let _pass = self.enter(store.mode).await;
@@ -183,7 +184,7 @@ impl Tier for Plain {
 
     async fn delete(&self, key: &Key, cas: u64, _now: Now) -> Outcome<Chain> {
         let bytes = key.as_bytes();
-        if !meta::can_carry(bytes) {
+        if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
         let (batch, cas) = match self.cas(cas) {
@@ -209,7 +210,7 @@ impl Tier for Plain {
 
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
         let bytes = key.as_bytes();
-        if !meta::can_carry(bytes) {
+        if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
         let _pass = self.rewrites.enter().await;
@@ -233,7 +234,7 @@ impl Tier for Plain {
     }
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
-        let Ok(batch) = self.link.begin(Collector::one()) else { return Outcome::Failed };
+        let Ok(batch) = self.link.begin(One::default()) else { return Outcome::Failed };
         let room = meta::room(b"", 0);
         match Plain::ask(batch, room, |request| meta::flush_all(request, at, now)).await {
             Ok((Head { status: Status::Done, .. }, _)) => Outcome::Flushed,
@@ -242,7 +243,7 @@ impl Tier for Plain {
     }
 
     async fn invalidate(&self, key: &Key, _now: Now) {
-        if meta::can_carry(key.as_bytes()) {
+        if key::can_carry(key.as_bytes()) {
             self.link.invalidate(key).await;
         }
     }

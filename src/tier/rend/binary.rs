@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crate::buffer::Chain;
 use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
 use crate::limits::{ERROR_TEXT_BYTES_MAX, KEY_BYTES_MAX, LINK_VALUE_BYTES_MAX};
-use crate::tier::memcached::link::{self, Codec, Garbage, Head, Refusal, Status};
+use crate::tier::link::{self, Codec, Garbage, Head, Refusal, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 const HEADER_BYTES: usize = 24;

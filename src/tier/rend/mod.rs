@@ -27,9 +27,7 @@ use std::cell::Cell;
 
 use self::binary::{Binary, Exptimes, Request};
 use self::probe::{ProbeError, Server};
-use super::memcached::link::{
-    Address, Batch, Collector, Config, Down, Head, Link, OpenError, Status,
-};
+use super::link::{Address, Batch, Config, Down, Head, Link, One, OpenError, Status};
 use super::memory::item_bytes;
 use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
 use crate::buffer::{Body, Chain, Key};
@@ -38,7 +36,7 @@ use crate::clock::{Clock, Expiry, Now};
 /// A Rend-based server, asked through one link.
 #[derive(Debug)]
 pub struct Rend {
-    link: Link<Binary>,
+    link: Link<Binary, One>,
     server: Server,
     /// Largest item, as memcached counts it; what an append may not exceed.
     item_bytes_max: usize,
@@ -88,7 +86,7 @@ impl Rend {
     }
 
     /// The link.
-    pub fn link(&self) -> &Link<Binary> {
+    pub fn link(&self) -> &Link<Binary, One> {
         &self.link
     }
 
@@ -115,7 +113,7 @@ impl Rend {
     }
 
     async fn ask(&self, request: Request<'_>) -> Result<(Head, Chain), Down> {
-        ask_in(self.link.begin(Collector::one())?, request, Body::EMPTY).await
+        ask_in(self.link.begin(One::default())?, request, Body::EMPTY).await
     }
 
     async fn ask_to_store(
@@ -123,7 +121,7 @@ impl Rend {
         request: Request<'_>,
         value: Body<'_>,
     ) -> Result<(Head, Chain), Down> {
-        ask_in(self.link.begin(Collector::one())?, request, value).await
+        ask_in(self.link.begin(One::default())?, request, value).await
     }
 
     /// The item with its expiry; a Rend gives it for a second longer than it lives.
@@ -148,7 +146,7 @@ impl Rend {
 
 /// Asks in a batch that was begun for one answer.
 async fn ask_in(
-    mut batch: Batch<'_, Binary>,
+    mut batch: Batch<'_, Binary, One>,
     request: Request<'_>,
     value: Body<'_>,
 ) -> Result<(Head, Chain), Down> {
@@ -157,7 +155,7 @@ async fn ask_in(
         out.value(value);
     });
     asked.await?;
-    Ok(batch.wait().await?.into_one().into_parts())
+    Ok(batch.wait().await?.into_parts())
 }
 
 fn hit_or_miss(found: Option<Hit<Chain>>) -> Outcome<Chain> {

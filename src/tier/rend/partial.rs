@@ -8,7 +8,7 @@ use super::binary::Request;
 use super::{Answer, Rend};
 use crate::buffer::{Body, Chain, Gather};
 use crate::clock::{Expiry, Now};
-use crate::tier::memcached::link::{Down, Status};
+use crate::tier::link::{Down, Status};
 use crate::tier::memory::number;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 

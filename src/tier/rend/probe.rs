@@ -14,7 +14,7 @@ use super::binary::{Exptimes, Request, head};
 use crate::clock::{Expiry, Now};
 use crate::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
 use crate::secret;
-use crate::tier::memcached::link::{Address, Garbage, Head, Status};
+use crate::tier::link::{Address, Garbage, Head, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 /// What a server can do.

@@ -6,7 +6,7 @@ use super::binary::{Binary, Exptimes, Request, number};
 use super::{Answer, Rend, ask_in, hit_or_miss};
 use crate::buffer::{Body, Chain};
 use crate::clock::{Expiry, Now};
-use crate::tier::memcached::link::{Batch, Collector, Down, Head, Status};
+use crate::tier::link::{Batch, Down, Head, One, Status};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 
 /// As memcached, and so a server of this kind, reads an exptime.
@@ -27,8 +27,8 @@ fn rest(status: Status) -> Outcome<Chain> {
 
 impl Rend {
     /// A batch for one answer, and the cas as the server knows it. None: no item has it any more.
-    fn begin(&self, cas: u64) -> Result<Option<(Batch<'_, Binary>, u64)>, Down> {
-        let batch = self.link.begin(Collector::one())?;
+    fn begin(&self, cas: u64) -> Result<Option<(Batch<'_, Binary, One>, u64)>, Down> {
+        let batch = self.link.begin(One::default())?;
         Ok(match cas {
             0 => Some((batch, 0)),
             _ => batch.cas(cas).map(|cas| (batch, cas)),

@@ -11,8 +11,8 @@ use std::time::Instant;
 use sunder::buffer::Chain;
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::stats::{Counter, WorkerStats};
+use sunder::tier::link::{self, Address};
 use sunder::tier::memcached::chunked::{Chunked, Config};
-use sunder::tier::memcached::link::{self, Address};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use crate::memcached_tier::fixture::{Folder, Memcached, PATIENCE, Task, key, words};

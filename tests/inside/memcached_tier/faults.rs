@@ -7,7 +7,7 @@ use std::time::Duration;
 use sunder::buffer::Chain;
 use sunder::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE};
 use sunder::stats::Counter;
-use sunder::tier::memcached::link::Address;
+use sunder::tier::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
 
 use super::fixture::{

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use sunder::buffer::{Chain, Key};
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::stats::{Counter, WorkerStats};
-use sunder::tier::memcached::link::{Address, Config, OpenError};
+use sunder::tier::link::{Address, Config, OpenError};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 

@@ -1,11 +1,13 @@
 //! Lookups of many keys in one request, against scripted servers that answer in every wrong way.
 
+use std::future::poll_fn;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::task::Poll;
 
 use sunder::limits::{KEY_BYTES_MAX, LINK_LOOKUP_BYTES};
 use sunder::stats::Counter;
-use sunder::tier::memcached::link::{Collector, Down, Status};
+use sunder::tier::link::{Down, One, Status};
 use sunder::tier::memcached::plain::Plain;
 
 use super::fixture::{Fixture, Folder, Memcached, Scripted, Task, hear_from};
@@ -14,12 +16,26 @@ use super::fixture::{Fixture, Folder, Memcached, Scripted, Task, hear_from};
 type Found = Result<(u32, u32), Down>;
 
 async fn look_up(tier: &Plain, keys: Vec<Vec<u8>>) -> Found {
-    let mut batch = tier.link().begin(Collector::statuses())?;
+    let mut batches = Vec::new();
     for key in keys {
+        let mut batch = tier.link().begin(One::default())?;
         batch.look_up(&key).await?;
+        batches.push(batch);
     }
-    let statuses = batch.wait().await?.into_statuses();
-    Ok((statuses.of(Status::Value), statuses.of(Status::Miss)))
+    let mut waits: Vec<_> = batches.into_iter().map(|batch| Box::pin(batch.wait())).collect();
+    let mut told: Vec<Option<Result<Status, Down>>> = vec![None; waits.len()];
+    poll_fn(|context| {
+        for (wait, told) in waits.iter_mut().zip(&mut told).filter(|(_, told)| told.is_none()) {
+            if let Poll::Ready(one) = wait.as_mut().poll(context) {
+                *told = Some(one.map(|one| one.head.status));
+            }
+        }
+        if told.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let statuses: Vec<Status> = told.into_iter().flatten().collect::<Result<_, _>>()?;
+    let count = |of| statuses.iter().filter(|status| **status == of).count() as u32;
+    Ok((count(Status::Value), count(Status::Miss)))
 }
 
 fn names(names: &str) -> Vec<Vec<u8>> {

@@ -3,7 +3,7 @@
 use sunder::clock::Expiry;
 use sunder::limits::LINK_RETRY_MAX_US;
 use sunder::stats::Counter;
-use sunder::tier::memcached::link::Address;
+use sunder::tier::link::Address;
 use sunder::tier::{Hit, Outcome, StoreMode, Tier};
 
 use super::fixture::{Fixture, Folder, Memcached, key, words};

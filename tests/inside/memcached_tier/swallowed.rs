@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sunder::clock::Expiry;
 use sunder::limits::{LINK_CLOSING_US, LINK_PROOF_US, LINK_RECOVERY_US, LINK_SUSPENDED_US};
 use sunder::stats::Counter;
-use sunder::tier::memcached::link::Address;
+use sunder::tier::link::Address;
 use sunder::tier::{Outcome, StoreMode, Tier};
 
 use super::fixture::{

@@ -13,7 +13,7 @@ use sunder::buffer::{Chain, Key};
 use sunder::clock::{Clock, Expiry, Now};
 use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
 use sunder::stats::{Counter, WorkerStats};
-use sunder::tier::memcached::link::{Address, Config};
+use sunder::tier::link::{Address, Config};
 use sunder::tier::rend::Rend;
 use sunder::tier::rend::binary::Exptimes;
 use sunder::tier::rend::probe::Server as Ability;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
-use sunder::tier::memcached::link::Address;
+use sunder::tier::link::Address;
 use sunder::tier::rend::Rend;
 use sunder::tier::rend::binary::Exptimes;
 use sunder::tier::rend::probe::{ProbeError, Server};

@@ -2,12 +2,16 @@
 
 use std::ops::Range;
 
+use super::assembly::Broken;
+use super::collect::Collector;
+use super::layout::{Metadata, Shape};
+use super::name::Name;
+use super::token::may_be_bare;
 use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
 use crate::buffer::{Chain, Gather, Key};
 use crate::clock::{Expiry, Now};
 use crate::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
-use crate::tier::memcached::layout::{Broken, Metadata, Name, Shape, may_be_bare};
-use crate::tier::memcached::link::{Collector, Down, Status};
+use crate::tier::link::{Down, Status};
 use crate::tier::memcached::meta;
 use crate::tier::memory::number;
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode};

@@ -1,4 +1,4 @@
-//! Items kept in a memcached in chunks, in Rend's format ([`super::layout`]): values beyond
+//! Items kept in a memcached in chunks, in Rend's format ([`layout`]): values beyond
 //! memcached's own limit, and items of few sizes whatever the values' sizes are.
 //!
 //! A value is served whole, as one writer wrote it, or not at all: number and tokens of its chunks
@@ -14,16 +14,25 @@
 //! lie, since writing the metadata again would change the cas; the expiry in the metadata is then
 //! an old one, and nobody here reads it but to keep a running expiry from drifting.
 
+pub mod assembly;
 mod change;
+pub mod collect;
 mod foresight;
+pub mod item;
+pub mod layout;
+pub mod name;
 mod read;
+pub mod token;
 mod write;
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::layout::{Metadata, Name, Shape, Tokens};
-use super::link::{self, Down, Link, OpenError, Status};
+use self::collect::Collector;
+use self::foresight::Foresight;
+use self::layout::{Metadata, Shape};
+use self::name::Name;
+use self::token::Tokens;
 use super::meta::Meta;
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Clock, Expiry, Now};
@@ -32,8 +41,8 @@ use crate::limits::{
 };
 use crate::secret;
 use crate::stats::WorkerStats;
+use crate::tier::link::{self, Down, Link, OpenError, Status};
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
-use foresight::Foresight;
 
 /// A running expiry that memcached tells may be this far from the one in the metadata, in seconds:
 /// its clock ticks once a second, and so does ours.
@@ -53,7 +62,7 @@ pub struct Config {
 
 /// One memcached that keeps values in chunks, asked through one link.
 pub struct Chunked {
-    link: Link<Meta>,
+    link: Link<Meta, Collector>,
     chunk_bytes: usize,
     item_bytes_max: usize,
     tokens: Tokens,
@@ -161,7 +170,7 @@ impl Chunked {
     }
 
     /// The link.
-    pub fn link(&self) -> &Link<Meta> {
+    pub fn link(&self) -> &Link<Meta, Collector> {
         &self.link
     }
 }
@@ -241,3 +250,6 @@ impl Tier for Chunked {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,16 @@
 //! Looking an item up, and gathering its value.
 
+use super::assembly::{Assembly, Broken};
+use super::collect::Collector;
+use super::item::{Item, Taken};
+use super::layout::{Found, METADATA_ITEM_BYTES_MAX, Metadata, Shape};
+use super::name::Name;
+use super::token::{TOKEN_BYTES, Token};
 use super::{Answer, Ask, Chunked, Look, Stored, window};
 use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
-use crate::tier::memcached::item::{Item, Taken};
-use crate::tier::memcached::layout::{
-    Assembly, Broken, Found, METADATA_ITEM_BYTES_MAX, Metadata, Name, Shape, TOKEN_BYTES, Token,
-};
-use crate::tier::memcached::link::{Batch, Collector, Down, Head, Status};
+use crate::tier::link::{Batch, Down, Head, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
 use crate::tier::{Hit, Outcome};
 
@@ -19,7 +21,7 @@ impl Chunked {
         name: &mut Name,
         ask: Ask,
         now: Now,
-    ) -> Result<Batch<'_, Meta>, Down> {
+    ) -> Result<Batch<'_, Meta, Collector>, Down> {
         let mut batch = self.link.begin(Collector::one())?;
         let key = name.metadata();
         batch
@@ -34,7 +36,7 @@ impl Chunked {
 
     pub(super) async fn hear(
         &self,
-        batch: Batch<'_, Meta>,
+        batch: Batch<'_, Meta, Collector>,
         name: &Name,
         key: &Key,
     ) -> Result<Look, Down> {

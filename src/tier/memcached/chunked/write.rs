@@ -4,14 +4,16 @@
 
 use std::ops::Range;
 
+use super::assembly::{Broken, Cutter};
+use super::collect::Collector;
+use super::layout::{METADATA_BYTES, Metadata, Shape};
+use super::name::Name;
+use super::token::{TOKEN_BYTES, Token, may_be_bare};
 use super::{Answer, Ask, Chunked, Condition, Stored, Written};
 use crate::buffer::{Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::stats::Counter;
-use crate::tier::memcached::layout::{
-    Broken, Cutter, METADATA_BYTES, Metadata, Name, Shape, TOKEN_BYTES, Token, may_be_bare,
-};
-use crate::tier::memcached::link::{Batch, Collector, Down, Status};
+use crate::tier::link::{Batch, Down, Status};
 use crate::tier::memcached::meta::{self, Meta};
 use crate::tier::{Outcome, StoreMode};
 
@@ -42,7 +44,7 @@ impl Chunked {
         first: u32,
         (front, back): (&Chain, &Chain),
         now: Now,
-    ) -> Result<Batch<'_, Meta>, Down> {
+    ) -> Result<Batch<'_, Meta, Collector>, Down> {
         let Metadata { shape, flags, expiry, token, .. } = *metadata;
         let how = meta::Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
         let item_bytes = shape.chunk_item_bytes();
@@ -73,7 +75,7 @@ impl Chunked {
         metadata: &Metadata,
         condition: Condition,
         now: Now,
-    ) -> Result<Option<Batch<'_, Meta>>, Down> {
+    ) -> Result<Option<Batch<'_, Meta, Collector>>, Down> {
         let mut batch = self.link.begin(Collector::one())?;
         let (mode, cas) = match condition {
             Condition::Always => (StoreMode::Set, Some(0)),
@@ -100,7 +102,7 @@ impl Chunked {
     /// Hears whether all chunks were written. None: they were.
     pub(super) async fn chunks_lost(
         &self,
-        chunks: Batch<'_, Meta>,
+        chunks: Batch<'_, Meta, Collector>,
     ) -> Result<Option<Outcome<Chain>>, Down> {
         let statuses = chunks.wait().await?.into_statuses();
         Ok(if statuses.of(Status::NoMemory) > 0 {
@@ -118,7 +120,7 @@ impl Chunked {
     /// Hears whether the metadata was written.
     pub(super) async fn metadata_written(
         &self,
-        metadata: Option<Batch<'_, Meta>>,
+        metadata: Option<Batch<'_, Meta, Collector>>,
     ) -> Result<Written, Down> {
         let Some(metadata) = metadata else { return Ok(Written::Unmet(Status::Exists)) };
         let head = metadata.wait().await?.into_one().head;

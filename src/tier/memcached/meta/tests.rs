@@ -1,6 +1,7 @@
 //! Requests as bytes, and answers at every cut.
 
 use super::*;
+use crate::tier::memcached::key::ENCODED_KEY_BYTES_MAX;
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
 

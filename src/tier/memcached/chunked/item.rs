@@ -6,8 +6,10 @@
 
 use arrayvec::ArrayVec;
 
-use super::layout::{Assembly, Found, METADATA_BYTES, Metadata, Name};
-use super::link::{Head, Status};
+use super::assembly::Assembly;
+use super::layout::{Found, METADATA_BYTES, Metadata};
+use super::name::Name;
+use crate::tier::link::{Head, Status};
 
 /// Takes the answers about a metadata item and the chunks behind it, in that order.
 #[derive(Debug, Default)]
@@ -107,7 +109,9 @@ impl Item {
 mod tests {
     use super::*;
     use crate::clock::Expiry;
-    use crate::tier::memcached::layout::{Broken, Shape, TOKEN_BYTES};
+    use crate::tier::memcached::chunked::assembly::Broken;
+    use crate::tier::memcached::chunked::layout::Shape;
+    use crate::tier::memcached::chunked::token::TOKEN_BYTES;
 
     const TOKEN: [u8; TOKEN_BYTES] = *b"0123456789abcdef";
 

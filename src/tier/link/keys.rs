@@ -27,7 +27,7 @@ impl Keys {
 
     #[inline]
     pub(super) fn push(&mut self, key: &[u8]) {
-        self.bytes.push(u8::try_from(key.len()).expect("a key of memcached's"));
+        self.bytes.push(u8::try_from(key.len()).expect("a key of up to 255 bytes"));
         self.bytes.extend_from_slice(key);
     }
 

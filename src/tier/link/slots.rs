@@ -2,12 +2,51 @@
 
 use std::task::Waker;
 
-use super::collect::Collector;
+use super::collect::Collect;
+use super::protocol::Head;
+use crate::buffer::Key;
+
+/// Where the answers to a batch go.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a collector lives in its slot, without a box")]
+pub(super) enum Taker<K> {
+    /// To whoever began it.
+    Caller(K),
+    /// To the link: it is the delete of a key that must not be served any more. Should the answer
+    /// never come, the key is remembered.
+    Invalidation(Box<Key>),
+}
+
+impl<K: Collect> Taker<K> {
+    /// An answer begins.
+    #[inline]
+    pub(super) fn begin(&mut self, head: &Head) {
+        if let Taker::Caller(collector) = self {
+            collector.begin(head);
+        }
+    }
+
+    /// The next bytes of its value.
+    #[inline]
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        if let Taker::Caller(collector) = self {
+            collector.bytes(bytes);
+        }
+    }
+
+    /// The value was whole.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        if let Taker::Caller(collector) = self {
+            collector.end();
+        }
+    }
+}
 
 /// A batch and who waits for it.
 #[derive(Debug)]
-struct Slot {
-    collector: Option<Collector>,
+struct Slot<K> {
+    taker: Option<Taker<K>>,
     waker: Option<Waker>,
     /// Answers to come.
     outstanding: u32,
@@ -30,11 +69,11 @@ enum State {
 /// A batch's own answers, or why there are none.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation")]
-pub(super) enum Progress {
+pub(super) enum Progress<K> {
     /// Answers are to come.
     Waiting,
     /// All came.
-    Done(Collector),
+    Done(Taker<K>),
     /// Some will never come.
     Failed,
 }
@@ -42,13 +81,13 @@ pub(super) enum Progress {
 /// Batches by number; a number is used again when its batch is done. Grows with the number of
 /// batches that are under way at once, and never shrinks.
 #[derive(Debug)]
-pub(super) struct Slots {
-    slots: Vec<Slot>,
+pub(super) struct Slots<K> {
+    slots: Vec<Slot<K>>,
     free: Vec<u32>,
 }
 
-impl Slots {
-    pub(super) fn with_capacity(capacity: usize) -> Slots {
+impl<K> Slots<K> {
+    pub(super) fn with_capacity(capacity: usize) -> Slots<K> {
         Slots { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity) }
     }
 
@@ -59,17 +98,17 @@ impl Slots {
 
     /// A place for a batch.
     #[inline]
-    pub(super) fn take(&mut self, collector: Collector) -> u32 {
+    pub(super) fn take(&mut self, taker: Taker<K>) -> u32 {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
-            slot.collector = Some(collector);
+            slot.taker = Some(taker);
             slot.outstanding = 0;
             slot.is_waited_for = false;
             slot.state = State::Held;
             return index;
         }
         self.slots.push(Slot {
-            collector: Some(collector),
+            taker: Some(taker),
             waker: None,
             outstanding: 0,
             is_waited_for: false,
@@ -80,7 +119,7 @@ impl Slots {
 
     fn free(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.collector = None;
+        slot.taker = None;
         slot.waker = None;
         slot.is_waited_for = false;
         slot.state = State::Free;
@@ -99,8 +138,8 @@ impl Slots {
 
     /// Where answers go, or None if nobody wants them.
     #[inline]
-    pub(super) fn collector(&mut self, index: u32) -> Option<&mut Collector> {
-        self.slots[index as usize].collector.as_mut()
+    pub(super) fn taker(&mut self, index: u32) -> Option<&mut Taker<K>> {
+        self.slots[index as usize].taker.as_mut()
     }
 
     /// An answer was whole.
@@ -120,7 +159,7 @@ impl Slots {
     /// How far a batch is. If it is not done, `waker` is called when it is. A batch that is done or
     /// has failed is forgotten.
     #[inline]
-    pub(super) fn poll(&mut self, index: u32, waker: &Waker) -> Progress {
+    pub(super) fn poll(&mut self, index: u32, waker: &Waker) -> Progress<K> {
         let slot = &mut self.slots[index as usize];
         match slot.state {
             State::Failed => {
@@ -137,9 +176,9 @@ impl Slots {
             }
             return Progress::Waiting;
         }
-        let collector = slot.collector.take();
+        let taker = slot.taker.take();
         self.free(index);
-        collector.map_or(Progress::Failed, Progress::Done)
+        taker.map_or(Progress::Failed, Progress::Done)
     }
 
     /// Whoever had the batch is gone.
@@ -155,15 +194,15 @@ impl Slots {
 
     /// Makes all batches fail that do not have all their answers, wakes who waits for them, and
     /// calls `failed` with what each had collected. Returns how many somebody had.
-    pub(super) fn fail_all(&mut self, mut failed: impl FnMut(Collector)) -> u64 {
+    pub(super) fn fail_all(&mut self, mut failed: impl FnMut(Taker<K>)) -> u64 {
         let mut held = 0;
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             if slot.is_waited_for && slot.outstanding == 0 {
                 continue;
             }
-            if let Some(collector) = slot.collector.take() {
-                failed(collector);
+            if let Some(taker) = slot.taker.take() {
+                failed(taker);
             }
             slot.outstanding = 0;
             match slot.state {

@@ -13,9 +13,11 @@ use crate::limits::{
 };
 use crate::report::Topic;
 use crate::stats::Counter;
-use crate::tier::memcached::link::collect::Collector;
-use crate::tier::memcached::link::stream::Stream;
-use crate::tier::memcached::link::{Codec, Role};
+use crate::tier::link::collect::Collect;
+use crate::tier::link::config::Role;
+use crate::tier::link::protocol::Codec;
+use crate::tier::link::slots::Taker;
+use crate::tier::link::stream::Stream;
 
 /// Why a link does not serve any more.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,7 @@ pub(super) enum Trouble {
     Senseless,
 }
 
-impl<C: Codec> Inner<C> {
+impl<C: Codec, K: Collect> Inner<C, K> {
     // How long things may take.
 
     /// By when the oldest request has to be answered.
@@ -121,8 +123,8 @@ impl<C: Codec> Inner<C> {
     fn fail_all(&mut self) {
         self.remembered.fail();
         let Inner { slots, remembered, stats, .. } = self;
-        let failed = slots.fail_all(|collector| {
-            if let Collector::Invalidation(key) = collector {
+        let failed = slots.fail_all(|taker| {
+            if let Taker::Invalidation(key) = taker {
                 stats.add(Counter::LinkInvalidations, 1);
                 remembered.add(*key);
             }

@@ -6,9 +6,10 @@
 
 use super::{Asked, Inner, Kind, NOBODY};
 use crate::limits::LINK_LOOKUP_BYTES;
-use crate::tier::memcached::link::{Codec, Garbage, Head, Status};
+use crate::tier::link::collect::Collect;
+use crate::tier::link::protocol::{Codec, Garbage, Head, Status};
 
-impl<C: Codec> Inner<C> {
+impl<C: Codec, K: Collect> Inner<C, K> {
     /// Adds a key to the lookup at the end of the output.
     #[inline]
     pub(in super::super) fn look_up(&mut self, slot: u32, key: &[u8]) {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 
+use super::config::Config;
+use super::protocol::{Codec, Refusal};
 use super::stream::{Address, Opening, Stream};
-use super::{Codec, Config, Refusal};
 use crate::limits::LINK_GREETING_BYTES_MAX;
 
 /// Reads in which a greeting has to be complete; each may take its time.

@@ -10,11 +10,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::collect::Collect;
+use super::config::{Config, Role};
 use super::keys::Keys;
+use super::protocol::{Codec, Garbage, Head, Status};
 use super::remembered::Remembered;
+use super::request::Request;
 use super::slots::Slots;
 use super::stream::{Address, Stream};
-use super::{Codec, Config, Garbage, Head, Request, Role, Status};
 use crate::buffer::Key;
 use crate::clock::Now;
 use crate::limits::{
@@ -93,7 +96,7 @@ enum Reading {
     Trailer,
 }
 
-pub(super) struct Inner<C> {
+pub(super) struct Inner<C, K> {
     address: Address,
     timeout_us: u64,
     readiness: Readiness,
@@ -139,22 +142,22 @@ pub(super) struct Inner<C> {
     /// What was asked and is not answered, in order.
     asked: VecDeque<Asked>,
     next_opaque: u32,
-    pub(super) slots: Slots,
+    pub(super) slots: Slots<K>,
     remembered: Remembered,
     #[allow(clippy::vec_box, reason = "keys move between batches and this list by pointer")]
     spare_keys: Vec<Box<Key>>,
     codec: PhantomData<fn() -> C>,
 }
 
-impl<C> fmt::Debug for Inner<C> {
+impl<C, K> fmt::Debug for Inner<C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { address, state, .. } = self;
         write!(f, "Link({address}, {state:?}, {} outstanding)", self.asked.len())
     }
 }
 
-impl<C: Codec> Inner<C> {
-    pub(super) fn new(config: Config, stream: Stream, now: Now) -> Inner<C> {
+impl<C: Codec, K: Collect> Inner<C, K> {
+    pub(super) fn new(config: Config, stream: Stream, now: Now) -> Inner<C, K> {
         let Config { address, timeout_us, readiness, stats, role } = config;
         Inner {
             address,
@@ -495,9 +498,9 @@ impl<C: Codec> Inner<C> {
             Reading::Value(left) => {
                 let n = left.min(bytes.len());
                 if slot < REMEMBERED
-                    && let Some(collector) = self.slots.collector(slot)
+                    && let Some(taker) = self.slots.taker(slot)
                 {
-                    collector.bytes(&bytes[..n]);
+                    taker.bytes(&bytes[..n]);
                 }
                 self.start += n;
                 self.reading = Reading::Value(left - n);
@@ -527,9 +530,9 @@ impl<C: Codec> Inner<C> {
     fn valued(&mut self, slot: u32, answers: &mut usize) {
         self.reading = Reading::Head;
         if slot < REMEMBERED
-            && let Some(collector) = self.slots.collector(slot)
+            && let Some(taker) = self.slots.taker(slot)
         {
-            collector.end();
+            taker.end();
         }
         self.answered(slot);
         *answers += 1;
@@ -547,8 +550,8 @@ impl<C: Codec> Inner<C> {
             }
             REMEMBERED => {}
             _ => {
-                if let Some(collector) = self.slots.collector(slot) {
-                    collector.head(&head);
+                if let Some(taker) = self.slots.taker(slot) {
+                    taker.begin(&head);
                 }
             }
         }

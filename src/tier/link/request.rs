@@ -1,0 +1,46 @@
+//! One request being written.
+
+use crate::buffer::Body;
+
+/// One request being written. Everything of it goes out as it is put here.
+#[derive(Debug)]
+pub struct Request<'a> {
+    out: &'a mut Vec<u8>,
+    opaque: u32,
+}
+
+impl<'a> Request<'a> {
+    /// A request that is written to `out`, with this number.
+    pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> Request<'a> {
+        Request { out, opaque }
+    }
+
+    /// The number that the answer has to repeat.
+    pub fn opaque(&self) -> u32 {
+        self.opaque
+    }
+
+    /// Appends bytes.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Appends a number in decimal digits.
+    #[inline]
+    pub fn number(&mut self, number: u64) {
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// Appends a value.
+    #[inline]
+    pub fn value(&mut self, value: Body<'_>) {
+        self.out.reserve(value.len());
+        value.for_each_piece(|piece| self.out.extend_from_slice(piece));
+    }
+
+    /// Appends `count` zero bytes.
+    pub fn zeros(&mut self, count: usize) {
+        self.out.resize(self.out.len() + count, 0);
+    }
+}

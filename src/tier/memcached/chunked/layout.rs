@@ -1,0 +1,199 @@
+//! How a value is split into chunks: Rend's format, to the byte, so that a memcached filled by Rend
+//! can be taken over warm, and back.
+//!
+//! ```text
+//! K-meta   length flags chunks chunk_data stored_at expiry   u32 each, big-endian
+//!          token                                             16 bytes
+//!          key                                               only if K stands for a hashed key
+//! K-0 ..   token                                             16 bytes
+//!          chunk_data bytes of the value, the last chunk's tail zero
+//! ```
+//!
+//! Older Rends made a chunk's number negative and nothing else, so that their first chunk is K0,
+//! without a dash: the *bare* name. Such an item is read where it is, and leaves that name when it
+//! is written again. What we write has a mark in its token, by which it is known that there is no
+//! bare chunk of it to look for.
+//!
+//! Names with dashes are shared by no two keys, but a bare one may be another key's: K-10 is
+//! chunk 10 of K and the bare name of the key K-1. Nothing but the token tells their chunks apart,
+//! so nobody may trust a name.
+//!
+//! All items of one value carry the client's flags and exptime. A chunk belongs to the metadata
+//! whose token it carries, and to no other, so a reader that checks number and tokens can tell a
+//! whole value from anything else. How much of the value a chunk holds is in the metadata, so
+//! items of different chunk sizes live side by side.
+//!
+//! A key that has no room for a suffix (or, if it is not fit for text, whose base64 form has none)
+//! is stored under a hash, with the key itself behind Rend's 40 bytes of metadata; Rend cannot
+//! store such keys at all.
+//!
+//! Nothing here does I/O or reads the clock.
+
+use super::name::{INDEX_DIGITS_MAX, METADATA_SUFFIX, Name};
+use super::token::{TOKEN_BYTES, Token};
+use crate::clock::Expiry;
+use crate::limits::{
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
+};
+
+/// Bytes of the metadata, without a hashed key's own.
+pub const METADATA_BYTES: usize = 40;
+
+/// Longest metadata item, in bytes.
+pub const METADATA_ITEM_BYTES_MAX: usize = METADATA_BYTES + KEY_BYTES_MAX;
+
+/// What Rend takes off the chunk size for memcached's own header and the suffix of the key, in
+/// bytes.
+const CHUNK_OVERHEAD_BYTES: usize = 71;
+
+// With the longest name a chunk of the smallest size still holds something, and at the largest size
+// a number of chunks fits its digits.
+const _: () = assert!(CHUNK_BYTES_MIN > CHUNK_OVERHEAD_BYTES + TOKEN_BYTES + KEY_BYTES_MAX);
+const _: () = assert!(
+    ITEM_BYTES_MAX_LIMIT / (CHUNK_BYTES_MIN - CHUNK_OVERHEAD_BYTES - TOKEN_BYTES - KEY_BYTES_MAX)
+        < 10_usize.pow(INDEX_DIGITS_MAX as u32)
+);
+// A name that leaves the fewest digits gets larger chunks; memcached takes those too.
+const _: () = assert!(
+    ITEM_BYTES_MAX_LIMIT / 10_usize.pow((METADATA_SUFFIX.len() - 1) as u32) < CHUNK_DATA_BYTES_MAX
+);
+const _: () = assert!(CHUNK_BYTES_MAX <= CHUNK_DATA_BYTES_MAX);
+
+/// How a value is split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of the value.
+    pub length: u32,
+    /// Chunks; none for a value without bytes.
+    pub chunks: u32,
+    /// Bytes of the value in each chunk but the last, 1 to [`CHUNK_DATA_BYTES_MAX`].
+    pub chunk_data_bytes: u32,
+}
+
+impl Shape {
+    /// How a value of `length` bytes is split under `name` if a chunk, with what memcached adds to
+    /// it, is to take `chunk_bytes` bytes.
+    ///
+    /// # Panics
+    /// If `length` is over [`ITEM_BYTES_MAX_LIMIT`] or `chunk_bytes` below [`CHUNK_BYTES_MIN`].
+    pub fn new(name: &Name, chunk_bytes: usize, length: usize) -> Shape {
+        assert!(length <= ITEM_BYTES_MAX_LIMIT && chunk_bytes >= CHUNK_BYTES_MIN);
+        let data = (chunk_bytes - CHUNK_OVERHEAD_BYTES - TOKEN_BYTES - name.stem_bytes()) as u32;
+        Shape::with_data(name, data, length as u32)
+    }
+
+    /// The same, with `data` bytes of the value in a chunk, or more where their number would not
+    /// fit their names.
+    fn with_data(name: &Name, data: u32, length: u32) -> Shape {
+        let data = data.max(length.div_ceil(name.chunks_max()));
+        Shape { length, chunks: length.div_ceil(data), chunk_data_bytes: data }
+    }
+
+    /// The shape of a longer value that begins with this one's chunks, if there can be one.
+    pub fn extended(&self, name: &Name, length: u32) -> Option<Shape> {
+        let shape = Shape::with_data(name, self.chunk_data_bytes, length);
+        (shape.chunk_data_bytes == self.chunk_data_bytes).then_some(shape)
+    }
+
+    /// Where chunk `index` begins in the value, in bytes.
+    pub fn offset(&self, index: u32) -> usize {
+        index as usize * self.chunk_data_bytes as usize
+    }
+
+    /// How many bytes of the value chunk `index` holds; the rest of it is padding.
+    pub fn bytes_in(&self, index: u32) -> usize {
+        (self.length as usize)
+            .saturating_sub(self.offset(index))
+            .min(self.chunk_data_bytes as usize)
+    }
+
+    /// Bytes of each chunk item's value.
+    pub fn chunk_item_bytes(&self) -> usize {
+        TOKEN_BYTES + self.chunk_data_bytes as usize
+    }
+}
+
+/// What a metadata item says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// How the value is split.
+    pub shape: Shape,
+    /// The client's flags.
+    pub flags: u32,
+    /// When it was stored, in seconds of Unix time.
+    pub stored_at_s: u32,
+    /// When the item was to expire as of when it was stored. A touch changes what memcached knows
+    /// and not this, so nobody may go by it.
+    pub expiry: Expiry,
+    /// What the value's chunks begin with.
+    pub token: Token,
+}
+
+/// What was found under a metadata item's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The key's metadata.
+    Metadata(Metadata),
+    /// That of another key with the same name.
+    Foreign,
+    /// Something that cannot be true.
+    Lie,
+}
+
+impl Metadata {
+    /// The item's value; a hashed key goes behind it.
+    pub fn encode(&self) -> [u8; METADATA_BYTES] {
+        let words = [
+            self.shape.length,
+            self.flags,
+            self.shape.chunks,
+            self.shape.chunk_data_bytes,
+            self.stored_at_s,
+            self.expiry.unix_s(),
+        ];
+        let mut bytes = [0; METADATA_BYTES];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes[METADATA_BYTES - TOKEN_BYTES..].copy_from_slice(&self.token);
+        bytes
+    }
+
+    /// Reads the value of the item that stands under `name`, looked up for `key`. Whatever is not
+    /// exactly what a writer of this format writes is a lie.
+    pub fn decode(name: &Name, key: &[u8], bytes: &[u8]) -> Found {
+        let behind = if name.is_hashed() { key } else { b"" };
+        Metadata::decode_before(behind, name.chunks_max(), bytes)
+    }
+
+    /// The same, where `expected` has to stand behind the metadata and the item's name has room for
+    /// `chunks_max` chunks.
+    pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> Found {
+        let Some((fixed, behind)) = bytes.split_first_chunk::<METADATA_BYTES>() else {
+            return Found::Lie;
+        };
+        if behind != expected {
+            return Found::Foreign;
+        }
+        let word = |i: usize| {
+            u32::from_be_bytes([fixed[4 * i], fixed[4 * i + 1], fixed[4 * i + 2], fixed[4 * i + 3]])
+        };
+        let shape = Shape { length: word(0), chunks: word(2), chunk_data_bytes: word(3) };
+        let is_possible = shape.length as usize <= ITEM_BYTES_MAX_LIMIT
+            && (1..=CHUNK_DATA_BYTES_MAX).contains(&(shape.chunk_data_bytes as usize))
+            && shape.chunks == shape.length.div_ceil(shape.chunk_data_bytes)
+            && shape.chunks <= chunks_max;
+        if !is_possible {
+            return Found::Lie;
+        }
+        let mut token = [0; TOKEN_BYTES];
+        token.copy_from_slice(&fixed[METADATA_BYTES - TOKEN_BYTES..]);
+        Found::Metadata(Metadata {
+            shape,
+            flags: word(1),
+            stored_at_s: word(4),
+            expiry: Expiry::from_unix_s(word(5)),
+            token,
+        })
+    }
+}
