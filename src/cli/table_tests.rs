@@ -17,7 +17,7 @@ fn words(line: &str) -> Vec<OsString> {
         let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
         for part in parts {
             bytes.push(byte(&part[..2]));
-            bytes.extend_from_slice(part[2..].as_bytes());
+            bytes.extend_from_slice(&part.as_bytes()[2..]);
         }
         OsString::from_vec(bytes)
     };
