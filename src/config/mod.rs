@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::net::tcp::fault::Faults;
 pub(crate) use quantity::show_size;
-pub use quantity::{count, number, real, size};
+pub(crate) use quantity::{count, number, real, size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 
 /// Everything `sunder serve` can be told.
@@ -221,7 +221,7 @@ type Parsed<T> = Result<T, ValueError>;
 ///
 /// # Errors
 /// If it is no port.
-pub fn port(text: &str) -> Parsed<u16> {
+pub(crate) fn port(text: &str) -> Parsed<u16> {
     Ok(number(text, 1, u64::from(u16::MAX))? as u16)
 }
 
@@ -229,7 +229,7 @@ pub fn port(text: &str) -> Parsed<u16> {
 ///
 /// # Errors
 /// If it is not.
-pub fn idle_timeout(text: &str) -> Parsed<u64> {
+pub(crate) fn idle_timeout(text: &str) -> Parsed<u64> {
     number(text, 0, 86_400 * 365)
 }
 
@@ -237,7 +237,7 @@ pub fn idle_timeout(text: &str) -> Parsed<u64> {
 ///
 /// # Errors
 /// If it is no size that memcached's `-I` would take.
-pub fn item_size(text: &str) -> Parsed<usize> {
+pub(crate) fn item_size(text: &str) -> Parsed<usize> {
     Ok(size(text, ITEM_BYTES_MAX_FLOOR as u64, ITEM_BYTES_MAX_LIMIT as u64)? as usize)
 }
 
@@ -245,7 +245,7 @@ pub fn item_size(text: &str) -> Parsed<usize> {
 ///
 /// # Errors
 /// If it is no number of workers.
-pub fn workers(text: &str) -> Parsed<usize> {
+pub(crate) fn workers(text: &str) -> Parsed<usize> {
     Ok(number(text, 1, WORKERS_MAX as u64)? as usize)
 }
 
@@ -253,7 +253,7 @@ pub fn workers(text: &str) -> Parsed<usize> {
 ///
 /// # Errors
 /// If it is not, or a core is named twice.
-pub fn cores(text: &str) -> Parsed<Vec<usize>> {
+pub(crate) fn cores(text: &str) -> Parsed<Vec<usize>> {
     let error = || {
         let expected = format!("up to {WORKERS_MAX} different core numbers, e.g. 0,2-3");
         ValueError::new(text, expected)
@@ -301,7 +301,7 @@ pub fn cidr(text: &str) -> Parsed<Cidr> {
 ///
 /// # Errors
 /// If one of them is none.
-pub fn binds(text: &str) -> Parsed<Vec<IpAddr>> {
+pub(crate) fn binds(text: &str) -> Parsed<Vec<IpAddr>> {
     text.split(',').map(address).collect()
 }
 
@@ -309,7 +309,7 @@ pub fn binds(text: &str) -> Parsed<Vec<IpAddr>> {
 ///
 /// # Errors
 /// If it is not.
-pub fn address(text: &str) -> Parsed<IpAddr> {
+pub(crate) fn address(text: &str) -> Parsed<IpAddr> {
     text.parse().map_err(|_| ValueError::new(text, "an IPv4 or IPv6 address"))
 }
 
@@ -317,7 +317,7 @@ pub fn address(text: &str) -> Parsed<IpAddr> {
 ///
 /// # Errors
 /// If it is neither.
-pub fn poll(text: &str) -> Parsed<Poll> {
+pub(crate) fn poll(text: &str) -> Parsed<Poll> {
     match text {
         "busy" => Ok(Poll::Busy),
         "adaptive" => Ok(Poll::Adaptive),
@@ -329,7 +329,7 @@ pub fn poll(text: &str) -> Parsed<Poll> {
 ///
 /// # Errors
 /// If it is neither.
-pub fn huge(text: &str) -> Parsed<Huge> {
+pub(crate) fn huge(text: &str) -> Parsed<Huge> {
     match text {
         "auto" => Ok(Huge::Auto),
         "off" => Ok(Huge::Off),
@@ -341,7 +341,7 @@ pub fn huge(text: &str) -> Parsed<Huge> {
 ///
 /// # Errors
 /// If it is not.
-pub fn faults(text: &str) -> Parsed<Faults> {
+pub(crate) fn faults(text: &str) -> Parsed<Faults> {
     let error = || {
         let expected = "seed=N,drop=N,reorder=N,duplicate=N,corrupt=N, in a million frames";
         ValueError::new(text, expected)

@@ -39,7 +39,7 @@ fn within<T: PartialOrd + Copy>(
 ///
 /// # Errors
 /// If it is not.
-pub fn number(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(crate) fn number(text: &str, min: u64, max: u64) -> Parsed<u64> {
     within(text.parse().ok(), (min, max), text, || format!("a whole number from {min} to {max}"))
 }
 
@@ -47,7 +47,7 @@ pub fn number(text: &str, min: u64, max: u64) -> Parsed<u64> {
 ///
 /// # Errors
 /// If it is not. 1.5M is whole, 1.5 is not.
-pub fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(crate) fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let read = || {
         let (digits, by) = split(text, COUNT_BASE, 3)?;
         let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
@@ -66,7 +66,7 @@ pub fn count(text: &str, min: u64, max: u64) -> Parsed<u64> {
 ///
 /// # Errors
 /// If it is not.
-pub fn real(text: &str, min: f64, max: f64) -> Parsed<f64> {
+pub(crate) fn real(text: &str, min: f64, max: f64) -> Parsed<f64> {
     let read = || {
         let (digits, by) = split(text, COUNT_BASE, 3)?;
         Some(digits.parse::<f64>().ok()? * by as f64)
@@ -78,7 +78,7 @@ pub fn real(text: &str, min: f64, max: f64) -> Parsed<f64> {
 ///
 /// # Errors
 /// If it is not.
-pub fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(crate) fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let read = || {
         let (digits, by) = split(text, SIZE_BASE, 4)?;
         digits.parse::<u64>().ok()?.checked_mul(by)
