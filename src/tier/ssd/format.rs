@@ -11,6 +11,10 @@
 //! one bad block loses no more than the records in it. Nothing here reads or writes a disk; bytes
 //! from a disk must never panic it.
 
+use std::ops::Range;
+
+use bytes::{Buf, BufMut};
+
 use crate::limits::{KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_UNIT_BYTES};
 
 /// Version of all that is described here.
@@ -41,6 +45,9 @@ const SUMMARY_HEADER_BYTES: usize = 16;
 
 /// Entries in one block of a summary.
 pub const ENTRIES_PER_BLOCK: usize = (SSD_BLOCK_BYTES - SUMMARY_HEADER_BYTES) / ENTRY_BYTES;
+
+/// Bytes of the checksum that everything begins with.
+const CHECKSUM_BYTES: usize = 4;
 
 const RECORD_MAGIC: u16 = 0x5352;
 const SUMMARY_MAGIC: u16 = 0x5359;
@@ -94,64 +101,11 @@ impl Link {
     }
 }
 
-/// Writes numbers one after another.
-struct Put<'a> {
-    out: &'a mut [u8],
-    at: usize,
-}
-
-impl Put<'_> {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
-    }
-
-    fn u8(&mut self, number: u8) {
-        self.bytes(&[number]);
-    }
-
-    fn u16(&mut self, number: u16) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn u32(&mut self, number: u32) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn u64(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
-    }
-}
-
-/// Reads numbers one after another, of bytes that are known to be enough.
-struct Take<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Take<'_> {
-    fn array<const N: usize>(&mut self) -> [u8; N] {
-        let mut out = [0; N];
-        out.copy_from_slice(&self.bytes[self.at..self.at + N]);
-        self.at += N;
-        out
-    }
-
-    fn u8(&mut self) -> u8 {
-        self.array::<1>()[0]
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_le_bytes(self.array())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_le_bytes(self.array())
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from_le_bytes(self.array())
-    }
+/// The next `N` bytes.
+fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let mut array = [0; N];
+    bytes.try_copy_to_slice(&mut array).ok()?;
+    Some(array)
 }
 
 /// What a record is.
@@ -201,22 +155,22 @@ impl Record {
         rest: impl FnOnce(&mut dyn FnMut(&[u8])),
     ) -> [u8; RECORD_HEADER_BYTES] {
         let mut out = [0; RECORD_HEADER_BYTES];
-        let mut put = Put { out: &mut out, at: 4 };
-        put.u16(RECORD_MAGIC);
-        put.u8(VERSION as u8);
-        put.u8(match self.kind {
+        let mut put = &mut out[CHECKSUM_BYTES..];
+        put.put_u16_le(RECORD_MAGIC);
+        put.put_u8(VERSION as u8);
+        put.put_u8(match self.kind {
             Kind::Item => 1,
             Kind::Tombstone => 2,
         });
-        put.u8(self.key_bytes);
-        put.bytes(&[0; 3]);
-        put.u32(self.value_bytes);
-        put.u32(self.flags);
-        put.u32(self.expiry_s);
-        put.u32(self.incarnation);
-        put.u64(self.sequence);
-        put.u64(self.cas);
-        put.u64(self.kills.0);
+        put.put_u8(self.key_bytes);
+        put.put_slice(&[0; 3]);
+        put.put_u32_le(self.value_bytes);
+        put.put_u32_le(self.flags);
+        put.put_u32_le(self.expiry_s);
+        put.put_u32_le(self.incarnation);
+        put.put_u64_le(self.sequence);
+        put.put_u64_le(self.cas);
+        put.put_u64_le(self.kills.0);
         let mut crc = 0;
         rest(&mut |piece| crc = crc32c::crc32c_append(crc, piece));
         out[RECORD_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
@@ -228,30 +182,29 @@ impl Record {
     /// The head of a record at the start of `bytes`, unchecked but for what makes its length make
     /// sense. None: this is not the start of a record.
     pub fn peek(bytes: &[u8]) -> Option<Record> {
-        if bytes.len() < RECORD_HEADER_BYTES {
+        // Of a known length, so that it is checked once.
+        let head = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
+        let mut take = &head[CHECKSUM_BYTES..];
+        if take.get_u16_le() != RECORD_MAGIC || u32::from(take.get_u8()) != VERSION {
             return None;
         }
-        let mut take = Take { bytes, at: 4 };
-        if take.u16() != RECORD_MAGIC || u32::from(take.u8()) != VERSION {
-            return None;
-        }
-        let kind = match take.u8() {
+        let kind = match take.get_u8() {
             1 => Kind::Item,
             2 => Kind::Tombstone,
             _ => return None,
         };
-        let key_bytes = take.u8();
-        take.at += 3;
+        let key_bytes = take.get_u8();
+        take.advance(3);
         Some(Record {
             kind,
             key_bytes,
-            value_bytes: take.u32(),
-            flags: take.u32(),
-            expiry_s: take.u32(),
-            incarnation: take.u32(),
-            sequence: take.u64(),
-            cas: take.u64(),
-            kills: Link(take.u64()),
+            value_bytes: take.get_u32_le(),
+            flags: take.get_u32_le(),
+            expiry_s: take.get_u32_le(),
+            incarnation: take.get_u32_le(),
+            sequence: take.get_u64_le(),
+            cas: take.get_u64_le(),
+            kills: Link(take.get_u64_le()),
         })
     }
 
@@ -368,28 +321,30 @@ pub struct Entry {
 pub const ENTRY_UNIT_BITS: u32 = 18;
 
 impl Entry {
-    fn put(&self, put: &mut Put<'_>) {
+    fn put(&self, put: &mut impl BufMut) {
         let kind = match self.kind {
             Kind::Item => 0,
             Kind::Tombstone => 1,
         };
-        put.u64(self.hash);
-        put.u64(self.kills.0);
+        put.put_u64_le(self.hash);
+        put.put_u64_le(self.kills.0);
         let span = u32::from(self.span.bits()) << (ENTRY_UNIT_BITS + 1);
-        put.u32(span | kind << ENTRY_UNIT_BITS | self.unit);
-        put.u32(self.sequence);
+        put.put_u32_le(span | kind << ENTRY_UNIT_BITS | self.unit);
+        put.put_u32_le(self.sequence);
     }
 
-    fn take(take: &mut Take<'_>) -> Entry {
-        let (hash, kills, packed) = (take.u64(), Link(take.u64()), take.u32());
-        Entry {
+    fn take(take: &mut &[u8]) -> Option<Entry> {
+        let hash = take.try_get_u64_le().ok()?;
+        let kills = Link(take.try_get_u64_le().ok()?);
+        let packed = take.try_get_u32_le().ok()?;
+        Some(Entry {
             hash,
             kills,
             unit: packed & ((1 << ENTRY_UNIT_BITS) - 1),
             kind: if packed >> ENTRY_UNIT_BITS & 1 == 0 { Kind::Item } else { Kind::Tombstone },
             span: Span::from_bits((packed >> (ENTRY_UNIT_BITS + 1)) as u8),
-            sequence: take.u32(),
-        }
+            sequence: take.try_get_u32_le().ok()?,
+        })
     }
 }
 
@@ -401,11 +356,11 @@ pub fn summary_blocks(entries: usize) -> usize {
 /// Writes block number `index` of a summary, with up to [`ENTRIES_PER_BLOCK`] entries, to `out`.
 pub fn encode_summary(out: &mut [u8], incarnation: u32, index: u32, entries: &[Entry]) {
     out.fill(0);
-    let mut put = Put { out, at: 4 };
-    put.u16(SUMMARY_MAGIC);
-    put.u16(entries.len() as u16);
-    put.u32(incarnation);
-    put.u32(index);
+    let mut put = &mut out[CHECKSUM_BYTES..];
+    put.put_u16_le(SUMMARY_MAGIC);
+    put.put_u16_le(entries.len() as u16);
+    put.put_u32_le(incarnation);
+    put.put_u32_le(index);
     entries.iter().for_each(|entry| entry.put(&mut put));
     seal_block(out);
 }
@@ -417,27 +372,37 @@ pub fn decode_summary(
     block: &[u8],
     (incarnation, data_end_bytes): (u32, u32),
     index: u32,
-    mut visit: impl FnMut(Entry),
+    visit: impl FnMut(Entry),
 ) -> bool {
-    let mut take = Take { bytes: block, at: 4 };
-    let (magic, count) = (take.u16(), usize::from(take.u16()));
-    let is_it = is_sealed(block)
-        && magic == SUMMARY_MAGIC
-        && count <= ENTRIES_PER_BLOCK
-        && take.u32() == incarnation
-        && take.u32() == index;
-    if !is_it {
-        return false;
-    }
     let units = HEADER_UNITS..data_end_bytes / SSD_UNIT_BYTES as u32;
+    is_sealed(block)
+        && visit_summary(&block[CHECKSUM_BYTES..], incarnation, index, units, visit).is_some()
+}
+
+fn visit_summary(
+    mut take: &[u8],
+    incarnation: u32,
+    index: u32,
+    units: Range<u32>,
+    mut visit: impl FnMut(Entry),
+) -> Option<()> {
+    let magic = take.try_get_u16_le().ok()?;
+    let count = usize::from(take.try_get_u16_le().ok()?);
+    let is_it = magic == SUMMARY_MAGIC
+        && count <= ENTRIES_PER_BLOCK
+        && take.try_get_u32_le().ok()? == incarnation
+        && take.try_get_u32_le().ok()? == index;
+    if !is_it {
+        return None;
+    }
     for _ in 0..count {
-        let entry = Entry::take(&mut take);
+        let entry = Entry::take(&mut take)?;
         if !units.contains(&entry.unit) {
-            return false;
+            return None;
         }
         visit(entry);
     }
-    true
+    Some(())
 }
 
 /// Where the first record of a segment may be.
@@ -450,12 +415,13 @@ fn records_max(data_end_bytes: u32) -> u32 {
 
 /// Puts the checksum of a block's other bytes into its first four.
 fn seal_block(block: &mut [u8]) {
-    let crc = crc32c::crc32c(&block[4..]);
+    let crc = crc32c::crc32c(&block[CHECKSUM_BYTES..]);
     block[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn is_sealed(block: &[u8]) -> bool {
-    block.len() >= SSD_BLOCK_BYTES && crc32c::crc32c(&block[4..]).to_le_bytes() == block[..4]
+    block.len() >= SSD_BLOCK_BYTES
+        && crc32c::crc32c(&block[CHECKSUM_BYTES..]).to_le_bytes() == block[..4]
 }
 
 /// Who wrote a part: a random number of its own for every log.
@@ -482,15 +448,15 @@ impl SegmentHeader {
     /// Writes it to `out`, a block.
     pub fn encode(&self, out: &mut [u8]) {
         out.fill(0);
-        let mut put = Put { out, at: 4 };
-        put.bytes(&HEADER_MAGIC);
-        put.u32(VERSION);
-        put.bytes(&self.log);
-        put.u32(self.segment);
-        put.u32(self.incarnation);
-        put.u8(u8::from(self.is_used));
-        put.u8(self.class);
-        put.u64(self.first_sequence);
+        let mut put = &mut out[CHECKSUM_BYTES..];
+        put.put_slice(&HEADER_MAGIC);
+        put.put_u32_le(VERSION);
+        put.put_slice(&self.log);
+        put.put_u32_le(self.segment);
+        put.put_u32_le(self.incarnation);
+        put.put_u8(u8::from(self.is_used));
+        put.put_u8(self.class);
+        put.put_u64_le(self.first_sequence);
         seal_block(out);
     }
 
@@ -499,17 +465,18 @@ impl SegmentHeader {
         if !is_sealed(block) {
             return None;
         }
-        let mut take = Take { bytes: block, at: 4 };
-        if take.array() != HEADER_MAGIC || take.u32() != VERSION {
+        let mut take = &block[CHECKSUM_BYTES..];
+        let magic = take_array(&mut take)?;
+        if magic != HEADER_MAGIC || take.try_get_u32_le().ok()? != VERSION {
             return None;
         }
         let header = SegmentHeader {
-            log: take.array(),
-            segment: take.u32(),
-            incarnation: take.u32(),
-            is_used: take.u8() == 1,
-            class: take.u8(),
-            first_sequence: take.u64(),
+            log: take_array(&mut take)?,
+            segment: take.try_get_u32_le().ok()?,
+            incarnation: take.try_get_u32_le().ok()?,
+            is_used: take.try_get_u8().ok()? == 1,
+            class: take.try_get_u8().ok()?,
+            first_sequence: take.try_get_u64_le().ok()?,
         };
         let is_of = header.log == *log && header.segment == segment;
         let is_possible =
@@ -544,17 +511,17 @@ impl Seal {
     /// Writes it to `out`, a block.
     pub fn encode(&self, out: &mut [u8]) {
         out.fill(0);
-        let mut put = Put { out, at: 4 };
-        put.bytes(&SEAL_MAGIC);
-        put.u32(VERSION);
-        put.bytes(&self.log);
-        put.u32(self.segment);
-        put.u32(self.incarnation);
-        put.u32(self.data_end_bytes);
-        put.u32(self.entries);
-        put.u64(self.first_sequence);
-        put.u64(self.last_sequence);
-        put.u32(self.expiry_max_s);
+        let mut put = &mut out[CHECKSUM_BYTES..];
+        put.put_slice(&SEAL_MAGIC);
+        put.put_u32_le(VERSION);
+        put.put_slice(&self.log);
+        put.put_u32_le(self.segment);
+        put.put_u32_le(self.incarnation);
+        put.put_u32_le(self.data_end_bytes);
+        put.put_u32_le(self.entries);
+        put.put_u64_le(self.first_sequence);
+        put.put_u64_le(self.last_sequence);
+        put.put_u32_le(self.expiry_max_s);
         seal_block(out);
     }
 
@@ -563,19 +530,20 @@ impl Seal {
         if !is_sealed(block) {
             return None;
         }
-        let mut take = Take { bytes: block, at: 4 };
-        if take.array() != SEAL_MAGIC || take.u32() != VERSION {
+        let mut take = &block[CHECKSUM_BYTES..];
+        let magic = take_array(&mut take)?;
+        if magic != SEAL_MAGIC || take.try_get_u32_le().ok()? != VERSION {
             return None;
         }
         let seal = Seal {
-            log: take.array(),
-            segment: take.u32(),
-            incarnation: take.u32(),
-            data_end_bytes: take.u32(),
-            entries: take.u32(),
-            first_sequence: take.u64(),
-            last_sequence: take.u64(),
-            expiry_max_s: take.u32(),
+            log: take_array(&mut take)?,
+            segment: take.try_get_u32_le().ok()?,
+            incarnation: take.try_get_u32_le().ok()?,
+            data_end_bytes: take.try_get_u32_le().ok()?,
+            entries: take.try_get_u32_le().ok()?,
+            first_sequence: take.try_get_u64_le().ok()?,
+            last_sequence: take.try_get_u64_le().ok()?,
+            expiry_max_s: take.try_get_u32_le().ok()?,
         };
         let is_of = seal.log == header.log
             && seal.segment == header.segment

@@ -1,9 +1,12 @@
 //! The state of a part at a checkpoint, in its first blocks, and how the log was made. As in all of
 //! the format, no number of a disk leaves this that the log's geometry does not have.
 
+use bytes::{Buf, BufMut};
+
 use super::{
-    HEADER_BLOCKS, INCARNATION_MAX, LOCATION_BITS, LogId, Put, SEAL_BLOCKS, SEGMENTS_AT_BYTES,
-    SEGMENTS_MAX, SEQUENCES_MAX, SUPER_MAGIC, Take, VERSION, is_sealed, seal_block,
+    CHECKSUM_BYTES, HEADER_BLOCKS, INCARNATION_MAX, LOCATION_BITS, LogId, SEAL_BLOCKS,
+    SEGMENTS_AT_BYTES, SEGMENTS_MAX, SEQUENCES_MAX, SUPER_MAGIC, VERSION, is_sealed, seal_block,
+    take_array,
 };
 use crate::limits::{
     SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_SEGMENT_BYTES, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
@@ -119,35 +122,35 @@ impl Superblock {
     pub fn encode(&self, out: &mut [u8]) {
         assert!(self.marks.len() <= SSD_OPEN_SEGMENTS_MAX && self.voids.len() <= SSD_VOIDS_MAX);
         out.fill(0);
-        let mut put = Put { out, at: 4 };
-        put.bytes(&SUPER_MAGIC);
-        put.u32(VERSION);
-        put.bytes(&self.log);
-        put.u64(self.hash_key[0]);
-        put.u64(self.hash_key[1]);
-        put.u64(self.geometry.part_bytes);
-        put.u32(self.geometry.segment_bytes);
-        put.u32(self.geometry.worker);
-        put.u32(self.geometry.workers);
-        put.u64(self.generation);
-        put.u64(self.durable_sequence);
-        put.u32(self.next_incarnation);
-        put.u32(self.segments_used);
-        put.u64(self.flushed_below);
-        put.u32(self.flush_at_s);
-        put.u16(self.marks.len() as u16);
-        put.u16(self.voids.len() as u16);
+        let mut put = &mut out[CHECKSUM_BYTES..];
+        put.put_slice(&SUPER_MAGIC);
+        put.put_u32_le(VERSION);
+        put.put_slice(&self.log);
+        put.put_u64_le(self.hash_key[0]);
+        put.put_u64_le(self.hash_key[1]);
+        put.put_u64_le(self.geometry.part_bytes);
+        put.put_u32_le(self.geometry.segment_bytes);
+        put.put_u32_le(self.geometry.worker);
+        put.put_u32_le(self.geometry.workers);
+        put.put_u64_le(self.generation);
+        put.put_u64_le(self.durable_sequence);
+        put.put_u32_le(self.next_incarnation);
+        put.put_u32_le(self.segments_used);
+        put.put_u64_le(self.flushed_below);
+        put.put_u32_le(self.flush_at_s);
+        put.put_u16_le(self.marks.len() as u16);
+        put.put_u16_le(self.voids.len() as u16);
         for mark in &self.marks {
-            put.u32(mark.segment);
-            put.u32(mark.incarnation);
-            put.u32(mark.end_bytes);
+            put.put_u32_le(mark.segment);
+            put.put_u32_le(mark.incarnation);
+            put.put_u32_le(mark.end_bytes);
         }
         for void in &self.voids {
-            put.u64(void.first);
-            put.u64(void.last);
+            put.put_u64_le(void.first);
+            put.put_u64_le(void.last);
         }
-        let mut put = Put { out, at: CLOCK_AT_BYTES };
-        put.u32(self.clock_s);
+        let mut put = &mut out[CLOCK_AT_BYTES..];
+        put.put_u32_le(self.clock_s);
         seal_block(out);
     }
 
@@ -166,34 +169,45 @@ impl Superblock {
         if block.iter().all(|byte| *byte == 0) {
             return SuperblockRead::Empty;
         }
-        let mut take = Take { bytes: block, at: 4 };
-        if !is_sealed(block) || take.array() != SUPER_MAGIC {
+        let mut take = block.get(CHECKSUM_BYTES..).unwrap_or_default();
+        if !is_sealed(block) || take_array(&mut take) != Some(SUPER_MAGIC) {
             return SuperblockRead::Foreign;
         }
-        let version = take.u32();
-        if version != VERSION {
-            return SuperblockRead::Version(version);
+        match take.try_get_u32_le() {
+            Ok(VERSION) => {}
+            Ok(version) => return SuperblockRead::Version(version),
+            Err(_) => return SuperblockRead::Foreign,
         }
+        let clock = block.get(CLOCK_AT_BYTES..).unwrap_or_default();
+        match Superblock::take(take, clock) {
+            Some(superblock) => SuperblockRead::Found(Box::new(superblock)),
+            None => SuperblockRead::Foreign,
+        }
+    }
+
+    /// What stands behind the version, and where the clock is. None: it cannot be true.
+    fn take(mut take: &[u8], mut clock: &[u8]) -> Option<Superblock> {
         let mut superblock = Superblock {
-            log: take.array(),
-            hash_key: [take.u64(), take.u64()],
+            log: take_array(&mut take)?,
+            hash_key: [take.try_get_u64_le().ok()?, take.try_get_u64_le().ok()?],
             geometry: Geometry {
-                part_bytes: take.u64(),
-                segment_bytes: take.u32(),
-                worker: take.u32(),
-                workers: take.u32(),
+                part_bytes: take.try_get_u64_le().ok()?,
+                segment_bytes: take.try_get_u32_le().ok()?,
+                worker: take.try_get_u32_le().ok()?,
+                workers: take.try_get_u32_le().ok()?,
             },
-            generation: take.u64(),
-            durable_sequence: take.u64(),
-            next_incarnation: take.u32(),
-            segments_used: take.u32(),
-            flushed_below: take.u64(),
-            flush_at_s: take.u32(),
-            clock_s: Take { bytes: block, at: CLOCK_AT_BYTES }.u32(),
+            generation: take.try_get_u64_le().ok()?,
+            durable_sequence: take.try_get_u64_le().ok()?,
+            next_incarnation: take.try_get_u32_le().ok()?,
+            segments_used: take.try_get_u32_le().ok()?,
+            flushed_below: take.try_get_u64_le().ok()?,
+            flush_at_s: take.try_get_u32_le().ok()?,
+            clock_s: clock.try_get_u32_le().ok()?,
             marks: Vec::new(),
             voids: Vec::new(),
         };
-        let (marks, voids) = (usize::from(take.u16()), usize::from(take.u16()));
+        let (marks, voids) =
+            (usize::from(take.try_get_u16_le().ok()?), usize::from(take.try_get_u16_le().ok()?));
         let is_plausible = superblock.geometry.is_plausible()
             && superblock.next_incarnation <= INCARNATION_MAX + 1
             && u64::from(superblock.segments_used) <= superblock.geometry.segments()
@@ -201,19 +215,22 @@ impl Superblock {
             && superblock.durable_sequence < SEQUENCES_MAX
             && superblock.flushed_below < SEQUENCES_MAX;
         if marks > SSD_OPEN_SEGMENTS_MAX || voids > SSD_VOIDS_MAX || !is_plausible {
-            return SuperblockRead::Foreign;
+            return None;
         }
-        let mark = |take: &mut Take<'_>| Mark {
-            segment: take.u32(),
-            incarnation: take.u32(),
-            end_bytes: take.u32(),
-        };
-        superblock.marks.extend((0..marks).map(|_| mark(&mut take)));
-        let void = |take: &mut Take<'_>| Void { first: take.u64(), last: take.u64() };
-        superblock.voids.extend((0..voids).map(|_| void(&mut take)));
-        if !superblock.has_possible_lists() {
-            return SuperblockRead::Foreign;
+        for _ in 0..marks {
+            let (segment, incarnation, end_bytes) = (
+                take.try_get_u32_le().ok()?,
+                take.try_get_u32_le().ok()?,
+                take.try_get_u32_le().ok()?,
+            );
+            superblock.marks.push(Mark { segment, incarnation, end_bytes });
         }
-        SuperblockRead::Found(Box::new(superblock))
+        for _ in 0..voids {
+            superblock.voids.push(Void {
+                first: take.try_get_u64_le().ok()?,
+                last: take.try_get_u64_le().ok()?,
+            });
+        }
+        superblock.has_possible_lists().then_some(superblock)
     }
 }

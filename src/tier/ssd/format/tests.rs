@@ -149,6 +149,94 @@ fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
     assert_eq!(Superblock::decode(&block), SuperblockRead::Version(VERSION + 1));
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A log that is on a disk has to be read by every version that comes, so these are the bytes.
+#[test]
+fn the_formats_are_these_to_the_byte() {
+    let record = record(20).encode(77, |take| {
+        take(b"key");
+        take(&[9; 20]);
+    });
+    assert_eq!(
+        hex(&record),
+        "620dabda5253020103000000140000000700000000d2496b0500000000000000\
+         00010000ffffffffff00000000000000feffffff73459e7f"
+    );
+    let is_block = |block: &[u8], start: &str| {
+        let (fixed, rest) = block.split_at(start.len() / 2);
+        assert_eq!(hex(fixed), start);
+        assert!(rest.iter().all(|byte| *byte == 0));
+    };
+    let mut block = vec![1; SSD_BLOCK_BYTES];
+    header().encode(&mut block);
+    is_block(
+        &block,
+        "c7163c4e73756e646572534802000000030303030303030303030303030303030\
+         90000000a00000001020b00000000000000",
+    );
+    let seal = Seal {
+        log: [3; 16],
+        segment: 9,
+        incarnation: 10,
+        data_end_bytes: 8192,
+        entries: 3,
+        first_sequence: 11,
+        last_sequence: 20,
+        expiry_max_s: 30,
+    };
+    seal.encode(&mut block);
+    is_block(
+        &block,
+        "3f65f0c073756e646572534502000000030303030303030303030303030303030\
+         90000000a00000000200000030000000b0000000000000014000000000000001e000000",
+    );
+    let entry = Entry {
+        hash: 0x0102_0304_0506_0708,
+        kills: Link::new(1 << 33, INCARNATION_MAX),
+        unit: 200,
+        kind: Kind::Tombstone,
+        span: Span::of_blocks(20),
+        sequence: 7,
+    };
+    encode_summary(&mut block, 4, 5, &[entry]);
+    is_block(
+        &block,
+        "9a852d87595301000400000005000000080706050403020100000000feffffffc8008c0007000000",
+    );
+}
+
+#[test]
+fn a_superblock_is_this_to_the_byte() {
+    let superblock = Superblock {
+        log: [1; 16],
+        hash_key: [2, 3],
+        geometry: Geometry { part_bytes: 4 << 20, segment_bytes: 1 << 16, worker: 6, workers: 7 },
+        generation: 8,
+        durable_sequence: 9,
+        next_incarnation: 10,
+        segments_used: 11,
+        flushed_below: 12,
+        flush_at_s: 13,
+        clock_s: 1_800_000_000,
+        marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }],
+        voids: vec![Void { first: 1, last: 2 }],
+    };
+    let mut block = vec![1; SSD_BLOCK_BYTES];
+    superblock.encode(&mut block);
+    assert_eq!(
+        hex(&block[..136]),
+        "d04b0c4573756e646572534202000000010101010101010101010101010101010200000000000000\
+         03000000000000000000400000000000000001000600000007000000080000000000000009000000\
+         000000000a0000000b0000000c000000000000000d00000001000100010000000200000003000000\
+         01000000000000000200000000000000"
+    );
+    assert!(block[136..SSD_BLOCK_BYTES - 64].iter().all(|byte| *byte == 0));
+    assert_eq!(hex(&block[SSD_BLOCK_BYTES - 64..][..5]), "00d2496b00");
+}
+
 /// Where the records of a full segment end.
 const END: u32 = SSD_SEGMENT_BYTES as u32;
 
