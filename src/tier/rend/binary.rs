@@ -7,6 +7,7 @@
 //! does not know without the caller having asked whether it does: Rend hangs up on it.
 
 use arrayvec::ArrayVec;
+use bytes::{Buf, BufMut};
 
 use crate::buffer::Chain;
 use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
@@ -157,19 +158,21 @@ impl<'a> Request<'a> {
     /// The request's bytes up to its value.
     pub fn head(&self, opaque: u32) -> ArrayVec<u8, REQUEST_HEAD_BYTES_MAX> {
         let body_bytes = self.extras.len() + self.key.len() + self.value_bytes;
+        let mut header = [0; HEADER_BYTES];
+        let mut put = &mut header[..];
+        put.put_u8(MAGIC_REQUEST);
+        put.put_u8(self.opcode as u8);
+        put.put_u16(self.key.len() as u16);
+        put.put_u8(self.extras.len() as u8);
+        put.put_slice(&[0; 3]);
+        put.put_u32(body_bytes as u32);
+        put.put_u32(opaque);
+        put.put_u64(self.cas);
         let mut head = ArrayVec::new();
-        let mut push = |bytes: &[u8]| match head.try_extend_from_slice(bytes) {
-            Ok(()) => {}
-            Err(_) => unreachable!("keys and extras are limited"),
-        };
-        push(&[MAGIC_REQUEST, self.opcode as u8]);
-        push(&(self.key.len() as u16).to_be_bytes());
-        push(&[self.extras.len() as u8, 0, 0, 0]);
-        push(&(body_bytes as u32).to_be_bytes());
-        push(&opaque.to_be_bytes());
-        push(&self.cas.to_be_bytes());
-        push(&self.extras);
-        push(self.key);
+        for part in [&header[..], &self.extras, self.key] {
+            let has_room = head.try_extend_from_slice(part).is_ok();
+            assert!(has_room, "keys and extras are limited");
+        }
         head
     }
 }
@@ -295,23 +298,24 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
     if bytes.first().is_some_and(|&magic| magic != MAGIC_RESPONSE) {
         return Err(Garbage);
     }
-    let Some(&header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    let [_, _, k0, k1, extras, _, s0, s1, b0, b1, b2, b3, o0, o1, o2, o3, cas @ ..] = header;
-    let key_bytes = usize::from(u16::from_be_bytes([k0, k1]));
-    let extras_bytes = usize::from(extras);
-    let body_bytes = u32::from_be_bytes([b0, b1, b2, b3]) as usize;
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    // Behind magic and opcode; a data type, which says nothing, stands before the status.
+    let mut take = &header[2..];
+    let (key_bytes, extras_bytes) = (take.get_u16(), usize::from(take.get_u8()));
+    take.advance(1);
+    let (status, body_bytes) = (take.get_u16(), take.get_u32() as usize);
+    let (opaque, cas) = (take.get_u32(), take.get_u64());
     // No request of ours is answered with a key.
     if key_bytes != 0 || body_bytes < extras_bytes {
         return Err(Garbage);
     }
     let value_bytes = body_bytes - extras_bytes;
-    let status = status_of(u16::from_be_bytes([s0, s1]), body_bytes > 0);
-    let opaque = u32::from_be_bytes([o0, o1, o2, o3]);
+    let status = status_of(status, body_bytes > 0);
     let is_error = !matches!(status, Status::Value | Status::Done);
     let mut head = Head {
         status,
         opaque: (opaque != 0 || !is_error).then_some(opaque),
-        cas: u64::from_be_bytes(cas),
+        cas,
         ..Head::default()
     };
     if is_error {
@@ -326,12 +330,12 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
     }
     head.value_bytes = value_bytes;
     let consumed = HEADER_BYTES + extras_bytes;
-    let Some(extras) = bytes.get(HEADER_BYTES..consumed) else { return Ok(None) };
-    if let Some(&flags) = extras.first_chunk() {
-        head.flags = u32::from_be_bytes(flags);
+    let Some(mut extras) = bytes.get(HEADER_BYTES..consumed) else { return Ok(None) };
+    if let Ok(flags) = extras.try_get_u32() {
+        head.flags = flags;
     }
-    if let Some(&expiry) = extras.get(4..).and_then(|bytes| bytes.first_chunk()) {
-        head.expiry = Expiry::from_unix_s(u32::from_be_bytes(expiry));
+    if let Ok(expiry_s) = extras.try_get_u32() {
+        head.expiry = Expiry::from_unix_s(expiry_s);
     }
     Ok(Some((head, consumed)))
 }

@@ -29,6 +29,8 @@
 //!
 //! Nothing here does I/O or reads the clock.
 
+use bytes::{Buf, BufMut};
+
 use super::name::{INDEX_DIGITS_MAX, METADATA_SUFFIX, Name};
 use super::token::{TOKEN_BYTES, Token};
 use crate::clock::Expiry;
@@ -143,19 +145,15 @@ pub enum Found {
 impl Metadata {
     /// The item's value; a hashed key goes behind it.
     pub fn encode(&self) -> [u8; METADATA_BYTES] {
-        let words = [
-            self.shape.length,
-            self.flags,
-            self.shape.chunks,
-            self.shape.chunk_data_bytes,
-            self.stored_at_s,
-            self.expiry.unix_s(),
-        ];
         let mut bytes = [0; METADATA_BYTES];
-        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
-            place.copy_from_slice(&word.to_be_bytes());
-        }
-        bytes[METADATA_BYTES - TOKEN_BYTES..].copy_from_slice(&self.token);
+        let mut put = &mut bytes[..];
+        put.put_u32(self.shape.length);
+        put.put_u32(self.flags);
+        put.put_u32(self.shape.chunks);
+        put.put_u32(self.shape.chunk_data_bytes);
+        put.put_u32(self.stored_at_s);
+        put.put_u32(self.expiry.unix_s());
+        put.put_slice(&self.token);
         bytes
     }
 
@@ -175,10 +173,10 @@ impl Metadata {
         if behind != expected {
             return Found::Foreign;
         }
-        let word = |i: usize| {
-            u32::from_be_bytes([fixed[4 * i], fixed[4 * i + 1], fixed[4 * i + 2], fixed[4 * i + 3]])
-        };
-        let shape = Shape { length: word(0), chunks: word(2), chunk_data_bytes: word(3) };
+        let mut take = &fixed[..];
+        let (length, flags, chunks) = (take.get_u32(), take.get_u32(), take.get_u32());
+        let shape = Shape { length, chunks, chunk_data_bytes: take.get_u32() };
+        let (stored_at_s, expiry_s) = (take.get_u32(), take.get_u32());
         let is_possible = shape.length as usize <= ITEM_BYTES_MAX_LIMIT
             && (1..=CHUNK_DATA_BYTES_MAX).contains(&(shape.chunk_data_bytes as usize))
             && shape.chunks == shape.length.div_ceil(shape.chunk_data_bytes)
@@ -187,13 +185,8 @@ impl Metadata {
             return Found::Lie;
         }
         let mut token = [0; TOKEN_BYTES];
-        token.copy_from_slice(&fixed[METADATA_BYTES - TOKEN_BYTES..]);
-        Found::Metadata(Metadata {
-            shape,
-            flags: word(1),
-            stored_at_s: word(4),
-            expiry: Expiry::from_unix_s(word(5)),
-            token,
-        })
+        take.copy_to_slice(&mut token);
+        let expiry = Expiry::from_unix_s(expiry_s);
+        Found::Metadata(Metadata { shape, flags, stored_at_s, expiry, token })
     }
 }
