@@ -31,7 +31,7 @@ use sunder::clock::{Clock, Expiry, Now};
 use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_FLUSH_MS, SSD_SEGMENT_BYTES, TASKS_PER_WORKER};
 use sunder::load::value::Values;
 use sunder::orchestrator::l1_only::L1Only;
-use sunder::orchestrator::task::{Owner, Started};
+use sunder::orchestrator::task::{Executor, Started};
 use sunder::orchestrator::{Operation, Orchestrator};
 use sunder::random::mix;
 use sunder::readiness::Readiness;
@@ -274,7 +274,7 @@ fn run(
     mut phase: impl FnMut(Now) -> Phase,
 ) -> Got {
     let execute = |operation, now| bed.tier.execute(operation, now);
-    let mut owner = Owner::new(TASKS_PER_WORKER, execute);
+    let mut executor = Executor::new(TASKS_PER_WORKER, execute);
     let mut got = Got::new();
     let mut under_way = 0;
     let mut moved_us = 0;
@@ -295,7 +295,7 @@ fn run(
             Outcome::Miss => got.misses += 1,
             other => panic!("{other:?}"),
         };
-        let finished = owner.run_woken(now, Outcome::share, &mut note);
+        let finished = executor.run_woken(now, Outcome::share, &mut note);
         under_way -= finished;
         done += finished;
         while under_way < depth {
@@ -309,7 +309,7 @@ fn run(
                 break;
             }
             let operation = Operation::new(Key::new(&key).expect("short"), Action::Get);
-            match owner.start(operation, mix(number), origin, now) {
+            match executor.start(operation, mix(number), origin, now) {
                 Started::Done(outcome) => note(origin, outcome),
                 Started::Waiting => under_way += 1,
             }

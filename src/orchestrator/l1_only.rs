@@ -128,20 +128,20 @@ mod tests {
     use crate::buffer::{Chain, Key};
     use crate::clock::Expiry;
     use crate::orchestrator::l1_l2::tests::sim::{Log, Odds, Sim};
-    use crate::orchestrator::task::{Owner, Started};
+    use crate::orchestrator::task::{Executor, Started};
 
     fn run(orchestrator: &L1Only<Sim>, action: Action) -> Outcome<Chain> {
         let now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
-        let mut owner = Owner::new(1, |operation, now| orchestrator.execute(operation, now));
+        let mut executor = Executor::new(1, |operation, now| orchestrator.execute(operation, now));
         let key = Key::new(b"k").expect("short");
-        match owner.start(Operation::new(key, action), 1, (), now) {
+        match executor.start(Operation::new(key, action), 1, (), now) {
             Started::Done(outcome) => return outcome,
             Started::Waiting => {}
         }
         let mut outcome = None;
         for _ in 0..20 {
             orchestrator.turn(now);
-            owner.run_woken(now, Outcome::share, |(), done| outcome = Some(done));
+            executor.run_woken(now, Outcome::share, |(), done| outcome = Some(done));
         }
         outcome.expect("it is through")
     }

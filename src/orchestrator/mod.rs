@@ -1,6 +1,6 @@
 //! What decides which tier does what for one operation.
 //!
-//! Orchestrators are async functions over tiers, run by [`task::Owner`]. What needs no waiting,
+//! Orchestrators are async functions over tiers, run by [`task::Executor`]. What needs no waiting,
 //! such as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
 
 pub mod l1_l2;

@@ -29,7 +29,7 @@ use crate::work;
 pub enum Started<T> {
     /// It is done.
     Done(T),
-    /// It waits; its outcome comes out of [`Owner::run_woken`].
+    /// It waits; its outcome comes out of [`Executor::run_woken`].
     Waiting,
 }
 
@@ -80,7 +80,7 @@ const NONE: u32 = u32::MAX;
 
 /// Executes the operations on the keys that one worker owns: those on one key in the order in which
 /// they came, those on different keys side by side. `T` names where an outcome has to go.
-pub struct Owner<F, M, T> {
+pub struct Executor<F, M, T> {
     make: M,
     slots: Vec<Slot<F, T>>,
     free: Vec<u32>,
@@ -97,14 +97,14 @@ fn are_alike(one: &Operation, other: &Operation) -> bool {
         && one.key == other.key
 }
 
-impl<F, M, T> Owner<F, M, T>
+impl<F, M, T> Executor<F, M, T>
 where
     F: Future,
     M: FnMut(Operation, Now) -> F,
 {
-    /// An owner that executes up to `tasks_max` operations at once, and lets as many queue behind
+    /// An executor that runs up to `tasks_max` operations at once, and lets as many queue behind
     /// them. `make` turns an operation into its future.
-    pub fn new(tasks_max: usize, make: M) -> Owner<F, M, T> {
+    pub fn new(tasks_max: usize, make: M) -> Executor<F, M, T> {
         let count = u32::try_from(tasks_max).expect("a limit from limits.rs");
         let woken = Arc::new(ArrayQueue::new(tasks_max));
         let slots = (0..count)
@@ -124,7 +124,7 @@ where
                 }
             })
             .collect();
-        Owner {
+        Executor {
             make,
             slots,
             free: (0..count).rev().collect(),
@@ -151,7 +151,7 @@ where
         self.free.len() >= more && self.queued_free.len() >= more
     }
 
-    /// Whether [`Owner::run_woken`] has something to do.
+    /// Whether [`Executor::run_woken`] has something to do.
     pub fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
@@ -165,7 +165,7 @@ where
     /// Executes `operation`, or queues it behind the one that runs on the same key.
     ///
     /// # Panics
-    /// If there is no room: the caller asks [`Owner::has_room`] first.
+    /// If there is no room: the caller asks [`Executor::has_room`] first.
     #[inline]
     pub fn start(
         &mut self,
@@ -392,46 +392,46 @@ mod tests {
 
     #[test]
     fn what_needs_no_waiting_is_done_at_once() {
-        let mut owner = Owner::<_, _, ()>::new(4, |_, _| async { 7 });
+        let mut executor = Executor::<_, _, ()>::new(4, |_, _| async { 7 });
         for _ in 0..100 {
-            assert!(matches!(owner.start(operation(), 1, (), Now::default()), Started::Done(7)));
+            assert!(matches!(executor.start(operation(), 1, (), Now::default()), Started::Done(7)));
         }
-        assert_eq!(owner.pending(), 0);
+        assert_eq!(executor.pending(), 0);
     }
 
     #[test]
     fn operations_on_one_key_run_in_order_and_others_side_by_side() {
         let gates = Rc::new(Gates::default());
         let ids = RefCell::new(VecDeque::from([0, 10, 1, 2]));
-        let mut owner = Owner::<_, _, usize>::new(4, |_, _| {
+        let mut executor = Executor::<_, _, usize>::new(4, |_, _| {
             let id = ids.borrow_mut().pop_front().expect("one a start");
             Rc::clone(&gates).pass(id)
         });
         let now = Now::default();
         // Futures are made when they are first polled: key 5 gets 0, then 1 and 2; key 6 gets 10.
-        assert!(matches!(owner.start(operation(), 5, 0, now), Started::Waiting));
-        assert!(matches!(owner.start(operation(), 5, 1, now), Started::Waiting));
-        assert!(matches!(owner.start(operation(), 5, 2, now), Started::Waiting));
-        assert!(matches!(owner.start(operation(), 6, 10, now), Started::Waiting));
-        assert_eq!(owner.pending(), 4);
+        assert!(matches!(executor.start(operation(), 5, 0, now), Started::Waiting));
+        assert!(matches!(executor.start(operation(), 5, 1, now), Started::Waiting));
+        assert!(matches!(executor.start(operation(), 5, 2, now), Started::Waiting));
+        assert!(matches!(executor.start(operation(), 6, 10, now), Started::Waiting));
+        assert_eq!(executor.pending(), 4);
         gates.open(2);
         gates.open(1);
         gates.open(10);
         let mut out = Vec::new();
-        owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
+        executor.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
         assert_eq!(out, [(10, 10)]);
         gates.open(0);
-        owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
+        executor.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
         assert_eq!(out, [(10, 10), (0, 0), (1, 1), (2, 2)]);
-        assert_eq!(owner.pending(), 0);
-        assert!(owner.has_room(1));
+        assert_eq!(executor.pending(), 0);
+        assert!(executor.has_room(1));
     }
 
     #[test]
     fn a_turn_ends_when_its_work_is_done_and_the_rest_follows_in_order() {
         let gates = Rc::new(Gates::default());
         let ids = RefCell::new(0..100);
-        let mut owner = Owner::<_, _, usize>::new(16, |_, _| {
+        let mut executor = Executor::<_, _, usize>::new(16, |_, _| {
             let id = ids.borrow_mut().next().expect("one a start");
             let passed = Rc::clone(&gates).pass(id);
             async {
@@ -443,25 +443,25 @@ mod tests {
         (1..100).for_each(|id| gates.open(id));
         let now = Now::default();
         for origin in 0..10 {
-            assert!(matches!(owner.start(operation(), 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.start(operation(), 5, origin, now), Started::Waiting));
         }
         gates.open(0);
         let mut out = Vec::new();
         for turn in 1..=5 {
-            assert!(owner.has_woken());
-            owner.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
+            assert!(executor.has_woken());
+            executor.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
             // The one that goes over it is the last of its turn.
             assert_eq!(out.len(), 2 * turn, "after turn {turn}");
         }
         assert_eq!(out, (0..10).map(|n| (n, n)).collect::<Vec<_>>());
-        assert_eq!((owner.pending(), owner.has_woken()), (0, false));
+        assert_eq!((executor.pending(), executor.has_woken()), (0, false));
     }
 
     #[test]
     fn gets_that_stood_behind_another_when_it_began_share_what_it_came_to() {
         let gates = Rc::new(Gates::default());
         let made = RefCell::new(0);
-        let mut owner = Owner::<_, _, &str>::new(16, |_, _| {
+        let mut executor = Executor::<_, _, &str>::new(16, |_, _| {
             *made.borrow_mut() += 1;
             Rc::clone(&gates).pass(*made.borrow())
         });
@@ -484,16 +484,16 @@ mod tests {
             ("j", get(b"k")),
         ];
         for (origin, operation) in asked {
-            assert!(matches!(owner.start(operation, 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.start(operation, 5, origin, now), Started::Waiting));
         }
         let mut told = Vec::new();
         for id in 1..=7 {
             assert_eq!(*made.borrow(), id, "one after another");
             gates.open(id);
-            owner.run_woken(now, |id| Some(*id), |origin, id| told.push((origin, id)));
+            executor.run_woken(now, |id| Some(*id), |origin, id| told.push((origin, id)));
             if id == 2 {
                 // Too late for the one that runs now: it may have looked already.
-                assert!(matches!(owner.start(get(b"k"), 5, "k", now), Started::Waiting));
+                assert!(matches!(executor.start(get(b"k"), 5, "k", now), Started::Waiting));
             }
         }
         told.sort_unstable();
@@ -501,41 +501,41 @@ mod tests {
         let origins = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"];
         let expected: Vec<_> = origins.into_iter().zip(numbers).collect();
         assert_eq!(told, expected);
-        assert_eq!((owner.pending(), *made.borrow()), (0, 7));
+        assert_eq!((executor.pending(), *made.borrow()), (0, 7));
     }
 
     #[test]
     fn what_cannot_be_shared_is_asked_for_again() {
         let gates = Rc::new(Gates::default());
         let made = RefCell::new(0);
-        let mut owner = Owner::<_, _, usize>::new(16, |_, _| {
+        let mut executor = Executor::<_, _, usize>::new(16, |_, _| {
             *made.borrow_mut() += 1;
             Rc::clone(&gates).pass(*made.borrow())
         });
         let now = Now::default();
         for origin in 0..4 {
-            assert!(matches!(owner.start(operation(), 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.start(operation(), 5, origin, now), Started::Waiting));
         }
         let mut told = Vec::new();
         for id in 1..=4 {
             gates.open(id);
-            owner.run_woken(now, |_| None, |origin, id| told.push((origin, id)));
+            executor.run_woken(now, |_| None, |origin, id| told.push((origin, id)));
         }
         assert_eq!(told, [(0, 1), (1, 2), (2, 3), (3, 4)]);
     }
 
     #[test]
-    fn a_full_owner_says_so() {
+    fn a_full_executor_says_so() {
         let gates = Rc::new(Gates::default());
-        let mut owner = Owner::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
-        assert!(owner.has_room(1));
+        let mut executor = Executor::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
+        assert!(executor.has_room(1));
         for hash in 0..2 {
             assert!(matches!(
-                owner.start(operation(), hash, hash, Now::default()),
+                executor.start(operation(), hash, hash, Now::default()),
                 Started::Waiting
             ));
         }
-        assert!(!owner.has_room(1));
+        assert!(!executor.has_room(1));
         gates.open(99);
     }
 }

@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
-use crate::orchestrator::task::{Owner, Started};
+use crate::orchestrator::task::{Executor, Started};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
@@ -41,7 +41,7 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     orchestrator: &'o O,
     shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
-    owner: Owner<F, M, Origin>,
+    executor: Executor<F, M, Origin>,
     mailbox: Mailbox,
     slots: Slots<Held<O::Value>>,
     /// Connections to visit in this turn.
@@ -82,7 +82,7 @@ where
         shared: Arc<Shared>,
         mailbox: Mailbox,
         orchestrator: &'o O,
-        owner: Owner<F, M, Origin>,
+        executor: Executor<F, M, Origin>,
     ) -> Core<'o, O, F, M> {
         let two_items = 2 * shared.limits.item_bytes_max;
         let body_bytes = BODY_BUDGET_BYTES.max(two_items);
@@ -104,7 +104,7 @@ where
             loans: Loans::new(),
             returns: Returns::default(),
             shared,
-            owner,
+            executor,
             mailbox,
             slots: Slots::new(SLOTS_PER_WORKER),
             visits: Vec::with_capacity(SLOTS_PER_WORKER),
@@ -186,14 +186,14 @@ where
         !self.returns.borrow().is_empty()
             || !self.revisits.is_empty()
             || !self.mailbox.is_empty()
-            || self.owner.has_woken()
+            || self.executor.has_woken()
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
-        let Core { owner, mailbox, slots, visits, stats, loans, awaited, .. } = self;
+        let Core { executor, mailbox, slots, visits, stats, loans, awaited, .. } = self;
         let expected_bytes = &mut self.expected_bytes;
         let mut work_before = work::bytes();
-        owner.run_woken(now, Outcome::share, |origin, outcome| {
+        executor.run_woken(now, Outcome::share, |origin, outcome| {
             origin.tally.count(&outcome, stats);
             match origin.worker {
                 Some(worker) => {
@@ -228,7 +228,7 @@ where
         let work_before = work::bytes();
         for n in 0..MAILBOX_BUDGET_MESSAGES {
             let is_spent = copied_bytes + work::since(work_before) > MAILBOX_BUDGET_BYTES;
-            if !self.owner.has_room(1) || is_spent {
+            if !self.executor.has_room(1) || is_spent {
                 return n;
             }
             let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
@@ -314,7 +314,7 @@ where
         now: Now,
     ) -> Started<Outcome<O::Value>> {
         let tally = Tally::of(operation.action);
-        if operation.in_l1 == InL1::Unasked && !self.owner.is_busy(key_hash) {
+        if operation.in_l1 == InL1::Unasked && !self.executor.is_busy(key_hash) {
             let key = operation.key.as_bytes();
             let value = Body::Chain(&operation.value);
             match self.orchestrator.try_now(key, operation.action, value, now) {
@@ -326,7 +326,7 @@ where
             }
         }
         let origin = Origin { worker, slot, tally };
-        let started = self.owner.start(operation, key_hash, origin, now);
+        let started = self.executor.start(operation, key_hash, origin, now);
         if let Started::Done(outcome) = &started {
             tally.count(outcome, &self.stats);
         }
@@ -351,12 +351,12 @@ where
     #[inline(always)]
     fn is_ready(&self, key: &[u8]) -> bool {
         let is_alone = self.mailbox.workers() == 1;
-        if is_alone && !self.owner.is_busy_at_all() {
+        if is_alone && !self.executor.is_busy_at_all() {
             return true;
         }
         let key_hash = self.hash(key);
         owner_of(key_hash, self.mailbox.workers()) == self.mailbox.worker()
-            && !self.owner.is_busy(key_hash)
+            && !self.executor.is_busy(key_hash)
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
@@ -448,7 +448,7 @@ where
     #[inline]
     fn has_room(&self, own: usize) -> bool {
         let more = 1 + own * OPERATIONS_SHARE;
-        self.owner.has_room(more) && self.mailbox.has_room(more)
+        self.executor.has_room(more) && self.mailbox.has_room(more)
     }
 
     #[inline(always)]

@@ -24,7 +24,7 @@ use crate::connection::{Connection, Scratch};
 use crate::limits::{ROOM_WAIT_US, TASKS_PER_WORKER};
 use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
-use crate::orchestrator::task::Owner;
+use crate::orchestrator::task::Executor;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
 use crate::stats::Counter;
@@ -64,10 +64,10 @@ where
         orchestrator: &'o O,
         execute: M,
     ) -> Worker<'o, O, F, M> {
-        let owner = Owner::new(TASKS_PER_WORKER, execute);
+        let executor = Executor::new(TASKS_PER_WORKER, execute);
         Worker {
             idle_us: shared.settings.idle_timeout_s * 1_000_000,
-            core: Core::new(shared, mailbox, orchestrator, owner),
+            core: Core::new(shared, mailbox, orchestrator, executor),
             scratch: Scratch::default(),
         }
     }

@@ -13,7 +13,7 @@ use sim::{Log, Odds, Sim};
 use super::{Found, L1L2, OF_L2};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
-use crate::orchestrator::task::{Owner, Started};
+use crate::orchestrator::task::{Executor, Started};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, Port};
 use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
@@ -88,17 +88,17 @@ fn run(pair: &Pair, operations: Vec<Operation>) -> Vec<Outcome<Found<Chain, Chai
 
 /// As [`run`], at another time.
 fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Found<Chain, Chain>>> {
-    let mut owner = Owner::new(64, |operation, now| pair.execute(operation, now));
+    let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut outcomes: Vec<Option<Outcome<_>>> = operations.iter().map(|_| None).collect();
     for (index, operation) in operations.into_iter().enumerate() {
         let key_hash = hash(operation.key.as_bytes());
-        if let Started::Done(outcome) = owner.start(operation, key_hash, index, now) {
+        if let Started::Done(outcome) = executor.start(operation, key_hash, index, now) {
             outcomes[index] = Some(outcome);
         }
     }
     for _ in 0..TURNS_MAX {
         pair.turn(now);
-        owner.run_woken(now, Outcome::share, |index, outcome| outcomes[index] = Some(outcome));
+        executor.run_woken(now, Outcome::share, |index, outcome| outcomes[index] = Some(outcome));
         pair.flush(now);
     }
     outcomes.into_iter().map(|outcome| outcome.expect("it is through")).collect()
@@ -165,11 +165,11 @@ fn an_operation_on_two_tiers_takes_little_room() {
 #[test]
 fn what_can_be_read_only_once_is_copied_for_l1() {
     let pair = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
-    let mut owner = Owner::new(4, |operation, now| pair.execute(operation, now));
+    let mut executor = Executor::new(4, |operation, now| pair.execute(operation, now));
     let value: Vec<u8> = (0..300_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut ask = |action, value: &[u8], port| {
         let operation = operation(b"k", action, value, port);
-        let Started::Done(outcome) = owner.start(operation, 1, (), START) else {
+        let Started::Done(outcome) = executor.start(operation, 1, (), START) else {
             panic!("memory does not wait");
         };
         outcome

@@ -349,7 +349,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
     let l1 = Sim::new("L1", &log, seed, setting.l1).answering_now();
     let l2 = Sim::new("L2", &log, seed + 77, setting.l2);
     let pair = L1L2::new(l1, l2, stats);
-    let mut owner = Owner::new(64, |operation, now| pair.execute(operation, now));
+    let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut rng = Rng::new(seed + 7);
     let mut model = Model::new(setting);
     let mut history: Vec<Asked> = Vec::new();
@@ -362,9 +362,9 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         now.unix_s += u32::from(rng.below(5) == 0);
         pair.turn(now);
         let mut through = Vec::new();
-        owner.run_woken(now, Outcome::share, |index, told| through.push((index, told)));
+        executor.run_woken(now, Outcome::share, |index, told| through.push((index, told)));
         pair.flush(now);
-        while turn < TURNS - 100 && owner.pending() < PENDING_MAX && rng.below(3) > 0 {
+        while turn < TURNS - 100 && executor.pending() < PENDING_MAX && rng.below(3) > 0 {
             let asked = model.draw(&mut rng, turn, now);
             let is_flush = matches!(asked.action, Action::FlushAll { .. });
             let key = if is_flush { Vec::new() } else { name(asked.key) };
@@ -373,7 +373,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let port = [Port::Main, Port::Batch][rng.below(2) as usize];
             let key_hash = hash(&key);
             let mut operation = operation(&key, asked.action, &asked.value, port);
-            if !owner.is_busy(key_hash) {
+            if !executor.is_busy(key_hash) {
                 match pair.try_now(&key, asked.action, Body::EMPTY, now) {
                     Ok(told) => {
                         through.push((index, told));
@@ -382,7 +382,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
                     Err(in_l1) => operation.in_l1 = in_l1,
                 }
             }
-            if let Started::Done(told) = owner.start(operation, key_hash, index, now) {
+            if let Started::Done(told) = executor.start(operation, key_hash, index, now) {
                 through.push((index, told));
             }
         }
@@ -396,7 +396,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         }
         log.borrow_mut().clear();
     }
-    assert_eq!(owner.pending(), 0, "all is through");
+    assert_eq!(executor.pending(), 0, "all is through");
     assert_agreement(&pair, &format!("seed {seed}, {setting:?}"));
     for port in [Port::Main, Port::Batch] {
         for key in 0..KEYS {
