@@ -37,7 +37,7 @@ pub(super) struct Origin {
 }
 
 /// A worker without its transport.
-pub struct Core<'o, O: Orchestrator, F, M> {
+pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     orchestrator: &'o O,
     shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
@@ -72,7 +72,7 @@ pub struct Core<'o, O: Orchestrator, F, M> {
     returns: Returns,
 }
 
-impl<'o, O, F, M> Core<'o, O, F, M>
+impl<'o, O, F, M> WorkerEngine<'o, O, F, M>
 where
     O: Orchestrator,
     F: Future<Output = Outcome<O::Value>>,
@@ -83,13 +83,13 @@ where
         mailbox: Mailbox,
         orchestrator: &'o O,
         executor: Executor<F, M, Origin>,
-    ) -> Core<'o, O, F, M> {
+    ) -> WorkerEngine<'o, O, F, M> {
         let two_items = 2 * shared.limits.item_bytes_max;
         let body_bytes = BODY_BUDGET_BYTES.max(two_items);
         let gather_bytes = GATHER_BUDGET_BYTES.max(two_items);
         let workers = mailbox.workers();
         buffer::limit_gathering(workers * (body_bytes + 2 * gather_bytes));
-        Core {
+        WorkerEngine {
             orchestrator,
             stats: Arc::clone(&shared.stats[mailbox.worker()]),
             budget: Budget::new(body_bytes),
@@ -190,7 +190,7 @@ where
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
-        let Core { executor, mailbox, slots, visits, stats, loans, awaited, .. } = self;
+        let WorkerEngine { executor, mailbox, slots, visits, stats, loans, awaited, .. } = self;
         let expected_bytes = &mut self.expected_bytes;
         let mut work_before = work::bytes();
         executor.run_woken(now, Outcome::share, |origin, outcome| {
@@ -429,7 +429,7 @@ fn copy<V: Value>(value: &V) -> Chain {
     gather.finish()
 }
 
-impl<O, F, M> Engine for Core<'_, O, F, M>
+impl<O, F, M> Engine for WorkerEngine<'_, O, F, M>
 where
     O: Orchestrator,
     F: Future<Output = Outcome<O::Value>>,

@@ -12,7 +12,7 @@ mod engine;
 mod held;
 mod shared;
 
-pub use engine::Core;
+pub use engine::WorkerEngine;
 pub use shared::{Cause, Settings, Shared};
 
 use std::future::Future;
@@ -44,7 +44,7 @@ const SLEEP_US: u64 = 100_000;
 
 /// What a worker is made of.
 pub struct Worker<'o, O: Orchestrator, F, M> {
-    core: Core<'o, O, F, M>,
+    engine: WorkerEngine<'o, O, F, M>,
     scratch: Scratch,
     /// Microseconds after which an idle connection is closed; 0: never.
     idle_us: u64,
@@ -67,7 +67,7 @@ where
         let executor = Executor::new(TASKS_PER_WORKER, execute);
         Worker {
             idle_us: shared.settings.idle_timeout_s * 1_000_000,
-            core: Core::new(shared, mailbox, orchestrator, executor),
+            engine: WorkerEngine::new(shared, mailbox, orchestrator, executor),
             scratch: Scratch::default(),
         }
     }
@@ -77,20 +77,20 @@ where
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
         // Replies leave first: who gets one may have asked for more by the time of the poll, and
         // that goes to the tiers with this turn's requests and not with the next one's.
-        let mut done = self.core.exchange(now);
-        while let Some(id) = self.core.next_visit() {
+        let mut done = self.engine.exchange(now);
+        while let Some(id) = self.engine.next_visit() {
             transport.resume(id, now, self);
             done += 1;
         }
         done += transport.poll(now, self);
         transport.flush(now);
-        self.core.end_turn();
+        self.engine.end_turn();
         done
     }
 
     /// Whether sleeping now would keep somebody waiting.
     fn owes_work(&self) -> bool {
-        self.core.owes_work()
+        self.engine.owes_work()
     }
 }
 
@@ -113,25 +113,25 @@ where
         stream: &mut S,
         now: Now,
     ) {
-        connection.drive(id, stream, &mut self.core, &mut self.scratch, now);
+        connection.drive(id, stream, &mut self.engine, &mut self.scratch, now);
     }
 
     fn foresees(&self) -> bool {
-        self.core.foresees()
+        self.engine.foresees()
     }
 
     #[inline]
     fn foresee(&self, bytes: &[u8]) -> u32 {
-        protocol::first_key(bytes).map_or(0, |key| self.core.prefetch(key))
+        protocol::first_key(bytes).map_or(0, |key| self.engine.prefetch(key))
     }
 
     #[inline]
     fn foresee_more(&self, foreseen: u32) {
-        self.core.prefetch_more(foreseen);
+        self.engine.prefetch_more(foreseen);
     }
 
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool {
-        connection.is_overdue(self.core.is_contended(now), now)
+        connection.is_overdue(self.engine.is_contended(now), now)
     }
 
     fn is_idle(&self, connection: &Connection, now: Now) -> bool {
@@ -139,7 +139,7 @@ where
     }
 
     fn closed(&mut self, _id: ConnectionId, connection: Connection) {
-        connection.release(&mut self.core);
+        connection.release(&mut self.engine);
     }
 }
 
@@ -175,7 +175,8 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         let Idle::SleepAfter(turns) = idle else { continue };
         if idle_turns >= turns {
             let due_us = orchestrator.wake_at_us().saturating_sub(now.uptime_us);
-            let due_us = if worker.core.has_waiting() { due_us.min(ROOM_WAIT_US) } else { due_us };
+            let due_us =
+                if worker.engine.has_waiting() { due_us.min(ROOM_WAIT_US) } else { due_us };
             let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
             transport.wait(timeout_us);
         }
