@@ -31,7 +31,7 @@ use sunder::clock::{Clock, Expiry, Now};
 use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_FLUSH_MS, SSD_SEGMENT_BYTES, TASKS_PER_WORKER};
 use sunder::load::value::Values;
 use sunder::orchestrator::l1_only::L1Only;
-use sunder::orchestrator::task::{Executor, Started};
+use sunder::orchestrator::task::{Execution, Executor};
 use sunder::orchestrator::{Operation, Orchestrator};
 use sunder::random::mix;
 use sunder::readiness::Readiness;
@@ -309,9 +309,9 @@ fn run(
                 break;
             }
             let operation = Operation::new(Key::new(&key).expect("short"), Action::Get);
-            match executor.start(operation, mix(number), origin, now) {
-                Started::Done(outcome) => note(origin, outcome),
-                Started::Waiting => under_way += 1,
+            match executor.execute(operation, mix(number), origin, now) {
+                Execution::Done(outcome) => note(origin, outcome),
+                Execution::Waiting => under_way += 1,
             }
         }
         let is_more = more(now);

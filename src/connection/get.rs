@@ -47,6 +47,6 @@ impl Connection {
         } else {
             Begun::owned(&request, in_l1, 0)
         };
-        self.begin(begun, consumed, visit)
+        self.execute(begun, consumed, visit)
     }
 }

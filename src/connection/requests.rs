@@ -101,7 +101,7 @@ impl Connection {
             let Scratch { head, cost, .. } = &mut *visit.scratch;
             *cost = cost_of(&command);
             let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-            return self.begin(begun, consumed, visit);
+            return self.execute(begun, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
             let Scratch { stitched, head, cost, .. } = &mut *visit.scratch;
@@ -110,7 +110,7 @@ impl Connection {
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
                 *cost = cost_of(&command);
                 let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-                return self.begin(begun, consumed, visit);
+                return self.execute(begun, consumed, visit);
             }
         }
         self.is_partial = true;
@@ -121,9 +121,9 @@ impl Connection {
         Progress::Wait
     }
 
-    /// Carries on with a command that was parsed. Its head is still in the stream.
+    /// Executes a parsed command. Its head is still in the stream.
     #[inline(always)]
-    pub(super) fn begin<S: Stream, E: Engine>(
+    pub(super) fn execute<S: Stream, E: Engine>(
         &mut self,
         begun: Begun<E::Value>,
         consumed: usize,
@@ -134,12 +134,12 @@ impl Connection {
             self.finish_now(value, tail, visit);
             return Progress::More;
         }
-        self.begin_other(begun, consumed, visit)
+        self.execute_other(begun, consumed, visit)
     }
 
-    /// As [`Connection::begin`], for what is not done.
+    /// As [`Connection::execute`], for what is not done.
     #[inline(never)]
-    fn begin_other<S: Stream, E: Engine>(
+    fn execute_other<S: Stream, E: Engine>(
         &mut self,
         begun: Begun<E::Value>,
         consumed: usize,
@@ -160,10 +160,10 @@ impl Connection {
                 self.is_flushing = is_flush;
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
-                    let content = Self::start(operation, form, visit);
+                    let content = Self::submit(operation, form, visit);
                     self.skip(skip_bytes, false, content, visit);
                 } else {
-                    self.perform(operation, form, visit);
+                    self.submit_and_reply(operation, form, visit);
                 }
             }
             Begun::Store { operation, form, value_bytes, is_text } => {
@@ -228,7 +228,7 @@ impl Connection {
             NextKey::Key { key, in_l1, consumed } => {
                 visit.stream.consume(consumed);
                 let operation = Operation { in_l1, ..Operation::new(key, keys.action()) };
-                self.perform(operation, keys.form(), visit);
+                self.submit_and_reply(operation, keys.form(), visit);
             }
             NextKey::End(consumed) => {
                 visit.stream.consume(consumed);
@@ -276,13 +276,13 @@ impl Connection {
     }
 
     /// Submits an operation and writes its reply, or keeps its place in the order.
-    pub(super) fn perform<S: Stream, E: Engine>(
+    pub(super) fn submit_and_reply<S: Stream, E: Engine>(
         &mut self,
         operation: Operation,
         form: Form,
         visit: &mut Visit<'_, S, E>,
     ) {
-        let content = Self::start(operation, form, visit);
+        let content = Self::submit(operation, form, visit);
         if let Content::Ready { form, key, outcome } = &content
             && self.queue.is_empty()
             && reply::write_outcome(visit.stream, *form, key.as_ref(), outcome, &mut self.written)
@@ -293,8 +293,8 @@ impl Connection {
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }
 
-    /// Submits an operation, whose slot is to be the next; what there is of its reply.
-    fn start<S: Stream, E: Engine>(
+    /// Submits an operation for the next free slot. Returns what is known of its reply.
+    fn submit<S: Stream, E: Engine>(
         operation: Operation,
         form: Form,
         visit: &mut Visit<'_, S, E>,

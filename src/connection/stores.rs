@@ -61,7 +61,7 @@ impl Connection {
                 self.reply(Content::Fixed(Fixed::new(form.bad_data_chunk())), visit);
             } else {
                 let operation = Operation { value: gather.finish(), ..operation };
-                self.perform(operation, form, visit);
+                self.submit_and_reply(operation, form, visit);
             }
             return Progress::More;
         }

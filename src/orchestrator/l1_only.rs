@@ -128,15 +128,15 @@ mod tests {
     use crate::buffer::{Chain, Key};
     use crate::clock::Expiry;
     use crate::orchestrator::l1_l2::tests::sim::{Log, Odds, Sim};
-    use crate::orchestrator::task::{Executor, Started};
+    use crate::orchestrator::task::{Execution, Executor};
 
     fn run(orchestrator: &L1Only<Sim>, action: Action) -> Outcome<Chain> {
         let now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
         let mut executor = Executor::new(1, |operation, now| orchestrator.execute(operation, now));
         let key = Key::new(b"k").expect("short");
-        match executor.start(Operation::new(key, action), 1, (), now) {
-            Started::Done(outcome) => return outcome,
-            Started::Waiting => {}
+        match executor.execute(Operation::new(key, action), 1, (), now) {
+            Execution::Done(outcome) => return outcome,
+            Execution::Waiting => {}
         }
         let mut outcome = None;
         for _ in 0..20 {

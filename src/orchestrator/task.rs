@@ -24,9 +24,9 @@ use crate::clock::Now;
 use crate::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
 use crate::work;
 
-/// What became of an operation that was handed over.
+/// The state of an operation after it was given to the executor.
 #[derive(Debug)]
-pub enum Started<T> {
+pub enum Execution<T> {
     /// It is done.
     Done(T),
     /// It waits; its outcome comes out of [`Executor::run_woken`].
@@ -167,24 +167,24 @@ where
     /// # Panics
     /// If there is no room: the caller asks [`Executor::has_room`] first.
     #[inline]
-    pub fn start(
+    pub fn execute(
         &mut self,
         operation: Operation,
         key_hash: u64,
         origin: T,
         now: Now,
-    ) -> Started<F::Output> {
+    ) -> Execution<F::Output> {
         if !self.busy.is_empty()
             && let Some(&line) = self.busy.get(&key_hash)
         {
             self.enqueue(operation, key_hash, origin, line);
-            return Started::Waiting;
+            return Execution::Waiting;
         }
         match self.poll_first(operation, now) {
-            Ok(output) => Started::Done(output),
+            Ok(output) => Execution::Done(output),
             Err(index) => {
                 self.park(index, key_hash, origin);
-                Started::Waiting
+                Execution::Waiting
             }
         }
     }
@@ -394,7 +394,10 @@ mod tests {
     fn what_needs_no_waiting_is_done_at_once() {
         let mut executor = Executor::<_, _, ()>::new(4, |_, _| async { 7 });
         for _ in 0..100 {
-            assert!(matches!(executor.start(operation(), 1, (), Now::default()), Started::Done(7)));
+            assert!(matches!(
+                executor.execute(operation(), 1, (), Now::default()),
+                Execution::Done(7)
+            ));
         }
         assert_eq!(executor.pending(), 0);
     }
@@ -409,10 +412,10 @@ mod tests {
         });
         let now = Now::default();
         // Futures are made when they are first polled: key 5 gets 0, then 1 and 2; key 6 gets 10.
-        assert!(matches!(executor.start(operation(), 5, 0, now), Started::Waiting));
-        assert!(matches!(executor.start(operation(), 5, 1, now), Started::Waiting));
-        assert!(matches!(executor.start(operation(), 5, 2, now), Started::Waiting));
-        assert!(matches!(executor.start(operation(), 6, 10, now), Started::Waiting));
+        assert!(matches!(executor.execute(operation(), 5, 0, now), Execution::Waiting));
+        assert!(matches!(executor.execute(operation(), 5, 1, now), Execution::Waiting));
+        assert!(matches!(executor.execute(operation(), 5, 2, now), Execution::Waiting));
+        assert!(matches!(executor.execute(operation(), 6, 10, now), Execution::Waiting));
         assert_eq!(executor.pending(), 4);
         gates.open(2);
         gates.open(1);
@@ -443,7 +446,7 @@ mod tests {
         (1..100).for_each(|id| gates.open(id));
         let now = Now::default();
         for origin in 0..10 {
-            assert!(matches!(executor.start(operation(), 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.execute(operation(), 5, origin, now), Execution::Waiting));
         }
         gates.open(0);
         let mut out = Vec::new();
@@ -484,7 +487,7 @@ mod tests {
             ("j", get(b"k")),
         ];
         for (origin, operation) in asked {
-            assert!(matches!(executor.start(operation, 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.execute(operation, 5, origin, now), Execution::Waiting));
         }
         let mut told = Vec::new();
         for id in 1..=7 {
@@ -493,7 +496,7 @@ mod tests {
             executor.run_woken(now, |id| Some(*id), |origin, id| told.push((origin, id)));
             if id == 2 {
                 // Too late for the one that runs now: it may have looked already.
-                assert!(matches!(executor.start(get(b"k"), 5, "k", now), Started::Waiting));
+                assert!(matches!(executor.execute(get(b"k"), 5, "k", now), Execution::Waiting));
             }
         }
         told.sort_unstable();
@@ -514,7 +517,7 @@ mod tests {
         });
         let now = Now::default();
         for origin in 0..4 {
-            assert!(matches!(executor.start(operation(), 5, origin, now), Started::Waiting));
+            assert!(matches!(executor.execute(operation(), 5, origin, now), Execution::Waiting));
         }
         let mut told = Vec::new();
         for id in 1..=4 {
@@ -531,8 +534,8 @@ mod tests {
         assert!(executor.has_room(1));
         for hash in 0..2 {
             assert!(matches!(
-                executor.start(operation(), hash, hash, Now::default()),
-                Started::Waiting
+                executor.execute(operation(), hash, hash, Now::default()),
+                Execution::Waiting
             ));
         }
         assert!(!executor.has_room(1));

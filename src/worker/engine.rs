@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
-use crate::orchestrator::task::{Executor, Started};
+use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::stats::{Counter, WorkerStats};
@@ -235,9 +235,9 @@ where
             let answer = match request {
                 Request::Execute { key_hash, operation } => {
                     let asker = Some(worker as u8);
-                    match self.execute_here(operation, key_hash, asker, slot, now) {
-                        Started::Done(outcome) => carry(&mut self.loans, slot, outcome),
-                        Started::Waiting => continue,
+                    match self.execute(operation, key_hash, asker, slot, now) {
+                        Execution::Done(outcome) => carry(&mut self.loans, slot, outcome),
+                        Execution::Waiting => continue,
                     }
                 }
                 Request::Fetch { loan, offset, bytes } => {
@@ -286,16 +286,16 @@ where
         buffer::bytes_in_use() > self.held_bytes_max
     }
 
-    /// Submits an operation to whoever it concerns.
+    /// Sends an operation to the worker that owns its key, or to all for a flush.
     #[inline]
-    fn hand_in(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
+    fn dispatch(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
         if matches!(operation.action, Action::FlushAll { .. }) {
             return self.flush_everywhere(operation, slot, now);
         }
         let key_hash = self.hash(operation.key.as_bytes());
         let owner = owner_of(key_hash, self.mailbox.workers());
         if owner == self.mailbox.worker() {
-            return self.submit_here(operation, key_hash, slot, now);
+            return self.execute_own(operation, key_hash, slot, now);
         }
         self.stats.add(Counter::RemoteOperations, 1);
         let request = Request::Execute { key_hash, operation };
@@ -303,16 +303,16 @@ where
         Submitted::Waiting(1)
     }
 
-    /// Executes one operation for whoever `worker` and `slot` name.
+    /// Executes an operation of this worker for `slot` of `worker`, or of this one if None.
     #[inline]
-    fn execute_here(
+    fn execute(
         &mut self,
         mut operation: Operation,
         key_hash: u64,
         worker: Option<u8>,
         slot: u32,
         now: Now,
-    ) -> Started<Outcome<O::Value>> {
+    ) -> Execution<Outcome<O::Value>> {
         let tally = Tally::of(operation.action);
         if operation.in_l1 == InL1::Unasked && !self.executor.is_busy(key_hash) {
             let key = operation.key.as_bytes();
@@ -320,30 +320,30 @@ where
             match self.orchestrator.try_now(key, operation.action, value, now) {
                 Ok(outcome) => {
                     tally.count(&outcome, &self.stats);
-                    return Started::Done(outcome);
+                    return Execution::Done(outcome);
                 }
                 Err(in_l1) => operation.in_l1 = in_l1,
             }
         }
         let origin = Origin { worker, slot, tally };
-        let started = self.executor.start(operation, key_hash, origin, now);
-        if let Started::Done(outcome) = &started {
+        let execution = self.executor.execute(operation, key_hash, origin, now);
+        if let Execution::Done(outcome) = &execution {
             tally.count(outcome, &self.stats);
         }
-        started
+        execution
     }
 
     #[inline]
-    fn submit_here(
+    fn execute_own(
         &mut self,
         operation: Operation,
         key_hash: u64,
         slot: u32,
         now: Now,
     ) -> Submitted<Held<O::Value>> {
-        match self.execute_here(operation, key_hash, None, slot, now) {
-            Started::Done(outcome) => Submitted::Done(outcome.map_value(Held::Local)),
-            Started::Waiting => Submitted::Waiting(1),
+        match self.execute(operation, key_hash, None, slot, now) {
+            Execution::Done(outcome) => Submitted::Done(outcome.map_value(Held::Local)),
+            Execution::Waiting => Submitted::Waiting(1),
         }
     }
 
@@ -382,7 +382,7 @@ where
             let request = Request::Execute { key_hash: FLUSH_HASH, operation };
             self.mailbox.ask(worker, Ask { slot, request });
         }
-        match self.submit_here(operation, FLUSH_HASH, slot, now) {
+        match self.execute_own(operation, FLUSH_HASH, slot, now) {
             Submitted::Done(outcome) if workers == 1 => Submitted::Done(outcome),
             Submitted::Done(_) => Submitted::Waiting(workers as u8 - 1),
             Submitted::Waiting(_) => Submitted::Waiting(workers as u8),
@@ -490,7 +490,7 @@ where
 
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
-        let submitted = self.hand_in(operation, slot, now);
+        let submitted = self.dispatch(operation, slot, now);
         if let Submitted::Waiting(outcomes) = &submitted {
             self.awaited += usize::from(*outcomes);
         }

@@ -13,7 +13,7 @@ use sim::{Log, Odds, Sim};
 use super::{Found, L1L2, OF_L2};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
-use crate::orchestrator::task::{Executor, Started};
+use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, Port};
 use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
@@ -92,7 +92,7 @@ fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Foun
     let mut outcomes: Vec<Option<Outcome<_>>> = operations.iter().map(|_| None).collect();
     for (index, operation) in operations.into_iter().enumerate() {
         let key_hash = hash(operation.key.as_bytes());
-        if let Started::Done(outcome) = executor.start(operation, key_hash, index, now) {
+        if let Execution::Done(outcome) = executor.execute(operation, key_hash, index, now) {
             outcomes[index] = Some(outcome);
         }
     }
@@ -169,7 +169,7 @@ fn what_can_be_read_only_once_is_copied_for_l1() {
     let value: Vec<u8> = (0..300_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut ask = |action, value: &[u8], port| {
         let operation = operation(b"k", action, value, port);
-        let Started::Done(outcome) = executor.start(operation, 1, (), START) else {
+        let Execution::Done(outcome) = executor.execute(operation, 1, (), START) else {
             panic!("memory does not wait");
         };
         outcome

@@ -382,7 +382,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
                     Err(in_l1) => operation.in_l1 = in_l1,
                 }
             }
-            if let Started::Done(told) = executor.start(operation, key_hash, index, now) {
+            if let Execution::Done(told) = executor.execute(operation, key_hash, index, now) {
                 through.push((index, told));
             }
         }
