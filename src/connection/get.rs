@@ -4,7 +4,7 @@
 //! Nothing is held and nothing is kept for later here. What cannot be answered whole and at once is
 //! not begun: it goes the way of all other commands.
 
-use super::begun::Begun;
+use super::parsed::Parsed;
 use super::{Connection, Engine, Progress, Visit, reply};
 use crate::net::Stream;
 use crate::orchestrator::{Action, InL1};
@@ -41,12 +41,12 @@ impl Connection {
     ) -> Progress {
         let scratch = &mut *visit.scratch;
         let request = Request { key: &scratch.key, action: Action::Get, form };
-        let begun = if in_l1 == InL1::Unasked {
+        let parsed = if in_l1 == InL1::Unasked {
             let command = Command::Operation { request, skip_bytes: 0 };
-            Begun::new(command, b"", &mut scratch.head, visit.engine, visit.now)
+            Parsed::new(command, b"", &mut scratch.head, visit.engine, visit.now)
         } else {
-            Begun::owned(&request, in_l1, 0)
+            Parsed::owned(&request, in_l1, 0)
         };
-        self.execute(begun, consumed, visit)
+        self.execute(parsed, consumed, visit)
     }
 }

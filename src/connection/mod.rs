@@ -10,10 +10,10 @@
 //!                          └─ slot in the queue ─ outcome ─ front of the queue ─┘
 //! ```
 
-mod begun;
 mod deadlines;
 mod get;
 mod intake;
+mod parsed;
 mod reply;
 mod requests;
 mod room;

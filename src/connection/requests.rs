@@ -3,8 +3,8 @@
 //! One step takes one command, one key of a multi-get, or a piece of what is not wanted; a value
 //! goes to `stores`. Nothing here decides whether there is room for a request: the caller has.
 
-use super::begun::{Begun, NextKey, cost_of};
 use super::deadlines::deadline_us;
+use super::parsed::{NextKey, Parsed, cost_of};
 use super::slots::Content;
 use super::{
     Connection, Engine, Progress, Protocol, SCRATCH_BYTES, Scratch, State, Submitted, Visit, reply,
@@ -100,8 +100,8 @@ impl Connection {
             }
             let Scratch { head, cost, .. } = &mut *visit.scratch;
             *cost = cost_of(&command);
-            let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-            return self.execute(begun, consumed, visit);
+            let parsed = Parsed::new(command, &input[consumed..], head, visit.engine, now);
+            return self.execute(parsed, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
             let Scratch { stitched, head, cost, .. } = &mut *visit.scratch;
@@ -109,8 +109,8 @@ impl Connection {
             let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
                 *cost = cost_of(&command);
-                let begun = Begun::new(command, &input[consumed..], head, visit.engine, now);
-                return self.execute(begun, consumed, visit);
+                let parsed = Parsed::new(command, &input[consumed..], head, visit.engine, now);
+                return self.execute(parsed, consumed, visit);
             }
         }
         self.is_partial = true;
@@ -125,34 +125,34 @@ impl Connection {
     #[inline(always)]
     pub(super) fn execute<S: Stream, E: Engine>(
         &mut self,
-        begun: Begun<E::Value>,
+        parsed: Parsed<E::Value>,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
-        if let Begun::Done { value, tail, body_bytes, skip_bytes: 0 } = begun {
+        if let Parsed::Done { value, tail, body_bytes, skip_bytes: 0 } = parsed {
             visit.stream.consume(consumed + body_bytes);
             self.finish_now(value, tail, visit);
             return Progress::More;
         }
-        self.execute_other(begun, consumed, visit)
+        self.execute_other(parsed, consumed, visit)
     }
 
     /// As [`Connection::execute`], for what is not done.
     #[inline(never)]
     fn execute_other<S: Stream, E: Engine>(
         &mut self,
-        begun: Begun<E::Value>,
+        parsed: Parsed<E::Value>,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
-        match begun {
-            Begun::Done { value, tail, body_bytes, skip_bytes } => {
+        match parsed {
+            Parsed::Done { value, tail, body_bytes, skip_bytes } => {
                 visit.stream.consume(consumed + body_bytes);
                 let head = visit.scratch.head.clone();
                 let content = Content::Encoded { head, value, tail };
                 self.skip(skip_bytes, false, content, visit);
             }
-            Begun::Operation { operation, form, skip_bytes } => {
+            Parsed::Operation { operation, form, skip_bytes } => {
                 let is_flush = matches!(operation.action, Action::FlushAll { .. });
                 if is_flush && !self.queue.is_empty() {
                     return Progress::Wait;
@@ -166,18 +166,18 @@ impl Connection {
                     self.submit_and_reply(operation, form, visit);
                 }
             }
-            Begun::Store { operation, form, value_bytes, is_text } => {
+            Parsed::Store { operation, form, value_bytes, is_text } => {
                 return self.store(operation, form, value_bytes, is_text, consumed, visit);
             }
-            Begun::Keys(keys) => {
+            Parsed::Keys(keys) => {
                 visit.stream.consume(consumed);
                 self.state = State::Keys(keys);
             }
-            Begun::Reply(reply) => {
+            Parsed::Reply(reply) => {
                 visit.stream.consume(consumed);
                 self.reply(Content::Bytes(reply.finish()), visit);
             }
-            Begun::Bad { reply, skip_bytes, close } => {
+            Parsed::Bad { reply, skip_bytes, close } => {
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
                     self.skip(skip_bytes, close, Content::Fixed(reply), visit);

@@ -14,7 +14,7 @@ use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, 
 use crate::tier::{Outcome, StoreMode, Value};
 
 /// A command that no longer borrows the input.
-pub(super) enum Begun<V> {
+pub(super) enum Parsed<V> {
     /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
     Done {
         value: Option<V>,
@@ -42,7 +42,7 @@ pub(super) enum Begun<V> {
     },
 }
 
-impl<V: Value> Begun<V> {
+impl<V: Value> Parsed<V> {
     /// Does at once what can be done at once. `rest` is the input behind the command's head.
     #[inline(always)]
     pub(super) fn new<E: Engine<Value = V>>(
@@ -51,21 +51,21 @@ impl<V: Value> Begun<V> {
         head: &mut Head,
         engine: &mut E,
         now: Now,
-    ) -> Begun<V> {
+    ) -> Parsed<V> {
         // By far the commonest, and so the one that is worth being part of its caller.
         let Command::Operation { request, skip_bytes } = command else {
-            return Begun::other(command, rest, head, engine, now);
+            return Parsed::other(command, rest, head, engine, now);
         };
         match execute_now(&request, Body::EMPTY, head, engine, now) {
-            Ok((value, tail)) => Begun::Done { value, tail, body_bytes: 0, skip_bytes },
-            Err(in_l1) => Begun::owned(&request, in_l1, skip_bytes),
+            Ok((value, tail)) => Parsed::Done { value, tail, body_bytes: 0, skip_bytes },
+            Err(in_l1) => Parsed::owned(&request, in_l1, skip_bytes),
         }
     }
 
     #[inline(never)]
-    pub(super) fn owned(request: &Request<'_>, in_l1: InL1, skip_bytes: usize) -> Begun<V> {
+    pub(super) fn owned(request: &Request<'_>, in_l1: InL1, skip_bytes: usize) -> Parsed<V> {
         let operation = Operation { in_l1, ..own(request) };
-        Begun::Operation { operation, form: request.form, skip_bytes }
+        Parsed::Operation { operation, form: request.form, skip_bytes }
     }
 
     #[inline(never)]
@@ -75,7 +75,7 @@ impl<V: Value> Begun<V> {
         head: &mut Head,
         engine: &mut E,
         now: Now,
-    ) -> Begun<V> {
+    ) -> Parsed<V> {
         match command {
             Command::Operation { .. } => unreachable!("the caller's"),
             Command::Store { request, value_bytes, is_text } => {
@@ -85,23 +85,23 @@ impl<V: Value> Begun<V> {
                     let (value, terminator) = body.split_at(value_bytes);
                     if is_text && terminator != b"\r\n" {
                         let reply = Fixed::new(form.bad_data_chunk());
-                        return Begun::Bad { reply, skip_bytes: body_bytes, close: false };
+                        return Parsed::Bad { reply, skip_bytes: body_bytes, close: false };
                     }
                     let value = Body::Slice(value);
                     if let Ok((value, tail)) = execute_now(&request, value, head, engine, now) {
-                        return Begun::Done { value, tail, body_bytes, skip_bytes: 0 };
+                        return Parsed::Done { value, tail, body_bytes, skip_bytes: 0 };
                     }
                 }
-                Begun::Store { operation: own(&request), form, value_bytes, is_text }
+                Parsed::Store { operation: own(&request), form, value_bytes, is_text }
             }
-            Command::Keys(keys) => Begun::Keys(keys),
+            Command::Keys(keys) => Parsed::Keys(keys),
             Command::Control { control, form } => {
                 let mut reply = Gather::new();
                 engine.control(control, form, now, &mut reply);
-                Begun::Reply(reply)
+                Parsed::Reply(reply)
             }
-            Command::Bad { reply, skip_bytes, close } => Begun::Bad { reply, skip_bytes, close },
-            Command::Quit { reply } => Begun::Bad { reply, skip_bytes: 0, close: true },
+            Command::Bad { reply, skip_bytes, close } => Parsed::Bad { reply, skip_bytes, close },
+            Command::Quit { reply } => Parsed::Bad { reply, skip_bytes: 0, close: true },
         }
     }
 }
