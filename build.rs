@@ -1,5 +1,7 @@
-//! Tells the binary which commit it was built from, for `--version`. It must never fail for want of
-//! a repository: what is built from an archive has the version alone, or what `SUNDER_COMMIT` says.
+//! Tells the binary how it was built, for `--version --verbose` and `stats`: the commit, the compiler,
+//! DPDK's version and the features. It must never fail for want of a repository: what is built from
+//! an archive has the version alone, or what `SUNDER_COMMIT` says. No clock and no path is read, so
+//! that the same sources make the same binary.
 //!
 //! A development build is not built anew for every commit, and so claims none.
 
@@ -21,6 +23,29 @@ fn main() {
         }
     };
     println!("cargo::rustc-env=SUNDER_ORIGIN={origin}");
+    let compiler = compiler().unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=SUNDER_COMPILER={compiler}");
+    // What dpdk/build.rs found; there is none without the feature.
+    let dpdk = std::env::var("DEP_DPDK_VERSION").unwrap_or_else(|_| "none".to_owned());
+    println!("cargo::rustc-env=SUNDER_DPDK={dpdk}");
+    println!("cargo::rustc-env=SUNDER_FEATURES={}", features());
+}
+
+/// What the compiler says of itself.
+fn compiler() -> Option<String> {
+    let output = Command::new(std::env::var_os("RUSTC")?).arg("--version").output().ok()?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}
+
+/// The features that are on, in order.
+fn features() -> String {
+    let names = std::env::vars().filter_map(|(name, _)| {
+        let feature = name.strip_prefix("CARGO_FEATURE_")?.to_lowercase();
+        (feature != "default").then_some(feature)
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
 
 /// The commit that is checked out in `folder`; None: it is the top of no repository.

@@ -65,6 +65,7 @@ fn main() {
         .cargo_metadata(false)
         .probe("libdpdk")
         .unwrap_or_else(|error| refuse(&error.to_string()));
+    println!("cargo::metadata=version={}", library.version);
     let flags = cflags();
 
     let mut shim = cc::Build::new();

@@ -11,6 +11,21 @@ use std::process::ExitCode;
 pub const VERSION: &str =
     concat!("sunder ", env!("CARGO_PKG_VERSION"), env!("SUNDER_ORIGIN"), "\n");
 
+/// What `--version --verbose` prints: the version, and how this binary was built.
+pub fn verbose() -> String {
+    let rows = BUILD
+        .iter()
+        .map(|(name, value)| format!("{}: {value}\n", name.trim_start_matches("sunder_")));
+    VERSION.to_owned() + &rows.collect::<String>()
+}
+
+/// How this binary was built, as build.rs found it, by the names that `stats` has.
+pub const BUILD: [(&str, &str); 3] = [
+    ("sunder_compiler", env!("SUNDER_COMPILER")),
+    ("sunder_dpdk", env!("SUNDER_DPDK")),
+    ("sunder_features", env!("SUNDER_FEATURES")),
+];
+
 /// The version alone.
 pub fn version() -> &'static str {
     VERSION.trim_start_matches("sunder ").trim_end()

@@ -11,6 +11,7 @@ mod bench;
 mod blast;
 mod error;
 mod fill;
+mod generate;
 mod go;
 mod l2;
 mod memcached;
@@ -30,17 +31,19 @@ mod unneeded;
 mod value;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::console::VERSION;
+use crate::console::{VERSION, verbose, version};
 use crate::load::bench::Plan;
 use crate::load::options::Options;
 use crate::load::report::Request;
 pub use error::UsageError;
+pub use generate::Product;
 pub use run::main;
 
 /// What the words ask for.
@@ -64,14 +67,20 @@ pub enum Command {
     SetOps(Box<Options>),
     /// Verify the log on an SSD.
     CheckLog(PathBuf),
+    /// Write man pages or completions to a directory.
+    Generate(Product, PathBuf),
     /// Print this text.
     Print(String),
 }
 
 /// A memcached-compatible cache appliance.
 #[derive(Parser, Debug)]
-#[command(name = "sunder", version = VERSION, propagate_version = true, max_term_width = 100)]
-#[command(arg_required_else_help = false, after_help = "sunder COMMAND --help has the flags.")]
+#[command(name = "sunder", version = version(), propagate_version = true, max_term_width = 100)]
+#[command(
+    arg_required_else_help = false,
+    after_help = "\
+sunder COMMAND --help has the flags. sunder --version --verbose says how it was built."
+)]
 struct Sunder {
     #[command(subcommand)]
     command: Subcommands,
@@ -88,6 +97,7 @@ enum Subcommands {
     Setops(Box<setops::SetOps>),
     Bench(Box<bench::Bench>),
     L2(l2::L2),
+    Generate(generate::Generate),
 }
 
 /// Reads a command line, without the program's name.
@@ -98,6 +108,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     let words: Vec<OsString> = words.into_iter().collect();
     let mut definition = definition();
     let first = words.first().and_then(|word| word.to_str()).unwrap_or_default();
+    let asks_version = words.iter().any(|word| word == "--version" || word == "-V");
+    if first == "--verbose" && asks_version {
+        return Ok(Command::Print(verbose()));
+    }
     if first.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&first) {
         let given: Vec<_> = words.iter().map(|word| error::shown(word)).collect();
         let given = given.join(" ");
@@ -110,7 +124,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
         Ok(matches) => matches,
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp => return Ok(Command::Print(error.to_string())),
-            ErrorKind::DisplayVersion => return Ok(Command::Print(VERSION.to_owned())),
+            ErrorKind::DisplayVersion => {
+                let is_verbose = words.iter().any(|word| word == "--verbose");
+                return Ok(Command::Print(if is_verbose { verbose() } else { VERSION.to_owned() }));
+            }
             _ => return Err(error::of_clap(&definition, &words, &error)),
         },
     };
@@ -140,12 +157,21 @@ fn command(
         Subcommands::Sizes(sizes) => Command::Sizes(Box::new(sizes.options(matches)?)),
         Subcommands::Fill(fill) => Command::Fill(Box::new(fill.options(matches)?)),
         Subcommands::Setops(setops) => Command::SetOps(Box::new(setops.options(matches)?)),
+        Subcommands::Generate(it) => Command::Generate(it.product, it.folder),
         Subcommands::L2(l2) => Command::CheckLog(l2.path()),
     })
 }
 
+/// Writes `product` to files in `folder`.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn generate(product: Product, folder: &Path) -> io::Result<()> {
+    generate::write(tuned(Sunder::command()), product, folder)
+}
+
 /// All subcommands and flags.
-pub fn definition() -> clap::Command {
+fn definition() -> clap::Command {
     let mut definition = tuned(Sunder::command());
     definition.build();
     definition

@@ -35,6 +35,13 @@ fn run(command: Command) -> ExitCode {
         Command::Fill(options) => fill::main(&options),
         Command::SetOps(options) => blast::setops(&options),
         Command::CheckLog(path) => check_log(&path),
+        Command::Generate(product, folder) => match super::generate(product, &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(format_args!("sunder generate: {}: {error}", folder.display()));
+                ExitCode::FAILURE
+            }
+        },
         Command::Print(text) => print(&text, ExitCode::SUCCESS),
     }
 }

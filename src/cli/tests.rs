@@ -191,3 +191,65 @@ fn help_is_short_or_long_and_grouped() {
         assert!(all.contains(&format!("  {tool} ")), "{all}");
     }
 }
+
+#[test]
+fn the_version_says_how_it_was_built() {
+    assert_eq!(printed("--version"), crate::console::VERSION);
+    for words in ["--version --verbose", "--verbose --version", "serve -V --verbose"] {
+        let text = printed(words);
+        for line in ["sunder ", "compiler: rustc ", "dpdk: ", "features: "] {
+            assert!(text.lines().any(|it| it.starts_with(line)), "{words}: {text}");
+        }
+    }
+    let has_dpdk = !printed("--version --verbose").contains("dpdk: none");
+    assert_eq!(has_dpdk, cfg!(feature = "dpdk"));
+}
+
+/// The long flags of all subcommands, each with its subcommand.
+fn all_flags() -> Vec<(String, String)> {
+    fn collect(command: &clap::Command, path: &str, flags: &mut Vec<(String, String)>) {
+        let longs = command.get_arguments().filter_map(clap::Arg::get_long);
+        flags.extend(longs.map(|long| (path.to_owned(), long.to_owned())));
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            if below.get_name() != "help" {
+                collect(below, format!("{path} {}", below.get_name()).trim(), flags);
+            }
+        }
+    }
+    let mut flags = vec![];
+    collect(&super::definition(), "", &mut flags);
+    flags
+}
+
+#[test]
+fn man_pages_and_completions_have_every_flag_that_is_parsed_and_no_other() {
+    use std::collections::BTreeSet;
+    let folder = std::env::temp_dir().join(format!("sunder-generated-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for product in [super::Product::Man, super::Product::Completions] {
+        super::generate(product, &folder).expect("written");
+    }
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    let shells = ["sunder.bash", "_sunder", "sunder.fish"].map(read);
+    let flags = all_flags();
+    assert!(flags.len() > 150, "{}", flags.len());
+    for (path, flag) in &flags {
+        let page = read(&format!("{}.1", format!("sunder {path}").trim().replace(' ', "-")));
+        assert!(page.replace("\\-", "-").contains(&format!("--{flag}")), "man {path}: {flag}");
+        assert!(shells[0].contains(&format!("--{flag}")), "bash {path}: {flag}");
+        assert!(shells[1].contains(&format!("--{flag}")), "zsh {path}: {flag}");
+        let line = parse_words(&format!("{path} --{flag}")).map_err(|error| error.to_string());
+        let is_known = !line.is_err_and(|line| line.contains("unexpected argument"));
+        assert!(is_known, "sunder {path} --{flag}");
+    }
+    let words = |text: &str| -> BTreeSet<String> {
+        let own = text.lines().filter(|line| line.starts_with("complete "));
+        let behind = own.flat_map(|line| line.split(" -l ").skip(1));
+        behind.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect()
+    };
+    let mut parsed: BTreeSet<String> = flags.into_iter().map(|(_, flag)| flag).collect();
+    // Another name of --key-length that help shows.
+    parsed.insert("kl".to_owned());
+    assert_eq!(words(&shells[2]), parsed);
+    std::fs::remove_dir_all(&folder).expect("ours");
+}

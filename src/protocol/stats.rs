@@ -7,6 +7,7 @@
 use super::{Form, binary, text};
 use crate::buffer::Gather;
 use crate::clock::Now;
+use crate::console::BUILD;
 use crate::stats::{Counter, WorkerStats};
 
 /// The counters of all workers, added up.
@@ -345,6 +346,7 @@ impl Lines<'_> {
         };
         // What memcached does not have comes last, for readers that stop at what they know.
         self.text("sunder_version", env!("CARGO_PKG_VERSION"));
+        BUILD.iter().for_each(|(name, value)| self.text(name, value));
         for &counter in Counter::ALL.iter().filter(|counter| !is_printed(counter)) {
             self.counter(counter);
         }

@@ -97,6 +97,9 @@ pub const OWN_STATISTICS: &[&str] = &[
     "turns_idle",
     "tx_no_buffer",
     "tx_partial_bursts",
+    "sunder_compiler",
+    "sunder_dpdk",
+    "sunder_features",
     "sunder_version",
 ];
 

@@ -3,6 +3,7 @@
 
 mod bind;
 mod hugepages;
+mod install;
 mod paths;
 
 use std::fs;
