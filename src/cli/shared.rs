@@ -159,7 +159,8 @@ fn target(text: &str) -> Result<Target, ValueError> {
         return Ok(Target::Unix(path.into()));
     }
     let (host, port_text) = text.rsplit_once(':').ok_or_else(error)?;
-    Ok(Target::Tcp(host.trim_matches(['[', ']']).to_owned(), port(port_text)?))
+    let port = port(port_text).map_err(|_| error())?;
+    Ok(Target::Tcp(host.trim_matches(['[', ']']).to_owned(), port))
 }
 
 fn host(text: &str) -> Result<String, ValueError> {
