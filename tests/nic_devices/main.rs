@@ -2,8 +2,10 @@
 //! process. Needs root, and hugepages that can be reserved; fails without, and never skips.
 //!
 //! DPDK starts once a process, so that each device is opened by a child: this very binary, run
-//! again with a role (`roles.rs`). Traffic stays in network namespaces made here (`lab.rs`).
+//! again with a role (`roles.rs`), or `sunder bench` (`bench.rs`). Traffic stays in network
+//! namespaces made here (`lab.rs`).
 
+mod bench;
 mod lab;
 mod roles;
 

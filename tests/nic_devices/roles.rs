@@ -15,6 +15,7 @@ use sunder::net::nic::{Config, Huge, Nic, NicError, NicFrame, WorkerPort, open};
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use sunder::stats::{Counter, WorkerStats};
 
+use crate::bench::serve;
 use crate::lab::{DEVICE, HUGE, WORKERS};
 
 /// Source ports of the client's connections: as many flows.
@@ -31,6 +32,8 @@ pub fn play(role: &str) {
         "flood" => flood(),
         "client" => client(),
         "queues" => queues(),
+        "ending-server" => serve(false),
+        "leaving-server" => serve(true),
         "refused" => refused(),
         _ => panic!("no role {role:?}"),
     }

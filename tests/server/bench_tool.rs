@@ -511,6 +511,9 @@ fn a_dpdk_client_over_memif_counts_right() {
         assert!(step.hits == keys && step.requests > 100, "{words}: {} hits", step.hits);
         assert!(requests.is_none_or(|due| step.requests == due), "{words}: {}", step.requests);
         assert_eq!(result.setup.transport, "net_memif0");
+        let version = result.server.expect("a version");
+        let is_told = version.ends_with(concat!(", sunder ", env!("CARGO_PKG_VERSION")));
+        assert!(is_told != words.contains("binary") && version.len() > 2, "{words}: {version}");
         assert!(stdout.contains("p99") && stdout.contains("mismatches  0"), "{words}: {stdout}");
         assert!(stdout.contains("the clock was read once a turn"), "{words}: {stdout}");
     }

@@ -17,8 +17,8 @@ use crate::clock::Clock;
 
 /// What a thread says when it has done something.
 enum Report {
-    /// It has its connections.
-    Open,
+    /// It has its connections; the version that the server told on the way, if it was asked there.
+    Open(Option<String>),
     /// It has done a task.
     Done(Box<Seen>),
     /// It cannot open its connections, or cannot go on.
@@ -42,6 +42,8 @@ pub struct Crew {
     tasks: Vec<Sender<Task>>,
     reports: Receiver<Report>,
     progress: Vec<Arc<Progress>>,
+    /// The version that the server told through a device.
+    pub server: Option<String>,
 }
 
 /// What all threads saw in one task.
@@ -65,7 +67,7 @@ impl Crew {
     ) -> Result<Crew, String> {
         let plan = common.plan;
         let (to_main, reports) = channel();
-        let mut crew = Crew { tasks: Vec::new(), reports, progress: Vec::new() };
+        let mut crew = Crew { tasks: Vec::new(), reports, progress: Vec::new(), server: None };
         for thread in 0..plan.threads {
             let own = |n: usize| (n + 1) * plan.connections / plan.threads;
             let connections = own(thread) - if thread > 0 { own(thread - 1) } else { 0 };
@@ -83,7 +85,7 @@ impl Crew {
         }
         for _ in 0..plan.threads {
             match crew.reports.recv() {
-                Ok(Report::Open) => {}
+                Ok(Report::Open(server)) => crew.server = crew.server.or(server),
                 Ok(Report::Failed(reason)) => return Err(reason),
                 Ok(Report::Done(_)) | Err(_) => unreachable!("a thread opens first"),
             }
@@ -114,7 +116,7 @@ impl Crew {
                         Some(all) => all.add(*seen),
                     }
                 }
-                Ok(Report::Open | Report::Failed(_)) => unreachable!("opened before"),
+                Ok(Report::Open(_) | Report::Failed(_)) => unreachable!("opened before"),
                 Err(RecvTimeoutError::Timeout) => watch(self.answers()),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("each thread reports"),
             }
@@ -150,6 +152,7 @@ fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports
             let (clock, stop) = (common.clock, common.stop);
             super::device::Wired::open(plan, device, server, &mut engine, clock, stop).map(
                 |mut wired| {
+                    let _ = reports.send(Report::Open(wired.server.take()));
                     obey(common, &mut wired, &mut engine, tasks, reports);
                     wired.hold(plan.hold_s, common.stop);
                 },
@@ -157,8 +160,10 @@ fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports
         }
         #[cfg(not(feature = "dpdk"))]
         (Some(_), _) => Err("--device: this sunder was built without DPDK".into()),
-        (_, place) => open_sockets(common, place, &engine)
-            .map(|mut sockets| obey(common, &mut sockets, &mut engine, tasks, reports)),
+        (_, place) => open_sockets(common, place, &engine).map(|mut sockets| {
+            let _ = reports.send(Report::Open(None));
+            obey(common, &mut sockets, &mut engine, tasks, reports);
+        }),
     };
     if let Err(reason) = result {
         // Main may have heard of another failure and gone.
@@ -183,7 +188,6 @@ fn obey<C: Carrier>(
     tasks: &Receiver<Task>,
     reports: &Sender<Report>,
 ) {
-    let _ = reports.send(Report::Open);
     while let Ok(task) = tasks.recv() {
         let ends = [common.stop, common.failed];
         drive(carrier, engine, task, &ends, common.plan.timeout_ns);

@@ -5,6 +5,9 @@
 //! all connections are reset before the device goes; the peer of a net_memif is to be stopped first
 //! (see `net::nic`), for which [`Wired::hold`] gives it time.
 
+mod ask;
+mod reopen;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,6 +29,7 @@ use crate::net::nic::{self, NicMonitor, WorkerPort};
 use crate::net::tcp::{self, ConnectError, Stack};
 use crate::secret;
 use crate::stats::WorkerStats;
+use reopen::Reopening;
 
 /// The connections of a device.
 pub struct Wired {
@@ -33,13 +37,17 @@ pub struct Wired {
     now: Now,
     stack: Stack<WorkerPort, Conn>,
     monitor: NicMonitor,
+    reopening: Reopening,
+    /// The version that the server told.
+    pub server: Option<String>,
 }
 
-/// The local address and port of connection `number`: all addresses in turn, then the next port.
+/// The local address and port of the connection that is begun as `number`: all addresses in turn,
+/// then the next port, and from the first again after the last.
 fn local(device: &DevicePlan, number: usize) -> SocketAddr {
     let addresses = device.addresses.len();
     let address = device.addresses[number % addresses].address;
-    let port = PORTS.end() - u16::try_from(number / addresses).expect("checked by the options");
+    let port = PORTS.end() - u16::try_from(number / addresses % PORTS.len()).expect("of so many");
     SocketAddr::new(address, port)
 }
 
@@ -89,8 +97,12 @@ impl Wired {
         };
         let (port, now) = (nic.take_port(0), clock.read());
         let stack = Stack::new(port, &config, stats, now).map_err(|error| error.to_string())?;
-        let mut wired = Wired { clock, now, stack, monitor: nic.monitor() };
+        let reopening = Reopening::new(device, server, plan.connections);
+        let monitor = nic.monitor();
+        let mut wired = Wired { clock, now, stack, monitor, reopening, server: None };
+        wired.ask(plan, stop);
         wired.connect(plan, device, server, engine, stop)?;
+        engine.carried.is_reopening = true;
         Ok(wired)
     }
 
@@ -105,9 +117,9 @@ impl Wired {
     ) -> Result<(), String> {
         let mut half_open: Vec<ConnectionId> = Vec::with_capacity(BENCH_HALF_OPEN_MAX);
         let (mut begun, mut since_ns) = (0, self.clock.read_ns());
-        while engine.ids.len() < plan.connections {
+        while engine.carried.ids.len() < plan.connections {
             self.begin_turn(engine, 0);
-            let opened = engine.ids.len();
+            let opened = engine.carried.ids.len();
             let failed = |why: &str| format!("{why}, {opened} of {} connected", plan.connections);
             if let Some(reason) = engine.failure() {
                 return Err(failed(reason));
@@ -157,11 +169,17 @@ impl Carrier for Wired {
         self.now = self.clock.at(now_ns);
         engine.tick(now_ns);
         self.stack.poll(self.now, engine);
+        if self.reopening.is_due(engine) {
+            self.reopen(engine);
+        }
     }
 
     #[inline]
     fn visit(&mut self, engine: &mut Engine, number: usize) {
-        let id = engine.ids[number];
+        if engine.is_down(number) {
+            return engine.visit_lost(&Conn::new(number));
+        }
+        let id = engine.carried.ids[number];
         self.stack.resume(id, self.now, engine);
     }
 
@@ -192,6 +210,7 @@ mod tests {
             huge: Huge::Off,
         };
         let all = 2 * PORTS.len();
+        assert_eq!(local(&device, all), local(&device, 0));
         let mut seen: Vec<_> = (0..all).map(|number| local(&device, number)).collect();
         seen.sort_unstable();
         seen.dedup();

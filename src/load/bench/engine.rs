@@ -16,8 +16,8 @@ use super::record::Record;
 use super::schedule::{Arrivals, Share, Window};
 use super::traffic::Traffic;
 use crate::load::wire::{self, Dialect, Item, Reply, Step};
-use crate::net::ConnectionId;
 use crate::net::Stream;
+use carried::Carried;
 use lost::Losses;
 
 /// What requests a thread makes at the moment.
@@ -162,12 +162,9 @@ pub struct Engine {
     /// The first error and the first mismatch, in words.
     first_error: Option<String>,
     first_mismatch: Option<String>,
-    opened: usize,
     losses: Losses,
-    /// Its carrier opens connections again that the server has ended.
-    is_reopening: bool,
-    /// The ids of connections that a stack of ours carries.
-    pub ids: Vec<ConnectionId>,
+    /// Connections that a stack of ours carries.
+    pub carried: Carried,
     request: Vec<u8>,
     stitched: Vec<u8>,
 }
@@ -206,10 +203,8 @@ impl Engine {
             is_over: false,
             first_error: None,
             first_mismatch: None,
-            opened: 0,
-            losses: Losses::new(share.connections),
-            is_reopening: plan.device.is_none(),
-            ids: Vec::with_capacity(share.connections),
+            losses: Losses::new(share.connections, plan.timeout_ns),
+            carried: Carried::default(),
             request: Vec::with_capacity(4096),
             stitched: Vec::with_capacity(64 * 1024),
         }
@@ -395,9 +390,6 @@ impl Engine {
             self.send_unsent(conn, stream);
         }
         if stream.is_peer_finished() {
-            if !self.is_reopening {
-                self.fail(self.closed_words(conn));
-            }
             return;
         }
         while conn.waiting < self.depth && !conn.has_unsent() && stream.room_bytes() > 0 {

@@ -156,7 +156,6 @@ pub struct Sockets {
     output: Output,
     ready: Vec<(usize, Readable)>,
     place: Place,
-    timeout: Duration,
     /// Connections that the server ended, until they are there again.
     down: Vec<usize>,
 }
@@ -271,7 +270,6 @@ impl Sockets {
             output: Output { bytes: vec![0; OUTPUT_BYTES].into_boxed_slice(), len: 0 },
             ready: Vec::with_capacity(EVENTS_PER_TURN),
             place: place.clone(),
-            timeout,
             down: Vec::new(),
         })
     }

@@ -13,6 +13,7 @@
 //! clock for many of them. And it must not flatter a server: in an open loop a latency begins when
 //! its request was due, and what was never sent counts too.
 
+mod backoff;
 mod crew;
 #[cfg(feature = "dpdk")]
 mod device;
@@ -120,7 +121,7 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
     }
     let clock = Clock::start();
     let server = match &plan.device {
-        // The device is not open yet, and the host may have no way to the server.
+        // The host may have no way to it: the server is asked through the device.
         Some(_) => None,
         None => server::ask(&plan.place, plan.dialect, Duration::from_nanos(plan.timeout_ns)),
     };
@@ -129,6 +130,7 @@ fn measure(plan: &Plan, command: &str) -> Result<ExitCode, Failure> {
     std::thread::scope(|scope| {
         let crew = Crew::start(&common, scope);
         let crew = crew.map_err(fail)?;
+        let server = server.or_else(|| crew.server.clone());
         // Told before the threads end: a device may have to wait for its peer.
         let (outcome, failure) = steps(&common, &crew, server);
         let status = outcome.tell(plan, command, failure.is_some());

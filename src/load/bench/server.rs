@@ -1,4 +1,5 @@
-//! What a server says it is, asked once before a run, on a connection of its own.
+//! What a server says it is, asked once before a run, on a connection of its own: here through the
+//! host, by `device::ask` through a device.
 //!
 //! It never ends a run: a server that does not say what it is is measured all the same.
 
@@ -18,63 +19,137 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const SHOWN_BYTES_MAX: usize = 80;
 
 /// Bytes of a header of the binary protocol, its operation for the version, and what it begins
-/// with in an answer.
+/// with in a question and in an answer.
 const HEADER_BYTES: usize = 24;
 const BINARY_VERSION: u8 = 0x0b;
+const BINARY_REQUEST: u8 = 0x80;
 const BINARY_ANSWER: u8 = 0x81;
 
-/// The version that the server at `place` tells, with sunder's own behind it if it is one; None if
-/// it does not tell within the shorter of `timeout` and a moment.
+/// The question for the version in the binary protocol.
+const BINARY_QUESTION: [u8; HEADER_BYTES] = {
+    let mut request = [0; HEADER_BYTES];
+    (request[0], request[1]) = (BINARY_REQUEST, BINARY_VERSION);
+    request
+};
+
+/// The version that the server at `place` tells; None if it does not tell within [`patience`].
 pub fn ask(place: &Place, dialect: Dialect, timeout: Duration) -> Option<String> {
     let target = match place {
         Place::Tcp(address) => Target::Tcp(address.ip().to_string(), address.port()),
         Place::Unix(path) => Target::Unix(path.clone()),
     };
-    let timeout = timeout.min(PATIENCE);
-    let mut line = Line { stream: Waiting::connect(&target, timeout).ok()?, clock: Clock::start() };
-    let limit_ns = line.clock.read_ns() + timeout.as_nanos() as u64;
-    if dialect == Dialect::Binary {
-        let mut request = [0; HEADER_BYTES];
-        request[..2].copy_from_slice(&[0x80, BINARY_VERSION]);
-        let answer = line.ask(&request, limit_ns, |answer| binary_body(answer).is_some())?;
-        return binary_body(&answer)?.ok().map(shown);
-    }
-    let answer = line.ask(b"version\r\n", limit_ns, |answer| answer.ends_with(b"\n"))?;
-    let version = shown(text_version(&answer)?);
-    let is_end = |answer: &[u8]| answer.ends_with(b"END\r\n") || answer.ends_with(b"ERROR\r\n");
-    let own = line.ask(b"stats\r\n", limit_ns, is_end);
-    Some(match own.as_deref().and_then(own_version) {
-        Some(own) => format!("{version}, sunder {}", shown(own)),
-        None => version,
-    })
+    let timeout = patience(timeout);
+    let (clock, mut inquiry) = (Clock::start(), Inquiry::new(dialect));
+    let mut stream = Waiting::connect(&target, timeout).ok()?;
+    let limit_ns = clock.read_ns() + timeout.as_nanos() as u64;
+    // What was told before it fails is told.
+    let _ = converse(&mut stream, &mut inquiry, clock, limit_ns);
+    inquiry.version()
 }
 
-struct Line {
-    stream: Waiting,
+/// How long a server may take that is given `timeout` for an answer.
+pub fn patience(timeout: Duration) -> Duration {
+    timeout.min(PATIENCE)
+}
+
+/// Asks all there is to ask, until `limit_ns`; None if it ends before.
+fn converse(
+    stream: &mut Waiting,
+    inquiry: &mut Inquiry,
     clock: Clock,
+    limit_ns: u64,
+) -> Option<()> {
+    let left = || limit_ns.checked_sub(clock.read_ns()).map(Duration::from_nanos);
+    let mut piece = [0; 4096];
+    while let Some(question) = inquiry.question() {
+        stream.set_timeout(left()?).ok()?;
+        stream.write_all(question).ok()?;
+        let mut is_whole = false;
+        while !is_whole {
+            stream.set_timeout(left()?).ok()?;
+            let taken = stream.read(&mut piece).ok().filter(|&taken| taken > 0)?;
+            is_whole = inquiry.take(&piece[..taken]);
+        }
+    }
+    Some(())
 }
 
-impl Line {
-    /// Asks, and reads until the answer `is_whole`; None if that does not happen in time.
-    fn ask(
-        &mut self,
-        request: &[u8],
-        limit_ns: u64,
-        is_whole: impl Fn(&[u8]) -> bool,
-    ) -> Option<Vec<u8>> {
-        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
-        let left = |clock: Clock| limit_ns.checked_sub(clock.read_ns()).map(Duration::from_nanos);
-        self.stream.set_timeout(left(self.clock)?).ok()?;
-        self.stream.write_all(request).ok()?;
-        while !is_whole(&answer) {
-            self.stream.set_timeout(left(self.clock)?).ok()?;
-            let taken = self.stream.read(&mut piece).ok().filter(|&taken| taken > 0)?;
-            answer.extend_from_slice(&piece[..taken]);
-            if answer.len() > ANSWER_BYTES_MAX {
-                return None;
+/// What may be asked.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Version,
+    /// Where a sunder tells its own version, which its `version` does not.
+    Statistics,
+}
+
+/// All that a server is asked, and what it told, whatever carries that.
+#[derive(Debug)]
+pub struct Inquiry {
+    dialect: Dialect,
+    /// None when there is nothing more to ask.
+    question: Option<Question>,
+    /// What came of the answer.
+    answer: Vec<u8>,
+    version: Option<String>,
+}
+
+impl Inquiry {
+    /// Nothing asked yet.
+    pub fn new(dialect: Dialect) -> Inquiry {
+        let question = Some(Question::Version);
+        Inquiry { dialect, question, answer: Vec::new(), version: None }
+    }
+
+    /// What is to be sent, once; None when there is nothing more to ask.
+    pub fn question(&self) -> Option<&'static [u8]> {
+        self.question.map(|question| match (question, self.dialect) {
+            (Question::Version, Dialect::Binary) => &BINARY_QUESTION[..],
+            (Question::Version, _) => b"version\r\n",
+            (Question::Statistics, _) => b"stats\r\n",
+        })
+    }
+
+    /// Takes what came of the answer to the question. Returns whether that is all of it, or more
+    /// than is read: there may be another question now.
+    pub fn take(&mut self, bytes: &[u8]) -> bool {
+        let Some(question) = self.question else { return true };
+        self.answer.extend_from_slice(bytes);
+        let answer = &self.answer[..];
+        let is_too_long = answer.len() > ANSWER_BYTES_MAX;
+        let next = match (question, self.dialect) {
+            (Question::Version, Dialect::Binary) => match binary_body(answer) {
+                None if !is_too_long => return false,
+                body => {
+                    self.version = body.and_then(Result::ok).map(shown);
+                    None
+                }
+            },
+            (Question::Version, _) => {
+                if !answer.ends_with(b"\n") && !is_too_long {
+                    return false;
+                }
+                self.version = text_version(answer).filter(|_| !is_too_long).map(shown);
+                self.version.as_ref().map(|_| Question::Statistics)
             }
-        }
-        Some(answer)
+            (Question::Statistics, _) => {
+                let is_end = answer.ends_with(b"END\r\n") || answer.ends_with(b"ERROR\r\n");
+                if !is_end && !is_too_long {
+                    return false;
+                }
+                if let (Some(version), Some(own)) = (&mut self.version, own_version(answer)) {
+                    *version += &format!(", sunder {}", shown(own));
+                }
+                None
+            }
+        };
+        self.question = next;
+        self.answer.clear();
+        true
+    }
+
+    /// What it told: the version, with sunder's own behind it if it is one.
+    pub fn version(self) -> Option<String> {
+        self.version
     }
 }
 
@@ -120,6 +195,43 @@ mod tests {
         assert_eq!(own_version(b"STAT version 1.6.9\r\nEND\r\n"), None);
         assert_eq!(shown(b"1.6\x1b[31m"), "1.6\\x1b[31m");
         assert_eq!(shown(&[b'x'; 500]).len(), SHOWN_BYTES_MAX);
+    }
+
+    /// What a server tells of itself, a byte at a time, and how often it was asked.
+    fn told(dialect: Dialect, answers: &[&[u8]]) -> (Option<String>, usize) {
+        let mut inquiry = Inquiry::new(dialect);
+        let mut asked = 0;
+        while inquiry.question().is_some() {
+            let answer = answers[asked];
+            let at = (0..answer.len()).find(|&at| inquiry.take(&answer[at..=at]));
+            if at.is_none() {
+                break;
+            }
+            asked += 1;
+        }
+        (inquiry.version(), asked)
+    }
+
+    #[test]
+    fn a_server_is_asked_until_it_has_told_or_will_not() {
+        let version = &b"VERSION 1.6.9\r\n"[..];
+        let own = &b"STAT pid 1\r\nSTAT sunder_version 0.1.0\r\nEND\r\n"[..];
+        let both = Some("1.6.9, sunder 0.1.0".to_owned());
+        let plain = Some("1.6.9".to_owned());
+        assert_eq!(told(Dialect::Text, &[version, own]), (both.clone(), 2));
+        assert_eq!(told(Dialect::Meta, &[version, own]), (both, 2));
+        assert_eq!(told(Dialect::Text, &[version, b"ERROR\r\n"]), (plain.clone(), 2));
+        // It does not finish, or never stops.
+        assert_eq!(told(Dialect::Text, &[version, b"STAT pid"]), (plain.clone(), 1));
+        let endless = vec![b'x'; ANSWER_BYTES_MAX + 1];
+        assert_eq!(told(Dialect::Text, &[version, &endless]), (plain.clone(), 2));
+        assert_eq!(told(Dialect::Text, &[&endless]), (None, 1));
+        assert_eq!(told(Dialect::Text, &[b"ERROR\r\n"]), (None, 1));
+        let mut binary = [0; HEADER_BYTES].to_vec();
+        (binary[0], binary[1], binary[11]) = (BINARY_ANSWER, BINARY_VERSION, 5);
+        binary.extend_from_slice(b"1.6.9");
+        assert_eq!(told(Dialect::Binary, &[&binary]), (plain, 1));
+        assert_eq!(told(Dialect::Binary, &[&[b'E'; HEADER_BYTES]]), (None, 1));
     }
 
     #[test]

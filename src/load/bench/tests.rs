@@ -11,8 +11,11 @@ use super::plan::{Load, Plan};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share, Window};
 use super::spread::{Lengths, Popularity};
+use crate::clock::Now;
 use crate::load::options::ANSWER_BYTES;
 use crate::load::wire::Dialect;
+use crate::net::ConnectionId;
+use crate::net::Handler;
 use crate::net::Stream;
 
 const MS: u64 = 1_000_000;
@@ -52,6 +55,8 @@ struct Peer {
     read: usize,
     /// When it is there again, if it is not.
     back_ns: Option<u64>,
+    /// How often it was opened before.
+    generation: u32,
 }
 
 /// How long a connection is missing.
@@ -66,6 +71,8 @@ struct Simulation {
     fault_after: usize,
     requests: usize,
     items: HashMap<Vec<u8>, (String, Vec<u8>)>,
+    /// The engine owns its connections as those of a stack.
+    is_stack: bool,
 }
 
 struct View<'a> {
@@ -133,7 +140,24 @@ impl Simulation {
             fault_after: 0,
             requests: 0,
             items: HashMap::new(),
+            is_stack: false,
         }
+    }
+
+    /// The id of a connection in a stack.
+    fn id(&self, number: usize) -> ConnectionId {
+        ConnectionId { index: number as u32, generation: self.peers[number].generation }
+    }
+
+    /// Opens all connections as a stack does.
+    fn open_as_stack(&mut self, engine: &mut Engine) {
+        self.is_stack = true;
+        for number in 0..self.peers.len() {
+            let conn = engine.opened(self.id(number), 0, Now::default());
+            assert_eq!(engine.carried.ids.last(), Some(&self.id(number)));
+            self.peers[number].conn = Some(conn);
+        }
+        engine.carried.is_reopening = true;
     }
 
     /// Answers all whole requests in `asked`.
@@ -212,13 +236,34 @@ impl Simulation {
     fn lose(&mut self, engine: &mut Engine, number: usize) {
         let conn = self.peers[number].conn.take().expect("a connection");
         let (words, mut conn) = (engine.closed_words(&conn), conn);
-        engine.lost(&mut conn, &words, 10 * SECOND_NS);
+        let conn = if self.is_stack {
+            engine.closed(self.id(number), conn);
+            assert_eq!(std::mem::take(&mut engine.carried.gone), [number]);
+            None
+        } else {
+            engine.lost(&mut conn, &words);
+            Some(conn)
+        };
         let is_back = self.fault == Fault::Resets;
         let back_ns = Some(if is_back { self.now_ns + GAP_NS } else { u64::MAX });
-        self.peers[number] = Peer { conn: Some(conn), back_ns, ..Peer::default() };
+        let generation = self.peers[number].generation + 1;
+        self.peers[number] = Peer { conn, back_ns, generation, ..Peer::default() };
         if is_back {
             self.fault = Fault::None;
         }
+    }
+
+    /// What the carrier does when a connection is there again.
+    fn regain(&mut self, engine: &mut Engine, number: usize) {
+        if !self.is_stack {
+            return engine.regained(self.peers[number].conn.as_ref().expect("a connection"));
+        }
+        let id = self.id(number);
+        engine.carried.opening.push((id, number));
+        self.peers[number].conn = Some(engine.opened(id, 0, Now::default()));
+        assert_eq!(engine.carried.opening, []);
+        assert_eq!(std::mem::take(&mut engine.carried.back), [number]);
+        assert_eq!(engine.carried.ids[number], id);
     }
 
     fn next_ns(&self) -> u64 {
@@ -241,11 +286,11 @@ impl Carrier for Simulation {
 
     fn visit(&mut self, engine: &mut Engine, number: usize) {
         if let Some(back_ns) = self.peers[number].back_ns {
-            let conn = self.peers[number].conn.as_ref().expect("a connection");
+            assert!(engine.is_down(number));
             if back_ns > self.now_ns {
-                return engine.visit_lost(conn);
+                return engine.visit_lost(&Conn::new(number));
             }
-            engine.regained(conn);
+            self.regain(engine, number);
             self.peers[number].back_ns = None;
         }
         // As long as either side has something to do that needs no time.
@@ -496,14 +541,19 @@ fn a_server_that_fails_ends_the_run_with_its_reason() {
 
 #[test]
 fn a_connection_that_ends_is_opened_again_and_the_gap_is_told() {
-    for (rate, fault_after) in [(None, 3_000), (Some(1_000.0), 1_500)] {
+    let both = [(None, 3_000), (Some(1_000.0), 1_500)];
+    for (n, (rate, fault_after)) in both.into_iter().cycle().take(4).enumerate() {
         let plan = plan(|plan| {
             plan.get_share = 1.0;
             plan.connections = 2;
         });
         let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
         (simulation.fault, simulation.fault_after) = (Fault::Resets, fault_after);
-        let record = measure(&mut simulation, &mut engine(&plan), rate).expect("it goes on");
+        let mut engine = engine(&plan);
+        if n >= 2 {
+            simulation.open_as_stack(&mut engine);
+        }
+        let record = measure(&mut simulation, &mut engine, rate).expect("it goes on");
         let counts = record.counts;
         assert!(counts.reconnects == 1 && counts.lost <= 1, "{counts:?}");
         near(record.gap_ns as f64, GAP_NS as f64, 0.2);

@@ -14,16 +14,18 @@ pub struct Losses {
     barren_ns: u64,
     /// The last, in words.
     words: String,
+    /// For so long connections may be lost without an answer in between.
+    timeout_ns: u64,
     /// Keys that were on their way when they were to be stored.
     pub keys: Vec<u32>,
 }
 
 impl Losses {
     /// None yet, of so many connections.
-    pub fn new(connections: usize) -> Losses {
+    pub fn new(connections: usize, timeout_ns: u64) -> Losses {
         let since_ns = vec![u64::MAX; connections].into_boxed_slice();
         let (words, keys) = (String::new(), Vec::new());
-        Losses { since_ns, down: 0, answers: u64::MAX, barren_ns: 0, words, keys }
+        Losses { since_ns, down: 0, answers: u64::MAX, barren_ns: 0, words, timeout_ns, keys }
     }
 
     /// Connections that are down.
@@ -34,9 +36,9 @@ impl Losses {
 
 impl Engine {
     /// A connection is no more: what was under way on it gets no answer. It fails the engine if
-    /// there has been no answer between losses for `timeout_ns`.
+    /// there has been no answer between losses for too long.
     #[cold]
-    pub fn lost(&mut self, conn: &mut Conn, why: &str, timeout_ns: u64) {
+    pub fn lost(&mut self, conn: &mut Conn, why: &str) {
         let number = conn.number as usize;
         for n in 0..conn.waiting {
             let place = number * self.depth as usize + ((conn.first + n) % self.depth) as usize;
@@ -54,7 +56,7 @@ impl Engine {
         self.losses.down += 1;
         if self.losses.answers != self.answers {
             (self.losses.answers, self.losses.barren_ns) = (self.answers, self.now_ns);
-        } else if self.now_ns - self.losses.barren_ns > timeout_ns {
+        } else if self.now_ns - self.losses.barren_ns > self.losses.timeout_ns {
             self.fail(format!("{why}, and again and again without an answer"));
         }
     }
@@ -66,6 +68,12 @@ impl Engine {
         self.record.gap(std::mem::replace(since_ns, u64::MAX), self.now_ns);
         self.record.counts.reconnects += 1;
         self.losses.down -= 1;
+    }
+
+    /// Whether connection `number` is down.
+    #[inline]
+    pub fn is_down(&self, number: usize) -> bool {
+        self.losses.down > 0 && self.losses.since_ns[number] != u64::MAX
     }
 
     /// Visits a connection that is down: it can neither ask nor be answered, but give up.

@@ -1,18 +1,11 @@
-//! Opens connections again that the server has ended: at once, and then ever more seldom.
+//! Opens connections again that the server has ended, as soon as their `Backoff` allows.
 
 use std::io::{self, ErrorKind};
 
 use mio::Token;
 
 use super::{Engine, Place, Readable, SECOND_NS, Socket, Sockets};
-
-/// Connections begun in one turn.
-const BEGUN_PER_TURN: usize = 8;
-
-/// The wait before the second attempt, in nanoseconds; each is twice the one before it, up to the
-/// last.
-const WAIT_NS_MIN: u64 = SECOND_NS / 100;
-const WAIT_NS_MAX: u64 = SECOND_NS;
+use crate::load::bench::backoff::{BEGUN_PER_TURN, Backoff};
 
 /// Longest attempt, in nanoseconds.
 const ATTEMPT_NS_MAX: u64 = 3 * SECOND_NS;
@@ -27,18 +20,16 @@ enum State {
     Opening(u64),
 }
 
-/// The state of a connection, and the wait before the next attempt.
+/// The state of a connection, and when it may be tried again.
 #[derive(Debug)]
 pub struct Line {
     state: State,
-    wait_ns: u64,
-    /// When it was opened again.
-    up_ns: u64,
+    backoff: Backoff,
 }
 
 impl Default for Line {
     fn default() -> Line {
-        Line { state: State::Up, wait_ns: 0, up_ns: 0 }
+        Line { state: State::Up, backoff: Backoff::default() }
     }
 }
 
@@ -50,8 +41,7 @@ impl Line {
 
     /// To be tried again, later than the last time.
     fn fall(&mut self, now_ns: u64) {
-        self.state = State::Down(now_ns + self.wait_ns);
-        self.wait_ns = (2 * self.wait_ns).clamp(WAIT_NS_MIN, WAIT_NS_MAX);
+        self.state = State::Down(self.backoff.next_ns(now_ns));
     }
 }
 
@@ -87,16 +77,13 @@ impl Sockets {
         if let Some(error) = error {
             why += &format!(" ({error})");
         }
-        engine.lost(&mut peer.conn, &why, self.timeout.as_nanos() as u64);
+        engine.lost(&mut peer.conn, &why);
         let _ = peer.socket.deregister(self.poll.registry());
         peer.left.clear();
         peer.unsent.clear();
         peer.is_finished = false;
         let now_ns = self.clock.read_ns();
-        if now_ns - peer.line.up_ns > SECOND_NS {
-            peer.line.wait_ns = 0;
-        }
-        peer.line.fall(now_ns);
+        peer.line.state = State::Down(peer.line.backoff.lost(now_ns));
         self.down.push(number);
     }
 
@@ -109,7 +96,8 @@ impl Sockets {
             match peer.socket.is_open() {
                 Ok(false) => {}
                 Ok(true) => {
-                    (peer.line.state, peer.line.up_ns) = (State::Up, now_ns);
+                    peer.line.state = State::Up;
+                    peer.line.backoff.is_up(now_ns);
                     if let Socket::Tcp(stream) = &peer.socket {
                         let _ = stream.set_nodelay(true);
                     }
