@@ -13,19 +13,19 @@ use crate::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
 use crate::orchestrator::Operation;
 use crate::tier::Outcome;
 
-/// Something for another worker to do.
+/// A request to another worker.
 #[derive(Debug)]
-pub struct Ask {
-    /// The asker's name for it; comes back with the answer.
+pub struct RemoteRequest {
+    /// The sender's slot for it; the answer carries it back.
     pub slot: u32,
     /// What to do.
-    pub request: Request,
+    pub job: Job,
 }
 
-/// What another worker is asked to do.
+/// What a request asks another worker to do.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "rings hold them in place; a box would allocate")]
-pub enum Request {
+pub enum Job {
     /// Execute an operation on a key that it owns.
     Execute {
         /// The hash that made it the owner.
@@ -59,15 +59,15 @@ pub enum Carried {
         bytes: usize,
         /// Where `piece` begins.
         offset: usize,
-        /// What was asked for with [`Request::Fetch`]; else nothing.
+        /// What was asked for with [`Job::Fetch`]; else nothing.
         piece: Chain,
     },
 }
 
-/// What came of an [`Ask`].
+/// The answer to a [`RemoteRequest`].
 #[derive(Debug)]
 pub struct Answer {
-    /// The asker's name for it.
+    /// The slot of the request.
     pub slot: u32,
     /// The outcome. What holds its value at the owner stays there.
     pub outcome: Outcome<Carried>,
@@ -100,9 +100,9 @@ impl Doorbell {
 
 /// The rings between one worker and another.
 struct Peer {
-    asks_out: Producer<Ask>,
+    requests_out: Producer<RemoteRequest>,
     answers_in: Consumer<Answer>,
-    asks_in: Consumer<Ask>,
+    requests_in: Consumer<RemoteRequest>,
     answers_out: Producer<Answer>,
     /// Operations out at that worker.
     outstanding: usize,
@@ -134,23 +134,23 @@ impl Mailbox {
             .collect();
         for a in 0..workers {
             for b in a + 1..workers {
-                let (asks_ab, asks_at_b) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
-                let (asks_ba, asks_at_a) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                let (requests_ab, requests_at_b) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
+                let (requests_ba, requests_at_a) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
                 let (answers_ab, answers_at_b) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
                 let (answers_ba, answers_at_a) = RingBuffer::new(REMOTE_OPERATIONS_MAX);
                 boxes[a].peers[b] = Some(Peer {
-                    asks_out: asks_ab,
+                    requests_out: requests_ab,
                     answers_in: answers_at_a,
-                    asks_in: asks_at_a,
+                    requests_in: requests_at_a,
                     answers_out: answers_ab,
                     outstanding: 0,
                     doorbell: Arc::clone(&doorbells[b]),
                     is_owed_ring: false,
                 });
                 boxes[b].peers[a] = Some(Peer {
-                    asks_out: asks_ba,
+                    requests_out: requests_ba,
                     answers_in: answers_at_b,
-                    asks_in: asks_at_b,
+                    requests_in: requests_at_b,
                     answers_out: answers_ba,
                     outstanding: 0,
                     doorbell: Arc::clone(&doorbells[a]),
@@ -181,29 +181,29 @@ impl Mailbox {
         self.peers.iter().flatten().all(|peer| peer.outstanding + more <= REMOTE_OPERATIONS_MAX)
     }
 
-    /// Hands an operation to `worker`.
+    /// Sends a request to `worker`.
     ///
     /// # Panics
     /// If there is no room: the caller asks [`Mailbox::has_room`] first.
-    pub fn ask(&mut self, worker: usize, ask: Ask) {
+    pub fn send_request(&mut self, worker: usize, request: RemoteRequest) {
         let peer = self.peers[worker].as_mut().expect("not this worker itself");
-        let is_pushed = peer.asks_out.push(ask).is_ok();
+        let is_pushed = peer.requests_out.push(request).is_ok();
         assert!(is_pushed, "outstanding operations are bounded by the ring");
         peer.outstanding += 1;
         peer.is_owed_ring = true;
     }
 
     /// Sends an outcome back to `worker`, which asked for it.
-    pub fn answer(&mut self, worker: usize, answer: Answer) {
+    pub fn send_answer(&mut self, worker: usize, answer: Answer) {
         let peer = self.peers[worker].as_mut().expect("not this worker itself");
         let is_pushed = peer.answers_out.push(answer).is_ok();
         assert!(is_pushed, "answers are bounded by what the asker has outstanding");
         peer.is_owed_ring = true;
     }
 
-    /// The next operation that `worker` asks for.
-    pub fn take_ask(&mut self, worker: usize) -> Option<Ask> {
-        self.peers[worker].as_mut()?.asks_in.pop().ok()
+    /// The next request from `worker`.
+    pub fn take_request(&mut self, worker: usize) -> Option<RemoteRequest> {
+        self.peers[worker].as_mut()?.requests_in.pop().ok()
     }
 
     /// The next outcome from `worker`.
@@ -219,7 +219,7 @@ impl Mailbox {
         self.peers
             .iter()
             .flatten()
-            .all(|peer| peer.asks_in.is_empty() && peer.answers_in.is_empty())
+            .all(|peer| peer.requests_in.is_empty() && peer.answers_in.is_empty())
     }
 
     /// Rings those that were sent something, once a turn.
@@ -241,9 +241,9 @@ mod tests {
     use crate::orchestrator::Action;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn ask(slot: u32) -> Ask {
+    fn request(slot: u32) -> RemoteRequest {
         let operation = Operation::new(Key::EMPTY, Action::Get);
-        Ask { slot, request: Request::Execute { key_hash: 0, operation } }
+        RemoteRequest { slot, job: Job::Execute { key_hash: 0, operation } }
     }
 
     fn miss(slot: u32) -> Answer {
@@ -254,15 +254,15 @@ mod tests {
     fn operations_and_outcomes_arrive_in_order_at_the_right_worker() {
         let mut boxes = Mailbox::mesh(3);
         for slot in 0..10 {
-            boxes[0].ask(2, ask(slot));
+            boxes[0].send_request(2, request(slot));
         }
         assert!(boxes[1].is_empty());
         for slot in 0..10 {
-            let ask = boxes[2].take_ask(0).expect("sent");
-            assert_eq!(ask.slot, slot);
-            boxes[2].answer(0, miss(slot));
+            let request = boxes[2].take_request(0).expect("sent");
+            assert_eq!(request.slot, slot);
+            boxes[2].send_answer(0, miss(slot));
         }
-        assert!(boxes[2].take_ask(0).is_none());
+        assert!(boxes[2].take_request(0).is_none());
         for slot in 0..10 {
             assert_eq!(boxes[0].take_answer(2).expect("sent").slot, slot);
         }
@@ -274,12 +274,12 @@ mod tests {
         let mut boxes = Mailbox::mesh(2);
         for slot in 0..REMOTE_OPERATIONS_MAX as u32 {
             assert!(boxes[0].has_room(1));
-            boxes[0].ask(1, ask(slot));
+            boxes[0].send_request(1, request(slot));
         }
         assert!(!boxes[0].has_room(1));
-        let taken = boxes[1].take_ask(0).expect("sent");
+        let taken = boxes[1].take_request(0).expect("sent");
         assert!(!boxes[0].has_room(1), "taken, but not answered");
-        boxes[1].answer(0, miss(taken.slot));
+        boxes[1].send_answer(0, miss(taken.slot));
         boxes[0].take_answer(1).expect("sent");
         assert!(boxes[0].has_room(1));
     }
@@ -294,8 +294,8 @@ mod tests {
         }));
         boxes[0].ring();
         assert_eq!(rings.load(Ordering::Relaxed), 0, "nothing was sent");
-        boxes[0].ask(1, ask(0));
-        boxes[0].ask(1, ask(1));
+        boxes[0].send_request(1, request(0));
+        boxes[0].send_request(1, request(1));
         boxes[0].ring();
         boxes[0].ring();
         assert_eq!(rings.load(Ordering::Relaxed), 1);

@@ -17,7 +17,7 @@ use crate::limits::{
     MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, REMOTE_COPY_BYTES_MAX,
     SLOTS_PER_WORKER,
 };
-use crate::mailbox::{Answer, Ask, Carried, Mailbox, Request};
+use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
@@ -198,7 +198,7 @@ where
             match origin.worker {
                 Some(worker) => {
                     let answer = carry(loans, origin.slot, outcome);
-                    mailbox.answer(usize::from(worker), answer);
+                    mailbox.send_answer(usize::from(worker), answer);
                 }
                 None => {
                     *awaited -= 1;
@@ -217,8 +217,8 @@ where
         while self.mailbox.has_room(1)
             && let Some((owner, loan)) = returns.pop()
         {
-            let ask = Ask { slot: NO_SLOT, request: Request::Return(loan) };
-            self.mailbox.ask(usize::from(owner), ask);
+            let request = RemoteRequest { slot: NO_SLOT, job: Job::Return(loan) };
+            self.mailbox.send_request(usize::from(owner), request);
         }
     }
 
@@ -231,19 +231,21 @@ where
             if !self.executor.has_room(1) || is_spent {
                 return n;
             }
-            let Some(Ask { slot, request }) = self.mailbox.take_ask(worker) else { return n };
-            let answer = match request {
-                Request::Execute { key_hash, operation } => {
+            let Some(RemoteRequest { slot, job }) = self.mailbox.take_request(worker) else {
+                return n;
+            };
+            let answer = match job {
+                Job::Execute { key_hash, operation } => {
                     let asker = Some(worker as u8);
                     match self.execute(operation, key_hash, asker, slot, now) {
                         Execution::Done(outcome) => carry(&mut self.loans, slot, outcome),
                         Execution::Waiting => continue,
                     }
                 }
-                Request::Fetch { loan, offset, bytes } => {
+                Job::Fetch { loan, offset, bytes } => {
                     Answer { slot, outcome: Outcome::Hit(self.loans.piece(loan, offset, bytes)) }
                 }
-                Request::Return(loan) => {
+                Job::Return(loan) => {
                     drop(self.loans.end(loan));
                     Answer { slot, outcome: Outcome::Miss }
                 }
@@ -252,7 +254,7 @@ where
                 let (Carried::Copied(chain) | Carried::Lent { piece: chain, .. }) = &hit.value;
                 copied_bytes += chain.len();
             }
-            self.mailbox.answer(worker, answer);
+            self.mailbox.send_answer(worker, answer);
         }
         MAILBOX_BUDGET_MESSAGES
     }
@@ -298,8 +300,8 @@ where
             return self.execute_own(operation, key_hash, slot, now);
         }
         self.stats.add(Counter::RemoteOperations, 1);
-        let request = Request::Execute { key_hash, operation };
-        self.mailbox.ask(owner, Ask { slot, request });
+        let job = Job::Execute { key_hash, operation };
+        self.mailbox.send_request(owner, RemoteRequest { slot, job });
         Submitted::Waiting(1)
     }
 
@@ -379,8 +381,8 @@ where
         for worker in (0..workers).filter(|&worker| worker != own) {
             let key = operation.key.clone();
             let operation = Operation::new(key, Action::FlushAll { at });
-            let request = Request::Execute { key_hash: FLUSH_HASH, operation };
-            self.mailbox.ask(worker, Ask { slot, request });
+            let job = Job::Execute { key_hash: FLUSH_HASH, operation };
+            self.mailbox.send_request(worker, RemoteRequest { slot, job });
         }
         match self.execute_own(operation, FLUSH_HASH, slot, now) {
             Submitted::Done(outcome) if workers == 1 => Submitted::Done(outcome),
@@ -624,8 +626,8 @@ where
         *self.slots.content_mut(slot) = Content::Waiting { form, key, outcomes: 1 };
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
-        let request = Request::Fetch { loan, offset, bytes: self.budget.fetch(left) };
-        self.mailbox.ask(usize::from(owner), Ask { slot, request });
+        let job = Job::Fetch { loan, offset, bytes: self.budget.fetch(left) };
+        self.mailbox.send_request(usize::from(owner), RemoteRequest { slot, job });
         false
     }
 
