@@ -148,7 +148,7 @@ pub use cli::main;
 pub use clock::{Clock, Expiry, Now};
 pub use orchestrator::l1_l2::L1L2;
 pub use orchestrator::l1_only::L1Only;
-pub use orchestrator::{InL1, Operation, Orchestrator, Port};
+pub use orchestrator::{InL1, Operation, Orchestrator, PortRole};
 pub use stats::{Counter, WorkerStats};
 pub use tier::memory::Memory;
 pub use tier::remote::Remote;

@@ -25,7 +25,7 @@ use crate::buffer::{Body, Fifo, Gather};
 use crate::clock::Now;
 use crate::limits::COST_OF_EXTENDING;
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::{Action, InL1, Operation, Port};
+use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
 use crate::tier::{Draft, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us};
@@ -304,7 +304,7 @@ impl Connection {
         } else if self.written != written {
             self.earn_us(allowance_us(self.written - written), now);
         }
-        let port = Port::of_listener(self.listener());
+        let port = PortRole::of_listener(self.listener());
         let mut visit = Visit { id, port, stream, engine, scratch, now };
         self.is_partial = false;
         let mut budget = scratch::Budget::new();
@@ -429,7 +429,7 @@ impl Connection {
 /// What one visit to a connection works with.
 struct Visit<'v, S, E> {
     id: ConnectionId,
-    port: Port,
+    port: PortRole,
     stream: &'v mut S,
     engine: &'v mut E,
     scratch: &'v mut Scratch,

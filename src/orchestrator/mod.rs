@@ -13,9 +13,9 @@ use crate::clock::{Clock, Now};
 pub use crate::tier::Action;
 use crate::tier::{Draft, Hit, Outcome, Store, Value};
 
-/// Where a client came in, which says how its operations use the tiers.
+/// Which port a client uses, which decides how its operations use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Port {
+pub enum PortRole {
     /// The main port.
     #[default]
     Main,
@@ -24,17 +24,17 @@ pub enum Port {
     Batch,
 }
 
-impl Port {
+impl PortRole {
     /// The port of the transport's listener number `listener`.
-    pub fn of_listener(listener: usize) -> Port {
-        if listener == 0 { Port::Main } else { Port::Batch }
+    pub fn of_listener(listener: usize) -> PortRole {
+        if listener == 0 { PortRole::Main } else { PortRole::Batch }
     }
 
     /// The number of the listeners of this port.
     pub fn listener(self) -> usize {
         match self {
-            Port::Main => 0,
-            Port::Batch => 1,
+            PortRole::Main => 0,
+            PortRole::Batch => 1,
         }
     }
 }
@@ -62,7 +62,7 @@ pub struct Operation {
     /// What to store; empty for all but [`Action::Store`].
     pub value: Chain,
     /// Where it was asked for.
-    pub port: Port,
+    pub port: PortRole,
     /// What asking L1 for its key has shown already.
     pub in_l1: InL1,
 }
@@ -70,7 +70,7 @@ pub struct Operation {
 impl Operation {
     /// An operation without a value, from the main port.
     pub fn new(key: Key, action: Action) -> Operation {
-        Operation { key, action, value: Chain::new(), port: Port::Main, in_l1: InL1::Unasked }
+        Operation { key, action, value: Chain::new(), port: PortRole::Main, in_l1: InL1::Unasked }
     }
 }
 

@@ -350,7 +350,7 @@ where
 mod tests {
     use super::*;
     use crate::buffer::Key;
-    use crate::orchestrator::Port;
+    use crate::orchestrator::PortRole;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::rc::Rc;
@@ -471,7 +471,7 @@ mod tests {
         let now = Now::default();
         let of = |action, key: &[u8]| Operation::new(Key::new(key).expect("short"), action);
         let get = |key: &[u8]| of(Action::Get, key);
-        let batch = Operation { port: Port::Batch, ..get(b"k") };
+        let batch = Operation { port: PortRole::Batch, ..get(b"k") };
         let set = of(Action::Delete { cas: 0 }, b"k");
         // All of one hash; `other` is another key all the same.
         let asked = [

@@ -13,7 +13,7 @@ use crate::config::{Batch, Config};
 use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
-use crate::orchestrator::{Orchestrator, Port};
+use crate::orchestrator::{Orchestrator, PortRole};
 
 /// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
 const FILES_RESERVED: u64 = 64;
@@ -42,24 +42,24 @@ pub fn serve<O: Orchestrator>(
 
 /// Where to listen, and that in words.
 fn listeners(config: &Config) -> (Vec<Listener>, String) {
-    let tcp = |port, flag, to: Port| {
+    let tcp = |port, flag, to: PortRole| {
         config.binds.iter().map(move |&address| {
             let address = Address::Tcp(SocketAddr::new(address, port));
             Listener { address, flag, number: to.listener() }
         })
     };
-    let unix = |path: &Path, flag, to: Port| {
+    let unix = |path: &Path, flag, to: PortRole| {
         let address = Address::Unix { path: path.to_owned(), mode: config.socket_mode };
         Listener { address, flag, number: to.listener() }
     };
     let mut all: Vec<Listener> = match &config.socket_path {
-        Some(path) => vec![unix(path, "--sock-path", Port::Main)],
-        None => tcp(config.port, "--port", Port::Main).collect(),
+        Some(path) => vec![unix(path, "--sock-path", PortRole::Main)],
+        None => tcp(config.port, "--port", PortRole::Main).collect(),
     };
     let main: Vec<_> = all.iter().map(|listener| listener.address.to_string()).collect();
     match config.batch() {
-        Some(Batch::Port(port)) => all.extend(tcp(port, "--bp", Port::Batch)),
-        Some(Batch::Socket(path)) => all.push(unix(path, "--bp-sock-path", Port::Batch)),
+        Some(Batch::Port(port)) => all.extend(tcp(port, "--bp", PortRole::Batch)),
+        Some(Batch::Socket(path)) => all.push(unix(path, "--bp-sock-path", PortRole::Batch)),
         None => {}
     }
     (all, main.join(", ") + &batch_place(config))

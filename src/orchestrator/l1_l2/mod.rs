@@ -33,7 +33,7 @@ mod pair;
 
 use self::pair::{Answer, FoundIn, OF_L2, from_l2};
 pub use self::{found::Found, pair::L1L2};
-use super::{Action, InL1, Operation, Orchestrator, Port};
+use super::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::buffer::{Body, Key};
 use crate::clock::{Clock, Expiry, Now};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
@@ -56,18 +56,18 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
     async fn answer(&self, operation: &Operation, now: Now) -> Answer<A, B> {
         let &Operation { ref key, in_l1, .. } = operation;
         match (operation.action, operation.port) {
-            (Action::Get, Port::Main) => main_port::get(self, key, false, in_l1, now).await,
-            (Action::Get, Port::Batch) => batch_port::get(self, key, false, in_l1, now).await,
-            (Action::GetWithExpiry, Port::Main) => {
+            (Action::Get, PortRole::Main) => main_port::get(self, key, false, in_l1, now).await,
+            (Action::Get, PortRole::Batch) => batch_port::get(self, key, false, in_l1, now).await,
+            (Action::GetWithExpiry, PortRole::Main) => {
                 main_port::get(self, key, true, in_l1, now).await
             }
-            (Action::GetWithExpiry, Port::Batch) => {
+            (Action::GetWithExpiry, PortRole::Batch) => {
                 batch_port::get(self, key, true, in_l1, now).await
             }
-            (Action::GetAndTouch { expiry }, Port::Main) => {
+            (Action::GetAndTouch { expiry }, PortRole::Main) => {
                 main_port::get_and_touch(self, key, expiry, now).await
             }
-            (Action::GetAndTouch { expiry }, Port::Batch) => {
+            (Action::GetAndTouch { expiry }, PortRole::Batch) => {
                 batch_port::get_and_touch(self, key, expiry, now).await
             }
             (Action::Store(store), _) => self.store(operation, store, now).await,
@@ -111,8 +111,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             }
         };
         let mode = match port {
-            Port::Main => main_port::mode_in_l1(store.mode),
-            Port::Batch => batch_port::mode_in_l1(store.mode),
+            PortRole::Main => main_port::mode_in_l1(store.mode),
+            PortRole::Batch => batch_port::mode_in_l1(store.mode),
         };
         let request = Store { mode, cas: 0, ..store };
         let in_l1 = self.l1.store(key, request, value, now).await;
@@ -176,7 +176,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         &self,
         key: &Key,
         arithmetic: Arithmetic,
-        port: Port,
+        port: PortRole,
         now: Now,
     ) -> Answer<A, B> {
         let cas = match self.condition(key, arithmetic.cas, now).await {
@@ -214,7 +214,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         self.l1.invalidate(key, now).await;
         // Now, so that the number of the answer is the one that a get will have.
         if !is_old
-            && port == Port::Main
+            && port == PortRole::Main
             && let Outcome::Hit(hit) = main_port::get(self, key, false, InL1::Unasked, now).await
         {
             return Outcome::Number { value, cas: hit.cas };

@@ -14,7 +14,7 @@ use super::{Found, L1L2, OF_L2};
 use crate::buffer::{Body, Chain, Key};
 use crate::clock::{Expiry, Now};
 use crate::orchestrator::task::{Execution, Executor};
-use crate::orchestrator::{Action, InL1, Operation, Orchestrator, Port};
+use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode, Value};
@@ -42,7 +42,7 @@ fn incr(delta: u64) -> Action {
     Action::Arithmetic(Arithmetic { decrement: false, delta, initial: None, cas: 0 })
 }
 
-fn operation(key: &[u8], action: Action, value: &[u8], port: Port) -> Operation {
+fn operation(key: &[u8], action: Action, value: &[u8], port: PortRole) -> Operation {
     let key = Key::new(key).expect("short");
     Operation { value: Chain::from_slice(value), port, ..Operation::new(key, action) }
 }
@@ -104,7 +104,7 @@ fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Foun
     outcomes.into_iter().map(|outcome| outcome.expect("it is through")).collect()
 }
 
-fn ask(pair: &Pair, key: &[u8], action: Action, value: &[u8], port: Port) -> String {
+fn ask(pair: &Pair, key: &[u8], action: Action, value: &[u8], port: PortRole) -> String {
     words(&run(pair, vec![operation(key, action, value, port)])[0])
 }
 
@@ -156,7 +156,7 @@ const FUTURE_BYTES_MAX: usize = 1024;
 #[test]
 fn an_operation_on_two_tiers_takes_little_room() {
     let memories = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
-    let future = memories.execute(operation(b"k", Action::Get, b"", Port::Main), START);
+    let future = memories.execute(operation(b"k", Action::Get, b"", PortRole::Main), START);
     let memory_bytes = size_of_val(&future);
     println!("operation {} bytes, its future {memory_bytes}", size_of::<Operation>());
     assert!(memory_bytes <= FUTURE_BYTES_MAX, "{memory_bytes} bytes");
@@ -174,8 +174,8 @@ fn what_can_be_read_only_once_is_copied_for_l1() {
         };
         outcome
     };
-    assert_eq!(words(&ask(store(StoreMode::Set), &value, Port::Batch)), "stored L2");
-    for (port, whose) in [(Port::Batch, "L2"), (Port::Main, "L1"), (Port::Main, "L1")] {
+    assert_eq!(words(&ask(store(StoreMode::Set), &value, PortRole::Batch)), "stored L2");
+    for (port, whose) in [(PortRole::Batch, "L2"), (PortRole::Main, "L1"), (PortRole::Main, "L1")] {
         let outcome = ask(Action::Get, b"", port);
         assert!(words(&outcome).ends_with(whose), "{port:?}");
         let Outcome::Hit(hit) = outcome else { panic!("{port:?}") };

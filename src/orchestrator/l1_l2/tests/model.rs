@@ -370,7 +370,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let key = if is_flush { Vec::new() } else { name(asked.key) };
             let index = history.len();
             history.push(asked.clone());
-            let port = [Port::Main, Port::Batch][rng.below(2) as usize];
+            let port = [PortRole::Main, PortRole::Batch][rng.below(2) as usize];
             let key_hash = hash(&key);
             let mut operation = operation(&key, asked.action, &asked.value, port);
             if !executor.is_busy(key_hash) {
@@ -398,7 +398,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
     }
     assert_eq!(executor.pending(), 0, "all is through");
     assert_agreement(&pair, &format!("seed {seed}, {setting:?}"));
-    for port in [Port::Main, Port::Batch] {
+    for port in [PortRole::Main, PortRole::Batch] {
         for key in 0..KEYS {
             let told = &run_at(&pair, vec![operation(&name(key), Action::Get, b"", port)], now)[0];
             let action = Action::Get;

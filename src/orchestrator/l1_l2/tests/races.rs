@@ -4,14 +4,14 @@ use super::sim::Fault;
 use super::*;
 use crate::limits::FLUSH_SKEW_S;
 
-const PORTS: [Port; 2] = [Port::Main, Port::Batch];
+const PORTS: [PortRole; 2] = [PortRole::Main, PortRole::Batch];
 
 fn later(seconds: u32) -> Expiry {
     Expiry::from_unix_s(START.unix_s + seconds)
 }
 
 /// Tiers that both take their time, with `k` = `old` in both.
-fn at_many_timings(mut race: impl FnMut(&Pair, Port, &str)) {
+fn at_many_timings(mut race: impl FnMut(&Pair, PortRole, &str)) {
     for seed in 0..200 {
         for port in PORTS {
             let odds = Odds { delay_turns: 5, ..Odds::default() };
@@ -27,15 +27,15 @@ fn at_many_timings(mut race: impl FnMut(&Pair, Port, &str)) {
     }
 }
 
-fn set(key: &[u8], value: &[u8], port: Port) -> Operation {
+fn set(key: &[u8], value: &[u8], port: PortRole) -> Operation {
     operation(key, store(StoreMode::Set), value, port)
 }
 
-fn get(port: Port) -> Operation {
+fn get(port: PortRole) -> Operation {
     operation(b"k", Action::Get, b"", port)
 }
 
-fn delete(port: Port) -> Operation {
+fn delete(port: PortRole) -> Operation {
     operation(b"k", Action::Delete { cas: 0 }, b"", port)
 }
 
@@ -45,11 +45,11 @@ fn race_1_two_sets_of_one_key_never_overlap_and_those_of_two_keys_do() {
     for seed in 0..50 {
         let odds = Odds { delay_turns: 5, ..Odds::default() };
         let (one, log) = pair(seed, odds, odds);
-        run(&one, vec![set(b"k", b"1", Port::Main), set(b"k", b"2", Port::Main)]);
+        run(&one, vec![set(b"k", b"1", PortRole::Main), set(b"k", b"2", PortRole::Main)]);
         assert_eq!(*log.borrow(), ["L2 set", "L1 set", "L2 set", "L1 set"], "seed {seed}");
         assert_eq!(one.l1().item(b"k").expect("stored").value, b"2");
         let (two, log) = pair(seed, odds, odds);
-        run(&two, vec![set(b"k", b"1", Port::Main), set(b"j", b"2", Port::Main)]);
+        run(&two, vec![set(b"k", b"1", PortRole::Main), set(b"j", b"2", PortRole::Main)]);
         is_mixed |= *log.borrow() == ["L2 set", "L2 set", "L1 set", "L1 set"];
     }
     assert!(is_mixed);
@@ -60,8 +60,9 @@ fn race_2_an_item_that_is_added_and_deleted_does_not_stay_in_l1() {
     at_many_timings(|pair, port, at| {
         let add = || operation(b"k", store(StoreMode::Add), b"new", port);
         let touch = Action::GetAndTouch { expiry: later(9) };
-        let gat = operation(b"k", touch, b"", Port::Main);
-        let rest = [get(Port::Main), add(), delete(port), get(Port::Main), gat, delete(port)];
+        let gat = operation(b"k", touch, b"", PortRole::Main);
+        let rest =
+            [get(PortRole::Main), add(), delete(port), get(PortRole::Main), gat, delete(port)];
         let mut operations = vec![delete(port), add(), delete(port)];
         operations.extend(rest);
         let outcomes = run(pair, operations);
@@ -85,7 +86,7 @@ fn race_4_a_set_does_not_come_between_the_steps_of_an_append() {
     at_many_timings(|pair, port, at| {
         let append = operation(b"k", store(StoreMode::Append), b"+", port);
         let prepend = operation(b"k", store(StoreMode::Prepend), b"-", port);
-        run(pair, vec![append, set(b"k", b"new", Port::Main), prepend]);
+        run(pair, vec![append, set(b"k", b"new", PortRole::Main), prepend]);
         assert_eq!(pair.l1().item(b"k").expect("it was there").value, b"-new", "{at}");
     });
 }
@@ -119,7 +120,7 @@ fn race_7_a_set_that_l1_neither_takes_nor_forgets_at_once_leaves_nothing_old_the
     at_many_timings(|pair, port, at| {
         // L1 is out of reach before the set, or from the middle of it on.
         pair.l1().lose(2);
-        let outcomes = run(pair, vec![set(b"k", b"new", port), get(port), get(Port::Main)]);
+        let outcomes = run(pair, vec![set(b"k", b"new", port), get(port), get(PortRole::Main)]);
         assert!(words(&outcomes[0]).starts_with("stored"), "{at}");
         assert!(words(&outcomes[1]).starts_with("hit new"), "{at}");
         assert!(words(&outcomes[2]).starts_with("hit new"), "{at}");
@@ -142,7 +143,7 @@ fn race_8_a_write_that_fails_in_l1_is_taken_back_and_the_next_stands() {
             pair.l1().script(&[fault]);
             run(pair, vec![set(b"k", b"one", port)]);
             assert_eq!(pair.l1().item(b"k"), None, "{at}");
-            run(pair, vec![set(b"k", b"two", Port::Main), get(port)]);
+            run(pair, vec![set(b"k", b"two", PortRole::Main), get(port)]);
             assert_eq!(pair.l1().item(b"k").expect("L1 is well").value, b"two", "{at}");
         });
     }
@@ -171,11 +172,14 @@ fn a_get_between_two_tiers_delayed_flushes_does_not_bring_back_what_was_flushed(
             let behind = if is_l1_behind { pair.l1() } else { pair.l2() };
             behind.set_odds(Odds { behind_s, ..Odds::default() });
             pair.l2().put(b"k", b"old", Expiry::NEVER);
-            run(&pair, vec![operation(b"", Action::FlushAll { at: later(10) }, b"", Port::Main)]);
+            run(
+                &pair,
+                vec![operation(b"", Action::FlushAll { at: later(10) }, b"", PortRole::Main)],
+            );
             let mut last = String::new();
             for second in 0..20 {
                 let now = Now { unix_s: START.unix_s + second, ..START };
-                last = words(&run_at(&pair, vec![get(Port::Main)], now)[0]);
+                last = words(&run_at(&pair, vec![get(PortRole::Main)], now)[0]);
                 if second < 10 {
                     assert!(last.starts_with("hit old"), "second {second}: {last}");
                 }
@@ -183,7 +187,7 @@ fn a_get_between_two_tiers_delayed_flushes_does_not_bring_back_what_was_flushed(
             assert_eq!(last, "miss", "{behind_s} s behind");
             // And from then on L1 is filled again.
             let now = Now { unix_s: START.unix_s + 20, ..START };
-            run_at(&pair, vec![set(b"k", b"new", Port::Main)], now);
+            run_at(&pair, vec![set(b"k", b"new", PortRole::Main)], now);
             assert!(pair.l1().item(b"k").is_some());
         }
     }

@@ -14,13 +14,13 @@ enum Had {
     None,
 }
 
-const BOTH: &[Port] = &[Port::Main, Port::Batch];
-const MAIN: &[Port] = &[Port::Main];
-const BATCH: &[Port] = &[Port::Batch];
+const BOTH: &[PortRole] = &[PortRole::Main, PortRole::Batch];
+const MAIN: &[PortRole] = &[PortRole::Main];
+const BATCH: &[PortRole] = &[PortRole::Batch];
 
 /// One operation: from which ports, what there is, what goes wrong in L1 and in L2; what the client
 /// is told, what the tiers are asked, and what L1 has in the end.
-type Row<'a> = (&'a [Port], Had, &'a [Fault], &'a [Fault], &'a str, &'a str, Option<&'a str>);
+type Row<'a> = (&'a [PortRole], Had, &'a [Fault], &'a [Fault], &'a str, &'a str, Option<&'a str>);
 
 fn later() -> Expiry {
     Expiry::from_unix_s(START.unix_s + 100)
@@ -260,7 +260,7 @@ fn get_fills_l1_on_the_main_port_only() {
 fn what_fills_l1_keeps_its_flags_and_its_expiry() {
     let (pair, _) = set_up(Had::None);
     pair.l2().put(b"k", b"v", later());
-    assert_eq!(ask(&pair, b"k", Action::Get, b"", Port::Main), "hit v L1");
+    assert_eq!(ask(&pair, b"k", Action::Get, b"", PortRole::Main), "hit v L1");
     let (in_l1, in_l2) = (pair.l1().item(b"k").unwrap(), pair.l2().item(b"k").unwrap());
     assert_eq!((in_l1.flags, in_l1.expiry), (7, later()));
     assert_eq!((in_l2.flags, in_l2.expiry), (7, later()));
@@ -295,7 +295,7 @@ fn get_and_touch_asks_l1_first_on_the_main_port_and_l2_first_on_the_batch_port()
             (BATCH, Both, &[After], &[], "hit 5 L2", "L2 gat, L1 touch, L1 invalidate", None),
         ],
     );
-    for port in [Port::Main, Port::Batch] {
+    for port in [PortRole::Main, PortRole::Batch] {
         let (pair, _) = set_up(Had::Both);
         ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", port);
         assert_eq!(pair.l1().item(b"k").unwrap().expiry, later(), "{port:?}: not never");
@@ -306,9 +306,9 @@ fn get_and_touch_asks_l1_first_on_the_main_port_and_l2_first_on_the_batch_port()
 #[test]
 fn an_item_that_only_l1_had_is_counted() {
     let (pair, _) = set_up(Had::L1);
-    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", Port::Main);
+    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
     assert_eq!(pair.stats.get(Counter::InconsistencyDetected), 1);
-    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", Port::Main);
+    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
     assert_eq!(pair.stats.get(Counter::InconsistencyDetected), 1);
 }
 
@@ -342,12 +342,12 @@ fn numbers_are_l2_s_and_l1_follows_or_forgets() {
     let (pair, _) = set_up(Had::None);
     pair.l1().put(b"k", b"7", Expiry::NEVER);
     pair.l2().put(b"k", b"5", Expiry::NEVER);
-    assert_eq!(ask(&pair, b"k", incr(1), b"", Port::Main), "number 6 L2");
+    assert_eq!(ask(&pair, b"k", incr(1), b"", PortRole::Main), "number 6 L2");
     assert_eq!(value_in_l1(&pair), None, "it had another number");
     let (pair, log) = set_up(Had::None);
     pair.l1().put(b"k", b"x", Expiry::NEVER);
     pair.l2().put(b"k", b"x", Expiry::NEVER);
-    assert_eq!(ask(&pair, b"k", incr(1), b"", Port::Main), "non-numeric");
+    assert_eq!(ask(&pair, b"k", incr(1), b"", PortRole::Main), "non-numeric");
     assert_eq!(*log.borrow(), ["L2 arithmetic"]);
 }
 
@@ -363,7 +363,7 @@ fn flush_all_is_of_both_tiers_and_fails_if_one_fails() {
             let (pair, log) = set_up(Had::Both);
             pair.l1().script(&[in_l1]);
             pair.l2().script(&[in_l2]);
-            let told = ask(&pair, b"", Action::FlushAll { at }, b"", Port::Main);
+            let told = ask(&pair, b"", Action::FlushAll { at }, b"", PortRole::Main);
             assert_eq!(told, answer, "{in_l1:?} {in_l2:?}");
             assert_eq!(log.borrow().join(", "), "L2 flush, L1 flush");
         }
@@ -371,7 +371,7 @@ fn flush_all_is_of_both_tiers_and_fails_if_one_fails() {
 }
 
 /// The number that a client gets for `k`.
-fn cas_of(pair: &Pair, port: Port) -> u64 {
+fn cas_of(pair: &Pair, port: PortRole) -> u64 {
     match &run(pair, vec![operation(b"k", Action::Get, b"", port)])[0] {
         Outcome::Hit(hit) => hit.cas,
         outcome => panic!("{outcome:?}"),
@@ -392,10 +392,10 @@ fn with_cas(cas: u64) -> [(Action, &'static str); 4] {
 #[test]
 fn a_number_of_either_tier_s_is_a_condition_that_holds_once() {
     for (had, whose) in [(Had::Both, "L1"), (Had::L2, "L2")] {
-        for port in [Port::Main, Port::Batch] {
+        for port in [PortRole::Main, PortRole::Batch] {
             for choice in 0..4 {
                 let (pair, _) = set_up(had);
-                let cas = cas_of(&pair, Port::Batch);
+                let cas = cas_of(&pair, PortRole::Batch);
                 assert_eq!(cas & OF_L2 == 0, whose == "L1");
                 let (action, done) = with_cas(cas)[choice];
                 let told = ask(&pair, b"k", action, b"1", port);
@@ -414,22 +414,22 @@ fn a_number_of_either_tier_s_is_a_condition_that_holds_once() {
 fn a_number_of_l1_s_is_worth_nothing_once_l1_has_lost_the_item() {
     for choice in 0..4 {
         let (pair, _) = set_up(Had::Both);
-        let cas = cas_of(&pair, Port::Main);
+        let cas = cas_of(&pair, PortRole::Main);
         pair.l1().evict(b"k");
         let (action, _) = with_cas(cas)[choice];
-        assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), "exists");
+        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
         // L1 fails, and L2 has it or not.
         pair.l1().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), "exists");
+        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
         pair.l2().evict(b"k");
         let none = if choice == 1 { "not stored" } else { "miss" };
-        assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), none);
+        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), none);
         pair.l1().put(b"k", b"5", Expiry::NEVER);
         pair.l1().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), none);
+        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), none);
         assert_eq!(value_in_l1(&pair), None, "the client was told that there is none");
         pair.l2().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), "failed");
+        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "failed");
     }
 }
 
@@ -438,10 +438,10 @@ fn a_condition_on_an_item_that_l2_lost_is_not_met() {
     for (had, lost) in [(Had::Both, "L1's number"), (Had::L2, "L2's number")] {
         for choice in 0..3 {
             let (pair, _) = set_up(had);
-            let cas = cas_of(&pair, Port::Batch);
+            let cas = cas_of(&pair, PortRole::Batch);
             pair.l2().evict(b"k");
             let (action, _) = with_cas(cas)[choice];
-            let told = ask(&pair, b"k", action, b"1", Port::Main);
+            let told = ask(&pair, b"k", action, b"1", PortRole::Main);
             assert_eq!(told, if choice == 1 { "not stored" } else { "miss" }, "{lost}");
             assert_eq!(value_in_l1(&pair), None, "{lost}");
         }
@@ -456,25 +456,25 @@ fn a_number_is_never_taken_for_the_other_tier_s_or_for_none() {
     assert_ne!(in_l1, in_l2);
     for cas in [in_l2, in_l1 | OF_L2, OF_L2, u64::MAX] {
         for (action, _) in with_cas(cas) {
-            assert_eq!(ask(&pair, b"k", action, b"1", Port::Main), "exists", "{cas:#x}");
+            assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists", "{cas:#x}");
             assert_agreement(&pair, "nothing was done");
         }
     }
     pair.l2().evict(b"k");
     pair.l1().evict(b"k");
-    assert_eq!(ask(&pair, b"k", with_cas(OF_L2)[0].0, b"1", Port::Main), "miss");
+    assert_eq!(ask(&pair, b"k", with_cas(OF_L2)[0].0, b"1", PortRole::Main), "miss");
     let initial = Some((3, Expiry::NEVER));
     for cas in [in_l1, in_l2 | OF_L2] {
         let counter = Arithmetic { decrement: false, delta: 1, initial, cas };
-        let told = ask(&pair, b"k", Action::Arithmetic(counter), b"", Port::Main);
+        let told = ask(&pair, b"k", Action::Arithmetic(counter), b"", PortRole::Main);
         assert_eq!(told, "number 3 L1", "memcached makes one whatever the condition");
-        ask(&pair, b"k", Action::Delete { cas: 0 }, b"", Port::Main);
+        ask(&pair, b"k", Action::Delete { cas: 0 }, b"", PortRole::Main);
     }
 }
 
 #[test]
 fn an_item_that_l2_says_has_expired_is_not_there() {
-    for port in [Port::Main, Port::Batch] {
+    for port in [PortRole::Main, PortRole::Batch] {
         // A tier whose clock is behind still has it.
         let (pair, log) = set_up(Had::None);
         pair.l2().set_odds(Odds { behind_s: 1, ..Odds::default() });
