@@ -4,7 +4,7 @@
 
 use super::options::Options;
 use super::setget::{key_name, length};
-use super::threads::{Finding, Said, Worker, run};
+use super::threads::{Finding, Status, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
 use crate::random::mix;
@@ -70,13 +70,13 @@ fn work(worker: &mut Worker<'_>, filled: &Filled) -> Result<(), Finding> {
                 std::thread::sleep(PAUSE);
             }
         };
-        match answer.said {
-            Said::Done => {}
-            Said::Other(text) => {
+        match answer.status {
+            Status::Done => {}
+            Status::Other(text) => {
                 let name = name.escape_ascii();
                 return Err(Finding::Trouble(format!("key {name}: set was answered '{text}'")));
             }
-            said => return Err(Finding::Trouble(format!("a set was answered {said:?}"))),
+            status => return Err(Finding::Trouble(format!("a set was answered {status:?}"))),
         }
         filled.bytes.fetch_add(value.len() as u64, Relaxed);
         worker.count();

@@ -4,7 +4,7 @@
 //! set and read again: so a stale value, and one that comes back, show too.
 
 use super::options::Options;
-use super::threads::{Finding, Owned, Said, Worker, run};
+use super::threads::{Finding, Owned, Status, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
 use crate::random::mix;
@@ -88,33 +88,33 @@ fn wrong(key: &[u8], what: impl Into<String>) -> Finding {
 }
 
 /// What cannot be worked with: the operation failed.
-fn failed(verb: Verb, key: &[u8], said: &Said) -> Finding {
+fn failed(verb: Verb, key: &[u8], status: &Status) -> Finding {
     let (verb, key) = (verb.name(), key.escape_ascii());
-    Finding::Trouble(match said {
-        Said::Other(text) => format!("key {key}: {verb} was answered '{text}'"),
-        Said::TooLarge => format!("key {key}: the value is too large for the server"),
-        said => format!("key {key}: {verb} was answered {said:?}"),
+    Finding::Trouble(match status {
+        Status::Other(text) => format!("key {key}: {verb} was answered '{text}'"),
+        Status::TooLarge => format!("key {key}: the value is too large for the server"),
+        status => format!("key {key}: {verb} was answered {status:?}"),
     })
 }
 
 /// Sets a key.
 fn set(worker: &mut Worker<'_>, key: &[u8], flags: u32, value: &[u8]) -> Result<(), Finding> {
     let answer = worker.ask("set", &Request::store(Verb::Set, key, flags, value))?;
-    match answer.said {
-        Said::Done => Ok(()),
-        said => Err(failed(Verb::Set, key, &said)),
+    match answer.status {
+        Status::Done => Ok(()),
+        status => Err(failed(Verb::Set, key, &status)),
     }
 }
 
 fn delete(worker: &mut Worker<'_>, key: &[u8]) -> Result<(), Finding> {
     let answer = worker.ask("delete", &Request::new(Verb::Delete, key))?;
-    match answer.said {
-        Said::Done => Ok(()),
-        Said::Not if worker.options.is_loss_wrong => {
+    match answer.status {
+        Status::Done => Ok(()),
+        Status::Not if worker.options.is_loss_wrong => {
             Err(wrong(key, "lost: it was set and is not there to be deleted"))
         }
-        Said::Not => Ok(()),
-        said => Err(failed(Verb::Delete, key, &said)),
+        Status::Not => Ok(()),
+        status => Err(failed(Verb::Delete, key, &status)),
     }
 }
 
@@ -126,9 +126,9 @@ fn get(
     expected: Option<u32>,
     keys: u64,
 ) -> Result<(), Finding> {
-    let Owned { item, said } = worker.ask("get", &Request::new(Verb::Get, key))?;
-    if said != Said::End {
-        return Err(failed(Verb::Get, key, &said));
+    let Owned { item, status } = worker.ask("get", &Request::new(Verb::Get, key))?;
+    if status != Status::End {
+        return Err(failed(Verb::Get, key, &status));
     }
     let options = worker.options;
     let Some((flags, value)) = item else {

@@ -4,7 +4,7 @@
 
 use super::options::Options;
 use super::setget::{check, key_name};
-use super::threads::{Finding, Said, Worker, run};
+use super::threads::{Finding, Status, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
 use std::process::ExitCode;
@@ -58,11 +58,11 @@ fn work(worker: &mut Worker<'_>, total: u64, taken: &Taken) -> Result<(), Findin
         value.clear();
         let flags = values.put(&key, version, bytes, &mut value);
         let answer = worker.ask("set", &Request::store(Verb::Set, &key, flags, &value))?;
-        let is_stored = match answer.said {
-            Said::Done => true,
-            Said::TooLarge => false,
-            said => {
-                let text = format!("{bytes} bytes: the set was answered {said:?}");
+        let is_stored = match answer.status {
+            Status::Done => true,
+            Status::TooLarge => false,
+            status => {
+                let text = format!("{bytes} bytes: the set was answered {status:?}");
                 return Err(Finding::Trouble(text));
             }
         };
@@ -93,8 +93,8 @@ fn read_back(
         let what = format!("{bytes} bytes: {what}");
         Err(Finding::Wrong { key: key.escape_ascii().to_string(), what })
     };
-    if answer.said != Said::End {
-        return Err(Finding::Trouble(format!("{bytes} bytes: get answered {:?}", answer.said)));
+    if answer.status != Status::End {
+        return Err(Finding::Trouble(format!("{bytes} bytes: get answered {:?}", answer.status)));
     }
     let Some((flags, value)) = answer.item else {
         return match is_stored && options.is_loss_wrong {

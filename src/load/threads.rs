@@ -83,22 +83,22 @@ struct Shared {
 pub struct Owned {
     /// What a retrieval found: flags and value.
     pub item: Option<(u32, Vec<u8>)>,
-    /// What was said; [`Said::End`] of a retrieval.
-    pub said: Said,
+    /// The status of the reply; [`Status::End`] for a retrieval.
+    pub status: Status,
 }
 
-/// What was said, in few words.
+/// The status that a reply reports.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Said {
+pub enum Status {
     /// The end of a retrieval.
     End,
-    /// It was done.
+    /// The request succeeded.
     Done,
-    /// Nothing was there, or something that must not have been.
+    /// The condition was not met: no item, or one that must not exist.
     Not,
     /// The value is too long for the server.
     TooLarge,
-    /// It failed, or makes no sense; the words.
+    /// An error or an unexpected reply, with its text.
     Other(String),
 }
 
@@ -136,22 +136,22 @@ impl Worker<'_> {
             Some(item) => Some((item.flags, item.value.to_vec())),
             None => None,
         };
-        let said = match answered.reply {
-            Reply::End => Said::End,
-            Reply::Stored | Reply::Deleted | Reply::Touched => Said::Done,
-            Reply::NotStored | Reply::NotFound | Reply::Exists => Said::Not,
-            Reply::TooLarge => Said::TooLarge,
+        let status = match answered.reply {
+            Reply::End => Status::End,
+            Reply::Stored | Reply::Deleted | Reply::Touched => Status::Done,
+            Reply::NotStored | Reply::NotFound | Reply::Exists => Status::Not,
+            Reply::TooLarge => Status::TooLarge,
             Reply::Failed(text) | Reply::Refused(text) => {
-                Said::Other(text.escape_ascii().to_string())
+                Status::Other(text.escape_ascii().to_string())
             }
-            reply => Said::Other(reply.to_string()),
+            reply => Status::Other(reply.to_string()),
         };
-        let is_hit = said == Said::Done || item.is_some();
-        match said {
-            Said::Other(_) | Said::TooLarge => {}
+        let is_hit = status == Status::Done || item.is_some();
+        match status {
+            Status::Other(_) | Status::TooLarge => {}
             _ => self.latencies.add(name, is_hit, duration_ns),
         }
-        Ok(Owned { item, said })
+        Ok(Owned { item, status })
     }
 
     /// Opens the connection again.
