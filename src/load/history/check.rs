@@ -123,7 +123,7 @@ impl Checker {
         let mut last_seen = None;
         for key in keys.chain(operation.keys.iter().copied()) {
             self.keys[key].end(operation, begin);
-            let (seen, result) = self.judge(key, span, operation, outcome);
+            let (seen, result) = self.verify(key, span, operation, outcome);
             self.note(key, span, operation, outcome, seen.clone());
             let is_right = result.is_ok();
             if let Err(what) = result {
@@ -151,7 +151,7 @@ impl Checker {
     }
 
     /// What the outcome says of one key: the value seen, and whether all that may be.
-    fn judge(
+    fn verify(
         &mut self,
         key: usize,
         span: Span,
@@ -186,12 +186,12 @@ impl Checker {
                 let result = self.keys[key].counted(&seen, count, begin, end, may_lose);
                 (Some(seen), result)
             }
-            _ => (None, self.judge_word(key, span, operation, outcome)),
+            _ => (None, self.verify_word(key, span, operation, outcome)),
         }
     }
 
     /// The same for an outcome without values.
-    fn judge_word(
+    fn verify_word(
         &mut self,
         key: usize,
         span: Span,
