@@ -101,7 +101,7 @@ thread_local! {
     });
 }
 
-/// A thread adds its blocks to the sum when there are so many.
+/// A thread adds its blocks to the sum when there are this many.
 const COUNTED_BLOCKS: usize = 64;
 
 /// Blocks that chains hold, but for what threads have not counted yet.
@@ -121,8 +121,8 @@ pub fn limit_gathering(bytes_max: usize) {
     GATHER_BYTES_MAX.fetch_max(bytes_max, Relaxed);
 }
 
-/// Whether `bytes` more may be gathered of what nobody set room aside for. What fits one block
-/// always may: the number of requests under way bounds it.
+/// Whether `bytes` more may be gathered for which no room was reserved. What fits one block always
+/// may: the number of requests in flight bounds it.
 pub fn may_gather(bytes: usize) -> bool {
     let bytes_max = GATHER_BYTES_MAX.load(Relaxed);
     bytes <= BLOCK_BYTES || bytes_max == 0 || bytes_in_use().saturating_add(bytes) <= bytes_max

@@ -55,8 +55,8 @@ impl Clock {
     }
 }
 
-/// Time as a worker has lived it: what passed while nobody ran, in a process that was stopped or a
-/// machine that was frozen, is left out. A deadline says for how long a peer may be silent to
+/// Time as a worker has lived it: what passed while no thread ran, in a process that was stopped or
+/// a machine that was frozen, is left out. A deadline says for how long a peer may be silent to
 /// somebody who listens. Unix time is left as it is, since items expire by that.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {

@@ -38,7 +38,7 @@ pub fn complain(line: impl Display) {
 }
 
 /// Prints `text` and returns `status`. A reader that has gone, as `head` does, has what it wanted;
-/// any other failure is told, and is a failure of the command.
+/// any other failure is reported, and is a failure of the command.
 #[must_use]
 pub fn print(text: &str, status: ExitCode) -> ExitCode {
     let mut out = std::io::stdout().lock();

@@ -73,36 +73,36 @@ pub const INTAKE_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// block is not gathered, and its get fails.
 pub const GATHER_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes that the requests under way in a worker may be expected to bring, as long as the longest
-/// of late; beyond, a connection has one request at a time. It keeps the answers that a link waits
-/// for within its time.
+/// Bytes that the requests in flight in a worker may be expected to return, if each is as long as
+/// the longest recent value; beyond, a connection has one request at a time. It keeps the answers
+/// that a link waits for within its time-out.
 pub const EXPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What the longest value of late counts as before there was any.
+/// Initial estimate of the longest recent value, in bytes.
 pub const EXPECTED_BYTES_AT_START: usize = 128 * 1024;
 
-/// How much shorter the longest value of late counts with each outcome: one part in so many.
+/// The estimate of the longest recent value decreases by this fraction (1/n) with each outcome.
 pub const EXPECTED_BYTES_DECAY: usize = 256;
 
-/// Longest value that is copied for another worker's connection at once, in bytes; a longer one
+/// Longest value that is copied for another worker's connection immediately, in bytes; a longer one
 /// stays with its owner until its reply is next, and is then fetched in pieces.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
-/// A piece of such a value that is fetched when its reply is next takes at most one part in so many
-/// of what is free of half of [`BODY_BUDGET_BYTES`], but never less than
-/// [`REMOTE_COPY_BYTES_MAX`], which any reply may hold: a megabyte as long as nobody pauses.
+/// A piece of such a value that is fetched when its reply is next takes at most this fraction (1/n)
+/// of the free part of half of [`BODY_BUDGET_BYTES`], but never less than
+/// [`REMOTE_COPY_BYTES_MAX`], which any reply may hold: a megabyte as long as no client pauses.
 pub const FETCH_SHARE: usize = 32;
 
 /// Longest value that is copied for each get of the same key that waited for it, in bytes; of a
 /// longer one each asks by itself.
 pub const SHARED_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
-/// Gets that are given what another get of their key came to, at most: as many are looked at each
-/// time one of those that queue begins.
+/// Most gets that share the outcome of another get of their key; as many are examined each time a
+/// queued one starts.
 pub const SHARERS_MAX: usize = 64;
 
-/// Values that arrive straight where they will stay hold at most one part in so many of a tier's
-/// memory, so that clients that never finish theirs leave the rest to the others.
+/// Values that are received directly into their final place hold at most this fraction (1/n) of a
+/// tier's memory, so that clients that never finish theirs leave the rest to the others.
 pub const DRAFTS_SHARE: u32 = 8;
 
 /// Pieces of such a value: each costs a system call of its own.
@@ -113,26 +113,27 @@ pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
 /// Blocks that each worker puts into the depot at start, 2 MiB of them. Values cross workers, and
 /// blocks pile up where they end: with every other worker's cache full, half a cache for each
-/// worker is still left for values under way. Only more of those than ever before ask the
+/// worker is still left for values in transit. Only more of those than ever before ask the
 /// allocator.
 pub const BLOCK_STOCK_BLOCKS: usize = BLOCK_CACHE_BLOCKS;
 
-/// Requests under way in one worker: parsed, and their reply not yet wholly written.
-/// Each holds a slot; at this point no more requests are parsed until slots come back.
+/// Requests in flight in one worker: parsed, and their reply not yet wholly written. Each holds a
+/// slot; at this point no more requests are parsed until slots come back.
 pub const SLOTS_PER_WORKER: usize = 16 * 1024;
 
-/// Requests under way on one connection, so that one client cannot take all the slots.
+/// Requests in flight on one connection, so that one client cannot take all the slots.
 pub const SLOTS_PER_CONNECTION: usize = 1024;
 
-/// Slots that only connections without any may take: so many more connections each find one.
+/// Slots that only connections without any may take, so that this many more connections each find
+/// one.
 pub const SLOTS_RESERVED: usize = SLOTS_PER_WORKER / 4;
 
-/// What one connection may have of the operations under way in a worker, and of those out at one
-/// other: less than one part in so many of those that are free.
+/// One connection may have less than this fraction (1/n) of the free operations in a worker, and of
+/// those at one other worker.
 pub const OPERATIONS_SHARE: usize = 2;
 
-/// Operations that one worker executes at once, waiting ones included.
-/// Own requests, and those that the other workers sent.
+/// Operations that one worker executes concurrently, waiting ones included. Own requests, and those
+/// that the other workers sent.
 pub const TASKS_PER_WORKER: usize = SLOTS_PER_WORKER;
 
 /// How far apart two tiers may carry out the same delayed flush_all, in seconds: their clocks count
@@ -169,7 +170,7 @@ pub const ROOM_WAIT_US: u64 = 1_000;
 
 /// Bytes that requests copied or looked through beside their own (`work`) which count as one more
 /// request among [`REQUESTS_PER_VISIT`]: about as long as a get takes. A visit ends after 512 KiB
-/// of them and what the last request came to, as an incr of a long value.
+/// of them plus the work of the last request, such as an incr of a long value.
 pub const WORK_BYTES_PER_REQUEST: usize = 4096;
 
 /// Such bytes after which operations that other workers or the tiers' servers brought wait for the
@@ -181,14 +182,15 @@ pub const WORK_BYTES_PER_TURN: usize = 1024 * 1024;
 pub const LINK_OPEN_TIMEOUT_US: u64 = 1_000_000;
 
 /// A server that takes longer than this for a request is taken for frozen, in microseconds. It
-/// bounds what an outage costs those who are waiting when it begins; all who come later are
-/// answered at once. A host that has more to run than cores keeps a healthy memcached from running
-/// for a tenth of a second now and then, and what is taken for frozen then serves nobody for as
-/// long: hence several times that, and less than what clients wait for as a rule, a second.
+/// bounds what an outage costs those who are waiting when it begins; all later requests are
+/// answered immediately. A host that has more to run than cores keeps a healthy memcached from
+/// running for a tenth of a second now and then, and a server taken for frozen then serves no
+/// request for as long: hence several times that, and less than what clients wait for as a rule, a
+/// second.
 pub const LINK_TIMEOUT_US: u64 = 500_000;
 
 /// How long a server has from being taken for frozen until the connection to it is ended, in
-/// microseconds, large answers under way apart: an answer that was lost never comes.
+/// microseconds, not counting large answers in transit: an answer that was lost never comes.
 pub const LINK_SUSPENDED_US: u64 = 1_000_000;
 
 /// How long a server has to close a connection that we have ended, in microseconds. One that is
@@ -246,7 +248,7 @@ pub const LINK_REWRITES_MAX: usize = 16;
 /// Batches that have room in a link from the start; more make it grow.
 pub const LINK_BATCHES: usize = 1024;
 
-/// Batches under way on one link: each task waits for one, or for a few at once.
+/// Batches in flight on one link: each task waits for one, or for a few concurrently.
 pub const LINK_BATCHES_MAX: usize = 4 * TASKS_PER_WORKER;
 
 /// Keys that a link remembers to delete as soon as its server is back, 1 MiB of them. One more, and
@@ -254,7 +256,7 @@ pub const LINK_BATCHES_MAX: usize = 4 * TASKS_PER_WORKER;
 pub const LINK_INVALIDATIONS_MAX: usize = 4096;
 
 /// Time between the first and the second attempt to connect again, in microseconds; it doubles. The
-/// very first attempt is made at once.
+/// very first attempt is made immediately.
 pub const LINK_RETRY_US: u64 = 1_000;
 
 /// Longest time between two attempts, in microseconds.
@@ -280,7 +282,7 @@ pub const NIC_TX_DESCRIPTORS: usize = 1024;
 /// behind it is as much again; beyond, frames count as lost and TCP sends them again.
 pub const NIC_TX_QUEUE_FRAMES: usize = 1024;
 
-/// Frames under way in one direction between the worker that receives and another.
+/// Frames in transit in one direction between the worker that receives and another.
 pub const NIC_STEER_FRAMES: usize = 1024;
 
 /// Frames taken from one other worker's ring in one visit, so that none starves another.
@@ -328,10 +330,10 @@ pub const NIC_EAL_BYTES: usize = 8 * 1024 * 1024;
 /// How often the link is looked at before it counts as down, with 10 ms between.
 pub const NIC_LINK_POLLS: usize = 500;
 
-/// How often the same kind of event is told to the operator at most, in seconds.
+/// Shortest interval between two lines about the same kind of event, in seconds.
 pub const REPORT_INTERVAL_S: u32 = 10;
 
-/// Lines for the operator that wait to be written; more at once are counted and lost.
+/// Lines for the operator that wait to be written; further ones are counted and dropped.
 pub const REPORT_LINES: usize = 1024;
 
 /// Longest that a worker is away between two turns of its own doing, in microseconds: it sleeps for
@@ -339,10 +341,10 @@ pub const REPORT_LINES: usize = 1024;
 /// count as anybody's silence.
 pub const TURN_GAP_US: u64 = 1_000_000;
 
-/// How long a server that was told to stop goes on to send what is answered, in microseconds.
+/// How long a server that was asked to stop continues to send pending replies, in microseconds.
 pub const DRAIN_US: u64 = 5_000_000;
 
-/// Longest a worker sleeps meanwhile, in microseconds: another may have come to its end.
+/// Longest a worker sleeps meanwhile, in microseconds: another may have finished.
 pub const DRAIN_NAP_US: u64 = 5_000;
 
 /// A request that is half sent, or a reply that is not read, for this long closes its connection.
@@ -368,8 +370,8 @@ pub const REST_PAUSE_US: u64 = 50_000;
 /// ones, in microseconds.
 pub const REST_NEW_US: u64 = 1_000_000;
 
-/// How long after somebody found the budget used up it counts as wanted, in microseconds: longer
-/// than it takes to look at every connection once.
+/// How long the budget counts as contended after a request found it used up, in microseconds:
+/// longer than it takes to look at every connection once.
 pub const CONTENTION_US: u64 = 6 * 1_000_000;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
@@ -407,13 +409,13 @@ pub const KERNEL_HEAD_READ_BYTES: usize = KERNEL_SMALL_BUFFER_BYTES;
 /// Pieces that one system call receives a value into: 256 KiB of blocks.
 pub const RECEIVE_PIECES: usize = 64;
 
-/// Bytes that one visit to a connection receives before the others have their turn, but for the
-/// system call that comes to this; as [`KERNEL_SEND_BYTES_PER_VISIT`].
+/// Bytes that one visit to a connection receives before the others have their turn, except that the
+/// system call that reaches this is completed; as [`KERNEL_SEND_BYTES_PER_VISIT`].
 pub const KERNEL_RECEIVE_BYTES_PER_VISIT: usize = 256 * 1024;
 
-/// Bytes that one visit to a connection sends before the others have their turn, but for the system
-/// call that comes to this: a client that reads as fast as it is sent to would otherwise keep the
-/// worker for as long as it has replies. A tenth of a millisecond's work.
+/// Bytes that one visit to a connection sends before the others have their turn, except that the
+/// system call that reaches this is completed: a client that reads as fast as it is sent to would
+/// otherwise keep the worker for as long as it has replies. A tenth of a millisecond's work.
 pub const KERNEL_SEND_BYTES_PER_VISIT: usize = 256 * 1024;
 
 /// Readiness events taken from the kernel in one turn, and the most connections left over from
@@ -435,7 +437,8 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 pub const ACCEPT_PAUSE_US: u64 = 100_000;
 
 /// How long a connection that we closed may take to close its own side, in microseconds. What it
-/// sends in that time is dropped; closing at once would reset it, and it might lose our last reply.
+/// sends in that time is dropped; closing immediately would reset it, and it might lose our last
+/// reply.
 pub const LINGER_US: u64 = 2_000_000;
 
 /// Time between two rounds that look for stalled connections, in microseconds.
@@ -486,7 +489,8 @@ pub const TCP_HALF_OPEN_MAX: usize = 1024;
 /// A handshake that takes longer than this is given up, in microseconds.
 pub const TCP_HALF_OPEN_TIMEOUT_US: u64 = 10 * 1_000_000;
 
-/// Connections over the limit that are told so before they are closed; more of them get a RST.
+/// Connections over the limit that get an error reply before they are closed; more of them get a
+/// RST.
 pub const TCP_REFUSALS_MAX: usize = 64;
 
 /// Closed connections whose tuple is remembered; one more and the oldest goes.

@@ -1,8 +1,8 @@
 //! How workers hand operations to the owner of a key and get the outcomes back.
 //!
 //! Between any two workers there is one ring of operations and one of outcomes each way, single
-//! producer and single consumer, of fixed size. A worker never has more operations out at another
-//! than the rings hold, so a push cannot fail and nobody waits for room.
+//! producer and single consumer, of fixed size. A worker never has more operations outstanding at
+//! another than the rings hold, so a push cannot fail and no worker waits for room.
 
 use std::sync::{Arc, OnceLock};
 
@@ -42,7 +42,7 @@ pub enum Job {
         /// Length of the piece, at most what the value has from there on.
         bytes: usize,
     },
-    /// End a loan; nobody needs the hit any more.
+    /// End a loan; the hit is no longer needed.
     Return(u32),
 }
 
@@ -51,7 +51,7 @@ pub enum Job {
 pub enum Carried {
     /// Copied.
     Copied(Chain),
-    /// Too long to be copied before its reply can leave, or at once: lent.
+    /// Too long to be copied before its reply can leave, or in one piece: lent.
     Lent {
         /// The owner's number for it; None with the last piece.
         loan: Option<u32>,
@@ -59,7 +59,7 @@ pub enum Carried {
         bytes: usize,
         /// Where `piece` begins.
         offset: usize,
-        /// What was asked for with [`Job::Fetch`]; else nothing.
+        /// The bytes requested with [`Job::Fetch`]; else empty.
         piece: Chain,
     },
 }
@@ -176,7 +176,7 @@ impl Mailbox {
         &self.doorbell
     }
 
-    /// Whether each other worker can be asked `more` operations more.
+    /// Whether each other worker can take `more` further operations.
     pub fn has_room(&self, more: usize) -> bool {
         self.peers.iter().flatten().all(|peer| peer.outstanding + more <= REMOTE_OPERATIONS_MAX)
     }

@@ -2,7 +2,7 @@
 //!
 //! A worker over kernel sockets sleeps in epoll; what is watched here is in that same set. A worker
 //! on a device polls or naps, and nothing needs watching there. It must never say what happened on
-//! a socket: whoever owns it looks for itself, every turn.
+//! a socket: its owner checks it itself, every turn.
 
 use std::io;
 

@@ -1,9 +1,9 @@
-//! What the server tells its operator while it serves: one line on standard error for each event
-//! that somebody may have to act on.
+//! What the server reports to its operator while it serves: one line on standard error for each
+//! event that may need action.
 //!
-//! A worker must never wait for whoever reads standard error, so lines go through a bounded queue
-//! to a thread of their own, and are counted when the queue is full. What happens again and again
-//! is told once in [`REPORT_INTERVAL_S`], with how often it happened in between. Only rare paths
+//! A worker must never wait for the reader of standard error, so lines go through a bounded queue
+//! to a thread of their own, and are counted when the queue is full. A repeated event is reported
+//! once in [`REPORT_INTERVAL_S`], with the number of occurrences in between. Only rare paths
 //! report: a line allocates.
 
 use std::fmt::Display;
@@ -17,13 +17,13 @@ use crate::clock::Now;
 use crate::console::complain;
 use crate::limits::{REPORT_INTERVAL_S, REPORT_LINES};
 
-/// One kind of event, whoever it happens to: workers share it, so that it is told once.
+/// One kind of event. All workers share it, so that it is reported once.
 #[derive(Debug)]
 pub struct Topic {
-    /// The second of Unix time in which it was told last; 0 = never. Of uptimes each worker may
-    /// have its own.
+    /// The second of Unix time in which it was last reported; 0 = never. Not an uptime, because
+    /// workers may differ in those.
     told_s: AtomicU32,
-    /// How often it happened since without being told.
+    /// How often it has happened since without being reported.
     held: AtomicU32,
 }
 
@@ -39,9 +39,9 @@ impl Topic {
         Topic { told_s: AtomicU32::new(0), held: AtomicU32::new(0) }
     }
 
-    /// Tells that it has happened, unless it was told a short while ago: then it is counted, and
-    /// the next line says how often. `line` is one sentence with what to do about it; it is made
-    /// only if it is told.
+    /// Reports that it has happened, unless it was reported recently: then it is counted, and the
+    /// next line says how often. `line` is one sentence that includes the remedy; it is formatted
+    /// only if it is reported.
     pub fn report<D: Display>(&self, now: Now, line: impl FnOnce() -> D) {
         match self.admit(now) {
             None => (),
@@ -50,12 +50,12 @@ impl Topic {
         }
     }
 
-    /// None: not to be told now. Else how many were held back since it was told last.
+    /// None: do not report now. Else how many were held back since the last report.
     fn admit(&self, now: Now) -> Option<u32> {
         let told_s = self.told_s.load(Ordering::Relaxed);
         let now_s = now.unix_s.max(1);
         let is_due = told_s == 0 || now_s >= told_s.saturating_add(REPORT_INTERVAL_S);
-        // Of several workers at once one tells it.
+        // If several workers get here at the same time, one of them reports it.
         let is_ours = is_due
             && self
                 .told_s
@@ -87,8 +87,8 @@ fn desk() -> &'static Desk {
     })
 }
 
-/// Says `sunder: LINE` on standard error, without waiting and however often. While no [`Reporter`]
-/// is there nobody serves, and nothing is said.
+/// Writes `sunder: LINE` to standard error, without waiting and without a limit on the rate. While
+/// there is no [`Reporter`] the server is not serving, and nothing is written.
 pub fn tell(line: impl Display) {
     let desk = desk();
     if !desk.is_open.load(Ordering::Acquire) {
@@ -103,8 +103,8 @@ pub fn tell(line: impl Display) {
     }
 }
 
-/// The thread that writes the lines, for as long as this lives; what was told before it is dropped
-/// is written.
+/// The thread that writes the lines, for as long as this lives; lines queued before it is dropped
+/// are written.
 #[derive(Debug)]
 pub struct Reporter(Option<JoinHandle<()>>);
 

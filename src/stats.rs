@@ -91,9 +91,9 @@ counters! {
     TotalItems => "total_items",
     /// Items removed to make room.
     Evictions => "evictions",
-    /// Items removed to make room that nobody had read.
+    /// Items removed to make room that were never read.
     EvictedUnfetched => "evicted_unfetched",
-    /// Items whose memory was taken back because they had expired, and that nobody had read.
+    /// Items whose memory was reclaimed because they had expired, and that were never read.
     ExpiredUnfetched => "expired_unfetched",
     /// Items whose memory was taken back because they had expired.
     Reclaimed => "reclaimed",

@@ -1,7 +1,7 @@
 //! What operations have cost beyond their own bytes, so that who shares out turns can count it.
 //!
 //! A request of ten bytes may copy or look through a value of a megabyte. Whoever does that notes
-//! the bytes here; whoever bounds a visit or a turn compares the sum before and after. A thread,
+//! the bytes here; code that bounds a visit or a turn compares the sum before and after. A thread,
 //! and so a worker, has its own sum. Nothing here decides anything or reads a clock.
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! What a server is told to be, and how its values are written on a command line.
+//! The configuration of a server, and how its values are written on a command line.
 //!
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
@@ -18,7 +18,7 @@ pub(crate) use quantity::show_size;
 pub(crate) use quantity::{count, number, real, size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 
-/// Everything `sunder serve` can be told.
+/// All settings of `sunder serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The DPDK device: a PCI address, or a vdev with its arguments. None: kernel sockets.
@@ -100,9 +100,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Where batch jobs come in. None: nowhere, because there is no L2 and so nothing that they
-    /// would do differently, or because the main port is a Unix socket: whoever may not open that
-    /// must not come in beside it, unless the operator says so.
+    /// Where batch jobs come in. None: there is no L2, and so no difference between the ports; or
+    /// the main port is a Unix socket, and a client that may not open it must not get in by a port,
+    /// unless the operator configures one.
     pub fn batch(&self) -> Option<Batch<'_>> {
         if self.l2 == L2::None {
             return None;

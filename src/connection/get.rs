@@ -1,8 +1,7 @@
-//! The way of most requests: a get of one key, answered from where its item lies straight into the
-//! output.
+//! The path of most requests: a get of one key, copied from its item directly to the output.
 //!
-//! Nothing is held and nothing is kept for later here. What cannot be answered whole and at once is
-//! not begun: it goes the way of all other commands.
+//! Nothing is held and nothing is kept for later here. A get that cannot be answered completely and
+//! immediately is not started here: it takes the path of all other commands.
 
 use super::parsed::Parsed;
 use super::{Connection, Engine, Progress, Visit, reply};

@@ -141,7 +141,7 @@ impl Connection {
             taken += n;
         }
         engine.keep_intake(held, intake.held_bytes());
-        // Who still writes is not waited for in vain.
+        // A client that still writes makes progress, so its deadline is extended.
         self.earn_us(allowance_us(taken), now);
         if self.stall == Stall::Output {
             self.deadline_us += allowance_us(taken);

@@ -48,14 +48,14 @@ pub trait Engine {
     /// What holds the bytes of a hit.
     type Value: Value;
 
-    /// The table of requests under way.
+    /// The table of requests in flight.
     fn slots(&mut self) -> &mut Slots<Self::Value>;
 
     /// Limits and switches of the protocols.
     fn limits(&self) -> &Limits;
 
-    /// Whether an operation can be submitted now for a connection that has `own` requests under
-    /// way. Who has more finds less room, so that all find some.
+    /// Whether an operation can be submitted now for a connection that has `own` requests in
+    /// flight. A connection with more of them finds less room, so that all find some.
     fn has_room(&self, own: usize) -> bool;
 
     /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
@@ -78,7 +78,7 @@ pub trait Engine {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
 
-    /// Executes an operation, or sees to it that it is executed; `slot` names it until then.
+    /// Executes an operation, or has it executed; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 
     /// Answers a command about the server.
@@ -144,18 +144,18 @@ pub trait Engine {
     /// A connection that kept `before` bytes of input keeps `held` now.
     fn keep_intake(&mut self, before: usize, held: usize);
 
-    /// Whether so much is held or to come that a connection should wait for what it has asked for
-    /// before it asks for more.
+    /// Whether so much memory is held or expected that a connection should wait for its replies
+    /// before it submits more.
     fn is_strained(&self) -> bool {
         false
     }
 
-    /// Sees to it that something of the value of the reply in `slot`, a connection's next, can be
-    /// written. False: it is on its way; the connection will be visited again.
+    /// Makes some of the value of the reply in `slot`, a connection's next, available for writing.
+    /// False: it was requested; the connection will be visited again.
     fn fetch(&mut self, slot: u32) -> bool;
 
-    /// Visits this connection again when somebody may have given back what it waits for: soon, and
-    /// without keeping the worker awake for it.
+    /// Visits this connection again when the room that it waits for may be free: soon, and without
+    /// keeping the worker awake for it.
     fn await_room(&mut self, id: ConnectionId);
 
     /// Visits this connection again when there is room, or time, for more of its requests.
@@ -205,8 +205,8 @@ pub struct Connection {
     is_closing: bool,
     /// A command is there in part.
     is_partial: bool,
-    /// A flush_all is under way. It concerns all keys, so it waits until what came before it is
-    /// done, and what comes behind it waits for it.
+    /// A flush_all is in flight. It concerns all keys, so it waits for all earlier requests, and
+    /// all later ones wait for it.
     is_flushing: bool,
     stall: Stall,
     deadline_us: u64,
@@ -350,7 +350,7 @@ impl Connection {
         self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
     }
 
-    /// Whether what is next is a request, and others before it are under way.
+    /// Whether a request is next, and earlier ones are in flight.
     fn is_pipelining(&self) -> bool {
         !self.queue.is_empty() && matches!(self.state, State::Command | State::Keys(_))
     }

@@ -1,4 +1,5 @@
-//! What was parsed, cut loose from the input: done already where that takes no waiting, or owned.
+//! A parsed command that no longer borrows the input: either executed already, where that needs no
+//! waiting, or owned.
 //!
 //! A parsed command borrows the bytes of its stream, which cannot be consumed while it does.
 //! Nothing here touches a stream or a queue; it must not copy what can be executed from where it
@@ -43,7 +44,7 @@ pub(super) enum Parsed<V> {
 }
 
 impl<V: Value> Parsed<V> {
-    /// Does at once what can be done at once. `rest` is the input behind the command's head.
+    /// Executes immediately what needs no waiting. `rest` is the input behind the command's head.
     #[inline(always)]
     pub(super) fn new<E: Engine<Value = V>>(
         command: Command<'_>,
@@ -52,7 +53,7 @@ impl<V: Value> Parsed<V> {
         engine: &mut E,
         now: Now,
     ) -> Parsed<V> {
-        // By far the commonest, and so the one that is worth being part of its caller.
+        // By far the most frequent case, so it is worth inlining into the caller.
         let Command::Operation { request, skip_bytes } = command else {
             return Parsed::other(command, rest, head, engine, now);
         };

@@ -64,8 +64,8 @@ impl Connection {
         }
     }
 
-    /// Parses the command at the start of the input and begins it. Kept out of the loop of its
-    /// caller, which would make ready for every way that a command can take.
+    /// Parses the command at the start of the input and starts it. Kept out of the loop of its
+    /// caller, which would otherwise prepare for every kind of command.
     #[inline(never)]
     fn command<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         let input = visit.stream.received();
@@ -190,7 +190,7 @@ impl Connection {
         Progress::More
     }
 
-    /// Throws the next `bytes` bytes away, then sends the reply, then closes if `close`.
+    /// Discards the next `bytes` bytes, then sends the reply, then closes if `close`.
     fn skip<S: Stream, E: Engine>(
         &mut self,
         bytes: usize,

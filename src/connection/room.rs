@@ -1,6 +1,6 @@
 //! What a connection does while there is no room for another request.
 //!
-//! Nothing here takes a slot or hands an operation in.
+//! Nothing here takes a slot or submits an operation.
 
 use super::requests::parse;
 use super::{Connection, Engine, Protocol, State, Visit, reply};
@@ -64,8 +64,8 @@ impl Connection {
         NoRoom::Wait
     }
 
-    /// Answers what is next if it asks about the server, for its reply needs no slot. Whoever looks
-    /// what is wrong gets an answer also when nobody else does.
+    /// Answers the next request if it is a command about the server, whose reply needs no slot: an
+    /// operator who looks for the cause gets an answer even when clients get none.
     fn answer_about_server<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> bool {
         let Visit { stream, engine, scratch, now, .. } = visit;
         // Before it is carried out: that is done once.

@@ -1,4 +1,5 @@
-//! Requests under way: one slot each, in one table a worker, linked into one queue a connection.
+//! Requests in flight: one slot each, in one table per worker, linked into one queue per
+//! connection.
 //!
 //! A queue is in the order of the requests; replies leave from its front. The table is allocated at
 //! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
@@ -58,7 +59,7 @@ pub enum Content<V> {
         /// What has arrived of the value.
         value: Arriving,
     },
-    /// The operation is under way.
+    /// The operation is in flight.
     Waiting {
         /// How its outcome goes out.
         form: Form,
@@ -127,12 +128,12 @@ impl Queue {
         (self.first != NONE).then_some(self.first)
     }
 
-    /// Whether nothing is under way.
+    /// Whether no request is in flight.
     pub fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub fn len(&self) -> usize {
         self.len as usize
     }

@@ -27,15 +27,16 @@ pub const SSD_STOP_SILENT_US: u64 = 2_000_000;
 pub const SSD_STOP_PAUSE_US: u64 = 500;
 
 /// How long what was done may take to become durable, beyond `flush=`, on a disk that has failed a
-/// write, that somebody waits for, and that just does not answer, before the next start is told not
-/// to believe the disk. Microseconds. A server that is killed before may serve what is so old.
+/// write, that a request waits for, or that merely does not answer, before the log is marked so
+/// that the next start does not trust the disk. Microseconds. A server that is killed before may
+/// serve what is so old.
 pub const SSD_DOUBT_FAILED_US: u64 = 1_000_000;
 /// As [`SSD_DOUBT_FAILED_US`].
 pub const SSD_DOUBT_WAITED_US: u64 = 2_000_000;
 /// As [`SSD_DOUBT_FAILED_US`].
 pub const SSD_DOUBT_SILENT_US: u64 = 10_000_000;
 
-/// How soon that is looked at once more, in microseconds: the host may have been paused.
+/// Delay before that is checked once more, in microseconds: the host may have been paused.
 pub const SSD_DOUBT_LOOK_US: u64 = 250_000;
 
 /// Longest that a flush_all waits until it is durable, in microseconds; then it has failed.
@@ -45,7 +46,7 @@ pub const SSD_FLUSH_ALL_US: u64 = 5_000_000;
 pub const SSD_NOTE_US: u64 = 2_000_000;
 
 /// How far the clock of a log may be ahead of the host's, which was set back, in seconds: a year.
-/// With more everything is given up, or its items would expire at once for as long.
+/// With more the log is discarded, or its items would expire immediately for as long.
 pub const SSD_CLOCK_AHEAD_MAX_S: u32 = 365 * 86_400;
 
 /// Unit of the disk: offsets, lengths and addresses of an I/O are multiples of it, in bytes.
@@ -55,10 +56,10 @@ pub const SSD_BLOCK_BYTES: usize = 4096;
 /// Unit in which a disk is given to workers and its log is reclaimed, in bytes.
 pub const SSD_SEGMENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Reads and writes that one worker has under way at once.
+/// Reads and writes that one worker has in flight.
 pub const SSD_QUEUE_DEPTH: usize = 256;
 
-/// Flushes and discards that one worker has under way at once.
+/// Flushes and discards that one worker has in flight.
 pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
 
 /// How much of a file is allocated at once on a file system that has no room for all of it though
@@ -144,7 +145,7 @@ const _: () = assert!(SSD_WRITE_BUFFER_BYTES.is_multiple_of(SSD_BLOCK_BYTES));
 pub const SSD_UNIT_BYTES: usize = 64;
 
 /// A record goes across the end of a block, so that a read of it takes a block more, only where
-/// padding would be more than this share of its segment: one part of so many.
+/// padding would be more than this fraction (1/n) of its segment.
 pub const SSD_PADDING_SHARE: usize = 32;
 
 /// What must be left of a block for that, in bytes: header and longest key are in one block.

@@ -24,7 +24,7 @@ pub enum Trouble {
     Closed(Option<io::Error>),
     /// No whole answer within the time-out.
     Slow(Duration),
-    /// More than so many bytes, and not yet a whole answer.
+    /// More than this many bytes, and not yet a complete answer.
     Long(usize),
     /// Bytes that are no answer: why, and the bytes.
     Garbage(&'static str, String),

@@ -1,4 +1,4 @@
-//! What blast, setget, sizes, fill and setops are told, as plain data.
+//! The options of blast, setget, sizes, fill and setops, as plain data.
 
 use super::history::plan::Mix;
 use super::stream::Target;
@@ -6,7 +6,8 @@ use super::wire::Dialect;
 use std::time::Duration;
 
 /// Answers longer than this are accepted only if `--answer-bytes` says so, or if the tool's own
-/// values may be as long: a server that sends what nobody stored must not fill the client's memory.
+/// values may be as long: a server that sends values that were never stored must not fill the
+/// client's memory.
 pub const ANSWER_BYTES: usize = 16 << 20;
 
 /// Bounds of `--answer-bytes`.
@@ -44,7 +45,7 @@ pub struct Options {
     pub answer_bytes: usize,
     /// The run ends after so long, done or not.
     pub duration: Duration,
-    /// An item that is gone though nobody deleted it is wrong.
+    /// A missing item that was not deleted counts as wrong.
     pub is_loss_wrong: bool,
     /// What blast is made of.
     pub mix: Mix,

@@ -1,7 +1,7 @@
 //! What a measurement found, and its file: JSON in and out, histograms within it in HDR's own
 //! encoding, so that nothing of the tail is lost and other tools can read it.
 //!
-//! A file is somebody's input. Reading one never panics, takes at most [`RESULT_BYTES_MAX`], and
+//! A file is untrusted input. Reading one never panics, takes at most [`RESULT_BYTES_MAX`], and
 //! what it returns holds together: every histogram decodes and counts what it says. Nothing here
 //! measures or shows anything.
 
@@ -104,9 +104,9 @@ pub struct Setup {
     /// When the next request goes out.
     #[serde(rename = "loop")]
     pub loop_: Loop,
-    /// Connections at once.
+    /// Concurrent connections.
     pub connections: u64,
-    /// Requests under way on a connection at once.
+    /// Requests in flight on each connection.
     pub depth: u64,
     /// Keys of one get.
     pub multi_get: u64,
@@ -171,7 +171,7 @@ pub struct Step {
 pub struct Outages {
     /// How often one was opened again.
     pub reconnects: u64,
-    /// Requests that were under way on them; they are errors.
+    /// Requests that were in flight on them; they are errors.
     pub requests_lost: u64,
     /// Seconds without their connection, of all connections.
     #[serde(serialize_with = "finite")]

@@ -119,7 +119,7 @@ impl Worker<'_> {
         self.shared.done.fetch_add(1, Relaxed);
     }
 
-    /// Asks and measures. `name`: what it is counted as.
+    /// Sends a request and measures its latency. `name`: what it is counted as.
     ///
     /// # Errors
     /// No answer, or an item of another key.
@@ -157,7 +157,7 @@ impl Worker<'_> {
     /// Opens the connection again.
     ///
     /// # Errors
-    /// Nobody is there.
+    /// The server does not answer.
     pub fn reconnect(&mut self) -> Result<(), Trouble> {
         self.client = connect(self.options, self.number)?;
         Ok(())

@@ -19,8 +19,8 @@ pub enum PortRole {
     /// The main port.
     #[default]
     Main,
-    /// The batch port: for jobs that write and read much that clients do not ask for soon, so L1 is
-    /// not filled with it.
+    /// The batch port: for jobs that read and write many items that clients do not need soon, so L1
+    /// is not filled with them.
     Batch,
 }
 
@@ -39,14 +39,15 @@ impl PortRole {
     }
 }
 
-/// Whether L1 has the item of an operation that could not be done at once: what asking it has
-/// shown, so that it is not asked twice. It holds until another operation on the key is executed.
+/// Whether L1 has the item of an operation that could not be executed immediately: the result of
+/// the first lookup, so that L1 is not asked twice. It is valid until another operation on the key
+/// is executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InL1 {
     /// It was not asked.
     #[default]
     Unasked,
-    /// It was asked, and cannot say without waiting.
+    /// It was asked, and cannot answer without waiting.
     Unclear,
     /// It has none.
     No,
@@ -63,7 +64,7 @@ pub struct Operation {
     pub value: Chain,
     /// Where it was asked for.
     pub port: PortRole,
-    /// What asking L1 for its key has shown already.
+    /// What a lookup of the key in L1 has shown.
     pub in_l1: InL1,
 }
 
@@ -80,9 +81,9 @@ pub trait Orchestrator {
     /// What holds the bytes of a hit.
     type Value: Value;
 
-    /// Executes one operation if that takes no waiting, without copying anything that is not kept:
-    /// the way of a hit in memory. An error: nothing was done, and [`Orchestrator::execute`] has to
-    /// do it, and is told what asking L1 has shown.
+    /// Executes one operation if it needs no waiting, and copies nothing that is not kept: the path
+    /// of a hit in memory. An error: nothing was done; [`Orchestrator::execute`] must execute it,
+    /// and receives what the lookup in L1 has shown.
     fn try_now(
         &self,
         key: &[u8],
@@ -134,11 +135,11 @@ pub trait Orchestrator {
         unreachable!("there are no drafts")
     }
 
-    /// Executes one operation. The caller sees to it that no other operation on the same key is
-    /// under way.
+    /// Executes one operation. The caller ensures that no other operation on the same key is in
+    /// flight.
     async fn execute(&self, operation: Operation, now: Now) -> Outcome<Self::Value>;
 
-    /// Whether [`Orchestrator::prefetch`] is worth the while now.
+    /// Whether [`Orchestrator::prefetch`] pays off now.
     fn is_far(&self) -> bool {
         false
     }
@@ -155,10 +156,10 @@ pub trait Orchestrator {
     /// there were; see [`crate::tier::Tier::turn`].
     fn turn(&self, now: Now) -> usize;
 
-    /// Hands on what the turn's operations left behind, at its end.
+    /// Sends or submits what the turn's operations have queued, at the end of the turn.
     fn flush(&self, now: Now);
 
-    /// Whether memory is wanted that readers hold; see [`crate::tier::Tier::is_starved`].
+    /// Whether an operation needs memory that readers hold; see [`crate::tier::Tier::is_starved`].
     fn is_starved(&self) -> bool {
         false
     }

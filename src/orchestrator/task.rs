@@ -6,9 +6,9 @@
 //! its slot and is polled again when something wakes it. There is no allocation per operation, no
 //! runtime, and no order that depends on anything but the inputs.
 //!
-//! Gets of one key that stood right behind another get of it when that one began are given what
-//! it comes to: it looked after they had asked, and nothing stood between them. So many gets of one
-//! key do not cost a round trip to its tier each.
+//! Gets that are queued directly behind a get of the same key when that one starts share its
+//! outcome: it reads the tier after they arrived, and no other operation lies between them. Many
+//! concurrent gets of one key therefore do not cost a round trip to the tier each.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -58,7 +58,7 @@ struct Slot<F, T> {
     state: Arc<SlotWaker>,
     key_hash: u64,
     origin: Option<T>,
-    /// How many of those queued behind it are to share what it comes to.
+    /// How many of the operations queued behind it share its outcome.
     sharers: usize,
 }
 
@@ -78,8 +78,8 @@ struct Line {
 
 const NONE: u32 = u32::MAX;
 
-/// Executes the operations on the keys that one worker owns: those on one key in the order in which
-/// they came, those on different keys side by side. `T` names where an outcome has to go.
+/// Executes the operations on the keys that one worker owns: those on one key in order of arrival,
+/// those on different keys concurrently. `T` identifies the destination of an outcome.
 pub struct Executor<F, M, T> {
     make: M,
     slots: Vec<Slot<F, T>>,
@@ -102,8 +102,8 @@ where
     F: Future,
     M: FnMut(Operation, Now) -> F,
 {
-    /// An executor that runs up to `tasks_max` operations at once, and lets as many queue behind
-    /// them. `make` turns an operation into its future.
+    /// An executor that runs up to `tasks_max` operations at once, and queues as many behind them.
+    /// `make` turns an operation into its future.
     pub fn new(tasks_max: usize, make: M) -> Executor<F, M, T> {
         let count = u32::try_from(tasks_max).expect("a limit from limits.rs");
         let woken = Arc::new(ArrayQueue::new(tasks_max));
@@ -135,12 +135,12 @@ where
         }
     }
 
-    /// Whether any operation is under way.
+    /// Whether any operation is in flight.
     pub fn is_busy_at_all(&self) -> bool {
         !self.busy.is_empty()
     }
 
-    /// Whether an operation on a key with this hash is under way, so that others wait behind it.
+    /// Whether an operation on a key with this hash is in flight, so that others queue behind it.
     pub fn is_busy(&self, key_hash: u64) -> bool {
         !self.busy.is_empty() && self.busy.contains_key(&key_hash)
     }
@@ -193,7 +193,7 @@ where
     /// outcome goes to `done`. Returns how many finished. Bounded by the tasks woken on entry and
     /// those queued behind them, and by [`WORK_BYTES_PER_TURN`]: the rest stays woken.
     ///
-    /// `share` makes of what a get came to the same for another get of the key; None: it cannot.
+    /// `share` copies the outcome of a get for another get of the key; None: it cannot be copied.
     pub fn run_woken(
         &mut self,
         now: Now,

@@ -133,7 +133,7 @@ pub enum Control<'a> {
     Stats(&'a [u8]),
     /// The server is to end.
     Shutdown {
-        /// After the connections have ended, not at once.
+        /// After the connections have ended, not immediately.
         graceful: bool,
     },
 }

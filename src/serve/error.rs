@@ -87,20 +87,20 @@ pub enum ServeError {
     },
     /// A thread or a signal handler could not be had.
     Host(io::Error),
-    /// It was told to stop before it served.
+    /// A stop was requested before it served.
     Stopped,
 }
 
 /// What has to change before a server can start, which its exit status says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The words that it was started with.
+    /// The command line.
     Words,
-    /// Something on the host, by somebody's hand.
+    /// Something on the host, by an operator.
     Host,
-    /// Nothing that needs a hand: it may work a little later.
+    /// Nothing: the same start may succeed a little later.
     Passing,
-    /// It served and ended as it was told, but for a tier that could not be closed.
+    /// It served and stopped as requested, but a tier could not be closed.
     Unfinished,
     /// It served until its device was taken away.
     Gone,

@@ -32,7 +32,7 @@ impl Handle {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Whether clients are served: all workers have started, and nobody has said to stop.
+    /// Whether clients are served: all workers have started, and no stop was requested.
     pub fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Acquire) && !self.stop.load(Ordering::Relaxed)
     }

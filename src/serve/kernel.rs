@@ -66,7 +66,7 @@ fn listeners(config: &Config) -> (Vec<Listener>, String) {
 }
 
 /// Allows as many open files as there may be connections. Returns how many connections there can
-/// be: fewer than asked for where the host allows fewer files, which is told.
+/// be: fewer than asked for where the host allows fewer files, which is logged.
 pub(super) fn files_for(connections: usize) -> Result<usize, ServeError> {
     let wanted = connections as u64 + FILES_RESERVED;
     let limit = getrlimit(Resource::Nofile);

@@ -151,9 +151,9 @@ impl<'c> Server<'c> {
         Handle::new(&self.shared)
     }
 
-    /// Serves until it is told to stop. `compose` makes each worker's orchestrator, on the worker's
-    /// own thread, of tiers that its [`Part`] gives. Of the tiers that the config names only an SSD
-    /// and a Rend-based server are opened, for [`Part::ssd`] and [`Part::rend`].
+    /// Serves until a stop is requested. `compose` makes each worker's orchestrator, on the
+    /// worker's own thread, of tiers that its [`Part`] gives. Of the tiers that the config names
+    /// only an SSD and a Rend-based server are opened, for [`Part::ssd`] and [`Part::rend`].
     ///
     /// # Errors
     /// Why it could not start, and those of `compose`.
@@ -246,7 +246,7 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
     }
 }
 
-/// Where clients reach the server, as `stats conns` tells it.
+/// Where clients reach the server, as `stats conns` reports it.
 fn listeners(config: &Config) -> Vec<String> {
     let own = own_addresses(config);
     let at = |port: u16| {

@@ -1,6 +1,6 @@
-//! Waiting, before anybody is served, for what a start needs and what comes by itself: a memcached
-//! that is not up yet, a port or a disk that an ending process still has. It must never wait for
-//! what somebody has to mend.
+//! Waits at start, before any client is served, for conditions that resolve themselves: a memcached
+//! that is not up yet, a port or a disk that an ending process still holds. It must never wait for
+//! what needs an operator's action.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::console::complain;
 use crate::limits::WAIT_RETRY_MS;
 
-/// How long a start waits, all that it waits for together.
+/// How long a start waits in total.
 #[derive(Debug)]
 pub(super) struct Patience {
     clock: Clock,
@@ -30,7 +30,7 @@ impl Patience {
     /// Tries until it works, fails for a reason that does not pass, or has taken too long.
     ///
     /// # Errors
-    /// The last attempt's, or that the server was told to stop meanwhile.
+    /// The last attempt's, or that a stop was requested meanwhile.
     pub fn until<T>(
         &self,
         mut attempt: impl FnMut() -> Result<T, ServeError>,

@@ -268,8 +268,8 @@ fn asked(part_bytes: u64, workers: usize) -> Geometry {
     Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 }
 }
 
-/// Refuses a log that is not the one that is asked for, or not all there: opened as it is, what is
-/// missing would be given up without a word.
+/// Refuses a log that differs from the one asked for, or is incomplete: if it were opened, the
+/// missing part would be discarded silently.
 fn refuse_other(found: &Geometry, asked: &Geometry, has_bytes: u64) -> Result<(), OpenError> {
     let log_bytes = found.part_bytes * u64::from(found.workers);
     if log_bytes > has_bytes {
@@ -301,8 +301,8 @@ fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Resu
     Ok(())
 }
 
-/// Refuses a file that is not to be continued as asked before it is made longer: it may be somebody
-/// else's, or a log that the size it had will continue.
+/// Refuses a file that cannot be continued as asked, before it is extended: it may not be a log, or
+/// be one that its old size will continue.
 fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(), ServeError> {
     let has_bytes = match std::fs::metadata(request.path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),

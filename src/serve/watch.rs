@@ -1,5 +1,5 @@
-//! What becomes of the device while it serves: its link, its MTU, what it loses, its end. Operators
-//! are told on a line, `stats` shows the numbers, and the stacks hear what concerns them. It runs
+//! Watches the device while it serves: its link, its MTU, lost frames, its removal. Operators get a
+//! log line, `stats` shows the numbers, and the stacks are notified of what concerns them. It runs
 //! on a thread of its own, because a driver may take long to answer, and never touches a frame.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ impl<'w> Watch<'w> {
         Watch { monitor, device, shared, board, is_up, lost: 0 }
     }
 
-    /// Watches while `serve` runs. If the device is gone, the server is told to stop.
+    /// Watches while `serve` runs. If the device is gone, the server is stopped.
     pub(super) fn beside<R>(mut self, serve: impl FnOnce() -> R) -> R {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -68,7 +68,8 @@ impl<'w> Watch<'w> {
     fn look(&mut self) -> bool {
         let Watch { monitor, device, shared, .. } = *self;
         if monitor.is_gone() {
-            // Nobody can be reached: waiting for clients to take their answers would be in vain.
+            // No client can be reached, so there is no point in waiting for them to read their
+            // replies.
             shared.unreachable.store(true, Ordering::Relaxed);
             shared.stop.store(true, Ordering::Relaxed);
             return false;

@@ -1,6 +1,5 @@
-//! The end of a worker that was told to stop: what is answered reaches its client, and every
-//! connection is closed in order, for as long as [`DRAIN_US`] allows. Nothing new is accepted and
-//! nothing new is waited for.
+//! The end of a worker after a stop was requested: pending replies are sent and every connection is
+//! closed in order, for at most [`DRAIN_US`]. Nothing new is accepted or waited for.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -20,8 +19,8 @@ where
     F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
-    /// Goes on until neither this worker nor another owes a client anything: they execute each
-    /// other's operations, and one may carry the others' frames.
+    /// Continues until no worker has a reply pending: workers execute each other's operations, and
+    /// one may carry the others' frames.
     pub(super) fn drain<T: Transport<Connection>>(
         &mut self,
         shared: &Shared,

@@ -1,5 +1,5 @@
 //! What a worker does for its connections: executes their operations here or at the key's owner,
-//! keeps the table of requests under way, and answers questions about the server.
+//! keeps the table of requests in flight, and answers commands about the server.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::work;
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
-    /// The asking worker, or None for this one.
+    /// The worker that sent the request, or None for this one.
     worker: Option<u8>,
     slot: u32,
     tally: Tally,
@@ -56,19 +56,19 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     intake_bytes: usize,
     /// Turns in which connections were to be visited again.
     rounds: usize,
-    /// Bytes that values of all workers may hold before this one takes no more on than it must.
+    /// Bytes that values of all workers may hold before this one accepts only what it must.
     held_bytes_max: usize,
-    /// Outcomes to come for our slots.
+    /// Outcomes that our slots wait for.
     awaited: usize,
-    /// About as long as the longest value of late.
+    /// About the length of the longest recent value, in bytes.
     expected_bytes: usize,
-    /// Until when values that wait for their budget are to be thought of.
+    /// Until when the budget counts as contended.
     contended_until_us: u64,
-    /// What of [`Shared::starvations`] was taken into account.
+    /// The count in [`Shared::starvations`] that was last acted on.
     starvations_seen: u64,
     /// Hits that other workers' connections wait to read.
     loans: Loans<O::Value>,
-    /// What other workers lent us and nobody needs.
+    /// Loans of other workers that are no longer needed.
     returns: Returns,
 }
 
@@ -97,7 +97,7 @@ where
             rounds: 0,
             held_bytes_max: workers * (body_bytes + gather_bytes),
             awaited: 0,
-            // Nothing is known yet, so the worst is.
+            // Nothing is known yet, so assume the worst.
             expected_bytes: EXPECTED_BYTES_AT_START.min(shared.limits.item_bytes_max),
             contended_until_us: 0,
             starvations_seen: 0,
@@ -113,7 +113,7 @@ where
         }
     }
 
-    /// Executes what other workers ask for, takes what they answer, and polls woken tasks.
+    /// Executes the requests of other workers, takes their answers, and polls woken tasks.
     pub(super) fn exchange(&mut self, now: Now) -> usize {
         let mut done = self.run_woken(now);
         if self.mailbox.workers() > 1 {
@@ -135,7 +135,8 @@ where
         // and a client that sends bytes one by one could make its share of the turns grow.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
         self.revisits.dedup();
-        // Each is the first at some time, so that none always finds the room taken by the same.
+        // The first one rotates, so that no connection always finds the room taken by the same
+        // others.
         if self.revisits.len() > 1 {
             self.rounds = self.rounds.wrapping_add(1);
             let first = self.rounds % self.revisits.len();
@@ -161,8 +162,8 @@ where
         self.orchestrator.prefetch_more(foreseen);
     }
 
-    /// Whether somebody waited for the values' budget a moment ago, or would have to, or found no
-    /// memory for an item because readers, of whichever worker, hold it all.
+    /// Whether a value waited for its budget recently, or would have to wait now, or an item found
+    /// no memory because readers, of any worker, hold all of it.
     pub(super) fn is_contended(&self, now: Now) -> bool {
         now.uptime_us < self.contended_until_us || self.is_full()
     }
@@ -211,7 +212,7 @@ where
         })
     }
 
-    /// Gives back what other workers lent us and nobody needs.
+    /// Returns the loans of other workers that are no longer needed.
     fn return_loans(&mut self) {
         let mut returns = self.returns.borrow_mut();
         while self.mailbox.has_room(1)
@@ -222,7 +223,7 @@ where
         }
     }
 
-    /// Does what `worker` asks for.
+    /// Executes the requests of `worker`.
     fn serve(&mut self, worker: usize, now: Now) -> usize {
         let mut copied_bytes = 0;
         let work_before = work::bytes();
@@ -283,7 +284,7 @@ where
         MAILBOX_BUDGET_MESSAGES
     }
 
-    /// Whether values hold so much that whoever wants to begin another has to wait.
+    /// Whether values hold so much memory that a new one has to wait.
     fn is_full(&self) -> bool {
         buffer::bytes_in_use() > self.held_bytes_max
     }
@@ -349,7 +350,7 @@ where
         }
     }
 
-    /// Whether `key` is ours and nothing is under way for it.
+    /// Whether this worker owns `key` and no operation on it is in flight.
     #[inline(always)]
     fn is_ready(&self, key: &[u8]) -> bool {
         let is_alone = self.mailbox.workers() == 1;
@@ -403,7 +404,7 @@ fn value_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
     if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 }
 }
 
-/// Takes into account what an operation brought, or moved, when the next ones are expected.
+/// Adapts the expected size of the next values to what an operation returned or moved.
 fn learn(expected_bytes: &mut usize, bytes: usize) {
     let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
     *expected_bytes = decayed.max(bytes);
@@ -578,10 +579,10 @@ where
     }
 
     fn intake_room(&self, held: usize) -> usize {
-        // Where there is none, readers that pause are not hurried as they are where values find no
-        // room. Whoever would gain by it has itself not read what it asked for, and would be the
-        // next to be closed. A late comer still finds its share, and all that keep input have the
-        // time of an unread reply.
+        // Where there is none, slow readers are not closed early as they are where values find no
+        // room: a client that would profit has unread replies itself, and would be closed next. A
+        // newly blocked connection still finds its share, and all that keep input have the time-out
+        // of an unread reply.
         let free = INTAKE_BUDGET_BYTES - self.intake_bytes;
         if !may_add(held, self.intake_bytes, free, INTAKE_WEIGHT_BYTES) {
             return 0;

@@ -3,7 +3,8 @@
 //! A worker's own hits stay in its tier. Another worker's hit is copied if it is short. A long one
 //! stays with its owner, lent, and is fetched piece by piece once its reply is the connection's
 //! next. A piece is as long as there is room for it, and a short one needs none: so a client that
-//! asks for much and reads nothing holds one piece, and never keeps another from its next.
+//! requests many values and reads nothing holds one piece, and never prevents another from getting
+//! its next.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -106,10 +107,10 @@ impl Drop for Reserved {
 /// A worker's budget for values that wait: still arriving, or fetched and not yet read.
 ///
 /// What arrives is counted piece by piece, and no connection has more than its share of what is
-/// free. So several may each have a part of their value and none enough for all of it: for that
-/// there is room for the rest of some, set aside as a whole. Half of that is for values that began
-/// a moment ago, so that none stands in line behind all who came before. Who has such a rest and
-/// does nothing with it loses it, and its value, as soon as another needs it.
+/// free. So several connections may each have a part of their value and none enough for all of it:
+/// therefore some room is reserved for the rests of values, each reserved as a whole. Half of it is
+/// for values that began recently, so that none queues behind all earlier ones. A connection that
+/// has such a rest and does not use it loses it, and its value, as soon as another needs it.
 #[derive(Debug)]
 pub(super) struct Budget {
     fetched: Rc<Cell<usize>>,
@@ -191,8 +192,8 @@ impl Budget {
         }
     }
 
-    /// Chooses who has to give its rest back because there is none for `share`: whoever has done
-    /// nothing with it for longest, if that is long. One at a time.
+    /// Chooses the connection that has to return its rest because there is none for `share`: the
+    /// one that has not used it for the longest time, if that is long enough. One at a time.
     pub fn revoke(&mut self, share: &Share, now: Now) -> Option<ConnectionId> {
         if self.revoked.is_some() {
             return None;
@@ -284,8 +285,8 @@ impl Lent {
         self.loan.is_some() && self.piece.borrow().is_spent()
     }
 
-    /// The owner and its name for the loan, which the caller sees to from here on, where the next
-    /// piece begins, and how much there is from there on.
+    /// The owner and its number for the loan, for which the caller is responsible from here on;
+    /// where the next piece begins; and how many bytes are left from there.
     pub(super) fn take(mut self) -> (u8, u32, usize, usize) {
         let loan = self.loan.take().expect("it is wanted");
         let offset = self.piece.borrow().read_to;

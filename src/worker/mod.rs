@@ -3,8 +3,7 @@
 //!
 //! A turn reads the clock once and then gives every source of work its bounded share: the
 //! transport, the mailbox, woken tasks, connections to visit again, the tiers. Nothing in a turn
-//! waits; a worker sleeps only between turns, and only if it is allowed to and owes nobody
-//! anything.
+//! waits; a worker sleeps only between turns, and only if it is allowed to and has no work pending.
 
 mod control;
 mod drain;
@@ -33,7 +32,7 @@ use crate::tier::Outcome;
 /// When a worker that finds nothing to do sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// Never: it polls on.
+    /// Never: it keeps polling.
     Poll,
     /// After this many empty turns.
     SleepAfter(u32),
@@ -75,8 +74,8 @@ where
     /// One turn. Returns how much was done; 0 = nothing.
     #[inline]
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
-        // Replies leave first: who gets one may have asked for more by the time of the poll, and
-        // that goes to the tiers with this turn's requests and not with the next one's.
+        // Replies leave first: a client that gets one may have sent its next request by the time of
+        // the poll, which then goes to the tiers in this turn and not in the next.
         let mut done = self.engine.exchange(now);
         while let Some(id) = self.engine.next_visit() {
             transport.resume(id, now, self);
@@ -88,7 +87,7 @@ where
         done
     }
 
-    /// Whether sleeping now would keep somebody waiting.
+    /// Whether work is pending, which a sleep would delay.
     fn owes_work(&self) -> bool {
         self.engine.owes_work()
     }

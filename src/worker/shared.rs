@@ -1,4 +1,4 @@
-//! What all workers of a process share: settings, counters, and the word to stop.
+//! What all workers of a process share: settings, counters, and the request to stop.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::report;
 use crate::secret;
 use crate::stats::{Counter, WorkerStats};
 
-/// What `stats settings` tells and nothing else needs.
+/// What only `stats settings` reports.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Connections allowed, all workers together.
@@ -23,7 +23,7 @@ pub struct Settings {
     pub port: u16,
     /// The addresses listened on, a comma between two.
     pub bind: String,
-    /// All listeners, as `stats conns` tells them.
+    /// All listeners, as `stats conns` reports them.
     pub listeners: Vec<String>,
     /// The path of the Unix socket, or empty.
     pub socket_path: String,
@@ -43,7 +43,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Says that it is this one, before the word to stop is given.
+    /// Records this cause, before the stop is requested.
     pub fn write(self, to: &AtomicUsize) {
         to.store(self.number(), Ordering::Relaxed);
     }
@@ -104,7 +104,8 @@ pub struct Shared {
     pub baseline: Mutex<Totals>,
     /// Set once: every worker ends after its turn.
     pub stop: Arc<AtomicBool>,
-    /// Why, as [`Cause`] writes it; 0: nobody has said. Written before [`Shared::stop`] is set.
+    /// The cause of the stop, as [`Cause`] writes it; 0: none was recorded. Written before
+    /// [`Shared::stop`] is set.
     pub stop_cause: Arc<AtomicUsize>,
     is_stop_told: AtomicBool,
     /// Turns of any worker that found memory wanted which readers hold. Not until when that counts:
@@ -139,7 +140,7 @@ impl Shared {
         }
     }
 
-    /// Has every worker end after its turn.
+    /// Makes every worker end after its turn.
     pub fn stop_for(&self, cause: Cause) {
         cause.write(&self.stop_cause);
         self.stop.store(true, Ordering::Release);

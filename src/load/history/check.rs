@@ -13,7 +13,7 @@ use crate::load::wire::Verb;
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-/// Violations that are told in full.
+/// Violations that are reported in full.
 const VIOLATIONS_TOLD: usize = 5;
 
 /// Bytes of a wrong value that are shown.
@@ -150,7 +150,7 @@ impl Checker {
         last_seen
     }
 
-    /// What the outcome says of one key: the value seen, and whether all that may be.
+    /// What the outcome shows of one key: the value seen, and whether it is allowed.
     fn verify(
         &mut self,
         key: usize,

@@ -76,7 +76,7 @@ pub enum State {
 struct Base {
     begin: Tick,
     state: State,
-    /// It was stored expired: nobody may ever see it.
+    /// It was stored expired: no get may ever see it.
     is_expired: bool,
     born_by: Tick,
     seen_at: Tick,
@@ -214,7 +214,7 @@ impl Key {
         }
     }
 
-    /// The operation is under way no more. Call before saying what became of it.
+    /// The operation is no longer in flight. Call before recording its outcome.
     pub fn end(&mut self, operation: &Operation, begin: Tick) {
         let command = operation.command;
         self.pending_writes -= usize::from(command.is_base_write());

@@ -45,7 +45,7 @@ impl Names {
         Names(Rc::new(Both { names, numbers }))
     }
 
-    /// The first so many of them.
+    /// The first `keys` of them.
     pub fn first(&self, keys: usize) -> Names {
         Names::new(self.0.names.iter().take(keys).cloned())
     }

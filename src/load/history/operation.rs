@@ -1,4 +1,4 @@
-//! What a connection asks and what it is told, in words that all dialects share.
+//! Operations and their outcomes, in terms that all protocols share.
 //!
 //! Never knows a dialect's bytes: those are in [`wire`](crate::load::wire).
 

@@ -42,7 +42,7 @@ pub struct Plan {
     pub seed: u64,
     /// Least and most bytes of a record.
     pub value_bytes: (usize, usize),
-    /// An operation without an answer for so long is given up.
+    /// An operation without an answer for this long is given up.
     pub timeout: Duration,
     /// A longer answer is nonsense.
     pub answer_bytes: usize,

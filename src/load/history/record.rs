@@ -88,7 +88,7 @@ fn check_byte(head: u64, bytes: usize) -> u8 {
 /// Reads a value of `key`: which versions it is made of, or what is wrong with it.
 ///
 /// # Errors
-/// What makes it a value that nobody wrote there, in one line.
+/// Why it is a value that was never written there, in one line.
 pub fn read_value(key: usize, value: &[u8]) -> Result<Seen, String> {
     let mut seen = Seen::default();
     let mut has_base = false;

@@ -1,4 +1,4 @@
-//! What a run came to: counts of every command, how long operations took, what was wrong.
+//! The result of a run: counts of every command, latencies of operations, what was wrong.
 
 use super::check::Violation;
 use super::operation::{Operation, Outcome};
@@ -21,7 +21,7 @@ pub struct Counts {
     pub errors: u64,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     /// By what operations are counted as.

@@ -37,7 +37,7 @@ enum Phase {
     Connecting,
     /// Nothing is asked.
     Idle,
-    /// Nothing is asked until this moment, after a failure: a server that fails at once would
+    /// Nothing is sent until this moment, after a failure: a server that fails at once would
     /// otherwise fail most of the run.
     Pausing(u64),
     Waiting(Box<Operation>, u64),
@@ -82,11 +82,11 @@ struct Run<'a> {
     report: Report,
     /// Operations to begin: the plan's, or fewer once its time is over.
     operations: u64,
-    /// Operations begun.
+    /// Operations started.
     begun: u64,
     /// Keys read once more at the end.
     read_back: usize,
-    /// Operations under way.
+    /// Operations in flight.
     waiting: usize,
     /// Bytes that each key was last seen with.
     grown: Vec<usize>,
@@ -299,7 +299,7 @@ impl Run<'_> {
                 connection.pause_ns = (connection.pause_ns * 2).min(PAUSE_NS.1);
             }
         }
-        // What nobody waits for any more is no trouble.
+        // An answer that is no longer awaited is not an error.
         if !self.plan.survives && (self.has_next() || self.waiting > 0 || outcome.is_error()) {
             self.report.trouble.get_or_insert_with(|| trouble.to_string());
         }

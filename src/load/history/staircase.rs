@@ -36,7 +36,7 @@ pub struct Staircase {
 }
 
 impl Staircase {
-    /// Keeps so many steps.
+    /// Keeps this many steps.
     pub fn new(steps_max: usize) -> Staircase {
         Staircase { steps_max: steps_max.min(STEPS_MAX), steps: VecDeque::new() }
     }

@@ -6,8 +6,8 @@
 //!            └─ page    a browser: page.html, page.css, page.js around the data
 //! ```
 //!
-//! Labels, commands and notes are somebody's input: they reach a terminal without control
-//! characters and a page escaped. Nothing here measures, and a page asks the network for nothing.
+//! Labels, commands and notes are untrusted input: they reach a terminal without control characters
+//! and a page escaped. Nothing here measures, and a page asks the network for nothing.
 
 pub mod hgrm;
 pub mod page;

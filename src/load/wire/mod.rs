@@ -198,7 +198,7 @@ impl fmt::Display for Reply<'_> {
 /// What the start of a server's bytes is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step<'a> {
-    /// Not yet a whole reply. At least so many bytes more are needed; above 0.
+    /// Not yet a complete reply. At least this many more bytes are needed; above 0.
     NeedMore(usize),
     /// A reply.
     Reply {

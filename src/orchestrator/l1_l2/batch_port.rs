@@ -1,5 +1,5 @@
-//! What clients of the batch port get of two tiers: jobs that read and write much, of which L1 is
-//! to keep only what it has already.
+//! Operations of the batch port on two tiers: jobs that read and write many items, of which L1 only
+//! keeps those that it already has.
 //!
 //! | operation | L2 | then L1 |
 //! |---|---|---|

@@ -1,4 +1,4 @@
-//! Which flushes of all keys are under way, and which delayed one is to come.
+//! Which flushes of all keys are in flight, and which delayed one is pending.
 //!
 //! Nothing here may ask a tier: it only counts.
 
@@ -7,7 +7,7 @@ use std::cell::Cell;
 use crate::clock::{Expiry, Now};
 use crate::limits::FLUSH_SKEW_S;
 
-/// Which flushes are under way. A time in which the tiers may carry out a delayed one counts as one
+/// Which flushes are in flight. The time in which the tiers may execute a delayed one counts as one
 /// more.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
@@ -22,14 +22,15 @@ enum Delayed {
     /// None.
     #[default]
     None,
-    /// It is to come, at this Unix time in seconds.
+    /// It is pending, for this Unix time in seconds.
     Ahead(u32),
     /// It is due at this Unix time, give or take the clocks' difference.
     Due(u32),
 }
 
 impl Flushes {
-    /// Notes a flush that is asked for. Whether it is one at once, which [`Flushes::end`] ends.
+    /// Notes a requested flush. Returns whether it is an immediate one, which [`Flushes::end`]
+    /// ends.
     pub(super) fn begin(&self, at: Expiry, now: Now) -> bool {
         if at == Expiry::NEVER || at.is_past(now) {
             self.begun.set(self.begun.get() + 1);
@@ -43,7 +44,7 @@ impl Flushes {
         false
     }
 
-    /// Notes that a flush at once is done.
+    /// Notes that an immediate flush is done.
     pub(super) fn end(&self) {
         self.ended.set(self.ended.get() + 1);
     }
@@ -73,7 +74,7 @@ impl Flushes {
         self.ended.get()
     }
 
-    /// Whether no flush was under way at any time since then.
+    /// Whether no flush was in flight at any time since then.
     pub(super) fn is_clear_since(&self, seen: u64) -> bool {
         self.begun.get() == seen
     }

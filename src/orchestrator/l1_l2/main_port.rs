@@ -1,4 +1,5 @@
-//! What clients of the main port get of two tiers: L1 has what they asked for and what they wrote.
+//! Operations of the main port on two tiers: L1 is filled with the items that clients read and
+//! write.
 //!
 //! | operation | L2 | then L1 |
 //! |---|---|---|

@@ -2,7 +2,7 @@
 //!
 //! L2 is the authority. What L1 has of a key is what L2 has of it, byte for byte and with the same
 //! flags and expiry, or what L2 had when it lost the item; it is never older, and never anything
-//! else. So L1 may lose what it likes, and whoever writes asks L2 first:
+//! else. So L1 may lose any item, and a write goes to L2 first:
 //!
 //! - L2 says no, or nothing: so does the answer. After a failure L2 may have the new item, and
 //!   where L2 has no item L1 must not have one either; both times what L1 has is invalidated.
@@ -13,8 +13,8 @@
 //! What differs between the ports is in `main_port` and `batch_port`.
 //!
 //! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
-//! L2's with bit 62 set. A condition on a number of L2's is L2's to judge. One on a number of L1's
-//! is judged by looking at L1; if L1 has lost the item meanwhile nobody can judge it, and the
+//! L2's with bit 62 set. L2 checks a condition on one of its own numbers. One on a number of L1's
+//! is checked by a lookup in L1; if L1 has lost the item meanwhile it cannot be checked, and the
 //! answer is that the item has changed. So a condition may fail that would have held, and never
 //! holds where it should have failed.
 //!
@@ -48,7 +48,7 @@ enum Condition<V> {
     InL2(u64),
     /// The key has no item.
     NoItem,
-    /// It is not met, or there is nobody to ask: the answer.
+    /// It is not met, or neither tier can check it: the answer.
     Unmet(Outcome<V>),
 }
 
@@ -141,7 +141,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         let is_in_l2 = match self.l2.delete(key, cas, now).await {
             Outcome::Deleted => true,
             Outcome::Exists => return Outcome::Exists,
-            // What L1 has left cannot be judged by a number of L2's.
+            // What L1 still has cannot be compared with a number of L2's.
             Outcome::Miss if cas == 0 => false,
             outcome => {
                 self.l1.invalidate(key, now).await;

@@ -18,7 +18,7 @@ pub(super) const OF_L2: u64 = 1 << 62;
 /// What holds the bytes of a hit of two tiers.
 pub(super) type FoundIn<A, B> = Found<<A as Tier>::Value, <B as Tier>::Value>;
 
-/// What an operation on two tiers comes to.
+/// The outcome of an operation on two tiers.
 pub(super) type Answer<A, B> = Outcome<Found<<A as Tier>::Value, <B as Tier>::Value>>;
 
 /// Orchestrates a fast tier before a large one.
@@ -46,9 +46,9 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         &self.l2
     }
 
-    /// What a client is told is the item's number after L2 has done something under `cas` and L1,
-    /// asked for the same, has answered `in_l1`. Invalidates L1 unless it has done the same or has
-    /// no item.
+    /// The item's number for the client after L2 has executed an operation under `cas` and L1 has
+    /// answered `in_l1` to the same operation. Invalidates L1 unless it has done the same or has no
+    /// item.
     // What comes before the waiting is done before the future is made, which holds less so.
     pub(super) fn reconcile(
         &self,
@@ -99,7 +99,7 @@ fn copy<V: Value>(value: &V) -> Chain {
     gather.finish()
 }
 
-/// What a client is told of an outcome in L2: the numbers for cas are marked.
+/// An outcome in L2 as the client receives it: the numbers for cas are marked.
 pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<Found<V1, V2>> {
     match outcome {
         Outcome::Hit(hit) => Outcome::Hit(Hit {

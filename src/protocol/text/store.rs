@@ -49,7 +49,7 @@ pub(super) fn parse_plain_set<'a>(input: &'a [u8], limits: &Limits, now: Now) ->
 }
 
 /// A space and the number behind it, of fewer than `N` digits; and what follows. None as well where
-/// the input ends before `N` bytes: so its end is looked at once, not for each digit.
+/// the input ends before `N` bytes: so its end is checked only once, not for each digit.
 #[inline(always)]
 fn plain_argument<const N: usize>(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let [b' ', digits @ ..] = bytes else { return None };
