@@ -148,7 +148,7 @@ fn write() {
         }
         match desk.lost.swap(0, Ordering::Relaxed) {
             0 => (),
-            lost => complain(format_args!("sunder: {lost} lines were lost here: too many at once")),
+            lost => complain(format_args!("sunder: {lost} lines were dropped here: the queue was full")),
         }
         if !is_open {
             return;

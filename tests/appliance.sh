@@ -178,7 +178,7 @@ shows() {
 link_falls_and_rises() {
     shows device_link_up 1 && shows device_rx_missed 0 || return 1
     ip -n "$client" link set client0 down
-    says 'is down, and nobody is served' || return 1
+    says 'is down and no client is served' || return 1
     ip -n "$client" link set client0 up
     says 'is up again' && shows device_link_up 1
 }

@@ -167,7 +167,7 @@ impl fmt::Display for ServeError {
             ),
             ServeError::DeviceGone { device } => write!(
                 f,
-                "{device} is gone, unplugged or its interface deleted, and nobody can be served; \
+                "{device} is gone, unplugged or its interface deleted; no client can be served; \
                  start again when it is back"
             ),
             ServeError::NoDevices => f.write_str(
@@ -203,7 +203,7 @@ impl fmt::Display for ServeError {
                 write!(f, "stopped, and {workers} of its workers could not close a tier")
             }
             ServeError::Host(error) => write!(f, "cannot start: {error}"),
-            ServeError::Stopped => f.write_str("was told to stop before it served"),
+            ServeError::Stopped => f.write_str("a stop was requested before it served"),
         }
     }
 }

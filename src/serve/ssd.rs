@@ -98,13 +98,13 @@ impl Ready {
         if self.far_ahead > 0 {
             lines.push(format!(
                 "{} of {} parts were written when the clock was more than a year ahead: what they \
-                 held is given up, for nobody knows how long it may live",
+                 held is discarded, because its expiry times cannot be trusted",
                 self.far_ahead, self.parts
             ));
         }
         if self.items_without_place > 0 {
             lines.push(format!(
-                "{} more items had no place in the index and are given up; a smaller object= \
+                "{} more items had no place in the index and are discarded; a smaller object= \
                  makes it larger",
                 self.items_without_place
             ));

@@ -81,8 +81,8 @@ impl<'w> Watch<'w> {
                 report::tell(format_args!("the link of {device} is up again"));
             } else {
                 report::tell(format_args!(
-                    "the link of {device} is down, and nobody is served: look at its cable and \
-                     switch, or at the other end of a virtual wire; serving when it is up again"
+                    "the link of {device} is down and no client is served: check its cable and \
+                     switch, or the other end of a virtual wire; service resumes when it is up"
                 ));
             }
         }

@@ -38,9 +38,9 @@ where
             }
             let is_over = now.uptime_us >= until_us || shared.is_unreachable();
             if is_over && left > 0 {
-                let have = if left == 1 { "connection has" } else { "connections have" };
+                let connections = if left == 1 { "connection" } else { "connections" };
                 report::tell(format_args!(
-                    "stopping: {left} {have} not taken what was answered: reset"
+                    "stopping: {left} {connections} with unread replies reset"
                 ));
             }
             if is_over || shared.owing.load(Ordering::Relaxed) == 0 {
