@@ -148,7 +148,9 @@ fn write() {
         }
         match desk.lost.swap(0, Ordering::Relaxed) {
             0 => (),
-            lost => complain(format_args!("sunder: {lost} lines were dropped here: the queue was full")),
+            lost => {
+                complain(format_args!("sunder: {lost} lines were dropped here: the queue was full"))
+            }
         }
         if !is_open {
             return;

@@ -127,7 +127,11 @@ fn who_does_not_read_is_waited_for_so_long_and_no_longer() {
     let begun = Instant::now();
     assert_eq!(server.terminate().expect("it ends"), 0);
     assert!(begun.elapsed() >= DRAIN - Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(server.stderr().contains("1 connection with unread replies reset"), "{}", server.stderr());
+    assert!(
+        server.stderr().contains("1 connection with unread replies reset"),
+        "{}",
+        server.stderr()
+    );
 }
 
 /// Time in which the process was stopped is not its clients' silence.
