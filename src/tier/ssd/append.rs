@@ -265,7 +265,7 @@ impl<D: Disk> Log<D> {
 
     /// Hands over what is ready of the open segments, and brings those to an end that are full.
     pub(super) fn advance_opens(&mut self, now: Now) {
-        if now.uptime_us < self.retry_at_us {
+        if self.retries.is_quiet(now) {
             return;
         }
         // From behind: one that is given up leaves its place to the last.

@@ -21,7 +21,7 @@ use super::log::{Log, Task, token};
 use super::open::Phase;
 use super::segments::State;
 use crate::clock::Now;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_RETRY_MAX_US, SSD_RETRY_US};
+use crate::limits::SSD_BLOCK_BYTES;
 use crate::stats::Counter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,7 +225,7 @@ pub(super) struct Ticket {
 impl<D: Disk> Log<D> {
     /// Takes the next step of a checkpoint, if there is one to take.
     pub(super) fn advance_checkpoint(&mut self, now: Now) {
-        let is_quiet = now.uptime_us < self.retry_at_us;
+        let is_quiet = self.retries.is_quiet(now);
         match self.checkpoint.stage {
             Stage::Idle if !is_quiet => self.begin_checkpoint(now),
             Stage::Draining if self.is_drained() => self.flush_disk(),
@@ -339,7 +339,7 @@ impl<D: Disk> Log<D> {
             segments_used: self.checkpoint.segments_used,
             flushed_below: self.flushed_below,
             flush_at_s: self.flush_at_s,
-            clock_s: self.now.unix_s,
+            clock_s: self.clock.now().unix_s,
             marks: self.checkpoint.marks.clone(),
             voids: self.voids.clone(),
         }
@@ -376,26 +376,13 @@ impl<D: Disk> Log<D> {
         self.count(Counter::SsdCheckpoints, 1);
     }
 
-    /// After a failure nothing is written for a while; longer each time, as long as nothing can be
-    /// written at all: to find out costs as much as what waits to be written.
-    pub(super) fn back_off(&mut self, now: Now) {
-        let (quiet_us, writes_done) = self.quiet;
-        if writes_done != self.writes_done || quiet_us == 0 {
-            self.quiet = (SSD_RETRY_US, self.writes_done);
-        } else if now.uptime_us >= self.retry_at_us {
-            // The first failure since.
-            self.quiet.0 = (2 * quiet_us).min(SSD_RETRY_MAX_US);
-        }
-        self.retry_at_us = now.uptime_us + self.quiet.0;
-    }
-
     /// Counts what the disk has done for the log: a disk that works moves on.
     pub(super) fn moved(&self) -> u64 {
-        self.writes_done + self.checkpoint.flushes_done
+        self.retries.writes_done() + self.checkpoint.flushes_done
     }
 
     fn checkpoint_failed(&mut self, now: Now) {
-        self.back_off(now);
+        self.retries.back_off(now);
         let checkpoint = &mut self.checkpoint;
         checkpoint.failures += 1;
         checkpoint.is_wanted = true;

@@ -79,10 +79,10 @@ impl<D: Disk> Log<D> {
 
     /// The same action by the log's own clock.
     fn on_own_clock(&self, action: Action) -> Action {
-        if self.ahead_s == 0 {
+        if self.clock.is_hosts() {
             return action;
         }
-        let own = |expiry| self.own_expiry(expiry);
+        let own = |expiry| self.clock.own_expiry(expiry);
         match action {
             Action::GetAndTouch { expiry } => Action::GetAndTouch { expiry: own(expiry) },
             Action::Touch { expiry } => Action::Touch { expiry: own(expiry) },
@@ -309,7 +309,7 @@ impl<D: Disk> Log<D> {
     fn hit(&self, item: Item) -> Outcome<Chain> {
         Outcome::Hit(Hit {
             flags: item.record.flags,
-            expiry: self.host_expiry(item.record.expiry_s),
+            expiry: self.clock.host_expiry(item.record.expiry_s),
             cas: item.record.cas,
             value: item.value,
         })

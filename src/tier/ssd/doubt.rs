@@ -148,9 +148,9 @@ impl<D: Disk> Log<D> {
             .map_or(u64::MAX, |news| news.again_us.unwrap_or(news.since_us + self.patience_us()));
         let is_waited_for =
             self.checkpoint.is_waited_for() || !matches!(self.doubt.stage, Stage::Trusted);
-        let soon_us = self.now.uptime_us + SSD_DOUBT_LOOK_US;
+        let soon_us = self.clock.now().uptime_us + SSD_DOUBT_LOOK_US;
         // What is late already was looked at in this turn.
-        let late_us = if late_us > self.now.uptime_us { late_us } else { soon_us };
+        let late_us = if late_us > self.clock.now().uptime_us { late_us } else { soon_us };
         if is_waited_for { late_us.min(soon_us) } else { late_us }
     }
 
@@ -300,7 +300,7 @@ impl<D: Disk> Log<D> {
     /// Takes note of everything having been given up.
     pub(super) fn was_given_up(&self) {
         let name = &self.doubt.name;
-        GIVEN_UP.report(self.now, || {
+        GIVEN_UP.report(self.clock.now(), || {
             format!(
                 "{name}: all it held is given up, for writes failed in too many places (ssd_drops)"
             )

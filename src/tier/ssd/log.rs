@@ -17,11 +17,13 @@ use super::doubt::Doubt;
 use super::format::{Geometry, Link, LogId, Void};
 use super::index::Index;
 use super::open::{Open, Phase};
+use super::own_clock::OwnClock;
 use super::reads::Reads;
 use super::reclaim::{Leaving, Victim};
+use super::retries::Retries;
 use super::segments::{Segments, State};
 use crate::clock::{Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX, SSD_WRITE_TRIES};
+use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX};
 use crate::stats::{Counter, WorkerStats};
 
 /// What an I/O is for; the rest of its token says of what.
@@ -68,17 +70,6 @@ pub(super) fn token(task: Task, what: u64) -> u64 {
     (task as u64) << 56 | what
 }
 
-/// A write to an open segment that failed.
-pub(super) struct FailedWrite {
-    /// None: it is under way again.
-    io: Option<Io>,
-    token: u64,
-    offset_bytes: u64,
-    tries: usize,
-    /// How many writes had succeeded when it failed for the first time.
-    writes_done: u64,
-}
-
 /// The log of one worker.
 pub(super) struct Log<D> {
     pub(super) disk: D,
@@ -115,23 +106,13 @@ pub(super) struct Log<D> {
     pub(super) flushed_below: u64,
     pub(super) flush_at_s: u32,
     pub(super) voids: Vec<Void>,
-    /// Nothing is written before.
-    pub(super) retry_at_us: u64,
-    /// How long it is quiet after the next failure, and what was written when that was decided.
-    pub(super) quiet: (u64, u64),
-    /// Writes to open segments that failed and are to be tried again.
-    pub(super) failed: Vec<FailedWrite>,
-    /// Writes that succeeded.
-    pub(super) writes_done: u64,
+    pub(super) retries: Retries,
     pub(super) classes: usize,
     pub(super) can_discard: bool,
     pub(super) item_bytes_max: usize,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) done: Vec<Done>,
-    /// The log's own clock as it was last read.
-    pub(super) now: Now,
-    /// By how much that is ahead of the host's, in seconds.
-    pub(super) ahead_s: u32,
+    pub(super) clock: OwnClock,
     /// In this turn something was done of which there may be more to do at once.
     pub(super) has_stepped: bool,
 }
@@ -147,9 +128,9 @@ impl<D: Disk> Log<D> {
 
     /// A bounded piece of everything there is to do. Returns how many I/Os were done.
     pub(super) fn turn(&mut self, now: Now) -> usize {
-        let now = self.own_clock(now);
+        let now = self.clock.at(now);
         self.tick(now);
-        self.now = now;
+        self.clock.set(now);
         self.has_stepped = false;
         self.submit();
         let mut done = std::mem::take(&mut self.done);
@@ -217,35 +198,12 @@ impl<D: Disk> Log<D> {
 
     /// What can be done without looking at completions.
     pub(super) fn work(&mut self, now: Now) {
-        if now.uptime_us >= self.retry_at_us {
-            self.outbox.extend(self.failed.iter_mut().filter_map(|failed| failed.io.take()));
+        if !self.retries.is_quiet(now) {
+            self.outbox.extend(self.retries.due());
         }
         self.advance_opens(now);
         self.advance_checkpoint(now);
         self.submit();
-    }
-
-    /// The log's clock when the host's says `now`. It never goes back, from one start to the next:
-    /// where the host's was set back the log's is ahead, and an item lives no longer than was asked
-    /// for when it was stored.
-    pub(super) fn own_clock(&self, now: Now) -> Now {
-        Now { unix_s: now.unix_s.saturating_add(self.ahead_s), ..now }
-    }
-
-    /// A time of the host's clock on the log's own.
-    pub(super) fn own_expiry(&self, expiry: Expiry) -> Expiry {
-        match expiry {
-            Expiry::NEVER | Expiry::PAST => expiry,
-            _ => Expiry::from_unix_s(expiry.unix_s().saturating_add(self.ahead_s)),
-        }
-    }
-
-    /// A time of the log's own clock on the host's.
-    pub(super) fn host_expiry(&self, expiry_s: u32) -> Expiry {
-        match expiry_s {
-            0 | u32::MAX => Expiry::from_unix_s(expiry_s),
-            _ => Expiry::from_unix_s(expiry_s.saturating_sub(self.ahead_s).max(1)),
-        }
     }
 
     /// Lets a flush_all take effect whose time has come.
@@ -276,8 +234,8 @@ impl<D: Disk> Log<D> {
         let weigh_at_us = self.weigh_at_us();
         if is_polled || is_queued && in_flight == 0 || self.has_stepped {
             0
-        } else if self.retry_at_us > self.now.uptime_us {
-            self.retry_at_us.min(weigh_at_us)
+        } else if self.retries.is_quiet(self.clock.now()) {
+            self.retries.at_us().min(weigh_at_us)
         } else if self.may_begin_checkpoint() && self.next_sequence - 1 > self.checkpoint.durable()
         {
             self.checkpoint.due_us().min(weigh_at_us)
@@ -288,10 +246,8 @@ impl<D: Disk> Log<D> {
 
     /// Takes note of the time at the start of an operation.
     pub(super) fn see(&mut self, now: Now) {
-        let now = self.own_clock(now);
-        if now.uptime_us >= self.now.uptime_us {
-            self.now = now;
-        }
+        let now = self.clock.at(now);
+        self.clock.see(now);
         self.tick(now);
     }
 
@@ -336,14 +292,16 @@ impl<D: Disk> Log<D> {
             let is_read = matches!(done.io.op, Op::Read { .. });
             self.count(if is_read { Counter::SsdReadErrors } else { Counter::SsdWriteErrors }, 1);
             if !is_read {
-                self.back_off(now);
+                self.retries.back_off(now);
             }
             self.disk_failed(task, error, now);
         }
         // A client's read changes nothing for anybody else.
         self.has_stepped |= task != Task::Read;
         let is_ok = done.result.is_ok();
-        self.writes_done += u64::from(is_ok && matches!(done.io.op, Op::Write { .. }));
+        if is_ok && matches!(done.io.op, Op::Write { .. }) {
+            self.retries.succeeded();
+        }
         if task == Task::Data {
             return self.data_written(what, done.io, is_ok);
         }
@@ -390,23 +348,16 @@ impl<D: Disk> Log<D> {
 
     fn data_written(&mut self, what: u64, io: Io, is_ok: bool) {
         let Op::Write { offset_bytes, .. } = io.op else { unreachable!("data is written") };
-        let is_it = |it: &FailedWrite| it.token == io.token && it.offset_bytes == offset_bytes;
-        let before = self.failed.iter().position(is_it);
-        let before = before.map(|at| self.failed.swap_remove(at));
+        let before = self.retries.take(io.token, offset_bytes);
         let Some(at) = self.open_of(what) else { return };
         let open = &mut self.opens[at];
         let start = (offset_bytes - self.segments.start_bytes(open.segment)) as u32;
         if is_ok {
             return open.written(start);
         }
-        let tries = before.as_ref().map_or(1, |it| it.tries + 1);
-        let writes_done = before.map_or(self.writes_done, |it| it.writes_done);
-        // While nothing at all can be written this place is no worse than any other.
-        if tries >= SSD_WRITE_TRIES && self.writes_done > writes_done {
-            return self.abandon(at, start);
+        if !self.retries.failed(io, offset_bytes, before) {
+            self.abandon(at, start);
         }
-        let token = io.token;
-        self.failed.push(FailedWrite { io: Some(io), token, offset_bytes, tries, writes_done });
     }
 
     fn seal_written(&mut self, what: u64, is_ok: bool) {

@@ -140,7 +140,7 @@ impl<D: Disk> Log<D> {
 
     fn is_alive(&self, record: &Record) -> bool {
         record.sequence >= self.flushed_below
-            && !Expiry::from_unix_s(record.expiry_s).is_past(self.now)
+            && !Expiry::from_unix_s(record.expiry_s).is_past(self.clock.now())
     }
 
     /// Whether an item that was found a while ago has been flushed meanwhile.

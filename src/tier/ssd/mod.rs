@@ -88,9 +88,11 @@ mod log;
 mod lookup;
 mod marks;
 mod open;
+mod own_clock;
 mod reads;
 mod reclaim;
 mod recovery;
+mod retries;
 mod scan;
 mod segments;
 
@@ -208,7 +210,7 @@ impl<D: Disk> Future for Noting<'_, D> {
         if log.doubt.is_noted() {
             return Poll::Ready(true);
         }
-        if log.now.uptime_us >= self.end_us {
+        if log.clock.now().uptime_us >= self.end_us {
             return Poll::Ready(false);
         }
         loop {
@@ -367,7 +369,7 @@ impl<D: Disk> Ssd<D> {
             None
         };
         let log = &mut *self.log.borrow_mut();
-        let now = log.now;
+        let now = log.clock.now();
         log.act(key, hash, action, value, old, now)
     }
 }
@@ -406,7 +408,7 @@ impl<D: Disk> Tier for Ssd<D> {
         } else {
             None
         };
-        let now = log.now;
+        let now = log.clock.now();
         Some(log.act(key, hash, action, value, old, now))
     }
 
@@ -443,9 +445,9 @@ impl<D: Disk> Tier for Ssd<D> {
             if log.doubt.is_refusing {
                 return Outcome::Failed;
             }
-            let (at, now) = (log.own_expiry(at), log.now);
+            let (at, now) = (log.clock.own_expiry(at), log.clock.now());
             log.flush_all(at, now);
-            (log.checkpoint.ticket(), log.now.uptime_us + SSD_FLUSH_ALL_US)
+            (log.checkpoint.ticket(), log.clock.now().uptime_us + SSD_FLUSH_ALL_US)
         };
         let is_durable = Noting { log: &self.log, ticket, end_us }.await;
         if is_durable { Outcome::Flushed } else { Outcome::Failed }
@@ -474,7 +476,7 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn flush(&self, now: Now) {
         let log = &mut *self.log.borrow_mut();
-        let now = log.own_clock(now);
+        let now = log.clock.at(now);
         log.drain_kills(now);
         log.work(now);
         log.disk.hand_over();

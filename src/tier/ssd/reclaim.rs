@@ -343,7 +343,7 @@ impl<D: Disk> Log<D> {
 
     /// Gives up what can be: the disk is told first.
     fn give_up_one(&mut self, now: Now) {
-        if now.uptime_us < self.retry_at_us {
+        if self.retries.is_quiet(now) {
             return;
         }
         let settled = self.checkpoint.settled_checkpoint();

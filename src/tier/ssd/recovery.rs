@@ -24,7 +24,9 @@ use super::format::{
 use super::index::Index;
 use super::log::Log;
 use super::marks::Witness;
+use super::own_clock::OwnClock;
 use super::reads::Reads;
+use super::retries::Retries;
 use super::scan::{Scan, Used, Waited};
 use super::segments::{Segment, Segments, State};
 use crate::clock::Now;
@@ -319,7 +321,7 @@ impl<D: Disk> Log<D> {
         options.stats.add(Counter::SsdCorrupt, scan.records_lost);
         end_open_segments(&mut waited, &mut scan)?;
         let mut log = Log::restore(disk, options, &scan, now)?;
-        log.ahead_s = ahead_s.unwrap_or(0);
+        log.clock.set_ahead_s(ahead_s.unwrap_or(0));
         log.was_far_ahead = was_far_ahead;
         options.stats.add(Counter::SsdDrops, u64::from(was_far_ahead));
         log.enter_all(&mut scan, &dead)?;
@@ -416,16 +418,12 @@ impl<D: Disk> Log<D> {
             flushed_below,
             flush_at_s: superblock.flush_at_s,
             voids: scan.voids.clone(),
-            retry_at_us: 0,
-            quiet: (0, 0),
-            failed: Vec::new(),
-            writes_done: 0,
+            retries: Retries::default(),
             classes,
             item_bytes_max: options.item_bytes_max,
             stats: Arc::clone(&options.stats),
             done: Vec::with_capacity(SSD_DONE_PER_TURN),
-            now,
-            ahead_s: 0,
+            clock: OwnClock::new(now),
             has_stepped: false,
         })
     }
