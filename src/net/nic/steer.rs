@@ -8,11 +8,9 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::limits::{NIC_STEER_BUDGET_FRAMES, NIC_STEER_FRAMES};
-
-pub(super) const ETHERNET_BYTES: usize = 14;
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-const PROTOCOL_TCP: u8 = 6;
+use crate::net::tcp::headers::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be16,
+};
 
 /// Chooses the worker of a flow, by a hash that a peer cannot predict.
 pub(super) struct FlowHash {
@@ -51,21 +49,21 @@ fn flow_tuple(frame: &[u8], tuple: &mut [u8; 36]) -> Option<usize> {
     let ethertype = *ethertype;
     let (addresses, header_bytes) = if ethertype == ETHERTYPE_IPV4 {
         // RFC 791, section 3.1: version and IHL, fragment offset and MF, protocol, addresses.
-        let header = packet.get(..20)?;
+        let header = packet.get(..IPV4_BYTES)?;
         let header_bytes = usize::from(header[0] & 0x0f) * 4;
-        let is_fragment = (u16::from_be_bytes([header[6], header[7]]) & 0x3fff) != 0;
-        let is_tcp = header[0] >> 4 == 4 && header_bytes >= 20 && header[9] == PROTOCOL_TCP;
+        let is_fragment = be16(header, 6) & 0x3fff != 0;
+        let is_tcp = header[0] >> 4 == 4 && header_bytes >= IPV4_BYTES && header[9] == PROTOCOL_TCP;
         if !is_tcp || is_fragment {
             return None;
         }
         (&packet[12..20], header_bytes)
     } else if ethertype == ETHERTYPE_IPV6 {
         // RFC 8200, section 3. A segment behind extension headers is worker 0's.
-        let header = packet.get(..40)?;
+        let header = packet.get(..IPV6_BYTES)?;
         if header[0] >> 4 != 6 || header[6] != PROTOCOL_TCP {
             return None;
         }
-        (&packet[8..40], 40)
+        (&packet[8..40], IPV6_BYTES)
     } else {
         return None;
     };

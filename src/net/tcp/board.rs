@@ -8,14 +8,14 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
-use super::path::TooBig;
+use super::too_big::TooBig;
 use crate::limits::{
     TCP_BOARD_REPORTS, TCP_NEIGHBOR_FRESH_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBORS_KNOWN,
-    TCP_ROUTERS_KNOWN,
+    TCP_PATH_REPORTS_MAX, TCP_ROUTERS_KNOWN, TCP_STRAY_INTERVAL_US,
 };
 use crate::secret;
 
@@ -120,13 +120,13 @@ impl Board {
     }
 
     /// One more stack reads this.
-    pub(super) fn subscribe(&self) {
+    fn subscribe(&self) {
         self.readers.fetch_add(1, Relaxed);
     }
 
     /// Changes when there is something to read.
     #[inline(always)]
-    pub(super) fn news(&self) -> u64 {
+    fn news(&self) -> u64 {
         self.news.load(Relaxed)
     }
 
@@ -142,7 +142,7 @@ impl Board {
 
     /// Puts up a report about a flow that is not the reader's own. Returns whether another stack
     /// may have it.
-    pub(super) fn post(&self, report: TooBig) -> bool {
+    fn post(&self, report: TooBig) -> bool {
         if self.readers.load(Relaxed) < 2 {
             return false;
         }
@@ -157,7 +157,7 @@ impl Board {
     }
 
     /// Reports number `seen` and up, as far as they are still there. Advances `seen`.
-    pub(super) fn reports(&self, seen: &mut u64) -> impl Iterator<Item = TooBig> + use<> {
+    fn reports(&self, seen: &mut u64) -> impl Iterator<Item = TooBig> + use<> {
         let mut found = [None; TCP_BOARD_REPORTS];
         if let Some(reports) = at_once(&self.reports) {
             let first = (*seen).max(reports.next.saturating_sub(TCP_BOARD_REPORTS as u64));
@@ -217,6 +217,79 @@ impl Board {
         let neighbors = at_once(&self.neighbors)?;
         let Spoke { mac: known, address } = neighbors.by_mac[neighbors.router_place(mac)]?;
         (known == mac && address.is_ipv4() == like.is_ipv4()).then_some(address)
+    }
+}
+
+/// The board as one stack sees it: what it has read, what it may put up, and its time.
+pub(super) struct Notices {
+    board: Arc<Board>,
+    news_seen: u64,
+    reports_seen: u64,
+    /// Reports of narrow paths that may still be looked at in the interval that began at
+    /// `credit_since_us`. Nothing is ever sent for one, so that nobody learns who used it.
+    report_credit: u32,
+    credit_since_us: u64,
+    /// See [`crate::net::Transport::leave_out`].
+    left_out_us: u64,
+}
+
+impl Notices {
+    /// One more stack reads `board`.
+    pub fn new(board: &Arc<Board>, now_us: u64) -> Notices {
+        board.subscribe();
+        Notices {
+            board: Arc::clone(board),
+            news_seen: 0,
+            reports_seen: 0,
+            report_credit: TCP_PATH_REPORTS_MAX,
+            credit_since_us: now_us,
+            left_out_us: 0,
+        }
+    }
+
+    /// Where the notices are.
+    #[inline]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Fills up the credit for reports, once an interval.
+    #[inline]
+    pub fn refill(&mut self, now_us: u64) {
+        if now_us - self.credit_since_us >= TCP_STRAY_INTERVAL_US {
+            self.credit_since_us = now_us;
+            self.report_credit = TCP_PATH_REPORTS_MAX;
+        }
+    }
+
+    /// Whether there is something to read.
+    #[inline(always)]
+    pub fn has_news(&self) -> bool {
+        self.board.news() != self.news_seen
+    }
+
+    /// What was reported since this was called last.
+    pub fn read(&mut self) -> impl Iterator<Item = TooBig> + use<> {
+        self.news_seen = self.board.news();
+        self.board.reports(&mut self.reports_seen)
+    }
+
+    /// Puts up a report about a flow that is not the reader's own, while there is credit. Returns
+    /// whether another stack may have it.
+    pub fn post(&mut self, report: TooBig) -> bool {
+        let is_posted = self.report_credit > 0 && self.board.post(report);
+        self.report_credit -= u32::from(is_posted);
+        is_posted
+    }
+
+    /// From now on this stack's time is `us` behind that of the process.
+    pub fn leave_out(&mut self, us: u64) {
+        self.left_out_us = us;
+    }
+
+    /// `us` of this stack as an uptime of the process, which all stacks share.
+    pub fn shared_us(&self, us: u64) -> u64 {
+        us + self.left_out_us
     }
 }
 

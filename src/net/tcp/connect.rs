@@ -1,22 +1,18 @@
 //! Connections that we open: whom the first frame goes to, and the handshake from our side.
 //!
-//! Whoever talks to us first has shown us where he is; for one that we talk to first it is asked
-//! here. Questions are bounded in number and rate, and only answers to our own are believed.
+//! Whoever talks to us first has shown us where he is; one that we talk to first is asked for.
 
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::wire::IpEndpoint;
 
+use super::adaptor::new_interface;
 use super::device::Port;
-use super::ether;
 use super::flows::FlowKey;
-use super::segment::Own;
+use super::resolver::Full;
 use super::slab::Phase;
-use super::stack::{Stack, new_interface};
+use super::state::Stack;
 use crate::clock::Now;
-use crate::limits::{
-    TCP_NEIGHBOR_LIFE_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBOR_TRIES, TCP_NEIGHBORS_MAX,
-};
 use crate::net::{ConnectionId, Handler};
 
 /// The listener number with which [`Handler::opened`] is told of a connection that we opened.
@@ -31,16 +27,6 @@ pub enum ConnectError {
     InUse,
     /// As many connections, or as many unknown neighbours, as there may be.
     Full,
-}
-
-/// A neighbour that was asked for.
-pub(super) struct Neighbor {
-    address: IpAddr,
-    /// None until he answers.
-    mac: Option<[u8; 6]>,
-    /// When the answer is too old, or the question is asked again.
-    until_us: u64,
-    tries: u32,
 }
 
 impl<P: Port, C> Stack<P, C> {
@@ -119,9 +105,10 @@ impl<P: Port, C> Stack<P, C> {
         if self.find(&key, hash).is_some() {
             return Err(ConnectError::InUse);
         }
-        let next_hop = self.neighbor(hop, local, now)?;
+        let next_hop = self.resolver.find(&mut self.wire, hop, local, now);
+        let next_hop = next_hop.map_err(|Full| ConnectError::Full)?;
         let index = self.slab.claim().ok_or(ConnectError::Full)?;
-        let path = self.path(key.remote, now);
+        let path = self.paths.towards(key.remote, &self.secrets, now);
         let flow = &mut self.slab.flows[index as usize];
         flow.begin(Phase::Connecting, key, hash, now);
         flow.path = path;
@@ -145,7 +132,7 @@ impl<P: Port, C> Stack<P, C> {
                 flow.next_hop = mac;
                 self.settle(index, now, handler);
             }
-            None => self.resolving.push((id, hop)),
+            None => self.resolver.wait(id, hop),
         }
         Ok(id)
     }
@@ -160,11 +147,11 @@ impl<P: Port, C> Stack<P, C> {
     /// Our address for talking to `remote`, and who the frames go to.
     #[cfg(feature = "internals")]
     fn route(&self, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
-        if let Some(local) = near(&self.own, remote) {
+        if let Some(local) = self.own.near(remote) {
             return Some((local, remote));
         }
         let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
-        Some((near(&self.own, gateway)?, gateway))
+        Some((self.own.near(gateway)?, gateway))
     }
 
     /// The same from `local`, which may be any address of ours.
@@ -190,31 +177,7 @@ impl<P: Port, C> Stack<P, C> {
         }
         // The router is asked for from where it is near; frames to it may come from any of ours.
         let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
-        near(&self.own, gateway).map(|_| (local, gateway))
-    }
-
-    /// The MAC of `hop`, or None if it has been asked for.
-    fn neighbor(
-        &mut self,
-        hop: IpAddr,
-        local: IpAddr,
-        now: Now,
-    ) -> Result<Option<[u8; 6]>, ConnectError> {
-        let until_us = now.uptime_us + TCP_NEIGHBOR_RETRY_US;
-        if let Some(known) = self.neighbors.iter_mut().find(|known| known.address == hop) {
-            if known.mac.is_some() && known.until_us <= now.uptime_us {
-                *known = Neighbor { address: hop, mac: None, until_us, tries: 1 };
-                ether::solicit(&mut self.wire, local, hop);
-            }
-            return Ok(known.mac);
-        }
-        if self.neighbors.len() == TCP_NEIGHBORS_MAX {
-            let settled = self.neighbors.iter().position(|known| known.mac.is_some());
-            self.neighbors.swap_remove(settled.ok_or(ConnectError::Full)?);
-        }
-        self.neighbors.push(Neighbor { address: hop, mac: None, until_us, tries: 1 });
-        ether::solicit(&mut self.wire, local, hop);
-        Ok(None)
+        self.own.near(gateway).map(|_| (local, gateway))
     }
 
     /// Somebody said that `address` is at `mac`: connections that wait for that go on.
@@ -225,18 +188,11 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        let Some(known) = self.neighbors.iter_mut().find(|known| known.address == address) else {
+        if !self.resolver.learn(address, mac, now) {
             return;
-        };
-        known.mac = Some(mac);
-        known.until_us = now.uptime_us + TCP_NEIGHBOR_LIFE_US;
+        }
         let mut at = 0;
-        while let Some(&(id, hop)) = self.resolving.get(at) {
-            if hop != address {
-                at += 1;
-                continue;
-            }
-            self.resolving.swap_remove(at);
+        while let Some(id) = self.resolver.take_waiting(address, &mut at) {
             if self.is_connecting(id) {
                 self.slab.flows[id.index as usize].next_hop = mac;
                 self.settle(id.index, now, handler);
@@ -247,44 +203,13 @@ impl<P: Port, C> Stack<P, C> {
     /// Asks again for neighbours that did not answer, and gives up on those that never do, with the
     /// connections that wait for them.
     pub(super) fn resolve<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
-        let mut at = 0;
-        while let Some(asked) = self.neighbors.get_mut(at) {
-            at += 1;
-            if asked.mac.is_some() || asked.until_us > now.uptime_us {
-                continue;
-            }
-            let address = asked.address;
-            asked.until_us = now.uptime_us + TCP_NEIGHBOR_RETRY_US;
-            asked.tries += 1;
-            if asked.tries <= TCP_NEIGHBOR_TRIES {
-                let local = near(&self.own, address).expect("asked for on a network of ours");
-                ether::solicit(&mut self.wire, local, address);
-                continue;
-            }
-            at -= 1;
-            self.neighbors.swap_remove(at);
-            let waiting = std::mem::take(&mut self.resolving);
-            for (id, hop) in waiting {
-                if hop != address {
-                    self.resolving.push((id, hop));
-                } else if self.is_connecting(id) {
+        while let Some(lost) = self.resolver.ask_again(&mut self.wire, &self.own, now) {
+            let mut at = 0;
+            while let Some(id) = self.resolver.take_waiting(lost, &mut at) {
+                if self.is_connecting(id) {
                     self.release(id.index, handler);
                 }
             }
-        }
-    }
-}
-
-/// Our address on the network that `address` is on.
-pub(super) fn near(own: &Own, address: IpAddr) -> Option<IpAddr> {
-    match address {
-        IpAddr::V4(to) => {
-            let near = |&&(from, mask): &&(u32, u32)| from & mask == to.to_bits() & mask;
-            own.v4.iter().find(near).map(|&(from, _)| IpAddr::V4(from.into()))
-        }
-        IpAddr::V6(to) => {
-            let near = |&&(from, mask): &&(u128, u128)| from & mask == to.to_bits() & mask;
-            own.v6.iter().find(near).map(|&(from, _)| IpAddr::V6(from.into()))
         }
     }
 }

@@ -7,14 +7,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::{Sum, pseudo_header};
-use super::claim::Taken;
-use super::device::{Frame, Port, Wire};
+use super::device::{Frame, Port};
 use super::groups::{Query, group_mac, solicited_node};
-use super::path::{self, TooBig};
-use super::segment::{
-    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, Own,
+use super::headers::{
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES,
     PROTOCOL_ICMPV6, be16, be32, be128,
 };
+use super::own::{Own, Taken};
+use super::too_big::{self, TooBig};
+use super::wire::Wire;
 use crate::stats::Counter;
 
 const ARP_BYTES: usize = 28;
@@ -169,7 +170,7 @@ pub fn icmp<P: Port>(
         return Err(Counter::FramesBadChecksum);
     }
     if icmp[..2] == FRAGMENTATION_NEEDED {
-        return path::fragmentation_needed(icmp, own).map(Heard::TooBig);
+        return too_big::fragmentation_needed(icmp, own).map(Heard::TooBig);
     }
     if icmp[0] != ECHO_REQUEST || icmp[1] != 0 {
         return Err(Counter::FramesNotForUs);
@@ -232,7 +233,7 @@ pub fn icmpv6<P: Port>(
             wire.stats.add(Counter::EchoReplies, 1);
             Ok(Heard::Nothing)
         }
-        PACKET_TOO_BIG if !is_group => path::packet_too_big(icmp, own).map(Heard::TooBig),
+        PACKET_TOO_BIG if !is_group => too_big::packet_too_big(icmp, own).map(Heard::TooBig),
         SOLICITATION | ADVERTISEMENT => {
             let target_link = neighbor_options(ip[7], icmp)?;
             let target = be128(icmp[8..].first_chunk().ok_or(Counter::FramesMalformed)?);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 
 use super::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
-use super::segment::ETHERNET_BYTES;
+use super::headers::ETHERNET_BYTES;
 use crate::limits::{BURST_FRAMES, FAULT_HELD_FRAMES};
 use crate::random::Random;
 

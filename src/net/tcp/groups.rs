@@ -5,10 +5,10 @@
 //! source where no address of ours is link-local, as RFC 3590 has it for switches.
 
 use super::checksum::{Sum, pseudo_header};
-use super::device::{Port, Wire};
-use super::segment::{
-    ETHERNET_BYTES, ETHERTYPE_IPV6, IPV6_BYTES, Own, PROTOCOL_ICMPV6, be16, be128,
-};
+use super::device::Port;
+use super::headers::{ETHERNET_BYTES, ETHERTYPE_IPV6, IPV6_BYTES, PROTOCOL_ICMPV6, be16, be128};
+use super::own::Own;
+use super::wire::Wire;
 use crate::limits::TCP_ADDRESSES_MAX;
 use crate::stats::Counter;
 

@@ -8,31 +8,28 @@ use arrayvec::ArrayVec;
 
 use smoltcp::socket::tcp::State;
 
+use super::adaptor::{OneFrame, new_interface, stack_time};
 use super::credit::Allowance;
-use super::device::{Frame, OneFrame, Port, Sent};
-use super::ether::{self, Heard, source_mac};
+use super::device::{Frame, Port};
+use super::ether::source_mac;
 use super::flows::FlowKey;
-use super::groups::Query;
+use super::headers::{ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, TCP_BYTES, flag};
+use super::listen::TIME_WAIT;
 use super::loss::{Acks, PURE_ACK_BYTES_MAX, with_window};
 use super::moves::acknowledges_ours;
-use super::segment::{
-    ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, Packet, Segment, TCP_BYTES, flag, parse,
-    without_tag,
-};
+use super::segment::{Packet, Segment, parse, without_tag};
 use super::slab::{Flow, Phase};
-use super::stack::{Stack, new_interface, stack_time};
+use super::state::Stack;
 use super::stream::peer_finished;
+use super::wire::Sent;
 use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
-    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_HALF_OPEN_TIMEOUT_US, TCP_PREFETCH_FLOWS_MIN,
-    TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX, TCP_RX_RING_BYTES,
+    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_PREFETCH_FLOWS_MIN, TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX,
+    TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
-
-/// Set in a table index that means a place in TIME-WAIT instead of a flow.
-pub(super) const TIME_WAIT: u32 = 1 << 31;
 
 const NO_FLOW: u32 = u32::MAX;
 
@@ -172,34 +169,6 @@ impl<P: Port, C> Stack<P, C> {
         None
     }
 
-    fn serve_neighbor<H: Handler<Connection = C>>(
-        &mut self,
-        packet: Packet,
-        frame: &[u8],
-        now: Now,
-        handler: &mut H,
-    ) {
-        let heard = match packet {
-            Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
-            Packet::Icmp(bytes) => ether::icmp(&mut self.wire, &self.own, frame, bytes),
-            Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
-            Packet::Listener(bytes) => {
-                Query::read(&frame[ETHERNET_BYTES..][..usize::from(bytes)]).map(Heard::Query)
-            }
-            // More tags than are looked behind.
-            Packet::Tagged => Err(Counter::FramesNotForUs),
-            Packet::Tcp(_) => unreachable!("segments are not for here"),
-        };
-        match heard {
-            Ok(Heard::At { address, mac, overrides }) => {
-                self.board.tell(address, mac, overrides, self.shared_us(now.uptime_us));
-                self.learn(address, mac, now, handler);
-            }
-            Ok(heard) => self.meet_report(&heard, now),
-            Err(counter) => self.dropped(counter),
-        }
-    }
-
     /// Finds out whose `arrival` is. `candidate` may be its flow's index.
     #[inline(always)]
     fn accept<H: Handler<Connection = C>>(
@@ -275,14 +244,6 @@ impl<P: Port, C> Stack<P, C> {
             }
         }
         is_done
-    }
-
-    /// The flow, or with [`TIME_WAIT`] the place of the tuple, that `key` belongs to.
-    pub(super) fn find(&self, key: &FlowKey, hash: u32) -> Option<u32> {
-        self.table.find(hash, |index| match index & TIME_WAIT {
-            0 => self.slab.flows[index as usize].key == *key,
-            _ => self.waits.get(index & !TIME_WAIT).key == *key,
-        })
     }
 
     /// Gives a segment to its flow's socket.
@@ -488,8 +449,8 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        if self.half_open_len == TCP_HALF_OPEN_MAX {
-            let oldest = self.half_open.first(0).expect("half-open flows are in the list");
+        if self.half_open.len() == TCP_HALF_OPEN_MAX {
+            let oldest = self.half_open.oldest().expect("half-open flows are in the list");
             self.dropped(Counter::HalfOpenDropped);
             self.release(oldest, handler);
         }
@@ -497,7 +458,7 @@ impl<P: Port, C> Stack<P, C> {
             return self.dropped(Counter::HalfOpenDropped);
         };
         let segment = &arrival.segment;
-        let path = self.path(segment.key.remote, now);
+        let path = self.paths.towards(segment.key.remote, &self.secrets, now);
         let flow = &mut self.slab.flows[index as usize];
         flow.begin(Phase::HalfOpen, segment.key, arrival.hash, now);
         flow.path = path;
@@ -510,7 +471,7 @@ impl<P: Port, C> Stack<P, C> {
         let seed = self.isn.seed(&segment.key, now.uptime_us);
         let mtu_bytes = self.wire.capabilities.mtu_bytes;
         let mut iface = new_interface(&mut self.wire, mtu_bytes, seed, now);
-        iface.update_ip_addrs(|list| list.extend(self.addresses.iter().copied()));
+        iface.update_ip_addrs(|list| list.extend(self.paths.addresses().iter().copied()));
         let packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let next_hop = flow.next_hop;
         let mut device =
@@ -518,8 +479,7 @@ impl<P: Port, C> Stack<P, C> {
         iface.poll_ingress_single(stack_time(now), &mut device, &mut flow.set);
 
         self.table.insert(arrival.hash, index);
-        self.half_open.push_back(0, index);
-        self.half_open_len += 1;
+        self.half_open.push(index);
         self.settle(index, now, handler);
     }
 
@@ -562,40 +522,6 @@ impl<P: Port, C> Stack<P, C> {
             tcp[14..16].copy_from_slice(&window.to_be_bytes());
             tcp[16..].fill(0);
         });
-    }
-
-    /// Drops handshakes that take too long.
-    pub(super) fn expire_half_open<H: Handler<Connection = C>>(
-        &mut self,
-        now: Now,
-        handler: &mut H,
-    ) {
-        for _ in 0..BURST_FRAMES {
-            let Some(oldest) = self.half_open.first(0) else { return };
-            let since_us = self.slab.flows[oldest as usize].since_us;
-            if now.uptime_us - since_us < TCP_HALF_OPEN_TIMEOUT_US {
-                return;
-            }
-            self.dropped(Counter::HalfOpenTimeouts);
-            self.release(oldest, handler);
-        }
-    }
-
-    /// Forgets tuples whose TIME-WAIT is over.
-    pub(super) fn expire_time_wait(&mut self, now: Now) {
-        for _ in 0..BURST_FRAMES {
-            match self.waits.take_oldest(now.uptime_us, false) {
-                Some(place) => self.forget(place),
-                None => return,
-            }
-        }
-    }
-
-    /// Takes a tuple that left TIME-WAIT out of the table.
-    pub(super) fn forget(&mut self, place: Option<u32>) {
-        if let Some(place) = place {
-            self.table.remove(self.waits.get(place).hash, place | TIME_WAIT);
-        }
     }
 }
 

@@ -13,6 +13,9 @@ use super::flows::FlowKey;
 use crate::buffer::HugeVec;
 use crate::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
 
+/// Set in a table index that means a place in TIME-WAIT instead of a flow.
+pub const TIME_WAIT: u32 = 1 << 31;
+
 /// Where initial sequence numbers come from: RFC 6528, ISN = M + F(tuple, secret), with M a clock
 /// of 4 microseconds and F SipHash-2-4.
 pub struct InitialSequence {

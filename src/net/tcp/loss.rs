@@ -9,7 +9,8 @@
 //!
 //! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
 
-use super::segment::{IPV4_BYTES, IPV6_BYTES, Segment, TCP_BYTES, be32, flag};
+use super::headers::{IPV4_BYTES, IPV6_BYTES, TCP_BYTES, be32, flag};
+use super::segment::Segment;
 
 /// Duplicates that ask for a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
 const DUPLICATES: u8 = 3;

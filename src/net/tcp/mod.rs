@@ -1,16 +1,19 @@
 //! The userspace TCP stack of one worker: frames on one side, byte streams on the other.
 //!
 //! ```text
-//! port ─ device ─ segment ─┬─ flows ── slab ── smoltcp, one socket a flow ── stream ── Handler
-//!                          ├─ listen   (SYN, TIME-WAIT)            timers wake flows
-//!                          └─ ether    (ARP, NDP, echo), claim (our addresses), groups (MLD)
-//!                             moves (where neighbours are), path (MTU), board (for all workers)
+//! port ─ segment ─┬─ flows ── slab ── smoltcp, one socket a flow ── stream ── Handler
+//!                 ├─ listen   (SYN, TIME-WAIT)            timers wake flows
+//!                 └─ heard    ether (ARP, NDP, echo), claim (our addresses), groups (MLD)
+//!                             moves, resolver (where neighbours are), path (MTU)
+//!                             board (for all workers)
+//! port ─ wire ─ adaptor ─ smoltcp: what is sent
 //! ```
 //!
 //! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
 //! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
-//! never believes a frame, and shows nobody a smoltcp type.
+//! never believes a frame, and shows nobody a smoltcp type. `state` has its parts, `stack` its turn.
 
+mod adaptor;
 mod board;
 mod checksum;
 mod claim;
@@ -21,27 +24,34 @@ mod ether;
 pub mod fault;
 mod flows;
 mod groups;
+pub(crate) mod headers;
+mod heard;
 mod ingress;
 mod listen;
 mod loss;
 mod moves;
+mod own;
 mod path;
+mod resolver;
 mod segment;
 mod settle;
 mod slab;
 mod stack;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod too_big;
+mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use board::Board;
-pub use claim::{Taken, mac_text};
 pub use connect::ConnectError;
-pub use stack::Stack;
+pub use own::{Taken, mac_text};
+pub use state::Stack;
 
 use super::Admission;
 use crate::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};

@@ -18,12 +18,12 @@ use std::net::IpAddr;
 use smoltcp::socket::tcp::State;
 
 use super::board::Whereabouts;
-use super::connect::near;
 use super::device::Port;
 use super::ether;
-use super::segment::{Segment, flag};
+use super::headers::flag;
+use super::segment::Segment;
 use super::slab::Phase;
-use super::stack::Stack;
+use super::state::Stack;
 use crate::clock::Now;
 use crate::limits::{TCP_KEEP_ALIVE_US, TCP_RX_RING_BYTES, TCP_SILENCE_US, TCP_TX_RING_BYTES};
 use crate::stats::Counter;
@@ -85,8 +85,9 @@ impl<P: Port, C> Stack<P, C> {
         let key = flow.key;
         let (remote, next_hop, heard_us) = (flow.key.remote_ip(), flow.next_hop, flow.heard_us);
         let Some(hop) = self.hop(remote, next_hop) else { return };
-        let (heard_us, now_us) = (self.shared_us(heard_us), self.shared_us(now.uptime_us));
-        match self.board.whereabouts(hop, heard_us, asks, now_us) {
+        let (heard_us, now_us) =
+            (self.notices.shared_us(heard_us), self.notices.shared_us(now.uptime_us));
+        match self.notices.board().whereabouts(hop, heard_us, asks, now_us) {
             Whereabouts::At(mac) if mac != next_hop => {
                 self.slab.flows[index as usize].next_hop = mac;
                 self.wire.stats.add(Counter::NeighborMoves, 1);
@@ -95,8 +96,8 @@ impl<P: Port, C> Stack<P, C> {
                 let like = |own: &&smoltcp::wire::IpCidr| {
                     IpAddr::from(own.address()).is_ipv4() == hop.is_ipv4()
                 };
-                let any = self.addresses.iter().find(like).map(|own| own.address().into());
-                if let Some(local) = near(&self.own, hop).or(any) {
+                let any = self.paths.addresses().iter().find(like).map(|own| own.address().into());
+                if let Some(local) = self.own.near(hop).or(any) {
                     ether::solicit(&mut self.wire, local, hop);
                 }
             }
@@ -106,10 +107,10 @@ impl<P: Port, C> Stack<P, C> {
 
     /// Who frames to `remote` go to first: itself, or a router, by its address.
     fn hop(&self, remote: IpAddr, next_hop: [u8; 6]) -> Option<IpAddr> {
-        if near(&self.own, remote).is_some() {
+        if self.own.near(remote).is_some() {
             return Some(remote);
         }
         let gateway = self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4());
-        gateway.copied().or_else(|| self.board.address_of(next_hop, remote))
+        gateway.copied().or_else(|| self.notices.board().address_of(next_hop, remote))
     }
 }

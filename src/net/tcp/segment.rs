@@ -4,87 +4,21 @@
 //! sends is refused with the counter it goes to. Nothing here may panic, whatever the bytes are,
 //! and no length from the frame is believed before it was compared with the frame's own.
 
-use arrayvec::ArrayVec;
-
 use super::checksum::{Sum, pseudo_header};
 use super::device::{Frame, RxChecksum};
 use super::flows::FlowKey;
-use crate::limits::TCP_ADDRESSES_MAX;
+use super::headers::{
+    ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
+    ETHERTYPE_VLAN, IPV4_BYTES, IPV6_BYTES, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP,
+    TCP_BYTES, be16, be32, be128, flag,
+};
+use super::own::Own;
 use crate::stats::Counter;
 
-/// Length of an Ethernet header without VLAN tag.
-pub const ETHERNET_BYTES: usize = 14;
-/// Length of an IPv4 header without options.
-pub const IPV4_BYTES: usize = 20;
-/// Length of an IPv6 header without extensions.
-pub const IPV6_BYTES: usize = 40;
-/// Length of a TCP header without options.
-pub const TCP_BYTES: usize = 20;
-
-pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-pub const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-pub const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
-/// VLAN tags: IEEE 802.1Q, and the outer one of 802.1ad.
-const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
-const ETHERTYPE_SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
+/// Length of a VLAN tag.
 const TAG_BYTES: usize = 4;
 /// Tags in one frame that are looked behind.
 const TAGS_MAX: usize = 2;
-
-pub const PROTOCOL_ICMP: u8 = 1;
-pub const PROTOCOL_TCP: u8 = 6;
-pub const PROTOCOL_ICMPV6: u8 = 58;
-
-/// TCP's control bits (RFC 9293, 3.1).
-pub mod flag {
-    pub const FIN: u8 = 0x01;
-    pub const SYN: u8 = 0x02;
-    pub const RST: u8 = 0x04;
-    pub const ACK: u8 = 0x10;
-    pub const URG: u8 = 0x20;
-}
-
-/// Our own addresses on the device.
-#[derive(Clone, Debug, Default)]
-pub struct Own {
-    pub mac: [u8; 6],
-    /// IPv4 address and netmask.
-    pub v4: ArrayVec<(u32, u32), TCP_ADDRESSES_MAX>,
-    /// IPv6 address and netmask.
-    pub v6: ArrayVec<(u128, u128), TCP_ADDRESSES_MAX>,
-}
-
-impl Own {
-    /// Whether `address` is ours.
-    #[inline(always)]
-    pub fn has_v4(&self, address: u32) -> bool {
-        self.v4.iter().any(|&(own, _)| own == address)
-    }
-
-    /// Whether `address` is ours.
-    #[inline(always)]
-    pub fn has_v6(&self, address: u128) -> bool {
-        self.v6.iter().any(|&(own, _)| own == address)
-    }
-
-    /// Whether a host may send from `address` (RFC 1122, 3.2.1.3; RFC 6890): neither this network,
-    /// loopback, multicast, reserved, a broadcast address of ours, nor one of our own.
-    #[inline(always)]
-    pub fn is_peer_v4(&self, address: u32) -> bool {
-        let first = (address >> 24) as u8;
-        let is_broadcast = |&(own, mask): &(u32, u32)| {
-            address == own || (mask < u32::MAX - 1 && address == own | !mask)
-        };
-        first != 0 && first != 127 && first < 224 && !self.v4.iter().any(is_broadcast)
-    }
-
-    /// Whether a host may send from `address` (RFC 4291, 2.7 and 2.5.3): neither unspecified,
-    /// loopback, multicast, IPv4-mapped, nor one of our own.
-    #[inline(always)]
-    pub fn is_peer_v6(&self, address: u128) -> bool {
-        address > 1 && address >> 120 != 0xff && address >> 32 != 0xffff && !self.has_v6(address)
-    }
-}
 
 /// A received TCP segment, well formed and for one of our addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,21 +93,6 @@ pub fn without_tag<F: Frame>(frame: &mut F) {
 const MALFORMED: Counter = Counter::FramesMalformed;
 const NOT_FOR_US: Counter = Counter::FramesNotForUs;
 const BAD_CHECKSUM: Counter = Counter::FramesBadChecksum;
-
-#[inline(always)]
-pub fn be16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-#[inline(always)]
-pub fn be32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-#[inline(always)]
-pub fn be128(bytes: &[u8; 16]) -> u128 {
-    u128::from_be_bytes(*bytes)
-}
 
 /// Tells what `frame` is.
 ///

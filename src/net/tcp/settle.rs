@@ -4,16 +4,18 @@
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
-use super::device::{OneFrame, Port, Sent, Wire};
-use super::ingress::TIME_WAIT;
+use super::adaptor::{OneFrame, stack_time};
+use super::device::Port;
+use super::listen::TIME_WAIT;
 use super::path::Paths;
 use super::slab::{Flow, Phase};
-use super::stack::{Stack, stack_time};
+use super::state::Stack;
 use super::stream::{SocketStream, drain, peer_finished};
+use super::wire::{Sent, Wire};
 use crate::clock::Now;
 use crate::limits::{
-    TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US, TCP_RTO_MIN_US,
-    TCP_SEGMENTS_PER_VISIT, TCP_TIMERS_PER_TURN, TCP_WHEEL_TICK_US,
+    BURST_FRAMES, TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US,
+    TCP_RTO_MIN_US, TCP_SEGMENTS_PER_VISIT, TCP_TIMERS_PER_TURN, TCP_WHEEL_TICK_US,
 };
 use crate::net::{ConnectionId, Handler, REFUSAL};
 use crate::stats::Counter;
@@ -248,9 +250,7 @@ impl<P: Port, C> Stack<P, C> {
 
     /// The handshake of flow `index` is complete.
     fn establish<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
-        if self.half_open.remove(index) {
-            self.half_open_len -= 1;
-        }
+        self.half_open.remove(index);
         let flow = &mut self.slab.flows[index as usize];
         (flow.since_us, flow.heard_us) = (now.uptime_us, now.uptime_us);
         if flow.phase == Phase::Connecting {
@@ -284,10 +284,7 @@ impl<P: Port, C> Stack<P, C> {
         let flow = &mut self.slab.flows[index as usize];
         match std::mem::replace(&mut flow.phase, Phase::Free) {
             Phase::Free => panic!("a flow released twice"),
-            Phase::HalfOpen => {
-                self.half_open.remove(index);
-                self.half_open_len -= 1;
-            }
+            Phase::HalfOpen => self.half_open.remove(index),
             Phase::Refused => self.refusals -= 1,
             phase @ (Phase::Connecting | Phase::Open | Phase::Closing) => {
                 if phase != Phase::Connecting {
@@ -358,6 +355,42 @@ impl<P: Port, C> Stack<P, C> {
                 self.settle(index, now, handler);
             }
             _ => (),
+        }
+    }
+
+    /// Follows what was learnt and forgotten since of the path of flow `index`.
+    #[inline]
+    fn renew_path(&mut self, index: u32, now: Now) {
+        let flow = &mut self.slab.flows[index as usize];
+        if flow.path != 0 || !self.paths.is_empty() {
+            flow.path = self.paths.towards(flow.key.remote, &self.secrets, now);
+        }
+    }
+
+    /// Drops handshakes that take too long.
+    pub(super) fn expire_half_open<H: Handler<Connection = C>>(
+        &mut self,
+        now: Now,
+        handler: &mut H,
+    ) {
+        for _ in 0..BURST_FRAMES {
+            let Some(oldest) = self.half_open.oldest() else { return };
+            let since_us = self.slab.flows[oldest as usize].since_us;
+            if now.uptime_us - since_us < TCP_HALF_OPEN_TIMEOUT_US {
+                return;
+            }
+            self.dropped(Counter::HalfOpenTimeouts);
+            self.release(oldest, handler);
+        }
+    }
+
+    /// Forgets tuples whose TIME-WAIT is over.
+    pub(super) fn expire_time_wait(&mut self, now: Now) {
+        for _ in 0..BURST_FRAMES {
+            match self.waits.take_oldest(now.uptime_us, false) {
+                Some(place) => self.forget(place),
+                None => return,
+            }
         }
     }
 }

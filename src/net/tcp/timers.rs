@@ -5,7 +5,7 @@
 //! that move away are not followed): who is woken checks its own deadline and comes back. It must
 //! never wake one later than its deadline plus one tick, as long as it is called.
 
-use crate::limits::{TCP_WHEEL_SLOTS, TCP_WHEEL_TICK_US};
+use crate::limits::{TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_WHEEL_SLOTS, TCP_WHEEL_TICK_US};
 
 const NONE: u32 = u32::MAX;
 
@@ -131,6 +131,75 @@ impl Wheel {
     /// The number that the next [`Wheel::pop`] may return, as a hint for the cache.
     pub fn peek(&self) -> Option<u32> {
         self.slots.first(self.tick as usize % TCP_WHEEL_SLOTS)
+    }
+}
+
+/// Flows half open, oldest first.
+pub struct HalfOpen {
+    /// One.
+    lists: Lists,
+    len: usize,
+}
+
+impl HalfOpen {
+    /// None of the flows below `capacity`.
+    pub fn new(capacity: usize) -> HalfOpen {
+        HalfOpen { lists: Lists::new(1, capacity), len: 0 }
+    }
+
+    /// How many there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Flow `index` is half open from now on.
+    #[inline]
+    pub fn push(&mut self, index: u32) {
+        self.lists.push_back(0, index);
+        self.len += 1;
+    }
+
+    /// Flow `index` is not any more, if it was.
+    #[inline]
+    pub fn remove(&mut self, index: u32) {
+        self.len -= usize::from(self.lists.remove(index));
+    }
+
+    /// The one that has been for longest.
+    #[inline]
+    pub fn oldest(&self) -> Option<u32> {
+        self.lists.first(0)
+    }
+}
+
+/// Whose turn it is to be looked at, when all are within a period.
+pub struct Sweep {
+    at: usize,
+    swept_us: u64,
+}
+
+impl Sweep {
+    /// Begins at `now_us`.
+    pub fn new(now_us: u64) -> Sweep {
+        Sweep { at: 0, swept_us: now_us }
+    }
+
+    /// How many of `flows` flows are due, at most [`TCP_SWEEP_PER_TURN`].
+    pub fn due(&mut self, flows: usize, now_us: u64) -> usize {
+        let share_us = TCP_SWEEP_PERIOD_US / flows.max(1) as u64;
+        let due = (now_us - self.swept_us) / share_us.max(1);
+        if due == 0 || flows == 0 {
+            return 0;
+        }
+        self.swept_us = now_us;
+        due.min(TCP_SWEEP_PER_TURN.min(flows) as u64) as usize
+    }
+
+    /// The next of `flows` flows.
+    pub fn next(&mut self, flows: usize) -> usize {
+        self.at = (self.at + 1) % flows;
+        self.at
     }
 }
 

@@ -41,12 +41,12 @@ fn a_syn_flood_takes_no_memory_and_no_service() {
     }
     bench.run();
     assert!(bench.stack.slab.flows.len() <= TCP_HALF_OPEN_MAX + 16);
-    assert!(bench.stack.half_open_len <= TCP_HALF_OPEN_MAX);
+    assert!(bench.stack.half_open.len() <= TCP_HALF_OPEN_MAX);
     assert!(bench.stack.table.len() <= TCP_HALF_OPEN_MAX + 16);
     assert!(bench.count(Counter::HalfOpenDropped) > 90_000);
     // When it is over nothing is left of it.
     bench.wait(11_000_000);
-    assert_eq!(bench.stack.half_open_len, 0);
+    assert_eq!(bench.stack.half_open.len(), 0);
     assert_eq!(bench.stack.table.len(), bench.stack.connections());
 }
 

@@ -6,7 +6,7 @@ use super::peer::{ACK, Crafted, Hand, PSH, RST, SYN, packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, config};
 use crate::limits::{TCP_SEEK_GROUPS, TCP_SEEKS_MAX};
 use crate::net::Transport;
-use crate::net::tcp::segment::be32;
+use crate::net::tcp::headers::be32;
 use crate::stats::Counter;
 
 const NEW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];

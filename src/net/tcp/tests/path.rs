@@ -6,7 +6,7 @@ use super::peer::{ACK, Hand, PSH, RST, SYN, packet, seal, see};
 use super::wire::{Bench, VecFrame, config};
 use crate::limits::{TCP_PATH_LIFE_US, TCP_PATHS_KNOWN};
 use crate::net::tcp::Config;
-use crate::net::tcp::segment::be32;
+use crate::net::tcp::headers::be32;
 use crate::stats::Counter;
 
 const PAIRS: [(&str, &str); 2] =

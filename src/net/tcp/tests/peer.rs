@@ -11,7 +11,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr};
 use super::wire::{Bench, CLIENT_MAC, MTU_BYTES, SERVER_MAC, VecFrame};
 use crate::net::tcp::checksum::{Sum, pseudo_header};
 use crate::net::tcp::device::Port;
-use crate::net::tcp::segment::{be16, be32, flag};
+use crate::net::tcp::headers::{be16, be32, flag};
 
 /// A TCP segment in a frame, every field of which a test may spoil.
 #[derive(Clone, Debug)]

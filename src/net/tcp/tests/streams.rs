@@ -9,8 +9,8 @@ use crate::limits::{
     TCP_HALF_OPEN_TIMEOUT_US, TCP_KEEP_ALIVE_US, TCP_LINGER_US, TCP_PEER_TIMEOUT_US,
     TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_US, TCP_TX_RING_BYTES,
 };
+use crate::net::tcp::headers::be16;
 use crate::net::tcp::listen::InitialSequence;
-use crate::net::tcp::segment::be16;
 use crate::net::tcp::{Cidr, ConfigError, Stack};
 use crate::net::{REFUSAL, Transport};
 use crate::stats::Counter;
