@@ -2,35 +2,15 @@
 
 use std::fmt;
 
-use super::spec::SpecError;
+use super::spec::{CheckError, SpecError};
 
 /// Why [`super::open`] failed.
 #[derive(Debug)]
 pub enum NicError {
     /// The device's name cannot be understood.
     Spec(SpecError),
-    /// There is no such PCI device.
-    PciMissing {
-        /// Its address.
-        address: String,
-    },
-    /// A PCI device belongs to a driver of the kernel's that DPDK cannot share.
-    NotBound {
-        /// Its address.
-        address: String,
-        /// The kernel's driver, or None if it has none at all.
-        driver: Option<String>,
-    },
-    /// A vdev's `iface=` names no interface of this network namespace.
-    InterfaceMissing {
-        /// The interface.
-        interface: String,
-    },
-    /// A vdev's `iface=` is down, and would lose every frame.
-    InterfaceDown {
-        /// The interface.
-        interface: String,
-    },
+    /// The device cannot be used.
+    Check(CheckError),
     /// Too few free hugepages.
     NoHugepages {
         /// What the device needs, in MiB.
@@ -83,29 +63,7 @@ impl fmt::Display for NicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NicError::Spec(error) => error.fmt(f),
-            NicError::PciMissing { address } => write!(
-                f,
-                "--device {address}: no such PCI device; scripts/bind-nic.sh show lists them"
-            ),
-            NicError::NotBound { address, driver: Some(driver) } => write!(
-                f,
-                "--device {address}: the kernel's driver {driver} holds it; give it to DPDK with \
-                 scripts/bind-nic.sh bind {address} --driver vfio-pci"
-            ),
-            NicError::NotBound { address, driver: None } => write!(
-                f,
-                "--device {address}: no driver holds it; give it to DPDK with scripts/bind-nic.sh \
-                 bind {address} --driver vfio-pci"
-            ),
-            NicError::InterfaceMissing { interface } => write!(
-                f,
-                "--device iface={interface}: no such interface in this network namespace; ip link \
-                 lists them"
-            ),
-            NicError::InterfaceDown { interface } => write!(
-                f,
-                "--device iface={interface}: the interface is down; ip link set {interface} up"
-            ),
+            NicError::Check(error) => error.fmt(f),
             NicError::NoHugepages { needed_mib, free_mib } => write!(
                 f,
                 "the device needs {needed_mib} MiB of hugepages and {free_mib} MiB are free; run \
@@ -145,6 +103,36 @@ impl fmt::Display for NicError {
     }
 }
 
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckError::PciMissing { address } => write!(
+                f,
+                "--device {address}: no such PCI device; scripts/bind-nic.sh show lists them"
+            ),
+            CheckError::NotBound { address, driver: Some(driver) } => write!(
+                f,
+                "--device {address}: the kernel's driver {driver} holds it; give it to DPDK with \
+                 scripts/bind-nic.sh bind {address} --driver vfio-pci"
+            ),
+            CheckError::NotBound { address, driver: None } => write!(
+                f,
+                "--device {address}: no driver holds it; give it to DPDK with scripts/bind-nic.sh \
+                 bind {address} --driver vfio-pci"
+            ),
+            CheckError::InterfaceMissing { interface } => write!(
+                f,
+                "--device iface={interface}: no such interface in this network namespace; ip link \
+                 lists them"
+            ),
+            CheckError::InterfaceDown { interface } => write!(
+                f,
+                "--device iface={interface}: the interface is down; ip link set {interface} up"
+            ),
+        }
+    }
+}
+
 fn probe(f: &mut fmt::Formatter<'_>, device: &str, detail: &str) -> fmt::Result {
     // VFIO maps memory for the device, which counts as locked: ENOMEM is 12.
     if detail.contains("error 12") || detail.contains("Cannot allocate memory") {
@@ -170,6 +158,12 @@ impl From<SpecError> for NicError {
     }
 }
 
+impl From<CheckError> for NicError {
+    fn from(error: CheckError) -> NicError {
+        NicError::Check(error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,11 +173,11 @@ mod tests {
         let text = || "cannot".to_string();
         let all = [
             NicError::Spec(SpecError::Unknown { given: "veth0".into() }),
-            NicError::PciMissing { address: text() },
-            NicError::NotBound { address: text(), driver: Some(text()) },
-            NicError::NotBound { address: text(), driver: None },
-            NicError::InterfaceMissing { interface: text() },
-            NicError::InterfaceDown { interface: text() },
+            CheckError::PciMissing { address: text() }.into(),
+            CheckError::NotBound { address: text(), driver: Some(text()) }.into(),
+            CheckError::NotBound { address: text(), driver: None }.into(),
+            CheckError::InterfaceMissing { interface: text() }.into(),
+            CheckError::InterfaceDown { interface: text() }.into(),
             NicError::NoHugepages { needed_mib: 31, free_mib: 0 },
             NicError::Permission { device: text(), detail: text() },
             NicError::Environment { detail: text() },

@@ -7,8 +7,6 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use super::error::NicError;
-
 /// Where the kernel shows its devices.
 pub(super) const SYSFS: &str = "/sys";
 
@@ -57,6 +55,33 @@ pub enum SpecError {
     Workers {
         /// What was given.
         given: usize,
+    },
+}
+
+/// Why a device whose name was understood cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckError {
+    /// There is no such PCI device.
+    PciMissing {
+        /// Its address.
+        address: String,
+    },
+    /// A PCI device belongs to a driver of the kernel's that DPDK cannot share.
+    NotBound {
+        /// Its address.
+        address: String,
+        /// The kernel's driver, or None if it has none at all.
+        driver: Option<String>,
+    },
+    /// A vdev's `iface=` names no interface of this network namespace.
+    InterfaceMissing {
+        /// The interface.
+        interface: String,
+    },
+    /// A vdev's `iface=` is down, and would lose every frame.
+    InterfaceDown {
+        /// The interface.
+        interface: String,
     },
 }
 
@@ -155,17 +180,17 @@ impl Spec {
     ///
     /// # Errors
     /// The device is not there, or belongs to a driver that DPDK cannot use.
-    pub(super) fn check(&self, sysfs: &Path) -> Result<(), NicError> {
+    pub(super) fn check(&self, sysfs: &Path) -> Result<(), CheckError> {
         if let Spec::Pci { address } = self {
             return check_pci(address, sysfs);
         }
         let Some(interface) = self.interface() else { return Ok(()) };
         let name = interface.to_string();
         if !interface_exists(interface) {
-            return Err(NicError::InterfaceMissing { interface: name });
+            return Err(CheckError::InterfaceMissing { interface: name });
         }
         match interface_is_up(interface, sysfs) {
-            Some(false) => Err(NicError::InterfaceDown { interface: name }),
+            Some(false) => Err(CheckError::InterfaceDown { interface: name }),
             _ => Ok(()),
         }
     }
@@ -186,16 +211,16 @@ fn pci_address(given: &str) -> Option<String> {
     is_address.then(|| format!("{domain}:{bus}:{device}.{function}").to_lowercase())
 }
 
-fn check_pci(address: &str, sysfs: &Path) -> Result<(), NicError> {
+fn check_pci(address: &str, sysfs: &Path) -> Result<(), CheckError> {
     let device = sysfs.join("bus/pci/devices").join(address);
     if !device.exists() {
-        return Err(NicError::PciMissing { address: address.to_string() });
+        return Err(CheckError::PciMissing { address: address.to_string() });
     }
     let driver = fs::read_link(device.join("driver")).ok();
     let driver = driver.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     match driver {
         Some(name) if PCI_DRIVERS.contains(&name.as_str()) => Ok(()),
-        driver => Err(NicError::NotBound { address: address.to_string(), driver }),
+        driver => Err(CheckError::NotBound { address: address.to_string(), driver }),
     }
 }
 
@@ -297,7 +322,7 @@ mod tests {
         assert!(matches!(Spec::parse("net_af_xdp0,x=y"), Err(SpecError::NoInterface { .. })));
         let spec = Spec::parse("net_af_packet0,iface=no-such-if").unwrap();
         let error = spec.check(Path::new(SYSFS)).unwrap_err();
-        assert!(matches!(error, NicError::InterfaceMissing { .. }), "{error}");
+        assert!(matches!(error, CheckError::InterfaceMissing { .. }), "{error}");
         assert!(Spec::parse("net_af_packet0,iface=lo").unwrap().check(Path::new(SYSFS)).is_ok());
     }
 
@@ -306,9 +331,9 @@ mod tests {
         let root = std::env::temp_dir().join(format!("sunder-spec-{}", std::process::id()));
         let device = root.join("bus/pci/devices/0000:05:00.0");
         let spec = Spec::parse("05:00.0").unwrap();
-        assert!(matches!(spec.check(&root), Err(NicError::PciMissing { .. })));
+        assert!(matches!(spec.check(&root), Err(CheckError::PciMissing { .. })));
         fs::create_dir_all(&device).unwrap();
-        assert!(matches!(spec.check(&root), Err(NicError::NotBound { driver: None, .. })));
+        assert!(matches!(spec.check(&root), Err(CheckError::NotBound { driver: None, .. })));
         for (driver, usable) in [("e1000e", false), ("vfio-pci", true), ("mlx5_core", true)] {
             let _ = fs::remove_file(device.join("driver"));
             let target = Path::new("../../../../bus/pci/drivers").join(driver);
