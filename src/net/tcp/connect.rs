@@ -73,12 +73,12 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) -> Result<ConnectionId, ConnectError> {
-        if !self.admission.enter() {
+        if !self.places.take() {
             return Err(ConnectError::Full);
         }
         let begun = self.begin_connecting(route, remote, local_port, now, handler);
         if begun.is_err() {
-            self.admission.leave(1);
+            self.places.give_back();
         }
         begun
     }
@@ -125,7 +125,6 @@ impl<P: Port, C> Stack<P, C> {
             return Err(ConnectError::NoRoute);
         }
         let id = ConnectionId { index, generation: flow.generation };
-        self.connections += 1;
         self.table.insert(hash, index);
         match next_hop {
             Some(mac) => {

@@ -25,8 +25,7 @@ use super::wire::Sent;
 use crate::buffer::prefetch_range;
 use crate::clock::Now;
 use crate::limits::{
-    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_PREFETCH_FLOWS_MIN, TCP_PREFETCH_LEAD, TCP_REFUSALS_MAX,
-    TCP_RX_RING_BYTES,
+    BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_PREFETCH_FLOWS_MIN, TCP_PREFETCH_LEAD, TCP_RX_RING_BYTES,
 };
 use crate::net::Handler;
 use crate::stats::Counter;
@@ -420,7 +419,7 @@ impl<P: Port, C> Stack<P, C> {
             && let Some(listener) =
                 self.ports.iter().position(|&port| port == segment.key.local_port())
         {
-            if self.connections + self.refusals < self.connections_max + TCP_REFUSALS_MAX {
+            if self.places.may_try() {
                 return self.begin(arrival, listener as u8, frame, now, handler);
             }
             self.dropped(Counter::RejectedConnections);

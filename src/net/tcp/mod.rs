@@ -32,6 +32,7 @@ mod loss;
 mod moves;
 mod own;
 mod path;
+mod places;
 mod resolver;
 mod segment;
 mod settle;

@@ -253,12 +253,9 @@ impl<P: Port, C> Stack<P, C> {
         self.half_open.remove(index);
         let flow = &mut self.slab.flows[index as usize];
         (flow.since_us, flow.heard_us) = (now.uptime_us, now.uptime_us);
-        if flow.phase == Phase::Connecting {
-            // It has had its place since it began.
-            self.connections -= 1;
-        } else if !self.admission.enter() {
-            self.admission.tell_full(now);
-            self.refusals += 1;
+        // One that we opened has had its place since it began.
+        if flow.phase != Phase::Connecting && !self.places.take() {
+            self.places.begin_refusal(now);
             flow.phase = Phase::Refused;
             let socket = flow.socket();
             drain(socket);
@@ -268,7 +265,6 @@ impl<P: Port, C> Stack<P, C> {
             socket.close();
             return self.dropped(Counter::RejectedConnections);
         }
-        self.connections += 1;
         self.wire.stats.add(Counter::CurrConnections, 1);
         self.wire.stats.add(Counter::TotalConnections, 1);
         flow.phase = Phase::Open;
@@ -285,13 +281,12 @@ impl<P: Port, C> Stack<P, C> {
         match std::mem::replace(&mut flow.phase, Phase::Free) {
             Phase::Free => panic!("a flow released twice"),
             Phase::HalfOpen => self.half_open.remove(index),
-            Phase::Refused => self.refusals -= 1,
+            Phase::Refused => self.places.end_refusal(),
             phase @ (Phase::Connecting | Phase::Open | Phase::Closing) => {
                 if phase != Phase::Connecting {
                     self.wire.stats.sub(Counter::CurrConnections, 1);
                 }
-                self.connections -= 1;
-                self.admission.leave(1);
+                self.places.give_back();
             }
         }
         flow.socket().abort();

@@ -146,6 +146,6 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
     }
 
     fn connections(&self) -> usize {
-        self.connections
+        self.places.taken()
     }
 }

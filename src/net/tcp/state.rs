@@ -15,6 +15,7 @@ use super::flows::{FlowKey, Table};
 use super::listen::{InitialSequence, TIME_WAIT, TimeWaits};
 use super::own::Own;
 use super::path::Paths;
+use super::places::Places;
 use super::resolver::Resolver;
 use super::slab::Slab;
 use super::timers::{HalfOpen, Sweep, Wheel};
@@ -22,7 +23,6 @@ use super::wire::Wire;
 use super::{Config, ConfigError};
 use crate::clock::Now;
 use crate::limits::{TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX, TCP_TIME_WAIT_MAX};
-use crate::net::Admission;
 use crate::stats::{Counter, WorkerStats};
 
 /// A TCP stack over `P`, keeping a `C` with every connection.
@@ -41,10 +41,7 @@ pub struct Stack<P: Port, C> {
     pub(super) wheel: Wheel,
     pub(super) half_open: HalfOpen,
     pub(super) waits: TimeWaits,
-    pub(super) connections: usize,
-    pub(super) connections_max: usize,
-    pub(super) admission: Arc<Admission>,
-    pub(super) refusals: usize,
+    pub(super) places: Places,
     pub(super) idle_timeout_us: u64,
     pub(super) strays: Strays,
     pub(super) seeks: Seeks,
@@ -100,10 +97,7 @@ impl<P: Port, C> Stack<P, C> {
             wheel: Wheel::new(capacity, now.uptime_us),
             half_open: HalfOpen::new(capacity),
             waits: TimeWaits::new().map_err(ConfigError::Memory)?,
-            connections: 0,
-            connections_max: config.connections_max,
-            admission: Arc::clone(&config.admission),
-            refusals: 0,
+            places: Places::new(&config.admission, config.connections_max),
             idle_timeout_us: config.idle_timeout_us,
             strays: Strays::new(isn_key),
             seeks: Seeks::new(isn_key),
