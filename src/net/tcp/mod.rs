@@ -11,7 +11,8 @@
 //!
 //! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
 //! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
-//! never believes a frame, and shows nobody a smoltcp type. `state` has its parts, `stack` its turn.
+//! never believes a frame, and shows nobody a smoltcp type. Its parts are in `state`, its turn in
+//! `stack`.
 
 mod adaptor;
 mod board;
