@@ -116,7 +116,9 @@ fn a_bench_ends_when_its_server_is_gone() {
     // What was seen until then.
     let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
     let step = &result.steps[0];
-    assert_eq!((step.outages.reconnects, step.outages.requests_lost), (2, 2 + 3));
+    // Two of its three connections may have had their answers just before it went.
+    let lost = step.outages.requests_lost;
+    assert!(step.outages.reconnects == 2 && (2 + 1..=2 + 3).contains(&lost), "{:?}", step.outages);
     assert!(step.elapsed_s < 30.0, "{} s", step.elapsed_s);
     server.stop();
 }
