@@ -4,7 +4,7 @@
 //! transport asks who is overdue.
 
 use super::slots::Content;
-use super::{Connection, Engine, State};
+use super::{Connection, Engine, InputState};
 use crate::clock::Now;
 use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, STALL_TIMEOUT_US};
 use crate::tier::{Outcome, Value};
@@ -65,11 +65,11 @@ impl Connection {
     ) {
         let stall = if is_blocked {
             Stall::Output
-        } else if matches!(self.state, State::Body { .. }) {
+        } else if matches!(self.state, InputState::Body { .. }) {
             Stall::Body
-        } else if matches!(self.state, State::Skip { .. }) {
+        } else if matches!(self.state, InputState::Skip { .. }) {
             Stall::Skip
-        } else if self.is_partial || !matches!(self.state, State::Command) {
+        } else if self.is_partial || !matches!(self.state, InputState::Command) {
             Stall::Input
         } else {
             Stall::None

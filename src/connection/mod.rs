@@ -170,7 +170,7 @@ enum Protocol {
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum InputState {
     /// The start of a command.
     Command,
     /// Keys of a multi-get.
@@ -197,7 +197,7 @@ enum Progress {
 #[derive(Debug)]
 pub struct Connection {
     protocol: Option<Protocol>,
-    state: State,
+    state: InputState,
     queue: Queue,
     /// Bytes of the front reply that are out.
     written: usize,
@@ -227,7 +227,7 @@ impl Connection {
     pub fn new(listener: usize, now: Now) -> Connection {
         Connection {
             protocol: None,
-            state: State::Command,
+            state: InputState::Command,
             queue: Queue::new(),
             written: 0,
             is_closing: false,
@@ -251,7 +251,7 @@ impl Connection {
     /// The stream is gone: gives back what the connection holds.
     pub fn release<E: Engine>(self, engine: &mut E) {
         engine.release_body(self.share);
-        if let State::Body { slot, .. } = self.state
+        if let InputState::Body { slot, .. } = self.state
             && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =
                 engine.slots().content(slot)
         {
@@ -343,7 +343,7 @@ impl Connection {
                 Progress::Wait => break,
             }
             // What the next step would find out.
-            if matches!(self.state, State::Command) && visit.stream.received_bytes() == 0 {
+            if matches!(self.state, InputState::Command) && visit.stream.received_bytes() == 0 {
                 break;
             }
         }
@@ -352,7 +352,7 @@ impl Connection {
 
     /// Whether a request is next, and earlier ones are in flight.
     fn is_pipelining(&self) -> bool {
-        !self.queue.is_empty() && matches!(self.state, State::Command | State::Keys(_))
+        !self.queue.is_empty() && matches!(self.state, InputState::Command | InputState::Keys(_))
     }
 
     /// Whether the front reply has begun, or waits for the client to read.

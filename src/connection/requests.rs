@@ -7,7 +7,8 @@ use super::deadlines::deadline_us;
 use super::parsed::{NextKey, Parsed, cost_of};
 use super::slots::Content;
 use super::{
-    Connection, Engine, Progress, Protocol, SCRATCH_BYTES, Scratch, State, Submitted, Visit, reply,
+    Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Submitted, Visit,
+    reply,
 };
 use crate::clock::Now;
 use crate::net::Stream;
@@ -19,7 +20,7 @@ impl Connection {
     #[inline(always)]
     pub(super) fn step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
-            State::Command => self.command(visit),
+            InputState::Command => self.command(visit),
             _ => self.step_within(visit),
         }
     }
@@ -28,14 +29,14 @@ impl Connection {
     #[inline(never)]
     fn step_within<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
-            State::Command => unreachable!("no command has begun"),
-            State::Keys(keys) => self.key(keys, visit),
-            State::Line => {
+            InputState::Command => unreachable!("no command has begun"),
+            InputState::Keys(keys) => self.key(keys, visit),
+            InputState::Line => {
                 let input = visit.stream.received();
                 match text::skip_line(input) {
                     Some(consumed) => {
                         visit.stream.consume(consumed);
-                        self.state = State::Command;
+                        self.state = InputState::Command;
                         Progress::More
                     }
                     None => {
@@ -46,19 +47,19 @@ impl Connection {
                     }
                 }
             }
-            State::Skip { bytes, slot, close } => {
+            InputState::Skip { bytes, slot, close } => {
                 let n = bytes.min(visit.stream.received_bytes());
                 visit.stream.consume(n);
                 if n < bytes {
-                    self.state = State::Skip { bytes: bytes - n, slot, close };
+                    self.state = InputState::Skip { bytes: bytes - n, slot, close };
                     return Progress::Wait;
                 }
-                self.state = State::Command;
+                self.state = InputState::Command;
                 self.is_closing |= close;
                 self.write_ready(visit.stream, visit.engine);
                 Progress::More
             }
-            State::Body { slot, value_bytes, is_text } => {
+            InputState::Body { slot, value_bytes, is_text } => {
                 self.body(slot, value_bytes, is_text, visit)
             }
         }
@@ -171,7 +172,7 @@ impl Connection {
             }
             Parsed::Keys(keys) => {
                 visit.stream.consume(consumed);
-                self.state = State::Keys(keys);
+                self.state = InputState::Keys(keys);
             }
             Parsed::Reply(reply) => {
                 visit.stream.consume(consumed);
@@ -199,7 +200,7 @@ impl Connection {
         visit: &mut Visit<'_, S, E>,
     ) {
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, reply);
-        self.state = State::Skip { bytes, slot, close };
+        self.state = InputState::Skip { bytes, slot, close };
         self.deadline_us = deadline_us(bytes, visit.now);
     }
 
@@ -232,12 +233,12 @@ impl Connection {
             }
             NextKey::End(consumed) => {
                 visit.stream.consume(consumed);
-                self.state = State::Command;
+                self.state = InputState::Command;
                 self.reply(Content::Fixed(keys.end()), visit);
             }
             NextKey::Bad(reply, consumed) => {
                 visit.stream.consume(consumed);
-                self.state = State::Line;
+                self.state = InputState::Line;
                 self.reply(Content::Fixed(reply), visit);
             }
         }

@@ -3,7 +3,7 @@
 //! Nothing here takes a slot or submits an operation.
 
 use super::requests::parse;
-use super::{Connection, Engine, Protocol, State, Visit, reply};
+use super::{Connection, Engine, InputState, Protocol, Visit, reply};
 use crate::buffer::Gather;
 use crate::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
 use crate::net::Stream;
@@ -33,8 +33,8 @@ impl Connection {
     /// The slot of the request whose bytes are still arriving; it has no reply before they are in.
     pub(super) fn unfinished(&self) -> Option<u32> {
         match self.state {
-            State::Body { slot, .. } | State::Skip { slot, .. } => Some(slot),
-            State::Command | State::Keys(_) | State::Line => None,
+            InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
+            InputState::Command | InputState::Keys(_) | InputState::Line => None,
         }
     }
 
@@ -45,15 +45,15 @@ impl Connection {
         visit: &mut Visit<'_, S, E>,
     ) -> NoRoom {
         match self.state {
-            State::Skip { .. } | State::Line => return NoRoom::Step,
-            State::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
-            State::Body { .. } => (),
-            State::Command | State::Keys(_) if visit.stream.received_bytes() == 0 => {
+            InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
+            InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
+            InputState::Body { .. } => (),
+            InputState::Command | InputState::Keys(_) if visit.stream.received_bytes() == 0 => {
                 return NoRoom::Wait;
             }
-            State::Command | State::Keys(_) => (),
+            InputState::Command | InputState::Keys(_) => (),
         }
-        let is_next = matches!(self.state, State::Command) && self.queue.is_empty();
+        let is_next = matches!(self.state, InputState::Command) && self.queue.is_empty();
         if is_next && self.answer_about_server(visit) {
             return NoRoom::Answered;
         }

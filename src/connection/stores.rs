@@ -10,7 +10,7 @@ use std::io::IoSliceMut;
 
 use super::deadlines::{allowance_us, deadline_us};
 use super::slots::{Arriving, Content};
-use super::{Connection, Engine, Progress, State, Submitted, Visit};
+use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::buffer::Gather;
 use crate::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
 use crate::net::{ConnectionId, Stream};
@@ -77,7 +77,7 @@ impl Connection {
         };
         let gathering = Content::Gathering { operation, form, value };
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
-        self.state = State::Body { slot, value_bytes, is_text };
+        self.state = InputState::Body { slot, value_bytes, is_text };
         self.share.began_us = visit.now.uptime_us;
         self.progress_us = visit.now.uptime_us;
         self.deadline_us = deadline_us(value_bytes, visit.now);
@@ -127,7 +127,7 @@ impl Connection {
         else {
             unreachable!("the slot of a body is gathering");
         };
-        self.state = State::Command;
+        self.state = InputState::Command;
         visit.engine.release_body(std::mem::take(&mut self.share));
         let is_bad = is_text && !take_terminator(visit.stream);
         let next = Self::store_whole(operation, form, value, is_bad, slot, visit);
@@ -168,7 +168,7 @@ impl Connection {
     /// its store fails.
     #[cold]
     pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E) {
-        let State::Body { slot, is_text, .. } = self.state else {
+        let InputState::Body { slot, is_text, .. } = self.state else {
             unreachable!("only what arrives has a share");
         };
         let bytes = self.bytes_left(engine) + terminator_bytes(is_text);
@@ -181,14 +181,14 @@ impl Connection {
         let outcome = Outcome::OutOfMemory;
         *engine.slots().content_mut(slot) = Content::Ready { form, key, outcome };
         engine.release_body(std::mem::take(&mut self.share));
-        self.state = State::Skip { bytes, slot, close: false };
+        self.state = InputState::Skip { bytes, slot, close: false };
     }
 
     /// What is still to arrive of a long value, wanted or not.
     pub(super) fn bytes_left<E: Engine>(&self, engine: &mut E) -> usize {
         match self.state {
-            State::Skip { bytes, .. } => bytes,
-            State::Body { slot, value_bytes, .. } => match engine.slots().content(slot) {
+            InputState::Skip { bytes, .. } => bytes,
+            InputState::Body { slot, value_bytes, .. } => match engine.slots().content(slot) {
                 Content::Gathering { value: Arriving::Chain(gather), .. } => {
                     value_bytes - gather.len()
                 }
@@ -197,7 +197,7 @@ impl Connection {
                 }
                 _ => unreachable!("the slot of a body is gathering"),
             },
-            State::Command | State::Keys(_) | State::Line => 0,
+            InputState::Command | InputState::Keys(_) | InputState::Line => 0,
         }
     }
 
