@@ -60,7 +60,7 @@ const LOOSE_COUNTS_KEPT: usize = 4096;
 
 /// How a write stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum State {
+pub enum WriteState {
     /// Under way.
     Pending,
     /// It took effect before this moment.
@@ -75,7 +75,7 @@ pub enum State {
 #[derive(Debug)]
 struct Base {
     begin: Tick,
-    state: State,
+    state: WriteState,
     /// It was stored expired: no get may ever see it.
     is_expired: bool,
     born_by: Tick,
@@ -94,7 +94,7 @@ struct Base {
 struct Record {
     version: u64,
     is_prepend: bool,
-    state: State,
+    state: WriteState,
     /// It was there before this moment, for a read saw it.
     seen_by: Tick,
     /// The base it was seen with.
@@ -181,7 +181,7 @@ impl Key {
             self.pending_writes += 1;
             let base = Base {
                 begin: now,
-                state: State::Pending,
+                state: WriteState::Pending,
                 is_expired: command == expiring(Verb::Set),
                 born_by: NEVER,
                 seen_at: 0,
@@ -198,7 +198,7 @@ impl Key {
             let record = Record {
                 version: operation.version,
                 is_prepend: command.verb == Verb::Prepend,
-                state: State::Pending,
+                state: WriteState::Pending,
                 seen_by: NEVER,
                 base: None,
             };
@@ -227,7 +227,7 @@ impl Key {
     /// Nobody knows what became of the operation. `moment`: of the failure, or [`NEVER`].
     pub fn fail(&mut self, operation: &Operation, begin: Tick, moment: Tick) {
         let command = operation.command;
-        self.set_state(operation, State::Failed(moment));
+        self.set_state(operation, WriteState::Failed(moment));
         let later = |before: Option<Tick>| Some(before.unwrap_or(0).max(moment));
         if command.is_base_write() {
             self.write_failed = later(self.write_failed);
@@ -253,7 +253,7 @@ impl Key {
     /// # Errors
     /// What it wrote was seen.
     pub fn refuse(&mut self, operation: &Operation) -> Result<(), String> {
-        self.set_state(operation, State::Refused);
+        self.set_state(operation, WriteState::Refused);
         let version = operation.version;
         let was_base_seen = self.bases.get(&version).is_some_and(|base| base.seen_at > 0);
         let was_record_seen = self.record(version).is_some_and(|record| record.seen_by < NEVER);
@@ -263,7 +263,7 @@ impl Key {
         Ok(())
     }
 
-    fn set_state(&mut self, operation: &Operation, state: State) {
+    fn set_state(&mut self, operation: &Operation, state: WriteState) {
         if let Some(base) = self.bases.get_mut(&operation.version) {
             base.state = state;
         }
@@ -275,7 +275,7 @@ impl Key {
     /// A base write, a record write or a delete took effect.
     pub fn acknowledge(&mut self, operation: &Operation, begin: Tick, end: Tick) {
         let command = operation.command;
-        self.set_state(operation, State::Acknowledged(end));
+        self.set_state(operation, WriteState::Acknowledged(end));
         let step = Step { begin, end, version: operation.version };
         if command.is_delete() {
             self.deleted.push(step);
@@ -295,12 +295,12 @@ impl Key {
         self.acknowledged.first_after(failed).map_or(NEVER, |step| step.end)
     }
 
-    fn end_of(&self, state: State) -> Tick {
+    fn end_of(&self, state: WriteState) -> Tick {
         match state {
-            State::Pending => NEVER,
-            State::Acknowledged(end) => end,
-            State::Refused => 0,
-            State::Failed(moment) => self.end_of_failed(moment),
+            WriteState::Pending => NEVER,
+            WriteState::Acknowledged(end) => end,
+            WriteState::Refused => 0,
+            WriteState::Failed(moment) => self.end_of_failed(moment),
         }
     }
 
@@ -365,14 +365,14 @@ impl Key {
             let begin = self.record_begins.get(record).copied();
             let begin = begin.ok_or_else(|| unknown(*record))?;
             let record = &self.records[&begin];
-            if record.state == State::Refused {
+            if record.state == WriteState::Refused {
                 return Err(format!("the write of record {} was refused", record.version));
             }
             born_by = born_by.min(self.end_of(record.state).min(record.seen_by));
             seen_at = seen_at.max(begin);
         }
         let Some(base) = self.bases.get_mut(&version) else { return Err(unknown(version)) };
-        if base.state == State::Refused {
+        if base.state == WriteState::Refused {
             return Err(format!("the write of version {version} was refused"));
         }
         if base.is_expired {
@@ -451,7 +451,7 @@ impl Key {
         }
         for record in self.records.range(born_by.saturating_add(1)..).map(|(_, record)| record) {
             let list = if record.is_prepend { &seen.prepends } else { &seen.appends };
-            if matches!(record.state, State::Acknowledged(end) if end < begin)
+            if matches!(record.state, WriteState::Acknowledged(end) if end < begin)
                 && !list.contains(&record.version)
             {
                 return Err(format!("record {} was added and is missing", record.version));
@@ -576,7 +576,7 @@ impl Key {
         let is_over = |key: &Key, state, seen_by: Tick| {
             let there_by = seen_by.min(key.end_of(state));
             let replaced = key.replaced.first_after(there_by);
-            state == State::Refused || replaced.is_some_and(|step| step.end < oldest_begin)
+            state == WriteState::Refused || replaced.is_some_and(|step| step.end < oldest_begin)
         };
         // Each call looks at a few more than begin meanwhile: the oldest ones may have to stay.
         for _ in 0..4 {
