@@ -465,7 +465,7 @@ pub fn map_huge_forever(bytes: usize) -> io::Result<&'static mut [u8]> {
     Ok(&mut Box::leak(Box::new(map_huge(bytes)?))[..])
 }
 
-/// A vector that never moves: its whole address range is reserved at once, on huge pages, and a
+/// A vector that never moves: its whole address range is reserved in advance, on huge pages, and a
 /// page takes memory only when an element is first pushed onto it.
 pub struct HugeVec<T> {
     map: MmapMut,

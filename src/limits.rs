@@ -29,8 +29,8 @@ pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 /// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
-/// Longest answer that a server is heard out for while it is asked at start what it can do, in
-/// bytes: a version, or one byte.
+/// Longest answer that is accepted when a server's capabilities are probed at start, in bytes: a
+/// version, or one byte.
 pub const PROBE_REPLY_BYTES_MAX: usize = 1024;
 
 /// Smallest `--max-item-size`, in bytes.
@@ -94,7 +94,7 @@ pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 pub const FETCH_SHARE: usize = 32;
 
 /// Longest value that is copied for each get of the same key that waited for it, in bytes; of a
-/// longer one each asks by itself.
+/// longer one each get asks the tier.
 pub const SHARED_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
 /// Most gets that share the outcome of another get of their key; as many are examined each time a
@@ -462,7 +462,7 @@ pub const TCP_TX_RING_BYTES: usize = 16 * 1024;
 /// lines of all rings do not fall into the same few sets of the cache. Whole cache lines.
 pub const TCP_RING_STAGGER_BYTES: usize = 5 * 64;
 
-/// Connections whose rings are mapped at once, 8 MiB or four huge pages of them.
+/// Connections whose rings are mapped in one step, 8 MiB or four huge pages of them.
 pub const TCP_RING_SLAB: usize = 256;
 
 /// The stack's clock runs this many times as fast as the wall: smoltcp's smallest retransmission
@@ -483,7 +483,7 @@ pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 /// microseconds. It covers sending what was still queued.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
-/// Connections half open at once; one more and the oldest goes.
+/// Most half-open connections; one more and the oldest is dropped.
 pub const TCP_HALF_OPEN_MAX: usize = 1024;
 
 /// A handshake that takes longer than this is given up, in microseconds.
@@ -543,17 +543,17 @@ pub const TCP_NAP_US: u64 = 50;
 /// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
 
-/// How many segments ahead of the one under way the memory of flows is asked for.
+/// How many segments ahead of the current one the memory of flows is prefetched.
 pub const TCP_PREFETCH_LEAD: usize = 6;
 
 /// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
 /// acknowledged and answered connection waits for comes earlier.
 pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 
-/// Frames that a port with faults holds back at once, each way.
+/// Frames that a port with faults holds back at the same time, each way.
 pub const FAULT_HELD_FRAMES: usize = 64;
 
-/// Neighbours that connections of our own opening need at once.
+/// Neighbours that connections opened by us need at the same time.
 pub const TCP_NEIGHBORS_MAX: usize = 64;
 
 /// How long a neighbour's answer holds, in microseconds.
@@ -672,18 +672,18 @@ pub const CHUNK_BYTES_MAX: usize = 512 * 1024;
 /// Most bytes of a value that a chunk may say it holds: memcached takes no larger item by default.
 pub const CHUNK_DATA_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of one value's chunks that are asked for, or on their way, at once, so that a large value
-/// holds up neither the other operations of its link nor its memory.
+/// Bytes of one value's chunks that are requested or in transit at the same time, so that a large
+/// value holds up neither the other operations of its link nor its memory.
 pub const CHUNK_WINDOW_BYTES: usize = 256 * 1024;
 
-/// Chunks of one value that are asked for at once.
+/// Chunks of one value that are requested at the same time.
 pub const CHUNK_WINDOW_CHUNKS: usize = 256;
 
 /// Items that are read before it is decided anew how many chunks the next ones are asked for
 /// together with their metadata: as many as the smallest of these had.
 pub const CHUNK_FORESIGHT_ITEMS: u32 = 8;
 
-/// How often an incr or decr begins again because somebody else wrote the same item in between.
+/// How often an incr or decr is retried because another client wrote the same item in between.
 pub const CHUNK_CONFLICTS_MAX: usize = 4;
 
 /// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
@@ -694,8 +694,8 @@ pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;
 /// takes 4 MiB.
 pub const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Connections that the load client on a device has half open at once: half of what a server of
-/// ours keeps, and as many SYNs as no receive ring loses.
+/// Connections that the load client on a device has half open at the same time: half of what a
+/// server of ours keeps, and as many SYNs as no receive ring loses.
 pub const BENCH_HALF_OPEN_MAX: usize = 512;
 
 const _: () = assert!(BENCH_HALF_OPEN_MAX <= TCP_HALF_OPEN_MAX / 2);

@@ -59,7 +59,7 @@ pub struct Config {
     pub huge: Huge,
     /// Seconds after which an idle connection is closed; 0: never.
     pub idle_timeout_s: u64,
-    /// Seconds that a start waits for what comes by itself: a tier's server, a port.
+    /// Seconds that a start waits for conditions that resolve themselves: a tier's server, a port.
     pub wait_s: u64,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,

@@ -49,7 +49,8 @@ impl Connection {
         idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
-    /// Bytes came or went that may take `us` at the slowest. Who sends or reads less gets on less.
+    /// Bytes came or went that may take `us` at the slowest. A client that sends or reads less
+    /// makes less progress.
     pub(super) fn earn_us(&mut self, us: u64, now: Now) {
         self.progress_us = (self.progress_us + us).min(now.uptime_us);
     }

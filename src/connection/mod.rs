@@ -99,7 +99,7 @@ pub trait Engine {
         unreachable!("there are no drafts")
     }
 
-    /// Carries out the store that a draft was made for; its value is all there.
+    /// Executes the store that a draft was made for; its value is complete.
     fn store_draft(
         &mut self,
         _operation: &Operation,
@@ -125,7 +125,8 @@ pub trait Engine {
         now: Now,
     ) -> bool;
 
-    /// The value that `share` is for got on: see [`Connection::is_overdue`] for `progress_us`.
+    /// The value that `share` is for made progress: see [`Connection::is_overdue`] for
+    /// `progress_us`.
     fn note_progress(&mut self, share: &Share, progress_us: u64);
 
     /// Whether others need the rest of this share more than the connection that has it, and it has
@@ -212,8 +213,8 @@ pub struct Connection {
     deadline_us: u64,
     /// When it was driven last.
     driven_us: u64,
-    /// Up to when the value that is arriving, or the reply that is next, has got on at the slowest
-    /// rate that is accepted.
+    /// The time up to which the arriving value, or the next reply, has progressed at the slowest
+    /// accepted rate.
     progress_us: u64,
     /// What the value that is arriving may take.
     share: Share,

@@ -12,7 +12,7 @@ use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::{Draft, Outcome};
 
-/// Weight of the room for arriving values in [`may_add`]: one part in so many of it.
+/// Weight of the room for arriving values in [`may_add`]: a fraction (1/n) of it.
 pub const BODY_WEIGHT_SHARE: usize = 96;
 
 /// Weight of the input kept behind blocked output in [`may_add`], in bytes.
@@ -22,11 +22,11 @@ pub const INTAKE_WEIGHT_BYTES: usize = 1024 * 1024;
 /// third.
 pub const SLOTS_WEIGHT: usize = 64;
 
-/// How hard it is to have much of what is scarce. Who has `own` of something that is shared, of
-/// which `used` is taken and `free` is left, may take more while `own * used < weight * free`. With
-/// plenty left all may have much. The less is left the less may who has some add to it, until only
-/// those go on that have nothing: so what is free shrinks by one part in `total / weight` with each
-/// that takes all it can, and somebody who comes late still finds some.
+/// Fair sharing of a scarce resource. A connection that holds `own` of it, of which `used` is taken
+/// and `free` is left, may take more while `own * used < weight * free`. While plenty is free, each
+/// may take much. The less is free, the less may a holder add, until only connections that hold
+/// nothing can take some. So the free part shrinks by one part in `total / weight` with each greedy
+/// connection, and a late one still finds some.
 pub const fn may_add(own: usize, used: usize, free: usize, weight: usize) -> bool {
     own * used < weight * free
 }

@@ -36,13 +36,13 @@ pub struct Rest {
     pub id: ConnectionId,
     /// How much, in bytes.
     pub bytes: usize,
-    /// It is of the part that is for those only that came a moment ago.
+    /// It is of the part that is reserved for values that began recently.
     pub is_for_new: bool,
 }
 
 impl Connection {
-    /// Begins a store: at once if its value is all there, else when it is, or piece by piece if it
-    /// is longer than may wait in the stream.
+    /// Starts a store: immediately if its value is complete, else when it is, or piece by piece if
+    /// it is longer than may wait in the stream.
     pub(super) fn store<S: Stream, E: Engine>(
         &mut self,
         operation: Operation,

@@ -62,8 +62,8 @@ pub const SSD_QUEUE_DEPTH: usize = 256;
 /// Flushes and discards that one worker has in flight.
 pub const SSD_SLOW_QUEUE_DEPTH: usize = 16;
 
-/// How much of a file is allocated at once on a file system that has no room for all of it though
-/// it may be there already, in bytes.
+/// How much of a file is allocated in one step on a file system that has no room for all of it
+/// though it may be there already, in bytes.
 pub const SSD_ALLOCATE_BYTES: u64 = 1 << 20;
 
 /// How often, and how long each time, a disk in use is waited for at start, in milliseconds: 2 s
@@ -72,7 +72,7 @@ pub const SSD_LOCK_TRIES: usize = 100;
 /// As [`SSD_LOCK_TRIES`].
 pub const SSD_LOCK_WAIT_MS: u64 = 20;
 
-/// How often, and how long each time, a disk is waited for whose first read is under way, in
+/// How often, and how long each time, a disk is waited for whose first read is in flight, in
 /// milliseconds: 30 s together, as long as the kernel gives a disk before it resets it.
 pub const SSD_FIRST_WAITS: usize = 300;
 /// How often a disk that is closed is waited for: 2 s together.
@@ -88,7 +88,8 @@ pub const SSD_TRIES_MAX: u32 = 16;
 pub const SSD_DONE_PER_TURN: usize = 128;
 
 /// Completions that a turn tells at most if no more I/Os came in than that: a device that answers
-/// for many at once gets its next ones sooner than if all of them were answered first.
+/// for many items at the same time gets its next ones sooner than if all of them were answered
+/// first.
 pub const SSD_DONE_PER_TURN_MIN: usize = 8;
 
 /// Size of a buffer that records gather in until they are written, in bytes.
@@ -110,7 +111,7 @@ pub const fn ssd_span_bytes(item_bytes_max: usize) -> usize {
 }
 
 /// Buffers that one worker reads into, as length in bytes and number. A block each for all that can
-/// be under way, fewer of those that are longer, and some for the longest: reads that find none
+/// be in flight, fewer of those that are longer, and some for the longest: reads that find none
 /// wait. Shorter reads never take longer buffers, so that the longest always have theirs.
 pub const fn ssd_read_buffers(item_bytes_max: usize) -> [(usize, usize); 5] {
     [
@@ -154,16 +155,16 @@ pub const SSD_CROSSING_ROOM_BYTES: usize = 5 * SSD_UNIT_BYTES;
 /// Longer records never do, in bytes: padding is little beside them.
 pub const SSD_CROSSING_BYTES_MAX: usize = 8 * SSD_BLOCK_BYTES;
 
-/// Segments of one log that are open, or not yet sealed for good, at once: one for each of eight
-/// classes of lifetime, and as many more as may wait for a disk that fails.
+/// Most segments of one log that are open, or not yet finally sealed, at the same time: one for
+/// each of eight classes of lifetime, and as many more as may wait for a disk that fails.
 pub const SSD_OPEN_SEGMENTS_MAX: usize = 32;
 
 /// Stretches of records that recoveries cut off and a log remembers; one more crash, and it starts
 /// afresh. Each is forgotten when its segments are reclaimed.
 pub const SSD_VOIDS_MAX: usize = 128;
 
-/// Bytes at the start of a part that are all zeros where nobody has kept anything: as far as file
-/// systems and volume managers put their first superblock (Btrfs at 64 KiB, ZFS before 256 KiB).
+/// Bytes at the start of a part that are all zeros where nothing was stored: as far as file systems
+/// and volume managers put their first superblock (Btrfs at 64 KiB, ZFS before 256 KiB).
 pub const SSD_BLANK_BYTES: u64 = 256 * 1024;
 
 /// With so few segments left that a log has names for, a start tells of it: 1 in 100, 160 TiB.
@@ -179,11 +180,11 @@ pub const SSD_WRITE_BYTES: usize = 256 * 1024;
 /// everything is flushed instead.
 pub const SSD_KILLS_MAX: usize = 256 * 1024;
 
-/// Of those, how many get their tombstone at once, twice in a turn and once with each item: after
-/// a disk has taken nothing for seconds there are a hundred thousand.
+/// Of those, how many get their tombstone immediately, twice in a turn and once with each item:
+/// after a disk has taken nothing for seconds there are a hundred thousand.
 pub const SSD_KILLS_PER_CALL: usize = 64;
 
-/// Reads of one worker for clients that are under way, or wait for a buffer or the disk. One more
+/// Reads of one worker for clients that are in flight, or wait for a buffer or the disk. One more
 /// is throttled.
 pub const SSD_READS_MAX: usize = 1024;
 

@@ -1,4 +1,4 @@
-//! blast and setops: many connections on the same keys at once, and the history checker behind
+//! blast and setops: many concurrent connections on the same keys, and the history checker behind
 //! them.
 
 use super::history::names::Names;

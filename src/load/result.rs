@@ -223,8 +223,9 @@ pub struct Spectrum {
     /// Their standard deviation, in nanoseconds.
     #[serde(serialize_with = "finite")]
     pub stddev_ns: f64,
-    /// Share of all (0 to 1), the latency that so many did not exceed in nanoseconds, and how many
-    /// those are; dense towards the tail, ending with everything. For readers that know no HDR.
+    /// Share of all (0 to 1), the latency that this share did not exceed in nanoseconds, and how
+    /// many those are; dense towards the tail, ending with everything. For readers that know no
+    /// HDR.
     pub percentiles: Vec<(f64, u64, u64)>,
     /// The whole histogram: HDR's V2 encoding, deflated, in base64.
     pub hdr_base64: String,

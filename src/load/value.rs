@@ -89,7 +89,7 @@ fn unmix(mixed: u64) -> u64 {
     unshift(number, 30).wrapping_sub(STEP)
 }
 
-/// Bytes that one number decides, as many as there shall be.
+/// Bytes that one number determines, as many as requested.
 #[derive(Clone, Copy, Debug)]
 pub struct Filler {
     base: u64,
@@ -104,7 +104,8 @@ impl Filler {
         Filler { base: mix(number), step: STEP }
     }
 
-    /// Eight bytes of it. No word needs the one before: the processor makes several at once.
+    /// Eight bytes of it. No word depends on the one before, so the processor computes several in
+    /// parallel.
     #[inline]
     fn word(self, index: usize) -> u64 {
         let mixed = self.base.wrapping_add((index as u64).wrapping_mul(self.step));

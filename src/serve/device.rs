@@ -51,7 +51,7 @@ pub fn serve<O: Orchestrator>(
     let unfinished = Default::default();
     let crew = Crew { plan, place: &place, idle, parks: true, unfinished };
     let mailboxes = Mailbox::mesh(pins.len());
-    // Without a link nobody could answer; what then comes with it is told while serving.
+    // Without a link no host could answer; what happens once it is up is logged while serving.
     let asks = nic.is_link_up();
     let open = |port, worker| claimed(port, &stack, shared, worker, asks);
     let faulty = |port, worker| match config.faults {
@@ -70,8 +70,8 @@ pub fn serve<O: Orchestrator>(
     }
 }
 
-/// A worker's stack, once it is known that nobody else has its addresses. The first worker asks; an
-/// answer may arrive at any of them.
+/// A worker's stack, once it is known that no other host has its addresses. The first worker asks;
+/// an answer may arrive at any of them.
 fn claimed<P: Port>(
     port: P,
     config: &tcp::Config,

@@ -117,11 +117,11 @@ pub(super) struct Budget {
     fetched_max: usize,
     shared: usize,
     shared_max: usize,
-    /// For all, and for those that came a moment ago.
+    /// For all values, and for those that began recently.
     rests: [usize; 2],
     /// Of each.
     rests_max: usize,
-    /// Rests, and up to when the value of each has got on.
+    /// Rests, and the time up to which the value of each has made progress.
     holders: Vec<(Rest, u64)>,
     /// The one that is to be given back.
     revoked: Option<ConnectionId>,
@@ -185,7 +185,7 @@ impl Budget {
         false
     }
 
-    /// The value that this rest is of got on.
+    /// The value that this rest belongs to made progress.
     pub fn note_progress(&mut self, rest: Rest, progress_us: u64) {
         if let Some((_, at_us)) = self.holders.iter_mut().find(|(other, _)| *other == rest) {
             *at_us = progress_us;
@@ -244,7 +244,7 @@ impl Budget {
     }
 }
 
-/// Whether the value that a share is for began a moment ago.
+/// Whether the value that a share is for began recently.
 fn is_new(share: &Share, now: Now) -> bool {
     now.uptime_us.saturating_sub(share.began_us) < REST_NEW_US
 }

@@ -18,7 +18,7 @@
 //! An operation that failed may take effect until the end of the first acknowledged write or delete
 //! that began after the failure was known; one that timed out may for ever: its request may still
 //! lie in some queue. Nothing is ever concluded from what was forgotten, except that a write
-//! forgotten was replaced before anything still under way began.
+//! forgotten was replaced before anything still in flight began.
 
 use super::operation::{Operation, expiring};
 use super::record::Seen;
@@ -570,7 +570,7 @@ impl Key {
         Err(format!("lost: something was there between {from} and {to}, nothing deleted it"))
     }
 
-    /// Forgets old writes that can take effect no more. All that is under way began at
+    /// Forgets old writes that can take effect no more. All that is in flight began at
     /// `oldest_begin` or later.
     pub fn prune(&mut self, oldest_begin: Tick) {
         let is_over = |key: &Key, state, seen_by: Tick| {

@@ -37,7 +37,7 @@ enum Phase {
     Connecting,
     /// Nothing is asked.
     Idle,
-    /// Nothing is sent until this moment, after a failure: a server that fails at once would
+    /// Nothing is sent until this moment, after a failure: a server that fails immediately would
     /// otherwise fail most of the run.
     Pausing(u64),
     Waiting(Box<Operation>, u64),
@@ -123,7 +123,7 @@ pub fn run(plan: &Plan) -> Result<Report, String> {
     run_watched(plan, &mut |_| true)
 }
 
-/// The same; every few milliseconds `watch` is told how many operations have ended, and says
+/// The same; every few milliseconds `watch` gets the number of operations that have ended, and says
 /// whether to go on.
 ///
 /// # Errors

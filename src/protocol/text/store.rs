@@ -80,8 +80,8 @@ pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now
 }
 
 /// `ms <key> <bytes> [flags]`, which is not served. Its value goes the same way as the line: what
-/// somebody stores must never be read as commands. Where the line does not say how long the value
-/// is (before 1.6.13 a flag did), nobody knows where the next command begins.
+/// a client stores must never be parsed as commands. Where the line does not say how long the value
+/// is (before 1.6.13 a flag did), it is unknown where the next command begins.
 pub(super) fn refuse_meta<'a>(words: &Words<'a>) -> Command<'a> {
     if words.count() < 3 {
         return answer(ERROR);
