@@ -42,7 +42,7 @@ impl Clock {
         u64::from(now.unix_s).saturating_sub(self.start_unix_us / 1_000_000)
     }
 
-    /// Reads the clock: nanoseconds since it was started. For who measures.
+    /// Reads the clock: nanoseconds since it was started. For measurements.
     #[inline]
     pub fn read_ns(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
@@ -56,8 +56,8 @@ impl Clock {
 }
 
 /// Time as a worker has lived it: what passed while no thread ran, in a process that was stopped or
-/// a machine that was frozen, is left out. A deadline says for how long a peer may be silent to
-/// somebody who listens. Unix time is left as it is, since items expire by that.
+/// a machine that was frozen, is left out. A deadline limits how long a peer may be silent while
+/// this process runs and listens. Unix time is left as it is, since items expire by that.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The clock at the last turn.

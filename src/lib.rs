@@ -43,7 +43,7 @@
 //!     let l2 = worker.memcached("--l2", &memcached)?;
 //!     Ok(L1L2::new(l1, l2, Arc::clone(worker.stats())))
 //! })
-//! .expect("it serves until it is told to stop");
+//! .expect("it serves until a stop is requested");
 //! ```
 
 #![deny(unsafe_code)]

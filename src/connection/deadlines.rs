@@ -15,7 +15,7 @@ pub(super) enum Stall {
     None,
     Input,
     Body,
-    /// Bytes that are not wanted, and hold nothing.
+    /// Bytes to discard, which hold no memory.
     Skip,
     Output,
 }
@@ -115,7 +115,7 @@ pub(super) fn allowance_us(bytes: usize) -> u64 {
     bytes as u64 * 1_000_000 / BODY_BYTES_PER_S_MIN
 }
 
-/// When something of `bytes` bytes that is not getting on has to be done with.
+/// The deadline of a transfer of `bytes` bytes that makes no progress.
 pub(super) fn deadline_us(bytes: usize, now: Now) -> u64 {
     now.uptime_us + STALL_TIMEOUT_US + allowance_us(bytes)
 }

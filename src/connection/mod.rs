@@ -114,8 +114,8 @@ pub trait Engine {
         unreachable!("there are no drafts")
     }
 
-    /// Sees to it that the share of connection `id` does for the first `bytes` bytes of a value of
-    /// `value_bytes` that is arriving. False: there is no room for so much now.
+    /// Makes the share of connection `id` cover the first `bytes` bytes of an arriving value of
+    /// `value_bytes` bytes. False: there is no room for that now.
     fn reserve_body(
         &mut self,
         id: ConnectionId,

@@ -1,10 +1,10 @@
-//! A value's bytes in a stream, and what stands behind them.
+//! Receives the bytes of a value and the terminator behind them.
 //!
-//! A value that is longer than may wait in its stream goes to where it will stay, or is gathered as
-//! it comes, each piece when the connection's share of the room for such values has room for it.
+//! A value too long to wait in its stream is received into its final place, or is gathered piece by
+//! piece, each piece when the connection's share of the budget for such values has room for it.
 //! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a
-//! value than it has bytes, or set much of the budget aside for what was only announced. A tier may
-//! make room for that (`Tier::draft`), and bounds by itself how much of it.
+//! value than its length, or reserve much of the budget for bytes that were only announced. A tier
+//! may make room for those (`Tier::draft`), and limits itself how much.
 
 use std::io::IoSliceMut;
 
@@ -18,21 +18,21 @@ use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form};
 use crate::tier::{Draft, Outcome};
 
-/// What a connection has set aside of the room for values that arrive.
+/// What a connection has reserved of the budget for arriving values.
 #[derive(Debug, Default)]
 pub struct Share {
     /// When the value that it is for began to arrive, as an uptime in microseconds.
     pub began_us: u64,
     /// Of what all connections share, in bytes.
     pub shared: usize,
-    /// Of what is kept for the rests of those values that their share does not do for.
+    /// Of the reserve for the rests of values that do not fit their share.
     pub rest: Option<Rest>,
 }
 
-/// A part of what is kept for the rests of values.
+/// A part of the reserve for the rests of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// Who has it.
+    /// The connection that holds it.
     pub id: ConnectionId,
     /// How much, in bytes.
     pub bytes: usize,
@@ -84,7 +84,7 @@ impl Connection {
         Progress::More
     }
 
-    /// Gathers what has arrived of a long value, and begins its store when it is whole.
+    /// Gathers what has arrived of a long value, and starts its store when it is complete.
     pub(super) fn body<S: Stream, E: Engine>(
         &mut self,
         slot: u32,
@@ -136,8 +136,8 @@ impl Connection {
         Progress::More
     }
 
-    /// Sees to it that there is room for more of the value in `slot` than the `before` bytes that
-    /// are there. Returns up to which byte it may be received; None if there is no room now.
+    /// Reserves room for more of the value in `slot` than its first `before` bytes, which are
+    /// there. Returns up to which byte it may be received; None if there is no room now.
     fn make_room<S: Stream, E: Engine>(
         &mut self,
         slot: u32,
@@ -164,8 +164,8 @@ impl Connection {
         has_room.then_some(until)
     }
 
-    /// Gives back what has come of the value that is arriving. The rest of it is thrown away, and
-    /// its store fails.
+    /// Releases what has arrived of the current value. The rest of it is discarded, and its store
+    /// fails.
     #[cold]
     pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E) {
         let InputState::Body { slot, is_text, .. } = self.state else {
@@ -201,7 +201,7 @@ impl Connection {
         }
     }
 
-    /// Carries out the store in `slot`, whose value is there.
+    /// Executes the store in `slot`, whose value is complete.
     fn store_whole<S: Stream, E: Engine>(
         operation: Operation,
         form: Form,

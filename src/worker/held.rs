@@ -91,7 +91,7 @@ impl Copied {
     }
 }
 
-/// Bytes set aside of a worker's budget for values; given back when dropped.
+/// Bytes reserved of a worker's budget for values; released when dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
     bytes: usize,
@@ -123,7 +123,7 @@ pub(super) struct Budget {
     rests_max: usize,
     /// Rests, and the time up to which the value of each has made progress.
     holders: Vec<(Rest, u64)>,
-    /// The one that is to be given back.
+    /// The one that has to be returned.
     revoked: Option<ConnectionId>,
 }
 
@@ -141,8 +141,8 @@ impl Budget {
         }
     }
 
-    /// Sets room aside for the next piece of a lent value of which `left` bytes are left; returns
-    /// the piece's length. A piece that is no longer than what any reply may hold needs none.
+    /// Reserves room for the next piece of a lent value of which `left` bytes are left; returns the
+    /// piece's length. A piece that is no longer than what any reply may hold needs none.
     pub fn fetch(&self, left: usize) -> usize {
         let free = self.fetched_max.saturating_sub(self.fetched.get());
         let bytes = left.min(REMOTE_COPY_BYTES_MAX.max(free / FETCH_SHARE));
@@ -150,7 +150,7 @@ impl Budget {
         bytes
     }
 
-    /// What [`Budget::fetch`] set aside, from here on given back by dropping it.
+    /// What [`Budget::fetch`] reserved, from here on released by dropping it.
     pub fn guard(&self, bytes: usize) -> Reserved {
         Reserved { bytes, taken: Rc::clone(&self.fetched) }
     }
@@ -206,7 +206,7 @@ impl Budget {
         self.revoked
     }
 
-    /// Whether connection `id` has to give its rest back.
+    /// Whether connection `id` has to return its rest.
     pub fn is_revoked(&self, id: ConnectionId) -> bool {
         self.revoked == Some(id)
     }
@@ -234,7 +234,7 @@ impl Budget {
         self.shared + more <= self.shared_max / 2 && self.grow_shared(share, bytes, value_bytes)
     }
 
-    /// Gives back what [`Budget::grow`] set aside.
+    /// Releases what [`Budget::grow`] reserved.
     pub fn give(&mut self, share: Share) {
         self.shared -= share.shared;
         let Some(rest) = share.rest else { return };

@@ -1,6 +1,6 @@
 //! set, add, replace, append, prepend and cas (protocol.txt, "Storage commands").
 //!
-//! Only the line is read here; the value follows as a body, or is thrown away.
+//! Only the line is read here; the value follows as a body, or is discarded.
 
 use super::line::{Words, find_low, signed_32, unsigned, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, TOO_LARGE, answer, answer_unless, is_key};
