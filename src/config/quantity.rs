@@ -99,9 +99,34 @@ pub(crate) fn show_size(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// Bytes for a reader of a message: with one decimal of the largest unit that they come to.
+pub(crate) fn readable_size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << shift {
+            let amount = format!("{:.1}", bytes as f64 / (1_u64 << shift) as f64);
+            return format!("{} {unit}", amount.trim_end_matches(".0"));
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+/// A number of things, in the singular where there is one.
+pub(crate) fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_have_sizes_in_units_and_one_thing_in_the_singular() {
+        let sizes = [0, 1023, 1024, 1536, 64 << 20, (5 << 30) + (1 << 29), 3 << 40];
+        let said = ["0 bytes", "1023 bytes", "1 KiB", "1.5 KiB", "64 MiB", "5.5 GiB", "3 TiB"];
+        assert_eq!(sizes.map(readable_size), said);
+        let counts = [0, 1, 2].map(|count| counted(count, "worker"));
+        assert_eq!(counts, ["0 workers", "1 worker", "2 workers"]);
+    }
 
     #[test]
     fn sizes_take_a_unit_and_stay_in_bounds() {

@@ -5,6 +5,7 @@ use std::io;
 #[cfg(feature = "dpdk")]
 use std::net::IpAddr;
 
+use crate::config::{counted, readable_size};
 use crate::net::kernel;
 #[cfg(feature = "dpdk")]
 use crate::net::tcp::mac_text;
@@ -175,21 +176,26 @@ impl fmt::Display for ServeError {
                  without --no-default-features",
             ),
             ServeError::L1 { bytes, source } => {
-                write!(f, "--l1: cannot map {bytes} bytes: {source}; choose a smaller size")
+                let size = readable_size(*bytes as u64);
+                write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")
             }
             ServeError::L1Host { bytes, workers, limit, source } => write!(
                 f,
-                "--l1: {bytes} bytes, and {} MiB for each of {workers} workers, are more than the \
-                 {limit} bytes that there are ({source}); choose a smaller size",
-                crate::limits::WORKER_BYTES >> 20
+                "--l1: {}, and {} for each of {}, are more than the {} available ({source}); choose \
+                 a smaller size",
+                readable_size(*bytes),
+                readable_size(crate::limits::WORKER_BYTES),
+                counted(*workers as u64, "worker"),
+                readable_size(*limit)
             ),
             ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
             ServeError::L1Part { bytes } => write!(
                 f,
-                "--l1: each worker would have {bytes} bytes, and one can have {} to {}; choose \
-                 another size or number of workers",
-                memory::BYTES_MIN,
-                memory::BYTES_MAX
+                "--l1: each worker would have {}, and one can have {} to {}; choose another size or \
+                 number of workers",
+                readable_size(*bytes as u64),
+                readable_size(memory::BYTES_MIN as u64),
+                readable_size(memory::BYTES_MAX as u64)
             ),
             ServeError::Core(core) => {
                 write!(f, "--cores: core {core} is not one that this process may run on")

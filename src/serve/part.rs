@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::patience::Patience;
 use super::ssd::Source;
 use super::{Fault, ServeError, host};
-use crate::config::{self, Config, L2, Layout, Memcached};
+use crate::config::{self, Config, L2, Layout, Memcached, readable_size};
 use crate::console::complain;
 use crate::readiness::Readiness;
 use crate::stats::WorkerStats;
@@ -118,8 +118,10 @@ impl Part<'_> {
         let item_bytes_max = self.config.item_bytes_max;
         if self.worker == 0 && 2 * item_bytes_max > share {
             complain(format_args!(
-                "sunder: --l1: each worker keeps {share} bytes, too little for items \
-                 of --max-item-size ({item_bytes_max} bytes); choose a larger size or fewer workers"
+                "sunder: --l1: each worker keeps {}, too little for items of --max-item-size ({}); \
+                 choose a larger size or fewer workers",
+                readable_size(share as u64),
+                readable_size(item_bytes_max as u64)
             ));
         }
         let memory = Memory::new(memory::Config {

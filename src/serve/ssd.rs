@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Fault, Part, ServeError};
 use crate::clock::Clock;
-use crate::config::{self, Config, L1, L2, Poll};
+use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::console::complain;
 use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_FILLS_LEFT_WARN, SSD_SEGMENT_BYTES,
@@ -138,8 +138,9 @@ impl<'c> Source<'c> {
         let room_bytes = record_room_bytes(SSD_SEGMENT_BYTES);
         if config.item_bytes_max > room_bytes {
             let reason = format!(
-                "{} bytes are more than an SSD takes: up to {room_bytes}",
-                config.item_bytes_max
+                "{} is more than an SSD takes: at most {}",
+                readable_size(config.item_bytes_max as u64),
+                readable_size(room_bytes as u64)
             );
             let fault = Fault::Words;
             return Err(ServeError::Tier { flag: "--max-item-size", reason, fault });
@@ -247,10 +248,10 @@ impl<'c> Source<'c> {
         }
         let (flag, path) = (self.flag, self.told.path.display());
         complain(format_args!(
-            "sunder: {flag}: {path}: {} MiB, index {} MiB; {mode}; {} items found in {:.2} s",
-            self.opened.size_bytes() >> 20,
-            ready.index_bytes >> 20,
-            ready.items,
+            "sunder: {flag}: {path}: {}, index {}; {mode}; {} found in {:.2} s",
+            readable_size(self.opened.size_bytes()),
+            readable_size(ready.index_bytes as u64),
+            counted(ready.items, "item"),
             ready.clock.read().uptime_us as f64 / 1e6
         ));
         for warning in ready.warnings(self.told.format, self.item_bytes_max) {

@@ -112,7 +112,7 @@ fn survives_a_stop(flags: &[&str]) {
     all(&mut c);
     assert_eq!(c.server.terminate(), Ok(0));
     let mut c = Client::start(flags);
-    assert!(c.server.stderr().contains(" items found in "), "{}", c.server.stderr());
+    assert!(c.server.stderr().contains(" found in "), "{}", c.server.stderr());
     assert_eq!(c.stat("ssd_reads").expect("it answers"), 0);
     all(&mut c);
     let reads = c.stat("ssd_reads").expect("it answers");

@@ -193,7 +193,7 @@ fn items_above_a_lowered_limit_are_told_of() {
     assert_eq!(c.server.terminate(), Ok(0));
     let mut c = start("1M");
     let said = c.server.stderr();
-    assert!(said.contains(" 1 items found"), "{said}");
+    assert!(said.contains(" 1 item found"), "{said}");
     assert!(said.contains("1 more items are too large for --max-item-size 1048576"), "{said}");
     assert_eq!(c.stat("ssd_items").expect("it answers"), 1);
     assert_eq!((c.get("large"), c.get("small")), (None, Some((0, b"1".to_vec()))));
