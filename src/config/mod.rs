@@ -14,8 +14,8 @@ use crate::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
-pub(crate) use quantity::{counted, readable_size, show_size};
 pub(crate) use quantity::{count, number, real, size};
+pub(crate) use quantity::{counted, readable_size, show_size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 
 /// All settings of `sunder serve`.
