@@ -2,7 +2,7 @@
 //!
 //! `parts CASE N`, under callgrind, with two values of N: the difference of the totals, divided by
 //! that of the values, is what one operation takes (scripts/instructions.sh). `parts` alone names
-//! the cases. Those of `parser`, `layout` and `memory` are what the benches of these names time.
+//! the cases. They are those that `parser`, `layout` and `memory` time.
 
 #[path = "cases/layout.rs"]
 mod layout;
@@ -11,8 +11,8 @@ mod layout;
 mod memory;
 #[path = "cases/parser.rs"]
 mod parser;
-#[path = "cases/tiers.rs"]
-mod tiers;
+#[path = "cases/run.rs"]
+mod run;
 
 /// Bytes of the value in chunks: some ten of them.
 const LAYOUT_BYTES: usize = 10_000;
@@ -22,32 +22,12 @@ const ITEMS: usize = 1_000;
 type Cases = Vec<parser::Case>;
 type Group = (&'static str, fn() -> Cases);
 
-const GROUPS: [Group; 4] = [
+const GROUPS: [Group; 3] = [
     ("parser", parser::cases),
     ("layout", || layout::cases(LAYOUT_BYTES)),
     ("memory", || memory::cases(ITEMS)),
-    ("two-tiers", tiers::cases),
 ];
 
 fn main() {
-    sunder::buffer::prepare_thread();
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    match &words[..] {
-        [] => {
-            for (group, cases) in GROUPS {
-                cases().iter().for_each(|(name, _)| println!("{group}/{name}"));
-            }
-        }
-        [wanted, times] => {
-            let (group, name) = wanted.split_once('/').expect("GROUP/CASE");
-            let times: u64 = times.parse().expect("a number of times");
-            let (_, cases) = GROUPS.iter().find(|(known, _)| *known == group).expect("a group");
-            let mut cases = cases();
-            let (_, run) = cases.iter_mut().find(|(known, _)| *known == name).expect("a case");
-            for _ in 0..times {
-                run();
-            }
-        }
-        _ => panic!("usage: parts [GROUP/CASE TIMES]"),
-    }
+    run::run(&GROUPS);
 }

@@ -26,7 +26,8 @@ case "${1:-}" in
         ;;
 esac
 
-# Of the whole worker (benches/worker.rs), and its parts (benches/parts.rs).
+# Of the whole worker (benches/worker.rs), its parts (benches/parts.rs), and gets that two tiers answer
+# (benches/two_tiers.rs).
 kinds=(get-hit get-miss set binary-get-hit)
 cases=(
     parser/text-get parser/text-set parser/text-get-10-keys parser/text-hit
@@ -99,14 +100,17 @@ if [ -n "$optimized" ]; then
 fi
 
 # The bench binaries: what cargo says it built. As scripts/test.sh builds them with the rest.
-cargo build --release --bench worker --bench parts --message-format=json \
+cargo build --release --bench worker --bench parts --bench two_tiers --message-format=json \
     >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
 built() {
     grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
 }
 worker=$(built worker)
 parts=$(built parts)
-if [ ! -x "$worker" ] || [ ! -x "$parts" ]; then fail "cargo built no benches"; fi
+two_tiers=$(built two_tiers)
+for built in "$worker" "$parts" "$two_tiers"; do
+    [ -x "$built" ] || fail "cargo built no benches"
+done
 
 passed=0
 lines=
@@ -139,7 +143,9 @@ for kind in "${kinds[@]}"; do
     judge "$kind" "$(count_worker "$kind")"
 done
 for case in "${cases[@]}"; do
-    all=$(difference "$operations" $((2 * operations)) count -- "$parts" "$case")
+    binary=$parts
+    [[ $case != two-tiers/* ]] || binary=$two_tiers
+    all=$(difference "$operations" $((2 * operations)) count -- "$binary" "$case")
     judge "$case" $((all / operations))
 done
 

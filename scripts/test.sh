@@ -206,7 +206,7 @@ whats_there() {
 
 release_build() {
     cargo build --release --bin sunder --example many_connections --example measure_ssd \
-        --bench worker --bench parts
+        --bench worker --bench parts --bench two_tiers
 }
 
 # With the release: these count bytes of memory and move megabytes.

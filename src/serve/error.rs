@@ -181,8 +181,8 @@ impl fmt::Display for ServeError {
             }
             ServeError::L1Host { bytes, workers, limit, source } => write!(
                 f,
-                "--l1: {}, and {} for each of {}, are more than the {} available ({source}); choose \
-                 a smaller size",
+                "--l1: {}, and {} for each of {}, are more than the {} available ({source}); \
+                 choose a smaller size",
                 readable_size(*bytes),
                 readable_size(crate::limits::WORKER_BYTES),
                 counted(*workers as u64, "worker"),
@@ -191,8 +191,8 @@ impl fmt::Display for ServeError {
             ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
             ServeError::L1Part { bytes } => write!(
                 f,
-                "--l1: each worker would have {}, and one can have {} to {}; choose another size or \
-                 number of workers",
+                "--l1: each worker would have {}, and one can have {} to {}; choose another size \
+                 or number of workers",
                 readable_size(*bytes as u64),
                 readable_size(memory::BYTES_MIN as u64),
                 readable_size(memory::BYTES_MAX as u64)

@@ -1,0 +1,18 @@
+//! As `parts`: gets that two tiers answer, in a binary of their own, since what is compiled with a
+//! case decides how the compiler inlines it.
+
+#[path = "cases/memory.rs"]
+#[allow(dead_code, reason = "the bench that times them makes more of its own")]
+mod memory;
+#[path = "cases/run.rs"]
+mod run;
+#[path = "cases/tiers.rs"]
+mod tiers;
+
+type Group = (&'static str, fn() -> Vec<memory::Case>);
+
+const GROUPS: [Group; 1] = [("two-tiers", tiers::cases)];
+
+fn main() {
+    run::run(&GROUPS);
+}
