@@ -176,7 +176,7 @@ impl fmt::Display for ServeError {
                  without --no-default-features",
             ),
             ServeError::L1 { bytes, source } => {
-                let size = readable_size(*bytes as u64);
+                let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")
             }
             ServeError::L1Host { bytes, workers, limit, source } => write!(
@@ -193,7 +193,7 @@ impl fmt::Display for ServeError {
                 f,
                 "--l1: each worker would have {}, and one can have {} to {}; choose another size \
                  or number of workers",
-                readable_size(*bytes as u64),
+                readable_size(*bytes),
                 readable_size(memory::BYTES_MIN as u64),
                 readable_size(memory::BYTES_MAX as u64)
             ),

@@ -12,6 +12,9 @@ use crate::limits::LINK_REWRITES_MAX;
 use crate::tier::link::{Batch, Config, Down, Head, Link, One, OpenError, Request, Status};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
+/// Requests that one answer is for.
+type OneBatch<'l> = Batch<'l, Meta, One>;
+
 /// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
 const NUMBER_BYTES_MAX: usize = 24;
 
@@ -40,7 +43,7 @@ impl Plain {
     /// Asks one request in a batch that was begun for one answer.
     #[inline]
     async fn ask(
-        mut batch: Batch<'_, Meta, One>,
+        mut batch: OneBatch<'_>,
         room_bytes: usize,
         write: impl FnOnce(&mut Request<'_>),
     ) -> Result<(Head, Chain), Down> {
@@ -82,7 +85,7 @@ impl Plain {
 
     /// The cas as the server knows it, of an operation that is not otherwise begun yet. None: no
     /// item has it.
-    fn cas(&self, cas: u64) -> Result<Option<(Batch<'_, Meta, One>, u64)>, Down> {
+    fn cas(&self, cas: u64) -> Result<Option<(OneBatch<'_>, u64)>, Down> {
         let batch = self.link.begin(One::default())?;
         Ok(batch.cas(cas).map(|cas| (batch, cas)))
     }

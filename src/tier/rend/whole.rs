@@ -9,6 +9,9 @@ use crate::clock::{Expiry, Now};
 use crate::tier::link::{Batch, Down, Head, One, Status};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 
+/// Requests that one answer is for.
+type OneBatch<'l> = Batch<'l, Binary, One>;
+
 /// As memcached, and so a server of this kind, reads an exptime.
 const EXPTIMES: Exptimes = Exptimes::Memcached;
 
@@ -27,7 +30,7 @@ fn rest(status: Status) -> Outcome<Chain> {
 
 impl Rend {
     /// A batch for one answer, and the cas as the server knows it. None: no item has it any more.
-    fn begin(&self, cas: u64) -> Result<Option<(Batch<'_, Binary, One>, u64)>, Down> {
+    fn begin(&self, cas: u64) -> Result<Option<(OneBatch<'_>, u64)>, Down> {
         let batch = self.link.begin(One::default())?;
         Ok(match cas {
             0 => Some((batch, 0)),
