@@ -14,8 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
-use sunder::clock::{Clock, Now};
-use sunder::readiness::Readiness;
+use sunder::base::clock::{Clock, Now};
+use sunder::base::readiness::Readiness;
 use sunder::tier::ssd::disk::open::{Opened, Request, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::disk::{Disk, Done, Io, Op, Pool};
@@ -113,7 +113,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn cpu_us() -> f64 {
-    let (user_us, system_us) = sunder::usage::cpu_us();
+    let (user_us, system_us) = sunder::base::usage::cpu_us();
     (user_us + system_us) as f64
 }
 

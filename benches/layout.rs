@@ -8,7 +8,7 @@ mod cases;
 use criterion::{Criterion, Throughput};
 
 fn main() {
-    sunder::buffer::prepare_thread();
+    sunder::base::buffer::prepare_thread();
     let mut criterion = Criterion::default().configure_from_args();
     for bytes in [1_000, 10_000, 1_000_000] {
         let mut group = criterion.benchmark_group(format!("layout, {bytes} B"));

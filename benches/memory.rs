@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use cases::{NOW, Random, key, memory, now_or_never, set};
 use criterion::Criterion;
-use sunder::buffer::{self, Chain};
-use sunder::clock::Expiry;
-use sunder::stats::Counter;
+use sunder::base::buffer::{self, Chain};
+use sunder::base::clock::Expiry;
+use sunder::base::stats::Counter;
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
 /// The worst that one command can do: a value of 1 MB where all else is small.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pipe::Pipes;
-use sunder::clock::Clock;
+use sunder::base::clock::Clock;
 use sunder::mailbox::Mailbox;
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;

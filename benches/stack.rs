@@ -6,7 +6,7 @@
 
 mod synthetic;
 
-use sunder::clock::Now;
+use sunder::base::clock::Now;
 use sunder::net::tcp::Stack;
 use sunder::net::{ConnectionId, Handler, Stream, Transport};
 use synthetic::{Bench, BenchPort, Server};

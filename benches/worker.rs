@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use sunder::buffer::Body;
-use sunder::clock::{Clock, Expiry, Now};
+use sunder::base::buffer::Body;
+use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::tcp::Stack;

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sunder::clock::{Clock, Now};
+use sunder::base::clock::{Clock, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::config;
 use sunder::net::nic::{self, Huge};
 use sunder::net::tcp::{Cidr, Config, Stack};
 use sunder::net::{Admission, ConnectionId, Handler, Stream, Transport};
-use sunder::stats::{Counter, WorkerStats};
 
 const VALUE: [u8; 100] = [b'v'; 100];
 const PORT: u16 = 11211;
@@ -114,7 +114,7 @@ fn run(words: &[String]) -> Result<(), String> {
         admission: Arc::new(Admission::new(connections)),
         board: Arc::default(),
         idle_timeout_us: 0,
-        secret: sunder::secret::random(),
+        secret: sunder::base::secret::random(),
     };
     let clock = Clock::start();
     let counters = Arc::clone(&stats);

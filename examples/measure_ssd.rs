@@ -26,16 +26,18 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use mio::{Events, Poll};
-use sunder::buffer::{Body, Chain, Key};
-use sunder::clock::{Clock, Expiry, Now};
-use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, SSD_FLUSH_MS, SSD_SEGMENT_BYTES, TASKS_PER_WORKER};
+use sunder::base::buffer::{Body, Chain, Key};
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::limits::{
+    ITEM_BYTES_MAX_DEFAULT, SSD_FLUSH_MS, SSD_SEGMENT_BYTES, TASKS_PER_WORKER,
+};
+use sunder::base::random::mix;
+use sunder::base::readiness::Readiness;
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::load::value::Values;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::task::{Execution, Executor};
 use sunder::orchestrator::{Operation, Orchestrator};
-use sunder::random::mix;
-use sunder::readiness::Readiness;
-use sunder::stats::{Counter, WorkerStats};
 use sunder::tier::ssd::disk::Pool;
 use sunder::tier::ssd::disk::open::{Request, open};
 use sunder::tier::ssd::disk::ring::RingDisk;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
-//! to its right, or one of the base modules (`limits`, `clock`, `stats`, `buffer` and their like).
+//! to its right, or `base`: memory, time, limits, counters.
 //! Only `worker` and `serve` see it whole. `load` holds the tools, which are clients.
 //!
 //! # Compose a server
@@ -63,29 +63,17 @@ pub mod serve;
 // The inside, which this package's own tests, benches and examples see. Each is declared twice and
 // in full: rustfmt finds no module that a macro declares.
 #[cfg(not(feature = "internals"))]
-mod buffer;
+mod base;
 #[cfg(feature = "internals")]
-pub mod buffer;
+pub mod base;
 #[cfg(not(feature = "internals"))]
 mod cli;
 #[cfg(feature = "internals")]
 pub mod cli;
 #[cfg(not(feature = "internals"))]
-mod clock;
-#[cfg(feature = "internals")]
-pub mod clock;
-#[cfg(not(feature = "internals"))]
 mod connection;
 #[cfg(feature = "internals")]
 pub mod connection;
-#[cfg(not(feature = "internals"))]
-mod console;
-#[cfg(feature = "internals")]
-pub mod console;
-#[cfg(not(feature = "internals"))]
-mod limits;
-#[cfg(feature = "internals")]
-pub mod limits;
 #[cfg(not(feature = "internals"))]
 mod load;
 #[cfg(feature = "internals")]
@@ -107,49 +95,25 @@ mod protocol;
 #[cfg(feature = "internals")]
 pub mod protocol;
 #[cfg(not(feature = "internals"))]
-mod random;
-#[cfg(feature = "internals")]
-pub mod random;
-#[cfg(not(feature = "internals"))]
-mod readiness;
-#[cfg(feature = "internals")]
-pub mod readiness;
-#[cfg(not(feature = "internals"))]
 mod report;
 #[cfg(feature = "internals")]
 pub mod report;
-#[cfg(not(feature = "internals"))]
-mod secret;
-#[cfg(feature = "internals")]
-pub mod secret;
-#[cfg(not(feature = "internals"))]
-mod stats;
-#[cfg(feature = "internals")]
-pub mod stats;
 #[cfg(not(feature = "internals"))]
 mod tier;
 #[cfg(feature = "internals")]
 pub mod tier;
 #[cfg(not(feature = "internals"))]
-mod usage;
-#[cfg(feature = "internals")]
-pub mod usage;
-#[cfg(not(feature = "internals"))]
-mod work;
-#[cfg(feature = "internals")]
-pub mod work;
-#[cfg(not(feature = "internals"))]
 mod worker;
 #[cfg(feature = "internals")]
 pub mod worker;
 
-pub use buffer::{Body, Chain, Gather, Key};
+pub use base::buffer::{Body, Chain, Gather, Key};
+pub use base::clock::{Clock, Expiry, Now};
+pub use base::stats::{Counter, WorkerStats};
 pub use cli::main;
-pub use clock::{Clock, Expiry, Now};
 pub use orchestrator::l1_l2::L1L2;
 pub use orchestrator::l1_only::L1Only;
 pub use orchestrator::{InL1, Operation, Orchestrator, PortRole};
-pub use stats::{Counter, WorkerStats};
 pub use tier::memory::Memory;
 pub use tier::remote::Remote;
 pub use tier::rend::Rend;

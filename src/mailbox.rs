@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::buffer::Chain;
-use crate::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
+use crate::base::buffer::Chain;
+use crate::base::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
 use crate::orchestrator::Operation;
 use crate::tier::Outcome;
 
@@ -237,7 +237,7 @@ const _: () = assert!(MAILBOX_BUDGET_MESSAGES <= REMOTE_OPERATIONS_MAX);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Key;
+    use crate::base::buffer::Key;
     use crate::orchestrator::Action;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -13,9 +13,9 @@ use std::thread::{JoinHandle, Thread};
 use crossbeam_queue::ArrayQueue;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::clock::Now;
-use crate::console::complain;
-use crate::limits::{REPORT_INTERVAL_S, REPORT_LINES};
+use crate::base::clock::Now;
+use crate::base::console::complain;
+use crate::base::limits::{REPORT_INTERVAL_S, REPORT_LINES};
 
 /// One kind of event. All workers share it, so that it is reported once.
 #[derive(Debug)]

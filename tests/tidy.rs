@@ -28,17 +28,17 @@ const LAYERS: &[&[&str]] = &[
     &["orchestrator"],
     &["tier"],
     &["report"],
-    &["buffer", "clock", "console", "random", "readiness", "secret", "stats", "usage", "work"],
-    &["limits"],
+    &["base"],
+    &["base/limits"],
 ];
 
 /// Where unsafe code may be.
 const UNSAFE_FENCE: &[&str] = &[
-    "src/buffer.rs",
+    "src/base/buffer.rs",
     "src/net/nic/",
     "src/tier/ssd/disk/buffer.rs",
     "src/tier/ssd/disk/ring.rs",
-    "src/usage.rs",
+    "src/base/usage.rs",
     "dpdk/",
 ];
 
@@ -137,11 +137,11 @@ fn a_module_imports_only_what_stands_to_its_right() {
 /// a client on a device, the network stack.
 const LOAD_IMPORTS: &[&str] = &[
     "load",
-    "clock",
+    "base::clock",
     "config",
-    "limits",
+    "base::limits",
     "protocol",
-    "random",
+    "base::random",
     "net::nic",
     "net::tcp",
     "net::Admission",
@@ -149,10 +149,10 @@ const LOAD_IMPORTS: &[&str] = &[
     "net::Handler",
     "net::Stream",
     "net::Transport",
-    "buffer",
-    "console",
-    "secret",
-    "stats",
+    "base::buffer",
+    "base::console",
+    "base::secret",
+    "base::stats",
 ];
 
 #[test]
@@ -298,7 +298,7 @@ fn dpdk_names_stay_at_the_edge() {
 fn only_one_file_reads_the_clock() {
     let mut complaints = Vec::new();
     for source in sources() {
-        if !source.path.starts_with("src/") || source.path == "src/clock.rs" {
+        if !source.path.starts_with("src/") || source.path == "src/base/clock.rs" {
             continue;
         }
         for (number, line) in source.code() {

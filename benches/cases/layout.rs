@@ -3,9 +3,9 @@
 
 use std::hint::black_box;
 
-use sunder::buffer::Chain;
-use sunder::clock::Expiry;
-use sunder::limits::CHUNK_BYTES_DEFAULT;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::Expiry;
+use sunder::base::limits::CHUNK_BYTES_DEFAULT;
 use sunder::tier::memcached::chunked::assembly::{Assembly, Cutter};
 use sunder::tier::memcached::chunked::layout::{Found, METADATA_BYTES, Metadata, Shape};
 use sunder::tier::memcached::chunked::name::Name;

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use sunder::buffer::{Chain, Key};
-use sunder::clock::{Expiry, Now};
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::{Chain, Key};
+use sunder::base::clock::{Expiry, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::memory::{Config, Memory};
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 

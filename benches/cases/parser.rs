@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use sunder::clock::{Expiry, Now};
-use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
+use sunder::base::clock::{Expiry, Now};
+use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use sunder::protocol::{Command, Form, Head, Limits, Step, binary, encode, text};
 use sunder::tier::{Hit, Outcome};
 

@@ -4,7 +4,7 @@ use crate::Group;
 
 /// `GROUP/CASE N` runs the case N times; without words the cases are named.
 pub fn run(groups: &[Group]) {
-    sunder::buffer::prepare_thread();
+    sunder::base::buffer::prepare_thread();
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match &words[..] {
         [] => {

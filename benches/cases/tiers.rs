@@ -8,12 +8,12 @@ mod pipe;
 use std::sync::Arc;
 
 use pipe::Pipes;
-use sunder::clock::Clock;
+use sunder::base::clock::Clock;
+use sunder::base::stats::Counter;
 use sunder::mailbox::Mailbox;
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_l2::L1L2;
 use sunder::protocol::Limits;
-use sunder::stats::Counter;
 use sunder::tier::memory::{Config, Memory};
 use sunder::tier::ssd::disk::Pool;
 use sunder::tier::ssd::disk::memory::MemoryDisk;

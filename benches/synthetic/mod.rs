@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use sunder::clock::Now;
-use sunder::limits::BURST_FRAMES;
+use sunder::base::clock::Now;
+use sunder::base::limits::BURST_FRAMES;
+use sunder::base::stats::WorkerStats;
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use sunder::net::tcp::{Cidr, Config, Stack};
 use sunder::net::{Admission, Transport};
-use sunder::stats::WorkerStats;
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sunder::clock::Now;
-use sunder::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
+use sunder::base::clock::Now;
+use sunder::base::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use sunder::protocol::{Command, Limits, Step, binary};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sunder::clock::Now;
-use sunder::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
+use sunder::base::clock::Now;
+use sunder::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use sunder::protocol::text::{self, KeyStep};
 use sunder::protocol::{Command, Limits, Step};
 

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use super::report::Report;
 use super::shared::{answer_bytes, seed};
 use super::value::has_twice;
+use crate::base::limits::{KEY_BYTES_MAX, TCP_ADDRESSES_MAX};
 use crate::config::{self, Cidr, Huge, ValueError, count, number, real, size};
-use crate::limits::{KEY_BYTES_MAX, TCP_ADDRESSES_MAX};
 use crate::load::bench::{
     DevicePlan, Lengths, Load, PLACES_MAX, PORTS, Place, Plan, Popularity, SECOND_NS,
     VALUE_BYTES_MAX, Zipf, rates,

@@ -6,7 +6,7 @@ use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::limits::EXIT_USAGE;
+use crate::base::limits::EXIT_USAGE;
 
 /// Words that make no command. Its text is one line.
 #[derive(Debug)]

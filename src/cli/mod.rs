@@ -37,8 +37,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
-use crate::console::{VERSION, verbose, version};
 use crate::load::bench::Plan;
 use crate::load::options::Options;
 use crate::load::report::Request;

@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::unneeded::{self, Row, Takes};
 use super::value::boolean;
+use crate::base::limits::{CHUNK_BYTES_DEFAULT, LINK_TIMEOUT_US};
 use crate::config::{Address, Config, L1, L2, Layout, Link, Memcached};
-use crate::limits::{CHUNK_BYTES_DEFAULT, LINK_TIMEOUT_US};
 
 /// Of the help.
 pub(super) const HEADING: &str = "Rend's flags";

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Command, parse};
-use crate::console::{complain, print};
+use crate::base::console::{complain, print};
 use crate::load::{bench, blast, fill, setget, sizes};
 use crate::serve::{check_log, serve};
 

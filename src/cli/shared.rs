@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{ArgAction, ArgMatches, Args};
 
 use super::value::is_given;
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::config::{ValueError, count, number, port, size};
-use crate::limits::KEY_BYTES_MAX;
 use crate::load::history::plan::Mix;
 use crate::load::history::record::{RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use crate::load::options::{ANSWER_BYTES, ANSWER_BYTES_BOUNDS, Options};

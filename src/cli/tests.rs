@@ -58,7 +58,7 @@ fn every_flag_that_changes_nothing_is_told_of_once() {
         assert_eq!(lines, 1, "{flag}: {said}");
     }
     assert_eq!(config.notes.len(), 13, "{said}");
-    let queue = format!("queue is {}", crate::limits::LISTEN_BACKLOG);
+    let queue = format!("queue is {}", crate::base::limits::LISTEN_BACKLOG);
     assert!(said.contains(&queue), "{said}");
     for row in UNNEEDED {
         let flag = format!("-{}: ", row.letter.expect("memcached's have one"));
@@ -194,7 +194,7 @@ fn help_is_short_or_long_and_grouped() {
 
 #[test]
 fn the_version_says_how_it_was_built() {
-    assert_eq!(printed("--version"), crate::console::VERSION);
+    assert_eq!(printed("--version"), crate::base::console::VERSION);
     for words in ["--version --verbose", "--verbose --version", "serve -V --verbose"] {
         let text = printed(words);
         for line in ["sunder ", "compiler: rustc ", "dpdk: ", "features: "] {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::limits::{
+use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
@@ -35,7 +35,7 @@ pub struct Config {
     pub poll: Option<Poll>,
     /// The main port.
     pub port: u16,
-    /// The addresses of kernel sockets; see [`binds`].
+    /// The addresses of kernel sockets; see `--bind`.
     pub binds: Vec<IpAddr>,
     /// Listen on this Unix socket instead of a port.
     pub socket_path: Option<PathBuf>,

@@ -5,8 +5,8 @@
 
 use super::slots::Content;
 use super::{Connection, Engine, InputState};
-use crate::clock::Now;
-use crate::limits::{BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, STALL_TIMEOUT_US};
+use crate::base::clock::Now;
+use crate::base::limits::{BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, STALL_TIMEOUT_US};
 use crate::tier::{Outcome, Value};
 
 /// What a connection waits for in the middle of something, and so not for ever.

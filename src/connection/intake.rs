@@ -9,8 +9,8 @@ use std::io::IoSliceMut;
 use super::deadlines::{Stall, allowance_us};
 use super::scratch::INTAKES_KEPT;
 use super::{Connection, Engine, Scratch};
-use crate::buffer::Fifo;
-use crate::clock::Now;
+use crate::base::buffer::Fifo;
+use crate::base::clock::Now;
 use crate::net::{ConnectionId, Stream};
 
 /// A stream, with what was taken out of it before still in front.

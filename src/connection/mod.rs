@@ -21,9 +21,9 @@ mod scratch;
 pub mod slots;
 mod stores;
 
-use crate::buffer::{Body, Fifo, Gather};
-use crate::clock::Now;
-use crate::limits::COST_OF_EXTENDING;
+use crate::base::buffer::{Body, Fifo, Gather};
+use crate::base::clock::Now;
+use crate::base::limits::COST_OF_EXTENDING;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};

@@ -7,9 +7,9 @@
 
 use super::Engine;
 use super::stores::terminator_bytes;
-use crate::buffer::{Body, Gather, Key};
-use crate::clock::Now;
-use crate::limits::COST_OF_EXTENDING;
+use crate::base::buffer::{Body, Gather, Key};
+use crate::base::clock::Now;
+use crate::base::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, InL1, Operation};
 use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
 use crate::tier::{Outcome, StoreMode, Value};

@@ -3,8 +3,8 @@
 //! A value goes from where it is kept straight into the output ring: one copy. A long one goes to
 //! the kernel from where it is kept, where the stream is the kernel's.
 
-use crate::buffer::{Chain, Key};
-use crate::limits::{KERNEL_SEND_PIECES_BYTES, REPLY_HEAD_BYTES_MAX};
+use crate::base::buffer::{Chain, Key};
+use crate::base::limits::{KERNEL_SEND_PIECES_BYTES, REPLY_HEAD_BYTES_MAX};
 use crate::net::Stream;
 use crate::protocol::{self, Direct, Form, Head, Sink, TAIL_BYTES_MAX};
 use crate::tier::{Hit, Outcome, Value};
@@ -177,7 +177,7 @@ fn copy_from(bytes: &[u8], offset: usize, out: &mut [u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Gather;
+    use crate::base::buffer::Gather;
 
     /// Takes a few bytes at a time, with and without a copy in turns, until it is full.
     #[derive(Default)]

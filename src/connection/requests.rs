@@ -10,7 +10,7 @@ use super::{
     Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Submitted, Visit,
     reply,
 };
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::net::Stream;
 use crate::orchestrator::{Action, Operation};
 use crate::protocol::{Command, Form, Keys, Limits, Step, binary, text};

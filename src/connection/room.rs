@@ -4,8 +4,8 @@
 
 use super::requests::parse;
 use super::{Connection, Engine, InputState, Protocol, Visit, reply};
-use crate::buffer::Gather;
-use crate::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
+use crate::base::buffer::Gather;
+use crate::base::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
 use crate::net::Stream;
 use crate::protocol::{Command, Control, Step, binary};
 

@@ -2,10 +2,10 @@
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::Fifo;
-use crate::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
+use crate::base::buffer::Fifo;
+use crate::base::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
+use crate::base::work;
 use crate::protocol::Head;
-use crate::work;
 
 /// What a visit needs to work with and leaves behind for the next. One a worker.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Budget {
 /// More than the longest line or header with extras and key that is not refused by its start.
 pub const SCRATCH_BYTES: usize = 4096;
 
-const _: () = assert!(SCRATCH_BYTES > crate::limits::LINE_BYTES_MAX + 1);
+const _: () = assert!(SCRATCH_BYTES > crate::base::limits::LINE_BYTES_MAX + 1);
 
 /// Intakes that a worker keeps for the next connections that need one.
 pub(super) const INTAKES_KEPT: usize = 32;

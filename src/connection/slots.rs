@@ -5,8 +5,8 @@
 //! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
 //! so that no late outcome meets a stranger's request.
 
-use crate::buffer::{Chain, Gather, Key};
-use crate::limits::SLOTS_RESERVED;
+use crate::base::buffer::{Chain, Gather, Key};
+use crate::base::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};

@@ -8,7 +8,7 @@ use super::history::run::run_watched;
 use super::options::{KEYS_PER_GET_MAX, Options};
 use super::progress::Progress;
 use super::threads::{End, Finding, conclude};
-use crate::console::{complain, print};
+use crate::base::console::{complain, print};
 use std::process::ExitCode;
 
 /// Runs blast.

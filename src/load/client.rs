@@ -4,7 +4,7 @@
 use super::stream::{Target, Waiting};
 use super::wire::answer::{Asked, answer};
 use super::wire::{Dialect, Item, Reply, Request, encode};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;

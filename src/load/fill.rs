@@ -7,7 +7,7 @@ use super::setget::{key_name, length};
 use super::threads::{Finding, Status, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
-use crate::random::mix;
+use crate::base::random::mix;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //!
 //! Writes to standard error, so that what a run prints at its end can be kept.
 
-use crate::clock::Clock;
-use crate::console::complain;
+use crate::base::clock::Clock;
+use crate::base::console::complain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::sync::Arc;

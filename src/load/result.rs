@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::RESULT_BYTES_MAX;
+use crate::base::limits::RESULT_BYTES_MAX;
 
 #[cfg(test)]
 pub mod examples;

@@ -7,7 +7,7 @@ use super::options::Options;
 use super::threads::{Finding, Owned, Status, Worker, run};
 use super::value::Values;
 use super::wire::{Request, Verb};
-use crate::random::mix;
+use crate::base::random::mix;
 use std::process::ExitCode;
 
 /// Writes of a key in one round.

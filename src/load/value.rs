@@ -11,7 +11,7 @@
 //! alone, one of 8 bytes and more always, as good as. Nothing here looks at history: which version
 //! should be there is for the caller to know.
 
-use crate::random::{FACTORS, STEP, mix};
+use crate::base::random::{FACTORS, STEP, mix};
 
 /// Makes and checks the values of one seed. Runs whose seeds differ take each other's values for
 /// wrong ones.

@@ -12,10 +12,10 @@ use std::io::{self, IoSliceMut};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::clock::Now;
+use crate::base::clock::Now;
 #[cfg(doc)]
-use crate::limits::RECEIVE_PIECES;
-use crate::readiness::Readiness;
+use crate::base::limits::RECEIVE_PIECES;
+use crate::base::readiness::Readiness;
 use crate::report::Topic;
 
 /// Names one connection of one worker. A number is used again after its connection has closed; the
@@ -221,7 +221,7 @@ pub trait Transport<C> {
         Ok(Readiness::none())
     }
 
-    /// `us` microseconds were left out of all times so far (see [`crate::clock::Pace`]): what
+    /// `us` microseconds were left out of all times so far (see [`crate::base::clock::Pace`]): what
     /// transports of several workers share counts them.
     fn leave_out(&mut self, us: u64);
 

@@ -1,8 +1,8 @@
 //! One tier answers everything.
 
 use super::{Action, InL1, Operation, Orchestrator};
-use crate::buffer::Body;
-use crate::clock::{Clock, Now};
+use crate::base::buffer::Body;
+use crate::base::clock::{Clock, Now};
 use crate::tier::{Draft, Hit, Outcome, Store, Tier};
 
 /// Orchestrates a single tier.
@@ -125,8 +125,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{Chain, Key};
-    use crate::clock::Expiry;
+    use crate::base::buffer::{Chain, Key};
+    use crate::base::clock::Expiry;
     use crate::orchestrator::l1_l2::tests::sim::{Log, Odds, Sim};
     use crate::orchestrator::task::{Execution, Executor};
 

@@ -8,8 +8,8 @@ pub mod l1_only;
 pub mod tally;
 pub mod task;
 
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Now};
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Now};
 pub use crate::tier::Action;
 use crate::tier::{Draft, Hit, Outcome, Store, Value};
 

@@ -1,7 +1,7 @@
 //! What an operation's outcome adds to the statistics, as memcached counts.
 
 use super::Action;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::{Arithmetic, Outcome, StoreMode};
 
 /// What has to be remembered of an operation to count its outcome.
@@ -117,8 +117,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Chain;
-    use crate::clock::Expiry;
+    use crate::base::buffer::Chain;
+    use crate::base::clock::Expiry;
     use crate::tier::Store;
 
     #[test]

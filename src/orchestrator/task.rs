@@ -20,9 +20,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use crossbeam_queue::ArrayQueue;
 
 use super::{Action, InL1, Operation};
-use crate::clock::Now;
-use crate::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
-use crate::work;
+use crate::base::clock::Now;
+use crate::base::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
+use crate::base::work;
 
 /// The state of an operation after it was given to the executor.
 #[derive(Debug)]
@@ -349,7 +349,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::Key;
+    use crate::base::buffer::Key;
     use crate::orchestrator::PortRole;
     use std::cell::RefCell;
     use std::collections::VecDeque;

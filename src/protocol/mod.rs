@@ -17,8 +17,8 @@ pub mod stats;
 mod testing;
 pub mod text;
 
-use crate::clock::{Expiry, Now};
-use crate::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
@@ -192,15 +192,15 @@ pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// Room for any reply that is not a value, and for the head of one that is.
-pub type Head = arrayvec::ArrayVec<u8, { crate::limits::REPLY_HEAD_BYTES_MAX }>;
+pub type Head = arrayvec::ArrayVec<u8, { crate::base::limits::REPLY_HEAD_BYTES_MAX }>;
 
 /// What a reply's head is put into, piece by piece.
 pub trait Sink {
     /// Appends `bytes`.
     ///
     /// # Panics
-    /// If they do not fit: [`crate::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be asked
-    /// for.
+    /// If they do not fit: [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be
+    /// asked for.
     fn put(&mut self, bytes: &[u8]);
 
     /// Appends the first `len` of `bytes`; the rest may be written behind them.
@@ -221,7 +221,7 @@ impl Sink for Head {
 }
 
 /// The start of a reply in the output itself, which has room for all of it and
-/// [`crate::limits::REPLY_HEAD_BYTES_MAX`] bytes at least.
+/// [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] bytes at least.
 pub struct Direct<'a> {
     out: &'a mut [u8],
     /// Bytes of it that are filled.

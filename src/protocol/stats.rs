@@ -5,10 +5,10 @@
 //! tier is shown as slab class 1. Nothing here is on the hot path, and nothing here counts.
 
 use super::{Form, binary, text};
-use crate::buffer::Gather;
-use crate::clock::Now;
-use crate::console::BUILD;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::buffer::Gather;
+use crate::base::clock::Now;
+use crate::base::console::BUILD;
+use crate::base::stats::{Counter, WorkerStats};
 
 /// The counters of all workers, added up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -368,7 +368,7 @@ impl Lines<'_> {
         self.number("num_threads", snapshot.workers as u64);
         self.text("stat_key_prefix", ":");
         self.yes_or_no("detail_enabled", false);
-        self.number("reqs_per_event", crate::limits::REQUESTS_PER_VISIT as u64);
+        self.number("reqs_per_event", crate::base::limits::REQUESTS_PER_VISIT as u64);
         self.yes_or_no("cas_enabled", true);
         self.text("binding_protocol", "auto-negotiate");
         self.yes_or_no("auth_enabled_sasl", false);

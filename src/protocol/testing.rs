@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::{Command, Control, Form, Head, Keys, Limits, Request, Step, binary, text};
-use crate::clock::{Expiry, Now};
-use crate::limits::ITEM_BYTES_MAX_DEFAULT;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use crate::orchestrator::Action;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 
@@ -288,7 +288,7 @@ impl Client {
             }
             Command::Keys(keys) => self.state = State::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {
-                let mut out = crate::buffer::Gather::new();
+                let mut out = crate::base::buffer::Gather::new();
                 super::stats::write(words, form, &super::stats::Snapshot::default(), &mut out);
                 self.output.extend(out.finish().to_vec());
             }

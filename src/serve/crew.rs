@@ -9,9 +9,9 @@ use std::thread;
 
 use super::part::Opened;
 use super::{Part, ServeError, pin};
+use crate::base::console::{complain, version};
 use crate::config::{Config, Poll, show_size};
 use crate::connection::Connection;
-use crate::console::{complain, version};
 use crate::mailbox::Mailbox;
 use crate::net::Transport;
 use crate::orchestrator::Orchestrator;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use super::crew::{Crew, Plan};
 use super::watch::Watch;
 use super::{Part, ServeError, batch_place, idle};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::console::complain;
+use crate::base::secret;
 use crate::config::{Config, Huge};
 use crate::connection::Connection;
-use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::nic;
 use crate::net::tcp::device::Port;
@@ -22,7 +23,6 @@ use crate::net::tcp::fault::FaultyPort;
 use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::Orchestrator;
-use crate::secret;
 use crate::worker::Shared;
 
 /// Empty turns before a worker that may sleep does: about as long as a sleep takes.

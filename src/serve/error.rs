@@ -184,7 +184,7 @@ impl fmt::Display for ServeError {
                 "--l1: {}, and {} for each of {}, are more than the {} available ({source}); \
                  choose a smaller size",
                 readable_size(*bytes),
-                readable_size(crate::limits::WORKER_BYTES),
+                readable_size(crate::base::limits::WORKER_BYTES),
                 counted(*workers as u64, "worker"),
                 readable_size(*limit)
             ),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::stats::{Counter, WorkerStats};
+use crate::base::stats::{Counter, WorkerStats};
 use crate::worker::{Cause, Shared};
 
 /// A server, for other threads of its program. It may outlive the server.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ServeError;
-use crate::limits::WORKER_BYTES;
+use crate::base::limits::WORKER_BYTES;
 
 /// The most memory there can be, in bytes, and what says so.
 #[derive(Clone, Debug, PartialEq, Eq)]

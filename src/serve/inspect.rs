@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::clock::Clock;
-use crate::console::{complain, print};
-use crate::limits::{EXIT_USAGE, ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
-use crate::readiness::Readiness;
+use crate::base::clock::Clock;
+use crate::base::console::{complain, print};
+use crate::base::limits::{EXIT_USAGE, ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
+use crate::base::readiness::Readiness;
 use crate::tier::ssd::disk::Pool;
 use crate::tier::ssd::disk::open::{Part, open_to_look};
 use crate::tier::ssd::disk::ring::RingDisk;

@@ -9,8 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::crew::{Crew, Plan};
 use super::{Part, ServeError, batch_place, idle};
+use crate::base::console::complain;
 use crate::config::{Batch, Config};
-use crate::console::complain;
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
 use crate::orchestrator::{Orchestrator, PortRole};

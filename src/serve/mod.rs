@@ -30,9 +30,9 @@ use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::console::complain;
 use crate::config::{Batch, Config, L1, L2, Poll};
-use crate::console::complain;
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
@@ -288,7 +288,7 @@ fn allowed_cores() -> Result<Vec<usize>, ServeError> {
 fn workers(config: &Config, allowed: &[usize]) -> usize {
     match (config.cores.len(), config.workers) {
         (0, Some(workers)) => workers,
-        (0, None) => allowed.len().min(crate::limits::WORKERS_MAX),
+        (0, None) => allowed.len().min(crate::base::limits::WORKERS_MAX),
         (cores, _) => cores,
     }
 }

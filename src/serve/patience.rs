@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::ServeError;
-use crate::clock::Clock;
-use crate::console::complain;
-use crate::limits::WAIT_RETRY_MS;
+use crate::base::clock::Clock;
+use crate::base::console::complain;
+use crate::base::limits::WAIT_RETRY_MS;
 
 /// How long a start waits in total.
 #[derive(Debug)]

@@ -8,15 +8,15 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Fault, Part, ServeError};
-use crate::clock::Clock;
-use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
-use crate::console::complain;
-use crate::limits::{
+use crate::base::clock::Clock;
+use crate::base::console::complain;
+use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_FILLS_LEFT_WARN, SSD_SEGMENT_BYTES,
 };
-use crate::readiness::Readiness;
-use crate::secret;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::readiness::Readiness;
+use crate::base::secret;
+use crate::base::stats::{Counter, WorkerStats};
+use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
 use crate::tier::ssd::disk::{self, Pool};

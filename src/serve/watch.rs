@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::limits::NIC_WATCH_MS;
+use crate::base::limits::NIC_WATCH_MS;
+use crate::base::stats::Counter;
 use crate::net::nic::NicMonitor;
 use crate::net::tcp::Board;
 use crate::report::{self, Topic};
-use crate::stats::Counter;
 use crate::worker::Shared;
 
 static LOST: Topic = Topic::new();

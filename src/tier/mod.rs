@@ -11,9 +11,9 @@ pub mod remote;
 pub mod rend;
 pub mod ssd;
 
-use crate::buffer::{self, Body, Chain, Gather, Key};
-use crate::clock::{Clock, Expiry, Now};
-use crate::limits::SHARED_BYTES_MAX;
+use crate::base::buffer::{self, Body, Chain, Gather, Key};
+use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::SHARED_BYTES_MAX;
 
 /// Takes bytes where they lie, piece by piece, and says how many it took.
 pub type Take<'t> = dyn for<'p> FnMut(&mut dyn Iterator<Item = &'p [u8]>) -> usize + 't;

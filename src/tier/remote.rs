@@ -10,8 +10,8 @@ use super::rend::Rend;
 use super::ssd::Ssd;
 use super::ssd::disk::ring::RingDisk;
 use super::{Action, Arithmetic, Outcome, Store, Tier};
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
 
 /// A tier beyond this process's memory.
 #[derive(Debug)]

@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::shared::Cause;
-use crate::buffer::Gather;
-use crate::clock::Now;
+use crate::base::buffer::Gather;
+use crate::base::clock::Now;
+use crate::base::stats::Counter;
+use crate::base::usage::cpu_us;
 use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
 use crate::protocol::{Control, Form, Head, binary, text};
-use crate::stats::Counter;
 use crate::tier::memory;
-use crate::usage::cpu_us;
 
 /// Puts the reply to `control` into `reply`.
 pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {

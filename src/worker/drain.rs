@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 
 use super::{Shared, Worker};
-use crate::clock::{Now, Pace};
+use crate::base::clock::{Now, Pace};
+use crate::base::limits::{DRAIN_NAP_US, DRAIN_US};
 use crate::connection::Connection;
-use crate::limits::{DRAIN_NAP_US, DRAIN_US};
 use crate::net::Transport;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::report;

@@ -7,25 +7,25 @@ use std::sync::atomic::Ordering;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::{Shared, control};
-use crate::buffer::{self, Body, Chain, Gather};
-use crate::clock::Now;
-use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
-use crate::connection::{Engine, Share, Submitted};
-use crate::limits::{
+use crate::base::buffer::{self, Body, Chain, Gather};
+use crate::base::clock::Now;
+use crate::base::limits::{
     BLOCK_BYTES, BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_DECAY,
     EXPECTED_BYTES_MAX, GATHER_BUDGET_BYTES, INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX,
     MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, REMOTE_COPY_BYTES_MAX,
     SLOTS_PER_WORKER,
 };
+use crate::base::stats::{Counter, WorkerStats};
+use crate::base::work;
+use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
+use crate::connection::{Engine, Share, Submitted};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
-use crate::stats::{Counter, WorkerStats};
 use crate::tier::{Draft, Hit, Outcome, Value};
-use crate::work;
 
 /// Who waits for an operation, and how it is counted.
 #[derive(Clone, Copy, Debug)]

@@ -9,11 +9,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::buffer::{Chain, Gather};
-use crate::clock::Now;
+use crate::base::buffer::{Chain, Gather};
+use crate::base::clock::Now;
+use crate::base::limits::{
+    BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_US, REST_PAUSE_US,
+};
 use crate::connection::slots::{BODY_WEIGHT_SHARE, may_add};
 use crate::connection::{Rest, Share};
-use crate::limits::{BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_US, REST_PAUSE_US};
 use crate::mailbox::Carried;
 use crate::net::ConnectionId;
 use crate::tier::{Hit, Take, Value};

@@ -18,15 +18,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::clock::{Now, Pace};
+use crate::base::clock::{Now, Pace};
+use crate::base::limits::{ROOM_WAIT_US, TASKS_PER_WORKER};
+use crate::base::stats::Counter;
 use crate::connection::{Connection, Scratch};
-use crate::limits::{ROOM_WAIT_US, TASKS_PER_WORKER};
 use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Executor;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
-use crate::stats::Counter;
 use crate::tier::Outcome;
 
 /// When a worker that finds nothing to do sleeps.
@@ -150,7 +150,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     orchestrator: &O,
     idle: Idle,
 ) {
-    crate::buffer::prepare_thread();
+    crate::base::buffer::prepare_thread();
     let stats = Arc::clone(&shared.stats[mailbox.worker()]);
     let mut worker = Worker::new(Arc::clone(shared), mailbox, orchestrator, |operation, now| {
         orchestrator.execute(operation, now)

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use rapidhash::v3::RapidSecrets;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::clock::Clock;
+use crate::base::clock::Clock;
+use crate::base::secret;
+use crate::base::stats::{Counter, WorkerStats};
 use crate::protocol::Limits;
 use crate::protocol::stats::Totals;
 use crate::report;
-use crate::secret;
-use crate::stats::{Counter, WorkerStats};
 
 /// What only `stats settings` reports.
 #[derive(Clone, Debug, Default)]

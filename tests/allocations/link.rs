@@ -9,9 +9,9 @@ use std::task::{Context, Waker};
 
 use crate::alone;
 use crate::counting::CALLS;
-use sunder::buffer::{self, Chain, Key};
-use sunder::clock::{Clock, Expiry, Now};
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::{self, Chain, Key};
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{Address, Config};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};

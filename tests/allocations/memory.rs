@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use crate::alone;
 use crate::counting::CALLS;
-use sunder::buffer::{self, Chain, Key};
-use sunder::clock::{Expiry, Now};
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::{self, Chain, Key};
+use sunder::base::clock::{Expiry, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::memory::{Config, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
 

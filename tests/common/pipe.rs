@@ -1,6 +1,6 @@
 //! A transport whose peer is the test: bytes in, bytes out, with bounded buffers, no sockets.
 
-use sunder::clock::Now;
+use sunder::base::clock::Now;
 use sunder::net::{ConnectionId, Handler, Stream, Transport};
 
 /// One side's buffers, bounded like a socket's, and split in pieces like a ring's.

@@ -13,8 +13,8 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
-use sunder::clock::Now;
-use sunder::limits::BURST_FRAMES;
+use sunder::base::clock::Now;
+use sunder::base::limits::BURST_FRAMES;
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use socket2::{Domain, Socket, Type};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::net::nic::{Config, Huge, Nic, NicError, NicFrame, WorkerPort, open};
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
-use sunder::stats::{Counter, WorkerStats};
 
 use crate::bench::serve;
 use crate::lab::{DEVICE, HUGE, WORKERS};

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use crate::support;
 use crate::support::{PATIENCE, Server};
-use sunder::clock::Clock;
+use sunder::base::clock::Clock;
 
 const SET: u8 = 0x01;
 const NOOP: u8 = 0x0a;

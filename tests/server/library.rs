@@ -7,11 +7,11 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::support::{PATIENCE, Server, free_port, project};
+use sunder::base::stats::Counter;
 use sunder::config::{self, Config};
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::serve::{self, Handle, Part, ServeError};
-use sunder::stats::Counter;
 
 /// Lines that a debug server may take, imports and blank lines included: Rend's own measure.
 const LINES_MAX: usize = 21;

@@ -13,7 +13,7 @@ use super::kernel::Sockets;
 use super::plan::{Place, Plan};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share};
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 
 /// What a thread says when it has done something.
 enum Report {

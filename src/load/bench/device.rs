@@ -19,16 +19,16 @@ use super::drive::Carrier;
 use super::engine::{Conn, Engine};
 use super::plan::{DevicePlan, PORTS, Plan};
 use super::schedule::SECOND_NS;
-use crate::clock::{Clock, Now};
+use crate::base::clock::{Clock, Now};
+use crate::base::limits::BENCH_HALF_OPEN_MAX;
+use crate::base::secret;
+use crate::base::stats::WorkerStats;
 use crate::config::Huge;
-use crate::limits::BENCH_HALF_OPEN_MAX;
 use crate::net::Admission;
 use crate::net::ConnectionId;
 use crate::net::Transport;
 use crate::net::nic::{self, NicMonitor, WorkerPort};
 use crate::net::tcp::{self, ConnectError, Stack};
-use crate::secret;
-use crate::stats::WorkerStats;
 use reopen::Reopening;
 
 /// The connections of a device.

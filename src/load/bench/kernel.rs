@@ -22,7 +22,7 @@ use super::drive::Carrier;
 use super::engine::{Conn, Engine};
 use super::plan::Place;
 use super::schedule::SECOND_NS;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::net::Stream;
 use reopen::Line;
 

@@ -43,8 +43,8 @@ use std::time::Duration;
 
 use super::progress::watch_signals;
 use super::report::{self, Request};
-use crate::clock::Clock;
-use crate::console::{complain, print};
+use crate::base::clock::Clock;
+use crate::base::console::{complain, print};
 use crew::{Common, Crew};
 use engine::Task;
 use outcome::Outcome;

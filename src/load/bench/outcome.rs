@@ -10,8 +10,8 @@ use super::plan::{Load, Plan};
 use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
 use super::sweep::{self, Observed};
-use crate::clock::Now;
-use crate::console::{columns, complain, print};
+use crate::base::clock::Now;
+use crate::base::console::{columns, complain, print};
 use crate::load::progress::EXIT_INTERRUPTED;
 use crate::load::report::{hgrm, table};
 use crate::load::result::{

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::plan::Place;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::load::stream::{Target, Waiting};
 use crate::load::wire::Dialect;
 

@@ -3,7 +3,7 @@
 //! A key's lengths are a function of its number, so that whoever asks for it knows what must come
 //! back. All of it is drawn from seeds; nothing here allocates once it is made.
 
-use crate::random::{Random, mix};
+use crate::base::random::{Random, mix};
 
 /// Which of all keys are asked for how often.
 #[derive(Clone, Debug)]

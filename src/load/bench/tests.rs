@@ -11,7 +11,7 @@ use super::plan::{Load, Plan};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share, Window};
 use super::spread::{Lengths, Popularity};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::load::options::ANSWER_BYTES;
 use crate::load::wire::Dialect;
 use crate::net::ConnectionId;

@@ -5,10 +5,10 @@
 
 use super::plan::Plan;
 use super::spread::{LengthTable, Popularity};
-use crate::limits::KEY_BYTES_MAX;
+use crate::base::limits::KEY_BYTES_MAX;
+use crate::base::random::Random;
 use crate::load::value::Values;
 use crate::load::wire::{self, Dialect, Request, Verb};
-use crate::random::Random;
 
 /// Hex digits of a number at the end of a key, where it has room for them.
 const DIGITS: usize = 8;

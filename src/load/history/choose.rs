@@ -8,8 +8,8 @@ use super::plan::{Mix, Plan};
 use super::record::{
     Part, RECORD_HEAD_BYTES, Seen, base_number, base_record, flags_of, push_record,
 };
+use crate::base::random::mix;
 use crate::load::wire::{Dialect, Verb};
-use crate::random::mix;
 
 /// One operation in this many is a flush_all.
 const FLUSH_EVERY: u64 = 1500;

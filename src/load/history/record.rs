@@ -9,8 +9,8 @@
 //! Beside [`value`](crate::load::value), whose values have no head: what is appended to must say
 //! where its parts end.
 
+use crate::base::random::mix;
 use crate::load::value::Filler;
-use crate::random::mix;
 
 /// Bytes of a record before its filler, and so its least length.
 pub const RECORD_HEAD_BYTES: usize = 10;

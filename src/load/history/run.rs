@@ -12,7 +12,7 @@ use super::operation::{Operation, Outcome, lasting};
 use super::plan::Plan;
 use super::record::Seen;
 use super::report::Report;
-use crate::clock::Clock;
+use crate::base::clock::Clock;
 use crate::load::client::{Client, Trouble};
 use crate::load::stream::{Stream, Target};
 use crate::load::wire::{Dialect, Reply, Request, Verb};

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use hdrhistogram::Histogram;
 
 use super::result::{RunResult, Spectrum, Unreadable};
-use crate::console::columns;
+use crate::base::console::columns;
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
-use crate::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
+use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
 use crate::net::Admission;
 
 /// Where to listen.

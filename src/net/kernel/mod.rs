@@ -26,15 +26,15 @@ use mio::{Events, Interest, Poll, Token};
 pub use listener::{Address, BindError, Config, KernelSockets, Listener, bind};
 pub use waker::Waker;
 
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     ACCEPT_PAUSE_US, KERNEL_EVENTS_PER_TURN, LINGER_US, STALL_TIMEOUT_US, SWEEP_INTERVAL_US,
     SWEEP_PLACES_PER_TURN,
 };
+use crate::base::readiness::{self, Readiness};
+use crate::base::stats::{Counter, WorkerStats};
 use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
-use crate::readiness::{self, Readiness};
 use crate::report::Topic;
-use crate::stats::{Counter, WorkerStats};
 use listener::Acceptor;
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 

@@ -3,7 +3,7 @@
 //! A [`Queue`] borrows its buffer from the worker's [`Pool`] and gives it back as soon as it is
 //! empty, so an idle connection holds none. It never holds more than [`KERNEL_BUFFER_BYTES`].
 
-use crate::limits::{
+use crate::base::limits::{
     KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT, KERNEL_SMALL_BUFFER_BYTES, KERNEL_SMALL_BUFFERS_KEPT,
 };
 

@@ -15,13 +15,13 @@ use mio::event::Source;
 use socket2::SockRef;
 
 use super::queue::{Pool, Queue};
-use crate::limits::{
+use crate::base::limits::{
     KERNEL_BUFFER_BYTES, KERNEL_HEAD_READ_BYTES, KERNEL_OUTPUT_ROOM_BYTES,
     KERNEL_RECEIVE_BYTES_PER_VISIT, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
     KERNEL_SMALL_BUFFER_BYTES, RECEIVE_PIECES,
 };
+use crate::base::stats::{Counter, WorkerStats};
 use crate::net::Stream;
-use crate::stats::{Counter, WorkerStats};
 
 /// A connected socket.
 #[derive(Debug)]

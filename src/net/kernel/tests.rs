@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::limits::{
+use crate::base::limits::{
     KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
 };
 use crate::net::Stream;

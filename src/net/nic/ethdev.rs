@@ -14,7 +14,7 @@ use super::eal::{self, Eal, Log};
 use super::error::NicError;
 use super::spec::{self, Spec};
 use super::{Huge, Statistics};
-use crate::limits::{
+use crate::base::limits::{
     NIC_LINK_POLLS, NIC_POOL_CACHE_FRAMES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS,
     TCP_MTU_MAX_BYTES, nic_pool_frames,
 };

@@ -37,11 +37,11 @@ pub use frame::NicFrame;
 pub use port::WorkerPort;
 pub use spec::SpecError;
 
-use crate::limits::{
+use crate::base::limits::{
     NIC_EAL_BYTES, NIC_FRAME_BYTES, NIC_FRAME_SMALL_PAGE_BYTES, WORKERS_MAX, nic_pool_frames,
 };
-use crate::secret;
-use crate::stats::WorkerStats;
+use crate::base::secret;
+use crate::base::stats::WorkerStats;
 use ethdev::Device;
 use spec::Spec;
 

@@ -15,10 +15,12 @@ use super::ethdev::Device;
 use super::frame::NicFrame;
 use super::queue::TxQueue;
 use super::steer::{Hub, Lane, Steered};
-use crate::limits::{BURST_FRAMES, NIC_REUSED_FRAMES, NIC_TX_QUEUE_FRAMES, TCP_MTU_MAX_BYTES};
+use crate::base::limits::{
+    BURST_FRAMES, NIC_REUSED_FRAMES, NIC_TX_QUEUE_FRAMES, TCP_MTU_MAX_BYTES,
+};
+use crate::base::stats::{Counter, WorkerStats};
 use crate::net::tcp::device::{Capabilities, Frame, Port};
 use crate::net::tcp::headers::ETHERNET_BYTES;
-use crate::stats::{Counter, WorkerStats};
 
 /// A queue pair, with the output that its device did not take yet.
 struct QueuePair {

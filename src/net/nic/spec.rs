@@ -105,7 +105,7 @@ impl fmt::Display for SpecError {
             SpecError::Workers { given } => write!(
                 f,
                 "--workers {given}: expected a number from 1 to {}",
-                crate::limits::WORKERS_MAX
+                crate::base::limits::WORKERS_MAX
             ),
         }
     }

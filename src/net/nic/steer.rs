@@ -7,7 +7,7 @@
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
-use crate::limits::{NIC_STEER_BUDGET_FRAMES, NIC_STEER_FRAMES};
+use crate::base::limits::{NIC_STEER_BUDGET_FRAMES, NIC_STEER_FRAMES};
 use crate::net::tcp::headers::{
     ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be16,
 };

@@ -8,8 +8,8 @@ use smoltcp::wire::HardwareAddress;
 
 use super::device::Port;
 use super::wire::Wire;
-use crate::clock::Now;
-use crate::limits::TCP_CLOCK_RATE;
+use crate::base::clock::Now;
+use crate::base::limits::TCP_CLOCK_RATE;
 
 /// The time that smoltcp is told.
 #[inline(always)]

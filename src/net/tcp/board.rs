@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 
 use super::too_big::TooBig;
-use crate::limits::{
+use crate::base::limits::{
     TCP_BOARD_REPORTS, TCP_NEIGHBOR_FRESH_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBORS_KNOWN,
     TCP_PATH_REPORTS_MAX, TCP_ROUTERS_KNOWN, TCP_STRAY_INTERVAL_US,
 };
-use crate::secret;
+use crate::base::secret;
 
 /// Shared by the stacks of one device.
 pub struct Board {

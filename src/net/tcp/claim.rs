@@ -11,13 +11,13 @@ use super::groups::{self, Query};
 use super::own::{Own, Taken, mac_text};
 use super::segment::{Packet, parse, without_tag};
 use super::wire::Wire;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     BURST_FRAMES, TCP_ANNOUNCE_US, TCP_DEFEND_US, TCP_GROUP_REPORT_US, TCP_GROUP_REPORTS_US,
     TCP_PROBE_US, TCP_PROBES,
 };
+use crate::base::stats::Counter;
 use crate::report::Topic;
-use crate::stats::Counter;
 
 /// What is due for our addresses, and when.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::flows::FlowKey;
 use super::resolver::Full;
 use super::slab::Phase;
 use super::state::Stack;
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::net::{ConnectionId, Handler};
 
 /// The listener number with which [`Handler::opened`] is told of a connection that we opened.

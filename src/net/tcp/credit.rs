@@ -12,7 +12,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use super::flows::FlowKey;
-use crate::limits::{
+use crate::base::limits::{
     TCP_CHALLENGES_MAX, TCP_SEEK_GROUPS, TCP_SEEKS_MAX, TCP_SEEKS_MIN, TCP_STRAY_GROUPS,
     TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX, TCP_STRAY_REPLIES_MIN,
 };

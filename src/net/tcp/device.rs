@@ -6,9 +6,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::limits::BURST_FRAMES;
+use crate::base::limits::BURST_FRAMES;
 #[cfg(doc)]
-use crate::limits::TCP_MTU_MAX_BYTES;
+use crate::base::limits::TCP_MTU_MAX_BYTES;
 
 /// What a device says of a received frame's checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::headers::{
 use super::own::{Own, Taken};
 use super::too_big::{self, TooBig};
 use super::wire::Wire;
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 const ARP_BYTES: usize = 28;
 /// Hardware Ethernet, protocol IPv4, and their lengths.

@@ -8,8 +8,8 @@ use arrayvec::ArrayVec;
 
 use super::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use super::headers::ETHERNET_BYTES;
-use crate::limits::{BURST_FRAMES, FAULT_HELD_FRAMES};
-use crate::random::Random;
+use crate::base::limits::{BURST_FRAMES, FAULT_HELD_FRAMES};
+use crate::base::random::Random;
 
 /// How bad the wire is: faults in a million frames, each way.
 #[derive(Clone, Copy, Debug, Default)]

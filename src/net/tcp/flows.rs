@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
-use crate::buffer;
+use crate::base::buffer;
 
 /// The 4-tuple, seen from here. An IPv4 address is kept as in an IPv4-mapped IPv6 address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::device::Port;
 use super::headers::{ETHERNET_BYTES, ETHERTYPE_IPV6, IPV6_BYTES, PROTOCOL_ICMPV6, be16, be128};
 use super::own::Own;
 use super::wire::Wire;
-use crate::limits::TCP_ADDRESSES_MAX;
-use crate::stats::Counter;
+use crate::base::limits::TCP_ADDRESSES_MAX;
+use crate::base::stats::Counter;
 
 use arrayvec::ArrayVec;
 

@@ -14,9 +14,9 @@ use super::segment::Packet;
 use super::slab::Phase;
 use super::state::Stack;
 use super::too_big::TooBig;
-use crate::clock::Now;
+use crate::base::clock::Now;
+use crate::base::stats::Counter;
 use crate::net::Handler;
-use crate::stats::Counter;
 
 impl<P: Port, C> Stack<P, C> {
     /// Answers a frame that is no segment.

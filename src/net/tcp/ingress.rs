@@ -22,13 +22,13 @@ use super::slab::{Flow, Phase};
 use super::state::Stack;
 use super::stream::peer_finished;
 use super::wire::Sent;
-use crate::buffer::prefetch_range;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::buffer::prefetch_range;
+use crate::base::clock::Now;
+use crate::base::limits::{
     BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_PREFETCH_FLOWS_MIN, TCP_PREFETCH_LEAD, TCP_RX_RING_BYTES,
 };
+use crate::base::stats::Counter;
 use crate::net::Handler;
-use crate::stats::Counter;
 
 const NO_FLOW: u32 = u32::MAX;
 

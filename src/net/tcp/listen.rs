@@ -10,8 +10,8 @@ use siphasher::sip::SipHasher24;
 
 use super::credit::Allowance;
 use super::flows::FlowKey;
-use crate::buffer::HugeVec;
-use crate::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
+use crate::base::buffer::HugeVec;
+use crate::base::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
 
 /// Set in a table index that means a place in TIME-WAIT instead of a flow.
 pub const TIME_WAIT: u32 = 1 << 31;
@@ -100,7 +100,7 @@ impl TimeWaits {
     /// None.
     ///
     /// # Errors
-    /// As [`crate::buffer::map_huge`].
+    /// As [`crate::base::buffer::map_huge`].
     pub fn new() -> io::Result<TimeWaits> {
         Ok(TimeWaits { records: HugeVec::with_capacity(TCP_TIME_WAIT_MAX)?, first: 0, next: 0 })
     }

@@ -56,7 +56,7 @@ pub use own::{Taken, mac_text};
 pub use state::Stack;
 
 use super::Admission;
-use crate::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};
+use crate::base::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};
 
 /// An address of the appliance and its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

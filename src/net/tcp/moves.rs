@@ -24,9 +24,11 @@ use super::headers::flag;
 use super::segment::Segment;
 use super::slab::Phase;
 use super::state::Stack;
-use crate::clock::Now;
-use crate::limits::{TCP_KEEP_ALIVE_US, TCP_RX_RING_BYTES, TCP_SILENCE_US, TCP_TX_RING_BYTES};
-use crate::stats::Counter;
+use crate::base::clock::Now;
+use crate::base::limits::{
+    TCP_KEEP_ALIVE_US, TCP_RX_RING_BYTES, TCP_SILENCE_US, TCP_TX_RING_BYTES,
+};
+use crate::base::stats::Counter;
 
 /// Whether `ack` acknowledges something that was sent, of which no more than a ring and a FIN may
 /// not have been acknowledged before (RFC 5961, 5.2).

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 
 use super::{Cidr, ConfigError};
-use crate::limits::TCP_ADDRESSES_MAX;
+use crate::base::limits::TCP_ADDRESSES_MAX;
 
 /// Our own addresses on the device.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use super::adaptor::new_interface;
 use super::device::Port;
 use super::flows::FlowKey;
 use super::wire::Wire;
-use crate::clock::Now;
-use crate::limits::{TCP_PATH_LIFE_US, TCP_PATH_STEP_BYTES, TCP_PATHS_KNOWN};
+use crate::base::clock::Now;
+use crate::base::limits::{TCP_PATH_LIFE_US, TCP_PATH_STEP_BYTES, TCP_PATHS_KNOWN};
 
 /// What a destination was found to take.
 #[derive(Clone, Copy)]

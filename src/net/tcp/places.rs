@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::clock::Now;
-use crate::limits::TCP_REFUSALS_MAX;
+use crate::base::clock::Now;
+use crate::base::limits::TCP_REFUSALS_MAX;
 use crate::net::Admission;
 
 /// The connections of one stack, counted.

@@ -10,8 +10,8 @@ use super::device::Port;
 use super::ether;
 use super::own::Own;
 use super::wire::Wire;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     TCP_NEIGHBOR_LIFE_US, TCP_NEIGHBOR_RETRY_US, TCP_NEIGHBOR_TRIES, TCP_NEIGHBORS_MAX,
 };
 use crate::net::ConnectionId;

@@ -13,7 +13,7 @@ use super::headers::{
     TCP_BYTES, be16, be32, be128, flag,
 };
 use super::own::Own;
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 /// Length of a VLAN tag.
 const TAG_BYTES: usize = 4;

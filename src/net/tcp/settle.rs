@@ -12,13 +12,13 @@ use super::slab::{Flow, Phase};
 use super::state::Stack;
 use super::stream::{SocketStream, drain, peer_finished};
 use super::wire::{Sent, Wire};
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     BURST_FRAMES, TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_HALF_OPEN_TIMEOUT_US, TCP_LINGER_US,
     TCP_RTO_MIN_US, TCP_SEGMENTS_PER_VISIT, TCP_TIMERS_PER_TURN, TCP_WHEEL_TICK_US,
 };
+use crate::base::stats::Counter;
 use crate::net::{ConnectionId, Handler, REFUSAL};
-use crate::stats::Counter;
 
 /// What a flow has said in a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use smoltcp::time::Duration;
 use super::credit::Allowance;
 use super::flows::FlowKey;
 use super::loss::Acks;
-use crate::buffer::{HugeVec, huge_slots_forever, map_huge_forever, prefetch_range};
-use crate::limits::{
+use crate::base::buffer::{HugeVec, huge_slots_forever, map_huge_forever, prefetch_range};
+use crate::base::limits::{
     TCP_ACK_DELAY_US, TCP_CLOCK_RATE, TCP_KEEP_ALIVE_US, TCP_PEER_TIMEOUT_US, TCP_RING_SLAB,
     TCP_RING_STAGGER_BYTES, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
 };

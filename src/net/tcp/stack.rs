@@ -12,8 +12,8 @@ use super::device::Port;
 use super::own::Taken;
 use super::slab::Phase;
 use super::state::Stack;
-use crate::clock::Now;
-use crate::limits::TCP_NAP_US;
+use crate::base::clock::Now;
+use crate::base::limits::TCP_NAP_US;
 use crate::net::{ConnectionId, Handler, Transport};
 
 impl<P: Port, C> Stack<P, C> {

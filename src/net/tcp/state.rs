@@ -21,9 +21,11 @@ use super::slab::Slab;
 use super::timers::{HalfOpen, Sweep, Wheel};
 use super::wire::Wire;
 use super::{Config, ConfigError};
-use crate::clock::Now;
-use crate::limits::{TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX, TCP_TIME_WAIT_MAX};
-use crate::stats::{Counter, WorkerStats};
+use crate::base::clock::Now;
+use crate::base::limits::{
+    TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX, TCP_TIME_WAIT_MAX,
+};
+use crate::base::stats::{Counter, WorkerStats};
 
 /// A TCP stack over `P`, keeping a `C` with every connection.
 pub struct Stack<P: Port, C> {

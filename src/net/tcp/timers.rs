@@ -5,7 +5,9 @@
 //! that move away are not followed): who is woken checks its own deadline and comes back. It must
 //! never wake one later than its deadline plus one tick, as long as it is called.
 
-use crate::limits::{TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_WHEEL_SLOTS, TCP_WHEEL_TICK_US};
+use crate::base::limits::{
+    TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_WHEEL_SLOTS, TCP_WHEEL_TICK_US,
+};
 
 const NONE: u32 = u32::MAX;
 

@@ -4,8 +4,8 @@
 use super::flows::FlowKey;
 use super::headers::{IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be16, be32, be128};
 use super::own::Own;
-use crate::limits::{TCP_MTU_V4_MIN_BYTES, TCP_MTU_V6_MIN_BYTES};
-use crate::stats::Counter;
+use crate::base::limits::{TCP_MTU_V4_MIN_BYTES, TCP_MTU_V6_MIN_BYTES};
+use crate::base::stats::Counter;
 
 /// What of a quoted segment is looked at: ports and sequence number.
 const QUOTED_BYTES: usize = 8;

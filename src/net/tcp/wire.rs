@@ -9,8 +9,8 @@ use super::headers::{
     ETHERNET_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be32,
     flag,
 };
-use crate::limits::{TCP_MTU_MAX_BYTES, TCP_MTU_MIN_BYTES};
-use crate::stats::{Counter, WorkerStats};
+use crate::base::limits::{TCP_MTU_MAX_BYTES, TCP_MTU_MIN_BYTES};
+use crate::base::stats::{Counter, WorkerStats};
 
 /// What was sent since [`Wire::start`]: the facts about our own segments that smoltcp keeps to
 /// itself.

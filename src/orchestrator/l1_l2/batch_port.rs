@@ -14,8 +14,8 @@
 
 use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
-use crate::buffer::Key;
-use crate::clock::{Expiry, Now};
+use crate::base::buffer::Key;
+use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::InL1;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 

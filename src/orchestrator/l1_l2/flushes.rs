@@ -4,8 +4,8 @@
 
 use std::cell::Cell;
 
-use crate::clock::{Expiry, Now};
-use crate::limits::FLUSH_SKEW_S;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::FLUSH_SKEW_S;
 
 /// Which flushes are in flight. The time in which the tiers may execute a delayed one counts as one
 /// more.

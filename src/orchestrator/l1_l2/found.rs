@@ -2,7 +2,7 @@
 //!
 //! Nothing here may say where an item is: it passes on what its tier says of the bytes.
 
-use crate::buffer::Chain;
+use crate::base::buffer::Chain;
 use crate::tier::{Take, Value};
 
 /// The bytes of a hit.

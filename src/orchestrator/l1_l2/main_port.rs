@@ -14,10 +14,10 @@
 
 use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
-use crate::buffer::Key;
-use crate::clock::{Expiry, Now};
+use crate::base::buffer::Key;
+use crate::base::clock::{Expiry, Now};
+use crate::base::stats::Counter;
 use crate::orchestrator::InL1;
-use crate::stats::Counter;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 
 /// How a value that L2 has stored in `mode` goes into L1.

@@ -34,8 +34,8 @@ mod pair;
 use self::pair::{Answer, FoundIn, OF_L2, from_l2};
 pub use self::{found::Found, pair::L1L2};
 use super::{Action, InL1, Operation, Orchestrator, PortRole};
-use crate::buffer::{Body, Key};
-use crate::clock::{Clock, Expiry, Now};
+use crate::base::buffer::{Body, Key};
+use crate::base::clock::{Clock, Expiry, Now};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// What is known of an operation's condition on the cas before L2 is asked to carry it out.

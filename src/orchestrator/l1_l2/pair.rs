@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::flushes::Flushes;
 use super::found::Found;
-use crate::buffer::{Chain, Gather, Key};
-use crate::clock::Now;
-use crate::stats::WorkerStats;
+use crate::base::buffer::{Chain, Gather, Key};
+use crate::base::clock::Now;
+use crate::base::stats::WorkerStats;
 use crate::tier::{Hit, Outcome, Store, StoreMode, Tier, Value};
 
 /// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the

@@ -2,7 +2,7 @@
 
 use super::header::{Reply, Status};
 use super::{Packet, answer, opcode};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Control, Fixed, Limits, flush_at};
 

@@ -2,7 +2,7 @@
 
 use super::header::{Reply, Status};
 use super::{Form, NO_VALUE, Packet, opcode};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Encoded, Sink};
 use crate::tier::Hit;

@@ -13,9 +13,9 @@ mod store;
 mod update;
 
 use super::{Command, Control, Encoded, Fixed, Form as AnyForm, Head, Limits, Request, Sink, Step};
-use crate::buffer::Gather;
-use crate::clock::{Expiry, Now};
-use crate::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
+use crate::base::buffer::Gather;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 pub use header::MAGIC_REQUEST;

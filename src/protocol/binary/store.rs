@@ -4,7 +4,7 @@
 
 use super::header::{Reply, Status};
 use super::{Form, Packet, answer, opcode};
-use crate::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Limits, Request, Sink};
 use crate::tier::{Store, StoreMode};

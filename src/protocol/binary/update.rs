@@ -2,7 +2,7 @@
 
 use super::header::Reply;
 use super::{Form, Packet, opcode};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Sink};
 use crate::tier::Arithmetic;

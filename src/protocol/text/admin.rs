@@ -6,7 +6,7 @@
 
 use super::line::{Words, signed_32, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Control, Fixed, Form as AnyForm, Limits, Request, flush_at};
 

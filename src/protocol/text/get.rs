@@ -8,8 +8,8 @@ use memchr::memchr;
 
 use super::line::{Words, find_low, find_word_end, signed_32};
 use super::{BAD_FORMAT, END, ERROR, Form, INVALID_EXPTIME, answer, is_key};
-use crate::clock::{Expiry, Now};
-use crate::limits::KEY_BYTES_MAX;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Keys, Request, Step};
 

@@ -11,9 +11,9 @@ mod store;
 mod update;
 
 use super::{Command, Control, Encoded, Fixed, Head, Limits, Sink, Step};
-use crate::buffer::Gather;
-use crate::clock::Now;
-use crate::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
+use crate::base::buffer::Gather;
+use crate::base::clock::Now;
+use crate::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
 pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;

@@ -4,7 +4,7 @@
 
 use super::line::{Words, find_low, signed_32, unsigned, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, TOO_LARGE, answer, answer_unless, is_key};
-use crate::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Limits, Request, Step};
 use crate::tier::{Store, StoreMode};

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::Expiry;
+use crate::base::clock::Expiry;
 use crate::orchestrator::Action;
 use crate::protocol::testing::{Client, LIMITS, NOW, table};
 use crate::protocol::{Direct, Form as AnyForm, Keys, Request};

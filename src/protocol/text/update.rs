@@ -4,7 +4,7 @@
 
 use super::line::{Words, signed_32, unsigned};
 use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless, is_key};
-use crate::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Request};
 use crate::tier::Arithmetic;

@@ -1,7 +1,7 @@
 //! What becomes of answers: whoever begins a batch says so, and these are the usual ways.
 
 use super::protocol::{Head, Status};
-use crate::buffer::{self, Chain, Gather};
+use crate::base::buffer::{self, Chain, Gather};
 
 /// Takes the answers to one batch, in the order of its requests. Value bytes are handed over
 /// straight from the read buffer.

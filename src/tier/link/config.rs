@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::stream::Address;
-use crate::limits::LINK_TIMEOUT_US;
-use crate::readiness::Readiness;
-use crate::stats::WorkerStats;
+use crate::base::limits::LINK_TIMEOUT_US;
+use crate::base::readiness::Readiness;
+use crate::base::stats::WorkerStats;
 
 /// What a link's server is to those who are served, for the lines that tell of its outages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,14 +18,14 @@ use super::remembered::Remembered;
 use super::request::Request;
 use super::slots::Slots;
 use super::stream::{Address, Stream};
-use crate::buffer::Key;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::buffer::Key;
+use crate::base::clock::Now;
+use crate::base::limits::{
     LINK_BATCHES, LINK_GREETING_BYTES_MAX, LINK_GREETING_US, LINK_INPUT_BYTES, LINK_OUTPUT_BYTES,
     LINK_PROBE_US, LINK_READS_PER_TURN, LINK_VALUE_BYTES_MAX,
 };
-use crate::readiness::Readiness;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::readiness::Readiness;
+use crate::base::stats::{Counter, WorkerStats};
 use loss::Trouble;
 
 /// Stands for a batch in the queue of requests: nobody wants the answer any more.

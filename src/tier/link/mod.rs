@@ -45,9 +45,9 @@ pub use protocol::{Codec, Garbage, Head, Refusal, Status};
 pub use request::Request;
 pub use stream::Address;
 
-use crate::buffer::Key;
-use crate::clock::Now;
-use crate::limits::LINK_BATCHES_MAX;
+use crate::base::buffer::Key;
+use crate::base::clock::Now;
+use crate::base::limits::LINK_BATCHES_MAX;
 use inner::Inner;
 use slots::Taker;
 

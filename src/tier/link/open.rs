@@ -6,7 +6,7 @@ use std::io;
 use super::config::Config;
 use super::protocol::{Codec, Refusal};
 use super::stream::{Address, Opening, Stream};
-use crate::limits::LINK_GREETING_BYTES_MAX;
+use crate::base::limits::LINK_GREETING_BYTES_MAX;
 
 /// Reads in which a greeting has to be complete; each may take its time.
 const GREETING_READS_MAX: usize = 8;

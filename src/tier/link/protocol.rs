@@ -3,7 +3,7 @@
 //! Nothing here may name a protocol.
 
 use super::request::Request;
-use crate::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now};
 
 /// What came of one request, whatever the protocol calls it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

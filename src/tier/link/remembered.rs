@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::buffer::Key;
-use crate::limits::LINK_INVALIDATIONS_MAX;
+use crate::base::buffer::Key;
+use crate::base::limits::LINK_INVALIDATIONS_MAX;
 
 /// What a server has to be told when it is back. Bounded: more keys become a flush of everything,
 /// since a cold cache is right and a stale one is not.

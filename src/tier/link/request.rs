@@ -1,6 +1,6 @@
 //! One request being written.
 
-use crate::buffer::Body;
+use crate::base::buffer::Body;
 
 /// One request being written. Everything of it goes out as it is put here.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::task::Waker;
 
 use super::collect::Collect;
 use super::protocol::Head;
-use crate::buffer::Key;
+use crate::base::buffer::Key;
 
 /// Where the answers to a batch go.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
-use crate::limits::LINK_OPEN_TIMEOUT_US;
-use crate::readiness::Readiness;
+use crate::base::limits::LINK_OPEN_TIMEOUT_US;
+use crate::base::readiness::Readiness;
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

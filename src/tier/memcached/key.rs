@@ -1,6 +1,6 @@
 //! Which keys memcached takes, and how a line of text carries them.
 
-use crate::limits::KEY_BYTES_MAX;
+use crate::base::limits::KEY_BYTES_MAX;
 
 /// Longest key in bytes that can be sent although a text protocol cannot carry it as it is:
 /// memcached refuses an encoded key that is longer than a key may be.

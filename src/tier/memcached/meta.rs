@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
 
 use super::key::{can_carry, is_text};
-use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
-use crate::limits::KEY_BYTES_MAX;
+use crate::base::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::tier::link::{Codec, Garbage, Head, Refusal, Request, Status};
 use crate::tier::{Arithmetic, StoreMode};
 

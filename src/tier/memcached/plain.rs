@@ -6,9 +6,9 @@
 use super::gate::{Gate, Pass};
 use super::key;
 use super::meta::{self, Get, Meta};
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
-use crate::limits::LINK_REWRITES_MAX;
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::LINK_REWRITES_MAX;
 use crate::tier::link::{Batch, Config, Down, Head, Link, One, OpenError, Request, Status};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 

@@ -19,7 +19,7 @@ use std::io;
 
 use memmap2::MmapMut;
 
-use crate::buffer;
+use crate::base::buffer;
 
 /// Extents start at, and are, multiples of this many bytes.
 pub const UNIT_BYTES: usize = 16;

@@ -8,8 +8,8 @@ use super::arena::NIL;
 use super::item::units_of_item;
 use super::store::Store;
 use super::{ItemValue, Memory, Plan, item_bytes, plan};
-use crate::clock::Now;
-use crate::limits::{DRAFT_EXTENTS_MAX, DRAFTS_SHARE};
+use crate::base::clock::Now;
+use crate::base::limits::{DRAFT_EXTENTS_MAX, DRAFTS_SHARE};
 use crate::tier::{Draft, Outcome, Store as StoreRequest, StoreMode};
 
 impl Memory {

@@ -9,7 +9,7 @@ use std::io;
 
 use memmap2::MmapMut;
 
-use crate::buffer;
+use crate::base::buffer;
 
 pub const SLOT_BYTES: usize = 8;
 

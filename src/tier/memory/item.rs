@@ -11,8 +11,8 @@
 //! This must never look at the index, the LRU list or the time: it knows one item at a time.
 
 use super::arena::{Arena, EXTENT_HEADER_BYTES, NIL, UNIT_BYTES, units_for};
-use crate::buffer;
-use crate::clock::Expiry;
+use crate::base::buffer;
+use crate::base::clock::Expiry;
 use crate::tier::Hit;
 
 /// Bytes of the first extent before the key.

@@ -33,14 +33,14 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
-use crate::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
-use crate::stats::{Counter, WorkerStats};
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
+use crate::base::stats::{Counter, WorkerStats};
+use crate::base::work;
 use crate::tier::{
     Action, Arithmetic, Draft, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
 };
-use crate::work;
 use arena::NIL;
 use item::Cursor;
 use store::Store;

@@ -16,9 +16,9 @@ use super::item::{
     FETCHED, HEADER_BYTES, Head, LINKED, Opened, room_in_head, room_in_piece, units_of_head,
     units_of_item, units_of_piece,
 };
-use crate::clock::{Expiry, Now};
-use crate::secret;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::clock::{Expiry, Now};
+use crate::base::secret;
+use crate::base::stats::{Counter, WorkerStats};
 
 /// Arena bytes for each slot of the index. At 7 of 8 slots in use an item has 91 bytes, header and
 /// rounding included; where items are smaller than that, the index decides how many there are.

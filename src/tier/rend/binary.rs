@@ -9,9 +9,9 @@
 use arrayvec::ArrayVec;
 use bytes::{Buf, BufMut};
 
-use crate::buffer::Chain;
-use crate::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
-use crate::limits::{ERROR_TEXT_BYTES_MAX, KEY_BYTES_MAX, LINK_VALUE_BYTES_MAX};
+use crate::base::buffer::Chain;
+use crate::base::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
+use crate::base::limits::{ERROR_TEXT_BYTES_MAX, KEY_BYTES_MAX, LINK_VALUE_BYTES_MAX};
 use crate::tier::link::{self, Codec, Garbage, Head, Refusal, Status};
 use crate::tier::{Arithmetic, StoreMode};
 

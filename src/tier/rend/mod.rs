@@ -30,8 +30,8 @@ use self::probe::{ProbeError, Server};
 use super::link::{Address, Batch, Config, Down, Head, Link, One, OpenError, Status};
 use super::memory::item_bytes;
 use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
 
 /// A Rend-based server, asked through one link.
 #[derive(Debug)]

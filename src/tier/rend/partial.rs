@@ -6,8 +6,8 @@
 
 use super::binary::Request;
 use super::{Answer, Rend};
-use crate::buffer::{Body, Chain, Gather};
-use crate::clock::{Expiry, Now};
+use crate::base::buffer::{Body, Chain, Gather};
+use crate::base::clock::{Expiry, Now};
 use crate::tier::link::{Down, Status};
 use crate::tier::memory::number;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};

@@ -11,9 +11,9 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::binary::{Exptimes, Request, head};
-use crate::clock::{Expiry, Now};
-use crate::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
-use crate::secret;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
+use crate::base::secret;
 use crate::tier::link::{Address, Garbage, Head, Status};
 use crate::tier::{Arithmetic, StoreMode};
 

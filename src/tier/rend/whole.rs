@@ -4,8 +4,8 @@
 
 use super::binary::{Binary, Exptimes, Request, number};
 use super::{Answer, Rend, ask_in, hit_or_miss};
-use crate::buffer::{Body, Chain};
-use crate::clock::{Expiry, Now};
+use crate::base::buffer::{Body, Chain};
+use crate::base::clock::{Expiry, Now};
 use crate::tier::link::{Batch, Down, Head, One, Status};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 

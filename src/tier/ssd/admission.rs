@@ -4,7 +4,7 @@
 //! leaves a fingerprint in a table of fixed size, where later ones take its place. This must never
 //! decide about anything but new items: what a refused item replaces is gone all the same.
 
-use crate::limits::SSD_TOUCHES;
+use crate::base::limits::SSD_TOUCHES;
 
 /// The policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

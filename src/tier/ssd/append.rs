@@ -13,13 +13,13 @@ use super::format::{
 use super::log::{Log, Task, cas_of};
 use super::open::{Open, Phase};
 use super::segments::class_of;
-use crate::buffer::Body;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::buffer::Body;
+use crate::base::clock::Now;
+use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_CROSSING_BYTES_MAX, SSD_KILLS_PER_CALL, SSD_OPEN_SEGMENTS_MAX,
     SSD_UNIT_BYTES, SSD_WRITE_BYTES,
 };
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 /// Blocks of a summary that one turn adds.
 const SUMMARY_BLOCKS_PER_TURN: u32 = 64;

@@ -11,8 +11,8 @@ use super::disk::Disk;
 use super::format::{Geometry, Kind, SEAL_BLOCKS, Superblock};
 use super::recovery::{Dead, OpenError, ahead_s, segments_of, superblock};
 use super::scan::{Scan, Waited, summary, walk};
-use crate::clock::{Expiry, Now};
-use crate::limits::SSD_BLOCK_BYTES;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::SSD_BLOCK_BYTES;
 
 /// What one part holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,9 +20,9 @@ use super::format::{Mark, SUPERBLOCKS, Superblock};
 use super::log::{Log, Task, token};
 use super::open::Phase;
 use super::segments::State;
-use crate::clock::Now;
-use crate::limits::SSD_BLOCK_BYTES;
-use crate::stats::Counter;
+use crate::base::clock::Now;
+use crate::base::limits::SSD_BLOCK_BYTES;
+use crate::base::stats::Counter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {

@@ -11,12 +11,12 @@ use super::doubt::changes;
 use super::format::{Kind, Link, RECORD_HEADER_BYTES};
 use super::log::Log;
 use super::lookup::Item;
-use crate::buffer::{Body, Chain, Gather};
-use crate::clock::{Expiry, Now};
-use crate::stats::Counter;
+use crate::base::buffer::{Body, Chain, Gather};
+use crate::base::clock::{Expiry, Now};
+use crate::base::stats::Counter;
+use crate::base::work;
 use crate::tier::memory::{item_bytes, number};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode};
-use crate::work;
 
 /// What an item is stored with.
 struct Stored<'a> {

@@ -20,8 +20,8 @@ use super::checkpoint::Ticket;
 use super::disk::{Disk, DiskError};
 use super::log::{Log, Task};
 use super::marks::Witness;
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     SSD_DOUBT_FAILED_US, SSD_DOUBT_LOOK_US, SSD_DOUBT_SILENT_US, SSD_DOUBT_WAITED_US,
 };
 use crate::report::{self, Topic};

@@ -15,7 +15,9 @@ use std::ops::Range;
 
 use bytes::{Buf, BufMut};
 
-use crate::limits::{KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_UNIT_BYTES};
+use crate::base::limits::{
+    KEY_BYTES_MAX, SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_UNIT_BYTES,
+};
 
 /// Version of all that is described here.
 pub const VERSION: u32 = 2;

@@ -15,7 +15,7 @@ use std::io;
 use memmap2::MmapMut;
 
 use super::format::{LOCATION_BITS, Span};
-use crate::buffer::{self, prefetch_range};
+use crate::base::buffer::{self, prefetch_range};
 
 /// Bytes of a bucket: a cache line.
 const BUCKET_BYTES: usize = 64;

@@ -22,9 +22,9 @@ use super::reads::Reads;
 use super::reclaim::{Leaving, Victim};
 use super::retries::Retries;
 use super::segments::{Segments, State};
-use crate::clock::{Expiry, Now};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX};
-use crate::stats::{Counter, WorkerStats};
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX};
+use crate::base::stats::{Counter, WorkerStats};
 
 /// What an I/O is for; the rest of its token says of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use super::format::{RECORD_HEADER_BYTES, Record};
 use super::index::{BUCKET_SLOTS, Found};
 use super::log::Log;
 use super::segments::State;
-use crate::buffer::{Chain, Gather};
-use crate::clock::Expiry;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
-use crate::stats::Counter;
+use crate::base::buffer::{Chain, Gather};
+use crate::base::clock::Expiry;
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
+use crate::base::stats::Counter;
 
 /// An item as it was found.
 #[derive(Debug)]

@@ -43,9 +43,8 @@
 //! **A disk that takes no writes** keeps what it has, whole and old, and nothing on it can ever
 //! say so: neither a mark nor the lack of one, since a process that was killed leaves it just
 //! like that. So what the disk lacks is bounded while the server runs (`doubt`). When something
-//! done is not durable after `flush=` and [`crate::limits::SSD_DOUBT_FAILED_US`] more (with an
-//! I/O that just does not end, [`crate::limits::SSD_DOUBT_SILENT_US`]), a file on another file
-//! system says that this log is not to be believed (`marks`); it goes only when both superblocks
+//! done is not durable after `flush=` and `SSD_DOUBT_FAILED_US` more (with an I/O that just does
+//! not end, `SSD_DOUBT_SILENT_US`; both in `base::limits`), a file on another file system says that this log is not to be believed (`marks`); it goes only when both superblocks
 //! know everything, and the next start gives up a log that has one. From then on what is done is
 //! as safe as if it were durable. If there is no such place, changes are refused from a second
 //! later until the disk works: what it has stays true. So after a kill at any time, with whatever
@@ -105,13 +104,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
-use crate::limits::{
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_PAUSE_US, SSD_STOP_SILENT_US,
     SSD_STOP_US,
 };
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 pub use admission::Admit;
 pub use check::check;
@@ -237,13 +236,13 @@ impl<D: Disk> Ssd<D> {
     /// serving, not on a worker that serves.
     ///
     /// # Errors
-    /// See [`OpenError`].
+    /// See `OpenError`.
     pub fn open(disk: D, options: &Options, now: Now) -> Result<Ssd<D>, OpenError> {
         Ok(Ssd { log: RefCell::new(Log::open(disk, options, now)?) })
     }
 
     /// Length of the longest record, header and key counted, in bytes: items beyond it are too
-    /// large whatever [`Options::item_bytes_max`] says.
+    /// large whatever `Options::item_bytes_max` says.
     pub fn record_bytes_max(&self) -> usize {
         self.log.borrow().record_bytes_max()
     }

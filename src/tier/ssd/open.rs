@@ -15,7 +15,9 @@ use std::collections::VecDeque;
 
 use super::disk::{Buffer, Frozen};
 use super::format::{Entry, SEAL_BLOCKS, summary_blocks};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_PADDING_SHARE, SSD_UNIT_BYTES};
+use crate::base::limits::{
+    SSD_BLOCK_BYTES, SSD_CROSSING_ROOM_BYTES, SSD_PADDING_SHARE, SSD_UNIT_BYTES,
+};
 
 const BLOCK: u32 = SSD_BLOCK_BYTES as u32;
 

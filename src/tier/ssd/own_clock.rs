@@ -3,7 +3,7 @@
 //! It never goes back, from one start to the next: where the host's was set back the log's is
 //! ahead, and an item lives no longer than was asked for when it was stored.
 
-use crate::clock::{Expiry, Now};
+use crate::base::clock::{Expiry, Now};
 
 /// The log's clock as it was last read, and how far it is ahead of the host's.
 #[derive(Debug)]

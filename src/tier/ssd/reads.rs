@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 
 use super::disk::{Buffer, Disk, DiskError, Io, Op};
 use super::log::{Task, token};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_READS_MAX};
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_READS_MAX};
 
 #[derive(Debug)]
 enum State {

@@ -21,12 +21,12 @@ use super::format::{
 use super::log::{Log, Task, token};
 use super::scan::{entry_of, head_of};
 use super::segments::State;
-use crate::buffer::Body;
-use crate::clock::{Expiry, Now};
-use crate::limits::{
+use crate::base::buffer::Body;
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_FREE_SEGMENTS, SSD_RECLAIM_PER_TURN, SSD_REINSERT_PERCENT, SSD_UNIT_BYTES,
 };
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 /// Blocks of a summary, or of records, that one read takes.
 const READ_BLOCKS: usize = 16;

@@ -29,12 +29,12 @@ use super::reads::Reads;
 use super::retries::Retries;
 use super::scan::{Scan, Used, Waited};
 use super::segments::{Segment, Segments, State};
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_CLOCK_AHEAD_MAX_S, SSD_DONE_PER_TURN,
     SSD_FREE_SEGMENTS, SSD_KILLS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
 };
-use crate::stats::{Counter, WorkerStats};
+use crate::base::stats::{Counter, WorkerStats};
 
 /// What a log is opened with.
 #[derive(Clone, Debug)]
@@ -337,10 +337,10 @@ impl<D: Disk> Log<D> {
         next_sequence: u64,
         now: Now,
     ) -> Result<Log<D>, OpenError> {
-        let key = crate::secret::random::<16>();
+        let key = crate::base::secret::random::<16>();
         let half = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| key[8 * i + j]));
         let superblock = Superblock {
-            log: crate::secret::random(),
+            log: crate::base::secret::random(),
             hash_key: options.hash_key.unwrap_or([half(0), half(1)]),
             geometry,
             generation: 0,

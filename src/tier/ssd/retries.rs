@@ -3,8 +3,8 @@
 //! Nothing here may write: it says what is due.
 
 use super::disk::Io;
-use crate::clock::Now;
-use crate::limits::{SSD_RETRY_MAX_US, SSD_RETRY_US, SSD_WRITE_TRIES};
+use crate::base::clock::Now;
+use crate::base::limits::{SSD_RETRY_MAX_US, SSD_RETRY_US, SSD_WRITE_TRIES};
 
 /// A write to an open segment that failed.
 pub(super) struct FailedWrite {

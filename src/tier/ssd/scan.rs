@@ -13,8 +13,8 @@ use super::format::{
 };
 use super::log;
 use super::segments::Segments;
-use crate::clock::Now;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
+use crate::base::clock::Now;
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
 
 const BLOCK: usize = SSD_BLOCK_BYTES;
 

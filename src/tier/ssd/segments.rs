@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 
 use super::format::{INCARNATION_MAX, Link, SEGMENTS_AT_BYTES, Span};
-use crate::clock::Now;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_UNIT_BYTES};
+use crate::base::clock::Now;
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_UNIT_BYTES};
 
 /// Where a segment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What the commands do beyond what the model test compares: times, cas, conditions.
 
-use sunder::buffer::Chain;
-use sunder::clock::Expiry;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::Expiry;
+use sunder::base::work;
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
-use sunder::work;
 
 use super::rig::{REND, Rig, Server, value};
 use crate::memcached_tier::fixture::key;

@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use sunder::clock::Expiry;
-use sunder::stats::Counter;
+use sunder::base::clock::Expiry;
+use sunder::base::stats::Counter;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use super::rig::{REND, Raw, Server, chunk_name, value};

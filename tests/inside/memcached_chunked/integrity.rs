@@ -1,6 +1,6 @@
 //! A value is whole and one writer's, or it is a miss.
 
-use sunder::stats::Counter;
+use sunder::base::stats::Counter;
 use sunder::tier::{Outcome, StoreMode, Tier};
 
 use super::rig::{REND, Server, chunk_name, value};
@@ -29,7 +29,7 @@ fn every_command_sees_a_lost_chunk() {
     let rig = server.tier(REND);
     let mut raw = server.raw();
     let name = key(b"k");
-    let expiry = sunder::clock::Expiry::NEVER;
+    let expiry = sunder::base::clock::Expiry::NEVER;
     let lose = |raw: &mut super::rig::Raw, index: usize| {
         assert_eq!(raw.items(), 0, "nothing stays of the one before");
         rig.set(b"k", &[b'1'; 5_000]);
@@ -154,7 +154,7 @@ fn values_beyond_memcacheds_own_limit_are_stored_and_changed() {
         assert!(matches!(rig.store(StoreMode::Prepend, b"k", b"head", 0), Outcome::Stored { .. }));
         assert!(rig.value(b"k").expect("a hit") == [b"head", &long[..], b"tail"].concat());
         let name = key(b"k");
-        let expiry = sunder::clock::Expiry::from_unix_s(rig.now().unix_s + 100);
+        let expiry = sunder::base::clock::Expiry::from_unix_s(rig.now().unix_s + 100);
         let touched = rig.run(rig.tier.touch(&name, expiry, rig.now()));
         assert!(matches!(touched, Outcome::Touched { .. }));
         assert!(matches!(rig.run(rig.tier.delete(&name, 0, rig.now())), Outcome::Deleted));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sunder::buffer::Chain;
-use sunder::clock::{Expiry, Now};
-use sunder::stats::WorkerStats;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::{Expiry, Now};
+use sunder::base::stats::WorkerStats;
 use sunder::tier::memory::{Config, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
 

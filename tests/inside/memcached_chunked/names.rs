@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use sunder::buffer::Chain;
-use sunder::clock::Expiry;
-use sunder::stats::Counter;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::Expiry;
+use sunder::base::stats::Counter;
 use sunder::tier::{Arithmetic, Outcome, StoreMode, Tier};
 
 use super::format::set_by_hand;

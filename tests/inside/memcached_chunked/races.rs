@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Sender};
 
-use sunder::buffer::Chain;
-use sunder::clock::Expiry;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::Expiry;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use super::rig::{REND, Rig, Server, chunk_name, value};

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sunder::buffer::Chain;
-use sunder::clock::{Clock, Expiry, Now};
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::Chain;
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{self, Address};
 use sunder::tier::memcached::chunked::{Chunked, Config};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};

@@ -1,7 +1,7 @@
 //! Every command's outcome with a real memcached behind the tier.
 
-use sunder::buffer::Chain;
-use sunder::clock::Expiry;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::Expiry;
 use sunder::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 use super::fixture::{Fixture, Folder, Memcached, key, words};

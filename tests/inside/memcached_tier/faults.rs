@@ -4,9 +4,9 @@ use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use sunder::buffer::Chain;
-use sunder::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE};
-use sunder::stats::Counter;
+use sunder::base::buffer::Chain;
+use sunder::base::limits::{LINK_INPUT_BYTES, LINK_INVALIDATIONS_MAX, LINK_PATIENCE};
+use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
 

@@ -15,9 +15,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use sunder::buffer::{Chain, Key};
-use sunder::clock::{Clock, Expiry, Now};
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::{Chain, Key};
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{Address, Config, OpenError};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::task::Poll;
 
-use sunder::limits::{KEY_BYTES_MAX, LINK_LOOKUP_BYTES};
-use sunder::stats::Counter;
+use sunder::base::limits::{KEY_BYTES_MAX, LINK_LOOKUP_BYTES};
+use sunder::base::stats::Counter;
 use sunder::tier::link::{Down, One, Status};
 use sunder::tier::memcached::plain::Plain;
 

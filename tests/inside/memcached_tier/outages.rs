@@ -1,8 +1,8 @@
 //! A real memcached that is killed, started again, and stopped.
 
-use sunder::clock::Expiry;
-use sunder::limits::LINK_RETRY_MAX_US;
-use sunder::stats::Counter;
+use sunder::base::clock::Expiry;
+use sunder::base::limits::LINK_RETRY_MAX_US;
+use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Hit, Outcome, StoreMode, Tier};
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use sunder::clock::Expiry;
-use sunder::limits::{LINK_CLOSING_US, LINK_PROOF_US, LINK_RECOVERY_US, LINK_SUSPENDED_US};
-use sunder::stats::Counter;
+use sunder::base::clock::Expiry;
+use sunder::base::limits::{LINK_CLOSING_US, LINK_PROOF_US, LINK_RECOVERY_US, LINK_SUSPENDED_US};
+use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Outcome, StoreMode, Tier};
 

@@ -1,7 +1,7 @@
 //! What clients ask, one by one, of each kind of server.
 
-use sunder::clock::Expiry;
-use sunder::limits::{ITEM_BYTES_MAX_DEFAULT, KEY_BYTES_MAX};
+use sunder::base::clock::Expiry;
+use sunder::base::limits::{ITEM_BYTES_MAX_DEFAULT, KEY_BYTES_MAX};
 use sunder::tier::{Arithmetic, Outcome, StoreMode, Tier};
 
 use super::fake::{FakeRend, Kind};

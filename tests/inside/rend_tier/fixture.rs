@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use sunder::buffer::{Chain, Key};
-use sunder::clock::{Clock, Expiry, Now};
-use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
-use sunder::stats::{Counter, WorkerStats};
+use sunder::base::buffer::{Chain, Key};
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
+use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{Address, Config};
 use sunder::tier::rend::Rend;
 use sunder::tier::rend::binary::Exptimes;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config as RunnerConfig, TestRunner};
-use sunder::buffer::Chain;
-use sunder::clock::{Expiry, Now};
-use sunder::limits::ITEM_BYTES_MAX_DEFAULT;
-use sunder::stats::WorkerStats;
+use sunder::base::buffer::Chain;
+use sunder::base::clock::{Expiry, Now};
+use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
+use sunder::base::stats::WorkerStats;
 use sunder::tier::memory::{Config, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 

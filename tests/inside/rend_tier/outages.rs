@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use sunder::clock::Expiry;
-use sunder::stats::Counter;
+use sunder::base::clock::Expiry;
+use sunder::base::stats::Counter;
 use sunder::tier::{Arithmetic, Outcome, StoreMode, Tier};
 
 use super::fake::{FakeRend, Kind};
@@ -189,7 +189,7 @@ fn a_rend_that_cannot_be_made_to_forget_stays_out_of_service() {
     assert_eq!(stored(&fixture, b"k", b"1"), "stored");
     fake.kill();
     assert_eq!(fixture.found(b"k"), "failed");
-    for n in 0..=sunder::limits::LINK_INVALIDATIONS_MAX as u32 {
+    for n in 0..=sunder::base::limits::LINK_INVALIDATIONS_MAX as u32 {
         fixture.run(fixture.tier.invalidate(&key(&n.to_be_bytes()), fixture.now()));
     }
     fake.restart();

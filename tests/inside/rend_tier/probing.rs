@@ -11,7 +11,7 @@ use sunder::tier::rend::probe::{ProbeError, Server};
 use super::fake::{FakeRend, Kind, START_UNIX_S};
 use super::fixture::{Folder, Sunder};
 use crate::support;
-use sunder::clock::{Clock, Now};
+use sunder::base::clock::{Clock, Now};
 
 fn probe(address: &Address) -> Result<Server, ProbeError> {
     Rend::probe(address, Clock::start().read())

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::common::pipe::Pipes;
-use sunder::buffer::{self, Body, Chain, Key};
-use sunder::clock::{Clock, Expiry, Now};
+use sunder::base::buffer::{self, Body, Chain, Key};
+use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::stats::Counter;
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::{Handler, Transport};
@@ -18,7 +19,6 @@ use sunder::orchestrator::l1_l2::L1L2;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::{Action, InL1, Operation, Orchestrator};
 use sunder::protocol::Limits;
-use sunder::stats::Counter;
 use sunder::tier::memory::{self, ItemValue, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 use sunder::worker::{Settings, Shared, Worker};
@@ -464,7 +464,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
         crew.turn();
     }
     // 16 clients asked for up to 168 MB each and have read nothing: a value each is here at most.
-    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    let made = (buffer::blocks_made() - before) * sunder::base::limits::BLOCK_BYTES;
     assert!(made < 6 << 20, "{made} bytes of blocks for replies that nobody reads");
     // The items go; who had asked before still gets them.
     crew.talk(0, writer, b"flush_all\r\n");

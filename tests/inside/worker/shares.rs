@@ -63,7 +63,7 @@ fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
-    let count = sunder::limits::SLOTS_PER_WORKER + 1;
+    let count = sunder::base::limits::SLOTS_PER_WORKER + 1;
     // Each waits for answers of the other worker, which does not turn: of so many keys it owns
     // some.
     let ready: Vec<usize> = (0..count).map(|_| crew.pipes[0].connect(64, 64, 64)).collect();
@@ -322,7 +322,7 @@ fn who_reads_nothing_of_long_values_leaves_them_to_others() {
     for _ in 0..100 {
         crew.turn();
     }
-    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    let made = (buffer::blocks_made() - before) * sunder::base::limits::BLOCK_BYTES;
     assert!(made < 80 << 20, "{made} bytes");
     for worker in 0..2 {
         let c = crew.pipes[worker].connect(16 << 10, 256 << 10, 256 << 10);

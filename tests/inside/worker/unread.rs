@@ -1,6 +1,6 @@
 //! Clients that write all that they have to ask before they read the first byte of an answer.
 
-use sunder::limits::{INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX};
+use sunder::base::limits::{INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX};
 
 use super::*;
 
@@ -114,14 +114,14 @@ fn what_is_taken_in_is_bounded_shared_and_given_back() {
     let c = connect(&mut crew);
     crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
     // The pipe itself, what filled the output, and two blocks.
-    let beside = (64 << 10) + 4096 + 2 * sunder::limits::BLOCK_BYTES;
+    let beside = (64 << 10) + 4096 + 2 * sunder::base::limits::BLOCK_BYTES;
     let before = buffer::blocks_made();
     let first = pour(&mut crew, c);
     assert!((INTAKE_BYTES_MAX - beside..INTAKE_BYTES_MAX + beside).contains(&first), "{first}");
     let greedy: Vec<usize> = (0..30).map(|_| connect(&mut crew)).collect();
     let all: usize = greedy.iter().map(|&c| pour(&mut crew, c)).sum();
     assert!(first + all < INTAKE_BUDGET_BYTES + 31 * beside, "{first} and {all}");
-    let made = (buffer::blocks_made() - before) * sunder::limits::BLOCK_BYTES;
+    let made = (buffer::blocks_made() - before) * sunder::base::limits::BLOCK_BYTES;
     assert!(made <= INTAKE_BUDGET_BYTES, "{made} bytes");
     let newcomer = connect(&mut crew);
     let late = pour(&mut crew, newcomer);

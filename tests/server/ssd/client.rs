@@ -3,7 +3,7 @@
 use crate::support::{PATIENCE, Server, free_port};
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::TcpStream;
-use sunder::random::mix;
+use sunder::base::random::mix;
 
 /// A server and a connection to it.
 pub struct Client {

@@ -12,7 +12,7 @@ use super::client::{Client, value};
 use std::collections::HashMap;
 use std::io::Result;
 use std::time::{Duration, Instant};
-use sunder::random::mix;
+use sunder::base::random::mix;
 
 /// Kills, half of them with one worker and half with two; `SUNDER_SSD_KILLS` is another number.
 const KILLS: u64 = 20;

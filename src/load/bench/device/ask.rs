@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{Conn, Plan, Wired};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::load::bench::server::{Inquiry, patience};
 use crate::net::ConnectionId;
 use crate::net::Handler;

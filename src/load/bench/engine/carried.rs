@@ -1,7 +1,7 @@
 //! The engine as the owner of connections that a stack of ours carries; it decides nothing.
 
 use super::{Conn, Engine};
-use crate::clock::Now;
+use crate::base::clock::Now;
 use crate::net::ConnectionId;
 use crate::net::Handler;
 use crate::net::Stream;

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::peer::{Hand, packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, VecFrame, config};
-use crate::limits::{TCP_DEFEND_US, TCP_GROUP_REPORTS_US, TCP_PROBE_US, TCP_PROBES};
+use crate::base::limits::{TCP_DEFEND_US, TCP_GROUP_REPORTS_US, TCP_PROBE_US, TCP_PROBES};
+use crate::base::stats::Counter;
 use crate::net::Transport;
 use crate::net::tcp::Taken;
-use crate::stats::Counter;
 
 fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let mut frame = [[0xff; 6], mac].concat();

@@ -2,7 +2,7 @@
 
 use super::peer::{ACK, Crafted, PSH, RST, SYN, packet, see};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, config};
-use crate::limits::TCP_HALF_OPEN_TIMEOUT_US;
+use crate::base::limits::TCP_HALF_OPEN_TIMEOUT_US;
 use crate::net::tcp::ConnectError;
 use crate::net::tcp::connect::OUTGOING;
 use crate::net::{ConnectionId, Transport};

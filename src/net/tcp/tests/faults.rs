@@ -4,9 +4,9 @@ use smoltcp::socket::tcp::State;
 
 use super::peer::Client;
 use super::wire::{Bench, TestPort, config};
+use crate::base::stats::Counter;
 use crate::net::Transport;
 use crate::net::tcp::fault::{Faults, FaultyPort};
-use crate::stats::Counter;
 
 /// Byte number `at` of the stream that connection `n` sends.
 fn byte(n: usize, at: usize) -> u8 {

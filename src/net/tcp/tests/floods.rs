@@ -2,9 +2,9 @@
 
 use super::peer::{ACK, Crafted, FIN, Hand, SYN, see};
 use super::wire::{Bench, VecFrame, config};
-use crate::limits::{BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_TIME_WAIT_MAX};
+use crate::base::limits::{BURST_FRAMES, TCP_HALF_OPEN_MAX, TCP_TIME_WAIT_MAX};
+use crate::base::stats::Counter;
 use crate::net::Transport;
-use crate::stats::Counter;
 
 const SERVER: &str = "10.0.0.1:11211";
 

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 use super::peer::{ACK, Crafted, FIN, Hand, PSH, RST, SYN, packet, seal, see};
 use super::wire::{Bench, CLIENT_MAC, Manner, config};
-use crate::limits::{
+use crate::base::limits::{
     TCP_CHALLENGES_MAX, TCP_LINGER_US, TCP_STRAY_INTERVAL_US, TCP_STRAY_REPLIES_MAX,
     TCP_STRAY_REPLIES_MIN, TCP_SWEEP_PERIOD_US,
 };
+use crate::base::stats::Counter;
 use crate::net::Transport;
-use crate::stats::Counter;
 
 const CLIENT: &str = "10.0.0.2:40000";
 const SERVER: &str = "10.0.0.1:11211";

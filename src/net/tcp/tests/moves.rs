@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::peer::{ACK, Crafted, Hand, PSH, RST, SYN, packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, config};
-use crate::limits::{TCP_SEEK_GROUPS, TCP_SEEKS_MAX};
+use crate::base::limits::{TCP_SEEK_GROUPS, TCP_SEEKS_MAX};
+use crate::base::stats::Counter;
 use crate::net::Transport;
 use crate::net::tcp::headers::be32;
-use crate::stats::Counter;
 
 const NEW_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
 

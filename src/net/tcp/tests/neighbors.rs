@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::peer::{packet, seal};
 use super::wire::{Bench, CLIENT_MAC, SERVER_MAC, config};
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 fn quiet() -> Bench {
     let mut bench = Bench::new(&config());

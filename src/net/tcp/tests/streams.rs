@@ -4,16 +4,16 @@ use smoltcp::socket::tcp::State;
 
 use super::peer::{ACK, Client, FIN, Hand, PSH, RST, SYN, see};
 use super::wire::{Bench, Manner, TestPort, config};
-use crate::clock::{Now, Pace};
-use crate::limits::{
+use crate::base::clock::{Now, Pace};
+use crate::base::limits::{
     TCP_HALF_OPEN_TIMEOUT_US, TCP_KEEP_ALIVE_US, TCP_LINGER_US, TCP_PEER_TIMEOUT_US,
     TCP_REFUSALS_MAX, TCP_RX_RING_BYTES, TCP_SWEEP_PERIOD_US, TCP_TIME_WAIT_US, TCP_TX_RING_BYTES,
 };
+use crate::base::stats::Counter;
 use crate::net::tcp::headers::be16;
 use crate::net::tcp::listen::InitialSequence;
 use crate::net::tcp::{Cidr, ConfigError, Stack};
 use crate::net::{REFUSAL, Transport};
-use crate::stats::Counter;
 
 const CLIENT: &str = "10.0.0.2:40000";
 const SERVER: &str = "10.0.0.1:11211";

@@ -4,7 +4,7 @@
 
 use super::peer::{ACK, Crafted, FIN, Hand, PSH, RST, SYN, see};
 use super::wire::{Bench, CLIENT_MAC, Manner, SERVER_MAC, VecFrame, config};
-use crate::limits::{TCP_LINGER_US, TCP_SEGMENTS_PER_VISIT, TCP_SWEEP_PERIOD_US};
+use crate::base::limits::{TCP_LINGER_US, TCP_SEGMENTS_PER_VISIT, TCP_SWEEP_PERIOD_US};
 use crate::net::Transport;
 
 const SERVER: &str = "10.0.0.1:11211";

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::clock::Now;
-use crate::limits::BURST_FRAMES;
+use crate::base::clock::Now;
+use crate::base::limits::BURST_FRAMES;
+use crate::base::stats::{Counter, WorkerStats};
 use crate::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use crate::net::tcp::{Cidr, Config, Stack};
 use crate::net::{Admission, ConnectionId, Handler, Stream, Transport};
-use crate::stats::{Counter, WorkerStats};
 
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use sim::{Log, Odds, Sim};
 
 use super::{Found, L1L2, OF_L2};
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Expiry, Now};
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Expiry, Now};
+use crate::base::stats::WorkerStats;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
-use crate::stats::WorkerStats;
 use crate::tier::memory::{self, Memory};
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode, Value};
 

@@ -2,7 +2,7 @@
 
 use super::sim::Fault;
 use super::*;
-use crate::limits::FLUSH_SKEW_S;
+use crate::base::limits::FLUSH_SKEW_S;
 
 const PORTS: [PortRole; 2] = [PortRole::Main, PortRole::Batch];
 

@@ -3,7 +3,7 @@
 
 use super::sim::Fault::{self, After, Before, None as Fine, OutOfMemory};
 use super::*;
-use crate::stats::Counter;
+use crate::base::stats::Counter;
 
 /// Which tiers have the item `k` = `5` before the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! it is answered, and a key that this lookup did not ask for is garbage.
 
 use super::{Asked, Inner, Kind, NOBODY};
-use crate::limits::LINK_LOOKUP_BYTES;
+use crate::base::limits::LINK_LOOKUP_BYTES;
 use crate::tier::link::collect::Collect;
 use crate::tier::link::protocol::{Codec, Garbage, Head, Status};
 

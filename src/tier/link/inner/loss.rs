@@ -7,12 +7,12 @@
 //! has been read when it has answered on another connection for [`LINK_PROOF_US`].
 
 use super::{Inner, NOBODY, OUTPUT_BYTES_KEPT, Reading, State};
-use crate::limits::{
+use crate::base::limits::{
     LINK_CLOSING_US, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_MAX_US, LINK_GREETING_US,
     LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
 };
+use crate::base::stats::Counter;
 use crate::report::Topic;
-use crate::stats::Counter;
 use crate::tier::link::collect::Collect;
 use crate::tier::link::config::Role;
 use crate::tier::link::protocol::Codec;

@@ -4,7 +4,7 @@
 
 use super::layout::{Metadata, Shape};
 use super::token::{TOKEN_BYTES, Token};
-use crate::buffer::{self, Chain, Gather};
+use crate::base::buffer::{self, Chain, Gather};
 
 /// Cuts a value that lies in pieces into runs of other lengths.
 pub struct Cutter<'a, I> {

@@ -8,14 +8,14 @@ use super::layout::{Metadata, Shape};
 use super::name::Name;
 use super::token::may_be_bare;
 use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
-use crate::buffer::{Chain, Gather, Key};
-use crate::clock::{Expiry, Now};
-use crate::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
+use crate::base::buffer::{Chain, Gather, Key};
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
+use crate::base::work;
 use crate::tier::link::{Down, Status};
 use crate::tier::memcached::meta;
 use crate::tier::memory::number;
 use crate::tier::{Arithmetic, Outcome, Store, StoreMode};
-use crate::work;
 
 impl Chunked {
     pub(super) async fn set(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use crate::limits::CHUNK_FORESIGHT_ITEMS;
+use crate::base::limits::CHUNK_FORESIGHT_ITEMS;
 
 /// As many chunks as the smallest of the last few items had.
 #[derive(Debug)]

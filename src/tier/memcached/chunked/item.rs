@@ -108,7 +108,7 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Expiry;
+    use crate::base::clock::Expiry;
     use crate::tier::memcached::chunked::assembly::Broken;
     use crate::tier::memcached::chunked::layout::Shape;
     use crate::tier::memcached::chunked::token::TOKEN_BYTES;

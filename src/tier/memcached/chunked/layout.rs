@@ -33,8 +33,8 @@ use bytes::{Buf, BufMut};
 
 use super::name::{INDEX_DIGITS_MAX, METADATA_SUFFIX, Name};
 use super::token::{TOKEN_BYTES, Token};
-use crate::clock::Expiry;
-use crate::limits::{
+use crate::base::clock::Expiry;
+use crate::base::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
 };
 

@@ -34,13 +34,13 @@ use self::layout::{Metadata, Shape};
 use self::name::Name;
 use self::token::Tokens;
 use super::meta::Meta;
-use crate::buffer::{Body, Chain, Key};
-use crate::clock::{Clock, Expiry, Now};
-use crate::limits::{
+use crate::base::buffer::{Body, Chain, Key};
+use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_WINDOW_BYTES, CHUNK_WINDOW_CHUNKS, ITEM_HEADER_BYTES,
 };
-use crate::secret;
-use crate::stats::WorkerStats;
+use crate::base::secret;
+use crate::base::stats::WorkerStats;
 use crate::tier::link::{self, Down, Link, OpenError, Status};
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::limits::KEY_BYTES_MAX;
+use crate::base::limits::KEY_BYTES_MAX;
 use crate::tier::memcached::key::{ENCODED_KEY_BYTES_MAX, is_text};
 
 /// The suffix of a metadata item's key.

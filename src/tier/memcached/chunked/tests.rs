@@ -6,8 +6,8 @@ use super::assembly::{Assembly, Cutter};
 use super::layout::{Found, METADATA_ITEM_BYTES_MAX, Metadata, Shape};
 use super::name::Name;
 use super::token::{TOKEN_BYTES, Token};
-use crate::clock::Expiry;
-use crate::limits::{
+use crate::base::clock::Expiry;
+use crate::base::limits::{
     CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX,
     ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
 };

@@ -15,8 +15,10 @@ use std::rc::Rc;
 
 use memmap2::MmapMut;
 
-use crate::buffer::map_huge;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_WRITE_BUFFER_BYTES, SSD_WRITE_BUFFERS, ssd_read_buffers};
+use crate::base::buffer::map_huge;
+use crate::base::limits::{
+    SSD_BLOCK_BYTES, SSD_WRITE_BUFFER_BYTES, SSD_WRITE_BUFFERS, ssd_read_buffers,
+};
 
 /// The buffers of one worker's disk. Copies are the same pool.
 #[derive(Clone)]

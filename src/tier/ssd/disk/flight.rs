@@ -6,7 +6,7 @@
 use rustix::io::Errno;
 
 use super::{DiskError, Done, Io, Op};
-use crate::limits::{SSD_BLOCK_BYTES, SSD_TRIES_MAX};
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_TRIES_MAX};
 
 /// Error numbers are below this (Linux, include/linux/err.h, MAX_ERRNO).
 const ERRNO_END: i32 = 4096;

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 use super::flight::{Flight, Next};
 use super::{Disk, Done, Io, Op, Pool};
-use crate::clock::Now;
-use crate::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
+use crate::base::clock::Now;
+use crate::base::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
 
 /// A disk in memory.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub use buffer::{Buffer, Frozen, Pool};
 
 use std::fmt;
 
-use crate::clock::Now;
+use crate::base::clock::Now;
 
 /// One worker's part of a disk.
 ///
@@ -52,7 +52,7 @@ pub trait Disk {
     fn hand_over(&mut self) {}
 
     /// Hands over what was submitted and appends what is done to `done`, at most
-    /// [`crate::limits::SSD_DONE_PER_TURN`] of them. Returns how many. Does not wait.
+    /// [`crate::base::limits::SSD_DONE_PER_TURN`] of them. Returns how many. Does not wait.
     fn turn(&mut self, now: Now, done: &mut Vec<Done>) -> usize;
 
     /// I/Os submitted and not yet done.
@@ -80,7 +80,7 @@ pub struct Io {
 }
 
 /// What an [`Io`] does. Offsets and lengths are in bytes and whole blocks
-/// ([`crate::limits::SSD_BLOCK_BYTES`]).
+/// ([`crate::base::limits::SSD_BLOCK_BYTES`]).
 #[derive(Debug)]
 pub enum Op {
     /// Fills the first `len_bytes` of the buffer from the disk.

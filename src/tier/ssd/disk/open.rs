@@ -21,7 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, geteuid, getrlimit};
 
-use crate::limits::{
+use crate::base::limits::{
     SSD_ALLOCATE_BYTES, SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES,
 };
 

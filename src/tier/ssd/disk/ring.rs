@@ -25,12 +25,12 @@ use rustix::io::Errno;
 use super::flight::{Flight, Next};
 use super::open::{Kind, Part};
 use super::{Disk, Done, Io, Op, Pool};
-use crate::clock::Now;
-use crate::limits::{
+use crate::base::clock::Now;
+use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_CLOSE_WAITS, SSD_DONE_PER_TURN, SSD_DONE_PER_TURN_MIN, SSD_FIRST_WAITS,
     SSD_QUEUE_DEPTH, SSD_SLOW_QUEUE_DEPTH, SSD_WAIT_MS,
 };
-use crate::readiness::Readiness;
+use crate::base::readiness::Readiness;
 
 /// How completions of reads and writes are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

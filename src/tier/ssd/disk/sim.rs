@@ -14,9 +14,9 @@ use rustix::io::Errno;
 
 use super::flight::{Flight, Next};
 use super::{Disk, Done, Io, Op, Pool};
-use crate::clock::Now;
-use crate::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
-use crate::random::Random;
+use crate::base::clock::Now;
+use crate::base::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
+use crate::base::random::Random;
 
 /// What lands, or is lost, as one, in bytes.
 pub const SECTOR_BYTES: usize = 512;
@@ -431,7 +431,7 @@ impl Medium {
     }
 
     fn discard(&mut self, offset: usize, len: usize) -> i32 {
-        const BLOCK: usize = crate::limits::SSD_BLOCK_BYTES;
+        const BLOCK: usize = crate::base::limits::SSD_BLOCK_BYTES;
         match self.faults.discard {
             Discard::Unsupported => return -Errno::OPNOTSUPP.raw_os_error(),
             Discard::Kept => {}

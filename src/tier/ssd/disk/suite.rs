@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Buffer, Disk, Done, Io, Op, Pool};
-use crate::clock::{Clock, Now};
-use crate::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
+use crate::base::clock::{Clock, Now};
+use crate::base::limits::{SSD_DONE_PER_TURN, SSD_QUEUE_DEPTH};
 
 /// Size of the disks that the tests are run on.
 pub(super) const SIZE_BYTES: usize = 32 << 20;

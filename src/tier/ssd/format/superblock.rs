@@ -8,7 +8,7 @@ use super::{
     SEGMENTS_AT_BYTES, SEGMENTS_MAX, SEQUENCES_MAX, SUPER_MAGIC, VERSION, is_sealed, seal_block,
     take_array,
 };
-use crate::limits::{
+use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_OPEN_SEGMENTS_MAX, SSD_SEGMENT_BYTES, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
     WORKERS_MAX,
 };

@@ -1,7 +1,7 @@
 //! What is written is read, and nothing else is.
 
 use super::*;
-use crate::limits::{SSD_OPEN_SEGMENTS_MAX, SSD_SEGMENT_BYTES, SSD_VOIDS_MAX};
+use crate::base::limits::{SSD_OPEN_SEGMENTS_MAX, SSD_SEGMENT_BYTES, SSD_VOIDS_MAX};
 use proptest::prelude::*;
 
 fn record(value_bytes: usize) -> Record {

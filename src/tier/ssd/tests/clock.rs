@@ -1,7 +1,7 @@
 //! A host whose clock is set back between two runs.
 
 use super::*;
-use crate::limits::SSD_CLOCK_AHEAD_MAX_S;
+use crate::base::limits::SSD_CLOCK_AHEAD_MAX_S;
 
 const DAY_S: u32 = 86_400;
 

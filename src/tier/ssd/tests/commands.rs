@@ -1,7 +1,7 @@
 //! Commands mean what they mean in memcached, whether the item is in memory or on the disk.
 
 use super::*;
-use crate::work;
+use crate::base::work;
 
 fn store_of(mode: StoreMode, cas: u64) -> Store {
     Store { mode, flags: 9, expiry: Expiry::NEVER, cas }

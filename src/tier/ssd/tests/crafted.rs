@@ -4,7 +4,7 @@
 use super::disk::Disk;
 use super::format::{HEADER_BLOCKS, RECORD_HEADER_BYTES, SEAL_BLOCKS, Superblock, SuperblockRead};
 use super::*;
-use crate::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
 
 const BLOCK: usize = SSD_BLOCK_BYTES;
 

@@ -4,7 +4,7 @@ use super::disk::Disk;
 use super::format::{Geometry, SEAL_BLOCKS, SEGMENTS_AT_BYTES, Seal, Superblock, SuperblockRead};
 use super::segments::State;
 use super::*;
-use crate::limits::SSD_BLOCK_BYTES;
+use crate::base::limits::SSD_BLOCK_BYTES;
 
 const BLOCK: usize = SSD_BLOCK_BYTES;
 

@@ -2,7 +2,7 @@
 
 use super::super::disk::sim::Faults;
 use super::*;
-use crate::limits::{SSD_KILLS_PER_CALL, SSD_UNIT_BYTES};
+use crate::base::limits::{SSD_KILLS_PER_CALL, SSD_UNIT_BYTES};
 
 #[test]
 fn with_one_operation_in_a_hundred_failing_nothing_is_wrong_and_little_is_missing() {
@@ -193,7 +193,7 @@ fn a_disk_that_takes_five_seconds_holds_nothing_up() {
         Poll::Ready(other) => panic!("{other:?}"),
         Poll::Pending => true,
     });
-    assert_eq!(throttled, 2_000 - crate::limits::SSD_READS_MAX);
+    assert_eq!(throttled, 2_000 - crate::base::limits::SSD_READS_MAX);
     // Half of those that wait go away; the reads own their memory.
     gets.truncate(500);
     let mut later = now;

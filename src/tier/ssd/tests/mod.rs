@@ -20,7 +20,7 @@ use std::task::Waker;
 use super::disk::Pool;
 use super::disk::sim::{Cut, SimDisk, SimHandle};
 use super::*;
-use crate::stats::{Counter, WorkerStats};
+use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::StoreMode;
 
 const SEGMENT_BYTES: usize = 64 * 1024;

@@ -3,7 +3,7 @@
 
 use super::format::{INCARNATION_MAX, Superblock, SuperblockRead};
 use super::*;
-use crate::limits::SSD_BLOCK_BYTES;
+use crate::base::limits::SSD_BLOCK_BYTES;
 
 const BLOCK: usize = SSD_BLOCK_BYTES;
 

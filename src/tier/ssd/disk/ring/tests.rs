@@ -9,7 +9,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 
 use super::*;
-use crate::readiness;
+use crate::base::readiness;
 use crate::tier::ssd::disk::DiskError;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::suite::{self, Loop, SIZE_BYTES, Scratch};

@@ -1,5 +1,5 @@
 //! Numbers that a seed decides: faults, loads and simulations, the same again for the same seed.
-//! Not for what a peer must not guess: that is [`crate::secret`]'s.
+//! Not for what a peer must not guess: that is [`crate::base::secret`]'s.
 //!
 //! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): a
 //! sequence of its own for any seed, zero too. What a seed draws must never change, for a reported

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::{Block, CACHE, give_block, take_block};
-use crate::limits::BLOCK_BYTES;
+use crate::base::limits::BLOCK_BYTES;
 
 /// Bytes that wait in the order in which they came, in pooled blocks.
 ///

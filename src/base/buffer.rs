@@ -22,7 +22,7 @@ use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut};
 
-use crate::limits::{
+use crate::base::limits::{
     BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, RECEIVE_PIECES,
 };
 
@@ -62,8 +62,9 @@ struct Block {
 /// allocator in the end.
 static DEPOT: OnceLock<ArrayQueue<Box<Block>>> = OnceLock::new();
 
-/// Blocks the depot keeps at most: what [`crate::limits::WORKERS_MAX`] workers give back at once.
-const DEPOT_BLOCKS: usize = crate::limits::WORKERS_MAX * BLOCK_CACHE_BLOCKS / 2;
+/// Blocks the depot keeps at most: what [`WORKERS_MAX`](crate::base::limits::WORKERS_MAX) workers
+/// give back at once.
+const DEPOT_BLOCKS: usize = crate::base::limits::WORKERS_MAX * BLOCK_CACHE_BLOCKS / 2;
 
 fn depot() -> &'static ArrayQueue<Box<Block>> {
     DEPOT.get_or_init(|| ArrayQueue::new(DEPOT_BLOCKS))

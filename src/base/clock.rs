@@ -5,7 +5,7 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::limits::TURN_GAP_US;
+use crate::base::limits::TURN_GAP_US;
 
 /// One reading of the clock, valid for one turn of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

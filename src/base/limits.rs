@@ -1,0 +1,27 @@
+//! Every capacity of the server, as a named, commented sum: a file a topic.
+//!
+//! Nothing may size a queue, a loop or an allocation by a peer's number without a limit from here.
+
+mod chunks;
+mod kernel;
+mod links;
+mod nic;
+mod process;
+mod protocol;
+mod requests;
+mod ssd;
+mod tcp;
+mod tools;
+mod values;
+
+pub use chunks::*;
+pub use kernel::*;
+pub use links::*;
+pub use nic::*;
+pub use process::*;
+pub use protocol::*;
+pub use requests::*;
+pub use ssd::*;
+pub use tcp::*;
+pub use tools::*;
+pub use values::*;

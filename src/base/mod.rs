@@ -1,0 +1,12 @@
+//! What every other module may use, and what uses none of them: memory, time, limits, counters.
+
+pub mod buffer;
+pub mod clock;
+pub mod console;
+pub mod limits;
+pub mod random;
+pub mod readiness;
+pub mod secret;
+pub mod stats;
+pub mod usage;
+pub mod work;
