@@ -44,7 +44,8 @@
 //! say so: neither a mark nor the lack of one, since a process that was killed leaves it just
 //! like that. So what the disk lacks is bounded while the server runs (`doubt`). When something
 //! done is not durable after `flush=` and `SSD_DOUBT_FAILED_US` more (with an I/O that just does
-//! not end, `SSD_DOUBT_SILENT_US`; both in `base::limits`), a file on another file system says that this log is not to be believed (`marks`); it goes only when both superblocks
+//! not end, `SSD_DOUBT_SILENT_US`; both in `base::limits`), a file on another file system says
+//! that this log is not to be believed (`marks`); it goes only when both superblocks
 //! know everything, and the next start gives up a log that has one. From then on what is done is
 //! as safe as if it were durable. If there is no such place, changes are refused from a second
 //! later until the disk works: what it has stays true. So after a kill at any time, with whatever
