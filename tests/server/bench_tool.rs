@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support;
 use crate::support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
 use sunder::load::result::RunResult;
 
@@ -492,7 +491,7 @@ fn a_dpdk_client_over_memif_counts_right() {
             match RunResult::load(&json) {
                 Ok(result) => break Ok(result),
                 Err(error) if child.try_wait().expect("ours").is_some() => break Err(error),
-                Err(error) if start.elapsed() > support::PATIENCE => break Err(error),
+                Err(error) if start.elapsed() > crate::support::PATIENCE => break Err(error),
                 Err(_) => thread::sleep(Duration::from_millis(20)),
             }
         };
