@@ -115,8 +115,9 @@ fn a_value_of_100_kb_is_copied_as_often_as_the_docs_say() {
         let hit = [b"VALUE key 0 100000\r\n", &value[..], b"\r\nEND\r\n"].concat();
         let get = client.copies(b"get key\r\n", &hit);
         println!("{words}: a set {set:.2}, a get {get:.2}");
-        // Heads and tokens of chunks, and what is moved up in a buffer, come to a few per cent.
-        let few = -0.02..0.2;
+        // Heads and tokens of chunks, structures that are moved, and what is moved up in a buffer,
+        // come to some per cent.
+        let few = -0.02..0.25;
         assert!(few.contains(&(get - of_get)), "{words}: {get} copies of a get");
         assert!(few.contains(&(set - of_set)), "{words}: {set} copies of a set");
     }

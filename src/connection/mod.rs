@@ -126,8 +126,8 @@ pub trait Engine {
     ) -> bool;
 
     /// The value that `share` is for made progress: see [`Connection::is_overdue`] for
-    /// `progress_us`.
-    fn note_progress(&mut self, share: &Share, progress_us: u64);
+    /// `progress_us`. If that is recent, the share is not revoked any more.
+    fn note_progress(&mut self, share: &Share, progress_us: u64, now: Now);
 
     /// Whether others need the rest of this share more than the connection that has it, and it has
     /// to give its value up.

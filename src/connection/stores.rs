@@ -14,9 +14,9 @@ use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::base::buffer::Gather;
 use crate::base::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::Operation;
+use crate::orchestrator::{Action, Operation};
 use crate::protocol::{Fixed, Form};
-use crate::tier::{Draft, Outcome};
+use crate::tier::{Draft, Outcome, Store, StoreMode};
 
 /// What a connection has reserved of the budget for arriving values.
 #[derive(Debug, Default)]
@@ -92,13 +92,13 @@ impl Connection {
         is_text: bool,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
-        if visit.engine.is_revoked(&self.share) {
-            self.give_up_body(visit.engine);
-            return Progress::More;
-        }
         loop {
             let before = value_bytes - self.bytes_left(visit.engine);
             let Some(until) = self.make_room(slot, before, value_bytes, visit) else {
+                if visit.engine.is_revoked(&self.share) {
+                    self.give_up_body(visit.engine);
+                    return Progress::More;
+                }
                 visit.engine.await_room(visit.id);
                 // It is us who keep it waiting.
                 self.progress_us = visit.now.uptime_us;
@@ -107,16 +107,25 @@ impl Connection {
             };
             let arrived = gather_more(slot, until, visit.stream, visit.engine);
             self.earn_us(allowance_us(arrived - before), visit.now);
-            visit.engine.note_progress(&self.share, self.progress_us);
+            visit.engine.note_progress(&self.share, self.progress_us, visit.now);
             if arrived == value_bytes {
                 break;
             }
             if arrived < until || arrived == before {
+                // Only after what had arrived was taken: the sender may have been waiting for us.
+                if visit.engine.is_revoked(&self.share) {
+                    self.give_up_body(visit.engine);
+                    return Progress::More;
+                }
                 visit.stream.expect_into();
                 return Progress::Wait;
             }
         }
         if visit.stream.received_bytes() < terminator_bytes(is_text) {
+            if visit.engine.is_revoked(&self.share) {
+                self.give_up_body(visit.engine);
+                return Progress::More;
+            }
             // Half a terminator is no request that waits for its turn.
             self.is_partial = true;
             return Progress::Wait;
@@ -178,7 +187,13 @@ impl Connection {
             unreachable!("the slot of a body is gathering");
         };
         let key = form.needs_key().then_some(operation.key);
-        let outcome = Outcome::OutOfMemory;
+        // Of these two, no room reads as `NOT_STORED`, which would say that there is no item.
+        let outcome = match operation.action {
+            Action::Store(Store { mode: StoreMode::Append | StoreMode::Prepend, .. }) => {
+                Outcome::Throttled
+            }
+            _ => Outcome::OutOfMemory,
+        };
         *engine.slots().content_mut(slot) = Content::Ready { form, key, outcome };
         engine.release_body(std::mem::take(&mut self.share));
         self.state = InputState::Skip { bytes, slot, close: false };

@@ -147,7 +147,7 @@ mod tests {
         assert!(check(8 << 30, 0, &host.0).is_ok());
         assert!(check((8 << 30) - 2 * WORKER_BYTES, 2, &host.0).is_ok());
         let error = check(8 << 30, 2, &host.0).expect_err("it cannot fit").to_string();
-        for part in ["8589934592", "2 workers", "meminfo", "choose a smaller size"] {
+        for part in ["8 GiB", "2 workers", "meminfo", "choose a smaller size"] {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

@@ -551,7 +551,6 @@ where
         if !fits {
             self.contended_until_us = now.uptime_us + CONTENTION_US;
             if let Some(id) = self.budget.revoke(share, now) {
-                self.stats.add(Counter::StoreNoMemory, 1);
                 self.revisits.push(id);
             }
         }
@@ -559,9 +558,9 @@ where
     }
 
     #[inline]
-    fn note_progress(&mut self, share: &Share, progress_us: u64) {
+    fn note_progress(&mut self, share: &Share, progress_us: u64, now: Now) {
         if let Some(rest) = share.rest {
-            self.budget.note_progress(rest, progress_us);
+            self.budget.note_progress(rest, progress_us, now);
         }
     }
 
@@ -575,6 +574,9 @@ where
     }
 
     fn release_body(&mut self, share: Share) {
+        if self.is_revoked(&share) {
+            self.stats.add(Counter::StoreNoMemory, 1);
+        }
         self.budget.give(share);
     }
 

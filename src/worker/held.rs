@@ -188,9 +188,12 @@ impl Budget {
     }
 
     /// The value that this rest belongs to made progress.
-    pub fn note_progress(&mut self, rest: Rest, progress_us: u64) {
+    pub fn note_progress(&mut self, rest: Rest, progress_us: u64, now: Now) {
         if let Some((_, at_us)) = self.holders.iter_mut().find(|(other, _)| *other == rest) {
             *at_us = progress_us;
+        }
+        if !has_paused(progress_us, now) {
+            self.revoked.take_if(|id| *id == rest.id);
         }
     }
 
@@ -203,8 +206,7 @@ impl Budget {
         let is_new = is_new(share, now);
         let usable = self.holders.iter().filter(|(rest, _)| is_new || !rest.is_for_new);
         let &(rest, progress_us) = usable.min_by_key(|(_, progress_us)| *progress_us)?;
-        let has_paused = now.uptime_us.saturating_sub(progress_us) >= REST_PAUSE_US;
-        self.revoked = has_paused.then_some(rest.id);
+        self.revoked = has_paused(progress_us, now).then_some(rest.id);
         self.revoked
     }
 
@@ -244,6 +246,11 @@ impl Budget {
         self.holders.retain(|(other, _)| *other != rest);
         self.revoked.take_if(|id| *id == rest.id);
     }
+}
+
+/// Whether a sender's last progress is so long ago that its rest may be taken.
+fn has_paused(progress_us: u64, now: Now) -> bool {
+    now.uptime_us.saturating_sub(progress_us) >= REST_PAUSE_US
 }
 
 /// Whether the value that a share is for began recently.

@@ -68,7 +68,7 @@ fn values_that_are_none() {
 #[test]
 fn an_l1_that_no_worker_can_have() {
     let l1 = ["serve", "--workers", "2", "--l1", "memory,size=100G"];
-    refused(&l1, &["--l1", "53687091200"]);
+    refused(&l1, &["--l1", "50 GiB"]);
 }
 
 #[test]

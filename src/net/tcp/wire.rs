@@ -118,6 +118,11 @@ impl<P: Port> Wire<P> {
     fn note(&mut self, tcp: &[u8]) {
         let payload = (tcp.len() - usize::from(tcp[12] >> 4) * 4) as u32;
         let flags = tcp[13];
+        if flags & flag::RST != 0 {
+            // Its numbers are those of the segment that it answers, not where the flow is.
+            self.stats.add(Counter::ResetsSent, 1);
+            return;
+        }
         let length =
             payload + u32::from(flags & flag::SYN != 0) + u32::from(flags & flag::FIN != 0);
         self.sent.segments += 1;
@@ -125,9 +130,6 @@ impl<P: Port> Wire<P> {
         self.sent.sequence_bytes += length;
         self.sent.next_seq = be32(tcp, 4).wrapping_add(length);
         self.sent.ack = be32(tcp, 8);
-        if flags & flag::RST != 0 {
-            self.stats.add(Counter::ResetsSent, 1);
-        }
     }
 
     #[inline(always)]

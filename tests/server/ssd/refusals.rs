@@ -86,7 +86,7 @@ fn a_limit_on_the_size_of_files() {
 fn an_item_larger_than_a_segment() {
     let place = Place::new();
     let flags = ["--max-item-size", "64M", "--l1", &place.tier(",size=600M")];
-    failed(&flags, WORDS, &["--max-item-size", "67108864", "up to"]);
+    failed(&flags, WORDS, &["--max-item-size", "64 MiB", "at most 16 MiB"]);
 }
 
 #[test]

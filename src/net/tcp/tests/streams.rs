@@ -390,6 +390,28 @@ fn only_a_segment_that_can_be_the_peers_is_a_sign_of_life() {
 }
 
 #[test]
+fn the_answer_to_a_wrong_acknowledgement_does_not_move_a_flows_numbers() {
+    let mut config = config();
+    config.idle_timeout_us = 10_000_000;
+    let mut bench = Bench::new(&config);
+    bench.run();
+    bench.sent();
+    let mut hand = Hand { from: CLIENT.into(), to: SERVER.into(), seq: 1000, ack: 0 };
+    let opened = see(&bench.exchange(hand.craft(SYN).frame())[0]);
+    hand.seq = 1001;
+    hand.ack = opened.seq.wrapping_add(1);
+    // Of an earlier connection between the same two, or of somebody who would like to be the peer.
+    let mut wrong = hand.craft(ACK);
+    wrong.ack = hand.ack.wrapping_add(1 << 20);
+    assert_eq!(see(&bench.exchange(wrong.frame())[0]).flags & RST, RST);
+    bench.exchange(hand.craft(ACK).frame());
+    bench.wait(9_000_000);
+    bench.exchange(hand.craft(ACK | PSH).payload(b"12345678").frame());
+    bench.wait(1_000_000 + 2 * TCP_SWEEP_PERIOD_US);
+    assert_eq!(bench.count(Counter::IdleKicks), 0, "what the peer says counts");
+}
+
+#[test]
 fn a_stack_that_stopped_listening_keeps_its_connections() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
