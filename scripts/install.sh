@@ -49,16 +49,25 @@ list=$prefix/share/sunder/installed
 
 if [ "$is_uninstall" = 1 ]; then
     [ -f "$list" ] || fail "nothing is installed in $prefix (no $list)"
-    while IFS= read -r file; do
+    # The list may have been changed: nothing but sunder's own files is removed, whatever it says.
+    ours='^(bin/sunder|share/man/man1/sunder[a-z0-9-]*\.1|share/bash-completion/completions/sunder'
+    ours+='|share/zsh/site-functions/_sunder|share/fish/vendor_completions\.d/sunder\.fish)$'
+    mapfile -t files <"$list"
+    for file in "${files[@]}"; do
+        [[ $file =~ $ours ]] || fail "$list: '$file' is none of sunder's files; remove that line"
+    done
+    for file in "${files[@]}"; do
         rm -f -- "$prefix/$file"
-    done <"$list"
+    done
     rm -f -- "$list"
-    rmdir -- "$prefix/share/sunder"
+    rmdir --ignore-fail-on-non-empty -- "$prefix/share/sunder"
     echo "removed sunder from $prefix"
     exit 0
 fi
 
 [ -x "$binary" ] || fail "there is no $binary; run cargo build --release, or give --binary FILE"
+# With a folder, or the shell would look for it along PATH.
+binary=$(realpath -- "$binary")
 made=$(mktemp -d)
 trap 'rm -rf -- "$made"' EXIT
 mkdir "$made/man" "$made/completions"
@@ -81,4 +90,5 @@ put 644 "$made/completions/_sunder" share/zsh/site-functions/_sunder
 put 644 "$made/completions/sunder.fish" share/fish/vendor_completions.d/sunder.fish
 mkdir -p -- "${list%/*}"
 printf '%s\n' "${files[@]}" >"$list"
-echo "installed sunder in $prefix; scripts/install.sh --prefix $prefix --uninstall removes it"
+printf 'installed sunder in %s; scripts/install.sh --prefix %q --uninstall removes it\n' \
+    "$prefix" "$prefix"

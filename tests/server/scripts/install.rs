@@ -43,6 +43,15 @@ fn what_is_installed_works_and_is_removed_again() {
         let made = fs::read_to_string(prefix.join(file)).expect(file);
         assert!(made.contains(word), "{file}: no {word}");
     }
+    let list = prefix.join("share/sunder/installed");
+    let installed = fs::read_to_string(&list).expect("a list");
+    for stray in ["../other", "share/man/man1/sunder/../../../../other.1", "", "/etc/other"] {
+        fs::write(&list, format!("{installed}{stray}\n")).expect("written");
+        let (status, said) = run(&["--prefix", text, "--uninstall"]);
+        assert!(status == 1 && said.contains("none of sunder's files"), "{stray}: {said}");
+        assert!(prefix.join("bin/sunder").exists(), "nothing is removed by such a list");
+    }
+    fs::write(&list, installed).expect("written");
     let (status, said) = run(&["--prefix", text, "--uninstall"]);
     assert_eq!(status, 0, "{said}");
     assert_eq!(files(&prefix), [other]);
