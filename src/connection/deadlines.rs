@@ -30,8 +30,7 @@ pub(super) struct Moved {
 }
 
 impl Connection {
-    /// Whether it has been in the middle of something for too long, or, if `idle_us` is not 0, has
-    /// done nothing for that many microseconds.
+    /// Whether it has been in the middle of something for too long.
     ///
     /// `is_contended`: others wait for the room that values take.
     pub fn is_overdue(&self, is_contended: bool, now: Now) -> bool {
