@@ -31,7 +31,7 @@ pub enum Product {
 pub(super) fn write(definition: clap::Command, product: Product, folder: &Path) -> io::Result<()> {
     let mut definition = definition.disable_help_subcommand(true);
     match product {
-        Product::Man => clap_mangen::generate_to(definition, folder),
+        Product::Man => clap_mangen::generate_to(shown_whole(definition), folder),
         Product::Completions => {
             for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
                 clap_complete::generate_to(shell, &mut definition, "sunder", folder)?;
@@ -39,4 +39,10 @@ pub(super) fn write(definition: clap::Command, product: Product, folder: &Path) 
             Ok(())
         }
     }
+}
+
+/// The same with every flag described: a man page has no short form, and what is left out of `-h`
+/// would have its name alone.
+fn shown_whole(definition: clap::Command) -> clap::Command {
+    definition.mut_args(|arg| arg.hide_short_help(false)).mut_subcommands(shown_whole)
 }

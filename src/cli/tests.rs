@@ -236,6 +236,11 @@ fn man_pages_and_completions_have_every_flag_that_is_parsed_and_no_other() {
     for (path, flag) in &flags {
         let page = read(&format!("{}.1", format!("sunder {path}").trim().replace(' ', "-")));
         assert!(page.replace("\\-", "-").contains(&format!("--{flag}")), "man {path}: {flag}");
+        let lines: Vec<&str> = page.lines().collect();
+        let nameless = lines
+            .windows(3)
+            .find(|lines| lines[0] == ".TP" && (lines[2].is_empty() || lines[2].starts_with('.')));
+        assert_eq!(nameless, None, "man {path}: a flag without a text");
         assert!(shells[0].contains(&format!("--{flag}")), "bash {path}: {flag}");
         assert!(shells[1].contains(&format!("--{flag}")), "zsh {path}: {flag}");
         let line = parse_words(&format!("{path} --{flag}")).map_err(|error| error.to_string());
