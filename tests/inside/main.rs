@@ -10,4 +10,5 @@ mod memcached_tier;
 mod rend_tier;
 #[path = "../support/mod.rs"]
 mod support;
+mod task;
 mod worker;

@@ -1,18 +1,15 @@
 //! Clients that mean harm, over kernel sockets: the server's memory stays bounded, and everybody
 //! else is served. What bytes alone can show is in tests/wire.
 
+use super::client::{Client, SILENCE, is_full};
 use crate::support::{Server, free_port, free_socket_path};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{BufRead, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 /// Memory that a server may gain over what it had, whatever one client does. Its buffers, body
 /// budget and what the allocator keeps are inside; a buffer sized by a peer's number is not.
 const GAIN_BYTES_MAX: u64 = 96 * 1024 * 1024;
-
-/// A server that says nothing for this long has lost the thread. Reached only on a fault.
-const SILENCE: Duration = Duration::from_secs(20);
 
 struct Sunder {
     server: Server,
@@ -37,10 +34,7 @@ impl Sunder {
     }
 
     fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).expect("it accepts");
-        stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        Client(BufReader::new(stream))
+        Client::connect(self.address)
     }
 
     /// Its memory is bounded, and it serves others.
@@ -50,80 +44,9 @@ impl Sunder {
         assert!(gain < GAIN_BYTES_MAX, "gained {gain} bytes to {resident}");
         let mut client = self.client();
         client.set("well", b"yes");
-        assert_eq!(client.get("well"), b"yes");
+        assert_eq!(client.get("well").as_deref(), Ok(&b"yes"[..]));
         assert!(self.server.is_alive(), "it ended: {}", self.server.stderr());
     }
-}
-
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers");
-        line
-    }
-
-    fn set(&mut self, key: &str, value: &[u8]) {
-        self.send(
-            &[format!("set {key} 0 0 {}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
-        );
-        assert_eq!(self.line(), "STORED\r\n");
-    }
-
-    /// Reads one VALUE block.
-    fn value(&mut self, key: &str) -> Vec<u8> {
-        let line = self.line();
-        let head = format!("VALUE {key} 0 ");
-        let bytes = line.strip_prefix(&head).unwrap_or_else(|| panic!("not '{head}': {line}"));
-        let mut value = vec![0; bytes.trim_end().parse::<usize>().expect("a length") + 2];
-        self.0.read_exact(&mut value).expect("the value");
-        assert_eq!(value.split_off(value.len() - 2), b"\r\n");
-        value
-    }
-
-    fn get(&mut self, key: &str) -> Vec<u8> {
-        self.send(format!("get {key}\r\n").as_bytes());
-        let value = self.value(key);
-        assert_eq!(self.line(), "END\r\n");
-        value
-    }
-
-    /// Writes `bytes` again and again, `limit` bytes in all, or until the server takes no more: it
-    /// closed, or it does not read.
-    fn flood(&mut self, bytes: &[u8], limit: usize) {
-        let stream = self.0.get_mut();
-        stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-        let mut taken = 0;
-        while taken < limit {
-            match stream.write(bytes) {
-                Ok(n) => taken += n,
-                Err(error) if is_closed(error.kind()) => break,
-                Err(error) if is_full(error.kind()) => break,
-                Err(error) => panic!("write: {error}"),
-            }
-        }
-    }
-
-    fn is_closed_by_server(&mut self) -> bool {
-        let mut rest = vec![];
-        match self.0.read_to_end(&mut rest) {
-            Ok(_) => true,
-            Err(error) => is_closed(error.kind()),
-        }
-    }
-}
-
-fn is_closed(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-}
-
-fn is_full(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// CVE-2010-1152: a gigabyte without a line end. The server says FIN at its limit; what comes after
@@ -173,7 +96,7 @@ fn many_references_to_one_item() {
         writer.write_all(format!("get{}\r\n", " k".repeat(70_000)).as_bytes()).expect("it reads");
     });
     for _ in 0..70_000 {
-        assert_eq!(client.value("k"), value);
+        assert_eq!(client.value("k").as_ref(), Ok(&value));
     }
     assert_eq!(client.line(), "END\r\n");
     sender.join().expect("it was all sent");
@@ -214,7 +137,7 @@ fn piled_gets_with_the_reader_stopped() {
     let gets = sent.len() / request.len();
     stream.shutdown(Shutdown::Write).expect("no more requests");
     for _ in 0..gets.min(500) {
-        assert_eq!(client.value("big"), value);
+        assert_eq!(client.value("big").as_ref(), Ok(&value));
         assert_eq!(client.line(), "END\r\n");
     }
     sunder.is_well();

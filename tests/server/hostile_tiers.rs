@@ -1,10 +1,11 @@
 //! Clients and servers that mean harm to a sunder whose items are in other processes: memory stays
 //! bounded, nothing hangs, and everybody else is served. What a link makes of single bad answers is
-//! in tests/memcached_tier and tests/rend_tier.
+//! in tests/inside/memcached_tier and tests/inside/rend_tier.
 
+use super::client::{Client, SILENCE};
 use crate::support::{Server, free_port, free_socket_path};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,9 +13,6 @@ use std::time::{Duration, Instant};
 /// Memory that a server of one worker may gain whatever clients do: twice
 /// `GATHER_BUDGET_BYTES` beside `BODY_BUDGET_BYTES`, and buffers.
 const GAIN_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// A server that says nothing for this long has lost the thread. Reached only on a fault.
-const SILENCE: Duration = Duration::from_secs(20);
 
 const LARGE_BYTES: usize = 1_000_000;
 
@@ -55,10 +53,7 @@ impl Rig {
     }
 
     fn client(&self) -> Client {
-        let stream = TcpStream::connect(self.address).expect("it accepts");
-        stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        Client(BufReader::new(stream))
+        Client::connect(self.address)
     }
 
     /// Items that the memcached was asked for so far, whichever way.
@@ -84,56 +79,18 @@ fn large(n: usize) -> Vec<u8> {
     vec![b'a' + (n % 26) as u8; LARGE_BYTES]
 }
 
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).expect("the server reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers");
-        line
-    }
-
-    fn set(&mut self, key: &str, value: &[u8]) {
-        self.send(
-            &[format!("set {key} 0 0 {}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
-        );
-        assert_eq!(self.line(), "STORED\r\n", "{key}");
-    }
-
-    /// The value, or the line that was there instead.
-    fn get(&mut self, key: &str) -> Result<Vec<u8>, String> {
-        self.send(format!("get {key}\r\n").as_bytes());
-        self.value(key)
-    }
-
-    /// Waits until this connection is the only one.
-    fn waits_until_alone(&mut self) {
-        let start = Instant::now();
-        loop {
-            self.send(b"stats\r\n");
-            let lines: Vec<String> = std::iter::repeat_with(|| self.line())
-                .take_while(|line| line != "END\r\n")
-                .collect();
-            if lines.iter().any(|line| line == "STAT curr_connections 1\r\n") {
-                return;
-            }
-            assert!(start.elapsed() < SILENCE, "connections are left over");
-            std::thread::sleep(Duration::from_millis(5));
+/// Waits until the connection of `client` is the only one.
+fn wait_until_alone(client: &mut Client) {
+    let start = Instant::now();
+    loop {
+        client.send(b"stats\r\n");
+        let lines: Vec<String> =
+            std::iter::repeat_with(|| client.line()).take_while(|line| line != "END\r\n").collect();
+        if lines.iter().any(|line| line == "STAT curr_connections 1\r\n") {
+            return;
         }
-    }
-
-    fn value(&mut self, key: &str) -> Result<Vec<u8>, String> {
-        let line = self.line();
-        let Some(bytes) = line.strip_prefix(&format!("VALUE {key} 0 ")) else { return Err(line) };
-        let mut value = vec![0; bytes.trim_end().parse::<usize>().expect("a length") + 2];
-        self.0.read_exact(&mut value).expect("the value");
-        assert_eq!(value.split_off(value.len() - 2), b"\r\n");
-        assert_eq!(self.line(), "END\r\n");
-        Ok(value)
+        assert!(start.elapsed() < SILENCE, "connections are left over");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -192,6 +149,7 @@ fn deep_pipelines_of_large_gets_that_are_read() {
             std::thread::spawn(move || {
                 for n in 0..VALUES {
                     assert_eq!(client.value(&format!("k{n}")), Ok(large(n)));
+                    assert_eq!(client.line(), "END\r\n");
                 }
             })
         })
@@ -253,7 +211,7 @@ fn thousands_of_connections_closed_with_requests_outstanding() {
         rig.is_bounded();
         // No more at once than are allowed.
         if round % 10 == 9 {
-            honest.waits_until_alone();
+            wait_until_alone(&mut honest);
             let now = rig.sunder.descriptors();
             assert!(
                 descriptors == 0 || now == descriptors,

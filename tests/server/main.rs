@@ -7,6 +7,7 @@
 
 mod bench_tool;
 mod cli;
+mod client;
 mod frozen;
 mod gete;
 mod history;

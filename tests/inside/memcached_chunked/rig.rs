@@ -15,7 +15,8 @@ use sunder::tier::link::{self, Address};
 use sunder::tier::memcached::chunked::{Chunked, Config};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
-use crate::memcached_tier::fixture::{Folder, Memcached, PATIENCE, Task, key, words};
+use crate::memcached_tier::fixture::{Folder, Memcached, PATIENCE, key, words};
+use crate::task::Task;
 
 /// Rend's chunk size.
 pub const REND: usize = 1184;

@@ -10,8 +10,10 @@ use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
 
+use crate::task::Task;
+
 use super::fixture::{
-    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, Task, greet, hear_from, key, words,
+    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, hear_from, key, words,
 };
 
 fn said(task: &Task<'_, Outcome<Chain>>, fixture: &Fixture) -> String {

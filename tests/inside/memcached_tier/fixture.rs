@@ -1,4 +1,4 @@
-//! memcached processes, scripted servers, and an executor that polls what was woken.
+//! memcached processes, scripted servers, and the tier with a clock.
 
 use std::cell::Cell;
 use std::fs::DirEntry;
@@ -7,12 +7,10 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use sunder::base::buffer::{Chain, Key};
@@ -21,6 +19,8 @@ use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{Address, Config, OpenError};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
+
+use crate::task::Task;
 
 /// How long anything may take before a test gives up. Reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -193,40 +193,6 @@ impl Drop for Memcached {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Flag>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// A future with the waker that it was given, polled only when that was called.
-pub struct Task<'f, T> {
-    future: Pin<Box<dyn Future<Output = T> + 'f>>,
-    flag: Arc<Flag>,
-    pub output: Option<T>,
-}
-
-impl<'f, T> Task<'f, T> {
-    pub fn new(future: impl Future<Output = T> + 'f) -> Task<'f, T> {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        let mut task = Task { future: Box::pin(future), flag, output: None };
-        task.poll();
-        task
-    }
-
-    pub fn poll(&mut self) {
-        if self.output.is_none() && self.flag.0.swap(false, Ordering::SeqCst) {
-            let waker = Waker::from(Arc::clone(&self.flag));
-            let polled = self.future.as_mut().poll(&mut Context::from_waker(&waker));
-            if let Poll::Ready(output) = polled {
-                self.output = Some(output);
-            }
-        }
     }
 }
 

@@ -10,7 +10,8 @@ use sunder::base::stats::Counter;
 use sunder::tier::link::{Down, One, Status};
 use sunder::tier::memcached::plain::Plain;
 
-use super::fixture::{Fixture, Folder, Memcached, Scripted, Task, hear_from};
+use super::fixture::{Fixture, Folder, Memcached, Scripted, hear_from};
+use crate::task::Task;
 
 /// How many of the keys had an item, and how many had none.
 type Found = Result<(u32, u32), Down>;

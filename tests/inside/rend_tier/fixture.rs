@@ -1,12 +1,9 @@
-//! The tier with a clock of the test's own, and an executor that polls what was woken.
+//! The tier with a clock of the test's own.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use sunder::base::buffer::{Chain, Key};
@@ -21,43 +18,10 @@ use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
 use super::fake::{FakeRend, START_UNIX_S};
 use crate::support::{self, PATIENCE, Server};
+use crate::task::Task;
 
 /// Patience of a link in tests that are not about it, in microseconds.
 const TIMEOUT_US: u64 = 5_000_000;
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Flag>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// A future with the waker that it was given, polled only when that was called.
-pub struct Task<'f, T> {
-    future: Pin<Box<dyn Future<Output = T> + 'f>>,
-    flag: Arc<Flag>,
-    pub output: Option<T>,
-}
-
-impl<'f, T> Task<'f, T> {
-    pub fn new(future: impl Future<Output = T> + 'f) -> Task<'f, T> {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        let mut task = Task { future: Box::pin(future), flag, output: None };
-        task.poll();
-        task
-    }
-
-    fn poll(&mut self) {
-        if self.output.is_none() && self.flag.0.swap(false, Ordering::SeqCst) {
-            let waker = Waker::from(Arc::clone(&self.flag));
-            let polled = self.future.as_mut().poll(&mut Context::from_waker(&waker));
-            if let Poll::Ready(output) = polled {
-                self.output = Some(output);
-            }
-        }
-    }
-}
 
 /// The tier, and what time it is there.
 pub struct Fixture {
