@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use sunder::base::clock::{Clock, Now};
 use sunder::base::readiness::Readiness;
+use sunder::remedies::of_disk;
 use sunder::tier::ssd::disk::open::{Opened, Request, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::disk::{Disk, Done, Io, Op, Pool};
@@ -55,7 +56,7 @@ fn main() {
     let request = Request { path: &path, size_bytes, workers: 1, segments_min: 64 };
     let opened = open(&request).unwrap_or_else(|error| panic!("{error}"));
     let mode = ring(&opened, &Readiness::none()).mode();
-    println!("{} of {} MiB; {mode}", path.display(), opened.size_bytes() >> 20);
+    println!("{} of {} MiB; {}", path.display(), opened.size_bytes() >> 20, of_disk(mode));
     fill(&opened);
     for work in WORKS {
         compare(work, &path, &opened);

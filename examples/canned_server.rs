@@ -16,7 +16,8 @@ use sunder::base::stats::{Counter, WorkerStats};
 use sunder::config;
 use sunder::net::nic::{self, Huge};
 use sunder::net::tcp::{Cidr, Config, Stack};
-use sunder::net::{Admission, ConnectionId, Handler, Stream, Transport};
+use sunder::net::{Admission, ConnectionId, Handler, Remedies, Stream, Transport};
+use sunder::remedies;
 
 const VALUE: [u8; 100] = [b'v'; 100];
 const PORT: u16 = 11211;
@@ -105,13 +106,14 @@ fn run(words: &[String]) -> Result<(), String> {
     }
     let stats = Arc::new(WorkerStats::default());
     let request = nic::Config { device: device.clone(), workers: 1, huge: Huge::Auto };
-    let mut nic = nic::open(&request, std::slice::from_ref(&stats)).map_err(|e| e.to_string())?;
+    let opened = nic::open(&request, std::slice::from_ref(&stats));
+    let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
     let config = Config {
         addresses: vec![Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits }],
         gateways: Vec::new(),
         ports: vec![PORT],
         connections_max: connections,
-        admission: Arc::new(Admission::new(connections)),
+        admission: Arc::new(Admission::new(connections, Remedies::default())),
         board: Arc::default(),
         idle_timeout_us: 0,
         secret: sunder::base::secret::random(),

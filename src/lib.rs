@@ -30,7 +30,7 @@
 //! use std::sync::Arc;
 //! use sunder::L1L2;
 //! use sunder::config::{Address, Config, L2, Layout, Link, Memcached};
-//! use sunder::serve::serve_with;
+//! use sunder::serve::{Level, serve_with};
 //!
 //! // Kernel sockets, a small L1 in this process before a memcached, the batch port on 11212.
 //! let address = Address::Unix("/run/memcached.sock".into());
@@ -40,7 +40,7 @@
 //! let config = Config { port: 11211, l2, ..Config::default() };
 //! serve_with(&config, |worker| {
 //!     let l1 = worker.memory(256 << 20)?;
-//!     let l2 = worker.memcached("--l2", &memcached)?;
+//!     let l2 = worker.memcached(Level::L2, &memcached)?;
 //!     Ok(L1L2::new(l1, l2, Arc::clone(worker.stats())))
 //! })
 //! .expect("it serves until a stop is requested");
@@ -94,6 +94,10 @@ pub mod orchestrator;
 mod protocol;
 #[cfg(feature = "internals")]
 pub mod protocol;
+#[cfg(not(feature = "internals"))]
+mod remedies;
+#[cfg(feature = "internals")]
+pub mod remedies;
 #[cfg(not(feature = "internals"))]
 mod report;
 #[cfg(feature = "internals")]

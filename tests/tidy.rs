@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
     &["cli"],
     &["serve", "load"],
+    &["remedies"],
     &["worker"],
     &["config"],
     &["net/nic"],
@@ -147,6 +148,8 @@ const LOAD_IMPORTS: &[&str] = &[
     "net::Admission",
     "net::ConnectionId",
     "net::Handler",
+    "net::Remedies",
+    "remedies",
     "net::Stream",
     "net::Transport",
     "base::buffer",
@@ -220,6 +223,46 @@ fn words_for_the_operator_go_through_console() {
         for (number, line) in source.code() {
             if ["println!(", "print!("].iter().any(|word| line.contains(word)) {
                 complaints.push(format!("{}:{number}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none(complaints);
+}
+
+/// What knows no command line: flags and scripts are named by `cli`, `serve`, `load` and
+/// `remedies`.
+const WITHOUT_FLAGS: &[&str] = &[
+    "src/connection/",
+    "src/mailbox.rs",
+    "src/net/",
+    "src/orchestrator/",
+    "src/protocol/",
+    "src/report.rs",
+    "src/tier/",
+    "src/worker/",
+];
+
+/// DPDK's own arguments.
+const OF_DPDK: &str = "src/net/nic/eal.rs";
+
+#[test]
+fn what_knows_no_command_line_names_no_flag_and_no_script() {
+    let is_flag = |at: usize, text: &str| {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        !text[..at].ends_with(is_word)
+            && text[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
+    };
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let is_without = WITHOUT_FLAGS.iter().any(|path| source.path.starts_with(path));
+        let is_test = source.path.contains("/tests") || source.path.ends_with("disk/suite.rs");
+        if !is_without || is_test || source.path == OF_DPDK {
+            continue;
+        }
+        for (number, text) in source.strings() {
+            let has_flag = text.match_indices("--").any(|(at, _)| is_flag(at, text));
+            if has_flag || text.contains("scripts/") {
+                complaints.push(format!("{}:{number}: {text}", source.path));
             }
         }
     }

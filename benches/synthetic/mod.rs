@@ -12,7 +12,7 @@ use sunder::base::limits::BURST_FRAMES;
 use sunder::base::stats::WorkerStats;
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use sunder::net::tcp::{Cidr, Config, Stack};
-use sunder::net::{Admission, Transport};
+use sunder::net::{Admission, Remedies, Transport};
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -196,7 +196,7 @@ impl<S: Server> Bench<S> {
             gateways: Vec::new(),
             ports: vec![11211],
             connections_max: connections,
-            admission: Arc::new(Admission::new(connections)),
+            admission: Arc::new(Admission::new(connections, Remedies::default())),
             board: Arc::default(),
             idle_timeout_us: 0,
             secret: std::array::from_fn(|i| i as u8 * 7),

@@ -110,17 +110,32 @@ pub trait Stream {
 /// `maxconns_fast`).
 pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
 
+/// What the operator can do about connections that are refused, in words that end a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Remedies {
+    /// As many are open as may be.
+    pub full: &'static str,
+    /// The host does not let them be accepted.
+    pub not_accepted: &'static str,
+}
+
 /// How many connections live in all workers together, and how many may.
 #[derive(Debug)]
 pub struct Admission {
     live: AtomicUsize,
     max: usize,
+    remedies: Remedies,
 }
 
 impl Admission {
     /// Admits up to `max` connections at once.
-    pub fn new(max: usize) -> Admission {
-        Admission { live: AtomicUsize::new(0), max }
+    pub fn new(max: usize, remedies: Remedies) -> Admission {
+        Admission { live: AtomicUsize::new(0), max, remedies }
+    }
+
+    /// What the operator can do about connections that are refused.
+    pub fn remedies(&self) -> Remedies {
+        self.remedies
     }
 
     /// Counts one connection in. False, and counts nothing, if there are as many as may be.
@@ -135,12 +150,9 @@ impl Admission {
     /// Tells the operator that somebody was not counted in.
     pub fn tell_full(&self, now: Now) {
         static FULL: Topic = Topic::new();
-        let max = self.max;
+        let Admission { max, remedies: Remedies { full, .. }, .. } = self;
         FULL.report(now, || {
-            format!(
-                "a connection was refused: {max} are open, as many as may be; raise \
-                 --max-connections, or have idle ones closed with --idle-timeout"
-            )
+            format!("a connection was refused: {max} are open, as many as may be; {full}")
         });
     }
 

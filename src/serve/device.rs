@@ -23,6 +23,7 @@ use crate::net::tcp::fault::FaultyPort;
 use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::Orchestrator;
+use crate::remedies;
 use crate::worker::Shared;
 
 /// Empty turns before a worker that may sleep does: about as long as a sleep takes.
@@ -117,7 +118,7 @@ fn stack(config: &Config) -> tcp::Config {
         gateways: config.gateways.clone(),
         ports: [Some(config.port), config.open_batch_port()].into_iter().flatten().collect(),
         connections_max: config.connections_max,
-        admission: Arc::new(Admission::new(config.connections_max)),
+        admission: Arc::new(Admission::new(config.connections_max, remedies::OF_CONNECTIONS)),
         board: Arc::default(),
         // The connections see to it, over either transport.
         idle_timeout_us: 0,

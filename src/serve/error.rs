@@ -9,6 +9,7 @@ use crate::config::{counted, readable_size};
 use crate::net::kernel;
 #[cfg(feature = "dpdk")]
 use crate::net::tcp::mac_text;
+use crate::remedies;
 use crate::tier::memory;
 
 /// Why a server could not start, or had to stop. Shown as one line.
@@ -147,9 +148,9 @@ impl ServeError {
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServeError::Bind(error) => write!(f, "{error}"),
+            ServeError::Bind(error) => f.write_str(&remedies::of_bind(error)),
             #[cfg(feature = "dpdk")]
-            ServeError::Device(error) => write!(f, "{error}"),
+            ServeError::Device(error) => f.write_str(&remedies::of_device(error)),
             #[cfg(feature = "dpdk")]
             ServeError::Stack(error) => write!(f, "--address, --max-connections: {error}"),
             #[cfg(feature = "dpdk")]

@@ -40,15 +40,15 @@ fn check(path: &Path) -> Result<(String, bool), String> {
     let now = Clock::start().read();
     let whole = open_to_look(path).map_err(|error| error.to_string())?;
     let made = look(&mut disk(whole.part(0)).map_err(|error| of_path(&error))?);
-    let made = made.map_err(|error| of_path(&error.fact()))?.ok_or_else(none)?;
+    let made = made.map_err(|error| of_path(&error))?.ok_or_else(none)?;
     let geometry = made.geometry;
     if !is_of_a_server(&geometry) {
-        return Err(of_path(&OpenError::Foreign.fact()));
+        return Err(of_path(&OpenError::Foreign));
     }
     let (has_bytes, workers) = (whole.whole_bytes(), geometry.workers as usize);
     let log_bytes = geometry.part_bytes * u64::from(geometry.workers);
     if has_bytes < log_bytes {
-        return Err(of_path(&OpenError::CutOff { has_bytes, log_bytes }.fact()));
+        return Err(of_path(&OpenError::CutOff { has_bytes, log_bytes }));
     }
     let divided = whole.divided(workers, geometry.part_bytes);
     let (mut text, mut is_whole) = (String::new(), true);
@@ -57,7 +57,7 @@ fn check(path: &Path) -> Result<(String, bool), String> {
         let worker_geometry = Geometry { worker: worker as u32, ..geometry };
         let of_worker = Made { geometry: worker_geometry, ..made };
         let report = ssd::check(&mut disk, Some(&of_worker), now)
-            .map_err(|error| of_path(&format!("part {worker}: {}", error.fact())))?;
+            .map_err(|error| of_path(&format!("part {worker}: {}", error)))?;
         match report {
             Some(report) => {
                 text += &format!("{report}\n");

@@ -14,6 +14,7 @@ use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
 use crate::orchestrator::{Orchestrator, PortRole};
+use crate::remedies;
 
 /// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
 const FILES_RESERVED: u64 = 64;
@@ -24,7 +25,8 @@ pub fn serve<O: Orchestrator>(
     let config = plan.config;
     let (listeners, place) = listeners(config);
     let connections_max = plan.shared.settings.connections_max as usize;
-    let bind = kernel::Config { listeners, connections_max };
+    let remedies = remedies::OF_CONNECTIONS;
+    let bind = kernel::Config { listeners, connections_max, remedies };
     let workers = plan.pins.len();
     let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;
@@ -42,24 +44,24 @@ pub fn serve<O: Orchestrator>(
 
 /// Where to listen, and that in words.
 fn listeners(config: &Config) -> (Vec<Listener>, String) {
-    let tcp = |port, flag, to: PortRole| {
+    let tcp = |port, to: PortRole| {
         config.binds.iter().map(move |&address| {
             let address = Address::Tcp(SocketAddr::new(address, port));
-            Listener { address, flag, number: to.listener() }
+            Listener { address, number: to.listener() }
         })
     };
-    let unix = |path: &Path, flag, to: PortRole| {
+    let unix = |path: &Path, to: PortRole| {
         let address = Address::Unix { path: path.to_owned(), mode: config.socket_mode };
-        Listener { address, flag, number: to.listener() }
+        Listener { address, number: to.listener() }
     };
     let mut all: Vec<Listener> = match &config.socket_path {
-        Some(path) => vec![unix(path, "--sock-path", PortRole::Main)],
-        None => tcp(config.port, "--port", PortRole::Main).collect(),
+        Some(path) => vec![unix(path, PortRole::Main)],
+        None => tcp(config.port, PortRole::Main).collect(),
     };
     let main: Vec<_> = all.iter().map(|listener| listener.address.to_string()).collect();
     match config.batch() {
-        Some(Batch::Port(port)) => all.extend(tcp(port, "--bp", PortRole::Batch)),
-        Some(Batch::Socket(path)) => all.push(unix(path, "--bp-sock-path", PortRole::Batch)),
+        Some(Batch::Port(port)) => all.extend(tcp(port, PortRole::Batch)),
+        Some(Batch::Socket(path)) => all.push(unix(path, PortRole::Batch)),
         None => {}
     }
     (all, main.join(", ") + &batch_place(config))

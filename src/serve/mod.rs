@@ -20,7 +20,7 @@ mod watch;
 pub use error::{Fault, ServeError};
 pub use handle::Handle;
 pub use inspect::check_log;
-pub use part::Part;
+pub use part::{Level, Part};
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -62,12 +62,12 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     server.tiers = format!("--l1 {} --l2 {}", config.l1, config.l2);
     let server = server.until_signals()?;
     let l1 = |part: &Part<'_>| match &config.l1 {
-        L1::Memcached(l1) => part.memcached("--l1", l1),
+        L1::Memcached(l1) => part.memcached(Level::L1, l1),
         L1::Ssd(_) => part.ssd().map(|tier| Remote::Ssd(Box::new(tier))),
         L1::Memory { .. } => unreachable!("it is made where its type is known"),
     };
     let l2 = |part: &Part<'_>| match &config.l2 {
-        L2::Memcached(l2) => part.memcached("--l2", l2),
+        L2::Memcached(l2) => part.memcached(Level::L2, l2),
         L2::Rend(_) => part.rend().map(Remote::Rend),
         L2::Ssd(_) => part.ssd().map(|tier| Remote::Ssd(Box::new(tier))),
         L2::None => unreachable!("there is an L2"),

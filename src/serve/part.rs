@@ -32,6 +32,15 @@ pub(super) struct Opened<'c> {
     pub source: Option<Source<'c>>,
 }
 
+/// Which tier is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The first, or the only one.
+    L1,
+    /// The second.
+    L2,
+}
+
 /// One worker, of which tiers are made.
 #[derive(Debug)]
 pub struct Part<'p> {
@@ -48,16 +57,16 @@ impl Part<'_> {
         &self.shared.stats[self.worker]
     }
 
-    /// A link of this worker's to a memcached, with the layout asked for. `flag` named it. Waits
-    /// for it as long as the config says.
+    /// A link of this worker's to a memcached, with the layout asked for, for the tier at `level`.
+    /// Waits for it as long as the config says.
     ///
     /// # Errors
     /// If it is out of reach, or no memcached that can be used.
-    pub fn memcached(&self, flag: &'static str, l: &Memcached) -> Result<Remote, ServeError> {
-        let role = match self.config.l2 {
-            _ if flag == "--l2" => Role::L2,
-            L2::None => Role::Only,
-            _ => Role::L1,
+    pub fn memcached(&self, level: Level, l: &Memcached) -> Result<Remote, ServeError> {
+        let role = match (level, &self.config.l2) {
+            (Level::L2, _) => Role::L2,
+            (Level::L1, L2::None) => Role::Only,
+            (Level::L1, _) => Role::L1,
         };
         self.opened.patience.until(|| {
             let link = self.link(&l.link, role)?;
@@ -70,7 +79,7 @@ impl Part<'_> {
                     Chunked::open(config, now).map(Remote::Chunked)
                 }
             };
-            opened.map_err(|error| tier_error(flag, &error))
+            opened.map_err(|error| tier_error(level, &error))
         })
     }
 
@@ -85,7 +94,7 @@ impl Part<'_> {
         self.opened.patience.until(|| {
             let (link, now) = (self.link(link, Role::L2)?, self.shared.clock.read());
             Rend::open(link, server, self.config.item_bytes_max, now)
-                .map_err(|error| tier_error("--l2", &error))
+                .map_err(|error| tier_error(Level::L2, &error))
         })
     }
 
@@ -149,7 +158,11 @@ pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeErr
     Ok(share as usize)
 }
 
-fn tier_error(flag: &'static str, error: &OpenError) -> ServeError {
+fn tier_error(level: Level, error: &OpenError) -> ServeError {
+    let flag = match level {
+        Level::L1 => "--l1",
+        Level::L2 => "--l2",
+    };
     let fault = if error.is_absence() { Fault::Passing } else { Fault::Host };
     ServeError::Tier { flag, reason: error.to_string(), fault }
 }

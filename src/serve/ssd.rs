@@ -17,6 +17,7 @@ use crate::base::readiness::Readiness;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
+use crate::remedies;
 use crate::tier::ssd::disk::open::{Opened, Request, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
 use crate::tier::ssd::disk::{self, Pool};
@@ -162,7 +163,7 @@ impl<'c> Source<'c> {
         let asked = asked(opened.part(0).size_bytes(), workers);
         if let Some(made) = made {
             refuse_other(&made.geometry, &asked, opened.whole_bytes())
-                .map_err(|error| of_path(flag, &path, error))?;
+                .map_err(|error| of_log(flag, &path, &error))?;
         }
         tell_of_file(&opened, flag, &path)?;
         if let Some(lack) = Marks::new(&told.path, told.state.as_deref()).lack() {
@@ -205,7 +206,8 @@ impl<'c> Source<'c> {
             .map_err(|error| fail(&format!("no memory for buffers: {error}")))?;
         let mut disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
             .map_err(|error| fail(&error))?;
-        let is_gone = self.is_continued && look(&mut disk).map_err(|error| fail(&error))?.is_none();
+        let of_log = |error: OpenError| fail(&remedies::of_log(&error));
+        let is_gone = self.is_continued && look(&mut disk).map_err(of_log)?.is_none();
         let mode = disk.mode();
         let options = Options {
             worker: part.worker,
@@ -222,7 +224,7 @@ impl<'c> Source<'c> {
             stats: Arc::clone(part.stats()),
         };
         let now = part.shared.clock.read();
-        let ssd = Ssd::open(disk, &options, now).map_err(|error| fail(&error))?;
+        let ssd = Ssd::open(disk, &options, now).map_err(of_log)?;
         let drops = part.stats().get(Counter::SsdDrops)
             - u64::from(ssd.was_distrusted())
             - u64::from(ssd.was_far_ahead());
@@ -248,9 +250,10 @@ impl<'c> Source<'c> {
         }
         let (flag, path) = (self.flag, self.told.path.display());
         complain(format_args!(
-            "sunder: {flag}: {path}: {}, index {}; {mode}; {} found in {:.2} s",
+            "sunder: {flag}: {path}: {}, index {}; {}; {} found in {:.2} s",
             readable_size(self.opened.size_bytes()),
             readable_size(ready.index_bytes as u64),
+            remedies::of_disk(mode),
             counted(ready.items, "item"),
             ready.clock.read().uptime_us as f64 / 1e6
         ));
@@ -318,7 +321,7 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     let path = request.path.display();
     let segment_bytes = SSD_SEGMENT_BYTES as u64;
     if has_bytes < segment_bytes {
-        return Err(of_path(flag, &path, OpenError::Foreign));
+        return Err(of_log(flag, &path, &OpenError::Foreign));
     }
     let as_it_is = Request { size_bytes: None, workers: 1, segments_min: 1, ..*request };
     let opened = open(&as_it_is).map_err(|error| not_opened(flag, &error))?;
@@ -326,7 +329,7 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     let asked = asked(part_bytes, request.workers);
     match made(&opened, 0, flag, &path)? {
         Some(made) => refuse_other(&made.geometry, &asked, has_bytes)
-            .map_err(|error| of_path(flag, &path, error)),
+            .map_err(|error| of_log(flag, &path, &error)),
         None => Ok(()),
     }
 }
@@ -343,7 +346,7 @@ fn made_all(
     if first.is_none() {
         for worker in 1..workers {
             if made(opened, worker, flag, path)?.is_some() {
-                return Err(of_path(flag, path, OpenError::OtherParts));
+                return Err(of_log(flag, path, &OpenError::OtherParts));
             }
         }
     }
@@ -362,7 +365,7 @@ fn made(
         .map_err(|error| fail(&error))?;
     let mut disk = RingDisk::new(opened.part(worker), pool, &Readiness::none())
         .map_err(|error| fail(&error))?;
-    look(&mut disk).map_err(|error| fail(&error))
+    look(&mut disk).map_err(|error| of_log(flag, path, &error))
 }
 
 fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
@@ -376,6 +379,10 @@ fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
 
 fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
     ServeError::Tier { flag, reason: format!("{path}: {error}"), fault: Fault::Host }
+}
+
+fn of_log(flag: &'static str, path: &dyn Display, error: &OpenError) -> ServeError {
+    of_path(flag, path, remedies::of_log(error))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use sunder::base::stats::Counter;
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
 use sunder::net::tcp::{Cidr, Config, Stack};
-use sunder::net::{Admission, Transport};
+use sunder::net::{Admission, Remedies, Transport};
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::protocol::Limits;
@@ -84,7 +84,7 @@ impl Clients for WireClient {
             gateways: Vec::new(),
             ports: vec![PORT],
             connections_max: 100,
-            admission: Arc::new(Admission::new(100)),
+            admission: Arc::new(Admission::new(100, Remedies::default())),
             board: Arc::default(),
             idle_timeout_us: 0,
             secret: std::array::from_fn(|i| i as u8),

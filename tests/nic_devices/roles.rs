@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 use sunder::base::stats::{Counter, WorkerStats};
 use sunder::net::nic::{Config, Huge, Nic, NicError, NicFrame, WorkerPort, open};
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
+use sunder::remedies::of_device;
 
 use crate::bench::serve;
 use crate::lab::{DEVICE, HUGE, WORKERS};
@@ -50,7 +51,7 @@ fn open_device() -> (Result<Nic, NicError>, Vec<Arc<WorkerStats>>) {
 /// A device that cannot be opened: prints why.
 fn refused() {
     let (result, _) = open_device();
-    println!("\nerror {}", result.err().expect("refused"));
+    println!("\nerror {}", of_device(&result.err().expect("refused")));
 }
 
 /// Becomes true when the parent closes our input.
@@ -81,7 +82,7 @@ static CHECKSUMS_GOOD: AtomicUsize = AtomicUsize::new(0);
 fn echo() {
     let affinity = rustix::thread::sched_getaffinity(None).unwrap();
     let (nic, stats) = open_device();
-    let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
+    let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(rustix::thread::sched_getaffinity(None).unwrap(), affinity);
     assert!(nic.is_link_up());
     let stop = stop_flag();
@@ -288,7 +289,7 @@ fn wait_for_line() {
 /// A device that hashes: each worker has a queue pair of its own, in a thread of its own.
 fn queues() {
     let (nic, stats) = open_device();
-    let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
+    let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));
     assert!(nic.has_queue_per_worker());
     thread::scope(|scope| {
         for worker in 0..stats.len() {
@@ -318,7 +319,7 @@ fn queues() {
 /// told to rest. Then it waits until its peer has left.
 fn held_echo() {
     let (nic, _) = open_device();
-    let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
+    let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));
     let mut port = nic.take_port(0);
     println!("\nready");
     wait_for_line();
@@ -343,7 +344,7 @@ fn held_echo() {
 /// in order.
 fn flood() {
     let (nic, stats) = open_device();
-    let mut nic = nic.unwrap_or_else(|error| panic!("{error}"));
+    let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));
     assert!(nic.is_link_up(), "the other end is not there");
     let mut port = nic.take_port(0);
     let mut sent = 0u32;

@@ -2,6 +2,7 @@
 //! its lines are the product's. Knows no rule.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,15 +12,17 @@ pub struct Source {
     /// The text with blanks for comments and for what stands in quotes: words and braces in it are
     /// code.
     pub bare: String,
+    /// Where the strings stand in the text, quotes included.
+    strings: Vec<Range<usize>>,
     /// Of each line, whether it belongs to an unindented item for tests alone.
     is_test: Vec<bool>,
 }
 
 impl Source {
     pub fn new(path: String, text: String) -> Source {
-        let bare = bare(&text);
+        let (bare, strings) = bare(&text);
         let is_test = test_lines(&text, &bare);
-        Source { path, text, bare, is_test }
+        Source { path, text, bare, strings, is_test }
     }
 
     /// The lines outside of the file's tests, with their numbers.
@@ -30,6 +33,14 @@ impl Source {
     /// The same without comments and strings.
     pub fn bare_code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.outside_tests(&self.bare)
+    }
+
+    /// The strings outside of the file's tests, each with the number of its first line. One that
+    /// goes on behind a backslash is one.
+    pub fn strings(&self) -> Vec<(usize, &str)> {
+        let line_of = |at: usize| self.text[..at].matches('\n').count();
+        let strings = self.strings.iter().map(|it| (line_of(it.start), &self.text[it.clone()]));
+        strings.filter(|(i, _)| !self.is_test[*i]).map(|(i, text)| (i + 1, text)).collect()
     }
 
     fn outside_tests<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
@@ -99,8 +110,9 @@ fn test_lines(text: &str, bare: &str) -> Vec<bool> {
     is_test
 }
 
-/// Blanks for comments and for what stands in quotes; lines stay lines.
-fn bare(text: &str) -> String {
+/// Blanks for comments and for what stands in quotes; lines stay lines. And where the strings are.
+fn bare(text: &str) -> (String, Vec<Range<usize>>) {
+    let mut strings = Vec::new();
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -116,6 +128,10 @@ fn bare(text: &str) -> String {
             '\'' if rest.chars().nth(2) == Some('\'') => quoted(rest, '\''),
             _ => 0,
         };
+        if bytes > 0 && matches!(first, '"' | 'r') {
+            let at = text.len() - rest.len();
+            strings.push(at..at + bytes);
+        }
         if bytes == 0 {
             out.push(first);
             rest = &rest[first.len_utf8()..];
@@ -124,7 +140,7 @@ fn bare(text: &str) -> String {
             rest = &rest[bytes..];
         }
     }
-    out
+    (out, strings)
 }
 
 fn block_comment(text: &str) -> usize {
@@ -190,4 +206,12 @@ fn h() {}
     let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
     assert_eq!(code, ["fn a() {}", "fn b() { let c = '{'; }", "fn d() {}", "fn h() {}"]);
     assert_eq!(source.bare_code().nth(1), Some((4, "fn b() { let c =    ; }")));
+    assert!(source.strings().is_empty());
+}
+
+#[test]
+fn strings_are_found_whole() {
+    let text = "// \"a\"\nconst A: &str = \"b \\\n  c\";\nconst B: &str = r#\"d\"#; // \"e\"\n";
+    let source = Source::new("x.rs".to_owned(), text.to_owned());
+    assert_eq!(source.strings(), [(2, "\"b \\\n  c\""), (4, "r#\"d\"#")]);
 }

@@ -26,9 +26,11 @@ use crate::base::stats::WorkerStats;
 use crate::config::Huge;
 use crate::net::Admission;
 use crate::net::ConnectionId;
+use crate::net::Remedies;
 use crate::net::Transport;
 use crate::net::nic::{self, NicMonitor, WorkerPort};
 use crate::net::tcp::{self, ConnectError, Stack};
+use crate::remedies;
 use reopen::Reopening;
 
 /// The connections of a device.
@@ -77,7 +79,7 @@ impl Wired {
         };
         let request = nic::Config { device: device.device.clone(), workers: 1, huge };
         let opened = nic::open(&request, std::slice::from_ref(&stats));
-        let mut nic = opened.map_err(|error| error.to_string())?;
+        let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
         if !nic.is_link_up() {
             return Err(format!("--device {}: the link is down", device.device));
         }
@@ -90,7 +92,7 @@ impl Wired {
             gateways: device.gateways.clone(),
             ports: Vec::new(),
             connections_max: plan.connections,
-            admission: Arc::new(Admission::new(plan.connections)),
+            admission: Arc::new(Admission::new(plan.connections, Remedies::default())),
             board: Arc::default(),
             idle_timeout_us: 0,
             secret: secret::random(),

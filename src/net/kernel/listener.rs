@@ -23,7 +23,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
-use crate::net::Admission;
+use crate::net::{Admission, Remedies};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +54,6 @@ impl fmt::Display for Address {
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
-    /// The flag that chose the port or the path, such as `--port`: named when that one is taken.
-    pub flag: &'static str,
     /// What [`Handler::opened`](crate::net::Handler::opened) gets; several listeners may have the
     /// same.
     pub number: usize,
@@ -68,9 +66,11 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Most connections that may live at once, all workers together.
     pub connections_max: usize,
+    /// What the operator can do about connections that are refused.
+    pub remedies: Remedies,
 }
 
-/// Why a listener could not be had. Shown as one line that names the flag that mends it.
+/// Why a listener could not be had.
 #[derive(Debug)]
 pub enum BindError {
     /// The address, or the socket's path, does not let us listen.
@@ -88,49 +88,28 @@ pub enum BindError {
     Poll(io::Error),
 }
 
+/// What is wrong, without what can be done about it.
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (listener, source) = match self {
-            BindError::Listen { listener, source } => (listener, source),
-            BindError::Outgoing(Listener { address, flag, .. }) => {
-                return write!(
-                    f,
-                    "cannot listen on {address}: a connection that this host made has the port: \
-                     try again when it has ended, choose another port with {flag}, or keep the \
-                     kernel from handing it out (sysctl net.ipv4.ip_local_reserved_ports)"
-                );
+        match self {
+            BindError::Poll(source) => write!(f, "cannot wait for connections: {source}"),
+            BindError::Outgoing(Listener { address, .. }) => write!(
+                f,
+                "cannot listen on {address}: a connection that this host made has the port"
+            ),
+            BindError::NotASocket(Listener { address, .. }) => {
+                write!(f, "cannot listen on {address}: a file that is not a socket is there")
             }
-            BindError::NotASocket(Listener { address, flag, .. }) => {
-                return write!(
-                    f,
-                    "cannot listen on {address}: a file that is not a socket is there: remove it, \
-                     or choose another path with {flag}"
-                );
+            BindError::Listen { listener: Listener { address, .. }, source } => {
+                let is_tcp = matches!(address, Address::Tcp(_));
+                write!(f, "cannot listen on {address}: ")?;
+                match source.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("another server is there"),
+                    io::ErrorKind::AddrNotAvailable => f.write_str("this host has no such address"),
+                    io::ErrorKind::PermissionDenied if is_tcp => f.write_str("not permitted"),
+                    _ => write!(f, "{source}"),
+                }
             }
-            BindError::Poll(source) => {
-                return write!(
-                    f,
-                    "cannot wait for connections: {source}: raise the limit on open files \
-                     (ulimit -n)"
-                );
-            }
-        };
-        let Listener { address, flag, .. } = listener;
-        write!(f, "cannot listen on {address}: ")?;
-        let is_tcp = matches!(address, Address::Tcp(_));
-        match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                let thing = if is_tcp { "port" } else { "path" };
-                write!(f, "another server is there: stop it, or choose another {thing} with {flag}")
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                write!(f, "this host has no such address: choose one of its own with --bind")
-            }
-            io::ErrorKind::PermissionDenied if is_tcp => {
-                write!(f, "not permitted: choose a port of 1024 or more with {flag}")
-            }
-            _ if is_tcp => write!(f, "{source}: choose another with --bind and {flag}"),
-            _ => write!(f, "{source}: choose another path with {flag}"),
         }
     }
 }
@@ -179,7 +158,7 @@ impl KernelSockets {
 /// # Errors
 /// The first listener that cannot be had, and why.
 pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
-    let admission = Arc::new(Admission::new(config.connections_max));
+    let admission = Arc::new(Admission::new(config.connections_max, config.remedies));
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers {
         let poll = Poll::new().map_err(BindError::Poll)?;

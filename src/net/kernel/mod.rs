@@ -404,11 +404,9 @@ impl<C> Kernel<C> {
                         _ => {
                             acceptor.paused_until_us = now.uptime_us + ACCEPT_PAUSE_US;
                             self.stats.add(Counter::ListenDisabled, 1);
+                            let remedy = self.admission.remedies().not_accepted;
                             NOT_ACCEPTED.report(now, || {
-                                format!(
-                                    "connections cannot be accepted: {error}; raise the limit on \
-                                     open files (ulimit -n), or lower --max-connections"
-                                )
+                                format!("connections cannot be accepted: {error}; {remedy}")
                             });
                         }
                     },

@@ -394,7 +394,12 @@ fn find(spec: &Spec, log: &mut Log) -> Result<u16, NicError> {
 fn refused(spec: &Spec, code: c_int, log: &mut Log) -> NicError {
     let detail = log.explain(code.abs());
     let device = spec.name().to_string();
-    eal::failure(spec, code.abs(), detail, |detail| NicError::Probe { device, detail })
+    // VFIO maps memory for the device, which counts as locked: ENOMEM is 12.
+    let is_limit = detail.contains("error 12") || detail.contains("Cannot allocate memory");
+    eal::failure(spec, code.abs(), detail, |detail| match is_limit {
+        true => NicError::LockedMemory { device, detail },
+        false => NicError::Probe { device, detail },
+    })
 }
 
 fn driver_name(info: &dpdk::rte_eth_dev_info) -> String {

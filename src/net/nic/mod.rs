@@ -35,7 +35,7 @@ pub use error::NicError;
 #[cfg(feature = "internals")]
 pub use frame::NicFrame;
 pub use port::WorkerPort;
-pub use spec::SpecError;
+pub use spec::{CheckError, SpecError};
 
 use crate::base::limits::{
     NIC_EAL_BYTES, NIC_FRAME_BYTES, NIC_FRAME_SMALL_PAGE_BYTES, WORKERS_MAX, nic_pool_frames,
@@ -104,7 +104,7 @@ pub struct NicMonitor {
 /// first. Waits for the link for a few seconds, and goes on without it ([`Nic::is_link_up`]).
 ///
 /// # Errors
-/// [`NicError`], whose text is one line for the operator. The device cannot be opened again in this
+/// See [`NicError`]. The device cannot be opened again in this
 /// process, whatever the error.
 ///
 /// # Panics
@@ -235,19 +235,26 @@ mod tests {
         let open = |device: &str, workers: usize| {
             let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
             let config = Config { device: device.to_string(), workers, huge: Huge::Off };
-            open(&config, &stats).err().expect("refused").to_string()
+            open(&config, &stats).err().expect("refused")
         };
-        assert!(open("eth0", 1).contains("net_af_packet0,iface="));
-        assert!(open("net_af_packet0,iface=absent0", 1).contains("absent0"));
-        assert!(open("ffff:ff:1f.7", 1).contains("scripts/bind-nic.sh"));
-        assert!(open("net_ring0", 0).contains("--workers 0"));
-        assert!(open("net_ring0", WORKERS_MAX + 1).contains("1 to 64"));
+        assert!(matches!(open("eth0", 1), NicError::Spec(SpecError::Unknown { .. })));
+        let absent = open("net_af_packet0,iface=absent0", 1);
+        assert!(matches!(absent, NicError::Check(CheckError::InterfaceMissing { .. })));
+        let address = "ffff:ff:1f.7".to_string();
+        let absent = open(&address, 1);
+        let expected = CheckError::PciMissing { address };
+        assert!(matches!(absent, NicError::Check(error) if error == expected));
+        for workers in [0, WORKERS_MAX + 1] {
+            let refused = open("net_ring0", workers);
+            let expected = SpecError::Workers { given: workers };
+            assert!(matches!(refused, NicError::Spec(error) if error == expected));
+        }
     }
 
     #[test]
     fn too_few_hugepages_are_refused_with_the_number_that_is_missing() {
-        let error = check_hugepages(64 << 20, 63 << 20).unwrap_err().to_string();
-        assert!(error.contains("64 MiB") && error.contains("63 MiB"), "{error}");
+        let error = check_hugepages(64 << 20, 63 << 20).unwrap_err();
+        assert!(matches!(error, NicError::NoHugepages { needed_mib: 64, free_mib: 63 }));
         assert!(check_hugepages(64 << 20, 64 << 20).is_ok());
     }
 }

@@ -3,7 +3,6 @@
 //! Reads names and `/sys`; never touches DPDK, so that most wrong names are refused in words before
 //! it starts.
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -83,32 +82,6 @@ pub enum CheckError {
         /// The interface.
         interface: String,
     },
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SpecError::Unknown { given } => write!(
-                f,
-                "--device {given:?}: expected a PCI address (0000:05:00.0) or a vdev with its \
-                 arguments (net_af_packet0,iface=veth0)"
-            ),
-            SpecError::Nul => write!(f, "--device: a name has no zero byte in it"),
-            SpecError::Queues { argument } => write!(
-                f,
-                "--device ..,{argument}: net_af_packet moves flows between queues; leave it out, \
-                 workers share one queue"
-            ),
-            SpecError::NoInterface { name } => {
-                write!(f, "--device {name}: expected its interface too: {name},iface=NAME")
-            }
-            SpecError::Workers { given } => write!(
-                f,
-                "--workers {given}: expected a number from 1 to {}",
-                crate::base::limits::WORKERS_MAX
-            ),
-        }
-    }
 }
 
 impl Spec {
@@ -322,7 +295,7 @@ mod tests {
         assert!(matches!(Spec::parse("net_af_xdp0,x=y"), Err(SpecError::NoInterface { .. })));
         let spec = Spec::parse("net_af_packet0,iface=no-such-if").unwrap();
         let error = spec.check(Path::new(SYSFS)).unwrap_err();
-        assert!(matches!(error, CheckError::InterfaceMissing { .. }), "{error}");
+        assert!(matches!(error, CheckError::InterfaceMissing { .. }), "{error:?}");
         assert!(Spec::parse("net_af_packet0,iface=lo").unwrap().check(Path::new(SYSFS)).is_ok());
     }
 

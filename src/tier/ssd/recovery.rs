@@ -117,13 +117,9 @@ pub enum OpenError {
     Memory(io::Error),
 }
 
-impl OpenError {
-    /// What is wrong, without what a server's flags can do about it.
-    pub fn fact(&self) -> impl fmt::Display {
-        fmt::from_fn(|f| self.write_fact(f))
-    }
-
-    fn write_fact(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What is wrong, without what can be done about it.
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::TooSmall { part_bytes, needed_bytes } => {
                 write!(f, "{part_bytes} bytes a worker are too few: {needed_bytes} are needed")
@@ -138,11 +134,16 @@ impl OpenError {
             }
             OpenError::Geometry { found, asked } if found.workers != asked.workers => write!(
                 f,
-                "holds a log of --workers {}, and this is --workers {}: each has its part of it",
+                "holds a log in {} parts, one for each worker, and {} are asked for",
                 found.workers, asked.workers,
             ),
-            OpenError::Geometry { found, asked } if is_of_another_size(found, asked) => {
-                write!(f, "holds a log of {} MiB, and this is {} MiB", mib(found), mib(asked))
+            OpenError::Geometry { found, asked } if found.is_of_another_size(asked) => {
+                write!(
+                    f,
+                    "holds a log of {} MiB, and this is {} MiB",
+                    found.log_mib(),
+                    asked.log_mib()
+                )
             }
             OpenError::Geometry { found, asked } => write!(
                 f,
@@ -170,39 +171,6 @@ impl OpenError {
             OpenError::Memory(error) => write!(f, "no memory for the index: {error}"),
         }
     }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_fact(f)?;
-        match self {
-            OpenError::Geometry { found, asked } if is_of_another_size(found, asked) => {
-                write!(f, "; \"size={}M\" continues it, \"format\" starts afresh", mib(found))
-            }
-            OpenError::CutOff { .. } => {
-                f.write_str("; put back what is missing, or start afresh with \"format\"")
-            }
-            OpenError::Foreign
-            | OpenError::Version { .. }
-            | OpenError::Geometry { .. }
-            | OpenError::OtherParts => f.write_str("; \"format\" starts afresh"),
-            OpenError::TooSmall { .. }
-            | OpenError::TooLarge { .. }
-            | OpenError::Disk(_)
-            | OpenError::Memory(_) => Ok(()),
-        }
-    }
-}
-
-/// Whether nothing but the size differs.
-fn is_of_another_size(found: &Geometry, asked: &Geometry) -> bool {
-    let others = |it: &Geometry| (it.workers, it.segment_bytes, it.worker);
-    others(found) == others(asked)
-}
-
-/// Of all parts together.
-fn mib(geometry: &Geometry) -> u64 {
-    geometry.part_bytes.saturating_mul(geometry.workers.into()) >> 20
 }
 
 impl std::error::Error for OpenError {}

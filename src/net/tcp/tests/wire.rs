@@ -13,7 +13,7 @@ use crate::base::limits::BURST_FRAMES;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use crate::net::tcp::{Cidr, Config, Stack};
-use crate::net::{Admission, ConnectionId, Handler, Stream, Transport};
+use crate::net::{Admission, ConnectionId, Handler, Remedies, Stream, Transport};
 
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -219,7 +219,7 @@ pub fn config() -> Config {
         gateways: vec!["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()],
         ports: PORTS.to_vec(),
         connections_max: 100,
-        admission: Arc::new(Admission::new(100)),
+        admission: Arc::new(Admission::new(100, Remedies::default())),
         board: Arc::default(),
         idle_timeout_us: 0,
         secret: std::array::from_fn(|i| i as u8),
@@ -290,6 +290,6 @@ impl Config {
     /// Allows so many connections, and none in other stacks.
     pub fn allow(&mut self, connections_max: usize) {
         self.connections_max = connections_max;
-        self.admission = Arc::new(Admission::new(connections_max));
+        self.admission = Arc::new(Admission::new(connections_max, Remedies::default()));
     }
 }

@@ -53,20 +53,6 @@ pub struct Mode {
     pub is_registered: bool,
 }
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.completions {
-            Completions::Polled => "io_uring, completions polled",
-            Completions::Interrupts => "io_uring, completions by interrupt (no poll queues)",
-            Completions::Sleeping => "io_uring, completions by interrupt (--poll adaptive)",
-        })?;
-        if !self.is_registered {
-            f.write_str(", buffers not registered (raise ulimit -l)")?;
-        }
-        Ok(())
-    }
-}
-
 /// Why a disk could not be driven.
 #[derive(Debug)]
 pub struct RingError {
@@ -246,7 +232,7 @@ impl Disk for RingDisk {
 
 impl fmt::Debug for RingDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RingDisk({}, {} in flight)", self.mode, self.in_flight())
+        write!(f, "RingDisk({:?}, {} in flight)", self.mode, self.in_flight())
     }
 }
 

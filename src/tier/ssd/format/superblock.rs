@@ -33,6 +33,16 @@ pub struct Geometry {
 }
 
 impl Geometry {
+    /// Whether nothing but the size differs.
+    pub fn is_of_another_size(&self, other: &Geometry) -> bool {
+        *self != *other && Geometry { part_bytes: other.part_bytes, ..*self } == *other
+    }
+
+    /// Of all parts together, in MiB.
+    pub fn log_mib(&self) -> u64 {
+        self.part_bytes.saturating_mul(self.workers.into()) >> 20
+    }
+
     /// Whether any server can have made such a log: what is reckoned with it does not overflow.
     fn is_plausible(&self) -> bool {
         let blocks = self.segment_bytes as usize / SSD_BLOCK_BYTES;

@@ -231,7 +231,7 @@ fn a_log_is_continued_only_as_it_was_made() {
     let image = bench.medium.image(Cut::Lost);
     let asked = Options { workers: 2, ..options() };
     let error = Bench::try_with(image.clone(), asked, 1, NOW).err().expect("another geometry");
-    assert!(error.to_string().contains("a log of --workers 1"), "{error}");
+    assert!(error.to_string().contains("in 1 parts, one for each worker"), "{error}");
     let asked = Options { hash_key: Some([1, 2]), ..options() };
     let error = Bench::try_with(image.clone(), asked, 1, NOW).err().expect("other parts");
     assert!(matches!(error, OpenError::OtherParts), "{error}");

@@ -290,12 +290,7 @@ fn a_process_that_may_not_lock_so_much_does_without_registered_buffers() {
 }
 
 #[test]
-fn what_runs_is_said() {
-    let mode = Mode { completions: Completions::Interrupts, is_registered: true };
-    assert_eq!(mode.to_string(), "io_uring, completions by interrupt (no poll queues)");
-    let mode = Mode { completions: Completions::Polled, is_registered: false };
-    let shown = mode.to_string();
-    assert!(shown.contains("polled") && shown.contains("ulimit -l"), "{shown}");
+fn a_ring_that_is_refused_says_why() {
     let refused = |errno: i32| RingError::at("setting up")(io::Error::from_raw_os_error(errno));
     assert!(refused(libc::EPERM).to_string().contains("io_uring_disabled"));
     assert!(refused(libc::EPERM).to_string().contains("seccomp"));
