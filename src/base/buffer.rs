@@ -1,10 +1,10 @@
-//! Memory that a worker takes and gives back without asking the allocator.
+//! Pooled memory: a worker takes and returns it without calling the allocator.
 //!
-//! [`Chain`] holds the bytes of one value in pooled blocks; [`Key`] holds a key in place;
-//! [`map_huge`] gets the large regions that everything long-lived is carved from. Blocks belong to
-//! the thread's cache and, when one thread ends up with more than it needs (values cross workers),
-//! to a depot that all threads share. Nothing here may grow by a peer's number: who gathers bytes
-//! into a chain accounts for them against a budget from `limits`.
+//! [`Chain`] holds the bytes of one value in pooled blocks; [`Key`] holds a key inline;
+//! [`map_huge`] maps the large regions that hold everything long-lived. Free blocks are in the
+//! thread's cache; a thread that has too many (values cross workers) moves the surplus to a depot
+//! that all threads share. Nothing here may grow by a peer's number: code that gathers bytes into a
+//! chain accounts for them against a budget from `limits`.
 
 mod fifo;
 
@@ -28,15 +28,15 @@ use crate::base::limits::{
 
 pub use fifo::Fifo;
 
-/// A key, held in place.
+/// A key, stored inline.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key(ArrayVec<u8, KEY_BYTES_MAX>);
 
 impl Key {
-    /// The key of operations that have none.
+    /// The key of operations without a key.
     pub const EMPTY: Key = Key(ArrayVec::new_const());
 
-    /// A copy of `bytes`, or None if they are more than a key may have.
+    /// A copy of `bytes`, or None if they exceed the limit for keys.
     pub fn new(bytes: &[u8]) -> Option<Key> {
         ArrayVec::try_from(bytes).ok().map(Key)
     }
@@ -58,28 +58,28 @@ struct Block {
     bytes: [u8; BLOCK_BYTES],
 }
 
-/// Blocks that no thread needs at the moment. Bounded, so that a burst's memory goes back to the
-/// allocator in the end.
+/// Blocks that no thread needs at the moment. Bounded, so that the memory of a burst is eventually
+/// freed.
 static DEPOT: OnceLock<ArrayQueue<Box<Block>>> = OnceLock::new();
 
-/// Blocks the depot keeps at most: what [`WORKERS_MAX`](crate::base::limits::WORKERS_MAX) workers
-/// give back at once.
+/// Most blocks in the depot: what [`WORKERS_MAX`](crate::base::limits::WORKERS_MAX) workers return
+/// at the same time.
 const DEPOT_BLOCKS: usize = crate::base::limits::WORKERS_MAX * BLOCK_CACHE_BLOCKS / 2;
 
 fn depot() -> &'static ArrayQueue<Box<Block>> {
     DEPOT.get_or_init(|| ArrayQueue::new(DEPOT_BLOCKS))
 }
 
-/// What a thread keeps of blocks, and of their count.
+/// A thread's free blocks, and its part of the count.
 struct Cache {
     #[allow(clippy::vec_box, reason = "blocks move between caches and chains by pointer")]
     blocks: Vec<Box<Block>>,
-    /// Blocks taken less blocks given back, of which [`USED`] does not know yet.
+    /// Blocks taken minus blocks returned that are not in [`USED`] yet.
     uncounted: isize,
 }
 
 impl Cache {
-    /// Counts `blocks` more in use, in lots, so that threads do not fight for the sum.
+    /// Counts `blocks` more in use. In batches, so that threads do not contend for the sum.
     #[inline]
     fn count(&mut self, blocks: isize) {
         self.uncounted += blocks;
@@ -102,37 +102,37 @@ thread_local! {
     });
 }
 
-/// A thread adds its blocks to the sum when there are this many.
+/// A thread adds its count to the sum when it reaches this many blocks.
 const COUNTED_BLOCKS: usize = 64;
 
-/// Blocks that chains hold, but for what threads have not counted yet.
+/// Blocks held by chains, except what threads have not counted yet.
 static USED: AtomicIsize = AtomicIsize::new(0);
 
-/// Bytes that chains may hold before what a server answers is not gathered; 0: no limit.
+/// Bytes in chains above which replies are no longer gathered; 0: no limit.
 static GATHER_BYTES_MAX: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes of the blocks that chains of all threads hold, to within 256 KiB a thread.
+/// Bytes of the blocks in the chains of all threads, to within 256 KiB per thread.
 pub fn bytes_in_use() -> usize {
     usize::try_from(USED.load(Relaxed)).unwrap_or(0) * BLOCK_BYTES
 }
 
-/// Lets chains hold `bytes_max` bytes before [`may_gather`] says no. A process that is told
-/// several times has the largest.
+/// Sets the number of bytes in chains above which [`may_gather`] refuses. If it is set several
+/// times in a process, the largest number applies.
 pub fn limit_gathering(bytes_max: usize) {
     GATHER_BYTES_MAX.fetch_max(bytes_max, Relaxed);
 }
 
-/// Whether `bytes` more may be gathered for which no room was reserved. What fits one block always
-/// may: the number of requests in flight bounds it.
+/// Whether `bytes` more may be gathered without a reservation. What fits into one block always may:
+/// the number of requests in flight bounds it.
 pub fn may_gather(bytes: usize) -> bool {
     let bytes_max = GATHER_BYTES_MAX.load(Relaxed);
     bytes <= BLOCK_BYTES || bytes_max == 0 || bytes_in_use().saturating_add(bytes) <= bytes_max
 }
 
-/// Blocks ever made, for tests of what is bounded.
+/// Blocks ever allocated, for tests of what is bounded.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
-/// How many blocks all threads have made so far; they are used again and seldom freed.
+/// How many blocks all threads have allocated so far; they are reused and seldom freed.
 #[cfg(feature = "internals")]
 pub fn blocks_made() -> usize {
     MADE.load(Relaxed)
@@ -146,7 +146,7 @@ fn new_block() -> Box<Block> {
 /// Fills the calling thread's cache and its share of the depot, so that requests find blocks there.
 pub fn prepare_thread() {
     for _ in 0..BLOCK_STOCK_BLOCKS {
-        // A full depot has enough for everybody.
+        // A full depot is enough for all threads.
         let _ = depot().push(new_block());
     }
     CACHE.with_borrow_mut(|cache| {
@@ -172,7 +172,7 @@ fn take_block() -> Box<Block> {
 }
 
 fn give_block(block: Box<Block>) {
-    // A thread that is ending has no cache any more; its blocks go to the allocator.
+    // A thread that is ending no longer has a cache; its blocks go to the allocator.
     let kept = CACHE.try_with(|cache| {
         let mut cache = cache.borrow_mut();
         cache.count(-1);
@@ -190,10 +190,10 @@ fn give_block(block: Box<Block>) {
     }
 }
 
-/// The bytes of one value, in pooled blocks that go back when the chain is dropped.
+/// The bytes of one value, in pooled blocks that are returned when the chain is dropped.
 ///
-/// While it is being gathered a chain keeps its newest block in front; [`Gather::finish`] puts them
-/// in order.
+/// While it is being gathered, a chain has its newest block first; [`Gather::finish`] reverses the
+/// order.
 #[derive(Default)]
 pub struct Chain {
     head: Option<Box<Block>>,
@@ -236,7 +236,7 @@ impl Chain {
         })
     }
 
-    /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
+    /// Copies bytes from `offset` on into `out`, at most its length; returns how many.
     pub fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
         let mut done = 0;
         let mut skip = offset;
@@ -256,8 +256,8 @@ impl Chain {
         done
     }
 
-    /// Gives the blocks that lie wholly before `offset` back. Returns how many bytes they had: what
-    /// was at `offset` is at `offset` less that now.
+    /// Returns the blocks that lie wholly before `offset` to the pool. Returns their length in
+    /// bytes, by which all later offsets decrease.
     pub fn discard_before(&mut self, offset: usize) -> usize {
         let mut discarded = 0;
         while offset - discarded >= BLOCK_BYTES
@@ -287,7 +287,7 @@ impl fmt::Debug for Chain {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        // One by one: the compiler's own drop would recurse once a block.
+        // In a loop: the drop that the compiler generates would recurse once per block.
         let mut next = self.head.take();
         while let Some(mut block) = next {
             next = block.next.take();
@@ -296,10 +296,10 @@ impl Drop for Chain {
     }
 }
 
-/// The bytes of a value to be stored, wherever they are.
+/// The bytes of a value to be stored, and where they are.
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
-    /// Where they were received.
+    /// In the receive buffer.
     Slice(&'a [u8]),
     /// In pooled blocks.
     Chain(&'a Chain),
@@ -365,8 +365,8 @@ impl Gather {
         });
     }
 
-    /// Appends `bytes` bytes that `fill` copies: it is given their offset and where they go, and
-    /// fills all of that.
+    /// Appends `bytes` bytes: `fill` gets the offset and the destination of each piece and fills it
+    /// completely.
     pub fn fill(&mut self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8]) -> usize) {
         let mut done = 0;
         while done < bytes {
@@ -380,8 +380,8 @@ impl Gather {
         }
     }
 
-    /// Appends up to `bytes_max` bytes: `receive` fills the pieces that it is given from the first
-    /// on, and returns how much of them. Returns that number.
+    /// Appends up to `bytes_max` bytes: `receive` fills the given pieces in order and returns how
+    /// many bytes it wrote, which is also returned here.
     pub fn receive(
         &mut self,
         bytes_max: usize,
@@ -405,7 +405,7 @@ impl Gather {
         }
         let received = receive(&mut slices);
         drop(slices);
-        assert!(received <= offered, "more than there was room for");
+        assert!(received <= offered, "more than the pieces hold");
         self.chain.len += received;
         let mut left = received - received.min(in_newest);
         self.room -= received - left;
@@ -423,7 +423,7 @@ impl Gather {
         received
     }
 
-    /// The free bytes of the newest block, of which there is at least one.
+    /// The free bytes of the newest block, at least one.
     fn room(&mut self) -> &mut [u8] {
         if self.room == 0 {
             let mut block = take_block();
@@ -447,18 +447,18 @@ impl Gather {
     }
 }
 
-/// Maps `bytes` bytes of zeroed memory, on huge pages where the kernel gives them.
+/// Maps `bytes` bytes of zeroed memory, on huge pages if the kernel has them.
 ///
 /// # Errors
-/// The kernel's, if it has no such amount of address space.
+/// If the kernel does not have that much address space.
 pub fn map_huge(bytes: usize) -> io::Result<MmapMut> {
     let map = MmapMut::map_anon(bytes.max(1))?;
-    // A hint: without transparent huge pages the region works all the same.
+    // A hint: the region also works without transparent huge pages.
     let _ = map.advise(Advice::HugePage);
     Ok(map)
 }
 
-/// As [`map_huge`], for what lives until the process ends.
+/// Like [`map_huge`], for memory that is used until the process ends.
 ///
 /// # Errors
 /// As [`map_huge`].
@@ -467,7 +467,7 @@ pub fn map_huge_forever(bytes: usize) -> io::Result<&'static mut [u8]> {
 }
 
 /// A vector that never moves: its whole address range is reserved in advance, on huge pages, and a
-/// page takes memory only when an element is first pushed onto it.
+/// page uses memory only after an element on it is first pushed.
 pub struct HugeVec<T> {
     map: MmapMut,
     len: usize,
@@ -486,7 +486,7 @@ impl<T> HugeVec<T> {
         Ok(HugeVec { map: map_huge(bytes)?, len: 0, capacity, elements: PhantomData })
     }
 
-    /// Most elements it can have.
+    /// The largest number of elements.
     #[cfg(feature = "internals")]
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -540,8 +540,8 @@ impl<T> Drop for HugeVec<T> {
     }
 }
 
-/// Reserves room for `count` values that live until the process ends, on huge pages that take
-/// memory only when they are first written. Hand them out with `split_first_mut`.
+/// Reserves room for `count` values that live until the process ends, on huge pages that use memory
+/// only after they are first written. Take values from it with `split_first_mut`.
 ///
 /// # Errors
 /// As [`map_huge`].
@@ -550,13 +550,13 @@ pub fn huge_slots_forever<T>(count: usize) -> io::Result<&'static mut [MaybeUnin
     const { assert!(align_of::<T>() <= 4096, "a page's alignment is all that mmap promises") };
     let bytes = count.checked_mul(size_of::<T>()).ok_or(io::ErrorKind::OutOfMemory)?;
     let region = map_huge_forever(bytes)?;
-    // SAFETY: the region is aligned to a page, holds `count` values, lives for ever, and this is
-    // its only reference; MaybeUninit asks nothing of its content.
+    // SAFETY: the region is aligned to a page, holds `count` values, is never unmapped, and this is
+    // its only reference; MaybeUninit allows any content.
     Ok(unsafe { std::slice::from_raw_parts_mut(region.as_mut_ptr().cast(), count) })
 }
 
-/// Asks the CPU to bring the cache lines of `BYTES` bytes from address `start` on close. Changes
-/// nothing that a program can see, whatever the address is.
+/// Prefetches the cache lines of `BYTES` bytes from address `start` on. Has no visible effect,
+/// whatever the address is.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
 pub fn prefetch_range<const BYTES: usize>(start: usize) {
@@ -573,7 +573,7 @@ pub fn prefetch_range<const BYTES: usize>(start: usize) {
     let _ = start;
 }
 
-/// Asks the CPU to bring the cache line at `target` close. Changes nothing that a program can see.
+/// Prefetches the cache line at `target`. Has no visible effect.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a prefetch is an intrinsic")]
 pub fn prefetch<T>(target: &T) {
@@ -592,7 +592,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_gives_back_what_was_gathered() {
+    fn a_chain_returns_the_gathered_bytes() {
         let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
         for step in [1, 100, BLOCK_BYTES, bytes.len()] {
             let mut gather = Gather::new();
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_received_in_pieces_is_in_order() {
+    fn bytes_received_in_pieces_are_in_order() {
         let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
         for step in [1, 100, BLOCK_BYTES, BLOCK_BYTES + 1, bytes.len()] {
             let mut gather = Gather::new();
@@ -655,14 +655,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a full HugeVec")]
-    fn a_full_huge_vec_refuses() {
+    fn pushing_onto_a_full_huge_vec_panics() {
         let mut vec = HugeVec::with_capacity(1).unwrap();
         vec.push(1);
         vec.push(2);
     }
 
     #[test]
-    fn discarding_keeps_what_comes_behind() {
+    fn discarding_keeps_the_bytes_after_the_offset() {
         let bytes: Vec<u8> = (0..3 * BLOCK_BYTES + 7).map(|i| (i * 31 % 251) as u8).collect();
         for offset in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 5, bytes.len()] {
             let mut chain = Chain::from_slice(&bytes);
@@ -673,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_longer_than_the_limit_is_none() {
+    fn a_key_above_the_limit_is_refused() {
         assert!(Key::new(&[b'k'; 250]).is_some());
         assert!(Key::new(&[b'k'; 251]).is_none());
     }

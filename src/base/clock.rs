@@ -1,24 +1,24 @@
 //! Time: the one file that reads the clock.
 //!
-//! A worker reads the clock once a turn and hands the [`Now`] down as an argument; nothing below it
-//! may look at the time for itself, so that a simulated clock drives the very same code.
+//! A worker reads the clock once per turn and passes the [`Now`] down as an argument. Nothing below
+//! it may read the time itself, so that tests can run the same code on a simulated clock.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::limits::TURN_GAP_US;
 
-/// One reading of the clock, valid for one turn of a worker.
+/// One reading of the clock, used for one turn of a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Microseconds since the process started; never goes back. For a worker, those in which it
+    /// Microseconds since the process started; never decreases. For a worker, the time in which it
     /// ran: see `Pace`.
     pub uptime_us: u64,
     /// Unix time in whole seconds. It advances with the time since the start, as memcached's clock
-    /// does, so that setting the host's clock neither expires items nor keeps them alive.
+    /// does: setting the host's clock neither expires items nor extends their life.
     pub unix_s: u32,
 }
 
-/// The process's clock. Copies agree with one another.
+/// The process's clock. All copies give the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -37,7 +37,7 @@ impl Clock {
         self.at(self.read_ns())
     }
 
-    /// Whole seconds from the start to `now`, those included that a worker's `Pace` left out.
+    /// Whole seconds from the start to `now`, including those that a worker's `Pace` left out.
     pub fn seconds_up(&self, now: Now) -> u64 {
         u64::from(now.unix_s).saturating_sub(self.start_unix_us / 1_000_000)
     }
@@ -48,31 +48,31 @@ impl Clock {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// The reading at `uptime_ns`, as [`Clock::read_ns`] gives it: one reading serves both.
+    /// The reading at `uptime_ns`, a result of [`Clock::read_ns`]: one reading serves both.
     pub fn at(&self, uptime_ns: u64) -> Now {
         let uptime_us = uptime_ns / 1_000;
         Now { uptime_us, unix_s: ((self.start_unix_us + uptime_us) / 1_000_000) as u32 }
     }
 }
 
-/// Time as a worker has lived it: what passed while no thread ran, in a process that was stopped or
-/// a machine that was frozen, is left out. A deadline limits how long a peer may be silent while
-/// this process runs and listens. Unix time is left as it is, since items expire by that.
+/// Time as a worker experiences it. Time in which no thread ran, because the process was stopped or
+/// its machine frozen, is left out: a deadline limits how long a peer may be silent while this
+/// process runs. Unix time is not changed, because items expire by it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The clock at the last turn.
     real_us: u64,
-    /// What was left out so far.
+    /// Time left out so far.
     left_out_us: u64,
 }
 
 impl Pace {
-    /// Begins at `real`, a reading of the clock.
+    /// Starts at `real`, a reading of the clock.
     pub fn new(real: Now) -> Pace {
         Pace { real_us: real.uptime_us, left_out_us: 0 }
     }
 
-    /// What was left out so far, in microseconds. Workers' own times compare with this added.
+    /// Time left out so far, in microseconds. Add it to compare the times of different workers.
     #[inline]
     pub fn left_out_us(&self) -> u64 {
         self.left_out_us
@@ -104,8 +104,8 @@ impl Expiry {
     /// The item has expired already.
     pub const PAST: Expiry = Expiry(1);
 
-    /// Reads a client's exptime as memcached does: 0 is never, negative is past, up to 30 days is
-    /// relative to `now`, beyond is a Unix time.
+    /// Reads a client's exptime as memcached does: 0 means never, negative means past, up to 30
+    /// days is relative to `now`, and anything larger is a Unix time.
     pub fn from_exptime(exptime: i64, now: Now) -> Expiry {
         match exptime {
             0 => Expiry::NEVER,
@@ -125,7 +125,7 @@ impl Expiry {
         self.0
     }
 
-    /// Whether an item with this expiry is gone at `now`.
+    /// Whether an item with this expiry has expired at `now`.
     pub fn is_past(self, now: Now) -> bool {
         self.0 != 0 && self.0 <= now.unix_s
     }
@@ -136,23 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_in_which_nobody_ran_does_not_count() {
+    fn time_in_which_the_process_was_stopped_does_not_count() {
         let at = |uptime_us, unix_s| Now { uptime_us, unix_s };
         let mut pace = Pace::new(at(5_000_000, 100));
         assert_eq!(pace.at(at(5_000_000, 100)).uptime_us, 5_000_000);
-        // The longest that a turn takes is its own.
+        // A turn may take this long without being taken for a pause.
         let long_us = 5_000_000 + TURN_GAP_US;
         assert_eq!(pace.at(at(long_us, 101)).uptime_us, long_us);
         let after = pace.at(at(long_us + 110_000_000, 211));
         assert_eq!(after, at(long_us + TURN_GAP_US, 211));
         assert_eq!(pace.left_out_us(), 110_000_000 - TURN_GAP_US);
-        // It goes on from there.
+        // Time continues from there.
         let next = pace.at(at(long_us + 110_000_500, 211));
         assert_eq!(next.uptime_us, after.uptime_us + 500);
     }
 
     #[test]
-    fn seconds_up_are_those_of_the_process() {
+    fn seconds_up_include_pauses() {
         let clock = Clock { start: Instant::now(), start_unix_us: 1_700_000_000_900_000 };
         let mut pace = Pace::new(clock.at(0));
         let after = pace.at(clock.at(110_000_000_000));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_gone_in_the_second_that_its_expiry_names() {
+    fn an_item_expires_in_the_second_of_its_expiry() {
         let expiry = Expiry::from_unix_s(100);
         assert!(!expiry.is_past(Now { uptime_us: 0, unix_s: 99 }));
         assert!(expiry.is_past(Now { uptime_us: 0, unix_s: 100 }));

@@ -1,17 +1,17 @@
-//! What is said to the operator: results on standard output, trouble on standard error.
+//! Output for the operator: results on standard output, errors on standard error.
 //!
-//! Whoever reads may go away at any time. That is no reason to panic: the words are lost, the work
-//! goes on.
+//! The reader may close the pipe at any time. That must not cause a panic: the output is lost, and
+//! the work continues.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-/// What `--version` prints, of the server and of every tool.
+/// The output of `--version`, for the server and every tool.
 pub const VERSION: &str =
     concat!("sunder ", env!("CARGO_PKG_VERSION"), env!("SUNDER_ORIGIN"), "\n");
 
-/// What `--version --verbose` prints: the version, and how this binary was built.
+/// The output of `--version --verbose`: the version, and how this binary was built.
 pub fn verbose() -> String {
     let rows = BUILD
         .iter()
@@ -19,7 +19,7 @@ pub fn verbose() -> String {
     VERSION.to_owned() + &rows.collect::<String>()
 }
 
-/// How this binary was built, as build.rs found it, by the names that `stats` has.
+/// How this binary was built, as build.rs determined it, with the names used in `stats`.
 pub const BUILD: [(&str, &str); 3] = [
     ("sunder_compiler", env!("SUNDER_COMPILER")),
     ("sunder_dpdk", env!("SUNDER_DPDK")),
@@ -31,14 +31,14 @@ pub fn version() -> &'static str {
     VERSION.trim_start_matches("sunder ").trim_end()
 }
 
-/// Says one line on standard error, if anybody hears it.
+/// Writes one line to standard error; failures are ignored.
 pub fn complain(line: impl Display) {
-    // Whom to tell if this fails? One write, so that lines of several threads stay whole.
+    // There is nowhere to report a failure. One write, so that lines of several threads stay whole.
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Prints `text` and returns `status`. A reader that has gone, as `head` does, has what it wanted;
-/// any other failure is reported, and is a failure of the command.
+/// Prints `text` and returns `status`. A reader that closed the pipe, as `head` does, has all it
+/// wants; any other failure is reported and makes the command fail.
 #[must_use]
 pub fn print(text: &str, status: ExitCode) -> ExitCode {
     let mut out = std::io::stdout().lock();
@@ -51,7 +51,7 @@ pub fn print(text: &str, status: ExitCode) -> ExitCode {
     }
 }
 
-/// The columns of the terminal that standard output is; None if it is none.
+/// The columns of the terminal on standard output; None if it is not a terminal.
 pub fn columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)

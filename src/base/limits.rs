@@ -1,4 +1,5 @@
-//! Every capacity of the server, as a named, commented sum: a file a topic.
+//! Every capacity of the server, as a named constant with the sum that gives it: one file per
+//! topic.
 //!
 //! Nothing may size a queue, a loop or an allocation by a peer's number without a limit from here.
 

@@ -1,4 +1,4 @@
-//! What every other module may use, and what uses none of them: memory, time, limits, counters.
+//! Modules that all others may use and that use none of them: memory, time, limits, counters.
 
 pub mod buffer;
 pub mod clock;

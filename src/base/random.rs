@@ -1,16 +1,16 @@
-//! Numbers that a seed decides: faults, loads and simulations, the same again for the same seed.
-//! Not for what a peer must not guess: that is [`crate::base::secret`]'s.
+//! Random numbers from a seed, for faults, loads and simulations: the same seed gives the same
+//! numbers. For numbers that a peer must not guess, use [`crate::base::secret`].
 //!
-//! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): a
-//! sequence of its own for any seed, zero too. What a seed draws must never change, for a reported
-//! seed is to show the same fault.
+//! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): each
+//! seed, including zero, gives its own sequence. The sequence of a seed must never change, because
+//! a reported seed has to reproduce the same fault.
 
 /// The factors of [`mix`], both odd.
 pub const FACTORS: [u64; 2] = [0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb];
-/// What [`mix`] adds, and the step from one state to the next.
+/// The constant that [`mix`] adds, and the step from one state to the next.
 pub const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A number to one that shows nothing of it, and another for each.
+/// Maps a number to another that reveals nothing about it; a bijection.
 #[inline(always)]
 pub const fn mix(number: u64) -> u64 {
     let mixed = number.wrapping_add(STEP);
@@ -24,12 +24,12 @@ pub const fn mix(number: u64) -> u64 {
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence that starts at this state: SplitMix64 of this seed.
+    /// The sequence that starts at this state: SplitMix64 with this seed.
     pub const fn new(state: u64) -> Random {
         Random(state)
     }
 
-    /// A sequence for a seed that stands close to others, as one more a thread does.
+    /// A sequence for a seed that is close to others, such as one per thread.
     pub const fn of(seed: u64) -> Random {
         Random(mix(seed).wrapping_add(STEP))
     }
@@ -42,13 +42,13 @@ impl Random {
         drawn
     }
 
-    /// From 0 until before 1.
+    /// At least 0 and below 1.
     #[inline(always)]
     pub fn unit(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Below `bound`, which is not 0; by a multiplication, for a remainder would favour the low.
+    /// Below `bound`, which is not 0. By a multiplication: a remainder would favour low numbers.
     #[inline(always)]
     pub fn below(&mut self, bound: u64) -> u64 {
         debug_assert!(bound > 0, "no number is below zero");
@@ -60,7 +60,8 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// What the authors' own code draws of this seed, as many others' tests have it.
+    /// The output of the authors' own code for this seed, used in the tests of other
+    /// implementations.
     #[test]
     fn the_sequence_is_splitmix64s() {
         let mut random = Random::new(1_234_567);
@@ -75,9 +76,9 @@ mod tests {
         assert_eq!(drawn, expected);
     }
 
-    /// A load's seed draws what it drew in every release.
+    /// The seed of a load gives the same numbers as in every release.
     #[test]
-    fn a_seed_draws_what_it_drew() {
+    fn a_seed_gives_the_same_numbers_as_before() {
         let mut random = Random::of(7);
         let drawn = [random.draw(), random.draw()];
         let again = [2, 3].map(|steps| mix(mix(7).wrapping_add(STEP.wrapping_mul(steps - 1))));

@@ -1,18 +1,18 @@
-//! How a tier's own sockets wake the worker that waits for them.
+//! How the sockets of a tier wake the worker that waits for them.
 //!
-//! A worker over kernel sockets sleeps in epoll; what is watched here is in that same set. A worker
-//! on a device polls or naps, and nothing needs watching there. It must never say what happened on
-//! a socket: its owner checks it itself, every turn.
+//! A worker on kernel sockets sleeps in epoll; sockets watched here are in the same set. A worker
+//! on a device polls or naps, so nothing needs to be watched. This module never reports which event
+//! happened: the owner of a socket checks it every turn.
 
 use std::io;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 
-/// The token of everything watched; the worker's own sockets have others.
+/// The token of all watched sockets; the worker's own sockets have others.
 pub const TOKEN: Token = Token(u32::MAX as usize - 1);
 
-/// Where a worker sleeps, for those whose sockets are to wake it.
+/// Where a worker sleeps, for sockets that have to wake it.
 #[derive(Debug)]
 pub struct Readiness {
     registry: Option<Registry>,
@@ -27,7 +27,7 @@ impl Readiness {
     /// For a worker that sleeps in this epoll set.
     ///
     /// # Errors
-    /// The kernel's, if there is no descriptor left.
+    /// If there is no descriptor left.
     pub fn new(registry: &Registry) -> io::Result<Readiness> {
         Ok(Readiness { registry: Some(registry.try_clone()?) })
     }
@@ -46,8 +46,8 @@ impl Readiness {
         Ok(Readiness { registry })
     }
 
-    /// From here on the worker wakes when `source` becomes readable or writable (edge-triggered:
-    /// what is there already does not wake it again). Closing the source ends it.
+    /// Wakes the worker from now on when `source` becomes readable or writable (edge-triggered:
+    /// data that is already there does not wake it). Closing the source ends this.
     ///
     /// # Errors
     /// The kernel's.

@@ -1,12 +1,12 @@
 //! Numbers that no peer can guess, from the kernel.
 //!
-//! Hash seeds and the keys behind initial sequence numbers come from here and nowhere else: no
-//! constant and no clock ever stands in for them.
+//! Hash seeds and the keys behind initial sequence numbers come only from here, never from a
+//! constant or a clock.
 
 /// Random bytes from the kernel.
 ///
 /// # Panics
-/// If the kernel has no random numbers to give: nothing may run without them.
+/// If the kernel has no random numbers: the process must not run without them.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     let mut done = 0;

@@ -1,13 +1,13 @@
-//! Counters that a worker bumps and anyone may read.
+//! Counters that a worker increments and anyone may read.
 //!
-//! Each worker owns one [`WorkerStats`] and is its only writer, so a bump is a load and a store;
-//! readers add the workers up. Nothing here decides anything.
+//! Each worker owns one [`WorkerStats`] and is its only writer, so an increment is a load and a
+//! store; readers sum over the workers. Nothing here decides anything.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident => $wire:literal,)+) => {
-        /// What is counted. The names on the wire are memcached's where memcached has the counter.
+        /// The counters. Names on the wire are memcached's where memcached has the counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub enum Counter { $($(#[doc = $doc])+ $name,)+ }
@@ -25,7 +25,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections that live.
+    /// Open connections.
     CurrConnections => "curr_connections",
     /// Connections ever opened.
     TotalConnections => "total_connections",
@@ -33,7 +33,7 @@ counters! {
     RejectedConnections => "rejected_connections",
     /// Times accepting paused because the host had no descriptor or memory for one more.
     ListenDisabled => "listen_disabled_num",
-    /// Keys asked for by the get family.
+    /// Keys requested by the get family.
     CmdGet => "cmd_get",
     /// Storage commands.
     CmdSet => "cmd_set",
@@ -49,19 +49,19 @@ counters! {
     GetExpired => "get_expired",
     /// Keys not found because of a flush_all.
     GetFlushed => "get_flushed",
-    /// Deletes of a key without item.
+    /// Deletes of a key without an item.
     DeleteMisses => "delete_misses",
     /// Deletes of an item.
     DeleteHits => "delete_hits",
-    /// incr of a key without item.
+    /// incr of a key without an item.
     IncrMisses => "incr_misses",
     /// incr of an item.
     IncrHits => "incr_hits",
-    /// decr of a key without item.
+    /// decr of a key without an item.
     DecrMisses => "decr_misses",
     /// decr of an item.
     DecrHits => "decr_hits",
-    /// cas of a key without item.
+    /// cas of a key without an item.
     CasMisses => "cas_misses",
     /// cas that stored.
     CasHits => "cas_hits",
@@ -69,11 +69,11 @@ counters! {
     CasBadval => "cas_badval",
     /// touch and gat of an item.
     TouchHits => "touch_hits",
-    /// touch and gat of a key without item.
+    /// touch and gat of a key without an item.
     TouchMisses => "touch_misses",
     /// Values refused for their size.
     StoreTooLarge => "store_too_large",
-    /// Values refused for want of memory.
+    /// Values refused because there was no memory.
     StoreNoMemory => "store_no_memory",
     /// Bytes read from clients.
     BytesRead => "bytes_read",
@@ -83,32 +83,32 @@ counters! {
     ConnYields => "conn_yields",
     /// Connections closed because they stalled in the middle of a request or reply.
     IdleKicks => "idle_kicks",
-    /// Bytes of items kept, headers counted.
+    /// Bytes of stored items, including headers.
     Bytes => "bytes",
-    /// Items kept.
+    /// Items stored now.
     CurrItems => "curr_items",
     /// Items ever stored.
     TotalItems => "total_items",
-    /// Items removed to make room.
+    /// Items evicted.
     Evictions => "evictions",
-    /// Items removed to make room that were never read.
+    /// Items evicted without ever having been read.
     EvictedUnfetched => "evicted_unfetched",
-    /// Items whose memory was reclaimed because they had expired, and that were never read.
+    /// Items reclaimed after they expired, without ever having been read.
     ExpiredUnfetched => "expired_unfetched",
-    /// Items whose memory was taken back because they had expired.
+    /// Items reclaimed after they expired.
     Reclaimed => "reclaimed",
-    /// Seconds since the least recently used item was used; a gauge, and of workers the greatest
-    /// counts.
+    /// Seconds since the least recently used item was used; a gauge, and the maximum over the
+    /// workers.
     OldestItemAge => "lru_tail_age",
     /// Bytes of the tiers' indexes; a gauge.
     IndexBytes => "hash_bytes",
     /// Whether the device's link is up, 1 or 0; a gauge.
     DeviceLinkUp => "device_link_up",
-    /// Frames that the device lost because no worker had taken those before (DPDK's imissed).
+    /// Frames that the device dropped because workers did not receive fast enough (DPDK's imissed).
     DeviceRxMissed => "device_rx_missed",
-    /// Frames that the device received broken (ierrors).
+    /// Frames that the device received with errors (ierrors).
     DeviceRxErrors => "device_rx_errors",
-    /// Times that there was no memory for a frame to be received (rx_nombuf).
+    /// Times the device had no memory for a received frame (rx_nombuf).
     DeviceRxNoBuffer => "device_rx_no_buffer",
     /// Frames that the device failed to send (oerrors).
     DeviceTxErrors => "device_tx_errors",
@@ -118,17 +118,17 @@ counters! {
     FramesSent => "frames_sent",
     /// Times the device did not take all frames of a burst.
     TxPartialBursts => "tx_partial_bursts",
-    /// Frames dropped: no memory for one more to send.
+    /// Frames dropped: no memory to send one.
     TxNoBuffer => "tx_no_buffer",
-    /// Frames dropped: too short, or lengths that lie.
+    /// Frames dropped: too short, or with wrong lengths.
     FramesMalformed => "frames_malformed",
     /// Frames dropped: a checksum is wrong.
     FramesBadChecksum => "frames_bad_checksum",
-    /// Frames dropped: not for us.
+    /// Frames dropped: for another destination.
     FramesNotForUs => "frames_not_for_us",
-    /// Frames handed to another worker.
+    /// Frames passed to another worker.
     FramesSteered => "frames_steered",
-    /// Frames dropped because the worker they were meant for was too far behind.
+    /// Frames dropped because their worker was too far behind.
     FramesSteerDropped => "frames_steer_dropped",
     /// Segments that belonged to no connection.
     SegmentsUnknownFlow => "segments_unknown_flow",
@@ -142,31 +142,31 @@ counters! {
     NeighborReplies => "neighbor_replies",
     /// ICMP echo requests answered.
     EchoReplies => "echo_replies",
-    /// Connections whose frames go to another MAC than before.
+    /// Times the frames of a connection were redirected to another MAC.
     NeighborMoves => "neighbor_moves",
-    /// Reports of routers that made a connection's packets shorter.
+    /// Reports of routers that lowered a connection's path MTU.
     PathMtuLowered => "path_mtu_lowered",
-    /// Frames of another host that uses an address of ours.
+    /// Frames from another host that uses one of our addresses.
     AddressConflicts => "address_conflicts",
     /// Items that L1 had and L2 did not, found by a get-and-touch.
     InconsistencyDetected => "inconsistency_detected",
-    /// Operations that another worker owned.
+    /// Operations on keys that another worker owns.
     RemoteOperations => "remote_operations",
-    /// Values that had lost a chunk when they were asked for.
+    /// Values found with a missing chunk.
     ChunkMissing => "chunk_missing",
-    /// Values with a chunk of another value when they were asked for.
+    /// Values found with a chunk of another value.
     ChunkForeign => "chunk_foreign",
-    /// Chunk metadata that could not be true.
+    /// Chunk metadata that was invalid.
     ChunkMetadataBad => "chunk_metadata_bad",
     /// Operations that failed because a link was lost or its server did not answer in time.
     LinkFailures => "link_failures",
     /// Times a link's server did not answer in time.
     LinkTimeouts => "link_timeouts",
-    /// Times a server's answer made no sense, so that its link was given up.
+    /// Times a server sent an invalid answer, after which its link was closed.
     LinkGarbage => "link_garbage",
     /// Times a link was connected again.
     LinkReconnects => "link_reconnects",
-    /// Keys to be deleted at a server that was out of reach, remembered until it is back.
+    /// Keys to be deleted at an unreachable server, remembered until it is reachable.
     LinkInvalidations => "link_invalidations",
     /// Bytes of keys and values stored on SSD by clients.
     SsdBytesSet => "ssd_bytes_set",
@@ -174,29 +174,29 @@ counters! {
     SsdBytesWritten => "ssd_bytes_written",
     /// Reads of SSD that clients waited for.
     SsdReads => "ssd_reads",
-    /// Reads of SSD for an item of another key.
+    /// Reads of SSD that returned the item of another key.
     SsdFalseReads => "ssd_false_reads",
-    /// Hits on SSD that were still in memory, on their way there.
+    /// Hits on SSD that were still in write buffers.
     SsdBufferHits => "ssd_buffer_hits",
-    /// Operations refused because the SSD has too much to do.
+    /// Operations refused because the SSD is overloaded.
     SsdThrottled => "ssd_throttled",
-    /// Items not written because the SSD has too much to do.
+    /// Items not written because the SSD is overloaded.
     SsdNotWritten => "ssd_not_written",
     /// Items not written because the policy does not admit them.
     SsdNotAdmitted => "ssd_not_admitted",
-    /// Reads that the SSD failed.
+    /// Reads that failed on the SSD.
     SsdReadErrors => "ssd_read_errors",
-    /// Writes, flushes and discards that the SSD failed.
+    /// Writes, flushes and discards that failed on the SSD.
     SsdWriteErrors => "ssd_write_errors",
-    /// Records that were damaged when they were asked for.
+    /// Records found damaged when they were read.
     SsdCorrupt => "ssd_corrupt",
     /// Segments whose summary could not be read.
     SsdBadSummaries => "ssd_bad_summaries",
-    /// Items on SSD that were asked for and are larger than what is read, since the largest item's
-    /// size was lowered.
+    /// Items on SSD that were requested and are larger than the maximum item size, which was
+    /// lowered.
     SsdTooLarge => "ssd_too_large",
-    /// Items in the index of SSD, but for those too large to be read: what has expired or was
-    /// flushed counts until it is asked for or its segment is reclaimed; a gauge.
+    /// Items in the index of SSD, except those too large to be read. Expired and flushed items
+    /// count until they are requested or their segment is reclaimed; a gauge.
     SsdItems => "ssd_items",
     /// Bytes of the index of SSD; a gauge.
     SsdIndexBytes => "ssd_index_bytes",
@@ -206,25 +206,25 @@ counters! {
     SsdUsedBytes => "ssd_used_bytes",
     /// Segments on SSD; a gauge.
     SsdSegments => "ssd_segments",
-    /// Segments on SSD that can be filled; a gauge.
+    /// Free segments on SSD; a gauge.
     SsdSegmentsFree => "ssd_segments_free",
-    /// Segments that can be filled before the log has no names for records any more; a gauge.
+    /// Segments that can be filled before the log runs out of names for records; a gauge.
     SsdFillsLeft => "ssd_fills_left",
     /// Segments reclaimed.
     SsdReclaimed => "ssd_reclaimed",
-    /// Items removed from SSD to make room.
+    /// Items evicted from SSD.
     SsdEvicted => "ssd_evicted",
-    /// Items written again because they were used.
+    /// Items moved to another segment because they were used.
     SsdMoved => "ssd_moved",
     /// Tombstones written.
     SsdTombstones => "ssd_tombstones",
-    /// Times all that was written became durable.
+    /// Times everything written became durable.
     SsdCheckpoints => "ssd_checkpoints",
-    /// Times everything on SSD was given up, because nothing less was certain to be right.
+    /// Times the whole SSD log was discarded, because its contents could not be trusted.
     SsdDrops => "ssd_drops",
     /// Turns of the worker's loop.
     Turns => "turns",
-    /// Turns in which there was nothing to do.
+    /// Turns without work.
     TurnsIdle => "turns_idle",
 }
 
@@ -248,7 +248,7 @@ impl WorkerStats {
         value.store(value.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Subtracts `n`, for what goes down again. Only the owning worker may call this.
+    /// Subtracts `n`, from a counter that can decrease. Only the owning worker may call this.
     #[inline]
     pub fn sub(&self, counter: Counter, n: u64) {
         self.add(counter, n.wrapping_neg());

@@ -1,5 +1,5 @@
-//! What the process has used of the machine, as the kernel counts it. It must never be asked on the
-//! way of a request: it is a system call.
+//! Resources used by the process, as the kernel counts them. A system call: never call it while a
+//! request is executed.
 
 #![allow(unsafe_code, reason = "getrusage(2) writes where a pointer leads")]
 
@@ -9,9 +9,9 @@ use std::mem::MaybeUninit;
 pub fn cpu_us() -> (u64, u64) {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to one `rusage`, which the call writes; if it wrote nothing, all zeros
-    // are one too.
+    // are a valid one too.
     let usage = unsafe {
-        // It fails for wrong arguments only.
+        // It only fails for wrong arguments.
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
     };
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_counted() {
+    fn cpu_time_is_counted() {
         let (user_us, system_us) = cpu_us();
         let mut sum = 0_u64;
         while cpu_us().0 < user_us + 1_000 {

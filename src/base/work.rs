@@ -1,8 +1,8 @@
-//! What operations have cost beyond their own bytes, so that who shares out turns can count it.
+//! The work of operations beyond their own bytes, counted so that turns are shared evenly.
 //!
-//! A request of ten bytes may copy or look through a value of a megabyte. Whoever does that notes
-//! the bytes here; code that bounds a visit or a turn compares the sum before and after. A thread,
-//! and so a worker, has its own sum. Nothing here decides anything or reads a clock.
+//! A request of ten bytes may copy or scan a value of a megabyte. Code that does so notes the bytes
+//! here; code that bounds a visit or a turn compares the sum before and after. Each thread, and so
+//! each worker, has its own sum. Nothing here decides anything or reads a clock.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ thread_local! {
     static BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Notes that `bytes` bytes that no request carried were looked at, copied or written.
+/// Notes that `bytes` bytes which are not part of a request were scanned, copied or written.
 #[inline]
 pub fn note(bytes: usize) {
     BYTES.set(BYTES.get().wrapping_add(bytes as u64));
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_adds_up_on_its_thread_alone() {
+    fn each_thread_has_its_own_sum() {
         let before = bytes();
         note(3);
         note(4);

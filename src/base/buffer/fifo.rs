@@ -1,6 +1,7 @@
-//! Bytes that wait for their turn, in pooled blocks, first in and first out.
+//! A first-in, first-out queue of bytes in pooled blocks.
 //!
-//! Nothing here bounds how many: who pushes accounts for them against a budget from `limits`.
+//! Nothing here bounds its length: code that pushes accounts for the bytes against a budget from
+//! `limits`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,20 +9,20 @@ use std::fmt;
 use super::{Block, CACHE, give_block, take_block};
 use crate::base::limits::BLOCK_BYTES;
 
-/// Bytes that wait in the order in which they came, in pooled blocks.
+/// A first-in, first-out queue of bytes in pooled blocks.
 ///
-/// They have a budget of their own, and so do not count among [`super::bytes_in_use`].
+/// It has its own budget, and therefore does not count in [`super::bytes_in_use`].
 #[derive(Default)]
 pub struct Fifo {
     /// Oldest first; all but the newest are full.
     blocks: VecDeque<Box<Block>>,
-    /// Bytes of the oldest block that were consumed.
+    /// Bytes of the oldest block that are consumed already.
     start: usize,
     len: usize,
 }
 
 impl Fifo {
-    /// An empty one with places for `blocks` blocks.
+    /// An empty one with room for `blocks` blocks.
     pub fn with_blocks(blocks: usize) -> Fifo {
         Fifo { blocks: VecDeque::with_capacity(blocks), start: 0, len: 0 }
     }
@@ -31,17 +32,17 @@ impl Fifo {
         self.consume(self.len);
     }
 
-    /// Bytes that wait.
+    /// Bytes in the queue.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Bytes of the blocks that it holds.
+    /// Total size of its blocks, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.blocks.len() * BLOCK_BYTES
     }
@@ -65,13 +66,13 @@ impl Fifo {
         }
     }
 
-    /// The oldest bytes, as many as lie in one piece; empty only if there are none.
+    /// The oldest bytes, as many as are contiguous; empty only if there are none.
     pub fn front(&self) -> &[u8] {
         let Some(block) = self.blocks.front() else { return &[] };
         &block.bytes[self.start..BLOCK_BYTES.min(self.start + self.len)]
     }
 
-    /// Copies the oldest bytes into `out`, as many as fit; returns how many.
+    /// Copies the oldest bytes into `out`, at most its length; returns how many.
     pub fn copy_to(&self, out: &mut [u8]) -> usize {
         let total = self.len.min(out.len());
         let (mut done, mut start) = (0, self.start);
@@ -84,9 +85,9 @@ impl Fifo {
         done
     }
 
-    /// Drops the oldest `bytes` bytes, which are there.
+    /// Drops the oldest `bytes` bytes, which must exist.
     pub fn consume(&mut self, bytes: usize) {
-        self.len = self.len.checked_sub(bytes).expect("consumed more than there is");
+        self.len = self.len.checked_sub(bytes).expect("consumed at most what is queued");
         self.start += bytes;
         while self.start >= BLOCK_BYTES {
             self.start -= BLOCK_BYTES;
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fifo_gives_back_what_came_in_its_order() {
+    fn a_fifo_returns_bytes_in_order() {
         let bytes: Vec<u8> = (0..50 * BLOCK_BYTES).map(|i| (i * 31 % 251) as u8).collect();
         let steps = [1, 7, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 5, 0];
         let mut fifo = Fifo::default();

@@ -1,4 +1,4 @@
-//! The protocols and what a client may send in one request.
+//! The protocols: limits of a single request.
 
 /// Longest key, in bytes (protocol.txt, "Keys").
 pub const KEY_BYTES_MAX: usize = 250;
@@ -7,8 +7,8 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// `get ` or `gets ` line may be longer (memcached 1.6, try_read_command_ascii).
 pub const LINE_BYTES_MAX: usize = 2048;
 
-/// What memcached counts beyond key and value towards an item's size: item header 48, CAS 8.
-/// We count the same, so that the largest storable value is the same to the byte.
+/// Bytes that memcached adds to key and value for an item's size: item header 48, CAS 8. We count
+/// the same, so that the largest storable value is exactly the same.
 pub const ITEM_HEADER_BYTES: usize = 56;
 
 /// Default of `--max-item-size`, in bytes.
@@ -17,27 +17,27 @@ pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
 /// Largest `--max-item-size`, in bytes (memcached's `-I` ends here too).
 pub const ITEM_BYTES_MAX_LIMIT: usize = 1024 * 1024 * 1024;
 
-/// Longest text beside an error in the binary protocol, in bytes. memcached's longest has 46.
+/// Longest error text in the binary protocol, in bytes. memcached's longest has 46.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 
-/// Longest answer that is accepted when a server's capabilities are probed at start, in bytes: a
-/// version, or one byte.
+/// Longest answer accepted when a server's capabilities are probed at start, in bytes: a version,
+/// or one byte.
 pub const PROBE_REPLY_BYTES_MAX: usize = 1024;
 
 /// Smallest `--max-item-size`, in bytes.
 pub const ITEM_BYTES_MAX_FLOOR: usize = 1024;
 
-/// Largest binary body memcached reads before it gives up on the connection, in bytes.
+/// Largest binary body that memcached reads before it closes the connection, in bytes.
 pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
-/// Free output that a question about the server needs where no request finds room, in bytes: more
-/// than the longest of the answers that are given then, the general statistics.
+/// Output room required for requests about the server when no slot is free, in bytes: more than the
+/// longest of their replies, the general statistics.
 pub const SERVER_REPLY_ROOM_BYTES: usize = 12 * 1024;
 
 /// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
 /// with extras and a key is shorter.
 pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;
 
-/// Longest value that is looked at for a number, in bytes; memcached keeps longer ones in pieces
-/// and takes them for none.
+/// Longest value that is scanned for a number, in bytes; memcached stores longer values in pieces
+/// and does not treat them as numbers.
 pub const NUMBER_ITEM_BYTES_MAX: usize = 512 * 1024;

@@ -1,4 +1,4 @@
-//! The TCP stack on a device, and what it knows of its neighbours and paths.
+//! The TCP stack on a device, its neighbours and paths.
 
 use super::{
     BLOCK_BYTES, BURST_FRAMES, MAILBOX_MESSAGES, NIC_FRAME_BYTES, NIC_FRAME_SMALL_PAGE_BYTES,
@@ -6,63 +6,64 @@ use super::{
     SLOTS_PER_CONNECTION, SLOTS_PER_WORKER, TCP_RX_RING_BYTES,
 };
 
-/// Bytes that one TCP connection can have written and not yet acknowledged.
+/// Bytes of one TCP connection that are written and not yet acknowledged.
 pub const TCP_TX_RING_BYTES: usize = 16 * 1024;
 
-/// The rings of a connection start this much further than a power of two apart, so that the first
-/// lines of all rings do not fall into the same few sets of the cache. Whole cache lines.
+/// Extra distance between the rings of connections, so that the first lines of all rings do not map
+/// to the same few cache sets. Whole cache lines.
 pub const TCP_RING_STAGGER_BYTES: usize = 5 * 64;
 
-/// Connections whose rings are mapped in one step, 8 MiB or four huge pages of them.
+/// Connections whose rings are mapped together: 8 MiB, four huge pages.
 pub const TCP_RING_SLAB: usize = 256;
 
-/// The stack's clock runs this many times as fast as the wall: smoltcp's smallest retransmission
+/// The stack's clock runs this many times as fast as real time: smoltcp's minimum retransmission
 /// time-out of 1 s becomes 50 ms.
 pub const TCP_CLOCK_RATE: u64 = 20;
 
-/// Longest an acknowledgement waits for a reply to ride on, in microseconds. RFC 9293, 3.8.6.3
-/// allows 500 ms; a client with Nagle's algorithm on waits for this, so it is short.
+/// Longest delay of an acknowledgement that waits to be sent with a reply, in microseconds. RFC
+/// 9293, 3.8.6.3 allows 500 ms; a client with Nagle's algorithm waits for it, so it is short.
 pub const TCP_ACK_DELAY_US: u64 = 2_000;
 
-/// A silent connection is probed this often, in microseconds.
+/// Keep-alive interval of an idle connection, in microseconds.
 pub const TCP_KEEP_ALIVE_US: u64 = 30 * 1_000_000;
 
-/// A peer that answers neither data nor probes for this long is gone, in microseconds (RFC 5482).
+/// After this long without an answer to data or probes a connection is closed, in microseconds (RFC
+/// 5482).
 pub const TCP_PEER_TIMEOUT_US: u64 = 100 * 1_000_000;
 
-/// A connection that we closed and whose peer does not close is aborted after this, in
-/// microseconds. It covers sending what was still queued.
+/// A connection that we closed is aborted if its peer does not close it in this time, in
+/// microseconds. It includes sending queued data.
 pub const TCP_LINGER_US: u64 = 30 * 1_000_000;
 
-/// Most half-open connections; one more and the oldest is dropped.
+/// Most half-open connections; for a new one the oldest is dropped.
 pub const TCP_HALF_OPEN_MAX: usize = 1024;
 
-/// A handshake that takes longer than this is given up, in microseconds.
+/// Time-out of a handshake, in microseconds.
 pub const TCP_HALF_OPEN_TIMEOUT_US: u64 = 10 * 1_000_000;
 
-/// Connections over the limit that get an error reply before they are closed; more of them get a
+/// Connections over the limit that get an error reply before they are closed; further ones get a
 /// RST.
 pub const TCP_REFUSALS_MAX: usize = 64;
 
-/// Closed connections whose tuple is remembered; one more and the oldest goes.
+/// Closed connections whose tuple is remembered; for a new one the oldest is forgotten.
 pub const TCP_TIME_WAIT_MAX: usize = 16 * 1024;
 
-/// How long a tuple is remembered, in microseconds: twice the life of a segment inside one data
+/// How long a tuple is remembered, in microseconds: twice the lifetime of a segment within a data
 /// centre, not RFC 9293's two minutes.
 pub const TCP_TIME_WAIT_US: u64 = 10 * 1_000_000;
 
-/// Answers to segments of no connection that a group of addresses has in one interval of
-/// [`TCP_STRAY_INTERVAL_US`]: at least so many, and a number that nobody can know. All groups
-/// together: 16,384 at most, each no longer than what it answers.
+/// Minimum of the answers to segments of no connection that a group of addresses gets per
+/// [`TCP_STRAY_INTERVAL_US`]; the actual number is random, so that nobody can know it. All groups
+/// together: at most 16,384 answers, none longer than the segment.
 pub const TCP_STRAY_REPLIES_MIN: u16 = 128;
-/// As [`TCP_STRAY_REPLIES_MIN`]: at most.
+/// The maximum of that; see [`TCP_STRAY_REPLIES_MIN`].
 pub const TCP_STRAY_REPLIES_MAX: u16 = 256;
 
-/// Groups that addresses without a connection are divided into, anew in each interval.
+/// Groups into which addresses without a connection are divided, at random in each interval.
 pub const TCP_STRAY_GROUPS: usize = 64;
 
-/// Challenges that one connection answers to in one interval of [`TCP_STRAY_INTERVAL_US`] (RFC
-/// 5961, 7), and acknowledgements that a tuple in TIME-WAIT gets.
+/// Challenges that one connection answers per [`TCP_STRAY_INTERVAL_US`] (RFC 5961, 7), and
+/// acknowledgements that a tuple in TIME-WAIT gets.
 pub const TCP_CHALLENGES_MAX: u8 = 8;
 
 /// Interval of [`TCP_STRAY_REPLIES_MAX`] and [`TCP_CHALLENGES_MAX`], in microseconds.
@@ -77,122 +78,124 @@ pub const TCP_WHEEL_TICK_US: u64 = 1024;
 /// Timers that one turn runs.
 pub const TCP_TIMERS_PER_TURN: usize = 64;
 
-/// Segments that one visit to a connection sends, whatever it says it still has to send; the rest
-/// leaves with the next tick of the wheel. A ring of full segments is a dozen; of a peer that wants
-/// the smallest ones, 342.
+/// Segments that one visit to a connection sends; the rest is sent with the next tick of the wheel.
+/// A ring of full segments is a dozen; for a peer with the smallest MSS, 342.
 pub const TCP_SEGMENTS_PER_VISIT: u32 = 64;
 
-/// Every connection is asked once in this time whether it is overdue, in microseconds.
+/// Interval at which every connection is checked for overdue timers, in microseconds.
 pub const TCP_SWEEP_PERIOD_US: u64 = 4 * 1_000_000;
 
-/// Connections that one turn asks.
+/// Connections checked per turn.
 pub const TCP_SWEEP_PER_TURN: usize = 64;
 
-/// Longest a worker sleeps that may sleep and has a device, in microseconds: what a frame may have
-/// to wait.
+/// Longest sleep of a worker that has a device and may sleep, in microseconds: the delay that a
+/// frame may have.
 pub const TCP_NAP_US: u64 = 50;
-/// With fewer flows than this, all of them are in the core's own cache and prefetching is wasted.
+/// With fewer flows than this, all are in the core's own cache and prefetching is useless.
 pub const TCP_PREFETCH_FLOWS_MIN: usize = 256;
 
-/// How many segments ahead of the current one the memory of flows is prefetched.
+/// How many segments ahead the memory of flows is prefetched.
 pub const TCP_PREFETCH_LEAD: usize = 6;
 
-/// smoltcp's smallest retransmission time-out, on the wall, in microseconds: nothing that a wholly
-/// acknowledged and answered connection waits for comes earlier.
+/// smoltcp's minimum retransmission time-out, in real microseconds: an idle connection with
+/// everything acknowledged has no earlier timer.
 pub const TCP_RTO_MIN_US: u64 = 1_000_000 / TCP_CLOCK_RATE;
 
-/// Frames that a port with faults holds back at the same time, each way.
+/// Frames that a port with faults delays at the same time, in each direction.
 pub const FAULT_HELD_FRAMES: usize = 64;
 
 /// Neighbours that connections opened by us need at the same time.
 pub const TCP_NEIGHBORS_MAX: usize = 64;
 
-/// How long a neighbour's answer holds, in microseconds.
+/// How long the answer of a neighbour is valid, in microseconds.
 pub const TCP_NEIGHBOR_LIFE_US: u64 = 60 * 1_000_000;
 
-/// A neighbour that does not answer is asked again after this, in microseconds (RFC 4861, 10,
+/// Interval at which requests to a neighbour are repeated, in microseconds (RFC 4861, 10,
 /// RETRANS_TIMER).
 pub const TCP_NEIGHBOR_RETRY_US: u64 = 1_000_000;
 
-/// How often a neighbour is asked (RFC 4861, 10, MAX_MULTICAST_SOLICIT).
+/// How many requests are sent to a neighbour (RFC 4861, 10, MAX_MULTICAST_SOLICIT).
 pub const TCP_NEIGHBOR_TRIES: u32 = 3;
 
-/// Addresses of this network of which it is remembered where they are.
+/// Addresses of this network whose MAC is remembered.
 pub const TCP_NEIGHBORS_KNOWN: usize = 1024;
 
-/// MACs of which it is remembered which address they have.
+/// MACs whose address is remembered.
 pub const TCP_ROUTERS_KNOWN: usize = 256;
 
-/// A connection that hears nothing for so long while it waits may have lost its neighbour, in
+/// A connection that receives nothing for this long while it waits may have lost its neighbour, in
 /// microseconds: a few of the shortest retransmission time-outs.
 pub const TCP_SILENCE_US: u64 = 200_000;
 
-/// So long a neighbour's word stands against what a connection hears, in microseconds.
+/// How long a neighbour's announcement takes precedence over a connection's segments, in
+/// microseconds.
 pub const TCP_NEIGHBOR_FRESH_US: u64 = 2_000_000;
 
-/// Neighbours that a group of connections' peers may have asked for in one interval of
-/// [`TCP_STRAY_INTERVAL_US`]: at least so many, and a number that nobody can know. All groups
-/// together: 48 at most.
+/// Minimum of the neighbour requests that a group of connections' peers may cause per
+/// [`TCP_STRAY_INTERVAL_US`]; the actual number is random, so that nobody can know it. All groups
+/// together: at most 48.
 pub const TCP_SEEKS_MIN: u16 = 1;
-/// As [`TCP_SEEKS_MIN`]: at most.
+/// The maximum of that; see [`TCP_SEEKS_MIN`].
 pub const TCP_SEEKS_MAX: u16 = 3;
 
-/// Groups that these peers are divided into, anew in each interval.
+/// Groups into which these peers are divided, at random in each interval.
 pub const TCP_SEEK_GROUPS: usize = 16;
 
-/// Longest packet whose frame every port has room for, in bytes: Ethernet's own.
+/// Longest packet whose frame fits every port, in bytes: that of Ethernet.
 pub const TCP_MTU_MAX_BYTES: usize = 1500;
 
-/// Shortest MTU of a device that is followed, in bytes: headers, and something behind them.
+/// Smallest MTU accepted from a device, in bytes: headers, and some payload.
 pub const TCP_MTU_MIN_BYTES: usize = 128;
 
-/// Shortest path that a router is believed, in bytes: what Linux believes too. Anything less only
-/// serves to make us send many small frames (RFC 5927, 7).
+/// Smallest path MTU accepted from a router, in bytes, as in Linux. A smaller one would only make
+/// us send many small frames (RFC 5927, 7).
 pub const TCP_MTU_V4_MIN_BYTES: u16 = 552;
 
-/// The same for IPv6, where every link takes so much (RFC 8200, 5).
+/// The same for IPv6, where every link supports this much (RFC 8200, 5).
 pub const TCP_MTU_V6_MIN_BYTES: u16 = 1280;
 
-/// Lengths of packets that are told apart on narrow paths are so far from each other, in bytes:
-/// there are fewer than 100 of them, and at most 1 % is given away.
+/// Granularity of packet lengths on narrow paths, in bytes: fewer than 100 lengths, and at most 1 %
+/// is lost.
 pub const TCP_PATH_STEP_BYTES: u16 = 16;
 
-/// How long it is remembered that a path is narrow, in microseconds (RFC 1191, 6.3; RFC 8201, 4).
+/// How long a narrow path is remembered, in microseconds (RFC 1191, 6.3; RFC 8201, 4).
 pub const TCP_PATH_LIFE_US: u64 = 600 * 1_000_000;
 
-/// Destinations of which that is remembered.
+/// Destinations whose narrow path is remembered.
 pub const TCP_PATHS_KNOWN: usize = 1024;
 
-/// Reports of narrow paths that are looked at in one interval of [`TCP_STRAY_INTERVAL_US`].
+/// Reports of narrow paths processed per [`TCP_STRAY_INTERVAL_US`].
 pub const TCP_PATH_REPORTS_MAX: u32 = 128;
 
-/// Reports about the flows of other workers that wait to be read.
+/// Queued reports about the flows of other workers.
 pub const TCP_BOARD_REPORTS: usize = 64;
 
-/// How often it is asked at start whether an address is taken, and how long an answer is waited for
-/// each time, in microseconds: 300 ms together. RFC 5227 waits for 4 to 9 s, for networks of 1985.
+/// At start, how often an address is probed, and how long an answer is waited for each time, in
+/// microseconds: 300 ms together. RFC 5227 waits for 4 to 9 s, for networks of 1985.
 pub const TCP_PROBES: u32 = 3;
 /// As [`TCP_PROBES`].
 pub const TCP_PROBE_US: u64 = 100_000;
 
-/// Addresses are announced once more so long after the link came up, in microseconds (RFC 5227,
-/// 1.1, ANNOUNCE_INTERVAL).
+/// Addresses are announced again this long after the link came up, in microseconds (RFC 5227, 1.1,
+/// ANNOUNCE_INTERVAL).
 pub const TCP_ANNOUNCE_US: u64 = 2_000_000;
 
-/// An address is defended once in this time, in microseconds (RFC 5227, 1.1, DEFEND_INTERVAL).
+/// An address is defended at most once in this time, in microseconds (RFC 5227, 1.1,
+/// DEFEND_INTERVAL).
 pub const TCP_DEFEND_US: u64 = 10_000_000;
 
-/// Longest that an answer to a query for listeners waits for more of them, in microseconds.
+/// Longest delay of an answer to a query for listeners, in which more queries may arrive, in
+/// microseconds.
 pub const TCP_GROUP_REPORT_US: u64 = 100_000;
 
-/// Queries for listeners are answered once in this time, in microseconds: answers may be merged
-/// (RFC 3810, 6.2), and an honest querier waits for two seconds (9.10).
+/// Queries for listeners are answered at most once in this time, in microseconds: answers may be
+/// merged (RFC 3810, 6.2), and an honest querier waits for two seconds (9.10).
 pub const TCP_GROUP_REPORTS_US: u64 = 1_000_000;
 
-/// Own addresses of a device: as many as smoltcp is built for.
+/// Own addresses of a device: as many as smoltcp supports in this build.
 pub const TCP_ADDRESSES_MAX: usize = 8;
 
-/// Ports listened on.
+/// Listening ports.
 pub const TCP_LISTENERS_MAX: usize = 8;
 
 const _: () = assert!(TCP_RX_RING_BYTES.is_power_of_two());

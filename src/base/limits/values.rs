@@ -1,14 +1,15 @@
-//! Memory for values: those that arrive, wait to be sent, or are copied between workers.
+//! Memory for values that arrive, wait to be sent, or are copied between workers.
 
-/// Payload of one pooled block, in bytes: a page less the link to the next block.
+/// Payload of one pooled block, in bytes: a page minus the link to the next block.
 pub const BLOCK_BYTES: usize = 4096 - 16;
 
-/// Bytes of pooled blocks that one worker may hold for request bodies still arriving and for values
-/// crossing workers. At this point it stops reading, and TCP pushes back. Half is for the latter,
-/// three eighths for the former by share, one eighth for the rests of some, so that they end.
+/// Pooled blocks that one worker may hold for incomplete request bodies and for values crossing
+/// workers, in bytes. When they are used up it stops reading, and TCP's flow control stops the
+/// clients. Half is for the latter, three eighths for the former in shares, one eighth to complete
+/// some of the former.
 pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
-/// Most that is set aside of it before it has come, in bytes.
+/// Most of it that is reserved for a value before the value arrives, in bytes.
 pub const BODY_AHEAD_BYTES: usize = 256 * 1024;
 
 /// Most input that is kept of one connection whose output is blocked, in bytes: a get of 200,000
@@ -18,15 +19,15 @@ pub const INTAKE_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Such input of all connections of a worker, in bytes.
 pub const INTAKE_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of pooled blocks a worker that values beyond [`BODY_BUDGET_BYTES`] may take: sets whose
-/// server is slow, hits of a server's whose client is. With more, no long value begins to arrive,
-/// and a connection has one request at a time; with twice as many, a server's hit of more than a
-/// block is not gathered, and its get fails.
+/// Pooled blocks per worker, in bytes, for values beyond [`BODY_BUDGET_BYTES`]: sets to a slow
+/// server, hits from a server for a slow client. Above this, no long value is accepted and a
+/// connection has one request at a time; above twice this, a hit of more than a block is not
+/// gathered, and its get fails.
 pub const GATHER_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes that the requests in flight in a worker may be expected to return, if each is as long as
-/// the longest recent value; beyond, a connection has one request at a time. It keeps the answers
-/// that a link waits for within its time-out.
+/// the longest recent value; above this, a connection has one request at a time. It keeps the
+/// answers that a link waits for within its time-out.
 pub const EXPECTED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Initial estimate of the longest recent value, in bytes.
@@ -39,31 +40,31 @@ pub const EXPECTED_BYTES_DECAY: usize = 256;
 /// stays with its owner until its reply is next, and is then fetched in pieces.
 pub const REMOTE_COPY_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
-/// A piece of such a value that is fetched when its reply is next takes at most this fraction (1/n)
-/// of the free part of half of [`BODY_BUDGET_BYTES`], but never less than
-/// [`REMOTE_COPY_BYTES_MAX`], which any reply may hold: a megabyte as long as no client pauses.
+/// A piece of such a value takes at most this fraction (1/n) of the free part of half of
+/// [`BODY_BUDGET_BYTES`], and at least [`REMOTE_COPY_BYTES_MAX`], which any reply may hold: a
+/// megabyte as long as no client pauses.
 pub const FETCH_SHARE: usize = 32;
 
-/// Longest value that is copied for each get of the same key that waited for it, in bytes; of a
-/// longer one each get asks the tier.
+/// Longest value that is copied for each queued get of the same key, in bytes; for a longer one
+/// each get asks the tier.
 pub const SHARED_BYTES_MAX: usize = 4 * BLOCK_BYTES;
 
 /// Most gets that share the outcome of another get of their key; as many are examined each time a
 /// queued one starts.
 pub const SHARERS_MAX: usize = 64;
 
-/// Values that are received directly into their final place hold at most this fraction (1/n) of a
-/// tier's memory, so that clients that never finish theirs leave the rest to the others.
+/// Values that are received directly into their final place use at most this fraction (1/n) of a
+/// tier's memory, so that clients that never complete theirs leave the rest to others.
 pub const DRAFTS_SHARE: u32 = 8;
 
-/// Pieces of such a value: each costs a system call of its own.
+/// Extents of such a value: each costs a system call.
 pub const DRAFT_EXTENTS_MAX: usize = 8;
 
-/// Blocks that a worker keeps for itself before it gives surplus to the depot.
+/// Free blocks in a thread's cache before it moves surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;
 
 /// Blocks that each worker puts into the depot at start, 2 MiB of them. Values cross workers, and
-/// blocks pile up where they end: with every other worker's cache full, half a cache for each
-/// worker is still left for values in transit. Only more of those than ever before ask the
-/// allocator.
+/// free blocks accumulate where values are freed: with all other workers' caches full, half a cache
+/// per worker is still left for values in transit. The allocator is called only when more of them
+/// are in transit than ever before.
 pub const BLOCK_STOCK_BLOCKS: usize = BLOCK_CACHE_BLOCKS;
