@@ -1,9 +1,9 @@
-//! The wire formats, without any input or output.
+//! The wire formats, without any I/O.
 //!
-//! A parser borrows the bytes it is shown and says what they are: a [`Step`]. It keeps no state, so
-//! a request may be cut anywhere and shown again longer. Both protocols yield the same [`Request`];
-//! how its outcome is to be put into bytes travels beside it as a [`Form`]. Where Rend and
-//! memcached differ, memcached is right. Values are opaque: nothing here looks into them.
+//! A parser borrows the start of the input and returns a [`Step`]. It keeps no state, so a request
+//! may be cut anywhere and parsed again when more has arrived. Both protocols yield the same
+//! [`Request`]; a [`Form`] beside it says how its outcome is encoded. Where Rend and memcached
+//! differ, memcached is right. Values are opaque: nothing here interprets them.
 //!
 //! ```text
 //! bytes ── text::parse / binary::parse ──> Step: Request + Form ──> (executed) Outcome
@@ -22,24 +22,25 @@ use crate::base::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
-/// What `version` answers: the memcached whose commands these are, and nothing else, since clients
-/// parse it.
+/// The answer to `version`: the memcached version whose commands these are, and nothing else,
+/// because clients parse it.
 pub const VERSION: &str = "1.6.18";
 
-/// Limits and switches that decide what a request may be.
+/// Limits and switches that decide which requests are accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Largest item, header counted as memcached counts it, in bytes.
+    /// Largest item, including its header as memcached counts it, in bytes.
     pub item_bytes_max: usize,
-    /// Whether `shutdown` is obeyed.
+    /// Whether `shutdown` is allowed.
     pub shutdown: bool,
-    /// Whether `flush_all` is obeyed.
+    /// Whether `flush_all` is allowed.
     pub flush: bool,
 }
 
 impl Limits {
-    /// Whether an item with these parts is within the limit, as memcached counts it: what it keeps
-    /// beside the item, the key's NUL, flags other than 0, and the value's `\r\n`.
+    /// Whether an item with these parts is within the limit, as memcached counts it: including what
+    /// it stores beside the item, the key's NUL, flags other than 0, and the value's `\\r\
+    /// `.
     #[inline]
     pub fn fits(&self, key_bytes: usize, flags: u32, value_bytes: usize) -> bool {
         let flags_bytes = if flags == 0 { 0 } else { size_of::<u32>() };
@@ -53,17 +54,17 @@ impl Limits {
 pub struct Request<'a> {
     /// At most 250 bytes; empty for [`Action::FlushAll`].
     pub key: &'a [u8],
-    /// What to do. A store's value follows as a body.
+    /// The operation. A store's value follows as a body.
     pub action: Action,
-    /// How the outcome goes out.
+    /// How the outcome is encoded.
     pub form: Form,
 }
 
-/// What the start of the input is.
+/// The parsed start of the input.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Step<'a> {
-    /// Not yet a whole command line or header; show more.
+    /// Not yet a complete command line or header; more input is needed.
     NeedMore,
     /// A command. Its line or header, with extras and key, is the first `consumed` bytes.
     Done { command: Command<'a>, consumed: usize },
@@ -73,35 +74,35 @@ pub enum Step<'a> {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum Command<'a> {
-    /// An operation. The `skip_bytes` bytes that follow belong to it and are thrown away (the value
-    /// of a set that is too large) before the reply goes out.
+    /// An operation. The `skip_bytes` bytes that follow belong to it and are discarded (the value
+    /// of a set that is too large) before the reply is sent.
     Operation { request: Request<'a>, skip_bytes: usize },
-    /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\r\n`. If that is
-    /// not there the reply is [`Form::bad_data_chunk`] instead, and nothing is stored.
+    /// A store whose value follows: `value_bytes` bytes, and then, if `is_text`, `\\r\
+    /// `. If that is missing the reply is [`Form::bad_data_chunk`] instead, and nothing is stored.
     Store { request: Request<'a>, value_bytes: usize, is_text: bool },
     /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
-    /// [`text::next_key`]. Each is an operation; then [`Keys::end`].
+    /// [`text::next_key`]. Each is one operation; [`Keys::end`] ends the reply.
     Keys(Keys),
-    /// What the server answers without a tier.
+    /// A command that the server answers without a tier.
     Control { control: Control<'a>, form: Form },
-    /// Wrong. `skip_bytes` more bytes are thrown away, then `reply` goes out (it may be empty), and
-    /// then the connection is closed if `close`.
+    /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be
+    /// empty), and then the connection is closed if `close`.
     Bad { reply: Fixed, skip_bytes: usize, close: bool },
-    /// The client is done: `reply` (may be empty), then close.
+    /// The client quits: send `reply` (may be empty), then close.
     Quit { reply: Fixed },
 }
 
 /// The head of a text multi-get.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
-    /// Replies carry the cas (gets, gats).
+    /// Replies include the cas (gets, gats).
     pub with_cas: bool,
     /// Set for gat and gats.
     pub expiry: Option<Expiry>,
 }
 
 impl Keys {
-    /// What to do with each key.
+    /// The operation on each key.
     pub fn action(&self) -> Action {
         match self.expiry {
             Some(expiry) => Action::GetAndTouch { expiry },
@@ -109,12 +110,12 @@ impl Keys {
         }
     }
 
-    /// How each key's outcome goes out.
+    /// How each key's outcome is encoded.
     pub fn form(&self) -> Form {
         Form::Text(text::Form::Get { with_cas: self.with_cas, last: false })
     }
 
-    /// What goes out after the last key.
+    /// The end of the reply, after the last key.
     pub fn end(&self) -> Fixed {
         Fixed::new(b"END\r\n")
     }
@@ -123,24 +124,24 @@ impl Keys {
 /// Commands about the server itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control<'a> {
-    /// Binary only: an answer that says that all before it were answered.
+    /// Binary only: its answer shows that all requests before it were answered.
     Noop,
-    /// Who we are.
+    /// The server's version.
     Version,
-    /// How much is logged: taken, and without effect.
+    /// The log level: accepted, without effect.
     Verbosity,
     /// With the words after `stats`, e.g. `items`; empty for the general statistics.
     Stats(&'a [u8]),
-    /// The server is to end.
+    /// The server is to stop.
     Shutdown {
-        /// After the connections have ended, not immediately.
+        /// When all connections have been closed, not immediately.
         graceful: bool,
     },
 }
 
-/// From when on what was stored before a flush_all with this delay is gone; None if never.
-/// memcached subtracts a second, so that a delay of 1 is none, and makes nothing of a Unix time
-/// before it was started. This is the only place that subtracts it.
+/// The time before which a flush_all with this delay invalidates items; None if it has no effect.
+/// memcached subtracts a second, so that a delay of 1 is none, and ignores a Unix time before its
+/// start. This is the only place that subtracts it.
 fn flush_at(exptime: i64, now: Now) -> Option<Expiry> {
     if exptime <= 0 {
         return Some(Expiry::NEVER);
@@ -150,7 +151,7 @@ fn flush_at(exptime: i64, now: Now) -> Option<Expiry> {
     (u64::from(at_s) > start_s).then(|| Expiry::from_unix_s(at_s - 1))
 }
 
-/// How the outcome of a request goes into bytes.
+/// How the outcome of a request is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// In the text protocol.
@@ -160,8 +161,9 @@ pub enum Form {
 }
 
 impl Form {
-    /// The reply to a store whose value does not end as it has to; nothing for noreply. What came
-    /// in place of `\r\n` is consumed all the same.
+    /// The reply to a store whose value is not followed by `\\r\
+    /// `; empty for noreply. The two bytes in place of `\\r\
+    /// ` are consumed nevertheless.
     pub fn bad_data_chunk(self) -> &'static [u8] {
         match self {
             Form::Text(text::Form::Silent) => b"",
@@ -169,7 +171,7 @@ impl Form {
         }
     }
 
-    /// Whether the reply repeats the key, so that it has to be kept until then.
+    /// Whether the reply repeats the key, so that the key must be kept until then.
     pub fn needs_key(self) -> bool {
         match self {
             Form::Text(form) => form.needs_key(),
@@ -178,8 +180,8 @@ impl Form {
     }
 }
 
-/// The key that `bytes` most likely begin by asking for: a guess, for looking ahead, of text get
-/// and set and of any binary request.
+/// The first key in `bytes`, probably: a guess for prefetching, which recognizes text get and set
+/// and any binary request.
 #[inline(always)]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
     if let [binary::MAGIC_REQUEST, _, high, low, extras, ..] = *bytes {
@@ -194,13 +196,13 @@ pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
 /// Room for any reply that is not a value, and for the head of one that is.
 pub type Head = arrayvec::ArrayVec<u8, { crate::base::limits::REPLY_HEAD_BYTES_MAX }>;
 
-/// What a reply's head is put into, piece by piece.
+/// The destination of a reply's head, written piece by piece.
 pub trait Sink {
     /// Appends `bytes`.
     ///
     /// # Panics
-    /// If they do not fit: [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] is the sum of what may be
-    /// asked for.
+    /// If they do not fit: [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] is the sum of the longest
+    /// parts.
     fn put(&mut self, bytes: &[u8]);
 
     /// Appends the first `len` of `bytes`; the rest may be written behind them.
@@ -220,11 +222,11 @@ impl Sink for Head {
     }
 }
 
-/// The start of a reply in the output itself, which has room for all of it and
-/// [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] bytes at least.
+/// The start of a reply written directly to the output, which has room for all of it and at least
+/// [`crate::base::limits::REPLY_HEAD_BYTES_MAX`] bytes.
 pub struct Direct<'a> {
     out: &'a mut [u8],
-    /// Bytes of it that are filled.
+    /// Bytes written to it.
     pub len: usize,
 }
 
@@ -250,7 +252,7 @@ impl Sink for Direct<'_> {
     }
 }
 
-/// A short reply that is known when the request is parsed, copied.
+/// A short reply that is known when the request is parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fixed {
     len: u8,
@@ -264,10 +266,10 @@ impl Fixed {
     /// No bytes.
     pub const NONE: Fixed = Fixed { len: 0, bytes: [0; Fixed::BYTES_MAX] };
 
-    /// A reply of these bytes.
+    /// A reply with these bytes.
     ///
     /// # Panics
-    /// If there are more than [`Fixed::BYTES_MAX`]: replies are our own words, never a peer's.
+    /// If there are more than [`Fixed::BYTES_MAX`]: replies are our own texts, never a peer's.
     pub const fn new(bytes: &[u8]) -> Fixed {
         assert!(bytes.len() <= Fixed::BYTES_MAX);
         let mut fixed = Fixed { len: bytes.len() as u8, ..Fixed::NONE };
@@ -294,17 +296,17 @@ impl std::fmt::Debug for Fixed {
 /// Longest [`Encoded::tail`], in bytes.
 pub const TAIL_BYTES_MAX: usize = 7;
 
-/// Whether the value of a hit follows the head, and what follows the value.
+/// Whether the value of a hit follows the head, and the bytes after the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The value's bytes go out after the head.
+    /// The value is sent after the head.
     pub with_value: bool,
-    /// Goes out last.
+    /// Sent last.
     pub tail: &'static [u8],
 }
 
-/// Puts the head of the reply to one operation into `head` (nothing, where the reply is silence).
-/// `key` is the request's key if [`Form::needs_key`]; `value_bytes` is the length of a hit's value.
+/// Writes the head of the reply to one operation to `head` (nothing, if there is no reply). `key`
+/// is the request's key if [`Form::needs_key`]; `value_bytes` is the length of a hit's value.
 #[inline(always)]
 pub fn encode<V>(
     form: Form,
@@ -319,8 +321,8 @@ pub fn encode<V>(
     }
 }
 
-/// Puts the reply to a command about the server into `head` (nothing, where the reply is silence);
-/// statistics are [`stats::write`]'s.
+/// Writes the reply to a command about the server to `head` (nothing, if there is no reply);
+/// [`stats::write`] writes statistics.
 #[cfg(feature = "internals")]
 pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     match form {
@@ -334,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_key_is_guessed_and_nothing_else() {
+    fn the_first_key_is_guessed() {
         assert_eq!(first_key(b"get key\r\n"), Some(&b"key"[..]));
         assert_eq!(first_key(b"get a b c\r\n"), Some(&b"a"[..]));
         assert_eq!(first_key(b"set key 0 0 1\r\nx\r\n"), Some(&b"key"[..]));

@@ -1,8 +1,9 @@
-//! What `stats` answers, in either protocol, under memcached's names (protocol.txt, "Statistics").
+//! The replies to `stats`, in either protocol, with memcached's names (protocol.txt, "Statistics").
 //!
-//! A worker fills a [`Snapshot`]; this file only prints it. memcached's numbers about what is not
-//! here (slab page movers, LRU segments, its log) are left out rather than invented; the memory
-//! tier is shown as slab class 1. Nothing here is on the hot path, and nothing here counts.
+//! A worker fills a [`Snapshot`]; this file only prints it. memcached's numbers about features that
+//! do not exist here (slab page movers, LRU segments, its log) are left out rather than invented;
+//! the memory tier is shown as slab class 1. Nothing here is on the hot path, and nothing here
+//! counts.
 
 use super::{Form, binary, text};
 use crate::base::buffer::Gather;
@@ -10,7 +11,7 @@ use crate::base::clock::Now;
 use crate::base::console::BUILD;
 use crate::base::stats::{Counter, WorkerStats};
 
-/// The counters of all workers, added up.
+/// The counters of all workers, summed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
     values: [u64; Counter::ALL.len()],
@@ -36,8 +37,7 @@ impl Totals {
         self.values[counter as usize]
     }
 
-    /// What was counted since `baseline`: the totals at the last `stats reset`. What goes up and
-    /// down stays as it is.
+    /// The counts since `baseline`, the totals at the last `stats reset`. Gauges are not changed.
     pub fn since(&self, baseline: &Totals) -> Totals {
         let mut since = self.clone();
         for &counter in Counter::ALL {
@@ -50,7 +50,7 @@ impl Totals {
     }
 }
 
-/// What `stats reset` leaves alone.
+/// Statistics that `stats reset` does not reset.
 const GAUGES: &[Counter] = &[
     Counter::CurrConnections,
     Counter::Bytes,
@@ -70,39 +70,39 @@ const GAUGES: &[Counter] = &[
 /// One connection, for `stats conns`.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
-    /// A number of its own among those that live.
+    /// Unique among open connections.
     pub id: u64,
     /// The peer, e.g. `tcp:192.0.2.1:40000` or `unix:/run/sunder.sock`.
     pub address: String,
-    /// Where it connected to; empty for a listener.
+    /// The address it connected to; empty for a listener.
     pub listen_address: String,
-    /// memcached's word, e.g. `conn_read` or `conn_listening`.
+    /// memcached's name, e.g. `conn_read` or `conn_listening`.
     pub state: &'static str,
     /// Seconds since its last request.
     pub idle_s: u64,
 }
 
-/// The memory tier, which keeps items in units of one size.
+/// The memory tier, which stores items in units of one size.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Most bytes it takes.
+    /// Maximum size, in bytes.
     pub bytes_max: u64,
     /// One unit, in bytes.
     pub unit_bytes: u64,
-    /// Units there are.
+    /// Number of units.
     pub units: u64,
     /// Units that hold items.
     pub units_used: u64,
-    /// Two to this power is the number of the index's buckets.
+    /// The index has 2 to this power buckets.
     pub index_power: u32,
     /// Age of the least recently used item, in seconds.
     pub oldest_s: u64,
 }
 
-/// All that `stats` may be asked for.
+/// The data for all kinds of `stats`.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// The time of the worker that was asked.
+    /// The time of the worker that answers.
     pub now: Now,
     /// Whole seconds since the process started.
     pub uptime_s: u64,
@@ -114,9 +114,9 @@ pub struct Snapshot {
     pub rusage_user_us: u64,
     /// System time of the process, in microseconds.
     pub rusage_system_us: u64,
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Most connections.
+    /// Maximum number of connections.
     pub connections_max: u64,
     /// Whether connections are being accepted.
     pub accepting: bool,
@@ -130,30 +130,30 @@ pub struct Snapshot {
     pub idle_timeout_s: u64,
     /// `--max-item-size`, in bytes.
     pub item_bytes_max: usize,
-    /// Whether `shutdown` is obeyed.
+    /// Whether `shutdown` is allowed.
     pub shutdown: bool,
-    /// Whether `flush_all` is obeyed.
+    /// Whether `flush_all` is allowed.
     pub flush: bool,
-    /// The memory tiers of all workers, added up.
+    /// The memory tiers of all workers, summed.
     pub memory: Memory,
     /// Needed only if the words are `conns`: see [`needs_connections`].
     pub connections: Vec<Connection>,
 }
 
-/// How a report ends.
+/// The end of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// After the statistics, if any.
     End,
-    /// After the statistics, with nothing (memcached forgets it there).
+    /// After the statistics, without an end (memcached omits it there).
     Bare,
-    /// The counters are to be reset.
+    /// The counters must be reset.
     Reset,
-    /// Done, nothing to show.
+    /// Done; no statistics.
     Ok,
     /// There are no such statistics.
     Unknown,
-    /// Wrong arguments, says this line.
+    /// Wrong arguments; the line describes the usage.
     Usage(&'static str),
 }
 
@@ -166,8 +166,8 @@ fn split(words: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
 }
 
-/// Calls `emit` with the name and value of each statistic that `words`, the words after `stats`,
-/// ask for.
+/// Calls `emit` with the name and value of each statistic that is requested by `words`, the words
+/// after `stats`.
 pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str)) -> Answer {
     let mut words = split(words);
     let mut lines = Lines { snapshot, emit };
@@ -197,8 +197,8 @@ pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str
     Answer::End
 }
 
-/// Writes the whole reply to a stats request into `out`. [`Answer::Reset`] is for the caller to
-/// obey.
+/// Writes the whole reply to a stats request to `out`. [`Answer::Reset`] must be executed by the
+/// caller.
 pub fn write(words: &[u8], form: Form, snapshot: &Snapshot, out: &mut Gather) -> Answer {
     match form {
         Form::Text(_) => write_text(words, snapshot, out),
@@ -219,8 +219,8 @@ fn write_text(words: &[u8], snapshot: &Snapshot, out: &mut Gather) -> Answer {
     answer
 }
 
-/// memcached reads the key of a binary Stat otherwise than the words of a text one: `reset`,
-/// `settings` and `detail` are known by how they start, and the rest is known whole.
+/// memcached reads the key of a binary Stat differently from the words of a text one: it compares
+/// only the start of `reset`, `settings` and `detail`, and the whole of all others.
 fn write_binary(key: &[u8], form: binary::Form, snapshot: &Snapshot, out: &mut Gather) -> Answer {
     let words: &[u8] = match key {
         _ if key.starts_with(b"reset") => b"reset",
@@ -244,7 +244,7 @@ fn write_binary(key: &[u8], form: binary::Form, snapshot: &Snapshot, out: &mut G
     answer
 }
 
-/// Counters in memcached's order, up to what it says about the process.
+/// Counters in memcached's order, up to those about the process.
 const COMMANDS: &[Counter] = &[
     Counter::CmdGet,
     Counter::CmdSet,
@@ -284,7 +284,7 @@ const ITEMS: &[Counter] = &[
     Counter::Reclaimed,
 ];
 
-/// Printed among the connections.
+/// Printed among the connection statistics.
 const CONNECTIONS: &[Counter] =
     &[Counter::CurrConnections, Counter::TotalConnections, Counter::RejectedConnections];
 
@@ -344,7 +344,7 @@ impl Lines<'_> {
         let is_printed = |counter: &Counter| {
             [COMMANDS, ITEMS, CONNECTIONS, SINGLES].iter().any(|printed| printed.contains(counter))
         };
-        // What memcached does not have comes last, for readers that stop at what they know.
+        // Our own statistics come last, for readers that stop at the ones they know.
         self.text("sunder_version", env!("CARGO_PKG_VERSION"));
         BUILD.iter().for_each(|(name, value)| self.text(name, value));
         for &counter in Counter::ALL.iter().filter(|counter| !is_printed(counter)) {
@@ -397,7 +397,7 @@ impl Lines<'_> {
         }
         let of = |counter| totals.get(counter);
         let age_s = self.snapshot.memory.oldest_s;
-        // One list of all items is what memcached calls cold: what is at its end is evicted.
+        // In memcached's terms all items of a single list are cold: the item at its end is evicted.
         for (name, value) in [
             ("number", items),
             ("number_hot", 0),
@@ -431,8 +431,8 @@ impl Lines<'_> {
 
     fn slabs(&mut self) {
         let Snapshot { memory, totals, .. } = self.snapshot;
-        // An item is one chunk, however long: that is what readers of this count. What is free is
-        // counted in the smallest that there can be.
+        // An item is one chunk, however long: readers of this count expect that. Free memory is
+        // counted in the smallest possible chunks.
         let used = totals.get(Counter::CurrItems);
         let free = memory.units.saturating_sub(memory.units_used);
         self.number("1:chunk_size", memory.unit_bytes);
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_leaves_what_goes_up_and_down() {
+    fn a_reset_does_not_change_gauges() {
         let before = snapshot().totals;
         let mut after = before.clone();
         let worker = WorkerStats::default();
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_leaves_what_an_ssd_holds() {
+    fn a_reset_does_not_change_the_gauges_of_an_ssd() {
         let worker = WorkerStats::default();
         for counter in [
             Counter::SsdItems,
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_words_get_memcacheds_answers() {
+    fn unusual_words_get_memcacheds_answers() {
         for (words, expected) in [
             ("reset", "RESET\r\n"),
             ("reset x", "RESET\r\n"),

@@ -1,7 +1,7 @@
-//! A client's view of the parsers, for tests: a connection with a toy store behind it.
+//! The parsers as a client sees them, for tests: a connection with a toy store behind it.
 //!
-//! Requests go in, cut anywhere, and replies come out, so that what memcached answered to the same
-//! bytes can be compared. It does what `connection` does and a tier does, as simply as possible.
+//! Requests are passed in, cut anywhere, and the replies are compared with what memcached answered
+//! to the same bytes. It does what `connection` and a tier do, as simply as possible.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ struct Toy {
 impl Toy {
     fn next_cas(&mut self) -> u64 {
         self.cas += 1;
-        // Requests in the tables ask for 1 and mean another than the item's.
+        // Requests in the tables use the cas 1 for a number that no item has.
         self.cas + 1000
     }
 
@@ -126,12 +126,12 @@ impl Toy {
     }
 }
 
-/// What stands between two parses.
+/// The state between two parser calls.
 enum State {
     Command,
     Keys(Keys),
     SkipLine,
-    /// Bytes left, what is then replied, and whether the connection is then closed.
+    /// Bytes left to skip, the reply after them, and whether the connection is then closed.
     Skip(usize, Vec<u8>, bool),
     Body {
         key: Vec<u8>,
@@ -149,7 +149,7 @@ pub(super) struct Client {
     /// Decided by the connection's first byte.
     is_binary: Option<bool>,
     input: Vec<u8>,
-    /// What was answered.
+    /// All replies.
     pub output: Vec<u8>,
     /// Whether the connection was closed after that.
     pub is_closed: bool,
@@ -167,7 +167,7 @@ impl Client {
         }
     }
 
-    /// Everything that `pieces`, sent one after the other, are answered with.
+    /// Sends `pieces` one after another and collects all replies.
     pub(super) fn converse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Client {
         let mut client = Client::new();
         for piece in pieces {
@@ -196,7 +196,7 @@ impl Client {
         self.output.extend(encoded.tail);
     }
 
-    /// Whether it got any further.
+    /// Whether it made progress.
     fn step(&mut self) -> bool {
         let state = std::mem::replace(&mut self.state, State::Command);
         let input = self.input.clone();
@@ -309,8 +309,8 @@ impl Client {
     }
 }
 
-/// The bytes that one column of a table stands for: `\r`, `\n`, `\t`, `\\` and `\xNN` as in Rust,
-/// and `{c*N}` for N times c.
+/// The bytes that one column of a table stands for: `\\r`, `\
+/// `, `\\t`, `\\\\` and `\\xNN` as in Rust, and `{c*N}` for N times c.
 pub(super) fn unescape(column: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = column.as_bytes();
@@ -344,7 +344,7 @@ pub(super) fn unescape(column: &str) -> Vec<u8> {
     bytes
 }
 
-/// The rows of a table: request, memcached's reply, whether it then closed.
+/// The rows of a table: request, memcached's reply, whether it then closed the connection.
 pub(super) fn table(text: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>, bool)> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
         let mut columns = line.split('\t');

@@ -1,4 +1,4 @@
-//! Quit, Flush, Noop, Version, Stat, and SASL's list of mechanisms, of which there is none.
+//! Quit, Flush, Noop, Version, Stat, and the list of SASL mechanisms, which is empty.
 
 use super::header::{Reply, Status};
 use super::{Packet, answer, opcode};
@@ -30,7 +30,7 @@ pub(super) fn parse<'a>(packet: &Packet<'a>, limits: &Limits, now: Now) -> Comma
     }
 }
 
-/// A header that says that it is done.
+/// A response header that reports success.
 fn done(packet: &Packet<'_>) -> Fixed {
     let opcode = packet.header.opcode;
     let opaque = packet.header.opaque;

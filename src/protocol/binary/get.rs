@@ -7,7 +7,7 @@ use crate::orchestrator::Action;
 use crate::protocol::{Command, Encoded, Sink};
 use crate::tier::Hit;
 
-/// The get family, whose replies carry flags and value.
+/// The get family, whose replies contain flags and value.
 #[inline]
 pub(super) fn is_get(opcode: u8) -> bool {
     matches!(
@@ -38,14 +38,13 @@ pub(super) fn parse<'a>(packet: &Packet<'a>) -> Command<'a> {
     }
 }
 
-/// Touch and the get-and-touch family; extras are the exptime. The reply to a touch carries the
-/// item's flags, so it is a get-and-touch whose value stays behind.
+/// Touch and the get-and-touch family; extras are the exptime. The reply to a touch contains the
+/// item's flags, so it is a get-and-touch whose value is not sent.
 pub(super) fn parse_touch<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
     packet.operation(Action::GetAndTouch { expiry: packet.expiry(0, now) })
 }
 
-/// A hit: flags in the extras, for GETE the expiry behind them, then the key where it was asked
-/// for.
+/// A hit: flags in the extras, for GETE followed by the expiry, then the key if requested.
 #[inline(always)]
 pub(super) fn encode_hit<V>(
     form: Form,
@@ -78,7 +77,7 @@ pub(super) fn encode_hit<V>(
     Encoded { with_value, ..NO_VALUE }
 }
 
-/// A miss: silence, the key, nothing, or a text.
+/// A miss: no reply, the key, nothing, or a text.
 pub(super) fn encode_miss(form: Form, key: &[u8], head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
     let body = match opcode {

@@ -1,7 +1,7 @@
-//! The 24 bytes that every binary packet starts with (memcached's doc/protocol-binary.txt, "Packet
+//! The 24 bytes at the start of every binary packet (memcached's doc/protocol-binary.txt, "Packet
 //! structure").
 //!
-//! Lengths are a peer's words: nothing here may trust one to agree with another.
+//! Lengths come from the peer: nothing here may assume that they agree with one another.
 
 use crate::protocol::{Fixed, Sink};
 
@@ -23,14 +23,14 @@ pub(super) struct Header {
     pub extras_bytes: usize,
     /// Extras, key and value together.
     pub body_bytes: usize,
-    /// The client's own; goes back as it came.
+    /// Chosen by the client; returned unchanged.
     pub opaque: u32,
     pub cas: u64,
 }
 
 impl Header {
-    /// Reads the header at the start of `input`; None if it is not all there. The data type and the
-    /// vbucket are not looked at, as memcached does not.
+    /// Reads the header at the start of `input`; None if it is incomplete. The data type and the
+    /// vbucket are ignored, as in memcached.
     #[inline]
     pub(super) fn read(input: &[u8]) -> Option<Header> {
         let bytes: &[u8; HEADER_BYTES] = input.first_chunk()?;
@@ -78,7 +78,7 @@ impl Reply {
     }
 }
 
-/// What a response's status may be.
+/// Status of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Status {
@@ -118,7 +118,7 @@ impl Status {
         Reply { opcode, opaque, status: self as u16, body_bytes, ..Reply::default() }
     }
 
-    /// The whole error packet, for a request that is wrong by its header.
+    /// The complete error packet for a request with an invalid header.
     pub(super) fn fixed(self, header: &Header) -> Fixed {
         let text = self.text();
         let mut bytes = [0; Fixed::BYTES_MAX];
@@ -128,7 +128,7 @@ impl Status {
         Fixed::new(&bytes[..packet_bytes])
     }
 
-    /// The whole error packet, for what came of an operation.
+    /// The complete error packet for the outcome of an operation.
     pub(super) fn push(self, opcode: u8, opaque: u32, head: &mut impl Sink) {
         head.put(&self.reply(opcode, opaque).bytes());
         head.put(self.text());

@@ -1,9 +1,9 @@
 //! The binary protocol (memcached's doc/protocol-binary.txt), as memcached 1.6.18 speaks it, and
 //! Rend's GETE and GETEQ.
 //!
-//! One file per family of commands. What is wrong by its header is known from its header; the reply
-//! goes out behind what is skipped, without that ever being kept. Nothing here may depend on what
-//! came before on the connection.
+//! One file per family of commands. An invalid header is recognized from the header alone; the
+//! reply follows the bytes that are skipped, which are not kept. Nothing here may depend on earlier
+//! input of the connection.
 
 mod admin;
 mod get;
@@ -21,12 +21,12 @@ use crate::tier::Outcome;
 pub use header::MAGIC_REQUEST;
 use header::{HEADER_BYTES, Header, Reply, Status};
 
-/// How an outcome goes into binary: the request's opcode says.
+/// How an outcome is encoded in binary; determined by the request's opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     /// The request's opcode.
     pub opcode: u8,
-    /// The client's own; goes back as it came.
+    /// Chosen by the client; returned unchanged.
     pub opaque: u32,
 }
 
@@ -38,8 +38,8 @@ impl Form {
     }
 }
 
-/// Says what `input` starts with. `limits` decide what is too large and what is allowed, `now` what
-/// a relative exptime means.
+/// Parses the start of `input`. `limits` decide what is too large and what is allowed; `now` is the
+/// base of a relative exptime.
 #[inline]
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     let Some(header) = Header::read(input) else {
@@ -63,7 +63,7 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     Step::Done { command: packet.command(limits, now), consumed }
 }
 
-/// Header, extras and key of a packet are at most this long: what memcached's read buffer holds.
+/// Longest header, extras and key of a packet: the size of memcached's read buffer.
 const PACKET_BYTES_MAX: usize = 16 * 1024;
 
 fn hang_up<'a>(consumed: usize) -> Step<'a> {
@@ -71,11 +71,11 @@ fn hang_up<'a>(consumed: usize) -> Step<'a> {
     Step::Done { command, consumed }
 }
 
-/// The reply to lengths that cannot be, whatever the opcode.
+/// The reply to impossible lengths, whatever the opcode.
 #[inline]
 fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
     if header.key_bytes > PACKET_BYTES_MAX - HEADER_BYTES - header.extras_bytes {
-        // memcached can never read it whole, and never answers.
+        // memcached can never read it completely, and never answers.
         return Some(Command::Bad { reply: Fixed::NONE, skip_bytes: 0, close: true });
     }
     if header.key_bytes + header.extras_bytes > header.body_bytes {
@@ -87,25 +87,25 @@ fn wrong_lengths<'a>(header: &Header) -> Option<Command<'a>> {
     None
 }
 
-/// An error after which the connection is closed. As memcached's, it goes out once extras and key,
-/// however long they are said to be, have arrived.
+/// An error after which the connection is closed. As in memcached, it is sent when extras and key
+/// have arrived, however long the header says they are.
 fn refuse<'a>(header: &Header, status: Status) -> Command<'a> {
     let skip_bytes = header.extras_bytes + header.key_bytes;
     Command::Bad { reply: status.fixed(header), skip_bytes, close: true }
 }
 
-/// An error after which the connection goes on, `skip_bytes` further.
+/// An error after which the connection continues, `skip_bytes` further.
 fn answer<'a>(header: &Header, status: Status, skip_bytes: usize) -> Command<'a> {
     Command::Bad { reply: status.fixed(header), skip_bytes, close: false }
 }
 
-/// What an opcode's extras, key and value have to be like.
+/// The required extras, key and value of an opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     /// A key and nothing else.
     Key,
-    /// Extras of this many bytes and a key. What the body has beyond is not part of the packet:
-    /// memcached leaves it in the stream.
+    /// Extras of this many bytes and a key. A longer body is not part of the packet: memcached
+    /// leaves the rest in the stream.
     Touch,
     /// 8 bytes of extras, a key and a value.
     Store,
@@ -117,11 +117,11 @@ enum Shape {
     Empty,
     /// Nothing, or 4 bytes of extras.
     Flush,
-    /// A key or none; as [`Shape::Touch`] about the rest.
+    /// A key or none; a longer body is treated as in [`Shape::Touch`].
     Stat,
-    /// A key and a value, neither of them of use.
+    /// A key and a value, both ignored.
     Sasl,
-    /// Not a command; anything.
+    /// Not a command; any shape.
     Unknown,
 }
 
@@ -169,7 +169,7 @@ impl Shape {
     }
 }
 
-/// A request that has the shape its opcode asks for, up to its value.
+/// A request with the shape required by its opcode, up to its value.
 #[derive(Debug)]
 struct Packet<'a> {
     header: Header,
@@ -178,7 +178,7 @@ struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// None if extras and key are not all there; the reply if they need not be waited for.
+    /// None if extras and key are incomplete; Err with the reply if it does not depend on them.
     #[inline]
     fn read(input: &'a [u8], header: Header) -> Result<Option<Packet<'a>>, Command<'a>> {
         let shape = Shape::of(header.opcode);
@@ -201,7 +201,7 @@ impl<'a> Packet<'a> {
         HEADER_BYTES + self.extras.len() + self.key.len()
     }
 
-    /// Bytes of the value, which follows.
+    /// Length of the value, which follows.
     #[inline]
     fn value_bytes(&self) -> usize {
         self.header.body_bytes - self.extras.len() - self.key.len()
@@ -217,7 +217,7 @@ impl<'a> Packet<'a> {
         Command::Operation { request, skip_bytes: 0 }
     }
 
-    /// The 32 bits of the extras from `at` on. The packet's shape says that they are there.
+    /// The 32 bits of the extras from `at` on. The packet's shape ensures that they exist.
     #[inline]
     fn extra_32(&self, at: usize) -> u32 {
         let Some(&bytes) = self.extras[at..].first_chunk() else { unreachable!("checked shape") };
@@ -248,12 +248,12 @@ impl<'a> Packet<'a> {
             Shape::Append => store::parse_append(self, limits),
             Shape::Arithmetic => update::parse_arithmetic(self, now),
             Shape::Empty | Shape::Flush | Shape::Stat => admin::parse(self, limits, now),
-            Shape::Sasl | Shape::Unknown => unreachable!("answered by their header"),
+            Shape::Sasl | Shape::Unknown => unreachable!("answered from their header"),
         }
     }
 }
 
-/// Puts the head of the reply to one operation into `head`; see [`super::encode`].
+/// Writes the head of the reply to one operation to `head`; see [`super::encode`].
 #[inline(always)]
 pub fn encode<V>(
     form: Form,
@@ -271,7 +271,7 @@ pub fn encode<V>(
     NO_VALUE
 }
 
-/// The same of what is less common.
+/// The same for less common outcomes.
 #[inline(never)]
 fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
@@ -295,7 +295,7 @@ fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
         Outcome::NotStored => store::not_stored_status(opcode),
         Outcome::Exists => Status::Exists,
         Outcome::NonNumeric => Status::NonNumeric,
-        // What is grown too large by an append is not stored, says memcached.
+        // memcached reports an item that an append makes too large as not stored.
         Outcome::TooLarge | Outcome::OutOfMemory if is_append => Status::NotStored,
         Outcome::TooLarge => Status::TooLarge,
         Outcome::OutOfMemory => Status::OutOfMemory,
@@ -310,8 +310,8 @@ fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
     }
 }
 
-/// Puts the reply to a command about the server into `head`; statistics are
-/// [`super::stats::write`]'s.
+/// Writes the reply to a command about the server to `head`; [`super::stats::write`] writes
+/// statistics.
 pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     let Form { opcode, opaque } = form;
     let body = match control {
@@ -326,7 +326,7 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     head.put(body);
 }
 
-/// Puts one statistic into `out`; the last packet has neither name nor value.
+/// Writes one statistic to `out`; the last packet has neither name nor value.
 pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut Gather) {
     let key_bytes = name.len();
     let body_bytes = name.len() + value.len();
@@ -336,7 +336,7 @@ pub(super) fn write_stat(form: Form, name: &str, value: &str, out: &mut Gather) 
     out.extend(value.as_bytes());
 }
 
-/// Puts the answer to statistics that there are not into `out`.
+/// Writes the answer to a request for unknown statistics to `out`.
 pub(super) fn write_stat_unknown(form: Form, out: &mut Gather) {
     let mut head = Head::new();
     Status::NotFound.push(form.opcode, form.opaque, &mut head);

@@ -1,4 +1,4 @@
-//! The opcodes of memcached 1.6 (protocol_binary.h), and Rend's two. A Q at the end is the quiet
+//! The opcodes of memcached 1.6 (protocol_binary.h), and Rend's two. A Q at the end marks the quiet
 //! variant.
 
 #![allow(missing_docs, reason = "the names are the field's own")]
@@ -40,5 +40,5 @@ pub const GATK: u8 = 0x23;
 pub const GATKQ: u8 = 0x24;
 /// Rend's get with the expiry in the answer.
 pub const GETE: u8 = 0x40;
-/// As [`GETE`], silent on a miss.
+/// Like [`GETE`], without a reply on a miss.
 pub const GETEQ: u8 = 0x41;

@@ -1,6 +1,6 @@
 //! Set, Add, Replace, Append, Prepend and their quiet variants.
 //!
-//! Only header, extras and key are read here; the value follows as a body, or is thrown away.
+//! Only header, extras and key are read here; the value follows as a body, or is discarded.
 
 use super::header::{Reply, Status};
 use super::{Form, Packet, answer, opcode};
@@ -16,7 +16,8 @@ pub(super) fn parse<'a>(packet: &Packet<'a>, limits: &Limits, now: Now) -> Comma
     let expiry = packet.expiry(4, now);
     let cas = packet.header.cas;
     let mode = match packet.header.opcode {
-        // With a cas, add and replace are what set with a cas is (memcached, process_bin_update).
+        // With a cas, add and replace are executed as set with a cas (memcached,
+        // process_bin_update).
         _ if cas != 0 => StoreMode::Set,
         opcode::ADD | opcode::ADDQ => StoreMode::Add,
         opcode::REPLACE | opcode::REPLACEQ => StoreMode::Replace,
@@ -51,7 +52,7 @@ fn follow<'a>(packet: &Packet<'a>, limits: &Limits, store: Store) -> Command<'a>
     }
 }
 
-/// Stored: the new cas, or silence.
+/// Stored: the new cas, or no reply.
 #[inline]
 pub(super) fn encode_stored(form: Form, cas: u64, head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
@@ -64,7 +65,7 @@ pub(super) fn encode_stored(form: Form, cas: u64, head: &mut impl Sink) {
     }
 }
 
-/// How memcached puts "not stored": by what stood in the way.
+/// How memcached encodes "not stored": by the reason.
 pub(super) fn not_stored_status(opcode: u8) -> Status {
     match opcode {
         opcode::ADD | opcode::ADDQ => Status::Exists,

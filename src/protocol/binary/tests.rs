@@ -1,4 +1,4 @@
-//! Tests of the binary protocol: what memcached answers, and what must never happen.
+//! Tests of the binary protocol: memcached's answers, and inputs that caused failures elsewhere.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::tier::{Hit, StoreMode};
 
 const TABLE: &str = include_str!("../conformance/binary.tsv");
 
-/// A request as a client would send it, with lengths that may be overridden to lie.
+/// A request as a client would send it, with lengths that may be overridden by wrong ones.
 #[derive(Clone, Debug)]
 struct Sent {
     opcode: u8,
@@ -47,7 +47,7 @@ impl Sent {
 
 const STORE_EXTRAS: &[u8] = &[0, 0, 0, 7, 0, 0, 0, 0];
 
-/// Every cas other than 0 made 1, as the table has it.
+/// Every cas other than 0 replaced by 1, as in the table.
 fn masked(mut replies: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while at + HEADER_BYTES <= replies.len() && replies[at] == MAGIC_RESPONSE {
@@ -124,7 +124,7 @@ fn gete_is_rends() {
 }
 
 #[test]
-fn gete_takes_a_key_and_nothing_else() {
+fn gete_accepts_only_a_key() {
     for opcode in [opcode::GETE, opcode::GETEQ] {
         for request in [
             Sent::new(opcode, b"", b"", b""),
@@ -155,7 +155,7 @@ fn version_and_noop() {
 
 #[test]
 fn an_unknown_opcode_is_skipped_with_its_key() {
-    // memcached 1.6.18 skips the key twice and loses the stream.
+    // memcached 1.6.18 skips the key twice and loses track of the stream.
     for sent in [
         Sent::new(0x50, b"", b"abc", b""),
         Sent::new(0x50, b"abc", b"", b""),
@@ -170,7 +170,7 @@ fn an_unknown_opcode_is_skipped_with_its_key() {
 }
 
 #[test]
-fn flush_that_is_off_is_an_auth_error() {
+fn a_disabled_flush_is_an_auth_error() {
     let limits = Limits { flush: false, ..LIMITS };
     let request = Sent::new(opcode::FLUSHQ, b"", b"", b"").bytes();
     let Step::Done { command: Command::Bad { reply, close: false, .. }, .. } =
@@ -183,7 +183,7 @@ fn flush_that_is_off_is_an_auth_error() {
 }
 
 #[test]
-fn set_over_the_limit_removes_and_swallows() {
+fn a_set_over_the_limit_removes_the_item_and_skips_the_value() {
     let limits = Limits { item_bytes_max: 1024, ..LIMITS };
     let size = 1024 - 56 - 2 - 2 - 4_u32;
     let sent = |opcode, size| {
@@ -217,7 +217,7 @@ fn a_cas_makes_add_and_replace_a_set() {
     }
 }
 
-// holes.md has these as holes that systems of this kind had.
+// Vulnerabilities of similar servers.
 
 #[test]
 fn cve_2011_4971_body_near_2_to_the_32() {
@@ -235,7 +235,7 @@ fn cve_2016_8704_8705_and_2017_9951_key_and_extras_longer_than_body() {
             let sent =
                 Sent { body_bytes: Some(body_bytes), ..Sent::new(opcode, extras, &key, b"") };
             assert_eq!(only_reply(&sent.head()), (0x81, "Unknown command".into(), true));
-            // Not before all that is claimed is there.
+            // Not before as much as the header claims has arrived.
             let client = Client::converse([&sent.head()[..24]]);
             assert!(client.output.is_empty() && !client.is_closed);
         }
@@ -281,7 +281,7 @@ fn rend_lengths_do_not_underflow() {
 }
 
 #[test]
-fn a_stream_that_stops_being_binary_is_cut_off() {
+fn a_stream_that_is_no_longer_binary_is_closed() {
     for input in [&b"\x81"[..], b"version\r\n", b"\x00"] {
         let (command, consumed) = done(input);
         assert!(matches!(command, Command::Bad { reply: Fixed::NONE, close: true, .. }));
@@ -311,7 +311,7 @@ fn sent() -> impl Strategy<Value = Sent> {
 
 proptest! {
     #[test]
-    fn parse_takes_at_most_what_is_there(mut input in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn parse_consumes_at_most_the_input(mut input in prop::collection::vec(any::<u8>(), 0..400)) {
         if let Some(first) = input.first_mut() {
             *first = MAGIC_REQUEST;
         }
@@ -334,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_sent_is_what_is_parsed(
+    fn a_request_is_parsed_as_it_was_sent(
         key in prop::collection::vec(any::<u8>(), 1..=250),
         flags: u32, exptime in 0..=i32::MAX as u32, size in 0..1_000_000_u32, cas: u64,
     ) {
@@ -357,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_can_be_read_back(
+    fn an_encoded_header_can_be_read_back(
         opcode in prop::sample::select(vec![
             opcode::GET, opcode::GETQ, opcode::GETK, opcode::GETKQ, opcode::GAT, opcode::GATKQ,
             opcode::GETE,
@@ -370,7 +370,7 @@ proptest! {
         let form = Form { opcode, opaque };
         let encoded = encode(form, &key, &Outcome::Hit(hit), size, &mut head);
         prop_assert!(encoded.with_value && encoded.tail.is_empty());
-        // A response differs from a request by its magic only.
+        // A response differs from a request only in its magic.
         let header = Header::read(&head).unwrap();
         prop_assert_eq!(header.magic, MAGIC_RESPONSE);
         prop_assert_eq!((header.opcode, header.opaque, header.cas), (opcode, opaque, cas));

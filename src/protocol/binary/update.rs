@@ -1,4 +1,4 @@
-//! Increment and Decrement, loud and quiet. (Delete needs nothing but its key.)
+//! Increment and Decrement and their quiet variants. (Delete has only a key.)
 
 use super::header::Reply;
 use super::{Form, Packet, opcode};
@@ -7,10 +7,10 @@ use crate::orchestrator::Action;
 use crate::protocol::{Command, Sink};
 use crate::tier::Arithmetic;
 
-/// The exptime that asks for a miss instead of a new item (protocol-binary.txt, "Increment").
+/// The exptime that requests a miss instead of a new item (protocol-binary.txt, "Increment").
 const EXPTIME_NO_ITEM: u32 = 0xffff_ffff;
 
-/// Extras: delta, initial value, exptime of an item made from it.
+/// Extras: delta, initial value, exptime of a new item with that value.
 pub(super) fn parse_arithmetic<'a>(packet: &Packet<'a>, now: Now) -> Command<'a> {
     let initial = match packet.extra_32(16) {
         EXPTIME_NO_ITEM => None,
@@ -22,7 +22,7 @@ pub(super) fn parse_arithmetic<'a>(packet: &Packet<'a>, now: Now) -> Command<'a>
     packet.operation(Action::Arithmetic(Arithmetic { decrement, delta, initial, cas }))
 }
 
-/// The new number in eight bytes, or silence.
+/// The new number in eight bytes, or no reply.
 pub(super) fn encode_number(form: Form, value: u64, cas: u64, head: &mut impl Sink) {
     let Form { opcode, opaque } = form;
     if matches!(opcode, opcode::INCREMENTQ | opcode::DECREMENTQ) {

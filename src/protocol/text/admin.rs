@@ -1,8 +1,8 @@
-//! flush_all, version, verbosity, stats, shutdown and quit, and everything that is no command.
+//! flush_all, version, verbosity, stats, shutdown and quit, and all lines that are not commands.
 //!
-//! memcached's commands that tune its slabs, its LRU crawler, its log and its memory limit have
-//! nothing to act on here. Malformed, they get memcached's reply; well-formed, the reply of a
-//! memcached that has the feature turned off.
+//! memcached's commands that tune its slabs, its LRU crawler, its log and its memory limit have no
+//! effect here. Malformed ones get memcached's reply; well-formed ones get the reply of a memcached
+//! in which the feature is disabled.
 
 use super::line::{Words, signed_32, unsigned_32};
 use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
@@ -26,7 +26,7 @@ const MEMLIMIT_BYTES: Fixed =
 const MEMLIMIT_FIXED: Fixed =
     Fixed::new(b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n");
 
-/// Any line that is not about keys.
+/// Any line without keys.
 pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<'a> {
     match words.get(0) {
         b"flush_all" => parse_flush_all(words, limits, now),
@@ -71,7 +71,7 @@ fn parse_flush_all<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<
     Command::Operation { request, skip_bytes: 0 }
 }
 
-/// `verbosity <level> [noreply]`; the level changes nothing.
+/// `verbosity <level> [noreply]`; the level has no effect.
 fn parse_verbosity<'a>(words: &Words<'a>) -> Command<'a> {
     if !(2..=3).contains(&words.count()) {
         return answer(ERROR);
@@ -136,8 +136,8 @@ fn answer_memlimit<'a>(words: &Words<'a>) -> Command<'a> {
     answer_unless(words.noreply(), reply)
 }
 
-/// No command. A web browser, or one who makes it speak to us, is cut off (memcached looks for this
-/// only behind initials that none of its usual commands has).
+/// Not a command. A web browser, or a page that makes it connect to us, is disconnected (memcached
+/// checks for this only after initials that none of its usual commands has).
 fn parse_unknown<'a>(words: &Words<'a>) -> Command<'a> {
     let word = words.get(0);
     let is_usual = match word {

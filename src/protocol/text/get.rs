@@ -1,8 +1,8 @@
 //! get, gets, gat and gats (protocol.txt, "Retrieval command"), and memcached's ancient bget.
 //!
 //! A request for one key is one operation whose reply ends with `END`. A longer one is read key by
-//! key with [`next_key`], so that its length needs no memory; if the whole line is at hand it is
-//! checked first, because one bad key is the only reply then.
+//! key with [`next_key`], so that its length needs no memory; if the whole line has arrived it is
+//! checked first, because the reply to a line with an invalid key is only an error.
 
 use memchr::memchr;
 
@@ -13,15 +13,15 @@ use crate::base::limits::KEY_BYTES_MAX;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Keys, Request, Step};
 
-/// Spaces that memcached allows before a `get ` that is longer than a line may be.
+/// Spaces that memcached allows before a `get ` line that exceeds the length limit.
 const LEADING_SPACES_MAX: usize = 100;
 
-/// What comes next in the keys of a get.
+/// The next step in the keys of a get.
 #[derive(Debug, PartialEq, Eq)]
 pub enum KeyStep<'a> {
-    /// Not yet a whole key; show more.
+    /// Not yet a complete key; more input is needed.
     NeedMore,
-    /// A key. It and the spaces before it are the first `consumed` bytes.
+    /// A key. With the spaces before it, it is the first `consumed` bytes.
     Key {
         /// At least 1 and at most 250 bytes.
         key: &'a [u8],
@@ -33,7 +33,7 @@ pub enum KeyStep<'a> {
         /// To be consumed.
         consumed: usize,
     },
-    /// `reply` is the rest of the answer. Consume `consumed` bytes, then what
+    /// `reply` is the rest of the answer. Consume `consumed` bytes, then those that
     /// [`super::skip_line`] finds.
     Bad {
         /// Instead of more values and `END`.
@@ -43,12 +43,12 @@ pub enum KeyStep<'a> {
     },
 }
 
-/// A get or gets of one key: the request that is by far the commonest.
+/// A get or gets of one key: by far the most common request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Single<'a> {
     /// At least 1 and at most 250 bytes.
     pub key: &'a [u8],
-    /// How the outcome goes out.
+    /// How the outcome is encoded.
     pub form: Form,
     /// Length of the line with its end.
     pub consumed: usize,
@@ -63,7 +63,7 @@ impl<'a> Single<'a> {
     }
 }
 
-/// `get ` or `gets `, one key, and the line's end. None if the input begins with anything else.
+/// `get ` or `gets `, one key, and the line's end. None if the input starts differently.
 #[inline(always)]
 pub fn parse_single(input: &[u8]) -> Option<Single<'_>> {
     match input.strip_prefix(b"get ") {
@@ -95,7 +95,7 @@ fn operation(key: &[u8], action: Action, with_cas: bool) -> Command<'_> {
     Command::Operation { request: Request { key, action, form }, skip_bytes: 0 }
 }
 
-/// get and gets, whose line is `consumed` bytes with its end.
+/// get and gets; `consumed` is the length of the line with its end.
 pub(super) fn parse<'a>(words: &Words<'a>, with_cas: bool, consumed: usize) -> Step<'a> {
     if words.count() < 2 {
         return Step::Done { command: answer(ERROR), consumed };
@@ -120,7 +120,7 @@ pub(super) fn parse_and_touch<'a>(
     parse_keys(words, 2, Keys { with_cas, expiry }, consumed)
 }
 
-/// The keys of a line that is all there: words `first` and on.
+/// The keys of a complete line: words from `first` on.
 fn parse_keys<'a>(words: &Words<'a>, first: usize, keys: Keys, line_bytes: usize) -> Step<'a> {
     let done = |command| Step::Done { command, consumed: line_bytes };
     match words.count() - first {
@@ -135,7 +135,7 @@ fn parse_keys<'a>(words: &Words<'a>, first: usize, keys: Keys, line_bytes: usize
     }
 }
 
-/// A line that does not end within its limit: only a get or gets may go on.
+/// A line that does not end within its limit: only a get or gets may continue.
 pub(super) fn parse_endless(input: &[u8]) -> Step<'_> {
     let spaces = input.iter().take_while(|&&byte| byte == b' ').count();
     let command = &input[spaces..];
@@ -152,12 +152,12 @@ pub(super) fn parse_endless(input: &[u8]) -> Step<'_> {
     Step::Done { command, consumed: spaces + word_bytes }
 }
 
-/// Says what `input`, which is inside the keys of a get, starts with.
+/// Parses the start of `input`, which is inside the keys of a get.
 pub fn next_key(input: &[u8]) -> KeyStep<'_> {
     let Some(start) = input.iter().position(|&byte| byte != b' ') else {
         return KeyStep::NeedMore;
     };
-    // A key, and a line end of two bytes.
+    // A key, and two bytes for the line end.
     let window = &input[start..input.len().min(start + KEY_BYTES_MAX + 2)];
     let Some(end) = find_word_end(window) else {
         return match window.len() < KEY_BYTES_MAX + 2 {
@@ -173,7 +173,7 @@ pub fn next_key(input: &[u8]) -> KeyStep<'_> {
         _ if !is_key(key) => KeyStep::Bad { reply: BAD_FORMAT, consumed: start },
         _ if !key.is_empty() => KeyStep::Key { key, consumed: start + key.len() },
         b'\n' => KeyStep::End { consumed: start + end + 1 },
-        // A NUL ends the words of a line, though not the line.
+        // A NUL ends the words of a line, but not the line.
         _ => match memchr(b'\n', window) {
             Some(newline) => KeyStep::End { consumed: start + newline + 1 },
             None => KeyStep::Bad { reply: END, consumed: start },

@@ -1,29 +1,29 @@
-//! A command line cut into words, and the numbers in it.
+//! A command line split into words, and the numbers in it.
 //!
 //! memcached reads a line as a C string: words are separated by runs of spaces, a NUL ends the line
-//! early, and numbers are what `strtol` and `strtoull` make of them. What looks odd here is that.
-//! Nothing here may look past the line's end.
+//! early, and numbers are what `strtol` and `strtoull` return. Oddities here follow from that.
+//! Nothing here may read past the line's end.
 
 use memchr::memchr;
 
-/// Words of one line that a command may look at; the longest command is `cas` with `noreply`.
+/// Words of one line that a command may read; the longest command is `cas` with `noreply`.
 const WORDS_KEPT: usize = 8;
 
-/// Words that memcached cuts from a line at most; a line with more counts as having this many.
+/// Most words into which memcached splits a line; a line with more counts as having this many.
 const WORDS_MAX: usize = 23;
 
-/// The high bit of each byte of `chunk` that is a space or less. All that can end a word are among
-/// these, and few bytes of a word are.
+/// The high bit of each byte of `chunk` that is a space or less. Every byte that can end a word is
+/// among these, and few bytes of a word are.
 #[inline]
 fn low_bytes(chunk: [u8; 8]) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let chunk = u64::from_le_bytes(chunk);
-    // Without its high bit, a byte over the space reaches 0x80 here; none reaches 0x100.
+    // Without its high bit, a byte above the space reaches 0x80 here; none reaches 0x100.
     let reached = (chunk & (ONES * 0x7f)) + ONES * (0x7f - b' ' as u64);
     !(reached | chunk) & (ONES << 7)
 }
 
-/// Where the first byte is that is a space or less.
+/// Position of the first byte that is a space or less.
 #[inline]
 pub(in crate::protocol) fn find_low(bytes: &[u8]) -> Option<usize> {
     let (chunks, _) = bytes.as_chunks();
@@ -34,7 +34,7 @@ pub(in crate::protocol) fn find_low(bytes: &[u8]) -> Option<usize> {
         }
     }
     match bytes.last_chunk() {
-        // Of these the first ones were looked at already.
+        // The first of these were checked already.
         Some(chunk) => {
             let low = low_bytes(*chunk);
             (low != 0).then(|| bytes.len() - 8 + (low.trailing_zeros() / 8) as usize)
@@ -43,7 +43,7 @@ pub(in crate::protocol) fn find_low(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Where the first byte is that ends a word: a space, a newline or a NUL.
+/// Position of the first byte that ends a word: a space, a newline or a NUL.
 #[inline]
 pub(super) fn find_word_end(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -72,12 +72,12 @@ impl<'a> Words<'a> {
         Words { line: b"", words: [b""; WORDS_KEPT], count: 0, last: b"" }
     }
 
-    /// Cuts the first line of `input`, and says how long it is with its end. None if it is not all
-    /// there.
+    /// Splits the first line of `input`, and returns its length with its end. None if it is
+    /// incomplete.
     #[inline]
     pub(super) fn read(&mut self, input: &'a [u8]) -> Option<usize> {
         let (chunks, tail) = input.as_chunks();
-        // What is behind the input ends no word.
+        // Padding after the input that ends no word.
         let mut last = [u8::MAX; 8];
         last[..tail.len()].copy_from_slice(tail);
         let mut start = 0;
@@ -127,12 +127,12 @@ impl<'a> Words<'a> {
         newline + 1
     }
 
-    /// How many there are, the command included.
+    /// Number of words, including the command.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// Word `index`, 0 being the command; empty if there are not as many.
+    /// Word `index`, 0 being the command; empty if there are fewer words.
     #[inline]
     pub(super) fn get(&self, index: usize) -> &'a [u8] {
         self.words[index]
@@ -143,24 +143,24 @@ impl<'a> Words<'a> {
         self.last
     }
 
-    /// Whether the last word asks for silence.
+    /// Whether the last word is `noreply`.
     #[inline]
     pub(super) fn noreply(&self) -> bool {
         self.last == b"noreply"
     }
 
-    /// Where in the line word `index` ends. It must be one that there is.
+    /// Position of the end of word `index`, which must exist.
     pub(super) fn end_of(&self, index: usize) -> usize {
         let word = self.words[index];
         word.as_ptr() as usize - self.line.as_ptr() as usize + word.len()
     }
 
-    /// All words behind word `index`.
+    /// All words after word `index`.
     pub(super) fn behind(&self, index: usize) -> Rest<'a> {
         Rest { line: self.line, at: self.end_of(index) }
     }
 
-    /// The bytes behind word `index`, without spaces around them.
+    /// The bytes after word `index`, without spaces around them.
     pub(super) fn text_behind(&self, index: usize) -> &'a [u8] {
         let text = &self.line[self.end_of(index)..];
         let text = &text[..memchr(0, text).unwrap_or(text.len())];
@@ -170,7 +170,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The words from some place in a line on.
+/// The words from some position in a line on.
 #[derive(Debug)]
 pub(super) struct Rest<'a> {
     line: &'a [u8],
@@ -194,12 +194,12 @@ impl<'a> Iterator for Rest<'a> {
     }
 }
 
-/// What C's `isspace` calls a space.
+/// The bytes that C's `isspace` accepts.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
-/// A number that is nothing but digits, and not too many: what clients send.
+/// A number of only digits, few enough not to overflow: what clients send.
 #[inline]
 fn plain_number(word: &[u8]) -> Option<u64> {
     if word.is_empty() || word.len() > 18 {
@@ -216,8 +216,8 @@ fn plain_number(word: &[u8]) -> Option<u64> {
     Some(number)
 }
 
-/// Sign and size of the decimal number that `word` starts with; None if it has none, if it is more
-/// than 2^64 - 1, or if anything but a space follows it.
+/// Sign and magnitude of the decimal number at the start of `word`; None if there is none, if it is
+/// above 2^64 - 1, or if it is followed by anything but a space.
 fn number(word: &[u8]) -> Option<(bool, u64)> {
     let mut at = 0;
     while at < word.len() && is_space(word[at]) {
@@ -237,8 +237,8 @@ fn number(word: &[u8]) -> Option<(bool, u64)> {
     (at > start && ends).then_some((negative, size))
 }
 
-/// A number as memcached's `safe_strtoull` reads it: a minus sign wraps, as it does in C, unless
-/// the result is 2^63 or more.
+/// A number as memcached's `safe_strtoull` reads it: a minus sign wraps, as in C, unless the result
+/// is 2^63 or more.
 #[inline]
 pub(super) fn unsigned(word: &[u8]) -> Option<u64> {
     match plain_number(word) {
@@ -258,13 +258,13 @@ fn odd_unsigned(word: &[u8]) -> Option<u64> {
     }
 }
 
-/// A number as memcached's `safe_strtoul` reads it: of what `strtoul` gives, the low 32 bits.
+/// A number as memcached's `safe_strtoul` reads it: the low 32 bits of the result of `strtoul`.
 #[inline]
 pub(super) fn unsigned_32(word: &[u8]) -> Option<u32> {
     unsigned(word).map(|number| number as u32)
 }
 
-/// A number as memcached's `safe_strtol` reads it: of what `strtol` gives, the low 32 bits.
+/// A number as memcached's `safe_strtol` reads it: the low 32 bits of the result of `strtol`.
 #[inline]
 pub(super) fn signed_32(word: &[u8]) -> Option<i32> {
     match plain_number(word) {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn low_bytes_are_found_wherever_they_are() {
+    fn low_bytes_are_found_at_every_position() {
         for len in 0..40 {
             for at in 0..len {
                 for low in [0, b'\t', b'\n', b'\r', 0x1f, b' '] {
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_what_is_between_spaces() {
+    fn words_are_separated_by_spaces() {
         let words = words(b"  set  a 0   1 \r\n");
         assert_eq!(words.count(), 4);
         assert_eq!(words.get(0), b"set");
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_c_reads_them() {
-        // Each row was asked of memcached 1.6.18.
+        // Each row was checked with memcached 1.6.18.
         assert_eq!(unsigned(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(unsigned(b"18446744073709551616"), None);
         assert_eq!(unsigned(b"+3"), Some(3));

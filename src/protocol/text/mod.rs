@@ -1,8 +1,8 @@
 //! The text protocol (memcached's doc/protocol.txt), as memcached 1.6.18 speaks it.
 //!
-//! One file per family of commands; [`parse`] finds the family, [`encode`] puts outcomes into
-//! lines. What memcached says for wrong input is said here to the byte: where a reply looks odd or
-//! is missing, it is memcached's. Nothing here may depend on what came before on the connection.
+//! One file per family of commands; [`parse`] finds the family, [`encode`] encodes outcomes as
+//! lines. Invalid input gets exactly memcached's reply: where a reply looks odd or is missing, that
+//! is memcached's behaviour. Nothing here may depend on earlier input of the connection.
 
 mod admin;
 mod get;
@@ -19,8 +19,9 @@ pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;
 pub(super) use line::find_low;
 
-/// The reply to a store whose value is not followed by `\r\n`, unless the request's form is
-/// [`Form::Silent`]. What came in place of `\r\n` is consumed: the next command starts behind it.
+/// The reply to a store whose value is not followed by `\\r\
+/// `, unless the request's form is [`Form::Silent`]. The two bytes in place of `\\r\
+/// ` are consumed: the next command starts after them.
 pub const BAD_DATA_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
 
 const ERROR: Fixed = Fixed::new(b"ERROR\r\n");
@@ -29,23 +30,23 @@ const INVALID_EXPTIME: Fixed = Fixed::new(b"CLIENT_ERROR invalid exptime argumen
 const END: Fixed = Fixed::new(b"END\r\n");
 const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 
-/// How an outcome goes into text.
+/// How an outcome is encoded in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// `VALUE` or nothing.
     Get {
         /// With the item's cas (gets, gats).
         with_cas: bool,
-        /// It is the request's only key: `END` follows.
+        /// It is the only key of the request: `END` follows.
         last: bool,
     },
     /// One line.
     Line,
-    /// One line; an item grown too large was not stored, says memcached (append, prepend).
+    /// One line; memcached reports an item that grew too large as not stored (append, prepend).
     Append,
     /// The new number (incr, decr).
     Number,
-    /// Nothing whatever happens: the request said noreply.
+    /// Nothing, whatever the outcome: the request has noreply.
     Silent,
 }
 
@@ -56,18 +57,18 @@ impl Form {
         matches!(self, Form::Get { .. })
     }
 
-    /// `form`, or silence for a request that said noreply.
+    /// `form`, or no reply for a request with noreply.
     fn unless_silent(self, silent: bool) -> Form {
         if silent { Form::Silent } else { self }
     }
 }
 
-/// Says what `input` starts with. `limits` decide what is too large and what is allowed, `now` what
-/// a relative exptime means.
+/// Parses the start of `input`. `limits` decide what is too large and what is allowed; `now` is the
+/// base of a relative exptime.
 ///
-/// A line is looked for in all of `input`; if there is none in more than
-/// [`LINE_BYTES_MAX`] bytes, the connection ends, except for a `get ` or `gets `,
-/// which is then answered key by key as it comes.
+/// The end of the line is searched in all of `input`; if there is none in more than
+/// [`LINE_BYTES_MAX`] bytes, the connection is closed, except for a `get ` or `gets `, which is
+/// answered key by key as it arrives.
 #[inline(always)]
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     match get::parse_single(input) {
@@ -114,18 +115,18 @@ fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
     Step::Done { command, consumed }
 }
 
-/// The end of the line that `input` is inside of: how many bytes to consume, or None if it is not
-/// there, and then all of `input` belongs to the line.
+/// The end of the line that `input` is inside of: how many bytes to consume, or None if it has not
+/// arrived, and then all of `input` belongs to the line.
 pub fn skip_line(input: &[u8]) -> Option<usize> {
     memchr::memchr(b'\n', input).map(|newline| newline + 1)
 }
 
-/// A reply that needs no tier, after which the connection goes on.
+/// A reply that needs no tier, after which the connection continues.
 fn answer<'a>(reply: Fixed) -> Command<'a> {
     Command::Bad { reply, skip_bytes: 0, close: false }
 }
 
-/// As [`answer`], but nothing if the request said noreply.
+/// Like [`answer`], but nothing if the request has noreply.
 fn answer_unless<'a>(silent: bool, reply: Fixed) -> Command<'a> {
     answer(if silent { Fixed::NONE } else { reply })
 }
@@ -134,7 +135,7 @@ fn is_key(word: &[u8]) -> bool {
     word.len() <= KEY_BYTES_MAX
 }
 
-/// Puts the head of the reply to one operation into `head`; see [`super::encode`].
+/// Writes the head of the reply to one operation to `head`; see [`super::encode`].
 #[inline(always)]
 pub fn encode<V>(
     form: Form,
@@ -166,7 +167,7 @@ pub fn encode<V>(
     }
 }
 
-/// As [`encode`], for all but a hit of a get.
+/// Like [`encode`], for all but a hit of a get.
 #[inline(never)]
 fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> Encoded {
     match (form, outcome) {
@@ -189,9 +190,9 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> En
 
 const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
 
-/// What a key without hit adds to a get's reply. Between the keys of a longer get there is no place
-/// for an error: `END` would still follow and be taken for the answer to the next request, so a key
-/// that could not be read is missing there.
+/// The reply of a get for a key without a hit. Between the keys of a longer get an error is not
+/// possible: `END` would still follow and be taken for the answer to the next request, so a key
+/// that could not be read is left out.
 fn get_failure<V>(outcome: &Outcome<V>, last: bool) -> &'static [u8] {
     match outcome {
         _ if !last => b"",
@@ -222,8 +223,8 @@ fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
     }
 }
 
-/// Puts the reply to a command about the server into `head`; statistics are
-/// [`super::stats::write`]'s.
+/// Writes the reply to a command about the server to `head`; [`super::stats::write`] writes
+/// statistics.
 pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
     if form == Form::Silent {
         return;
@@ -235,12 +236,12 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
             head.put(b"\r\n");
         }
         Control::Verbosity => head.put(b"OK\r\n"),
-        // Text has no noop; memcached closes without a word when it shuts down.
+        // The text protocol has no noop; memcached closes without a reply when it shuts down.
         Control::Noop | Control::Stats(_) | Control::Shutdown { .. } => {}
     }
 }
 
-/// Puts one statistic into `out`.
+/// Writes one statistic to `out`.
 pub(super) fn write_stat(name: &str, value: &str, out: &mut Gather) {
     for piece in ["STAT ", name, " ", value, "\r\n"] {
         out.extend(piece.as_bytes());
@@ -253,12 +254,13 @@ fn push_number(head: &mut impl Sink, number: u64) {
     if number >= 10_000 {
         return push_large_number(head, number);
     }
-    // Most lengths and flags. Two pairs of digits side by side, then four digits, first one lowest.
+    // Most lengths and flags. Pairs of digits are computed in parallel, then four digits, the first
+    // one lowest.
     let number = number as u32;
     let pairs = (number / 100) | (number % 100) << 16;
     let tens = ((pairs * 103) >> 10) & 0x000f_000f;
     let digits = tens | (pairs - 10 * tens) << 8;
-    // The last digit counts even if it is 0.
+    // The last digit is written even if it is 0.
     let leading = (digits | 1 << 24).trailing_zeros() / 8;
     let digits = (digits | u32::from_le_bytes(*b"0000")) >> (8 * leading);
     head.put_part(digits.to_le_bytes(), 4 - leading as usize);

@@ -9,7 +9,7 @@ use crate::orchestrator::Action;
 use crate::protocol::{Command, Fixed, Form as AnyForm, Limits, Request, Step};
 use crate::tier::{Store, StoreMode};
 
-/// Which storage command.
+/// The storage commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
     Set,
@@ -20,15 +20,15 @@ pub(super) enum Verb {
     Cas,
 }
 
-/// The cas that no item ever has. `cas` with 0 matches nothing, where 0 in a [`Store`] matches all.
+/// A cas that no item ever has. `cas` with 0 matches nothing, but 0 in a [`Store`] matches
+/// anything.
 const CAS_OF_NONE: u64 = u64::MAX;
 
 /// Longest value that a line may announce: memcached adds the two bytes of the line end to an int.
 const VALUE_BYTES_MAX: usize = i32::MAX as usize - 2;
 
-/// `set <key> <flags> <exptime> <bytes>` with numbers that are nothing but digits, and at least a
-/// few bytes of what follows: the store that is by far the commonest. None if the input begins with
-/// anything else.
+/// `set <key> <flags> <exptime> <bytes>` with numbers of only digits, followed by at least a few
+/// bytes: by far the most common store. None if the input starts differently.
 #[inline(always)]
 pub(super) fn parse_plain_set<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Option<Step<'a>> {
     let arguments = input.strip_prefix(b"set ")?;
@@ -36,20 +36,20 @@ pub(super) fn parse_plain_set<'a>(input: &'a [u8], limits: &Limits, now: Now) ->
     if key.is_empty() || !is_key(key) {
         return None;
     }
-    // A Unix time has ten digits. The longer the number may be, the more has to follow it.
+    // A Unix time has ten digits. The longer the number may be, the more input must follow it.
     let (flags, rest) = plain_argument::<8>(rest)?;
     let (exptime, rest) = plain_argument::<11>(rest)?;
     let (value_bytes, rest) = plain_argument::<6>(rest)?;
     let behind = rest.strip_prefix(b"\r\n")?;
-    // Five digits at most.
+    // At most five digits.
     let value_bytes = value_bytes as usize;
     let line = Line { key, flags: flags as u32, exptime: exptime as i32, value_bytes, cas: 0 };
     let command = command(&line, Verb::Set, false, limits, now);
     Some(Step::Done { command, consumed: input.len() - behind.len() })
 }
 
-/// A space and the number behind it, of fewer than `N` digits; and what follows. None as well where
-/// the input ends before `N` bytes: so its end is checked only once, not for each digit.
+/// A space and the number after it, of fewer than `N` digits; and the rest. Also None if the input
+/// ends before `N` bytes: so its end is checked once, not for each digit.
 #[inline(always)]
 fn plain_argument<const N: usize>(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let [b' ', digits @ ..] = bytes else { return None };
@@ -79,9 +79,9 @@ pub(super) fn parse<'a>(words: &Words<'a>, verb: Verb, limits: &Limits, now: Now
     }
 }
 
-/// `ms <key> <bytes> [flags]`, which is not served. Its value goes the same way as the line: what
-/// a client stores must never be parsed as commands. Where the line does not say how long the value
-/// is (before 1.6.13 a flag did), it is unknown where the next command begins.
+/// `ms <key> <bytes> [flags]`, which is not supported. Its value is discarded with the line: data
+/// that a client stores must never be parsed as commands. If the line does not give the length of
+/// the value (before 1.6.13 a flag did), the start of the next command is unknown.
 pub(super) fn refuse_meta<'a>(words: &Words<'a>) -> Command<'a> {
     if words.count() < 3 {
         return answer(ERROR);
@@ -93,7 +93,7 @@ pub(super) fn refuse_meta<'a>(words: &Words<'a>) -> Command<'a> {
     }
 }
 
-/// What a line asks for.
+/// The command of a line.
 #[inline(always)]
 fn command<'a>(
     line: &Line<'a>,
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_argument_is_read_whatever_its_length_and_what_follows() {
+    fn arguments_of_every_length_are_read() {
         for number in (0..=21).map(|n| 10_u64.pow(n / 2) + u64::from(n) - 1) {
             for end in [" 1 1\r\n", "\r\n", "x", "/", ":", "\u{80}"] {
                 let end = format!("{end}0123456789");

@@ -1,4 +1,4 @@
-//! Tests of the text protocol: what memcached answers, and what must never happen.
+//! Tests of the text protocol: memcached's answers, and inputs that caused failures elsewhere.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn done(input: &[u8]) -> (Command<'_>, usize) {
     }
 }
 
-/// What a client gets that sends `input`, and whether it is then cut off.
+/// The replies to a client that sends `input`, and whether it is then disconnected.
 fn converse(input: &[u8]) -> (String, bool) {
     let client = Client::converse([input]);
     (client.output.escape_ascii().to_string(), client.is_closed)
@@ -46,8 +46,7 @@ fn replies_are_memcacheds_to_the_byte() {
 #[test]
 fn replies_do_not_depend_on_where_the_input_is_cut() {
     for (request, _, _) in table(TABLE) {
-        // A line over the limit is answered if it arrives whole, and not otherwise, by memcached
-        // too.
+        // A line over the limit is answered only if it arrives in one piece, also by memcached.
         if request.split(|&b| b == b'\n').any(|line| line.len() > LINE_BYTES_MAX) {
             continue;
         }
@@ -73,7 +72,7 @@ fn a_get_of_one_key_is_one_operation() {
 }
 
 #[test]
-fn the_keys_of_a_longer_get_come_one_by_one() {
+fn the_keys_of_a_longer_get_are_read_one_by_one() {
     let input = b"gats 10  a bc \r\nget x\r\n";
     let (command, mut at) = done(input);
     let Command::Keys(keys) = command else { panic!("{command:?}") };
@@ -98,7 +97,7 @@ fn the_keys_of_a_longer_get_come_one_by_one() {
 }
 
 #[test]
-fn a_store_names_its_body() {
+fn a_store_has_the_length_of_its_body() {
     let (command, consumed) = done(b"set k 5 10 3\r\nabc\r\n");
     let Command::Store { request, value_bytes: 3, is_text: true } = command else {
         panic!("{command:?}")
@@ -112,7 +111,7 @@ fn a_store_names_its_body() {
 }
 
 #[test]
-fn a_set_over_the_limit_removes_and_swallows() {
+fn a_set_over_the_limit_removes_the_item_and_skips_the_value() {
     let limits = Limits { item_bytes_max: 1024, ..LIMITS };
     // 56 for the item, 2 for the key, 2 for the line end.
     assert!(matches!(
@@ -141,7 +140,7 @@ fn cas_0_matches_no_item() {
 }
 
 #[test]
-fn commands_that_are_off_say_so() {
+fn disabled_commands_say_so() {
     let off = Limits { flush: false, ..LIMITS };
     let on = Limits { shutdown: true, ..LIMITS };
     let reply = |input: &'static [u8], limits: &Limits| match parse(input, limits, NOW) {
@@ -164,7 +163,7 @@ fn commands_that_are_off_say_so() {
 }
 
 #[test]
-fn what_tunes_memcacheds_insides_is_refused_in_its_words() {
+fn tuning_commands_are_refused_as_by_memcached() {
     for (request, reply) in [
         ("watch", "CLIENT_ERROR watch commands not allowed"),
         ("slabs reassign 1 2", "CLIENT_ERROR slab reassignment disabled"),
@@ -197,14 +196,14 @@ fn the_value_of_a_meta_set_is_never_read_as_commands() {
             assert!(!client.is_closed);
         }
     }
-    // Whoever cannot say how long it is, is not listened to any further.
+    // If the length is not given, the connection is closed.
     for line in ["ms k S9", "ms k T0 S9", "ms k -1", "ms k 2147483647", "ms k 9x"] {
         let request = format!("{line}\r\nflush_all\r\nversion\r\n");
         let client = Client::converse([request.as_bytes()]);
         assert_eq!(client.output, b"ERROR\r\n", "{line}");
         assert!(client.is_closed, "{line}");
     }
-    // Nothing was announced.
+    // No value was announced.
     for line in ["ms", "ms k", "mg k v", "md k", "ma k", "mn", "me k"] {
         let reply = reply_to(format!("{line}\r\n").as_bytes());
         assert_eq!(reply, "ERROR\\r\\n", "{line}");
@@ -212,7 +211,7 @@ fn the_value_of_a_meta_set_is_never_read_as_commands() {
 }
 
 #[test]
-fn flush_takes_effect_a_second_early_and_not_before_the_start() {
+fn a_flush_takes_effect_a_second_early_and_not_before_the_start() {
     let at = |line: &'static [u8]| match done(line).0 {
         Command::Operation { request, .. } => match request.action {
             Action::FlushAll { at } => Some(at),
@@ -232,7 +231,7 @@ fn flush_takes_effect_a_second_early_and_not_before_the_start() {
     assert_eq!(at(b"flush_all 2592001\r\n"), None);
 }
 
-// holes.md has these as holes that systems of this kind had.
+// Vulnerabilities of similar servers.
 
 #[test]
 fn cve_2009_2415_value_length_out_of_range() {
@@ -247,7 +246,7 @@ fn cve_2009_2415_value_length_out_of_range() {
 }
 
 #[test]
-fn cve_2010_1152_endless_line_is_cut_off() {
+fn cve_2010_1152_endless_line_closes_the_connection() {
     let line = [b'x'; LINE_BYTES_MAX + 1];
     assert!(matches!(parse(&line[..LINE_BYTES_MAX], &LIMITS, NOW), Step::NeedMore));
     let (command, _) = done(&line);
@@ -319,7 +318,7 @@ fn twemproxy_357_empty_key_and_115_long_key() {
 
 #[test]
 fn rend_unbounded_length_and_line() {
-    // Rend allocates what the length says.
+    // Rend allocates as much as the length says.
     assert_eq!(reply_to(b"set k 0 0 4294967294\r\n"), "CLIENT_ERROR bad command line format\\r\\n");
     let (command, _) = done(b"set k 0 0 2147483645\r\n");
     assert!(matches!(command, Command::Operation { skip_bytes: 2_147_483_647, .. }));
@@ -327,7 +326,7 @@ fn rend_unbounded_length_and_line() {
 
 #[test]
 fn rend_swallows_no_block_after_a_bad_line() {
-    // memcached 1.6.18 does not either; what Rend does not do is answer as memcached answers.
+    // memcached 1.6.18 does not either; but Rend's answer differs from memcached's.
     assert_eq!(
         reply_to(b"set k x 0 1\r\nv\r\nset k 0 0 1\r\nv\r\n"),
         r"CLIENT_ERROR bad command line format\r\nERROR\r\nSTORED\r\n"
@@ -335,7 +334,7 @@ fn rend_swallows_no_block_after_a_bad_line() {
 }
 
 #[test]
-fn heads_are_what_memcached_writes() {
+fn heads_are_those_of_memcached() {
     let hit = |flags, cas| Hit { flags, expiry: Expiry::NEVER, cas, value: () };
     let mut head = Head::new();
     let form = Form::Get { with_cas: false, last: true };
@@ -350,7 +349,7 @@ fn heads_are_what_memcached_writes() {
 }
 
 #[test]
-fn every_number_is_written_as_it_is() {
+fn every_number_is_written_in_decimal() {
     let large = (0..=u64::MAX.ilog10()).flat_map(|n| [10_u64.pow(n) - 1, 10_u64.pow(n), u64::MAX]);
     for number in (0..20_000).chain(large) {
         let mut head = Head::new();
@@ -374,7 +373,7 @@ fn the_longest_head_fits() {
 }
 
 #[test]
-fn failures_are_errors_where_there_is_room_for_one() {
+fn failures_are_errors_where_the_protocol_allows_one() {
     let line = |form, outcome: &Outcome<()>| {
         let mut head = Head::new();
         encode(form, b"k", outcome, 0, &mut head);
@@ -432,7 +431,7 @@ fn nearly_a_request() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn parse_takes_at_most_what_is_there(input in nearly_a_request()) {
+    fn parse_consumes_at_most_the_input(input in nearly_a_request()) {
         if let Step::Done { command, consumed } = parse(&input, &LIMITS, NOW) {
             prop_assert!(0 < consumed && consumed <= input.len());
             if let Command::Operation { request, .. } | Command::Store { request, .. } = command {
@@ -443,7 +442,7 @@ proptest! {
     }
 
     #[test]
-    fn next_key_takes_at_most_what_is_there(input in nearly_a_request()) {
+    fn next_key_consumes_at_most_the_input(input in nearly_a_request()) {
         match next_key(&input) {
             KeyStep::NeedMore => {}
             KeyStep::Key { key, consumed } => {
@@ -465,7 +464,7 @@ proptest! {
         let at = cut.index(input.len());
         let whole = Client::converse([&input[..]]);
         let halves = Client::converse([&input[..at], &input[at..]]);
-        // A connection that was cut off may have been cut off with more or less unread.
+        // A connection may have been closed with more or less input unread.
         let shown = |client: &Client| client.output.escape_ascii().to_string();
         prop_assert_eq!(shown(&whole), shown(&halves));
         prop_assert_eq!(whole.is_closed, halves.is_closed);
@@ -489,7 +488,7 @@ proptest! {
     }
 }
 
-/// One of what numbers in a line look like, right and wrong.
+/// Numbers in a line, valid and invalid.
 fn number_word() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => (0_u64..10_000).prop_map(|number| number.to_string()),
@@ -501,9 +500,9 @@ fn number_word() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// The short way of a plain set says what the long one says, or nothing.
+    /// The fast path for a plain set gives the same result as the general one, or None.
     #[test]
-    fn a_plain_set_is_read_as_any_line_is(
+    fn a_plain_set_is_parsed_like_any_line(
         start in prop_oneof![9 => Just("set "), 1 => Just("set"), 1 => Just("set  ")],
         key in prop_oneof![6 => "[a-z]{1,40}", 1 => "[a-z]{248,253}", 1 => "[a-z\t\r]{0,9}"],
         flags in number_word(),
@@ -530,7 +529,7 @@ proptest! {
 }
 
 #[test]
-fn a_set_with_plain_numbers_is_read_the_short_way() {
+fn a_set_with_plain_numbers_takes_the_fast_path() {
     for line in ["set k 5 10 3\r\n", "set k 1234567 2147483647 0\r\n", "set k 0 0 99999\r\n"] {
         let input = format!("{line}and a value's start");
         let plain = store::parse_plain_set(input.as_bytes(), &LIMITS, NOW);

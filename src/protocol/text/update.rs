@@ -1,6 +1,6 @@
 //! delete, touch, incr and decr (protocol.txt, "Deletion", "Increment/Decrement", "Touch").
 //!
-//! Whatever is wrong with the arguments, memcached says nothing if the last word is `noreply`.
+//! Whatever is wrong with the arguments, memcached does not reply if the last word is `noreply`.
 
 use super::line::{Words, signed_32, unsigned};
 use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless, is_key};
@@ -18,12 +18,12 @@ fn operation(key: &[u8], action: Action, form: Form) -> Command<'_> {
     Command::Operation { request, skip_bytes: 0 }
 }
 
-/// `delete <key> [0] [noreply]`; the 0 is the hold time of old, and no other is accepted.
+/// `delete <key> [0] [noreply]`; the 0 is the former hold time, and no other is accepted.
 pub(super) fn parse_delete<'a>(words: &Words<'a>) -> Command<'a> {
     if !(2..=4).contains(&words.count()) {
         return answer(ERROR);
     }
-    // A key that reads `noreply` is a key.
+    // A key named `noreply` is a key.
     let silent = words.count() > 2 && words.noreply();
     let holds_zero = words.get(2) == b"0";
     let is_valid = match words.count() {
