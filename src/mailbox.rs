@@ -1,8 +1,8 @@
-//! How workers hand operations to the owner of a key and get the outcomes back.
+//! How workers send operations to the owner of a key and receive the outcomes.
 //!
-//! Between any two workers there is one ring of operations and one of outcomes each way, single
-//! producer and single consumer, of fixed size. A worker never has more operations outstanding at
-//! another than the rings hold, so a push cannot fail and no worker waits for room.
+//! Between any two workers there is one ring for operations and one for outcomes in each direction,
+//! single producer and single consumer, of fixed size. A worker never has more operations
+//! outstanding at another than the rings hold, so a push cannot fail and no worker waits for room.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,13 +16,13 @@ use crate::tier::Outcome;
 /// A request to another worker.
 #[derive(Debug)]
 pub struct RemoteRequest {
-    /// The sender's slot for it; the answer carries it back.
+    /// The sender's slot for it; the answer contains it.
     pub slot: u32,
     /// What to do.
     pub job: Job,
 }
 
-/// What a request asks another worker to do.
+/// The work requested of another worker.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "rings hold them in place; a box would allocate")]
 pub enum Job {
@@ -33,13 +33,13 @@ pub enum Job {
         /// The operation.
         operation: Operation,
     },
-    /// Copy a piece of a hit that it lends; the last piece ends the loan.
+    /// Copy a piece of a lent hit; the last piece ends the loan.
     Fetch {
-        /// Its number for the hit.
+        /// The owner's number for the hit.
         loan: u32,
         /// Where in the value the piece begins.
         offset: usize,
-        /// Length of the piece, at most what the value has from there on.
+        /// Length of the piece, at most the rest of the value.
         bytes: usize,
     },
     /// End a loan; the hit is no longer needed.
@@ -51,7 +51,7 @@ pub enum Job {
 pub enum Carried {
     /// Copied.
     Copied(Chain),
-    /// Too long to be copied before its reply can leave, or in one piece: lent.
+    /// Too long to be copied before its reply is next, or in one piece: lent.
     Lent {
         /// The owner's number for it; None with the last piece.
         loan: Option<u32>,
@@ -69,12 +69,12 @@ pub enum Carried {
 pub struct Answer {
     /// The slot of the request.
     pub slot: u32,
-    /// The outcome. What holds its value at the owner stays there.
+    /// The outcome. A lent value stays with its owner.
     pub outcome: Outcome<Carried>,
 }
 
-/// Wakes one worker if it sleeps. It keeps the word of a wake-up that comes just before the sleep,
-/// as a thread's park token does, and costs no system call while the worker is awake.
+/// Wakes one worker if it sleeps. A wake-up just before the sleep is not lost, as with a thread's
+/// park token, and one costs no system call while the worker is awake.
 pub type Wakeup = Box<dyn Fn() + Send + Sync>;
 
 /// The doorbell of one worker. A worker that never sleeps connects none.
@@ -84,7 +84,7 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// Says what wakes the worker. Once.
+    /// Sets what wakes the worker. At most once.
     pub fn connect(&self, wakeup: Wakeup) {
         let is_first = self.wakeup.set(wakeup).is_ok();
         assert!(is_first, "a worker connects its doorbell once");
@@ -104,10 +104,10 @@ struct Peer {
     answers_in: Consumer<Answer>,
     requests_in: Consumer<RemoteRequest>,
     answers_out: Producer<Answer>,
-    /// Operations out at that worker.
+    /// Operations outstanding at that worker.
     outstanding: usize,
     doorbell: Arc<Doorbell>,
-    /// Something was pushed since the doorbell was rung last.
+    /// Something was pushed since the doorbell was last rung.
     is_owed_ring: bool,
 }
 
@@ -176,7 +176,7 @@ impl Mailbox {
         &self.doorbell
     }
 
-    /// Whether each other worker can take `more` further operations.
+    /// Whether each other worker can take `more` more operations.
     pub fn has_room(&self, more: usize) -> bool {
         self.peers.iter().flatten().all(|peer| peer.outstanding + more <= REMOTE_OPERATIONS_MAX)
     }
@@ -184,7 +184,7 @@ impl Mailbox {
     /// Sends a request to `worker`.
     ///
     /// # Panics
-    /// If there is no room: the caller asks [`Mailbox::has_room`] first.
+    /// If there is no room: check [`Mailbox::has_room`] first.
     pub fn send_request(&mut self, worker: usize, request: RemoteRequest) {
         let peer = self.peers[worker].as_mut().expect("not this worker itself");
         let is_pushed = peer.requests_out.push(request).is_ok();
@@ -193,11 +193,11 @@ impl Mailbox {
         peer.is_owed_ring = true;
     }
 
-    /// Sends an outcome back to `worker`, which asked for it.
+    /// Sends an outcome back to `worker`, which requested it.
     pub fn send_answer(&mut self, worker: usize, answer: Answer) {
         let peer = self.peers[worker].as_mut().expect("not this worker itself");
         let is_pushed = peer.answers_out.push(answer).is_ok();
-        assert!(is_pushed, "answers are bounded by what the asker has outstanding");
+        assert!(is_pushed, "answers are bounded by the requests outstanding");
         peer.is_owed_ring = true;
     }
 
@@ -214,7 +214,7 @@ impl Mailbox {
         Some(answer)
     }
 
-    /// Whether nothing waits to be taken.
+    /// Whether all rings are empty.
     pub fn is_empty(&self) -> bool {
         self.peers
             .iter()
@@ -222,7 +222,7 @@ impl Mailbox {
             .all(|peer| peer.requests_in.is_empty() && peer.answers_in.is_empty())
     }
 
-    /// Rings those that were sent something, once a turn.
+    /// Rings the doorbells of the workers to which something was sent, once per turn.
     pub fn ring(&mut self) {
         for peer in self.peers.iter_mut().flatten() {
             if std::mem::take(&mut peer.is_owed_ring) {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn room_counts_what_was_asked_and_not_taken_back() {
+    fn room_counts_requests_until_their_answers_are_taken() {
         let mut boxes = Mailbox::mesh(2);
         for slot in 0..REMOTE_OPERATIONS_MAX as u32 {
             assert!(boxes[0].has_room(1));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_doorbell_rings_once_a_turn_for_those_who_got_something() {
+    fn the_doorbell_rings_once_a_turn_for_workers_with_messages() {
         let rings = Arc::new(AtomicUsize::new(0));
         let mut boxes = Mailbox::mesh(2);
         let counter = Arc::clone(&rings);

@@ -1,10 +1,10 @@
-//! What the server reports to its operator while it serves: one line on standard error for each
-//! event that may need action.
+//! Reports to the operator while the server runs: one line on standard error for each event that
+//! may need action.
 //!
 //! A worker must never wait for the reader of standard error, so lines go through a bounded queue
-//! to a thread of their own, and are counted when the queue is full. A repeated event is reported
-//! once in [`REPORT_INTERVAL_S`], with the number of occurrences in between. Only rare paths
-//! report: a line allocates.
+//! to a separate thread, and are counted when the queue is full. A repeated event is reported once
+//! in [`REPORT_INTERVAL_S`], with the number of occurrences in between. Only rare paths report: a
+//! line allocates.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -17,13 +17,13 @@ use crate::base::clock::Now;
 use crate::base::console::complain;
 use crate::base::limits::{REPORT_INTERVAL_S, REPORT_LINES};
 
-/// One kind of event. All workers share it, so that it is reported once.
+/// One kind of event. All workers share its topic, so that it is reported once.
 #[derive(Debug)]
 pub struct Topic {
     /// The second of Unix time in which it was last reported; 0 = never. Not an uptime, because
     /// workers may differ in those.
     told_s: AtomicU32,
-    /// How often it has happened since without being reported.
+    /// How often it happened since then without being reported.
     held: AtomicU32,
 }
 
@@ -39,9 +39,9 @@ impl Topic {
         Topic { told_s: AtomicU32::new(0), held: AtomicU32::new(0) }
     }
 
-    /// Reports that it has happened, unless it was reported recently: then it is counted, and the
-    /// next line says how often. `line` is one sentence that includes the remedy; it is formatted
-    /// only if it is reported.
+    /// Reports an event, unless one was reported recently: then it is counted, and the next line
+    /// includes the count. `line` is one sentence that includes the remedy; it is formatted only if
+    /// it is reported.
     pub fn report<D: Display>(&self, now: Now, line: impl FnOnce() -> D) {
         match self.admit(now) {
             None => (),
@@ -50,7 +50,7 @@ impl Topic {
         }
     }
 
-    /// None: do not report now. Else how many were held back since the last report.
+    /// None: do not report now. Else the number of events since the last report.
     fn admit(&self, now: Now) -> Option<u32> {
         let told_s = self.told_s.load(Ordering::Relaxed);
         let now_s = now.unix_s.max(1);
@@ -87,8 +87,8 @@ fn desk() -> &'static Desk {
     })
 }
 
-/// Writes `sunder: LINE` to standard error, without waiting and without a limit on the rate. While
-/// there is no [`Reporter`] the server is not serving, and nothing is written.
+/// Writes `sunder: LINE` to standard error, without waiting and without a rate limit. Without a
+/// [`Reporter`] the server is not running, and nothing is written.
 pub fn tell(line: impl Display) {
     let desk = desk();
     if !desk.is_open.load(Ordering::Acquire) {
@@ -103,17 +103,17 @@ pub fn tell(line: impl Display) {
     }
 }
 
-/// The thread that writes the lines, for as long as this lives; lines queued before it is dropped
-/// are written.
+/// The thread that writes the lines, for as long as this value lives; lines queued before it is
+/// dropped are written.
 #[derive(Debug)]
 pub struct Reporter(Option<JoinHandle<()>>);
 
 impl Reporter {
-    /// Starts the thread. There is one a process: a second server in it shares the first one's,
-    /// and is silent once that has ended.
+    /// Starts the thread. There is one per process: a second server in the process uses the first
+    /// one's, and reports nothing after that has ended.
     ///
     /// # Errors
-    /// The host has no thread to give.
+    /// If the host cannot create a thread.
     pub fn start() -> std::io::Result<Reporter> {
         let desk = desk();
         let mut writer = desk.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_once_in_the_interval_with_how_often_it_happened() {
+    fn an_event_is_reported_once_in_the_interval_with_its_count() {
         let topic = Topic::new();
         assert_eq!(topic.admit(at(0)), Some(0), "the first, though the process has just begun");
         for s in 1..5 {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_told_is_not_made() {
+    fn a_line_that_is_not_reported_is_not_formatted() {
         let topic = Topic::new();
         let mut made = 0;
         for s in 0..10 {

@@ -1,4 +1,4 @@
-//! One tier answers everything.
+//! A single tier serves all operations.
 
 use super::{Action, InL1, Operation, Orchestrator};
 use crate::base::buffer::Body;
@@ -12,7 +12,7 @@ pub struct L1Only<T> {
 }
 
 impl<T: Tier> L1Only<T> {
-    /// Answers everything from `l1`.
+    /// Serves all operations from `l1`.
     pub fn new(l1: T) -> L1Only<T> {
         L1Only { l1 }
     }
@@ -76,7 +76,7 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::GetAndTouch { expiry } => self.l1.get_and_touch(&key, expiry, now).await,
             Action::Store(store) => self.l1.store(&key, store, &value, now).await,
             Action::StoreTooLarge => {
-                // A delete could fail, and what was there would be served again.
+                // A delete could fail, and the old item would be served again.
                 self.l1.invalidate(&key, now).await;
                 Outcome::TooLarge
             }
@@ -143,16 +143,16 @@ mod tests {
             orchestrator.turn(now);
             executor.run_woken(now, Outcome::share, |(), done| outcome = Some(done));
         }
-        outcome.expect("it is through")
+        outcome.expect("it has finished")
     }
 
     #[test]
-    fn a_set_too_large_removes_the_item_though_the_tier_is_out_of_reach() {
+    fn a_set_too_large_removes_the_item_of_an_unreachable_tier() {
         let l1 = L1Only::new(Sim::new("L1", &Log::default(), 1, Odds::default()));
         l1.l1().put(b"k", b"old", Expiry::NEVER);
         l1.l1().lose(10);
         assert!(matches!(run(&l1, Action::StoreTooLarge), Outcome::TooLarge));
-        // It is back by now.
+        // It is reachable by now.
         for _ in 0..20 {
             l1.turn(Now::default());
         }

@@ -1,7 +1,8 @@
-//! What decides which tier does what for one operation.
+//! Orchestrators decide which tier executes which part of an operation.
 //!
-//! Orchestrators are async functions over tiers, run by [`task::Executor`]. What needs no waiting,
-//! such as a hit in memory, is done by [`Orchestrator::try_now`] and never becomes a task.
+//! They are async functions over tiers, run by [`task::Executor`]. An operation that needs no
+//! waiting, such as a hit in memory, is executed by [`Orchestrator::try_now`] and never becomes a
+//! task.
 
 pub mod l1_l2;
 pub mod l1_only;
@@ -13,7 +14,7 @@ use crate::base::clock::{Clock, Now};
 pub use crate::tier::Action;
 use crate::tier::{Draft, Hit, Outcome, Store, Value};
 
-/// Which port a client uses, which decides how its operations use the tiers.
+/// The port of a client, which decides how its operations use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PortRole {
     /// The main port.
@@ -40,31 +41,31 @@ impl PortRole {
 }
 
 /// Whether L1 has the item of an operation that could not be executed immediately: the result of
-/// the first lookup, so that L1 is not asked twice. It is valid until another operation on the key
-/// is executed.
+/// the first lookup, so that there is no second one. Valid until another operation on the key is
+/// executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InL1 {
-    /// It was not asked.
+    /// No lookup was made.
     #[default]
     Unasked,
-    /// It was asked, and cannot answer without waiting.
+    /// A lookup was made, and needs to wait.
     Unclear,
-    /// It has none.
+    /// L1 has no item.
     No,
 }
 
-/// One operation on one key, or on all of them, owned, so that it can wait and cross workers.
+/// One operation on one key, or on all keys, owned, so that it can wait and cross workers.
 #[derive(Debug)]
 pub struct Operation {
     /// The key; empty for [`Action::FlushAll`].
     pub key: Key,
-    /// What to do with it.
+    /// The operation on it.
     pub action: Action,
-    /// What to store; empty for all but [`Action::Store`].
+    /// The value to store; empty for all but [`Action::Store`].
     pub value: Chain,
-    /// Where it was asked for.
+    /// Where it was requested.
     pub port: PortRole,
-    /// What a lookup of the key in L1 has shown.
+    /// The result of a lookup of the key in L1.
     pub in_l1: InL1,
 }
 
@@ -81,9 +82,9 @@ pub trait Orchestrator {
     /// What holds the bytes of a hit.
     type Value: Value;
 
-    /// Executes one operation if it needs no waiting, and copies nothing that is not kept: the path
-    /// of a hit in memory. An error: nothing was done; [`Orchestrator::execute`] must execute it,
-    /// and receives what the lookup in L1 has shown.
+    /// Executes one operation if it needs no waiting, and copies only what is stored: the path of a
+    /// hit in memory. An error: nothing was done; [`Orchestrator::execute`] must execute it, and
+    /// receives the result of the lookup in L1.
     fn try_now(
         &self,
         key: &[u8],
@@ -92,8 +93,8 @@ pub trait Orchestrator {
         now: Now,
     ) -> Result<Outcome<Self::Value>, InL1>;
 
-    /// Executes a get without holding what it finds; see [`crate::tier::Tier::read_now`]. An error:
-    /// `read` did not take it, and another function has to be called; see
+    /// Executes a get without holding the value; see [`crate::tier::Tier::read_now`]. An error:
+    /// `read` did not accept it, and another function must be called; see
     /// [`Orchestrator::try_now`].
     fn read_now(
         &self,
@@ -144,7 +145,7 @@ pub trait Orchestrator {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. See `net::Handler::foresee`.
+    /// A hint: `key` will be requested soon. See `net::Handler::foresee`.
     fn prefetch(&self, _key: &[u8]) -> u32 {
         0
     }
@@ -164,8 +165,8 @@ pub trait Orchestrator {
         false
     }
 
-    /// By when [`Orchestrator::turn`] is to be called again even if nothing arrives, as an uptime
-    /// in microseconds; `u64::MAX`: it need not.
+    /// When [`Orchestrator::turn`] must be called again even if nothing arrives, as an uptime in
+    /// microseconds; `u64::MAX`: never.
     fn wake_at_us(&self) -> u64;
 
     /// See [`crate::tier::Tier::finish`].

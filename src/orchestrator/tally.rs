@@ -1,19 +1,19 @@
-//! What an operation's outcome adds to the statistics, as memcached counts.
+//! How an operation's outcome is counted in the statistics, as memcached counts.
 
 use super::Action;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::{Arithmetic, Outcome, StoreMode};
 
-/// What has to be remembered of an operation to count its outcome.
+/// What is needed of an operation to count its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
     /// A get of one key.
     Get,
-    /// A touch or a get-and-touch of one key: no get, as memcached has it.
+    /// A touch or a get-and-touch of one key: not a get in memcached's statistics.
     Touch,
     /// A store.
     Store {
-        /// With a condition on the cas; an append or a prepend never counts as one.
+        /// With a cas condition; an append or a prepend is never counted as such.
         is_cas: bool,
     },
     /// A delete.
@@ -22,10 +22,10 @@ pub enum Tally {
     Count {
         /// It is a decr.
         is_down: bool,
-        /// What it would set a key without item to, which is neither hit nor miss.
+        /// The value it would store if the key had no item, which is neither hit nor miss.
         initial: Option<u64>,
     },
-    /// A set whose value is over the limit.
+    /// A set whose value exceeds the limit.
     TooLarge,
     /// Counted elsewhere.
     Other,
@@ -59,10 +59,10 @@ impl Tally {
         stats.add(if is_hit { Counter::GetHits } else { Counter::GetMisses }, 1);
     }
 
-    /// Counts one outcome. What failed, or was refused, is neither hit nor miss.
+    /// Counts one outcome. Failures and refusals are neither hits nor misses.
     #[inline(always)]
     pub fn count<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
-        // By far the commonest, and so the one that is worth being part of its caller.
+        // By far the most common, and therefore inlined into the caller.
         match (self, outcome) {
             (Tally::Get, Outcome::Hit(_)) => Tally::count_get(true, stats),
             (Tally::Get, Outcome::Miss) => Tally::count_get(false, stats),
@@ -78,7 +78,7 @@ impl Tally {
         let asked = match self {
             Tally::Get => Some(Counter::CmdGet),
             Tally::Touch => Some(Counter::CmdTouch),
-            // memcached refuses it before it counts it.
+            // memcached refuses it before counting it.
             Tally::Store { .. } if matches!(outcome, Outcome::TooLarge) => None,
             Tally::Store { .. } => Some(Counter::CmdSet),
             _ => None,
@@ -93,7 +93,7 @@ impl Tally {
             (Tally::Store { is_cas: true }, Outcome::Miss) => Some(Counter::CasMisses),
             (Tally::Delete, Outcome::Deleted) => Some(Counter::DeleteHits),
             (Tally::Delete, Outcome::Miss) => Some(Counter::DeleteMisses),
-            // An item that counts to just that value is taken for a new one.
+            // An item that is counted to exactly that value is taken for a new one.
             (Tally::Count { initial, .. }, Outcome::Number { value, .. })
                 if initial == Some(*value) =>
             {
@@ -122,7 +122,7 @@ mod tests {
     use crate::tier::Store;
 
     #[test]
-    fn what_fails_is_asked_and_neither_hit_nor_miss() {
+    fn a_failure_is_a_request_and_neither_hit_nor_miss() {
         let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 1 };
         let count = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
         for (action, asked) in [

@@ -1,14 +1,13 @@
-//! The task executor of one worker, and the queues that make each key's operations run one after
-//! another.
+//! The task executor of one worker, and the queues that serialize the operations on each key.
 //!
-//! An operation's future is made in a slot that was allocated at start, and polled there once at
-//! once: what needs no waiting is answered by that and never becomes a task. What waits stays in
-//! its slot and is polled again when something wakes it. There is no allocation per operation, no
-//! runtime, and no order that depends on anything but the inputs.
+//! An operation's future is created in a slot allocated at start, and polled there once
+//! immediately: an operation that needs no waiting finishes there and never becomes a task. One
+//! that waits stays in its slot and is polled again when it is woken. There is no allocation per
+//! operation, no runtime, and the order depends on nothing but the inputs.
 //!
 //! Gets that are queued directly behind a get of the same key when that one starts share its
 //! outcome: it reads the tier after they arrived, and no other operation lies between them. Many
-//! concurrent gets of one key therefore do not cost a round trip to the tier each.
+//! concurrent gets of one key therefore do not each cost a round trip to the tier.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,12 +23,12 @@ use crate::base::clock::Now;
 use crate::base::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
 use crate::base::work;
 
-/// The state of an operation after it was given to the executor.
+/// The state of an operation after it was passed to the executor.
 #[derive(Debug)]
 pub enum Execution<T> {
-    /// It is done.
+    /// It has finished.
     Done(T),
-    /// It waits; its outcome comes out of [`Executor::run_woken`].
+    /// It waits; [`Executor::run_woken`] passes on its outcome.
     Waiting,
 }
 
@@ -69,7 +68,7 @@ struct Queued<T> {
     next: u32,
 }
 
-/// First and last of the operations queued behind the one that runs.
+/// First and last of the operations queued behind the running one.
 #[derive(Clone, Copy)]
 struct Line {
     first: u32,
@@ -90,7 +89,7 @@ pub struct Executor<F, M, T> {
     queued_free: Vec<u32>,
 }
 
-/// Whether the two are the same get. Keys are compared too: those of one line have the same hash.
+/// Whether the two are the same get. Keys are compared too: a queue is by hash.
 fn are_alike(one: &Operation, other: &Operation) -> bool {
     matches!((one.action, other.action), (Action::Get, Action::Get))
         && one.port == other.port
@@ -102,10 +101,10 @@ where
     F: Future,
     M: FnMut(Operation, Now) -> F,
 {
-    /// An executor that runs up to `tasks_max` operations at once, and queues as many behind them.
-    /// `make` turns an operation into its future.
+    /// An executor that runs up to `tasks_max` operations concurrently, and queues as many behind
+    /// them. `make` turns an operation into its future.
     pub fn new(tasks_max: usize, make: M) -> Executor<F, M, T> {
-        let count = u32::try_from(tasks_max).expect("a limit from limits.rs");
+        let count = u32::try_from(tasks_max).expect("a limit from base/limits");
         let woken = Arc::new(ArrayQueue::new(tasks_max));
         let slots = (0..count)
             .map(|index| {
@@ -145,7 +144,7 @@ where
         !self.busy.is_empty() && self.busy.contains_key(&key_hash)
     }
 
-    /// Whether `more` operations more can be taken.
+    /// Whether `more` more operations can be accepted.
     #[inline]
     pub fn has_room(&self, more: usize) -> bool {
         self.free.len() >= more && self.queued_free.len() >= more
@@ -165,7 +164,7 @@ where
     /// Executes `operation`, or queues it behind the one that runs on the same key.
     ///
     /// # Panics
-    /// If there is no room: the caller asks [`Executor::has_room`] first.
+    /// If there is no room: check [`Executor::has_room`] first.
     #[inline]
     pub fn execute(
         &mut self,
@@ -189,9 +188,9 @@ where
         }
     }
 
-    /// Polls the tasks that were woken, and what was queued behind those that finish. Each finished
-    /// outcome goes to `done`. Returns how many finished. Bounded by the tasks woken on entry and
-    /// those queued behind them, and by [`WORK_BYTES_PER_TURN`]: the rest stays woken.
+    /// Polls the woken tasks, and the operations queued behind those that finish. Each outcome is
+    /// passed to `done`. Returns how many finished. Bounded by the tasks woken on entry and those
+    /// queued behind them, and by [`WORK_BYTES_PER_TURN`]: the rest stays woken.
     ///
     /// `share` copies the outcome of a get for another get of the key; None: it cannot be copied.
     pub fn run_woken(
@@ -210,7 +209,7 @@ where
             let slot = &mut self.slots[index as usize];
             slot.state.is_woken.store(false, Ordering::Release);
             let Some(future) = slot.future.as_mut().as_pin_mut() else {
-                // Woken by what it no longer waited for, after it had finished.
+                // Woken after it had finished.
                 continue;
             };
             let Poll::Ready(output) = future.poll(&mut Context::from_waker(&slot.waker)) else {
@@ -233,7 +232,7 @@ where
         finished
     }
 
-    /// Takes what is queued first on a key.
+    /// Takes the first operation queued on a key.
     fn take_next(&mut self, key_hash: u64) -> Option<Queued<T>> {
         let line = self.busy.get_mut(&key_hash).expect("a parked task's key is busy");
         let place = line.first;
@@ -246,7 +245,7 @@ where
         Some(queued)
     }
 
-    /// How many of those queued from `place` on are the same get as `operation`.
+    /// How many operations queued from `place` on are the same get as `operation`.
     fn sharers(&self, operation: &Operation, mut place: u32) -> usize {
         for sharers in 0..SHARERS_MAX {
             let queued = self.queued.get(place as usize).and_then(Option::as_ref);
@@ -258,7 +257,8 @@ where
         SHARERS_MAX
     }
 
-    /// Runs what is queued on a key until one waits or none is left, or the turn's work is done.
+    /// Runs operations queued on a key until one waits, none is left, or the turn's budget is used
+    /// up.
     fn advance(
         &mut self,
         key_hash: u64,
@@ -294,8 +294,8 @@ where
         }
     }
 
-    /// Makes the future in the slot that is free next and polls it. On Err it stays in that slot,
-    /// which is taken.
+    /// Creates the future in the next free slot and polls it. On Err it stays in that slot, which
+    /// is then in use.
     #[inline]
     fn poll_first(&mut self, operation: Operation, now: Now) -> Result<F::Output, u32> {
         let index = *self.free.last().expect("the caller asked has_room");
@@ -314,7 +314,7 @@ where
         }
     }
 
-    /// Makes the future in the slot that is free next, which is taken, and wakes it for the next
+    /// Creates the future in the next free slot, which is then in use, and wakes it for the next
     /// turn.
     fn begin_later(&mut self, operation: Operation, now: Now) -> u32 {
         let index = self.free.pop().expect("what ran before has left its slot");
@@ -333,7 +333,7 @@ where
 
     fn enqueue(&mut self, operation: Operation, key_hash: u64, origin: T, line: Line) {
         let place = self.queued_free.pop().expect("the caller asked has_room");
-        // What runs before it may change that.
+        // Operations before it may change the result.
         let operation = Operation { in_l1: InL1::Unasked, ..operation };
         self.queued[place as usize] = Some(Queued { operation, origin, next: NONE });
         let first = if line.first == NONE {
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_waiting_is_done_at_once() {
+    fn an_operation_that_needs_no_waiting_finishes_immediately() {
         let mut executor = Executor::<_, _, ()>::new(4, |_, _| async { 7 });
         for _ in 0..100 {
             assert!(matches!(
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_on_one_key_run_in_order_and_others_side_by_side() {
+    fn operations_on_one_key_run_in_order_and_others_concurrently() {
         let gates = Rc::new(Gates::default());
         let ids = RefCell::new(VecDeque::from([0, 10, 1, 2]));
         let mut executor = Executor::<_, _, usize>::new(4, |_, _| {
@@ -411,7 +411,7 @@ mod tests {
             Rc::clone(&gates).pass(id)
         });
         let now = Now::default();
-        // Futures are made when they are first polled: key 5 gets 0, then 1 and 2; key 6 gets 10.
+        // Futures are created when first polled: key 5 gets 0, then 1 and 2; key 6 gets 10.
         assert!(matches!(executor.execute(operation(), 5, 0, now), Execution::Waiting));
         assert!(matches!(executor.execute(operation(), 5, 1, now), Execution::Waiting));
         assert!(matches!(executor.execute(operation(), 5, 2, now), Execution::Waiting));
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_ends_when_its_work_is_done_and_the_rest_follows_in_order() {
+    fn a_turn_ends_when_its_budget_is_used_up_and_the_rest_follows_in_order() {
         let gates = Rc::new(Gates::default());
         let ids = RefCell::new(0..100);
         let mut executor = Executor::<_, _, usize>::new(16, |_, _| {
@@ -453,7 +453,7 @@ mod tests {
         for turn in 1..=5 {
             assert!(executor.has_woken());
             executor.run_woken(now, |_| None, |origin, id| out.push((origin, id)));
-            // The one that goes over it is the last of its turn.
+            // The one that exceeds the budget is the last of its turn.
             assert_eq!(out.len(), 2 * turn, "after turn {turn}");
         }
         assert_eq!(out, (0..10).map(|n| (n, n)).collect::<Vec<_>>());
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn gets_that_stood_behind_another_when_it_began_share_what_it_came_to() {
+    fn gets_queued_behind_another_when_it_starts_share_its_outcome() {
         let gates = Rc::new(Gates::default());
         let made = RefCell::new(0);
         let mut executor = Executor::<_, _, &str>::new(16, |_, _| {
@@ -473,7 +473,7 @@ mod tests {
         let get = |key: &[u8]| of(Action::Get, key);
         let batch = Operation { port: PortRole::Batch, ..get(b"k") };
         let set = of(Action::Delete { cas: 0 }, b"k");
-        // All of one hash; `other` is another key all the same.
+        // All have one hash; `other` is a different key nevertheless.
         let asked = [
             ("a", get(b"k")),
             ("b", get(b"k")),
@@ -495,7 +495,7 @@ mod tests {
             gates.open(id);
             executor.run_woken(now, |id| Some(*id), |origin, id| told.push((origin, id)));
             if id == 2 {
-                // Too late for the one that runs now: it may have looked already.
+                // Too late for the running one: it may have read already.
                 assert!(matches!(executor.execute(get(b"k"), 5, "k", now), Execution::Waiting));
             }
         }
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shared_is_asked_for_again() {
+    fn an_outcome_that_cannot_be_shared_is_requested_again() {
         let gates = Rc::new(Gates::default());
         let made = RefCell::new(0);
         let mut executor = Executor::<_, _, usize>::new(16, |_, _| {
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_executor_says_so() {
+    fn a_full_executor_has_no_room() {
         let gates = Rc::new(Gates::default());
         let mut executor = Executor::<_, _, u64>::new(2, |_, _| Rc::clone(&gates).pass(99));
         assert!(executor.has_room(1));

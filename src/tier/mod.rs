@@ -1,8 +1,8 @@
-//! Places that keep items.
+//! Tiers: where items are stored.
 //!
-//! A tier answers for the keys of one worker only and is asked for one key by one operation at a
-//! time (the owner's task queue sees to that), so it needs no locks. It must never block: what it
-//! waits for, it awaits.
+//! A tier serves the keys of one worker only, and gets one operation per key at a time (the owner's
+//! task queue ensures that), so it needs no locks. It must never block: it awaits whatever it
+//! needs.
 
 pub mod link;
 pub mod memcached;
@@ -15,13 +15,13 @@ use crate::base::buffer::{self, Body, Chain, Gather, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::SHARED_BYTES_MAX;
 
-/// Takes bytes where they lie, piece by piece, and says how many it took.
+/// Takes bytes piece by piece without copying, and returns how many it took.
 pub type Take<'t> = dyn for<'p> FnMut(&mut dyn Iterator<Item = &'p [u8]>) -> usize + 't;
 
-/// The bytes of a hit, held until its reply has left.
+/// The bytes of a hit, held until its reply is sent.
 pub trait Value {
-    /// Whether the bytes were gathered from elsewhere into memory of their own, rather than held
-    /// where they are kept: such hits cost memory for as long as they wait.
+    /// Whether the bytes were gathered into separate memory rather than held where they are stored:
+    /// such hits use memory for as long as they wait.
     const IS_GATHERED: bool = false;
 
     /// Length in bytes.
@@ -33,22 +33,22 @@ pub trait Value {
     }
 
     /// Copies bytes from `offset` on into `out`, as many as fit or are left; returns how many.
-    /// Called with offsets that never go back. Fewer, down to none, where they have to be fetched
-    /// from elsewhere first.
+    /// Offsets never decrease from call to call. Copies fewer, down to none, if they must be
+    /// fetched from elsewhere first.
     fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize;
 
-    /// Shows `take` the bytes from `offset` on where they lie, piece by piece, and returns what it
-    /// returns; 0, without calling it, if that is not possible.
+    /// Passes the bytes from `offset` on to `take` piece by piece, without copying, and returns its
+    /// result; 0, without a call, if that is not possible.
     fn show(&self, _offset: usize, _take: &mut Take<'_>) -> usize {
         0
     }
 
-    /// The same bytes as a chain, if that is what holds them: for who stores them elsewhere too.
+    /// The bytes as a chain, if they are in one: for a caller that also stores them elsewhere.
     fn as_chain(&self) -> Option<&Chain> {
         None
     }
 
-    /// The same bytes once more, for another who asked for them, if that costs little.
+    /// A second holder of the bytes, for another request, if that is cheap.
     fn share(&self) -> Option<Self>
     where
         Self: Sized,
@@ -104,12 +104,12 @@ pub struct Hit<V> {
     pub value: V,
 }
 
-/// What came of an operation. Miss, not stored, throttled and failed are different answers.
+/// The outcome of an operation. Miss, not stored, throttled and failed are different answers.
 #[derive(Debug)]
 pub enum Outcome<V> {
     /// Get, get-and-touch: found.
     Hit(Hit<V>),
-    /// The key has no item. Also the answer of cas, replace-by-cas, delete, touch and arithmetic.
+    /// The key has no item. Also the answer to cas, replace-by-cas, delete, touch and arithmetic.
     Miss,
     /// Stored, under this cas.
     Stored {
@@ -118,7 +118,7 @@ pub enum Outcome<V> {
     },
     /// Add found an item, or replace, append or prepend found none.
     NotStored,
-    /// The item's cas is not the one asked for.
+    /// The item's cas is not the requested one.
     Exists,
     /// Deleted.
     Deleted,
@@ -127,7 +127,7 @@ pub enum Outcome<V> {
         /// The item's cas.
         cas: u64,
     },
-    /// Incr, decr: done.
+    /// Incr, decr: executed.
     Number {
         /// The new number.
         value: u64,
@@ -136,20 +136,21 @@ pub enum Outcome<V> {
     },
     /// Incr, decr: the item is not a decimal number of up to 20 digits.
     NonNumeric,
-    /// The item would be larger than the limit. What the key had before is gone if it was a set.
+    /// The item would exceed the maximum size. After a set, the previous item is gone.
     TooLarge,
-    /// No room, and nothing can be evicted. What the key had before is gone if it was a set.
+    /// No memory, and nothing can be evicted. After a set, the previous item is gone.
     OutOfMemory,
     /// Every item was invalidated, or will be.
     Flushed,
-    /// The tier has more to do than it can take; try later.
+    /// The tier is overloaded; try later.
     Throttled,
-    /// The tier is lost or broken.
+    /// The tier is unreachable or broken.
     Failed,
 }
 
 impl<V: Value> Outcome<V> {
-    /// What a get came to, for another get of the same key. None: that one has to ask by itself.
+    /// The outcome of a get for another get of the same key. None: that one must ask the tier
+    /// itself.
     pub fn share(&self) -> Option<Outcome<V>> {
         match self {
             Outcome::Miss => Some(Outcome::Miss),
@@ -163,7 +164,7 @@ impl<V: Value> Outcome<V> {
 }
 
 impl<V> Outcome<V> {
-    /// The same outcome with another holder of the value's bytes.
+    /// The same outcome with another holder of the bytes.
     pub fn map_value<W>(self, f: impl FnOnce(V) -> W) -> Outcome<W> {
         match self {
             Outcome::Hit(hit) => Outcome::Hit(Hit {
@@ -189,10 +190,10 @@ impl<V> Outcome<V> {
     }
 }
 
-/// Under which condition a value is stored, and where to the item's bytes.
+/// The condition for storing a value, and its position in the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreMode {
-    /// Whatever was there.
+    /// Unconditionally.
     Set,
     /// Only if the key has no item.
     Add,
@@ -207,19 +208,19 @@ pub enum StoreMode {
 /// How a value is to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Store {
-    /// Under which condition, and where to the item's bytes.
+    /// The condition, and the position in the item.
     pub mode: StoreMode,
     /// The client's flags; opaque.
     pub flags: u32,
     /// When it expires.
     pub expiry: Expiry,
-    /// Only if the item has this cas now; 0 = whatever it has. With [`StoreMode::Set`] and no item
-    /// the answer is [`Outcome::Miss`].
+    /// Only if the item has this cas now; 0 = any. With [`StoreMode::Set`] and no item the answer
+    /// is [`Outcome::Miss`].
     pub cas: u64,
 }
 
-/// Names an item that a tier has made room for and nobody finds yet: its value is received into
-/// that room, and then it is stored or dropped.
+/// Identifies an item that a tier has made room for and that no lookup finds yet: its value is
+/// received into that room, and then it is stored or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draft(pub(in crate::tier) u32);
 
@@ -228,12 +229,12 @@ pub struct Draft(pub(in crate::tier) u32);
 pub struct Arithmetic {
     /// Subtract, stopping at 0, instead of adding modulo 2^64.
     pub decrement: bool,
-    /// How much.
+    /// The amount.
     pub delta: u64,
-    /// What a key without item is set to, and its expiry (binary protocol); else the answer is a
-    /// miss.
+    /// The value and expiry to store if the key has no item (binary protocol); None: the answer is
+    /// a miss.
     pub initial: Option<(u64, Expiry)>,
-    /// Only if the item has this cas now; 0 = whatever it has.
+    /// Only if the item has this cas now; 0 = any.
     pub cas: u64,
 }
 
@@ -246,24 +247,24 @@ pub enum Action {
     GetWithExpiry,
     /// Get, and give the item a new expiry.
     GetAndTouch {
-        /// The new one.
+        /// The new expiry.
         expiry: Expiry,
     },
-    /// Store the value that comes with it.
+    /// Store the value given with it.
     Store(Store),
-    /// A set whose value is over the limit: memcached removes what was there.
+    /// A set whose value exceeds the limit: memcached removes the previous item.
     StoreTooLarge,
     /// Delete the item.
     Delete {
-        /// Only if the item has this cas now; 0 = whatever it has.
+        /// Only if the item has this cas now; 0 = any.
         cas: u64,
     },
     /// Give the item a new expiry.
     Touch {
-        /// The new one.
+        /// The new expiry.
         expiry: Expiry,
     },
-    /// Count up or down.
+    /// Increment or decrement.
     Arithmetic(Arithmetic),
     /// Invalidate every item stored before a moment.
     FlushAll {
@@ -272,14 +273,14 @@ pub enum Action {
     },
 }
 
-/// A place that keeps the items of one worker. Semantics are memcached's (protocol.txt).
+/// Stores the items of one worker. Semantics are memcached's (protocol.txt).
 #[allow(async_fn_in_trait, reason = "a worker's futures stay on their thread by design")]
 pub trait Tier {
     /// What holds the bytes of a hit.
     type Value: Value;
 
-    /// Does `action` if that takes no waiting, without copying anything that is not kept. None:
-    /// nothing was done, and one of the functions below has to be called.
+    /// Executes `action` if that needs no waiting, and copies only what is stored. None: nothing
+    /// was done, and one of the functions below must be called.
     fn try_now(
         &self,
         key: &[u8],
@@ -288,9 +289,9 @@ pub trait Tier {
         now: Now,
     ) -> Option<Outcome<Self::Value>>;
 
-    /// Shows `read` what a get of `key` finds, where it lies, or None for a miss, if that takes no
-    /// waiting and is in one piece. Returns whether `read` took it, as it says; if not, there was
-    /// no get, and another function has to be called. `read` must not ask this tier anything.
+    /// Passes what a get of `key` finds to `read` without copying, or None for a miss, if that
+    /// needs no waiting and the value is contiguous. Returns whether `read` accepted it; if not, no
+    /// get was executed, and another function must be called. `read` must not call this tier.
     fn read_now(
         &self,
         _key: &[u8],
@@ -300,15 +301,15 @@ pub trait Tier {
         false
     }
 
-    /// Makes room for a value of `value_bytes` that is to be stored as `store` says, so that it is
-    /// received where it will stay. None: it has to come as a chain. A tier that ever makes one
-    /// answers every operation at once.
+    /// Makes room for a value of `value_bytes` that will be stored as `store` says, so that it is
+    /// received into its final place. None: it must be passed as a chain. A tier that ever returns
+    /// a draft executes every operation immediately.
     fn draft(&self, _key: &[u8], _store: Store, _value_bytes: usize, _now: Now) -> Option<Draft> {
         None
     }
 
-    /// Shows `fill` a piece of a draft's room from byte `offset` of its value on, which is before
-    /// its end; returns what it returns.
+    /// Passes a piece of a draft's room to `fill`, from byte `offset` of its value on, which is
+    /// before its end; returns the result of `fill`.
     fn fill_draft(
         &self,
         _draft: Draft,
@@ -318,7 +319,7 @@ pub trait Tier {
         unreachable!("there are no drafts")
     }
 
-    /// Stores a draft whose value is all there: as [`Tier::store`] of the same bytes would.
+    /// Stores a draft whose value is complete, as [`Tier::store`] would the same bytes.
     fn store_draft(
         &self,
         _key: &[u8],
@@ -329,7 +330,7 @@ pub trait Tier {
         unreachable!("there are no drafts")
     }
 
-    /// Gives a draft's room back.
+    /// Frees a draft's room.
     fn drop_draft(&self, _draft: Draft) {
         unreachable!("there are no drafts")
     }
@@ -337,12 +338,13 @@ pub trait Tier {
     /// Hit or miss.
     async fn get(&self, key: &Key, now: Now) -> Outcome<Self::Value>;
 
-    /// As [`Tier::get`], with the expiry in the answer, which a get may leave out where it costs.
+    /// Like [`Tier::get`], with the expiry in the answer; a get may leave it out where it is
+    /// expensive.
     async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Self::Value> {
         self.get(key, now).await
     }
 
-    /// As [`Tier::get`], and the item gets a new expiry.
+    /// Like [`Tier::get`], and the item gets a new expiry.
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
     /// Stored, not stored, exists, miss, too large, out of memory.
@@ -355,25 +357,26 @@ pub trait Tier {
     /// Touched or miss.
     async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Self::Value>;
 
-    /// Number, miss, non-numeric, exists, out of memory. The new number is stored as memcached
-    /// stores it: in place and padded with spaces if it is shorter than what was there, the item's
-    /// expiry and flags kept.
+    /// Number, miss, non-numeric, exists, out of memory. The new number is stored as in memcached:
+    /// in place and padded with spaces if it is shorter than the old one; expiry and flags are
+    /// kept.
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now)
     -> Outcome<Self::Value>;
 
-    /// Invalidates every item stored before `at` (at once if that is [`Expiry::NEVER`] or past).
+    /// Invalidates every item stored before `at` (immediately if that is [`Expiry::NEVER`] or
+    /// past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
 
-    /// Sees to it that no item which the key has now is ever served again: deletes it, or remembers
-    /// to before anything else is asked of a place that is out of reach now.
+    /// Ensures that the key's current item is never served again: deletes it, or, if the server is
+    /// unreachable, remembers to delete it before any other operation.
     async fn invalidate(&self, key: &Key, now: Now);
 
-    /// Whether so much is kept that [`Tier::prefetch`] is worth the while.
+    /// Whether the tier holds so much that [`Tier::prefetch`] pays off.
     fn is_far(&self) -> bool {
         false
     }
 
-    /// A hint: `key` will be asked for in a moment. See `net::Handler::foresee`.
+    /// A hint: `key` will be requested soon. See `net::Handler::foresee`.
     fn prefetch(&self, _key: &[u8]) -> u32 {
         0
     }
@@ -381,25 +384,25 @@ pub trait Tier {
     /// See `net::Handler::foresee_more`.
     fn prefetch_more(&self, _foreseen: u32) {}
 
-    /// A bounded piece of the tier's own work, at the start of a turn: looking for completions, or
-    /// giving expired items' memory back. Returns how many completions there were.
+    /// A bounded piece of the tier's own work, at the start of a turn: processing completions, or
+    /// reclaiming expired items. Returns how many completions there were.
     fn turn(&self, now: Now) -> usize;
 
-    /// Hands on what the turn's operations left behind, at its end: requests to a link go out
-    /// together.
+    /// Sends or submits what the operations of the turn have queued, at its end: requests on a link
+    /// are sent together.
     fn flush(&self, now: Now);
 
-    /// By when [`Tier::turn`] is to be called again even if nothing arrives, as an uptime in
-    /// microseconds; `u64::MAX`: it need not.
+    /// When [`Tier::turn`] must be called again even if nothing arrives, as an uptime in
+    /// microseconds; `u64::MAX`: never.
     fn wake_at_us(&self) -> u64;
 
-    /// Whether, since it was asked last, something could not be stored because all memory is held
-    /// for readers: the slow ones among them are to let go.
+    /// Whether, since the last call, something could not be stored because readers hold all memory:
+    /// then slow readers must release theirs.
     fn is_starved(&self) -> bool {
         false
     }
 
-    /// Makes complete what outlives the process, after the last operation. May wait, but not for
-    /// ever. Returns whether it is.
+    /// Completes what is kept beyond the process, after the last operation. May wait, but not for
+    /// ever. Returns whether it is complete.
     fn finish(&self, clock: &Clock) -> bool;
 }

@@ -1,8 +1,7 @@
-//! Any of the tiers beyond this process's memory, where which one is known only when the server
-//! starts.
+//! A tier outside this process's memory, whose kind is known only when the server starts.
 //!
-//! One choice an operation, which is nothing beside the way to the tier and back. It must add
-//! nothing to what the tiers do.
+//! One branch per operation, which is negligible beside a round trip to the tier. It must not
+//! change what the tiers do.
 
 use super::memcached::chunked::Chunked;
 use super::memcached::plain::Plain;
@@ -13,12 +12,12 @@ use super::{Action, Arithmetic, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 
-/// A tier beyond this process's memory.
+/// A tier outside this process's memory.
 #[derive(Debug)]
 pub enum Remote {
-    /// A memcached that keeps values as they are.
+    /// A memcached that stores values unchanged.
     Plain(Plain),
-    /// A memcached that keeps values in chunks.
+    /// A memcached that stores values in chunks.
     Chunked(Chunked),
     /// A server that speaks Rend's GETE.
     Rend(Rend),
@@ -26,7 +25,7 @@ pub enum Remote {
     Ssd(Box<Ssd<RingDisk>>),
 }
 
-/// The same of whichever it is.
+/// Calls the same function of each variant.
 macro_rules! of {
     ($remote:expr, $tier:ident => $what:expr) => {
         match $remote {

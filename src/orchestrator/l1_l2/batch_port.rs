@@ -1,5 +1,5 @@
-//! Operations of the batch port on two tiers: jobs that read and write many items, of which L1 only
-//! keeps those that it already has.
+//! Operations of the batch port on two tiers: jobs that read and write many items. L1 keeps only
+//! items that it already has.
 //!
 //! | operation | L2 | then L1 |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | append, prepend | the same | the same |
 //! | delete, touch, incr, decr | the same | the same |
 //!
-//! What all of them do when a tier says something else is in [`super`]. Nothing here may give
-//! L1 an item that it does not have.
+//! Other outcomes are handled the same way for all operations, see [`super`]. Nothing here may add
+//! an item to L1.
 
 use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
@@ -19,7 +19,7 @@ use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::InL1;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 
-/// How a value that L2 has stored in `mode` goes into L1.
+/// How a value that L2 has stored in `mode` is stored in L1.
 pub(super) fn mode_in_l1(mode: StoreMode) -> StoreMode {
     match mode {
         StoreMode::Set | StoreMode::Add => StoreMode::Replace,

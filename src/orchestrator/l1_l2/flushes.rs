@@ -1,14 +1,14 @@
 //! Which flushes of all keys are in flight, and which delayed one is pending.
 //!
-//! Nothing here may ask a tier: it only counts.
+//! This module never calls a tier: it only counts.
 
 use std::cell::Cell;
 
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::FLUSH_SKEW_S;
 
-/// Which flushes are in flight. The time in which the tiers may execute a delayed one counts as one
-/// more.
+/// Which flushes are in flight. The period in which the tiers may execute a delayed one counts as
+/// one more.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
     begun: Cell<u64>,
@@ -16,27 +16,26 @@ pub(super) struct Flushes {
     delayed: Cell<Delayed>,
 }
 
-/// The delayed flush that the tiers know of.
+/// The delayed flush that the tiers have received.
 #[derive(Clone, Copy, Debug, Default)]
 enum Delayed {
     /// None.
     #[default]
     None,
-    /// It is pending, for this Unix time in seconds.
+    /// Pending, for this Unix time in seconds.
     Ahead(u32),
-    /// It is due at this Unix time, give or take the clocks' difference.
+    /// Due at this Unix time, plus or minus the difference between the clocks.
     Due(u32),
 }
 
 impl Flushes {
-    /// Notes a requested flush. Returns whether it is an immediate one, which [`Flushes::end`]
-    /// ends.
+    /// Notes a requested flush. Returns whether it is immediate; then [`Flushes::end`] ends it.
     pub(super) fn begin(&self, at: Expiry, now: Now) -> bool {
         if at == Expiry::NEVER || at.is_past(now) {
             self.begun.set(self.begun.get() + 1);
             return true;
         }
-        // One takes the place of the other, as in memcached.
+        // A new one replaces the pending one, as in memcached.
         if let Delayed::Due(_) = self.delayed.replace(Delayed::Ahead(at.unix_s())) {
             self.end();
         }
@@ -44,12 +43,12 @@ impl Flushes {
         false
     }
 
-    /// Notes that an immediate flush is done.
+    /// Notes that an immediate flush has finished.
     pub(super) fn end(&self) {
         self.ended.set(self.ended.get() + 1);
     }
 
-    /// Follows the delayed flush.
+    /// Updates the state of the delayed flush.
     #[inline]
     pub(super) fn turn(&self, now: Now) {
         match self.delayed.get() {
@@ -69,12 +68,12 @@ impl Flushes {
         }
     }
 
-    /// What [`Flushes::is_clear_since`] wants to know of the start of an operation.
+    /// The state at the start of an operation, for [`Flushes::is_clear_since`].
     pub(super) fn seen(&self) -> u64 {
         self.ended.get()
     }
 
-    /// Whether no flush was in flight at any time since then.
+    /// Whether no flush has been in flight since then.
     pub(super) fn is_clear_since(&self, seen: u64) -> bool {
         self.begun.get() == seen
     }

@@ -1,6 +1,6 @@
-//! The bytes of a hit of two tiers, wherever they are.
+//! The bytes of a hit in one of two tiers.
 //!
-//! Nothing here may say where an item is: it passes on what its tier says of the bytes.
+//! This module never decides in which tier an item is: it passes calls on to the tier's value.
 
 use crate::base::buffer::Chain;
 use crate::tier::{Take, Value};

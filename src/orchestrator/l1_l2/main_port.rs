@@ -9,8 +9,8 @@
 //! | replace, append, prepend | the same | the same |
 //! | delete, touch, incr, decr | the same | the same |
 //!
-//! What all of them do when a tier says something else is in [`super`]. Nothing here may fill
-//! L1 with an item of which L2 has not just said that it has it.
+//! Other outcomes are handled the same way for all operations, see [`super`]. Nothing here may fill
+//! L1 with an item that L2 has not just confirmed.
 
 use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
@@ -20,17 +20,17 @@ use crate::base::stats::Counter;
 use crate::orchestrator::InL1;
 use crate::tier::{Hit, Outcome, StoreMode, Tier};
 
-/// How a value that L2 has stored in `mode` goes into L1.
+/// How a value that L2 has stored in `mode` is stored in L1.
 pub(super) fn mode_in_l1(mode: StoreMode) -> StoreMode {
     match mode {
-        // L2 had none: what L1 has left is older.
+        // L2 had none: an item in L1 is older.
         StoreMode::Add => StoreMode::Set,
         mode => mode,
     }
 }
 
-/// Hit or miss. A get that fails in L1 leaves L1 as it is: what it has is what L2 has, and filling
-/// what is out of reach would only have to be undone.
+/// Hit or miss. A get that fails in L1 leaves L1 unchanged: its item is still equal to L2's, and a
+/// fill would fail as well and have to be undone.
 pub(super) async fn get<A: Tier, B: Tier>(
     tiers: &L1L2<A, B>,
     key: &Key,
@@ -67,7 +67,7 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
     };
     let in_l2 = tiers.l2.get_and_touch(key, expiry, now).await;
     if !is_missing {
-        // L1 may have the item, with the expiry of before or of now.
+        // L1 may have the item, with the old or the new expiry.
         tiers.l1.invalidate(key, now).await;
         return from_l2(in_l2);
     }
@@ -79,8 +79,8 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
     }
 }
 
-/// Has L2 follow a get-and-touch that was a hit in L1.
-#[allow(clippy::manual_async_fn, reason = "that holds the hit twice: come and used")]
+/// Applies to L2 a get-and-touch that was a hit in L1.
+#[allow(clippy::manual_async_fn, reason = "it would hold the hit twice")]
 fn touch_behind<A: Tier, B: Tier>(
     tiers: &L1L2<A, B>,
     key: &Key,

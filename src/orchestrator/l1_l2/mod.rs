@@ -1,27 +1,27 @@
-//! Two tiers: a small fast one, L1, before a large one, L2.
+//! Two tiers: a small fast one, L1, in front of a large one, L2.
 //!
-//! L2 is the authority. What L1 has of a key is what L2 has of it, byte for byte and with the same
-//! flags and expiry, or what L2 had when it lost the item; it is never older, and never anything
-//! else. So L1 may lose any item, and a write goes to L2 first:
+//! L2 is authoritative. For a given key, L1 has either no item, or the same item as L2 with the
+//! same flags and expiry, or the item that L2 had when it lost it; never an older one. So L1 may
+//! lose any item, and a write goes to L2 first:
 //!
-//! - L2 says no, or nothing: so does the answer. After a failure L2 may have the new item, and
-//!   where L2 has no item L1 must not have one either; both times what L1 has is invalidated.
-//! - L2 says yes: that is the answer. L1 is brought up to date; where that fails, or where it is
-//!   not certain that both are equal now, L1 is invalidated ([`Tier::invalidate`] keeps its word
-//!   even while L1 is out of reach).
+//! - If L2 refuses or fails, so does the operation. After a failure L2 may have the new item, and
+//!   if L2 has no item L1 must not have one either; in both cases the item in L1 is invalidated.
+//! - If L2 confirms, that is the answer. L1 is updated; if that fails, or if it is not certain that
+//!   both are equal now, L1 is invalidated ([`Tier::invalidate`] takes effect even if L1 is
+//!   unreachable).
 //!
-//! What differs between the ports is in `main_port` and `batch_port`.
+//! Differences between the ports are in `main_port` and `batch_port`.
 //!
-//! **Numbers for cas.** A client is given L1's number for an item where L1 has the item, and else
-//! L2's with bit 62 set. L2 checks a condition on one of its own numbers. One on a number of L1's
-//! is checked by a lookup in L1; if L1 has lost the item meanwhile it cannot be checked, and the
-//! answer is that the item has changed. So a condition may fail that would have held, and never
-//! holds where it should have failed.
+//! **Numbers for cas.** A client gets L1's number for an item if L1 has the item, and otherwise
+//! L2's with bit 62 set. L2 checks a condition on one of its own numbers. A condition on a number
+//! of L1's is checked by a lookup in L1; if L1 has lost the item meanwhile it cannot be checked,
+//! and the answer is that the item has changed. So a condition may fail although it holds, and
+//! never succeeds where it does not.
 //!
-//! **flush_all.** Operations on one key follow one another, but a flush concerns all keys and goes
-//! on beside them: one that has read from L2 before the flush could write to L1 behind it. So
-//! whatever overlaps a flush ends with L1 invalidated, and so does what happens around the moment
-//! that a delayed flush names, which the tiers' clocks may place differently.
+//! **flush_all.** Operations on one key are serialized, but a flush concerns all keys and runs
+//! concurrently: an operation that has read from L2 before the flush could write to L1 after it.
+//! Therefore every operation that overlaps a flush ends by invalidating L1, as does every operation
+//! around the time of a delayed flush, which the tiers' clocks may place differently.
 //!
 //! Nothing here may answer from L1 what L2 has denied, or write to L1 what L2 has not confirmed.
 
@@ -38,13 +38,13 @@ use crate::base::buffer::{Body, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
-/// What is known of an operation's condition on the cas before L2 is asked to carry it out.
+/// The state of an operation's cas condition before L2 executes the operation.
 enum Condition<V> {
-    /// There is none.
+    /// There is no condition.
     None,
-    /// L1 has the item that it names.
+    /// L1 has the item with this number.
     Met,
-    /// L2 has to see whether the item has this number.
+    /// L2 must check whether the item has this number.
     InL2(u64),
     /// The key has no item.
     NoItem,
@@ -116,7 +116,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         };
         let request = Store { mode, cas: 0, ..store };
         let in_l1 = self.l1.store(key, request, value, now).await;
-        // An append that is not stored may have found no item, or no room for a longer one.
+        // An append that is not stored may have found no item, or no memory for a longer one.
         let is_miss = mode == StoreMode::Replace && matches!(in_l1, Outcome::NotStored);
         let in_l1 = if is_miss { Outcome::Miss } else { in_l1 };
         Outcome::Stored { cas: self.reconcile(key, in_l1, cas, now).await }
@@ -141,7 +141,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         let is_in_l2 = match self.l2.delete(key, cas, now).await {
             Outcome::Deleted => true,
             Outcome::Exists => return Outcome::Exists,
-            // What L1 still has cannot be compared with a number of L2's.
+            // L1's item cannot be compared with a number of L2's.
             Outcome::Miss if cas == 0 => false,
             outcome => {
                 self.l1.invalidate(key, now).await;
@@ -182,7 +182,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         let cas = match self.condition(key, arithmetic.cas, now).await {
             Condition::None | Condition::Met => 0,
             Condition::InL2(cas) => cas,
-            // memcached makes the number whatever the condition.
+            // memcached creates the number whatever the condition.
             Condition::NoItem if arithmetic.initial.is_some() => 0,
             Condition::NoItem => return Outcome::Miss,
             Condition::Unmet(answer) => return answer,
@@ -190,7 +190,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         let (value, cas) =
             match self.l2.arithmetic(key, Arithmetic { cas, ..arithmetic }, now).await {
                 Outcome::Number { value, cas } => (value, cas),
-                // The item is there, as it was.
+                // The item exists, unchanged.
                 Outcome::NonNumeric => return Outcome::NonNumeric,
                 Outcome::Exists => return Outcome::Exists,
                 outcome => {
@@ -198,8 +198,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
                     return from_l2(outcome);
                 }
             };
-        // A number that may have been made just now need not have the flags and the expiry of what
-        // L1 has left.
+        // A number that may have been created just now may have other flags and another expiry than
+        // the item in L1.
         let is_old = arithmetic.initial.is_none_or(|(initial, _)| initial != value);
         if is_old {
             let request = Arithmetic { initial: None, cas: 0, ..arithmetic };
@@ -212,7 +212,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             }
         }
         self.l1.invalidate(key, now).await;
-        // Now, so that the number of the answer is the one that a get will have.
+        // Now, so that the cas in the answer is the one that a get will return.
         if !is_old
             && port == PortRole::Main
             && let Outcome::Hit(hit) = main_port::get(self, key, false, InL1::Unasked, now).await
@@ -224,7 +224,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Answer<A, B> {
         let is_now = self.flushes.begin(at, now);
-        // In this order: a get between the two could fill L1 with what L2 is about to flush.
+        // In this order: a get between the two could fill L1 with an item that L2 is about to
+        // flush.
         let in_l2 = self.l2.flush_all(at, now).await;
         let in_l1 = self.l1.flush_all(at, now).await;
         if is_now {
@@ -236,13 +237,13 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         }
     }
 
-    /// Finds out what can be said of the condition that the item has the number `cas`, as the
-    /// client knows it; 0 = none.
+    /// Determines the state of the condition that the item has the number `cas`, as the client
+    /// knows it; 0 = none.
     async fn condition(&self, key: &Key, cas: u64, now: Now) -> Condition<FoundIn<A, B>> {
         if cas == 0 {
             return Condition::None;
         }
-        // A tier without numbers says 0, which L2 would take for no condition.
+        // A tier without cas returns 0, which L2 would take for no condition.
         if cas & OF_L2 != 0 && cas != OF_L2 {
             return Condition::InL2(cas & !OF_L2);
         }
@@ -298,7 +299,7 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     ) -> Result<(), InL1> {
         let mut in_l1 = InL1::Unasked;
         let is_read = self.l1.read_now(key, now, |hit| {
-            // A miss is for L2 to confirm.
+            // L2 must confirm a miss.
             if hit.is_none() {
                 in_l1 = InL1::No;
                 return false;
@@ -308,7 +309,7 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         if is_read { Ok(()) } else { Err(in_l1) }
     }
 
-    #[allow(clippy::manual_async_fn, reason = "that holds the operation twice: come and used")]
+    #[allow(clippy::manual_async_fn, reason = "it would hold the operation twice")]
     fn execute(&self, operation: Operation, now: Now) -> impl Future<Output = Answer<A, B>> {
         async move {
             let operation = &operation;

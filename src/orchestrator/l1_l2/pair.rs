@@ -1,6 +1,6 @@
-//! The two tiers, and what both ports do with them.
+//! The two tiers, and code that both ports share.
 //!
-//! Nothing here may know of a port.
+//! Nothing here may depend on the port.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::base::clock::Now;
 use crate::base::stats::WorkerStats;
 use crate::tier::{Hit, Outcome, Store, StoreMode, Tier, Value};
 
-/// Set in every cas that a client got from L2. Not the highest bit: there are clients that read the
-/// number as a signed one.
+/// Set in every cas that a client got from L2. Not the highest bit: some clients read the number as
+/// a signed one.
 pub(super) const OF_L2: u64 = 1 << 62;
 
 /// What holds the bytes of a hit of two tiers.
@@ -21,7 +21,7 @@ pub(super) type FoundIn<A, B> = Found<<A as Tier>::Value, <B as Tier>::Value>;
 /// The outcome of an operation on two tiers.
 pub(super) type Answer<A, B> = Outcome<Found<<A as Tier>::Value, <B as Tier>::Value>>;
 
-/// Orchestrates a fast tier before a large one.
+/// Orchestrates a fast tier in front of a large one.
 #[derive(Debug)]
 pub struct L1L2<A, B> {
     pub(super) l1: A,
@@ -31,7 +31,7 @@ pub struct L1L2<A, B> {
 }
 
 impl<A: Tier, B: Tier> L1L2<A, B> {
-    /// Keeps in `l1` what is asked for, of all that `l2` keeps. Counts in `stats`.
+    /// Caches in `l1` the requested items of `l2`. Counts in `stats`.
     pub fn new(l1: A, l2: B, stats: Arc<WorkerStats>) -> L1L2<A, B> {
         L1L2 { l1, l2, stats, flushes: Flushes::default() }
     }
@@ -46,10 +46,9 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         &self.l2
     }
 
-    /// The item's number for the client after L2 has executed an operation under `cas` and L1 has
+    /// The item's cas for the client after L2 has executed an operation under `cas` and L1 has
     /// answered `in_l1` to the same operation. Invalidates L1 unless it has done the same or has no
     /// item.
-    // What comes before the waiting is done before the future is made, which holds less so.
     pub(super) fn reconcile(
         &self,
         key: &Key,
@@ -69,7 +68,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         }
     }
 
-    /// Stores in L1, which has no item, what was found in L2, and answers with it.
+    /// Stores in L1, which has no item, the value found in L2, and answers with it.
     pub(super) fn fill(
         &self,
         key: &Key,
@@ -79,7 +78,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         let Hit { flags, expiry, cas, value } = hit;
         let value: FoundIn<A, B> = match value.as_chain() {
             Some(_) => Found::L2(value),
-            // It can be read once, and that is the reply's.
+            // It can be read only once, for the reply.
             None => Found::Copied(copy(&value)),
         };
         async move {
@@ -92,14 +91,14 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
     }
 }
 
-/// Copies a value, so that it can be stored and read.
+/// Copies a value, so that it can be both stored and read.
 fn copy<V: Value>(value: &V) -> Chain {
     let mut gather = Gather::new();
     gather.fill(value.len(), |offset, out| value.copy_to(offset, out));
     gather.finish()
 }
 
-/// An outcome in L2 as the client receives it: the numbers for cas are marked.
+/// An outcome in L2 as the client receives it, with the mark in its cas.
 pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<Found<V1, V2>> {
     match outcome {
         Outcome::Hit(hit) => Outcome::Hit(Hit {

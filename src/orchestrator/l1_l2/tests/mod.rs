@@ -1,5 +1,5 @@
-//! Two simulated tiers under the orchestrator: every row of the ports' tables, the races that
-//! operations on two tiers invite, and random histories against a model.
+//! The orchestrator over two simulated tiers: every row of the ports' tables, the races between
+//! operations on two tiers, and random histories against a model.
 
 mod model;
 mod races;
@@ -23,7 +23,7 @@ type Pair = L1L2<Sim, Sim>;
 
 const START: Now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
 
-/// Turns in which any operation of a test is through, and a lost tier is back.
+/// Turns in which any operation of a test finishes, and a lost tier recovers.
 const TURNS_MAX: usize = 200;
 
 fn pair(seed: u64, l1: Odds, l2: Odds) -> (Pair, Log) {
@@ -53,7 +53,7 @@ fn bytes<V: Value>(value: &V) -> Vec<u8> {
     out
 }
 
-/// The outcome in words; where a number for cas is in it, whose it is.
+/// The outcome in words, including the tier of its cas.
 fn words<V: Value>(outcome: &Outcome<V>) -> String {
     let whose = |cas: u64| if cas & OF_L2 == 0 { "L1" } else { "L2" };
     match outcome {
@@ -80,13 +80,13 @@ fn hash(key: &[u8]) -> u64 {
     key.iter().fold(1, |hash, byte| hash * 131 + u64::from(*byte))
 }
 
-/// Hands all operations over in one turn and runs until the last is done; then until both tiers are
-/// back. The outcomes, in the order of the operations.
+/// Executes all operations in one turn and runs until the last has finished, then until both tiers
+/// have recovered. Returns the outcomes, in the order of the operations.
 fn run(pair: &Pair, operations: Vec<Operation>) -> Vec<Outcome<Found<Chain, Chain>>> {
     run_at(pair, operations, START)
 }
 
-/// As [`run`], at another time.
+/// Like [`run`], at another time.
 fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Found<Chain, Chain>>> {
     let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut outcomes: Vec<Option<Outcome<_>>> = operations.iter().map(|_| None).collect();
@@ -101,14 +101,14 @@ fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Foun
         executor.run_woken(now, Outcome::share, |index, outcome| outcomes[index] = Some(outcome));
         pair.flush(now);
     }
-    outcomes.into_iter().map(|outcome| outcome.expect("it is through")).collect()
+    outcomes.into_iter().map(|outcome| outcome.expect("it has finished")).collect()
 }
 
 fn ask(pair: &Pair, key: &[u8], action: Action, value: &[u8], port: PortRole) -> String {
     words(&run(pair, vec![operation(key, action, value, port)])[0])
 }
 
-/// L1 has of a key what L2 has, or nothing; where L2 lost the item L1 may have it.
+/// L1 has the same item as L2, or none; if L2 lost the item, L1 may have it.
 fn assert_agreement(pair: &Pair, why: &str) {
     for key in pair.l1().keys() {
         let Some(mut in_l1) = pair.l1().item(&key) else { continue };
@@ -119,7 +119,7 @@ fn assert_agreement(pair: &Pair, why: &str) {
 }
 
 #[test]
-fn only_a_get_that_l1_has_is_answered_at_once() {
+fn only_a_get_that_hits_l1_is_answered_immediately() {
     let log = Log::default();
     let l1 = Sim::new("L1", &log, 1, Odds::default()).answering_now();
     let l2 = Sim::new("L2", &log, 2, Odds::default()).answering_now();
@@ -129,7 +129,7 @@ fn only_a_get_that_l1_has_is_answered_at_once() {
     pair.l2().put(b"far", b"v", Expiry::NEVER);
     let now = |key: &[u8], action| pair.try_now(key, action, Body::EMPTY, START);
     assert_eq!(words(&now(b"k", Action::Get).expect("in L1")), "hit v L1");
-    let in_l1 = |key: &[u8], action| now(key, action).expect_err("L2 has a say");
+    let in_l1 = |key: &[u8], action| now(key, action).expect_err("L2 is involved");
     assert_eq!(in_l1(b"far", Action::Get), InL1::No);
     assert_eq!(in_l1(b"none", Action::Get), InL1::No);
     assert_eq!(in_l1(b"k", Action::GetAndTouch { expiry: Expiry::NEVER }), InL1::Unclear);
@@ -150,11 +150,11 @@ fn memory() -> Memory {
     Memory::new(config).expect("mapped")
 }
 
-/// A worker has a place for each of thousands of operations.
+/// A worker has room for thousands of operations.
 const FUTURE_BYTES_MAX: usize = 1024;
 
 #[test]
-fn an_operation_on_two_tiers_takes_little_room() {
+fn an_operation_on_two_tiers_has_a_small_future() {
     let memories = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
     let future = memories.execute(operation(b"k", Action::Get, b"", PortRole::Main), START);
     let memory_bytes = size_of_val(&future);
@@ -163,7 +163,7 @@ fn an_operation_on_two_tiers_takes_little_room() {
 }
 
 #[test]
-fn what_can_be_read_only_once_is_copied_for_l1() {
+fn a_value_that_can_be_read_only_once_is_copied_for_l1() {
     let pair = L1L2::new(memory(), memory(), Arc::new(WorkerStats::default()));
     let mut executor = Executor::new(4, |operation, now| pair.execute(operation, now));
     let value: Vec<u8> = (0..300_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();

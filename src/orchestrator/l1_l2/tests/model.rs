@@ -1,23 +1,22 @@
-//! Random histories with faults in either tier, against what a client may have seen.
+//! Random histories with faults in either tier, against the answers that a client may get.
 //!
-//! The model knows of each key what its item may be: after an operation that was acknowledged just
-//! that, after one that failed also what was there before. Whatever a client is told has to be
-//! possible, and narrows it down.
+//! For each key the model knows which items it may have: after an acknowledged operation exactly
+//! one, after a failed one also the previous ones. Every answer must be possible, and reduces them.
 
 use super::sim::Rng;
 use super::*;
 
-/// What the item of a key may be.
+/// A possible item of a key.
 #[derive(Clone, Debug)]
 struct Entry {
     version: u64,
     value: Vec<u8>,
     expiry: Expiry,
-    /// When its operation was through, in turns.
+    /// When its operation finished, in turns.
     settled: u64,
-    /// When a flush that took it was acknowledged.
+    /// When a flush that removed it was acknowledged.
     flushed: Option<u64>,
-    /// A flush may have taken it from L2.
+    /// A flush may have removed it from L2.
     may_vanish: bool,
 }
 
@@ -27,20 +26,20 @@ struct KeyModel {
     may_be_absent: bool,
 }
 
-/// What was asked, and when.
+/// A request, and when it was made.
 #[derive(Clone, Debug)]
 struct Asked {
     key: usize,
     action: Action,
     value: Vec<u8>,
     version: u64,
-    /// Of the item that the condition names; 0 = none.
+    /// Of the item that the cas condition names; 0 = none.
     cas_version: u64,
     turn: u64,
     now: Now,
 }
 
-/// What may go wrong.
+/// The faults of a history.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     l1: Odds,
@@ -49,7 +48,7 @@ struct Setting {
 
 struct Model {
     keys: Vec<KeyModel>,
-    /// Begin and end of the flushes, in turns.
+    /// Start and end of the flushes, in turns.
     flushes: Vec<(u64, Option<u64>)>,
     /// Numbers for cas that clients know: key, number, version.
     tokens: Vec<(usize, u64, u64)>,
@@ -66,7 +65,7 @@ const KEYS: usize = 6;
 /// Length of a history.
 const TURNS: u64 = 3000;
 
-/// Operations under way at once: some queue behind others on their key.
+/// Operations in flight at the same time: some are queued behind others on their key.
 const PENDING_MAX: usize = 10;
 
 fn name(key: usize) -> Vec<u8> {
@@ -102,7 +101,7 @@ impl Model {
         self.flushes.iter().any(|(begin, end)| *begin <= turn && ends_later(*end))
     }
 
-    /// Takes what a client is told. What it cannot have been told is a message.
+    /// Applies an answer to the client. An impossible one is an error.
     fn take(
         &mut self,
         asked: &Asked,
@@ -184,7 +183,7 @@ impl Model {
                     }
                     return Ok(());
                 }
-                // L2 says so too if there is no room for a longer item.
+                // L2 also gives this answer if it has no memory for a longer item.
                 StoreMode::Append | StoreMode::Prepend => keeps |= !self.has_l2_memory,
                 _ => {}
             }
@@ -258,7 +257,7 @@ impl Model {
         Ok(())
     }
 
-    /// What `base` is after the operation is carried out.
+    /// The item after the operation is applied to `base`.
     fn changed(&mut self, asked: &Asked, base: &[Entry], turn: u64, overlaps: bool) -> Vec<Entry> {
         let entry = |version, value, expiry| Entry {
             version,
@@ -296,7 +295,7 @@ impl Model {
         }
     }
 
-    /// Something to ask.
+    /// A random request.
     fn draw(&mut self, rng: &mut Rng, turn: u64, now: Now) -> Asked {
         let key = rng.below(KEYS as u64) as usize;
         let version = self.version();
@@ -396,7 +395,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         }
         log.borrow_mut().clear();
     }
-    assert_eq!(executor.pending(), 0, "all is through");
+    assert_eq!(executor.pending(), 0, "all operations have finished");
     assert_agreement(&pair, &format!("seed {seed}, {setting:?}"));
     for port in [PortRole::Main, PortRole::Batch] {
         for key in 0..KEYS {
@@ -404,7 +403,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let action = Action::Get;
             let value = Vec::new();
             let asked = Asked { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
-            model.take(&asked, told, TURNS, now).expect("as it was acknowledged");
+            model.take(&asked, told, TURNS, now).expect("the acknowledged item");
         }
     }
     model.told
@@ -427,25 +426,25 @@ fn histories(setting: Setting) -> [u64; 4] {
 }
 
 #[test]
-fn without_faults_nothing_is_ever_old_lost_or_refused() {
+fn without_faults_nothing_is_stale_lost_or_refused() {
     let told = histories(Setting { l1: SLOW, l2: SLOW });
     assert_eq!(told[1], 0);
 }
 
 #[test]
-fn whatever_l1_does_nothing_is_ever_old_lost_or_refused() {
+fn whatever_l1_does_nothing_is_stale_lost_or_refused() {
     let told = histories(Setting { l1: BAD_AND_FULL, l2: SLOW });
-    assert_eq!(told[1], 0, "L1's failures are nobody's");
+    assert_eq!(told[1], 0, "failures of L1 are not visible to clients");
 }
 
 #[test]
-fn when_l2_fails_what_was_acknowledged_stays_and_nothing_older_comes_back() {
+fn when_l2_fails_acknowledged_items_stay_and_nothing_stale_returns() {
     let told = histories(Setting { l1: SLOW, l2: BAD });
     assert!(told[1] > 500, "{told:?}");
 }
 
 #[test]
-fn when_both_fail_and_evict_nothing_older_than_what_was_acknowledged_comes_back() {
+fn when_both_fail_and_evict_nothing_stale_returns() {
     let told = histories(Setting { l1: BAD_AND_FULL, l2: BAD_AND_FULL });
     assert!(told[1] > 500, "{told:?}");
 }

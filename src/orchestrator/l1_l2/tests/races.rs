@@ -1,4 +1,4 @@
-//! The races of operations on two tiers, each by name, at many timings.
+//! Races between operations on two tiers, each by name, at many timings.
 
 use super::sim::Fault;
 use super::*;
@@ -10,7 +10,7 @@ fn later(seconds: u32) -> Expiry {
     Expiry::from_unix_s(START.unix_s + seconds)
 }
 
-/// Tiers that both take their time, with `k` = `old` in both.
+/// Two tiers with delays, with `k` = `old` in both.
 fn at_many_timings(mut race: impl FnMut(&Pair, PortRole, &str)) {
     for seed in 0..200 {
         for port in PORTS {
@@ -40,7 +40,7 @@ fn delete(port: PortRole) -> Operation {
 }
 
 #[test]
-fn race_1_two_sets_of_one_key_never_overlap_and_those_of_two_keys_do() {
+fn race_1_sets_of_one_key_never_overlap_and_those_of_two_keys_do() {
     let mut is_mixed = false;
     for seed in 0..50 {
         let odds = Odds { delay_turns: 5, ..Odds::default() };
@@ -73,7 +73,7 @@ fn race_2_an_item_that_is_added_and_deleted_does_not_stay_in_l1() {
 }
 
 #[test]
-fn race_3_replaces_and_sets_leave_the_same_in_both() {
+fn race_3_replaces_and_sets_leave_the_same_item_in_both() {
     at_many_timings(|pair, port, at| {
         let replace = |value| operation(b"k", store(StoreMode::Replace), value, port);
         run(pair, vec![replace(b"a"), replace(b"b"), set(b"k", b"c", port), replace(b"d")]);
@@ -82,7 +82,7 @@ fn race_3_replaces_and_sets_leave_the_same_in_both() {
 }
 
 #[test]
-fn race_4_a_set_does_not_come_between_the_steps_of_an_append() {
+fn race_4_a_set_does_not_run_between_the_steps_of_an_append() {
     at_many_timings(|pair, port, at| {
         let append = operation(b"k", store(StoreMode::Append), b"+", port);
         let prepend = operation(b"k", store(StoreMode::Prepend), b"-", port);
@@ -102,7 +102,7 @@ fn race_5_l1_does_not_outlive_l2_whichever_touch_is_last() {
 }
 
 #[test]
-fn race_6_a_delete_whose_answer_from_l2_is_lost_is_one_in_l1() {
+fn race_6_a_delete_whose_answer_from_l2_is_lost_is_done_in_l1() {
     for fault in [Fault::Before, Fault::After] {
         at_many_timings(|pair, port, at| {
             pair.l2().script(&[fault]);
@@ -116,9 +116,9 @@ fn race_6_a_delete_whose_answer_from_l2_is_lost_is_one_in_l1() {
 }
 
 #[test]
-fn race_7_a_set_that_l1_neither_takes_nor_forgets_at_once_leaves_nothing_old_there() {
+fn race_7_a_set_that_l1_cannot_execute_leaves_nothing_stale_there() {
     at_many_timings(|pair, port, at| {
-        // L1 is out of reach before the set, or from the middle of it on.
+        // L1 is unreachable before the set, or from the middle of it on.
         pair.l1().lose(2);
         let outcomes = run(pair, vec![set(b"k", b"new", port), get(port), get(PortRole::Main)]);
         assert!(words(&outcomes[0]).starts_with("stored"), "{at}");
@@ -131,13 +131,13 @@ fn race_7_a_set_that_l1_neither_takes_nor_forgets_at_once_leaves_nothing_old_the
         pair.l1().script(&[Fault::After]);
         let outcomes = run(pair, vec![set(b"k", b"new", port), get(port)]);
         assert!(words(&outcomes[0]).starts_with("stored L2"), "{at}");
-        assert_eq!(pair.l1().item(b"k"), None, "{at}: forgotten before L1 served again");
+        assert_eq!(pair.l1().item(b"k"), None, "{at}: invalidated before L1 serves again");
         assert!(words(&outcomes[1]).starts_with("hit new"), "{at}");
     });
 }
 
 #[test]
-fn race_8_a_write_that_fails_in_l1_is_taken_back_and_the_next_stands() {
+fn race_8_a_write_that_fails_in_l1_is_undone_and_the_next_remains() {
     for fault in [Fault::Before, Fault::After, Fault::OutOfMemory] {
         at_many_timings(|pair, port, at| {
             pair.l1().script(&[fault]);
@@ -150,7 +150,7 @@ fn race_8_a_write_that_fails_in_l1_is_taken_back_and_the_next_stands() {
 }
 
 #[test]
-fn what_overlaps_a_flush_does_not_bring_back_what_was_flushed() {
+fn operations_that_overlap_a_flush_do_not_restore_flushed_items() {
     let touch = Action::GetAndTouch { expiry: later(9) };
     let actions = [Action::Get, touch, store(StoreMode::Set), store(StoreMode::Append), incr(1)];
     for action in actions {
@@ -165,7 +165,7 @@ fn what_overlaps_a_flush_does_not_bring_back_what_was_flushed() {
 }
 
 #[test]
-fn a_get_between_two_tiers_delayed_flushes_does_not_bring_back_what_was_flushed() {
+fn a_get_between_delayed_flushes_of_two_tiers_does_not_restore_items() {
     for behind_s in 0..=FLUSH_SKEW_S {
         for is_l1_behind in [false, true] {
             let (pair, _) = pair(1, Odds::default(), Odds::default());

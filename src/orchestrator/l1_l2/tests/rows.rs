@@ -1,5 +1,5 @@
-//! Every row of the ports' tables: what is asked of which tier in which order, and what the client
-//! is told.
+//! Every row of the ports' tables: which tier is asked what in which order, and the answer to the
+//! client.
 
 use super::sim::Fault::{self, After, Before, None as Fine, OutOfMemory};
 use super::*;
@@ -18,8 +18,8 @@ const BOTH: &[PortRole] = &[PortRole::Main, PortRole::Batch];
 const MAIN: &[PortRole] = &[PortRole::Main];
 const BATCH: &[PortRole] = &[PortRole::Batch];
 
-/// One operation: from which ports, what there is, what goes wrong in L1 and in L2; what the client
-/// is told, what the tiers are asked, and what L1 has in the end.
+/// One operation: the ports, the items before, the faults of L1 and L2; the client's answer, the
+/// requests to the tiers, and L1's item afterwards.
 type Row<'a> = (&'a [PortRole], Had, &'a [Fault], &'a [Fault], &'a str, &'a str, Option<&'a str>);
 
 fn later() -> Expiry {
@@ -28,7 +28,7 @@ fn later() -> Expiry {
 
 fn set_up(had: Had) -> (Pair, Log) {
     let (pair, log) = pair(1, Odds::default(), Odds::default());
-    // The tiers' numbers for cas are to be different ones.
+    // So that the tiers' numbers for cas differ.
     pair.l2().put(b"other", b"x", Expiry::NEVER);
     if matches!(had, Had::Both | Had::L1) {
         pair.l1().put(b"k", b"5", Expiry::NEVER);
@@ -59,7 +59,7 @@ fn check(action: Action, value: &[u8], rows: &[Row]) {
 }
 
 #[test]
-fn set_is_l2_s_first_and_l1_never_keeps_what_was_there() {
+fn set_goes_to_l2_first_and_l1_never_keeps_the_old_item() {
     use Had::{Both, L1, L2, None as Nothing};
     let refused = "L2 set, L1 invalidate";
     let main = "L2 set, L1 set";
@@ -97,7 +97,7 @@ fn set_is_l2_s_first_and_l1_never_keeps_what_was_there() {
 }
 
 #[test]
-fn add_is_l2_s_to_decide_and_puts_right_what_l1_has_left() {
+fn add_is_decided_by_l2_and_corrects_l1() {
     use Had::{Both, L1, None as Nothing};
     let refused = "L2 add, L1 invalidate";
     check(
@@ -118,7 +118,7 @@ fn add_is_l2_s_to_decide_and_puts_right_what_l1_has_left() {
 }
 
 #[test]
-fn replace_leaves_nothing_in_l1_of_what_l2_has_not() {
+fn replace_leaves_nothing_in_l1_that_l2_does_not_have() {
     use Had::{Both, L1, L2, None as Nothing};
     let refused = "L2 replace, L1 invalidate";
     let undone = "L2 replace, L1 replace, L1 invalidate";
@@ -167,7 +167,7 @@ fn append_and_prepend_change_l1_only_as_l2_did() {
 }
 
 #[test]
-fn delete_reaches_l1_whatever_l2_has() {
+fn delete_is_executed_in_l1_whatever_l2_has() {
     use Had::{Both, L1, L2, None as Nothing};
     let both = "L2 delete, L1 delete";
     let undone = "L2 delete, L1 delete, L1 invalidate";
@@ -203,7 +203,7 @@ fn a_set_too_large_removes_the_item_from_both() {
 }
 
 #[test]
-fn touch_gives_both_the_same_expiry_or_l1_nothing() {
+fn touch_gives_both_the_same_expiry_or_invalidates_l1() {
     use Had::{Both, L1, L2};
     let both = "L2 touch, L1 touch";
     let undone = "L2 touch, L1 touch, L1 invalidate";
@@ -243,7 +243,7 @@ fn get_fills_l1_on_the_main_port_only() {
                 (MAIN, L2, &[Fine, Before], &[], "hit 5 L2", &undone, None),
                 (MAIN, L2, &[Fine, After], &[], "hit 5 L2", &undone, None),
                 (MAIN, L2, &[Fine, OutOfMemory], &[], "hit 5 L2", &undone, None),
-                // A get that failed says nothing of what L1 has: it stays.
+                // A failed get does not show what L1 has: the item stays.
                 (MAIN, Both, &[Before], &[], "hit 5 L2", &far, Some("5")),
                 (MAIN, Nothing, &[], &[], "miss", &far, None),
                 (MAIN, L2, &[], &[Before], "failed", &far, None),
@@ -257,7 +257,7 @@ fn get_fills_l1_on_the_main_port_only() {
 }
 
 #[test]
-fn what_fills_l1_keeps_its_flags_and_its_expiry() {
+fn a_fill_of_l1_keeps_flags_and_expiry() {
     let (pair, _) = set_up(Had::None);
     pair.l2().put(b"k", b"v", later());
     assert_eq!(ask(&pair, b"k", Action::Get, b"", PortRole::Main), "hit v L1");
@@ -313,7 +313,7 @@ fn an_item_that_only_l1_had_is_counted() {
 }
 
 #[test]
-fn numbers_are_l2_s_and_l1_follows_or_forgets() {
+fn arithmetic_is_executed_in_l2_and_l1_follows_or_is_invalidated() {
     use Had::{Both, L1, L2, None as Nothing};
     let both = "L2 arithmetic, L1 arithmetic";
     let undone = "L2 arithmetic, L1 arithmetic, L1 invalidate";
@@ -332,7 +332,7 @@ fn numbers_are_l2_s_and_l1_follows_or_forgets() {
     );
     let initial = Some((9, later()));
     let counter = Arithmetic { decrement: false, delta: 4, initial, cas: 0 };
-    // What L1 would count up to the same number has another expiry, so it is read from L2.
+    // If L1 counted to the same number it would have another expiry, so it is read from L2.
     let read_back = "L2 arithmetic, L1 invalidate, L1 get, L2 gete, L1 set";
     for had in [Nothing, L1, Both] {
         let main = (MAIN, had, &[][..], &[][..], "number 9 L1", read_back, Some("9"));
@@ -352,7 +352,7 @@ fn numbers_are_l2_s_and_l1_follows_or_forgets() {
 }
 
 #[test]
-fn flush_all_is_of_both_tiers_and_fails_if_one_fails() {
+fn flush_all_flushes_both_tiers_and_fails_if_one_fails() {
     for at in [Expiry::NEVER, later()] {
         for (in_l1, in_l2, answer) in [
             (Fine, Fine, "flushed"),
@@ -370,7 +370,7 @@ fn flush_all_is_of_both_tiers_and_fails_if_one_fails() {
     }
 }
 
-/// The number that a client gets for `k`.
+/// The cas that a client gets for `k`.
 fn cas_of(pair: &Pair, port: PortRole) -> u64 {
     match &run(pair, vec![operation(b"k", Action::Get, b"", port)])[0] {
         Outcome::Hit(hit) => hit.cas,
@@ -390,7 +390,7 @@ fn with_cas(cas: u64) -> [(Action, &'static str); 4] {
 }
 
 #[test]
-fn a_number_of_either_tier_s_is_a_condition_that_holds_once() {
+fn a_cas_of_either_tier_is_a_condition_that_holds_once() {
     for (had, whose) in [(Had::Both, "L1"), (Had::L2, "L2")] {
         for port in [PortRole::Main, PortRole::Batch] {
             for choice in 0..4 {
@@ -401,7 +401,7 @@ fn a_number_of_either_tier_s_is_a_condition_that_holds_once() {
                 let told = ask(&pair, b"k", action, b"1", port);
                 assert!(told.starts_with(done), "{had:?} {port:?} {action:?}: {told}");
                 assert_agreement(&pair, "after a cas");
-                // Any change makes it another number.
+                // Any change gives it another cas.
                 let told = ask(&pair, b"k", action, b"1", port);
                 let is_gone = matches!(action, Action::Delete { .. });
                 assert_eq!(told, if is_gone { "miss" } else { "exists" }, "{action:?}");
@@ -411,14 +411,14 @@ fn a_number_of_either_tier_s_is_a_condition_that_holds_once() {
 }
 
 #[test]
-fn a_number_of_l1_s_is_worth_nothing_once_l1_has_lost_the_item() {
+fn a_cas_of_l1_never_holds_after_l1_has_lost_the_item() {
     for choice in 0..4 {
         let (pair, _) = set_up(Had::Both);
         let cas = cas_of(&pair, PortRole::Main);
         pair.l1().evict(b"k");
         let (action, _) = with_cas(cas)[choice];
         assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
-        // L1 fails, and L2 has it or not.
+        // L1 fails, and L2 has the item or not.
         pair.l1().script(&[Before]);
         assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
         pair.l2().evict(b"k");
@@ -449,7 +449,7 @@ fn a_condition_on_an_item_that_l2_lost_is_not_met() {
 }
 
 #[test]
-fn a_number_is_never_taken_for_the_other_tier_s_or_for_none() {
+fn a_cas_is_never_taken_for_the_other_tier_s_or_for_none() {
     let (pair, _) = set_up(Had::Both);
     let in_l1 = pair.l1().item(b"k").unwrap().cas;
     let in_l2 = pair.l2().item(b"k").unwrap().cas;
@@ -467,13 +467,13 @@ fn a_number_is_never_taken_for_the_other_tier_s_or_for_none() {
     for cas in [in_l1, in_l2 | OF_L2] {
         let counter = Arithmetic { decrement: false, delta: 1, initial, cas };
         let told = ask(&pair, b"k", Action::Arithmetic(counter), b"", PortRole::Main);
-        assert_eq!(told, "number 3 L1", "memcached makes one whatever the condition");
+        assert_eq!(told, "number 3 L1", "memcached creates one whatever the condition");
         ask(&pair, b"k", Action::Delete { cas: 0 }, b"", PortRole::Main);
     }
 }
 
 #[test]
-fn an_item_that_l2_says_has_expired_is_not_there() {
+fn an_item_that_has_expired_in_l2_is_a_miss() {
     for port in [PortRole::Main, PortRole::Batch] {
         // A tier whose clock is behind still has it.
         let (pair, log) = set_up(Had::None);

@@ -1,7 +1,7 @@
-//! A simulated tier: items in a map, answers late, and faults by script or by seed.
+//! A simulated tier: items in a map, delayed answers, and faults by script or by seed.
 //!
-//! It keeps the contract of a link to a server: what fails after it was sent may still be carried
-//! out, but then before the tier serves again; and what was to be invalidated meanwhile is gone
+//! It keeps the contract of a link to a server: an operation that fails after it was sent may still
+//! be executed, but only before the tier serves again; and keys to be invalidated are deleted
 //! before that.
 
 use std::cell::RefCell;
@@ -14,7 +14,7 @@ use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
-/// Numbers that a seed decides.
+/// Random numbers from a seed.
 #[derive(Debug)]
 pub struct Rng(u64);
 
@@ -31,14 +31,14 @@ impl Rng {
     }
 }
 
-/// What goes wrong with one call.
+/// The fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
     None,
-    /// It fails and is never carried out.
+    /// It fails and is never executed.
     Before,
-    /// It fails, is carried out later, and until then the tier is out of reach.
+    /// It fails and is executed later; until then the tier is unreachable.
     After,
     /// There is no memory.
     OutOfMemory,
@@ -46,8 +46,8 @@ pub enum Fault {
     Evicted,
 }
 
-/// How often things happen, of 1,000 calls each; how long an answer may take, in turns; and how far
-/// the tier's clock is behind.
+/// How often faults happen, per 1,000 calls each; the longest delay of an answer, in turns; and how
+/// far the tier's clock is behind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Odds {
     pub before: u64,
@@ -66,7 +66,7 @@ pub struct Item {
     pub value: Vec<u8>,
 }
 
-/// What all tiers of a test were asked for, in order.
+/// The requests to all tiers of a test, in order.
 pub type Log = Rc<RefCell<Vec<String>>>;
 
 struct State {
@@ -78,11 +78,11 @@ struct State {
     script: VecDeque<Fault>,
     turn: u64,
     sleepers: Vec<(u64, Waker)>,
-    /// Out of reach until this turn; 0 = in reach.
+    /// Unreachable until this turn; 0 = reachable.
     lost_until: u64,
-    /// What a server that is out of reach still has to carry out.
+    /// Operations that an unreachable server still has to execute.
     late: Vec<(Vec<u8>, Action, Vec<u8>)>,
-    /// What is to be invalidated before it serves again.
+    /// Keys to be invalidated before it serves again.
     invalid: Vec<Vec<u8>>,
 }
 
@@ -93,11 +93,11 @@ pub struct Sim {
     state: RefCell<State>,
 }
 
-/// Turns for which a tier that timed out is out of reach.
+/// Turns for which a tier that timed out is unreachable.
 const LOST_TURNS: u64 = 12;
 
 impl Sim {
-    /// A tier whose numbers for cas begin at 1, as every memcached's do.
+    /// A tier whose numbers for cas begin at 1, as those of every memcached do.
     pub fn new(name: &'static str, log: &Log, seed: u64, odds: Odds) -> Sim {
         let state = State {
             items: BTreeMap::new(),
@@ -115,12 +115,12 @@ impl Sim {
         Sim { name, log: Rc::clone(log), answers_now: false, state: RefCell::new(state) }
     }
 
-    /// The same, answering gets at once where it can.
+    /// The same, answering gets immediately if it can.
     pub fn answering_now(self) -> Sim {
         Sim { answers_now: true, ..self }
     }
 
-    /// What goes wrong with the next calls.
+    /// The faults of the next calls.
     pub fn script(&self, faults: &[Fault]) {
         self.state.borrow_mut().script = faults.iter().copied().collect();
     }
@@ -129,7 +129,7 @@ impl Sim {
         self.state.borrow_mut().odds = odds;
     }
 
-    /// Out of reach for this many turns from now on.
+    /// Unreachable for this many turns from now on.
     pub fn lose(&self, turns: u64) {
         let mut state = self.state.borrow_mut();
         state.lost_until = state.turn + turns;
@@ -182,7 +182,7 @@ impl Sim {
         let outcome = {
             let mut state = self.state.borrow_mut();
             if state.is_lost() {
-                // It lies in a queue, or it was never sent.
+                // It is in a queue, or it was never sent.
                 if state.rng.below(2) == 0 {
                     state.late.push((key.to_vec(), action, value.to_vec()));
                 }
@@ -266,7 +266,7 @@ impl State {
         }
         match action {
             Action::Store(store) => return self.store(key, store, value),
-            Action::StoreTooLarge => unreachable!("no tier is asked for that"),
+            Action::StoreTooLarge => unreachable!("tiers do not get this action"),
             Action::FlushAll { at } => {
                 if at == Expiry::NEVER || at.is_past(now) {
                     self.items.clear();
@@ -343,7 +343,7 @@ impl State {
         Outcome::Number { value, cas }
     }
 
-    /// Carries out what is late, then what is to be invalidated.
+    /// Executes late operations, then invalidates keys.
     fn come_back(&mut self, now: Now) {
         self.lost_until = 0;
         for (key, action, value) in std::mem::take(&mut self.late) {
