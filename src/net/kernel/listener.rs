@@ -1,9 +1,10 @@
-//! Listening sockets: bound once, before any worker starts, so that what is wrong with an address
-//! is said in one line; then given to the workers.
+//! Listening sockets: bound once, before any worker starts, so that a wrong address is reported in
+//! one line; then passed to the workers.
 //!
-//! Each worker has a TCP listener of its own (`SO_REUSEPORT`: the kernel spreads connections by a
-//! hash of their addresses). A Unix socket has one queue of connections that all workers take from.
-//! Nothing here ever removes a file that is not a socket, or a socket that somebody answers on.
+//! Each worker has its own TCP listener (`SO_REUSEPORT`: the kernel distributes connections by a
+//! hash of their addresses). A Unix socket has one queue of connections from which all workers
+//! accept. Nothing here ever removes a file that is not a socket, or a socket on which a server
+//! answers.
 
 use std::fmt;
 use std::fs;
@@ -25,11 +26,11 @@ use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
 use crate::net::{Admission, Remedies};
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IPv4 or IPv6 address and a port. `::` takes IPv4 connections as well, unless an IPv4
-    /// address has a listener of its own on the same port.
+    /// An IPv4 or IPv6 address and a port. `::` also accepts IPv4 connections, unless an IPv4
+    /// address has its own listener on the same port.
     Tcp(SocketAddr),
     /// A Unix stream socket.
     Unix {
@@ -52,35 +53,35 @@ impl fmt::Display for Address {
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: Address,
-    /// What [`Handler::opened`](crate::net::Handler::opened) gets; several listeners may have the
-    /// same.
+    /// The number passed to [`Handler::opened`](crate::net::Handler::opened); several listeners may
+    /// have the same.
     pub number: usize,
 }
 
-/// What all workers' kernel sockets have in common.
+/// Settings shared by all workers' kernel sockets.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen.
+    /// The listeners.
     pub listeners: Vec<Listener>,
-    /// Most connections that may live at once, all workers together.
+    /// Most open connections, all workers together.
     pub connections_max: usize,
     /// What the operator can do about connections that are refused.
     pub remedies: Remedies,
 }
 
-/// Why a listener could not be had.
+/// Why a listener could not be bound.
 #[derive(Debug)]
 pub enum BindError {
-    /// The address, or the socket's path, does not let us listen.
+    /// The address, or the socket's path, cannot be listened on.
     Listen {
-        /// Where it was tried.
+        /// The listener.
         listener: Listener,
         /// The kernel's reason.
         source: io::Error,
     },
-    /// Nobody listens on the port: a connection that this host made itself has it.
+    /// No process listens on the port: an outgoing connection of this host uses it.
     Outgoing(Listener),
     /// The path of a Unix socket names something that is not a socket.
     NotASocket(Listener),
@@ -115,7 +116,7 @@ impl fmt::Display for BindError {
 }
 
 impl BindError {
-    /// Whether it is worth trying again later: whoever is there now may go.
+    /// Whether trying again later may succeed: the current owner may exit.
     pub fn may_pass(&self) -> bool {
         match self {
             BindError::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
@@ -127,7 +128,7 @@ impl BindError {
 
 impl std::error::Error for BindError {}
 
-/// One worker's listeners, bound and ready to be taken to its thread.
+/// One worker's listeners, bound and ready to be moved to its thread.
 #[derive(Debug)]
 pub struct KernelSockets {
     pub(super) poll: Poll,
@@ -142,8 +143,8 @@ impl KernelSockets {
         self.waker.clone()
     }
 
-    /// The address of the TCP listener number `listener`, with the port that the kernel chose where
-    /// port 0 was asked for. None for a Unix socket.
+    /// The address of the TCP listener number `listener`, with the port that the kernel chose if
+    /// port 0 was requested. None for a Unix socket.
     #[cfg(feature = "internals")]
     pub fn local_address(&self, listener: usize) -> Option<SocketAddr> {
         match &self.acceptors.get(listener)?.socket {
@@ -156,7 +157,7 @@ impl KernelSockets {
 /// Binds all listeners for `workers` workers; the result has one entry for each.
 ///
 /// # Errors
-/// The first listener that cannot be had, and why.
+/// The first listener that cannot be bound, and why.
 pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
     let admission = Arc::new(Admission::new(config.connections_max, config.remedies));
     let mut all = Vec::with_capacity(workers);
@@ -201,8 +202,8 @@ pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindE
     Ok(all)
 }
 
-/// Whether a listener on `address` takes the host's IPv4 addresses in: it is `::`, and no other
-/// listener has one of them.
+/// Whether a listener on `address` also accepts connections to the host's IPv4 addresses: it is
+/// `::`, and no other listener has one of them.
 fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
     let is_of_ipv4 = |listener: &Listener| match listener.address {
         Address::Tcp(SocketAddr::V4(it)) => it.port() == address.port(),
@@ -211,8 +212,8 @@ fn takes_ipv4(address: &SocketAddr, all: &[Listener]) -> bool {
     address.is_ipv6() && address.ip().is_unspecified() && !all.iter().any(is_of_ipv4)
 }
 
-/// Whether nobody listens on `port`, which cannot be had all the same. The kernel's tables are
-/// asked: a connection would count as a client of the server that is there.
+/// Whether no process listens on `port`, although binding it failed. Read from the kernel's tables:
+/// a connection would count as a client of the server there.
 fn is_without_listener(port: u16) -> bool {
     let listens = |table: &str| -> io::Result<bool> {
         let table = fs::File::open(format!("/proc/thread-self/net/{table}"))?;
@@ -223,11 +224,11 @@ fn is_without_listener(port: u16) -> bool {
         }
         Ok(false)
     };
-    // Where they cannot be read, the likelier is said. A host may be without IPv6.
+    // If they cannot be read, the likelier cause is reported. A host may be without IPv6.
     !listens("tcp").unwrap_or(true) && !listens("tcp6").unwrap_or(false)
 }
 
-/// Whether this row of `/proc/net/tcp` is of a socket that listens on `port` (proc(5)).
+/// Whether this row of `/proc/net/tcp` is a socket that listens on `port` (proc(5)).
 fn is_listener(row: &str, port: u16) -> bool {
     let mut words = row.split_ascii_whitespace().skip(1);
     let local = words.next().and_then(|local| local.rsplit_once(':'));
@@ -241,8 +242,9 @@ fn bind_tcp(
     takes_ipv4: bool,
 ) -> io::Result<Vec<Listening>> {
     if workers > 1 && address.port() != 0 {
-        // With SO_REUSEPORT set, binding succeeds beside another server of the same user that set
-        // it too, and each would get half of the connections. Without it the kernel says so.
+        // With SO_REUSEPORT set, binding succeeds beside another server of the same user that also
+        // set it, and each would get half of the connections. Without it the kernel reports the
+        // conflict.
         tcp_socket(address, false, takes_ipv4)?;
     }
     let mut sockets = Vec::with_capacity(workers);
@@ -250,7 +252,7 @@ fn bind_tcp(
         let socket = tcp_socket(address, workers > 1, takes_ipv4)?;
         socket.listen(LISTEN_BACKLOG)?;
         let listener = std::net::TcpListener::from(socket);
-        // Port 0 is chosen by the first worker's socket for all of them.
+        // The first worker's socket chooses port 0 for all of them.
         address = listener.local_addr()?;
         sockets.push(Listening::Tcp(mio::net::TcpListener::from_std(listener)));
     }
@@ -265,7 +267,7 @@ fn tcp_socket(address: SocketAddr, share_port: bool, takes_ipv4: bool) -> io::Re
     if address.is_ipv6() {
         socket.set_only_v6(!takes_ipv4)?;
     }
-    // Connections inherit both of these (tcp(7)), which spares two calls for each.
+    // Connections inherit both of these (tcp(7)), which saves two calls for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(true)?;
     socket.bind(&address.into())?;
@@ -278,16 +280,16 @@ fn is_something_else(path: &Path) -> bool {
 
 fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
     let address = SockAddr::unix(path)?;
-    // A server that is about to listen refuses as one that has gone does, so that two starts at
-    // once would each take the other's file for left behind.
+    // A server that is about to listen refuses connections like one that has exited, so two servers
+    // starting at the same time would each take the other's file for a stale one.
     let _lock = lock_folder(path)?;
     if path.exists() {
         match unix_socket()?.connect(&address) {
-            // Nobody listens: a server that was killed left it behind.
+            // No server listens: a killed server left the file behind.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path)?;
             }
-            // Somebody answers, or would if its queue were not full.
+            // A server answers, or would if its queue were not full.
             Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Err(io::ErrorKind::AddrInUse.into());
@@ -298,7 +300,7 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     let socket = unix_socket()?;
     socket.bind(&address)?;
     let file = Arc::new(SocketFile::new(path)?);
-    // Before it listens nobody can connect, so nobody slips in under looser permissions.
+    // Clients can connect only after listen, so none can connect while permissions are looser.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(LISTEN_BACKLOG)?;
     let listener = std::os::unix::net::UnixListener::from(socket);
@@ -310,12 +312,12 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     Ok(sockets)
 }
 
-/// How often, and how long each time, another start that makes a socket in the same folder is
-/// waited for: two seconds in all.
+/// How often, and how long each time, to wait for another start that creates a socket in the same
+/// folder: two seconds in total.
 const LOCK_TRIES: usize = 200;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
-/// Keeps other starts from making a socket in the folder of `path` while the result lives.
+/// Prevents other starts from creating a socket in the folder of `path` while the result lives.
 fn lock_folder(path: &Path) -> io::Result<fs::File> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = fs::File::open(folder.unwrap_or(Path::new(".")))?;
@@ -323,7 +325,7 @@ fn lock_folder(path: &Path) -> io::Result<fs::File> {
         match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder),
             Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOCK_WAIT),
-            // A file system without locks has one start at a time, as it had.
+            // A file system without locks: starts are not serialized.
             Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOLCK) => {
                 return Ok(folder);
             }
@@ -339,8 +341,8 @@ fn unix_socket() -> io::Result<RawSocket> {
     Ok(socket)
 }
 
-/// A Unix socket's file: removed when the last worker stops listening on it, unless somebody
-/// replaced it.
+/// A Unix socket's file: removed when the last worker stops listening on it, unless it was
+/// replaced.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -359,13 +361,13 @@ impl Drop for SocketFile {
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.device_and_inode);
         if is_ours {
-            // Nobody is left to tell; the next start replaces a file that nobody answers on.
+            // A failure cannot be reported any more; the next start replaces a stale file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket that connections are accepted from.
+/// A socket from which connections are accepted.
 #[derive(Debug)]
 pub(super) enum Listening {
     Tcp(mio::net::TcpListener),
@@ -395,15 +397,15 @@ impl Source for Listening {
     }
 }
 
-/// One listener of one worker, and whether it pays to ask it for connections.
+/// One listener of one worker, and whether it has connections to accept.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) socket: Listening,
-    /// What the handler is told.
+    /// The number passed to the handler.
     pub(super) number: usize,
-    /// The kernel announced connections, and has not yet said that there are no more.
+    /// The kernel reported connections, and has not yet reported that there are no more.
     pub(super) is_ready: bool,
-    /// Accepting failed for want of something; not before this time, in microseconds of uptime.
+    /// Accepting failed for lack of resources; not before this time, in microseconds of uptime.
     pub(super) paused_until_us: u64,
 }
 
@@ -415,7 +417,7 @@ impl Acceptor {
         }
     }
 
-    /// Connections to accept in one turn.
+    /// Most connections to accept in one turn.
     pub(super) fn budget(&self) -> usize {
         match &self.socket {
             Listening::Tcp(_) => ACCEPTS_PER_TURN,
@@ -423,10 +425,10 @@ impl Acceptor {
         }
     }
 
-    /// Stops the announcements. The socket of a shared listener lives on in the other workers, so
-    /// that closing this one's would not.
+    /// Stops the events. The socket of a shared listener stays open in the other workers, so that
+    /// closing this one's descriptor would not stop them.
     pub(super) fn close(mut self, registry: &Registry) {
-        // Failing means that it is not registered any more.
+        // It fails if the socket is not registered any more.
         let _ = self.socket.deregister(registry);
     }
 }

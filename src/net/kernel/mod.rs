@@ -1,9 +1,9 @@
 //! Connections over the host kernel: TCP and Unix sockets behind [`Transport`].
 //!
-//! One epoll instance a worker, edge-triggered: what the kernel announced once is remembered in the
-//! connection until a read or a write says that nothing is left. A request that fits one segment
-//! costs three system calls: epoll_wait, recv, send. Nothing here knows what the bytes mean, blocks
-//! outside of [`Transport::wait`], or lets one connection have more than its share of a turn.
+//! One epoll instance per worker, edge-triggered: an event that the kernel reported once is
+//! remembered in the connection until a read or a write shows that nothing is left. A request that
+//! fits one segment costs three system calls: epoll_wait, recv, send. Nothing here interprets the
+//! bytes, blocks outside of [`Transport::wait`], or lets one connection exceed its share of a turn.
 //!
 //! Required reading: epoll(7), "Edge-triggered and level-triggered"; accept(2), "Error handling".
 
@@ -40,11 +40,11 @@ use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
 const _: () = assert!(usize::BITS == 64);
 
-/// A connection could not be accepted.
+/// Events of connections that could not be accepted.
 static NOT_ACCEPTED: Topic = Topic::new();
 
-// A token is a generation and an index. Places in the connection table do not reach as far as the
-// indices below.
+// A token is a generation and an index. Indices of the connection table are lower than the special
+// ones below.
 const WAKER_TOKEN: Token = Token(u32::MAX as usize);
 // The index below the waker's is `readiness::TOKEN`'s.
 const LISTENER_INDEX_BASE: u32 = u32::MAX - 0x1_0000;
@@ -58,10 +58,10 @@ fn connection_token(id: ConnectionId) -> Token {
     Token((id.generation as usize) << 32 | id.index as usize)
 }
 
-/// What a token stands for.
+/// What a token refers to.
 enum Target {
     Waker,
-    /// A tier's own socket: being awake is all that it asks for.
+    /// A tier's own socket: it only needs to wake the worker.
     Watched,
     Listener(usize),
     Connection(ConnectionId),
@@ -85,24 +85,25 @@ fn target(token: Token) -> Target {
 pub struct Kernel<C> {
     poll: Poll,
     events: Events,
-    /// What epoll holds for the next turn.
+    /// The state of epoll's events for the next turn.
     harvest: Harvest,
-    /// Connections were resumed since epoll was asked, and their peers may have answered by now.
+    /// Connections were resumed since the last epoll_wait, and their peers may have answered by
+    /// now.
     has_resumed: bool,
-    /// A poll was told of a tier's socket, after the tiers had their share of the turn.
+    /// An event of a tier's socket arrived after the tiers had their share of the turn.
     has_tier_news: bool,
     waker: Waker,
     acceptors: Vec<Option<Acceptor>>,
     admission: Arc<Admission>,
     places: Vec<Place<C>>,
-    /// Indices of places without a connection.
+    /// Free indices of the connection table.
     free: Vec<u32>,
     /// Connections that have more to read than the last visit took, or may have more to send, in
     /// the order of their visits.
     pending: VecDeque<ConnectionId>,
     shared: Shared,
     stats: Arc<WorkerStats>,
-    /// Where the round that looks for stalled connections has got to; None between two rounds.
+    /// Position of the sweep for stalled connections; None between two sweeps.
     sweep_next: Option<usize>,
     sweep_at_us: u64,
     /// The time of the last turn.
@@ -121,20 +122,20 @@ struct Live<C> {
     state: C,
 }
 
-/// Where the readiness events of the next turn come from.
+/// The source of the readiness events of the next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Harvest {
-    /// Epoll is to be asked.
+    /// epoll_wait must be called.
     Unknown,
-    /// [`Transport::wait`] has asked, and its events are to be looked at.
+    /// [`Transport::wait`] has called it, and its events must be processed.
     Gathered,
-    /// The events of the last wait were all that there were, and were looked at a moment ago. One
-    /// turn may go without asking, so that a worker that goes on to sleep asks once, not twice.
+    /// The events of the last wait were all there were, and were just processed. One turn may go
+    /// without epoll_wait, so that a worker that goes to sleep calls it once, not twice.
     Exhausted,
 }
 
 impl<C> Kernel<C> {
-    /// Takes over the sockets that [`bind`] made for this worker.
+    /// Takes over the sockets that [`bind`] created for this worker.
     pub fn new(sockets: KernelSockets, stats: Arc<WorkerStats>) -> Kernel<C> {
         let KernelSockets { poll, waker, acceptors, admission } = sockets;
         Kernel {
@@ -171,7 +172,7 @@ impl<C> Kernel<C> {
         place.live.as_mut()
     }
 
-    /// Asks epoll, unless that was done. Returns whether there may be events to look at.
+    /// Calls epoll_wait, unless that was done. Returns whether there may be events to process.
     fn harvest(&mut self) -> bool {
         match std::mem::replace(&mut self.harvest, Harvest::Unknown) {
             Harvest::Unknown => self.ask_again(),
@@ -185,8 +186,8 @@ impl<C> Kernel<C> {
         true
     }
 
-    /// Asks epoll in the middle of a turn. What it tells of the tiers' own sockets it tells once,
-    /// and they look at those only at the start of a turn.
+    /// Calls epoll_wait in the middle of a turn. An event of a tier's socket is reported only once,
+    /// and tiers check their sockets only at the start of a turn.
     fn ask_again(&mut self) {
         self.ask(Some(Duration::ZERO));
         self.has_tier_news |= self.events.iter().any(|event| event.token() == readiness::TOKEN);
@@ -195,13 +196,13 @@ impl<C> Kernel<C> {
     fn ask(&mut self, timeout: Option<Duration>) {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
-            // A signal; there are no events then.
+            // A signal; then there are no events.
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => panic!("epoll_wait on our own descriptor: {error}"),
         }
     }
 
-    /// Looks at the events that epoll gave. Returns how many there were.
+    /// Processes the events from epoll. Returns how many there were.
     fn look<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         let mut seen = 0;
         // Taken out for the loop; an empty one allocates nothing.
@@ -233,8 +234,8 @@ impl<C> Kernel<C> {
         self.advance(id, event.is_writable(), now, handler);
     }
 
-    /// Does for one connection what can be done: sends what is queued if `is_writable`, reads once,
-    /// calls the handler if that changed something for it.
+    /// Advances one connection: sends queued output if `is_writable`, reads once, and calls the
+    /// handler if that changed something for it.
     fn advance<H: Handler<Connection = C>>(
         &mut self,
         id: ConnectionId,
@@ -287,7 +288,7 @@ impl<C> Kernel<C> {
         self.settle(id, handler);
     }
 
-    /// Reads once more and tells the handler that this was the last.
+    /// Reads a last time and calls the handler with the end of the input.
     fn hear_out<H: Handler<Connection = C>>(
         &mut self,
         id: ConnectionId,
@@ -308,8 +309,8 @@ impl<C> Kernel<C> {
         }
     }
 
-    /// Acts on what a visit or an event left behind: asks to be told of writability, takes the
-    /// connection's end a step further, or has it visited again.
+    /// Handles the state after a visit or an event: asks for an event when writable, advances the
+    /// close of the connection, or schedules another visit.
     fn settle<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
         let now_us = self.now_us;
         let Kernel { places, poll, pending, .. } = self;
@@ -317,7 +318,7 @@ impl<C> Kernel<C> {
         let endpoint = &mut live.endpoint;
         if endpoint.phase == Phase::Closing && !endpoint.has_output() {
             if endpoint.is_finished() {
-                // Both sides have said their last: closing the socket sends the FIN.
+                // Both sides have finished: closing the socket sends the FIN.
                 return self.remove(id, handler);
             }
             endpoint.phase = match endpoint.socket.finish() {
@@ -357,12 +358,12 @@ impl<C> Kernel<C> {
         self.free.push(id.index);
         self.admission.leave(1);
         self.stats.sub(Counter::CurrConnections, 1);
-        // There is a descriptor again.
+        // A descriptor is free again.
         for acceptor in self.acceptors.iter_mut().flatten() {
             acceptor.paused_until_us = 0;
         }
         endpoint.release(&mut self.shared);
-        // The last descriptor of a socket takes it out of epoll as it closes.
+        // Closing the last descriptor of a socket removes it from epoll.
         if endpoint.phase == Phase::Aborted {
             endpoint.socket.reset();
         }
@@ -398,9 +399,9 @@ impl<C> Kernel<C> {
                     }
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => acceptor.is_ready = false,
-                        // That client gave up while it waited; the next one may not have.
+                        // This client gave up while it waited; the next one may not have.
                         ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                        // No descriptor or no memory: asking at once again would spin.
+                        // No descriptor or no memory: retrying immediately would spin.
                         _ => {
                             acceptor.paused_until_us = now.uptime_us + ACCEPT_PAUSE_US;
                             self.stats.add(Counter::ListenDisabled, 1);
@@ -442,7 +443,7 @@ impl<C> Kernel<C> {
         let source = endpoint.socket.source();
         let registry = self.poll.registry();
         if registry.register(source, connection_token(id), Interest::READABLE).is_err() {
-            // The host allows this user no more epoll entries.
+            // The limit of epoll entries for this user is reached.
             self.free.push(index);
             self.admission.leave(1);
             return self.refuse(endpoint.socket);
@@ -452,21 +453,21 @@ impl<C> Kernel<C> {
         place.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
     }
 
-    /// Says no, as far as the kernel takes it at once, and closes.
+    /// Sends the refusal, as far as the kernel accepts it immediately, and closes.
     fn refuse(&mut self, mut socket: Socket) {
         self.stats.add(Counter::RejectedConnections, 1);
-        // Whoever does not get the message sees at least the close.
+        // A client that does not get the message sees the close at least.
         if let Ok(sent) = socket.write(REFUSAL) {
             self.stats.add(Counter::BytesWritten, sent as u64);
         }
         let mut endpoint = Endpoint::new(socket);
         if endpoint.socket.finish().is_ok() {
-            // A request that came already would turn the close into a reset.
+            // A request that has already arrived would turn the close into a reset.
             endpoint.discard(&mut self.shared);
         }
     }
 
-    /// Looks at some connections for those that have stalled.
+    /// Checks some connections for stalls.
     fn sweep<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         let from = match self.sweep_next {
             Some(from) => from,
@@ -508,7 +509,7 @@ impl<C> Kernel<C> {
         }
     }
 
-    /// Whether a turn would find something to do without asking epoll.
+    /// Whether a turn would find something to do without calling epoll_wait.
     fn has_work(&self) -> bool {
         let can_accept = |acceptor: &Acceptor| acceptor.is_ready && acceptor.paused_until_us == 0;
         self.harvest == Harvest::Gathered
@@ -517,7 +518,7 @@ impl<C> Kernel<C> {
             || self.acceptors.iter().flatten().any(can_accept)
     }
 
-    /// Microseconds until a turn is due, as seen from the last one.
+    /// Microseconds until a turn is due, from the last one.
     fn due_in_us(&self) -> u64 {
         let paused = self.acceptors.iter().flatten().filter(|acceptor| acceptor.is_ready);
         let pause_end_us = paused.map(|acceptor| acceptor.paused_until_us).min();
@@ -552,11 +553,11 @@ impl<C> Transport<C> for Kernel<C> {
         }
     }
 
-    /// Nothing is left to do: output is written as each visit ends.
+    /// Nothing to do: output is written as each visit ends.
     fn flush(&mut self, _now: Now) {}
 
-    /// Sleeps in epoll_wait; [`Waker::wake`] and every announcement of the kernel end it. Below a
-    /// millisecond, which epoll_wait does not resolve, it only looks.
+    /// Sleeps in epoll_wait; [`Waker::wake`] and every event end it. Below a millisecond, which
+    /// epoll_wait does not resolve, it does not sleep.
     fn readiness(&self) -> io::Result<Readiness> {
         Readiness::new(self.poll.registry())
     }
@@ -600,7 +601,7 @@ impl<C> Transport<C> for Kernel<C> {
             if begins && self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
                 self.hear_out(id, now, handler);
             }
-            // From FIN on the kernel delivers what it has by itself, after we have gone too.
+            // After FIN the kernel delivers what it has, even after this process has exited.
             let is_owing = |live: &mut Live<C>| live.endpoint.phase != Phase::Lingering;
             left += usize::from(self.live(id).is_some_and(is_owing));
         }
@@ -615,7 +616,8 @@ impl<C> Transport<C> for Kernel<C> {
                 && let Some(live) = &mut place.live
                 && live.endpoint.phase == Phase::Lingering
             {
-                // A socket that is closed with input unread resets, and loses what is under way.
+                // A socket that is closed with unread input sends a reset, and data in flight is
+                // lost.
                 live.endpoint.discard(&mut self.shared);
             }
             self.remove(id, handler);

@@ -1,13 +1,13 @@
-//! Bytes that stay with a connection between two visits: input not consumed, output not sent.
+//! Bytes that stay with a connection between two visits: unconsumed input, unsent output.
 //!
-//! A [`Queue`] borrows its buffer from the worker's [`Pool`] and gives it back as soon as it is
-//! empty, so an idle connection holds none. It never holds more than [`KERNEL_BUFFER_BYTES`].
+//! A [`Queue`] takes its buffer from the worker's [`Pool`] and returns it as soon as it is empty,
+//! so an idle connection has none. It never holds more than [`KERNEL_BUFFER_BYTES`].
 
 use crate::base::limits::{
     KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT, KERNEL_SMALL_BUFFER_BYTES, KERNEL_SMALL_BUFFERS_KEPT,
 };
 
-/// Buffers of one worker that no connection holds.
+/// Free buffers of one worker.
 #[derive(Debug)]
 pub(super) struct Pool {
     small: Vec<Box<[u8]>>,
@@ -34,7 +34,7 @@ impl Pool {
         (self.small.len(), self.large.len())
     }
 
-    /// A buffer for at least `bytes` bytes, of which there are at most [`KERNEL_BUFFER_BYTES`].
+    /// A buffer for at least `bytes` bytes, which are at most [`KERNEL_BUFFER_BYTES`].
     fn take(&mut self, bytes: usize) -> Box<[u8]> {
         assert!(bytes <= KERNEL_BUFFER_BYTES);
         let (free, size) = if bytes <= KERNEL_SMALL_BUFFER_BYTES {
@@ -56,7 +56,7 @@ impl Pool {
     }
 }
 
-/// Bytes in order, in one piece.
+/// Bytes in order, contiguous.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     buffer: Box<[u8]>,
@@ -73,7 +73,7 @@ impl Queue {
         self.start == self.end
     }
 
-    /// Bytes that [`Queue::append`] and [`Queue::room`] would still take.
+    /// Bytes that [`Queue::append`] and [`Queue::room`] can still accept.
     pub(super) fn room_bytes(&self) -> usize {
         KERNEL_BUFFER_BYTES - self.len()
     }
@@ -82,7 +82,7 @@ impl Queue {
         &self.buffer[self.start as usize..self.end as usize]
     }
 
-    /// Drops the first `bytes` bytes; with the last one the buffer goes back to `pool`.
+    /// Drops the first `bytes` bytes; with the last one the buffer is returned to `pool`.
     pub(super) fn consume(&mut self, bytes: usize, pool: &mut Pool) {
         assert!(bytes <= self.len());
         self.start += bytes as u32;
@@ -91,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Drops everything and gives the buffer back.
+    /// Drops everything and returns the buffer.
     pub(super) fn release(&mut self, pool: &mut Pool) {
         self.start = 0;
         self.end = 0;
@@ -100,14 +100,14 @@ impl Queue {
         }
     }
 
-    /// All the room there is, in one piece, to be filled from its start; [`Queue::filled`] says how
-    /// far. Empty if [`Queue::room_bytes`] is 0.
+    /// All free room, contiguous, to be filled from its start; then [`Queue::filled`] is called.
+    /// Empty if [`Queue::room_bytes`] is 0.
     pub(super) fn room(&mut self, pool: &mut Pool) -> &mut [u8] {
         self.make_capacity(KERNEL_BUFFER_BYTES, pool);
         &mut self.buffer[self.end as usize..]
     }
 
-    /// Adds the first `bytes` bytes of what [`Queue::room`] gave.
+    /// Adds the first `bytes` bytes of [`Queue::room`].
     pub(super) fn filled(&mut self, bytes: usize, pool: &mut Pool) {
         assert!(bytes <= self.buffer.len() - self.end as usize);
         self.end += bytes as u32;
@@ -116,7 +116,7 @@ impl Queue {
         }
     }
 
-    /// Adds `bytes`, of which there are at most [`Queue::room_bytes`].
+    /// Adds `bytes`, at most [`Queue::room_bytes`].
     pub(super) fn append(&mut self, bytes: &[u8], pool: &mut Pool) {
         if bytes.is_empty() {
             return;
@@ -127,7 +127,7 @@ impl Queue {
         self.end += bytes.len() as u32;
     }
 
-    /// Sees to it that `capacity` bytes, those that are here included, fit in one piece.
+    /// Ensures that `capacity` bytes, including those already here, fit contiguously.
     fn make_capacity(&mut self, capacity: usize, pool: &mut Pool) {
         if self.start as usize + capacity <= self.buffer.len() {
             return;
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_gives_back_bytes_in_order_and_its_buffer_when_empty() {
+    fn a_queue_returns_bytes_in_order_and_its_buffer_when_empty() {
         let mut pool = Pool::new();
         let (small, large) = (pool.small.len(), pool.large.len());
         let mut queue = Queue::default();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_is_not_used_holds_no_buffer() {
+    fn unused_room_holds_no_buffer() {
         let mut pool = Pool::new();
         let mut queue = Queue::default();
         assert_eq!(queue.room(&mut pool).len(), KERNEL_BUFFER_BYTES);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_keeps_no_more_than_its_limit() {
+    fn a_pool_keeps_at_most_its_limit() {
         let mut pool = Pool::new();
         let mut queues = Vec::new();
         for _ in 0..2 * KERNEL_BUFFERS_KEPT {

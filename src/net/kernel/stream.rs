@@ -1,9 +1,9 @@
-//! One connection over a kernel socket, and what a handler sees of it.
+//! One connection over a kernel socket, and the stream that a handler sees.
 //!
-//! Input is read into a buffer that all connections of a worker share; what the handler leaves of
-//! it moves to the connection's own queue. Output gathers in another shared buffer and is written
-//! when the handler returns, or when the buffer fills, or together with a long value that is sent
-//! from where it lies; what the kernel does not take of what was gathered moves to the connection's
+//! Input is read into a buffer that all connections of a worker share; bytes that the handler does
+//! not consume move to the connection's own queue. Output gathers in another shared buffer and is
+//! written when the handler returns, when the buffer is full, or together with a long value that is
+//! sent without copying; gathered bytes that the kernel does not accept move to the connection's
 //! own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -66,7 +66,7 @@ impl Socket {
         }
     }
 
-    /// Sends FIN after what was written.
+    /// Sends FIN after everything written.
     pub(super) fn finish(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
@@ -74,49 +74,49 @@ impl Socket {
         }
     }
 
-    /// Closes by RST. A Unix socket knows none: its peer reads what was sent, then the end.
+    /// Closes by RST. A Unix socket has none: its peer reads everything sent, then the end.
     pub(super) fn reset(self) {
         if let Socket::Tcp(socket) = &self {
-            // Failing means that the connection is gone already.
+            // It fails if the connection has already ended.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-/// How far a connection has got.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The handler reads and writes.
     Open,
     /// The handler closed it; output is still queued.
     Closing,
-    /// FIN was sent; what the peer still sends is dropped until it finishes too.
+    /// FIN was sent; input is dropped until the peer sends FIN too.
     Lingering,
-    /// The handler gave it up: RST.
+    /// The handler aborted it: RST.
     Aborted,
-    /// The kernel says that it is gone.
+    /// The kernel reported its end.
     Dead,
 }
 
-/// What became of an attempt to read.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
     /// Nothing new.
     Nothing,
-    /// New bytes, or the end; all waiting bytes are in [`Shared::input`], so many of them.
+    /// New bytes, or the end; [`Shared::input`] has all unconsumed bytes, this many.
     Gathered(usize),
-    /// New bytes, or the end; all waiting bytes are in the connection's queue.
+    /// New bytes, or the end; all unconsumed bytes are in the connection's queue.
     Queued,
 }
 
-/// What the connections of one worker share.
+/// The buffers that the connections of one worker share.
 #[derive(Debug)]
 pub(super) struct Shared {
     input: Box<[u8]>,
     output: Box<[u8]>,
     output_bytes: usize,
     pool: Pool,
-    /// What the peers still send is not for the handler.
+    /// Further input is not passed to the handler.
     pub(super) is_draining: bool,
 }
 
@@ -143,25 +143,25 @@ pub(super) struct Endpoint {
     pub(super) socket: Socket,
     /// Input that the handler did not consume.
     input: Queue,
-    /// Output that the kernel did not take.
+    /// Output that the kernel did not accept.
     output: Queue,
     pub(super) phase: Phase,
-    /// The kernel may have more to read than we took. It announces what arrives, once; only an
-    /// incomplete read says that nothing is left.
+    /// The kernel may have more to read. It reports an arrival only once; only a short read shows
+    /// that nothing is left.
     is_readable: bool,
-    /// FIN or RST was announced. Reading must go on to the very end, as nothing more is announced.
+    /// FIN or RST was reported. Reading must continue to the end, because no more events follow.
     is_hung_up: bool,
     /// The peer's FIN was read.
     is_finished: bool,
-    /// Writability is to be announced.
+    /// An event when writable was requested.
     pub(super) is_writable_armed: bool,
-    /// Whether a place in the list of connections to visit again is taken.
+    /// The connection is in the list of connections to visit again.
     pub(super) is_pending: bool,
-    /// Bytes that this visit, or the last one, had the kernel take.
+    /// Bytes that the kernel accepted in this visit, or in the last one.
     sent_in_visit: usize,
-    /// The next visit receives by itself what comes next.
+    /// The next visit receives by itself.
     is_expecting: bool,
-    /// Values were received where they are kept since a read last found requests alone.
+    /// Values were received directly into their place since a read last found only requests.
     has_long_values: bool,
     /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
     pub(super) progress_us: u64,
@@ -186,13 +186,13 @@ impl Endpoint {
         }
     }
 
-    /// Takes note of an announcement that something can be read.
+    /// Notes an event that something can be read.
     pub(super) fn announce_readable(&mut self, is_hung_up: bool) {
         self.is_readable = true;
         self.is_hung_up |= is_hung_up;
     }
 
-    /// Whether there is something to read and a place to put it.
+    /// Whether there is something to read and room for it.
     pub(super) fn can_receive(&self) -> bool {
         self.is_readable && !self.is_finished && self.input.room_bytes() > 0
     }
@@ -202,13 +202,13 @@ impl Endpoint {
         self.is_finished
     }
 
-    /// Whether output waits for the kernel to take it.
+    /// Whether output waits for the kernel to accept it.
     pub(super) fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// Whether the last visit ended because it had sent its share, and not because the kernel took
-    /// no more: nothing will announce that there is room.
+    /// Whether the last visit ended because it had sent its share, not because the kernel accepted
+    /// no more: then no event will report that there is room.
     pub(super) fn is_cut_short(&self) -> bool {
         self.has_sent_its_share() && self.phase == Phase::Open && !self.has_output()
     }
@@ -217,15 +217,15 @@ impl Endpoint {
         self.sent_in_visit >= KERNEL_SEND_BYTES_PER_VISIT
     }
 
-    /// Whether a visit is to receive what can be received, and not before it.
+    /// Whether the visit itself receives, so that nothing must be received before it.
     pub(super) fn is_expecting(&self) -> bool {
         self.is_expecting && self.input.is_empty()
     }
 
     /// Reads once.
     pub(super) fn receive(&mut self, shared: &mut Shared, stats: &WorkerStats) -> Received {
-        // A short remainder is copied in front of what comes, so that a read is never cut short for
-        // its sake; a long one is added to where it is.
+        // A short remainder is copied in front of the new input, so that it does not shorten the
+        // read; a long one is extended in place.
         let is_gathered = self.input.len() <= KERNEL_SMALL_BUFFER_BYTES;
         let before = self.input.len();
         let room = if is_gathered {
@@ -248,7 +248,7 @@ impl Endpoint {
             }
         };
         self.has_received(n, room_bytes, stats);
-        // So much without a long value in it may as well be read at once.
+        // With this much input that is not a long value, the next read may be a normal one.
         self.has_long_values &= n < room_bytes;
         if is_gathered {
             self.input.release(&mut shared.pool);
@@ -259,7 +259,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes note of `n` bytes that a read for up to `room_bytes` brought.
+    /// Notes `n` bytes from a read of up to `room_bytes`.
     fn has_received(&mut self, n: usize, room_bytes: usize, stats: &WorkerStats) {
         stats.add(Counter::BytesRead, n as u64);
         if n == 0 {
@@ -270,8 +270,7 @@ impl Endpoint {
         }
     }
 
-    /// Reads once, into `pieces` and what comes behind them into [`Shared::input`]. Returns how
-    /// much came.
+    /// Reads once, into `pieces` and then into [`Shared::input`]. Returns how much was read.
     fn receive_into(
         &mut self,
         pieces: &mut [IoSliceMut<'_>],
@@ -303,7 +302,7 @@ impl Endpoint {
         }
     }
 
-    /// Drops what the peer still sends after our FIN. Bounded: one read.
+    /// Drops input after our FIN. Bounded: one read.
     pub(super) fn discard(&mut self, shared: &mut Shared) {
         self.input.release(&mut shared.pool);
         match self.socket.read(&mut shared.input) {
@@ -313,7 +312,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends queued output. True if some of it went.
+    /// Sends queued output. True if some of it was sent.
     pub(super) fn drain(&mut self, shared: &mut Shared, now_us: u64, stats: &WorkerStats) -> bool {
         match self.socket.write(self.output.as_slice()) {
             Ok(n) => {
@@ -335,7 +334,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends what was gathered in the shared buffer, and queues what the kernel does not take.
+    /// Sends the output gathered in the shared buffer, and queues what the kernel does not accept.
     fn send_gathered(&mut self, shared: &mut Shared, now_us: u64, stats: &WorkerStats) {
         let gathered = std::mem::take(&mut shared.output_bytes);
         if gathered == 0 || self.phase == Phase::Dead {
@@ -345,7 +344,7 @@ impl Endpoint {
         self.has_sent(result, gathered, shared, now_us, stats);
     }
 
-    /// The same, and behind it as much of `pieces` as the kernel takes; returns how much of them.
+    /// The same, followed by as much of `pieces` as the kernel accepts; returns how much of them.
     fn send_gathered_and<'p>(
         &mut self,
         pieces: impl Iterator<Item = &'p [u8]>,
@@ -364,7 +363,8 @@ impl Endpoint {
         self.has_sent(result, gathered, shared, now_us, stats)
     }
 
-    /// Queues what the kernel did not take of the `gathered` bytes. Returns how much more it took.
+    /// Queues the part of the `gathered` bytes that the kernel did not accept. Returns how much
+    /// more it accepted.
     fn has_sent(
         &mut self,
         result: io::Result<usize>,
@@ -386,7 +386,7 @@ impl Endpoint {
         sent.saturating_sub(gathered)
     }
 
-    /// Gives the buffers back.
+    /// Returns the buffers.
     pub(super) fn release(&mut self, shared: &mut Shared) {
         self.input.release(&mut shared.pool);
         self.output.release(&mut shared.pool);
@@ -403,7 +403,7 @@ pub(super) struct KernelStream<'a> {
     gathered: Option<usize>,
     /// How much of it was consumed.
     consumed: usize,
-    /// Bytes that the handler received by itself.
+    /// Bytes that the handler received directly.
     received_into: usize,
 }
 
@@ -424,7 +424,7 @@ impl<'a> KernelStream<'a> {
         KernelStream { endpoint, shared, stats, now_us, gathered, consumed: 0, received_into: 0 }
     }
 
-    /// Ends the visit: sends what was written and keeps what was not consumed.
+    /// Ends the visit: sends what was written and keeps unconsumed input.
     pub(super) fn leave(self) {
         if let Some(bytes) = self.gathered {
             let rest = &self.shared.input[self.consumed..bytes];
@@ -466,8 +466,8 @@ impl Stream for KernelStream<'_> {
     }
 
     fn consume(&mut self, bytes: usize) {
-        // Whoever closes in the middle of a request may consume it afterwards.
-        assert!(bytes <= self.unconsumed().len(), "consumed more than there is");
+        // A handler may consume the rest of a request after it closed the connection.
+        assert!(bytes <= self.unconsumed().len(), "consumed at most what was received");
         match self.gathered {
             Some(_) => self.consumed += bytes,
             None => self.endpoint.input.consume(bytes, &mut self.shared.pool),
@@ -511,7 +511,7 @@ impl Stream for KernelStream<'_> {
     const SENDS_PIECES: bool = true;
 
     fn send_pieces<'p>(&mut self, pieces: impl Iterator<Item = &'p [u8]>) -> usize {
-        // Behind what is queued the kernel would take nothing.
+        // Behind queued output the kernel would accept nothing.
         if self.endpoint.has_output() || self.room_bytes() == 0 {
             return 0;
         }

@@ -1,5 +1,5 @@
-//! Kernel sockets over loopback, with real clients on the same thread: a turn of the worker, then
-//! the client's, until what is expected has come true or a number of turns is used up.
+//! Kernel sockets over loopback, with real clients on the same thread: turns of the worker and the
+//! client alternate until the expected state is reached or a number of turns is used up.
 
 mod pieces;
 
@@ -18,22 +18,22 @@ use crate::base::limits::{
 };
 use crate::net::{Remedies, Stream};
 
-/// Turns after which a test gives up. Each waits for the kernel at most a few milliseconds.
+/// Turns after which a test fails. Each waits for the kernel at most a few milliseconds.
 const TURNS_MAX: usize = 20_000;
 
-/// What the handler under test does with a connection's bytes.
+/// The behaviour of the handler under test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Behaviour {
-    /// Sends back what comes, then FIN when the peer has finished.
+    /// Echoes its input, then sends FIN when the peer has finished.
     #[default]
     Echo,
-    /// Leaves everything unread.
+    /// Reads nothing.
     Ignore,
     /// Writes as much as there is room for and closes.
     FillAndClose,
-    /// Sends this many bytes for the first byte that comes, as room allows.
+    /// Sends this many bytes for the first byte received, as room allows.
     Send(usize),
-    /// The same in pieces of all lengths, behind some bytes that are copied.
+    /// The same in pieces of all lengths, after some bytes that are copied.
     SendPieces(usize),
     /// Answers and closes with bytes still unread.
     AnswerAndClose,
@@ -155,7 +155,7 @@ const _: () = {
     is_shared::<Waker>();
 };
 
-/// A worker's transport, its handler and a clock that goes 10 us a turn.
+/// A worker's transport, its handler and a clock that advances 10 us per turn.
 struct Rig {
     kernel: Kernel<usize>,
     peer: Peer,
@@ -208,7 +208,7 @@ impl Rig {
         panic!("never: {what}");
     }
 
-    /// Turns until nothing happened for a while.
+    /// Turns until nothing has happened for a while.
     fn settle(&mut self) {
         let mut idle = 0;
         for _ in 0..TURNS_MAX {
@@ -239,7 +239,7 @@ fn unix(path: &std::path::Path) -> Config {
     config(listeners, 100)
 }
 
-/// Adds what has come to `got`. True at the end of the stream.
+/// Appends available input to `got`. True at the end of the stream.
 fn read_some(client: &mut impl Read, got: &mut Vec<u8>) -> bool {
     let mut buffer = vec![0; 256 * 1024];
     match client.read(&mut buffer) {
@@ -253,7 +253,7 @@ fn read_some(client: &mut impl Read, got: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Writes what goes; returns how much.
+/// Writes as much as possible; returns how much.
 fn write_some(client: &mut impl Write, bytes: &[u8]) -> usize {
     match client.write(bytes) {
         Ok(n) => n,
@@ -262,18 +262,18 @@ fn write_some(client: &mut impl Write, bytes: &[u8]) -> usize {
     }
 }
 
-/// Sends `bytes` through an echoing worker and checks that they come back.
+/// Sends `bytes` through an echoing worker and checks that they are returned.
 fn check_echo(rig: &mut Rig, client: &mut (impl Read + Write), bytes: &[u8]) {
     let (mut sent, mut got) = (0, Vec::new());
-    rig.until("everything came back", |_| {
+    rig.until("everything was echoed", |_| {
         sent += write_some(client, &bytes[sent..]);
         assert!(!read_some(client, &mut got), "closed early");
         got.len() >= bytes.len()
     });
-    assert!(got == bytes, "other bytes came back");
+    assert!(got == bytes, "the echo differs");
 }
 
-/// Asks for as many descriptors as this process may have.
+/// Raises the limit of descriptors to the maximum for this process.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -285,7 +285,7 @@ fn scratch_path(name: &str) -> PathBuf {
 }
 
 #[test]
-fn pipelined_requests_come_back_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let mut rig = Rig::new(Behaviour::Echo);
     let mut client = rig.connect();
     let requests: String = (0..1000).map(|i| format!("get key{i}\r\n")).collect();
@@ -304,15 +304,15 @@ fn values_larger_than_every_buffer_pass_both_ways() {
 }
 
 #[test]
-fn a_large_reply_flows_as_room_appears() {
+fn a_large_reply_is_sent_as_room_appears() {
     let total = 24 * 1024 * 1024;
     let mut rig = Rig::new(Behaviour::Send(total));
     let mut client = rig.connect();
     client.write_all(b"?").unwrap();
     rig.settle();
-    assert!(rig.peer.written < total, "the kernel took it all; it proves nothing");
+    assert!(rig.peer.written < total, "the kernel accepted everything at once");
     let mut got = Vec::new();
-    rig.until("all of it came", |_| {
+    rig.until("all of it arrived", |_| {
         read_some(&mut client, &mut got);
         got.len() == total
     });
@@ -332,20 +332,20 @@ fn a_client_that_does_not_read_is_not_read() {
         sent += n;
         still = if n == 0 && done == 0 { still + 1 } else { 0 };
     }
-    assert!(sent < bytes.len(), "nothing pushed back");
+    assert!(sent < bytes.len(), "there was no backpressure");
     let held = rig.count(Counter::BytesRead) - rig.count(Counter::BytesWritten);
     assert_eq!(held, 2 * KERNEL_BUFFER_BYTES as u64);
     let mut got = Vec::new();
-    rig.until("the rest came", |_| {
+    rig.until("the rest arrived", |_| {
         read_some(&mut client, &mut got);
         got.len() == sent
     });
     assert!(got == bytes[..sent]);
-    check_echo(&mut rig, &mut client, b"and it is as good as new");
+    check_echo(&mut rig, &mut client, b"still works");
 }
 
 #[test]
-fn unread_input_waits_and_is_whole_when_resumed() {
+fn unread_input_waits_and_is_complete_when_resumed() {
     let mut rig = Rig::new(Behaviour::Ignore);
     let mut client = rig.connect();
     let bytes = patterned(300_000);
@@ -364,7 +364,7 @@ fn unread_input_waits_and_is_whole_when_resumed() {
     rig.kernel.resume(id, rig.now, &mut rig.peer);
     assert_eq!(rig.peer.readies, readies + 1);
     let mut got = Vec::new();
-    rig.until("all of it came back", |_| {
+    rig.until("all of it was echoed", |_| {
         sent += write_some(&mut client, &bytes[sent..]);
         read_some(&mut client, &mut got);
         got.len() == bytes.len()
@@ -396,7 +396,7 @@ fn a_client_that_vanishes_closes_its_connection() {
         let mut client = rig.connect();
         client.write_all(b"x").unwrap();
         rig.until("answered", |rig| rig.peer.written > 0);
-        // Its unread bytes make this a reset.
+        // Its unread bytes turn the close into a reset.
         drop(client);
         rig.until("closed", |rig| rig.peer.closed.len() == 1);
     }
@@ -404,7 +404,7 @@ fn a_client_that_vanishes_closes_its_connection() {
 
 #[test]
 fn closing_sends_what_is_queued_first() {
-    // Visit by visit until the kernel is full, and then once more.
+    // Visit by visit until the kernel's buffer is full, and then another one.
     let mut rig = Rig::new(Behaviour::Send(24 * 1024 * 1024));
     let mut client = rig.connect();
     client.write_all(b"x").unwrap();
@@ -421,7 +421,7 @@ fn closing_sends_what_is_queued_first() {
 }
 
 #[test]
-fn a_last_word_reaches_a_client_that_is_still_sending() {
+fn the_last_reply_reaches_a_client_that_is_still_sending() {
     let mut rig = Rig::new(Behaviour::AnswerAndClose);
     let mut client = rig.connect();
     let flood = vec![b'x'; 1024 * 1024];
@@ -467,18 +467,18 @@ fn a_reply_that_is_not_read_for_too_long_closes_its_connection() {
 fn an_overdue_connection_is_aborted_and_an_idle_one_is_not() {
     let mut rig = Rig::new(Behaviour::Echo);
     let clients: Vec<_> = (0..200).map(|_| rig.connect()).collect();
-    rig.until("all are there", |rig| rig.kernel.connections() == clients.len());
+    rig.until("all are connected", |rig| rig.kernel.connections() == clients.len());
     rig.now.uptime_us += 10 * STALL_TIMEOUT_US;
     rig.settle();
     assert_eq!(rig.kernel.connections(), clients.len());
     rig.peer.overdue = true;
     rig.now.uptime_us += SWEEP_INTERVAL_US;
-    rig.until("all are gone", |rig| rig.kernel.connections() == 0);
+    rig.until("all are closed", |rig| rig.kernel.connections() == 0);
     assert_eq!(rig.count(Counter::IdleKicks), clients.len() as u64);
 }
 
 #[test]
-fn two_thousand_connections_come_and_go() {
+fn two_thousand_connections_open_and_close() {
     const CONNECTIONS: usize = 2000;
     raise_descriptor_limit();
     let mut rig = Rig::new(Behaviour::Echo);
@@ -523,7 +523,7 @@ fn an_idle_connection_holds_no_buffer() {
 }
 
 #[test]
-fn over_the_limit_a_client_is_told_so() {
+fn a_client_over_the_limit_gets_an_error() {
     let mut rig = Rig::limited(Behaviour::Echo, 2);
     let mut first = rig.connect();
     let mut second = rig.connect();
@@ -542,15 +542,15 @@ fn over_the_limit_a_client_is_told_so() {
     check_echo(&mut rig, &mut fourth, b"4");
 }
 
-/// Runs in a process of its own, whose descriptors it uses up.
+/// Runs in its own process, whose descriptors it uses up.
 #[test]
-fn without_descriptors_accepting_pauses_and_goes_on() {
+fn without_descriptors_accepting_pauses_and_resumes() {
     const CHILD: &str = "SUNDER_TEST_WITHOUT_DESCRIPTORS";
     if std::env::var_os(CHILD).is_none() {
         let output = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "net::kernel::tests::without_descriptors_accepting_pauses_and_goes_on",
+                "net::kernel::tests::without_descriptors_accepting_pauses_and_resumes",
             ])
             .args(["--nocapture", "--test-threads=1"])
             .env(CHILD, "1")
@@ -564,7 +564,7 @@ fn without_descriptors_accepting_pauses_and_goes_on() {
     let mut first = rig.connect();
     check_echo(&mut rig, &mut first, b"1");
     let mut second = rig.connect();
-    // The next descriptor is the limit: there is no number below it to give.
+    // The next descriptor is the limit: no lower number is free.
     let next = io::stderr().lock();
     let free = rustix::io::dup(next).unwrap();
     let limit = rustix::process::Rlimit {
@@ -577,10 +577,10 @@ fn without_descriptors_accepting_pauses_and_goes_on() {
         rig.turn();
     }
     assert_eq!(rig.kernel.connections(), 1);
-    assert_eq!(rig.count(Counter::ListenDisabled), 1, "it must not ask again and again");
+    assert_eq!(rig.count(Counter::ListenDisabled), 1, "it must not retry in a loop");
     check_echo(&mut rig, &mut first, b"others are served meanwhile");
     rig.now.uptime_us += ACCEPT_PAUSE_US;
-    rig.until("it asked again", |rig| rig.count(Counter::ListenDisabled) == 2);
+    rig.until("it retried", |rig| rig.count(Counter::ListenDisabled) == 2);
     drop(first);
     let freed_us = rig.now.uptime_us;
     check_echo(&mut rig, &mut second, b"2");
@@ -588,9 +588,9 @@ fn without_descriptors_accepting_pauses_and_goes_on() {
 }
 
 #[test]
-fn a_unix_socket_serves_replaces_a_dead_file_and_leaves_others_alone() {
+fn a_unix_socket_replaces_only_a_stale_file() {
     let path = scratch_path("socket");
-    // What a killed server leaves behind.
+    // The file that a killed server leaves behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let mut rig = Rig::of(bind(&unix(&path), 1).unwrap().remove(0), Behaviour::Echo);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -602,7 +602,7 @@ fn a_unix_socket_serves_replaces_a_dead_file_and_leaves_others_alone() {
     assert!(error.contains("another server is there"), "{error}");
     rig.kernel.stop_listening();
     assert!(!path.exists());
-    check_echo(&mut rig, &mut client, b"connections go on");
+    check_echo(&mut rig, &mut client, b"connections continue");
 
     std::fs::write(&path, "precious").unwrap();
     let error = bind(&unix(&path), 1).unwrap_err();
@@ -613,7 +613,7 @@ fn a_unix_socket_serves_replaces_a_dead_file_and_leaves_others_alone() {
 }
 
 #[test]
-fn of_several_starts_over_a_dead_socket_one_gets_it_and_keeps_it() {
+fn of_several_starts_on_a_stale_socket_one_gets_it_and_keeps_it() {
     let path = scratch_path("raced");
     for _ in 0..100 {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -627,12 +627,12 @@ fn of_several_starts_over_a_dead_socket_one_gets_it_and_keeps_it() {
             starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(all.iter().filter(|result| result.is_ok()).count(), 1);
-        UnixStream::connect(&path).expect("the one that got it listens there");
+        UnixStream::connect(&path).expect("the server that got it listens");
     }
 }
 
 #[test]
-fn workers_share_a_unix_socket_and_its_file_outlives_the_first_to_stop() {
+fn workers_share_a_unix_socket_whose_file_stays_until_the_last_stops() {
     let path = scratch_path("shared");
     let sockets = bind(&unix(&path), 2).unwrap();
     let mut rigs: Vec<_> = sockets.into_iter().map(|s| Rig::of(s, Behaviour::Echo)).collect();
@@ -676,7 +676,7 @@ fn workers_share_a_port_and_the_connection_limit() {
     rigs.iter_mut().for_each(Rig::settle);
     let rejected: u64 = rigs.iter().map(|rig| rig.count(Counter::RejectedConnections)).sum();
     assert_eq!(rejected, 1);
-    // A worker that goes gives back its share of the limit.
+    // A worker that stops returns its share of the limit.
     drop(rigs.remove(0));
     assert_eq!(rigs[0].kernel.connections(), shares[1]);
     assert!(rigs[0].kernel.admission.enter());
@@ -703,7 +703,7 @@ fn a_taken_port_is_said_to_be_taken() {
 }
 
 #[test]
-fn a_port_of_an_outgoing_connection_is_not_called_a_server() {
+fn a_port_of_an_outgoing_connection_is_not_reported_as_a_server() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let outgoing = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     let listeners = vec![tcp(&outgoing.local_addr().unwrap().to_string())];
@@ -727,7 +727,7 @@ fn ipv4_and_ipv6_listeners_are_told_apart() {
 }
 
 #[test]
-fn accepted_sockets_send_at_once_and_probe_dead_peers() {
+fn accepted_sockets_have_nodelay_and_keepalive() {
     let config = config(vec![tcp("127.0.0.1:0")], 1);
     let sockets = bind(&config, 1).unwrap().remove(0);
     let _client = TcpStream::connect(sockets.local_address(0).unwrap()).unwrap();
@@ -763,7 +763,7 @@ fn a_wake_up_ends_a_sleep_whether_it_comes_before_or_during_it() {
 }
 
 #[test]
-fn tokens_name_what_they_were_made_for() {
+fn tokens_identify_their_targets() {
     for index in [0, 1, LISTENER_INDEX_BASE - 1] {
         for generation in [0, 1, u32::MAX] {
             let id = ConnectionId { index, generation };

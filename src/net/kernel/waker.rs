@@ -1,8 +1,8 @@
 //! Waking a worker that sleeps in [`Transport::wait`](crate::net::Transport::wait).
 //!
-//! It behaves like a thread's park token: a wake-up that comes before the sleep makes that sleep
-//! return at once, so none is lost, whatever the order. It must never make a system call for a
-//! worker that is awake.
+//! It behaves like a thread's park token: a wake-up before the sleep makes that sleep return
+//! immediately, so none is lost, whatever the order. It must never make a system call for a worker
+//! that is awake.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const AWAKE: u8 = 0;
 const ASLEEP: u8 = 1;
 const NOTIFIED: u8 = 2;
 
-/// Wakes one worker. Any thread may hold one.
+/// Wakes one worker. Any thread may have one.
 #[derive(Clone, Debug)]
 pub struct Waker {
     inner: Arc<Inner>,
@@ -33,17 +33,17 @@ impl Waker {
         Ok(Waker { inner: Arc::new(Inner { state: AtomicU8::new(AWAKE), eventfd }) })
     }
 
-    /// Ends the worker's sleep, or its next one if it is awake. What the caller wrote before is
-    /// visible to the worker in the turn that follows.
+    /// Ends the worker's sleep, or its next one if it is awake. Memory that the caller wrote before
+    /// is visible to the worker in the following turn.
     pub fn wake(&self) {
         if self.inner.state.swap(NOTIFIED, AcqRel) == ASLEEP {
-            // It fails only if the kernel is out of memory for nothing that it needs here.
+            // It fails only if the kernel is out of memory, and it needs none here.
             self.inner.eventfd.wake().expect("an eventfd takes a wake-up");
         }
     }
 
-    /// Says that the worker is about to sleep. False if it must not: it was notified since it last
-    /// tried.
+    /// Announces that the worker is about to sleep. False if it must not: it was woken since the
+    /// last call.
     pub(super) fn fall_asleep(&self) -> bool {
         let state = &self.inner.state;
         match state.compare_exchange(AWAKE, ASLEEP, AcqRel, Acquire) {
@@ -55,7 +55,7 @@ impl Waker {
         }
     }
 
-    /// Says that the worker is awake again.
+    /// Announces that the worker is awake again.
     pub(super) fn rise(&self) {
         self.inner.state.swap(AWAKE, AcqRel);
     }

@@ -1,9 +1,9 @@
-//! DPDK's environment: started once a process, and there until its end.
+//! DPDK's environment: started once per process, and never stopped.
 //!
-//! Decides nothing about devices; see `ethdev`. Never stops what it started: `rte_eal_cleanup`
-//! frees and unmaps what DPDK's own interrupt thread, which it leaves running, still reads. A
-//! device that was closed a moment ago has just woken that thread. There is nothing to clean up
-//! either: no file is left (see `arguments`), and memory goes with the process.
+//! Decides nothing about devices; see `ethdev`. Never calls `rte_eal_cleanup`: it frees and unmaps
+//! memory that DPDK's own interrupt thread, which it leaves running, still reads, and a device that
+//! was just closed has woken that thread. There is nothing to clean up either: no file is left (see
+//! `arguments`), and memory is freed with the process.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
@@ -19,7 +19,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::error::NicError;
 use super::spec::Spec;
 
-/// Whether this process has started DPDK, which it can do once.
+/// Whether this process has started DPDK; it can do so once.
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process has started DPDK before.
@@ -27,11 +27,11 @@ pub(super) fn was_started() -> bool {
     STARTED.load(Ordering::Relaxed)
 }
 
-/// The running environment: who has this may open a device.
+/// The running environment, required to open a device.
 pub(super) struct Eal(());
 
 impl Eal {
-    /// Starts DPDK for one device. `huge_off_bytes` is the memory to take where hugepages are not
+    /// Starts DPDK for one device. `huge_off_bytes` is the memory to allocate if hugepages are not
     /// wanted. The calling thread keeps its CPUs.
     pub(super) fn start(
         spec: &Spec,
@@ -59,8 +59,8 @@ impl Eal {
 }
 
 fn init(arguments: &[CString]) -> Result<(), c_int> {
-    // EAL keeps some of these pointers, may shuffle the array and may write to the strings, as to
-    // any argv: copies of its own, which live as long as the process.
+    // EAL keeps some of these pointers, may reorder the array and may write to the strings, as to
+    // any argv: separate copies, which live as long as the process.
     let copies = arguments.iter().cloned().map(CString::into_raw);
     let pointers: Vec<*mut c_char> = copies.chain([std::ptr::null_mut()]).collect();
     let pointers = Box::leak(pointers.into_boxed_slice());
@@ -70,7 +70,7 @@ fn init(arguments: &[CString]) -> Result<(), c_int> {
     if result < 0 { Err(errno()) } else { Ok(()) }
 }
 
-/// EAL makes a directory for files that it was told not to write. Left alone it would stay.
+/// EAL creates a directory even if it writes no files. Otherwise it would stay.
 fn remove_runtime_dir() {
     // SAFETY: a string in EAL's own memory, empty before it has chosen one.
     let path = unsafe { CStr::from_ptr(dpdk::rte_eal_get_runtime_dir()) };
@@ -84,20 +84,20 @@ fn arguments(spec: &Spec, huge_off_bytes: Option<usize>, affinity: &CpuSet) -> V
     let cpus = if cpus.is_empty() { "0".to_string() } else { cpus.join(",") };
     let mut arguments = vec![
         "sunder".to_string(),
-        // No files, no second process, no sockets: what is left of a run is nothing. EAL refuses
-        // --in-memory beside --no-huge, which has no files for the memory itself.
+        // No files, no second process, no sockets: a run leaves nothing behind. EAL refuses
+        // --in-memory together with --no-huge, which uses no files for the memory itself.
         if huge_off_bytes.is_some() { "--no-shconf" } else { "--in-memory" }.to_string(),
         "--no-telemetry".to_string(),
         format!("--file-prefix=sunder-{}", std::process::id()),
         "--log-level=error".to_string(),
-        // One lcore, on all the CPUs that we have: it is the thread that calls, and not a worker.
+        // One lcore, on all CPUs of the process: the calling thread, which is not a worker.
         format!("--lcores=0@({cpus})"),
     ];
     match spec {
         Spec::Pci { address } => arguments.push(format!("--allow={address}")),
         Spec::Vdev { .. } => {
             arguments.push("--no-pci".to_string());
-            // There is no device that needs physical addresses.
+            // No device needs physical addresses.
             arguments.push("--iova-mode=va".to_string());
         }
     }
@@ -106,7 +106,7 @@ fn arguments(spec: &Spec, huge_off_bytes: Option<usize>, affinity: &CpuSet) -> V
         arguments.push("-m".to_string());
         arguments.push(bytes.div_ceil(1024 * 1024).to_string());
     }
-    let terminated = |a: String| CString::new(a).expect("a device's name has no zero byte");
+    let terminated = |a: String| CString::new(a).expect("a device's name contains no NUL");
     arguments.into_iter().map(terminated).collect()
 }
 
@@ -117,7 +117,8 @@ pub(super) fn failure(
     detail: String,
     other: impl FnOnce(String) -> NicError,
 ) -> NicError {
-    // Drivers also return -1 for anything, which is EPERM's number: it counts only where it can be.
+    // Drivers also return -1 for any error, which is EPERM's number: it counts only where it can be
+    // EPERM.
     let is = |e: rustix::io::Errno| e.raw_os_error() == errno;
     let is_denied = is(rustix::io::Errno::ACCESS)
         || (is(rustix::io::Errno::PERM) && !rustix::process::geteuid().is_root())
@@ -135,19 +136,19 @@ pub(super) fn errno() -> c_int {
     unsafe { dpdk::shim_errno() }
 }
 
-/// What an errno is called, DPDK's own included.
+/// The text of an errno, including DPDK's own.
 pub(super) fn error_text(errno: c_int) -> String {
     // SAFETY: returns a string that is valid until this thread calls it again.
     let text = unsafe { CStr::from_ptr(dpdk::rte_strerror(errno)) };
     text.to_string_lossy().into_owned()
 }
 
-/// DPDK's log while a device is opened: kept, so that an error can quote it. Later it goes to
-/// stderr.
+/// DPDK's log while a device is opened: captured, so that an error can quote it. Later it is
+/// written to stderr.
 pub(super) struct Log(Option<File>);
 
 impl Log {
-    /// Nothing kept yet.
+    /// Nothing captured yet.
     pub(super) fn new() -> Log {
         let file = memfd_create(c"dpdk-log", MemfdFlags::CLOEXEC);
         Log(file.ok().map(File::from))
@@ -155,13 +156,13 @@ impl Log {
 
     fn capture(&self) {
         if let Some(file) = &self.0 {
-            // SAFETY: the shim takes a duplicate of a descriptor that is open. Without it the log
-            // goes to stderr, and is not lost.
+            // SAFETY: the shim duplicates an open descriptor. If that fails the log is written to
+            // stderr, and is not lost.
             unsafe { dpdk::shim_log_to(file.as_raw_fd()) };
         }
     }
 
-    /// The first line, which is the cause of those that follow.
+    /// The first line: the cause of the following ones.
     pub(super) fn first_line(&mut self) -> Option<String> {
         let file = self.0.as_mut()?;
         let mut text = String::new();
@@ -170,7 +171,7 @@ impl Log {
         text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_string)
     }
 
-    /// What the errno or, better, the log says.
+    /// The error text from the log or, if it is empty, from the errno.
     pub(super) fn explain(&mut self, errno: c_int) -> String {
         self.first_line().unwrap_or_else(|| error_text(errno))
     }
@@ -179,25 +180,26 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if self.0.is_some() && was_started() {
-            // SAFETY: as in capture; stderr is open as long as the process wants it to be.
+            // SAFETY: as in capture; stderr stays open as long as the process wants.
             unsafe { dpdk::shim_log_to(2) };
         }
     }
 }
 
-/// A thread that DPDK knows: its pools keep a cache for it. Dropped in the same thread it is
-/// unknown again; dropped elsewhere its number stays taken, and nothing else is lost.
+/// A thread registered with DPDK: its pools have a cache for it. Must be dropped in the same thread
+/// to be unregistered; dropped elsewhere its number stays in use, with no other effect.
 pub(super) struct KnownThread(std::thread::ThreadId);
 
 impl KnownThread {
-    /// Makes the calling thread known. None if DPDK has no number for it, or it has one already.
-    /// Then its pools work without a cache of its own, or with the one there is.
+    /// Registers the calling thread. None if DPDK has no number left, or the thread is registered
+    /// already. Then its pools work without a cache, or with the existing one.
     pub(super) fn register() -> Option<KnownThread> {
         // SAFETY: reads a thread-local.
         if unsafe { dpdk::shim_lcore_id() } != dpdk::SHIM_LCORE_ANY {
             return None;
         }
-        // SAFETY: the environment runs: only a port of an open device asks, and it keeps it open.
+        // SAFETY: the environment runs: only a port of an open device calls this, and it keeps it
+        // open.
         let result = unsafe { dpdk::rte_thread_register() };
         (result == 0).then(|| KnownThread(std::thread::current().id()))
     }

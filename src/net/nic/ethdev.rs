@@ -1,6 +1,6 @@
-//! One device: found, given its queues, pool and offloads, started, and at the end stopped.
+//! One device: found, given its queues, pool and offloads, started, and finally stopped.
 //!
-//! What is decided here is what a device can be asked for. It moves no frames; see `port`.
+//! This module decides how a device is configured. It moves no frames; see `port`.
 
 use std::ffi::{CString, c_int};
 use std::path::Path;
@@ -20,8 +20,8 @@ use crate::base::limits::{
 };
 use crate::net::tcp::device::Capabilities;
 
-/// Drivers that claim a hash over their queues and need more than asking for it: net_tap wants a
-/// flow rule, and without one the kernel spreads by what was sent last.
+/// Drivers that report a hash over their queues but need more than its configuration: net_tap needs
+/// a flow rule, and without one the kernel distributes by what was sent last.
 const DRIVERS_WITHOUT_RSS: [&str; 1] = ["net_tap"];
 
 /// An open device. Shared by its ports; the last of them closes it.
@@ -30,25 +30,25 @@ pub(super) struct Device {
     pool: NonNull<dpdk::rte_mempool>,
     queues: usize,
     capabilities: Capabilities,
-    /// The kernel's interface below it, if there is one.
+    /// The kernel's interface under it, if there is one.
     interface: Option<String>,
-    /// Number of the kernel's interface that it works on, if there is one. Names can change.
+    /// Number of the kernel's interface under it, if there is one. Names can change.
     interface_index: Option<u32>,
     /// Whether it is net_memif, which has a peer instead of a wire.
     has_peer: bool,
-    /// Whether it looks for its peer when it is started and not again: net_memif's client, which a
-    /// server that is not ready yet turns away for good.
+    /// Whether it connects to its peer only when it is started: net_memif's client, which is
+    /// rejected permanently by a server that is not ready yet.
     connects_at_start: bool,
 }
 
-// SAFETY: the fields never change. What the port number and the pool are used for from several
-// threads at once, DPDK allows: statistics and link by any thread (rte_ethdev.h), allocating and
-// freeing by any thread (rte_mempool.h). Bursts go through WorkerPort, one for each queue.
+// SAFETY: the fields never change. DPDK allows the operations on the port number and the pool from
+// several threads: statistics and link by any thread (rte_ethdev.h), allocating and freeing by any
+// thread (rte_mempool.h). Bursts go through WorkerPort, one for each queue.
 unsafe impl Send for Device {}
 // SAFETY: as above.
 unsafe impl Sync for Device {}
 
-/// What is asked of a device, out of what it can do.
+/// The configuration of a device, within its capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Plan {
     queues: usize,
@@ -68,11 +68,11 @@ impl Plan {
         let room = usize::from(info.max_rx_queues.min(info.max_tx_queues));
         let spreads = rss != 0 && !DRIVERS_WITHOUT_RSS.contains(&driver) && room >= workers;
         let queues = if spreads { workers } else { 1 };
-        // Half of it is of no use: software would have to look at every frame all the same.
+        // A part of it is useless: software would have to check every frame nevertheless.
         let all = |capable: u64, mask: u64| if capable & mask == mask { mask } else { 0 };
         let rx = dpdk::SHIM_RX_OFFLOAD_IPV4_CKSUM | dpdk::SHIM_RX_OFFLOAD_TCP_CKSUM;
         let tx = dpdk::SHIM_TX_OFFLOAD_IPV4_CKSUM | dpdk::SHIM_TX_OFFLOAD_TCP_CKSUM;
-        // All frames come from one pool and have one holder: the driver need not look.
+        // All frames come from one pool and have one owner: the driver need not check.
         let fast_free = info.tx_offload_capa & dpdk::SHIM_TX_OFFLOAD_MBUF_FAST_FREE;
         Plan {
             queues,
@@ -87,7 +87,7 @@ impl Plan {
     }
 }
 
-/// A device half open: what its steps share.
+/// A device that is being opened: state shared by the steps.
 struct Opening<'a> {
     spec: &'a Spec,
     log: &'a mut Log,
@@ -128,7 +128,7 @@ impl Opening<'_> {
             conf.rxmode.mq_mode = dpdk::RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = plan.rss;
         }
-        // SAFETY: the port exists and is stopped; conf is whole and read during the call only.
+        // SAFETY: the port exists and is stopped; conf is complete and read during the call only.
         let code = unsafe { dpdk::rte_eth_dev_configure(port, queues, queues, &conf) };
         self.check("configuring it", code)?;
 
@@ -136,7 +136,7 @@ impl Opening<'_> {
         // SAFETY: as above; the two numbers are ours.
         let code = unsafe { dpdk::rte_eth_dev_adjust_nb_rx_tx_desc(port, &mut rx, &mut tx) };
         self.check("sizing its queues", code)?;
-        // SAFETY: any port number may be asked.
+        // SAFETY: any port number is valid.
         let node = unsafe { dpdk::rte_eth_dev_socket_id(port) } as u32;
         let (mut rx_conf, mut tx_conf) = (info.default_rxconf, info.default_txconf);
         rx_conf.offloads = plan.rx_offloads;
@@ -155,7 +155,8 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Starts the port and opens it for IPv6's multicast addresses (RFC 4291, section 2.7.1).
+    /// Starts the port and enables reception of IPv6's multicast addresses (RFC 4291, section
+    /// 2.7.1).
     fn start(&mut self, plan: &Plan, info: &dpdk::rte_eth_dev_info) -> Result<(), NicError> {
         // SAFETY: a configured port.
         let code = unsafe { dpdk::rte_eth_dev_start(self.port) };
@@ -163,7 +164,7 @@ impl Opening<'_> {
         if plan.queues > 1 {
             self.spread(plan, info)?;
         }
-        // SAFETY: a started port. A device that can do neither has no filter to open.
+        // SAFETY: a started port. A device that supports neither has no filter.
         unsafe {
             if dpdk::rte_eth_allmulticast_enable(self.port) != 0 {
                 dpdk::rte_eth_promiscuous_enable(self.port);
@@ -172,8 +173,8 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Makes sure that the table behind the hash reaches every queue. Drivers fill it for as many
-    /// queues as there are; where one did not, frames would go where nobody looks.
+    /// Ensures that the table behind the hash reaches every queue. Drivers fill it for all queues;
+    /// where one did not, frames would arrive at queues that no worker reads.
     fn spread(&mut self, plan: &Plan, info: &dpdk::rte_eth_dev_info) -> Result<(), NicError> {
         let group = dpdk::RTE_ETH_RETA_GROUP_SIZE as usize;
         let size = usize::from(info.reta_size);
@@ -192,7 +193,7 @@ impl Opening<'_> {
             (0..size).filter(|&n| usize::from(of(n)) == queue).count()
         };
         let is_even = (0..plan.queues).all(|queue| counts(queue) >= size / plan.queues);
-        // Who does not show the table does not let it be changed either.
+        // A driver that does not return the table cannot change it either.
         if code != 0 || is_even {
             return Ok(());
         }
@@ -245,7 +246,7 @@ impl Device {
         let connects_at_start = has_peer && !spec.is_memif_server();
         let queues = plan.queues;
         let interface = spec.interface().map(str::to_owned);
-        // A tap's exists only now.
+        // The interface of a tap exists only now.
         let index_of = interface.as_deref().or_else(|| spec.argument("iface"));
         let interface_index = index_of.and_then(spec::interface_index);
         Ok(Device {
@@ -265,28 +266,28 @@ impl Device {
         self.port
     }
 
-    /// Where empty frames come from.
+    /// The pool of empty frames.
     pub(super) fn pool(&self) -> NonNull<dpdk::rte_mempool> {
         self.pool
     }
 
-    /// Queue pairs that the device spreads flows over.
+    /// Queue pairs over which the device distributes flows.
     pub(super) fn queues(&self) -> usize {
         self.queues
     }
 
-    /// What every port of the device can do.
+    /// The capabilities of every port of the device.
     pub(super) fn capabilities(&self) -> Capabilities {
         self.capabilities
     }
 
-    /// Whether the link is up now, and the kernel's interface below it has a carrier.
+    /// Whether the link is up now, and the kernel's interface under it has a carrier.
     pub(super) fn has_carrier(&self) -> bool {
         let below = |name: &String| spec::interface_has_carrier(name, Path::new(spec::SYSFS));
         self.link_is_up() && self.interface.as_ref().and_then(below).unwrap_or(true)
     }
 
-    /// The longest IP packet that the device takes now, in bytes, if it says.
+    /// The longest IP packet that the device accepts now, in bytes, if it reports one.
     pub(super) fn mtu_bytes(&self) -> Option<usize> {
         mtu_bytes(self.port, self.interface.as_deref(), Path::new(spec::SYSFS)).ok()
     }
@@ -299,14 +300,14 @@ impl Device {
         code == 0 && u32::from(link.link_status()) == dpdk::RTE_ETH_LINK_UP
     }
 
-    /// Whether the device was taken away.
+    /// Whether the device was removed.
     pub(super) fn is_gone(&self) -> bool {
         // SAFETY: an existing port.
         let is_removed = unsafe { dpdk::rte_eth_dev_is_removed(self.port) } == 1;
         is_removed || self.interface_index.is_some_and(spec::interface_is_gone)
     }
 
-    /// Waits for the link, for a bounded time; returns whether it is up. For use before the first
+    /// Waits for the link, for a bounded time; returns whether it is up. Only before the first
     /// burst.
     pub(super) fn wait_for_link(&self) -> bool {
         for poll in 1..=NIC_LINK_POLLS {
@@ -314,10 +315,10 @@ impl Device {
                 return true;
             }
             thread::sleep(Duration::from_millis(10));
-            // Never a server: it waits for clients by itself, and could cut off one that has just
-            // come and is sending.
+            // Never a server: it waits for clients by itself, and could disconnect one that has
+            // just connected and is sending.
             if self.connects_at_start && poll.is_multiple_of(NIC_LINK_POLLS / 10) {
-                // SAFETY: no port was made yet, so that nobody is in a burst.
+                // SAFETY: no port was created yet, so that no thread is in a burst.
                 unsafe {
                     dpdk::shim_stop_in_turn(self.port, false);
                     dpdk::rte_eth_dev_start(self.port);
@@ -347,12 +348,12 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: the last holder of the device drops it, so that no port is in a burst. The pool
-        // stays until the process ends: frames of it may be held, by someone here or by a driver
+        // SAFETY: the last owner of the device drops it, so that no port is in a burst. The pool
+        // stays until the process ends: frames of it may be in use, here or in a driver
         // (net_af_xdp's fill ring).
         unsafe {
             if self.has_peer {
-                // The peer may leave at this moment, and the driver would then free twice.
+                // The peer may disconnect at this moment, and the driver would then free twice.
                 dpdk::shim_stop_in_turn(self.port, true);
             } else {
                 dpdk::rte_eth_dev_stop(self.port);
@@ -370,21 +371,21 @@ fn mtu_bytes(port: u16, interface: Option<&str>, sysfs: &Path) -> Result<usize, 
     if code < 0 {
         return Err(code);
     }
-    // A driver over an interface of the kernel's may not know that it takes less.
+    // A driver over an interface of the kernel's may not know that its MTU is lower.
     let below = interface.and_then(|name| spec::interface_mtu(name, sysfs)).unwrap_or(usize::MAX);
     Ok(usize::from(mtu).min(TCP_MTU_MAX_BYTES).min(below))
 }
 
 fn find(spec: &Spec, log: &mut Log) -> Result<u16, NicError> {
     if let Spec::Vdev { devargs, .. } = spec {
-        let devargs = CString::new(devargs.as_str()).expect("a device's name has no zero byte");
+        let devargs = CString::new(devargs.as_str()).expect("a device's name contains no NUL");
         // SAFETY: a string in C's shape, read during the call only.
         let code = unsafe { dpdk::rte_dev_probe(devargs.as_ptr()) };
         if code < 0 {
             return Err(refused(spec, code, log));
         }
     }
-    let name = CString::new(spec.name()).expect("a device's name has no zero byte");
+    let name = CString::new(spec.name()).expect("a device's name contains no NUL");
     let mut port = 0;
     // SAFETY: a string in C's shape, and a number of ours.
     let code = unsafe { dpdk::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut port) };
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_a_worker_only_where_the_device_hashes_and_has_them() {
+    fn each_worker_has_a_queue_only_if_the_device_can_hash() {
         let rss = dpdk::SHIM_RSS_TCP_IPV4 | 1 << 40;
         let plan = |info, driver, workers| Plan::new(&info, driver, workers);
         let four = plan(info(16, rss, 0, 0), "net_ice", 4);
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_the_devices_only_if_it_does_both() {
+    fn checksums_are_offloaded_only_in_both_directions() {
         let (ip, tcp) = (dpdk::SHIM_TX_OFFLOAD_IPV4_CKSUM, dpdk::SHIM_TX_OFFLOAD_TCP_CKSUM);
         assert!(!Plan::new(&info(1, 0, 0, tcp), "", 1).has_tx_checksum());
         assert!(Plan::new(&info(1, 0, 0, ip | tcp), "", 1).has_tx_checksum());

@@ -1,6 +1,6 @@
-//! A frame in a device's memory, as an owned value: dropped, it returns to its pool.
+//! A frame in a device's memory, as an owned value: when dropped, it returns to its pool.
 //!
-//! Never shows the mbuf to anyone outside `nic`.
+//! Never exposes the mbuf outside of `nic`.
 
 use std::ptr::NonNull;
 use std::slice;
@@ -9,7 +9,7 @@ use dpdk_sys as dpdk;
 
 use crate::net::tcp::device::{Frame, RxChecksum, TxOffload};
 
-/// An mbuf of our pool that nobody else has, alone in its chain: the shim copies any other.
+/// An mbuf of our pool with no other owner, alone in its chain: the shim copies any other.
 pub struct NicFrame {
     mbuf: NonNull<dpdk::rte_mbuf>,
     data: NonNull<u8>,
@@ -46,7 +46,7 @@ impl NicFrame {
         taken
     }
 
-    /// The frame as if it were new, for at least `bytes` bytes, or None if it is too short.
+    /// Resets the frame for reuse with at least `bytes` bytes; None if it is too short.
     #[inline]
     pub(super) fn renewed(mut self, bytes: usize) -> Option<NicFrame> {
         if self.capacity_bytes() < bytes {
@@ -58,7 +58,7 @@ impl NicFrame {
         Some(self)
     }
 
-    /// Makes the mbuf ready to be sent and gives it away: to the device, or to [`NicFrame::free`].
+    /// Prepares the mbuf for sending and passes it on: to the device, or to [`NicFrame::free`].
     pub(super) fn into_mbuf(self) -> NonNull<dpdk::rte_mbuf> {
         let (flags, ip_header_bytes) = match self.tx_offload {
             None => (0, 0),
@@ -71,10 +71,10 @@ impl NicFrame {
         mbuf
     }
 
-    /// Gives an mbuf from [`NicFrame::into_mbuf`] back to its pool.
+    /// Returns an mbuf from [`NicFrame::into_mbuf`] to its pool.
     ///
     /// # Safety
-    /// The device did not take it, and nobody uses it afterwards.
+    /// The device did not take it, and it is not used afterwards.
     pub(super) unsafe fn free(mbuf: NonNull<dpdk::rte_mbuf>) {
         // SAFETY: the caller's promise.
         unsafe { dpdk::shim_free(mbuf.as_ptr()) }
@@ -98,7 +98,7 @@ impl Frame for NicFrame {
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in bytes; the mbuf is this value's alone, so that nobody else looks.
+        // SAFETY: as in bytes; the mbuf is this value's alone, so that nothing else reads it.
         unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), usize::from(self.len)) }
     }
 
@@ -124,8 +124,8 @@ impl Frame for NicFrame {
     }
 }
 
-/// What a device's flags mean for one frame. IPv6 has no header checksum, so there a device says
-/// nothing of it.
+/// The meaning of a device's flags for one frame. IPv6 has no header checksum, so for it a device
+/// reports nothing.
 fn rx_checksum(flags: u32, frame: &[u8]) -> RxChecksum {
     let has = |flag| flags & flag != 0;
     if has(dpdk::SHIM_IP_BAD) || has(dpdk::SHIM_L4_BAD) {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ipv4_asks_for_a_header_checksum() {
+    fn only_ipv4_requests_a_header_checksum() {
         let ask = |is_ipv4| tx_flags(TxOffload { is_ipv4, ip_header_bytes: 20 });
         assert_ne!(ask(true) & dpdk::SHIM_TX_IP_CKSUM, 0);
         assert_eq!(ask(false) & dpdk::SHIM_TX_IP_CKSUM, 0);

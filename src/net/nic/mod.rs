@@ -6,16 +6,16 @@
 //!        DPDK    pool     └── ..                   steer's rings lead to the others
 //! ```
 //!
-//! Only here, and in the crate `dpdk-sys`, does DPDK have a name. A port moves frames; it never
-//! looks into them, but for the flow they belong to.
+//! Only this module and the crate `dpdk-sys` use DPDK. A port moves frames; it never reads them,
+//! except for the flow they belong to.
 //!
 //! A memif device must not lose its peer while a worker polls: net_memif (DPDK 22.11) then unmaps
-//! the rings in DPDK's interrupt thread, under the burst, and the process dies of it. Nothing here
-//! keeps the two apart: the driver tells nobody before it unmaps, and a look at the link before a
-//! burst only makes the window smaller. See docs/ARCHITECTURE.md.
+//! the rings in DPDK's interrupt thread, during the burst, and the process crashes. Nothing here
+//! prevents that: the driver notifies nobody before it unmaps, and checking the link before a burst
+//! only makes the window smaller. See docs/ARCHITECTURE.md.
 //!
-//! A process opens one device, once. Frames of it may outlive it: its memory stays until the
-//! process ends.
+//! A process opens one device, once. Its frames may outlive it: its memory stays until the process
+//! ends.
 
 #![allow(unsafe_code, reason = "DPDK is a C library, and frames are its memory")]
 
@@ -45,28 +45,28 @@ use crate::base::stats::WorkerStats;
 use ethdev::Device;
 use spec::Spec;
 
-/// Whether frames live in hugepages.
+/// Whether frames are in hugepages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Huge {
-    /// In hugepages, which have to be there.
+    /// In hugepages, which must exist.
     #[default]
     Auto,
     /// In ordinary pages: slower, and not for every PCI device.
     Off,
 }
 
-/// What to open.
+/// The device to open.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A PCI address, or a vdev with its arguments as DPDK writes them.
+    /// A PCI address, or a vdev with its arguments in DPDK's syntax.
     pub device: String,
-    /// How many ports to make.
+    /// The number of ports.
     pub workers: usize,
-    /// Where frames live.
+    /// Where frames are stored.
     pub huge: Huge,
 }
 
-/// The device's own counters, since it was opened. A driver leaves at 0 what it does not count.
+/// The device's own counters, since it was opened. Counters that a driver does not support are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Frames received.
@@ -77,11 +77,11 @@ pub struct Statistics {
     pub bytes_received: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
-    /// Frames lost because no descriptor was free: a worker was too slow (DPDK's `imissed`).
+    /// Frames dropped because no descriptor was free: a worker was too slow (DPDK's `imissed`).
     pub receive_missed: u64,
-    /// Frames received broken (`ierrors`).
+    /// Frames received with errors (`ierrors`).
     pub receive_errors: u64,
-    /// Times that the pool had no frame to receive into (`rx_nombuf`).
+    /// Times the pool had no frame to receive into (`rx_nombuf`).
     pub receive_no_buffer: u64,
     /// Frames that could not be sent (`oerrors`).
     pub send_errors: u64,
@@ -94,21 +94,21 @@ pub struct Nic {
     device: Arc<Device>,
 }
 
-/// A look at a device from any thread. As long as one lives the device stays open.
+/// The state of a device, for any thread. The device stays open as long as one exists.
 #[derive(Clone)]
 pub struct NicMonitor {
     device: Arc<Device>,
 }
 
-/// Opens a device with one port for each element of `stats`, which the port counts in: worker 0's
-/// first. Waits for the link for a few seconds, and goes on without it ([`Nic::is_link_up`]).
+/// Opens a device with one port for each element of `stats`, in which the port counts: worker 0's
+/// first. Waits for the link for a few seconds, and continues without it ([`Nic::is_link_up`]).
 ///
 /// # Errors
 /// See [`NicError`]. The device cannot be opened again in this
 /// process, whatever the error.
 ///
 /// # Panics
-/// If `stats` has not `config.workers` elements.
+/// If `stats` does not have `config.workers` elements.
 pub fn open(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError> {
     let workers = config.workers;
     if workers == 0 || workers > WORKERS_MAX {
@@ -165,14 +165,14 @@ fn pool_bytes(frames: usize, huge: Huge) -> usize {
     }
 }
 
-/// Memory that a device takes at most, in bytes, before it is known how many queues it has.
+/// Most memory that a device uses, in bytes, before its number of queues is known.
 pub fn memory_bytes(workers: usize, huge: Huge) -> usize {
     let frames = nic_pool_frames(workers, workers).max(nic_pool_frames(workers, 1));
     pool_bytes(frames, huge) + NIC_EAL_BYTES
 }
 
 impl Nic {
-    /// The port of a worker, once. To be used in one thread.
+    /// The port of a worker, once. Must be used in one thread.
     ///
     /// # Panics
     /// If there is no such worker, or its port was taken.
@@ -180,7 +180,7 @@ impl Nic {
         self.ports[worker].take().expect("a worker's port is taken once")
     }
 
-    /// Whether the link was up when the device was opened. Without it frames wait and are lost.
+    /// Whether the link was up when the device was opened. Without it frames are queued and lost.
     pub fn is_link_up(&self) -> bool {
         self.is_link_up
     }
@@ -191,7 +191,7 @@ impl Nic {
         self.device.queues() == self.ports.len()
     }
 
-    /// A look at the device that other threads can keep.
+    /// The state of the device, for other threads.
     pub fn monitor(&self) -> NicMonitor {
         NicMonitor { device: Arc::clone(&self.device) }
     }
@@ -208,19 +208,19 @@ impl NicMonitor {
         self.device.link_is_up()
     }
 
-    /// Whether the link is up now, also that of the kernel's interface below the device, whose
-    /// driver may not know.
+    /// Whether the link is up now, including that of the kernel's interface under the device, whose
+    /// driver may not report it.
     pub fn has_carrier(&self) -> bool {
         self.device.has_carrier()
     }
 
-    /// The longest IP packet that the device takes now, in bytes, if it says.
+    /// The longest IP packet that the device accepts now, in bytes, if it reports one.
     pub fn mtu_bytes(&self) -> Option<usize> {
         self.device.mtu_bytes()
     }
 
-    /// Whether the device is there no more: unplugged, or its interface deleted. It does not come
-    /// back to this process.
+    /// Whether the device no longer exists: unplugged, or its interface deleted. This process
+    /// cannot use it again.
     pub fn is_gone(&self) -> bool {
         self.device.is_gone()
     }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_cannot_be_is_refused_before_dpdk_starts() {
+    fn an_impossible_device_is_refused_before_dpdk_starts() {
         let open = |device: &str, workers: usize| {
             let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
             let config = Config { device: device.to_string(), workers, huge: Huge::Off };
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_hugepages_are_refused_with_the_number_that_is_missing() {
+    fn too_few_hugepages_are_refused_with_the_missing_number() {
         let error = check_hugepages(64 << 20, 63 << 20).unwrap_err();
         assert!(matches!(error, NicError::NoHugepages { needed_mib: 64, free_mib: 63 }));
         assert!(check_hugepages(64 << 20, 64 << 20).is_ok());

@@ -1,7 +1,7 @@
-//! A worker's end of the device: bursts in, bursts out, and what has to wait in between.
+//! A worker's end of the device: receiving and sending bursts, and queues in between.
 //!
-//! With a queue pair for each worker a port is one of them. With one queue pair worker 0's port has
-//! it and serves the others through rings; see `steer`. Nothing here waits.
+//! With a queue pair per worker, a port is one of them. With one queue pair worker 0's port has it
+//! and serves the others through rings; see `steer`. Nothing here waits.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -22,7 +22,7 @@ use crate::base::stats::{Counter, WorkerStats};
 use crate::net::tcp::device::{Capabilities, Frame, Port};
 use crate::net::tcp::headers::ETHERNET_BYTES;
 
-/// A queue pair, with the output that its device did not take yet.
+/// A queue pair, with the output that its device did not accept yet.
 struct QueuePair {
     device: Arc<Device>,
     queue: u16,
@@ -30,12 +30,12 @@ struct QueuePair {
 }
 
 impl QueuePair {
-    /// Receives up to a burst and hands each frame to `each`.
+    /// Receives up to a burst and passes each frame to `each`.
     fn receive(&mut self, room: usize, stats: &WorkerStats, mut each: impl FnMut(NicFrame)) {
         if room == 0 {
             return;
         }
-        // Most turns find nothing: clearing this would be a good part of what they do.
+        // Most turns receive nothing: clearing this would be a good part of their work.
         let mut frames = [const { MaybeUninit::<dpdk::shim_frame>::uninit() }; BURST_FRAMES];
         let room = room.min(BURST_FRAMES) as u16;
         let mut malformed = 0;
@@ -61,7 +61,7 @@ impl QueuePair {
         self.pending.push(frame.into_mbuf());
     }
 
-    /// Offers what waits to the device, once.
+    /// Offers queued frames to the device, once.
     fn transmit(&mut self, stats: &WorkerStats) {
         if self.pending.len() == 0 {
             return;
@@ -101,9 +101,9 @@ const EMPTY: dpdk::shim_frame = dpdk::shim_frame {
     flags: 0,
 };
 
-/// Where a worker's frames come from and go to.
+/// The way of a worker's frames.
 enum Path {
-    /// A queue pair of its own.
+    /// Its own queue pair.
     Own(QueuePair),
     /// The only queue pair, and rings to the workers without one.
     Shared(QueuePair, Hub<NicFrame>),
@@ -111,15 +111,15 @@ enum Path {
     Steered(Lane<NicFrame>),
 }
 
-/// What one worker receives and sends through. Made before the threads start; from its first use on
-/// it belongs to the thread that used it.
+/// One worker's port. Created before the threads start; from its first use on it belongs to the
+/// thread that used it.
 pub struct WorkerPort {
-    // Before the device: what waits in them is the device's pool's.
+    // Before the device: frames queued in them are from the device's pool.
     path: Path,
-    /// Frames that were received and are done with, the newest last: the next to be sent are made
-    /// of them. The pool is not asked twice for a request, and the newest is in the core's cache.
+    /// Received frames that are no longer needed, the newest last: they are reused for sending. So
+    /// a request does not access the pool twice, and the newest is in the core's cache.
     reused: ArrayVec<NicFrame, NIC_REUSED_FRAMES>,
-    /// What the longest frame takes that is sent.
+    /// Buffer size of the longest frame to send.
     frame_bytes: usize,
     thread: Option<KnownThread>,
     is_entered: bool,
@@ -167,7 +167,7 @@ impl WorkerPort {
         }
     }
 
-    /// Makes this thread known to DPDK, once, so that it has a cache of free frames of its own.
+    /// Registers this thread with DPDK, once, so that it has a cache of free frames.
     #[cold]
     fn enter(&mut self) {
         self.is_entered = true;
@@ -279,7 +279,7 @@ impl Port for WorkerPort {
                 self.forwarded += WorkerPort::relay(pair, hub);
                 pair.transmit(&self.stats);
             }
-            // The ring is read by worker 0, each turn.
+            // Worker 0 reads the ring, each turn.
             Path::Steered(_) => {}
         }
     }

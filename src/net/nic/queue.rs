@@ -1,19 +1,19 @@
-//! Output that waits until its device takes it: a ring of fixed size, first in, first out.
+//! Output that waits for its device: a ring of fixed size, first in, first out.
 //!
-//! It never waits and never drops: what does not fit goes back to the caller, and what the device
-//! does not take stays.
+//! It never waits and never drops: what does not fit is returned to the caller, and what the device
+//! does not accept stays.
 
-/// A bounded queue of things that a device takes in bursts.
+/// A bounded queue of items that a device accepts in bursts.
 pub(super) struct TxQueue<T> {
     slots: Box<[Option<T>]>,
     head: usize,
     len: usize,
 }
 
-/// What one offer came to.
+/// The result of one offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// How many the device took.
+    /// How many the device accepted.
     pub taken: usize,
     /// Whether it left some.
     pub is_partial: bool,
@@ -26,12 +26,12 @@ impl<T: Copy> TxQueue<T> {
         TxQueue { slots: vec![None; capacity].into_boxed_slice(), head: 0, len: 0 }
     }
 
-    /// How many wait.
+    /// Number of queued items.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no room.
+    /// Whether the queue is full.
     pub(super) fn is_full(&self) -> bool {
         self.len == self.slots.len()
     }
@@ -58,8 +58,8 @@ impl<T: Copy> TxQueue<T> {
         item
     }
 
-    /// Offers everything once, in order, in pieces as the ring has them. `take` is given what waits
-    /// and returns how many of the first it took; the others stay.
+    /// Offers everything once, in order, in contiguous pieces. `take` gets a piece and returns how
+    /// many of its first items it accepted; the others stay.
     pub(super) fn offer(&mut self, mut take: impl FnMut(&mut [Option<T>]) -> usize) -> Offer {
         let mut offer = Offer { taken: 0, is_partial: false };
         while self.len > 0 {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_device_leaves_stays_in_order() {
+    fn items_that_a_device_leaves_stay_in_order() {
         let mut queue = TxQueue::new(8);
         (0..8).for_each(|n| queue.push(n));
         assert!(queue.is_full());
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_takes_nothing_is_asked_once() {
+    fn a_full_device_is_offered_frames_once() {
         let mut queue = TxQueue::new(4);
         queue.push(1);
         let mut asked = 0;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a device takes, everything goes out once and in order.
+        /// Whatever a device accepts, everything is sent once and in order.
         #[test]
         fn behaves_as_an_unbounded_queue_that_refuses(
             steps in prop::collection::vec((0u8..3, 0usize..20), 1..200),

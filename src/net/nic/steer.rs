@@ -1,8 +1,8 @@
-//! Sharing one queue pair among workers: the worker that receives hands whole frames to the worker
-//! of their flow, and sends what the others have to send.
+//! Sharing one queue pair among workers: the worker that receives passes whole frames to the worker
+//! of their flow, and sends the frames of the others.
 //!
-//! A flow's frames all go to one worker, in order. Nothing here waits: a worker that does not take
-//! its frames loses the newest of them, and holds up nobody else.
+//! All frames of a flow go to one worker, in order. Nothing here waits: a worker that does not take
+//! its frames loses the newest of them, and delays no other.
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_nano_inline};
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
@@ -36,7 +36,7 @@ impl FlowHash {
 }
 
 /// Writes addresses and ports of a TCP segment to `tuple`, and returns their length in bytes. None
-/// for what is not the first and only fragment of a TCP segment, and for what is cut short.
+/// for fragments, for other protocols, and for truncated frames.
 fn flow_tuple(frame: &[u8], tuple: &mut [u8; 36]) -> Option<usize> {
     let mut head = frame.get(12..)?;
     // A tag of VLAN 0 is only a priority (IEEE 802.1Q, 6.9), and a flow's frames may differ in it.
@@ -58,7 +58,7 @@ fn flow_tuple(frame: &[u8], tuple: &mut [u8; 36]) -> Option<usize> {
         }
         (&packet[12..20], header_bytes)
     } else if ethertype == ETHERTYPE_IPV6 {
-        // RFC 8200, section 3. A segment behind extension headers is worker 0's.
+        // RFC 8200, section 3. A segment after extension headers goes to worker 0.
         let header = packet.get(..IPV6_BYTES)?;
         if header[0] >> 4 != 6 || header[6] != PROTOCOL_TCP {
             return None;
@@ -76,9 +76,9 @@ fn flow_tuple(frame: &[u8], tuple: &mut [u8; 36]) -> Option<usize> {
 /// The end of the worker that has the queue pair.
 pub(super) struct Hub<F> {
     hash: FlowHash,
-    /// Of worker 1 and up.
+    /// Those of worker 1 and up.
     lanes: Box<[Lane<F>]>,
-    /// The lane whose output is looked at first, next time.
+    /// The lane whose output is taken first in the next call.
     first: usize,
 }
 
@@ -88,13 +88,13 @@ pub(super) struct Lane<F> {
     from: Consumer<F>,
 }
 
-/// Where a frame went.
+/// The result of steering a frame.
 pub(super) enum Steered<F> {
-    /// Nowhere: it is the receiving worker's own.
+    /// It belongs to the receiving worker.
     Own(F),
-    /// To its worker.
+    /// Passed to its worker.
     Sent,
-    /// To its worker's ring, which was full: it comes back, to be dropped.
+    /// The ring of its worker is full: the frame is returned, to be dropped.
     Full(F),
 }
 
@@ -112,7 +112,7 @@ pub(super) fn connect<F>(workers: usize, seed: u64) -> (Hub<F>, Vec<Lane<F>>) {
 }
 
 impl<F> Hub<F> {
-    /// Hands a received frame, whose bytes `bytes` returns, to the worker of its flow.
+    /// Passes a received frame, whose bytes `bytes` returns, to the worker of its flow.
     pub(super) fn steer(&mut self, frame: F, bytes: impl Fn(&F) -> &[u8]) -> Steered<F> {
         match self.hash.worker(bytes(&frame)) {
             0 => Steered::Own(frame),
@@ -123,9 +123,9 @@ impl<F> Hub<F> {
         }
     }
 
-    /// Takes what the other workers have to send, at most `room` frames and a budget from each.
-    /// Returns how many. The worker to begin with changes from call to call, so that a full device
-    /// is full for all of them in turn.
+    /// Takes the output of the other workers, at most `room` frames and a budget from each. Returns
+    /// how many. The first worker changes from call to call, so that a full device affects them
+    /// evenly.
     pub(super) fn collect(&mut self, room: usize, mut push: impl FnMut(F)) -> usize {
         let mut taken = 0;
         for step in 0..self.lanes.len() {
@@ -147,7 +147,7 @@ impl<F> Lane<F> {
         self.from.pop().ok()
     }
 
-    /// Hands a frame over to be sent.
+    /// Passes on a frame to be sent.
     ///
     /// # Errors
     /// The frame, if the ring is full.
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_spread_evenly_and_stay() {
+    fn flows_are_distributed_evenly_and_stay() {
         let hash = FlowHash::new(4, 7);
         for make in [|port| tcp4([10, 0, 0, 2], port), tcp6 as fn(u16) -> Vec<u8>] {
             let mut counts = [0; 4];
@@ -192,7 +192,8 @@ mod tests {
                 let mut frame = make(port);
                 let worker = hash.worker(&frame);
                 counts[worker] += 1;
-                // What is not the flow's name does not count: length, sequence number, flags.
+                // Fields that do not identify the flow have no effect: length, sequence number,
+                // flags.
                 let last = frame.len() - 1;
                 frame[last] ^= 0xff;
                 frame[14 + 2] ^= 1;
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_is_another_spread() {
+    fn another_seed_gives_another_distribution() {
         let (a, b) = (FlowHash::new(64, 1), FlowHash::new(64, 2));
         let frames: Vec<_> = (0..200).map(|port| tcp4([10, 0, 0, 2], port)).collect();
         let same = frames.iter().filter(|f| a.worker(f) == b.worker(f)).count();
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_tcp_stays_with_worker_0() {
+    fn frames_without_tcp_stay_with_worker_0() {
         let hash = FlowHash::new(64, 3);
         let change = |at: usize, to: u8| {
             (0..64).all(|port| {
@@ -248,11 +249,11 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_worker_holds_up_nobody() {
+    fn a_stopped_worker_delays_no_other() {
         let (mut hub, mut spokes) = connect::<Vec<u8>>(3, 9);
         let (mut own, mut full) = (0, 0);
         let mut received = 0;
-        // Worker 1 never looks at its ring; worker 2 does.
+        // Worker 1 never reads its ring; worker 2 does.
         for port in 0..(8 * NIC_STEER_FRAMES) as u16 {
             match hub.steer(tcp4([10, 0, 0, 2], port), |frame| frame) {
                 Steered::Own(_) => own += 1,

@@ -1,5 +1,5 @@
-//! smoltcp's side: the device that it sees, its interfaces and its clock. One flow's packets at a
-//! time, and no packet is copied on the way in.
+//! smoltcp's side: its device, its interfaces and its clock. It gets the packets of one flow at a
+//! time, and received packets are not copied.
 
 use smoltcp::iface::{Config, Interface};
 use smoltcp::phy;
@@ -11,13 +11,13 @@ use super::wire::Wire;
 use crate::base::clock::Now;
 use crate::base::limits::TCP_CLOCK_RATE;
 
-/// The time that smoltcp is told.
+/// The time of smoltcp's clock.
 #[inline(always)]
 pub(super) fn stack_time(now: Now) -> Instant {
     Instant::from_micros((now.uptime_us * TCP_CLOCK_RATE) as i64)
 }
 
-/// An interface with no addresses yet for packets of `mtu_bytes`, whose random numbers begin at
+/// An interface without addresses for packets of `mtu_bytes`, whose random numbers start from
 /// `seed`.
 pub(super) fn new_interface<P: Port>(
     wire: &mut Wire<P>,
@@ -31,13 +31,13 @@ pub(super) fn new_interface<P: Port>(
     Interface::new(config, &mut device, stack_time(now))
 }
 
-/// The device that smoltcp sees: at most one packet to receive, and as many to send as there are
+/// The device that smoltcp uses: at most one packet to receive, and as many to send as there are
 /// frames, all of one flow.
 pub(super) struct OneFrame<'a, P: Port> {
     pub wire: &'a mut Wire<P>,
     pub received: Option<&'a [u8]>,
     pub next_hop: [u8; 6],
-    /// Read by smoltcp when an interface is made, and not again.
+    /// smoltcp reads this only when an interface is created.
     pub mtu_bytes: usize,
 }
 
@@ -69,7 +69,7 @@ impl<P: Port> phy::Device for OneFrame<'_, P> {
     }
 }
 
-/// What smoltcp is told about a device: it neither verifies nor computes a checksum itself.
+/// The capabilities that smoltcp sees: it neither verifies nor computes checksums itself.
 #[inline(always)]
 fn device_capabilities(mtu_bytes: usize) -> phy::DeviceCapabilities {
     let mut capabilities = phy::DeviceCapabilities::default();

@@ -1,8 +1,9 @@
-//! What one worker hears that concerns the flows of all: where neighbours are, which paths are
-//! narrow, that the link came up, the device's MTU.
+//! Information that one worker receives and that concerns the flows of all: locations of
+//! neighbours, narrow paths, link-up events, the device's MTU.
 //!
-//! ARP, neighbour discovery and ICMP errors arrive at one worker, whoever's flow they are about.
-//! Nobody ever waits here: what finds a table in use is left out, and comes again with the next
+//! ARP, neighbour discovery and ICMP errors arrive at one worker, whichever worker has the flow.
+//! Nothing here waits: information that finds a table locked is dropped, and arrives again with the
+//! next retransmission. The tables are bounded, and a remote host cannot choose its entry in them.
 //! retransmission. What is remembered is bounded, and a stranger cannot choose its place.
 
 use std::fmt;
@@ -21,54 +22,54 @@ use crate::base::secret;
 
 /// Shared by the stacks of one device.
 pub struct Board {
-    /// Grows with whatever is put up for all to read.
+    /// Incremented with each new item.
     news: AtomicU64,
     readers: AtomicUsize,
-    /// 0 until somebody says.
+    /// 0 while unknown.
     mtu_bytes: AtomicUsize,
     link_ups: AtomicU64,
     reports: Mutex<Reports>,
     neighbors: Mutex<Neighbors>,
 }
 
-/// The newest reports of narrow paths, each until it is overwritten.
+/// The newest reports of narrow paths, in a ring.
 struct Reports {
     ring: [Option<TooBig>; TCP_BOARD_REPORTS],
     next: u64,
 }
 
-/// Where an address is on this network, as far as it was heard.
+/// The MAC of an address on this network.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     address: IpAddr,
     mac: Option<[u8; 6]>,
     told_us: u64,
-    /// When it was asked for last, if it was.
+    /// When it was last requested, if it was.
     asked_us: Option<u64>,
 }
 
-/// Who spoke from a MAC last.
+/// The last address seen with a MAC.
 #[derive(Clone, Copy)]
 struct Spoke {
     mac: [u8; 6],
     address: IpAddr,
 }
 
-/// Both tables are direct-mapped: what falls into a place that is taken drives the older out.
+/// Both tables are direct-mapped: a new entry replaces an older one in its place.
 struct Neighbors {
     secrets: RapidSecrets,
     by_address: Box<[Option<Known>]>,
     by_mac: Box<[Option<Spoke>]>,
 }
 
-/// What is to be done about an address.
+/// Where an address is, or what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whereabouts {
-    /// It was heard of there.
+    /// At this MAC.
     At([u8; 6]),
-    /// Ask for it.
+    /// Send a request for it.
     Ask,
-    /// Nothing: it was asked for a moment ago, or is not to be.
+    /// Nothing: it was requested a moment ago, or no request is allowed.
     Wait,
 }
 
@@ -96,7 +97,7 @@ impl Default for Board {
     }
 }
 
-/// The table, unless somebody else is at it. One who panicked left it whole.
+/// The table, unless another thread has locked it. A thread that panicked left it consistent.
 fn at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -106,25 +107,25 @@ fn at_once<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 impl Board {
-    /// The device's link was down and is up.
+    /// Reports that the device's link was down and is up again.
     pub fn link_came_up(&self) {
         self.link_ups.fetch_add(1, Relaxed);
         self.news.fetch_add(1, Relaxed);
     }
 
-    /// The longest IP packet that the device sends is now `bytes`.
+    /// Sets the longest IP packet that the device can send now.
     pub fn set_mtu(&self, bytes: usize) {
         if self.mtu_bytes.swap(bytes, Relaxed) != bytes {
             self.news.fetch_add(1, Relaxed);
         }
     }
 
-    /// One more stack reads this.
+    /// Adds a reader.
     fn subscribe(&self) {
         self.readers.fetch_add(1, Relaxed);
     }
 
-    /// Changes when there is something to read.
+    /// Changes when there is something new to read.
     #[inline(always)]
     fn news(&self) -> u64 {
         self.news.load(Relaxed)
@@ -135,13 +136,13 @@ impl Board {
         self.link_ups.load(Relaxed)
     }
 
-    /// The device's MTU, if anybody said.
+    /// The device's MTU, if it is known.
     pub(super) fn mtu_bytes(&self) -> Option<usize> {
         Some(self.mtu_bytes.load(Relaxed)).filter(|&bytes| bytes > 0)
     }
 
-    /// Puts up a report about a flow that is not the reader's own. Returns whether another stack
-    /// may have it.
+    /// Adds a report about a flow that is not the caller's own. Returns whether another stack may
+    /// have the flow.
     fn post(&self, report: TooBig) -> bool {
         if self.readers.load(Relaxed) < 2 {
             return false;
@@ -156,7 +157,7 @@ impl Board {
         true
     }
 
-    /// Reports number `seen` and up, as far as they are still there. Advances `seen`.
+    /// Reports from number `seen` on, if not overwritten. Advances `seen`.
     fn reports(&self, seen: &mut u64) -> impl Iterator<Item = TooBig> + use<> {
         let mut found = [None; TCP_BOARD_REPORTS];
         if let Some(reports) = at_once(&self.reports) {
@@ -169,8 +170,8 @@ impl Board {
         found.into_iter().flatten()
     }
 
-    /// Somebody says that `address` is at `mac`. One who does not override what is known (RFC 4861,
-    /// 7.2.5) only tells what is not. Times here are uptimes of the process.
+    /// Notes that `address` is at `mac`. Without `overrides` a known location is kept (RFC 4861,
+    /// 7.2.5). Times here are uptimes of the process.
     pub(super) fn tell(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now_us: u64) {
         let Some(mut neighbors) = at_once(&self.neighbors) else { return };
         let (place, router) = (neighbors.place(address), neighbors.router_place(mac));
@@ -185,8 +186,8 @@ impl Board {
         neighbors.by_mac[router] = Some(Spoke { mac, address });
     }
 
-    /// Where `address` is, if that was told a moment ago or since `since_us`; else, if `asks`,
-    /// whether it is time to ask, which counts as asked then.
+    /// The location of `address`, if it was noted recently or since `since_us`; else, if `asks`,
+    /// whether a request is due, which then counts as sent.
     pub(super) fn whereabouts(
         &self,
         address: IpAddr,
@@ -212,7 +213,7 @@ impl Board {
         Whereabouts::Ask
     }
 
-    /// An address of the same family as `like` that was heard of at `mac`: a router's own.
+    /// An address of the same family as `like` that was seen with `mac`: a router's own.
     pub(super) fn address_of(&self, mac: [u8; 6], like: IpAddr) -> Option<IpAddr> {
         let neighbors = at_once(&self.neighbors)?;
         let Spoke { mac: known, address } = neighbors.by_mac[neighbors.router_place(mac)]?;
@@ -220,13 +221,13 @@ impl Board {
     }
 }
 
-/// The board as one stack sees it: what it has read, what it may put up, and its time.
+/// The board as one stack sees it: its read position, its credit for reports, and its clock.
 pub(super) struct Notices {
     board: Arc<Board>,
     news_seen: u64,
     reports_seen: u64,
-    /// Reports of narrow paths that may still be looked at in the interval that began at
-    /// `credit_since_us`. Nothing is ever sent for one, so that nobody learns who used it.
+    /// Reports of narrow paths that may still be processed in the interval that began at
+    /// `credit_since_us`. Nothing is ever sent for one, so that nobody can observe who used it.
     report_credit: u32,
     credit_since_us: u64,
     /// See [`crate::net::Transport::leave_out`].
@@ -234,7 +235,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// One more stack reads `board`.
+    /// Adds a reader to `board`.
     pub fn new(board: &Arc<Board>, now_us: u64) -> Notices {
         board.subscribe();
         Notices {
@@ -247,13 +248,13 @@ impl Notices {
         }
     }
 
-    /// Where the notices are.
+    /// The board.
     #[inline]
     pub fn board(&self) -> &Board {
         &self.board
     }
 
-    /// Fills up the credit for reports, once an interval.
+    /// Refills the credit for reports, once per interval.
     #[inline]
     pub fn refill(&mut self, now_us: u64) {
         if now_us - self.credit_since_us >= TCP_STRAY_INTERVAL_US {
@@ -262,32 +263,32 @@ impl Notices {
         }
     }
 
-    /// Whether there is something to read.
+    /// Whether there is something new to read.
     #[inline(always)]
     pub fn has_news(&self) -> bool {
         self.board.news() != self.news_seen
     }
 
-    /// What was reported since this was called last.
+    /// The reports since the last call.
     pub fn read(&mut self) -> impl Iterator<Item = TooBig> + use<> {
         self.news_seen = self.board.news();
         self.board.reports(&mut self.reports_seen)
     }
 
-    /// Puts up a report about a flow that is not the reader's own, while there is credit. Returns
-    /// whether another stack may have it.
+    /// Adds a report about a flow that is not the reader's own, while there is credit. Returns
+    /// whether another stack may have the flow.
     pub fn post(&mut self, report: TooBig) -> bool {
         let is_posted = self.report_credit > 0 && self.board.post(report);
         self.report_credit -= u32::from(is_posted);
         is_posted
     }
 
-    /// From now on this stack's time is `us` behind that of the process.
+    /// From now on this stack's time is `us` further behind that of the process.
     pub fn leave_out(&mut self, us: u64) {
         self.left_out_us = us;
     }
 
-    /// `us` of this stack as an uptime of the process, which all stacks share.
+    /// Converts `us` of this stack to an uptime of the process, which all stacks share.
     pub fn shared_us(&self, us: u64) -> u64 {
         us + self.left_out_us
     }

@@ -1,10 +1,10 @@
-//! The Internet checksum (RFC 1071), where the device does not do it.
+//! The Internet checksum (RFC 1071), if the device does not compute it.
 //!
-//! Sums are kept in the machine's byte order: a ones' complement sum comes out right in whichever
-//! order its words were read, as long as it is written back in the same (RFC 1071, section 2, B).
-//! Nothing here may read past the lengths that it is given.
+//! Sums are in the machine's byte order: a ones' complement sum is correct in either order, if it
+//! is written back in the same (RFC 1071, section 2, B). Nothing here may read past the given
+//! lengths.
 
-/// A sum under way: not folded, the words in native order.
+/// An unfinished sum: not folded, the words in native order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -33,13 +33,13 @@ impl Sum {
         Sum(low + high + u64::from(u32::from_ne_bytes(last)))
     }
 
-    /// Adds one 16-bit number that stands in the message in network order.
+    /// Adds one 16-bit number that is in the message in network order.
     #[inline]
     pub fn add_u16(self, value: u16) -> Sum {
         Sum(self.0 + u64::from(u16::from_ne_bytes(value.to_be_bytes())))
     }
 
-    /// The 16-bit sum as it stands in a message, not complemented.
+    /// The 16-bit sum in network order, not complemented.
     #[inline]
     pub fn fold(self) -> [u8; 2] {
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
@@ -63,8 +63,8 @@ impl Sum {
     }
 }
 
-/// The pseudo-header's sum (RFC 9293, 3.1; RFC 8200, 8.1): both addresses as they stand in the
-/// packet, the protocol, and the length of what follows the IP header.
+/// The pseudo-header's sum (RFC 9293, 3.1; RFC 8200, 8.1): both addresses as in the packet, the
+/// protocol, and the length of the payload of the IP packet.
 #[inline]
 pub fn pseudo_header(addresses: &[u8], protocol: u8, bytes: usize) -> Sum {
     Sum::default().add(addresses).add_u16(u16::from(protocol)).add_u16(bytes as u16)
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    fn by_the_book(bytes: &[u8]) -> u16 {
+    fn reference(bytes: &[u8]) -> u16 {
         let mut sum = 0u32;
         for pair in bytes.chunks(2) {
             sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -94,11 +94,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_as_the_book_does(bytes in proptest::collection::vec(any::<u8>(), 0..3000),
+        fn equals_the_reference(bytes in proptest::collection::vec(any::<u8>(), 0..3000),
                                  cut in 0usize..1500) {
             let cut = (cut * 2).min(bytes.len() & !1);
             let sum = Sum::default().add(&bytes[..cut]).add(&bytes[cut..]);
-            prop_assert_eq!(u16::from_be_bytes(sum.fold()), by_the_book(&bytes));
+            prop_assert_eq!(u16::from_be_bytes(sum.fold()), reference(&bytes));
         }
 
         #[test]

@@ -1,7 +1,7 @@
-//! Having an address of our own on a network: asked for before it is used (RFC 5227, 2.1; RFC 4862,
-//! 5.4), announced, defended, and its groups reported to switches (RFC 3810).
+//! The appliance's own addresses on a network: probed before use (RFC 5227, 2.1; RFC 4862, 5.4),
+//! announced, defended, and their groups reported to switches (RFC 3810).
 //!
-//! Nothing that is heard here is ever answered at more than a fixed rate.
+//! All answers here are limited to a fixed rate.
 
 use arrayvec::ArrayVec;
 
@@ -19,21 +19,21 @@ use crate::base::limits::{
 use crate::base::stats::Counter;
 use crate::report::Topic;
 
-/// What is due for our addresses, and when.
+/// Pending actions for our addresses, and their times.
 #[derive(Debug)]
 pub(super) struct Claim {
     probes: u32,
-    /// When the next probe is due, or the wait for answers is over.
+    /// Time of the next probe, or end of the wait for answers.
     probe_us: u64,
-    /// Announced again then.
+    /// Time of the next announcement.
     announce_us: u64,
-    /// Groups are reported then, to whom.
+    /// Time of the next group report, and the query that it answers.
     report: Option<(u64, Query)>,
     /// When queries may be answered again.
     report_us: u64,
     defended_us: Option<u64>,
     link_ups: u64,
-    /// When something of this is due.
+    /// The earliest of these times.
     due_us: u64,
 }
 
@@ -55,11 +55,11 @@ impl Default for Claim {
 static CONFLICT: Topic = Topic::new();
 
 impl Claim {
-    /// One step of finding out whether anybody has our addresses. Returns whether nobody has, and
-    /// it is over.
+    /// One step of checking whether another host uses our addresses. Returns whether the check is
+    /// complete and none does.
     ///
     /// # Errors
-    /// [`Taken`], if somebody has one.
+    /// [`Taken`], if another host has one.
     pub fn step<P: Port>(
         &mut self,
         wire: &mut Wire<P>,
@@ -98,13 +98,13 @@ impl Claim {
         Ok(false)
     }
 
-    /// Whether the time has come for [`Claim::keep`].
+    /// Whether [`Claim::keep`] must be called.
     #[inline]
     pub fn is_due(&self, now: Now) -> bool {
         self.due_us <= now.uptime_us
     }
 
-    /// Whether the link came up since this was asked last: the other end may be another switch.
+    /// Handles a link-up event since the last call: the other end may be another switch.
     pub fn meet_link<P: Port>(&mut self, wire: &mut Wire<P>, own: &Own, link_ups: u64, now: Now) {
         if self.link_ups != link_ups {
             self.link_ups = link_ups;
@@ -113,14 +113,14 @@ impl Claim {
         }
     }
 
-    /// Changes what is due, and looks when that is first.
+    /// Changes pending actions, and computes the earliest again.
     fn change(&mut self, change: impl FnOnce(&mut Claim)) {
         change(self);
         let report_us = self.report.map_or(u64::MAX, |(due_us, _)| due_us);
         self.due_us = self.announce_us.min(report_us);
     }
 
-    /// Does what is due for our addresses.
+    /// Executes pending actions for our addresses.
     #[cold]
     pub fn keep<P: Port>(&mut self, wire: &mut Wire<P>, own: &Own, now: Now) {
         if self.announce_us <= now.uptime_us {
@@ -136,8 +136,8 @@ impl Claim {
         }
     }
 
-    /// A router or switch asks which groups we are in. Many questions in a short time get one
-    /// answer, whatever delay they allow: whoever is on the link can ask.
+    /// Handles a query of a router or switch for our groups. Many queries in a short time get one
+    /// answer, whatever delay they allow, because any host on the link can send queries.
     pub fn meet_query(&mut self, query: Query, now: Now) {
         let due_us = now.uptime_us + query.delay_us().min(TCP_GROUP_REPORT_US);
         let due_us = due_us.max(self.report_us);
@@ -148,7 +148,8 @@ impl Claim {
         self.change(|claim| claim.report = Some((due_us, query)));
     }
 
-    /// Somebody else uses `address`, which is ours: said here, and on the wire (RFC 5227, 2.4).
+    /// Handles another host's use of `address`, which is ours: reports it, and defends it on the
+    /// wire (RFC 5227, 2.4).
     #[cold]
     pub fn defend<P: Port>(
         &mut self,
@@ -173,7 +174,7 @@ impl Claim {
     }
 }
 
-/// Tells the neighbours and switches of our addresses.
+/// Announces our addresses to neighbours and switches.
 pub(super) fn announce<P: Port>(wire: &mut Wire<P>, own: &Own) {
     groups::report(wire, own, Query::JOINED);
     ether::announce(wire, own);

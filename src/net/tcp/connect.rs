@@ -1,6 +1,6 @@
-//! Connections that we open: whom the first frame goes to, and the handshake from our side.
+//! Connections that we open: the destination of the first frame, and our side of the handshake.
 //!
-//! Whoever talks to us first has shown us where he is; one that we talk to first is asked for.
+//! A peer that connects to us has shown its MAC; to connect to a host, its MAC must be requested.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,27 +15,26 @@ use super::state::Stack;
 use crate::base::clock::Now;
 use crate::net::{ConnectionId, Handler};
 
-/// The listener number with which [`Handler::opened`] is told of a connection that we opened.
+/// The listener number passed to [`Handler::opened`] for a connection that we opened.
 pub const OUTGOING: usize = u8::MAX as usize;
 
 /// Why a connection cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// No own address of that family, or no router to where it leads.
+    /// No own address of that family, or no router to the destination.
     NoRoute,
     /// There is a connection with these addresses and ports.
     InUse,
-    /// As many connections, or as many unknown neighbours, as there may be.
+    /// The maximum of connections, or of unknown neighbours, is reached.
     Full,
 }
 
 impl<P: Port, C> Stack<P, C> {
-    /// Begins a connection from `local_port` to `remote`. The handler hears of it when it is
-    /// established, with [`OUTGOING`] as listener; see [`Stack::is_connecting`] for one that is
-    /// not.
+    /// Opens a connection from `local_port` to `remote`. The handler is called when it is
+    /// established, with [`OUTGOING`] as listener; see [`Stack::is_connecting`] for failures.
     ///
     /// # Errors
-    /// [`ConnectError`], if there is no way or no room.
+    /// [`ConnectError`], if there is no route or no room.
     #[cfg(feature = "internals")]
     pub fn connect<H: Handler<Connection = C>>(
         &mut self,
@@ -48,11 +47,11 @@ impl<P: Port, C> Stack<P, C> {
         self.connect_by(route, remote, local_port, now, handler)
     }
 
-    /// As [`Stack::connect`], from the port and the one of our addresses that `local` names: a
-    /// client has as many ports for one server as it has addresses times 65,535.
+    /// Like [`Stack::connect`], from the given port of one of our addresses: a client has 65,535
+    /// ports per address for one server.
     ///
     /// # Errors
-    /// [`ConnectError`]; [`ConnectError::NoRoute`] too if the address is not ours.
+    /// [`ConnectError`]; also [`ConnectError::NoRoute`] if the address is not ours.
     pub fn connect_from<H: Handler<Connection = C>>(
         &mut self,
         local: SocketAddr,
@@ -64,7 +63,7 @@ impl<P: Port, C> Stack<P, C> {
         self.connect_by(route, remote, local.port(), now, handler)
     }
 
-    /// Begins a connection from `route`'s address by its next hop.
+    /// Opens a connection from `route`'s address by its next hop.
     fn connect_by<H: Handler<Connection = C>>(
         &mut self,
         route: (IpAddr, IpAddr),
@@ -119,7 +118,7 @@ impl<P: Port, C> Stack<P, C> {
         let from = IpEndpoint::new(local.into(), local_port);
         let to = IpEndpoint::new(remote.ip().into(), remote.port());
         if flow.socket().connect(iface.context(), to, from).is_err() {
-            // A port of zero, or an address that stands for no host.
+            // A port of zero, or not the address of a host.
             flow.phase = Phase::Free;
             self.slab.give_back(index);
             return Err(ConnectError::NoRoute);
@@ -136,14 +135,14 @@ impl<P: Port, C> Stack<P, C> {
         Ok(id)
     }
 
-    /// Whether `id` is on its way to be established. When it is not any more and the handler was
-    /// not told, then the other side refused or did not answer.
+    /// Whether `id` is not established yet. If it is no longer and the handler was not called, the
+    /// peer refused or did not answer.
     pub fn is_connecting(&self, id: ConnectionId) -> bool {
         let flow = self.slab.flows.get(id.index as usize);
         flow.is_some_and(|f| f.generation == id.generation && f.phase == Phase::Connecting)
     }
 
-    /// Our address for talking to `remote`, and who the frames go to.
+    /// Our address for connections to `remote`, and the next hop.
     #[cfg(feature = "internals")]
     fn route(&self, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
         if let Some(local) = self.own.near(remote) {
@@ -153,7 +152,7 @@ impl<P: Port, C> Stack<P, C> {
         Some((self.own.near(gateway)?, gateway))
     }
 
-    /// The same from `local`, which may be any address of ours.
+    /// The same from `local`, which may be any of our addresses.
     fn route_from(&self, local: IpAddr, remote: IpAddr) -> Option<(IpAddr, IpAddr)> {
         let mask = match local {
             IpAddr::V4(local) => {
@@ -174,12 +173,13 @@ impl<P: Port, C> Stack<P, C> {
         if is_near {
             return Some((local, remote));
         }
-        // The router is asked for from where it is near; frames to it may come from any of ours.
+        // The router is requested from our address on its network; frames to it may come from any
+        // of ours.
         let gateway = *self.gateways.iter().find(|hop| hop.is_ipv4() == remote.is_ipv4())?;
         self.own.near(gateway).map(|_| (local, gateway))
     }
 
-    /// Somebody said that `address` is at `mac`: connections that wait for that go on.
+    /// Notes that `address` is at `mac`: connections that wait for it continue.
     pub(super) fn learn<H: Handler<Connection = C>>(
         &mut self,
         address: IpAddr,
@@ -199,8 +199,8 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Asks again for neighbours that did not answer, and gives up on those that never do, with the
-    /// connections that wait for them.
+    /// Repeats requests for neighbours that did not answer, and gives up those that never do, with
+    /// the connections that wait for them.
     pub(super) fn resolve<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         while let Some(lost) = self.resolver.ask_again(&mut self.wire, &self.own, now) {
             let mut at = 0;

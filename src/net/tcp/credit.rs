@@ -1,11 +1,11 @@
-//! How many answers are given to segments that ask for none: challenges, acknowledgements in
-//! TIME-WAIT, resets to strangers, questions for neighbours.
+//! Limits for answers to unsolicited segments: challenges, acknowledgements in TIME-WAIT, resets to
+//! unknown flows, and neighbour requests.
 //!
-//! A limit that everybody shares tells everybody what the others used of it: who sends a segment in
-//! another's name and then counts the answers to his own learns whether there is a connection of
-//! that other's, and in the end its sequence numbers (CVE-2016-5696). So each connection has its
-//! own, and addresses without one share theirs with few others, with other ones in each interval,
-//! and of a size that nobody knows.
+//! A limit shared by all peers leaks information: an attacker who sends segments in another's name
+//! and then counts the answers to his own learns whether that other has a connection, and
+//! eventually its sequence numbers (CVE-2016-5696). So each connection has its own limit, and
+//! addresses without one share theirs with few others, with different ones in each interval, and of
+//! a size that nobody knows.
 
 use std::hash::Hasher;
 
@@ -20,13 +20,13 @@ use crate::base::limits::{
 /// The answers of one connection, or of one tuple in TIME-WAIT.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
-    /// Number of the interval that `used` is of.
+    /// Number of the interval of `used`.
     interval: u32,
     used: u8,
 }
 
 impl Allowance {
-    /// Whether there may be one more at `now_us`.
+    /// Whether another answer is allowed at `now_us`.
     pub fn take(&mut self, now_us: u64) -> bool {
         let interval = (now_us / TCP_STRAY_INTERVAL_US) as u32;
         if self.interval != interval {
@@ -38,19 +38,18 @@ impl Allowance {
     }
 }
 
-/// What is granted to peers by groups of their addresses: `LEAST` to `MOST` for each group in an
-/// interval.
+/// The limit per group of peers' addresses: `LEAST` to `MOST` for each group in an interval.
 pub(super) struct Grants<const GROUPS: usize, const LEAST: u16, const MOST: u16> {
     hasher: SipHasher24,
-    /// Number of the interval that `left` is of.
+    /// Number of the interval of `left`.
     interval: u64,
     left: [u16; GROUPS],
 }
 
-/// The answers to all who have no connection.
+/// Answers to peers without a connection.
 pub(super) type Strays = Grants<TCP_STRAY_GROUPS, TCP_STRAY_REPLIES_MIN, TCP_STRAY_REPLIES_MAX>;
 
-/// Questions for the neighbours of connections. Each is seen by the whole link.
+/// Neighbour requests on behalf of connections. The whole link sees each.
 pub(super) type Seeks = Grants<TCP_SEEK_GROUPS, TCP_SEEKS_MIN, TCP_SEEKS_MAX>;
 
 impl<const GROUPS: usize, const LEAST: u16, const MOST: u16> Grants<GROUPS, LEAST, MOST> {
@@ -62,7 +61,7 @@ impl<const GROUPS: usize, const LEAST: u16, const MOST: u16> Grants<GROUPS, LEAS
         grants
     }
 
-    /// Whether the peer of `key` may have one more at `now_us`.
+    /// Whether the peer of `key` is allowed another one at `now_us`.
     pub fn take(&mut self, key: &FlowKey, now_us: u64) -> bool {
         let interval = now_us / TCP_STRAY_INTERVAL_US;
         if self.interval != interval {
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allowance_comes_back_with_the_interval() {
+    fn an_allowance_is_renewed_with_the_interval() {
         let mut allowance = Allowance::default();
         let taken =
             |allowance: &mut Allowance, now_us| (0..100).filter(|_| allowance.take(now_us)).count();
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_have_limits_of_sizes_and_with_neighbours_that_change() {
+    fn limits_and_groups_of_unknown_peers_change() {
         let mut strays = Strays::new(&[7; 16]);
         let mut sizes = std::collections::BTreeSet::new();
         let mut together = 0;
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_has_many_neighbours_asked_for_takes_little_from_others() {
+    fn one_who_causes_many_neighbour_requests_takes_little_from_others() {
         let (mut seeks, mut refused) = (Seeks::new(&[7; 16]), 0);
         for interval in 0..400 {
             let now_us = interval * TCP_STRAY_INTERVAL_US;

@@ -1,8 +1,8 @@
-//! What a host on an Ethernet owes its neighbours: ARP (RFC 826), neighbour discovery (RFC 4861)
-//! and echo (RFC 792, RFC 4443), answered frame by frame without any state. What else is heard
-//! there is told, and kept elsewhere.
+//! The protocols between neighbours on an Ethernet: ARP (RFC 826), neighbour discovery (RFC 4861)
+//! and echo (RFC 792, RFC 4443), answered frame by frame without any state. Other information in
+//! such frames is returned, and kept elsewhere.
 //!
-//! One frame in, at most one of the same length or less out: nobody can be flooded through us.
+//! For one frame at most one is sent, of at most the same length: nobody can be flooded through us.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -40,27 +40,27 @@ const NEIGHBOR_BYTES: usize = 24;
 const LINK_OPTION_BYTES: usize = 8;
 const SOURCE_LINK: u8 = 1;
 const TARGET_LINK: u8 = 2;
-/// Of an advertisement: it may replace what is known.
+/// In an advertisement: it may replace a known address.
 const OVERRIDE: u8 = 0x20;
-/// Neighbour discovery comes from this link only if its hop limit never was decremented.
+/// Neighbour discovery is from this link only if its hop limit was never decremented.
 const HOP_LIMIT: u8 = 255;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0001;
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// What a frame says.
+/// The information in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing that anybody need know.
+    /// Nothing of interest.
     Nothing,
-    /// Who has an address, and whether that replaces what was known.
+    /// The MAC of an address, and whether that replaces a known one.
     At { address: IpAddr, mac: [u8; 6], overrides: bool },
-    /// Who has an address of ours.
+    /// Another host uses one of our addresses.
     Rival(Taken),
-    /// Which groups are asked for.
+    /// A query for multicast groups.
     Query(Query),
-    /// That a path is narrow.
+    /// A path is narrow.
     TooBig(TooBig),
 }
 
@@ -86,17 +86,18 @@ pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard
     }
     let address = IpAddr::V4(Ipv4Addr::from_bits(sender));
     if own.has_v4(sender) {
-        // A bridge may show us our own frames.
+        // A bridge may return our own frames.
         let is_ours = sender_mac == own.mac;
         let taken = Taken { address, mac: sender_mac };
         return if is_ours { Err(Counter::FramesNotForUs) } else { Ok(Heard::Rival(taken)) };
     }
-    // A probe (RFC 5227, 2.1.1) has no sender address yet, and is answered so that it finds us.
+    // A probe (RFC 5227, 2.1.1) has no sender address yet, and is answered so that its sender finds
+    // us.
     if sender != 0 && !own.is_peer_v4(sender) {
         return Err(Counter::FramesMalformed);
     }
     if !own.has_v4(target) {
-        // An announcement (RFC 5227, 1.1) is for all.
+        // An announcement (RFC 5227, 1.1) is for all hosts.
         let is_announcement = sender == target && sender != 0;
         let told = at(address, sender_mac, true);
         return if is_announcement { Ok(told) } else { Err(Counter::FramesNotForUs) };
@@ -108,8 +109,8 @@ pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard
     Ok(if sender == 0 { Heard::Nothing } else { at(address, sender_mac, true) })
 }
 
-/// Whether an ARP frame says that somebody has, or asks for, an address that we only ask for: we
-/// have named it as ours to nobody yet, so whoever does is another, even if its MAC is ours.
+/// Whether an ARP frame claims or requests an address that we are only probing: we have not
+/// announced it yet, so its sender is another host, even if its MAC is ours.
 pub fn arp_rival(own: &Own, frame: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     let arp: &[u8; ARP_BYTES] = frame[ETHERNET_BYTES..].first_chunk()?;
     let sender_mac = mac(arp, 8);
@@ -120,7 +121,7 @@ pub fn arp_rival(own: &Own, frame: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     is_rival.then(|| (IpAddr::V4(Ipv4Addr::from_bits(address)), sender_mac))
 }
 
-/// The same of neighbour discovery, in an ICMPv6 packet of `ip_bytes` bytes.
+/// The same for neighbour discovery, in an ICMPv6 packet of `ip_bytes` bytes.
 pub fn nd_rival(own: &Own, frame: &[u8], ip_bytes: u16) -> Option<(IpAddr, [u8; 6])> {
     let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
     let (ip, icmp) = packet.split_at(IPV6_BYTES);
@@ -212,7 +213,7 @@ pub fn icmpv6<P: Port>(
     if icmp.len() < ICMP_BYTES {
         return Err(Counter::FramesMalformed);
     }
-    // Who has an address of ours says so from that address.
+    // A host that has one of our addresses sends from that address.
     let is_rival = icmp[0] == ADVERTISEMENT && own.has_v6(source);
     if source != 0 && !own.is_peer_v6(source) && !is_rival {
         return Err(Counter::FramesMalformed);
@@ -221,7 +222,7 @@ pub fn icmpv6<P: Port>(
         return Err(Counter::FramesBadChecksum);
     }
     match icmp[0] {
-        // Echo to a group is not answered: one frame would bring many.
+        // Echo to a group is not answered: one frame would cause many.
         ECHO_REQUEST_V6 if !is_group && source != 0 => {
             if packet.len() > wire.capabilities.mtu_bytes {
                 return Err(Counter::FramesMalformed);
@@ -246,7 +247,7 @@ pub fn icmpv6<P: Port>(
                 return Err(Counter::FramesNotForUs);
             }
             wire.stats.add(Counter::NeighborReplies, 1);
-            // A node that checks whether its address is free has none to be answered at.
+            // A node that probes its own address has no address to answer to.
             if source == 0 {
                 advertise(wire, target, ALL_NODES, ALL_NODES_MAC, false);
                 return Ok(Heard::Nothing);
@@ -258,7 +259,7 @@ pub fn icmpv6<P: Port>(
     }
 }
 
-/// Somebody says that `target` is at `link`.
+/// An advertisement that `target` is at `link`.
 fn advertised(own: &Own, target: u128, link: [u8; 6], overrides: bool) -> Result<Heard, Counter> {
     let address = IpAddr::V6(Ipv6Addr::from_bits(target));
     if !own.has_v6(target) {
@@ -272,8 +273,8 @@ fn advertised(own: &Own, target: u128, link: [u8; 6], overrides: bool) -> Result
     Ok(Heard::Rival(Taken { address, mac: link }))
 }
 
-/// Checks a solicitation or advertisement as RFC 4861, 7.1 asks; returns the target's link-layer
-/// address if it has one.
+/// Checks a solicitation or advertisement as required by RFC 4861, 7.1; returns the target's
+/// link-layer address if it has one.
 fn neighbor_options(hop_limit: u8, icmp: &[u8]) -> Result<Option<[u8; 6]>, Counter> {
     let malformed = Counter::FramesMalformed;
     if hop_limit != HOP_LIMIT || icmp[1] != 0 || icmp.len() < NEIGHBOR_BYTES {
@@ -321,7 +322,7 @@ fn advertise<P: Port>(
     });
 }
 
-/// Sends an ICMPv6 message of `bytes` bytes, all of which `fill` writes but the checksum.
+/// Sends an ICMPv6 message of `bytes` bytes, which `fill` writes except for the checksum.
 fn send_icmpv6<P: Port>(
     wire: &mut Wire<P>,
     to_mac: [u8; 6],
@@ -344,8 +345,8 @@ fn send_icmpv6<P: Port>(
     });
 }
 
-/// Tells the neighbours where our addresses are (RFC 5227, 3; RFC 4861, 7.2.6), so that caches that
-/// remember another device are mended.
+/// Announces our addresses to the neighbours (RFC 5227, 3; RFC 4861, 7.2.6), so that caches with
+/// another device's MAC are corrected.
 pub fn announce<P: Port>(wire: &mut Wire<P>, own: &Own) {
     for &(address, _) in &own.v4 {
         send_arp(wire, ARP_REQUEST, address, [0; 6], address, BROADCAST);
@@ -355,7 +356,7 @@ pub fn announce<P: Port>(wire: &mut Wire<P>, own: &Own) {
     }
 }
 
-/// Asks whether anybody has our addresses (RFC 5227, 2.1.1; RFC 4862, 5.4.2).
+/// Probes whether another host has our addresses (RFC 5227, 2.1.1; RFC 4862, 5.4.2).
 pub fn probe<P: Port>(wire: &mut Wire<P>, own: &Own) {
     for &(address, _) in &own.v4 {
         send_arp(wire, ARP_REQUEST, 0, [0; 6], address, BROADCAST);
@@ -369,7 +370,7 @@ pub fn probe<P: Port>(wire: &mut Wire<P>, own: &Own) {
     }
 }
 
-/// Asks who has `address`, in the name of `from`, an own address of the same family.
+/// Requests the MAC of `address`, from `from`, an own address of the same family.
 pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
     match (from, address) {
         (IpAddr::V4(from), IpAddr::V4(address)) => {

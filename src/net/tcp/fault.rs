@@ -1,6 +1,5 @@
-//! A port with a bad wire behind it: loses, repeats, reorders and damages frames, by a seed, so
-//! that a run with faults can be had again. For tests and for trials on purpose; never on by
-//! itself.
+//! A port with a simulated faulty wire: loses, duplicates, reorders and corrupts frames, by a seed,
+//! so that a run with faults can be repeated. For tests and deliberate trials; never on by default.
 
 use std::collections::VecDeque;
 
@@ -11,29 +10,29 @@ use super::headers::ETHERNET_BYTES;
 use crate::base::limits::{BURST_FRAMES, FAULT_HELD_FRAMES};
 use crate::base::random::Random;
 
-/// How bad the wire is: faults in a million frames, each way.
+/// How faulty the wire is: faults per million frames, in each direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Frames that vanish.
+    /// Frames dropped.
     pub drop_ppm: u32,
-    /// Frames that come late, behind others.
+    /// Frames delayed behind others.
     pub reorder_ppm: u32,
-    /// Frames that come twice.
+    /// Frames delivered twice.
     pub duplicate_ppm: u32,
-    /// Frames of which one bit behind the Ethernet header is wrong.
+    /// Frames with one wrong bit behind the Ethernet header.
     pub corrupt_ppm: u32,
-    /// What the faults are drawn from.
+    /// The seed of the faults.
     pub seed: u64,
 }
 
-/// Most turns that a late frame is late.
+/// Longest delay of a frame, in turns.
 const LATE_TURNS_MAX: u64 = 4;
 
-/// Frames on their way in one direction.
+/// Frames in flight in one direction.
 struct Lane<F> {
     faults: Faults,
     random: Random,
-    /// Late frames, with the turns left until they come.
+    /// Delayed frames, with the turns left until they are delivered.
     late: VecDeque<(u64, F)>,
 }
 
@@ -47,8 +46,8 @@ impl<F: Frame> Lane<F> {
         self.random.draw() % 1_000_000 < u64::from(ppm)
     }
 
-    /// Lets `frame` onto the wire; what comes out at once goes to `out`. `spare` gives frames for
-    /// copies.
+    /// Passes `frame` to the wire; frames that are delivered immediately go to `out`. `spare`
+    /// allocates frames for copies.
     fn pass(&mut self, mut frame: F, spare: impl FnOnce() -> Option<F>, mut out: impl FnMut(F)) {
         if self.strikes(self.faults.drop_ppm) {
             return;
@@ -78,7 +77,7 @@ impl<F: Frame> Lane<F> {
         }
     }
 
-    /// A turn went by: gives late frames to `out` while it takes them.
+    /// Ends a turn: passes delayed frames to `out` while it accepts them.
     fn turn(&mut self, mut out: impl FnMut(F) -> Result<(), F>) {
         for _ in 0..self.late.len() {
             let Some((turns, frame)) = self.late.pop_front() else { return };
@@ -91,8 +90,8 @@ impl<F: Frame> Lane<F> {
     }
 }
 
-/// A port whose wire has faults. Checksums are left to software both ways: no device may mend what
-/// was damaged.
+/// A port with a faulty wire. Checksums are left to software in both directions: no device may
+/// correct damaged frames.
 pub struct FaultyPort<P: Port> {
     port: P,
     rx: Lane<FaultyFrame<P::Frame>>,
@@ -100,13 +99,13 @@ pub struct FaultyPort<P: Port> {
 }
 
 impl<P: Port> FaultyPort<P> {
-    /// Puts a bad wire behind `port`.
+    /// Simulates a faulty wire behind `port`.
     pub fn new(port: P, faults: Faults) -> FaultyPort<P> {
         FaultyPort { port, rx: Lane::new(faults, 0), tx: Lane::new(faults, 1) }
     }
 }
 
-/// A frame whose checksums nobody vouches for.
+/// A frame whose checksums are unverified.
 pub struct FaultyFrame<F>(F);
 
 impl<F: Frame> Frame for FaultyFrame<F> {
@@ -151,7 +150,7 @@ impl<P: Port> Port for FaultyPort<P> {
         self.port.receive(&mut fresh);
         for frame in fresh {
             let spare = || self.port.allocate().map(FaultyFrame);
-            // What finds no place in the burst is one more frame lost.
+            // A frame that does not fit into the burst is lost as well.
             self.rx.pass(FaultyFrame(frame), spare, |frame| drop(burst.try_push(frame)));
         }
     }

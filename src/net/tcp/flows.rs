@@ -1,8 +1,9 @@
-//! Which connection a segment belongs to: the table from 4-tuple to flow.
+//! The table from 4-tuple to flow, which finds the connection of a segment.
 //!
 //! Open addressing with linear probing in one array of 8-byte entries, so that a lookup is one
-//! cache line that can be asked for in advance. An entry holds 32 bits of the keyed hash and an
-//! index; the index is only a candidate, whoever owns it compares the tuple. Sized once; it must
+//! cache line that can be prefetched. An entry holds 32 bits of the keyed hash and an index; the
+//! index is only a candidate, whose owner compares the tuple. Sized once; it must never grow, and a
+//! peer that does not know the key must not be able to make its chains long.
 //! never grow, and a peer that does not know the key must not be able to make its chains long.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,18 +12,18 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use crate::base::buffer;
 
-/// The 4-tuple, seen from here. An IPv4 address is kept as in an IPv4-mapped IPv6 address.
+/// The 4-tuple, seen from here. An IPv4 address is stored as an IPv4-mapped IPv6 address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowKey {
     /// The peer's address, high and low half.
     pub remote: [u64; 2],
     /// Our address.
     pub local: [u64; 2],
-    /// The peer's port in the upper half, ours in the lower: as they stand in its segments.
+    /// The peer's port in the upper half, ours in the lower: the order in its segments.
     pub ports: u32,
 }
 
-/// What the low half of an IPv4-mapped address has above the IPv4 address (RFC 4291, 2.5.5.2).
+/// The bits above the IPv4 address in the low half of an IPv4-mapped address (RFC 4291, 2.5.5.2).
 const MAPPED: u64 = 0xffff << 32;
 
 impl FlowKey {
@@ -64,7 +65,7 @@ impl FlowKey {
         self.ports as u16
     }
 
-    /// All of it in a fixed layout.
+    /// The tuple in a fixed layout.
     pub fn to_bytes(self) -> [u8; 36] {
         let mut bytes = [0; 36];
         for (i, word) in self.remote.iter().chain(&self.local).enumerate() {
@@ -80,7 +81,8 @@ impl FlowKey {
         if !self.is_v4() {
             return self.hash_whole(secrets);
         }
-        // Two words as the hash reads them: pieces of them would not be forwarded to its loads.
+        // Two whole words, as the hash reads them: parts of words would not be forwarded to its
+        // loads.
         let addresses = (self.remote[1] as u32 as u64) | self.local[1] << 32;
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&addresses.to_ne_bytes());
@@ -119,13 +121,13 @@ impl Table {
         Ok(Table { entries, mask: size - 1, len: 0 })
     }
 
-    /// Entries in it.
+    /// Number of entries.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Asks for the cache line in which the search for `hash` begins.
+    /// Prefetches the cache line in which the search for `hash` begins.
     #[inline(always)]
     pub fn prefetch(&self, hash: u32) {
         buffer::prefetch(&self.entries[hash as usize & self.mask]);
@@ -151,9 +153,9 @@ impl Table {
     /// Adds `index` under `hash`.
     ///
     /// # Panics
-    /// If the table is full: it was made for more than can exist.
+    /// If the table is full: it was created for more than can exist.
     pub fn insert(&mut self, hash: u32, index: u32) {
-        assert!(self.len <= self.mask / 2 && index < u32::MAX, "a full flow table");
+        assert!(self.len <= self.mask / 2 && index < u32::MAX, "the flow table has room");
         let mut at = hash as usize & self.mask;
         while self.entries[at] != 0 {
             at = (at + 1) & self.mask;
@@ -170,10 +172,11 @@ impl Table {
         let entry = u64::from(hash) << 32 | u64::from(index + 1);
         let mut hole = hash as usize & self.mask;
         while self.entries[hole] != entry {
-            assert_ne!(self.entries[hole], 0, "a flow that is not in the table");
+            assert_ne!(self.entries[hole], 0, "the flow is in the table");
             hole = (hole + 1) & self.mask;
         }
-        // Moves up what would not be found any more behind the hole (Knuth, 6.4, algorithm R).
+        // Moves up entries behind the hole that would not be found any more (Knuth, 6.4, algorithm
+        // R).
         let mut at = hole;
         loop {
             at = (at + 1) & self.mask;
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_hashed_whole_and_under_its_secret() {
+    fn a_hash_depends_on_the_whole_key_and_the_secret() {
         let secrets = RapidSecrets::seed(1);
         let key = FlowKey::v4(0x0a000001, 0x0a000002, 0x1234_2bcb);
         let others = [

@@ -1,8 +1,8 @@
-//! Multicast listener discovery (RFC 3810, RFC 2710): switches that look into it let neighbour
-//! solicitations through to us only if we say that we listen.
+//! Multicast listener discovery (RFC 3810, RFC 2710): switches with MLD snooping forward neighbour
+//! solicitations to us only if we report that we listen.
 //!
 //! We are in one group for each address, its solicited-node group. Reports have the unspecified
-//! source where no address of ours is link-local, as RFC 3590 has it for switches.
+//! source if none of our addresses is link-local, as in RFC 3590.
 
 use super::checksum::{Sum, pseudo_header};
 use super::device::Port;
@@ -21,7 +21,7 @@ const QUERY_BYTES: usize = 24;
 const REPORT_V1_BYTES: usize = 24;
 const REPORT_V2_BYTES: usize = 8;
 const RECORD_BYTES: usize = 20;
-/// Listening to all sources: as an answer, and as news (RFC 3810, 5.2.12).
+/// Listening to all sources: in an answer, and in a state change (RFC 3810, 5.2.12).
 const MODE_IS_EXCLUDE: u8 = 2;
 const CHANGE_TO_EXCLUDE: u8 = 4;
 /// Hop-by-hop options: router alert for MLD (RFC 2711) and padding.
@@ -41,7 +41,7 @@ pub fn group_mac(group: u128) -> [u8; 6] {
     [0x33, 0x33, a, b, c, d]
 }
 
-/// What groups were asked for, and how to answer.
+/// The requested groups, and how to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
     delay_ms: u16,
@@ -52,15 +52,15 @@ pub struct Query {
 }
 
 impl Query {
-    /// Nobody asked: we have joined.
+    /// An unsolicited report that we have joined.
     pub const JOINED: Query = Query { delay_ms: 0, group: None, is_v1: false, is_news: true };
 
-    /// By when an answer is wanted.
+    /// Longest delay of the answer.
     pub fn delay_us(self) -> u64 {
         u64::from(self.delay_ms) * 1000
     }
 
-    /// One answer for this and `other`.
+    /// Merges this and `other` into a query with one answer.
     pub fn with(self, other: Query) -> Query {
         let group = if self.group == other.group { self.group } else { None };
         Query { group, is_v1: self.is_v1 || other.is_v1, ..self }
@@ -89,13 +89,13 @@ impl Query {
         }
         let group = be128(icmp[8..].first_chunk().expect("long enough"));
         let group = Some(group).filter(|&group| group != 0);
-        // RFC 3810, 8.1: by the length.
+        // RFC 3810, 8.1: the length determines the version.
         let is_v1 = icmp.len() == QUERY_BYTES;
         Ok(Query { delay_ms: be16(icmp, 4).min(0x7fff), group, is_v1, is_news: false })
     }
 }
 
-/// Tells which of our groups `query` is about.
+/// Reports our groups that `query` requests.
 pub fn report<P: Port>(wire: &mut Wire<P>, own: &Own, query: Query) {
     let mut groups = ArrayVec::<u128, TCP_ADDRESSES_MAX>::new();
     for &(address, _) in &own.v6 {
@@ -130,7 +130,7 @@ pub fn report<P: Port>(wire: &mut Wire<P>, own: &Own, query: Query) {
     });
 }
 
-/// Sends an MLD message of `bytes` bytes, zeros but for what `fill` writes.
+/// Sends an MLD message of `bytes` bytes, zeros except for what `fill` writes.
 fn send<P: Port>(
     wire: &mut Wire<P>,
     source: u128,

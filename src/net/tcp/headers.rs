@@ -1,5 +1,5 @@
-//! The headers of Ethernet, IP and TCP: their lengths, the numbers in them, and how these are read.
-//! Knows no frame and checks nothing.
+//! The headers of Ethernet, IP and TCP: lengths, numbers, and functions to read them. Knows no
+//! frame and checks nothing.
 
 /// Length of an Ethernet header without VLAN tag.
 pub const ETHERNET_BYTES: usize = 14;

@@ -1,9 +1,9 @@
-//! Frames of neighbours, routers and switches: answered, and what they tell goes to whoever it
-//! concerns.
+//! Frames of neighbours, routers and switches: answers them, and passes their information on to
+//! those that it concerns.
 //!
-//! A router's word is believed only about a segment of ours that is under way: it has to quote its
-//! addresses, ports and a sequence number that was sent and not acknowledged (RFC 5927, 4.1), and
-//! its own length. No report makes a path narrower than any real one.
+//! A report of a router is accepted only if it is about a segment of ours that is in flight: it has
+//! to quote its addresses, ports and a sequence number that was sent and not acknowledged (RFC
+//! 5927, 4.1), and its length. No report makes a path narrower than any real one.
 
 use super::device::Port;
 use super::ether::{self, Heard};
@@ -19,7 +19,7 @@ use crate::base::stats::Counter;
 use crate::net::Handler;
 
 impl<P: Port, C> Stack<P, C> {
-    /// Answers a frame that is no segment.
+    /// Answers a frame that is not a TCP segment.
     pub(super) fn serve_neighbor<H: Handler<Connection = C>>(
         &mut self,
         packet: Packet,
@@ -34,9 +34,9 @@ impl<P: Port, C> Stack<P, C> {
             Packet::Listener(bytes) => {
                 Query::read(&frame[ETHERNET_BYTES..][..usize::from(bytes)]).map(Heard::Query)
             }
-            // More tags than are looked behind.
+            // More tags than supported.
             Packet::Tagged => Err(Counter::FramesNotForUs),
-            Packet::Tcp(_) => unreachable!("segments are not for here"),
+            Packet::Tcp(_) => unreachable!("segments are handled elsewhere"),
         };
         match heard {
             Ok(Heard::At { address, mac, overrides }) => {
@@ -53,7 +53,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// What was heard of neighbours and routers goes where it belongs.
+    /// Passes on information about neighbours and routers.
     fn meet_report(&mut self, heard: &Heard, now: Now) {
         match *heard {
             Heard::Nothing | Heard::At { .. } => (),
@@ -63,8 +63,8 @@ impl<P: Port, C> Stack<P, C> {
                 if self.meet_too_big(&report, now) {
                     return;
                 }
-                // Of another worker's flow, or of none: of those everybody can send any number,
-                // and they must not stand in the way of the others.
+                // It is about another worker's flow, or none: anybody can send any number of those,
+                // and they must not suppress valid ones.
                 if !self.notices.post(report) {
                     self.dropped(Counter::FramesNotForUs);
                 }
@@ -72,7 +72,8 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// A router says that a packet was too long. Returns whether it was about a flow of this stack.
+    /// Handles a router's report that a packet was too long. Returns whether it was about a flow of
+    /// this stack.
     pub(super) fn meet_too_big(&mut self, report: &TooBig, now: Now) -> bool {
         let hash = report.key.hash(&self.secrets);
         let Some(index) = self.find(&report.key, hash) else { return false };
@@ -83,7 +84,7 @@ impl<P: Port, C> Stack<P, C> {
         let flow = &mut self.slab.flows[index as usize];
         let current_bytes = self.paths.mtu_bytes(flow.path, device_bytes);
         let acknowledged = flow.acks.newest();
-        // No more than is queued, whatever the peer says that it has.
+        // At most what is queued, whatever the peer acknowledges.
         let sent_bytes = flow.next_seq.wrapping_sub(acknowledged) as usize;
         let is_under_way = matches!(flow.phase, Phase::Open | Phase::Closing)
             && (report.seq.wrapping_sub(acknowledged) as usize)

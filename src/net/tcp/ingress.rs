@@ -1,8 +1,8 @@
-//! From a burst of frames to the sockets that they concern.
+//! From a burst of frames to the sockets of their flows.
 //!
-//! Three passes over a burst: look at every frame and ask for its place in the flow table; look up
-//! the flows; feed the sockets, asking for the flows and rings of segments further on. So the
-//! memory of several flows is on its way while one is worked on.
+//! Three passes over a burst: parse every frame and prefetch its entry in the flow table; look up
+//! the flows; feed the sockets, prefetching flows and rings of later segments. So the memory of
+//! several flows is in flight while one is processed.
 
 use arrayvec::ArrayVec;
 
@@ -32,15 +32,15 @@ use crate::net::Handler;
 
 const NO_FLOW: u32 = u32::MAX;
 
-/// A segment of the burst under way.
+/// A segment of the current burst.
 struct Arrival {
     segment: Segment,
     hash: u32,
     frame: u8,
 }
 
-/// Which places of `found` may hold a number that comes again: one bit each, some of them set in
-/// vain.
+/// Which elements of `found` may hold a number that occurs again later: one bit each, with false
+/// positives.
 #[inline(always)]
 fn repeated(found: &[u32]) -> u32 {
     const { assert!(BURST_FRAMES <= 32) };
@@ -54,11 +54,11 @@ fn repeated(found: &[u32]) -> u32 {
     repeated
 }
 
-/// How many segments ahead of its own the handler asks for what lies behind what it asked for when
-/// it was told of the burst: about as long as memory takes to answer.
+/// How many segments ahead the handler is asked to prefetch what its first prefetch points to:
+/// about the latency of memory.
 const FORESEE_LEAD: usize = 4;
 
-/// The bytes that a segment brings.
+/// The payload of a segment.
 #[inline(always)]
 fn payload<'f, F: Frame>(arrival: &Arrival, burst: &'f [F]) -> &'f [u8] {
     let Segment { ip_bytes, payload_bytes, .. } = arrival.segment;
@@ -67,7 +67,7 @@ fn payload<'f, F: Frame>(arrival: &Arrival, burst: &'f [F]) -> &'f [u8] {
 }
 
 impl<P: Port, C> Stack<P, C> {
-    /// Takes one burst from the port and works through it.
+    /// Receives one burst from the port and processes it.
     pub(super) fn receive<H: Handler<Connection = C>>(
         &mut self,
         now: Now,
@@ -103,7 +103,8 @@ impl<P: Port, C> Stack<P, C> {
         let is_large = self.slab.flows.len() > TCP_PREFETCH_FLOWS_MIN;
         if is_large {
             let found = &found[..arrivals.len()];
-            // In one loop: each is on a page of its own, and the CPU finds several at a time.
+            // In one loop: each is on a different page, and the CPU translates several
+            // concurrently.
             found.iter().for_each(|&index| self.slab.prefetch_tx_ring(index));
             found.iter().take(TCP_PREFETCH_LEAD).for_each(|&index| self.slab.prefetch(index));
         }
@@ -120,7 +121,7 @@ impl<P: Port, C> Stack<P, C> {
             if let Some(&first) = foreseen.get(n + FORESEE_LEAD) {
                 handler.foresee_more(first);
             }
-            // A flow's segments of one burst are told to the handler together.
+            // Segments of a flow in one burst are passed to the handler together.
             let more = repeated >> n & 1 != 0
                 && found[n] != NO_FLOW
                 && found[n + 1..arrivals.len()].contains(&found[n]);
@@ -132,14 +133,14 @@ impl<P: Port, C> Stack<P, C> {
         received
     }
 
-    /// Asks for the memory that the arrivals behind number `n` need, some way ahead: as much at a
-    /// time as is on its way while one segment is worked on.
+    /// Prefetches the memory for arrivals after number `n`, some way ahead: as much at a time as
+    /// can be in flight while one segment is processed.
     #[inline(always)]
     fn fetch_ahead(&self, n: usize, found: &[u32; BURST_FRAMES], arrivals: &[Arrival]) {
         if let Some(&index) = found[..arrivals.len()].get(n + TCP_PREFETCH_LEAD) {
             self.slab.prefetch(index);
         }
-        // The flow itself, which tells the place in the ring, has come by now.
+        // The flow itself, which determines the position in the ring, has arrived by now.
         let near = n + TCP_PREFETCH_LEAD / 2;
         if let Some(arrival) = arrivals.get(near) {
             let Segment { seq, payload_bytes, .. } = arrival.segment;
@@ -147,7 +148,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Looks at frame `n` of the burst again without its tag; returns it if it is a segment.
+    /// Parses frame `n` of the burst again without its tag; returns it if it is a segment.
     #[cold]
     fn untag<H: Handler<Connection = C>>(
         &mut self,
@@ -168,7 +169,7 @@ impl<P: Port, C> Stack<P, C> {
         None
     }
 
-    /// Finds out whose `arrival` is. `candidate` may be its flow's index.
+    /// Finds the flow of `arrival`. `candidate` may be its index.
     #[inline(always)]
     fn accept<H: Handler<Connection = C>>(
         &mut self,
@@ -200,8 +201,8 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// The flow of an arrival whose candidate was another's, or which the burst itself has moved in
-    /// the table; None if it has none, and all was done.
+    /// The flow of an arrival whose candidate is another's, or which the burst itself has moved in
+    /// the table; None if it has none and is completely handled.
     #[inline(never)]
     fn look_closer<H: Handler<Connection = C>>(
         &mut self,
@@ -218,7 +219,8 @@ impl<P: Port, C> Stack<P, C> {
         None
     }
 
-    /// A SYN or RST for a flow that exists. Returns whether that was all there is to do.
+    /// Handles a SYN or RST for an existing flow. Returns whether the segment is completely
+    /// handled.
     #[inline(never)]
     fn meet_control<H: Handler<Connection = C>>(
         &mut self,
@@ -230,13 +232,13 @@ impl<P: Port, C> Stack<P, C> {
     ) -> bool {
         let segment = &arrival.segment;
         if self.slab.flows[index as usize].next_hop != source_mac(frame) {
-            // What is asked back shall reach the peer, and no other: where it is now tells ARP.
+            // The challenge must reach the peer, and nobody else: ARP finds where it is now.
             self.seek(index, true, now);
         }
         let is_done = (segment.is_syn() && self.meet_syn(arrival, index, frame, now, handler))
             || (segment.has(flag::RST) && self.meet_reset(segment, index, now));
         if is_done {
-            // Earlier segments of the burst may have counted on this one to settle the flow.
+            // Earlier segments of the burst may have left it to this one to settle the flow.
             let flow = &self.slab.flows[index as usize];
             if flow.key == segment.key && flow.phase != Phase::Free {
                 self.settle(index, now, handler);
@@ -245,7 +247,7 @@ impl<P: Port, C> Stack<P, C> {
         is_done
     }
 
-    /// Gives a segment to its flow's socket.
+    /// Passes a segment to its flow's socket.
     #[inline(always)]
     fn feed(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         if self.slab.flows[index as usize].next_hop == source_mac(frame) {
@@ -255,7 +257,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// The same for one that came from another MAC than the flow's frames go to.
+    /// The same for a segment from another MAC than the flow's frames go to.
     #[cold]
     fn feed_elsewhere(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         self.meet_elsewhere(index, segment, source_mac(frame), now);
@@ -265,8 +267,8 @@ impl<P: Port, C> Stack<P, C> {
     #[inline(always)]
     fn feed_known(&mut self, index: u32, segment: &Segment, frame: &P::Frame, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
-        // Only a segment that fits into what we expect, and that acknowledges what we can have
-        // sent, tells of losses, and that the peer lives.
+        // Only a segment that fits the receive window, and that acknowledges what we can have sent,
+        // is evidence of losses, and that the peer is alive.
         let fits = segment.has(flag::ACK)
             && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
             && acknowledges_ours(segment.ack, flow.next_seq);
@@ -313,8 +315,8 @@ impl<P: Port, C> Stack<P, C> {
         flow.is_stirred |= has_news && flow.phase == Phase::Open;
     }
 
-    /// A SYN for a flow that exists: its peer has forgotten it, or somebody wants to break it.
-    /// Returns whether that was all there is to do.
+    /// Handles a SYN for an existing flow: its peer has lost its state, or it is an attack. Returns
+    /// whether the segment is completely handled.
     fn meet_syn<H: Handler<Connection = C>>(
         &mut self,
         arrival: &Arrival,
@@ -325,7 +327,7 @@ impl<P: Port, C> Stack<P, C> {
     ) -> bool {
         let flow = &mut self.slab.flows[index as usize];
         if flow.phase == Phase::HalfOpen && flow.socket().state() != State::SynReceived {
-            // The handshake was completed by a segment of this very burst.
+            // A segment of the same burst completed the handshake.
             self.settle(index, now, handler);
         }
         let flow = &self.slab.flows[index as usize];
@@ -334,17 +336,17 @@ impl<P: Port, C> Stack<P, C> {
                 self.stray(arrival, frame, now, handler);
                 true
             }
-            // The SYN once more: smoltcp repeats its answer by its own timer.
+            // The same SYN again: smoltcp repeats its answer by its own timer.
             Phase::HalfOpen if flow.first_seq == arrival.segment.seq.wrapping_add(1) => true,
-            // Another one: the first was an earlier attempt's.
+            // A different SYN: the first was an earlier attempt's.
             Phase::HalfOpen => {
                 self.release(index, handler);
                 self.stray(arrival, frame, now, handler);
                 true
             }
-            // Simultaneous open is smoltcp's to answer.
+            // smoltcp handles a simultaneous open.
             Phase::Connecting => false,
-            // RFC 5961, 4.2: a challenge, so that an honest peer that has forgotten us resets.
+            // RFC 5961, 4.2: a challenge, so that an honest peer that has lost its state resets.
             _ => {
                 self.challenge(index, now);
                 true
@@ -352,9 +354,9 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// A RST for a flow that exists. Only one that is exactly what comes next may end it; one that
-    /// merely lies in the window may be anybody's, and is asked back (RFC 5961, 3.2). Returns
-    /// whether that was all there is to do.
+    /// Handles a RST for an existing flow. Only one with exactly the next sequence number may end
+    /// it; one that is merely in the window may be forged, and is challenged (RFC 5961, 3.2).
+    /// Returns whether the segment is completely handled.
     fn meet_reset(&mut self, segment: &Segment, index: u32, now: Now) -> bool {
         let flow = &self.slab.flows[index as usize];
         let is_exact = segment.seq == flow.expected || segment.seq == flow.ack;
@@ -367,7 +369,7 @@ impl<P: Port, C> Stack<P, C> {
         true
     }
 
-    /// Asks the peer of flow `index` to say again who he is.
+    /// Sends a challenge to the peer of flow `index`.
     fn challenge(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
         if flow.allowance.take(now.uptime_us) {
@@ -388,11 +390,11 @@ impl<P: Port, C> Stack<P, C> {
         let record = *self.waits.get(place);
         let segment = &arrival.segment;
         let is_newer = segment.seq.wrapping_sub(record.ack) as i32 > 0;
-        // The peer's FIN once more, from wherever it is by now.
+        // The peer's FIN again, from wherever it is now.
         let end = segment.seq.wrapping_add(segment.sequence_length());
         let is_last = segment.ack == record.seq && end == record.ack;
         if segment.is_syn() && is_newer {
-            // RFC 9293, 3.6.1: a new connection may begin beyond the old one's sequence numbers.
+            // RFC 9293, 3.6.1: a new connection may start beyond the old one's sequence numbers.
             self.table.remove(record.hash, place | TIME_WAIT);
             self.waits.forget(place);
             return self.stray(arrival, frame, now, handler);
@@ -439,7 +441,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Begins a connection with a SYN for `listener`.
+    /// Starts a connection with a SYN for `listener`.
     fn begin<H: Handler<Connection = C>>(
         &mut self,
         arrival: &Arrival,
@@ -482,7 +484,7 @@ impl<P: Port, C> Stack<P, C> {
         self.settle(index, now, handler);
     }
 
-    /// Sends a segment without data that no socket stands for.
+    /// Sends a segment without data that belongs to no socket.
     fn reply(&mut self, key: &FlowKey, to: [u8; 6], seq: u32, ack: u32, flags: u8) {
         let is_v4 = key.is_v4();
         let ip_bytes = if is_v4 { IPV4_BYTES } else { IPV6_BYTES };
@@ -524,8 +526,8 @@ impl<P: Port, C> Stack<P, C> {
     }
 }
 
-/// Whether a segment that begins before what we expect ends in it (RFC 9293, 3.10.7.4): something
-/// old again, and something new.
+/// Whether a segment that begins before the window ends in it (RFC 9293, 3.10.7.4): a
+/// retransmission with some new data.
 #[cold]
 fn ends_in_window<C>(flow: &Flow<C>, segment: &Segment) -> bool {
     let last = segment.seq.wrapping_add(segment.sequence_length()).wrapping_sub(1);
@@ -536,7 +538,7 @@ fn ends_in_window<C>(flow: &Flow<C>, segment: &Segment) -> bool {
 }
 
 impl<C> Flow<C> {
-    /// Remembers what was sent for it. What is sent once more ends before what was sent already.
+    /// Notes what was sent for it. A retransmission ends before what was sent already.
     #[inline(always)]
     pub(super) fn note(&mut self, sent: &Sent) {
         if sent.segments > 0 {
@@ -547,9 +549,9 @@ impl<C> Flow<C> {
         }
     }
 
-    /// Makes a claimed flow that of `key`.
+    /// Initializes a claimed flow for `key`.
     pub(super) fn begin(&mut self, phase: Phase, key: FlowKey, hash: u32, now: Now) {
-        assert_eq!(self.phase, Phase::Free, "a flow given out twice");
+        assert_eq!(self.phase, Phase::Free, "a claimed flow is free");
         self.key = key;
         self.hash = hash;
         self.phase = phase;

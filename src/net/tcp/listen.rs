@@ -1,8 +1,7 @@
-//! How connections begin and what is left of them when they have ended: initial sequence numbers,
-//! and the tuples in TIME-WAIT.
+//! Initial sequence numbers, and the tuples in TIME-WAIT.
 //!
-//! Nobody outside may be able to guess the sequence numbers of a connection that is not his, and
-//! no amount of connections that ended may take more than the memory set aside here.
+//! Nobody outside may be able to guess the sequence numbers of another's connection, and closed
+//! connections must never take more than the memory reserved here.
 
 use std::io;
 
@@ -13,11 +12,11 @@ use super::flows::FlowKey;
 use crate::base::buffer::HugeVec;
 use crate::base::limits::{TCP_TIME_WAIT_MAX, TCP_TIME_WAIT_US};
 
-/// Set in a table index that means a place in TIME-WAIT instead of a flow.
+/// Set in a table index that refers to TIME-WAIT instead of a flow.
 pub const TIME_WAIT: u32 = 1 << 31;
 
-/// Where initial sequence numbers come from: RFC 6528, ISN = M + F(tuple, secret), with M a clock
-/// of 4 microseconds and F SipHash-2-4.
+/// Initial sequence numbers: RFC 6528, ISN = M + F(tuple, secret), with M a clock of 4 microseconds
+/// and F SipHash-2-4.
 pub struct InitialSequence {
     hasher: SipHasher24,
 }
@@ -28,7 +27,7 @@ impl InitialSequence {
         InitialSequence { hasher: SipHasher24::new_with_key(secret) }
     }
 
-    /// The number for a connection of `key` that begins at `now_us`.
+    /// The number for a connection of `key` that starts at `now_us`.
     pub fn number(&self, key: &FlowKey, now_us: u64) -> u32 {
         let f = self.hasher.hash(&key.to_bytes());
         (now_us / 4).wrapping_add(f) as u32
@@ -36,11 +35,11 @@ impl InitialSequence {
 
     /// The seed with which a new smoltcp Interface draws that number for its first connection.
     ///
-    /// smoltcp takes no initial sequence number; it draws one from a generator that it seeds from
-    /// its configuration, after having drawn a nonzero IPv4 identification. The generator is
-    /// s' = s * M + A with the 32 bits above bit 29 - (s' >> 61) as output, and can be run
-    /// backwards. The bits that do not show come from SipHash: should smoltcp change its generator,
-    /// then our numbers are not those of RFC 6528 any more, but no easier to guess.
+    /// smoltcp accepts no initial sequence number; it draws one from a generator that it seeds from
+    /// its configuration, after having drawn a nonzero IPv4 identification. The generator is s' = s
+    /// * M + A with the 32 bits above bit 29 - (s' >> 61) as output, and can be inverted. The bits
+    /// that are not output come from SipHash: if smoltcp changed its generator, our numbers would
+    /// no longer be those of RFC 6528, but no easier to guess.
     pub fn seed(&self, key: &FlowKey, now_us: u64) -> u64 {
         const MULTIPLIER: u64 = 0xbb2e_fcec_3c39_611d;
         const INCREMENT: u64 = 0x7590_ef39;
@@ -72,8 +71,8 @@ const fn inverse(odd: u64) -> u64 {
     x
 }
 
-/// A connection in TIME-WAIT (RFC 9293, 3.3.2): all that is needed to acknowledge its peer's FIN
-/// once more and to tell an old segment from a new connection.
+/// A connection in TIME-WAIT (RFC 9293, 3.3.2): the state needed to acknowledge its peer's FIN
+/// again and to tell an old segment from a new connection.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeWait {
     pub key: FlowKey,
@@ -90,14 +89,14 @@ pub struct TimeWait {
 
 /// All tuples in TIME-WAIT, oldest first.
 pub struct TimeWaits {
-    /// A ring: record number n is in place n modulo its length.
+    /// A ring: record number n is at n modulo its length.
     records: HugeVec<TimeWait>,
     first: u64,
     next: u64,
 }
 
 impl TimeWaits {
-    /// None.
+    /// An empty one.
     ///
     /// # Errors
     /// As [`crate::base::buffer::map_huge`].
@@ -106,7 +105,7 @@ impl TimeWaits {
     }
 
     /// Remembers a tuple from `now_us` on; there must be room, see [`TimeWaits::take_oldest`].
-    /// Returns its place.
+    /// Returns its index.
     pub fn push(
         &mut self,
         key: FlowKey,
@@ -128,28 +127,28 @@ impl TimeWaits {
         place as u32
     }
 
-    /// The record in `place`.
+    /// The record at `place`.
     pub fn get(&self, place: u32) -> &TimeWait {
         &self.records[place as usize]
     }
 
-    /// Whether the peer of the record in `place` may have one more answer.
+    /// Whether the peer of the record at `place` may get another answer.
     pub fn may_answer(&mut self, place: u32, now_us: u64) -> bool {
         self.records[place as usize].allowance.take(now_us)
     }
 
-    /// Forgets the record in `place`; its place comes back in its turn.
+    /// Forgets the record at `place`; its place is reused when it is the oldest.
     pub fn forget(&mut self, place: u32) {
         self.records[place as usize].is_live = false;
     }
 
-    /// Whether one more has room only if the oldest goes.
+    /// Whether there is room for another only without the oldest.
     pub fn is_full(&self) -> bool {
         self.next - self.first == TCP_TIME_WAIT_MAX as u64
     }
 
-    /// Drops the oldest record if its time is over at `now_us`, or whatever its time is. Returns
-    /// whether there was one; with its place if it was still remembered.
+    /// Drops the oldest record if its time is over at `now_us`, or unconditionally. Returns whether
+    /// there was one, and its index if it was still remembered.
     pub fn take_oldest(&mut self, now_us: u64, unconditionally: bool) -> Option<Option<u32>> {
         if self.first == self.next {
             return None;
@@ -172,7 +171,7 @@ mod tests {
         FlowKey { remote: [0, 0xffff_0a00_0002], local: [0, 0xffff_0a00_0001], ports: 0x9c40_2bcb };
 
     #[test]
-    fn a_number_is_keyed_by_secret_and_tuple_and_grows_with_the_clock() {
+    fn a_number_depends_on_secret_and_tuple_and_grows_with_the_clock() {
         let ours = InitialSequence::new(&[1; 16]);
         let theirs = InitialSequence::new(&[2; 16]);
         let other = FlowKey { ports: 0x9c41_2bcb, ..KEY };
@@ -180,14 +179,14 @@ mod tests {
         assert_ne!(number, theirs.number(&KEY, 1_000_000));
         assert_ne!(number, ours.number(&other, 1_000_000));
         assert_eq!(ours.number(&KEY, 1_000_400).wrapping_sub(number), 100);
-        // The distance of two tuples is not that of another secret.
+        // The difference between two tuples depends on the secret.
         let distance =
             |isn: &InitialSequence| isn.number(&other, 0).wrapping_sub(isn.number(&KEY, 0));
         assert_ne!(distance(&ours), distance(&theirs));
     }
 
     #[test]
-    fn time_wait_forgets_in_order_and_stays_within_its_bounds() {
+    fn time_wait_expires_in_order_and_is_bounded() {
         let mut waits = TimeWaits::new().unwrap();
         for n in 0..TCP_TIME_WAIT_MAX as u64 {
             assert!(!waits.is_full());

@@ -1,13 +1,13 @@
-//! Losses that the peer's selective acknowledgements tell of.
+//! Losses reported by the peer's selective acknowledgements.
 //!
-//! smoltcp sends a segment again at once when three duplicate acknowledgements ask for it, and
-//! takes one for a duplicate only if its window is that of the acknowledgement before. Linux moves
-//! its window while it holds segments out of order, sends three acknowledgements of that kind and
-//! then holds the rest together in one: counted smoltcp's way they are seldom three, and many a
-//! loss waited for the retransmission time-out. So what RFC 6675 counts is said here in the words
-//! that smoltcp knows: the window as it was, and as many duplicates as the SACK blocks are worth.
+//! smoltcp retransmits a segment immediately after three duplicate acknowledgements, and considers
+//! one a duplicate only if its window equals that of the previous acknowledgement. Linux changes
+//! its window while it holds segments out of order, sends three such acknowledgements and then
+//! merges the others: counted smoltcp's way there are seldom three, and many losses waited for the
+//! retransmission time-out. Therefore RFC 6675's count is translated for smoltcp here: the window
+//! as it was, and as many duplicates as the SACK blocks justify.
 //!
-//! Nothing here decides what is sent, and a lie only makes us send again what the liar asked for.
+//! Nothing here decides what is sent, and a lying peer only makes us retransmit what it requested.
 
 use super::headers::{IPV4_BYTES, IPV6_BYTES, TCP_BYTES, be32, flag};
 use super::segment::Segment;
@@ -15,7 +15,7 @@ use super::segment::Segment;
 /// Duplicates that ask for a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
 const DUPLICATES: u8 = 3;
 
-/// Longest packet that [`Acks::count`] rewrites: headers and all options there can be.
+/// Longest packet that [`Acks::count`] rewrites: headers with the maximum of options.
 pub(super) const PURE_ACK_BYTES_MAX: usize = IPV6_BYTES + 60;
 
 /// The newest acknowledgement of a peer.
@@ -23,21 +23,21 @@ pub(super) const PURE_ACK_BYTES_MAX: usize = IPV6_BYTES + 60;
 pub(super) struct Acks {
     ack: u32,
     window: u16,
-    /// How often smoltcp has seen it beyond the first time.
+    /// How often smoltcp has received it after the first time.
     duplicates: u8,
 }
 
-/// How an acknowledgement is to be told to smoltcp.
+/// How an acknowledgement is passed to smoltcp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retold {
     /// With this window.
     pub window: u16,
-    /// So many times.
+    /// This many times.
     pub times: u8,
 }
 
 impl Acks {
-    /// The peer's first one: of our SYN.
+    /// The peer's first one, of our SYN.
     pub fn starting(ack: u32, window: u16) -> Acks {
         Acks { ack, window, duplicates: 0 }
     }
@@ -47,9 +47,8 @@ impl Acks {
         self.ack
     }
 
-    /// Looks at a segment that lies in the window of what we expect, in its `packet`;
-    /// `segment_bytes` is the most that one segment of ours carries. Returns how to tell it, if
-    /// not as it is.
+    /// Checks a segment in the receive window, in its `packet`; `segment_bytes` is the maximum
+    /// payload of one segment of ours. Returns how to pass it to smoltcp, if not unchanged.
     #[inline(always)]
     pub fn count(
         &mut self,
@@ -80,7 +79,7 @@ impl Acks {
     ) -> Option<Retold> {
         let sacked_bytes = sacked_bytes(&tcp[TCP_BYTES..], ack);
         let is_fresh = ack != self.ack;
-        // A closed window is no matter of loss, and smoltcp has to hear of it.
+        // A closed window is not a loss, and smoltcp has to see it.
         if sacked_bytes == 0 || window == 0 || (self.window == 0 && !is_fresh) {
             *self = Acks { ack, window, duplicates: 0 };
             return None;
@@ -90,7 +89,7 @@ impl Acks {
         }
         let already = self.duplicates;
         self.duplicates = already.saturating_add(u8::from(!is_fresh));
-        // RFC 6675, 4, IsLost: so many bytes beyond it have arrived.
+        // RFC 6675, 4, IsLost: that many bytes beyond it have arrived.
         if sacked_bytes > usize::from(DUPLICATES - 1) * segment_bytes {
             self.duplicates = self.duplicates.max(DUPLICATES);
         }
@@ -99,8 +98,8 @@ impl Acks {
     }
 }
 
-/// Bytes beyond `ack` that the SACK blocks in `options` report as arrived, as far as they can be
-/// true: of well-formed options that [`super::segment::parse`] has let pass.
+/// Bytes beyond `ack` that the SACK blocks in `options` report as arrived, if plausible: of
+/// well-formed options that [`super::segment::parse`] has accepted.
 fn sacked_bytes(mut options: &[u8], ack: u32) -> usize {
     while let [kind, rest @ ..] = options {
         match (kind, rest) {
@@ -117,15 +116,15 @@ fn sacked_bytes(mut options: &[u8], ack: u32) -> usize {
     0
 }
 
-/// What one block reports; none if it tells of a duplicate (RFC 2883) or of nothing that can be.
+/// The bytes reported by one block; 0 if it reports a duplicate (RFC 2883) or is implausible.
 fn block_bytes(block: &[u8], ack: u32) -> usize {
     let (left, right) = (be32(block, 0), be32(block, 4));
     let is_beyond = left.wrapping_sub(ack) as i32 > 0 && right.wrapping_sub(left) as i32 > 0;
     if is_beyond { right.wrapping_sub(left) as usize } else { 0 }
 }
 
-/// Puts `packet`, an acknowledgement without data, with another window into `out`; returns it
-/// there. Its checksum is wrong afterwards, which nobody looks at any more.
+/// Copies `packet`, an acknowledgement without data, with another window to `out`; returns it. Its
+/// checksum is wrong afterwards, but is not verified any more.
 pub(super) fn with_window<'o>(
     packet: &[u8],
     is_v4: bool,
@@ -146,7 +145,7 @@ mod tests {
 
     const MSS: usize = 1460;
 
-    /// The peer acknowledges `ack` with `window` and SACK blocks; what smoltcp is told.
+    /// The peer acknowledges `ack` with `window` and SACK blocks; what is passed to smoltcp.
     fn count(acks: &mut Acks, ack: u32, window: u16, blocks: &[(u32, u32)]) -> Option<Retold> {
         let mut tcp = vec![0; TCP_BYTES];
         tcp[14..16].copy_from_slice(&window.to_be_bytes());
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn three_duplicates_are_three_though_their_windows_differ() {
+    fn three_duplicates_count_although_their_windows_differ() {
         let mut acks = Acks::default();
         assert_eq!(count(&mut acks, 1000, 63, &[]), None);
         let told = |window, times| Some(Retold { window, times });
@@ -174,7 +173,7 @@ mod tests {
         assert_eq!(count(&mut acks, 1000, 61, &[(1100, 1300)]), told(63, 1));
         assert_eq!(count(&mut acks, 1000, 70, &[(1100, 1400)]), told(63, 1));
         assert_eq!(acks.duplicates, 3);
-        // The next acknowledgement brings its window.
+        // The next acknowledgement has its own window.
         assert_eq!(count(&mut acks, 1400, 70, &[]), None);
         assert_eq!((acks.window, acks.duplicates), (70, 0));
     }
@@ -186,12 +185,12 @@ mod tests {
         let blocks = [(6000, 9000), (3000, 4000)];
         assert_eq!(count(&mut acks, 1000, 63, &blocks), Some(Retold { window: 63, times: 3 }));
         assert_eq!(count(&mut acks, 1000, 63, &blocks), Some(Retold { window: 63, times: 1 }));
-        // One that says something new, and of a second hole: once as it is, and three times more.
+        // One with new information, and of a second hole: once unchanged, and three more times.
         assert_eq!(count(&mut acks, 2000, 64, &blocks), Some(Retold { window: 64, times: 4 }));
     }
 
     #[test]
-    fn what_arrived_twice_and_what_cannot_be_counts_for_nothing() {
+    fn duplicates_and_implausible_blocks_do_not_count() {
         let mut acks = Acks::default();
         count(&mut acks, 10_000, 63, &[]);
         for blocks in [[(1000, 9000)], [(10_000, 9000)], [(30_000, 20_000)], [(10_000, 50_000)]] {

@@ -9,9 +9,9 @@
 //! port ─ wire ─ adaptor ─ smoltcp: what is sent
 //! ```
 //!
-//! smoltcp walks every socket of a set for every segment, so each flow has a set of its own, and we
-//! find the flow. All is O(1) a segment and nothing is allocated for one. A stack never waits,
-//! never believes a frame, and shows nobody a smoltcp type. Its parts are in `state`, its turn in
+//! smoltcp scans every socket of a set for every segment, so each flow has its own set, and sunder
+//! finds the flow. All is O(1) per segment and nothing is allocated for one. A stack never waits,
+//! never trusts a frame, and exposes no smoltcp type. Its parts are in `state`, its turn in
 //! `stack`.
 
 mod adaptor;
@@ -67,40 +67,40 @@ pub struct Cidr {
     pub prefix_bits: u8,
 }
 
-/// What a stack is made with.
+/// The settings of a stack.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Our addresses, at most [`TCP_ADDRESSES_MAX`].
     pub addresses: Vec<Cidr>,
-    /// Routers for what is outside our networks, at most one of each family. Only connections that
-    /// we open need them: others are answered through whom they came from.
+    /// Routers for destinations outside our networks, at most one of each family. Only connections
+    /// that we open need them: peers are answered through the MAC they came from.
     pub gateways: Vec<IpAddr>,
-    /// Ports to listen on, at most [`TCP_LISTENERS_MAX`]. The place in this list is the listener
+    /// Ports to listen on, at most [`TCP_LISTENERS_MAX`]. The index in this list is the listener
     /// number of [`super::Handler::opened`].
     pub ports: Vec<u16>,
-    /// Connections that there may be at once, all workers together: room is set aside for as many.
+    /// Most connections at the same time, all workers together: memory is reserved for as many.
     pub connections_max: usize,
-    /// Where they are counted.
+    /// Counts the connections of all workers.
     pub admission: Arc<Admission>,
-    /// What the stacks of one device tell each other.
+    /// Information shared by the stacks of one device.
     pub board: Arc<Board>,
-    /// A connection on which nothing arrived for so long is closed, in microseconds; 0 for never.
+    /// A connection on which nothing arrived for this long is closed, in microseconds; 0 for never.
     pub idle_timeout_us: u64,
-    /// Random bytes of this process, from which initial sequence numbers and hashes are keyed. Who
-    /// knows them can forge segments.
+    /// Random bytes of this process, from which initial sequence numbers and hashes are keyed.
+    /// Whoever knows them can forge segments.
     pub secret: [u8; 32],
 }
 
-/// Why a stack cannot be made.
+/// Why a stack cannot be created.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// No address, more than [`TCP_ADDRESSES_MAX`], or one that no host can have.
+    /// No address, more than [`TCP_ADDRESSES_MAX`], or not the address of a host.
     Addresses,
     /// More than [`TCP_LISTENERS_MAX`] ports, or port 0.
     Ports,
-    /// No connections at all, or more than the index of a flow can count.
+    /// No connections, or more than a flow's index can count.
     Connections,
-    /// The kernel has no address space for so many connections.
+    /// The kernel has no address space for that many connections.
     Memory(std::io::Error),
 }
 

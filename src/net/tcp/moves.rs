@@ -1,17 +1,17 @@
-//! Neighbours that move: a gateway that fails over, a bond or a NIC that is exchanged, and another
-//! MAC for the same address.
+//! Neighbours that move: a gateway fails over, a bond or a NIC is exchanged, and the same address
+//! has another MAC.
 //!
-//! A flow's frames go to the MAC that its peer's come from. It changes
-//! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's, old
-//!   ones that are sent again included: 35 bits that a forger has to guess;
-//! - by ARP or neighbour discovery about the peer, or the router to it, when the flow heard nothing
-//!   for a while or something implausible came from another MAC. Whoever is on the link can forge
-//!   these, as he can for every host of an Ethernet; nobody beyond a router can.
+//! A flow's frames go to the MAC that its peer's come from. That changes
+//! - by a segment of the flow whose sequence and acknowledgement numbers can be the peer's,
+//!   including retransmissions: a forger has to guess 35 bits;
+//! - by ARP or neighbour discovery about the peer, or the router to it, if the flow has received
+//!   nothing for a while or something implausible from another MAC. Any host on the link can forge
+//!   these, as for every host on an Ethernet; nobody beyond a router can.
 //!
-//! Nothing else moves a flow. Questions are bounded in rate, for one address and for all together;
-//! whose questions use up whose share is drawn anew all the time (`credit`). That somebody is asked
-//! for shows the link that there is a connection: whoever is on the link finds that out anyway, by
-//! a segment in its name, which is answered to the MAC that it came from if there is none.
+//! Nothing else moves a flow. The rate of requests is limited, per address and for all together, in
+//! groups that are redrawn at random (`credit`). A request shows the link that there is a
+//! connection: any host on the link can find that out anyway, by a segment in the peer's name,
+//! which is reset to the MAC that it came from if there is none.
 
 use std::net::IpAddr;
 
@@ -30,21 +30,21 @@ use crate::base::limits::{
 };
 use crate::base::stats::Counter;
 
-/// Whether `ack` acknowledges something that was sent, of which no more than a ring and a FIN may
-/// not have been acknowledged before (RFC 5961, 5.2).
+/// Whether `ack` acknowledges something that was sent, of which at most a ring and a FIN were not
+/// acknowledged before (RFC 5961, 5.2).
 #[inline(always)]
 pub(super) fn acknowledges_ours(ack: u32, next_seq: u32) -> bool {
     next_seq.wrapping_sub(ack) <= TCP_TX_RING_BYTES as u32 + 1
 }
 
-/// Whether `seq` is within a window of what was acknowledged, before or behind it.
+/// Whether `seq` is at most a window before or after what was acknowledged.
 fn is_near(seq: u32, acknowledged: u32) -> bool {
     let ring = TCP_RX_RING_BYTES as u32;
     seq.wrapping_sub(acknowledged).wrapping_add(ring) < 2 * ring
 }
 
 impl<P: Port, C> Stack<P, C> {
-    /// A segment of flow `index` came from another MAC than its frames go to.
+    /// Handles a segment of flow `index` from another MAC than its frames go to.
     #[cold]
     pub(super) fn meet_elsewhere(&mut self, index: u32, segment: &Segment, mac: [u8; 6], now: Now) {
         let flow = &mut self.slab.flows[index as usize];
@@ -60,8 +60,8 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// A timer of flow `index` is due. A peer that owes an acknowledgement is asked for soon, an
-    /// idle one not before it has left a keep-alive unanswered.
+    /// Handles a due timer of flow `index`. A peer that owes an acknowledgement is located soon, an
+    /// idle one only after an unanswered keep-alive.
     #[inline]
     pub(super) fn meet_silence(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
@@ -76,8 +76,8 @@ impl<P: Port, C> Stack<P, C> {
         self.seek(index, asks, now);
     }
 
-    /// Sends the frames of flow `index` to where its next hop was heard of since the flow heard of
-    /// it, or, if `asks`, asks.
+    /// Redirects the frames of flow `index` to the MAC of its next hop that was noted since the
+    /// flow last received something, or, if `asks`, requests it.
     #[cold]
     pub(super) fn seek(&mut self, index: u32, asks: bool, now: Now) {
         let flow = &self.slab.flows[index as usize];
@@ -107,7 +107,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Who frames to `remote` go to first: itself, or a router, by its address.
+    /// The next hop of frames to `remote`: itself, or a router, by its address.
     fn hop(&self, remote: IpAddr, next_hop: [u8; 6]) -> Option<IpAddr> {
         if self.own.near(remote).is_some() {
             return Some(remote);

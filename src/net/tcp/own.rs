@@ -1,4 +1,4 @@
-//! Our own addresses on the device, and whom we can hear from there.
+//! Our own addresses on the device, and which addresses can be peers.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ pub struct Own {
 }
 
 impl Own {
-    /// Ours are `addresses`, on a device whose address is `mac`.
+    /// The own addresses `addresses`, on a device with address `mac`.
     ///
     /// # Errors
     /// [`ConfigError::Addresses`].
@@ -51,7 +51,7 @@ impl Own {
         Ok(own)
     }
 
-    /// The same with one of its addresses.
+    /// The same with only one of its addresses.
     pub fn only(&self, address: IpAddr) -> Own {
         let mut one = self.clone();
         one.v4.retain(|&mut (own, _)| IpAddr::V4(own.into()) == address);
@@ -86,7 +86,7 @@ impl Own {
     }
 
     /// Whether a host may send from `address` (RFC 1122, 3.2.1.3; RFC 6890): neither this network,
-    /// loopback, multicast, reserved, a broadcast address of ours, nor one of our own.
+    /// loopback, multicast, reserved, a broadcast address of our networks, nor one of our own.
     #[inline(always)]
     pub fn is_peer_v4(&self, address: u32) -> bool {
         let first = (address >> 24) as u8;
@@ -109,11 +109,11 @@ impl Own {
 pub struct Taken {
     /// The address.
     pub address: IpAddr,
-    /// Who has it, or asked for it at the same time.
+    /// The MAC that has it, or probes it at the same time.
     pub mac: [u8; 6],
 }
 
-/// A MAC as it is written.
+/// A MAC in the usual notation.
 pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }

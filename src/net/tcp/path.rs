@@ -1,6 +1,6 @@
-//! How long a packet may be on its way to a peer: the device's MTU, or less where a router beyond
-//! it has said so (RFC 1191, RFC 8201), which is forgotten after ten minutes. Knows destinations,
-//! and no flow; whether a router is believed is decided before (`heard`).
+//! Path MTUs: the device's MTU, or less if a router has reported so (RFC 1191, RFC 8201), which is
+//! forgotten after ten minutes. Knows destinations, and no flow; whether a report is accepted is
+//! decided before (`heard`).
 
 use rapidhash::v3::RapidSecrets;
 use smoltcp::iface::Interface;
@@ -13,7 +13,7 @@ use super::wire::Wire;
 use crate::base::clock::Now;
 use crate::base::limits::{TCP_PATH_LIFE_US, TCP_PATH_STEP_BYTES, TCP_PATHS_KNOWN};
 
-/// What a destination was found to take.
+/// The MTU of a destination.
 #[derive(Clone, Copy)]
 struct Narrow {
     remote: [u64; 2],
@@ -21,22 +21,22 @@ struct Narrow {
     until_us: u64,
 }
 
-/// smoltcp's view of each length of packet that is in use. It takes no MTU for a socket, but one
-/// for each interface, and an interface keeps nothing of a flow.
+/// smoltcp's interfaces, one for each packet length in use. It accepts no MTU per socket, only one
+/// per interface, and an interface keeps no state of a flow.
 pub(super) struct Paths {
-    /// What every interface has as its own.
+    /// The addresses of every interface.
     addresses: Vec<IpCidr>,
-    /// For what is as long as the device allows.
+    /// For packets as long as the device allows.
     whole: Interface,
     /// Path 1 and up, with their lengths.
     narrow: Vec<(u16, Interface)>,
-    /// Direct-mapped by the destination's hash: a newer one drives the older out.
+    /// Direct-mapped by the destination's hash: a new entry replaces an older one.
     known: Box<[Option<Narrow>]>,
     len: usize,
 }
 
 impl Paths {
-    /// Paths from `addresses` over `wire`, all of them as wide as the device.
+    /// Paths from `addresses` over `wire`, all with the device's MTU.
     pub fn new<P: Port>(wire: &mut Wire<P>, addresses: Vec<IpCidr>, seed: u64, now: Now) -> Paths {
         let mtu_bytes = wire.capabilities.mtu_bytes;
         let whole = interface(wire, &addresses, mtu_bytes, seed, now);
@@ -61,13 +61,13 @@ impl Paths {
         &mut self.narrow[usize::from(path) - 1].1
     }
 
-    /// No destination is known to be narrow.
+    /// Whether no destination is known to be narrow.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The path that a new flow to `remote` begins with.
+    /// The path of a new flow to `remote`.
     #[inline]
     pub fn towards(&mut self, remote: [u64; 2], secrets: &RapidSecrets, now: Now) -> u8 {
         if self.is_empty() { 0 } else { self.find(remote, secrets, now) }
@@ -86,7 +86,7 @@ impl Paths {
         known.path
     }
 
-    /// Most bytes of a packet on `path`, where the device takes `device_bytes`.
+    /// Longest packet on `path`, in bytes, if the device accepts `device_bytes`.
     pub fn mtu_bytes(&self, path: u8, device_bytes: usize) -> usize {
         match path {
             0 => device_bytes,
@@ -94,7 +94,7 @@ impl Paths {
         }
     }
 
-    /// Packets to `remote` may have `mtu_bytes` from now on. Returns the path for them.
+    /// Limits packets to `remote` to `mtu_bytes` from now on. Returns their path.
     pub fn lower<P: Port>(
         &mut self,
         wire: &mut Wire<P>,
@@ -110,7 +110,7 @@ impl Paths {
         path
     }
 
-    /// The path for packets of `mtu_bytes`, or a little less: there is a bounded number of them.
+    /// The path for packets of `mtu_bytes`, or a little less: the number of paths is bounded.
     fn narrow_path<P: Port>(&mut self, wire: &mut Wire<P>, mtu_bytes: u16, now: Now) -> u8 {
         let bytes = mtu_bytes / TCP_PATH_STEP_BYTES * TCP_PATH_STEP_BYTES;
         let place = self.narrow.iter().position(|&(known, _)| known == bytes);
@@ -122,7 +122,7 @@ impl Paths {
         u8::try_from(place + 1).expect("fewer paths than steps of their lengths")
     }
 
-    /// The device takes packets of `mtu_bytes` from now on.
+    /// The device accepts packets of `mtu_bytes` from now on.
     pub fn resize<P: Port>(&mut self, wire: &mut Wire<P>, mtu_bytes: usize, now: Now) {
         let mtu_bytes = wire.bound_mtu(mtu_bytes);
         if mtu_bytes == wire.capabilities.mtu_bytes {
@@ -137,7 +137,7 @@ impl Paths {
     }
 }
 
-/// The place of a destination in the table.
+/// The entry of a destination in the table.
 fn place(remote: [u64; 2], secrets: &RapidSecrets) -> usize {
     FlowKey { remote, local: [0; 2], ports: 0 }.hash_whole(secrets) as usize % TCP_PATHS_KNOWN
 }

@@ -1,4 +1,4 @@
-//! How many connections there are: those of this stack, those of all, and those that are refused.
+//! Connection counts: of this stack, of all, and of those that are refused.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::net::Admission;
 
 /// The connections of one stack, counted.
 pub(super) struct Places {
-    /// All stacks' together.
+    /// The count of all stacks together.
     admission: Arc<Admission>,
     max: usize,
     taken: usize,
@@ -16,23 +16,23 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// None taken, of `max`.
+    /// No connection yet, of at most `max`.
     pub fn new(admission: &Arc<Admission>, max: usize) -> Places {
         Places { admission: Arc::clone(admission), max, taken: 0, refusals: 0 }
     }
 
-    /// Connections that have a place.
+    /// Connections that are counted.
     pub fn taken(&self) -> usize {
         self.taken
     }
 
-    /// Whether one more may try: it gets a place, or is told that there is none.
+    /// Whether another one may begin: it is counted, or gets the refusal.
     #[inline]
     pub fn may_try(&self) -> bool {
         self.taken + self.refusals < self.max + TCP_REFUSALS_MAX
     }
 
-    /// Takes a place. False if there is none.
+    /// Counts a connection. False if the limit is reached.
     #[inline]
     pub fn take(&mut self) -> bool {
         let has_one = self.admission.enter();
@@ -40,20 +40,20 @@ impl Places {
         has_one
     }
 
-    /// Gives a place back.
+    /// Subtracts a connection.
     #[inline]
     pub fn give_back(&mut self) {
         self.taken -= 1;
         self.admission.leave(1);
     }
 
-    /// One more is being told that there is no place for it.
+    /// Another connection begins that gets the refusal.
     pub fn begin_refusal(&mut self, now: Now) {
         self.admission.tell_full(now);
         self.refusals += 1;
     }
 
-    /// One of these is gone.
+    /// One of these has ended.
     pub fn end_refusal(&mut self) {
         self.refusals -= 1;
     }

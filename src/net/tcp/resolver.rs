@@ -1,6 +1,6 @@
-//! Neighbours that we ask for because we talk to them first, and the connections that wait for
-//! their answers. Questions are bounded in number and rate, and only answers to our own are
-//! believed.
+//! Neighbours that we request because we connect to them, and the connections that wait for their
+//! answers. Requests are bounded in number and rate, and only answers to our own requests are
+//! accepted.
 
 use std::net::IpAddr;
 
@@ -16,35 +16,35 @@ use crate::base::limits::{
 };
 use crate::net::ConnectionId;
 
-/// A neighbour that was asked for.
+/// A neighbour whose MAC was requested.
 struct Neighbor {
     address: IpAddr,
-    /// None until he answers.
+    /// None until it answers.
     mac: Option<[u8; 6]>,
-    /// When the answer is too old, or the question is asked again.
+    /// When the answer expires, or the request is repeated.
     until_us: u64,
     tries: u32,
 }
 
-/// As many neighbours are asked for as there may be.
+/// The maximum number of neighbours is requested already.
 pub(super) struct Full;
 
-/// What was asked, and who waits.
+/// The requests, and who waits for them.
 #[derive(Default)]
 pub(super) struct Resolver {
     neighbors: ArrayVec<Neighbor, TCP_NEIGHBORS_MAX>,
-    /// Connections that wait for a neighbour's answer, and whose.
+    /// Connections that wait for a neighbour's answer, and the neighbour.
     waiting: Vec<(ConnectionId, IpAddr)>,
 }
 
 impl Resolver {
-    /// Nobody was asked for.
+    /// Whether there are no requests.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.neighbors.is_empty()
     }
 
-    /// The MAC of `hop`, or None if it has been asked for in the name of `local`.
+    /// The MAC of `hop`, or None if it was requested from `local`.
     ///
     /// # Errors
     /// [`Full`].
@@ -72,12 +72,12 @@ impl Resolver {
         Ok(None)
     }
 
-    /// Connection `id` waits until `hop` has answered.
+    /// Lets connection `id` wait for the answer of `hop`.
     pub fn wait(&mut self, id: ConnectionId, hop: IpAddr) {
         self.waiting.push((id, hop));
     }
 
-    /// Somebody says that `address` is at `mac`. Returns whether that was asked.
+    /// Notes that `address` is at `mac`. Returns whether that was requested.
     pub fn learn(&mut self, address: IpAddr, mac: [u8; 6], now: Now) -> bool {
         let known = self.neighbors.iter_mut().find(|known| known.address == address);
         known.is_some_and(|known| {
@@ -87,15 +87,15 @@ impl Resolver {
         })
     }
 
-    /// Takes a connection out that waits for `hop`, of those from place `at` on, which advances: 0
-    /// at first.
+    /// Removes a connection that waits for `hop`, starting at index `at`, which advances: 0 at
+    /// first.
     pub fn take_waiting(&mut self, hop: IpAddr, at: &mut usize) -> Option<ConnectionId> {
         *at += self.waiting.get(*at..)?.iter().position(|&(_, other)| other == hop)?;
         Some(self.waiting.swap_remove(*at).0)
     }
 
-    /// Asks again for neighbours that did not answer. Returns one that never does, which is given
-    /// up; there may be more of them.
+    /// Repeats requests to neighbours that did not answer. Returns one that never does, which is
+    /// given up; there may be more of them.
     pub fn ask_again<P: Port>(
         &mut self,
         wire: &mut Wire<P>,
@@ -114,7 +114,7 @@ impl Resolver {
                 self.neighbors.swap_remove(place);
                 return Some(address);
             }
-            let local = own.near(address).expect("asked for on a network of ours");
+            let local = own.near(address).expect("requested on one of our networks");
             ether::solicit(wire, local, address);
         }
         None

@@ -1,8 +1,8 @@
-//! What a received frame is: the first look at bytes that anyone may have sent.
+//! Parsing of received frames, which anyone may have sent.
 //!
-//! Everything that smoltcp need not see is told apart here, and everything that no honest peer
-//! sends is refused with the counter it goes to. Nothing here may panic, whatever the bytes are,
-//! and no length from the frame is believed before it was compared with the frame's own.
+//! Everything that smoltcp does not need to see is recognized here, and everything that no honest
+//! peer sends is refused with a counter. Nothing here may panic, whatever the bytes are, and no
+//! length from the frame is used before it was compared with the frame's own.
 
 use super::checksum::{Sum, pseudo_header};
 use super::device::{Frame, RxChecksum};
@@ -17,7 +17,7 @@ use crate::base::stats::Counter;
 
 /// Length of a VLAN tag.
 const TAG_BYTES: usize = 4;
-/// Tags in one frame that are looked behind.
+/// Most tags in one frame that are skipped.
 const TAGS_MAX: usize = 2;
 
 /// A received TCP segment, well formed and for one of our addresses.
@@ -40,13 +40,13 @@ impl Segment {
         self.flags & flags == flags
     }
 
-    /// Whether this asks for a connection.
+    /// Whether this requests a connection.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
         self.flags & (flag::SYN | flag::ACK) == flag::SYN
     }
 
-    /// What it takes of the sequence space (RFC 9293, 3.4, SEG.LEN).
+    /// The length of the segment in sequence numbers (RFC 9293, 3.4, SEG.LEN).
     pub fn sequence_length(&self) -> u32 {
         u32::from(self.payload_bytes)
             + u32::from(self.has(flag::SYN))
@@ -54,20 +54,20 @@ impl Segment {
     }
 }
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet {
     Tcp(Segment),
-    /// ARP: everything after the Ethernet header is unchecked.
+    /// ARP: the content after the Ethernet header is unchecked.
     Arp,
     /// ICMP in IPv4 to one of our addresses; the length of the IP packet.
     Icmp(u16),
     /// ICMPv6, perhaps multicast; the length of the IP packet.
     Icmpv6(u16),
-    /// IPv6 to a group with hop-by-hop options, as queries for listeners have them; its length.
+    /// IPv6 to a group with hop-by-hop options, like queries for listeners; its length.
     Listener(u16),
-    /// Any of these behind the tag of VLAN 0, which stands for a priority and no VLAN (IEEE 802.1Q,
-    /// 6.9): see [`without_tag`].
+    /// Any of these behind a tag of VLAN 0, which means a priority and no VLAN (IEEE 802.1Q, 6.9):
+    /// see [`without_tag`].
     Tagged,
 }
 
@@ -78,7 +78,7 @@ fn is_priority_tagged(frame: &[u8]) -> bool {
     is_tag && be16(tag, 2) & 0x0fff == 0
 }
 
-/// Takes the tags of VLAN 0 out of a frame.
+/// Removes the tags of VLAN 0 from a frame.
 pub fn without_tag<F: Frame>(frame: &mut F) {
     for _ in 0..TAGS_MAX {
         let bytes = frame.bytes().len();
@@ -94,10 +94,10 @@ const MALFORMED: Counter = Counter::FramesMalformed;
 const NOT_FOR_US: Counter = Counter::FramesNotForUs;
 const BAD_CHECKSUM: Counter = Counter::FramesBadChecksum;
 
-/// Tells what `frame` is.
+/// Determines the kind of `frame`.
 ///
 /// # Errors
-/// The counter that the frame is dropped under.
+/// The counter of dropped frames.
 #[inline(always)]
 pub fn parse(frame: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counter> {
     let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_BYTES>().ok_or(MALFORMED)?;
@@ -114,7 +114,8 @@ pub fn parse(frame: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Co
         ETHERTYPE_IPV6 => ipv6(packet, checksum, own, is_ours),
         ETHERTYPE_ARP => Ok(Packet::Arp),
         ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN if is_priority_tagged(frame) => Ok(Packet::Tagged),
-        // Other VLANs and everything else: a device strips the tags it was told to strip.
+        // Other VLANs and everything else: a device removes the tags that it is configured to
+        // remove.
         _ => Err(NOT_FOR_US),
     }
 }
@@ -122,8 +123,8 @@ pub fn parse(frame: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Co
 #[inline(always)]
 fn ipv4(packet: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counter> {
     let header: &[u8; IPV4_BYTES] = packet.first_chunk().ok_or(MALFORMED)?;
-    // Version 4, no options: source routes (RFC 7126, 4.3) and what else an option could ask for
-    // have no place between a cache and its clients.
+    // Version 4, no options: source routes (RFC 7126, 4.3) and other options are not needed between
+    // a cache and its clients.
     if header[0] != 0x45 {
         return Err(MALFORMED);
     }
@@ -135,7 +136,7 @@ fn ipv4(packet: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counte
     if !own.has_v4(destination) {
         return Err(NOT_FOR_US);
     }
-    // More fragments, or an offset: there is no reassembly.
+    // More fragments, or an offset: reassembly is not supported.
     if be16(header, 6) & 0x3fff != 0 || !own.is_peer_v4(source) {
         return Err(MALFORMED);
     }
@@ -180,8 +181,8 @@ fn ipv6(packet: &[u8], checksum: RxChecksum, own: &Own, is_ours: bool) -> Result
         }
         PROTOCOL_ICMPV6 => Ok(Packet::Icmpv6(ip_bytes)),
         0 if destination >> 120 == 0xff => Ok(Packet::Listener(ip_bytes)),
-        // Extension headers too: routing headers and fragments are refused, and nothing that a
-        // client of a cache sends needs the others.
+        // Also extension headers: routing headers and fragments are refused, and clients of a cache
+        // do not need the others.
         0 | 43 | 44 | 60 if own.has_v6(destination) => Err(MALFORMED),
         _ => Err(NOT_FOR_US),
     }
@@ -228,8 +229,8 @@ fn segment(
     })
 }
 
-/// Whether an honest TCP sends these control bits together: one of SYN, FIN and RST at most, and
-/// ACK on everything but SYN and RST. No client of a cache sends urgent data, and what it means
+/// Whether an honest TCP sends these control bits together: at most one of SYN, FIN and RST, and
+/// ACK on everything but SYN and RST. No client of a cache sends urgent data, and its meaning
 /// differs from system to system (RFC 6093), so URG is refused.
 #[inline(always)]
 fn are_sensible(flags: u8) -> bool {
@@ -239,8 +240,8 @@ fn are_sensible(flags: u8) -> bool {
         && (flags & flag::ACK != 0 || control & (flag::SYN | flag::RST) != 0)
 }
 
-/// Whether TCP options can be walked and have the lengths that their kinds have (RFC 9293, 3.1; RFC
-/// 7323; RFC 2018).
+/// Whether TCP options can be parsed and have the lengths of their kinds (RFC 9293, 3.1; RFC 7323;
+/// RFC 2018).
 fn are_well_formed(mut options: &[u8]) -> bool {
     while let [kind, rest @ ..] = options {
         match kind {

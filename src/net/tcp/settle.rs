@@ -1,5 +1,5 @@
-//! What follows when something happened to a flow: its handler is told, what there is to send is
-//! sent, its timer is set, and when it is over it is taken apart.
+//! What follows an event of a flow: its handler is called, output is sent, its timer is set, and
+//! when it has ended it is released.
 
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
@@ -20,13 +20,13 @@ use crate::base::limits::{
 use crate::base::stats::Counter;
 use crate::net::{ConnectionId, Handler, REFUSAL};
 
-/// What a flow has said in a visit.
+/// The result of sending in a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transmitted {
-    /// All that it may say now.
+    /// Everything that may be sent now was sent.
     AtRest,
-    /// It is established and answered in full: all that was queued and all that is to be
-    /// acknowledged went out with the newest segment.
+    /// It is established and everything was sent: all queued data and all acknowledgements went out
+    /// with the newest segment.
     Answered,
     /// There may be more: its share of a visit was used up, or there was no frame.
     CutShort,
@@ -43,7 +43,7 @@ fn transmit<P: Port, C>(
     now: Now,
 ) -> Transmitted {
     wire.sent = Sent::default();
-    // Nearly always once is enough, and what a loop keeps at hand for the next time costs.
+    // Nearly always one segment is enough, and the state of a loop would cost.
     let next = transmit_next(wire, paths, flow, is_fresh, now);
     let transmitted = match next {
         Some(transmitted) => transmitted,
@@ -71,7 +71,7 @@ fn transmit_next<P: Port, C>(
     if iface.poll_egress(stack_time(now), &mut device, &mut flow.set) == PollResult::None {
         return Some(Transmitted::AtRest);
     }
-    // The common case is one segment with all there is; asking again would tell the same.
+    // The common case is one segment with all data; polling again would give the same result.
     let sent = &wire.sent;
     let socket = flow.socket();
     let is_answered = is_fresh
@@ -81,7 +81,7 @@ fn transmit_next<P: Port, C>(
     is_answered.then_some(Transmitted::Answered)
 }
 
-/// Goes on after the first segment of a visit.
+/// Continues after the first segment of a visit.
 #[inline(never)]
 fn transmit_more<P: Port, C>(
     wire: &mut Wire<P>,
@@ -91,10 +91,10 @@ fn transmit_more<P: Port, C>(
     now: Now,
 ) -> Transmitted {
     let mut before = 0;
-    // Never until smoltcp says that it is done: there are states in which it never does.
+    // Not until smoltcp reports that it is done: in some states it never does.
     loop {
         let Sent { segments, sequence_bytes, .. } = wire.sent;
-        // Whatever takes sequence numbers goes before a mere acknowledgement.
+        // Segments with sequence numbers are sent before a mere acknowledgement.
         if sequence_bytes == before {
             return Transmitted::AtRest;
         }
@@ -110,8 +110,8 @@ fn transmit_more<P: Port, C>(
 }
 
 impl<P: Port, C> Stack<P, C> {
-    /// Brings flow `index` up to date after its socket was fed, its timer fired, or its handler
-    /// wants to write.
+    /// Processes flow `index` after its socket was fed, its timer fired, or its handler wants to
+    /// write.
     #[inline]
     pub(super) fn settle<H: Handler<Connection = C>>(
         &mut self,
@@ -128,7 +128,7 @@ impl<P: Port, C> Stack<P, C> {
             }
             flow = &mut self.slab.flows[index as usize];
         }
-        // What was written before and is not acknowledged yet.
+        // Data written before and not acknowledged yet.
         let outstanding = flow.socket().send_queue();
         if std::mem::take(&mut flow.is_stirred) && flow.phase == Phase::Open {
             let id = ConnectionId { index, generation: flow.generation };
@@ -155,8 +155,8 @@ impl<P: Port, C> Stack<P, C> {
         }
         let transmitted = transmit(&mut self.wire, &mut self.paths, flow, outstanding == 0, now);
         if transmitted == Transmitted::Answered {
-            // The earliest that can be due is the retransmission of what was just sent. When
-            // exactly is asked when that time has come, by when it has mostly moved away.
+            // The earliest possible timer is the retransmission of what was just sent. The exact
+            // time is determined when this one fires; by then it has mostly moved.
             flow.deadline_us = now.uptime_us + TCP_RTO_MIN_US;
             if flow.deadline_us < flow.armed_us {
                 flow.armed_us = self.wheel.arm(index, flow.deadline_us);
@@ -166,7 +166,7 @@ impl<P: Port, C> Stack<P, C> {
         self.rest(index, transmitted, now, handler);
     }
 
-    /// What follows for flow `index` when it was not answered in full.
+    /// Completes the visit of flow `index` if it was not answered in full.
     #[inline(never)]
     fn rest<H: Handler<Connection = C>>(
         &mut self,
@@ -181,12 +181,12 @@ impl<P: Port, C> Stack<P, C> {
             state => {
                 let sent = &self.wire.sent;
                 if matches!(state, State::SynSent | State::SynReceived) && sent.segments > 0 {
-                    // Only now it is known where its sequence numbers begin.
+                    // Only now is the start of its sequence numbers known.
                     flow.next_seq = sent.next_seq;
                 }
                 self.arm(index, state, transmitted, now);
-                // Not before the FIN was acknowledged, which is all that the record can repeat:
-                // an acknowledgement may still wait for its delay, or for a frame.
+                // Not before the FIN was acknowledged, which is all that the record can repeat: an
+                // acknowledgement may still wait for its delay, or for a frame.
                 let quiet_until_us = self.slab.flows[index as usize].deadline_us;
                 if state == State::TimeWait && quiet_until_us > now.uptime_us + TCP_ACK_DELAY_US {
                     self.retire(index, now, handler);
@@ -195,7 +195,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Sets the timer of flow `index`. A deadline that moved away is looked at when the wheel wakes
+    /// Sets the timer of flow `index`. A deadline that moved later is checked when the wheel wakes
     /// the flow at the old one.
     #[inline]
     fn arm(&mut self, index: u32, state: State, transmitted: Transmitted, now: Now) {
@@ -208,9 +208,9 @@ impl<P: Port, C> Stack<P, C> {
         if deadline_us == now.uptime_us && transmitted == Transmitted::CutShort {
             deadline_us += TCP_WHEEL_TICK_US;
         } else if deadline_us == now.uptime_us {
-            // It has said all it has to say and is due again at once: a timer that will never be
-            // content. In FIN-WAIT-2 that is the probe of a window through which all has gone, and
-            // nothing is ever due but an acknowledgement; the peer has until TCP_LINGER_US.
+            // Everything was sent and it is due again immediately: the timer would fire for ever.
+            // In FIN-WAIT-2 that is the probe of a closed window after all data was sent, and only
+            // acknowledgements can be due; the peer has until TCP_LINGER_US.
             deadline_us = match state {
                 State::FinWait2 if flow.ack == flow.expected => u64::MAX,
                 _ => now.uptime_us + TCP_RTO_MIN_US,
@@ -222,7 +222,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Runs the timers that are due, a budget of them.
+    /// Runs due timers, up to a budget.
     pub(super) fn run_timers<H: Handler<Connection = C>>(
         &mut self,
         now: Now,
@@ -248,18 +248,18 @@ impl<P: Port, C> Stack<P, C> {
         fired
     }
 
-    /// The handshake of flow `index` is complete.
+    /// Completes the handshake of flow `index`.
     fn establish<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
         self.half_open.remove(index);
         let flow = &mut self.slab.flows[index as usize];
         (flow.since_us, flow.heard_us) = (now.uptime_us, now.uptime_us);
-        // One that we opened has had its place since it began.
+        // One that we opened was counted when it began.
         if flow.phase != Phase::Connecting && !self.places.take() {
             self.places.begin_refusal(now);
             flow.phase = Phase::Refused;
             let socket = flow.socket();
             drain(socket);
-            // A fresh ring has room for it.
+            // A new ring has room for it.
             let told = socket.send_slice(REFUSAL);
             assert_eq!(told, Ok(REFUSAL.len()));
             socket.close();
@@ -275,11 +275,11 @@ impl<P: Port, C> Stack<P, C> {
             socket.recv_queue() > 0 || peer_finished(socket.state()) || self.is_draining;
     }
 
-    /// Takes flow `index` apart, whose socket will send nothing more.
+    /// Releases flow `index`, whose socket will send nothing more.
     pub(super) fn release<H: Handler<Connection = C>>(&mut self, index: u32, handler: &mut H) {
         let flow = &mut self.slab.flows[index as usize];
         match std::mem::replace(&mut flow.phase, Phase::Free) {
-            Phase::Free => panic!("a flow released twice"),
+            Phase::Free => panic!("a flow is released once"),
             Phase::HalfOpen => self.half_open.remove(index),
             Phase::Refused => self.places.end_refusal(),
             phase @ (Phase::Connecting | Phase::Open | Phase::Closing) => {
@@ -302,7 +302,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Flow `index` is in TIME-WAIT: keeps its tuple and lets go of all else.
+    /// Moves flow `index` to TIME-WAIT: keeps its tuple and releases all else.
     fn retire<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
         if self.waits.is_full() {
             let oldest = self.waits.take_oldest(now.uptime_us, true);
@@ -353,7 +353,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Follows what was learnt and forgotten since of the path of flow `index`.
+    /// Updates the path of flow `index` from what was learned and forgotten since.
     #[inline]
     fn renew_path(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
@@ -379,7 +379,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Forgets tuples whose TIME-WAIT is over.
+    /// Removes tuples whose TIME-WAIT is over.
     pub(super) fn expire_time_wait(&mut self, now: Now) {
         for _ in 0..BURST_FRAMES {
             match self.waits.take_oldest(now.uptime_us, false) {

@@ -1,7 +1,7 @@
-//! The flows themselves: a connection's socket, its rings, and what we know beside it.
+//! The flows: a connection's socket, its rings, and its state beside them.
 //!
-//! A place is built when it is first needed and used again for ever: a closed flow's socket is
-//! aborted and listens anew on the same rings. Nothing here gives memory back, and nothing moves.
+//! A flow is built when it is first needed and reused for ever: a closed flow's socket is aborted
+//! and listens again on the same rings. Memory is never freed, and nothing moves.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,28 +19,28 @@ use crate::base::limits::{
     TCP_RING_STAGGER_BYTES, TCP_RX_RING_BYTES, TCP_TX_RING_BYTES,
 };
 
-/// From one flow's rings to the next one's.
+/// Distance from one flow's rings to the next one's.
 const RINGS_BYTES: usize = TCP_RX_RING_BYTES + TCP_TX_RING_BYTES + 2 * TCP_RING_STAGGER_BYTES;
-/// From a flow's receive ring to its transmit ring.
+/// Distance from a flow's receive ring to its transmit ring.
 const TX_RING_AT: usize = TCP_RX_RING_BYTES + TCP_RING_STAGGER_BYTES;
-/// What of a ring is asked for in advance: of what arrived, and of the place for a reply.
+/// Bytes of a ring that are prefetched: of the arrived data, and of the room for a reply.
 const RX_AHEAD_BYTES: usize = 256;
 const TX_AHEAD_BYTES: usize = 192;
 
-/// Where a flow is in its life, as far as the handler is concerned.
+/// The state of a flow, as far as the handler is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nobody's.
+    /// Unused.
     Free,
-    /// A SYN came; the handshake is not complete.
+    /// A SYN arrived; the handshake is not complete.
     HalfOpen,
     /// We sent a SYN, or wait for the next hop's address to do so.
     Connecting,
-    /// The handler knows it.
+    /// The handler was called with it.
     Open,
     /// The handler closed it; the peer has not, or not everything was sent yet.
     Closing,
-    /// Over the limit: it is told so, and the handler never hears of it.
+    /// Over the limit: it gets the refusal, and the handler is never called.
     Refused,
 }
 
@@ -50,26 +50,26 @@ pub(super) struct Flow<C> {
     pub key: FlowKey,
     pub hash: u32,
     pub generation: u32,
-    /// Sequence number of the peer's first byte: what lies at the start of the receive ring.
+    /// Sequence number of the first byte in the receive ring.
     pub first_seq: u32,
     /// Sequence number of the peer's next byte that has not arrived in order.
     pub expected: u32,
-    /// Sequence number after all that we ever sent: SND.MAX.
+    /// Sequence number after everything that we ever sent: SND.MAX.
     pub next_seq: u32,
-    /// What the newest segment acknowledged.
+    /// The acknowledgement number of the newest segment.
     pub ack: u32,
-    /// What the peer acknowledged.
+    /// The peer's acknowledgements.
     pub acks: Acks,
     pub phase: Phase,
-    /// There is something to tell the handler.
+    /// There is something to pass to the handler.
     pub is_stirred: bool,
     /// The number of the listener that it was accepted on.
     pub listener: u8,
-    /// How long its packets may be, see `path`; 0 for as the device allows.
+    /// The path of its packets, see `path`; 0 for the device's MTU.
     pub path: u8,
-    /// Whom our frames are sent to.
+    /// The destination MAC of our frames.
     pub next_hop: [u8; 6],
-    /// When smoltcp next wants to be polled.
+    /// When smoltcp must next be polled.
     pub deadline_us: u64,
     /// When the wheel next wakes this flow; never later than the deadline.
     pub armed_us: u64,
@@ -77,7 +77,7 @@ pub(super) struct Flow<C> {
     pub heard_us: u64,
     /// When the phase began.
     pub since_us: u64,
-    /// Of challenges.
+    /// For challenges.
     pub allowance: Allowance,
     pub connection: Option<C>,
 }
@@ -93,7 +93,7 @@ impl<C> Flow<C> {
         self.set.get_mut(handle())
     }
 
-    /// Makes the socket as if it were new.
+    /// Resets the socket to a new state.
     pub fn renew(&mut self) {
         let socket = self.socket();
         socket.abort();
@@ -105,7 +105,7 @@ impl<C> Flow<C> {
     }
 }
 
-/// A duration of the wall as smoltcp shall see it.
+/// A duration of real time in smoltcp's time.
 pub(super) fn stack_duration(wall_us: u64) -> Duration {
     Duration::from_micros(wall_us * TCP_CLOCK_RATE)
 }
@@ -114,13 +114,13 @@ pub(super) fn stack_duration(wall_us: u64) -> Duration {
 pub(super) struct Slab<C> {
     pub flows: HugeVec<Flow<C>>,
     free: Vec<u32>,
-    /// Places for sockets that were not built yet.
+    /// Memory for sockets that were not built yet.
     sockets: &'static mut [MaybeUninit<SocketStorage<'static>>],
-    /// Where the first socket is.
+    /// Address of the first socket.
     sockets_at: usize,
-    /// What is left of the newest mapping of rings.
+    /// The unused part of the newest mapping of rings.
     rings: &'static mut [u8],
-    /// Where each mapping of rings begins.
+    /// Start of each mapping of rings.
     rings_at: Vec<usize>,
 }
 
@@ -128,7 +128,7 @@ impl<C> Slab<C> {
     /// Room for `capacity` flows.
     ///
     /// # Errors
-    /// The kernel's, if there is no such amount of address space.
+    /// If the kernel does not have that much address space.
     pub fn with_capacity(capacity: usize) -> io::Result<Slab<C>> {
         let sockets = huge_slots_forever(capacity)?;
         Ok(Slab {
@@ -141,12 +141,12 @@ impl<C> Slab<C> {
         })
     }
 
-    /// A free flow, or None if all are taken or there is no memory for one more.
+    /// A free flow, or None if all are in use or there is no memory for another.
     pub fn claim(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| self.build())
     }
 
-    /// Takes `index` back, whose flow is free again.
+    /// Releases `index`, whose flow is free again.
     pub fn give_back(&mut self, index: u32) {
         self.free.push(index);
     }
@@ -198,15 +198,15 @@ impl<C> Slab<C> {
         Some(index)
     }
 
-    /// Asks for the flow, without its socket, in advance. Any `index` will do.
+    /// Prefetches the flow, without its socket. Any `index` is valid.
     #[inline(always)]
     pub fn prefetch_flow(&self, index: u32) {
         let at = self.flows.address(index as usize);
-        // What lies beyond belongs to a large `C`, which asks for less than all of it at a time.
+        // The rest belongs to a large `C`, which prefetches parts of it itself.
         prefetch_range::<256>(at);
     }
 
-    /// Asks for the flow and its socket in advance. Any `index` will do.
+    /// Prefetches the flow and its socket. Any `index` is valid.
     #[inline(always)]
     pub fn prefetch(&self, index: u32) {
         self.prefetch_flow(index);
@@ -214,15 +214,15 @@ impl<C> Slab<C> {
         prefetch_range::<SOCKET_BYTES>(at);
     }
 
-    /// Where the rings of flow `index` begin, if it was built.
+    /// Start of the rings of flow `index`, if it was built.
     #[inline(always)]
     fn rings(&self, index: usize) -> Option<usize> {
         let slab = self.rings_at.get(index / TCP_RING_SLAB)?;
         Some(slab + index % TCP_RING_SLAB * RINGS_BYTES)
     }
 
-    /// Asks for the start of the transmit ring, where a reply goes when nothing else waits to be
-    /// acknowledged. Any `index` will do.
+    /// Prefetches the start of the transmit ring, where a reply is written when nothing else is
+    /// unacknowledged. Any `index` is valid.
     #[inline(always)]
     pub fn prefetch_tx_ring(&self, index: u32) {
         if let Some(rings) = self.rings(index as usize) {
@@ -230,8 +230,8 @@ impl<C> Slab<C> {
         }
     }
 
-    /// Asks for the place in the receive ring that a segment of `bytes` bytes with sequence number
-    /// `seq` goes to, as far as that pays. Any `index` will do.
+    /// Prefetches the position in the receive ring of a segment of `bytes` bytes with sequence
+    /// number `seq`, if that pays off. Any `index` is valid.
     #[inline(always)]
     pub fn prefetch_rx_ring(&self, index: u32, seq: u32, bytes: usize) {
         let index = index as usize;
@@ -245,6 +245,6 @@ impl<C> Slab<C> {
 
 const SOCKET_BYTES: usize = size_of::<SocketStorage<'static>>();
 
-/// What a connection costs beside the rings, the connection's own state not counted.
+/// Memory of a connection besides the rings and the handler's state.
 const STATE_BYTES: usize = size_of::<Flow<()>>() + SOCKET_BYTES + 64;
 const _: () = assert!(RINGS_BYTES + STATE_BYTES <= 35 * 1024);

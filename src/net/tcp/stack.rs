@@ -1,6 +1,6 @@
-//! One turn of the stack, and what a worker sees of it.
+//! One turn of the stack, and the interface to its worker.
 //!
-//! What a turn does is bounded: one burst of frames, a budget of timers, a budget of overdue
+//! The work of a turn is bounded: one burst of frames, a budget of timers, a budget of overdue
 //! checks.
 
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::base::limits::TCP_NAP_US;
 use crate::net::{ConnectionId, Handler, Transport};
 
 impl<P: Port, C> Stack<P, C> {
-    /// One step of finding out whether anybody has our addresses, to be taken again and again
-    /// before the first turn; `asks` unless another stack of the device does. Returns whether
-    /// nobody has, and it is over. What arrives meanwhile for anybody else is dropped.
+    /// One step of checking whether another host has our addresses, to be repeated before the first
+    /// turn; `asks` unless another stack of the device sends the probes. Returns whether the check
+    /// is complete and none has. Frames for others that arrive meanwhile are dropped.
     ///
     /// # Errors
-    /// [`Taken`], if somebody has one.
+    /// [`Taken`], if another host has one.
     pub fn claim(&mut self, asks: bool, now: Now) -> Result<bool, Taken> {
         self.claim.step(&mut self.wire, &self.own, asks, now)
     }
 
-    /// Asks the handler about a share of the connections, so that all are asked within a period of
+    /// Checks a share of the connections, so that all are checked within a period of
     /// [`Sweep`](super::timers::Sweep); ends those that are overdue or idle, and those that we
-    /// closed and whose peer will not.
+    /// closed and whose peer does not.
     fn sweep<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         let flows = self.slab.flows.len();
         for _ in 0..self.sweep.due(flows, now.uptime_us) {
@@ -39,7 +39,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Fills up credits; forgets tuples and handshakes whose time is over.
+    /// Refills credits; removes expired tuples and handshakes.
     fn expire<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
         self.notices.refill(now.uptime_us);
         if self.notices.has_news() {
@@ -55,7 +55,7 @@ impl<P: Port, C> Stack<P, C> {
         }
     }
 
-    /// Reads what was put up for all stacks.
+    /// Reads new information for all stacks.
     #[cold]
     fn read_board(&mut self, now: Now) {
         for report in self.notices.read() {
@@ -69,7 +69,7 @@ impl<P: Port, C> Stack<P, C> {
     }
 }
 
-/// Whether the peer has acknowledged everything, and our FIN.
+/// Whether the peer has acknowledged everything, including our FIN.
 fn has_delivered(state: State) -> bool {
     matches!(state, State::FinWait2 | State::TimeWait)
 }
@@ -103,7 +103,7 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
     }
 
     fn wait(&mut self, timeout_us: u64) {
-        // A device cannot wake anybody; what other workers send can (std's park token).
+        // A device cannot wake a thread; messages from other workers can (std's park token).
         std::thread::park_timeout(Duration::from_micros(timeout_us.min(TCP_NAP_US)));
     }
 
@@ -118,7 +118,7 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
             if begins && self.slab.flows[index as usize].phase == Phase::Open {
                 self.slab.flows[index as usize].is_stirred = true;
                 self.settle(index, now, handler);
-                // More frames at once than the port keeps would be lost.
+                // More frames than the port can queue would be lost.
                 self.wire.port.flush();
             }
             let flow = &mut self.slab.flows[index as usize];
@@ -134,7 +134,7 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
         for index in 0..self.slab.flows.len() as u32 {
             let flow = &mut self.slab.flows[index as usize];
             if flow.phase != Phase::Free && has_delivered(flow.socket().state()) {
-                // The peer has everything, and the end of it: nothing is wrong that a RST told of.
+                // The peer has everything, including FIN: a RST would report a false error.
                 self.release(index, handler);
             } else if flow.phase != Phase::Free {
                 flow.is_stirred = false;

@@ -1,4 +1,4 @@
-//! The parts of a stack, and how it is made. What it does is in the files that import this one, and
+//! The parts of a stack, and its creation. Its behaviour is in the files that import this one, and
 //! none of them is imported here.
 
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ use crate::base::limits::{
 };
 use crate::base::stats::{Counter, WorkerStats};
 
-/// A TCP stack over `P`, keeping a `C` with every connection.
+/// A TCP stack over `P`, with a `C` for every connection.
 pub struct Stack<P: Port, C> {
     pub(super) wire: Wire<P>,
     pub(super) paths: Paths,
@@ -58,7 +58,7 @@ impl<P: Port, C> Stack<P, C> {
     /// A stack over `port`, which counts into `stats`.
     ///
     /// # Errors
-    /// [`ConfigError`], if `config` asks for what cannot be.
+    /// [`ConfigError`], if `config` is impossible.
     pub fn new(
         port: P,
         config: &Config,
@@ -111,7 +111,7 @@ impl<P: Port, C> Stack<P, C> {
         })
     }
 
-    /// The flow, or with [`TIME_WAIT`] the place of the tuple, that `key` belongs to.
+    /// The flow that `key` belongs to, or with [`TIME_WAIT`] the index of its tuple.
     pub(super) fn find(&self, key: &FlowKey, hash: u32) -> Option<u32> {
         self.table.find(hash, |index| match index & TIME_WAIT {
             0 => self.slab.flows[index as usize].key == *key,
@@ -119,14 +119,14 @@ impl<P: Port, C> Stack<P, C> {
         })
     }
 
-    /// Takes a tuple that left TIME-WAIT out of the table.
+    /// Removes a tuple that left TIME-WAIT from the table.
     pub(super) fn forget(&mut self, place: Option<u32>) {
         if let Some(place) = place {
             self.table.remove(self.waits.get(place).hash, place | TIME_WAIT);
         }
     }
 
-    /// Statistics' share of a frame that was dropped.
+    /// Counts a dropped frame.
     #[inline(always)]
     pub(super) fn dropped(&self, counter: Counter) {
         self.wire.stats.add(counter, 1);

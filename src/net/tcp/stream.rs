@@ -1,4 +1,4 @@
-//! What a connection sees of its flow: two byte streams, right in the rings of its socket.
+//! The two byte streams of a flow, directly in the rings of its socket.
 
 use smoltcp::socket::tcp::{Socket, State};
 
@@ -7,7 +7,7 @@ use crate::net::Stream;
 /// One flow while its handler is called.
 pub(super) struct SocketStream<'a> {
     pub socket: &'a mut Socket<'static>,
-    /// The stack drains: what the peer still sends is not for the handler.
+    /// The stack drains: further input is not for the handler.
     pub is_draining: bool,
     /// Set once the handler has closed or aborted.
     pub is_over: bool,
@@ -22,7 +22,7 @@ pub(super) fn peer_finished(state: State) -> bool {
     matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
 }
 
-/// Drops what arrived.
+/// Drops received data.
 pub(super) fn drain(socket: &mut Socket<'static>) {
     while socket.recv(|piece| (piece.len(), piece.len())).is_ok_and(|bytes| bytes > 0) {}
 }
@@ -57,7 +57,7 @@ impl Stream for SocketStream<'_> {
             });
             match taken {
                 Ok(n) if n > 0 => left -= n,
-                _ => panic!("{left} of {bytes} bytes consumed that never arrived"),
+                _ => panic!("{left} of {bytes} bytes consumed that have not arrived"),
             }
         }
     }

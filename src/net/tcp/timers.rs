@@ -1,9 +1,9 @@
-//! When a flow has to be looked at although nothing arrived for it: a timer wheel, and the lists it
-//! is made of.
+//! A timer wheel, for flows that must be processed although nothing arrived for them, and the lists
+//! it consists of.
 //!
 //! A wheel may wake a flow too early (a deadline beyond its horizon is clipped to it, and deadlines
-//! that move away are not followed): who is woken checks its own deadline and comes back. It must
-//! never wake one later than its deadline plus one tick, as long as it is called.
+//! that move later are not followed): the flow then checks its own deadline and is armed again. It
+//! must never wake one later than its deadline plus one tick, as long as it is called.
 
 use crate::base::limits::{
     TCP_SWEEP_PER_TURN, TCP_SWEEP_PERIOD_US, TCP_WHEEL_SLOTS, TCP_WHEEL_TICK_US,
@@ -40,7 +40,7 @@ impl Lists {
         Lists { ends, links: vec![UNLINKED; capacity] }
     }
 
-    /// Puts `number`, which is in no list, at the end of `list`.
+    /// Appends `number`, which is in no list, to `list`.
     pub fn push_back(&mut self, list: usize, number: u32) {
         let ends = &mut self.ends[list];
         let previous = std::mem::replace(&mut ends.last, number);
@@ -54,7 +54,7 @@ impl Lists {
         *links = Links { next: NONE, previous, list: list as u32 };
     }
 
-    /// Takes `number` out of its list; returns whether it was in one.
+    /// Removes `number` from its list; returns whether it was in one.
     pub fn remove(&mut self, number: u32) -> bool {
         let links = std::mem::replace(&mut self.links[number as usize], UNLINKED);
         if links.list == NONE {
@@ -98,8 +98,8 @@ impl Wheel {
         Wheel { slots: Lists::new(TCP_WHEEL_SLOTS, capacity), tick: now_us / TCP_WHEEL_TICK_US }
     }
 
-    /// Wakes `number` soon after `deadline_us`, instead of when it would have been woken. Returns
-    /// the time at which it will be: up to a tick late, or early at the wheel's horizon.
+    /// Wakes `number` soon after `deadline_us`, instead of at its previous time. Returns the actual
+    /// time: up to a tick late, or early at the wheel's horizon.
     pub fn arm(&mut self, number: u32, deadline_us: u64) -> u64 {
         self.slots.remove(number);
         let tick = deadline_us
@@ -109,13 +109,13 @@ impl Wheel {
         tick * TCP_WHEEL_TICK_US
     }
 
-    /// Does not wake `number`.
+    /// Cancels the timer of `number`.
     pub fn cancel(&mut self, number: u32) {
         self.slots.remove(number);
     }
 
-    /// The next number to wake at `now_us`, or None when all that are due were returned. Bounded:
-    /// passes each slot at most once, however much time went by.
+    /// The next number to wake at `now_us`, or None when all due ones were returned. Bounded:
+    /// visits each slot at most once, however much time has passed.
     pub fn pop(&mut self, now_us: u64) -> Option<u32> {
         let now = now_us / TCP_WHEEL_TICK_US;
         // After a gap longer than the wheel, one round finds everything.
@@ -130,13 +130,13 @@ impl Wheel {
         None
     }
 
-    /// The number that the next [`Wheel::pop`] may return, as a hint for the cache.
+    /// The number that the next [`Wheel::pop`] may return, as a hint for prefetching.
     pub fn peek(&self) -> Option<u32> {
         self.slots.first(self.tick as usize % TCP_WHEEL_SLOTS)
     }
 }
 
-/// Flows half open, oldest first.
+/// Half-open flows, oldest first.
 pub struct HalfOpen {
     /// One.
     lists: Lists,
@@ -144,38 +144,38 @@ pub struct HalfOpen {
 }
 
 impl HalfOpen {
-    /// None of the flows below `capacity`.
+    /// An empty one for flows below `capacity`.
     pub fn new(capacity: usize) -> HalfOpen {
         HalfOpen { lists: Lists::new(1, capacity), len: 0 }
     }
 
-    /// How many there are.
+    /// Number of half-open flows.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Flow `index` is half open from now on.
+    /// Adds flow `index`.
     #[inline]
     pub fn push(&mut self, index: u32) {
         self.lists.push_back(0, index);
         self.len += 1;
     }
 
-    /// Flow `index` is not any more, if it was.
+    /// Removes flow `index`, if it is in the list.
     #[inline]
     pub fn remove(&mut self, index: u32) {
         self.len -= usize::from(self.lists.remove(index));
     }
 
-    /// The one that has been for longest.
+    /// The oldest half-open flow.
     #[inline]
     pub fn oldest(&self) -> Option<u32> {
         self.lists.first(0)
     }
 }
 
-/// Whose turn it is to be looked at, when all are within a period.
+/// Which flows are checked next, so that all are checked within a period.
 pub struct Sweep {
     at: usize,
     swept_us: u64,
@@ -244,7 +244,7 @@ mod tests {
         }
 
         #[test]
-        fn everybody_is_woken_in_time(
+        fn every_flow_is_woken_in_time(
             start in 0u64..1 << 40,
             steps in proptest::collection::vec(
                 (0u8..8, 0u32..50, 0u64..2 * HORIZON_US, 0u64..3 * HORIZON_US), 1..400)

@@ -1,5 +1,5 @@
-//! What a router says of a packet that was too long for it (RFC 1191, RFC 8201), as read from its
-//! ICMP message. Nothing here believes it.
+//! A router's report that a packet was too long for it (RFC 1191, RFC 8201), parsed from its ICMP
+//! message. Whether it is accepted is decided elsewhere.
 
 use super::flows::FlowKey;
 use super::headers::{IPV4_BYTES, IPV6_BYTES, PROTOCOL_TCP, be16, be32, be128};
@@ -7,10 +7,10 @@ use super::own::Own;
 use crate::base::limits::{TCP_MTU_V4_MIN_BYTES, TCP_MTU_V6_MIN_BYTES};
 use crate::base::stats::Counter;
 
-/// What of a quoted segment is looked at: ports and sequence number.
+/// Bytes of a quoted segment that are read: ports and sequence number.
 const QUOTED_BYTES: usize = 8;
 
-/// What a router that names no MTU may have meant: common ones (RFC 1191, 7.1).
+/// MTUs assumed for a router that reports none: common ones (RFC 1191, 7.1).
 const PLATEAUS: [u16; 4] = [1492, 1280, 1006, TCP_MTU_V4_MIN_BYTES];
 
 /// A report that a packet of ours is too long for a link on its way.
@@ -21,11 +21,11 @@ pub struct TooBig {
     pub seq: u32,
     /// Its length, as quoted.
     pub packet_bytes: u16,
-    /// What fits.
+    /// The MTU.
     pub mtu_bytes: u16,
 }
 
-/// Reads the ICMP message "fragmentation needed", whose checksum is right.
+/// Parses the ICMP message "fragmentation needed", whose checksum is correct.
 pub fn fragmentation_needed(icmp: &[u8], own: &Own) -> Result<TooBig, Counter> {
     let (head, quote) = icmp.split_at(8);
     let ip: &[u8; IPV4_BYTES] = quote.first_chunk().ok_or(Counter::FramesMalformed)?;
@@ -48,7 +48,7 @@ pub fn fragmentation_needed(icmp: &[u8], own: &Own) -> Result<TooBig, Counter> {
     Ok(TooBig { key, seq: be32(tcp, 4), packet_bytes, mtu_bytes })
 }
 
-/// Reads the ICMPv6 message "packet too big", whose checksum is right.
+/// Parses the ICMPv6 message "packet too big", whose checksum is correct.
 pub fn packet_too_big(icmp: &[u8], own: &Own) -> Result<TooBig, Counter> {
     let (head, quote) = icmp.split_at(8);
     let ip: &[u8; IPV6_BYTES] = quote.first_chunk().ok_or(Counter::FramesMalformed)?;

@@ -1,5 +1,5 @@
-//! A port, and how our packets get into its frames: Ethernet header, checksums, and what was sent.
-//! Nothing here waits: a packet for which there is no frame is lost.
+//! A port, and how our packets are written into its frames: Ethernet header, checksums, and a
+//! record of what was sent. Nothing here waits: a packet for which there is no frame is lost.
 
 use std::sync::Arc;
 
@@ -12,31 +12,30 @@ use super::headers::{
 use crate::base::limits::{TCP_MTU_MAX_BYTES, TCP_MTU_MIN_BYTES};
 use crate::base::stats::{Counter, WorkerStats};
 
-/// What was sent since [`Wire::start`]: the facts about our own segments that smoltcp keeps to
-/// itself.
+/// What was sent since [`Wire::start`]: facts about our own segments that smoltcp does not expose.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sent {
     pub segments: u32,
     pub payload_bytes: u32,
-    /// Sequence numbers that they took: payload, SYN and FIN.
+    /// Sequence numbers used: payload, SYN and FIN.
     pub sequence_bytes: u32,
-    /// There was no frame for one more.
+    /// There was no frame for another segment.
     pub is_starved: bool,
     /// Sequence number after the newest segment.
     pub next_seq: u32,
-    /// What the newest segment acknowledged.
+    /// The acknowledgement number of the newest segment.
     pub ack: u32,
 }
 
-/// A port, and how TCP/IP packets get into its frames.
+/// A port, and how TCP/IP packets are written into its frames.
 pub(super) struct Wire<P: Port> {
     pub port: P,
     pub capabilities: Capabilities,
     pub stats: Arc<WorkerStats>,
     pub sent: Sent,
-    /// Kept between asking whether a frame can be had and filling it.
+    /// A frame between its allocation and its use.
     spare: Option<P::Frame>,
-    /// Takes the answer for which there was no frame.
+    /// Receives a packet for which there was no frame.
     sink: Box<[u8]>,
 }
 
@@ -47,7 +46,7 @@ impl<P: Port> Wire<P> {
         Wire { port, capabilities, stats, sent: Sent::default(), spare: None, sink }
     }
 
-    /// `bytes` as an MTU that frames have room for, and TCP can work with.
+    /// `bytes` bounded to MTUs that fit into frames and that TCP can work with.
     pub fn bound_mtu(&self, bytes: usize) -> usize {
         bytes.clamp(TCP_MTU_MIN_BYTES, self.sink.len())
     }
@@ -65,7 +64,7 @@ impl<P: Port> Wire<P> {
         self.spare.is_some()
     }
 
-    /// Sends a frame of `bytes` bytes with its Ethernet header written, all else by `fill`.
+    /// Sends a frame of `bytes` bytes with its Ethernet header written here, the rest by `fill`.
     pub fn send_raw(
         &mut self,
         to: [u8; 6],
@@ -113,13 +112,13 @@ impl<P: Port> Wire<P> {
         result
     }
 
-    /// Remembers what the segment `tcp` says.
+    /// Notes the numbers of the segment `tcp`.
     #[inline(always)]
     fn note(&mut self, tcp: &[u8]) {
         let payload = (tcp.len() - usize::from(tcp[12] >> 4) * 4) as u32;
         let flags = tcp[13];
         if flags & flag::RST != 0 {
-            // Its numbers are those of the segment that it answers, not where the flow is.
+            // Its numbers are those of the segment that it answers, not the flow's.
             self.stats.add(Counter::ResetsSent, 1);
             return;
         }
@@ -142,14 +141,14 @@ impl<P: Port> Wire<P> {
 
 #[inline(always)]
 fn write_ethernet(out: &mut [u8], to: [u8; 6], from: [u8; 6], kind: [u8; 2]) {
-    let header: &mut [u8; ETHERNET_BYTES] = out.first_chunk_mut().expect("a frame with a header");
+    let header: &mut [u8; ETHERNET_BYTES] = out.first_chunk_mut().expect("a frame has a header");
     header[..6].copy_from_slice(&to);
     header[6..12].copy_from_slice(&from);
     header[12..].copy_from_slice(&kind);
 }
 
-/// Fills in the checksums of a TCP/IP packet whose checksum fields are zero, or what the device
-/// needs to do so. Returns the length of the IP header.
+/// Fills in the checksums of a TCP/IP packet whose checksum fields are zero, or the fields that the
+/// device needs to do so. Returns the length of the IP header.
 #[inline(always)]
 fn finish_segment(packet: &mut [u8], is_ipv4: bool, offload: bool) -> usize {
     let (ip_bytes, addresses) = if is_ipv4 { (IPV4_BYTES, 12) } else { (IPV6_BYTES, 8) };

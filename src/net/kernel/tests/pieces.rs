@@ -1,20 +1,20 @@
-//! Output in pieces from where they lie, and how much of it one turn sends.
+//! Output in pieces without copying, and how much of it one turn sends.
 
 use super::*;
 
-/// What the kernel takes of pieces ends anywhere in them; a client that reads now and then gets
-/// every byte once.
+/// The kernel may accept any part of the pieces; a client that reads now and then gets every byte
+/// once.
 #[test]
-fn pieces_arrive_whole_whatever_the_kernel_takes_at_once() {
+fn pieces_arrive_completely_however_many_bytes_the_kernel_accepts() {
     let total = 12 * 1024 * 1024 + 77;
     let mut rig = Rig::new(Behaviour::SendPieces(total));
     let mut client = rig.connect();
     client.write_all(b"?").unwrap();
     rig.settle();
-    assert!(rig.peer.written < total, "the kernel took it all; it proves nothing");
+    assert!(rig.peer.written < total, "the kernel accepted everything at once");
     assert_eq!(rig.peer.closed, []);
     let mut got = Vec::new();
-    rig.until("all of it came", |_| {
+    rig.until("all of it arrived", |_| {
         read_some(&mut client, &mut got);
         got.len() == total
     });
@@ -26,17 +26,17 @@ fn pieces_arrive_whole_whatever_the_kernel_takes_at_once() {
 }
 
 #[test]
-fn a_client_that_goes_away_amid_pieces_is_closed_once() {
+fn a_client_that_disconnects_between_pieces_is_closed_once() {
     let mut rig = Rig::new(Behaviour::SendPieces(64 * 1024 * 1024));
     for round in 1..=20 {
         let mut client = rig.connect();
         client.write_all(b"?").unwrap();
         let mut got = Vec::new();
-        rig.until("some of it came", |_| {
+        rig.until("some of it arrived", |_| {
             read_some(&mut client, &mut got);
             got.len() > round * 50_000
         });
-        // With bytes unread this is a reset.
+        // With unread bytes this is a reset.
         drop(client);
         rig.until("it was closed", |rig| rig.peer.closed.len() == round);
     }
@@ -47,9 +47,9 @@ fn a_client_that_goes_away_amid_pieces_is_closed_once() {
 
 /// However fast a client reads, and however much there is for it.
 #[test]
-fn nobody_is_sent_more_than_a_share_in_one_turn() {
+fn one_turn_sends_at_most_a_share_to_a_connection() {
     let total = 48 * 1024 * 1024;
-    // A visit for what was pending, and one for what was announced; each ends with a system call.
+    // A visit for pending output, and one for an event; each ends with a system call.
     let share = 2 * (KERNEL_SEND_BYTES_PER_VISIT + KERNEL_SEND_PIECES * 4096) as u64;
     for behaviour in [Behaviour::Send(total), Behaviour::SendPieces(total)] {
         let mut rig = Rig::new(behaviour);

@@ -1,4 +1,4 @@
-//! Whether an address is free, who else says it has it, and what switches are told.
+//! Address probes, conflicts, and reports to switches.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec<u8>
     frame
 }
 
-/// A solicitation without source for our IPv6 address, or an advertisement of it.
+/// A solicitation without a source for our IPv6 address, or an advertisement of it.
 fn neighbor(kind: u8, mac: [u8; 6]) -> Vec<u8> {
     let own = "fd00::1".parse::<std::net::Ipv6Addr>().unwrap();
     let (from, to) = if kind == 135 { ("::", "ff02::1:ff00:1") } else { ("fd00::1", "ff02::1") };
@@ -32,7 +32,7 @@ fn neighbor(kind: u8, mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
-/// Claims our addresses while `frames` come, one a step.
+/// Probes our addresses while `frames` arrive, one per step.
 fn claim(bench: &mut Bench, frames: &[Vec<u8>]) -> Result<(), Taken> {
     let mut frames = frames.iter();
     loop {
@@ -51,7 +51,7 @@ fn claim(bench: &mut Bench, frames: &[Vec<u8>]) -> Result<(), Taken> {
 fn free_addresses_are_probed_for_a_moment_and_taken() {
     let mut bench = Bench::new(&config());
     let since_us = bench.now.uptime_us;
-    // Our own probes, shown to us by a bridge, and what others have to say to each other.
+    // Our own probes, returned by a bridge, and traffic between others.
     let echo = [
         arp(1, SERVER_MAC, [0; 4], [10, 0, 0, 1]),
         neighbor(135, SERVER_MAC),
@@ -61,7 +61,7 @@ fn free_addresses_are_probed_for_a_moment_and_taken() {
     assert_eq!(claim(&mut bench, &echo), Ok(()));
     assert_eq!(bench.now.uptime_us - since_us, u64::from(TCP_PROBES) * TCP_PROBE_US);
     let sent = bench.sent();
-    // Of each round two for IPv4 and one for IPv6; the group is joined first.
+    // In each round two for IPv4 and one for IPv6; the group is joined first.
     assert_eq!(sent.len(), 1 + 3 * TCP_PROBES as usize);
     assert_eq!(sent[0][..6], [0x33, 0x33, 0, 0, 0, 0x16]);
     let mut probe = [[0xff; 6], SERVER_MAC].concat();
@@ -80,14 +80,14 @@ fn free_addresses_are_probed_for_a_moment_and_taken() {
 }
 
 #[test]
-fn an_address_that_somebody_has_or_wants_is_left_to_him() {
+fn an_address_that_another_host_has_or_probes_is_not_used() {
     let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap());
     for (address, mac, frame) in [
         // The answer to a probe, an announcement, another's probe, and the same in IPv6.
         (v4, CLIENT_MAC, arp(2, CLIENT_MAC, [10, 0, 0, 1], [0; 4])),
         (v4, CLIENT_MAC, arp(1, CLIENT_MAC, [10, 0, 0, 1], [10, 0, 0, 1])),
         (v4, CLIENT_MAC, arp(1, CLIENT_MAC, [0; 4], [10, 0, 0, 1])),
-        // Another process at the same device answers with our MAC.
+        // Another process on the same device answers with our MAC.
         (v4, SERVER_MAC, arp(2, SERVER_MAC, [10, 0, 0, 1], [0; 4])),
         (v6, CLIENT_MAC, neighbor(136, CLIENT_MAC)),
         (v6, CLIENT_MAC, neighbor(135, CLIENT_MAC)),
@@ -116,7 +116,7 @@ fn an_address_is_defended_within_a_rate() {
         bench.now.uptime_us += TCP_DEFEND_US;
         assert_eq!(bench.exchange(rival).len(), 1);
         assert_eq!(bench.count(Counter::AddressConflicts), 102);
-        // Our own frames come back from a bridge.
+        // A bridge returns our own frames.
         bench.now.uptime_us += TCP_DEFEND_US;
         let own = [arp(1, SERVER_MAC, [10, 0, 0, 1], [10, 0, 0, 1]), neighbor(136, SERVER_MAC)];
         for frame in own {
@@ -136,7 +136,7 @@ fn addresses_are_announced_when_the_link_comes_up() {
     bench.wait(1_000);
     assert_eq!(bench.sent().len(), 4);
     bench.wait(5_000_000);
-    assert_eq!(bench.sent().len(), 4, "once more, for what still learns of the link");
+    assert_eq!(bench.sent().len(), 4, "again, for switches that were still learning");
 }
 
 /// A report of our solicited-node group up to its ICMPv6 message, to `group`, with `bytes`.
@@ -151,12 +151,12 @@ fn report(mac: [u8; 6], group: &str, bytes: u8) -> Vec<u8> {
 
 const GROUP: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 1];
 
-/// A query for `group`, or all, as version 1 or 2 has it.
+/// A query for `group`, or all, in version 1 or 2.
 fn query(group: &str, is_v1: bool) -> Vec<u8> {
     query_within(10, group, is_v1)
 }
 
-/// One that wants its answer within `delay_ms`.
+/// A query with a maximum delay of `delay_ms`.
 fn query_within(delay_ms: u8, group: &str, is_v1: bool) -> Vec<u8> {
     let to = if group == "::" { "ff02::1" } else { group };
     let mut body = vec![130, 0, 0, 0, 0, delay_ms, 0, 0];
@@ -164,7 +164,7 @@ fn query_within(delay_ms: u8, group: &str, is_v1: bool) -> Vec<u8> {
     if !is_v1 {
         body.extend([2, 125, 0, 0]);
     }
-    // Sealed as ICMPv6 alone, whose pseudo-header does not tell the options.
+    // Sealed as ICMPv6 alone, whose pseudo-header does not include the options.
     let mut frame = packet("fe80::9".parse().unwrap(), to.parse().unwrap(), 58, &body);
     frame[21] = 1;
     seal(&mut frame);
@@ -176,7 +176,7 @@ fn query_within(delay_ms: u8, group: &str, is_v1: bool) -> Vec<u8> {
 }
 
 #[test]
-fn switches_are_told_of_the_solicited_node_groups() {
+fn solicited_node_groups_are_reported_to_switches() {
     let mut bench = Bench::new(&config());
     bench.run();
     let mut joined = report([0x33, 0x33, 0, 0, 0, 0x16], "ff02::16", 36);
@@ -188,7 +188,7 @@ fn switches_are_told_of_the_solicited_node_groups() {
     answer.extend([143, 0, 0x71, 0x89, 0, 0, 0, 1, 2, 0, 0, 0]);
     answer.extend(GROUP);
     for group in ["::", "ff02::1:ff00:1"] {
-        // Many questions, one answer.
+        // Many queries, one answer.
         for _ in 0..50 {
             assert!(bench.exchange(query(group, false)).is_empty());
         }
@@ -203,7 +203,7 @@ fn switches_are_told_of_the_solicited_node_groups() {
     old.extend(GROUP);
     assert_eq!(bench.sent(), [old]);
 
-    // Not our group; from beyond the link; from no link-local address; with a wrong sum; cut short.
+    // Not our group; from beyond the link; from no link-local address; a wrong checksum; truncated.
     let spoiled = |change: fn(&mut Vec<u8>)| {
         let mut frame = query("::", false);
         change(&mut frame);
@@ -228,7 +228,7 @@ fn switches_are_told_of_the_solicited_node_groups() {
 }
 
 #[test]
-fn queries_that_want_their_answer_at_once_get_one_a_second() {
+fn queries_for_an_immediate_answer_get_one_a_second() {
     for (group, is_v1) in [("::", false), ("ff02::1:ff00:1", false), ("::", true)] {
         let mut bench = Bench::new(&config());
         bench.run();
@@ -242,11 +242,11 @@ fn queries_that_want_their_answer_at_once_get_one_a_second() {
             reports += bench.sent().len();
         }
         assert_eq!(reports, 3);
-        // One more, whose answer is put off, and then nobody asks.
+        // Another query, whose answer is delayed, and then none.
         assert!(bench.exchange(query_within(0, group, is_v1)).is_empty());
         bench.wait(2 * TCP_GROUP_REPORTS_US);
         assert_eq!(bench.sent().len(), 1);
-        assert_eq!(bench.exchange(query_within(0, group, is_v1)).len(), 1, "at once again");
+        assert_eq!(bench.exchange(query_within(0, group, is_v1)).len(), 1, "immediately again");
     }
 }
 

@@ -29,13 +29,13 @@ fn arp_reply(sender: [u8; 4]) -> Vec<u8> {
 }
 
 #[test]
-fn a_neighbor_is_asked_for_and_the_handshake_follows() {
+fn a_neighbor_is_requested_and_the_handshake_follows() {
     let mut bench = quiet();
     let id = connect(&mut bench, "10.0.0.2:11211").unwrap();
     assert_eq!(connect(&mut bench, "10.0.0.2:11211"), Err(ConnectError::InUse));
     let asked = bench.sent();
     assert_eq!((asked.len(), &asked[0][38..42]), (1, &[10, 0, 0, 2][..]));
-    // An answer that nobody asked for, then the right one.
+    // An unsolicited answer, then the correct one.
     assert!(bench.exchange(arp_reply([10, 0, 0, 9])).is_empty());
     let syn = see(&bench.exchange(arp_reply([10, 0, 0, 2]))[0]);
     assert_eq!((syn.flags, syn.to_port), (SYN, 11211));
@@ -50,7 +50,7 @@ fn a_neighbor_is_asked_for_and_the_handshake_follows() {
     assert_eq!(see(&bench.exchange(data.frame())[0]).payload, b"VALUE");
     assert_eq!(bench.stack.connections(), 1);
 
-    // The neighbour is known now; a refusal frees the place.
+    // The neighbour is known now; a refusal frees the connection.
     let other = connect(&mut bench, "10.0.0.2:80").unwrap();
     let syn = see(&bench.sent()[0]);
     let reset = Crafted::new("10.0.0.2:80", ours, RST | ACK, 0, syn.seq.wrapping_add(1));
@@ -60,7 +60,7 @@ fn a_neighbor_is_asked_for_and_the_handshake_follows() {
 }
 
 #[test]
-fn what_is_far_goes_through_the_router() {
+fn a_distant_address_is_reached_through_the_router() {
     let mut bench = quiet();
     connect(&mut bench, "192.0.2.1:11211").unwrap();
     assert_eq!(bench.sent()[0][38..42], [10, 0, 0, 254]);
@@ -85,7 +85,7 @@ fn what_is_far_goes_through_the_router() {
 }
 
 #[test]
-fn each_own_address_has_ports_of_its_own() {
+fn each_own_address_has_its_own_ports() {
     let mut bench = quiet();
     let from = |bench: &mut Bench, local: &str, remote: &str| {
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
@@ -98,7 +98,7 @@ fn each_own_address_has_ports_of_its_own() {
     assert_eq!((see(syn).flags, &syn[34..36]), (SYN, &50_000_u16.to_be_bytes()[..]));
     assert!(bench.stack.is_connecting(id));
 
-    // The same port of another address: from its own network at once, else through the router.
+    // The same port of another address: on its own network directly, else through the router.
     from(&mut bench, "10.1.0.1:50000", "10.0.0.2:11211").unwrap();
     assert_eq!(bench.sent()[0][38..42], [10, 0, 0, 254]);
     let syn = &bench.exchange(arp_reply([10, 0, 0, 254]))[0];
@@ -125,7 +125,7 @@ fn a_neighbor_that_does_not_answer_is_given_up() {
     assert_eq!(bench.sent().len(), 3);
     assert!(!bench.stack.is_connecting(id));
     assert_eq!((bench.stack.connections(), bench.stack.table.len()), (0, 0));
-    // And one that answers but has nobody who listens, who stays silent.
+    // And a host that drops our SYN.
     let id = connect(&mut bench, "10.0.0.2:11211").unwrap();
     bench.exchange(arp_reply([10, 0, 0, 2]));
     bench.wait(2 * TCP_HALF_OPEN_TIMEOUT_US);

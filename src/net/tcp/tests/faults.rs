@@ -1,4 +1,4 @@
-//! Streams over a wire that loses, repeats, reorders and damages.
+//! Streams over a wire that loses, duplicates, reorders and corrupts frames.
 
 use smoltcp::socket::tcp::State;
 
@@ -65,7 +65,7 @@ fn echo(faults: Faults, bytes: usize) -> (Bench<FaultyPort<TestPort>>, u64) {
 }
 
 #[test]
-fn streams_are_whole_whatever_the_wire_does() {
+fn streams_are_complete_whatever_the_wire_does() {
     for seed in 1..4 {
         let faults = Faults {
             drop_ppm: 10_000,
@@ -81,7 +81,7 @@ fn streams_are_whole_whatever_the_wire_does() {
 }
 
 #[test]
-fn damage_is_noticed_and_mended() {
+fn damage_is_detected_and_recovered() {
     let faults = Faults {
         drop_ppm: 20_000,
         reorder_ppm: 20_000,
@@ -94,7 +94,7 @@ fn damage_is_noticed_and_mended() {
 }
 
 #[test]
-fn a_perfect_wire_takes_no_retransmission_time() {
+fn a_perfect_wire_needs_no_retransmissions() {
     let (_, took_us) = echo(Faults { seed: 5, ..Faults::default() }, 1 << 20);
-    assert!(took_us < 41_000_000, "{took_us} us, 40 s of which are the end's");
+    assert!(took_us < 41_000_000, "{took_us} us, including 40 s to close");
 }

@@ -1,4 +1,4 @@
-//! Many of everything: memory stays what it was, and an honest client gets through.
+//! Floods: memory stays bounded, and an honest client is served.
 
 use super::peer::{ACK, Crafted, FIN, Hand, SYN, see};
 use super::wire::{Bench, VecFrame, config};
@@ -18,7 +18,7 @@ fn quiet(connections_max: usize) -> Bench {
 }
 
 #[test]
-fn a_syn_flood_takes_no_memory_and_no_service() {
+fn a_syn_flood_costs_neither_memory_nor_service() {
     let mut bench = quiet(100);
     let mut hand = Hand::open(&mut bench, "10.0.0.2:40000", SERVER);
     for n in 0..100_000u32 {
@@ -44,14 +44,14 @@ fn a_syn_flood_takes_no_memory_and_no_service() {
     assert!(bench.stack.half_open.len() <= TCP_HALF_OPEN_MAX);
     assert!(bench.stack.table.len() <= TCP_HALF_OPEN_MAX + 16);
     assert!(bench.count(Counter::HalfOpenDropped) > 90_000);
-    // When it is over nothing is left of it.
+    // After its time-out nothing is left of it.
     bench.wait(11_000_000);
     assert_eq!(bench.stack.half_open.len(), 0);
     assert_eq!(bench.stack.table.len(), bench.stack.connections());
 }
 
 #[test]
-fn ten_thousand_connections_open_at_once_and_their_places_are_used_again() {
+fn ten_thousand_connections_open_at_once_and_their_flows_are_reused() {
     let mut bench = quiet(10_000);
     for round in 0..2 {
         let mut hands = Vec::new();

@@ -1,5 +1,5 @@
-//! Frames that no honest peer sends. Each is dropped and counted, and a connection that lives
-//! through it, and one opened afterwards, works.
+//! Frames that no honest peer sends. Each is dropped and counted; a connection that existed before,
+//! and one opened afterwards, work.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,8 @@ use crate::net::Transport;
 const CLIENT: &str = "10.0.0.2:40000";
 const SERVER: &str = "10.0.0.1:11211";
 
-/// Sends frames that must be dropped under `counter`, around a connection that must not care.
+/// Sends frames that must be dropped under `counter`, around a connection that must not be
+/// affected.
 fn refused(counter: Counter, frames: &[Vec<u8>]) {
     let mut bench = Bench::new(&config());
     bench.run();
@@ -33,7 +34,7 @@ fn refused(counter: Counter, frames: &[Vec<u8>]) {
     assert_eq!(fresh.say(&mut bench, b"me too"), b"me too");
 }
 
-/// A segment with `options` as they are, on a SYN and on data.
+/// A segment with unmodified `options`, on a SYN and on data.
 fn with_options(options: &[u8]) -> Vec<Vec<u8>> {
     let syn = Crafted::new("10.0.0.9:1234", SERVER, SYN, 1, 0).options(options);
     let data =
@@ -45,7 +46,7 @@ fn syn() -> Vec<u8> {
     Crafted::new("10.0.0.9:1234", SERVER, SYN, 1, 0).frame()
 }
 
-/// A SYN with `change` made to its frame and its checksums right again.
+/// A SYN with `change` applied to its frame and correct checksums.
 fn spoiled(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut frame = syn();
     change(&mut frame);
@@ -103,7 +104,7 @@ fn segment_size_of_one_cve_2019_11477() {
     bench.exchange(hand.craft(ACK).frame());
     let frame = hand.craft(ACK | PSH).payload(&[7; 1400]).frame();
     let answer = bench.exchange(frame);
-    // Few and large enough, whatever the peer claims.
+    // Few and large enough, whatever the peer announces.
     assert!((1..=30).contains(&answer.len()), "{} segments", answer.len());
     assert!(answer.iter().all(|frame| see(frame).payload.len() >= 48
         || see(frame).payload.is_empty()
@@ -131,7 +132,7 @@ fn urgent_pointer_zero_or_beyond_the_data_cve_2019_12255_cve_2020_17437() {
 }
 
 #[test]
-fn header_lengths_that_lie_cve_2018_16526() {
+fn wrong_header_lengths_cve_2018_16526() {
     let frames: Vec<_> = [0x40, 0x41, 0x44, 0x46, 0x4f, 0x35, 0x65, 0x05]
         .iter()
         .map(|&byte| spoiled(|frame| frame[14] = byte))
@@ -145,7 +146,7 @@ fn header_lengths_that_lie_cve_2018_16526() {
 }
 
 #[test]
-fn total_lengths_that_lie_cve_2020_24341() {
+fn wrong_total_lengths_cve_2020_24341() {
     let frames: Vec<_> = [0u16, 19, 20, 39, 41, 1500, 0xffff]
         .iter()
         .map(|&bytes| spoiled(|frame| frame[16..18].copy_from_slice(&bytes.to_be_bytes())))
@@ -157,7 +158,7 @@ fn total_lengths_that_lie_cve_2020_24341() {
 }
 
 #[test]
-fn six_lengths_that_lie_cve_2020_17444() {
+fn wrong_ipv6_lengths_cve_2020_17444() {
     let mut six = Crafted::new("[fd00::9]:1234", "[fd00::1]:11211", SYN, 1, 0).frame();
     six[18..20].copy_from_slice(&0xffffu16.to_be_bytes());
     let mut short = Crafted::new("[fd00::9]:1234", "[fd00::1]:11211", SYN, 1, 0).frame();
@@ -245,7 +246,7 @@ fn land_attack() {
 }
 
 #[test]
-fn sources_that_are_no_host() {
+fn sources_that_are_not_hosts() {
     let frames: Vec<_> = [
         "0.0.0.0:9",
         "0.1.2.3:9",
@@ -284,7 +285,7 @@ fn destinations_that_are_not_us() {
     for to in ["[fd00::3]:11211", "[ff02::1]:11211", "[::1]:11211"] {
         frames.push(Crafted::new("[fd00::9]:9", to, SYN, 1, 0).frame());
     }
-    // Another host's MAC, everybody's, a group's.
+    // Another host's MAC, broadcast, a group's.
     frames.push(spoiled(|frame| frame[..6].copy_from_slice(&CLIENT_MAC)));
     frames.push(spoiled(|frame| frame[..6].fill(0xff)));
     frames.push(spoiled(|frame| frame[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1])));
@@ -358,7 +359,7 @@ fn a_request_before_a_syn_in_one_burst_is_answered() {
 }
 
 #[test]
-fn a_reset_that_is_not_exact_is_asked_back_rfc_5961() {
+fn an_inexact_reset_is_challenged_rfc_5961() {
     let mut bench = Bench::new(&config());
     bench.run();
     bench.sent();
@@ -371,7 +372,7 @@ fn a_reset_that_is_not_exact_is_asked_back_rfc_5961() {
         assert_eq!((see(&answer[0]).flags, see(&answer[0]).ack), (ACK, hand.seq));
         assert_eq!(hand.say(&mut bench, b"still here"), b"still here");
     }
-    // Right behind data of the same burst, nothing of which was acknowledged yet.
+    // Directly after data of the same burst, none of which was acknowledged yet.
     let data = hand.craft(ACK | PSH).payload(b"last").frame();
     hand.seq += 4;
     let frames = [data, hand.craft(RST).frame()].map(super::wire::VecFrame::new);
@@ -394,14 +395,14 @@ fn a_guessed_sequence_number_moves_no_replies_to_another_neighbor() {
         forged[6..12].copy_from_slice(&[2, 0xee, 0, 0, 0, 1]);
         bench.exchange(forged);
     }
-    // It is sent again; `see` insists on whom it goes to.
+    // It is retransmitted; `see` checks its destination.
     bench.wait(3_000_000);
     let again = bench.sent();
     assert!(again.iter().any(|frame| see(frame).payload == b"secret"));
 }
 
 #[test]
-fn arp_that_lies() {
+fn wrong_arp() {
     let arp = |body: &[u8]| [&[0xff; 6], &CLIENT_MAC[..], &[8, 6], body].concat();
     let body =
         [&[0, 1, 8, 0, 6, 4, 0, 1], &CLIENT_MAC[..], &[10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1]]
@@ -448,9 +449,9 @@ fn segments_of_no_connection_are_reset_within_a_budget() {
     assert_eq!(bench.exchange(Crafted::new(CLIENT, SERVER, ACK, 1, 9).frame()).len(), 1);
 }
 
-/// The handler writes `version` and closes; the peer acknowledges a byte, then everything with its
-/// window closed. smoltcp's probe of that window was never content, and the worker sent
-/// acknowledgements for ever.
+/// The handler writes `version` and closes; the peer acknowledges a byte, then everything with a
+/// closed window. smoltcp's probe of that window never ended, and the worker sent acknowledgements
+/// for ever.
 #[test]
 fn four_frames_that_stopped_a_worker() {
     let mut bench = Bench::new(&config());
@@ -477,7 +478,7 @@ fn four_frames_that_stopped_a_worker() {
         let is_tcp = |frame: &&Vec<u8>| frame[12..14] == [8, 0] && frame[23] == 6;
         frames += bench.sent().iter().filter(is_tcp).count();
     }
-    assert!(frames <= 2, "{frames} frames to a peer that has all it can have");
+    assert!(frames <= 2, "{frames} frames to a peer that has received everything");
     bench.handler.manner = Manner::Echo;
     let mut other = Hand::open(&mut bench, "10.0.0.3:40000", SERVER);
     assert_eq!(other.say(&mut bench, b"hello"), b"hello");
@@ -487,7 +488,7 @@ fn four_frames_that_stopped_a_worker() {
     assert_eq!(bench.handler.closed.len(), 1, "the flow is still there");
 }
 
-/// Resets that somebody without a connection gets to `asked` segments of his, in `intervals`
+/// Resets that a peer without a connection gets for `asked` segments of its own, in `intervals`
 /// intervals, after as many segments each in the name of 10.0.0.2:40000.
 fn resets_beside(bench: &mut Bench, forged: &Crafted, asked: usize, intervals: usize) -> usize {
     let mut resets = 0;
@@ -505,12 +506,12 @@ fn resets_beside(bench: &mut Bench, forged: &Crafted, asked: usize, intervals: u
     resets
 }
 
-/// Forged segments are answered differently if there is a connection than if there is none. The
-/// forger sees answers to his own only, and these must not depend on it.
+/// Forged segments are answered differently depending on whether there is a connection. The forger
+/// sees only answers to its own segments, and these must not depend on it.
 #[test]
-fn answers_to_others_tell_nothing_of_a_connection_cve_2016_5696() {
+fn answers_to_others_reveal_nothing_of_a_connection_cve_2016_5696() {
     let (asked, intervals) = (300, 100);
-    // Out of the window of a connection that exists: no answer, or a reset if there is none.
+    // Outside the window of an existing connection: no answer, or a reset if there is none.
     let forged = Crafted::new(CLIENT, SERVER, ACK, 1 << 30, 1 << 30);
     let with = {
         let mut bench = Bench::new(&config());
@@ -524,14 +525,14 @@ fn answers_to_others_tell_nothing_of_a_connection_cve_2016_5696() {
         bench.run();
         resets_beside(&mut bench, &forged, asked, intervals)
     };
-    // One budget for all had the forger see `asked` fewer in each interval.
+    // With one budget for all, the forger would see `asked` fewer in each interval.
     let difference = with.abs_diff(without) / intervals;
     assert!(difference < 16, "{with} resets beside a connection, {without} without");
 }
 
-/// A connection of the forger's own is challenged as often, whatever he does to another's.
+/// The forger's own connection is challenged as often, whatever it does to another's.
 #[test]
-fn challenges_of_one_connection_are_no_others_cve_2016_5696() {
+fn challenges_of_connections_are_independent_cve_2016_5696() {
     let mut bench = Bench::new(&config());
     bench.run();
     bench.sent();
@@ -547,13 +548,13 @@ fn challenges_of_one_connection_are_no_others_cve_2016_5696() {
         let reset = Crafted::new("10.0.0.66:666", SERVER, RST, own.seq + 7, 0);
         let challenges = (0..100).map(|_| bench.exchange(reset.frame()).len()).sum::<usize>();
         assert_eq!(challenges, usize::from(TCP_CHALLENGES_MAX), "beside {forged}");
-        // Nor does it cost a stranger his resets.
+        // Nor does it cost another peer its resets.
         let stray = Crafted::new("10.0.0.77:777", SERVER, ACK, 1, 9).frame();
         assert_eq!(bench.exchange(stray).len(), 1);
     }
 }
 
-/// Frames in which chance has a hand: random bytes, and good segments with a few bytes changed.
+/// Frames with random content: random bytes, and valid segments with a few bytes changed.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let flags = prop_oneof![
         Just(SYN),
@@ -564,7 +565,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         Just(SYN | ACK),
         any::<u8>()
     ];
-    // Sequence numbers near what the connection is at.
+    // Sequence numbers close to the connection's.
     let segment = (
         flags,
         -70000i32..70000,
@@ -610,13 +611,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn nothing_that_arrives_breaks_the_stack(
+    fn no_frame_breaks_the_stack(
         frames in proptest::collection::vec((any_frame(), 0u64..200_000), 1..120)
     ) {
         let mut bench = Bench::new(&config());
         bench.run();
         bench.sent();
-        // Victims, whose acknowledgement numbers the frames are made relative to.
+        // Victims, relative to whose acknowledgement numbers the frames are made.
         let mut victims: Vec<_> = (0..3)
             .map(|n| Hand::open(&mut bench, &format!("10.0.0.2:{}", 40000 + n), SERVER))
             .collect();

@@ -1,4 +1,4 @@
-//! Neighbours whose MAC changes while connections live.
+//! Neighbours whose MAC changes during connections.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,7 +26,7 @@ fn from(mac: [u8; 6], mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
-/// Whom the segments among `frames` go to.
+/// The destinations of the segments among `frames`.
 fn receivers(frames: &[Vec<u8>]) -> Vec<[u8; 6]> {
     let is_segment = |frame: &&Vec<u8>| match frame[12..14] {
         [8, 0] => frame[23] == 6,
@@ -36,7 +36,7 @@ fn receivers(frames: &[Vec<u8>]) -> Vec<[u8; 6]> {
     frames.iter().filter(is_segment).map(|frame| frame[..6].try_into().unwrap()).collect()
 }
 
-/// A connection whose peer was answered, and did not hear it.
+/// A connection whose peer was answered but did not acknowledge.
 fn unheard(bench: &mut Bench, from: &str, to: &str) -> Hand {
     let hand = Hand::open(bench, from, to);
     let lost = bench.exchange(hand.craft(ACK | PSH).payload(b"request").frame());
@@ -75,11 +75,11 @@ fn announcement(mac: [u8; 6], address: IpAddr) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_the_peer_sends_from_its_new_mac_moves_its_connection() {
+fn any_segment_from_the_peers_new_mac_moves_its_connection() {
     type Change = fn(&mut Crafted);
     let changes: [Change; 5] = [
-        // The request once more, a keep-alive without and with a byte, a pure acknowledgement,
-        // something new.
+        // The request again, a keep-alive without and with a byte, a pure acknowledgement, new
+        // data.
         |_| (),
         |segment| (segment.seq, segment.flags) = (segment.seq + 6, ACK),
         |segment| (segment.seq, segment.payload) = (segment.seq + 6, b"t".to_vec()),
@@ -98,7 +98,7 @@ fn whatever_the_peer_sends_from_its_new_mac_moves_its_connection() {
             bench.exchange(from(NEW_MAC, again.frame()));
             bench.wait(200_000);
             let receivers = receivers(&bench.sent());
-            assert!(!receivers.is_empty(), "{peer} {n}: nothing was sent again");
+            assert!(!receivers.is_empty(), "{peer} {n}: nothing was retransmitted");
             assert!(receivers.iter().all(|&mac| mac == NEW_MAC), "{peer} {n}: {receivers:x?}");
             assert_eq!(bench.count(Counter::NeighborMoves), 1);
         }
@@ -106,7 +106,7 @@ fn whatever_the_peer_sends_from_its_new_mac_moves_its_connection() {
 }
 
 #[test]
-fn an_announcement_moves_what_waits_and_what_is_idle() {
+fn an_announcement_moves_waiting_and_idle_connections() {
     for (peer, to) in PAIRS {
         let address = peer.parse::<std::net::SocketAddr>().unwrap().ip();
         let mut bench = quiet();
@@ -127,7 +127,7 @@ fn an_announcement_moves_what_waits_and_what_is_idle() {
     }
 }
 
-/// Lets `us` pass; returns what was asked of the network meanwhile.
+/// Lets `us` pass; returns the requests to the network in that time.
 fn questions(bench: &mut Bench, us: u64) -> Vec<Vec<u8>> {
     bench.sent();
     bench.wait(us);
@@ -136,7 +136,7 @@ fn questions(bench: &mut Bench, us: u64) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_peer_that_is_silent_is_asked_for() {
+fn the_mac_of_a_silent_peer_is_requested() {
     let mut bench = quiet();
     unheard(&mut bench, PAIRS[0].0, PAIRS[0].1);
     let asked = questions(&mut bench, 900_000);
@@ -159,7 +159,7 @@ fn a_peer_that_is_silent_is_asked_for() {
 }
 
 #[test]
-fn a_worker_that_was_away_asks_and_believes_as_the_others_do() {
+fn a_worker_that_was_paused_behaves_like_the_others() {
     let config = config();
     let (mut steady, mut away) = (Bench::new(&config), Bench::new(&config));
     for bench in [&mut steady, &mut away] {
@@ -170,7 +170,7 @@ fn a_worker_that_was_away_asks_and_believes_as_the_others_do() {
     steady.now.uptime_us += away_us;
     unheard(&mut steady, PAIRS[0].0, PAIRS[0].1);
     assert_eq!(questions(&mut steady, 500_000).len(), 1);
-    // By its own clock the other is still where it was: what was asked there was long ago here.
+    // By its own clock the other is still in the past: requests it sees are old for this one.
     away.stack.leave_out(away_us + 2_000_000);
     unheard(&mut away, &PAIRS[0].0.replace("40000", "40001"), PAIRS[0].1);
     assert_eq!(questions(&mut away, 900_000).len(), 1);
@@ -178,7 +178,7 @@ fn a_worker_that_was_away_asks_and_believes_as_the_others_do() {
     steady.exchange(arp(2, NEW_MAC, client, server));
     away.wait(4_000_000);
     let last = receivers(&away.sent()).last().copied();
-    assert_eq!(last, Some(CLIENT_MAC), "it was told before this one heard");
+    assert_eq!(last, Some(CLIENT_MAC), "the announcement came before this segment");
     steady.now.uptime_us += 10_000_000;
     steady.exchange(arp(2, NEW_MAC, client, server));
     away.wait(4_000_000);
@@ -187,7 +187,7 @@ fn a_worker_that_was_away_asks_and_believes_as_the_others_do() {
 
 #[test]
 fn a_router_that_fails_over_takes_its_connections_along() {
-    // By the gateway that is configured, and by what a router that is not said of itself.
+    // By the configured gateway, and by a router's own announcement.
     let mut own = config();
     for (gateways, router) in [(own.gateways.clone(), [10, 0, 0, 254]), (vec![], [10, 0, 0, 77])] {
         own.gateways = gateways;
@@ -236,7 +236,7 @@ fn a_forger_who_guesses_moves_nothing_and_learns_nothing() {
 }
 
 #[test]
-fn an_answer_that_does_not_override_replaces_nobody() {
+fn an_answer_that_does_not_override_replaces_nothing() {
     let mut bench = quiet();
     let client: Ipv6Addr = "fd00::2".parse().unwrap();
     bench.exchange(advertisement(CLIENT_MAC, client, "fd00::1", 0x20));
@@ -247,7 +247,7 @@ fn an_answer_that_does_not_override_replaces_nobody() {
 }
 
 #[test]
-fn many_silent_peers_are_asked_for_within_a_budget() {
+fn requests_for_silent_peers_are_limited() {
     let mut own = config();
     own.allow(200);
     let mut bench = Bench::new(&own);
@@ -264,7 +264,7 @@ fn many_silent_peers_are_asked_for_within_a_budget() {
 }
 
 #[test]
-fn a_fin_again_from_a_new_mac_is_acknowledged_there() {
+fn a_repeated_fin_from_a_new_mac_is_acknowledged_there() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, PAIRS[0].0, PAIRS[0].1);
     let fin = hand.craft(super::peer::FIN | ACK).frame();
@@ -280,6 +280,6 @@ fn a_fin_again_from_a_new_mac_is_acknowledged_there() {
     let mut frame = from(NEW_MAC, last.frame());
     seal(&mut frame);
     let sent = bench.exchange(frame);
-    // We closed last, so that there may be nothing left to repeat but a reset.
+    // We closed last, so there may be nothing left to repeat but a reset.
     assert!(receivers(&sent).iter().all(|&mac| mac == NEW_MAC));
 }

@@ -55,7 +55,7 @@ fn arp_is_answered_for_all_own_addresses_and_no_other() {
         expected.extend([10, 0, 0, 2]);
         assert_eq!(answer[0], expected);
     }
-    // A probe for an address that is taken.
+    // A probe for an address in use.
     assert_eq!(bench.exchange(arp_request([0; 4], [10, 0, 0, 1])).len(), 1);
     assert_eq!(bench.count(Counter::NeighborReplies), 3);
     assert!(bench.exchange(arp_request([10, 0, 0, 2], [10, 0, 0, 3])).is_empty());
@@ -84,7 +84,7 @@ fn solicitations_are_answered() {
     seal(&mut expected);
     assert_eq!(answer[0], expected);
 
-    // Duplicate address detection has no source and is answered to all.
+    // Duplicate address detection has no source and is answered to all nodes.
     let mut body = vec![135, 0, 0, 0, 0, 0, 0, 0];
     body.extend(own.octets());
     let answer = bench.exchange(packet("::".parse().unwrap(), group, 58, &body));
@@ -93,7 +93,7 @@ fn solicitations_are_answered() {
 }
 
 #[test]
-fn echo_comes_back_byte_for_byte() {
+fn echo_is_returned_byte_for_byte() {
     let mut bench = quiet();
     for bytes in [8, 9, 64, 1480] {
         let mut echo = vec![8, 0, 0, 0, 1, 2, 3, 4];
@@ -112,7 +112,7 @@ fn echo_comes_back_byte_for_byte() {
     expected[21] = 255;
     assert_eq!(answer, [expected]);
     assert_eq!(bench.count(Counter::EchoReplies), 5);
-    // Not to a group: one frame would bring many.
+    // Not to a group: one frame would cause many.
     assert!(
         bench
             .exchange(packet(client, "ff02::1".parse().unwrap(), 58, &[128, 0, 0, 0, 0, 0, 0, 0]))
@@ -121,7 +121,7 @@ fn echo_comes_back_byte_for_byte() {
 }
 
 #[test]
-fn a_priority_tag_is_no_vlan() {
+fn a_priority_tag_is_not_a_vlan() {
     let tagged = |mut frame: Vec<u8>, tags: &[[u8; 4]]| {
         frame.splice(12..12, tags.concat());
         frame
@@ -158,6 +158,6 @@ fn a_priority_tag_is_no_vlan() {
         assert!(bench.exchange(tagged(request(), &tags)).is_empty());
     }
     assert_eq!(bench.count(Counter::FramesNotForUs), refused + 3);
-    // Cut in the tag.
+    // Truncated in the tag.
     assert!(bench.exchange(tagged(request(), &[[0x81, 0, 0, 0]])[..15].to_vec()).is_empty());
 }

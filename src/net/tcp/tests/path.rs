@@ -20,7 +20,7 @@ fn quiet(config: &Config) -> Bench {
     bench
 }
 
-/// A connection whose peer takes segments as long as its Ethernet does.
+/// A connection whose peer accepts segments as long as its Ethernet does.
 fn open(bench: &mut Bench, from: &str, to: &str) -> Hand {
     let mut hand = Hand { from: from.into(), to: to.into(), seq: 1000, ack: 0 };
     let answer = bench.exchange(hand.craft(SYN).options(&[2, 4, 0x05, 0xb4]).frame());
@@ -61,8 +61,8 @@ fn longest(frames: &[Vec<u8>]) -> usize {
     frames.iter().map(|frame| frame.len() - 14).max().unwrap_or(0)
 }
 
-/// Plays a client that acknowledges what comes, until nothing does for a second; returns the bytes
-/// that came, each once, and the longest packet.
+/// Acknowledges what arrives, like a client, until nothing does for a second; returns the number of
+/// bytes that arrived, each counted once, and the longest packet.
 fn receive(bench: &mut Bench, hand: &mut Hand) -> (usize, usize) {
     let (mut bytes, mut longest_bytes) = (0, 0);
     for _ in 0..1000 {
@@ -87,7 +87,7 @@ fn receive(bench: &mut Bench, hand: &mut Hand) -> (usize, usize) {
 }
 
 #[test]
-fn a_router_is_believed_and_its_word_remembered_and_forgotten() {
+fn a_routers_report_is_used_remembered_and_forgotten() {
     for ((peer, to), told, fits) in [(PAIRS[0], 1400, 1392), (PAIRS[1], 1300, 1296)] {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
@@ -99,12 +99,12 @@ fn a_router_is_believed_and_its_word_remembered_and_forgotten() {
         let (bytes, longest_bytes) = receive(&mut bench, &mut hand);
         assert_eq!((bytes, longest_bytes), (4000, fits));
 
-        // Others to the same destination begin with it.
+        // Other connections to the same destination start with it.
         let mut next = open(&mut bench, &peer.replace("40000", "40001"), to);
         let sent = ask(&mut bench, &mut next, 3000);
         assert_eq!(longest(&sent), fits);
         receive(&mut bench, &mut next);
-        // Elsewhere it is as before.
+        // Other destinations are not affected.
         let other = peer.replace("7.2", "7.3").replace("::2", "::3");
         let mut other = open(&mut bench, &other, to);
         assert_eq!(longest(&ask(&mut bench, &mut other, 3000)), 1500);
@@ -121,13 +121,13 @@ fn a_router_is_believed_and_its_word_remembered_and_forgotten() {
 }
 
 #[test]
-fn a_living_connection_is_widened_again() {
+fn an_open_connection_is_widened_again() {
     let mut bench = quiet(&config());
     let mut hand = open(&mut bench, PAIRS[0].0, PAIRS[0].1);
     let lost = ask(&mut bench, &mut hand, 2000);
     bench.exchange_quietly(too_big(lost.iter().max_by_key(|frame| frame.len()).unwrap(), 1000));
     receive(&mut bench, &mut hand);
-    // Ten minutes pass, in which it says something now and then.
+    // Ten minutes pass, with some traffic now and then.
     for _ in 0..30 {
         bench.now.uptime_us += TCP_PATH_LIFE_US / 30;
         bench.exchange_quietly(hand.craft(ACK).frame());
@@ -140,7 +140,7 @@ fn a_living_connection_is_widened_again() {
 }
 
 #[test]
-fn a_report_that_cannot_be_true_changes_nothing() {
+fn an_implausible_report_changes_nothing() {
     for (pair, (peer, to)) in PAIRS.into_iter().enumerate() {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
@@ -154,11 +154,11 @@ fn a_report_that_cannot_be_true_changes_nothing() {
         };
         let tcp = 14 + ip_bytes;
         let mut reports = vec![
-            // No flow of that port; a sequence number far ahead, and one acknowledged already.
+            // No flow with that port; a sequence number far ahead, and one acknowledged already.
             too_big(&change(tcp + 3, 1), 1400),
             too_big(&change(tcp + 5, 1), 1400),
             too_big(&change(tcp + 4, 0x80), 1400),
-            // No narrower than it was, wider than the packet, absurdly narrow.
+            // No narrower than before, wider than the packet, absurdly narrow.
             too_big(&big, 1500),
             too_big(&big, 9000),
             too_big(&big, [551, 1279][pair]),
@@ -166,7 +166,7 @@ fn a_report_that_cannot_be_true_changes_nothing() {
             // Another protocol.
             too_big(&change([14 + 9, 14 + 6][pair], 11), 1400),
         ];
-        // Cut short, everywhere.
+        // Truncated at every position.
         let whole = too_big(&big, 1400);
         for bytes in 0..ip_bytes + 16 {
             let router = ROUTERS[pair].parse().unwrap();
@@ -174,7 +174,7 @@ fn a_report_that_cannot_be_true_changes_nothing() {
             let body = &whole[14 + ip_bytes..][..bytes];
             reports.push(packet(router, to, [1, 58][pair], body));
         }
-        // A short packet was under way, not a long one.
+        // A short packet was in flight, not a long one.
         let mut short = lost.iter().min_by_key(|frame| frame.len()).unwrap().clone();
         short[tcp + 4..tcp + 8].copy_from_slice(&big[tcp + 4..tcp + 8]);
         reports.push(too_big(&short, 1400));
@@ -184,7 +184,7 @@ fn a_report_that_cannot_be_true_changes_nothing() {
         }
         bench.wait(100_000);
         assert_eq!(longest(&bench.sent()), 1500);
-        // What was acknowledged is not under way.
+        // An acknowledged packet is not in flight.
         receive(&mut bench, &mut hand);
         bench.exchange_quietly(too_big(&big, 1400));
         assert_eq!(bench.count(Counter::PathMtuLowered), 0);
@@ -192,7 +192,7 @@ fn a_report_that_cannot_be_true_changes_nothing() {
 }
 
 #[test]
-fn what_waits_for_the_peers_window_is_not_under_way() {
+fn data_that_waits_for_the_peers_window_is_not_in_flight() {
     for (peer, to) in PAIRS {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
@@ -209,7 +209,7 @@ fn what_waits_for_the_peers_window_is_not_under_way() {
         let tcp = sent[0].len() - see(&sent[0]).payload.len() - 20;
         let sent_bytes: usize = sent.iter().map(|frame| see(frame).payload.len()).sum();
         assert_eq!(sent_bytes, 1460, "of 4,200 that were written");
-        // As if all were sent already: of the first byte that was not, and of the last.
+        // As if everything were sent: of the first byte that was not, and of the last.
         for ahead in [1460, 4199] {
             let mut never = sent[0].clone();
             never[tcp + 4..tcp + 8].copy_from_slice(&hand.ack.wrapping_add(ahead).to_be_bytes());
@@ -222,11 +222,11 @@ fn what_waits_for_the_peers_window_is_not_under_way() {
 }
 
 #[test]
-fn what_was_sent_before_its_predecessor_is_sent_again_is_under_way() {
+fn a_packet_after_a_retransmitted_one_is_in_flight() {
     for (peer, to) in PAIRS {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
-        // Some exchanges, after which it sends several segments at once.
+        // Some exchanges, after which it sends several segments at a time.
         for _ in 0..3 {
             ask(&mut bench, &mut hand, 4000);
             bench.queues.borrow_mut().to_client.clear();
@@ -236,7 +236,7 @@ fn what_was_sent_before_its_predecessor_is_sent_again_is_under_way() {
         lost.retain(|frame| longest(std::slice::from_ref(frame)) == 1500);
         let first = see(&lost[0]).seq;
         let newest = lost.iter().max_by_key(|frame| see(frame).seq.wrapping_sub(first)).unwrap();
-        // The retransmission time-out: the first alone, once more.
+        // The retransmission time-out: only the first, again.
         let mut again = Vec::new();
         while again.is_empty() {
             bench.wait(1_000);
@@ -251,7 +251,7 @@ fn what_was_sent_before_its_predecessor_is_sent_again_is_under_way() {
 }
 
 #[test]
-fn a_router_that_names_no_mtu_means_the_next_smaller_one() {
+fn a_report_without_an_mtu_means_the_next_smaller_one() {
     let mut bench = quiet(&config());
     let mut hand = open(&mut bench, PAIRS[0].0, PAIRS[0].1);
     let lost = ask(&mut bench, &mut hand, 4000);
@@ -261,7 +261,7 @@ fn a_router_that_names_no_mtu_means_the_next_smaller_one() {
 }
 
 #[test]
-fn a_report_that_another_worker_hears_reaches_the_flow() {
+fn a_report_received_by_another_worker_reaches_the_flow() {
     let config = config();
     let (mut ours, mut other) = (quiet(&config), quiet(&config));
     let mut hand = open(&mut ours, PAIRS[0].0, PAIRS[0].1);
@@ -276,11 +276,11 @@ fn a_report_that_another_worker_hears_reaches_the_flow() {
     }
     other.run();
     ours.run();
-    assert_eq!(ours.count(Counter::PathMtuLowered), 1, "it is not under way any more");
+    assert_eq!(ours.count(Counter::PathMtuLowered), 1, "it is no longer in flight");
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn the_table_of_paths_is_bounded() {
     let mut own = config();
     own.allow(2 * TCP_PATHS_KNOWN);
     let mut bench = quiet(&own);
@@ -306,7 +306,7 @@ fn the_devices_own_mtu_is_followed() {
         bench.wait(1_000);
         let sent = ask(&mut bench, &mut hand, 4000);
         assert_eq!(longest(&sent), mtu.min(1500));
-        // The last frames of what is echoed piece by piece come with the acknowledgements.
+        // The last frames of what is echoed in pieces arrive with the acknowledgements.
         hand.ack = hand.ack.wrapping_add(sent.iter().map(|f| f.len() as u32 - 54).sum());
         receive(&mut bench, &mut hand);
     }

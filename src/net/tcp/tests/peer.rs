@@ -1,4 +1,4 @@
-//! Clients for the other end of a wire: one made of single segments by hand, one of smoltcp.
+//! Clients at the other end of a wire: one built from single segments, one using smoltcp.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::net::tcp::checksum::{Sum, pseudo_header};
 use crate::net::tcp::device::Port;
 use crate::net::tcp::headers::{be16, be32, flag};
 
-/// A TCP segment in a frame, every field of which a test may spoil.
+/// A TCP segment in a frame, every field of which a test may change.
 #[derive(Clone, Debug)]
 pub struct Crafted {
     pub from: SocketAddr,
@@ -44,7 +44,7 @@ impl Crafted {
         self
     }
 
-    /// The frame with right checksums.
+    /// The frame with correct checksums.
     pub fn frame(&self) -> Vec<u8> {
         let mut tcp = Vec::new();
         tcp.extend(self.from.port().to_be_bytes());
@@ -63,7 +63,7 @@ impl Crafted {
     }
 }
 
-/// An IP packet in a frame from the client, with right checksums for TCP and ICMPv6.
+/// An IP packet in a frame from the client, with correct checksums for TCP and ICMPv6.
 pub fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = [SERVER_MAC, CLIENT_MAC].concat();
     match (from, to) {
@@ -88,7 +88,7 @@ pub fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// Computes the checksums of a frame anew, as far as its lengths make sense.
+/// Recomputes the checksums of a frame, as far as its lengths are valid.
 pub fn seal(frame: &mut [u8]) {
     let (ip_bytes, addresses) = if frame[12] == 8 { (20, 26..34) } else { (40, 22..54) };
     if frame[12] == 8 {
@@ -115,7 +115,7 @@ pub fn seal(frame: &mut [u8]) {
     payload[at..at + 2].copy_from_slice(&sum);
 }
 
-/// What a test wants to know of a TCP frame that the stack sent.
+/// Fields of a TCP frame that the stack sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {
     pub flags: u8,
@@ -125,7 +125,7 @@ pub struct Seen {
     pub payload: Vec<u8>,
 }
 
-/// Reads a TCP frame and checks its checksums.
+/// Parses a TCP frame and checks its checksums.
 pub fn see(frame: &[u8]) -> Seen {
     assert_eq!(&frame[..12], [CLIENT_MAC, SERVER_MAC].concat());
     let mut sealed = frame.to_vec();
@@ -149,7 +149,7 @@ pub const FIN: u8 = flag::FIN;
 pub const RST: u8 = flag::RST;
 pub const PSH: u8 = 8;
 
-/// A connection played by hand.
+/// A connection driven segment by segment.
 pub struct Hand {
     pub from: String,
     pub to: String,
@@ -175,7 +175,7 @@ impl Hand {
         Crafted::new(&self.from, &self.to, flags, self.seq, self.ack)
     }
 
-    /// Sends `payload` and returns what comes back at once, acknowledged with the next segment.
+    /// Sends `payload` and returns the immediate answer, acknowledged with the next segment.
     pub fn say(&mut self, bench: &mut Bench, payload: &[u8]) -> Vec<u8> {
         let frame = self.craft(ACK | PSH).payload(payload).frame();
         self.seq = self.seq.wrapping_add(payload.len() as u32);
@@ -190,7 +190,7 @@ impl Hand {
     }
 }
 
-/// A client host: smoltcp behind an Ethernet header of our own making.
+/// A client host: smoltcp behind our own Ethernet header.
 pub struct Client {
     pub iface: Interface,
     pub sockets: SocketSet<'static>,
@@ -231,7 +231,7 @@ impl Device for ClientWire {
     type TxToken<'a> = Out<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(In, Out<'_>)> {
-        // Anything but IP is not for this client.
+        // This client handles only IP.
         while let Some(frame) = self.inbox.pop_front() {
             if matches!(frame.bytes[12..14], [8, 0] | [0x86, 0xdd]) {
                 return Some((In(frame.bytes), Out(&mut self.outbox)));
@@ -277,7 +277,7 @@ impl Client {
         self.sockets.get_mut(handle)
     }
 
-    /// One round: what the server sent comes in, what the client sends goes out.
+    /// One round: receives what the server sent, then sends.
     pub fn run<P: Port>(&mut self, bench: &Bench<P>) {
         let mut queues = bench.queues.borrow_mut();
         self.wire.inbox.extend(queues.to_client.drain(..));
@@ -286,7 +286,7 @@ impl Client {
         queues.to_server.extend(self.wire.outbox.drain(..).map(VecFrame::new));
     }
 
-    /// Both sides in turns until neither has anything to say, then `us` microseconds pass.
+    /// Runs both sides alternately until neither sends anything, then `us` microseconds pass.
     pub fn play<P: Port>(&mut self, bench: &mut Bench<P>, us: u64) {
         loop {
             self.run(bench);

@@ -1,4 +1,4 @@
-//! The life of connections: how they open, close, and are given up.
+//! How connections open, close, and are aborted.
 
 use smoltcp::socket::tcp::State;
 
@@ -44,17 +44,17 @@ fn a_connection_opens_echoes_and_closes() {
 }
 
 #[test]
-fn received_frames_are_given_back_and_sent_anew() {
+fn received_frames_are_returned_and_reused() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
     let recycled = |bench: &Bench| bench.queues.borrow().recycled_ever;
     let before = recycled(&bench);
     let long = [b'l'; 900];
     for message in [&long[..], b"short", &long, b"s"] {
-        // Each answer is written over what a longer or a shorter frame has left.
+        // Each answer overwrites a longer or a shorter frame.
         assert_eq!(hand.say(&mut bench, message), message);
     }
-    // What no connection wanted is given back too.
+    // Frames that belong to no connection are returned too.
     bench.exchange(vec![0xff; 60]);
     assert_eq!(recycled(&bench) - before, 5);
 }
@@ -109,7 +109,7 @@ fn data_before_the_end_is_answered_before_the_end() {
 }
 
 #[test]
-fn several_segments_of_a_burst_are_told_once() {
+fn several_segments_of_a_burst_are_passed_on_once() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
     for piece in [&b"one "[..], b"two ", b"three"] {
@@ -123,7 +123,7 @@ fn several_segments_of_a_burst_are_told_once() {
 }
 
 #[test]
-fn our_close_leaves_a_tuple_that_answers_and_yields() {
+fn our_close_leaves_a_tuple_in_time_wait() {
     let mut bench = quiet();
     bench.handler.manner = Manner::Close;
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
@@ -132,10 +132,10 @@ fn our_close_leaves_a_tuple_that_answers_and_yields() {
     assert_eq!((&seen.payload[..], seen.flags & FIN), (&b"bye\r\n"[..], FIN));
     hand.seq += 6;
     hand.ack += 6;
-    // What comes after our FIN is acknowledged and dropped.
+    // Data after our FIN is acknowledged and dropped.
     bench.exchange(hand.craft(ACK | PSH).payload(b"more\r\n").frame());
     hand.seq += 6;
-    // The acknowledgement may take its delay, but comes.
+    // The acknowledgement may be delayed, but is sent.
     bench.exchange_quietly(hand.craft(FIN | ACK).frame());
     bench.wait(5_000);
     let answer = bench.sent();
@@ -143,10 +143,10 @@ fn our_close_leaves_a_tuple_that_answers_and_yields() {
     assert_eq!((bench.stack.connections(), bench.handler.closed.len()), (0, 1));
     assert_eq!(bench.handler.ready_calls, 1);
 
-    // The FIN once more: the same answer.
+    // The FIN again: the same answer.
     let again = bench.exchange(hand.craft(FIN | ACK).frame());
     assert_eq!(see(&again[0]), see(answer.last().unwrap()));
-    // A RST and an old SYN change nothing; a newer SYN begins anew.
+    // A RST and an old SYN change nothing; a newer SYN starts a new connection.
     assert!(bench.exchange(hand.craft(RST).frame()).is_empty());
     let mut old = hand.craft(SYN);
     old.seq = hand.seq.wrapping_sub(1000);
@@ -171,16 +171,16 @@ fn time_wait_ends() {
 }
 
 #[test]
-fn time_wait_waits_for_a_frame_to_acknowledge_with() {
+fn time_wait_waits_for_a_frame_for_the_acknowledgement() {
     let mut bench = quiet();
     bench.handler.manner = Manner::Close;
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
     bench.exchange(hand.craft(ACK | PSH).payload(b"quit\r\n").frame());
     hand.seq += 6;
     hand.ack += 6;
-    // The stack keeps at most one frame in hand.
+    // The stack holds at most one frame.
     bench.queues.borrow_mut().frames_left = Some(0);
-    // Two answers are due, so one of them at least finds none.
+    // Two answers are due, so at least one of them finds no frame.
     bench.exchange_quietly(hand.craft(FIN | ACK).frame());
     let mut other = Hand { from: "10.0.0.5:5".into(), to: SERVER.into(), seq: 1, ack: 0 };
     bench.exchange_quietly(other.craft(SYN).frame());
@@ -205,7 +205,7 @@ fn our_abort_resets() {
 }
 
 #[test]
-fn the_peers_reset_closes() {
+fn a_reset_from_the_peer_closes() {
     let mut bench = quiet();
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
     // Not in the window: RFC 5961, 3.2.
@@ -218,14 +218,14 @@ fn the_peers_reset_closes() {
 }
 
 #[test]
-fn a_peer_that_forgot_us_is_challenged_and_comes_back() {
+fn a_peer_that_lost_its_state_is_challenged_and_reconnects() {
     let mut bench = quiet();
     let old = Hand::open(&mut bench, CLIENT, SERVER);
     let mut syn = old.craft(SYN);
     syn.seq = 5_000_000;
     let seen = see(&bench.exchange(syn.frame())[0]);
     assert_eq!((seen.flags, seen.seq, seen.ack), (ACK, old.ack, old.seq));
-    // The peer knows nothing of that acknowledgement, resets, and tries again.
+    // The peer does not know that acknowledgement, resets, and tries again.
     let mut reset = old.craft(RST);
     reset.seq = seen.ack;
     bench.exchange(reset.frame());
@@ -235,7 +235,7 @@ fn a_peer_that_forgot_us_is_challenged_and_comes_back() {
 }
 
 #[test]
-fn a_connection_over_the_limit_is_told_so_and_more_are_reset() {
+fn a_connection_over_the_limit_is_refused_and_more_are_reset() {
     let mut config = config();
     config.allow(2);
     let mut bench = Bench::new(&config);
@@ -261,7 +261,7 @@ fn a_connection_over_the_limit_is_told_so_and_more_are_reset() {
     assert_eq!((bench.stack.connections(), bench.handler.opened.len()), (2, 2));
     assert_eq!(bench.count(Counter::CurrConnections), 2);
     assert_eq!(bench.count(Counter::TotalConnections), 2);
-    // The refused that never close are given up.
+    // Refused connections that never close are dropped.
     bench.wait(TCP_LINGER_US + 2 * TCP_SWEEP_PERIOD_US);
     bench.sent();
     assert_eq!(see(&bench.exchange(hand.craft(SYN).frame())[0]).flags, SYN | ACK);
@@ -281,13 +281,13 @@ fn connections_and_their_bytes_are_counted() {
 }
 
 #[test]
-fn a_silent_peer_is_probed_and_given_up() {
+fn a_silent_peer_is_probed_and_dropped() {
     let mut bench = quiet();
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
     bench.wait(TCP_KEEP_ALIVE_US + 1_000_000);
     let probe = see(&bench.sent()[0]);
     assert_eq!(probe.seq, hand.ack.wrapping_sub(1));
-    // An answer keeps it.
+    // An answer keeps the connection open.
     bench.exchange(hand.craft(ACK).frame());
     bench.wait(TCP_PEER_TIMEOUT_US - 1_000_000);
     assert_eq!(bench.stack.connections(), 1);
@@ -296,7 +296,7 @@ fn a_silent_peer_is_probed_and_given_up() {
 }
 
 #[test]
-fn a_peer_that_dies_with_our_reply_or_our_end_outstanding_is_given_up() {
+fn a_peer_that_dies_before_it_acknowledges_is_dropped() {
     for manner in [Manner::Echo, Manner::Close] {
         let mut bench = quiet();
         bench.handler.manner = manner;
@@ -304,13 +304,13 @@ fn a_peer_that_dies_with_our_reply_or_our_end_outstanding_is_given_up() {
         bench.exchange(hand.craft(ACK | PSH | FIN).payload(b"x").frame());
         bench.wait(TCP_PEER_TIMEOUT_US + 2 * TCP_SWEEP_PERIOD_US);
         assert_eq!((bench.stack.connections(), bench.handler.closed.len()), (0, 1));
-        // It was repeated, but not without end.
+        // It was retransmitted, but not for ever.
         assert!((5..200).contains(&bench.sent().len()));
     }
 }
 
 #[test]
-fn a_peer_that_never_closes_after_us_is_given_up() {
+fn a_peer_that_never_closes_after_us_is_dropped() {
     let mut bench = quiet();
     bench.handler.manner = Manner::Close;
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
@@ -338,7 +338,7 @@ fn an_overdue_connection_is_reset() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_if_that_is_wanted() {
+fn an_idle_connection_is_closed_if_configured() {
     let mut config = config();
     config.idle_timeout_us = 10_000_000;
     let mut bench = Bench::new(&config);
@@ -356,10 +356,10 @@ fn an_idle_connection_is_closed_if_that_is_wanted() {
 }
 
 #[test]
-fn only_a_segment_that_can_be_the_peers_is_a_sign_of_life() {
+fn only_a_plausible_segment_shows_that_the_peer_is_alive() {
     let mut config = config();
     config.idle_timeout_us = 10_000_000;
-    // Of 8 bytes each: how the numbers differ from what comes next, and whether it counts.
+    // Of 8 bytes each: the difference to the next numbers, and whether it counts.
     let segments = [
         (0, 0, true),
         (100, 0, true),
@@ -390,7 +390,7 @@ fn only_a_segment_that_can_be_the_peers_is_a_sign_of_life() {
 }
 
 #[test]
-fn the_answer_to_a_wrong_acknowledgement_does_not_move_a_flows_numbers() {
+fn the_answer_to_a_wrong_acknowledgement_does_not_change_a_flows_numbers() {
     let mut config = config();
     config.idle_timeout_us = 10_000_000;
     let mut bench = Bench::new(&config);
@@ -400,7 +400,7 @@ fn the_answer_to_a_wrong_acknowledgement_does_not_move_a_flows_numbers() {
     let opened = see(&bench.exchange(hand.craft(SYN).frame())[0]);
     hand.seq = 1001;
     hand.ack = opened.seq.wrapping_add(1);
-    // Of an earlier connection between the same two, or of somebody who would like to be the peer.
+    // Of an earlier connection between the same two, or of an attacker.
     let mut wrong = hand.craft(ACK);
     wrong.ack = hand.ack.wrapping_add(1 << 20);
     assert_eq!(see(&bench.exchange(wrong.frame())[0]).flags & RST, RST);
@@ -408,7 +408,7 @@ fn the_answer_to_a_wrong_acknowledgement_does_not_move_a_flows_numbers() {
     bench.wait(9_000_000);
     bench.exchange(hand.craft(ACK | PSH).payload(b"12345678").frame());
     bench.wait(1_000_000 + 2 * TCP_SWEEP_PERIOD_US);
-    assert_eq!(bench.count(Counter::IdleKicks), 0, "what the peer says counts");
+    assert_eq!(bench.count(Counter::IdleKicks), 0, "the peer's segments count");
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_stack_that_stopped_listening_keeps_its_connections() {
 }
 
 #[test]
-fn resume_reaches_the_right_connection_or_nobody() {
+fn resume_reaches_the_right_connection_or_none() {
     let mut bench = quiet();
     bench.handler.manner = Manner::Deaf;
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
@@ -441,7 +441,7 @@ fn resume_reaches_the_right_connection_or_nobody() {
 }
 
 #[test]
-fn a_deaf_connection_closes_its_window_and_a_client_that_does_not_read_ours() {
+fn unread_input_closes_the_window_in_both_directions() {
     let mut bench = quiet();
     bench.handler.manner = Manner::Deaf;
     let mut client = Client::new(3, &["10.0.0.2/24"]);
@@ -452,7 +452,7 @@ fn a_deaf_connection_closes_its_window_and_a_client_that_does_not_read_ours() {
         client.play(&mut bench, 10_000);
     }
     assert_eq!(client.socket(handle).send_queue(), 60_000 - TCP_RX_RING_BYTES);
-    // Once it is read, everything comes and goes.
+    // Once it is read, everything is transferred.
     bench.handler.manner = Manner::Echo;
     bench.stack.resume(bench.handler.opened[0].0, bench.now, &mut bench.handler);
     for _ in 0..2000 {
@@ -480,11 +480,11 @@ fn a_deaf_connection_closes_its_window_and_a_client_that_does_not_read_ours() {
 }
 
 #[test]
-fn a_handshake_that_stops_half_way_is_repeated_and_given_up() {
+fn an_incomplete_handshake_is_repeated_and_dropped() {
     let mut bench = quiet();
     let hand = Hand { from: CLIENT.into(), to: SERVER.into(), seq: 1000, ack: 0 };
     assert_eq!(bench.exchange(hand.craft(SYN).frame()).len(), 1);
-    // The same SYN again brings nothing by itself.
+    // The same SYN again has no immediate effect.
     assert!(bench.exchange(hand.craft(SYN).frame()).is_empty());
     bench.wait(TCP_HALF_OPEN_TIMEOUT_US - 1_000_000);
     let repeated = bench.sent();
@@ -498,7 +498,7 @@ fn a_handshake_that_stops_half_way_is_repeated_and_given_up() {
 }
 
 #[test]
-fn another_syn_for_a_half_open_tuple_begins_anew() {
+fn another_syn_for_a_half_open_tuple_starts_again() {
     let mut bench = quiet();
     let first = Hand { from: CLIENT.into(), to: SERVER.into(), seq: 7_000, ack: 0 };
     bench.exchange(first.craft(SYN).frame());
@@ -519,7 +519,7 @@ fn initial_sequence_numbers_are_those_of_rfc_6528() {
         see(&bench.exchange(hand.craft(SYN).frame())[0]).seq
     };
     let here = first(&config(), CLIENT, 0);
-    // What smoltcp drew is what was to be drawn.
+    // smoltcp drew the expected number.
     let key = crate::net::tcp::flows::FlowKey::v4(0x0a000002, 0x0a000001, 40000 << 16 | 11211);
     let secret = config().secret;
     let isn = InitialSequence::new(secret[8..24].try_into().unwrap());
@@ -533,7 +533,7 @@ fn initial_sequence_numbers_are_those_of_rfc_6528() {
 }
 
 #[test]
-fn a_reply_follows_its_connection_to_another_neighbor_but_no_forger() {
+fn a_reply_follows_its_connection_to_another_neighbor_but_not_a_forger() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
     let mut forged = hand.craft(ACK);
@@ -548,7 +548,7 @@ fn a_reply_follows_its_connection_to_another_neighbor_but_no_forger() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_is_refused() {
+fn an_impossible_configuration_is_refused() {
     let make = |change: &dyn Fn(&mut crate::net::tcp::Config)| {
         let mut config = config();
         change(&mut config);
@@ -575,15 +575,15 @@ fn a_configuration_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn a_pause_of_the_process_is_no_silence_of_its_peers() {
+fn a_pause_of_the_process_does_not_count_as_silence_of_peers() {
     let mut bench = quiet();
     let mut hand = Hand::open(&mut bench, CLIENT, SERVER);
     let mut pace = Pace::new(bench.now);
     let uptime_us = bench.now.uptime_us + TCP_PEER_TIMEOUT_US + 10_000_000;
     bench.now = pace.at(Now { uptime_us, ..bench.now });
     bench.run();
-    assert!(bench.sent().is_empty(), "it was given up, or probed without need");
-    // It is probed in its time, and lives.
+    assert!(bench.sent().is_empty(), "it was dropped, or probed without need");
+    // It is probed in time, and stays open.
     bench.wait(TCP_KEEP_ALIVE_US);
     let probes: Vec<_> = bench.sent().iter().map(|frame| see(frame)).collect();
     assert_eq!(probes.len(), 1, "{probes:?}");
@@ -597,7 +597,7 @@ fn a_stack_that_drains_delivers_everything_and_ends_without_a_reset() {
     let mut bench = quiet();
     let idle = Hand::open(&mut bench, "10.0.0.3:40001", SERVER);
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
-    // An answer of which a narrow window lets a little out at a time.
+    // A narrow window lets the answer out a little at a time.
     let mut request = hand.craft(ACK | PSH).payload(&[7; 1400]);
     request.window = 100;
     let payloads = |frames: &[Vec<u8>]| frames.iter().map(|f| see(f).payload.len()).sum::<usize>();
@@ -618,7 +618,7 @@ fn a_stack_that_drains_delivers_everything_and_ends_without_a_reset() {
         more.seq = hand.seq.wrapping_add(1400);
         (more.ack, more.window) = (hand.ack.wrapping_add(got as u32), 500);
         let frames = bench.exchange(more.frame());
-        assert!(!frames.is_empty(), "it stops at {got}");
+        assert!(!frames.is_empty(), "it stalls at {got}");
         got += payloads(&frames);
         is_over = frames.iter().any(|frame| see(frame).flags & FIN != 0);
         assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 1);
@@ -630,12 +630,12 @@ fn a_stack_that_drains_delivers_everything_and_ends_without_a_reset() {
     bench.exchange(end.frame());
     assert_eq!(bench.stack.drain(bench.now, &mut bench.handler), 0);
     bench.stack.close_all(bench.now, &mut bench.handler);
-    assert!(bench.sent().is_empty(), "a reset after an end in order");
+    assert!(bench.sent().is_empty(), "a reset after a regular close");
     assert_eq!((bench.stack.connections(), bench.handler.closed.len()), (0, 2));
 }
 
 #[test]
-fn what_was_not_delivered_when_the_time_is_over_is_reset() {
+fn undelivered_connections_are_reset_when_the_time_is_over() {
     let mut bench = quiet();
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
     let mut request = hand.craft(ACK | PSH).payload(&[7; 1400]);

@@ -1,6 +1,6 @@
 //! Peers whose windows are closed, tiny or shrinking, in every state a connection can be in. One
-//! segment or timer makes the stack send so many frames and no more, silence is answered by few,
-//! what closes comes to an end, and others are served all the time.
+//! segment or timer makes the stack send a bounded number of frames, silence gets few, closing
+//! connections end, and others are served all the time.
 
 use super::peer::{ACK, Crafted, FIN, Hand, PSH, RST, SYN, see};
 use super::wire::{Bench, CLIENT_MAC, Manner, SERVER_MAC, VecFrame, config};
@@ -10,12 +10,12 @@ use crate::net::Transport;
 const SERVER: &str = "10.0.0.1:11211";
 const CLIENT: &str = "10.0.0.2";
 
-/// What one segment may make the stack send: what its connection has to say, and an answer each
-/// time that smoltcp is told of it.
+/// Most frames that one segment may make the stack send: the connection's output, and an answer
+/// each time that smoltcp is polled.
 const FRAMES_PER_SEGMENT: usize = TCP_SEGMENTS_PER_VISIT as usize + 5;
 
-/// What a connection may send in a second in which its peer is silent: retransmissions and probes,
-/// further apart each time.
+/// Most frames of a connection in a second in which its peer is silent: retransmissions and probes,
+/// at growing intervals.
 const FRAMES_PER_SILENT_SECOND: usize = 100;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -38,20 +38,20 @@ impl Random {
     }
 }
 
-/// A peer without scruples: it knows what the stack has sent, and says what it likes.
+/// A hostile peer: it knows what the stack has sent, and sends anything.
 struct Rogue {
     from: String,
     to: String,
     port: u16,
     seq: u32,
-    /// What it has acknowledged, and what the stack has sent.
+    /// The sequence numbers that it has acknowledged, and that the stack has sent.
     acked: u32,
     sent: u32,
     window: u16,
 }
 
 impl Rogue {
-    /// Opens a connection to the stack, with a segment size and window that are its whim.
+    /// Opens a connection to the stack, with a random segment size and window.
     fn open(bench: &mut Bench, random: &mut Random, port: u16) -> Rogue {
         let from = format!("{CLIENT}:{port}");
         let window = random.one_of(&[0, 1, 1000, 0xffff]);
@@ -68,7 +68,7 @@ impl Rogue {
         rogue
     }
 
-    /// Has the stack open one.
+    /// Makes the stack open one.
     fn accept(bench: &mut Bench, random: &mut Random, port: u16) -> Rogue {
         let remote = format!("{CLIENT}:{port}");
         let parsed = remote.parse().unwrap();
@@ -93,14 +93,14 @@ impl Rogue {
         crafted
     }
 
-    /// Sends a frame; what comes back is bounded.
+    /// Sends a frame; the number of answers is bounded.
     fn tell(&mut self, bench: &mut Bench, frame: Vec<u8>) {
         let answer = bench.exchange(frame);
         assert!(answer.len() <= FRAMES_PER_SEGMENT, "{} frames for one", answer.len());
         self.watch(&answer);
     }
 
-    /// Takes note of what the stack has sent to it.
+    /// Notes what the stack has sent to it.
     fn watch(&mut self, frames: &[Vec<u8>]) {
         for frame in frames.iter().filter(|frame| frame[12..14] == [8, 0]) {
             let seen = see(frame);
@@ -112,7 +112,7 @@ impl Rogue {
         }
     }
 
-    /// Says anything.
+    /// Sends a random segment.
     fn speak(&mut self, bench: &mut Bench, random: &mut Random) {
         let outstanding = self.sent.wrapping_sub(self.acked);
         let ack = match random.below(8) {
@@ -159,7 +159,7 @@ impl Rogue {
     }
 }
 
-/// 10.0.0.2 says where it is.
+/// 10.0.0.2 answers with its MAC.
 fn arp_reply() -> Vec<u8> {
     let mut frame = [SERVER_MAC, CLIENT_MAC].concat();
     frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
@@ -170,7 +170,7 @@ fn arp_reply() -> Vec<u8> {
     frame
 }
 
-/// Milliseconds of silence. No turn and no second has more frames than `rogues` may send.
+/// Milliseconds of silence. No turn and no second has more frames than `rogues` may cause.
 fn silence(bench: &mut Bench, rogues: &mut [Rogue], ms: usize) {
     let per_turn = rogues.len() * TCP_SEGMENTS_PER_VISIT as usize;
     let mut in_all = 0;
@@ -187,7 +187,7 @@ fn silence(bench: &mut Bench, rogues: &mut [Rogue], ms: usize) {
     assert!(in_all <= bound, "{in_all} frames in {ms} ms of silence");
 }
 
-/// One history: a few rogues against one way to answer.
+/// One history: a few hostile peers against one behaviour of the handler.
 fn play(seed: u64) {
     let mut random = Random(seed);
     let mut bench = Bench::new(&config());
@@ -211,7 +211,7 @@ fn play(seed: u64) {
     silence(&mut bench, &mut rogues, 1000);
     bench.handler.manner = Manner::Echo;
     serve_another(&mut bench, 50_000);
-    // What the handler has closed is over within our own time, whatever the peers say to it.
+    // A connection that the handler closed ends within our own time-outs, whatever the peer sends.
     let closed = bench.handler.ended.clone();
     let end_us = bench.now.uptime_us + TCP_LINGER_US + 2 * TCP_SWEEP_PERIOD_US;
     while bench.now.uptime_us < end_us {
@@ -224,12 +224,12 @@ fn play(seed: u64) {
         }
     }
     for id in closed {
-        assert!(bench.handler.closed.contains(&id), "{id:?} does not come to an end");
+        assert!(bench.handler.closed.contains(&id), "{id:?} does not end");
     }
     serve_another(&mut bench, 50_001);
 }
 
-/// Somebody else connects, asks and is answered at once.
+/// Another client connects, sends a request and is answered immediately.
 fn serve_another(bench: &mut Bench, port: u16) {
     let mut answers = |crafted: Crafted| {
         let mine = |frame: &Vec<u8>| frame[12..14] == [8, 0] && see(frame).to_port == port;
@@ -241,11 +241,11 @@ fn serve_another(bench: &mut Bench, port: u16) {
     let ack = first[0].seq.wrapping_add(1);
     answers(Crafted::new(&from, SERVER, ACK, 1001, ack));
     let hello = Crafted::new(&from, SERVER, ACK | PSH, 1001, ack).payload(b"hello");
-    assert!(answers(hello).iter().any(|seen| seen.payload == b"hello"), "nobody is served");
+    assert!(answers(hello).iter().any(|seen| seen.payload == b"hello"), "no client is served");
     answers(Crafted::new(&from, SERVER, RST, 1006, 0));
 }
 
-/// How many histories: a second of them, or as many as `SUNDER_TCP_SEEDS` says.
+/// Number of histories: as many as take a second, or `SUNDER_TCP_SEEDS`.
 #[test]
 fn no_peer_makes_the_stack_send_without_end() {
     let seeds = std::env::var("SUNDER_TCP_SEEDS").map_or(1000, |text| text.parse().unwrap());
@@ -255,9 +255,9 @@ fn no_peer_makes_the_stack_send_without_end() {
     }
 }
 
-/// The window of a peer that has less room than it said, in a burst with its own end.
+/// The window of a peer that has less room than it announced, in a burst with its FIN.
 #[test]
-fn a_closing_window_in_one_burst_with_the_end() {
+fn a_closing_window_in_one_burst_with_the_fin() {
     let mut bench = Bench::new(&config());
     bench.run();
     bench.sent();

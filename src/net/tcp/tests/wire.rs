@@ -1,5 +1,4 @@
-//! A wire without a network: frames in vectors, a clock in a variable, and clients to put at the
-//! other end.
+//! A simulated wire: frames in vectors, a clock in a variable, and clients for the other end.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -45,7 +44,7 @@ impl Frame for VecFrame {
 
     fn set_len(&mut self, bytes: usize) {
         assert!(bytes <= self.capacity_bytes());
-        // What is gained has any content, so give it one that hurts.
+        // Added bytes have any content, so fill them with garbage.
         self.bytes.resize(bytes, 0xa5);
     }
 
@@ -70,7 +69,7 @@ pub struct Queues {
     /// Frames that can still be allocated; None for any number.
     pub frames_left: Option<usize>,
     pub tx_checksum: bool,
-    /// Received frames that were given back and not sent since.
+    /// Received frames that were returned and not sent since.
     pub recycled: Vec<VecFrame>,
     pub recycled_ever: u64,
 }
@@ -100,7 +99,7 @@ impl Port for TestPort {
         if let Some(left) = &mut self.0.borrow_mut().frames_left {
             *left = left.checked_sub(1)?;
         }
-        // With what it had in it: nothing may count on zeros.
+        // With its old content: nothing may rely on zeros.
         let used = self.0.borrow_mut().recycled.pop();
         Some(VecFrame::new(used.map_or(Vec::new(), |frame| frame.bytes)))
     }
@@ -113,7 +112,7 @@ impl Port for TestPort {
 
     fn send(&mut self, frame: VecFrame) -> Result<(), VecFrame> {
         let to_client = &mut self.0.borrow_mut().to_client;
-        assert!(to_client.len() < 1 << 20, "a stack that does not end sending");
+        assert!(to_client.len() < 1 << 20, "a stack that never stops sending");
         to_client.push_back(frame);
         Ok(())
     }
@@ -121,10 +120,10 @@ impl Port for TestPort {
     fn flush(&mut self) {}
 }
 
-/// What a test connection does with its bytes.
+/// How the handler of a test treats a connection's bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manner {
-    /// Sends back what arrives; closes when the peer does.
+    /// Echoes its input; closes when the peer does.
     #[default]
     Echo,
     /// Reads nothing and writes nothing.
@@ -137,13 +136,13 @@ pub enum Manner {
     Abort,
 }
 
-/// A handler that notes what it was told.
+/// A handler that records its calls.
 #[derive(Default)]
 pub struct TestHandler {
     pub manner: Manner,
     pub opened: Vec<(ConnectionId, usize)>,
     pub closed: Vec<ConnectionId>,
-    /// Those that the handler itself has closed.
+    /// Connections that the handler itself has closed.
     pub ended: Vec<ConnectionId>,
     pub overdue: bool,
     pub ready_calls: usize,
@@ -234,7 +233,7 @@ impl Bench {
 }
 
 impl<P: Port> Bench<P> {
-    /// `port` leads to the wire of `end`.
+    /// `port` is connected to the wire of `end`.
     pub fn with_port(config: &Config, port: P, end: &TestPort) -> Bench<P> {
         let now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
         let queues = end.0.clone();
@@ -263,20 +262,20 @@ impl<P: Port> Bench<P> {
         }
     }
 
-    /// Hands `frame` to the stack and returns what it sends at once.
+    /// Passes `frame` to the stack and returns what it sends immediately.
     pub fn exchange(&mut self, frame: Vec<u8>) -> Vec<Vec<u8>> {
         self.queues.borrow_mut().to_server.push_back(VecFrame::new(frame));
         self.run();
         self.sent()
     }
 
-    /// Hands `frame` to the stack and leaves on the wire what it sends.
+    /// Passes `frame` to the stack and leaves what it sends on the wire.
     pub fn exchange_quietly(&mut self, frame: Vec<u8>) {
         self.queues.borrow_mut().to_server.push_back(VecFrame::new(frame));
         self.run();
     }
 
-    /// What was sent since last asked.
+    /// The frames sent since the last call.
     pub fn sent(&mut self) -> Vec<Vec<u8>> {
         self.queues.borrow_mut().to_client.drain(..).map(|frame| frame.bytes).collect()
     }
@@ -287,7 +286,7 @@ impl<P: Port> Bench<P> {
 }
 
 impl Config {
-    /// Allows so many connections, and none in other stacks.
+    /// Allows this many connections, and none in other stacks.
     pub fn allow(&mut self, connections_max: usize) {
         self.connections_max = connections_max;
         self.admission = Arc::new(Admission::new(connections_max, Remedies::default()));
