@@ -1,4 +1,4 @@
-//! Requests being asked together, and the wait for their answers.
+//! Requests that belong together, and the wait for their answers.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,8 +11,8 @@ use super::protocol::Codec;
 use super::request::Request;
 use super::slots::{Progress, Taker};
 
-/// One or more requests whose answers belong together. Dropping it at any time is safe: what was
-/// asked is asked, and the answers are thrown away.
+/// One or more requests whose answers are collected together. Dropping it at any time is safe:
+/// requests that were sent are not withdrawn, and their answers are discarded.
 #[derive(Debug)]
 pub struct Batch<'l, C: Codec, K: Collect> {
     inner: &'l RefCell<Inner<C, K>>,
@@ -25,13 +25,14 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         Batch { inner, slot, is_over: false }
     }
 
-    /// Asks one more: waits until the output has room for `room_bytes` and has `write` write the
-    /// request, which should not be longer. It goes out with the next [`super::Link::flush`].
-    /// Requests of one batch go out in this order, others possibly between them.
+    /// Adds a request: waits until the output has room for `room_bytes`, the longest that the
+    /// request may be, and calls `write` to write it. It is sent with the next
+    /// [`super::Link::flush`]. Requests of one batch are sent in this order, possibly with others
+    /// between them.
     ///
     /// # Errors
-    /// The link was lost since the batch began; all of the batch has failed. What was asked may or
-    /// may not be executed, but not after anything that is asked from here on.
+    /// The link was lost since the batch began; the whole batch has failed. Its requests may or may
+    /// not be executed, but not after any request that is made from now on.
     #[inline]
     pub async fn request(
         &mut self,
@@ -45,12 +46,12 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         Ok(())
     }
 
-    /// Asks for the value of one more key, one that a line of text can carry, together with all
-    /// others that are looked up in this turn, whoever asks: for the server they are one request.
-    /// The answer has status, flags, cas and value.
+    /// Requests the value of another key, which must be valid in a text line, together with all
+    /// other keys that are looked up in this turn, by any task: for the server they are one
+    /// request. The answer has status, flags, cas and value.
     ///
     /// # Errors
-    /// As [`Batch::request`].
+    /// See [`Batch::request`].
     #[inline]
     pub async fn look_up(&mut self, key: &[u8]) -> Result<(), Down> {
         let room_bytes = C::LOOKUP.len() + 1 + key.len() + C::LOOKUP_END.len();
@@ -67,17 +68,17 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
     }
 
     /// The cas by which this connection's server knows `cas`, which a [`super::Head`] had. None: it
-    /// is another connection's, or no link's at all, and no item has it any more; whoever asks with
-    /// it has to be told so. 0 stays 0. To be asked after [`super::Link::begin`].
+    /// is from another connection, or from no link, and no item has it any more; the operation must
+    /// fail. 0 stays 0. Call it after [`super::Link::begin`].
     #[inline]
     pub fn cas(&self, cas: u64) -> Option<u64> {
         self.inner.borrow().cas_of_server(cas)
     }
 
-    /// What the collector has when all answers are there.
+    /// The collector when all answers have arrived.
     ///
     /// # Errors
-    /// The link was lost or suspended before that.
+    /// The link was lost or suspended before.
     #[inline]
     pub async fn wait(self) -> Result<K, Down> {
         match self.wait_for_taker().await? {
@@ -86,7 +87,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         }
     }
 
-    /// The same, of a batch that the link may have begun for itself.
+    /// The same, for a batch that the link itself may have begun.
     #[inline]
     pub(super) async fn wait_for_taker(mut self) -> Result<Taker<K>, Down> {
         let taker = poll_fn(|context| {
@@ -102,7 +103,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         taker
     }
 
-    /// Waits, behind all who waited before, until the output has room.
+    /// Waits, after all earlier waiters, until the output has room.
     async fn room(&self, bytes: usize) -> Result<(), Down> {
         let mut place = Place { inner: self.inner, ticket: self.inner.borrow_mut().ticket() };
         poll_fn(|context| {
@@ -128,7 +129,7 @@ impl<C: Codec, K: Collect> Drop for Batch<'_, C, K> {
     }
 }
 
-/// A place in the line for room.
+/// A waiter for room in the output.
 struct Place<'l, C: Codec, K: Collect> {
     inner: &'l RefCell<Inner<C, K>>,
     ticket: u64,

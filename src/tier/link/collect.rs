@@ -1,18 +1,18 @@
-//! What becomes of answers: whoever begins a batch says so, and these are the usual ways.
+//! Collectors of answers: the code that begins a batch chooses one; these are the usual ones.
 
 use super::protocol::{Head, Status};
 use crate::base::buffer::{self, Chain, Gather};
 
-/// Takes the answers to one batch, in the order of its requests. Value bytes are handed over
-/// straight from the read buffer.
+/// Collects the answers to one batch, in the order of its requests. Value bytes are passed directly
+/// from the read buffer.
 pub trait Collect {
-    /// An answer begins. With [`Status::Value`] its value follows; else it is over.
+    /// An answer begins. With [`Status::Value`] its value follows; otherwise the answer ends here.
     fn begin(&mut self, head: &Head);
 
     /// The next bytes of its value.
     fn bytes(&mut self, bytes: &[u8]);
 
-    /// The value was whole.
+    /// The value is complete.
     fn end(&mut self);
 }
 
@@ -52,7 +52,7 @@ impl Statuses {
 }
 
 impl Collect for One {
-    /// A value that there is no room for is as good as refused.
+    /// A value for which there is no room is treated as refused.
     #[inline]
     fn begin(&mut self, head: &Head) {
         self.head = *head;

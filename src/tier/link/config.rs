@@ -1,4 +1,4 @@
-//! What a link is made with, and what operators are told about its server.
+//! Settings of a link, and the texts about its server for operators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::base::limits::LINK_TIMEOUT_US;
 use crate::base::readiness::Readiness;
 use crate::base::stats::WorkerStats;
 
-/// What a link's server is to those who are served, for the lines that tell of its outages.
+/// The role of a link's server, for the lines that report its outages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// The only tier.
@@ -21,7 +21,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// What becomes of operations while it is away.
+    /// What happens to operations during an outage.
     pub(super) fn meanwhile(self) -> &'static str {
         match self {
             Role::Only => "all operations fail (SERVER_ERROR backend failure)",
@@ -40,14 +40,14 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a link is made with.
+/// The settings of a link.
 #[derive(Debug)]
 pub struct Config {
-    /// What the server is to those who are served.
+    /// The role of the server.
     pub role: Role,
-    /// Where the server listens.
+    /// The address of the server.
     pub address: Address,
-    /// How long a request may take, in microseconds; [`LINK_TIMEOUT_US`] unless there is a reason.
+    /// Time-out of a request, in microseconds; usually [`LINK_TIMEOUT_US`].
     pub timeout_us: u64,
     /// Wakes the worker when the server answers.
     pub readiness: Readiness,
@@ -56,7 +56,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A link to `address` with the usual patience, of a worker that does not sleep.
+    /// The settings for `address` with the default time-out, for a worker that does not sleep.
     pub fn new(address: Address, stats: Arc<WorkerStats>) -> Config {
         let readiness = Readiness::none();
         let role = Role::default();
@@ -64,6 +64,6 @@ impl Config {
     }
 }
 
-/// The server is out of reach, or did not answer in time.
+/// The server is unreachable, or did not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Down;

@@ -1,4 +1,4 @@
-//! What a link is at any moment, and what moves it on.
+//! The state of a link and its transitions.
 
 mod lookup;
 mod loss;
@@ -28,47 +28,47 @@ use crate::base::readiness::Readiness;
 use crate::base::stats::{Counter, WorkerStats};
 use loss::Trouble;
 
-/// Stands for a batch in the queue of requests: nobody wants the answer any more.
+/// In the queue of requests, in place of a batch: the answer is no longer needed.
 const NOBODY: u32 = u32::MAX;
 /// The same: the answer is to a remembered invalidation.
 const REMEMBERED: u32 = u32::MAX - 1;
 
-/// Where in a cas the connection's number is.
+/// Position of the connection's number in a cas.
 const EPOCH_SHIFT: u32 = 48;
-/// The bits of that number. The bit above is somebody else's.
+/// The bits of that number. The bit above has another use.
 const EPOCH_MASK: u64 = 0x3fff;
 
-/// Freed capacity of the output beyond this goes back to the allocator.
+/// Freed capacity of the output beyond this is returned to the allocator.
 const OUTPUT_BYTES_KEPT: usize = 2 * LINK_OUTPUT_BYTES;
 
-/// Keys kept for later invalidations, so that those do not allocate.
+/// Boxed keys kept for later invalidations, so that those do not allocate.
 const SPARE_KEYS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Connecting since that uptime.
     Connecting { since_us: u64 },
-    /// The greeting is not answered since that uptime.
+    /// The greeting was sent at that uptime, and is not answered yet.
     Greeting { since_us: u64 },
-    /// Until that uptime the server has to live for its old connection to be surely read.
+    /// Until that uptime the server must answer to prove that it has read its old connection.
     Proving { until_us: u64 },
-    /// Remembered invalidations are not yet answered.
+    /// Remembered invalidations are not answered yet.
     Restoring,
-    /// Requests are taken.
+    /// Requests are accepted.
     Serving,
-    /// Late answers are not yet all there, since that uptime.
+    /// Waiting for late answers, since that uptime.
     Suspended { since_us: u64 },
-    /// We gave the connection up at that uptime, and the server has not yet closed it.
+    /// We closed the connection at that uptime, and the server has not closed it yet.
     Closing { since_us: u64 },
-    /// Until the next attempt at that uptime.
+    /// Waiting for the next attempt at that uptime.
     Lost { until_us: u64 },
 }
 
-/// Requests of one batch, asked one after another at one time.
+/// Consecutive requests of one batch.
 #[derive(Debug)]
 struct Asked {
     slot: u32,
-    /// How many of them are not answered, and the number of the first of those.
+    /// How many of them are unanswered, and the number of the first of those.
     count: u32,
     opaque: u32,
     at_us: u64,
@@ -78,21 +78,21 @@ struct Asked {
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// By one answer, to which a value may belong.
+    /// With one answer, which may have a value.
     One,
-    /// By a value with its key, or not at all: each is one key of a lookup.
+    /// With a value and its key, or not at all: a key of a lookup.
     Key,
-    /// By the end of a lookup; nobody's.
+    /// With the end of a lookup; it belongs to no batch.
     End,
 }
 
-/// What the next byte read belongs to.
+/// The next part of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     Head,
-    /// A value of which this many bytes are to come.
+    /// A value, of which this many bytes are missing.
     Value(usize),
-    /// What follows a value.
+    /// The trailer of a value.
     Trailer,
 }
 
@@ -106,26 +106,26 @@ pub(super) struct Inner<C, K> {
     stream: Option<Stream>,
     /// How often it was connected again.
     epoch: u64,
-    /// Until the next attempt to connect, should the coming one fail; 0: the coming one is at once.
+    /// Delay before the attempt after the next, should the next fail; 0: the next is immediate.
     retry_us: u64,
-    /// How long the coming greeting may take.
+    /// Time-out of the next greeting.
     greeting_us: u64,
-    /// The server has not closed the connection before this one, so what that one carried may not
-    /// have been read.
+    /// The server has not closed the previous connection, so it may not have read everything from
+    /// it.
     is_in_doubt: bool,
-    /// When the link ceased to serve.
+    /// When the link stopped serving.
     down_us: u64,
     role: Role,
     probe_at_us: u64,
 
     out: Vec<u8>,
-    /// Bytes of `out` that the kernel has.
+    /// Bytes of `out` that the kernel has accepted.
     sent: usize,
-    /// Bytes of the lookup at the end of `out` that more keys may join; 0: there is none.
+    /// Bytes of the lookup at the end of `out` to which more keys may be added; 0: there is none.
     lookup_bytes: usize,
-    /// What is looked up and not answered.
+    /// Keys that were looked up and not answered.
     keys: Keys,
-    /// Who waits for room in `out`, in order.
+    /// Waiters for room in `out`, in order.
     waiting: VecDeque<(u64, Option<Waker>)>,
     next_ticket: u64,
 
@@ -133,13 +133,13 @@ pub(super) struct Inner<C, K> {
     start: usize,
     end: usize,
     reading: Reading,
-    /// When the last whole [`LINK_INPUT_BYTES`] had come, and how many bytes came since.
+    /// When the last full [`LINK_INPUT_BYTES`] had arrived, and the bytes since.
     flowed_us: u64,
     flowed_bytes: usize,
-    /// The kernel may have more for us.
+    /// The kernel may have more input.
     has_more: bool,
 
-    /// What was asked and is not answered, in order.
+    /// Unanswered requests, in order.
     asked: VecDeque<Asked>,
     next_opaque: u32,
     pub(super) slots: Slots<K>,
@@ -233,13 +233,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.waiting.is_empty() && self.has_space(bytes)
     }
 
-    /// The same, for the one that waits longest.
+    /// The same, for the first waiter.
     pub(super) fn has_space(&self, bytes: usize) -> bool {
         let has_space = |used: usize| used == 0 || used + bytes <= LINK_OUTPUT_BYTES;
         has_space(self.out.len() - self.sent) && has_space(self.keys.bytes())
     }
 
-    /// A place at the end of the line for room.
+    /// A ticket at the end of the queue for room.
     pub(super) fn ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -262,7 +262,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.wake_next();
     }
 
-    /// Lets whoever waits longest for room look again.
+    /// Wakes the first waiter for room, to check again.
     fn wake_next(&mut self) {
         if let Some((_, waker)) = self.waiting.front_mut()
             && let Some(waker) = waker.take()
@@ -352,7 +352,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.state_deadline_us()
     }
 
-    /// `bytes` more have come.
+    /// Counts `bytes` more of input.
     fn flow(&mut self, bytes: usize) {
         self.flowed_bytes += bytes;
         if self.flowed_bytes >= LINK_INPUT_BYTES {
@@ -361,7 +361,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// As much output as the kernel takes.
+    /// Sends as much output as the kernel accepts.
     fn send(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         while self.sent < self.out.len() {
@@ -383,7 +383,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.wake_next();
     }
 
-    /// As much input as a turn may take.
+    /// Receives as much input as a turn may.
     fn receive(&mut self) -> usize {
         let is_due = self.now.uptime_us >= self.probe_at_us;
         let is_expected = !self.asked.is_empty()
@@ -432,7 +432,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         answers
     }
 
-    /// Takes what the input buffer has, and makes room in it. Returns how many answers ended.
+    /// Processes the input buffer, and makes room in it. Returns how many answers ended.
     fn digest(&mut self) -> Result<usize, Garbage> {
         match self.state {
             State::Closing { .. } => {
@@ -454,11 +454,11 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         Ok(answers)
     }
 
-    /// Takes the next piece of input. False: it is not whole.
+    /// Processes the next piece of input. False: it is incomplete.
     #[inline]
     fn step(&mut self, answers: &mut usize) -> Result<bool, Garbage> {
         let Some(asked) = self.asked.front() else {
-            // Nothing was asked that this could answer.
+            // There is no request that this could answer.
             let is_greeting = matches!(self.state, State::Greeting { .. });
             return if is_greeting { Ok(false) } else { Err(Garbage) };
         };
@@ -525,7 +525,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         Ok(true)
     }
 
-    /// A value was read to its end, and with it the answer.
+    /// A value was read completely, and with it the answer.
     #[inline]
     fn valued(&mut self, slot: u32, answers: &mut usize) {
         self.reading = Reading::Head;
@@ -544,7 +544,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         head.cas = self.cas_of_link(head.cas);
         match slot {
             NOBODY => {}
-            // A server that will not forget cannot be served from.
+            // A server that refuses to delete a key must not be used.
             REMEMBERED if !matches!(head.status, Status::Done | Status::Miss) => {
                 return Err(Garbage);
             }
@@ -561,7 +561,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// The oldest request was answered.
     #[inline]
     fn answered(&mut self, slot: u32) {
-        let Some(asked) = self.asked.front_mut() else { unreachable!("it was answered") };
+        let Some(asked) = self.asked.front_mut() else { unreachable!("an answer has a request") };
         asked.count -= 1;
         asked.opaque = asked.opaque.wrapping_add(1);
         if asked.kind == Kind::Key {
@@ -590,7 +590,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// Goes on where everything that had to be answered first was.
+    /// Continues after everything that had to be answered first was answered.
     fn advance(&mut self, answers: usize) {
         if answers == 0 || !self.asked.is_empty() {
             return;
@@ -598,8 +598,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         match self.state {
             State::Suspended { .. } => self.restore(),
             State::Restoring => {
-                // The first of them were answered, so the server lives; the rest came since, and
-                // goes out ahead of anything new.
+                // The first of them were answered, so the server works; the rest were added since,
+                // and are sent before any new request.
                 self.send_remembered();
                 self.serve();
             }
@@ -608,7 +608,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// Makes good what could not be done while the server was out of reach, and serves.
+    /// Sends the invalidations remembered during the outage, and serves.
     fn restore(&mut self) {
         if self.remembered.is_empty() {
             self.serve();

@@ -1,21 +1,21 @@
-//! The keys that were looked up and are not answered, in order.
+//! The keys that were looked up and not answered, in order.
 //!
-//! An answer to a lookup of many names the keys that have items and is silent about the others, so
-//! that somebody has to know what was asked. Bounded by who asks: see `Inner::has_space`.
+//! An answer to a lookup of many names only the keys that have items, so the requested keys must be
+//! remembered. Bounded by the requests: see `Inner::has_space`.
 
-/// Bytes given up at the front before the rest is moved there.
+/// Bytes freed at the front before the rest is moved there.
 const COMPACT_BYTES: usize = 4096;
 
 /// A queue of keys of up to 255 bytes.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// Each key behind its length.
+    /// Each key after its length.
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Keys {
-    /// Bytes that the keys take.
+    /// Bytes used by the keys.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -31,7 +31,7 @@ impl Keys {
         self.bytes.extend_from_slice(key);
     }
 
-    /// Forgets the oldest key.
+    /// Removes the oldest key.
     #[inline]
     pub(super) fn pop(&mut self) {
         self.start += 1 + usize::from(self.bytes[self.start]);
@@ -43,7 +43,7 @@ impl Keys {
         }
     }
 
-    /// How many keys stand before the first that equals `key`, among the `count` oldest.
+    /// How many keys are before the first that equals `key`, among the `count` oldest.
     #[inline]
     pub(super) fn before(&self, key: &[u8], count: usize) -> Option<usize> {
         let mut rest = &self.bytes[self.start..];

@@ -1,26 +1,26 @@
 //! A worker's pipelined connection to a server of items on this host.
 //!
-//! Requests of all clients go out in one stream, and their answers come back in the same order,
-//! exactly one each. A link must never give an answer to a request that it does not answer, nor let
-//! a request that failed be executed after one that was asked for later and acknowledged. Hence:
+//! The requests of all clients are sent in one stream, and their answers arrive in the same order,
+//! exactly one each. A link must never pass an answer to another request, nor let a failed request
+//! be executed after a later one that was acknowledged. Therefore:
 //!
-//! - Each request carries a number which its answer repeats, or asks for values by keys which
-//!   their answers repeat. An answer with another number or key, or one that cannot be read, ends
-//!   the connection; all that is outstanding fails.
-//! - A server that does not answer in time is *suspended*: all that is outstanding fails at once,
-//!   and so does what is asked for until every late answer has arrived. Their order then proves
-//!   that the late requests were executed before any newer one. Another connection would not prove
-//!   that: the old requests would still lie in the frozen server's socket.
-//! - A server that is suspended for too long has lost an answer, or somebody between has. Its
-//!   connection is ended: shut for output and read to its end before there is another, for the same
-//!   reason. What happens where that end does not come either is in `inner/loss.rs`.
+//! - Each request contains a number which its answer repeats, or requests values by keys which
+//!   their answers repeat. An answer with another number or key, or an invalid one, ends the
+//!   connection; all outstanding requests fail.
+//! - A server that does not answer in time is *suspended*: all outstanding requests fail
+//!   immediately, and so do new ones until every late answer has arrived. Their order then proves
+//!   that the late requests were executed before any newer one. A new connection would not prove
+//!   that: the old requests would still be in the frozen server's socket.
+//! - If a server is suspended for too long, an answer was lost. Its connection is shut down for
+//!   output and read to its end before there is another, for the same reason. `inner/loss.rs`
+//!   handles the case that this end never arrives.
 //! - [`Link::invalidate`] remembers keys that could not be deleted, and the link serves again only
-//!   when that was made good.
-//! - cas numbers of different connections differ, since a server that starts again counts from 1
-//!   again: see [`Batch::cas`].
+//!   after they were deleted.
+//! - cas numbers of different connections differ, because a restarted server counts from 1 again:
+//!   see [`Batch::cas`].
 //!
-//! A link knows no protocol and no layout of values. A [`Codec`] writes and reads for it, and a
-//! [`Collect`] takes the answers to a [`Batch`]; who uses it brings both.
+//! A link knows no protocol and no layout of values. A [`Codec`] writes and parses for it, and a
+//! [`Collect`] takes the answers to a [`Batch`]; the user of the link provides both.
 
 mod batch;
 mod collect;
@@ -51,7 +51,7 @@ use crate::base::limits::LINK_BATCHES_MAX;
 use inner::Inner;
 use slots::Taker;
 
-/// A connection that is made again when it is lost: it speaks `C`, and a `K` takes its answers.
+/// A connection that is re-established when it is lost: it speaks `C`, and a `K` takes its answers.
 pub struct Link<C, K> {
     inner: RefCell<Inner<C, K>>,
 }
@@ -66,10 +66,10 @@ impl<C, K> fmt::Debug for Link<C, K> {
 }
 
 impl<C: Codec, K: Collect> Link<C, K> {
-    /// Connects and greets; waits for that, up to a second or two. `now` is the turn that comes.
+    /// Connects and greets; waits for that, up to a second or two. `now` is the next turn.
     ///
     /// # Errors
-    /// Nobody listens there, or somebody else.
+    /// If no server listens there, or not the expected one.
     pub fn open(config: Config, now: Now) -> Result<Link<C, K>, OpenError> {
         let stream = open::open::<C>(&config)?;
         Ok(Link { inner: RefCell::new(Inner::new(config, stream, now)) })
@@ -80,10 +80,10 @@ impl<C: Codec, K: Collect> Link<C, K> {
         self.inner.borrow().is_serving()
     }
 
-    /// Begins requests whose answers go to `collector`.
+    /// Begins a batch whose answers go to `collector`.
     ///
     /// # Errors
-    /// The server is out of reach.
+    /// The server is unreachable.
     #[inline]
     pub fn begin(&self, collector: K) -> Result<Batch<'_, C, K>, Down> {
         self.begin_for(Taker::Caller(collector))
@@ -101,8 +101,8 @@ impl<C: Codec, K: Collect> Link<C, K> {
         Ok(Batch::new(&self.inner, slot))
     }
 
-    /// Sees to it that the item which `key` has now is never served again: deletes it, or remembers
-    /// to before anything else is asked for. Returns when that is certain.
+    /// Ensures that the current item of `key` is never served again: deletes it, or remembers to
+    /// delete it before any other request. Returns when that is certain.
     pub async fn invalidate(&self, key: &Key) {
         let taker = {
             let mut inner = self.inner.borrow_mut();
@@ -112,7 +112,7 @@ impl<C: Codec, K: Collect> Link<C, K> {
             }
             Taker::Invalidation(inner.boxed_key(key))
         };
-        // Whatever keeps the answer from coming makes the link remember the key by itself.
+        // If the answer does not arrive for any reason, the link itself remembers the key.
         let Ok(mut batch) = self.begin_for(taker) else {
             self.inner.borrow_mut().remember(key.clone());
             return;
@@ -126,19 +126,18 @@ impl<C: Codec, K: Collect> Link<C, K> {
         }
     }
 
-    /// Reads what came, wakes who waited for it, and connects again if that is due. Returns how
-    /// many answers came.
+    /// Processes input, wakes the tasks that waited for it, and reconnects if that is due. Returns
+    /// how many answers arrived.
     pub fn turn(&self, now: Now) -> usize {
         self.inner.borrow_mut().turn(now)
     }
 
-    /// Sends what was asked for.
+    /// Sends queued requests.
     pub fn flush(&self, now: Now) {
         self.inner.borrow_mut().flush(now);
     }
 
-    /// By when [`Link::turn`] is to be called even if nothing arrives, as an uptime in
-    /// microseconds.
+    /// When [`Link::turn`] must be called even if nothing arrives, as an uptime in microseconds.
     pub fn wake_at_us(&self) -> u64 {
         self.inner.borrow().wake_at_us()
     }

@@ -1,4 +1,4 @@
-//! The first connection of a link, made while nobody is served yet, and what can be wrong with it.
+//! The first connection of a link, opened before any client is served, and its errors.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,10 @@ use super::protocol::{Codec, Refusal};
 use super::stream::{Address, Opening, Stream};
 use crate::base::limits::LINK_GREETING_BYTES_MAX;
 
-/// Reads in which a greeting has to be complete; each may take its time.
+/// Reads in which a greeting must be complete; each may last the whole time-out.
 const GREETING_READS_MAX: usize = 8;
 
-/// Why a link could not be opened; one line for who started the server.
+/// Why a link could not be opened; one line for the operator.
 #[derive(Debug)]
 pub struct OpenError {
     name: &'static str,
@@ -27,7 +27,7 @@ enum Cause {
 }
 
 impl OpenError {
-    /// Whether it is worth trying again: somebody may listen there later.
+    /// Whether trying again may succeed: a server may listen there later.
     pub fn is_absence(&self) -> bool {
         matches!(self.cause, Cause::Connect(_) | Cause::Greet(_))
     }

@@ -1,11 +1,12 @@
-//! What a link has to know of a protocol: how to ask, and what the head of an answer says.
+//! The parts of a protocol that a link uses: how to write requests, and how to parse the head of an
+//! answer.
 //!
-//! Nothing here may name a protocol.
+//! Nothing here may depend on a particular protocol.
 
 use super::request::Request;
 use crate::base::clock::{Expiry, Now};
 
-/// What came of one request, whatever the protocol calls it.
+/// The outcome of one request, in any protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
@@ -17,15 +18,15 @@ pub enum Status {
     Miss,
     /// Add found an item, or replace, append or prepend found none.
     NotStored,
-    /// The item's cas is another.
+    /// The item's cas differs.
     Exists,
     /// Too large for the server.
     TooLarge,
-    /// The server has no memory left that it could take.
+    /// The server has no memory left.
     NoMemory,
     /// The item is not a number.
     NonNumeric,
-    /// The values that one request asked for are over.
+    /// The end of the values of one request.
     End,
     /// Any other answer.
     #[default]
@@ -33,22 +34,22 @@ pub enum Status {
 }
 
 impl Status {
-    /// How many there are.
+    /// Number of statuses.
     pub const COUNT: usize = Status::Refused as usize + 1;
 }
 
 /// The head of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// What came of the request.
+    /// The outcome of the request.
     pub status: Status,
-    /// The number of the request, where the answer repeats it.
+    /// The number of the request, if the answer repeats it.
     pub opaque: Option<u32>,
-    /// The item's flags, where they were asked for.
+    /// The item's flags, if requested.
     pub flags: u32,
-    /// The item's cas; as the link gives it, it carries the connection's number.
+    /// The item's cas; after the link has processed it, it contains the connection's number.
     pub cas: u64,
-    /// The item's expiry, where it was asked for.
+    /// The item's expiry, if requested.
     pub expiry: Expiry,
     /// Bytes of the value that follows.
     pub value_bytes: usize,
@@ -56,55 +57,55 @@ pub struct Head {
     pub key_bytes: usize,
 }
 
-/// An answer that makes no sense.
+/// An invalid answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Garbage;
 
-/// Why a server is not what was expected; the rest of a sentence that names it.
+/// Why a server is not the expected one; the rest of a sentence that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
 /// A protocol in which each request has exactly one answer.
 pub trait Codec {
-    /// What servers of this protocol are called.
+    /// The name of servers with this protocol.
     const NAME: &'static str;
 
-    /// What follows a value.
+    /// The bytes after a value.
     const TRAILER: &'static [u8];
 
     /// Longest head of an answer, in bytes.
     const HEAD_BYTES_MAX: usize;
 
-    /// Begins one request for the values of many keys, each behind a space. Its answer is the
-    /// values that there are, in order, each with its key in its head, and [`Status::End`]. Empty
-    /// if the protocol has none.
+    /// The start of a request for the values of many keys, each preceded by a space. Its answer is
+    /// the existing values, in order, each with its key in its head, and [`Status::End`]. Empty if
+    /// the protocol has no such request.
     const LOOKUP: &'static [u8] = b"";
 
-    /// Ends such a request.
+    /// The end of such a request.
     const LOOKUP_END: &'static [u8] = b"";
 
-    /// Where in the head of such a value its key begins, in bytes.
+    /// Position of the key in the head of such a value, in bytes.
     const LOOKUP_KEY_START: usize = 0;
 
-    /// Appends a request that every server of this protocol answers, and that tells it from others.
+    /// Appends a request that every server of this protocol answers, and by which it is recognized.
     fn hello(out: &mut Vec<u8>);
 
-    /// Looks at the answer to [`Codec::hello`]. None: it is not whole.
+    /// Parses the answer to [`Codec::hello`]. None: it is incomplete.
     ///
     /// # Errors
-    /// The server is another, or too old.
+    /// The server is a different one, or too old.
     fn greeting(bytes: &[u8]) -> Result<Option<()>, Refusal>;
 
-    /// Reads the head of an answer; returns it and its length in bytes. None: it is not whole.
-    /// `now` turns times to live into times.
+    /// Parses the head of an answer; returns it and its length in bytes. None: it is incomplete.
+    /// `now` converts times to live to times.
     ///
     /// # Errors
-    /// It is no answer.
+    /// It is not an answer.
     fn head(bytes: &[u8], now: Now) -> Result<Option<(Head, usize)>, Garbage>;
 
-    /// Asks to delete the item of `key`, whatever its cas.
+    /// Requests the deletion of the item of `key`, whatever its cas.
     fn delete(request: &mut Request<'_>, key: &[u8]);
 
-    /// Asks to invalidate every item that there is now.
+    /// Requests the invalidation of all current items.
     fn flush_all(request: &mut Request<'_>);
 }

@@ -1,17 +1,17 @@
-//! The keys that must be deleted at a server before it is asked for anything else.
+//! The keys that must be deleted at a server before any other request.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::buffer::Key;
 use crate::base::limits::LINK_INVALIDATIONS_MAX;
 
-/// What a server has to be told when it is back. Bounded: more keys become a flush of everything,
-/// since a cold cache is right and a stale one is not.
+/// The invalidations for a server that is unreachable. Bounded: too many keys become a flush of
+/// everything, because a cold cache is correct and a stale one is not.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     keys: BTreeSet<Key>,
     is_flush: bool,
-    /// What was sent and is not yet answered, in order. None: a flush of everything.
+    /// Sent and not answered, in order. None: a flush of everything.
     sent: VecDeque<Option<Key>>,
 }
 
@@ -31,12 +31,12 @@ impl Remembered {
         self.keys.clear();
     }
 
-    /// Whether nothing waits to be sent.
+    /// Whether there is nothing to send.
     pub(super) fn is_empty(&self) -> bool {
         !self.is_flush && self.keys.is_empty()
     }
 
-    /// Hands out what is to be sent, one by one; None: a flush of everything.
+    /// The next one to send; None: a flush of everything.
     pub(super) fn take(&mut self) -> Option<Option<Key>> {
         let next =
             if std::mem::take(&mut self.is_flush) { None } else { Some(self.keys.pop_first()?) };
@@ -44,13 +44,13 @@ impl Remembered {
         Some(next)
     }
 
-    /// The oldest of what was sent was answered.
+    /// The oldest sent one was answered.
     pub(super) fn answered(&mut self) {
         let sent = self.sent.pop_front();
         debug_assert!(sent.is_some(), "one answer for each that was sent");
     }
 
-    /// What was sent and not answered counts as not sent.
+    /// Unanswered ones must be sent again.
     pub(super) fn fail(&mut self) {
         while let Some(sent) = self.sent.pop_front() {
             match sent {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_keys_become_a_flush_that_is_not_forgotten_either() {
+    fn too_many_keys_become_a_flush_that_is_remembered() {
         let mut remembered = Remembered::default();
         (0..LINK_INVALIDATIONS_MAX).for_each(|i| remembered.add(key(i)));
         assert!(!remembered.is_flush);

@@ -1,8 +1,8 @@
-//! One request being written.
+//! One request that is being written.
 
 use crate::base::buffer::Body;
 
-/// One request being written. Everything of it goes out as it is put here.
+/// One request that is being written. Everything written here is sent.
 #[derive(Debug)]
 pub struct Request<'a> {
     out: &'a mut Vec<u8>,
@@ -10,12 +10,12 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A request that is written to `out`, with this number.
+    /// A request with this number, written to `out`.
     pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> Request<'a> {
         Request { out, opaque }
     }
 
-    /// The number that the answer has to repeat.
+    /// The number that the answer must repeat.
     pub fn opaque(&self) -> u32 {
         self.opaque
     }

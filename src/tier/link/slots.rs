@@ -1,4 +1,4 @@
-//! The batches under way on a link.
+//! The batches in flight on a link.
 
 use std::task::Waker;
 
@@ -6,14 +6,14 @@ use super::collect::Collect;
 use super::protocol::Head;
 use crate::base::buffer::Key;
 
-/// Where the answers to a batch go.
+/// The destination of the answers to a batch.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "a collector lives in its slot, without a box")]
 pub(super) enum Taker<K> {
-    /// To whoever began it.
+    /// The task that began it.
     Caller(K),
-    /// To the link: it is the delete of a key that must not be served any more. Should the answer
-    /// never come, the key is remembered.
+    /// The link: this is the delete of a key that must not be served any more. If the answer never
+    /// arrives, the key is remembered.
     Invalidation(Box<Key>),
 }
 
@@ -34,7 +34,7 @@ impl<K: Collect> Taker<K> {
         }
     }
 
-    /// The value was whole.
+    /// The value is complete.
     #[inline]
     pub(super) fn end(&mut self) {
         if let Taker::Caller(collector) = self {
@@ -43,14 +43,14 @@ impl<K: Collect> Taker<K> {
     }
 }
 
-/// A batch and who waits for it.
+/// A batch and its waiter.
 #[derive(Debug)]
 struct Slot<K> {
     taker: Option<Taker<K>>,
     waker: Option<Waker>,
-    /// Answers to come.
+    /// Outstanding answers.
     outstanding: u32,
-    /// Everything was asked.
+    /// All requests were made.
     is_waited_for: bool,
     state: State,
 }
@@ -58,28 +58,28 @@ struct Slot<K> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
-    /// Somebody has it.
+    /// It has an owner.
     Held,
-    /// Whoever had it is gone; its answers are still to come.
+    /// Its owner is gone; its answers are still outstanding.
     Abandoned,
-    /// Somebody has it, and its link was lost.
+    /// It has an owner, and its link was lost.
     Failed,
 }
 
-/// A batch's own answers, or why there are none.
+/// The collected answers of a batch, or why there are none.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation")]
 pub(super) enum Progress<K> {
-    /// Answers are to come.
+    /// Answers are outstanding.
     Waiting,
-    /// All came.
+    /// All arrived.
     Done(Taker<K>),
-    /// Some will never come.
+    /// Some will never arrive.
     Failed,
 }
 
-/// Batches by number; a number is used again when its batch is done. Grows with the number of
-/// batches that are under way at once, and never shrinks.
+/// Batches by number; a number is reused when its batch is done. Grows with the number of
+/// concurrent batches, and never shrinks.
 #[derive(Debug)]
 pub(super) struct Slots<K> {
     slots: Vec<Slot<K>>,
@@ -91,12 +91,12 @@ impl<K> Slots<K> {
         Slots { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity) }
     }
 
-    /// Batches under way.
+    /// Number of batches in flight.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// A place for a batch.
+    /// A slot for a batch.
     #[inline]
     pub(super) fn take(&mut self, taker: Taker<K>) -> u32 {
         if let Some(index) = self.free.pop() {
@@ -130,19 +130,19 @@ impl<K> Slots<K> {
         self.slots[index as usize].state == State::Failed
     }
 
-    /// One more answer is to come.
+    /// Counts a further request.
     #[inline]
     pub(super) fn asked(&mut self, index: u32) {
         self.slots[index as usize].outstanding += 1;
     }
 
-    /// Where answers go, or None if nobody wants them.
+    /// The destination of answers, or None if they are no longer needed.
     #[inline]
     pub(super) fn taker(&mut self, index: u32) -> Option<&mut Taker<K>> {
         self.slots[index as usize].taker.as_mut()
     }
 
-    /// An answer was whole.
+    /// An answer is complete.
     #[inline]
     pub(super) fn answered(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
@@ -156,8 +156,8 @@ impl<K> Slots<K> {
         }
     }
 
-    /// How far a batch is. If it is not done, `waker` is called when it is. A batch that is done or
-    /// has failed is forgotten.
+    /// The progress of a batch. If it is not done, `waker` is called when it is. A batch that is
+    /// done or has failed is removed.
     #[inline]
     pub(super) fn poll(&mut self, index: u32, waker: &Waker) -> Progress<K> {
         let slot = &mut self.slots[index as usize];
@@ -181,7 +181,7 @@ impl<K> Slots<K> {
         taker.map_or(Progress::Failed, Progress::Done)
     }
 
-    /// Whoever had the batch is gone.
+    /// The owner of the batch is gone.
     pub(super) fn abandon(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         if slot.outstanding == 0 || slot.state == State::Failed {
@@ -192,8 +192,8 @@ impl<K> Slots<K> {
         }
     }
 
-    /// Makes all batches fail that do not have all their answers, wakes who waits for them, and
-    /// calls `failed` with what each had collected. Returns how many somebody had.
+    /// Fails all batches that do not have all their answers, wakes their waiters, and calls
+    /// `failed` with the collector of each. Returns how many had an owner.
     pub(super) fn fail_all(&mut self, mut failed: impl FnMut(Taker<K>)) -> u64 {
         let mut held = 0;
         for index in 0..self.slots.len() {

@@ -11,18 +11,18 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use crate::base::limits::LINK_OPEN_TIMEOUT_US;
 use crate::base::readiness::Readiness;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket.
     Unix(PathBuf),
-    /// A port, of this host as a rule.
+    /// A TCP port, usually of this host.
     Tcp(SocketAddr),
 }
 
 impl Address {
-    /// Reads `unix:PATH`, `/PATH` or `HOST:PORT`; None if it is none of them, or if the host has no
-    /// address. A host that is a name is looked up.
+    /// Parses `unix:PATH`, `/PATH` or `HOST:PORT`; None if it is none of them, or if the host has
+    /// no address. A host name is resolved.
     pub fn parse(text: &str) -> Option<Address> {
         let path = text.strip_prefix("unix:").or(text.starts_with('/').then_some(text));
         match path {
@@ -50,7 +50,7 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Begins to connect.
+    /// Starts connecting.
     pub(super) fn connect(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Unix(path) => mio::net::UnixStream::connect(path).map(Stream::Unix),
@@ -58,7 +58,7 @@ impl Stream {
         }
     }
 
-    /// Whether it is connected by now.
+    /// Whether it is connected now.
     pub(super) fn is_connected(&self) -> io::Result<bool> {
         match self {
             Stream::Unix(_) => Ok(true),
@@ -96,15 +96,15 @@ impl Stream {
         }
     }
 
-    /// Has the kernel throw away what it has not sent yet when this is dropped.
+    /// Makes the kernel discard unsent data when this is dropped.
     pub(super) fn reset_when_closed(&self) {
         if let Stream::Tcp(stream) = self {
-            // Refused only where the connection is over anyway.
+            // It fails only if the connection has ended already.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 
-    /// Says that nothing more will be sent; what was sent is still read by the other side.
+    /// Shuts down the output; the other side still reads everything sent.
     pub(super) fn end_output(&mut self) -> io::Result<()> {
         match self {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
@@ -113,7 +113,7 @@ impl Stream {
     }
 }
 
-/// A socket that blocks, for the greeting at start.
+/// A blocking socket, for the greeting at start.
 #[derive(Debug)]
 pub(super) struct Opening {
     socket: Socket,
@@ -121,7 +121,7 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// Connects; every single step from here on takes [`LINK_OPEN_TIMEOUT_US`] at most.
+    /// Connects; each further operation takes at most [`LINK_OPEN_TIMEOUT_US`].
     pub(super) fn connect(address: &Address) -> io::Result<Opening> {
         let patience = Duration::from_micros(LINK_OPEN_TIMEOUT_US);
         let (domain, target) = match address {
@@ -149,7 +149,7 @@ impl Opening {
         self.socket.read(buffer)
     }
 
-    /// The same socket, not blocking any more.
+    /// The same socket, non-blocking.
     pub(super) fn into_stream(self) -> io::Result<Stream> {
         self.socket.set_nonblocking(true)?;
         Ok(if self.is_unix {

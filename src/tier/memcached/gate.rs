@@ -1,18 +1,18 @@
-//! Lets so many in at once; the others wait in line.
+//! Limits concurrency; further tasks wait in a queue.
 //!
-//! For what a server works on for long although little is sent: how much of that is in flight is
-//! how long everybody else's request on the same link waits. One thread's; must never lose a place
-//! of somebody who has gone.
+//! For requests that cost a server much although they are short: the number of those in flight
+//! determines how long all other requests on the same link wait. Single-threaded; a task that is
+//! cancelled must never keep its place.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// Places in line that there are from the start.
+/// Initial capacity of the queue.
 const LINE: usize = 1024;
 
-/// A gate and the line before it.
+/// The limit and its queue.
 #[derive(Debug)]
 pub struct Gate {
     state: RefCell<State>,
@@ -25,31 +25,31 @@ struct State {
     line: VecDeque<(u64, Waker)>,
 }
 
-/// Somebody is in; dropping it lets in the next.
+/// Permission to run; dropping it admits the next task.
 #[derive(Debug)]
 #[must_use]
 pub struct Pass<'g>(&'g Gate);
 
-/// A place in line, given up when dropped.
+/// A place in the queue, given up when dropped.
 struct Place<'g> {
     gate: &'g Gate,
     ticket: Option<u64>,
 }
 
 impl Gate {
-    /// A gate that lets `count` in at once.
+    /// Admits at most `count` tasks at the same time.
     pub fn new(count: usize) -> Gate {
         let line = VecDeque::with_capacity(LINE);
         Gate { state: RefCell::new(State { free: count, next_ticket: 0, line }) }
     }
 
-    /// Waits until one more may be in.
+    /// Waits until another task may run.
     pub async fn enter(&self) -> Pass<'_> {
         let mut place = Place { gate: self, ticket: None };
         poll_fn(|context| place.poll(context)).await
     }
 
-    /// Wakes who is first, if there is room.
+    /// Wakes the first in the queue, if the limit allows.
     fn call(&self) {
         let state = self.state.borrow();
         let first = state.line.front().filter(|_| state.free > 0);
@@ -92,7 +92,7 @@ impl<'g> Place<'g> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let Some(own) = self.ticket else {
-            // It is in. There may be room for one more.
+            // It was admitted. There may be room for another.
             return self.gate.call();
         };
         self.gate.state.borrow_mut().line.retain(|(ticket, _)| *ticket != own);
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// Polls all that wait; returns who got in.
+    /// Polls all waiters; returns which were admitted.
     fn admitted<'g, F: Future<Output = Pass<'g>>>(
         line: &mut [Option<Pin<Box<F>>>],
         passes: &mut Vec<Pass<'g>>,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_in_line_is_called_whoever_goes_away() {
+    fn the_first_in_the_queue_is_woken_whichever_is_cancelled() {
         let gate = Gate::new(2);
         let bell = Arc::new(Bell::default());
         let mut line: Vec<_> = (0..7).map(|_| Some(Box::pin(gate.enter()))).collect();
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(bell.0.load(Ordering::Relaxed), 0);
         passes.pop();
         assert_eq!(bell.0.load(Ordering::Relaxed), 1);
-        // Called, and gone: the next is called instead.
+        // Woken, and cancelled: the next is woken instead.
         line[2] = None;
         assert_eq!(bell.0.load(Ordering::Relaxed), 2);
         assert_eq!(admitted(&mut line, &mut passes, &bell), [3]);

@@ -1,7 +1,8 @@
-//! memcached's meta protocol, as far as a tier asks in it: requests written, heads of answers read.
+//! memcached's meta protocol, as far as a tier uses it: writing requests, parsing heads of answers.
 //!
-//! The bytes are those of memcached 1.6's protocol.txt. Each request carries `O`, the number of the
-//! request, as its first flag. Errors come back without it; the order of answers says whose they
+//! The bytes are those of memcached 1.6's protocol.txt. Each request has `O`, the number of the
+//! request, as its first flag. Errors are returned without it; the order of answers assigns them. A
+//! line that cannot be an answer to our requests is invalid, and never interpreted.
 //! are. A line that no request of ours can be answered with is garbage, never guessed at.
 
 use base64::Engine;
@@ -21,17 +22,17 @@ pub struct Meta;
 /// Longest line of an answer, in bytes.
 const LINE_MAX: usize = 512;
 
-/// Bytes of a request beside its key and value, at most: the command, and every flag with the
-/// largest number that it can have.
+/// Most bytes of a request besides its key and value: the command, and every flag with the largest
+/// number that it can have.
 const REQUEST_BYTES_MAX: usize = 192;
 
-/// Bytes of how much a server says is shown to who asks why it is refused.
+/// Bytes of a server's answer that are shown in the reason for refusing it.
 const SHOWN_BYTES_MAX: usize = 60;
 
-/// What the head of a value begins with that was looked up.
+/// The start of the head of a looked-up value.
 const VALUE_START: &[u8] = b"VALUE ";
 
-/// What a get asks for.
+/// What a get requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Get {
     /// Flags, cas and value.
@@ -40,30 +41,30 @@ pub enum Get {
     ValueAndExpiry,
     /// The value and nothing else.
     ValueAlone,
-    /// Whether there is an item.
+    /// Whether the item exists.
     Existence,
 }
 
 /// How a value is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Store {
-    /// Under which condition, and where to.
+    /// The condition, and the position in the item.
     pub mode: StoreMode,
     /// The item's flags.
     pub flags: u32,
     /// Its expiry.
     pub expiry: Expiry,
-    /// Only if the item has this cas, as the server knows it; 0: whatever it has.
+    /// Only if the item has this cas, as the server knows it; 0: any.
     pub cas: u64,
 }
 
-/// Room that a request with this key and a value of so many bytes may need, in bytes.
+/// Most room for a request with this key and a value of this many bytes, in bytes.
 #[inline]
 pub fn room(key: &[u8], value_bytes: usize) -> usize {
     REQUEST_BYTES_MAX + key.len().max(KEY_BYTES_MAX) + value_bytes
 }
 
-/// Begins a request: command, key, and `middle` behind it.
+/// Starts a request: command, key, and `middle` after it.
 #[inline]
 fn begin(request: &mut Request<'_>, command: &[u8; 3], key: &[u8], value_bytes: Option<usize>) {
     debug_assert!(can_carry(key), "asked before");
@@ -89,8 +90,8 @@ fn put_base64(request: &mut Request<'_>, bytes: &[u8]) {
     request.put(&encoded[..len]);
 }
 
-/// Appends a flag with an expiry as memcached reads it: seconds from now up to 30 days, Unix time
-/// beyond, 0 for never, -1 for past.
+/// Appends a flag with an expiry in memcached's form: seconds from now up to 30 days, Unix time
+/// above, 0 for never, -1 for past.
 fn put_expiry(request: &mut Request<'_>, flag: &[u8], expiry: Expiry, now: Now) {
     request.put(flag);
     let unix_s = expiry.unix_s();
@@ -112,7 +113,7 @@ fn put_number(request: &mut Request<'_>, flag: &[u8], number: u64) {
     request.number(number);
 }
 
-/// Asks for an item: [`Status::Value`], [`Status::Done`] for [`Get::Existence`], or
+/// Requests an item: [`Status::Value`], [`Status::Done`] for [`Get::Existence`], or
 /// [`Status::Miss`].
 #[inline]
 pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
@@ -125,22 +126,21 @@ pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
     });
 }
 
-/// Asks for flags, cas and value, and gives the item an expiry: [`Status::Value`],
-/// [`Status::Miss`].
+/// Requests flags, cas and value, and sets the item's expiry: [`Status::Value`], [`Status::Miss`].
 pub fn get_and_touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
     begin(request, b"mg ", key, None);
     put_expiry(request, b" T", expiry, now);
     request.put(b" f c v\r\n");
 }
 
-/// Gives an item an expiry: [`Status::Done`] with its cas, [`Status::Miss`].
+/// Sets an item's expiry: [`Status::Done`] with its cas, [`Status::Miss`].
 pub fn touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
     begin(request, b"mg ", key, None);
     put_expiry(request, b" T", expiry, now);
     request.put(b" c\r\n");
 }
 
-/// Begins to store a value of so many bytes; [`Request::value`] and its like follow, and then
+/// Starts storing a value of this many bytes; [`Request::value`] or similar follow, and then
 /// [`end_of_value`]. The answer is [`Status::Done`] with the item's cas, [`Status::NotStored`],
 /// [`Status::Exists`], [`Status::Miss`] (of a cas), [`Status::TooLarge`] or [`Status::NoMemory`].
 #[inline]
@@ -155,7 +155,7 @@ pub fn store(request: &mut Request<'_>, key: &[u8], store: &Store, value_bytes: 
     if store.cas != 0 {
         put_number(request, b" C", store.cas);
     }
-    // memcached makes a cas of any set, add or replace that names one.
+    // memcached executes any set, add or replace with a cas as cas.
     request.put(match store.mode {
         StoreMode::Append => b" MA c\r\n",
         StoreMode::Prepend => b" MP c\r\n",
@@ -171,7 +171,7 @@ pub fn end_of_value(request: &mut Request<'_>) {
     request.put(b"\r\n");
 }
 
-/// Deletes an item, whose cas is `cas` or 0: [`Status::Done`], [`Status::Miss`],
+/// Deletes an item, if `cas` is its cas or 0: [`Status::Done`], [`Status::Miss`],
 /// [`Status::Exists`].
 pub fn delete(request: &mut Request<'_>, key: &[u8], cas: u64) {
     begin(request, b"md ", key, None);
@@ -181,7 +181,7 @@ pub fn delete(request: &mut Request<'_>, key: &[u8], cas: u64) {
     request.put(b"\r\n");
 }
 
-/// Counts up or down: [`Status::Value`] with the new number in digits and the item's cas,
+/// Increments or decrements: [`Status::Value`] with the new number in digits and the item's cas,
 /// [`Status::Miss`], [`Status::Exists`], [`Status::NonNumeric`], [`Status::NoMemory`]. `arithmetic`
 /// has its cas as the server knows it.
 pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic, now: Now) {
@@ -197,8 +197,8 @@ pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic
     request.put(b" c v\r\n");
 }
 
-/// Invalidates every item stored before `at`: [`Status::Done`]. memcached begins a second before
-/// the time that it is told.
+/// Invalidates every item stored before `at`: [`Status::Done`]. memcached executes it a second
+/// before the requested time.
 pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
     request.put(b"flush_all");
     if at != Expiry::NEVER && !at.is_past(now) {
@@ -208,7 +208,7 @@ pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
     request.put(b"\r\n");
 }
 
-/// The line at the start of `bytes` without its end, and its length with it.
+/// The line at the start of `bytes` without its end, and its length with the end.
 #[inline]
 fn line(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Garbage> {
     let bytes = &bytes[..bytes.len().min(LINE_MAX)];
@@ -222,7 +222,7 @@ fn line(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Garbage> {
     }
 }
 
-/// The number that begins `bytes`, and the rest.
+/// The number at the start of `bytes`, and the rest.
 #[inline]
 fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Garbage> {
     let mut number = 0_u64;
@@ -237,7 +237,7 @@ fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Garbage> {
     if digits == 0 { Err(Garbage) } else { Ok((number, &bytes[digits..])) }
 }
 
-/// The head of one value of a lookup, from what stands behind `VALUE `: key, flags, bytes, cas.
+/// The head of one value of a lookup, from the bytes after `VALUE `: key, flags, bytes, cas.
 #[inline]
 fn head_of_one(item: &[u8]) -> Result<Head, Garbage> {
     let key_end = memchr(b' ', item).ok_or(Garbage)?;
@@ -257,7 +257,7 @@ fn head_of_one(item: &[u8]) -> Result<Head, Garbage> {
     })
 }
 
-/// What an answer without a code of two letters means.
+/// The meaning of an answer without a two-letter code.
 #[cold]
 fn error_status(line: &[u8]) -> Result<Status, Garbage> {
     if line == b"CLIENT_ERROR cannot increment or decrement non-numeric value" {
@@ -270,7 +270,7 @@ fn error_status(line: &[u8]) -> Result<Status, Garbage> {
         Some(b"object too large for cache") => Ok(Status::TooLarge),
         Some(why) if why.starts_with(b"out of memory") => Ok(Status::NoMemory),
         Some(_) => Ok(Status::Refused),
-        // The server did not understand us, or answers something else.
+        // The server did not understand the request, or the answer belongs to another.
         None => Err(Garbage),
     }
 }
@@ -279,7 +279,7 @@ impl Codec for Meta {
     const NAME: &'static str = "memcached";
     const TRAILER: &'static [u8] = b"\r\n";
     const HEAD_BYTES_MAX: usize = LINE_MAX;
-    // memcached works off 20 requests of a connection, sends what it has and looks at others
+    // memcached executes 20 requests of a connection, then sends the answers and serves others
     // (`-R`); this is one, however many keys it has.
     const LOOKUP: &'static [u8] = b"gets";
     const LOOKUP_END: &'static [u8] = b"\r\n";

@@ -1,9 +1,9 @@
-//! Items kept in a memcached, or in another server of its kind, on this host.
+//! Items stored in a memcached, or a compatible server, on this host.
 //!
 //! A worker has one connection to it, a [`super::link::Link`], which carries the requests of all
-//! its clients in one stream: one write and one read pass a turn, however many clients there are.
-//! [`plain::Plain`] keeps an item as one item of memcached's, [`chunked::Chunked`] as many of one
-//! size. Nothing here believes that the server lives, answers in time, or says the truth about
+//! its clients in one stream: one write and one read per turn, however many clients there are.
+//! [`plain::Plain`] stores an item as one item of memcached, [`chunked::Chunked`] as many of equal
+//! size. Nothing here assumes that the server is reachable, answers in time, or sends correct
 //! lengths.
 //!
 //! ```text

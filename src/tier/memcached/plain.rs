@@ -1,7 +1,7 @@
-//! Items kept in a memcached as they are: one item of ours is one item there.
+//! Items stored in a memcached unchanged: one item here is one item there.
 //!
-//! What memcached answers is the answer. It never makes an answer up: what the link could not ask,
-//! or whose answer did not come, has failed.
+//! memcached's answer is the answer. Answers are never invented: if the link could not send a
+//! request, or its answer did not arrive, the operation has failed.
 
 use super::gate::{Gate, Pass};
 use super::key;
@@ -12,17 +12,18 @@ use crate::base::limits::LINK_REWRITES_MAX;
 use crate::tier::link::{Batch, Config, Down, Head, Link, One, OpenError, Request, Status};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
-/// Requests that one answer is for.
+/// A batch for one answer.
 type OneBatch<'l> = Batch<'l, Meta, One>;
 
-/// Digits of 2^64 - 1, and the spaces that memcached may leave behind a number that got shorter.
+/// Digits of 2^64 - 1, and the spaces that memcached may leave after a number that became shorter.
 const NUMBER_BYTES_MAX: usize = 24;
 
-/// One memcached, asked through one link.
+/// One memcached behind one link.
 #[derive(Debug)]
 pub struct Plain {
     link: Link<Meta, One>,
-    /// For requests that the server may copy or read a long item for, how long it is nobody knows.
+    /// Limits requests for which the server may copy or read an item of unknown, possibly large,
+    /// size.
     rewrites: Gate,
 }
 
@@ -30,17 +31,17 @@ impl Plain {
     /// Connects to the memcached; waits for its greeting.
     ///
     /// # Errors
-    /// Nobody listens there, or not a memcached that has the meta commands.
+    /// If no server listens there, or not a memcached with the meta commands.
     pub fn open(config: Config, now: Now) -> Result<Plain, OpenError> {
         Ok(Plain { link: Link::open(config, now)?, rewrites: Gate::new(LINK_REWRITES_MAX) })
     }
 
-    /// The link, for what asks the same memcached in other ways.
+    /// The link, for other requests to the same memcached.
     pub fn link(&self) -> &Link<Meta, One> {
         &self.link
     }
 
-    /// Asks one request in a batch that was begun for one answer.
+    /// Sends one request in a batch that was begun for one answer.
     #[inline]
     async fn ask(
         mut batch: OneBatch<'_>,
@@ -51,7 +52,7 @@ impl Plain {
         Ok(batch.wait().await?.into_parts())
     }
 
-    /// Asks something about a key that has no value.
+    /// Sends a request about a key, without a value.
     #[inline]
     async fn ask_about(
         &self,
@@ -66,7 +67,7 @@ impl Plain {
         Plain::ask(batch, meta::room(key, 0), |request| write(request, key)).await
     }
 
-    /// Waits until a store of this mode may be in flight with the others like it.
+    /// Waits until a store of this mode may be in flight beside similar ones.
     async fn enter(&self, mode: StoreMode) -> Option<Pass<'_>> {
         match mode {
             StoreMode::Append | StoreMode::Prepend => Some(self.rewrites.enter().await),
@@ -74,7 +75,7 @@ impl Plain {
         }
     }
 
-    /// What an operation with a cas that no item has any more comes to.
+    /// The outcome of an operation with a cas that no item has any more.
     async fn stale_cas(&self, key: &Key, absent: Outcome<Chain>) -> Outcome<Chain> {
         match self.ask_about(key, |request, key| meta::get(request, key, Get::Existence)).await {
             Ok((head, _)) if head.status == Status::Done => Outcome::Exists,
@@ -83,15 +84,15 @@ impl Plain {
         }
     }
 
-    /// The cas as the server knows it, of an operation that is not otherwise begun yet. None: no
-    /// item has it.
+    /// The cas as the server knows it, for an operation that has not begun otherwise. None: no item
+    /// has it.
     fn cas(&self, cas: u64) -> Result<Option<(OneBatch<'_>, u64)>, Down> {
         let batch = self.link.begin(One::default())?;
         Ok(batch.cas(cas).map(|cas| (batch, cas)))
     }
 }
 
-/// What a request with a value in its answer came to.
+/// The outcome of a request with a value in its answer.
 fn hit(answer: Result<(Head, Chain), Down>) -> Outcome<Chain> {
     let Ok((head, value)) = answer else { return Outcome::Failed };
     let Head { status, flags, expiry, cas, .. } = head;
@@ -101,7 +102,7 @@ fn hit(answer: Result<(Head, Chain), Down>) -> Outcome<Chain> {
     }
 }
 
-/// What the statuses mean that mean the same whatever was asked.
+/// The outcome for statuses with the same meaning for every request.
 fn rest(status: Status) -> Outcome<Chain> {
     match status {
         Status::Miss => Outcome::Miss,
@@ -114,7 +115,7 @@ fn rest(status: Status) -> Outcome<Chain> {
     }
 }
 
-/// The number that an incr or decr answers with.
+/// The number in the answer to an incr or decr.
 fn number(value: &Chain) -> Option<u64> {
     let mut digits = [0; NUMBER_BYTES_MAX];
     if value.len() > digits.len() {

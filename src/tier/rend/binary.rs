@@ -1,10 +1,10 @@
 //! memcached's binary protocol as a client of a Rend-based server speaks it, GETE included
 //! (memcached's doc/protocol-binary.txt, "Packet structure").
 //!
-//! Requests are encoded up to their value, which the caller sends behind them; responses are read
-//! up to theirs. Rend names the wrong opcode in some responses, so a response is understood by its
-//! shape and its place in line, never by its opcode. Nothing here may send an opcode that a Rend
-//! does not know without the caller having asked whether it does: Rend hangs up on it.
+//! Requests are encoded up to their value, which the caller sends after them; responses are parsed
+//! up to theirs. Rend sends the wrong opcode in some responses, so a response is recognized by its
+//! shape and its order, never by its opcode. Nothing here may send an opcode that a Rend does not
+//! know without the caller having checked: Rend closes the connection.
 
 use arrayvec::ArrayVec;
 use bytes::{Buf, BufMut};
@@ -25,10 +25,10 @@ const EXTRAS_BYTES_MAX: usize = 20;
 /// The longest request without its value, in bytes.
 pub const REQUEST_HEAD_BYTES_MAX: usize = HEADER_BYTES + EXTRAS_BYTES_MAX + KEY_BYTES_MAX;
 
-/// The exptime that asks an incr or decr for a miss instead of a new item.
+/// The exptime that requests a miss instead of a new item from an incr or decr.
 const EXPTIME_NO_ITEM: u32 = u32::MAX;
 
-/// What is asked for.
+/// Opcodes of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Opcode {
@@ -45,11 +45,11 @@ enum Opcode {
     Prepend = 0x0f,
     Touch = 0x1c,
     GetAndTouch = 0x1d,
-    /// Rend's.
+    /// Rend's extension.
     GetWithExpiry = 0x40,
 }
 
-/// A request, all but its opaque and the bytes of its value.
+/// A request, except its opaque and the bytes of its value.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     opcode: Opcode,
@@ -70,38 +70,38 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Nothing at all; every server answers.
+    /// No operation; every server answers.
     pub fn noop() -> Request<'static> {
         Request::new(Opcode::Noop, b"")
     }
 
-    /// The server's version, as the value of the answer.
+    /// Requests the server's version, which is the value of the answer.
     pub fn version() -> Request<'static> {
         Request::new(Opcode::Version, b"")
     }
 
-    /// The item, with its expiry: Rend's GETE.
+    /// Requests the item, with its expiry: Rend's GETE.
     pub fn get_with_expiry(key: &'a [u8]) -> Request<'a> {
         Request::new(Opcode::GetWithExpiry, key)
     }
 
-    /// The item, which expires anew.
+    /// Requests the item and sets its expiry.
     pub fn get_and_touch(key: &'a [u8], exptime: u32) -> Request<'a> {
         Request::new(Opcode::GetAndTouch, key).with_extras(&exptime.to_be_bytes())
     }
 
-    /// A new expiry for the item.
+    /// Sets the item's expiry.
     pub fn touch(key: &'a [u8], exptime: u32) -> Request<'a> {
         Request::new(Opcode::Touch, key).with_extras(&exptime.to_be_bytes())
     }
 
-    /// No item any more.
+    /// Deletes the item.
     pub fn delete(key: &'a [u8], cas: u64) -> Request<'a> {
         Request { cas, ..Request::new(Opcode::Delete, key) }
     }
 
-    /// A value of `value_bytes` bytes, which are to follow. An append or prepend leaves `flags` and
-    /// `exptime` as they are.
+    /// Stores a value of `value_bytes` bytes, which must follow. An append or prepend does not
+    /// change `flags` and `exptime`.
     ///
     /// # Panics
     /// If the value is longer than any item may be.
@@ -130,7 +130,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Counts up or down. The answer's value is eight bytes: [`number`].
+    /// Increments or decrements. The answer's value is eight bytes: [`number`].
     pub fn arithmetic(key: &'a [u8], arithmetic: Arithmetic, now: Now) -> Request<'a> {
         let Arithmetic { decrement, delta, initial, cas } = arithmetic;
         let opcode = if decrement { Opcode::Decrement } else { Opcode::Increment };
@@ -144,12 +144,12 @@ impl<'a> Request<'a> {
             .with_extras(&exptime.to_be_bytes())
     }
 
-    /// No items any more, at once or from a moment on.
+    /// Deletes all items, immediately or from a moment on.
     pub fn flush_all(exptime: u32) -> Request<'static> {
         Request::new(Opcode::Flush, b"").with_extras(&exptime.to_be_bytes())
     }
 
-    /// Puts the request where it goes out, up to its value.
+    /// Writes the request to the output, up to its value.
     #[inline]
     pub fn put(&self, request: &mut link::Request<'_>) {
         request.put(&self.head(request.opaque()));
@@ -177,28 +177,29 @@ impl<'a> Request<'a> {
     }
 }
 
-/// How a server reads an exptime.
+/// How a server interprets an exptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exptimes {
-    /// As memcached: 0 is never, up to 30 days is a distance, beyond is a Unix time.
+    /// As memcached: 0 is never, up to 30 days is relative, above is a Unix time.
     Memcached,
-    /// As rend-lmdb and Rend's own memory do: however large, it is a distance. 0 is never to a
-    /// store, and now to rend-lmdb's touch.
+    /// As rend-lmdb and Rend's own memory: always relative. 0 means never in a store, and now in
+    /// rend-lmdb's touch.
     Distances,
 }
 
-/// Reads as past whatever the clock says: 1970.
+/// Always in the past: 1970.
 const EXPTIME_PAST: u32 = RELATIVE_EXPTIME_MAX_S as u32 + 1;
 
 /// Clocks of servers on one host differ by less than this, in seconds.
 const CLOCK_SLACK_S: u32 = 24 * 60 * 60;
 
-/// What never is said as where only distances can be: a moment in 2106, in seconds of Unix time.
+/// How never is expressed if only relative times are possible: a moment in 2106, in seconds of Unix
+/// time.
 const FOREVER_UNIX_S: u32 = u32::MAX - CLOCK_SLACK_S;
 
 impl Exptimes {
-    /// The exptime to store an item with. What is past cannot be said as a distance: with
-    /// [`Exptimes::Distances`] such an item is not to be stored.
+    /// The exptime to store an item with. The past cannot be expressed as a relative time: with
+    /// [`Exptimes::Distances`] an expired item must not be stored.
     pub fn exptime(self, expiry: Expiry, now: Now) -> u32 {
         let seconds = expiry.unix_s().saturating_sub(now.unix_s);
         match self {
@@ -209,7 +210,7 @@ impl Exptimes {
         }
     }
 
-    /// The exptime to touch an item with: as [`Exptimes::exptime`], but never 0 for a distance.
+    /// The exptime to touch an item with: like [`Exptimes::exptime`], but never 0 if relative.
     pub fn exptime_of_touch(self, expiry: Expiry, now: Now) -> u32 {
         match self {
             Exptimes::Distances if expiry == Expiry::NEVER => {
@@ -219,7 +220,7 @@ impl Exptimes {
         }
     }
 
-    /// What a server's word for an item's expiry means.
+    /// The meaning of an expiry returned by a server.
     pub fn expiry(self, said: Expiry) -> Expiry {
         match self {
             Exptimes::Distances if said.unix_s() >= FOREVER_UNIX_S - CLOCK_SLACK_S => Expiry::NEVER,
@@ -264,14 +265,14 @@ impl Codec for Binary {
         Request::delete(key, 0).put(request);
     }
 
-    /// A Rend hangs up on this, again and again: it stays out of service, as it should if it cannot
-    /// be made to forget.
+    /// A Rend closes the connection each time: it stays out of service, as it must if it cannot be
+    /// made to delete items.
     fn flush_all(request: &mut link::Request<'_>) {
         Request::flush_all(0).put(request);
     }
 }
 
-/// What a response's status means, that has a body or not.
+/// The status of a response with or without a body.
 fn status_of(status: u16, has_body: bool) -> Status {
     match status {
         0x00 if has_body => Status::Value,
@@ -286,20 +287,21 @@ fn status_of(status: u16, has_body: bool) -> Status {
     }
 }
 
-/// The head of the response that `bytes` starts with, and how many bytes it takes: all of the
-/// response but its value, and an error's text with it. None: there are not enough bytes yet.
+/// The head of the response at the start of `bytes`, and its length in bytes: the response without
+/// its value, or including the text of an error. None: more bytes are needed.
 ///
-/// A success without a body is [`Status::Done`], with one [`Status::Value`], be it flags only. Rend
-/// gives the errors of gets opaque 0 whatever the request had, so there it says nothing.
+/// A success without a body is [`Status::Done`], with one [`Status::Value`], even if it is only
+/// flags. Rend sends errors of gets with opaque 0 whatever the request had, so a 0 there is
+/// ignored.
 ///
 /// # Errors
-/// The bytes are no response, or one that nobody could have asked for.
+/// The bytes are not a response, or not one to any of our requests.
 pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
     if bytes.first().is_some_and(|&magic| magic != MAGIC_RESPONSE) {
         return Err(Garbage);
     }
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-    // Behind magic and opcode; a data type, which says nothing, stands before the status.
+    // After magic and opcode; a data type, which is ignored, precedes the status.
     let mut take = &header[2..];
     let (key_bytes, extras_bytes) = (take.get_u16(), usize::from(take.get_u8()));
     take.advance(1);
@@ -340,7 +342,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Garbage> {
     Ok(Some((head, consumed)))
 }
 
-/// The number that answers an incr or decr.
+/// The number in the answer to an incr or decr.
 pub fn number(value: &Chain) -> Option<u64> {
     let mut bytes = [0; size_of::<u64>()];
     let n = value.copy_to(0, &mut bytes);
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_what_rend_reads() {
+    fn requests_are_those_that_rend_parses() {
         let head = Request::get_with_expiry(b"Hello").head(7);
         assert_eq!(
             hex(&head),
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incr_says_what_a_miss_becomes() {
+    fn an_incr_contains_its_initial_value() {
         let mut arithmetic = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
         let request = Request::arithmetic(b"n", arithmetic, NOW).head(0);
         assert_eq!(hex(&request[24..]), "00000000000000010000000000000000ffffffff6e");
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_is_said_as_the_server_reads_it() {
+    fn an_expiry_is_encoded_as_the_server_interprets_it() {
         use Exptimes::{Distances, Memcached};
         let at = |seconds: i64| Expiry::from_unix_s((i64::from(NOW.unix_s) + seconds) as u32);
         for (server, expiry, stored, touched) in [
@@ -442,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_told_apart_by_their_shape() {
+    fn responses_are_recognized_by_their_shape() {
         let hit = response(0, &[0, 0, 0, 7, 0, 0, 0, 9], b"value", 3, 0);
         let expected = Head {
             status: Status::Value,
@@ -475,7 +477,7 @@ mod tests {
             (0x82, Status::NoMemory),
             (0xffff, Status::Refused),
         ] {
-            // With memcached's text, and without any as Rend's.
+            // With memcached's text, and without any as from Rend.
             for text in [&b"Some text"[..], b""] {
                 let bytes = response(status, b"", text, 3, 0);
                 let error = Head { status: meaning, ..empty_head };
@@ -485,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_errors_opaque_0_says_nothing() {
+    fn only_an_errors_opaque_0_is_ignored() {
         let opaque_of = |status, opaque| {
             head(&response(status, b"", b"", opaque, 0)).map(|read| read.expect("whole").0.opaque)
         };
@@ -509,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_garbage() {
+    fn wrong_lengths_are_garbage() {
         let hit = response(0, &[0; 8], b"value", 3, 0);
         let with = |at: usize, bytes: &[u8]| {
             let mut changed = hit.clone();
@@ -563,7 +565,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_neither_panics_nor_asks_for_more_than_it_may(
+        fn garbage_neither_panics_nor_needs_unbounded_input(
             mut bytes in prop::collection::vec(any::<u8>(), 0..2048),
             has_magic: bool,
         ) {

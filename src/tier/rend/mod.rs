@@ -1,22 +1,22 @@
 //! A Rend-based server, such as rend-lmdb or another sunder, as a tier.
 //!
-//! It is asked in memcached's binary protocol, in a pipeline, but never in a run of quiet gets, out
-//! of which a Rend loses its place. What a hit's expiry is, says Rend's GETE. [`probe`] finds out
-//! at start what the server can do:
+//! It is used through memcached's binary protocol, pipelined, but never with a run of quiet gets,
+//! which makes a Rend confuse its answers. Rend's GETE returns a hit's expiry. [`probe`] determines
+//! at start what the server supports:
 //!
-//! - All that memcached can, as another sunder: each operation is one request (`whole.rs`).
-//! - What Rend can (`partial.rs`). It hangs up on all else, gives items no cas, reads every exptime
-//!   as a distance, and lets some commands act on items that have expired. So what a client may ask
-//!   and Rend cannot is made of what it can, and most operations look for the item first. The owner
-//!   of a key runs one operation on it at a time, so no other of this server's comes between.
+//! - All commands of memcached, as another sunder: each operation is one request (`whole.rs`).
+//! - Only what Rend supports (`partial.rs`). It closes the connection on all other commands, gives
+//!   items no cas, treats every exptime as relative, and lets some commands act on expired items.
+//!   So operations that Rend lacks are composed of those it has, and most look up the item first.
+//!   The owner of a key runs one operation on it at a time, so no other operation of this server
+//!   comes between.
 //!
-//! With a Rend, two things are not memcached's. An operation with a cas is never done: it is
-//! answered as if the item had been changed meanwhile. And `flush_all` fails, since a Rend does not
-//! say when an item was stored; for the same reason it stays out of service when it cannot be told
-//! of more items that must not be served again than a link remembers. [`Rend::lacks`] has a line
-//! for whoever starts the server.
+//! A Rend differs from memcached in two ways. An operation with a cas is never executed: it is
+//! answered as if the item had been changed meanwhile. And `flush_all` fails, because a Rend does
+//! not report when an item was stored; for the same reason it stays out of service if more items
+//! had to be invalidated than a link remembers. [`Rend::lacks`] returns a line for the operator.
 //!
-//! Nothing here may send a Rend what it does not know, or report as done what may not be.
+//! Nothing here may send a Rend an unknown command, or report an operation as done that may not be.
 
 pub mod binary;
 mod partial;
@@ -33,28 +33,29 @@ use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 
-/// A Rend-based server, asked through one link.
+/// A Rend-based server behind one link.
 #[derive(Debug)]
 pub struct Rend {
     link: Link<Binary, One>,
     server: Server,
-    /// Largest item, as memcached counts it; what an append may not exceed.
+    /// Largest item, as memcached counts it; the limit for appends.
     item_bytes_max: usize,
-    /// The last cas made up for a server whose items have none.
+    /// The last cas generated for a server whose items have none.
     made_cas: Cell<u64>,
 }
 
-/// What an operation came to, unless the server is out of reach.
+/// The outcome of an operation, unless the server is unreachable.
 type Answer = Result<Outcome<Chain>, Down>;
 
-/// A cas made up here has this many bits: those that a link leaves to its server.
+/// A generated cas has this many bits: those that a link leaves to its server.
 const MADE_CAS_MASK: u64 = (1 << 48) - 1;
 
 impl Rend {
-    /// Asks the server at `address` what it can do; once, before links to it are opened. Waits.
+    /// Determines what the server at `address` supports; once, before links to it are opened.
+    /// Waits.
     ///
     /// # Errors
-    /// It is out of reach, or no server for this tier.
+    /// It is unreachable, or not a server for this tier.
     pub fn probe(address: &Address, now: Now) -> Result<Server, ProbeError> {
         probe::probe(|| probe::connect(address), now)
     }
@@ -63,7 +64,7 @@ impl Rend {
     /// `--max-item-size`.
     ///
     /// # Errors
-    /// Nobody listens there, or somebody who does not speak the binary protocol.
+    /// If no server listens there, or one that does not speak the binary protocol.
     pub fn open(
         config: Config,
         server: Server,
@@ -74,7 +75,7 @@ impl Rend {
         Ok(Rend { link, server, item_bytes_max, made_cas: Cell::new(0) })
     }
 
-    /// What clients will find missing, for one line at start; None if it is nothing.
+    /// The features that clients will miss, as one line at start; None if there are none.
     pub fn lacks(server: Server) -> Option<&'static str> {
         match server {
             Server::Whole => None,
@@ -104,7 +105,7 @@ impl Rend {
         cas
     }
 
-    /// The cas of an item whose server said `cas`.
+    /// The cas of an item whose server returned `cas`.
     fn cas(&self, cas: u64) -> u64 {
         match self.server {
             Server::Whole => cas,
@@ -124,7 +125,7 @@ impl Rend {
         ask_in(self.link.begin(One::default())?, request, value).await
     }
 
-    /// The item with its expiry; a Rend gives it for a second longer than it lives.
+    /// The item with its expiry; a Rend returns it for a second longer than its lifetime.
     async fn find(&self, key: &[u8], now: Now) -> Result<Option<Hit<Chain>>, Down> {
         let (head, value) = self.ask(Request::get_with_expiry(key)).await?;
         let expiry = self.exptimes().expiry(head.expiry);
@@ -144,7 +145,7 @@ impl Rend {
     }
 }
 
-/// Asks in a batch that was begun for one answer.
+/// Sends a request in a batch that was begun for one answer.
 async fn ask_in(
     mut batch: Batch<'_, Binary, One>,
     request: Request<'_>,

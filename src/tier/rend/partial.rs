@@ -1,8 +1,8 @@
-//! A server that can what Rend can: what a client may ask beyond that is made of it.
+//! A server that supports only what Rend does: other operations are composed of that.
 //!
-//! Most operations look for the item first: Rend's stores let add, replace, append, touch and
-//! delete act on items that have expired, and Rend's own memory deletes an item that is added
-//! again. Nothing here may bring an item back that has expired, or do something with a cas.
+//! Most operations look up the item first: Rend's stores let add, replace, append, touch and delete
+//! act on expired items, and Rend's own memory deletes an item that is added again. Nothing here
+//! may restore an expired item, or execute an operation with a cas.
 
 use super::binary::Request;
 use super::{Answer, Rend};
@@ -42,12 +42,12 @@ impl Rend {
         }
     }
 
-    /// Stores where it is known whether there is an item. As memcached, it leaves none behind if
-    /// there is no room for a set.
+    /// Stores when it is known whether there is an item. As in memcached, no item is left if there
+    /// is no room for a set.
     async fn put(&self, key: &[u8], store: Store, value: Body<'_>, now: Now) -> Answer {
         let Store { mode, flags, expiry, .. } = store;
         if expiry.is_past(now) {
-            // Gone as soon as it is stored; only a moment to come can be said.
+            // Expires as soon as it is stored; only a future moment can be expressed.
             self.remove(key).await?;
             return Ok(Outcome::Stored { cas: self.make_cas() });
         }
@@ -69,7 +69,7 @@ impl Rend {
         Ok(refused)
     }
 
-    /// What an add finds in the way has expired, unless another client of the server was faster.
+    /// An item that an add finds has expired, unless another client of the server was faster.
     async fn add_partly(&self, key: &[u8], store: Store, value: Body<'_>, now: Now) -> Answer {
         if self.find(key, now).await?.is_some() {
             return Ok(Outcome::NotStored);
@@ -92,7 +92,7 @@ impl Rend {
         value: Body<'_>,
         old: Hit<Chain>,
     ) -> Answer {
-        // Not `TooLarge`: memcached says so only of the part that was sent.
+        // Not `TooLarge`: memcached returns that only for the value in the request.
         if self.is_too_large(key, old.flags, old.value.len() + value.len()) {
             return Ok(Outcome::NotStored);
         }
@@ -165,7 +165,7 @@ impl Rend {
         self.put_number(key, number, old.value.len(), old.flags, old.expiry, now).await
     }
 
-    /// Stores a number in place of a value of `bytes_min` bytes, which it does not make shorter.
+    /// Stores a number in place of a value of `bytes_min` bytes, and does not make it shorter.
     async fn put_number(
         &self,
         key: &[u8],
@@ -191,7 +191,7 @@ impl Rend {
         })
     }
 
-    /// Leaves no item, whether there was one or not.
+    /// Ensures that there is no item.
     async fn remove(&self, key: &[u8]) -> Result<(), Down> {
         let (head, _) = self.ask(Request::delete(key, 0)).await?;
         match head.status {

@@ -1,8 +1,8 @@
-//! Finds out at start what a server behind this tier can do, on connections of its own.
+//! Determines at start what a server behind this tier supports, on separate connections.
 //!
-//! A Rend hangs up on what it does not know, and Rend-based servers differ in what they make of an
-//! exptime, so a server is asked once, before anything depends on it. Nothing here runs on a
-//! worker: it waits. It must leave nothing behind but what it deletes again.
+//! A Rend closes the connection on unknown commands, and Rend-based servers interpret exptimes
+//! differently, so a server is probed once, before anything depends on it. This does not run on a
+//! worker: it blocks. It must leave nothing behind: it deletes what it stores.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,27 +17,27 @@ use crate::base::secret;
 use crate::tier::link::{Address, Garbage, Head, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
-/// What a server can do.
+/// What a server supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     /// All of memcached's binary protocol, and GETE: another sunder.
     Whole,
-    /// What Rend can, and no more: no cas, no arithmetic, no flush_all.
+    /// What Rend supports, and no more: no cas, no arithmetic, no flush_all.
     Rend(Exptimes),
 }
 
-/// Why a server is not one for this tier.
+/// Why a server cannot be used for this tier.
 #[derive(Debug)]
 pub enum ProbeError {
-    /// It cannot be reached, or ended the conversation, or says nothing.
+    /// It is unreachable, closed the connection, or does not answer.
     Lost(io::Error),
-    /// Its first answer is not of the binary protocol.
+    /// Its first answer is not in the binary protocol.
     NotBinary,
     /// It does not know GETE.
     NoGete,
-    /// It does not keep what it is given.
+    /// It does not keep a stored item.
     NotStored,
-    /// What its GETE says is no expiry.
+    /// Its GETE does not return an expiry.
     NoExpiry,
 }
 
@@ -72,16 +72,16 @@ impl From<io::Error> for ProbeError {
     }
 }
 
-/// How far ahead the expiry lies that is tried: beyond memcached's 30 days, where servers differ.
+/// The expiry used for the probe: beyond memcached's 30 days, where servers differ.
 const FAR_S: u32 = 60 * 24 * 60 * 60;
 
-/// Two clocks on one host, and the time that the questions take, differ by less than this.
+/// Two clocks on one host, plus the time that the requests take, differ by less than this.
 const SLACK_S: u32 = 60 * 60;
 
-/// Asks the server that `connect` connects to what it can do. Its streams have time-outs.
+/// Probes the server that `connect` connects to. Its streams have time-outs.
 ///
 /// # Errors
-/// It is no server for this tier, or does not answer.
+/// It is not a server for this tier, or does not answer.
 pub fn probe<S: Read + Write>(
     mut connect: impl FnMut() -> io::Result<S>,
     now: Now,
@@ -102,7 +102,7 @@ pub fn probe<S: Read + Write>(
     Ok(Server::Rend(exptimes))
 }
 
-/// Connects to a server, which then has a second for each answer.
+/// Connects to a server, with a time-out of a second for each answer.
 ///
 /// # Errors
 /// The kernel's.
@@ -122,7 +122,7 @@ pub fn connect(address: &Address) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether the server knows incr. It may hang up.
+/// Whether the server knows incr. It may close the connection.
 fn can_count<S: Read + Write>(stream: S, key: &[u8], now: Now) -> Result<bool, ProbeError> {
     let nothing = Arithmetic { decrement: false, delta: 0, initial: None, cas: 0 };
     let mut talk = Talk { stream, asked: 0, answered: 0, received: Vec::new() };
@@ -139,7 +139,7 @@ fn hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
 }
 
-/// Why a question has no answer.
+/// Why a request has no answer.
 enum Fault {
     Garbage,
     Io(io::Error),
@@ -154,20 +154,20 @@ impl From<Fault> for ProbeError {
     }
 }
 
-/// A conversation, in which answers have the order of their questions.
+/// A connection on which answers are in the order of their requests.
 struct Talk<S> {
     stream: S,
-    /// Questions sent; also the opaque of the last.
+    /// Requests sent; also the opaque of the last.
     asked: u32,
     answered: u32,
-    /// What came beyond the last answer.
+    /// Input after the last answer.
     received: Vec<u8>,
 }
 
 impl<S: Read + Write> Talk<S> {
-    /// Asks for an item that there is not with its expiry. memcached keeps what it says to an
-    /// unknown command to itself until it has read the length of its body once more, so something
-    /// of that length goes behind it.
+    /// Requests a missing item with its expiry. memcached does not send its answer to an unknown
+    /// command before it has read the length of its body once again, so bytes of that length
+    /// follow.
     fn try_gete(&mut self, key: &[u8]) -> Result<(), ProbeError> {
         let asked = self
             .send(&Request::get_with_expiry(key), b"")
@@ -184,8 +184,8 @@ impl<S: Read + Write> Talk<S> {
         Ok(())
     }
 
-    /// Stores an item that expires beyond 30 days and sees what becomes of its expiry. Also says
-    /// whether items have a cas.
+    /// Stores an item that expires beyond 30 days and checks its expiry. Also returns whether items
+    /// have a cas.
     fn try_expiry(&mut self, key: &[u8], now: Now) -> Result<(Exptimes, bool), ProbeError> {
         let far_unix_s = now.unix_s.saturating_add(FAR_S);
         let store = Request::store(StoreMode::Set, key, 0, far_unix_s, 0, 1);
@@ -218,7 +218,7 @@ impl<S: Read + Write> Talk<S> {
         self.stream.write_all(&bytes).map_err(Fault::Io)
     }
 
-    /// The next answer; its value is thrown away.
+    /// The next answer; its value is discarded.
     fn receive(&mut self) -> Result<Head, Fault> {
         self.answered += 1;
         loop {

@@ -1,6 +1,7 @@
-//! A server that can all of memcached's binary protocol, and GETE: each operation is one request.
+//! A server that supports all of memcached's binary protocol, and GETE: each operation is one
+//! request.
 //!
-//! Nothing here may answer what the server did not say.
+//! Nothing here may answer anything that the server did not.
 
 use super::binary::{Binary, Exptimes, Request, number};
 use super::{Answer, Rend, ask_in, hit_or_miss};
@@ -9,13 +10,13 @@ use crate::base::clock::{Expiry, Now};
 use crate::tier::link::{Batch, Down, Head, One, Status};
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
 
-/// Requests that one answer is for.
+/// A batch for one answer.
 type OneBatch<'l> = Batch<'l, Binary, One>;
 
-/// As memcached, and so a server of this kind, reads an exptime.
+/// How memcached, and so a server of this kind, interprets an exptime.
 const EXPTIMES: Exptimes = Exptimes::Memcached;
 
-/// What a status means that means the same whatever was asked.
+/// The outcome for statuses with the same meaning for every request.
 fn rest(status: Status) -> Outcome<Chain> {
     match status {
         Status::Miss => Outcome::Miss,
@@ -38,7 +39,7 @@ impl Rend {
         })
     }
 
-    /// What an operation with a cas that no item has any more comes to.
+    /// The outcome of an operation with a cas that no item has any more.
     async fn stale_cas(&self, key: &[u8], absent: Outcome<Chain>, now: Now) -> Answer {
         Ok(self.find(key, now).await?.map_or(absent, |_| Outcome::Exists))
     }
@@ -71,7 +72,7 @@ impl Rend {
         let (head, _) = ask_in(batch, request, value).await?;
         Ok(match (head.status, mode) {
             (Status::Done, _) => Outcome::Stored { cas: head.cas },
-            // The binary protocol names what stood in the way, not that it is not stored.
+            // The binary protocol returns the reason, not that nothing was stored.
             (Status::Exists, StoreMode::Add) if cas == 0 => Outcome::NotStored,
             (Status::Miss, StoreMode::Replace) if cas == 0 => Outcome::NotStored,
             (status, _) => rest(status),
@@ -93,7 +94,7 @@ impl Rend {
         let request = Request::touch(key, EXPTIMES.exptime_of_touch(expiry, now));
         let (head, _) = self.ask(request).await?;
         Ok(match head.status {
-            // The item's flags come with it.
+            // The answer includes the item's flags.
             Status::Done | Status::Value => Outcome::Touched { cas: head.cas },
             status => rest(status),
         })
@@ -118,7 +119,7 @@ impl Rend {
     }
 
     pub(super) async fn flush_whole(&self, at: Expiry, now: Now) -> Answer {
-        // As memcached, it begins a second before the time that it is told.
+        // As in memcached, it takes effect a second before the requested time.
         let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
         let is_now = at == Expiry::NEVER || at.is_past(now);
         let exptime = if is_now { 0 } else { EXPTIMES.exptime(told, now) };

@@ -1,8 +1,8 @@
-//! Lookups: the keys of many batches in one request, and who the values are for.
+//! Lookups: the keys of many batches in one request, and the assignment of values to them.
 //!
-//! The server answers with the values that there are, in order, each with its key, and an end. A
-//! value goes to whoever asked for that key next, never to another: what was asked is kept until
-//! it is answered, and a key that this lookup did not ask for is garbage.
+//! The server answers with the existing values, in order, each with its key, and an end. A value
+//! goes to the next batch that requested that key, never to another: the requested keys are kept
+//! until they are answered, and a key that this lookup did not request is an invalid answer.
 
 use super::{Asked, Inner, Kind, NOBODY};
 use crate::base::limits::LINK_LOOKUP_BYTES;
@@ -28,7 +28,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.expect(slot, 0, Kind::Key);
     }
 
-    /// Lets no more keys join the lookup at the end of the output.
+    /// Adds no more keys to the lookup at the end of the output.
     #[inline]
     pub(super) fn end_lookup(&mut self) {
         if self.lookup_bytes > 0 {
@@ -39,7 +39,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     /// A value of a lookup begins, whose key is at `start` of the input. The keys before it have no
-    /// items. Returns whose it is.
+    /// items. Returns its batch.
     pub(super) fn found(
         &mut self,
         start: usize,
@@ -47,7 +47,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         answers: &mut usize,
     ) -> Result<u32, Garbage> {
         let key = &self.input[start..start + head.key_bytes];
-        // Behind the last key of this lookup stand those of the next.
+        // After the last key of this lookup are those of the next.
         if self.asked.front().is_none_or(|asked| asked.kind != Kind::Key) {
             return Err(Garbage);
         }
@@ -57,7 +57,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             let keys = self.asked.iter().take_while(is_key).map(|asked| asked.count as usize).sum();
             skipped = self.keys.before(key, keys);
         }
-        // One that this lookup did not ask for.
+        // This lookup did not request it.
         let Some(skipped) = skipped.filter(|_| head.key_bytes > 0) else { return Err(Garbage) };
         let miss = Head { status: Status::Miss, ..Head::default() };
         for _ in 0..skipped {
@@ -66,8 +66,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         Ok(self.asked[0].slot)
     }
 
-    /// A lookup is over: the keys of it that were not answered have no items or, if there is no
-    /// end of it but another answer, that answer.
+    /// A lookup has ended: its unanswered keys have no items or, if another answer ended it, that
+    /// answer.
     pub(super) fn looked_up(&mut self, head: &Head, answers: &mut usize) -> Result<(), Garbage> {
         let status = match head.status {
             Status::End => Status::Miss,
@@ -86,7 +86,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         Ok(())
     }
 
-    /// Gives the oldest key of a lookup an answer without a value.
+    /// Answers the oldest key of a lookup without a value.
     fn answer_key(&mut self, head: &Head, answers: &mut usize) -> Result<(), Garbage> {
         let slot = self.asked[0].slot;
         self.hand_over(slot, *head)?;

@@ -1,10 +1,10 @@
-//! How a link loses its server and has it back, and how long each of that may take.
+//! How a link loses its server and recovers, and the time-outs of each step.
 //!
-//! No way back may let a request that failed be executed behind one that was asked for later. The
-//! proof is that the server has answered all, or has closed its side, which it does behind all that
-//! it was sent. Where it does neither, it may still be that it is out of reach and not frozen: then
-//! nothing of the old connection reaches it any more once that is reset, and what reached it before
-//! has been read when it has answered on another connection for [`LINK_PROOF_US`].
+//! No recovery may let a failed request be executed after a later one. The proof is that the server
+//! has answered all requests, or has closed its side, which it does after reading everything sent.
+//! If it does neither, it may be unreachable rather than frozen: then nothing of the old connection
+//! reaches it any more after that is reset, and it has read everything it received before when it
+//! has answered on another connection for [`LINK_PROOF_US`].
 
 use super::{Inner, NOBODY, OUTPUT_BYTES_KEPT, Reading, State};
 use crate::base::limits::{
@@ -19,33 +19,33 @@ use crate::tier::link::protocol::Codec;
 use crate::tier::link::slots::Taker;
 use crate::tier::link::stream::Stream;
 
-/// Why a link does not serve any more.
+/// Why a link stopped serving.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Trouble {
     /// The server closed the connection.
     Gone,
     /// It did not answer in time.
     Late,
-    /// It said what makes no sense.
+    /// It sent an invalid answer.
     Senseless,
 }
 
 impl<C: Codec, K: Collect> Inner<C, K> {
-    // How long things may take.
+    // Time-outs.
 
-    /// By when the oldest request has to be answered.
+    /// When the oldest request must be answered.
     fn deadline_us(&self) -> Option<u64> {
         self.asked.front().map(|asked| self.patience_us(asked.at_us, self.timeout_us))
     }
 
-    /// The end of `timeout_us` from `since_us` on; later, but not for ever, while large answers
-    /// keep coming.
+    /// The end of `timeout_us` from `since_us` on; later, but bounded, while large answers are
+    /// arriving.
     fn patience_us(&self, since_us: u64, timeout_us: u64) -> u64 {
         let patient_us = self.flowed_us.min(since_us + (LINK_PATIENCE - 1) * timeout_us);
         since_us.max(patient_us) + timeout_us
     }
 
-    /// By when the state is to change if nothing comes.
+    /// When the state changes if nothing arrives.
     pub(super) fn state_deadline_us(&self) -> u64 {
         match self.state {
             State::Serving | State::Restoring => self.deadline_us().unwrap_or(u64::MAX),
@@ -57,7 +57,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// Moves on from a state that has lasted too long.
+    /// Leaves a state that has lasted too long.
     pub(super) fn look_at_deadline(&mut self) {
         if self.state == State::Serving && self.asked.is_empty() {
             return;
@@ -66,7 +66,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             return;
         }
         match self.state {
-            // While there is more to read, the answer may be in it.
+            // While there is more to read, it may contain the answer.
             State::Serving | State::Restoring if !self.has_more => self.suspend(),
             State::Suspended { .. } => self.close(),
             State::Closing { .. } => self.abandon_connection(),
@@ -83,7 +83,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    // The way back.
+    // Recovery.
 
     pub(super) fn greet(&mut self) {
         self.state = State::Greeting { since_us: self.now.uptime_us };
@@ -106,11 +106,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.tell_up();
     }
 
-    /// The server has not closed its side: either it is frozen, or nothing reaches it or comes
-    /// back.
+    /// The server has not closed its side: it is frozen, or unreachable.
     fn abandon_connection(&mut self) {
         if let Some(stream) = &self.stream {
-            // Without this the kernel would go on sending what is not sent yet.
+            // Without this the kernel would continue to send unsent data.
             stream.reset_when_closed();
         }
         self.is_in_doubt = true;
@@ -119,7 +118,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     // Losses.
 
-    /// Makes everything fail that waits for an answer.
+    /// Fails all outstanding requests.
     fn fail_all(&mut self) {
         self.remembered.fail();
         let Inner { slots, remembered, stats, .. } = self;
@@ -137,8 +136,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// The server did not answer in time. What it may still execute comes before anything that it
-    /// will be asked once it has answered all.
+    /// The server did not answer in time. What it may still execute comes before any new request,
+    /// which is sent only after all answers have arrived.
     fn suspend(&mut self) {
         self.stats.add(Counter::LinkTimeouts, 1);
         self.tell_down(Trouble::Late);
@@ -149,9 +148,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.state = State::Suspended { since_us: self.now.uptime_us };
     }
 
-    /// The server makes no sense, or an answer of its was lost. The connection is given up, but not
-    /// before the server has read, and dropped or executed, what it was sent: it closes its side
-    /// behind that.
+    /// The server sent an invalid answer, or an answer was lost. The connection is closed, but only
+    /// after the server has read, and dropped or executed, all requests: then it closes its side.
     pub(super) fn close(&mut self) {
         self.forget_stream_state();
         let ended = self.stream.as_mut().is_some_and(|stream| stream.end_output().is_ok());
@@ -162,7 +160,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// The server is gone, or has read all that we had sent and closed its side.
+    /// The connection has ended, or the server has read everything sent and closed its side.
     pub(super) fn lose(&mut self) {
         self.tell_down(Trouble::Gone);
         self.forget_stream_state();
@@ -224,7 +222,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    // What the operator is told.
+    // Reports to the operator.
 
     pub(super) fn tell_down(&mut self, trouble: Trouble) {
         if self.state != State::Serving {
@@ -260,7 +258,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 }
 
-/// The lines about the servers of one role; workers share them.
+/// The topics of the reports about the servers of one role; workers share them.
 struct Topics {
     /// By [`Trouble`].
     down: [Topic; 3],

@@ -1,4 +1,4 @@
-//! A value cut into chunks, and put together from them.
+//! Splitting a value into chunks, and assembling it from them.
 //!
 //! Nothing here does I/O.
 
@@ -6,14 +6,14 @@ use super::layout::{Metadata, Shape};
 use super::token::{TOKEN_BYTES, Token};
 use crate::base::buffer::{self, Chain, Gather};
 
-/// Cuts a value that lies in pieces into runs of other lengths.
+/// Splits a value that lies in pieces into runs of other lengths.
 pub struct Cutter<'a, I> {
     pieces: I,
     rest: &'a [u8],
 }
 
 impl<'a, I: Iterator<Item = &'a [u8]>> Cutter<'a, I> {
-    /// Cuts what `pieces` gives.
+    /// Splits the value in `pieces`.
     pub fn new(pieces: I) -> Cutter<'a, I> {
         Cutter { pieces, rest: b"" }
     }
@@ -21,13 +21,13 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Cutter<'a, I> {
     /// Calls `take` with the next `bytes` bytes, piece by piece.
     ///
     /// # Panics
-    /// If there are no more so many.
+    /// If fewer bytes are left.
     #[inline]
     pub fn cut(&mut self, bytes: usize, mut take: impl FnMut(&[u8])) {
         let mut left = bytes;
         while left > 0 {
             if self.rest.is_empty() {
-                self.rest = self.pieces.next().expect("a value is as long as it says");
+                self.rest = self.pieces.next().expect("a value has its stated length");
             }
             let (now, later) = self.rest.split_at(left.min(self.rest.len()));
             take(now);
@@ -37,29 +37,29 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Cutter<'a, I> {
     }
 }
 
-/// Why a value cannot be had from its chunks.
+/// Why a value cannot be assembled from its chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// A chunk is not there any more.
+    /// A chunk no longer exists.
     Missing,
-    /// A chunk belongs to another value, or is no chunk.
+    /// A chunk belongs to another value, or is not a chunk.
     Foreign,
-    /// There is no room to gather it now; the item may be as it should.
+    /// There is no memory to gather it now; the item may be intact.
     NoRoom,
 }
 
-/// Puts a value together from its chunks, which come in order, each in pieces of any length.
-/// Gives the whole value or none of it.
+/// Assembles a value from its chunks, which arrive in order, each in pieces of any length. Returns
+/// the complete value or none of it.
 #[derive(Debug, Default)]
 pub struct Assembly {
     shape: Shape,
     token: Token,
-    /// The chunk that comes next.
+    /// The next chunk.
     next: u32,
-    /// Bytes of the chunk under way that have come.
+    /// Bytes of the current chunk that have arrived.
     come: usize,
     value: Gather,
-    /// Why, and by which chunk.
+    /// The reason, and its chunk.
     broken: Option<(Broken, u32)>,
 }
 
@@ -88,7 +88,7 @@ impl Assembly {
         }
     }
 
-    /// What is still to come from the next chunk on.
+    /// Bytes missing from the next chunk on.
     fn left_bytes(&self) -> usize {
         (self.shape.length as usize).saturating_sub(self.shape.offset(self.next))
     }
@@ -113,7 +113,7 @@ impl Assembly {
         self.come += bytes.len();
     }
 
-    /// The chunk is whole.
+    /// The chunk is complete.
     #[inline]
     pub fn end(&mut self) {
         self.next += 1;
@@ -123,7 +123,7 @@ impl Assembly {
         self.broken.get_or_insert((broken, self.next));
     }
 
-    /// The chunk that comes next.
+    /// The next chunk.
     pub fn next(&self) -> u32 {
         self.next
     }
@@ -133,7 +133,7 @@ impl Assembly {
         self.broken.map(|(broken, _)| broken)
     }
 
-    /// Whether it was the value's very first chunk that is not there.
+    /// Whether the missing chunk is the very first of the value.
     pub fn has_lost_first(&self) -> bool {
         self.broken == Some((Broken::Missing, 0))
     }
@@ -141,7 +141,7 @@ impl Assembly {
     /// The value, or its part from the first chunk on.
     ///
     /// # Errors
-    /// Not all chunks came as they should.
+    /// Not all chunks arrived intact.
     pub fn finish(self) -> Result<Chain, Broken> {
         match self.broken {
             Some((broken, _)) => Err(broken),

@@ -102,7 +102,7 @@ impl Chunked {
         })
     }
 
-    /// Writes the last chunk again and those that come behind it. None: the item is broken.
+    /// Writes the last chunk again and the following ones. None: the item is broken.
     pub(super) async fn append(
         &self,
         name: &mut Name,
@@ -115,7 +115,7 @@ impl Chunked {
         let full = old.metadata.shape.length / shape.chunk_data_bytes;
         let token = &old.metadata.token;
         if full > 0 && may_be_bare(token) && self.find_bare_first(name, token).await?.is_some() {
-            // Who reads Rend's names alone would not find it: it leaves the bare name.
+            // Clients that know only Rend's names would not find it: the bare name is abandoned.
             return self.rewrite(name, key, old, value, true, now).await;
         }
         let tail = match self.gather(name, &old.metadata, full, None, now).await? {
@@ -126,15 +126,15 @@ impl Chunked {
             }
         };
         if full == 0 && name.is_first_bare() {
-            // The first chunk moves. With the token that the one left behind has too, that one
-            // would be taken for it as soon as the new one is lost.
+            // The first chunk moves. The one left behind has the same token, and would be taken for
+            // it if the new one were lost.
             return Ok(Some(self.rejoin(name, key, old, (&tail, value), now).await?));
         }
         let (token, flags) = (old.metadata.token, old.metadata.flags);
         let metadata =
             Metadata { shape, flags, stored_at_s: now.unix_s, expiry: old.expiry(), token };
         let chunks = self.put_chunks(name, &metadata, full, (&tail, value), now).await?;
-        // Not before it is known that the chunks stand: they have the old ones' token.
+        // Only after the chunks are known to be written: they have the old ones' token.
         let written = match self.chunks_lost(chunks).await? {
             Some(outcome) => Written::Lost(outcome),
             None => {
@@ -147,7 +147,7 @@ impl Chunked {
         Ok(Some(written))
     }
 
-    /// Writes the whole value again with `value` before or behind it. None: the item is broken.
+    /// Writes the whole value again with `value` before or after it. None: the item is broken.
     pub(super) async fn rewrite(
         &self,
         name: &mut Name,
@@ -168,7 +168,7 @@ impl Chunked {
         Ok(Some(self.rejoin(name, key, old, pieces, now).await?))
     }
 
-    /// Writes the two pieces as the item's value, with a token of its own.
+    /// Writes the two pieces as the item's value, with a new token.
     async fn rejoin(
         &self,
         name: &mut Name,
@@ -203,7 +203,7 @@ impl Chunked {
         let mut name = Name::of(key.as_bytes());
         let touched = self.readable(&mut name, key, Ask::Touch(expiry), now).await?;
         let Some(stored) = touched else { return Ok(Outcome::Miss) };
-        // As much work for the server as if it gave them.
+        // The server does as much work as for a get of them.
         work::note(stored.metadata.shape.length as usize);
         let chunks = stored.metadata.shape.chunks;
         let mut missing = chunks - self.touch_chunks(&mut name, 0..chunks, expiry, now).await?;
@@ -219,7 +219,7 @@ impl Chunked {
         Ok(Outcome::Touched { cas: stored.cas })
     }
 
-    /// Touches chunks; returns how many there are.
+    /// Touches chunks; returns how many exist.
     async fn touch_chunks(
         &self,
         name: &mut Name,
@@ -261,11 +261,11 @@ impl Chunked {
                 return Ok(outcome);
             }
         }
-        // Somebody else writes this key all the time.
+        // Another client writes this key all the time.
         Ok(Outcome::Failed)
     }
 
-    /// Counts from an item. None: it is another one by now, or none.
+    /// Increments an item. None: it is a different one by now, or none.
     pub(super) async fn count(
         &self,
         name: &mut Name,
@@ -309,7 +309,7 @@ impl Chunked {
         })
     }
 
-    /// Counts where there is no item. None: there is one by now.
+    /// Creates an item for an incr or decr. None: there is one by now.
     pub(super) async fn begin_count(
         &self,
         name: &mut Name,
@@ -340,7 +340,7 @@ impl Chunked {
     }
 }
 
-/// A number's digits, and spaces up to `length_min` bytes, as memcached leaves them.
+/// A number's digits, padded with spaces to `length_min` bytes, as in memcached.
 fn digits(number: u64, length_min: usize) -> Chain {
     let mut buffer = itoa::Buffer::new();
     let mut value = Gather::new();

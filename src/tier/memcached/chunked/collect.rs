@@ -1,19 +1,19 @@
-//! What becomes of the answers to a chunked tier's batches.
+//! The collectors of a chunked tier's batches.
 
 use super::assembly::Assembly;
 use super::item::Item;
 use crate::tier::link::{Collect, Head, One, Status, Statuses};
 
-/// Takes the answers to one batch.
+/// Collects the answers to one batch.
 #[derive(Debug)]
 pub enum Collector {
     /// One answer, with its value.
     One(One),
-    /// How many answers of which status; values are dropped.
+    /// The number of answers of each status; values are dropped.
     Statuses(Statuses),
-    /// A value that comes in chunks.
+    /// A value that arrives in chunks.
     Chunks(Assembly),
-    /// The same behind its metadata.
+    /// The same after its metadata.
     Item(Item),
 }
 
@@ -28,7 +28,7 @@ impl Collector {
         Collector::Statuses(Statuses::default())
     }
 
-    /// What was collected, of a batch begun with [`Collector::one`].
+    /// The result of a batch begun with [`Collector::one`].
     ///
     /// # Panics
     /// If the batch was begun with another.
@@ -37,7 +37,7 @@ impl Collector {
         one
     }
 
-    /// What was collected, of a batch begun with [`Collector::statuses`].
+    /// The result of a batch begun with [`Collector::statuses`].
     ///
     /// # Panics
     /// If the batch was begun with another.
@@ -48,7 +48,7 @@ impl Collector {
         statuses
     }
 
-    /// What was collected, of a batch begun with [`Collector::Chunks`].
+    /// The result of a batch begun with [`Collector::Chunks`].
     ///
     /// # Panics
     /// If the batch was begun with another.
@@ -59,7 +59,7 @@ impl Collector {
         assembly
     }
 
-    /// What was collected, of a batch begun with [`Collector::Item`].
+    /// The result of a batch begun with [`Collector::Item`].
     ///
     /// # Panics
     /// If the batch was begun with another.

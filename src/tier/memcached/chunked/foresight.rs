@@ -1,17 +1,18 @@
-//! How many chunks to ask for together with an item's metadata, before it is known how many it has.
+//! How many chunks to request together with an item's metadata, before its number of chunks is
+//! known.
 //!
-//! One too few costs a round trip, one too many a lookup that finds nothing, so the guess is a low
-//! one. It must never matter to anything but time.
+//! One too few costs a round trip, one too many an unnecessary lookup, so the estimate is low. It
+//! must never affect anything but time.
 
 use std::cell::Cell;
 
 use crate::base::limits::CHUNK_FORESIGHT_ITEMS;
 
-/// As many chunks as the smallest of the last few items had.
+/// The number of chunks of the smallest of the last few items.
 #[derive(Debug)]
 pub(super) struct Foresight {
     chunks: Cell<u32>,
-    /// Of the items since that was decided.
+    /// Items since the last decision.
     seen: Cell<u32>,
     fewest: Cell<u32>,
 }
@@ -21,12 +22,12 @@ impl Foresight {
         Foresight { chunks: Cell::new(0), seen: Cell::new(0), fewest: Cell::new(u32::MAX) }
     }
 
-    /// How many chunks the next item has, probably.
+    /// The probable number of chunks of the next item.
     pub(super) fn chunks(&self) -> u32 {
         self.chunks.get()
     }
 
-    /// An item had `chunks` chunks worth asking for at once; 0: there was no item.
+    /// An item had `chunks` chunks worth requesting together; 0: there was no item.
     pub(super) fn learn(&self, chunks: u32) {
         let seen = self.seen.get() + 1;
         let fewest = self.fewest.get().min(chunks);
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_of_late_decides() {
+    fn the_smallest_recent_item_decides() {
         let foresight = Foresight::new();
         let guess = |items: [u32; CHUNK_FORESIGHT_ITEMS as usize]| {
             items.iter().for_each(|&chunks| foresight.learn(chunks));

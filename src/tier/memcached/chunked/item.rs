@@ -1,7 +1,7 @@
-//! A chunked item whose metadata and first chunks were asked for together.
+//! A chunked item whose metadata and first chunks were requested together.
 //!
-//! How many chunks there are is known only when the metadata is there, so what was asked for may be
-//! too much or too little. What is too much is dropped, whatever it is: a chunk counts only by the
+//! The number of chunks is known only when the metadata has arrived, so too many or too few may
+//! have been requested. Surplus answers are dropped, whatever they are: a chunk counts only by the
 //! metadata before it, as in [`super::layout`].
 
 use arrayvec::ArrayVec;
@@ -11,42 +11,42 @@ use super::layout::{Found, METADATA_BYTES, Metadata};
 use super::name::Name;
 use crate::tier::link::{Head, Status};
 
-/// Takes the answers about a metadata item and the chunks behind it, in that order.
+/// Collects the answers about a metadata item and its first chunks, in that order.
 #[derive(Debug, Default)]
 pub struct Item {
     chunks_max: u32,
     /// The answer about the metadata, if it has begun.
     head: Option<Head>,
-    /// The metadata item's value; one byte too many says that it is longer.
+    /// The metadata item's value; one extra byte shows that it is longer.
     bytes: ArrayVec<u8, { METADATA_BYTES + 1 }>,
     found: Option<Found>,
     chunks: Assembly,
     taking: Taking,
 }
 
-/// Whose bytes are coming.
+/// The destination of the arriving bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Taking {
     #[default]
     Metadata,
     Chunk,
-    /// Nobody's that is of any use.
+    /// None: they are surplus.
     Surplus,
 }
 
-/// What an [`Item`] came to.
+/// The result of an [`Item`].
 #[derive(Debug)]
 pub struct Taken {
     /// The answer about the metadata item.
     pub head: Head,
-    /// What it says, if there is one.
+    /// The parsed metadata, if there is any.
     pub found: Option<Found>,
-    /// What came of the chunks; empty unless the metadata is the key's.
+    /// The assembled chunks; empty unless the metadata is the key's.
     pub chunks: Assembly,
 }
 
 impl Item {
-    /// For the item of `name`, which must not be a hash: its metadata would have the key behind it.
+    /// For the item of `name`, which must not be a hash: its metadata would contain the key.
     pub fn new(name: &Name) -> Item {
         assert!(!name.is_hashed(), "asked before");
         Item { chunks_max: name.chunks_max(), ..Item::default() }
@@ -82,7 +82,7 @@ impl Item {
         }
     }
 
-    /// The value was whole.
+    /// The value is complete.
     #[inline]
     pub fn end(&mut self) {
         match self.taking {
@@ -98,7 +98,7 @@ impl Item {
         }
     }
 
-    /// What it came to.
+    /// The result.
     pub fn finish(self) -> Taken {
         let Item { head, found, chunks, .. } = self;
         Taken { head: head.unwrap_or_default(), found, chunks }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_chunks_or_too_few_are_as_good_as_the_right_number() {
+    fn too_many_or_too_few_chunks_give_the_same_result() {
         let name = Name::of(b"key");
         let metadata = metadata(&name, 1000);
         let shape = metadata.shape;
@@ -147,7 +147,7 @@ mod tests {
             let mut item = Item::new(&name);
             take(&mut item, Some(&metadata.encode()));
             for index in 0..asked {
-                // Beyond the last: nothing, or what a longer value left behind.
+                // Beyond the last: nothing, or a chunk of a longer, older value.
                 let is_there = index < 3 || index == 4;
                 take(&mut item, is_there.then(|| chunk(&metadata, index)).as_deref());
             }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_its_metadata_it_is_nothing() {
+    fn without_metadata_there_is_no_item() {
         let name = Name::of(b"key");
         let metadata = metadata(&name, 1000);
         let long = [&metadata.encode()[..], b"x"].concat();

@@ -9,22 +9,22 @@
 //!          chunk_data bytes of the value, the last chunk's tail zero
 //! ```
 //!
-//! Older Rends made a chunk's number negative and nothing else, so that their first chunk is K0,
-//! without a dash: the *bare* name. Such an item is read where it is, and leaves that name when it
-//! is written again. What we write has a mark in its token, by which it is known that there is no
-//! bare chunk of it to look for.
+//! Older Rends only made a chunk's number negative, so that their first chunk is K0, without a
+//! dash: the *bare* name. Such an item is read there, and leaves that name when it is written
+//! again. Items that sunder writes have a mark in their token, which shows that there is no bare
+//! chunk to look for.
 //!
-//! Names with dashes are shared by no two keys, but a bare one may be another key's: K-10 is
-//! chunk 10 of K and the bare name of the key K-1. Nothing but the token tells their chunks apart,
-//! so nobody may trust a name.
+//! Names with dashes are unique to a key, but a bare one may be another key's: K-10 is chunk 10 of
+//! K and the bare name of the key K-1. Only the token tells their chunks apart, so a name alone
+//! must not be trusted.
 //!
-//! All items of one value carry the client's flags and exptime. A chunk belongs to the metadata
-//! whose token it carries, and to no other, so a reader that checks number and tokens can tell a
-//! whole value from anything else. How much of the value a chunk holds is in the metadata, so
-//! items of different chunk sizes live side by side.
+//! All items of one value have the client's flags and exptime. A chunk belongs to the metadata with
+//! the same token, and to no other, so a reader that checks number and tokens recognizes a complete
+//! value. The length of the value in a chunk is in the metadata, so items of different chunk sizes
+//! can coexist.
 //!
-//! A key that has no room for a suffix (or, if it is not fit for text, whose base64 form has none)
-//! is stored under a hash, with the key itself behind Rend's 40 bytes of metadata; Rend cannot
+//! A key that is too long for a suffix (or, if it is not valid in a text line, whose base64 form
+//! is) is stored under a hash, with the key itself after Rend's 40 bytes of metadata; Rend cannot
 //! store such keys at all.
 //!
 //! Nothing here does I/O or reads the clock.
@@ -38,24 +38,24 @@ use crate::base::limits::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_DATA_BYTES_MAX, ITEM_BYTES_MAX_LIMIT, KEY_BYTES_MAX,
 };
 
-/// Bytes of the metadata, without a hashed key's own.
+/// Length of the metadata, without a hashed key's own.
 pub const METADATA_BYTES: usize = 40;
 
 /// Longest metadata item, in bytes.
 pub const METADATA_ITEM_BYTES_MAX: usize = METADATA_BYTES + KEY_BYTES_MAX;
 
-/// What Rend takes off the chunk size for memcached's own header and the suffix of the key, in
+/// What Rend subtracts from the chunk size for memcached's own header and the suffix of the key, in
 /// bytes.
 const CHUNK_OVERHEAD_BYTES: usize = 71;
 
-// With the longest name a chunk of the smallest size still holds something, and at the largest size
-// a number of chunks fits its digits.
+// With the longest name a chunk of the smallest size still holds data, and at the largest size the
+// number of chunks fits its digits.
 const _: () = assert!(CHUNK_BYTES_MIN > CHUNK_OVERHEAD_BYTES + TOKEN_BYTES + KEY_BYTES_MAX);
 const _: () = assert!(
     ITEM_BYTES_MAX_LIMIT / (CHUNK_BYTES_MIN - CHUNK_OVERHEAD_BYTES - TOKEN_BYTES - KEY_BYTES_MAX)
         < 10_usize.pow(INDEX_DIGITS_MAX as u32)
 );
-// A name that leaves the fewest digits gets larger chunks; memcached takes those too.
+// A name with the fewest digits gets larger chunks; memcached accepts those too.
 const _: () = assert!(
     ITEM_BYTES_MAX_LIMIT / 10_usize.pow((METADATA_SUFFIX.len() - 1) as u32) < CHUNK_DATA_BYTES_MAX
 );
@@ -68,13 +68,13 @@ pub struct Shape {
     pub length: u32,
     /// Chunks; none for a value without bytes.
     pub chunks: u32,
-    /// Bytes of the value in each chunk but the last, 1 to [`CHUNK_DATA_BYTES_MAX`].
+    /// Bytes of the value in each chunk except the last, 1 to [`CHUNK_DATA_BYTES_MAX`].
     pub chunk_data_bytes: u32,
 }
 
 impl Shape {
-    /// How a value of `length` bytes is split under `name` if a chunk, with what memcached adds to
-    /// it, is to take `chunk_bytes` bytes.
+    /// How a value of `length` bytes is split under `name` if a chunk, including what memcached
+    /// adds to it, is to take `chunk_bytes` bytes.
     ///
     /// # Panics
     /// If `length` is over [`ITEM_BYTES_MAX_LIMIT`] or `chunk_bytes` below [`CHUNK_BYTES_MIN`].
@@ -84,38 +84,38 @@ impl Shape {
         Shape::with_data(name, data, length as u32)
     }
 
-    /// The same, with `data` bytes of the value in a chunk, or more where their number would not
-    /// fit their names.
+    /// The same, with `data` bytes of the value in a chunk, or more if their number would not fit
+    /// their names.
     fn with_data(name: &Name, data: u32, length: u32) -> Shape {
         let data = data.max(length.div_ceil(name.chunks_max()));
         Shape { length, chunks: length.div_ceil(data), chunk_data_bytes: data }
     }
 
-    /// The shape of a longer value that begins with this one's chunks, if there can be one.
+    /// The shape of a longer value that starts with this one's chunks, if there can be one.
     pub fn extended(&self, name: &Name, length: u32) -> Option<Shape> {
         let shape = Shape::with_data(name, self.chunk_data_bytes, length);
         (shape.chunk_data_bytes == self.chunk_data_bytes).then_some(shape)
     }
 
-    /// Where chunk `index` begins in the value, in bytes.
+    /// Offset of chunk `index` in the value, in bytes.
     pub fn offset(&self, index: u32) -> usize {
         index as usize * self.chunk_data_bytes as usize
     }
 
-    /// How many bytes of the value chunk `index` holds; the rest of it is padding.
+    /// Bytes of the value in chunk `index`; the rest of it is padding.
     pub fn bytes_in(&self, index: u32) -> usize {
         (self.length as usize)
             .saturating_sub(self.offset(index))
             .min(self.chunk_data_bytes as usize)
     }
 
-    /// Bytes of each chunk item's value.
+    /// Length of each chunk item's value.
     pub fn chunk_item_bytes(&self) -> usize {
         TOKEN_BYTES + self.chunk_data_bytes as usize
     }
 }
 
-/// What a metadata item says.
+/// The content of a metadata item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// How the value is split.
@@ -124,10 +124,10 @@ pub struct Metadata {
     pub flags: u32,
     /// When it was stored, in seconds of Unix time.
     pub stored_at_s: u32,
-    /// When the item was to expire as of when it was stored. A touch changes what memcached knows
-    /// and not this, so nobody may go by it.
+    /// When the item was to expire, as of when it was stored. A touch changes only what memcached
+    /// knows, so this must not be used.
     pub expiry: Expiry,
-    /// What the value's chunks begin with.
+    /// The token at the start of the value's chunks.
     pub token: Token,
 }
 
@@ -136,14 +136,14 @@ pub struct Metadata {
 pub enum Found {
     /// The key's metadata.
     Metadata(Metadata),
-    /// That of another key with the same name.
+    /// Metadata of another key with the same name.
     Foreign,
-    /// Something that cannot be true.
+    /// Invalid metadata.
     Lie,
 }
 
 impl Metadata {
-    /// The item's value; a hashed key goes behind it.
+    /// The item's value; a hashed key is appended to it.
     pub fn encode(&self) -> [u8; METADATA_BYTES] {
         let mut bytes = [0; METADATA_BYTES];
         let mut put = &mut bytes[..];
@@ -157,14 +157,14 @@ impl Metadata {
         bytes
     }
 
-    /// Reads the value of the item that stands under `name`, looked up for `key`. Whatever is not
-    /// exactly what a writer of this format writes is a lie.
+    /// Parses the value of the item under `name`, looked up for `key`. Anything that a writer of
+    /// this format would not write exactly so is invalid.
     pub fn decode(name: &Name, key: &[u8], bytes: &[u8]) -> Found {
         let behind = if name.is_hashed() { key } else { b"" };
         Metadata::decode_before(behind, name.chunks_max(), bytes)
     }
 
-    /// The same, where `expected` has to stand behind the metadata and the item's name has room for
+    /// The same, where `expected` must follow the metadata and the item's name has room for
     /// `chunks_max` chunks.
     pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> Found {
         let Some((fixed, behind)) = bytes.split_first_chunk::<METADATA_BYTES>() else {

@@ -1,18 +1,18 @@
-//! Items kept in a memcached in chunks, in Rend's format ([`layout`]): values beyond
-//! memcached's own limit, and items of few sizes whatever the values' sizes are.
+//! Items stored in a memcached in chunks, in Rend's format ([`layout`]): values beyond memcached's
+//! own limit, and items of few sizes whatever the values' sizes are.
 //!
-//! A value is served whole, as one writer wrote it, or not at all: number and tokens of its chunks
-//! are checked every time, and each write has a fresh token, which its metadata, written last,
-//! names. What cannot be served for a lost chunk is deleted. An append alone keeps the token: it
-//! writes only behind the bytes that the old metadata counts, so that the old value stays readable
-//! until the new metadata is there. Where the first chunk has the name that older versions used, an
-//! append too writes the whole value again, with a fresh token. That a key is asked
-//! about by one task at a time, and that the link lets nothing late overtake anything newer, makes
-//! this safe; where two keys share a chunk's name, the tokens do.
+//! A value is served completely, as one writer wrote it, or not at all: number and tokens of its
+//! chunks are checked every time, and each write has a new token, which is in its metadata, written
+//! last. An item that has lost a chunk is deleted. Only an append keeps the token: it writes only
+//! after the bytes that the old metadata counts, so that the old value stays readable until the new
+//! metadata is written. If the first chunk has the name that older versions used, an append also
+//! writes the whole value again, with a new token. This is safe because one task at a time works on
+//! a key, and the link never lets a late request overtake a newer one; where two keys share a
+//! chunk's name, the tokens tell them apart.
 //!
-//! The item's cas is that of its metadata item. A touch gives all its items a new expiry where they
-//! lie, since writing the metadata again would change the cas; the expiry in the metadata is then
-//! an old one, and nobody here reads it but to keep a running expiry from drifting.
+//! The item's cas is that of its metadata item. A touch gives all its items a new expiry in
+//! memcached, because writing the metadata again would change the cas; the expiry in the metadata
+//! is then an old one, and is read only to keep a running expiry from drifting.
 
 pub mod assembly;
 mod change;
@@ -44,23 +44,23 @@ use crate::base::stats::WorkerStats;
 use crate::tier::link::{self, Down, Link, OpenError, Status};
 use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
 
-/// A running expiry that memcached tells may be this far from the one in the metadata, in seconds:
-/// its clock ticks once a second, and so does ours.
+/// A running expiry returned by memcached may differ this much from the one in the metadata, in
+/// seconds: its clock ticks once a second, and so does ours.
 const CLOCK_SLACK_S: u32 = 2;
 
-/// What a [`Chunked`] is made with.
+/// The settings of a [`Chunked`].
 #[derive(Debug)]
 pub struct Config {
     /// The link to the memcached.
     pub link: link::Config,
-    /// What a chunk takes in memcached, in bytes: [`CHUNK_BYTES_MIN`] to [`CHUNK_BYTES_MAX`]. Items
-    /// that were written with another size stay readable.
+    /// Size of a chunk in memcached, in bytes: [`CHUNK_BYTES_MIN`] to [`CHUNK_BYTES_MAX`]. Items
+    /// written with another size stay readable.
     pub chunk_bytes: usize,
-    /// Largest item, header counted as memcached counts it, in bytes.
+    /// Largest item, including its header as memcached counts it, in bytes.
     pub item_bytes_max: usize,
 }
 
-/// One memcached that keeps values in chunks, asked through one link.
+/// One memcached that stores values in chunks, behind one link.
 pub struct Chunked {
     link: Link<Meta, Collector>,
     chunk_bytes: usize,
@@ -76,7 +76,7 @@ impl fmt::Debug for Chunked {
     }
 }
 
-/// How the metadata is asked for.
+/// How the metadata is requested.
 #[derive(Clone, Copy)]
 enum Ask {
     Plain,
@@ -84,17 +84,17 @@ enum Ask {
     Touch(Expiry),
 }
 
-/// Metadata that stands in memcached.
+/// Metadata in memcached.
 struct Stored {
     metadata: Metadata,
-    /// The metadata item's, and so the item's.
+    /// The metadata item's cas, which is the item's.
     cas: u64,
-    /// As memcached knows it, if that was asked for.
+    /// As memcached knows it, if requested.
     expiry: Expiry,
 }
 
 impl Stored {
-    /// When the item expires, if the expiry was asked for. What memcached tells is rounded to its
+    /// When the item expires, if the expiry was requested. memcached's answer is rounded to its
     /// clock's tick: an item that is written again and again would live longer each time.
     fn expiry(&self) -> Expiry {
         let written = self.metadata.expiry;
@@ -104,7 +104,7 @@ impl Stored {
     }
 }
 
-/// What stands under a metadata key.
+/// The result of looking up a metadata key.
 enum Look {
     /// The key's item.
     Stored(Stored),
@@ -112,25 +112,25 @@ enum Look {
     Nothing,
     /// Another key's item under the same name; its cas.
     Foreign(u64),
-    /// Metadata that cannot be true; its cas.
+    /// Invalid metadata; its cas.
     Lie(u64),
 }
 
-/// When metadata may be written.
+/// The condition for writing metadata.
 #[derive(Clone, Copy)]
 enum Condition {
     Always,
-    /// Nothing stands there.
+    /// There is no item.
     Absent,
-    /// Something stands there.
+    /// There is an item.
     Present,
-    /// What stands there has this cas.
+    /// There is an item with this cas.
     Cas(u64),
 }
 
-/// What came of writing a value.
+/// The result of writing a value.
 enum Written {
-    /// It stands, with this cas.
+    /// It is written, with this cas.
     Done(u64),
     /// A chunk could not be written: the value of the key is lost.
     Lost(Outcome<Chain>),
@@ -144,7 +144,7 @@ fn item_bytes(key: &Key, flags: u32, value_bytes: usize) -> usize {
     ITEM_HEADER_BYTES + key.as_bytes().len() + 1 + flags_bytes + value_bytes + 2
 }
 
-/// Chunks of this shape that are asked for at once.
+/// Chunks of this shape that are requested at the same time.
 fn window(shape: &Shape) -> u32 {
     (CHUNK_WINDOW_BYTES / shape.chunk_item_bytes()).clamp(1, CHUNK_WINDOW_CHUNKS) as u32
 }
@@ -155,10 +155,10 @@ impl Chunked {
     /// Connects to the memcached; waits for its greeting.
     ///
     /// # Errors
-    /// Nobody listens there, or not a memcached that has the meta commands.
+    /// If no server listens there, or not a memcached with the meta commands.
     ///
     /// # Panics
-    /// If a figure of the config is out of its range.
+    /// If a number in the config is out of range.
     pub fn open(config: Config, now: Now) -> Result<Chunked, OpenError> {
         let Config { link, chunk_bytes, item_bytes_max } = config;
         assert!((CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes), "checked before");
@@ -175,7 +175,7 @@ impl Chunked {
     }
 }
 
-/// What an operation came to, if its link was not lost.
+/// The outcome of an operation, if its link was not lost.
 fn outcome(answer: Answer) -> Outcome<Chain> {
     answer.unwrap_or(Outcome::Failed)
 }
@@ -227,7 +227,7 @@ impl Tier for Chunked {
 
     async fn invalidate(&self, key: &Key, now: Now) {
         if self.try_delete(key, 0, now).await.is_err() {
-            // Without its metadata an item is none; its chunks fall to memcached's LRU list.
+            // Without its metadata there is no item; memcached evicts its chunks.
             let mut name = Name::of(key.as_bytes());
             let metadata = Key::new(name.metadata()).expect("no longer than a key may be");
             self.link.invalidate(&metadata).await;

@@ -1,4 +1,4 @@
-//! The names of the items that one key's value is kept in: see [`super::layout`].
+//! The names of the items in which one key's value is stored: see [`super::layout`].
 
 use std::hash::Hasher;
 
@@ -10,10 +10,10 @@ use crate::tier::memcached::key::{ENCODED_KEY_BYTES_MAX, is_text};
 /// The suffix of a metadata item's key.
 pub(super) const METADATA_SUFFIX: &[u8] = b"-meta";
 
-/// Digits of the largest chunk number there can be.
+/// Digits of the largest possible chunk number.
 pub(super) const INDEX_DIGITS_MAX: usize = 7;
 
-/// What the names of hashed keys begin with.
+/// The start of the names of hashed keys.
 const HASHED_PREFIX: &[u8] = b"sunder-";
 
 const HASHED_NAME_BYTES: usize = HASHED_PREFIX.len() + 32;
@@ -26,7 +26,7 @@ pub struct Name {
     bytes: [u8; KEY_BYTES_MAX],
     /// Bytes before the suffix.
     len: usize,
-    /// Longest name that memcached takes, in bytes.
+    /// Longest name that memcached accepts, in bytes.
     limit: usize,
     is_hashed: bool,
     is_first_bare: bool,
@@ -51,8 +51,8 @@ impl Name {
             return name;
         }
         assert!(key.len() <= KEY_BYTES_MAX, "a Key is no longer");
-        // The hash is not keyed: whoever comes next has to find the item. A peer that makes two
-        // keys collide makes them displace one another; the real key is checked.
+        // The hash is not keyed: the next process has to find the item. A peer can make two keys
+        // collide, but then they only displace one another: the real key is checked.
         let mut hasher = SipHasher13::new();
         hasher.write(key);
         let hash = hasher.finish128().as_u128();
@@ -67,22 +67,22 @@ impl Name {
         name
     }
 
-    /// Whether the items stand under a hash, so that the metadata has to hold the key.
+    /// Whether the items are stored under a hash, so that the metadata must contain the key.
     pub fn is_hashed(&self) -> bool {
         self.is_hashed
     }
 
-    /// Whether a line of text can carry the items' keys.
+    /// Whether the items' keys are valid in a text line.
     pub fn is_text(&self) -> bool {
         self.limit == KEY_BYTES_MAX
     }
 
-    /// Whether [`Name::chunk`] calls the first chunk what older versions did.
+    /// Whether [`Name::chunk`] gives the first chunk the name that older versions used.
     pub fn is_first_bare(&self) -> bool {
         self.is_first_bare
     }
 
-    /// Has [`Name::chunk`] give the first chunk no dash or, as it is at first, one.
+    /// Makes [`Name::chunk`] give the first chunk no dash or, as initially, one.
     pub fn set_first_bare(&mut self, is_bare: bool) {
         self.is_first_bare = is_bare;
     }
@@ -118,12 +118,12 @@ impl Name {
         &self.bytes[..end]
     }
 
-    /// Bytes of a name before its suffix.
+    /// Length of a name before its suffix.
     pub(super) fn stem_bytes(&self) -> usize {
         self.len
     }
 
-    /// How many chunks have a key that memcached takes; at least 10,000.
+    /// How many chunks have a key that memcached accepts; at least 10,000.
     pub fn chunks_max(&self) -> u32 {
         let digits = (self.limit - self.len - 1).min(INDEX_DIGITS_MAX);
         10_u32.pow(digits as u32)

@@ -1,4 +1,4 @@
-//! Looking an item up, and gathering its value.
+//! Looking up an item, and gathering its value.
 
 use super::assembly::{Assembly, Broken};
 use super::collect::Collector;
@@ -71,8 +71,8 @@ impl Chunked {
         self.hear(batch, name, key).await
     }
 
-    /// Reads the value from chunk `first` on; the chunks get a new expiry if there is one. `name`
-    /// tells afterwards whether the very first one has its bare name.
+    /// Reads the value from chunk `first` on; the chunks get a new expiry if one is given. `name`
+    /// shows afterwards whether the very first one has its bare name.
     pub(super) async fn gather(
         &self,
         name: &mut Name,
@@ -91,8 +91,8 @@ impl Chunked {
         self.gather_singly(name, metadata, first, touch, now).await
     }
 
-    /// The same for the rest of `assembly`, by lookups of many. None: not all chunks are as they
-    /// should be, and which, and why, is to be found out one by one.
+    /// The same for the rest of `assembly`, by lookups of many. None: not all chunks are intact,
+    /// and which, and why, must be determined one by one.
     async fn gather_at_once(
         &self,
         name: &mut Name,
@@ -132,7 +132,7 @@ impl Chunked {
         }
     }
 
-    /// As [`Chunked::gather`], each chunk by a request of its own.
+    /// Like [`Chunked::gather`], with one request per chunk.
     async fn gather_singly(
         &self,
         name: &mut Name,
@@ -152,7 +152,7 @@ impl Chunked {
         Ok(assembly.finish())
     }
 
-    /// Looks up the chunks that are to come. False: not all are as they should be.
+    /// Looks up the missing chunks. False: not all are intact.
     async fn look_rest_up(
         &self,
         name: &mut Name,
@@ -171,7 +171,7 @@ impl Chunked {
         Ok(assembly.broken().is_none())
     }
 
-    /// Looks up metadata and chunks together, as many of these as items of late had.
+    /// Looks up metadata and chunks together, as many chunks as recent items had.
     async fn read_at_once(&self, name: &mut Name, now: Now) -> Answer {
         let mut batch = self.link.begin(Collector::Item(Item::new(name)))?;
         batch.look_up(name.metadata()).await?;
@@ -196,7 +196,7 @@ impl Chunked {
         self.read_whole(name, &stored, value, stored.expiry).await
     }
 
-    /// What comes of a read that found no item of the key's.
+    /// The outcome of a read that found no item of the key.
     async fn read_nothing(&self, name: &mut Name, head: &Head, found: Option<&Found>) -> Answer {
         match (head.status, found) {
             (Status::Miss, _) | (Status::Value, Some(Found::Foreign)) => Ok(Outcome::Miss),
@@ -209,7 +209,7 @@ impl Chunked {
         }
     }
 
-    /// What comes of a read that found an item.
+    /// The outcome of a read that found an item.
     async fn read_whole(
         &self,
         name: &mut Name,
@@ -268,7 +268,7 @@ impl Chunked {
         self.read_whole(&mut name, &stored, value, touch.unwrap_or(stored.expiry)).await
     }
 
-    /// The key's item. Metadata that cannot be true is deleted.
+    /// The key's item. Invalid metadata is deleted.
     pub(super) async fn readable(
         &self,
         name: &mut Name,

@@ -1,4 +1,4 @@
-//! Rend's format: names, arithmetic and metadata to the byte, and values cut and put together.
+//! Rend's format: names, arithmetic and metadata to the byte, and values split and assembled.
 
 use proptest::prelude::*;
 
@@ -27,13 +27,13 @@ fn lengths() -> impl Strategy<Value = usize> {
         0_usize..5_000,
         0_usize..2_000_000,
         (ITEM_BYTES_MAX_LIMIT - 2_000..=ITEM_BYTES_MAX_LIMIT),
-        // About whole numbers of Rend's chunks.
+        // Near multiples of the size of Rend's chunks.
         (0_usize..100, 1_usize..=245, 0_usize..3)
             .prop_map(|(n, key, more)| (n * (1097 - key) + more).saturating_sub(1)),
     ]
 }
 
-/// The length that memcached counts against its limit on keys.
+/// The length that memcached compares with its limit on keys.
 fn sent_bytes(name: &[u8]) -> usize {
     if is_text(name) { name.len() } else { name.len().div_ceil(3) * 4 }
 }
@@ -120,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_stands_there_is_read_without_panic(
+    fn any_content_is_parsed_without_panic(
         key in keys(),
         bytes in proptest::collection::vec(any::<u8>(), 0..METADATA_ITEM_BYTES_MAX),
     ) {
@@ -150,7 +150,7 @@ proptest! {
     }
 }
 
-/// The chunk items of `value`, as they stand in memcached.
+/// The chunk items of `value`, as stored in memcached.
 fn chunk_items(metadata: &Metadata, value: &[u8]) -> Vec<Vec<u8>> {
     let shape = metadata.shape;
     (0..shape.chunks)
@@ -171,7 +171,7 @@ fn assemble(assembly: &mut Assembly, item: Option<&[u8]>, step: usize) {
 
 proptest! {
     #[test]
-    fn an_assembly_is_the_whole_value_or_nothing(
+    fn an_assembly_returns_the_whole_value_or_nothing(
         length in 0_usize..4_000,
         first in 0_u32..10,
         step in 1_usize..600,
@@ -224,7 +224,7 @@ fn the_names_are_rends() {
     assert_eq!(name.chunk(0), b"movie:1-0");
     assert_eq!(name.chunk(1), b"movie:1-1");
     assert_eq!(name.chunk(10), b"movie:1-10");
-    assert_eq!(name.chunk(0), b"movie:1-0", "nothing is left of the one before");
+    assert_eq!(name.chunk(0), b"movie:1-0", "nothing is left of the previous one");
     name.set_first_bare(true);
     assert_eq!(name.chunk(0), b"movie:10");
     assert_eq!(name.chunk(1), b"movie:1-1");
@@ -232,7 +232,7 @@ fn the_names_are_rends() {
 }
 
 #[test]
-fn a_bare_first_chunk_may_have_the_name_of_another_keys() {
+fn a_bare_first_chunk_may_have_the_name_of_another_keys_chunk() {
     for (key, is_shared) in [
         (&b"foo"[..], false),
         (b"foo1", false),
@@ -280,7 +280,7 @@ fn metadata_is_rends_to_the_byte() {
 }
 
 #[test]
-fn metadata_that_lies_is_found_out() {
+fn invalid_metadata_is_detected() {
     let name = Name::of(b"k");
     let good = Metadata {
         shape: Shape::new(&name, CHUNK_BYTES_DEFAULT, 5_000),
@@ -313,7 +313,7 @@ fn metadata_that_lies_is_found_out() {
 }
 
 #[test]
-fn a_name_short_of_digits_gets_larger_chunks() {
+fn a_name_with_few_digits_gets_larger_chunks() {
     let name = Name::of(&[b'k'; 245]);
     assert!(!name.is_hashed());
     assert_eq!(name.chunks_max(), 10_000);

@@ -1,6 +1,6 @@
-//! What tells the chunks of one value from all others: see [`super::layout`].
+//! The tokens that tell the chunks of one value from all others: see [`super::layout`].
 //!
-//! It must never be given to two values.
+//! A token must never be used for two values.
 
 use std::cell::Cell;
 use std::hash::Hasher;
@@ -10,11 +10,11 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 /// Bytes of a token.
 pub const TOKEN_BYTES: usize = 16;
 
-/// Says which chunks belong together: random but for [`TOKEN_MARK`], and fresh for each value.
+/// Shows which chunks belong together: random except for [`TOKEN_MARK`], and new for each value.
 pub type Token = [u8; TOKEN_BYTES];
 
-/// How a token ends that we made. Others' are random: one in 2^32 ends so by chance, and then a
-/// first chunk with a bare name is left to memcached's LRU list.
+/// The end of our tokens. Those of others are random: one in 2^32 ends like this by chance, and
+/// then a first chunk with a bare name is left to memcached's eviction.
 const TOKEN_MARK: [u8; 4] = *b"-0\r\n";
 
 /// Whether the value with this token may have a first chunk with a bare name.
@@ -22,14 +22,14 @@ pub fn may_be_bare(token: &Token) -> bool {
     !token.ends_with(&TOKEN_MARK)
 }
 
-/// Makes tokens: unlike any other's, and not to be guessed from those that were seen.
+/// Generates tokens: unique, and not predictable from earlier ones.
 pub struct Tokens {
     secret: [u8; 16],
     made: Cell<u64>,
 }
 
 impl Tokens {
-    /// A maker of tokens; `secret` must be random and used for nothing else.
+    /// A generator of tokens; `secret` must be random and used for nothing else.
     pub fn new(secret: [u8; 16]) -> Tokens {
         Tokens { secret, made: Cell::new(0) }
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_tokens_are_alike() {
+    fn no_two_tokens_are_equal() {
         let tokens = Tokens::new([1; 16]);
         let mut seen: Vec<Token> = (0..1000).map(|_| tokens.next()).collect();
         seen.push(Tokens::new([2; 16]).next());

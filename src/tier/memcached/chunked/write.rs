@@ -1,6 +1,6 @@
 //! Writing chunks and metadata, and deleting them.
 //!
-//! Metadata is always written last and deleted first, so that it never names what is not there.
+//! Metadata is always written last and deleted first, so that it never refers to missing chunks.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use crate::tier::memcached::meta::{self, Meta};
 use crate::tier::{Outcome, StoreMode};
 
 impl Chunked {
-    /// Metadata of a value to be written, with a token of its own.
+    /// Metadata of a value to be written, with a new token.
     pub(super) fn describe(
         &self,
         name: &Name,
@@ -36,7 +36,7 @@ impl Chunked {
         }
     }
 
-    /// Asks for chunks from `first` on to be written: what `front` and then `back` have.
+    /// Sends chunks from `first` on: the bytes of `front` and then `back`.
     pub(super) async fn put_chunks(
         &self,
         name: &mut Name,
@@ -67,7 +67,7 @@ impl Chunked {
         Ok(batch)
     }
 
-    /// Asks for the metadata to be written.
+    /// Sends the metadata.
     pub(super) async fn put_metadata(
         &self,
         name: &mut Name,
@@ -99,7 +99,7 @@ impl Chunked {
         Ok(Some(batch))
     }
 
-    /// Hears whether all chunks were written. None: they were.
+    /// Waits for the answers to all chunks. None: they were written.
     pub(super) async fn chunks_lost(
         &self,
         chunks: Batch<'_, Meta, Collector>,
@@ -117,7 +117,7 @@ impl Chunked {
         })
     }
 
-    /// Hears whether the metadata was written.
+    /// Waits for the answer to the metadata.
     pub(super) async fn metadata_written(
         &self,
         metadata: Option<Batch<'_, Meta, Collector>>,
@@ -133,7 +133,7 @@ impl Chunked {
         })
     }
 
-    /// Writes a whole value: chunks first, and metadata last, in one go.
+    /// Writes a whole value: chunks first, and metadata last, without waiting in between.
     pub(super) async fn put(
         &self,
         name: &mut Name,
@@ -150,7 +150,7 @@ impl Chunked {
         Ok(lost.map_or(written, Written::Lost))
     }
 
-    /// Writes a whole value in place of `old`, and deletes what is too much then.
+    /// Writes a whole value in place of `old`, and deletes surplus chunks.
     pub(super) async fn replace(
         &self,
         name: &mut Name,
@@ -166,8 +166,8 @@ impl Chunked {
         Ok(written)
     }
 
-    /// Deletes chunks that belong to no value any more: behind the `chunks` that were written, and
-    /// those of the value that stood there before.
+    /// Deletes chunks that no longer belong to a value: after the `chunks` that were written, and
+    /// those of the previous value.
     pub(super) async fn tidy(
         &self,
         name: &mut Name,
@@ -184,7 +184,7 @@ impl Chunked {
                 self.delete_metadata(name, 0).await?;
                 self.delete_chunks(name, 0..chunks.max(old_chunks)).await?;
             }
-            // Somebody else writes the same key; the chunks may be theirs by now.
+            // Another client writes the same key; the chunks may be its by now.
             Written::Unmet(_) => return Ok(()),
         }
         match old {
@@ -195,10 +195,10 @@ impl Chunked {
         }
     }
 
-    /// Deletes the metadata item if it has this cas; 0: whatever it has.
+    /// Deletes the metadata item if it has this cas; 0: any.
     pub(super) async fn delete_metadata(&self, name: &mut Name, cas: u64) -> Result<Status, Down> {
         let mut batch = self.link.begin(Collector::one())?;
-        // Another connection's: the item is gone with its server.
+        // Another connection's: the item was lost with its server.
         let Some(cas) = batch.cas(cas) else { return Ok(Status::Miss) };
         let key = name.metadata();
         batch.request(meta::room(key, 0), |request| meta::delete(request, key, cas)).await?;
@@ -215,7 +215,7 @@ impl Chunked {
         Ok(())
     }
 
-    /// Deletes chunks; returns how many are not there.
+    /// Deletes chunks; returns how many do not exist.
     async fn delete_chunks(&self, name: &mut Name, chunks: Range<u32>) -> Result<u32, Down> {
         if chunks.is_empty() {
             return Ok(0);
@@ -229,8 +229,8 @@ impl Chunked {
         Ok(batch.wait().await?.into_statuses().of(Status::Miss))
     }
 
-    /// Deletes what stands under the first chunk's bare name; where that may be another key's
-    /// chunk, only if it has this token.
+    /// Deletes the item under the first chunk's bare name; if that may be another key's chunk, only
+    /// if it has this token.
     async fn delete_bare_first(&self, name: &mut Name, token: &Token) -> Result<(), Down> {
         let cas = if !name.shares_bare_first() {
             0
@@ -249,7 +249,7 @@ impl Chunked {
         Ok(())
     }
 
-    /// Deletes what is left of an item that has lost a chunk, unless it has been written anew.
+    /// Deletes what is left of an item that has lost a chunk, unless it has been written again.
     pub(super) async fn discard(
         &self,
         name: &mut Name,

@@ -1,4 +1,4 @@
-//! Requests as bytes, and answers at every cut.
+//! Requests as bytes, and answers cut at every position.
 
 use super::*;
 use crate::tier::memcached::key::ENCODED_KEY_BYTES_MAX;
@@ -46,7 +46,7 @@ fn requests_are_memcached_s() {
 }
 
 #[test]
-fn no_request_is_longer_than_the_room_it_asks_for() {
+fn no_request_is_longer_than_its_room() {
     let key = [0; ENCODED_KEY_BYTES_MAX];
     let far = Expiry::from_unix_s(u32::MAX);
     let most = u64::MAX;
@@ -75,7 +75,7 @@ fn base64_is_padded() {
 }
 
 #[test]
-fn heads_are_read_whole_or_not_at_all() {
+fn heads_are_parsed_completely_or_not_at_all() {
     let answers = [
         ("VA 3 O1 f7 c9 t-1\r\n", Status::Value, Some(1), 7, 9, 0, 3),
         (
@@ -125,7 +125,7 @@ fn heads_are_read_whole_or_not_at_all() {
 }
 
 #[test]
-fn what_answers_nothing_of_ours_is_garbage() {
+fn a_line_that_answers_no_request_is_garbage() {
     let long = "x".repeat(LINE_MAX);
     let garbage = [
         "\n",
@@ -165,7 +165,7 @@ fn what_answers_nothing_of_ours_is_garbage() {
 }
 
 #[test]
-fn a_memcached_is_told_from_others() {
+fn a_memcached_is_recognized() {
     let greeting = |text: &str| Meta::greeting(text.as_bytes());
     let whole = "VERSION 1.6.18\r\nMN\r\n";
     for cut in 0..whole.len() {
