@@ -80,12 +80,13 @@ pub fn drive<C: Carrier>(
         {
             return;
         }
-        if !engine.is_asking() {
+        if !engine.is_asking() || engine.is_past_end() {
             let ended_ns = *ended_ns.get_or_insert(engine.now_ns());
-            if engine.outstanding() == 0 && engine.backlog() == 0 {
+            let is_behind = engine.is_asking() || engine.backlog() > 0;
+            if engine.outstanding() == 0 && !is_behind {
                 return;
             }
-            if engine.backlog() > 0 && engine.now_ns() > ended_ns + GRACE_NS {
+            if is_behind && engine.now_ns() > ended_ns + GRACE_NS {
                 engine.give_up();
                 (0..engine.connections()).for_each(|number| carrier.visit(engine, number));
             }

@@ -7,6 +7,7 @@
 
 mod carried;
 mod lost;
+mod overdue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -92,8 +93,8 @@ impl Conn {
 /// Arrivals dealt to a connection in this step, and how many of them were begun.
 #[derive(Clone, Copy, Debug, Default)]
 struct Dealt {
-    dealt: u32,
-    begun: u32,
+    dealt: u64,
+    begun: u64,
 }
 
 /// How far a thread is, for those who watch: written once a turn.
@@ -301,14 +302,6 @@ impl Engine {
         }
     }
 
-    /// Takes what was dealt and not begun for overdue: every connection is to be visited.
-    pub fn give_up(&mut self) {
-        self.work = match std::mem::replace(&mut self.work, Work::Idle) {
-            Work::Open(arrivals) => Work::GiveUp(arrivals),
-            other => other,
-        };
-    }
-
     /// Whether new requests may still begin.
     pub fn is_asking(&self) -> bool {
         match &self.work {
@@ -407,7 +400,7 @@ impl Engine {
             Work::Closed { end_ns } => (now_ns < *end_ns).then_some(now_ns),
             Work::Open(arrivals) => {
                 let n = dealt.begun;
-                let intended = || arrivals.intended_ns(conn.number as usize, n.into());
+                let intended = || arrivals.intended_ns(conn.number as usize, n);
                 let start_ns = (n < dealt.dealt).then(intended)?;
                 dealt.begun += 1;
                 self.backlog -= 1;
@@ -419,8 +412,8 @@ impl Engine {
             Work::Idle => None,
             Work::GiveUp(arrivals) => {
                 for n in dealt.begun..dealt.dealt {
-                    let start_ns = arrivals.intended_ns(conn.number as usize, n.into());
-                    self.record.overdue(true, start_ns, now_ns);
+                    let start_ns = arrivals.intended_ns(conn.number as usize, n);
+                    self.record.overdue(start_ns, now_ns, 1);
                     self.backlog -= 1;
                 }
                 dealt.begun = dealt.dealt;

@@ -86,7 +86,7 @@ impl Outcome {
     /// It could not go on.
     pub fn end_early(&mut self, reason: &str) {
         self.notes.add(format!("ended early: {reason}"));
-        if self.steps.last().is_some_and(|step| step.requests == 0) {
+        if self.steps.last().is_some_and(is_empty) {
             self.steps.pop();
             self.p99s.pop();
         }
@@ -111,6 +111,13 @@ impl Outcome {
                 counts.overdue
             );
             self.notes.weigh("overdue", counts.overdue, text);
+        }
+        if counts.overdue > 0 && counts.requests == 0 {
+            self.notes.add(format!(
+                "{at}none of the requests that were due was answered: the server was behind with \
+                 those of the warm-up, of which it answered {:.0} a second",
+                step.rate
+            ));
         }
         if let Some(mean_ns) = record.late.mean_ns() {
             let text = format!(
@@ -163,7 +170,7 @@ impl Outcome {
     /// caller to say.
     pub fn tell(self, plan: &Plan, command: &str, is_broken: bool) -> ExitCode {
         let ended = ExitCode::from(if self.is_stopped { EXIT_INTERRUPTED } else { 0 });
-        if self.steps.iter().all(|step| step.requests == 0) {
+        if self.steps.iter().all(is_empty) {
             if is_broken {
                 return ExitCode::FAILURE;
             }
@@ -235,6 +242,12 @@ impl Outcome {
             server: self.server,
         }
     }
+}
+
+/// Whether nothing was measured. A server that is far behind may have answered none of the requests
+/// that were due, and how long they have waited by then is a measurement.
+fn is_empty(step: &Step) -> bool {
+    step.latency.all.count == 0
 }
 
 /// Gets and sets together.

@@ -190,11 +190,15 @@ impl Record {
         self.latency(is_get, now_ns.saturating_sub(intended_ns));
     }
 
-    /// A request of the window that will get no answer within this step has waited so long.
-    pub fn overdue(&mut self, is_get: bool, intended_ns: u64, now_ns: u64) {
+    /// So many requests that were meant to start at `intended_ns` get no answer within this step:
+    /// they have waited so long.
+    pub fn overdue(&mut self, intended_ns: u64, now_ns: u64, requests: u64) {
         if self.window.counts(intended_ns) {
-            self.counts.overdue += 1;
-            self.latency(is_get, now_ns.saturating_sub(intended_ns));
+            self.counts.overdue += requests;
+            let latency_ns = now_ns.saturating_sub(intended_ns);
+            // What was never sent was not drawn either.
+            self.get.saturating_record_n(latency_ns, requests);
+            self.intervals[self.interval].saturating_record_n(latency_ns, requests);
         }
     }
 
@@ -293,7 +297,7 @@ mod tests {
         record.answered(false, 4_999, 9_000);
         assert_eq!((record.counts.answered, record.counts.requests), (2, 2));
         assert_eq!(record.intervals[3].len(), 2);
-        record.overdue(true, 4_000, 9_000);
+        record.overdue(4_000, 9_000, 1);
         assert_eq!((record.counts.overdue, record.get.len()), (1, 2));
     }
 

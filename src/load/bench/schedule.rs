@@ -19,6 +19,10 @@ pub struct Share {
     pub connections: usize,
 }
 
+/// How exactly it is known when arrivals were due that were left out, in nanoseconds: little beside
+/// the time that they had waited by then.
+const LEFT_OUT_NS: u64 = SECOND_NS / 10_000;
+
 /// From when to when a step is measured, in nanoseconds of the clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
@@ -99,6 +103,32 @@ impl Arrivals {
         Some(connection)
     }
 
+    /// Leaves out the arrivals that are due before `at_ns` and were not dealt. Calls `left_out` with
+    /// when some of them were due, to within [`LEFT_OUT_NS`], and how many those are.
+    pub fn leave_out(&mut self, at_ns: u64, mut left_out: impl FnMut(u64, u64)) {
+        let at_ns = at_ns.min(self.end_ns);
+        while self.next_ns < at_ns {
+            let until_ns = (self.next_ns + LEFT_OUT_NS).min(at_ns);
+            let number = (until_ns - self.start_ns) as f64 / self.period_ns;
+            let mut next = (number / self.share.threads as f64) as u64;
+            // As near as the division's rounding lets it be.
+            while self.due_ns(next) < until_ns {
+                next += 1;
+            }
+            while next > self.dealt + 1 && self.due_ns(next - 1) >= until_ns {
+                next -= 1;
+            }
+            left_out(self.next_ns, next - self.dealt);
+            self.dealt = next;
+            self.next_ns = self.due_ns(next);
+        }
+    }
+
+    /// Whether no arrival is due at `now_ns` or later.
+    pub fn is_over(&self, now_ns: u64) -> bool {
+        now_ns >= self.end_ns
+    }
+
     /// When number `n` of the arrivals dealt to `connection` was due.
     #[inline]
     pub fn intended_ns(&self, connection: usize, n: u64) -> u64 {
@@ -142,6 +172,32 @@ mod tests {
             }
         }
         assert_eq!(n, 1_000);
+    }
+
+    #[test]
+    fn arrivals_that_are_left_out_are_counted() {
+        for (rate, threads) in [(1e9, 1), (3e6, 3), (1_000.0, 2), (7.0, 3)] {
+            let mut all = 0;
+            for thread in 0..threads {
+                let share = Share { thread, threads, connections: 2 };
+                let mut arrivals = Arrivals::new(rate, share, 100, 100 + SECOND_NS);
+                let dealt = u64::from(arrivals.deal(100 + SECOND_NS / 2).is_some());
+                let (mut before, mut after) = (0, 0);
+                let middle_ns = 100 + SECOND_NS / 2;
+                arrivals.leave_out(middle_ns, |due_ns, n| {
+                    assert!(due_ns < middle_ns);
+                    before += n;
+                });
+                arrivals.leave_out(u64::MAX, |due_ns, n| {
+                    assert!(due_ns >= middle_ns && due_ns < 100 + SECOND_NS);
+                    after += n;
+                });
+                assert!((dealt + before).abs_diff(after) <= 1, "{before} {after}");
+                assert_eq!(arrivals.next_ns(), u64::MAX);
+                all += dealt + before + after;
+            }
+            assert_eq!(all, rate as u64);
+        }
     }
 
     #[test]

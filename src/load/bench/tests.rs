@@ -64,6 +64,8 @@ const GAP_NS: u64 = 300 * MS;
 
 struct Simulation {
     now_ns: u64,
+    /// What a turn takes at least.
+    turn_ns: u64,
     peers: Vec<Peer>,
     answers_at: Answers,
     fault: Fault,
@@ -134,6 +136,7 @@ impl Simulation {
         let peer = |n| Peer { conn: Some(Conn::new(n)), ..Peer::default() };
         Simulation {
             now_ns: 0,
+            turn_ns: 1,
             peers: (0..connections).map(peer).collect(),
             answers_at,
             fault: Fault::None,
@@ -274,7 +277,7 @@ impl Simulation {
 
 impl Carrier for Simulation {
     fn begin_turn(&mut self, engine: &mut Engine, until_ns: u64) {
-        self.now_ns = self.next_ns().min(until_ns).max(self.now_ns + 1);
+        self.now_ns = self.next_ns().min(until_ns).max(self.now_ns + self.turn_ns);
         engine.tick(self.now_ns);
         for number in 0..self.peers.len() {
             let is_back = self.peers[number].back_ns.is_some_and(|at_ns| at_ns <= self.now_ns);
@@ -451,6 +454,30 @@ fn what_a_slow_server_was_never_sent_counts_too() {
     let next = measure(&mut simulation, &mut engine, Some(500.0)).expect("measured");
     assert_eq!((next.counts.requests, next.counts.overdue), (1_000, 0));
     near(quantile(&next, 0.99), MS as f64, 0.002);
+}
+
+#[test]
+fn a_rate_far_above_what_the_server_can_do_ends_with_what_was_due_and_what_was_answered() {
+    let plan = plan(|plan| {
+        plan.get_share = 1.0;
+        plan.connections = 1;
+    });
+    for rate in [1e5, 1e9] {
+        let mut simulation = Simulation::new(1, |at_ns| at_ns + MS);
+        // At the higher rate the client falls behind too.
+        simulation.turn_ns = MS / 10;
+        let record = measure(&mut simulation, &mut engine(&plan), Some(rate)).expect("measured");
+        // Soon after the end of the step, however much was due.
+        assert!(simulation.now_ns < 4 * SECOND_NS, "{} ns", simulation.now_ns);
+        let counts = record.counts;
+        assert_eq!((counts.requests, counts.overdue), (0, 2 * rate as u64));
+        near(counts.answered as f64, 2_000.0, 0.01);
+        assert_eq!(record.get.len(), counts.overdue);
+        // What was due first has waited for all of the step and half a second, the last for that.
+        near(quantile(&record, 0.5), 1.5e9, 0.01);
+        near(quantile(&record, 1.0), 2.5e9, 0.01);
+        near(record.get.min() as f64, 0.5e9, 0.01);
+    }
 }
 
 #[test]
