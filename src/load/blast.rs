@@ -80,8 +80,7 @@ fn plan(options: &Options, mix: Mix) -> Plan {
 }
 
 fn say(tool: &str, report: &Report, survives: bool, end: End) -> ExitCode {
-    let text = format!("{report}\n{}", report.latencies.pictures());
-    let told = print(&text, ExitCode::SUCCESS);
+    let told = print(&format!("{report:#}\n"), ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
         (Some(violation), _) => {
             let all = report.violation_count;

@@ -95,6 +95,7 @@ impl Report {
     }
 }
 
+/// The verdict is the last line. The alternate form has pictures of the latencies too.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads = ["hits", "misses", "done", "refused", "errors"];
@@ -104,6 +105,9 @@ impl fmt::Display for Report {
             writeln!(f, "{name:10}{hits:>10}{misses:>10}{done:>10}{refused:>10}{errors:>10}")?;
         }
         write!(f, "\n{}", self.latencies)?;
+        if f.alternate() {
+            writeln!(f, "{}", self.latencies.pictures())?;
+        }
         for (text, count) in &self.failures {
             writeln!(f, "{count} times: {text}")?;
         }
