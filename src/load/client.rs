@@ -3,7 +3,7 @@
 
 use super::stream::{Target, Waiting};
 use super::wire::answer::{Asked, answer};
-use super::wire::{Dialect, Item, Reply, Request, encode};
+use super::wire::{Dialect, Item, Reply, Request, encode, meta};
 use crate::base::clock::Clock;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -26,6 +26,8 @@ pub enum Trouble {
     Slow(Duration),
     /// More than this many bytes, and not yet a complete answer.
     Long(usize),
+    /// The server does not know meta commands.
+    NoMeta,
     /// Bytes that are no answer: why, and the bytes.
     Garbage(&'static str, String),
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Trouble {
             Trouble::Long(bytes) => {
                 write!(f, "an answer is longer than {bytes} bytes (--answer-bytes)")
             }
+            Trouble::NoMeta => f.write_str(meta::LACKING),
             Trouble::Garbage(why, bytes) => write!(f, "the server answers '{bytes}': {why}"),
         }
     }
@@ -121,6 +124,9 @@ impl Client {
                 None => self.read(deadline_ns, &mut failed)?,
             }
         };
+        if self.dialect == Dialect::Meta && self.input[..bytes].trim_ascii_end() == meta::UNKNOWN {
+            return Err(Trouble::NoMeta);
+        }
         if bytes < self.input.len() {
             return Err(Trouble::garbage("more than the answer", &self.input[bytes..]));
         }

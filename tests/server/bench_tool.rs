@@ -248,6 +248,24 @@ fn a_stall_shows_in_an_open_loop_and_a_closed_one_says_that_it_cannot() {
     assert!(note.is_some_and(|note| note.contains("--rate")), "{:?}", closed.notes);
 }
 
+/// With a warm-up, whose requests alone keep the server busy beyond the end.
+#[test]
+fn a_rate_far_above_the_server_s_has_a_result() {
+    let stub = Stub::start(Arc::new(|_| {
+        thread::sleep(Duration::from_millis(1));
+        Some(MISS)
+    }));
+    for rate in ["100k", "1G"] {
+        let words = format!("{GETS} --connections 2 --warmup 1 --duration 1 --rate {rate}");
+        let result = bench(&stub.target(), &words);
+        let step = &result.steps[0];
+        let due = step.rate_target.expect("an open loop");
+        assert_eq!((step.requests, step.latency.all.count), (0, due as u64), "{rate}");
+        assert!(step.rate > 0.0 && step.rate < 2_500.0, "{rate}: {}", step.rate);
+        assert!(result.notes.iter().any(|note| note.contains("warm-up")), "{:?}", result.notes);
+    }
+}
+
 fn refused(words: &str, word: &str) {
     let mut args = vec!["bench"];
     args.extend(words.split_whitespace());

@@ -649,6 +649,9 @@ impl Engine {
     /// One reply to the oldest request.
     #[inline]
     fn answer(&mut self, conn: &mut Conn, reply: Reply<'_>, opaque: Option<u32>) {
+        if self.dialect == Dialect::Meta && reply == Reply::Refused(wire::meta::UNKNOWN) {
+            return self.fail(wire::meta::LACKING.to_owned());
+        }
         if conn.waiting == 0 {
             let words = match reply {
                 Reply::Failed(words) | Reply::Refused(words) => words.escape_ascii().to_string(),

@@ -103,8 +103,8 @@ impl Arrivals {
         Some(connection)
     }
 
-    /// Leaves out the arrivals that are due before `at_ns` and were not dealt. Calls `left_out` with
-    /// when some of them were due, to within [`LEFT_OUT_NS`], and how many those are.
+    /// Leaves out the arrivals that are due before `at_ns` and were not dealt. Calls `left_out`
+    /// with when some of them were due, to within [`LEFT_OUT_NS`], and how many those are.
     pub fn leave_out(&mut self, at_ns: u64, mut left_out: impl FnMut(u64, u64)) {
         let at_ns = at_ns.min(self.end_ns);
         while self.next_ns < at_ns {

@@ -93,6 +93,16 @@ struct Run<'a> {
     scratch: Vec<u8>,
 }
 
+/// Makes sure that the server has meta commands, if the plan uses them.
+fn check_meta(plan: &Plan, names: &Names) -> Result<(), Trouble> {
+    if !plan.dialects.contains(&Dialect::Meta) {
+        return Ok(());
+    }
+    let target = &plan.targets[0];
+    let mut client = Client::connect(target, Dialect::Meta, plan.timeout, plan.answer_bytes)?;
+    client.ask(&Request::new(Verb::Get, names.name(0).as_bytes())).map(|_| ())
+}
+
 /// Empties the plan's keys: what an earlier run left there has versions of its own.
 fn empty_keys(
     plan: &Plan,
@@ -133,8 +143,13 @@ pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Re
     let names = plan.names();
     let duration_ns = plan.duration.as_nanos() as u64;
     let mut goes_on = || clock.read_ns() <= duration_ns && watch(0);
-    while let Err(error) = empty_keys(plan, &names, &mut goes_on) {
-        if !plan.survives || clock.read_ns() > plan.patience.as_nanos() as u64 {
+    let mut begin = || {
+        check_meta(plan, &names)?;
+        empty_keys(plan, &names, &mut goes_on)
+    };
+    while let Err(error) = begin() {
+        let is_final = !plan.survives || matches!(error, Trouble::NoMeta);
+        if is_final || clock.read_ns() > plan.patience.as_nanos() as u64 {
             return Err(error.to_string());
         }
         std::thread::sleep(Duration::from_nanos(PAUSE_NS.1));

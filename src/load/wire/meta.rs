@@ -6,6 +6,13 @@
 use super::{Decoded, Garbage, Item, Reply, Request, Step, Verb, line, number, put_number, value};
 use memchr::memchr;
 
+/// What a server that does not know a command answers, to any of them.
+pub const UNKNOWN: &[u8] = b"ERROR";
+
+/// What the operator is told of a server that answers so to a meta command.
+pub const LACKING: &str =
+    "the server has no meta commands (it answers ERROR): use the text or the binary protocol";
+
 /// Adds the request's bytes to `out`.
 #[inline]
 pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {

@@ -223,6 +223,10 @@ fn is_right(server: &str, place: &str, dialects: &[&str]) {
             assert_eq!(stderr, "", "{server}: {tool} {dialect}");
             let is_sizes = tool.starts_with("sizes");
             assert_eq!(is_sizes, stdout.contains("lengths are taken"), "{stdout}");
+            let is_checked = tool.starts_with("blast") || tool.starts_with("setops");
+            let verdict = if is_checked { ", 0 violations" } else { ", every answer was right" };
+            let last = stdout.lines().last().unwrap_or_default();
+            assert!(last.contains(" operations") && last.ends_with(verdict), "{stdout}");
         }
     }
 }
@@ -248,6 +252,28 @@ fn sunder_is_right() {
     let port = free_port().to_string();
     let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
     is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "-t -b"]);
+}
+
+#[test]
+fn a_server_without_meta_commands_is_said_to_have_none() {
+    let port = free_port().to_string();
+    let _server = Server::sunder(&["-p", &port, "--workers", "1"]).expect("sunder starts");
+    for words in [
+        "setget -n 200",
+        "sizes --step 9999",
+        "fill -n 50",
+        "setops -n 500",
+        "blast -n 800 --keys 10",
+        "blast -n 800 --keys 10 --text",
+        "blast -n 800 --keys 10 --survive",
+        "bench --duration 0.2 --warmup 0 --keys 10",
+        "bench --duration 0.2 --warmup 0 --keys 10 --no-fill --rate 100",
+    ] {
+        let Ended { status, stdout, stderr } = run(&format!("{words} -p {port} --meta"));
+        assert_eq!((status, &stdout[..]), (1, ""), "{words}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{words}: {stderr}");
+        assert!(stderr.contains("the server has no meta commands"), "{words}: {stderr}");
+    }
 }
 
 #[test]
