@@ -2,43 +2,19 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::base::limits::EXIT_USAGE;
-
-/// Words that make no command. Its text is one line.
-#[derive(Debug)]
-pub struct UsageError {
-    /// The command, without `sunder`; empty: none was found.
-    tool: String,
-    line: String,
+/// The line for words that make no command. `tool`: the command, without `sunder`; empty: none was
+/// found.
+pub(super) fn of_tool(tool: &str, text: &str) -> String {
+    let name = format!("sunder {tool}");
+    let name = name.trim_end();
+    format!("{name}: {text} (see {name} --help)").replace(char::is_control, " ")
 }
-
-impl UsageError {
-    pub(super) fn new(tool: &str, line: impl Into<String>) -> UsageError {
-        UsageError { tool: tool.to_owned(), line: line.into().replace(char::is_control, " ") }
-    }
-
-    /// The exit status for it.
-    pub fn exit_status(&self) -> u8 {
-        EXIT_USAGE
-    }
-}
-
-impl fmt::Display for UsageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let UsageError { tool, line } = self;
-        let space = if tool.is_empty() { "" } else { " " };
-        write!(f, "sunder{space}{tool}: {line} (see sunder{space}{tool} --help)")
-    }
-}
-
-impl Error for UsageError {}
 
 /// A word for the terminal.
-pub(super) fn shown(word: &OsStr) -> String {
+fn shown(word: &OsStr) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
 
@@ -47,83 +23,56 @@ pub(super) fn of_clap(
     definition: &clap::Command,
     words: &[OsString],
     error: &clap::Error,
-) -> UsageError {
-    let (tool, command) = subcommand(definition, words);
-    let line = match error.kind() {
-        ErrorKind::ValueValidation => {
-            let flag = context(error, ContextKind::InvalidArg).unwrap_or_default();
-            let flag = both_forms(command, &flag);
-            match error.source() {
-                Some(source) => format!("{flag}: {source}"),
-                None => sentence(error),
-            }
-        }
-        ErrorKind::InvalidUtf8 => match words.iter().find(|word| word.to_str().is_none()) {
-            Some(word) => format!("'{}' is not UTF-8", shown(word)),
-            None => sentence(error),
-        },
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let example = if tool.is_empty() { "serve" } else { "check" };
-            format!("give a command, e.g. sunder {tool} {example}").replace("  ", " ")
-        }
-        _ => sentence(error),
-    };
-    UsageError::new(&tool, line)
-}
-
-/// The subcommand that `words` begin with.
-fn subcommand<'d>(
-    definition: &'d clap::Command,
-    words: &[OsString],
-) -> (String, &'d clap::Command) {
+) -> String {
     let (mut command, mut path) = (definition, vec![]);
-    for word in words {
-        let Some(next) = word.to_str().and_then(|word| command.find_subcommand(word)) else {
-            break;
-        };
+    for name in words {
+        let Some(next) = command.find_subcommand(name) else { break };
         path.push(next.get_name());
         command = next;
     }
-    (path.join(" "), command)
+    let line = match (error.kind(), error.source()) {
+        (ErrorKind::UnknownArgument, _) if path.is_empty() => command_first(definition, words),
+        (ErrorKind::ValueValidation, Some(source)) => {
+            let flag = error.get(ContextKind::InvalidArg).map(ContextValue::to_string);
+            format!("{}: {source}", both_forms(command, &flag.unwrap_or_default()))
+        }
+        (ErrorKind::InvalidUtf8, _) => {
+            let word = words.iter().find(|word| word.to_str().is_none());
+            format!("'{}' is not UTF-8", word.map(|word| shown(word)).unwrap_or_default())
+        }
+        _ => sentence(error),
+    };
+    of_tool(&path.join(" "), &line)
+}
+
+/// What to do with flags that stand before a command, or have none.
+fn command_first(definition: &clap::Command, words: &[OsString]) -> String {
+    let at = words.iter().position(|word| definition.find_subcommand(word).is_some());
+    let mut shown: Vec<String> = words.iter().map(|word| shown(word)).collect();
+    let name = at.map_or_else(|| "serve".to_owned(), |at| shown.remove(at));
+    let flags = shown.join(" ");
+    format!("'{flags}': give a command first: sunder {name} {flags}")
 }
 
 /// `-p, --port` for clap's `--port <N>`.
 fn both_forms(command: &clap::Command, shown: &str) -> String {
-    let Some(arg) = command.get_arguments().find(|arg| arg.to_string() == shown) else {
-        return shown.to_owned();
-    };
-    match (arg.get_short(), arg.get_long()) {
-        (Some(short), Some(long)) => format!("-{short}, --{long}"),
-        (None, Some(long)) => format!("--{long}"),
+    let arg = command.get_arguments().find(|arg| arg.to_string() == shown);
+    match arg.map(|arg| (arg.get_short(), arg.get_long())) {
+        Some((Some(short), Some(long))) => format!("-{short}, --{long}"),
+        Some((None, Some(long))) => format!("--{long}"),
         _ => shown.to_owned(),
-    }
-}
-
-fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(texts) => Some(texts.join(", ")),
-        _ => None,
     }
 }
 
 /// clap's lines without how the command is used, as one.
 fn sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let lines = text.lines().map(str::trim);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines = lines.take_while(|line| {
         !line.starts_with("Usage:") && !line.starts_with("For more information")
     });
-    let mut sentence = String::new();
-    for line in lines.filter(|line| !line.is_empty()) {
-        let line = line.strip_prefix("error: ").unwrap_or(line);
-        match line.strip_prefix("tip: ") {
-            // No word of a command line here is a flag's name.
-            Some(tip) if tip.starts_with("to pass") => {}
-            Some(tip) => sentence += &format!("; {tip}"),
-            None if sentence.is_empty() => sentence += line,
-            None => sentence += &format!(" {line}"),
-        }
-    }
-    sentence
+    let lines = lines.map(|line| line.strip_prefix("error: ").unwrap_or(line));
+    // No word of a command line here is a flag's name.
+    let lines = lines.filter(|line| !line.starts_with("tip: to pass"));
+    lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
 }

@@ -1,30 +1,30 @@
 //! `sunder fill`.
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 
-use super::shared::{AFTER, Client, lengths, operations};
+use super::shared::{Main, ToolFlags, VALUE_BYTES_MAX};
+use super::value::{ANY, Count, Range};
+use crate::load::fill;
 use crate::load::options::Options;
 
 /// Set random keys
 ///
 /// A connection that ends is reopened; ten failures in a row end the run.
 #[derive(Args, Debug)]
-#[command(after_help = AFTER)]
 pub(super) struct Fill {
     /// Sets of all connections
-    #[arg(short, long, alias = "n", value_name = "N", value_parser = operations)]
-    #[arg(default_value = "1M")]
-    num_ops: u64,
+    #[arg(short, long, value_name = "N", default_value = "1M")]
+    num_ops: Count<1, ANY>,
     /// Lengths of values
-    #[arg(long, value_name = "MIN-MAX", value_parser = lengths, default_value = "5K-20K")]
-    value_bytes: (usize, usize),
-    #[command(flatten, next_help_heading = "Shared by blast, setget, sizes, fill and setops")]
-    client: Client,
+    #[arg(long, value_name = "MIN-MAX", default_value = "5K-20K")]
+    value_bytes: Range<0, VALUE_BYTES_MAX>,
 }
 
-impl Fill {
-    pub fn options(self, matches: &ArgMatches) -> Result<Options, String> {
-        let options = self.client.options(matches, self.value_bytes, 1)?;
-        Ok(Options { operations: self.num_ops, ..options })
+impl ToolFlags for Fill {
+    const MAIN: Main = |options| fill::main(&options);
+
+    fn apply(self, options: &mut Options) {
+        options.operations = self.num_ops.0;
+        options.value_bytes = self.value_bytes.0;
     }
 }

@@ -32,17 +32,28 @@ mod value;
 
 use std::ffi::OsString;
 use std::io;
+use std::iter::once;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::bench::Bench;
+use self::blast::Blast;
+use self::fill::Fill;
+use self::generate::Generate;
+use self::l2::{L2, L2Command};
+use self::serve::Serve;
+use self::setget::SetGet;
+use self::setops::SetOps;
+use self::shared::Tool;
+use self::sizes::Sizes;
 use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
 use crate::load::bench::Plan;
 use crate::load::options::Options;
 use crate::load::report::Request;
-pub use error::UsageError;
 pub use generate::Product;
 pub use run::main;
 
@@ -55,16 +66,8 @@ pub enum Command {
     Bench(Box<Plan>, String),
     /// Show results.
     Report(Request),
-    /// Send every operation, prove every answer possible.
-    Blast(Box<Options>),
-    /// Set and read back.
-    SetGet(Box<Options>),
-    /// Values of every length.
-    Sizes(Box<Options>),
-    /// Fill a cache.
-    Fill(Box<Options>),
-    /// Store in all five ways.
-    SetOps(Box<Options>),
+    /// Check or fill a server, with one of the tools.
+    Tool(fn(Options) -> ExitCode, Box<Options>),
     /// Verify the log on an SSD.
     CheckLog(PathBuf),
     /// Write man pages or completions to a directory.
@@ -76,50 +79,45 @@ pub enum Command {
 /// A memcached-compatible cache appliance.
 #[derive(Parser, Debug)]
 #[command(name = "sunder", version = version(), propagate_version = true, max_term_width = 100)]
-#[command(
-    arg_required_else_help = false,
-    after_help = "\
-sunder COMMAND --help has the flags. sunder --version --verbose says how it was built."
-)]
+#[command(arg_required_else_help = false)]
+#[command(after_help = "sunder COMMAND --help describes the flags of a command.")]
 struct Sunder {
     #[command(subcommand)]
     command: Subcommands,
+    /// With --version: say how it was built, too
+    #[arg(long, requires = "version")]
+    verbose: bool,
 }
 
 // Each has its help in its own file.
 #[derive(Subcommand, Debug)]
 enum Subcommands {
-    Serve(Box<serve::Serve>),
-    Blast(Box<blast::Blast>),
-    Setget(Box<setget::SetGet>),
-    Sizes(Box<sizes::Sizes>),
-    Fill(Box<fill::Fill>),
-    Setops(Box<setops::SetOps>),
-    Bench(Box<bench::Bench>),
-    L2(l2::L2),
-    Generate(generate::Generate),
+    Serve(Box<Serve>),
+    Blast(Box<Tool<Blast>>),
+    Setget(Box<Tool<SetGet>>),
+    Sizes(Box<Tool<Sizes>>),
+    Fill(Box<Tool<Fill>>),
+    Setops(Box<Tool<SetOps>>),
+    Bench(Box<Bench>),
+    L2(L2),
+    Generate(Generate),
 }
 
 /// Reads a command line, without the program's name.
 ///
 /// # Errors
 /// What is wrong with it, in one line.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
-    let words: Vec<OsString> = words.into_iter().collect();
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if words.first().is_some_and(|word| word == "help") {
+        // clap's own `help` has no suggestions.
+        words.rotate_left(1);
+        *words.last_mut().expect("it is not empty") = "--help".into();
+    }
     let mut definition = definition();
-    let first = words.first().and_then(|word| word.to_str()).unwrap_or_default();
-    let asks_version = words.iter().any(|word| word == "--version" || word == "-V");
-    if first == "--verbose" && asks_version {
-        return Ok(Command::Print(verbose()));
-    }
-    if first.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&first) {
-        let given: Vec<_> = words.iter().map(|word| error::shown(word)).collect();
-        let given = given.join(" ");
-        let line = format!("'{given}': give a command first: sunder serve {given}");
-        return Err(UsageError::new("", line));
-    }
+    definition.build();
     let spelt = go::respell(&definition, words.clone());
-    let name = std::iter::once(OsString::from("sunder"));
+    let name = once(OsString::from("sunder"));
     let matches = match definition.try_get_matches_from_mut(name.chain(spelt)) {
         Ok(matches) => matches,
         Err(error) => match error.kind() {
@@ -133,33 +131,19 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Usage
     };
     let sunder = Sunder::from_arg_matches(&matches)
         .map_err(|error| error::of_clap(&definition, &words, &error))?;
-    let (tool, own) = matches.subcommand().expect("one is required");
-    command(sunder.command, own, &words).map_err(|line| UsageError::new(tool, line))
-}
-
-fn command(
-    command: Subcommands,
-    matches: &clap::ArgMatches,
-    words: &[OsString],
-) -> Result<Command, String> {
-    Ok(match command {
-        Subcommands::Serve(serve) => Command::Serve(Box::new(serve.config(matches)?)),
-        Subcommands::Bench(bench) => {
-            if let Some(request) = bench.report()? {
-                return Ok(Command::Report(request));
-            }
-            let words = words.iter().map(|word| word.to_string_lossy());
-            let line = words.fold("sunder".to_owned(), |line, word| line + " " + &*word);
-            Command::Bench(Box::new(bench.plan()?), line)
-        }
-        Subcommands::Blast(blast) => Command::Blast(Box::new(blast.options(matches)?)),
-        Subcommands::Setget(setget) => Command::SetGet(Box::new(setget.options(matches)?)),
-        Subcommands::Sizes(sizes) => Command::Sizes(Box::new(sizes.options(matches)?)),
-        Subcommands::Fill(fill) => Command::Fill(Box::new(fill.options(matches)?)),
-        Subcommands::Setops(setops) => Command::SetOps(Box::new(setops.options(matches)?)),
-        Subcommands::Generate(it) => Command::Generate(it.product, it.folder),
-        Subcommands::L2(l2) => Command::CheckLog(l2.path()),
-    })
+    let (tool, matches) = matches.subcommand().expect("one is required");
+    let command = match sunder.command {
+        Subcommands::Serve(it) => it.config(matches).map(|it| Command::Serve(Box::new(it))),
+        Subcommands::Blast(it) => it.command(matches),
+        Subcommands::Setget(it) => it.command(matches),
+        Subcommands::Sizes(it) => it.command(matches),
+        Subcommands::Fill(it) => it.command(matches),
+        Subcommands::Setops(it) => it.command(matches),
+        Subcommands::Bench(it) => it.command(matches, &words),
+        Subcommands::L2(L2 { command: L2Command::Check { path } }) => Ok(Command::CheckLog(path)),
+        Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
+    };
+    command.map_err(|text| error::of_tool(tool, &text))
 }
 
 /// Writes `product` to files in `folder`.
@@ -167,41 +151,42 @@ fn command(
 /// # Errors
 /// If a file cannot be written.
 pub fn generate(product: Product, folder: &Path) -> io::Result<()> {
-    generate::write(tuned(Sunder::command()), product, folder)
+    generate::write(definition(), product, folder)
 }
 
 /// All subcommands and flags.
 fn definition() -> clap::Command {
-    let mut definition = tuned(Sunder::command());
-    definition.build();
-    definition
+    // Not mut_subcommand(), which would move it to the end of the list.
+    tuned(Sunder::command().mut_subcommands(|command| match command.get_name() {
+        "serve" => command.args(unneeded::rows().map(|row| row.arg())),
+        _ => command,
+    }))
 }
 
 /// Flags of which two are a mistake; of any other the last one counts, as memcached has it.
-const ONCE: &[&str] = &["l1", "l2", "rate", "sweep"];
+const ONCE: [&str; 4] = ["l1", "l2", "rate", "sweep"];
 
-/// What holds for all flags: a value may begin with a dash, and what memcached and Rend have is
-/// left out of the short help.
+/// What holds for all flags: a value may begin with a dash, a BOOL is spelt as Go has it, and what
+/// memcached and Rend have is left out of the short help.
 fn tuned(definition: clap::Command) -> clap::Command {
     let tuned_arg = |arg: clap::Arg| {
-        if arg.is_positional() {
+        let (id, heading) = (arg.get_id().clone(), arg.get_help_heading().unwrap_or_default());
+        let is_foreign = [memcached::HEADING, rend::HEADING].contains(&heading);
+        let is_bool = arg.get_value_names().is_some_and(|names| names[0] == "BOOL");
+        let has_value = arg.get_action().takes_values() && arg.get_num_args() != Some(0.into());
+        let is_repeatable = matches!(arg.get_action(), ArgAction::Append);
+        let mut arg = arg.hide_short_help(is_foreign);
+        if is_bool {
+            arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+            arg = arg.value_parser(value::boolean);
+        }
+        if has_value && !arg.is_positional() {
+            arg = arg.allow_hyphen_values(true);
+        }
+        if is_repeatable || arg.is_positional() || ONCE.contains(&id.as_str()) {
             return arg;
         }
-        let id = arg.get_id().clone();
-        let is_foreign = arg.get_help_heading().is_some_and(|heading| heading.contains("'s"));
-        let arg = arg.hide_short_help(is_foreign);
-        let arg = match arg.get_action() {
-            ArgAction::Set | ArgAction::Append if arg.get_num_args() != Some(0.into()) => {
-                arg.allow_hyphen_values(true)
-            }
-            _ => arg,
-        };
-        match arg.get_action() {
-            ArgAction::Set | ArgAction::SetTrue if !ONCE.contains(&id.as_str()) => {
-                arg.overrides_with(id)
-            }
-            _ => arg,
-        }
+        arg.overrides_with(id)
     };
     definition.mut_args(tuned_arg).mut_subcommands(tuned)
 }

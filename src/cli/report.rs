@@ -26,11 +26,11 @@ pub(super) struct Report {
 
 impl Report {
     /// What to show.
-    pub fn request(&self) -> Result<Request, String> {
-        if let Some(page) = self.output.as_ref().filter(|page| self.results.contains(page)) {
+    pub fn request(self) -> Result<Request, String> {
+        let Report { results, output: page, hgrm: is_hgrm } = self;
+        if let Some(page) = page.as_ref().filter(|page| results.contains(page)) {
             return Err(format!("{} is a result: it would be overwritten", page.display()));
         }
-        let (results, page) = (self.results.clone(), self.output.clone());
-        Ok(Request { results, page, is_hgrm: self.hgrm })
+        Ok(Request { results, page, is_hgrm })
     }
 }

@@ -4,16 +4,17 @@ use std::process::ExitCode;
 
 use super::{Command, parse};
 use crate::base::console::{complain, print};
-use crate::load::{bench, blast, fill, setget, sizes};
+use crate::base::limits::EXIT_USAGE;
+use crate::load::bench;
 use crate::serve::{check_log, serve};
 
 /// Does what the words of this process ask for, and returns its exit status.
 pub fn main() -> ExitCode {
     match parse(std::env::args_os().skip(1)) {
         Ok(command) => run(command),
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(error.exit_status())
+        Err(line) => {
+            complain(line);
+            ExitCode::from(EXIT_USAGE)
         }
     }
 }
@@ -29,11 +30,7 @@ fn run(command: Command) -> ExitCode {
         },
         Command::Bench(plan, line) => bench::run(*plan, &line),
         Command::Report(request) => bench::show(&request),
-        Command::Blast(options) => blast::main(&options),
-        Command::SetGet(options) => setget::main(*options),
-        Command::Sizes(options) => sizes::main(*options),
-        Command::Fill(options) => fill::main(&options),
-        Command::SetOps(options) => blast::setops(&options),
+        Command::Tool(main, options) => main(*options),
         Command::CheckLog(path) => check_log(&path),
         Command::Generate(product, folder) => match super::generate(product, &folder) {
             Ok(()) => ExitCode::SUCCESS,

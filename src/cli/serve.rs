@@ -1,30 +1,22 @@
 //! `sunder serve`: its flags, and whether they go together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args};
 
 use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
-use super::unneeded::Unneeded;
-use super::value::{List, boolean, has_twice, in_order};
-use crate::config::{self, Cidr, Config, Huge, L1, L2, Poll, ValueError};
+use super::shared::Nic;
+use super::value::{List, Number, refuse_twice};
+use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
-
-const AFTER: &str = "\
-Exit status: 0 ended as told, 1 something on the host must be fixed, 2 wrong command line, 3
-a tier could not be closed at the stop, 4 the device went away, 75 it may pass by itself (a port
-in use, a memcached that is not up yet).
-
-SIGINT and SIGTERM end the server; answers that are under way are sent first, for at most 5 s.
-SIGHUP, SIGUSR1 and SIGUSR2 do nothing.";
 
 /// Serve clients
 ///
 /// Serves memcached's text and binary protocols on kernel sockets, or on a DPDK device.
 #[derive(Args, Debug)]
-#[command(after_help = AFTER)]
+#[command(after_help = include_str!("help/serve.txt"))]
 pub(super) struct Serve {
     #[command(flatten, next_help_heading = "Where clients come from")]
     listen: Listen,
@@ -38,42 +30,28 @@ pub(super) struct Serve {
     memcached: Memcached,
     #[command(flatten, next_help_heading = rend::HEADING)]
     rend: Rend,
-    #[command(flatten)]
-    of_memcached: Unneeded<memcached::Table>,
-    #[command(flatten)]
-    of_rend: Unneeded<rend::Table>,
 }
 
 // Comments on what is flattened are no doc comments: clap would take them for the command's help.
 #[derive(Args, Debug)]
 struct Listen {
-    /// DPDK device to serve on; without it, kernel sockets
-    ///
-    /// A PCI address (bind the device with scripts/bind-nic.sh), or a vdev with its arguments, e.g.
-    /// net_af_packet0,iface=veth0.
-    #[arg(long, value_name = "DEV", requires = "address")]
-    device: Option<String>,
-    /// Own address on the device, e.g. 10.0.0.5/24; repeat it for more
-    #[arg(long, value_name = "CIDR", value_parser = config::cidr, requires = "device")]
-    address: Vec<Cidr>,
-    /// Router for other networks; repeat it for IPv4 and IPv6
-    #[arg(long, value_name = "IP", value_parser = config::address, requires = "device")]
-    gateway: Vec<IpAddr>,
+    #[command(flatten)]
+    nic: Nic,
     /// Port
-    #[arg(short, long, value_name = "N", value_parser = port, default_value = "11211")]
-    port: u16,
+    #[arg(short, long, value_name = "N", default_value = "11211")]
+    port: Number<0, 65_535>,
     /// Addresses of kernel sockets [default: 127.0.0.1]
     ///
-    /// Repeat it for more. :: is all addresses of the host, those of IPv4 too unless one of them is
-    /// named.
-    #[arg(long, value_name = "IP[,IP..]", value_parser = config::binds)]
+    /// Repeat it for more. :: or * is all addresses of the host, those of IPv4 too unless one of
+    /// them is given. localhost is 127.0.0.1; no other name is looked up.
+    #[arg(short = 'l', long, visible_alias = "listen", value_name = "IP[,IP..]")]
+    #[arg(value_parser = addresses)]
     bind: Vec<List<IpAddr>>,
     /// Listen on the Unix socket --sock-path instead of a port
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_name = "BOOL", value_parser = boolean)]
+    #[arg(long, value_name = "BOOL")]
     use_domain_socket: Option<bool>,
     /// Path of the Unix socket
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "device")]
     sock_path: Option<PathBuf>,
     /// Batch port [default: 11212], open when there is an L2
     ///
@@ -85,9 +63,8 @@ struct Listen {
     #[arg(long, value_name = "PATH", conflicts_with = "device")]
     bp_sock_path: Option<PathBuf>,
     /// Most connections at once, all workers together
-    #[arg(short = 'c', long, alias = "conn-limit", value_name = "N", value_parser = connections)]
-    #[arg(default_value = "1024")]
-    max_connections: u64,
+    #[arg(short = 'c', long, alias = "conn-limit", value_name = "N", default_value = "1024")]
+    max_connections: Number<1, 10_000_000>,
     /// Close a connection after S seconds without a request; 0: never
     #[arg(long, value_name = "S", value_parser = config::idle_timeout, default_value = "0")]
     idle_timeout: u64,
@@ -95,23 +72,23 @@ struct Listen {
 
 #[derive(Args, Debug)]
 struct Run {
-    /// Number of workers, a thread each [default: one a core]
+    /// Number of workers, a thread each, at most 64 [default: one a core]
     #[arg(short = 't', long, alias = "threads", value_name = "N", value_parser = config::workers)]
     workers: Option<usize>,
     /// Cores to run workers on, e.g. 0,2-3, instead of --workers
     #[arg(long, value_name = "LIST", value_parser = config::cores)]
     cores: Option<List<usize>>,
-    /// busy: spin when idle; adaptive: sleep [default: busy on a device, else adaptive]
-    #[arg(long, value_name = "busy|adaptive", value_parser = config::poll)]
+    /// When a worker sleeps [default: busy on a device, else adaptive]
+    #[arg(long, value_enum)]
     poll: Option<Poll>,
     /// Huge pages for the device's frames
     ///
-    /// auto requires them (scripts/hugepages.sh). L1 uses what the kernel gives in either case.
-    #[arg(long, value_name = "auto|off", value_parser = config::huge, default_value = "auto")]
+    /// L1 uses what the kernel gives in either case.
+    #[arg(long, value_enum, default_value = "auto")]
     huge: Huge,
     /// Retry for S seconds when a tier's server, an SSD or a port is not available at the start
-    #[arg(long, value_name = "S", value_parser = wait, default_value = "0")]
-    wait: u64,
+    #[arg(long, value_name = "S", default_value = "0")]
+    wait: Number<0, 86_400>,
     /// For trials: play a bad wire on the device
     ///
     /// seed=N,drop=N,reorder=N,duplicate=N,corrupt=N: faults in a million frames, each way.
@@ -123,8 +100,8 @@ struct Run {
 struct Store {
     /// First tier [default: memory,size=64M]
     ///
-    /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part, and
-    /// needs 34 MiB beside it.
+    /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part of it, of
+    /// at most 32 GiB for items, and needs 34 MiB beside it.
     ///
     /// memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]: in
     /// a memcached of this host. Values are stored as they are [plain], or in Rend's chunks of SIZE
@@ -167,116 +144,93 @@ const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Un
      one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user \
      of this host can reach";
 
-/// As memcached has 0 beside a Unix socket; without one it is refused in the end.
-fn port(text: &str) -> Result<u16, ValueError> {
-    if text == "0" { Ok(0) } else { config::port(text) }
-}
-
-fn connections(text: &str) -> Result<u64, ValueError> {
-    config::number(text, 1, 10_000_000)
-}
-
-fn wait(text: &str) -> Result<u64, ValueError> {
-    config::number(text, 0, 86_400)
-}
-
 impl Serve {
     /// What the flags say, if they go together.
     pub fn config(self, matches: &ArgMatches) -> Result<Config, String> {
-        let Serve { listen, run, store, allow, mut memcached, rend, .. } = self;
-        let l1_flag = match (&store.l1, memcached.memory_limit) {
-            (Some(_), _) => Some("--l1"),
-            (None, Some(_)) => Some("-m"),
-            (None, None) => None,
-        };
-        let has_l2 = store.l2.is_some();
-        let binds = binds(matches, listen.bind, std::mem::take(&mut memcached.listen));
-        let socket_path = socket(
-            matches,
-            listen.use_domain_socket.unwrap_or(memcached.unix_socket.is_some()),
-            [("sock_path", listen.sock_path), ("unix_socket", memcached.unix_socket.take())],
-        )?;
+        let Serve { listen, run, store, allow, memcached, rend } = self;
+        let socket_path = listen.socket(&memcached, matches)?;
         let default = Config::default();
+        let binds: Vec<IpAddr> = listen.bind.into_iter().flatten().collect();
         let mut config = Config {
-            device: listen.device,
-            addresses: listen.address,
-            gateways: listen.gateway,
+            device: listen.nic.device,
+            addresses: listen.nic.address,
+            gateways: listen.nic.gateway,
             cores: run.cores.unwrap_or_default(),
             workers: run.workers,
             poll: run.poll,
-            port: listen.port,
+            port: listen.port.0 as u16,
+            binds: if binds.is_empty() { default.binds } else { binds },
             socket_path,
             l1: store.l1.unwrap_or(default.l1),
             l2: store.l2.unwrap_or(default.l2),
             batch_port: listen.bp,
             batch_socket_path: listen.bp_sock_path,
             item_bytes_max: store.max_item_size,
-            connections_max: listen.max_connections as usize,
+            connections_max: listen.max_connections.0 as usize,
             huge: run.huge,
             idle_timeout_s: listen.idle_timeout,
-            wait_s: run.wait,
+            wait_s: run.wait.0,
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             faults: run.faults,
             ..Config::default()
         };
-        rend.apply(&mut config, l1_flag, has_l2, binds.is_some(), in_order(self.of_rend.notes))?;
-        config.binds = binds.unwrap_or(default.binds);
-        let mut notes = self.of_memcached.notes;
-        memcached.apply(&mut config, matches, &mut notes)?;
-        config.notes.extend(in_order(notes));
+        rend.apply(&mut config, matches)?;
+        memcached.apply(&mut config, matches)?;
         check(&config)?;
-        check_binds(&config.binds)?;
         note_batch(&mut config);
         Ok(config)
     }
 }
 
-/// The addresses of `--bind` and `-l`, which add up, in their order on the command line.
-fn binds(
-    matches: &ArgMatches,
-    bind: Vec<List<IpAddr>>,
-    listen: Vec<List<IpAddr>>,
-) -> Option<Vec<IpAddr>> {
-    let places = |id| matches.indices_of(id).into_iter().flatten();
-    let mut all: Vec<_> = places("bind").zip(bind).collect();
-    all.extend(places("listen").zip(listen));
-    all.sort_unstable();
-    (!all.is_empty()).then(|| all.into_iter().flat_map(|(_, binds)| binds).collect())
+impl Listen {
+    /// The Unix socket to listen on: of `--sock-path` and `-s` the last one.
+    fn socket(
+        &self,
+        memcached: &Memcached,
+        matches: &ArgMatches,
+    ) -> Result<Option<PathBuf>, String> {
+        let place = |id| matches.indices_of(id).and_then(Iterator::last);
+        let is_memcached = place("unix_socket") > place("sock_path");
+        let path = if is_memcached { &memcached.unix_socket } else { &self.sock_path };
+        match self.use_domain_socket.unwrap_or(memcached.unix_socket.is_some()) {
+            true if path.is_none() => Err("--use-domain-socket: give --sock-path as well".into()),
+            false if path.is_some() => Err("--sock-path: give --use-domain-socket as well".into()),
+            _ => Ok(path.clone()),
+        }
+    }
 }
 
-/// The Unix socket to listen on: of `--sock-path` and `-s` the last one.
-fn socket(
-    matches: &ArgMatches,
-    is_used: bool,
-    paths: [(&str, Option<PathBuf>); 2],
-) -> Result<Option<PathBuf>, String> {
-    let place = |id: &str| matches.indices_of(id).and_then(Iterator::last);
-    let given = paths.into_iter().filter_map(|(id, path)| Some((place(id), path?)));
-    match (is_used, given.max()) {
-        (true, Some((_, path))) => Ok(Some(path)),
-        (true, None) => Err("--use-domain-socket: give --sock-path as well".into()),
-        (false, Some(_)) => Err("--sock-path: give --use-domain-socket as well".into()),
-        (false, None) => Ok(None),
-    }
+/// `--bind`: addresses, with memcached's words for all of them and for this host's own.
+fn addresses(text: &str) -> Parsed<List<IpAddr>> {
+    let address = |word: &str| match word {
+        "*" | "INADDR_ANY" => Ok(IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+        "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        word => {
+            let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let expected = "IPv4 or IPv6 addresses without a port (-p), a comma between two, \
+                            localhost, or * for all";
+            bare.unwrap_or(word).parse().map_err(|_| ValueError::new(word, expected))
+        }
+    };
+    text.split(',').map(address).collect()
 }
 
 /// What has to be said of the batch port.
 fn note_batch(config: &mut Config) {
     let is_given = config.batch_port.is_some() || config.batch_socket_path.is_some();
-    if is_given && config.l2 == L2::None {
-        config.notes.push(NOTE_BATCH_PORT);
-    }
-    if config.l2 != L2::None && config.batch().is_none() {
-        config.notes.push(NOTE_BATCH_BESIDE);
+    match (&config.l2, config.batch()) {
+        (L2::None, _) if is_given => config.notes.push(NOTE_BATCH_PORT),
+        (L2::None, _) | (_, Some(_)) => {}
+        (_, None) => config.notes.push(NOTE_BATCH_BESIDE),
     }
 }
 
 /// Whether the flags go together, beyond what their definitions say.
 fn check(config: &Config) -> Result<(), String> {
     let conflict = |text: &str| Err(text.to_owned());
-    if config.socket_path.is_none() {
-        config::port(&config.port.to_string()).map_err(|error| format!("-p, --port: {error}"))?;
+    if config.socket_path.is_none() && config.port == 0 {
+        return conflict("-p, --port: got '0', which is for a Unix socket; expected 1 to 65535");
     }
     if !config.cores.is_empty() && config.workers.is_some_and(|n| n != config.cores.len()) {
         return conflict("--workers: --cores names another number of cores; give one of the two");
@@ -293,37 +247,19 @@ fn check(config: &Config) -> Result<(), String> {
     if let (L1::Ssd(_), L2::Ssd(_)) = (&config.l1, &config.l2) {
         return conflict("--l2: L1 is an SSD already; give it all of the space, and no L2");
     }
-    if config.device.is_none() {
-        return Ok(());
-    }
-    if config.socket_path.is_some() {
-        return conflict("--sock-path: a Unix socket needs kernel sockets, without --device");
-    }
-    if config.binds != Config::default().binds {
+    if config.device.is_some() && config.binds != Config::default().binds {
         return conflict("--bind: is for kernel sockets; a device has --address");
     }
-    let has = |is_ipv4: bool| config.addresses.iter().any(|own| own.address.is_ipv4() == is_ipv4);
-    let is_near = |gateway: &IpAddr| config.addresses.iter().any(|own| own.contains(gateway));
-    if config.gateways.iter().any(|gateway: &IpAddr| !has(gateway.is_ipv4())) {
-        return conflict("--gateway: there is no --address of its kind (IPv4 or IPv6)");
+    let own = &config.addresses;
+    let is_near = |gateway: &IpAddr| own.iter().any(|own| own.contains(gateway));
+    if let Some(far) = config.gateways.iter().find(|gateway| !is_near(gateway)) {
+        return Err(format!("--gateway: {far} is in the network of no --address"));
     }
-    if !config.gateways.iter().all(is_near) {
-        return conflict("--gateway: is in the network of no --address");
-    }
-    if has_twice(config.addresses.iter().map(|own| own.address)) {
-        return conflict("--address: the same address is given twice");
-    }
-    Ok(())
-}
-
-/// Whether each of these addresses can have a listener beside the others'.
-fn check_binds(binds: &[IpAddr]) -> Result<(), String> {
-    if has_twice(binds.iter().copied()) {
-        return Err("--bind: the same address is given twice".into());
-    }
-    for &all in binds.iter().filter(|bind| bind.is_unspecified()) {
+    refuse_twice("--address", own.iter().map(|own| own.address))?;
+    refuse_twice("--bind", config.binds.iter().copied())?;
+    for &all in config.binds.iter().filter(|bind| bind.is_unspecified()) {
         let is_in_it = |one: &&IpAddr| **one != all && one.is_ipv4() == all.is_ipv4();
-        if let Some(one) = binds.iter().find(is_in_it) {
+        if let Some(one) = config.binds.iter().find(is_in_it) {
             return Err(format!("--bind: {all} includes {one}; leave one out"));
         }
     }

@@ -1,9 +1,11 @@
 //! `sunder setget`.
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 
-use super::shared::{AFTER, Client, lengths, operations};
+use super::shared::{Main, ToolFlags, VALUE_BYTES_MAX};
+use super::value::{ANY, Count, Range};
 use crate::load::options::Options;
+use crate::load::setget;
 
 /// Set keys and read them back; check every answer
 ///
@@ -11,22 +13,20 @@ use crate::load::options::Options;
 /// again. Every byte of a value and its flags depend on key and version: a value of another key, an
 /// old, mixed, truncated or deleted one is found at once.
 #[derive(Args, Debug)]
-#[command(after_help = AFTER)]
 pub(super) struct SetGet {
     /// Pairs of a write and a get
-    #[arg(short, long, alias = "n", value_name = "N", value_parser = operations)]
-    #[arg(default_value = "1M")]
-    num_ops: u64,
+    #[arg(short, long, value_name = "N", default_value = "1M")]
+    num_ops: Count<1, ANY>,
     /// Lengths of values
-    #[arg(long, value_name = "MIN-MAX", value_parser = lengths, default_value = "1K-10K")]
-    value_bytes: (usize, usize),
-    #[command(flatten, next_help_heading = "Shared by blast, setget, sizes, fill and setops")]
-    client: Client,
+    #[arg(long, value_name = "MIN-MAX", default_value = "1K-10K")]
+    value_bytes: Range<0, VALUE_BYTES_MAX>,
 }
 
-impl SetGet {
-    pub fn options(self, matches: &ArgMatches) -> Result<Options, String> {
-        let options = self.client.options(matches, self.value_bytes, 1)?;
-        Ok(Options { operations: self.num_ops, ..options })
+impl ToolFlags for SetGet {
+    const MAIN: Main = setget::main;
+
+    fn apply(self, options: &mut Options) {
+        options.operations = self.num_ops.0;
+        options.value_bytes = self.value_bytes.0;
     }
 }

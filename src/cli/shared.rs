@@ -1,16 +1,19 @@
-//! What the tools blast, setget, sizes, fill and setops have in common: where the server is, how to
-//! speak to it, and what keys look like.
+//! What subcommands have in common: where a server is and how to speak to it, for every client, and
+//! the flags of the tools blast, setget, sizes, fill and setops.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{ArgAction, ArgMatches, Args};
 
-use super::value::is_given;
+use super::Command;
+use super::value::{ANY, Count, Number, Seconds, Size};
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::config::{ValueError, count, number, port, size};
+use crate::config::{self, Cidr, Parsed, ValueError};
 use crate::load::history::plan::Mix;
-use crate::load::history::record::{RECORD_BYTES_MAX, RECORD_HEAD_BYTES};
 use crate::load::options::{ANSWER_BYTES, ANSWER_BYTES_BOUNDS, Options};
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
@@ -18,75 +21,118 @@ use crate::load::wire::Dialect;
 /// Longest value that setget, sizes and fill make, in bytes.
 pub(super) const VALUE_BYTES_MAX: u64 = 64 << 20;
 
+/// Longest key.
+pub(super) const KEY_BYTES: u64 = KEY_BYTES_MAX as u64;
+
+/// `--answer-bytes`.
+pub(super) type AnswerBytes = Size<{ ANSWER_BYTES_BOUNDS.0 }, { ANSWER_BYTES_BOUNDS.1 }>;
+
 /// Most workers: each is a connection, and but for blast and setops a thread.
 const WORKERS_MAX: u64 = 1024;
 
-pub(super) const AFTER: &str = "\
-All flags may have one dash, and their value behind a space or a =. N may be 50k, 1.5M or 2G
-(powers of 1000), a SIZE in bytes 4K or 1M (powers of 1024). -h HOST is --host HOST.
-
-No other client may write these keys during the run. SIGINT (ctrl-C) and SIGTERM end it and
-print what was measured; a second signal ends the tool at once.
-
-Exit status: 0 all answers were right, also if --duration ended the run; 1 an answer was wrong
-(the first such key is named), or the server was unreachable, too slow or not understood; 2
-wrong command line; 130 ended by a signal.";
-
+// Comments on what is flattened are no doc comments, here and below: clap would take them for the
+// command's help. Here that is the tool's own.
 #[derive(Args, Debug)]
-pub(super) struct Client {
-    /// Server, in place of --host, --port and --sock-path
-    #[arg(value_name = "HOST:PORT|unix:PATH", value_parser = target)]
+#[command(after_help = include_str!("help/tools.txt"))]
+pub(super) struct Tool<T: Args> {
+    #[command(flatten)]
+    own: T,
+    #[command(flatten, next_help_heading = "Shared by blast, setget, sizes, fill and setops")]
+    client: Client,
+}
+
+/// Runs a tool.
+pub(super) type Main = fn(Options) -> ExitCode;
+
+/// The flags that a tool alone has.
+pub(super) trait ToolFlags: Args {
+    /// The tool.
+    const MAIN: Main;
+    /// Most values of its own that one answer has.
+    const VALUES_MAX: usize = 1;
+
+    fn apply(self, options: &mut Options);
+}
+
+// Where a server is.
+#[derive(Args, Debug)]
+pub(super) struct Server {
+    /// Server [default: 127.0.0.1:11211]; or --host, --port and --sock-path
+    #[arg(value_name = "HOST:PORT|unix:PATH")]
     #[arg(conflicts_with_all = ["host", "port", "sock_path"])]
-    target: Option<Target>,
-    /// Name or address of the server; -h HOST too
-    #[arg(long, alias = "h", value_name = "HOST", value_parser = host, default_value = "127.0.0.1")]
+    pub target: Option<String>,
+    /// Name or address of the server
+    #[arg(long, alias = "h", value_parser = NonEmpty::new(), default_value = "127.0.0.1")]
     host: String,
     /// Port of the server
-    #[arg(short, long, alias = "p", value_name = "N", value_parser = port, default_value = "11211")]
+    #[arg(short, long, value_name = "N", value_parser = config::port, default_value = "11211")]
     port: u16,
     /// Unix socket of the server
-    #[arg(long, value_name = "PATH", value_parser = path, conflicts_with_all = ["host", "port"])]
+    #[arg(long, value_name = "PATH", value_parser = NonEmpty::new())]
+    #[arg(conflicts_with_all = ["host", "port"])]
     sock_path: Option<String>,
+}
+
+// How to speak to it; the order of these flags counts.
+#[derive(Args, Debug)]
+pub(super) struct Protocols {
     /// Speak the text protocol (the default)
-    #[arg(short, long, alias = "t", num_args = 0)]
-    #[arg(action = ArgAction::Append, default_missing_value = "true")]
+    #[arg(short, long, num_args = 0, action = ArgAction::Append, default_missing_value = "true")]
     text: Vec<bool>,
     /// Speak the binary protocol
-    #[arg(short, long, alias = "b", num_args = 0)]
-    #[arg(action = ArgAction::Append, default_missing_value = "true")]
+    #[arg(short, long, num_args = 0, action = ArgAction::Append, default_missing_value = "true")]
     binary: Vec<bool>,
     /// Speak the meta commands (memcached 1.6; sunder does not have them)
-    ///
-    /// With several protocols the connections take turns.
-    #[arg(long, num_args = 0)]
-    #[arg(action = ArgAction::Append, default_missing_value = "true")]
+    #[arg(long, num_args = 0, action = ArgAction::Append, default_missing_value = "true")]
     meta: Vec<bool>,
+}
+
+// A DPDK device, of a server or of a client.
+#[derive(Args, Debug)]
+pub(super) struct Nic {
+    /// DPDK device to use; without it, kernel sockets
+    ///
+    /// A PCI address (bind the device with scripts/bind-nic.sh), or a vdev with its arguments, e.g.
+    /// net_af_packet0,iface=veth0.
+    #[arg(long, value_name = "DEV", requires = "address")]
+    pub device: Option<String>,
+    /// Own address on the device, e.g. 10.0.0.5/24; repeat it for more
+    #[arg(long, value_name = "CIDR", value_parser = config::cidr, requires = "device")]
+    pub address: Vec<Cidr>,
+    /// Router for other networks; repeat it for IPv4 and IPv6
+    #[arg(long, value_name = "IP", value_parser = config::address, requires = "device")]
+    pub gateway: Vec<IpAddr>,
+}
+
+#[derive(Args, Debug)]
+struct Client {
+    #[command(flatten)]
+    server: Server,
+    #[command(flatten)]
+    protocols: Protocols,
     /// Connections, with one request in flight each
-    #[arg(short, long, alias = "w", value_name = "N", value_parser = workers)]
-    #[arg(default_value = "10")]
-    workers: u64,
+    #[arg(short, long, value_name = "N", default_value = "10")]
+    workers: Count<1, WORKERS_MAX>,
     /// Letters of a key behind the prefix
-    #[arg(short, long, visible_alias = "kl", alias = "k", value_name = "N")]
-    #[arg(value_parser = key_length, default_value = "4")]
-    key_length: u64,
+    #[arg(short, long, visible_alias = "kl", value_name = "N", default_value = "4")]
+    key_length: Number<1, KEY_BYTES>,
     /// Prefix of all keys, so that two runs at once do not meet
-    #[arg(long, value_name = "TEXT", value_parser = prefix, default_value = "")]
-    #[arg(hide_default_value = true)]
-    prefix: String,
+    #[arg(long, value_name = "TEXT", value_parser = prefix)]
+    prefix: Option<String>,
     /// Decides keys, values and order
-    #[arg(long, value_name = "N", value_parser = seed, default_value = "1")]
-    seed: u64,
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: Number<0, ANY>,
     /// End the run after S seconds, done or not
-    #[arg(long, value_name = "S", value_parser = duration, default_value = "3600")]
-    duration: Duration,
+    #[arg(long, value_name = "S", default_value = "3600")]
+    duration: Seconds<1, 31_536_000_000>,
     /// End the run if an answer takes longer, in seconds
-    #[arg(long, value_name = "S", value_parser = timeout, default_value = "10")]
-    timeout: Duration,
+    #[arg(long, value_name = "S", default_value = "10")]
+    timeout: Seconds<1, 86_400_000>,
     /// End the run if an answer is longer [default: 16M, and what the tool may have stored]
     ///
     /// It bounds the memory that a connection may take.
-    #[arg(long, value_name = "SIZE", value_parser = answer_bytes)]
-    answer_bytes: Option<u64>,
+    #[arg(long, value_name = "SIZE")]
+    answer_bytes: Option<AnswerBytes>,
     /// Count an item that is gone without a delete as wrong; a cache may evict
     #[arg(long)]
     no_loss: bool,
@@ -98,142 +144,89 @@ pub(super) struct Client {
 
 const NOTE_PPROF: &str = "--pprof: not needed, perf profiles this program from outside";
 
-impl Client {
-    /// What holds for each tool whose values have `value_bytes`, of which an answer has up to
-    /// `values` at once.
-    pub fn options(
-        self,
-        matches: &ArgMatches,
-        value_bytes: (usize, usize),
-        values: usize,
-    ) -> Result<Options, String> {
-        if self.prefix.len() + self.key_length as usize > KEY_BYTES_MAX {
+impl<T: ToolFlags> Tool<T> {
+    /// What the flags say, if they go together.
+    pub fn command(self, matches: &ArgMatches) -> Result<Command, String> {
+        let Client { server, prefix, key_length: Number(key_letters), .. } = self.client;
+        let prefix = prefix.unwrap_or_default();
+        if prefix.len() + key_letters as usize > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
-        let dialects = dialects(matches);
-        let own_bytes = values * value_bytes.1;
-        Ok(Options {
-            target: match (self.target, self.sock_path) {
-                (Some(target), _) => target,
-                (None, Some(path)) => Target::Unix(path.into()),
-                (None, None) => Target::Tcp(self.host, self.port),
-            },
+        let dialects = Protocols::given(matches);
+        let mut options = Options {
+            target: server.target(None).map_err(|error| error.to_string())?,
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
             operations: 1,
-            workers: self.workers as usize,
-            key_letters: self.key_length as usize,
-            prefix: self.prefix,
+            workers: self.client.workers.0 as usize,
+            key_letters: key_letters as usize,
+            prefix,
             keys: 1000,
-            seed: self.seed,
-            value_bytes,
+            seed: self.client.seed.0,
+            value_bytes: (0, 0),
             step_bytes: 100,
-            timeout: self.timeout,
-            answer_bytes: self.answer_bytes.map_or(ANSWER_BYTES + own_bytes, |n| n as usize),
-            duration: self.duration,
-            is_loss_wrong: self.no_loss,
+            timeout: self.client.timeout.0,
+            answer_bytes: 0,
+            duration: self.client.duration.0,
+            is_loss_wrong: self.client.no_loss,
             mix: Mix::Blast,
             survives: false,
             may_cas_repeat: false,
             has_flush: true,
-            notes: self.pprof.map(|_| NOTE_PPROF).into_iter().collect(),
-        })
+            notes: self.client.pprof.map(|_| NOTE_PPROF).into_iter().collect(),
+        };
+        self.own.apply(&mut options);
+        let own_bytes = T::VALUES_MAX * options.value_bytes.1;
+        let given = self.client.answer_bytes.map(|bytes| bytes.0 as usize);
+        options.answer_bytes = given.unwrap_or(ANSWER_BYTES + own_bytes);
+        Ok(Command::Tool(T::MAIN, Box::new(options)))
     }
 }
 
-/// The protocols in the order of their flags.
-fn dialects(matches: &ArgMatches) -> Vec<Dialect> {
-    let all = [("text", Dialect::Text), ("binary", Dialect::Binary), ("meta", Dialect::Meta)];
-    let given = all.into_iter().filter(|(id, _)| is_given(matches, id));
-    let mut given: Vec<_> = given
-        .flat_map(|(id, dialect)| {
-            matches.indices_of(id).into_iter().flatten().map(move |place| (place, dialect))
-        })
-        .collect();
-    given.sort_unstable_by_key(|&(place, _)| place);
-    given.into_iter().map(|(_, dialect)| dialect).collect()
-}
-
-fn target(text: &str) -> Result<Target, ValueError> {
-    let error = || ValueError::new(text, "HOST:PORT or unix:PATH");
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(Target::Unix(path.into()));
-    }
-    let (host, port_text) = text.rsplit_once(':').ok_or_else(error)?;
-    let port = port(port_text).map_err(|_| error())?;
-    Ok(Target::Tcp(host.trim_matches(['[', ']']).to_owned(), port))
-}
-
-fn host(text: &str) -> Result<String, ValueError> {
-    match text {
-        "" => Err(ValueError::new(text, "a host")),
-        text => Ok(text.trim_matches(['[', ']']).to_owned()),
+impl Protocols {
+    /// The protocols in the order of their flags.
+    pub fn given(matches: &ArgMatches) -> Vec<Dialect> {
+        let mut given = BTreeMap::new();
+        for (id, dialect) in
+            [("text", Dialect::Text), ("binary", Dialect::Binary), ("meta", Dialect::Meta)]
+        {
+            let places = matches.indices_of(id).into_iter().flatten();
+            given.extend(places.map(|place| (place, dialect)));
+        }
+        given.into_values().collect()
     }
 }
 
-fn path(text: &str) -> Result<String, ValueError> {
-    if text.is_empty() { Err(ValueError::new(text, "a path")) } else { Ok(text.to_owned()) }
+impl Server {
+    /// Where the server is. `port_default`: the port of a HOST alone, where it may be alone.
+    pub fn target(self, port_default: Option<u16>) -> Parsed<Target> {
+        let bare = |host: &str| host.trim_matches(['[', ']']).to_owned();
+        let Some(text) = self.target else {
+            return Ok(match self.sock_path {
+                Some(path) => Target::Unix(path.into()),
+                None => Target::Tcp(bare(&self.host), self.port),
+            });
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Target::Unix(path.into()));
+        }
+        let host_port = match bare(&text).parse::<IpAddr>() {
+            Ok(_) => None,
+            Err(_) => text.rsplit_once(':'),
+        };
+        let (host, port) = match (host_port, port_default) {
+            (Some((host, port)), None) => (host, config::port(port).ok()),
+            // A literal port 0 is left to connect(2) to refuse.
+            (Some((host, port)), Some(_)) => (host, port.parse().ok()),
+            (None, port) => (&text[..], port),
+        };
+        let wrong = || ValueError::new(&text, "HOST:PORT or unix:PATH");
+        Ok(Target::Tcp(bare(host), port.ok_or_else(wrong)?))
+    }
 }
 
-fn workers(text: &str) -> Result<u64, ValueError> {
-    count(text, 1, WORKERS_MAX)
-}
-
-fn key_length(text: &str) -> Result<u64, ValueError> {
-    number(text, 1, KEY_BYTES_MAX as u64)
-}
-
-fn prefix(text: &str) -> Result<String, ValueError> {
+fn prefix(text: &str) -> Parsed<String> {
     match text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
         false => Err(ValueError::new(text, "visible ASCII characters without spaces")),
     }
-}
-
-pub(super) fn seed(text: &str) -> Result<u64, ValueError> {
-    number(text, 0, u64::MAX)
-}
-
-fn duration(text: &str) -> Result<Duration, ValueError> {
-    seconds(text, 31_536_000.0)
-}
-
-fn timeout(text: &str) -> Result<Duration, ValueError> {
-    seconds(text, 86_400.0)
-}
-
-/// Seconds, at least a thousandth.
-fn seconds(text: &str, most: f64) -> Result<Duration, ValueError> {
-    let seconds = text.parse().ok().filter(|s| (0.001..=most).contains(s));
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| ValueError::new(text, format!("seconds, from 0.001 to {most}")))
-}
-
-pub(super) fn answer_bytes(text: &str) -> Result<u64, ValueError> {
-    let (min, max) = ANSWER_BYTES_BOUNDS;
-    size(text, min, max)
-}
-
-/// `-n`.
-pub(super) fn operations(text: &str) -> Result<u64, ValueError> {
-    count(text, 1, u64::MAX)
-}
-
-/// Lengths of values, of setget, sizes and fill.
-pub(super) fn lengths(text: &str) -> Result<(usize, usize), ValueError> {
-    range(text, 0, VALUE_BYTES_MAX)
-}
-
-/// Lengths of values that are records, of blast and setops.
-pub(super) fn record_lengths(text: &str) -> Result<(usize, usize), ValueError> {
-    range(text, RECORD_HEAD_BYTES as u64, RECORD_BYTES_MAX as u64)
-}
-
-/// `MIN-MAX`, or one length.
-fn range(text: &str, least: u64, most: u64) -> Result<(usize, usize), ValueError> {
-    let wrong = || ValueError::new(text, format!("MIN-MAX in bytes, from {least} to {most}"));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let bound = |text: &str| size(text, least, most).map_err(|_| wrong());
-    let (first, last) = (bound(first)?, bound(last)?);
-    if first > last { Err(wrong()) } else { Ok((first as usize, last as usize)) }
 }

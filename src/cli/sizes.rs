@@ -1,35 +1,31 @@
 //! `sunder sizes`.
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 
-use super::shared::{AFTER, Client, VALUE_BYTES_MAX, lengths};
-use crate::config::{ValueError, size};
+use super::shared::{Main, ToolFlags, VALUE_BYTES_MAX};
+use super::value::{Range, Size};
 use crate::load::options::Options;
+use crate::load::sizes;
 
 /// Set and read back values of every length
 ///
 /// Checks each value and says which lengths the server takes. A length that it refuses as too large
 /// is counted, and its key must be empty afterwards.
 #[derive(Args, Debug)]
-#[command(after_help = AFTER)]
 pub(super) struct Sizes {
     /// Bytes between two lengths
-    #[arg(long, value_name = "SIZE", value_parser = step, default_value = "100")]
-    step: u64,
+    #[arg(long, value_name = "SIZE", default_value = "100")]
+    step: Size<1, VALUE_BYTES_MAX>,
     /// Lengths of values
-    #[arg(long, value_name = "MIN-MAX", value_parser = lengths, default_value = "0-1M")]
-    value_bytes: (usize, usize),
-    #[command(flatten, next_help_heading = "Shared by blast, setget, sizes, fill and setops")]
-    client: Client,
+    #[arg(long, value_name = "MIN-MAX", default_value = "0-1M")]
+    value_bytes: Range<0, VALUE_BYTES_MAX>,
 }
 
-impl Sizes {
-    pub fn options(self, matches: &ArgMatches) -> Result<Options, String> {
-        let options = self.client.options(matches, self.value_bytes, 1)?;
-        Ok(Options { step_bytes: self.step as usize, ..options })
+impl ToolFlags for Sizes {
+    const MAIN: Main = sizes::main;
+
+    fn apply(self, options: &mut Options) {
+        options.step_bytes = self.step.0 as usize;
+        options.value_bytes = self.value_bytes.0;
     }
-}
-
-fn step(text: &str) -> Result<u64, ValueError> {
-    size(text, 1, VALUE_BYTES_MAX)
 }

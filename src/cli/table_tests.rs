@@ -64,11 +64,7 @@ fn outcome(line: &str) -> String {
         (Command::Report(request), _) => differences(&request, &()),
         (Command::Serve(is), Ok(Command::Serve(default))) => differences(&is, &default),
         (Command::Bench(is, _), Ok(Command::Bench(default, _))) => differences(&is, &default),
-        (Command::Blast(is), Ok(Command::Blast(default)))
-        | (Command::SetGet(is), Ok(Command::SetGet(default)))
-        | (Command::Sizes(is), Ok(Command::Sizes(default)))
-        | (Command::Fill(is), Ok(Command::Fill(default)))
-        | (Command::SetOps(is), Ok(Command::SetOps(default))) => differences(&is, &default),
+        (Command::Tool(_, is), Ok(Command::Tool(_, default))) => differences(&is, &default),
         other => panic!("{line}: {other:?}"),
     }
 }

@@ -1,12 +1,14 @@
 //! What flags mean together, and that a wrong command line is one line that names a way out.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::Path;
 
-use super::memcached::UNNEEDED;
-use super::{Command, UsageError, parse};
+use super::{Command, parse};
 use crate::config::{Config, L1, L2, Layout, Poll};
+use crate::load::stream::Target;
 
-fn parse_words(words: &str) -> Result<Command, UsageError> {
+fn parse_words(words: &str) -> Result<Command, String> {
     parse(words.split_whitespace().map(OsString::from))
 }
 
@@ -60,8 +62,8 @@ fn every_flag_that_changes_nothing_is_told_of_once() {
     assert_eq!(config.notes.len(), 13, "{said}");
     let queue = format!("queue is {}", crate::base::limits::LISTEN_BACKLOG);
     assert!(said.contains(&queue), "{said}");
-    for row in UNNEEDED {
-        let flag = format!("-{}: ", row.letter.expect("memcached's have one"));
+    for row in super::unneeded::rows() {
+        let flag = row.letter.map_or("--".to_owned(), |letter| format!("-{letter}: "));
         assert!(row.note.starts_with(&flag), "{}", row.note);
     }
 }
@@ -112,8 +114,8 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("serve -m 64 --l1-inmem", "--l1-inmem and -m"),
         ("serve --l1-inmem --l1 memory", "--l1-inmem and --l1"),
         ("-p 25000 -m 64", "give a command first: sunder serve -p 25000 -m 64"),
-        ("", "give a command, e.g. sunder serve"),
-        ("l2", "give a command, e.g. sunder l2 check"),
+        ("", "requires a subcommand but one was not provided [subcommands: serve, blast,"),
+        ("l2", "requires a subcommand but one was not provided [subcommands: check"),
         ("serve --bp 1 --bp-sock-path /x", "--bp-sock-path"),
         ("dance", "dance"),
         ("serve --chunked", "--l1-sock"),
@@ -153,6 +155,63 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
     }
     let line = parse(["serve".into(), OsString::from("\u{1b}[2J\n")]).expect_err("no flag");
     assert!(!line.to_string().contains(char::is_control), "{line}");
+}
+
+#[test]
+fn a_command_that_is_missing_or_mistyped_is_suggested() {
+    for (words, way) in [
+        ("-n 5 setget", "give a command first: sunder setget -n 5 (see"),
+        ("--rate 50k bench --keys 9", "give a command first: sunder bench --rate 50k --keys 9"),
+        ("help serv", "'serve'"),
+        ("help l2 chek", "'check'"),
+    ] {
+        let line = refused(words);
+        assert!(line.contains(way), "{words}: {line}");
+    }
+}
+
+#[test]
+fn the_value_of_a_flag_is_never_respelt() {
+    let options = |words: &str| match parse_words(words) {
+        Ok(Command::Tool(_, options)) => *options,
+        other => panic!("{words}: {other:?}"),
+    };
+    for value in ["-hello", "-h", "--h=x", "-b", "-seed=3", "--no-loss=false", "-binary"] {
+        for tool in ["blast", "setget", "sizes", "fill", "setops"] {
+            let line = format!("{tool} --prefix {value} -key-length 5");
+            let options = options(&line);
+            assert_eq!((&options.prefix[..], options.key_letters), (value, 5), "{line}");
+            assert_eq!(options.target, Target::Tcp("127.0.0.1".into(), 11211), "{line}");
+        }
+    }
+    let served = config("serve -P -chunked -vf -bp --use-domain-socket --sock-path -l1-inmem");
+    assert_eq!(served.socket_path.as_deref(), Some(Path::new("-l1-inmem")));
+    assert_eq!((served.l1, served.batch_port), (Config::default().l1, None));
+}
+
+#[test]
+fn both_names_of_bind_take_the_same_words() {
+    for flag in ["--bind", "--listen", "-l"] {
+        let binds = |words: &str| config(&format!("serve {flag} {words}")).binds;
+        assert_eq!(
+            binds("localhost,[::1]"),
+            ["127.0.0.1", "::1"].map(|ip| ip.parse::<IpAddr>().expect("one"))
+        );
+        assert_eq!(binds("*"), ["::".parse::<IpAddr>().expect("one")]);
+        let line = refused(&format!("serve {flag} nowhere"));
+        assert!(line.contains("-l, --bind: got 'nowhere', expected") && line.contains("localhost"));
+    }
+}
+
+#[test]
+fn rends_hint_about_addresses_is_for_ports() {
+    let hints = |words: &str| {
+        let notes = config(words).notes;
+        notes.into_iter().filter(|note| note.contains("--bind 0.0.0.0")).count()
+    };
+    assert_eq!(hints("serve --l1-inmem"), 1);
+    assert_eq!(hints("serve --l1-inmem --bind ::1"), 0);
+    assert_eq!(hints("serve --l1-inmem --use-domain-socket --sock-path /s"), 0);
 }
 
 #[test]
@@ -217,7 +276,9 @@ fn all_flags() -> Vec<(String, String)> {
         }
     }
     let mut flags = vec![];
-    collect(&super::definition(), "", &mut flags);
+    let mut definition = super::definition();
+    definition.build();
+    collect(&definition, "", &mut flags);
     flags
 }
 
@@ -253,8 +314,8 @@ fn man_pages_and_completions_have_every_flag_that_is_parsed_and_no_other() {
         behind.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect()
     };
     let mut parsed: BTreeSet<String> = flags.into_iter().map(|(_, flag)| flag).collect();
-    // Another name of --key-length that help shows.
-    parsed.insert("kl".to_owned());
+    // Other names of --key-length and --bind that help shows.
+    parsed.extend(["kl", "listen"].map(str::to_owned));
     assert_eq!(words(&shells[2]), parsed);
     std::fs::remove_dir_all(&folder).expect("ours");
 }

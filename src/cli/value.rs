@@ -1,17 +1,83 @@
-//! What several subcommands ask of words: a switch, a place on the command line, a list.
+//! What several subcommands ask of words: types of values that have bounds, which clap reads.
 
 use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
 
-use clap::ArgMatches;
-use clap::parser::ValueSource;
-
-use crate::config::ValueError;
+use crate::config::{Parsed, ValueError, count, number, real, size};
 
 /// Several values of one word. clap takes what is called a `Vec` for a flag that may be repeated.
 pub(super) type List<T> = Vec<T>;
 
+macro_rules! whole {
+    ($(#[$doc:meta])* $name:ident, $read:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(super) struct $name<const MIN: u64, const MAX: u64>(pub u64);
+
+        impl<const MIN: u64, const MAX: u64> FromStr for $name<MIN, MAX> {
+            type Err = ValueError;
+
+            fn from_str(text: &str) -> Parsed<Self> {
+                $read(text, MIN, MAX).map($name)
+            }
+        }
+    };
+}
+
+whole!(
+    /// A whole number.
+    Number,
+    number
+);
+whole!(
+    /// The same; K, M and G are powers of 1000.
+    Count,
+    count
+);
+whole!(
+    /// A number of bytes; K, M, G and T are powers of 1024.
+    Size,
+    size
+);
+
+/// No upper bound.
+pub(super) const ANY: u64 = u64::MAX;
+
+/// Seconds, which may have a fraction, in bounds of milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seconds<const MIN_MS: u64, const MAX_MS: u64>(pub Duration);
+
+impl<const MIN_MS: u64, const MAX_MS: u64> FromStr for Seconds<MIN_MS, MAX_MS> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Parsed<Self> {
+        let [least, most] = [MIN_MS, MAX_MS].map(|ms| ms as f64 / 1e3);
+        let seconds = text.parse().ok().filter(|seconds| (least..=most).contains(seconds));
+        let seconds = seconds.or_else(|| real(text, least, most).ok()).map(Duration::from_secs_f64);
+        let expected = || ValueError::new(text, format!("seconds, from {least} to {most}"));
+        seconds.map(Seconds).ok_or_else(expected)
+    }
+}
+
+/// `MIN-MAX`, or one length, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range<const MIN: u64, const MAX: u64>(pub (usize, usize));
+
+impl<const MIN: u64, const MAX: u64> FromStr for Range<MIN, MAX> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Parsed<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (size(first, MIN, MAX), size(last, MIN, MAX)) {
+            (Ok(first), Ok(last)) if first <= last => Ok(Range((first as usize, last as usize))),
+            _ => Err(ValueError::new(text, format!("MIN-MAX in bytes, from {MIN} to {MAX}"))),
+        }
+    }
+}
+
 /// What Go's flags take for true and false.
-pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -19,31 +85,12 @@ pub(super) fn boolean(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// Whether a flag is on the command line, and not only its default holds.
-pub(super) fn is_given(matches: &ArgMatches, id: &str) -> bool {
-    matches.value_source(id) == Some(ValueSource::CommandLine)
-}
-
-/// Where on the command line a flag is first.
-pub(super) fn place(matches: &ArgMatches, id: &str) -> usize {
-    matches.indices_of(id).and_then(|mut all| all.next()).unwrap_or(usize::MAX)
-}
-
-/// The notes in the order of their flags, each once.
-pub(super) fn in_order(mut notes: Vec<(usize, &'static str)>) -> Vec<&'static str> {
-    notes.sort_unstable();
-    let mut said: Vec<&'static str> = vec![];
-    for (_, note) in notes {
-        if !said.contains(&note) {
-            said.push(note);
-        }
-    }
-    said
-}
-
-/// Whether an address is among `all` more than once.
-pub(super) fn has_twice(all: impl Iterator<Item = IpAddr>) -> bool {
+/// Refuses an address that is there more than once.
+pub(super) fn refuse_twice(flag: &str, all: impl Iterator<Item = IpAddr>) -> Result<(), String> {
     let mut all: Vec<IpAddr> = all.collect();
     all.sort_unstable();
-    all.windows(2).any(|pair| pair[0] == pair[1])
+    match all.windows(2).any(|pair| pair[0] == pair[1]) {
+        true => Err(format!("{flag}: the same address is given twice")),
+        false => Ok(()),
+    }
 }

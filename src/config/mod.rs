@@ -10,6 +10,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
@@ -142,18 +144,18 @@ pub enum Batch<'c> {
 }
 
 /// When a worker sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Poll {
-    /// Never.
+    /// Never: it spins when idle.
     Busy,
-    /// After empty turns.
+    /// After some turns in which there was nothing to do.
     Adaptive,
 }
 
 /// Whether DPDK gets huge pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Huge {
-    /// They are required.
+    /// They are required (scripts/hugepages.sh).
     Auto,
     /// They are not used.
     Off,
@@ -215,7 +217,7 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-type Parsed<T> = Result<T, ValueError>;
+pub(crate) type Parsed<T> = Result<T, ValueError>;
 
 /// `--port`, `--bp`.
 ///
@@ -296,45 +298,12 @@ pub fn cidr(text: &str) -> Parsed<Cidr> {
     Ok(cidr)
 }
 
-/// `--bind`: addresses, a comma between two. `::` is all of the host's, those of IPv4 as well
-/// unless one of them is named too.
-///
-/// # Errors
-/// If one of them is none.
-pub(crate) fn binds(text: &str) -> Parsed<Vec<IpAddr>> {
-    text.split(',').map(address).collect()
-}
-
 /// An IP address.
 ///
 /// # Errors
 /// If it is not.
 pub(crate) fn address(text: &str) -> Parsed<IpAddr> {
     text.parse().map_err(|_| ValueError::new(text, "an IPv4 or IPv6 address"))
-}
-
-/// `--poll`.
-///
-/// # Errors
-/// If it is neither.
-pub(crate) fn poll(text: &str) -> Parsed<Poll> {
-    match text {
-        "busy" => Ok(Poll::Busy),
-        "adaptive" => Ok(Poll::Adaptive),
-        _ => Err(ValueError::new(text, "busy or adaptive")),
-    }
-}
-
-/// `--huge`.
-///
-/// # Errors
-/// If it is neither.
-pub(crate) fn huge(text: &str) -> Parsed<Huge> {
-    match text {
-        "auto" => Ok(Huge::Auto),
-        "off" => Ok(Huge::Off),
-        _ => Err(ValueError::new(text, "auto or off")),
-    }
 }
 
 /// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N,corrupt=N`, faults in a million frames.
@@ -383,15 +352,6 @@ mod tests {
         let beside = Config { batch_socket_path, ..unix };
         assert_eq!(beside.batch(), Some(Batch::Socket(Path::new("/run/b"))));
         assert_eq!(Config { l2: L2::None, ..tcp }.batch(), None);
-    }
-
-    #[test]
-    fn several_addresses_are_listened_on() {
-        let all = binds("127.0.0.1,::1").map(|all| all.iter().map(IpAddr::to_string).collect());
-        assert_eq!(all, Ok(vec!["127.0.0.1".to_owned(), "::1".to_owned()]));
-        for wrong in ["", "127.0.0.1,", "127.0.0.1:11211", "host"] {
-            assert!(binds(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -84,8 +84,12 @@ pub(crate) fn size(text: &str, min: u64, max: u64) -> Parsed<u64> {
         digits.parse::<u64>().ok()?.checked_mul(by)
     };
     within(read(), (min, max), text, || {
-        let example = if max >= 1 << 30 { "64M or 1G" } else { "16K" };
-        format!("a size from {} to {}, e.g. {example}", show_size(min), show_size(max))
+        let example = match max {
+            ..0x4000 => "",
+            0x4000..0x4000_0000 => ", e.g. 16K",
+            _ => ", e.g. 64M or 1G",
+        };
+        format!("a size from {} to {}{example}", show_size(min), show_size(max))
     })
 }
 
@@ -138,6 +142,8 @@ mod tests {
         }
         let error = size("2M", 1024, 1 << 20).expect_err("too large").to_string();
         assert_eq!(error, "got '2M', expected a size from 1K to 1M, e.g. 16K");
+        let error = size("16K", 1, 250).expect_err("too large").to_string();
+        assert_eq!(error, "got '16K', expected a size from 1 to 250");
     }
 
     #[test]

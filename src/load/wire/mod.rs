@@ -13,17 +13,18 @@ pub mod binary;
 pub mod meta;
 pub mod text;
 
+use clap::ValueEnum;
 use memchr::memchr;
 use std::fmt;
 
 /// How a connection speaks.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, ValueEnum)]
 pub enum Dialect {
-    /// memcached's classic text protocol.
+    /// The classic text protocol.
     Text,
-    /// Its binary protocol.
+    /// The binary protocol.
     Binary,
-    /// Its meta commands (`mg`, `ms`, `md`, `ma`), of memcached 1.6 and later.
+    /// The meta commands (mg, ms, md, ma), of memcached 1.6 and later.
     Meta,
 }
 
