@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use crate::config::{counted, readable_size};
 use crate::net::kernel;
 #[cfg(feature = "dpdk")]
+use crate::net::nic::{CheckError, NicError};
+#[cfg(feature = "dpdk")]
 use crate::net::tcp::mac_text;
 use crate::remedies;
 use crate::tier::memory;
@@ -19,7 +21,7 @@ pub enum ServeError {
     Bind(kernel::BindError),
     /// The device.
     #[cfg(feature = "dpdk")]
-    Device(crate::net::nic::NicError),
+    Device(NicError),
     /// The device was taken away while it served.
     DeviceGone {
         /// Which.
@@ -132,9 +134,14 @@ impl ServeError {
             // That process may be about to end.
             #[cfg(feature = "dpdk")]
             ServeError::Held { .. } => Fault::Passing,
-            ServeError::NoDevices | ServeError::L1Part { .. } | ServeError::Core(_) => Fault::Words,
+            ServeError::NoDevices
+            | ServeError::L1Part { .. }
+            | ServeError::L1Host { .. }
+            | ServeError::Core(_) => Fault::Words,
             #[cfg(feature = "dpdk")]
             ServeError::Stack(_) => Fault::Words,
+            #[cfg(feature = "dpdk")]
+            ServeError::Device(error) if names_none(error) => Fault::Words,
             _ => Fault::Host,
         }
     }
@@ -142,6 +149,20 @@ impl ServeError {
     /// Whether the same attempt may work a little later.
     pub fn may_pass(&self) -> bool {
         self.fault() == Fault::Passing
+    }
+}
+
+/// Whether there is no device of the name that was given.
+#[cfg(feature = "dpdk")]
+fn names_none(error: &NicError) -> bool {
+    match error {
+        NicError::Spec(_) => true,
+        NicError::Check(error) => {
+            matches!(error, CheckError::PciMissing { .. } | CheckError::InterfaceMissing { .. })
+        }
+        // EAL's words for a driver that it does not have.
+        NicError::Probe { detail, .. } => detail.contains("failed to parse device"),
+        _ => false,
     }
 }
 

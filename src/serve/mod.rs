@@ -209,6 +209,8 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
         let reason = format!("Rend-based server at {}: {error}", link.address);
         let fault = match error {
             ProbeError::Lost(_) => Fault::Passing,
+            // Another kind of server than the flag says.
+            ProbeError::NotBinary | ProbeError::NoGete => Fault::Words,
             _ => Fault::Host,
         };
         ServeError::Tier { flag: "--l2", reason, fault }

@@ -206,7 +206,7 @@ impl<'c> Source<'c> {
             .map_err(|error| fail(&format!("no memory for buffers: {error}")))?;
         let mut disk = RingDisk::new(self.opened.part(part.worker), pool, &readiness)
             .map_err(|error| fail(&error))?;
-        let of_log = |error: OpenError| fail(&remedies::of_log(&error));
+        let of_log = |error: OpenError| of_log(self.flag, &path, &error);
         let is_gone = self.is_continued && look(&mut disk).map_err(of_log)?.is_none();
         let mode = disk.mode();
         let options = Options {
@@ -371,7 +371,7 @@ fn made(
 fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
     let fault = match error {
         error if error.may_pass() => Fault::Passing,
-        error if error.lacks_size() => Fault::Words,
+        error if error.is_of_request() => Fault::Words,
         _ => Fault::Host,
     };
     ServeError::Tier { flag, reason: error.to_string(), fault }
@@ -382,7 +382,15 @@ fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> Serve
 }
 
 fn of_log(flag: &'static str, path: &dyn Display, error: &OpenError) -> ServeError {
-    of_path(flag, path, remedies::of_log(error))
+    // Other numbers of workers or sizes than the log's, or than a log can have.
+    let fault = match error {
+        OpenError::Geometry { found, asked } if found.segment_bytes == asked.segment_bytes => {
+            Fault::Words
+        }
+        OpenError::TooSmall { .. } | OpenError::TooLarge { .. } => Fault::Words,
+        _ => Fault::Host,
+    };
+    ServeError::Tier { flag, reason: format!("{path}: {}", remedies::of_log(error)), fault }
 }
 
 #[cfg(test)]

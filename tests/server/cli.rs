@@ -1,6 +1,7 @@
 //! What a start that fails is told: one line that names what is wrong, nothing on stdout, and an
 //! exit status that says who can mend it.
 
+use crate::support::chaos::Memcached;
 use crate::support::{Server, free_port, run_sunder};
 use std::net::TcpListener;
 
@@ -35,7 +36,7 @@ fn unknown_flag() {
 fn unknown_command() {
     refused(&["no-such-command"], &["no-such-command"]);
     refused(&["serve", "stray-word"], &["stray-word"]);
-    refused(&[], &["give a command", "serve"]);
+    refused(&[], &["requires a subcommand", "serve"]);
     refused(&["-p", "25000"], &["-p", "sunder serve -p 25000"]);
 }
 
@@ -69,6 +70,22 @@ fn values_that_are_none() {
 fn an_l1_that_no_worker_can_have() {
     let l1 = ["serve", "--workers", "2", "--l1", "memory,size=100G"];
     refused(&l1, &["--l1", "50 GiB"]);
+}
+
+#[test]
+fn an_l1_that_the_host_has_no_memory_for() {
+    // Of 64 workers each may have 32 GiB.
+    let l1 = ["serve", "--workers", "64", "--l1", "memory,size=2000G"];
+    refused(&l1, &["--l1", "2 TiB", "available", "choose a smaller size"]);
+}
+
+#[test]
+fn an_l2_that_is_no_rend() {
+    let memcached = Memcached::start(64, 1).expect("it serves");
+    let path = memcached.path().to_str().expect("it is text");
+    let words = ["--l2", path, "GETE", "memcached,addr="];
+    let bind = ["--bind", "127.0.0.1"];
+    refused(&[&["serve", "--l2-enabled", "--l2-sock", path][..], &bind].concat(), &words);
 }
 
 #[test]
@@ -107,7 +124,7 @@ fn terminates_with_status_0() {
 
 #[cfg(feature = "dpdk")]
 mod device {
-    use super::{HOST, failed, refused};
+    use super::refused;
 
     const DEVICE: &str = "net_af_packet0,iface=sunder-none";
 
@@ -138,20 +155,20 @@ mod device {
     #[test]
     fn no_such_interface() {
         let args = ["serve", "--device", DEVICE, "--address", "10.0.0.1/24", "--huge", "off"];
-        failed(&args, HOST, &["--device", "sunder-none"]);
+        refused(&args, &["--device", "sunder-none"]);
     }
 
     #[test]
     fn no_such_driver() {
         let args =
             ["serve", "--device", "net_nothing0", "--address", "10.0.0.1/24", "--huge", "off"];
-        failed(&args, HOST, &["--device", "net_nothing0"]);
+        refused(&args, &["--device", "net_nothing0"]);
     }
 
     #[test]
     fn no_such_pci_device() {
         let args =
             ["serve", "--device", "ffff:ff:1f.7", "--address", "10.0.0.1/24", "--huge", "off"];
-        failed(&args, HOST, &["--device", "ffff:ff:1f.7"]);
+        refused(&args, &["--device", "ffff:ff:1f.7"]);
     }
 }

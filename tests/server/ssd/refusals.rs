@@ -53,17 +53,17 @@ fn words_that_make_no_ssd() {
 fn paths_that_are_none() {
     let place = Place::new();
     failed(&["--l2", &place.tier("")], WORDS, &["--l2", place.text(), "size=SIZE"]);
-    refused(&["--l1", "ssd,path=/tmp"], &["--l1", "directory"]);
+    failed(&["--l1", "ssd,path=/tmp"], WORDS, &["--l1", "directory"]);
     let nowhere = format!("ssd,path={}/nowhere/log,size=600M", place.text());
     failed(&["--l1", &nowhere], PASSING, &["--l1", "folder", "mounted?"]);
     let device = "ssd,path=/dev/sunder-none";
     failed(&["--l1", device], PASSING, &["--l1", "no such device"]);
-    refused(&["--l1", "ssd,path=/dev/null"], &["--l1", "block device"]);
+    failed(&["--l1", "ssd,path=/dev/null"], WORDS, &["--l1", "block device"]);
     let one = ["--workers", "2", "--l1", &place.tier(",size=100M")];
-    refused(&one, &["--l1", "too small", "100 MiB", "2 workers"]);
+    failed(&one, WORDS, &["--l1", "too small", "100 MiB", "2 workers"]);
     assert!(!place.0.exists(), "what was refused is not made");
     File::create(&place.0).expect("a file");
-    refused(&["--l1", &place.tier("")], &["--l1", "empty", "size=SIZE"]);
+    failed(&["--l1", &place.tier("")], WORDS, &["--l1", "empty", "size=SIZE"]);
     // There is no disk for that.
     refused(&["--l1", &place.tier(",size=900T")], &["--l1", place.text(), "no room"]);
 }
@@ -172,7 +172,9 @@ fn a_log_that_was_cut_off_is_not_made_longer() {
         let has = format!("it has {} MiB", has_bytes >> 20);
         let words = ["--l2", "cut off", &has, "576 MiB", "put back", "format"];
         refused(&["--workers", "2", "--l2", &tier], &words);
-        refused(&["--workers", "2", "--l2", &place.tier("")], &["--l2"]);
+        // Whatever is in it, 100 MiB are too few for two workers.
+        let status = if has_bytes > 544 << 20 { HOST } else { WORDS };
+        failed(&["--workers", "2", "--l2", &place.tier("")], status, &["--l2"]);
         not_looked_at(place.text(), &["cut off", &has, "576 MiB"]);
         assert_eq!(fs::metadata(&place.0).expect("there").len(), has_bytes, "it has grown");
     }
@@ -336,13 +338,15 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     failed(&["--workers", "2", "--l2", &tier], PASSING, &["--l2", "in use by another sunder"]);
     not_looked_at(place.text(), &["in use by another sunder"]);
     assert_eq!(c.server.terminate(), Ok(0));
-    refused(&["--workers", "1", "--l1", &tier], &["--l1", "--workers 2", "--workers 1", "format"]);
+    let words = ["--l1", "--workers 2", "--workers 1", "format"];
+    failed(&["--workers", "1", "--l1", &tier], WORDS, &words);
     let other = place.tier(",size=560M");
-    refused(&["--workers", "2", "--l1", &other], &["--l1", "544 MiB", "size=576M", "format"]);
+    let words = ["--l1", "544 MiB", "size=576M", "format"];
+    failed(&["--workers", "2", "--l1", &other], WORDS, &words);
     let had_bytes = fs::metadata(&place.0).expect("it is there").len();
     let larger = place.tier(",size=900M");
     for workers in ["2", "3"] {
-        refused(&["--workers", workers, "--l1", &larger], &["--l1", "format"]);
+        failed(&["--workers", workers, "--l1", &larger], WORDS, &["--l1", "format"]);
     }
     assert_eq!(fs::metadata(&place.0).expect("it is there").len(), had_bytes, "it did not grow");
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);

@@ -266,9 +266,14 @@ impl OpenError {
         }
     }
 
-    /// Whether a word is lacking: a file that is not there, and no size to make it with.
-    pub fn lacks_size(&self) -> bool {
-        matches!(self.cause, Cause::Missing) && !self.is_of_device()
+    /// Whether what was asked for is wrong, not the host: another path or size is needed.
+    pub fn is_of_request(&self) -> bool {
+        match self.cause {
+            Cause::Missing => !self.is_of_device(),
+            Cause::Directory | Cause::OtherKind | Cause::Empty => true,
+            Cause::TooSmall { .. } | Cause::Shorter { .. } | Cause::TooLarge { .. } => true,
+            _ => false,
+        }
     }
 
     fn is_of_device(&self) -> bool {
