@@ -5,8 +5,8 @@
 #        scripts/install.sh [--prefix DIR] --uninstall
 #
 #   --prefix DIR      where to install: DIR/bin and DIR/share [/usr/local]
-#   --binary FILE     the binary, of cargo build --release unless given; it writes its own man pages
-#                     and completions
+#   --binary FILE     the binary, unless given that of scripts/build-optimized.sh if there is one, else
+#                     that of cargo build --release; it writes its own man pages and completions
 #   --uninstall       remove what was installed there, and nothing else
 #   --help            this text
 set -euo pipefail
@@ -25,6 +25,9 @@ fail() {
 
 prefix=/usr/local
 binary=$project/target/release/sunder
+for optimized in "$project"/target/optimized/*/release/sunder; do
+    [ ! -x "$optimized" ] || binary=$optimized
+done
 is_uninstall=0
 while [ $# -gt 0 ]; do
     case $1 in
@@ -74,21 +77,26 @@ mkdir "$made/man" "$made/completions"
 "$binary" generate man "$made/man"
 "$binary" generate completions "$made/completions"
 
-files=()
-# put MODE FILE NAME: installs FILE as NAME below the prefix.
-put() {
-    install -D -m "$1" -- "$2" "$prefix/$3"
-    files+=("$3")
-}
-
-put 755 "$binary" bin/sunder
+declare -A sources=([bin/sunder]=$binary)
 for page in "$made"/man/*.1; do
-    put 644 "$page" "share/man/man1/${page##*/}"
+    sources[share/man/man1/${page##*/}]=$page
 done
-put 644 "$made/completions/sunder.bash" share/bash-completion/completions/sunder
-put 644 "$made/completions/_sunder" share/zsh/site-functions/_sunder
-put 644 "$made/completions/sunder.fish" share/fish/vendor_completions.d/sunder.fish
+sources[share/bash-completion/completions/sunder]=$made/completions/sunder.bash
+sources[share/zsh/site-functions/_sunder]=$made/completions/_sunder
+sources[share/fish/vendor_completions.d/sunder.fish]=$made/completions/sunder.fish
+
+# The list comes first, whole and with what an earlier install put there: whatever interrupts the
+# rest, --uninstall removes it.
 mkdir -p -- "${list%/*}"
-printf '%s\n' "${files[@]}" >"$list"
-printf 'installed sunder in %s; scripts/install.sh --prefix %q --uninstall removes it\n' \
-    "$prefix" "$prefix"
+{
+    [ ! -f "$list" ] || cat -- "$list"
+    printf '%s\n' "${!sources[@]}"
+} | sort -u >"$list.new"
+mv -- "$list.new" "$list"
+for file in "${!sources[@]}"; do
+    mode=644
+    [ "$file" != bin/sunder ] || mode=755
+    install -D -m "$mode" -- "${sources[$file]}" "$prefix/$file"
+done
+printf 'installed %q in %s; scripts/install.sh --prefix %q --uninstall removes it\n' \
+    "$binary" "$prefix" "$prefix"

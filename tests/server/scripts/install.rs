@@ -60,6 +60,22 @@ fn what_is_installed_works_and_is_removed_again() {
 }
 
 #[test]
+fn an_install_that_was_interrupted_can_be_undone() {
+    let prefix = std::env::temp_dir().join(format!("sunder interrupted {}", std::process::id()));
+    let text = prefix.to_str().expect("text");
+    fs::create_dir_all(prefix.join("share")).expect("made");
+    let in_the_way = prefix.join("share/fish");
+    fs::write(&in_the_way, "a file where a folder has to be").expect("written");
+    let (status, said) = run(&["--prefix", text, "--binary", env!("CARGO_BIN_EXE_sunder")]);
+    assert_ne!(status, 0, "{said}");
+    fs::remove_file(&in_the_way).expect("ours");
+    let (status, said) = run(&["--prefix", text, "--uninstall"]);
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(files(&prefix), [] as [PathBuf; 0]);
+    fs::remove_dir_all(&prefix).expect("ours");
+}
+
+#[test]
 fn wrong_words_are_one_line_and_status_2() {
     for arguments in [&["--prefix"][..], &["--prefix", "here"], &["--colour"], &["stray"]] {
         let (status, said) = run(arguments);
