@@ -21,13 +21,20 @@ pub enum Admit {
 pub struct Admission {
     /// Fingerprints by place; empty where everything is admitted.
     seen: Box<[u32]>,
+    /// Largest item, counted as memcached counts it, in bytes.
+    item_bytes_max: usize,
 }
 
 impl Admission {
     /// A policy that has seen nothing.
-    pub fn new(admit: Admit) -> Admission {
+    pub fn new(admit: Admit, item_bytes_max: usize) -> Admission {
         let places = if admit == Admit::All { 0 } else { SSD_TOUCHES };
-        Admission { seen: vec![0; places].into() }
+        Admission { seen: vec![0; places].into(), item_bytes_max }
+    }
+
+    /// Whether an item of this size, as memcached counts it, is never written.
+    pub fn is_too_large(&self, item_bytes: usize) -> bool {
+        item_bytes > self.item_bytes_max
     }
 
     /// Whether an item whose key has this hash is written.
@@ -47,9 +54,9 @@ mod tests {
 
     #[test]
     fn the_second_touch_is_admitted() {
-        let mut all = Admission::new(Admit::All);
-        assert!(all.admits(5));
-        let mut second = Admission::new(Admit::SecondTouch);
+        let mut all = Admission::new(Admit::All, 100);
+        assert!(all.admits(5) && !all.is_too_large(100) && all.is_too_large(101));
+        let mut second = Admission::new(Admit::SecondTouch, 100);
         assert!(!second.admits(5 << 33));
         assert!(!second.admits(6 << 33), "takes its place");
         assert!(!second.admits(5 << 33));

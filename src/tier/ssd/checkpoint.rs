@@ -9,20 +9,17 @@
 //!
 //! A checkpoint is made when the flush interval is over and anything was added, or at once when
 //! somebody waits for one. Superblocks alternate between two blocks; what a checkpoint says holds
-//! for good after the next one's flush. This must never begin while what a failed write lost waits
-//! for its tombstones: the sequences that are gone count as given up only then. Other kills do not
-//! hold it up, or else there would be no room for theirs.
+//! for good after the next one's flush. Nothing here does an I/O: it says what is to be done, and
+//! is told what came of it. It must never take anything for durable that was added after it had
+//! begun.
 
 use std::task::Waker;
 
-use super::disk::{Disk, Io, Op};
-use super::format::{Mark, SUPERBLOCKS, Superblock};
-use super::log::{Log, Task, token};
-use super::open::Phase;
-use super::segments::State;
+use super::format::{Mark, Superblock};
+use super::identity::Identity;
+use super::segments::{Segments, State};
+use super::sequences::Sequences;
 use crate::base::clock::Now;
-use crate::base::limits::SSD_BLOCK_BYTES;
-use crate::base::stats::Counter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -39,7 +36,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     /// Somebody waits for one.
-    pub(super) is_wanted: bool,
+    is_wanted: bool,
     stage: Stage,
     interval_us: u64,
     due_us: u64,
@@ -71,16 +68,18 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Goes on where both superblocks say `durable`, `next_incarnation` and `flushed_below`, the
-    /// later one being number `generation`.
+    /// Continues where everything up to the sequence `durable` is durable in these segments and what
+    /// is below `flushed_below` was flushed, as the next superblocks will say
+    /// ([`Checkpoint::note_start`]). The latest one on the disk has the number `generation`.
     pub(super) fn new(
         interval_us: u64,
         generation: u64,
         durable: u64,
-        next_incarnation: u32,
         flushed_below: u64,
+        segments: &Segments,
         now: Now,
     ) -> Checkpoint {
+        let next_incarnation = segments.next_incarnation();
         Checkpoint {
             is_wanted: false,
             stage: Stage::Idle,
@@ -89,7 +88,7 @@ impl Checkpoint {
             target: durable,
             marks: Vec::new(),
             next_incarnation,
-            segments_used: 0,
+            segments_used: segments.used(),
             flushed_below,
             freed: Vec::new(),
             durable,
@@ -123,6 +122,16 @@ impl Checkpoint {
         self.interval_us
     }
 
+    /// One is to be made at once.
+    pub(super) fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// What both superblocks say was flushed.
+    pub(super) fn settled_flushed_below(&self) -> u64 {
+        self.noted[0].flushed_below
+    }
+
     /// What the latest superblock says was flushed.
     pub(super) fn flushed_below(&self) -> u64 {
         self.noted[1].flushed_below
@@ -136,6 +145,119 @@ impl Checkpoint {
     /// Whether none is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.stage == Stage::Idle
+    }
+
+    /// Whether the next step is the superblock.
+    pub(super) fn is_noting(&self) -> bool {
+        self.stage == Stage::Noting
+    }
+
+    /// Whether one is to begin, with `last` the latest sequence.
+    pub(super) fn is_due(&self, last: u64, now: Now) -> bool {
+        let has_news = last > self.durable;
+        self.is_wanted || has_news && now.uptime_us >= self.due_us
+    }
+
+    /// Begins one of everything up to the sequence `last`, with how far each segment that is not
+    /// sealed is gathered.
+    pub(super) fn begin(&mut self, marks: Vec<Mark>, last: u64, segments: &Segments) {
+        debug_assert!(self.is_idle());
+        self.marks = marks;
+        self.target = last;
+        self.note_segments(segments);
+        self.begun += 1;
+        self.is_wanted = false;
+        self.stage = Stage::Draining;
+    }
+
+    fn note_segments(&mut self, segments: &Segments) {
+        self.next_incarnation = segments.next_incarnation();
+        self.segments_used = segments.used();
+    }
+
+    /// Whether all that was gathered is written, as `is_written` says of a mark; the next step is
+    /// the flush then.
+    pub(super) fn is_drained(&self, is_written: impl Fn(&Mark) -> bool) -> bool {
+        self.stage == Stage::Draining && self.marks.iter().all(is_written)
+    }
+
+    /// The flush is asked for.
+    pub(super) fn flush_begins(&mut self, segments: &Segments) {
+        self.freed.clear();
+        self.freed.extend(segments.all(|state| state == State::Freed));
+        self.superblocks_flushing = self.superblocks_done;
+        self.flushes_started += 1;
+        self.stage = Stage::Flushing;
+    }
+
+    /// The disk has flushed. The segments that are durably given up with that.
+    pub(super) fn flush_succeeded(&mut self) -> Vec<u32> {
+        self.flushes_done = self.flushes_started;
+        self.durable = self.target;
+        self.superblocks_durable = self.superblocks_flushing;
+        self.stage = Stage::Noting;
+        self.wake();
+        std::mem::take(&mut self.freed)
+    }
+
+    /// What the next superblock says. `clock_s`: the log's clock.
+    pub(super) fn superblock(
+        &self,
+        identity: &Identity,
+        sequences: &Sequences,
+        clock_s: u32,
+    ) -> Superblock {
+        Superblock {
+            log: identity.log,
+            hash_key: identity.hash_key,
+            geometry: identity.geometry,
+            generation: self.generation + 1,
+            durable_sequence: self.target,
+            next_incarnation: self.next_incarnation,
+            segments_used: self.segments_used,
+            flushed_below: sequences.flushed_below(),
+            flush_at_s: sequences.flush_at_s(),
+            clock_s,
+            marks: self.marks.clone(),
+            voids: sequences.voids().to_vec(),
+        }
+    }
+
+    /// A log was just opened, with nothing under way: the next superblock is written there and
+    /// then.
+    pub(super) fn note_start(&mut self, superblock: &Superblock) {
+        self.generation = superblock.generation;
+    }
+
+    /// The superblock is asked for, which says that this was flushed.
+    pub(super) fn superblock_begins(&mut self, flushed_below: u64) {
+        self.superblocks_started += 1;
+        self.flushed_below = flushed_below;
+        self.stage = Stage::Writing;
+    }
+
+    /// The superblock is written.
+    pub(super) fn superblock_succeeded(&mut self, now: Now) {
+        self.generation += 1;
+        self.superblocks_done += 1;
+        let noted = Noted {
+            checkpoint: self.begun,
+            sequence: self.target,
+            next_incarnation: self.next_incarnation,
+            flushed_below: self.flushed_below,
+        };
+        self.noted = [self.noted[1], noted];
+        self.due_us = now.uptime_us + self.interval_us;
+        self.stage = Stage::Idle;
+        self.is_wanted |= !self.waiters.is_empty();
+    }
+
+    /// The flush or the superblock has failed: from the beginning.
+    pub(super) fn failed(&mut self) {
+        self.failures += 1;
+        self.is_wanted = true;
+        self.stage = Stage::Idle;
+        self.wake();
     }
 
     /// The first checkpoint of which everything is that was added until now.
@@ -222,171 +344,130 @@ pub(super) struct Ticket {
     failures: u64,
 }
 
-impl<D: Disk> Log<D> {
-    /// Takes the next step of a checkpoint, if there is one to take.
-    pub(super) fn advance_checkpoint(&mut self, now: Now) {
-        let is_quiet = self.retries.is_quiet(now);
-        match self.checkpoint.stage {
-            Stage::Idle if !is_quiet => self.begin_checkpoint(now),
-            Stage::Draining if self.is_drained() => self.flush_disk(),
-            Stage::Noting if !is_quiet => self.write_superblock(),
-            _ => {}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::task::Wake;
+
+    use super::super::format::{Geometry, SEGMENTS_AT_BYTES};
+    use super::*;
+
+    const NOW: Now = Now { uptime_us: 1_000, unix_s: 1 };
+
+    fn segments() -> Segments {
+        Segments::new(SEGMENTS_AT_BYTES + 16 * 65536, 65536)
+    }
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint::new(500, 7, 10, 0, &segments(), NOW)
+    }
+
+    /// One whole checkpoint of what there is up to `last`.
+    fn pass(checkpoint: &mut Checkpoint, last: u64) {
+        checkpoint.begin(Vec::new(), last, &segments());
+        assert!(checkpoint.is_drained(|_| true));
+        checkpoint.flush_begins(&segments());
+        checkpoint.flush_succeeded();
+        assert!(checkpoint.is_noting());
+        checkpoint.superblock_begins(last);
+        checkpoint.superblock_succeeded(NOW);
+    }
+
+    #[test]
+    fn it_is_due_when_somebody_waits_or_after_the_interval_if_there_is_news() {
+        let mut checkpoint = checkpoint();
+        let later = Now { uptime_us: NOW.uptime_us + 500, ..NOW };
+        assert!(!checkpoint.is_due(11, NOW) && checkpoint.is_due(11, later));
+        assert!(!checkpoint.is_due(10, later), "there is no news");
+        checkpoint.want();
+        assert!(checkpoint.is_due(10, NOW) && checkpoint.due_us() == 0);
+    }
+
+    #[test]
+    fn what_is_flushed_is_settled_only_when_both_superblocks_know_it() {
+        let mut checkpoint = checkpoint();
+        pass(&mut checkpoint, 20);
+        assert_eq!((checkpoint.durable(), checkpoint.settled()), (20, 10));
+        assert_eq!((checkpoint.flushed_below(), checkpoint.settled_flushed_below()), (20, 0));
+        pass(&mut checkpoint, 30);
+        assert_eq!((checkpoint.durable(), checkpoint.settled()), (30, 20));
+        assert_eq!((checkpoint.flushed_below(), checkpoint.settled_flushed_below()), (30, 20));
+        assert_eq!((checkpoint.settled_checkpoint(), checkpoint.next()), (1, 3));
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_flushed() {
+        let mut checkpoint = checkpoint();
+        let mark = |segment| Mark { segment, incarnation: 1, end_bytes: 4096 };
+        checkpoint.begin(vec![mark(0), mark(1)], 20, &segments());
+        assert!(!checkpoint.is_drained(|mark| mark.segment == 0));
+        assert_eq!(checkpoint.next_flush(), 2, "the next one has what is added from now on");
+        checkpoint.restart();
+        assert!(checkpoint.is_idle() && checkpoint.is_due(10, NOW));
+        assert_eq!(checkpoint.next_flush(), 1);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
         }
     }
 
-    /// Whether nothing but the time stands before the next one.
-    pub(super) fn may_begin_checkpoint(&self) -> bool {
-        self.checkpoint.is_idle() && self.lost_kills == 0 && self.lost_entries == 0
+    #[test]
+    fn who_has_a_ticket_waits_for_two_superblocks_and_a_flush_or_is_told_of_a_failure() {
+        let mut checkpoint = checkpoint();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let ticket = checkpoint.ticket();
+        for flushes in 1..=3 {
+            assert_eq!(checkpoint.poll(ticket, &waker), None, "after {} flushes", flushes - 1);
+            assert!(checkpoint.is_waited_for());
+            pass(&mut checkpoint, 20);
+            assert_eq!(woken.0.load(Relaxed), flushes);
+        }
+        assert_eq!(checkpoint.poll(ticket, &waker), Some(true));
+        let ticket = checkpoint.ticket();
+        checkpoint.begin(Vec::new(), 20, &segments());
+        checkpoint.flush_begins(&segments());
+        checkpoint.failed();
+        assert_eq!(checkpoint.poll(ticket, &waker), Some(false));
+        assert!(checkpoint.is_idle() && checkpoint.is_due(0, NOW), "again");
     }
 
-    fn begin_checkpoint(&mut self, now: Now) {
-        let has_news = self.next_sequence - 1 > self.checkpoint.durable;
-        let is_due = has_news && now.uptime_us >= self.checkpoint.due_us;
-        if !(is_due || self.checkpoint.is_wanted) || !self.may_begin_checkpoint() {
-            return;
-        }
-        let mut marks = Vec::with_capacity(self.opens.len());
-        for at in 0..self.opens.len() {
-            let is_filling = self.opens[at].phase == Phase::Filling;
-            if is_filling {
-                self.write_ready(at, true);
-            }
-            let open = &self.opens[at];
-            marks.push(Mark {
-                segment: open.segment,
-                incarnation: self.segments.get(open.segment).incarnation,
-                end_bytes: if is_filling { open.head() } else { open.records_end },
-            });
-        }
-        // Given up before they were sealed, and perhaps not durably so.
-        for segment in self.segments.all(|_| true) {
-            let it = self.segments.get(segment);
-            if it.data_end_bytes == 0 {
-                marks.push(Mark { segment, incarnation: it.incarnation, end_bytes: 0 });
-            }
-        }
-        let checkpoint = &mut self.checkpoint;
-        checkpoint.marks = marks;
-        checkpoint.target = self.next_sequence - 1;
-        checkpoint.next_incarnation = self.segments.next_incarnation();
-        checkpoint.segments_used = self.segments.used();
-        checkpoint.begun += 1;
-        checkpoint.is_wanted = false;
-        checkpoint.stage = Stage::Draining;
-        self.advance_checkpoint(now);
-    }
-
-    fn is_drained(&self) -> bool {
-        self.checkpoint.marks.iter().all(|mark| {
-            let open = self.opens.iter().find(|open| open.segment == mark.segment);
-            let is_same = self.segments.get(mark.segment).incarnation == mark.incarnation;
-            !is_same || open.is_none_or(|open| open.completed() >= mark.end_bytes)
-        })
-    }
-
-    fn flush_disk(&mut self) {
-        let checkpoint = &mut self.checkpoint;
-        checkpoint.freed.clear();
-        let freed = self.segments.all(|state| state == State::Freed);
-        checkpoint.freed.extend(freed);
-        checkpoint.superblocks_flushing = checkpoint.superblocks_done;
-        checkpoint.flushes_started += 1;
-        checkpoint.stage = Stage::Flushing;
-        self.outbox.push_back(Io { token: token(Task::Flush, 0), op: Op::Flush });
-    }
-
-    /// The disk has flushed, or has failed to.
-    pub(super) fn flushed(&mut self, is_ok: bool, now: Now) {
-        if !is_ok {
-            return self.checkpoint_failed(now);
-        }
-        let checkpoint = &mut self.checkpoint;
-        checkpoint.flushes_done = checkpoint.flushes_started;
-        checkpoint.durable = checkpoint.target;
-        checkpoint.superblocks_durable = checkpoint.superblocks_flushing;
-        checkpoint.stage = Stage::Noting;
-        checkpoint.wake();
-        for segment in std::mem::take(&mut self.checkpoint.freed) {
-            self.died(segment);
-        }
-        self.write_superblock();
-    }
-
-    fn write_superblock(&mut self) {
-        let superblock = self.superblock();
-        let offset_bytes = superblock.generation % SUPERBLOCKS as u64 * SSD_BLOCK_BYTES as u64;
-        let what = (Task::Superblock, 0);
-        if self.write_blocks(what, offset_bytes, 1, |block| superblock.encode(block)) {
-            self.checkpoint.superblocks_started += 1;
-            self.checkpoint.flushed_below = superblock.flushed_below;
-            self.checkpoint.stage = Stage::Writing;
-        }
-    }
-
-    /// What the next superblock says.
-    fn superblock(&mut self) -> Superblock {
-        if !self.voids.is_empty() {
-            let first = self.segments.first_sequence().unwrap_or(u64::MAX);
-            self.voids.retain(|void| void.last >= first);
-        }
-        Superblock {
-            log: self.id,
-            hash_key: self.hash_key,
-            geometry: self.geometry,
-            generation: self.checkpoint.generation + 1,
-            durable_sequence: self.checkpoint.target,
-            next_incarnation: self.checkpoint.next_incarnation,
-            segments_used: self.checkpoint.segments_used,
-            flushed_below: self.flushed_below,
-            flush_at_s: self.flush_at_s,
-            clock_s: self.clock.now().unix_s,
-            marks: self.checkpoint.marks.clone(),
-            voids: self.voids.clone(),
-        }
-    }
-
-    /// The next superblock of a log that was just opened, with nothing under way.
-    pub(super) fn superblock_at_start(&mut self) -> Superblock {
-        self.checkpoint.next_incarnation = self.segments.next_incarnation();
-        self.checkpoint.segments_used = self.segments.used();
-        let superblock = self.superblock();
-        self.checkpoint.generation += 1;
-        superblock
-    }
-
-    /// A superblock is written, or could not be.
-    pub(super) fn superblock_written(&mut self, is_ok: bool, now: Now) {
-        if !is_ok {
-            return self.checkpoint_failed(now);
-        }
-        let checkpoint = &mut self.checkpoint;
-        checkpoint.generation += 1;
-        checkpoint.superblocks_done += 1;
-        let noted = Noted {
-            checkpoint: checkpoint.begun,
-            sequence: checkpoint.target,
-            next_incarnation: checkpoint.next_incarnation,
-            flushed_below: checkpoint.flushed_below,
+    #[test]
+    fn segments_given_up_before_the_flush_are_gone_with_it() {
+        let (mut checkpoint, mut segments) = (checkpoint(), segments());
+        let give_up = |segments: &mut Segments| {
+            let segment = segments.open(0, 11).unwrap();
+            segments.empty(segment, 1);
+            segments.get_mut(segment).state = State::Freed;
+            segment
         };
-        checkpoint.noted = [checkpoint.noted[1], noted];
-        self.segments.flushed_below = checkpoint.noted[0].flushed_below;
-        checkpoint.due_us = now.uptime_us + checkpoint.interval_us;
-        checkpoint.stage = Stage::Idle;
-        checkpoint.is_wanted |= !checkpoint.waiters.is_empty();
-        self.count(Counter::SsdCheckpoints, 1);
+        let first = give_up(&mut segments);
+        checkpoint.begin(Vec::new(), 20, &segments);
+        checkpoint.flush_begins(&segments);
+        give_up(&mut segments);
+        assert_eq!(checkpoint.flush_succeeded(), [first]);
     }
 
-    /// Counts what the disk has done for the log: a disk that works moves on.
-    pub(super) fn moved(&self) -> u64 {
-        self.retries.writes_done() + self.checkpoint.flushes_done
-    }
-
-    fn checkpoint_failed(&mut self, now: Now) {
-        self.retries.back_off(now);
-        let checkpoint = &mut self.checkpoint;
-        checkpoint.failures += 1;
-        checkpoint.is_wanted = true;
-        checkpoint.stage = Stage::Idle;
-        checkpoint.wake();
+    #[test]
+    fn a_superblock_says_what_the_checkpoint_was_of() {
+        let (mut checkpoint, mut segments) = (checkpoint(), segments());
+        segments.open(0, 11).unwrap();
+        let mark = Mark { segment: 0, incarnation: 1, end_bytes: 4096 };
+        checkpoint.begin(vec![mark], 20, &segments);
+        segments.open(0, 21).unwrap();
+        let geometry = Geometry { part_bytes: 1, segment_bytes: 2, worker: 3, workers: 4 };
+        let identity = Identity { log: [1; 16], hash_key: [2, 3], geometry };
+        let sequences = Sequences::new(30, 5, 6, Vec::new());
+        let superblock = checkpoint.superblock(&identity, &sequences, 9);
+        assert_eq!((superblock.generation, superblock.durable_sequence), (8, 20));
+        assert_eq!((superblock.next_incarnation, superblock.segments_used), (2, 1));
+        assert_eq!((superblock.flushed_below, superblock.flush_at_s), (5, 6));
+        assert_eq!((superblock.clock_s, superblock.marks.as_slice()), (9, &[mark][..]));
     }
 }

@@ -5,12 +5,12 @@
 //! admit it, is treated as stored and lost at once, as a cache may: what was there before is
 //! forgotten, and the client is told that it was stored.
 
-use super::append::{Need, NewRecord};
 use super::disk::Disk;
 use super::doubt::changes;
 use super::format::{Kind, Link, RECORD_HEADER_BYTES};
 use super::log::Log;
 use super::lookup::Item;
+use super::writer::{Need, NewRecord};
 use crate::base::buffer::{Body, Chain, Gather};
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
@@ -39,7 +39,7 @@ impl<D: Disk> Log<D> {
         now: Now,
     ) -> Outcome<Chain> {
         // It could not be remembered.
-        if self.doubt.is_refusing && changes(action) {
+        if self.doubt.is_refusing() && changes(action) {
             return Outcome::Failed;
         }
         let old = old.filter(|item| !self.is_flushed(item));
@@ -231,7 +231,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
-        item_bytes(key, flags, value_bytes) > self.item_bytes_max
+        self.admission.is_too_large(item_bytes(key, flags, value_bytes))
             || RECORD_HEADER_BYTES + key.len() + value_bytes > self.record_bytes_max()
     }
 
@@ -252,7 +252,7 @@ impl<D: Disk> Log<D> {
             let cas = self.put_record(key, hash, stored, old, now);
             if cas.is_none() {
                 self.count(Counter::SsdNotWritten, 1);
-                self.was_not_written(now);
+                self.doubt.was_not_written(now);
             }
             cas
         };
@@ -260,9 +260,9 @@ impl<D: Disk> Log<D> {
             (Some(cas), _) => cas,
             (None, Some(old)) => {
                 self.kill(old);
-                self.unused_cas()
+                self.sequences.unused_cas()
             }
-            (None, None) => self.unused_cas(),
+            (None, None) => self.sequences.unused_cas(),
         }
     }
 
@@ -296,7 +296,7 @@ impl<D: Disk> Log<D> {
             expiry_s,
             cas: stored.cas,
             kills: if self.segments.target(kills).is_some() { kills } else { Link::NONE },
-            class: self.class(expiry_s, now),
+            class: self.segments.class(expiry_s, now),
         };
         let added = self.append(&record, Need::Wish)?;
         self.count(Counter::SsdEvicted, u64::from(place.evicted.is_some()));

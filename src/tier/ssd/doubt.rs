@@ -16,10 +16,11 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use super::checkpoint::Ticket;
-use super::disk::{Disk, DiskError};
-use super::log::{Log, Task};
+use super::checkpoint::{Checkpoint, Ticket};
+use super::disk::DiskError;
+use super::format::LogId;
 use super::marks::Witness;
+use super::tasks::Task;
 use crate::base::clock::Now;
 use crate::base::limits::{
     SSD_DOUBT_FAILED_US, SSD_DOUBT_LOOK_US, SSD_DOUBT_SILENT_US, SSD_DOUBT_WAITED_US,
@@ -48,6 +49,27 @@ struct News {
     again_us: Option<u64>,
 }
 
+/// What was done in a log until now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deeds {
+    /// The sequence of the last record.
+    pub last: u64,
+    /// Records below this sequence were flushed.
+    pub flushed_below: u64,
+    /// Records that ever waited for a tombstone.
+    pub kills: u64,
+    /// How many of them have one.
+    pub kills_done: u64,
+    /// Failed writes have lost records that are yet to be forgotten, and then wait for one.
+    pub has_lost: bool,
+}
+
+impl Deeds {
+    fn is_killing(&self) -> bool {
+        self.kills_done < self.kills || self.has_lost
+    }
+}
+
 /// How far the disk is believed.
 #[derive(Debug)]
 pub(super) struct Doubt {
@@ -56,8 +78,6 @@ pub(super) struct Doubt {
     name: String,
     stage: Stage,
     news: Option<News>,
-    /// Kills that were ever queued.
-    pub(super) kills: u64,
     /// A write or a flush has failed since everything was durable.
     has_failed: bool,
     /// When the witness is asked again.
@@ -65,7 +85,7 @@ pub(super) struct Doubt {
     /// The operator knows what became of it.
     is_told: bool,
     /// Changes are refused.
-    pub(super) is_refusing: bool,
+    is_refusing: bool,
     /// When who waits for a checkpoint was woken last.
     woken_us: u64,
 }
@@ -87,7 +107,6 @@ impl Doubt {
             name,
             stage: Stage::Trusted,
             news: None,
-            kills: 0,
             has_failed: false,
             ask_at_us: 0,
             is_told: false,
@@ -105,92 +124,87 @@ impl Doubt {
     pub(super) fn is_noted(&self) -> bool {
         !matches!(self.stage, Stage::Trusted) && self.witness.is_noted() == Some(true)
     }
-}
 
-/// Whether an action changes what there is.
-pub(super) fn changes(action: Action) -> bool {
-    !matches!(action, Action::Get | Action::GetWithExpiry)
-}
+    /// Whether changes are refused.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_refusing
+    }
 
-impl<D: Disk> Log<D> {
     /// Looks at how late the disk is with what was done, and does what follows from it.
-    pub(super) fn weigh(&mut self, now: Now) {
-        let is_late = self.look_at_news(now);
-        match self.doubt.stage {
-            Stage::Trusted if is_late => self.begin_to_doubt(now),
+    pub(super) fn weigh(
+        &mut self,
+        deeds: &Deeds,
+        checkpoint: &mut Checkpoint,
+        log: &LogId,
+        now: Now,
+    ) {
+        let is_late = self.look_at_news(deeds, checkpoint, now);
+        match self.stage {
+            Stage::Trusted if is_late => self.begin_to_doubt(log, now),
             Stage::Trusted => {}
-            Stage::Doubted if self.doubt.news.is_none() => {
-                self.doubt.stage = Stage::Mending(self.checkpoint.ticket());
+            Stage::Doubted if self.news.is_none() => {
+                self.stage = Stage::Mending(checkpoint.ticket());
             }
-            Stage::Doubted => self.note_doubt(now),
-            Stage::Mending(ticket) => {
-                match self.checkpoint.poll(ticket, std::task::Waker::noop()) {
-                    Some(true) => self.believe_again(now),
-                    Some(false) => self.doubt.stage = Stage::Doubted,
-                    None if is_late => self.doubt.stage = Stage::Doubted,
-                    None => {}
-                }
-            }
+            Stage::Doubted => self.note_doubt(log, now),
+            Stage::Mending(ticket) => match checkpoint.poll(ticket, std::task::Waker::noop()) {
+                Some(true) => self.believe_again(log, now),
+                Some(false) => self.stage = Stage::Doubted,
+                None if is_late => self.stage = Stage::Doubted,
+                None => {}
+            },
         }
-        if self.checkpoint.is_waited_for()
-            && now.uptime_us >= self.doubt.woken_us + SSD_DOUBT_LOOK_US
-        {
-            self.doubt.woken_us = now.uptime_us;
-            self.checkpoint.wake();
+        if checkpoint.is_waited_for() && now.uptime_us >= self.woken_us + SSD_DOUBT_LOOK_US {
+            self.woken_us = now.uptime_us;
+            checkpoint.wake();
         }
     }
 
     /// By when to look again, whatever the disk does.
-    pub(super) fn weigh_at_us(&self) -> u64 {
-        let late_us = self
-            .doubt
-            .news
-            .map_or(u64::MAX, |news| news.again_us.unwrap_or(news.since_us + self.patience_us()));
-        let is_waited_for =
-            self.checkpoint.is_waited_for() || !matches!(self.doubt.stage, Stage::Trusted);
-        let soon_us = self.clock.now().uptime_us + SSD_DOUBT_LOOK_US;
+    pub(super) fn weigh_at_us(&self, checkpoint: &Checkpoint, now_us: u64) -> u64 {
+        let late_us = self.news.map_or(u64::MAX, |news| {
+            news.again_us.unwrap_or(news.since_us + self.patience_us(checkpoint))
+        });
+        let is_waited_for = checkpoint.is_waited_for() || !matches!(self.stage, Stage::Trusted);
+        let soon_us = now_us + SSD_DOUBT_LOOK_US;
         // What is late already was looked at in this turn.
-        let late_us = if late_us > self.clock.now().uptime_us { late_us } else { soon_us };
+        let late_us = if late_us > now_us { late_us } else { soon_us };
         if is_waited_for { late_us.min(soon_us) } else { late_us }
     }
 
     /// How long it may take until what was done is durable.
-    fn patience_us(&self) -> u64 {
-        let patience_us = if self.doubt.has_failed {
+    fn patience_us(&self, checkpoint: &Checkpoint) -> u64 {
+        let patience_us = if self.has_failed {
             SSD_DOUBT_FAILED_US
-        } else if self.checkpoint.is_waited_for() {
+        } else if checkpoint.is_waited_for() {
             SSD_DOUBT_WAITED_US
         } else {
             SSD_DOUBT_SILENT_US
         };
-        self.checkpoint.interval_us() + patience_us
+        checkpoint.interval_us() + patience_us
     }
 
     /// Whether what was new should be durable by now, and is not.
-    fn look_at_news(&mut self, now: Now) -> bool {
-        let patience_us = self.patience_us();
-        let (durable, noted) = (self.checkpoint.durable(), self.checkpoint.flushed_below());
-        let last = self.next_sequence - 1;
-        let is_killing = self.is_killing();
-        let kills_done = self.doubt.kills - self.kills.len() as u64;
-        let Some(news) = &mut self.doubt.news else {
-            if last > durable || is_killing || self.flushed_below != noted {
-                self.doubt.news = Some(News {
+    fn look_at_news(&mut self, deeds: &Deeds, checkpoint: &Checkpoint, now: Now) -> bool {
+        let patience_us = self.patience_us(checkpoint);
+        let (durable, noted) = (checkpoint.durable(), checkpoint.flushed_below());
+        let Some(news) = &mut self.news else {
+            if deeds.last > durable || deeds.is_killing() || deeds.flushed_below != noted {
+                self.news = Some(News {
                     since_us: now.uptime_us,
-                    kills: self.doubt.kills,
-                    flushed_below: self.flushed_below,
+                    kills: deeds.kills,
+                    flushed_below: deeds.flushed_below,
                     sequence: None,
                     again_us: None,
                 });
             }
             return false;
         };
-        if news.sequence.is_none() && kills_done >= news.kills && self.lost_entries == 0 {
-            news.sequence = Some(last);
+        if news.sequence.is_none() && deeds.kills_done >= news.kills && !deeds.has_lost {
+            news.sequence = Some(deeds.last);
         }
         if news.sequence.is_some_and(|sequence| sequence <= durable) && news.flushed_below <= noted
         {
-            self.doubt.news = None;
+            self.news = None;
             self.disk_works(now);
             return false;
         }
@@ -201,33 +215,32 @@ impl<D: Disk> Log<D> {
         now.uptime_us >= again_us
     }
 
-    fn begin_to_doubt(&mut self, now: Now) {
-        self.doubt.stage = Stage::Doubted;
-        self.doubt.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
-        self.doubt.is_told = false;
-        self.doubt.witness.distrust(&self.id);
+    fn begin_to_doubt(&mut self, log: &LogId, now: Now) {
+        self.stage = Stage::Doubted;
+        self.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
+        self.is_told = false;
+        self.witness.distrust(log);
     }
 
     /// Sees to it that the doubt is noted; changes are refused while it cannot be.
-    fn note_doubt(&mut self, now: Now) {
-        let doubt = &mut self.doubt;
-        let is_noted = doubt.witness.is_noted();
-        let is_due = now.uptime_us >= doubt.ask_at_us;
+    fn note_doubt(&mut self, log: &LogId, now: Now) {
+        let is_noted = self.witness.is_noted();
+        let is_due = now.uptime_us >= self.ask_at_us;
         if is_noted.is_none() && !is_due {
             return;
         }
-        let was_refusing = doubt.is_refusing;
-        doubt.is_refusing = is_noted != Some(true);
-        if doubt.is_refusing && is_due {
-            doubt.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
-            doubt.witness.distrust(&self.id);
+        let was_refusing = self.is_refusing;
+        self.is_refusing = is_noted != Some(true);
+        if self.is_refusing && is_due {
+            self.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
+            self.witness.distrust(log);
         }
-        if doubt.is_told && was_refusing == doubt.is_refusing {
+        if self.is_told && was_refusing == self.is_refusing {
             return;
         }
-        doubt.is_told = true;
-        let (name, place) = (&doubt.name, || doubt.witness.place());
-        if doubt.is_refusing {
+        self.is_told = true;
+        let (name, place) = (&self.name, || self.witness.place());
+        if self.is_refusing {
             REFUSING.report(now, || {
                 format!(
                     "{name} takes no writes, and there is nowhere to note it ({}): changes are \
@@ -246,11 +259,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn believe_again(&mut self, now: Now) {
-        self.doubt.stage = Stage::Trusted;
-        self.doubt.is_refusing = false;
-        self.doubt.witness.trust(&self.id);
-        let name = &self.doubt.name;
+    fn believe_again(&mut self, log: &LogId, now: Now) {
+        self.stage = Stage::Trusted;
+        self.is_refusing = false;
+        self.witness.trust(log);
+        let name = &self.name;
         TRUSTED.report(now, || {
             format!("{name} takes writes again: all is on it, and will be there at the next start")
         });
@@ -258,14 +271,13 @@ impl<D: Disk> Log<D> {
 
     /// Takes note of an I/O that failed.
     pub(super) fn disk_failed(&mut self, task: Task, error: DiskError, now: Now) {
-        let name = &self.doubt.name;
-        let is_read = matches!(task, Task::Read | Task::Summary | Task::Records | Task::Move);
-        if is_read {
+        let name = &self.name;
+        if task.is_read() {
             return READS_FAIL.report(now, || {
                 format!("{name}: a read failed: {error}: it is a miss; look at the disk (dmesg)")
             });
         }
-        self.doubt.has_failed = true;
+        self.has_failed = true;
         let what = if task == Task::Flush { "flush" } else { "write" };
         WRITES_FAIL.report(now, || {
             format!(
@@ -276,19 +288,19 @@ impl<D: Disk> Log<D> {
     }
 
     fn disk_works(&mut self, now: Now) {
-        if !std::mem::take(&mut self.doubt.has_failed) {
+        if !std::mem::take(&mut self.has_failed) {
             return;
         }
-        let name = &self.doubt.name;
+        let name = &self.name;
         WRITES_WORK.report(now, || format!("{name}: writes and flushes succeed again"));
     }
 
     /// Takes note of an item that was not written.
     pub(super) fn was_not_written(&self, now: Now) {
-        if self.doubt.has_failed {
+        if self.has_failed {
             return;
         }
-        let name = &self.doubt.name;
+        let name = &self.name;
         TOO_SLOW.report(now, || {
             format!(
                 "{name} is too slow for what is set: items are answered and not kept \
@@ -298,9 +310,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// Takes note of everything having been given up.
-    pub(super) fn was_given_up(&self) {
-        let name = &self.doubt.name;
-        GIVEN_UP.report(self.clock.now(), || {
+    pub(super) fn was_given_up(&self, now: Now) {
+        let name = &self.name;
+        GIVEN_UP.report(now, || {
             format!(
                 "{name}: all it held is given up, for writes failed in too many places (ssd_drops)"
             )
@@ -308,25 +320,25 @@ impl<D: Disk> Log<D> {
     }
 
     /// What becomes of the log is known: it was closed, or it could not be. Begins to note that.
-    pub(super) fn close(&mut self, is_closed: bool) {
+    pub(super) fn close(&mut self, is_closed: bool, log: &LogId) {
         if !is_closed {
-            self.doubt.witness.distrust(&self.id);
-        } else if !matches!(self.doubt.stage, Stage::Trusted) {
-            self.doubt.witness.trust(&self.id);
+            self.witness.distrust(log);
+        } else if !matches!(self.stage, Stage::Trusted) {
+            self.witness.trust(log);
         }
     }
 
-    /// Whether what [`Log::close`] began is done.
+    /// Whether what [`Doubt::close`] began is done.
     pub(super) fn is_close_noted(&self) -> bool {
-        self.doubt.witness.is_noted().is_some()
+        self.witness.is_noted().is_some()
     }
 
     /// Tells what becomes of a log that could not be closed.
     pub(super) fn tell_unclosed(&self) {
-        let (name, place) = (&self.doubt.name, self.doubt.witness.place());
-        let line: &dyn Display = if self.doubt.witness.is_noted() == Some(true) {
+        let (name, place) = (&self.name, self.witness.place());
+        let line: &dyn Display = if self.witness.is_noted() == Some(true) {
             &format_args!("what it holds is given up at the next start (noted in {place})")
-        } else if self.doubt.is_refusing {
+        } else if self.is_refusing {
             &format_args!("changes were refused, so that what it holds is true")
         } else {
             &format_args!(
@@ -336,4 +348,9 @@ impl<D: Disk> Log<D> {
         };
         report::tell(format_args!("{name} could not be closed, it takes no writes: {line}"));
     }
+}
+
+/// Whether an action changes what there is.
+pub(super) fn changes(action: Action) -> bool {
+    !matches!(action, Action::Get | Action::GetWithExpiry)
 }

@@ -1,129 +1,97 @@
-//! The log's state, and what becomes of completions.
+//! The log of one worker, put together from its parts, and what becomes of completions.
 //!
-//! One worker has one [`Log`] over its part of the disk. Everything here happens at once; who waits
-//! for the disk does so in [`super::Ssd`], outside of any borrow. The parts of the log that have a
-//! file of their own add their functions to the same type: `append`, `checkpoint`, `reclaim`.
+//! ```text
+//! Log ── queue: I/Os on their way (disk, reads, retries)      index: where keys' records are
+//!    ├── segments, sequences, identity: what is on the disk   admission: what is worth a write
+//!    ├── writer: open segments      kills: tombstones to come
+//!    ├── checkpoint: how far it is durable      doubt: whether the disk is believed
+//!    └── reclaim: giving segments up            clock
+//! ```
+//!
+//! Each part knows its own subject; what concerns several happens here, at once: who waits for the
+//! disk does so in [`super::Ssd`], outside of any borrow. This must never overtake: while a kill
+//! waits for its tombstone, no other record is added.
 
-use std::collections::VecDeque;
-use std::hash::Hasher;
 use std::sync::Arc;
-
-use siphasher::sip::SipHasher13;
 
 use super::admission::Admission;
 use super::checkpoint::Checkpoint;
-use super::disk::{Disk, DiskError, Done, Frozen, Io, Op};
-use super::doubt::Doubt;
-use super::format::{Geometry, Link, LogId, Void};
+use super::disk::{Disk, Done, Io, Op};
+use super::doubt::{Deeds, Doubt};
+use super::format::{Kind, Link, SUPERBLOCKS, Superblock};
+use super::identity::Identity;
 use super::index::Index;
+use super::kills::Kills;
 use super::open::{Open, Phase};
 use super::own_clock::OwnClock;
-use super::reads::Reads;
-use super::reclaim::{Leaving, Victim};
-use super::retries::Retries;
+use super::queue::Queue;
+use super::reclaim::{Reclaim, Step};
 use super::segments::{Segments, State};
+use super::sequences::Sequences;
+use super::tasks::Task;
+use super::writer::{Added, Need, NewRecord, Parts, Writer};
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::{SSD_BLOCK_BYTES, SSD_DONE_PER_TURN, SSD_KILLS_MAX};
+use crate::base::limits::{SSD_BLOCK_BYTES, SSD_KILLS_PER_CALL, SSD_UNIT_BYTES};
 use crate::base::stats::{Counter, WorkerStats};
-
-/// What an I/O is for; the rest of its token says of what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Task {
-    /// A client's read, by slot.
-    Read,
-    /// Bytes of an open segment.
-    Data,
-    /// A segment's seal.
-    Seal,
-    /// The header that gives a segment up.
-    Free,
-    /// A superblock.
-    Superblock,
-    /// A flush.
-    Flush,
-    /// A discard of a segment.
-    Discard,
-    /// A summary to be reclaimed.
-    Summary,
-    /// Records of a segment whose summary is damaged.
-    Records,
-    /// A record to be moved.
-    Move,
-}
-
-const TASKS: [Task; 10] = [
-    Task::Read,
-    Task::Data,
-    Task::Seal,
-    Task::Free,
-    Task::Superblock,
-    Task::Flush,
-    Task::Discard,
-    Task::Summary,
-    Task::Records,
-    Task::Move,
-];
-
-pub(super) fn token(task: Task, what: u64) -> u64 {
-    debug_assert!(what >> 56 == 0);
-    (task as u64) << 56 | what
-}
 
 /// The log of one worker.
 pub(super) struct Log<D> {
-    pub(super) disk: D,
+    pub(super) identity: Identity,
+    pub(super) queue: Queue<D>,
     pub(super) index: Index,
     pub(super) segments: Segments,
-    pub(super) opens: Vec<Open>,
+    pub(super) sequences: Sequences,
+    pub(super) writer: Writer,
+    pub(super) kills: Kills,
     pub(super) checkpoint: Checkpoint,
+    pub(super) reclaim: Reclaim,
     pub(super) doubt: Doubt,
-    /// The log that was there before was given up, for it was noted that it was old.
-    pub(super) was_distrusted: bool,
-    /// It was given up, for the clock was far ahead when it was written.
-    pub(super) was_far_ahead: bool,
-    pub(super) victim: Option<Victim>,
-    pub(super) leaving: Vec<Leaving>,
-    pub(super) reads: Reads,
     pub(super) admission: Admission,
-    /// Records that must not be found again, whose tombstones are to come; first come first.
-    pub(super) kills: VecDeque<Link>,
-    /// So many of them, from the first on, are of records that a failed write lost or of what those
-    /// had killed: no checkpoint begins before they have their tombstones.
-    pub(super) lost_kills: usize,
-    /// Records of open segments that failed writes have lost and that are yet to be forgotten.
-    pub(super) lost_entries: usize,
-    /// A clean stop is under way: nothing is reclaimed that tombstones do not need.
-    pub(super) is_stopping: bool,
-    /// I/Os that the disk has not taken yet.
-    pub(super) outbox: VecDeque<Io>,
-    pub(super) id: LogId,
-    pub(super) hash_key: [u64; 2],
-    pub(super) geometry: Geometry,
-    pub(super) next_sequence: u64,
-    /// Items refused since the last record, for cas numbers that no item has.
-    pub(super) refused: u64,
-    pub(super) flushed_below: u64,
-    pub(super) flush_at_s: u32,
-    pub(super) voids: Vec<Void>,
-    pub(super) retries: Retries,
-    pub(super) classes: usize,
-    pub(super) can_discard: bool,
-    pub(super) item_bytes_max: usize,
-    pub(super) stats: Arc<WorkerStats>,
-    pub(super) done: Vec<Done>,
     pub(super) clock: OwnClock,
-    /// In this turn something was done of which there may be more to do at once.
-    pub(super) has_stepped: bool,
+    pub(super) stats: Arc<WorkerStats>,
 }
 
 impl<D: Disk> Log<D> {
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        hash(self.hash_key, key)
+        self.identity.hash(key)
     }
 
     pub(super) fn count(&self, counter: Counter, n: u64) {
         self.stats.add(counter, n);
+    }
+
+    /// Length of the longest record, in bytes.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        let room = super::record_room_bytes(self.segments.segment_bytes() as usize);
+        room.min(self.queue.pool().read_bytes_max())
+    }
+
+    /// The writer, and the parts that it works with.
+    fn writing(&mut self) -> (&mut Writer, Parts<'_, D>) {
+        let parts = Parts {
+            queue: &mut self.queue,
+            segments: &mut self.segments,
+            sequences: &mut self.sequences,
+            checkpoint: &mut self.checkpoint,
+            identity: &self.identity,
+            stats: &self.stats,
+        };
+        (&mut self.writer, parts)
+    }
+
+    /// The reclaim, and what it works with.
+    fn reclaiming(&mut self, now: Now) -> (&mut Reclaim, Step<'_, D>) {
+        let is_killing = self.is_killing();
+        let parts = Parts {
+            queue: &mut self.queue,
+            segments: &mut self.segments,
+            sequences: &mut self.sequences,
+            checkpoint: &mut self.checkpoint,
+            identity: &self.identity,
+            stats: &self.stats,
+        };
+        let (index, writer) = (&mut self.index, &mut self.writer);
+        (&mut self.reclaim, Step { index, writer, parts, is_killing, now })
     }
 
     /// A bounded piece of everything there is to do. Returns how many I/Os were done.
@@ -131,18 +99,14 @@ impl<D: Disk> Log<D> {
         let now = self.clock.at(now);
         self.tick(now);
         self.clock.set(now);
-        self.has_stepped = false;
-        self.submit();
-        let mut done = std::mem::take(&mut self.done);
-        done.clear();
-        let count = self.disk.turn(now, &mut done);
-        debug_assert!(count <= SSD_DONE_PER_TURN);
+        let (mut done, count) = self.queue.turn(now);
         for done in done.drain(..) {
             self.handle(done, now);
         }
-        self.done = done;
+        self.queue.put_back(done);
         self.drain_kills(now);
-        self.advance_reclaim(now);
+        let (reclaim, mut step) = self.reclaiming(now);
+        reclaim.advance(&mut step);
         self.work(now);
         if self.is_stuck() || self.is_used_up() {
             self.drop_all();
@@ -167,18 +131,20 @@ impl<D: Disk> Log<D> {
         stats.set(Counter::SsdFillsLeft, u64::from(segments.fills_left()));
     }
 
+    fn has_room_for_tombstone(&self) -> bool {
+        self.writer.has_room_for_tombstone(self.sequences.next(), &self.segments)
+    }
+
     /// Whether room will never come: every segment may wait for a checkpoint that waits for
-    /// tombstones, which wait for room. That takes more failures than the reserve of `append` is
+    /// tombstones, which wait for room. That takes more failures than the reserve of `writer` is
     /// for.
     fn is_stuck(&self) -> bool {
-        if self.lost_kills == 0 && !self.is_reclaim_waiting() || self.has_room_for_tombstone() {
-            return false;
-        }
-        if self.lost_entries > 0 {
+        let is_waiting = self.kills.has_lost() || self.reclaim.is_waiting(&self.segments);
+        if !is_waiting || self.has_room_for_tombstone() || self.writer.lost() > 0 {
             return false;
         }
         // What waits for a checkpoint comes if one can begin.
-        let can_begin = self.lost_kills == 0;
+        let can_begin = !self.kills.has_lost();
         let comes = |state| match state {
             State::Dead | State::Discarded => true,
             State::Emptied { .. } | State::Freeing | State::Freed => can_begin,
@@ -193,51 +159,42 @@ impl<D: Disk> Log<D> {
         };
         self.checkpoint.is_idle()
             && self.segments.any(comes).is_none()
-            && !self.opens.iter().any(is_ending)
+            && !self.writer.opens().iter().any(is_ending)
+    }
+
+    /// Whether a record waits for a tombstone that there will never be a name for.
+    fn is_used_up(&self) -> bool {
+        let is_waiting = !self.kills.is_empty() || self.reclaim.is_waiting(&self.segments);
+        is_waiting && self.segments.fills_left() == 0 && !self.has_room_for_tombstone()
     }
 
     /// What can be done without looking at completions.
     pub(super) fn work(&mut self, now: Now) {
-        if !self.retries.is_quiet(now) {
-            self.outbox.extend(self.retries.due());
+        self.queue.resend(now);
+        if !self.queue.is_quiet(now) {
+            let (writer, mut parts) = self.writing();
+            writer.advance(&mut parts);
         }
-        self.advance_opens(now);
         self.advance_checkpoint(now);
-        self.submit();
+        self.queue.submit();
     }
 
     /// Lets a flush_all take effect whose time has come.
-    pub(super) fn tick(&mut self, now: Now) {
-        if self.flush_at_s != 0 && self.flush_at_s <= now.unix_s {
-            self.flush_at_s = 0;
-            self.flushed_below = self.next_sequence;
-            self.checkpoint.is_wanted = true;
+    fn tick(&mut self, now: Now) {
+        if self.sequences.tick(now) {
+            self.checkpoint.want();
         }
     }
 
-    pub(super) fn submit(&mut self) {
-        while let Some(io) = self.outbox.pop_front() {
-            if let Err(io) = self.disk.submit(io) {
-                self.outbox.push_front(io);
-                return;
-            }
-        }
-        self.reads.submit(&mut self.disk);
-    }
-
-    /// By when there is something to do though nobody asks for anything. What waits for the disk
-    /// comes with a completion, and who waits for memory gets it from one.
+    /// By when there is something to do though nobody asks for anything.
     pub(super) fn wake_at_us(&self) -> u64 {
-        let in_flight = self.disk.in_flight();
-        let is_polled = in_flight > 0 && !self.disk.wakes();
-        let is_queued = !self.outbox.is_empty() || self.reads.has_queued();
-        let weigh_at_us = self.weigh_at_us();
-        if is_polled || is_queued && in_flight == 0 || self.has_stepped {
+        let now = self.clock.now();
+        let weigh_at_us = self.doubt.weigh_at_us(&self.checkpoint, now.uptime_us);
+        if self.queue.wants_turn() {
             0
-        } else if self.retries.is_quiet(self.clock.now()) {
-            self.retries.at_us().min(weigh_at_us)
-        } else if self.may_begin_checkpoint() && self.next_sequence - 1 > self.checkpoint.durable()
-        {
+        } else if self.queue.is_quiet(now) {
+            self.queue.quiet_until_us().min(weigh_at_us)
+        } else if self.may_begin_checkpoint() && self.sequences.last() > self.checkpoint.durable() {
             self.checkpoint.due_us().min(weigh_at_us)
         } else {
             weigh_at_us
@@ -251,123 +208,116 @@ impl<D: Disk> Log<D> {
         self.tick(now);
     }
 
-    /// Invalidates every item stored before `at`, or before now if that is past or never.
-    pub(super) fn flush_all(&mut self, at: Expiry, now: Now) {
-        if at == Expiry::NEVER || at.is_past(now) {
-            self.flush_at_s = 0;
-            self.flushed_below = self.next_sequence;
-        } else {
-            self.flush_at_s = at.unix_s();
-        }
-    }
-
-    pub(super) fn write(&mut self, task: Task, what: u64, offset_bytes: u64, bytes: Frozen) {
-        self.count(Counter::SsdBytesWritten, bytes.len() as u64);
-        let op = Op::Write { offset_bytes, bytes };
-        self.outbox.push_back(Io { token: token(task, what), op });
-    }
-
-    /// A write of a few blocks that `fill` makes; false if there is no memory for it now.
-    pub(super) fn write_blocks(
-        &mut self,
-        (task, what): (Task, u64),
-        offset_bytes: u64,
-        blocks: usize,
-        mut fill: impl FnMut(&mut [u8]),
-    ) -> bool {
-        let len_bytes = blocks * SSD_BLOCK_BYTES;
-        let Some(mut buffer) = self.disk.pool().read_buffer(len_bytes) else { return false };
-        buffer.open_mut()[..len_bytes].chunks_mut(SSD_BLOCK_BYTES).for_each(&mut fill);
-        let bytes = buffer.freeze(len_bytes);
-        self.write(task, what, offset_bytes, bytes);
-        true
-    }
-
     fn handle(&mut self, done: Done, now: Now) {
-        let what = done.io.token & ((1 << 56) - 1);
-        let task = TASKS[(done.io.token >> 56) as usize];
-        if let Err(error) = done.result
-            && error != DiskError::Unsupported
-        {
-            let is_read = matches!(done.io.op, Op::Read { .. });
-            self.count(if is_read { Counter::SsdReadErrors } else { Counter::SsdWriteErrors }, 1);
-            if !is_read {
-                self.retries.back_off(now);
-            }
-            self.disk_failed(task, error, now);
+        let (task, what) = Task::of(done.io.token);
+        if let Some(error) = self.queue.note_done(task, &done, now) {
+            self.doubt.disk_failed(task, error, now);
         }
-        // A client's read changes nothing for anybody else.
-        self.has_stepped |= task != Task::Read;
         let is_ok = done.result.is_ok();
-        if is_ok && matches!(done.io.op, Op::Write { .. }) {
-            self.retries.succeeded();
-        }
         if task == Task::Data {
             return self.data_written(what, done.io, is_ok);
         }
         match (task, done.io.op) {
             (Task::Read, Op::Read { buffer, .. }) => {
-                self.reads.done(what as u32, done.result.map(|()| buffer));
+                self.queue.reads_mut().done(what as u32, done.result.map(|()| buffer));
             }
-            (Task::Seal, _) => self.seal_written(what, is_ok),
+            (Task::Seal, _) => {
+                let at = self.writer.position(what, &self.segments);
+                let sealed = at.and_then(|at| self.writer.seal_written(at, is_ok));
+                sealed.into_iter().for_each(|segment| self.segments.seal(segment));
+            }
             (Task::Free, _) => {
                 let state = if is_ok { State::Freed } else { State::Emptied { checkpoint: 0 } };
                 self.segments.get_mut(what as u32).state = state;
-                self.checkpoint.is_wanted = true;
+                self.checkpoint.want();
             }
             (Task::Superblock, _) => self.superblock_written(is_ok, now),
             (Task::Flush, _) => self.flushed(is_ok, now),
-            (Task::Discard, _) => {
-                self.can_discard &= done.result != Err(DiskError::Unsupported);
-                self.segments.give(what as u32);
-            }
+            (Task::Discard, _) => self.segments.give(what as u32),
             (Task::Summary, Op::Read { buffer, .. }) => {
-                self.summary_read(what as usize, is_ok.then_some(buffer));
+                let (reclaim, step) = self.reclaiming(now);
+                reclaim.summary_read(what as usize, is_ok.then_some(buffer), &step.parts);
             }
             (Task::Records, Op::Read { buffer, .. }) => {
-                self.records_read(what as usize, is_ok.then_some(buffer));
+                let (reclaim, mut step) = self.reclaiming(now);
+                reclaim.records_read(what as usize, is_ok.then_some(buffer), &mut step.parts);
             }
             (Task::Move, Op::Read { buffer, .. }) => {
-                self.move_read(what, is_ok.then_some(buffer), now);
+                let (reclaim, mut step) = self.reclaiming(now);
+                reclaim.move_read(what, is_ok.then_some(buffer), &mut step);
             }
             (task, op) => unreachable!("{task:?} with {op:?}"),
         }
     }
 
-    /// The token of a segment's present use, for [`Log::open_of`].
-    pub(super) fn use_of(&self, segment: u32) -> u64 {
-        u64::from(self.segments.get(segment).incarnation) << 24 | u64::from(segment)
-    }
-
-    /// The open segment that a token of [`Log::use_of`] names, if it still is open.
-    pub(super) fn open_of(&self, what: u64) -> Option<usize> {
-        let segment = (what & 0xff_ffff) as u32;
-        let at = self.opens.iter().position(|open| open.segment == segment)?;
-        (self.use_of(segment) == what).then_some(at)
-    }
-
     fn data_written(&mut self, what: u64, io: Io, is_ok: bool) {
         let Op::Write { offset_bytes, .. } = io.op else { unreachable!("data is written") };
-        let before = self.retries.take(io.token, offset_bytes);
-        let Some(at) = self.open_of(what) else { return };
-        let open = &mut self.opens[at];
-        let start = (offset_bytes - self.segments.start_bytes(open.segment)) as u32;
+        let before = self.queue.take_failed(io.token, offset_bytes);
+        let Some(at) = self.writer.position(what, &self.segments) else { return };
+        let segment = self.writer.opens()[at].segment;
+        let start = (offset_bytes - self.segments.start_bytes(segment)) as u32;
         if is_ok {
-            return open.written(start);
-        }
-        if !self.retries.failed(io, offset_bytes, before) {
+            self.writer.written(at, start);
+        } else if !self.queue.retry(io, offset_bytes, before) {
             self.abandon(at, start);
         }
     }
 
-    fn seal_written(&mut self, what: u64, is_ok: bool) {
-        let Some(at) = self.open_of(what) else { return };
-        if is_ok {
-            let open = self.opens.swap_remove(at);
-            self.segments.seal(open.segment);
-        } else {
-            self.opens[at].phase = Phase::Unsealed;
+    /// Gives up what was to be written to an open segment from `start` on.
+    pub(super) fn abandon(&mut self, at: usize, start: u32) {
+        self.checkpoint.restart();
+        self.writer.abandon(at, start);
+    }
+
+    /// Adds a record. None: there is no room for it now, and nothing was done.
+    pub(super) fn append(&mut self, new: &NewRecord<'_>, need: Need) -> Option<Added> {
+        let (writer, mut parts) = self.writing();
+        writer.append(new, need, &mut parts)
+    }
+
+    /// Whether anything waits for its tombstone, or is yet to be found to need one.
+    pub(super) fn is_killing(&self) -> bool {
+        !self.kills.is_empty() || self.writer.lost() > 0
+    }
+
+    /// Writes tombstones for the next records that wait for one, if they find room.
+    pub(super) fn drain_kills(&mut self, now: Now) {
+        self.forget_lost();
+        for _ in 0..SSD_KILLS_PER_CALL {
+            let Some(link) = self.kills.first() else { return };
+            let (writer, mut parts) = self.writing();
+            if !writer.add_tombstone(link, now, &mut parts) {
+                return;
+            }
+            self.queue.note_step();
+            self.kills.pop();
         }
+    }
+
+    /// Forgets the next records that failed writes have lost.
+    fn forget_lost(&mut self) {
+        if self.writer.lost() == 0 {
+            return;
+        }
+        for _ in 0..SSD_KILLS_PER_CALL {
+            let Some((segment, entry)) = self.writer.take_lost() else { break };
+            let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
+            if entry.kind == Kind::Item {
+                self.index.remove(entry.hash, unit);
+            }
+            let sequence = self.segments.get(segment).first_sequence + u64::from(entry.sequence);
+            // Whoever knows that its sequence was given up knows what was flushed, too.
+            if self.sequences.is_flushed(sequence) {
+                continue;
+            }
+            if entry.kind == Kind::Item {
+                // It may be on the disk all the same. If a tombstone is, nobody minds.
+                self.kill(unit);
+            }
+            self.kill_link(entry.kills);
+        }
+        self.kills.mark_lost();
+        self.queue.note_step();
     }
 
     /// Sees to it that a record that was taken out of the index is not found again after a crash.
@@ -376,26 +326,19 @@ impl<D: Disk> Log<D> {
         self.kill_link(link);
     }
 
-    pub(super) fn kill_link(&mut self, link: Link) {
-        if self.segments.target(link).is_none() {
-            return;
-        }
-        if self.kills.len() == SSD_KILLS_MAX {
+    fn kill_link(&mut self, link: Link) {
+        if self.segments.target(link).is_some() && !self.kills.push(link) {
             self.drop_all();
-        } else {
-            self.kills.push_back(link);
-            self.doubt.kills += 1;
         }
     }
 
     /// Gives everything up that there is: the answer where nothing less is certain to be right.
-    pub(super) fn drop_all(&mut self) {
+    fn drop_all(&mut self) {
         self.count(Counter::SsdDrops, 1);
-        self.was_given_up();
-        self.flushed_below = self.next_sequence;
+        self.doubt.was_given_up(self.clock.now());
+        self.sequences.flush();
         self.kills.clear();
-        self.lost_kills = 0;
-        self.checkpoint.is_wanted = true;
+        self.checkpoint.want();
     }
 
     /// Takes a record out of the index, for good.
@@ -416,26 +359,106 @@ impl<D: Disk> Log<D> {
         was_there
     }
 
-    /// A cas that no item has or gets.
-    pub(super) fn unused_cas(&mut self) -> u64 {
-        self.refused = self.refused % 255 + 1;
-        cas_of(self.next_sequence) | self.refused
+    /// Whether nothing but the time stands before the next checkpoint. While what a failed write
+    /// lost waits for its tombstones none begins: the sequences that are gone count as given up
+    /// only then. Other kills do not hold it up, or else there would be no room for theirs.
+    pub(super) fn may_begin_checkpoint(&self) -> bool {
+        self.checkpoint.is_idle() && !self.kills.has_lost() && self.writer.lost() == 0
     }
 
-    pub(super) fn is_void(&self, sequence: u64) -> bool {
-        self.voids.iter().any(|void| void.first <= sequence && sequence <= void.last)
+    /// Takes the next step of a checkpoint, if there is one to take.
+    fn advance_checkpoint(&mut self, now: Now) {
+        let is_quiet = self.queue.is_quiet(now);
+        let last = self.sequences.last();
+        if !is_quiet && self.may_begin_checkpoint() && self.checkpoint.is_due(last, now) {
+            let (writer, mut parts) = self.writing();
+            let mut marks = writer.hand_over(&mut parts);
+            marks.extend(self.segments.unsealed());
+            self.checkpoint.begin(marks, last, &self.segments);
+        }
+        let (writer, segments) = (&self.writer, &self.segments);
+        if self.checkpoint.is_drained(|mark| writer.has_written(mark, segments)) {
+            self.checkpoint.flush_begins(segments);
+            self.queue.flush();
+        } else if self.checkpoint.is_noting() && !is_quiet {
+            self.write_superblock();
+        }
+    }
+
+    /// The disk has flushed, or has failed to.
+    fn flushed(&mut self, is_ok: bool, now: Now) {
+        if !is_ok {
+            return self.checkpoint_failed(now);
+        }
+        for segment in self.checkpoint.flush_succeeded() {
+            self.reclaim.died(segment, &mut self.segments);
+        }
+        self.write_superblock();
+    }
+
+    fn write_superblock(&mut self) {
+        let superblock = self.superblock();
+        let (offset_bytes, what) = (superblock_at(&superblock), (Task::Superblock, 0));
+        if self.queue.write_blocks(what, offset_bytes, 1, |block| superblock.encode(block)) {
+            self.checkpoint.superblock_begins(superblock.flushed_below);
+        }
+    }
+
+    /// What the next superblock says.
+    pub(super) fn superblock(&mut self) -> Superblock {
+        if !self.sequences.voids().is_empty() {
+            let first = self.segments.first_sequence().unwrap_or(u64::MAX);
+            self.sequences.forget_voids_below(first);
+        }
+        let clock_s = self.clock.now().unix_s;
+        self.checkpoint.superblock(&self.identity, &self.sequences, clock_s)
+    }
+
+    /// A superblock is written, or could not be.
+    fn superblock_written(&mut self, is_ok: bool, now: Now) {
+        if !is_ok {
+            return self.checkpoint_failed(now);
+        }
+        self.checkpoint.superblock_succeeded(now);
+        let flushed_below = self.checkpoint.settled_flushed_below();
+        self.segments.settle(flushed_below, self.checkpoint.next_incarnation_durable());
+        self.count(Counter::SsdCheckpoints, 1);
+    }
+
+    fn checkpoint_failed(&mut self, now: Now) {
+        self.queue.back_off(now);
+        self.checkpoint.failed();
+    }
+
+    /// Counts what the disk has done for the log: a disk that works moves on.
+    pub(super) fn moved(&self) -> u64 {
+        self.queue.writes_done() + self.checkpoint.flushes_done()
+    }
+
+    /// Looks at how late the disk is with what was done.
+    fn weigh(&mut self, now: Now) {
+        let deeds = Deeds {
+            last: self.sequences.last(),
+            flushed_below: self.sequences.flushed_below(),
+            kills: self.kills.queued(),
+            kills_done: self.kills.done(),
+            has_lost: self.writer.lost() > 0,
+        };
+        self.doubt.weigh(&deeds, &mut self.checkpoint, &self.identity.log, now);
+    }
+
+    /// What becomes of the log is known: it was closed, or it could not be. Begins to note that.
+    pub(super) fn close(&mut self, is_closed: bool) {
+        self.doubt.close(is_closed, &self.identity.log);
+    }
+
+    /// Invalidates every item stored before `at`, or before now if that is past or never.
+    pub(super) fn flush_all(&mut self, at: Expiry, now: Now) {
+        self.sequences.flush_at(at, now);
     }
 }
 
-/// The cas of an item that became what it is with this record.
-pub(super) fn cas_of(sequence: u64) -> u64 {
-    sequence << 8 & ((1 << 62) - 1)
-}
-
-/// The hash of a key under a log's own key, the same in every run: SipHash-1-3, so that nobody
-/// outside can choose keys that share a bucket.
-pub(super) fn hash(hash_key: [u64; 2], key: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(hash_key[0], hash_key[1]);
-    hasher.write(key);
-    hasher.finish()
+/// Where a superblock goes on the part, in bytes.
+pub(super) fn superblock_at(superblock: &Superblock) -> u64 {
+    superblock.generation % SUPERBLOCKS as u64 * SSD_BLOCK_BYTES as u64
 }

@@ -69,7 +69,7 @@ impl<D: Disk> Log<D> {
             self.index.find(hash).filter(|found| !others.contains(&found.unit)).collect();
         for found in found {
             let Some((segment, offset)) = self.segments.locate(found.unit) else { continue };
-            if self.lost_entries > 0 && self.is_lost(segment, offset) {
+            if self.writer.has_lost(segment, offset) {
                 continue;
             }
             if self.segments.get(segment).state == State::Open
@@ -90,19 +90,13 @@ impl<D: Disk> Log<D> {
                     }
                 }
             }
-            let len_bytes_max = self.disk.pool().read_bytes_max();
+            let len_bytes_max = self.queue.pool().read_bytes_max();
             let (offset_bytes, len_bytes) =
                 self.segments.extent(found.unit, found.span, len_bytes_max);
             let incarnation = self.segments.get(segment).incarnation;
             return Look::Read(Place { found, incarnation, offset_bytes, len_bytes });
         }
         Look::Nothing
-    }
-
-    /// Whether a failed write has lost the record at a place, which is yet to be forgotten.
-    fn is_lost(&self, segment: u32, offset: u32) -> bool {
-        let open = self.opens.iter().find(|open| open.segment == segment);
-        open.is_some_and(|open| open.has_lost(offset))
     }
 
     /// The item at a place that is in memory; Some(None) if it is another key's. None: the place is
@@ -114,7 +108,7 @@ impl<D: Disk> Log<D> {
         found: &Found,
         key: &[u8],
     ) -> Option<Option<Item>> {
-        let open = self.opens.iter().find(|open| open.segment == segment)?;
+        let open = self.writer.open_of(segment)?;
         let mut pieces = open.in_memory(offset)?;
         // Header and key are in one block.
         let first = pieces.next()?;
@@ -139,13 +133,13 @@ impl<D: Disk> Log<D> {
     }
 
     fn is_alive(&self, record: &Record) -> bool {
-        record.sequence >= self.flushed_below
+        !self.sequences.is_flushed(record.sequence)
             && !Expiry::from_unix_s(record.expiry_s).is_past(self.clock.now())
     }
 
     /// Whether an item that was found a while ago has been flushed meanwhile.
     pub(super) fn is_flushed(&self, item: &Item) -> bool {
-        item.record.sequence < self.flushed_below
+        self.sequences.is_flushed(item.record.sequence)
     }
 
     /// Says what was read.

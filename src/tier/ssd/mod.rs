@@ -3,7 +3,7 @@
 //! ```text
 //! commands ── lookup ── index: where the records of a key may be, in memory
 //!    │           └──── reads ─────────────────────────────┐
-//!    └ append ── open: segments being filled, in memory ──┼── disk
+//!    └ writer ── open: segments being filled, in memory ──┼── disk
 //!                  └─ checkpoint: makes them durable ─────┤
 //!      reclaim: gives segments up, a step ahead ──────────┘
 //!      scan, recovery, check: what a log holds, at start
@@ -76,25 +76,30 @@
 //! `limits`. Values are copied once from a buffer of the disk into pooled blocks.
 
 mod admission;
-mod append;
 mod check;
 mod checkpoint;
 mod commands;
 pub mod disk;
 mod doubt;
 mod format;
+mod identity;
 mod index;
+mod kills;
 mod log;
 mod lookup;
 mod marks;
 mod open;
 mod own_clock;
+mod queue;
 mod reads;
 mod reclaim;
 mod recovery;
 mod retries;
 mod scan;
 mod segments;
+mod sequences;
+mod tasks;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -123,6 +128,7 @@ use lookup::{Item, Judged, Look, Others};
 #[cfg(feature = "internals")]
 pub use marks::Nowhere;
 pub use marks::{Marks, Witness};
+use recovery::GivenUp;
 pub use recovery::{OpenError, Options, SEGMENTS_MIN};
 
 /// How often a key is looked for that is being moved, or shares its tag with others.
@@ -158,6 +164,7 @@ pub fn look(disk: &mut impl Disk) -> Result<Option<Made>, OpenError> {
 /// The items of one worker, on its part of a disk.
 pub struct Ssd<D> {
     log: RefCell<Log<D>>,
+    given_up: Option<GivenUp>,
 }
 
 impl<D> fmt::Debug for Ssd<D> {
@@ -177,7 +184,7 @@ impl<D: Disk> Future for Reading<'_, D> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(slot) = self.slot else { unreachable!("not polled after it is done") };
-        let polled = self.log.borrow_mut().reads.poll(slot, context.waker());
+        let polled = self.log.borrow_mut().queue.reads_mut().poll(slot, context.waker());
         if polled.is_ready() {
             self.slot = None;
         }
@@ -188,7 +195,7 @@ impl<D: Disk> Future for Reading<'_, D> {
 impl<D: Disk> Drop for Reading<'_, D> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            self.log.borrow_mut().reads.abandon(slot);
+            self.log.borrow_mut().queue.reads_mut().abandon(slot);
         }
     }
 }
@@ -239,7 +246,8 @@ impl<D: Disk> Ssd<D> {
     /// # Errors
     /// See `OpenError`.
     pub fn open(disk: D, options: &Options, now: Now) -> Result<Ssd<D>, OpenError> {
-        Ok(Ssd { log: RefCell::new(Log::open(disk, options, now)?) })
+        let (log, given_up) = recovery::open(disk, options, now)?;
+        Ok(Ssd { log: RefCell::new(log), given_up })
     }
 
     /// Length of the longest record, header and key counted, in bytes: items beyond it are too
@@ -263,13 +271,13 @@ impl<D: Disk> Ssd<D> {
     /// Whether the log that was there before was given up, because it was noted that its disk had
     /// taken no writes.
     pub fn was_distrusted(&self) -> bool {
-        self.log.borrow().was_distrusted
+        self.given_up == Some(GivenUp::Distrusted)
     }
 
     /// Whether the log that was there before was given up, because the clock was so far ahead then
     /// that nobody can say how long its items may still live.
     pub fn was_far_ahead(&self) -> bool {
-        self.log.borrow().was_far_ahead
+        self.given_up == Some(GivenUp::FarAhead)
     }
 
     /// Segments that can be filled before the log has no names for records any more.
@@ -284,7 +292,7 @@ impl<D: Disk> Ssd<D> {
 
     /// The disk, given back; what was not durable yet is lost, as in a crash.
     pub fn into_disk(self) -> D {
-        self.log.into_inner().disk
+        self.log.into_inner().queue.into_disk()
     }
 
     /// Ends every segment and makes everything durable, for a clean stop: the next start has no
@@ -292,21 +300,21 @@ impl<D: Disk> Ssd<D> {
     /// durable; if not, it is as after a crash.
     pub fn stop(&self, mut now: impl FnMut() -> Now, mut is_over: impl FnMut() -> bool) -> bool {
         let mut ticket = None;
-        self.log.borrow_mut().is_stopping = true;
+        self.log.borrow_mut().reclaim.stop();
         while !is_over() {
             let now = now();
             self.turn(now);
             let log = &mut *self.log.borrow_mut();
             // Not before: each tombstone would take a segment of its own.
             if !log.is_killing() {
-                log.end_all();
+                log.writer.end_all();
             }
             log.work(now);
             // A disk that was given up already is not waited for.
             if log.doubt.is_hopeless() {
                 return false;
             }
-            if !log.opens.is_empty() || log.is_killing() {
+            if !log.writer.opens().is_empty() || log.is_killing() {
                 continue;
             }
             let ticket = *ticket.get_or_insert_with(|| log.checkpoint.ticket());
@@ -327,7 +335,8 @@ impl<D: Disk> Ssd<D> {
                     Look::Item(item) => return Found::Item(item),
                     Look::Read(place) => place,
                 };
-                let Some(slot) = log.reads.begin(place.offset_bytes, place.len_bytes) else {
+                let Some(slot) = log.queue.reads_mut().begin(place.offset_bytes, place.len_bytes)
+                else {
                     log.count(Counter::SsdThrottled, 1);
                     return Found::Throttled;
                 };
@@ -442,7 +451,7 @@ impl<D: Disk> Tier for Ssd<D> {
         let (ticket, end_us) = {
             let log = &mut *self.log.borrow_mut();
             log.see(now);
-            if log.doubt.is_refusing {
+            if log.doubt.is_refusing() {
                 return Outcome::Failed;
             }
             let (at, now) = (log.clock.own_expiry(at), log.clock.now());
@@ -479,7 +488,7 @@ impl<D: Disk> Tier for Ssd<D> {
         let now = log.clock.at(now);
         log.drain_kills(now);
         log.work(now);
-        log.disk.hand_over();
+        log.queue.hand_over();
     }
 
     fn wake_at_us(&self) -> u64 {
@@ -499,7 +508,7 @@ impl<D: Disk> Tier for Ssd<D> {
         };
         let look = || {
             // A disk that has just done something has the next thing to do at once.
-            if !self.log.borrow().has_stepped {
+            if !self.log.borrow().queue.has_stepped() {
                 std::thread::sleep(std::time::Duration::from_micros(SSD_STOP_PAUSE_US));
             }
             clock.read()
@@ -507,11 +516,11 @@ impl<D: Disk> Tier for Ssd<D> {
         let is_closed = self.stop(look, is_over);
         self.log.borrow_mut().close(is_closed);
         let end_us = clock.read().uptime_us + SSD_NOTE_US;
-        while !self.log.borrow().is_close_noted() && clock.read().uptime_us < end_us {
+        while !self.log.borrow().doubt.is_close_noted() && clock.read().uptime_us < end_us {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         if !is_closed {
-            self.log.borrow().tell_unclosed();
+            self.log.borrow().doubt.tell_unclosed();
         }
         is_closed
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use super::disk::{Buffer, Disk, DiskError, Io, Op};
-use super::log::{Task, token};
+use super::tasks::Task;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_READS_MAX};
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Reads {
                 };
                 let Some(buffer) = disk.pool().read_buffer(len_bytes) else { break };
                 let op = Op::Read { offset_bytes, len_bytes, buffer };
-                if disk.submit(Io { token: token(Task::Read, u64::from(slot)), op }).is_err() {
+                if disk.submit(Io { token: Task::Read.token(u64::from(slot)), op }).is_err() {
                     break;
                 }
                 queue.pop_front();

@@ -6,13 +6,11 @@
 //! This is the only place that waits for a disk, and it must never serve an item that it is not
 //! certain of: a log that is damaged beyond one block in a place starts afresh.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use super::admission::{Admission, Admit};
-use super::append::OPENS_PER_CHECKPOINT;
 use super::checkpoint::Checkpoint;
 use super::disk::{Disk, DiskError};
 use super::doubt::Doubt;
@@ -21,18 +19,22 @@ use super::format::{
     Entry, Geometry, HEADER_BLOCKS, Kind, SEAL_BLOCKS, SEGMENTS_AT_BYTES, SUPERBLOCKS, Seal,
     SegmentHeader, Superblock, SuperblockRead, Void, encode_summary,
 };
+use super::identity::Identity;
 use super::index::Index;
-use super::log::Log;
+use super::kills::Kills;
+use super::log::{Log, superblock_at};
 use super::marks::Witness;
 use super::own_clock::OwnClock;
-use super::reads::Reads;
-use super::retries::Retries;
+use super::queue::Queue;
+use super::reclaim::Reclaim;
 use super::scan::{Scan, Used, Waited};
-use super::segments::{Segment, Segments, State};
+use super::segments::{OPENS_PER_CHECKPOINT, Segment, Segments, State};
+use super::sequences::Sequences;
+use super::writer::Writer;
 use crate::base::clock::Now;
 use crate::base::limits::{
-    SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_CLOCK_AHEAD_MAX_S, SSD_DONE_PER_TURN,
-    SSD_FREE_SEGMENTS, SSD_KILLS_MAX, SSD_UNIT_BYTES, SSD_VOIDS_MAX,
+    SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_CLOCK_AHEAD_MAX_S, SSD_FREE_SEGMENTS,
+    SSD_UNIT_BYTES, SSD_VOIDS_MAX,
 };
 use crate::base::stats::{Counter, WorkerStats};
 
@@ -224,80 +226,92 @@ fn is_blank<D: Disk>(disk: &mut Waited<'_, D>) -> bool {
     })
 }
 
-impl<D: Disk> Log<D> {
-    /// Opens the log of a worker on its part of the disk. Waits for the disk.
-    ///
-    /// # Errors
-    /// See [`OpenError`]; nothing is served then.
-    pub(super) fn open(mut disk: D, options: &Options, now: Now) -> Result<Log<D>, OpenError> {
-        let geometry = geometry_of(&disk, options)?;
-        let mut waited = Waited::new(&mut disk);
-        let found = if options.format {
-            // Whatever was noted of a log that is gone now.
-            if let Ok(Some(gone)) = superblock(&mut waited) {
-                options.witness.forget(&gone.log);
-            }
-            None
-        } else {
-            superblock(&mut waited)?
-        };
-        let Some(found) = found else {
-            return Log::fresh(disk, options, geometry, 1, now);
-        };
-        if found.geometry != geometry {
-            return Err(OpenError::Geometry { found: found.geometry, asked: geometry });
-        }
-        if options.hash_key.is_some_and(|key| key != found.hash_key) {
-            return Err(OpenError::OtherParts);
-        }
-        if options.witness.is_distrusted(&found.log) {
-            let sequence = found.durable_sequence.max(found.flushed_below) + SEQUENCES_UNKNOWN;
-            let mut log = Log::fresh(disk, options, geometry, sequence, now)?;
-            log.was_distrusted = true;
-            options.stats.add(Counter::SsdDrops, 1);
-            options.witness.forget(&found.log);
-            return Ok(log);
-        }
-        let host_now = now;
-        let ahead_s = ahead_s(&found, host_now);
-        let was_far_ahead = ahead_s.is_none();
-        let now = Now { unix_s: host_now.unix_s + ahead_s.unwrap_or(0), ..host_now };
-        let mut scan = Scan::of(&mut waited, found);
-        if was_far_ahead {
-            scan.superblock.flush_at_s = 0;
-            scan.superblock.flushed_below = scan.next_sequence;
-        }
-        let flush_at_s = scan.superblock.flush_at_s;
-        if flush_at_s != 0 && flush_at_s <= now.unix_s {
-            scan.superblock.flush_at_s = 0;
-            scan.superblock.flushed_below = scan.next_sequence;
-        }
-        let first = scan.used.iter().map(|it| it.seal.first_sequence).min().unwrap_or(u64::MAX);
-        scan.voids.retain(|void| void.last >= first);
-        let dead = if scan.is_damaged || scan.voids.len() > SSD_VOIDS_MAX {
-            None
-        } else {
-            Dead::find(&mut waited, &mut scan)
-        };
-        let Some(dead) = dead else {
-            if let Some(error) = waited.error {
-                return Err(OpenError::Disk(error));
-            }
-            options.stats.add(Counter::SsdDrops, 1);
-            return Log::fresh(disk, options, geometry, scan.next_sequence, now);
-        };
-        options.stats.add(Counter::SsdCorrupt, scan.records_lost);
-        end_open_segments(&mut waited, &mut scan)?;
-        let mut log = Log::restore(disk, options, &scan, now)?;
-        log.clock.set_ahead_s(ahead_s.unwrap_or(0));
-        log.was_far_ahead = was_far_ahead;
-        options.stats.add(Counter::SsdDrops, u64::from(was_far_ahead));
-        log.enter_all(&mut scan, &dead)?;
-        log.note_start()?;
-        log.note_gauges();
-        Ok(log)
-    }
+/// Why the log that was there was given up, though it is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// It was noted that its disk had taken no writes.
+    Distrusted,
+    /// The clock was far ahead when it was written.
+    FarAhead,
+}
 
+/// Opens the log of a worker on its part of the disk. Waits for the disk.
+///
+/// # Errors
+/// See [`OpenError`]; nothing is served then.
+pub(super) fn open<D: Disk>(
+    mut disk: D,
+    options: &Options,
+    now: Now,
+) -> Result<(Log<D>, Option<GivenUp>), OpenError> {
+    let geometry = geometry_of(&disk, options)?;
+    let mut waited = Waited::new(&mut disk);
+    let found = if options.format {
+        // Whatever was noted of a log that is gone now.
+        if let Ok(Some(gone)) = superblock(&mut waited) {
+            options.witness.forget(&gone.log);
+        }
+        None
+    } else {
+        superblock(&mut waited)?
+    };
+    let Some(found) = found else {
+        return Ok((Log::fresh(disk, options, geometry, 1, now)?, None));
+    };
+    if found.geometry != geometry {
+        return Err(OpenError::Geometry { found: found.geometry, asked: geometry });
+    }
+    if options.hash_key.is_some_and(|key| key != found.hash_key) {
+        return Err(OpenError::OtherParts);
+    }
+    if options.witness.is_distrusted(&found.log) {
+        let sequence = found.durable_sequence.max(found.flushed_below) + SEQUENCES_UNKNOWN;
+        let log = Log::fresh(disk, options, geometry, sequence, now)?;
+        options.stats.add(Counter::SsdDrops, 1);
+        options.witness.forget(&found.log);
+        return Ok((log, Some(GivenUp::Distrusted)));
+    }
+    let ahead_s = ahead_s(&found, now);
+    let given_up = ahead_s.is_none().then_some(GivenUp::FarAhead);
+    let ahead_s = ahead_s.unwrap_or(0);
+    let now = Now { unix_s: now.unix_s + ahead_s, ..now };
+    let mut scan = Scan::of(&mut waited, found);
+    flush_what_is_due(&mut scan, given_up.is_some(), now);
+    let first = scan.used.iter().map(|it| it.seal.first_sequence).min().unwrap_or(u64::MAX);
+    scan.voids.retain(|void| void.last >= first);
+    let dead = if scan.is_damaged || scan.voids.len() > SSD_VOIDS_MAX {
+        None
+    } else {
+        Dead::find(&mut waited, &mut scan)
+    };
+    let Some(dead) = dead else {
+        if let Some(error) = waited.error {
+            return Err(OpenError::Disk(error));
+        }
+        options.stats.add(Counter::SsdDrops, 1);
+        return Ok((Log::fresh(disk, options, geometry, scan.next_sequence, now)?, None));
+    };
+    options.stats.add(Counter::SsdCorrupt, scan.records_lost);
+    end_open_segments(&mut waited, &mut scan)?;
+    let mut log = Log::restore(disk, options, &scan, now)?;
+    log.clock.set_ahead_s(ahead_s);
+    options.stats.add(Counter::SsdDrops, u64::from(given_up.is_some()));
+    log.enter_all(&mut scan, &dead)?;
+    log.note_start()?;
+    log.note_gauges();
+    Ok((log, given_up))
+}
+
+/// Flushes everything if the log is given up, or if it was to be flushed meanwhile.
+fn flush_what_is_due(scan: &mut Scan, is_given_up: bool, now: Now) {
+    let flush_at_s = scan.superblock.flush_at_s;
+    if is_given_up || flush_at_s != 0 && flush_at_s <= now.unix_s {
+        scan.superblock.flush_at_s = 0;
+        scan.superblock.flushed_below = scan.next_sequence;
+    }
+}
+
+impl<D: Disk> Log<D> {
     fn fresh(
         disk: D,
         options: &Options,
@@ -351,48 +365,36 @@ impl<D: Disk> Log<D> {
         let durable = scan.next_sequence - 1;
         let generation = superblock.generation;
         let interval_us = options.flush_ms * 1_000;
-        let classes = (segments.count() / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
         let flushed_below = superblock.flushed_below;
-        segments.flushed_below = flushed_below;
+        segments.settle(flushed_below, next_incarnation);
         let checkpoint =
-            Checkpoint::new(interval_us, generation, durable, next_incarnation, flushed_below, now);
-        let blocks_max = disk.pool().read_bytes_max() / SSD_BLOCK_BYTES;
-        Ok(Log {
-            can_discard: disk.wants_discards(),
-            disk,
-            index: Index::new(objects, blocks_max).map_err(OpenError::Memory)?,
-            segments,
-            opens: Vec::new(),
-            checkpoint,
-            doubt: Doubt::new(Arc::clone(&options.witness), options.name.clone()),
-            was_distrusted: false,
-            was_far_ahead: false,
-            victim: None,
-            leaving: Vec::new(),
-            reads: Reads::new(),
-            admission: Admission::new(options.admit),
-            // All at once, though hardly ever used: to grow would copy them all in one turn. What
-            // is not used takes no memory.
-            kills: VecDeque::with_capacity(SSD_KILLS_MAX),
-            lost_kills: 0,
-            lost_entries: 0,
-            is_stopping: false,
-            outbox: Default::default(),
-            id: superblock.log,
+            Checkpoint::new(interval_us, generation, durable, flushed_below, &segments, now);
+        let sequences = Sequences::new(
+            scan.next_sequence,
+            flushed_below,
+            superblock.flush_at_s,
+            scan.voids.clone(),
+        );
+        let identity = Identity {
+            log: superblock.log,
             hash_key: superblock.hash_key,
             geometry: superblock.geometry,
-            next_sequence: scan.next_sequence,
-            refused: 0,
-            flushed_below,
-            flush_at_s: superblock.flush_at_s,
-            voids: scan.voids.clone(),
-            retries: Retries::default(),
-            classes,
-            item_bytes_max: options.item_bytes_max,
-            stats: Arc::clone(&options.stats),
-            done: Vec::with_capacity(SSD_DONE_PER_TURN),
+        };
+        let blocks_max = disk.pool().read_bytes_max() / SSD_BLOCK_BYTES;
+        Ok(Log {
+            identity,
+            queue: Queue::new(disk, Arc::clone(&options.stats)),
+            index: Index::new(objects, blocks_max).map_err(OpenError::Memory)?,
+            segments,
+            sequences,
+            writer: Writer::default(),
+            kills: Kills::new(),
+            checkpoint,
+            reclaim: Reclaim::default(),
+            doubt: Doubt::new(Arc::clone(&options.witness), options.name.clone()),
+            admission: Admission::new(options.admit, options.item_bytes_max),
             clock: OwnClock::new(now),
-            has_stepped: false,
+            stats: Arc::clone(&options.stats),
         })
     }
 
@@ -400,7 +402,7 @@ impl<D: Disk> Log<D> {
     fn enter_all(&mut self, scan: &mut Scan, dead: &Dead) -> Result<(), OpenError> {
         for at in 0..scan.used.len() {
             let segments = &self.segments;
-            let mut waited = Waited::new(&mut self.disk);
+            let mut waited = Waited::new(self.queue.disk_mut());
             let (used, entries) = scan.take_entries(&mut waited, segments, at);
             // It could be read a moment ago.
             let Some(entries) = entries else {
@@ -415,7 +417,7 @@ impl<D: Disk> Log<D> {
                 let sequence = first + u64::from(entry.sequence);
                 let is_alive = entry.kind == Kind::Item
                     && scan.counts(sequence)
-                    && sequence >= self.flushed_below
+                    && !self.sequences.is_flushed(sequence)
                     && !dead.has(segment, entry.unit);
                 if is_alive {
                     let unit = self.segments.unit(segment, entry.unit * SSD_UNIT_BYTES as u32);
@@ -444,12 +446,12 @@ impl<D: Disk> Log<D> {
     /// Says in both superblocks that everything found is durable and nothing is open.
     fn note_start(&mut self) -> Result<(), OpenError> {
         for _ in 0..SUPERBLOCKS {
-            let superblock = self.superblock_at_start();
+            let superblock = self.superblock();
+            self.checkpoint.note_start(&superblock);
             let mut block = vec![0; SSD_BLOCK_BYTES];
             superblock.encode(&mut block);
-            let place = superblock.generation % SUPERBLOCKS as u64 * SSD_BLOCK_BYTES as u64;
-            let mut waited = Waited::new(&mut self.disk);
-            waited.write(place, &block)?;
+            let mut waited = Waited::new(self.queue.disk_mut());
+            waited.write(superblock_at(&superblock), &block)?;
             waited.flush()?;
         }
         Ok(())

@@ -5,14 +5,13 @@
 //! is damaged beyond that: then nobody can say which older records it had killed. Bytes from the
 //! disk must never panic this.
 
-use super::append::OPENS_PER_CHECKPOINT;
 use super::disk::{Disk, DiskError, Io, Op};
 use super::format::{
     Entry, HEADER_BLOCKS, Kind, LogId, Mark, Record, SEAL_BLOCKS, Seal, SegmentHeader, Span,
     Superblock, Void, decode_summary, summary_blocks,
 };
-use super::log;
-use super::segments::Segments;
+use super::identity;
+use super::segments::{OPENS_PER_CHECKPOINT, Segments};
 use crate::base::clock::Now;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
 
@@ -214,7 +213,7 @@ pub(super) fn entry_of(
     first_sequence: u64,
 ) -> Entry {
     Entry {
-        hash: key.map_or(0, |key| log::hash(hash_key, key)),
+        hash: key.map_or(0, |key| identity::hash(hash_key, key)),
         kills: record.kills,
         unit: (at / SSD_UNIT_BYTES) as u32,
         kind: if key.is_some() { Kind::Item } else { Kind::Tombstone },

@@ -12,7 +12,9 @@
 
 use std::collections::VecDeque;
 
-use super::format::{INCARNATION_MAX, Link, SEGMENTS_AT_BYTES, Span};
+use super::format::{
+    INCARNATION_MAX, Link, LogId, Mark, SEGMENTS_AT_BYTES, Seal, SegmentHeader, Span,
+};
 use crate::base::clock::Now;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_UNIT_BYTES};
 
@@ -95,15 +97,25 @@ pub struct Segments {
     next_incarnation: u32,
     /// Segments between sealed and free.
     on_their_way: Vec<u32>,
+    /// Classes of lifetimes.
+    classes: usize,
     /// Records below this sequence were flushed, and every superblock that a crash may leave says
     /// so.
-    pub flushed_below: u64,
+    flushed_below: u64,
+    /// Incarnations below this are known to every superblock that a crash may leave.
+    settled_incarnation: u32,
 }
+
+/// Segments opened at most between two checkpoints that are durable; recovery skips as many
+/// numbers.
+pub const OPENS_PER_CHECKPOINT: u32 = 512;
 
 impl Segments {
     /// As many segments as a part has room for, none used.
     pub fn new(part_bytes: u64, segment_bytes: u32) -> Segments {
         let count = part_bytes.saturating_sub(SEGMENTS_AT_BYTES) / u64::from(segment_bytes);
+        // Small logs have fewer, so that open segments are a small part of them.
+        let classes = (count as u32 / 8).clamp(1, SSD_CLASSES_MAX as u32) as usize;
         Segments {
             table: vec![UNUSED; count as usize],
             segment_bytes,
@@ -112,7 +124,9 @@ impl Segments {
             sealed: Default::default(),
             next_incarnation: 1,
             on_their_way: Vec::new(),
+            classes,
             flushed_below: 0,
+            settled_incarnation: 1,
         }
     }
 
@@ -134,6 +148,32 @@ impl Segments {
     /// Higher than every incarnation given out.
     pub fn next_incarnation(&self) -> u32 {
         self.next_incarnation
+    }
+
+    /// Every superblock that a crash may leave says that what is below `flushed_below` was flushed,
+    /// and knows the incarnations below this one.
+    pub fn settle(&mut self, flushed_below: u64, incarnation: u32) {
+        (self.flushed_below, self.settled_incarnation) = (flushed_below, incarnation);
+    }
+
+    /// Segments opened since.
+    pub fn opened(&self) -> u32 {
+        self.next_incarnation - self.settled_incarnation
+    }
+
+    /// Segments that can be opened before the next ones are settled.
+    pub fn opens_left(&self) -> u32 {
+        OPENS_PER_CHECKPOINT.saturating_sub(self.opened())
+    }
+
+    /// Classes of lifetimes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The class of an item with this expiry.
+    pub fn class(&self, expiry_s: u32, now: Now) -> u8 {
+        class_of(expiry_s, now, self.classes)
     }
 
     /// Where a segment starts on the part, in bytes.
@@ -196,6 +236,45 @@ impl Segments {
         match self.locate(unit) {
             Some((segment, _)) => Link::new(unit, self.get(segment).incarnation),
             None => Link::NONE,
+        }
+    }
+
+    /// Names the present use of a segment, in 56 bits.
+    pub fn use_of(&self, segment: u32) -> u64 {
+        u64::from(self.get(segment).incarnation) << 24 | u64::from(segment)
+    }
+
+    /// The segment whose present use has that name.
+    pub fn used_as(&self, what: u64) -> Option<u32> {
+        let segment = (what & 0xff_ffff) as u32;
+        (self.use_of(segment) == what).then_some(segment)
+    }
+
+    /// What the header of a segment says.
+    pub fn header(&self, log: &LogId, segment: u32, is_used: bool) -> SegmentHeader {
+        let it = self.get(segment);
+        SegmentHeader {
+            log: *log,
+            segment,
+            incarnation: it.incarnation,
+            is_used,
+            class: it.class,
+            first_sequence: it.first_sequence,
+        }
+    }
+
+    /// What the seal of a segment says.
+    pub fn seal_of(&self, log: &LogId, segment: u32) -> Seal {
+        let it = self.get(segment);
+        Seal {
+            log: *log,
+            segment,
+            incarnation: it.incarnation,
+            data_end_bytes: it.data_end_bytes,
+            entries: it.entries,
+            first_sequence: it.first_sequence,
+            last_sequence: it.last_sequence,
+            expiry_max_s: it.expiry_max_s,
         }
     }
 
@@ -286,6 +365,16 @@ impl Segments {
         self.on_their_way.iter().copied().filter(move |segment| is(self.get(*segment).state))
     }
 
+    /// Marks of the segments that were given up before they were sealed, and perhaps not durably
+    /// so.
+    pub fn unsealed(&self) -> impl Iterator<Item = Mark> {
+        self.on_their_way.iter().copied().filter_map(|segment| {
+            let it = self.get(segment);
+            let mark = Mark { segment, incarnation: it.incarnation, end_bytes: 0 };
+            (it.data_end_bytes == 0).then_some(mark)
+        })
+    }
+
     /// A segment can be opened again.
     pub fn give(&mut self, segment: u32) {
         self.get_mut(segment).state = State::Free;
@@ -297,6 +386,7 @@ impl Segments {
     pub fn restore(&mut self, used: u32, next_incarnation: u32) {
         self.used = used;
         self.next_incarnation = next_incarnation;
+        self.settled_incarnation = next_incarnation;
         let mut sealed: Vec<u32> = Vec::new();
         for segment in 0..used {
             match self.get(segment).state {
@@ -322,9 +412,8 @@ impl Segments {
 const CLASS_ENDS_S: [u32; SSD_CLASSES_MAX - 1] =
     [60, 600, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 86_400];
 
-/// The class of an item with this expiry, of so many. Small logs have fewer classes, so that open
-/// segments are a small part of them.
-pub fn class_of(expiry_s: u32, now: Now, classes: usize) -> u8 {
+/// The class of an item with this expiry, of so many.
+fn class_of(expiry_s: u32, now: Now, classes: usize) -> u8 {
     let life_s = if expiry_s == 0 { u32::MAX } else { expiry_s.saturating_sub(now.unix_s) };
     let class = CLASS_ENDS_S.iter().position(|end_s| life_s <= *end_s);
     let class = class.unwrap_or(SSD_CLASSES_MAX - 1);
@@ -376,6 +465,31 @@ mod tests {
         assert_eq!((segments.free_count(), segments.on_their_way()), (2, 0));
         assert_eq!(segments.open(0, 12), Some(segment));
         assert_eq!(segments.target(link), None, "another use");
+    }
+
+    #[test]
+    fn the_name_of_a_use_is_of_no_other() {
+        let mut segments = Segments::new(SEGMENTS_AT_BYTES + 2 * 65536, 65536);
+        let segment = filled(&mut segments, 0, 10, 0);
+        let name = segments.use_of(segment);
+        assert_eq!((segments.used_as(name), name >> 56), (Some(segment), 0));
+        segments.reclaim(10, 0, NOW).unwrap();
+        segments.give(segment);
+        segments.open(0, 11).unwrap();
+        assert_eq!(segments.open(0, 12), Some(segment));
+        assert_eq!(segments.used_as(name), None);
+    }
+
+    #[test]
+    fn segments_are_opened_only_as_far_as_recovery_skips_numbers() {
+        let mut segments = Segments::new(SEGMENTS_AT_BYTES + 4 * 65536, 65536);
+        segments.open(0, 1).unwrap();
+        segments.open(0, 2).unwrap();
+        assert_eq!((segments.opened(), segments.opens_left()), (2, OPENS_PER_CHECKPOINT - 2));
+        segments.settle(0, segments.next_incarnation() - 1);
+        assert_eq!((segments.opened(), segments.opens_left()), (1, OPENS_PER_CHECKPOINT - 1));
+        segments.restore(0, 900);
+        assert_eq!(segments.opened(), 0);
     }
 
     #[test]

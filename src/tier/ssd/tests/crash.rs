@@ -175,7 +175,7 @@ impl World {
         if let Some((value, expiry)) = changed {
             let log = self.bench.ssd.log.borrow();
             let is_written = log.kills.is_empty();
-            let sequence = if is_written { log.next_sequence - 1 } else { u64::MAX };
+            let sequence = if is_written { log.sequences.last() } else { u64::MAX };
             drop(log);
             self.history.changes.push(Change { key, value, expiry, sequence });
         }
@@ -381,7 +381,8 @@ fn a_flipped_bit_in_what_a_crash_left_open_brings_nothing_wrong() {
         let log = world.bench.ssd.log.borrow();
         let start = |segment: u32| log.segments.start_bytes(segment) as usize;
         let places: Vec<_> = log
-            .opens
+            .writer
+            .opens()
             .iter()
             .filter(|open| open.completed() > 0)
             .map(|open| start(open.segment)..start(open.segment) + open.completed() as usize)

@@ -183,7 +183,7 @@ fn without_a_place_for_a_note_nothing_is_changed_that_could_come_back() {
             // What was done in the first moments may be lost, as in any crash.
             bench.set("key0", b"new", Expiry::NEVER);
             pass(&mut bench, 13_000_000);
-            assert!(bench.ssd.log.borrow().doubt.is_refusing, "{what}");
+            assert!(bench.ssd.log.borrow().doubt.is_refusing(), "{what}");
             for i in 1..KEYS {
                 let stored = try_set(&mut bench, i, b"new");
                 assert!(matches!(stored, Outcome::Failed), "{what}: {stored:?}");
@@ -199,7 +199,7 @@ fn without_a_place_for_a_note_nothing_is_changed_that_could_come_back() {
                 assert_eq!(again.get("key1"), Some(b"old".to_vec()), "{what}");
                 bench.medium.set_faults(Faults::default());
                 pass(&mut bench, 3_000_000);
-                assert!(!bench.ssd.log.borrow().doubt.is_refusing, "{what}: it works again");
+                assert!(!bench.ssd.log.borrow().doubt.is_refusing(), "{what}: it works again");
                 bench.set("key1", b"new", Expiry::NEVER);
                 assert_eq!(bench.get_from_disk("key1"), Some(b"new".to_vec()));
             }

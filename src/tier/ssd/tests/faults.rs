@@ -294,14 +294,14 @@ fn what_a_failed_write_lost_is_gone_at_once_and_forgotten_piece_by_piece() {
     let start = (format::HEADER_BLOCKS * SSD_BLOCK_BYTES) as u32;
     {
         let log = &mut *bench.ssd.log.borrow_mut();
-        assert_eq!(log.opens.len(), 1);
+        assert_eq!(log.writer.opens().len(), 1);
         // What is before it stays.
-        let (at, half) = (0, log.opens[0].entries[ITEMS / 2].unit * SSD_UNIT_BYTES as u32);
+        let (at, half) = (0, log.writer.opens()[0].entries[ITEMS / 2].unit * SSD_UNIT_BYTES as u32);
         log.abandon(at, half);
-        assert_eq!((log.lost_entries, log.index.len()), (ITEMS / 2, ITEMS as u64));
+        assert_eq!((log.writer.lost(), log.index.len()), (ITEMS / 2, ITEMS as u64));
         // The same segment once more, farther ahead.
         log.abandon(at, start);
-        assert_eq!(log.lost_entries, ITEMS);
+        assert_eq!(log.writer.lost(), ITEMS);
     }
     for i in [0, ITEMS / 2, ITEMS - 1] {
         let now = bench.now;
@@ -314,9 +314,9 @@ fn what_a_failed_write_lost_is_gone_at_once_and_forgotten_piece_by_piece() {
         let log = &mut *bench.ssd.log.borrow_mut();
         assert!(log.is_killing() && !log.may_begin_checkpoint());
         log.drain_kills(bench.now);
-        let n = left - log.lost_entries;
+        let n = left - log.writer.lost();
         assert!((1..=SSD_KILLS_PER_CALL).contains(&n), "{n} at once");
-        assert_eq!(log.index.len(), log.lost_entries as u64);
+        assert_eq!(log.index.len(), log.writer.lost() as u64);
         left -= n;
     }
     bench.settle();
