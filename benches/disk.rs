@@ -17,7 +17,7 @@ use mio::{Events, Poll};
 use sunder::base::clock::{Clock, Now};
 use sunder::base::readiness::Readiness;
 use sunder::remedies::of_disk;
-use sunder::tier::ssd::disk::open::{Opened, Request, open};
+use sunder::tier::ssd::disk::open::{OpenRequest, Opened, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::disk::{Disk, Done, Io, Op, Pool};
 
@@ -53,7 +53,7 @@ fn main() {
     let given = arguments.next().map(PathBuf::from);
     let path = given.clone().unwrap_or_else(|| own.clone());
     let size_bytes = given.is_none().then_some(FILE_BYTES);
-    let request = Request { path: &path, size_bytes, workers: 1, segments_min: 64 };
+    let request = OpenRequest { path: &path, size_bytes, workers: 1, segments_min: 64 };
     let opened = open(&request).unwrap_or_else(|error| panic!("{error}"));
     let mode = ring(&opened, &Readiness::none()).mode();
     println!("{} of {} MiB; {}", path.display(), opened.size_bytes() >> 20, of_disk(mode));

@@ -26,7 +26,7 @@ fn main() {
     let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
-        Memory::new(memory::Config {
+        Memory::new(memory::MemoryConfig {
             bytes: 64 << 20,
             item_bytes_max: limits.item_bytes_max,
             worker: 0,

@@ -41,7 +41,7 @@ use sunder::orchestrator::{Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::tier::Outcome;
 use sunder::tier::memory::{self, Memory};
-use sunder::tier::ssd::disk::open::{Request, open};
+use sunder::tier::ssd::disk::open::{OpenRequest, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::disk::sim::{Faults, SimDisk};
 use sunder::tier::ssd::disk::{Disk, Done, Io, Pool};
@@ -454,7 +454,7 @@ fn with_bed<D: Disk>(disk: D, is_simulated: bool, script: impl Script<D>) {
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let stats = &shared.stats[0];
     let item_bytes_max = limits.item_bytes_max;
-    let config = memory::Config {
+    let config = memory::MemoryConfig {
         bytes: L1_BYTES,
         item_bytes_max,
         worker: 0,
@@ -549,7 +549,7 @@ fn main() {
     let sim = || SimDisk::new(SIM_BYTES + 65_536, pool(), 1);
     match words[..] {
         ["turns", path, seconds] => {
-            let request = Request {
+            let request = OpenRequest {
                 path: Path::new(path),
                 size_bytes: Some(FILE_BYTES),
                 workers: 1,

@@ -103,7 +103,7 @@ fn with_bench<R>(
     let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
-        Memory::new(memory::Config {
+        Memory::new(memory::MemoryConfig {
             bytes: 512 << 20,
             item_bytes_max: limits.item_bytes_max,
             worker: 0,

@@ -39,7 +39,7 @@ use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::task::{Execution, Executor};
 use sunder::orchestrator::{Operation, Orchestrator};
 use sunder::tier::ssd::disk::Pool;
-use sunder::tier::ssd::disk::open::{Request, open};
+use sunder::tier::ssd::disk::open::{OpenRequest, open};
 use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::tier::{Action, Hit, Outcome, Store, StoreMode};
@@ -121,7 +121,7 @@ impl Bed {
         let poll = Poll::new().expect("epoll");
         let readiness = Readiness::new(poll.registry()).expect("epoll");
         let clock = Clock::start();
-        let request = Request {
+        let request = OpenRequest {
             path: &plan.path,
             size_bytes: (!plan.path.exists()).then_some(plan.size_bytes),
             workers: 1,

@@ -7,7 +7,7 @@ use sunder::base::buffer::Chain;
 use sunder::base::clock::Expiry;
 use sunder::base::limits::CHUNK_BYTES_DEFAULT;
 use sunder::tier::memcached::chunked::assembly::{Assembly, Cutter};
-use sunder::tier::memcached::chunked::layout::{Found, METADATA_BYTES, Metadata, Shape};
+use sunder::tier::memcached::chunked::layout::{METADATA_BYTES, Metadata, MetadataRead, Shape};
 use sunder::tier::memcached::chunked::name::Name;
 use sunder::tier::memcached::chunked::token::{TOKEN_BYTES, Tokens};
 
@@ -43,7 +43,7 @@ fn split(value: &Chain, tokens: &Tokens, out: &mut Vec<u8>, mut item: impl FnMut
 
 fn assemble(items: &Items) -> Chain {
     let name = Name::of(black_box(KEY));
-    let Found::Metadata(metadata) = Metadata::decode(&name, KEY, &items.metadata) else {
+    let MetadataRead::Metadata(metadata) = Metadata::decode(&name, KEY, &items.metadata) else {
         panic!("it was encoded here");
     };
     let mut assembly = Assembly::new(&metadata, 0);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use sunder::base::buffer::{Chain, Key};
 use sunder::base::clock::{Expiry, Now};
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::tier::memory::{Config, Memory};
+use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
 /// When everything happens.
@@ -54,8 +54,13 @@ impl Random {
 /// An empty tier and its counters.
 pub fn memory(bytes: usize) -> (Memory, Arc<WorkerStats>) {
     let stats = Arc::new(WorkerStats::default());
-    let config =
-        Config { bytes, item_bytes_max: 1 << 20, worker: 0, workers: 1, stats: Arc::clone(&stats) };
+    let config = MemoryConfig {
+        bytes,
+        item_bytes_max: 1 << 20,
+        worker: 0,
+        workers: 1,
+        stats: Arc::clone(&stats),
+    };
     (Memory::new(config).expect("address space"), stats)
 }
 

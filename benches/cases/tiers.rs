@@ -14,7 +14,7 @@ use sunder::mailbox::Mailbox;
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_l2::L1L2;
 use sunder::protocol::Limits;
-use sunder::tier::memory::{Config, Memory};
+use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::ssd::disk::Pool;
 use sunder::tier::ssd::disk::memory::MemoryDisk;
 use sunder::tier::ssd::{Admit, Nowhere, Options, Ssd};
@@ -106,7 +106,7 @@ fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
 fn tiers(shared: &Shared) -> L1L2<Memory, Ssd<MemoryDisk>> {
     let stats = &shared.stats[0];
     let (worker, workers) = (0, 1);
-    let l1 = Config {
+    let l1 = MemoryConfig {
         bytes: L1_BYTES,
         item_bytes_max: ITEM_BYTES_MAX,
         worker,

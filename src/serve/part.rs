@@ -75,7 +75,7 @@ impl Part<'_> {
                 Layout::Plain => Plain::open(link, now).map(Remote::Plain),
                 Layout::Chunked { chunk_bytes } => {
                     let item_bytes_max = self.config.item_bytes_max;
-                    let config = chunked::Config { link, chunk_bytes, item_bytes_max };
+                    let config = chunked::ChunkedConfig { link, chunk_bytes, item_bytes_max };
                     Chunked::open(config, now).map(Remote::Chunked)
                 }
             };
@@ -107,8 +107,8 @@ impl Part<'_> {
         self.opened.source.as_ref().ok_or_else(|| not_named("an SSD"))?.tier(self)
     }
 
-    fn link(&self, l: &config::Link, role: Role) -> Result<link::Config, ServeError> {
-        Ok(link::Config {
+    fn link(&self, l: &config::Link, role: Role) -> Result<link::LinkConfig, ServeError> {
+        Ok(link::LinkConfig {
             role,
             address: l.address.clone(),
             timeout_us: l.timeout_us,
@@ -133,7 +133,7 @@ impl Part<'_> {
                 readable_size(item_bytes_max as u64)
             ));
         }
-        let memory = Memory::new(memory::Config {
+        let memory = Memory::new(memory::MemoryConfig {
             bytes: share,
             item_bytes_max,
             worker: self.worker,

@@ -18,7 +18,7 @@ use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::remedies;
-use crate::tier::ssd::disk::open::{Opened, Request, open};
+use crate::tier::ssd::disk::open::{OpenRequest, Opened, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
 use crate::tier::ssd::disk::{self, Pool};
 use crate::tier::ssd::{
@@ -148,7 +148,7 @@ impl<'c> Source<'c> {
         }
         let path = told.path.display();
         let clock = Clock::start();
-        let request = Request {
+        let request = OpenRequest {
             path: &told.path,
             size_bytes: told.size_bytes,
             workers,
@@ -307,7 +307,7 @@ fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Resu
 
 /// Refuses a file that cannot be continued as asked, before it is extended: it may not be a log, or
 /// be one that its old size will continue.
-fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(), ServeError> {
+fn refuse_before_it_grows(request: &OpenRequest<'_>, flag: &'static str) -> Result<(), ServeError> {
     let has_bytes = match std::fs::metadata(request.path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         _ => return Ok(()),
@@ -323,7 +323,7 @@ fn refuse_before_it_grows(request: &Request<'_>, flag: &'static str) -> Result<(
     if has_bytes < segment_bytes {
         return Err(of_log(flag, &path, &OpenError::Foreign));
     }
-    let as_it_is = Request { size_bytes: None, workers: 1, segments_min: 1, ..*request };
+    let as_it_is = OpenRequest { size_bytes: None, workers: 1, segments_min: 1, ..*request };
     let opened = open(&as_it_is).map_err(|error| not_opened(flag, &error))?;
     let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
     let asked = asked(part_bytes, request.workers);

@@ -13,7 +13,7 @@ use sunder::base::buffer::{self, Chain};
 use sunder::base::clock::{Clock, Expiry};
 use sunder::base::stats::WorkerStats;
 use sunder::tier::link::{self, Address};
-use sunder::tier::memcached::chunked::{Chunked, Config};
+use sunder::tier::memcached::chunked::{Chunked, ChunkedConfig};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 fn run<T>(tier: &Chunked, clock: Clock, future: impl Future<Output = T>) -> T {
@@ -36,11 +36,11 @@ fn chunks_do_not_allocate() {
     let _memcached = Memcached::start(&folder.socket(), &[]);
     let clock = Clock::start();
     let stats = Arc::new(WorkerStats::default());
-    let link = link::Config {
+    let link = link::LinkConfig {
         timeout_us: 20_000_000,
-        ..link::Config::new(Address::Unix(folder.socket()), stats)
+        ..link::LinkConfig::new(Address::Unix(folder.socket()), stats)
     };
-    let config = Config { link, chunk_bytes: 1184, item_bytes_max: 1 << 20 };
+    let config = ChunkedConfig { link, chunk_bytes: 1184, item_bytes_max: 1 << 20 };
     let tier = Chunked::open(config, clock.read()).unwrap_or_else(|error| panic!("{error}"));
     let store = Store { mode: StoreMode::Set, flags: 3, expiry: Expiry::NEVER, cas: 0 };
     let names = [key(b"some:key"), key(b"not a text"), key(&[b'k'; 250])];

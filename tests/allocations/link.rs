@@ -12,7 +12,7 @@ use crate::counting::CALLS;
 use sunder::base::buffer::{self, Chain, Key};
 use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::tier::link::{Address, Config};
+use sunder::tier::link::{Address, LinkConfig};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 
@@ -35,7 +35,7 @@ fn pair(stats: &Arc<WorkerStats>) -> (UnixStream, Plain, Now) {
         stream
     });
     let now = Clock::start().read();
-    let config = Config::new(Address::Unix(path.clone()), Arc::clone(stats));
+    let config = LinkConfig::new(Address::Unix(path.clone()), Arc::clone(stats));
     let tier = Plain::open(config, now).expect("it is a memcached");
     std::fs::remove_file(&path).expect("it was there");
     (greeter.join().expect("greeted"), tier, now)

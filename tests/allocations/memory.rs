@@ -10,7 +10,7 @@ use crate::counting::CALLS;
 use sunder::base::buffer::{self, Chain, Key};
 use sunder::base::clock::{Expiry, Now};
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::tier::memory::{Config, Memory};
+use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
 
 fn now_or_never<T>(future: impl Future<Output = T>) -> T {
@@ -59,7 +59,7 @@ fn commands_do_not_allocate() {
     let _alone = alone();
     buffer::prepare_thread();
     let stats = Arc::new(WorkerStats::default());
-    let config = Config {
+    let config = MemoryConfig {
         bytes: 400_000,
         item_bytes_max: 1 << 19,
         worker: 0,

@@ -259,7 +259,7 @@ impl<C: Clients, T: FnMut(&mut C::Transport, Now)> Bench<'_, C, T> {
 /// Runs one worker; returns the requests of its measured part and the allocator's calls in it.
 fn work<C: Clients>(shared: &Arc<Shared>, mailbox: Mailbox, met: &AtomicUsize) -> (usize, u64) {
     let (worker, workers) = (mailbox.worker(), shared.stats.len());
-    let config = memory::Config {
+    let config = memory::MemoryConfig {
         bytes: 64 << 20,
         item_bytes_max: LIMITS.item_bytes_max,
         worker,

@@ -8,7 +8,7 @@ use super::collect::Collect;
 use super::config::Down;
 use super::inner::Inner;
 use super::protocol::Codec;
-use super::request::Request;
+use super::request::RequestWriter;
 use super::slots::{Progress, Taker};
 
 /// One or more requests whose answers are collected together. Dropping it at any time is safe:
@@ -37,7 +37,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
     pub async fn request(
         &mut self,
         room_bytes: usize,
-        write: impl FnOnce(&mut Request<'_>),
+        write: impl FnOnce(&mut RequestWriter<'_>),
     ) -> Result<(), Down> {
         if !self.has_room(room_bytes)? {
             self.room(room_bytes).await?;
@@ -105,7 +105,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
 
     /// Waits, after all earlier waiters, until the output has room.
     async fn room(&self, bytes: usize) -> Result<(), Down> {
-        let mut place = Place { inner: self.inner, ticket: self.inner.borrow_mut().ticket() };
+        let mut place = RoomPlace { inner: self.inner, ticket: self.inner.borrow_mut().ticket() };
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             if inner.slots.has_failed(self.slot) {
@@ -130,12 +130,12 @@ impl<C: Codec, K: Collect> Drop for Batch<'_, C, K> {
 }
 
 /// A waiter for room in the output.
-struct Place<'l, C: Codec, K: Collect> {
+struct RoomPlace<'l, C: Codec, K: Collect> {
     inner: &'l RefCell<Inner<C, K>>,
     ticket: u64,
 }
 
-impl<C: Codec, K: Collect> Drop for Place<'_, C, K> {
+impl<C: Codec, K: Collect> Drop for RoomPlace<'_, C, K> {
     fn drop(&mut self) {
         self.inner.borrow_mut().leave_queue(self.ticket);
     }

@@ -42,7 +42,7 @@ impl fmt::Display for Role {
 
 /// The settings of a link.
 #[derive(Debug)]
-pub struct Config {
+pub struct LinkConfig {
     /// The role of the server.
     pub role: Role,
     /// The address of the server.
@@ -55,12 +55,12 @@ pub struct Config {
     pub stats: Arc<WorkerStats>,
 }
 
-impl Config {
+impl LinkConfig {
     /// The settings for `address` with the default time-out, for a worker that does not sleep.
-    pub fn new(address: Address, stats: Arc<WorkerStats>) -> Config {
+    pub fn new(address: Address, stats: Arc<WorkerStats>) -> LinkConfig {
         let readiness = Readiness::none();
         let role = Role::default();
-        Config { role, address, timeout_us: LINK_TIMEOUT_US, readiness, stats }
+        LinkConfig { role, address, timeout_us: LINK_TIMEOUT_US, readiness, stats }
     }
 }
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::collect::Collect;
-use super::config::{Config, Role};
+use super::config::{LinkConfig, Role};
 use super::keys::Keys;
 use super::protocol::{Codec, Garbage, Head, Status};
 use super::remembered::Remembered;
-use super::request::Request;
+use super::request::RequestWriter;
 use super::slots::Slots;
 use super::stream::{Address, Stream};
 use crate::base::buffer::Key;
@@ -45,7 +45,7 @@ const OUTPUT_BYTES_KEPT: usize = 2 * LINK_OUTPUT_BYTES;
 const SPARE_KEYS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LinkState {
     /// Connecting since that uptime.
     Connecting { since_us: u64 },
     /// The greeting was sent at that uptime, and is not answered yet.
@@ -102,7 +102,7 @@ pub(super) struct Inner<C, K> {
     readiness: Readiness,
     stats: Arc<WorkerStats>,
     now: Now,
-    state: State,
+    state: LinkState,
     stream: Option<Stream>,
     /// How often it was connected again.
     epoch: u64,
@@ -157,15 +157,15 @@ impl<C, K> fmt::Debug for Inner<C, K> {
 }
 
 impl<C: Codec, K: Collect> Inner<C, K> {
-    pub(super) fn new(config: Config, stream: Stream, now: Now) -> Inner<C, K> {
-        let Config { address, timeout_us, readiness, stats, role } = config;
+    pub(super) fn new(config: LinkConfig, stream: Stream, now: Now) -> Inner<C, K> {
+        let LinkConfig { address, timeout_us, readiness, stats, role } = config;
         Inner {
             address,
             timeout_us,
             readiness,
             stats,
             now,
-            state: State::Serving,
+            state: LinkState::Serving,
             stream: Some(stream),
             epoch: 0,
             retry_us: 0,
@@ -197,7 +197,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     pub(super) fn is_serving(&self) -> bool {
-        self.state == State::Serving
+        self.state == LinkState::Serving
     }
 
     pub(super) fn count_failure(&self) {
@@ -272,11 +272,11 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     #[inline]
-    pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut Request<'_>)) {
+    pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut RequestWriter<'_>)) {
         self.end_lookup();
         let opaque = self.next_opaque;
         self.next_opaque = opaque.wrapping_add(1);
-        write(&mut Request::new(&mut self.out, opaque));
+        write(&mut RequestWriter::new(&mut self.out, opaque));
         if slot != REMEMBERED {
             self.slots.asked(slot);
         }
@@ -317,13 +317,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     pub(super) fn turn(&mut self, now: Now) -> usize {
         self.now = now;
         let answers = match self.state {
-            State::Lost { until_us } => {
+            LinkState::Lost { until_us } => {
                 if now.uptime_us >= until_us {
                     self.connect();
                 }
                 0
             }
-            State::Connecting { since_us } => {
+            LinkState::Connecting { since_us } => {
                 self.look_whether_connected(since_us);
                 0
             }
@@ -338,7 +338,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.end_lookup();
         let is_open = !matches!(
             self.state,
-            State::Connecting { .. } | State::Closing { .. } | State::Lost { .. }
+            LinkState::Connecting { .. } | LinkState::Closing { .. } | LinkState::Lost { .. }
         );
         if is_open && self.sent < self.out.len() {
             self.send();
@@ -388,7 +388,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let is_due = self.now.uptime_us >= self.probe_at_us;
         let is_expected = !self.asked.is_empty()
             || self.has_more
-            || matches!(self.state, State::Greeting { .. } | State::Closing { .. });
+            || matches!(self.state, LinkState::Greeting { .. } | LinkState::Closing { .. });
         if !is_due && !is_expected {
             return 0;
         }
@@ -435,10 +435,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Processes the input buffer, and makes room in it. Returns how many answers ended.
     fn digest(&mut self) -> Result<usize, Garbage> {
         match self.state {
-            State::Closing { .. } => {
+            LinkState::Closing { .. } => {
                 self.start = self.end;
             }
-            State::Greeting { .. } => self.hear_greeting()?,
+            LinkState::Greeting { .. } => self.hear_greeting()?,
             _ => {}
         }
         let mut answers = 0;
@@ -459,7 +459,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     fn step(&mut self, answers: &mut usize) -> Result<bool, Garbage> {
         let Some(asked) = self.asked.front() else {
             // There is no request that this could answer.
-            let is_greeting = matches!(self.state, State::Greeting { .. });
+            let is_greeting = matches!(self.state, LinkState::Greeting { .. });
             return if is_greeting { Ok(false) } else { Err(Garbage) };
         };
         let (mut slot, kind) = (asked.slot, asked.kind);
@@ -596,14 +596,14 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             return;
         }
         match self.state {
-            State::Suspended { .. } => self.restore(),
-            State::Restoring => {
+            LinkState::Suspended { .. } => self.restore(),
+            LinkState::Restoring => {
                 // The first of them were answered, so the server works; the rest were added since,
                 // and are sent before any new request.
                 self.send_remembered();
                 self.serve();
             }
-            State::Serving => self.retry_us = 0,
+            LinkState::Serving => self.retry_us = 0,
             _ => {}
         }
     }
@@ -613,7 +613,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         if self.remembered.is_empty() {
             self.serve();
         } else {
-            self.state = State::Restoring;
+            self.state = LinkState::Restoring;
             self.send_remembered();
         }
     }

@@ -39,10 +39,10 @@ use std::fmt;
 
 pub use batch::Batch;
 pub use collect::{Collect, One, Statuses};
-pub use config::{Config, Down, Role};
+pub use config::{Down, LinkConfig, Role};
 pub use open::OpenError;
 pub use protocol::{Codec, Garbage, Head, Refusal, Status};
-pub use request::Request;
+pub use request::RequestWriter;
 pub use stream::Address;
 
 use crate::base::buffer::Key;
@@ -70,7 +70,7 @@ impl<C: Codec, K: Collect> Link<C, K> {
     ///
     /// # Errors
     /// If no server listens there, or not the expected one.
-    pub fn open(config: Config, now: Now) -> Result<Link<C, K>, OpenError> {
+    pub fn open(config: LinkConfig, now: Now) -> Result<Link<C, K>, OpenError> {
         let stream = open::open::<C>(&config)?;
         Ok(Link { inner: RefCell::new(Inner::new(config, stream, now)) })
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::config::Config;
+use super::config::LinkConfig;
 use super::protocol::{Codec, Refusal};
 use super::stream::{Address, Opening, Stream};
 use crate::base::limits::LINK_GREETING_BYTES_MAX;
@@ -63,8 +63,8 @@ impl fmt::Display for OpenError {
 impl std::error::Error for OpenError {}
 
 /// Connects to the server and greets it.
-pub(super) fn open<C: Codec>(config: &Config) -> Result<Stream, OpenError> {
-    let Config { address, readiness, .. } = config;
+pub(super) fn open<C: Codec>(config: &LinkConfig) -> Result<Stream, OpenError> {
+    let LinkConfig { address, readiness, .. } = config;
     let fail = |cause| OpenError { name: C::NAME, address: address.clone(), cause };
     let mut opening = Opening::connect(address).map_err(|error| fail(Cause::Connect(error)))?;
     greet::<C>(&mut opening).map_err(fail)?;

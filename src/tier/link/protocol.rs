@@ -3,7 +3,7 @@
 //!
 //! Nothing here may depend on a particular protocol.
 
-use super::request::Request;
+use super::request::RequestWriter;
 use crate::base::clock::{Expiry, Now};
 
 /// The outcome of one request, in any protocol.
@@ -104,8 +104,8 @@ pub trait Codec {
     fn head(bytes: &[u8], now: Now) -> Result<Option<(Head, usize)>, Garbage>;
 
     /// Requests the deletion of the item of `key`, whatever its cas.
-    fn delete(request: &mut Request<'_>, key: &[u8]);
+    fn delete(request: &mut RequestWriter<'_>, key: &[u8]);
 
     /// Requests the invalidation of all current items.
-    fn flush_all(request: &mut Request<'_>);
+    fn flush_all(request: &mut RequestWriter<'_>);
 }

@@ -4,15 +4,15 @@ use crate::base::buffer::Body;
 
 /// One request that is being written. Everything written here is sent.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct RequestWriter<'a> {
     out: &'a mut Vec<u8>,
     opaque: u32,
 }
 
-impl<'a> Request<'a> {
+impl<'a> RequestWriter<'a> {
     /// A request with this number, written to `out`.
-    pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> Request<'a> {
-        Request { out, opaque }
+    pub fn new(out: &'a mut Vec<u8>, opaque: u32) -> RequestWriter<'a> {
+        RequestWriter { out, opaque }
     }
 
     /// The number that the answer must repeat.

@@ -52,11 +52,11 @@ struct Slot<K> {
     outstanding: u32,
     /// All requests were made.
     is_waited_for: bool,
-    state: State,
+    state: SlotState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SlotState {
     Free,
     /// It has an owner.
     Held,
@@ -104,7 +104,7 @@ impl<K> Slots<K> {
             slot.taker = Some(taker);
             slot.outstanding = 0;
             slot.is_waited_for = false;
-            slot.state = State::Held;
+            slot.state = SlotState::Held;
             return index;
         }
         self.slots.push(Slot {
@@ -112,7 +112,7 @@ impl<K> Slots<K> {
             waker: None,
             outstanding: 0,
             is_waited_for: false,
-            state: State::Held,
+            state: SlotState::Held,
         });
         self.slots.len() as u32 - 1
     }
@@ -122,12 +122,12 @@ impl<K> Slots<K> {
         slot.taker = None;
         slot.waker = None;
         slot.is_waited_for = false;
-        slot.state = State::Free;
+        slot.state = SlotState::Free;
         self.free.push(index);
     }
 
     pub(super) fn has_failed(&self, index: u32) -> bool {
-        self.slots[index as usize].state == State::Failed
+        self.slots[index as usize].state == SlotState::Failed
     }
 
     /// Counts a further request.
@@ -148,7 +148,7 @@ impl<K> Slots<K> {
         let slot = &mut self.slots[index as usize];
         slot.outstanding -= 1;
         if slot.outstanding == 0 {
-            if slot.state == State::Abandoned {
+            if slot.state == SlotState::Abandoned {
                 self.free(index);
             } else if let Some(waker) = slot.waker.take() {
                 waker.wake();
@@ -162,12 +162,12 @@ impl<K> Slots<K> {
     pub(super) fn poll(&mut self, index: u32, waker: &Waker) -> Progress<K> {
         let slot = &mut self.slots[index as usize];
         match slot.state {
-            State::Failed => {
+            SlotState::Failed => {
                 self.free(index);
                 return Progress::Failed;
             }
-            State::Held => {}
-            State::Free | State::Abandoned => unreachable!("a batch that somebody has"),
+            SlotState::Held => {}
+            SlotState::Free | SlotState::Abandoned => unreachable!("a batch that somebody has"),
         }
         slot.is_waited_for = true;
         if slot.outstanding > 0 {
@@ -184,10 +184,10 @@ impl<K> Slots<K> {
     /// The owner of the batch is gone.
     pub(super) fn abandon(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        if slot.outstanding == 0 || slot.state == State::Failed {
+        if slot.outstanding == 0 || slot.state == SlotState::Failed {
             self.free(index);
         } else {
-            slot.state = State::Abandoned;
+            slot.state = SlotState::Abandoned;
             slot.waker = None;
         }
     }
@@ -206,11 +206,11 @@ impl<K> Slots<K> {
             }
             slot.outstanding = 0;
             match slot.state {
-                State::Free | State::Failed => {}
-                State::Abandoned => self.free(index as u32),
-                State::Held => {
+                SlotState::Free | SlotState::Failed => {}
+                SlotState::Abandoned => self.free(index as u32),
+                SlotState::Held => {
                     held += 1;
-                    slot.state = State::Failed;
+                    slot.state = SlotState::Failed;
                     if let Some(waker) = slot.waker.take() {
                         waker.wake();
                     }

@@ -15,11 +15,11 @@ const LINE: usize = 1024;
 /// The limit and its queue.
 #[derive(Debug)]
 pub struct Gate {
-    state: RefCell<State>,
+    state: RefCell<GateState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct GateState {
     free: usize,
     next_ticket: u64,
     line: VecDeque<(u64, Waker)>,
@@ -31,7 +31,7 @@ struct State {
 pub struct Pass<'g>(&'g Gate);
 
 /// A place in the queue, given up when dropped.
-struct Place<'g> {
+struct GatePlace<'g> {
     gate: &'g Gate,
     ticket: Option<u64>,
 }
@@ -40,12 +40,12 @@ impl Gate {
     /// Admits at most `count` tasks at the same time.
     pub fn new(count: usize) -> Gate {
         let line = VecDeque::with_capacity(LINE);
-        Gate { state: RefCell::new(State { free: count, next_ticket: 0, line }) }
+        Gate { state: RefCell::new(GateState { free: count, next_ticket: 0, line }) }
     }
 
     /// Waits until another task may run.
     pub async fn enter(&self) -> Pass<'_> {
-        let mut place = Place { gate: self, ticket: None };
+        let mut place = GatePlace { gate: self, ticket: None };
         poll_fn(|context| place.poll(context)).await
     }
 
@@ -61,7 +61,7 @@ impl Gate {
     }
 }
 
-impl<'g> Place<'g> {
+impl<'g> GatePlace<'g> {
     fn poll(&mut self, context: &Context<'_>) -> Poll<Pass<'g>> {
         let state = &mut *self.gate.state.borrow_mut();
         let first = state.line.front().map(|(ticket, _)| *ticket);
@@ -89,7 +89,7 @@ impl<'g> Place<'g> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for GatePlace<'_> {
     fn drop(&mut self) {
         let Some(own) = self.ticket else {
             // It was admitted. There may be room for another.

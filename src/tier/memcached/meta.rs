@@ -12,7 +12,7 @@ use memchr::memchr;
 use super::key::{can_carry, is_text};
 use crate::base::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::tier::link::{Codec, Garbage, Head, Refusal, Request, Status};
+use crate::tier::link::{Codec, Garbage, Head, Refusal, RequestWriter, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 /// The meta protocol.
@@ -66,7 +66,12 @@ pub fn room(key: &[u8], value_bytes: usize) -> usize {
 
 /// Starts a request: command, key, and `middle` after it.
 #[inline]
-fn begin(request: &mut Request<'_>, command: &[u8; 3], key: &[u8], value_bytes: Option<usize>) {
+fn begin(
+    request: &mut RequestWriter<'_>,
+    command: &[u8; 3],
+    key: &[u8],
+    value_bytes: Option<usize>,
+) {
     debug_assert!(can_carry(key), "asked before");
     request.put(command);
     let is_text = is_text(key);
@@ -84,7 +89,7 @@ fn begin(request: &mut Request<'_>, command: &[u8; 3], key: &[u8], value_bytes: 
 }
 
 #[cold]
-fn put_base64(request: &mut Request<'_>, bytes: &[u8]) {
+fn put_base64(request: &mut RequestWriter<'_>, bytes: &[u8]) {
     let mut encoded = [0; KEY_BYTES_MAX.div_ceil(3) * 4];
     let len = STANDARD.encode_slice(bytes, &mut encoded).expect("room for the longest key");
     request.put(&encoded[..len]);
@@ -92,7 +97,7 @@ fn put_base64(request: &mut Request<'_>, bytes: &[u8]) {
 
 /// Appends a flag with an expiry in memcached's form: seconds from now up to 30 days, Unix time
 /// above, 0 for never, -1 for past.
-fn put_expiry(request: &mut Request<'_>, flag: &[u8], expiry: Expiry, now: Now) {
+fn put_expiry(request: &mut RequestWriter<'_>, flag: &[u8], expiry: Expiry, now: Now) {
     request.put(flag);
     let unix_s = expiry.unix_s();
     let left_s = i64::from(unix_s) - i64::from(now.unix_s);
@@ -108,7 +113,7 @@ fn put_expiry(request: &mut Request<'_>, flag: &[u8], expiry: Expiry, now: Now) 
     }
 }
 
-fn put_number(request: &mut Request<'_>, flag: &[u8], number: u64) {
+fn put_number(request: &mut RequestWriter<'_>, flag: &[u8], number: u64) {
     request.put(flag);
     request.number(number);
 }
@@ -116,7 +121,7 @@ fn put_number(request: &mut Request<'_>, flag: &[u8], number: u64) {
 /// Requests an item: [`Status::Value`], [`Status::Done`] for [`Get::Existence`], or
 /// [`Status::Miss`].
 #[inline]
-pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
+pub fn get(request: &mut RequestWriter<'_>, key: &[u8], what: Get) {
     begin(request, b"mg ", key, None);
     request.put(match what {
         Get::Value => b" f c v\r\n",
@@ -127,24 +132,30 @@ pub fn get(request: &mut Request<'_>, key: &[u8], what: Get) {
 }
 
 /// Requests flags, cas and value, and sets the item's expiry: [`Status::Value`], [`Status::Miss`].
-pub fn get_and_touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
+pub fn get_and_touch(request: &mut RequestWriter<'_>, key: &[u8], expiry: Expiry, now: Now) {
     begin(request, b"mg ", key, None);
     put_expiry(request, b" T", expiry, now);
     request.put(b" f c v\r\n");
 }
 
 /// Sets an item's expiry: [`Status::Done`] with its cas, [`Status::Miss`].
-pub fn touch(request: &mut Request<'_>, key: &[u8], expiry: Expiry, now: Now) {
+pub fn touch(request: &mut RequestWriter<'_>, key: &[u8], expiry: Expiry, now: Now) {
     begin(request, b"mg ", key, None);
     put_expiry(request, b" T", expiry, now);
     request.put(b" c\r\n");
 }
 
-/// Starts storing a value of this many bytes; [`Request::value`] or similar follow, and then
+/// Starts storing a value of this many bytes; [`RequestWriter::value`] or similar follow, and then
 /// [`end_of_value`]. The answer is [`Status::Done`] with the item's cas, [`Status::NotStored`],
 /// [`Status::Exists`], [`Status::Miss`] (of a cas), [`Status::TooLarge`] or [`Status::NoMemory`].
 #[inline]
-pub fn store(request: &mut Request<'_>, key: &[u8], store: &Store, value_bytes: usize, now: Now) {
+pub fn store(
+    request: &mut RequestWriter<'_>,
+    key: &[u8],
+    store: &Store,
+    value_bytes: usize,
+    now: Now,
+) {
     begin(request, b"ms ", key, Some(value_bytes));
     if store.flags != 0 {
         put_number(request, b" F", u64::from(store.flags));
@@ -167,13 +178,13 @@ pub fn store(request: &mut Request<'_>, key: &[u8], store: &Store, value_bytes: 
 
 /// Ends a value.
 #[inline]
-pub fn end_of_value(request: &mut Request<'_>) {
+pub fn end_of_value(request: &mut RequestWriter<'_>) {
     request.put(b"\r\n");
 }
 
 /// Deletes an item, if `cas` is its cas or 0: [`Status::Done`], [`Status::Miss`],
 /// [`Status::Exists`].
-pub fn delete(request: &mut Request<'_>, key: &[u8], cas: u64) {
+pub fn delete(request: &mut RequestWriter<'_>, key: &[u8], cas: u64) {
     begin(request, b"md ", key, None);
     if cas != 0 {
         put_number(request, b" C", cas);
@@ -184,7 +195,7 @@ pub fn delete(request: &mut Request<'_>, key: &[u8], cas: u64) {
 /// Increments or decrements: [`Status::Value`] with the new number in digits and the item's cas,
 /// [`Status::Miss`], [`Status::Exists`], [`Status::NonNumeric`], [`Status::NoMemory`]. `arithmetic`
 /// has its cas as the server knows it.
-pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic, now: Now) {
+pub fn arithmetic(request: &mut RequestWriter<'_>, key: &[u8], arithmetic: &Arithmetic, now: Now) {
     begin(request, b"ma ", key, None);
     if let Some((initial, expiry)) = arithmetic.initial {
         put_expiry(request, b" N", expiry, now);
@@ -199,7 +210,7 @@ pub fn arithmetic(request: &mut Request<'_>, key: &[u8], arithmetic: &Arithmetic
 
 /// Invalidates every item stored before `at`: [`Status::Done`]. memcached executes it a second
 /// before the requested time.
-pub fn flush_all(request: &mut Request<'_>, at: Expiry, now: Now) {
+pub fn flush_all(request: &mut RequestWriter<'_>, at: Expiry, now: Now) {
     request.put(b"flush_all");
     if at != Expiry::NEVER && !at.is_past(now) {
         let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
@@ -362,11 +373,11 @@ impl Codec for Meta {
         if rest.is_empty() { Ok(Some((head, used))) } else { Err(Garbage) }
     }
 
-    fn delete(request: &mut Request<'_>, key: &[u8]) {
+    fn delete(request: &mut RequestWriter<'_>, key: &[u8]) {
         delete(request, key, 0);
     }
 
-    fn flush_all(request: &mut Request<'_>) {
+    fn flush_all(request: &mut RequestWriter<'_>) {
         flush_all(request, Expiry::NEVER, Now::default());
     }
 }

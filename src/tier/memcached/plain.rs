@@ -9,7 +9,9 @@ use super::meta::{self, Get, Meta};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::LINK_REWRITES_MAX;
-use crate::tier::link::{Batch, Config, Down, Head, Link, One, OpenError, Request, Status};
+use crate::tier::link::{
+    Batch, Down, Head, Link, LinkConfig, One, OpenError, RequestWriter, Status,
+};
 use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// A batch for one answer.
@@ -32,7 +34,7 @@ impl Plain {
     ///
     /// # Errors
     /// If no server listens there, or not a memcached with the meta commands.
-    pub fn open(config: Config, now: Now) -> Result<Plain, OpenError> {
+    pub fn open(config: LinkConfig, now: Now) -> Result<Plain, OpenError> {
         Ok(Plain { link: Link::open(config, now)?, rewrites: Gate::new(LINK_REWRITES_MAX) })
     }
 
@@ -46,7 +48,7 @@ impl Plain {
     async fn ask(
         mut batch: OneBatch<'_>,
         room_bytes: usize,
-        write: impl FnOnce(&mut Request<'_>),
+        write: impl FnOnce(&mut RequestWriter<'_>),
     ) -> Result<(Head, Chain), Down> {
         batch.request(room_bytes, write).await?;
         Ok(batch.wait().await?.into_parts())
@@ -57,7 +59,7 @@ impl Plain {
     async fn ask_about(
         &self,
         key: &Key,
-        write: impl FnOnce(&mut Request<'_>, &[u8]),
+        write: impl FnOnce(&mut RequestWriter<'_>, &[u8]),
     ) -> Result<(Head, Chain), Down> {
         let key = key.as_bytes();
         if !key::can_carry(key) {

@@ -48,10 +48,10 @@ use store::Store;
 /// What the memory is given out in, in bytes.
 pub const UNIT_BYTES: usize = arena::UNIT_BYTES;
 
-/// Smallest [`Config::bytes`].
+/// Smallest [`MemoryConfig::bytes`].
 pub const BYTES_MIN: usize = 64 * 1024;
 
-/// Largest [`Config::bytes`]: 32 GiB for one worker.
+/// Largest [`MemoryConfig::bytes`]: 32 GiB for one worker.
 pub const BYTES_MAX: usize = arena::REGION_BYTES_MAX;
 
 /// With fewer items than this, index and items are in the core's own caches, and asking for them in
@@ -75,7 +75,7 @@ pub const fn items_bytes(bytes: u64) -> u64 {
 
 /// What a [`Memory`] is made with.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct MemoryConfig {
     /// Bytes for items, their headers included, [`BYTES_MIN`] to [`BYTES_MAX`]. The index takes a
     /// tenth as much besides.
     pub bytes: usize,
@@ -181,7 +181,7 @@ impl Memory {
     /// # Errors
     /// `InvalidInput` if a figure of the config is out of its range; else the kernel's, if it has
     /// not so much memory.
-    pub fn new(config: Config) -> io::Result<Memory> {
+    pub fn new(config: MemoryConfig) -> io::Result<Memory> {
         let in_range = (BYTES_MIN..=BYTES_MAX).contains(&config.bytes)
             && (1..=ITEM_BYTES_MAX_LIMIT).contains(&config.item_bytes_max)
             && config.worker < config.workers;

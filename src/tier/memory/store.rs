@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
 
-use super::Config;
+use super::MemoryConfig;
 use super::arena::{Arena, NIL, UNIT_BYTES};
 use super::index::Index;
 use super::item::{
@@ -83,7 +83,7 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn new(config: Config) -> io::Result<Store> {
+    pub fn new(config: MemoryConfig) -> io::Result<Store> {
         let arena = Arena::new(config.bytes)?;
         let slots = arena.units_total() as usize * UNIT_BYTES / ARENA_BYTES_PER_SLOT;
         Ok(Store {

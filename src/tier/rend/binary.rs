@@ -51,7 +51,7 @@ enum Opcode {
 
 /// A request, except its opaque and the bytes of its value.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct BinaryRequest<'a> {
     opcode: Opcode,
     extras: ArrayVec<u8, EXTRAS_BYTES_MAX>,
     key: &'a [u8],
@@ -59,45 +59,45 @@ pub struct Request<'a> {
     value_bytes: usize,
 }
 
-impl<'a> Request<'a> {
-    fn new(opcode: Opcode, key: &'a [u8]) -> Request<'a> {
-        Request { opcode, extras: ArrayVec::new(), key, cas: 0, value_bytes: 0 }
+impl<'a> BinaryRequest<'a> {
+    fn new(opcode: Opcode, key: &'a [u8]) -> BinaryRequest<'a> {
+        BinaryRequest { opcode, extras: ArrayVec::new(), key, cas: 0, value_bytes: 0 }
     }
 
-    fn with_extras(mut self, bytes: &[u8]) -> Request<'a> {
+    fn with_extras(mut self, bytes: &[u8]) -> BinaryRequest<'a> {
         let has_room = self.extras.try_extend_from_slice(bytes).is_ok();
         assert!(has_room, "no request of ours has longer extras");
         self
     }
 
     /// No operation; every server answers.
-    pub fn noop() -> Request<'static> {
-        Request::new(Opcode::Noop, b"")
+    pub fn noop() -> BinaryRequest<'static> {
+        BinaryRequest::new(Opcode::Noop, b"")
     }
 
     /// Requests the server's version, which is the value of the answer.
-    pub fn version() -> Request<'static> {
-        Request::new(Opcode::Version, b"")
+    pub fn version() -> BinaryRequest<'static> {
+        BinaryRequest::new(Opcode::Version, b"")
     }
 
     /// Requests the item, with its expiry: Rend's GETE.
-    pub fn get_with_expiry(key: &'a [u8]) -> Request<'a> {
-        Request::new(Opcode::GetWithExpiry, key)
+    pub fn get_with_expiry(key: &'a [u8]) -> BinaryRequest<'a> {
+        BinaryRequest::new(Opcode::GetWithExpiry, key)
     }
 
     /// Requests the item and sets its expiry.
-    pub fn get_and_touch(key: &'a [u8], exptime: u32) -> Request<'a> {
-        Request::new(Opcode::GetAndTouch, key).with_extras(&exptime.to_be_bytes())
+    pub fn get_and_touch(key: &'a [u8], exptime: u32) -> BinaryRequest<'a> {
+        BinaryRequest::new(Opcode::GetAndTouch, key).with_extras(&exptime.to_be_bytes())
     }
 
     /// Sets the item's expiry.
-    pub fn touch(key: &'a [u8], exptime: u32) -> Request<'a> {
-        Request::new(Opcode::Touch, key).with_extras(&exptime.to_be_bytes())
+    pub fn touch(key: &'a [u8], exptime: u32) -> BinaryRequest<'a> {
+        BinaryRequest::new(Opcode::Touch, key).with_extras(&exptime.to_be_bytes())
     }
 
     /// Deletes the item.
-    pub fn delete(key: &'a [u8], cas: u64) -> Request<'a> {
-        Request { cas, ..Request::new(Opcode::Delete, key) }
+    pub fn delete(key: &'a [u8], cas: u64) -> BinaryRequest<'a> {
+        BinaryRequest { cas, ..BinaryRequest::new(Opcode::Delete, key) }
     }
 
     /// Stores a value of `value_bytes` bytes, which must follow. An append or prepend does not
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
         exptime: u32,
         cas: u64,
         value_bytes: usize,
-    ) -> Request<'a> {
+    ) -> BinaryRequest<'a> {
         assert!(value_bytes <= LINK_VALUE_BYTES_MAX, "items are limited");
         let opcode = match mode {
             StoreMode::Set => Opcode::Set,
@@ -121,7 +121,7 @@ impl<'a> Request<'a> {
             StoreMode::Append => Opcode::Append,
             StoreMode::Prepend => Opcode::Prepend,
         };
-        let request = Request { cas, value_bytes, ..Request::new(opcode, key) };
+        let request = BinaryRequest { cas, value_bytes, ..BinaryRequest::new(opcode, key) };
         match mode {
             StoreMode::Append | StoreMode::Prepend => request,
             StoreMode::Set | StoreMode::Add | StoreMode::Replace => {
@@ -131,27 +131,27 @@ impl<'a> Request<'a> {
     }
 
     /// Increments or decrements. The answer's value is eight bytes: [`number`].
-    pub fn arithmetic(key: &'a [u8], arithmetic: Arithmetic, now: Now) -> Request<'a> {
+    pub fn arithmetic(key: &'a [u8], arithmetic: Arithmetic, now: Now) -> BinaryRequest<'a> {
         let Arithmetic { decrement, delta, initial, cas } = arithmetic;
         let opcode = if decrement { Opcode::Decrement } else { Opcode::Increment };
         let (value, exptime) = match initial {
             Some((value, expiry)) => (value, Exptimes::Memcached.exptime(expiry, now)),
             None => (0, EXPTIME_NO_ITEM),
         };
-        Request { cas, ..Request::new(opcode, key) }
+        BinaryRequest { cas, ..BinaryRequest::new(opcode, key) }
             .with_extras(&delta.to_be_bytes())
             .with_extras(&value.to_be_bytes())
             .with_extras(&exptime.to_be_bytes())
     }
 
     /// Deletes all items, immediately or from a moment on.
-    pub fn flush_all(exptime: u32) -> Request<'static> {
-        Request::new(Opcode::Flush, b"").with_extras(&exptime.to_be_bytes())
+    pub fn flush_all(exptime: u32) -> BinaryRequest<'static> {
+        BinaryRequest::new(Opcode::Flush, b"").with_extras(&exptime.to_be_bytes())
     }
 
     /// Writes the request to the output, up to its value.
     #[inline]
-    pub fn put(&self, request: &mut link::Request<'_>) {
+    pub fn put(&self, request: &mut link::RequestWriter<'_>) {
         request.put(&self.head(request.opaque()));
     }
 
@@ -241,7 +241,7 @@ impl Codec for Binary {
     const HEAD_BYTES_MAX: usize = HEADER_BYTES + ERROR_TEXT_BYTES_MAX;
 
     fn hello(out: &mut Vec<u8>) {
-        Request::version().put(&mut link::Request::new(out, 0));
+        BinaryRequest::version().put(&mut link::RequestWriter::new(out, 0));
     }
 
     fn greeting(bytes: &[u8]) -> Result<Option<()>, Refusal> {
@@ -261,14 +261,14 @@ impl Codec for Binary {
         head(bytes)
     }
 
-    fn delete(request: &mut link::Request<'_>, key: &[u8]) {
-        Request::delete(key, 0).put(request);
+    fn delete(request: &mut link::RequestWriter<'_>, key: &[u8]) {
+        BinaryRequest::delete(key, 0).put(request);
     }
 
     /// A Rend closes the connection each time: it stays out of service, as it must if it cannot be
     /// made to delete items.
-    fn flush_all(request: &mut link::Request<'_>) {
-        Request::flush_all(0).put(request);
+    fn flush_all(request: &mut link::RequestWriter<'_>) {
+        BinaryRequest::flush_all(0).put(request);
     }
 }
 
@@ -373,26 +373,26 @@ mod tests {
 
     #[test]
     fn requests_are_those_that_rend_parses() {
-        let head = Request::get_with_expiry(b"Hello").head(7);
+        let head = BinaryRequest::get_with_expiry(b"Hello").head(7);
         assert_eq!(
             hex(&head),
             "8040000500000000000000050000000700000000000000004865\
              6c6c6f"
         );
-        let store = Request::store(StoreMode::Add, b"Hello", 0xdead_beef, 0xe10, 0, 5);
+        let store = BinaryRequest::store(StoreMode::Add, b"Hello", 0xdead_beef, 0xe10, 0, 5);
         assert_eq!(
             hex(&store.head(0)),
             "800200050800000000000012000000000000000000000000\
              deadbeef00000e1048656c6c6f"
         );
-        let append = Request::store(StoreMode::Append, b"k", 7, 7, 0, 3).head(1);
+        let append = BinaryRequest::store(StoreMode::Append, b"k", 7, 7, 0, 3).head(1);
         assert_eq!(hex(&append), "800e000100000000000000040000000100000000000000006b");
-        let touch = Request::touch(b"k", 0xe10).head(1);
+        let touch = BinaryRequest::touch(b"k", 0xe10).head(1);
         assert_eq!(hex(&touch), "801c0001040000000000000500000001000000000000000000000e106b");
-        let delete = Request::delete(b"k", 2).head(1);
+        let delete = BinaryRequest::delete(b"k", 2).head(1);
         assert_eq!(hex(&delete), "8004000100000000000000010000000100000000000000026b");
         assert_eq!(
-            hex(&Request::noop().head(9)),
+            hex(&BinaryRequest::noop().head(9)),
             "800a00000000000000000000000000090000000000000000"
         );
     }
@@ -400,11 +400,11 @@ mod tests {
     #[test]
     fn an_incr_contains_its_initial_value() {
         let mut arithmetic = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
-        let request = Request::arithmetic(b"n", arithmetic, NOW).head(0);
+        let request = BinaryRequest::arithmetic(b"n", arithmetic, NOW).head(0);
         assert_eq!(hex(&request[24..]), "00000000000000010000000000000000ffffffff6e");
         arithmetic.initial = Some((5, Expiry::from_unix_s(NOW.unix_s + 10)));
         arithmetic.decrement = true;
-        let request = Request::arithmetic(b"n", arithmetic, NOW).head(0);
+        let request = BinaryRequest::arithmetic(b"n", arithmetic, NOW).head(0);
         assert_eq!(
             (request[1], hex(&request[24..])),
             (0x06, "000000000000000100000000000000050000000a6e".into())
@@ -415,7 +415,7 @@ mod tests {
     fn the_longest_request_fits() {
         let key = [b'k'; KEY_BYTES_MAX];
         let arithmetic = Arithmetic { decrement: true, delta: 1, initial: None, cas: 1 };
-        let request = Request::arithmetic(&key, arithmetic, NOW);
+        let request = BinaryRequest::arithmetic(&key, arithmetic, NOW);
         assert_eq!(request.head(1).len(), REQUEST_HEAD_BYTES_MAX);
     }
 

@@ -25,9 +25,9 @@ mod whole;
 
 use std::cell::Cell;
 
-use self::binary::{Binary, Exptimes, Request};
+use self::binary::{Binary, BinaryRequest, Exptimes};
 use self::probe::{ProbeError, Server};
-use super::link::{Address, Batch, Config, Down, Head, Link, One, OpenError, Status};
+use super::link::{Address, Batch, Down, Head, Link, LinkConfig, One, OpenError, Status};
 use super::memory::item_bytes;
 use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
@@ -66,7 +66,7 @@ impl Rend {
     /// # Errors
     /// If no server listens there, or one that does not speak the binary protocol.
     pub fn open(
-        config: Config,
+        config: LinkConfig,
         server: Server,
         item_bytes_max: usize,
         now: Now,
@@ -113,13 +113,13 @@ impl Rend {
         }
     }
 
-    async fn ask(&self, request: Request<'_>) -> Result<(Head, Chain), Down> {
+    async fn ask(&self, request: BinaryRequest<'_>) -> Result<(Head, Chain), Down> {
         ask_in(self.link.begin(One::default())?, request, Body::EMPTY).await
     }
 
     async fn ask_to_store(
         &self,
-        request: Request<'_>,
+        request: BinaryRequest<'_>,
         value: Body<'_>,
     ) -> Result<(Head, Chain), Down> {
         ask_in(self.link.begin(One::default())?, request, value).await
@@ -127,7 +127,7 @@ impl Rend {
 
     /// The item with its expiry; a Rend returns it for a second longer than its lifetime.
     async fn find(&self, key: &[u8], now: Now) -> Result<Option<Hit<Chain>>, Down> {
-        let (head, value) = self.ask(Request::get_with_expiry(key)).await?;
+        let (head, value) = self.ask(BinaryRequest::get_with_expiry(key)).await?;
         let expiry = self.exptimes().expiry(head.expiry);
         match head.status {
             Status::Value if expiry.is_past(now) => Ok(None),
@@ -148,7 +148,7 @@ impl Rend {
 /// Sends a request in a batch that was begun for one answer.
 async fn ask_in(
     mut batch: Batch<'_, Binary, One>,
-    request: Request<'_>,
+    request: BinaryRequest<'_>,
     value: Body<'_>,
 ) -> Result<(Head, Chain), Down> {
     let asked = batch.request(binary::REQUEST_HEAD_BYTES_MAX + value.len(), |out| {

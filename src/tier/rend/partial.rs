@@ -4,7 +4,7 @@
 //! act on expired items, and Rend's own memory deletes an item that is added again. Nothing here
 //! may restore an expired item, or execute an operation with a cas.
 
-use super::binary::Request;
+use super::binary::BinaryRequest;
 use super::{Answer, Rend};
 use crate::base::buffer::{Body, Chain, Gather};
 use crate::base::clock::{Expiry, Now};
@@ -52,7 +52,7 @@ impl Rend {
             return Ok(Outcome::Stored { cas: self.make_cas() });
         }
         let exptime = self.exptimes().exptime(expiry, now);
-        let request = Request::store(mode, key, flags, exptime, 0, value.len());
+        let request = BinaryRequest::store(mode, key, flags, exptime, 0, value.len());
         let (head, _) = self.ask_to_store(request, value).await?;
         let refused = match head.status {
             Status::Done => return Ok(Outcome::Stored { cas: self.make_cas() }),
@@ -96,7 +96,7 @@ impl Rend {
         if self.is_too_large(key, old.flags, old.value.len() + value.len()) {
             return Ok(Outcome::NotStored);
         }
-        let request = Request::store(store.mode, key, 0, 0, 0, value.len());
+        let request = BinaryRequest::store(store.mode, key, 0, 0, 0, value.len());
         let (head, _) = self.ask_to_store(request, value).await?;
         match head.status {
             Status::Done => Ok(Outcome::Stored { cas: self.make_cas() }),
@@ -129,7 +129,7 @@ impl Rend {
             return Ok(Some(Hit { expiry, ..hit }));
         }
         let exptime = self.exptimes().exptime_of_touch(expiry, now);
-        let (head, _) = self.ask(Request::touch(key, exptime)).await?;
+        let (head, _) = self.ask(BinaryRequest::touch(key, exptime)).await?;
         match head.status {
             Status::Done | Status::Value => Ok(Some(Hit { expiry, ..hit })),
             Status::Miss => Ok(None),
@@ -193,7 +193,7 @@ impl Rend {
 
     /// Ensures that there is no item.
     async fn remove(&self, key: &[u8]) -> Result<(), Down> {
-        let (head, _) = self.ask(Request::delete(key, 0)).await?;
+        let (head, _) = self.ask(BinaryRequest::delete(key, 0)).await?;
         match head.status {
             Status::Done | Status::Miss => Ok(()),
             _ => Err(Down),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::binary::{Exptimes, Request, head};
+use super::binary::{BinaryRequest, Exptimes, head};
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::{LINK_OPEN_TIMEOUT_US, PROBE_REPLY_BYTES_MAX};
 use crate::base::secret;
@@ -89,7 +89,7 @@ pub fn probe<S: Read + Write>(
     // Shorter than a header: see `try_gete`.
     let key = format!("sunder-{:016x}", u64::from_be_bytes(secret::random()));
     let mut talk = Talk { stream: connect()?, asked: 0, answered: 0, received: Vec::new() };
-    match talk.ask(&Request::version(), b"") {
+    match talk.ask(&BinaryRequest::version(), b"") {
         Ok(head) if head.status == Status::Value => {}
         Ok(_) | Err(Fault::Garbage) => return Err(ProbeError::NotBinary),
         Err(Fault::Io(error)) => return Err(ProbeError::Lost(error)),
@@ -126,7 +126,7 @@ pub fn connect(address: &Address) -> io::Result<Socket> {
 fn can_count<S: Read + Write>(stream: S, key: &[u8], now: Now) -> Result<bool, ProbeError> {
     let nothing = Arithmetic { decrement: false, delta: 0, initial: None, cas: 0 };
     let mut talk = Talk { stream, asked: 0, answered: 0, received: Vec::new() };
-    match talk.ask(&Request::arithmetic(key, nothing, now), b"") {
+    match talk.ask(&BinaryRequest::arithmetic(key, nothing, now), b"") {
         Ok(head) => Ok(head.status == Status::Miss),
         Err(Fault::Garbage) => Ok(false),
         Err(Fault::Io(error)) if hung_up(&error) => Ok(false),
@@ -170,8 +170,8 @@ impl<S: Read + Write> Talk<S> {
     /// follow.
     fn try_gete(&mut self, key: &[u8]) -> Result<(), ProbeError> {
         let asked = self
-            .send(&Request::get_with_expiry(key), b"")
-            .and_then(|()| self.send(&Request::noop(), b""))
+            .send(&BinaryRequest::get_with_expiry(key), b"")
+            .and_then(|()| self.send(&BinaryRequest::noop(), b""))
             .and_then(|()| self.receive());
         match asked {
             Ok(head) if head.status == Status::Miss => {}
@@ -188,10 +188,10 @@ impl<S: Read + Write> Talk<S> {
     /// have a cas.
     fn try_expiry(&mut self, key: &[u8], now: Now) -> Result<(Exptimes, bool), ProbeError> {
         let far_unix_s = now.unix_s.saturating_add(FAR_S);
-        let store = Request::store(StoreMode::Set, key, 0, far_unix_s, 0, 1);
+        let store = BinaryRequest::store(StoreMode::Set, key, 0, far_unix_s, 0, 1);
         let stored = self.ask(&store, b"?")?;
-        let found = self.ask(&Request::get_with_expiry(key), b"")?;
-        self.ask(&Request::delete(key, 0), b"")?;
+        let found = self.ask(&BinaryRequest::get_with_expiry(key), b"")?;
+        self.ask(&BinaryRequest::delete(key, 0), b"")?;
         if stored.status != Status::Done || found.status != Status::Value {
             return Err(ProbeError::NotStored);
         }
@@ -206,12 +206,12 @@ impl<S: Read + Write> Talk<S> {
         Ok((exptimes, stored.cas != 0))
     }
 
-    fn ask(&mut self, request: &Request<'_>, value: &[u8]) -> Result<Head, Fault> {
+    fn ask(&mut self, request: &BinaryRequest<'_>, value: &[u8]) -> Result<Head, Fault> {
         self.send(request, value)?;
         self.receive()
     }
 
-    fn send(&mut self, request: &Request<'_>, value: &[u8]) -> Result<(), Fault> {
+    fn send(&mut self, request: &BinaryRequest<'_>, value: &[u8]) -> Result<(), Fault> {
         self.asked += 1;
         let mut bytes = request.head(self.asked).to_vec();
         bytes.extend(value);

@@ -3,7 +3,7 @@
 //!
 //! Nothing here may answer anything that the server did not.
 
-use super::binary::{Binary, Exptimes, Request, number};
+use super::binary::{Binary, BinaryRequest, Exptimes, number};
 use super::{Answer, Rend, ask_in, hit_or_miss};
 use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
@@ -45,7 +45,7 @@ impl Rend {
     }
 
     pub(super) async fn get_and_touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
-        let request = Request::get_and_touch(key, EXPTIMES.exptime_of_touch(expiry, now));
+        let request = BinaryRequest::get_and_touch(key, EXPTIMES.exptime_of_touch(expiry, now));
         let (head, value) = self.ask(request).await?;
         let Head { status, flags, cas, .. } = head;
         Ok(match status {
@@ -68,7 +68,7 @@ impl Rend {
             return self.stale_cas(key, absent, now).await;
         };
         let exptime = EXPTIMES.exptime(expiry, now);
-        let request = Request::store(mode, key, flags, exptime, cas, value.len());
+        let request = BinaryRequest::store(mode, key, flags, exptime, cas, value.len());
         let (head, _) = ask_in(batch, request, value).await?;
         Ok(match (head.status, mode) {
             (Status::Done, _) => Outcome::Stored { cas: head.cas },
@@ -83,7 +83,7 @@ impl Rend {
         let Some((batch, cas)) = self.begin(cas)? else {
             return self.stale_cas(key, Outcome::Miss, now).await;
         };
-        let (head, _) = ask_in(batch, Request::delete(key, cas), Body::EMPTY).await?;
+        let (head, _) = ask_in(batch, BinaryRequest::delete(key, cas), Body::EMPTY).await?;
         Ok(match head.status {
             Status::Done => Outcome::Deleted,
             status => rest(status),
@@ -91,7 +91,7 @@ impl Rend {
     }
 
     pub(super) async fn touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
-        let request = Request::touch(key, EXPTIMES.exptime_of_touch(expiry, now));
+        let request = BinaryRequest::touch(key, EXPTIMES.exptime_of_touch(expiry, now));
         let (head, _) = self.ask(request).await?;
         Ok(match head.status {
             // The answer includes the item's flags.
@@ -109,7 +109,7 @@ impl Rend {
         let Some((batch, cas)) = self.begin(arithmetic.cas)? else {
             return self.stale_cas(key, Outcome::Miss, now).await;
         };
-        let request = Request::arithmetic(key, Arithmetic { cas, ..arithmetic }, now);
+        let request = BinaryRequest::arithmetic(key, Arithmetic { cas, ..arithmetic }, now);
         let (head, value) = ask_in(batch, request, Body::EMPTY).await?;
         if head.status != Status::Value {
             return Ok(rest(head.status));
@@ -123,7 +123,7 @@ impl Rend {
         let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
         let is_now = at == Expiry::NEVER || at.is_past(now);
         let exptime = if is_now { 0 } else { EXPTIMES.exptime(told, now) };
-        let (head, _) = self.ask(Request::flush_all(exptime)).await?;
+        let (head, _) = self.ask(BinaryRequest::flush_all(exptime)).await?;
         Ok(if head.status == Status::Done { Outcome::Flushed } else { Outcome::Failed })
     }
 }

@@ -17,7 +17,7 @@ use std::task::Waker;
 
 use super::format::{Mark, Superblock};
 use super::identity::Identity;
-use super::segments::{Segments, State};
+use super::segments::{SegmentState, Segments};
 use super::sequences::Sequences;
 use crate::base::clock::Now;
 
@@ -184,7 +184,7 @@ impl Checkpoint {
     /// The flush is asked for.
     pub(super) fn flush_begins(&mut self, segments: &Segments) {
         self.freed.clear();
-        self.freed.extend(segments.all(|state| state == State::Freed));
+        self.freed.extend(segments.all(|state| state == SegmentState::Freed));
         self.superblocks_flushing = self.superblocks_done;
         self.flushes_started += 1;
         self.stage = Stage::Flushing;
@@ -444,7 +444,7 @@ mod tests {
         let give_up = |segments: &mut Segments| {
             let segment = segments.open(0, 11).unwrap();
             segments.empty(segment, 1);
-            segments.get_mut(segment).state = State::Freed;
+            segments.get_mut(segment).state = SegmentState::Freed;
             segment
         };
         let first = give_up(&mut segments);

@@ -282,9 +282,9 @@ impl<D: Disk> Log<D> {
             let segment = segments.locate(unit).map(|(segment, _)| segment);
             segment.map_or(0, |segment| segments.get(segment).last_sequence)
         };
-        let place = self.index.place(hash, age);
+        let at = self.index.new_slot(hash, age);
         // Taking the old one out has left a place free: there is one record to kill at most.
-        let gone = old.or(place.evicted);
+        let gone = old.or(at.evicted);
         let kills = gone.map_or(Link::NONE, |unit| self.segments.link(unit));
         let expiry_s = stored.expiry.unix_s();
         let record = NewRecord {
@@ -299,8 +299,8 @@ impl<D: Disk> Log<D> {
             class: self.segments.class(expiry_s, now),
         };
         let added = self.append(&record, Need::Wish)?;
-        self.count(Counter::SsdEvicted, u64::from(place.evicted.is_some()));
-        self.index.put(place, hash, added.unit, added.span);
+        self.count(Counter::SsdEvicted, u64::from(at.evicted.is_some()));
+        self.index.put(at, hash, added.unit, added.span);
         let set_bytes = key.len() + stored.value.iter().map(Body::len).sum::<usize>();
         self.count(Counter::SsdBytesSet, set_bytes as u64);
         Some(added.cas)

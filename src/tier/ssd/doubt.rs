@@ -29,7 +29,7 @@ use crate::report::{self, Topic};
 use crate::tier::Action;
 
 #[derive(Clone, Copy, Debug)]
-enum Stage {
+enum Trust {
     Trusted,
     Doubted,
     /// Waits for both superblocks.
@@ -76,7 +76,7 @@ pub(super) struct Doubt {
     witness: Arc<dyn Witness>,
     /// What the operator knows the disk by.
     name: String,
-    stage: Stage,
+    stage: Trust,
     news: Option<News>,
     /// A write or a flush has failed since everything was durable.
     has_failed: bool,
@@ -105,7 +105,7 @@ impl Doubt {
         Doubt {
             witness,
             name,
-            stage: Stage::Trusted,
+            stage: Trust::Trusted,
             news: None,
             has_failed: false,
             ask_at_us: 0,
@@ -117,12 +117,12 @@ impl Doubt {
 
     /// Whether the disk takes no writes and what follows from it is settled.
     pub(super) fn is_hopeless(&self) -> bool {
-        matches!(self.stage, Stage::Doubted) && (self.is_refusing || self.is_noted())
+        matches!(self.stage, Trust::Doubted) && (self.is_refusing || self.is_noted())
     }
 
     /// Whether the next start will give the log up.
     pub(super) fn is_noted(&self) -> bool {
-        !matches!(self.stage, Stage::Trusted) && self.witness.is_noted() == Some(true)
+        !matches!(self.stage, Trust::Trusted) && self.witness.is_noted() == Some(true)
     }
 
     /// Whether changes are refused.
@@ -140,16 +140,16 @@ impl Doubt {
     ) {
         let is_late = self.look_at_news(deeds, checkpoint, now);
         match self.stage {
-            Stage::Trusted if is_late => self.begin_to_doubt(log, now),
-            Stage::Trusted => {}
-            Stage::Doubted if self.news.is_none() => {
-                self.stage = Stage::Mending(checkpoint.ticket());
+            Trust::Trusted if is_late => self.begin_to_doubt(log, now),
+            Trust::Trusted => {}
+            Trust::Doubted if self.news.is_none() => {
+                self.stage = Trust::Mending(checkpoint.ticket());
             }
-            Stage::Doubted => self.note_doubt(log, now),
-            Stage::Mending(ticket) => match checkpoint.poll(ticket, std::task::Waker::noop()) {
+            Trust::Doubted => self.note_doubt(log, now),
+            Trust::Mending(ticket) => match checkpoint.poll(ticket, std::task::Waker::noop()) {
                 Some(true) => self.believe_again(log, now),
-                Some(false) => self.stage = Stage::Doubted,
-                None if is_late => self.stage = Stage::Doubted,
+                Some(false) => self.stage = Trust::Doubted,
+                None if is_late => self.stage = Trust::Doubted,
                 None => {}
             },
         }
@@ -164,7 +164,7 @@ impl Doubt {
         let late_us = self.news.map_or(u64::MAX, |news| {
             news.again_us.unwrap_or(news.since_us + self.patience_us(checkpoint))
         });
-        let is_waited_for = checkpoint.is_waited_for() || !matches!(self.stage, Stage::Trusted);
+        let is_waited_for = checkpoint.is_waited_for() || !matches!(self.stage, Trust::Trusted);
         let soon_us = now_us + SSD_DOUBT_LOOK_US;
         // What is late already was looked at in this turn.
         let late_us = if late_us > now_us { late_us } else { soon_us };
@@ -216,7 +216,7 @@ impl Doubt {
     }
 
     fn begin_to_doubt(&mut self, log: &LogId, now: Now) {
-        self.stage = Stage::Doubted;
+        self.stage = Trust::Doubted;
         self.ask_at_us = now.uptime_us + SSD_DOUBT_FAILED_US;
         self.is_told = false;
         self.witness.distrust(log);
@@ -260,7 +260,7 @@ impl Doubt {
     }
 
     fn believe_again(&mut self, log: &LogId, now: Now) {
-        self.stage = Stage::Trusted;
+        self.stage = Trust::Trusted;
         self.is_refusing = false;
         self.witness.trust(log);
         let name = &self.name;
@@ -323,7 +323,7 @@ impl Doubt {
     pub(super) fn close(&mut self, is_closed: bool, log: &LogId) {
         if !is_closed {
             self.witness.distrust(log);
-        } else if !matches!(self.stage, Stage::Trusted) {
+        } else if !matches!(self.stage, Trust::Trusted) {
             self.witness.trust(log);
         }
     }

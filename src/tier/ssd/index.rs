@@ -49,7 +49,7 @@ pub struct Index {
 
 /// A slot that may be the one that is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Candidate {
     /// The slot, for who comes back to it without searching again.
     pub slot: usize,
     /// Where the record is, in units.
@@ -60,9 +60,9 @@ pub struct Found {
     pub uses: u8,
 }
 
-/// A place for a new slot.
+/// The slot for a new record.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct NewSlot {
     slot: usize,
     /// The record that is there now and has to be forgotten.
     pub evicted: Option<u64>,
@@ -146,12 +146,12 @@ impl Index {
 
     /// The records that may be the key's: nearly always none or one. Two when another key has its
     /// tag.
-    pub fn find(&self, hash: u64) -> impl Iterator<Item = Found> + '_ {
+    pub fn find(&self, hash: u64) -> impl Iterator<Item = Candidate> + '_ {
         let tag = Index::tag(hash);
         self.slots(hash)
             .map(|slot| (slot, self.slot(slot)))
             .filter(move |(_, content)| *content != 0 && content >> TAG_SHIFT == tag)
-            .map(|(slot, content)| Found {
+            .map(|(slot, content)| Candidate {
                 slot,
                 unit: content & LOCATION_MASK,
                 span: Span::from_bits((content >> SPAN_SHIFT) as u8),
@@ -207,29 +207,29 @@ impl Index {
         true
     }
 
-    /// A place for a new record: in the emptier of its buckets, and if both are full where the
+    /// The slot for a new record: in the emptier of its buckets, and if both are full where the
     /// oldest record is, as `age` says of a location (lower is older). The index does not change.
-    pub fn place(&self, hash: u64, age: impl Fn(u64) -> u64) -> Place {
+    pub fn new_slot(&self, hash: u64, age: impl Fn(u64) -> u64) -> NewSlot {
         let free =
             |home: usize| (home..home + BUCKET_SLOTS).filter(move |&slot| self.slot(slot) == 0);
         let [first, second] = self.homes(hash);
         let home = if free(second).count() > free(first).count() { second } else { first };
         if let Some(slot) = free(home).next() {
-            return Place { slot, evicted: None };
+            return NewSlot { slot, evicted: None };
         }
         let oldest = self
             .slots(hash)
             .min_by_key(|&slot| age(self.slot(slot) & LOCATION_MASK))
             .unwrap_or(first);
-        Place { slot: oldest, evicted: Some(self.slot(oldest) & LOCATION_MASK) }
+        NewSlot { slot: oldest, evicted: Some(self.slot(oldest) & LOCATION_MASK) }
     }
 
-    /// Enters a record at a place that was just found.
-    pub fn put(&mut self, place: Place, hash: u64, unit: u64, span: Span) {
-        if place.evicted.is_none() {
+    /// Enters a record in the slot that was just found for it.
+    pub fn put(&mut self, at: NewSlot, hash: u64, unit: u64, span: Span) {
+        if at.evicted.is_none() {
             self.len += 1;
         }
-        self.set_slot(place.slot, pack(hash, unit, span));
+        self.set_slot(at.slot, pack(hash, unit, span));
     }
 }
 
@@ -263,9 +263,9 @@ mod tests {
         assert!(index.bytes() as u64 <= objects * 11, "{}", index.bytes());
         let mut evicted = Vec::new();
         for i in 0..objects {
-            let place = index.place(hash(i), |unit| unit);
-            evicted.extend(place.evicted);
-            index.put(place, hash(i), i + 1, span());
+            let at = index.new_slot(hash(i), |unit| unit);
+            evicted.extend(at.evicted);
+            index.put(at, hash(i), i + 1, span());
         }
         assert!(evicted.len() as u64 <= objects / 10_000, "{} evicted", evicted.len());
         assert_eq!(index.len() + evicted.len() as u64, objects);
@@ -286,9 +286,9 @@ mod tests {
         let mut index = Index::new(1, 8).unwrap();
         let mut evicted = Vec::new();
         for i in 1..=64 {
-            let place = index.place(hash(i), |unit| unit);
-            evicted.extend(place.evicted);
-            index.put(place, hash(i), i, span());
+            let at = index.new_slot(hash(i), |unit| unit);
+            evicted.extend(at.evicted);
+            index.put(at, hash(i), i, span());
         }
         assert_eq!(index.len() + evicted.len() as u64, 64);
         assert!(index.len() <= 16);
@@ -298,18 +298,18 @@ mod tests {
     #[test]
     fn uses_are_counted_up_to_their_limit_and_begin_again_with_a_copy() {
         let mut index = Index::new(100, 8).unwrap();
-        let place = index.place(7, |_| 0);
-        index.put(place, 7, 99, span());
+        let at = index.new_slot(7, |_| 0);
+        index.put(at, 7, 99, span());
         let slot = index.position(7, 99).unwrap();
         for _ in 0..9 {
             index.note_use(slot, 7, 99);
             index.note_use(slot, 7, 98);
         }
         let found = |index: &Index| index.find(7).collect::<Vec<_>>();
-        assert_eq!(found(&index), [Found { slot, unit: 99, span: span(), uses: USES_MAX }]);
+        assert_eq!(found(&index), [Candidate { slot, unit: 99, span: span(), uses: USES_MAX }]);
         assert!(!index.relocate(7, 98, 5, span()));
         assert!(index.relocate(7, 99, 5, Span::of_blocks(3)));
-        assert_eq!(found(&index), [Found { slot, unit: 5, span: Span::of_blocks(3), uses: 0 }]);
+        assert_eq!(found(&index), [Candidate { slot, unit: 5, span: Span::of_blocks(3), uses: 0 }]);
         assert!(!index.remove(7, 99));
         assert_eq!(index.take(7), Some(5));
         assert_eq!((index.take(7), index.len()), (None, 0));
@@ -319,8 +319,8 @@ mod tests {
     fn objects_too_large_to_be_read_are_counted_while_they_are_there() {
         let mut index = Index::new(100, 17).unwrap();
         for (i, blocks) in [(1, 1), (2, 16), (3, 17), (4, 18), (5, 19), (6, 300)] {
-            let place = index.place(hash(i), |_| 0);
-            index.put(place, hash(i), i, Span::of_blocks(blocks));
+            let at = index.new_slot(hash(i), |_| 0);
+            index.put(at, hash(i), i, Span::of_blocks(blocks));
         }
         // The span of 17 blocks is that of 18, too.
         assert_eq!((index.len(), index.large()), (6, 2));
@@ -344,11 +344,11 @@ mod tests {
                     while let Some(gone) = index.take(hash(key)) {
                         model.retain(|_, kept| *kept != gone);
                     }
-                    let place = index.place(hash(key), |unit| unit);
-                    if let Some(evicted) = place.evicted {
+                    let at = index.new_slot(hash(key), |unit| unit);
+                    if let Some(evicted) = at.evicted {
                         model.retain(|_, kept| *kept != evicted);
                     }
-                    index.put(place, hash(key), unit, span());
+                    index.put(at, hash(key), unit, span());
                     model.insert(key, unit);
                 } else if let Some(unit) = model.remove(&key) {
                     prop_assert!(index.remove(hash(key), unit));

@@ -26,7 +26,7 @@ use super::open::{Open, Phase};
 use super::own_clock::OwnClock;
 use super::queue::Queue;
 use super::reclaim::{Reclaim, Step};
-use super::segments::{Segments, State};
+use super::segments::{SegmentState, Segments};
 use super::sequences::Sequences;
 use super::tasks::Task;
 use super::writer::{Added, Need, NewRecord, Parts, Writer};
@@ -146,8 +146,8 @@ impl<D: Disk> Log<D> {
         // What waits for a checkpoint comes if one can begin.
         let can_begin = !self.kills.has_lost();
         let comes = |state| match state {
-            State::Dead | State::Discarded => true,
-            State::Emptied { .. } | State::Freeing | State::Freed => can_begin,
+            SegmentState::Dead | SegmentState::Discarded => true,
+            SegmentState::Emptied { .. } | SegmentState::Freeing | SegmentState::Freed => can_begin,
             _ => false,
         };
         let flushes_done = self.checkpoint.flushes_done();
@@ -227,7 +227,11 @@ impl<D: Disk> Log<D> {
                 sealed.into_iter().for_each(|segment| self.segments.seal(segment));
             }
             (Task::Free, _) => {
-                let state = if is_ok { State::Freed } else { State::Emptied { checkpoint: 0 } };
+                let state = if is_ok {
+                    SegmentState::Freed
+                } else {
+                    SegmentState::Emptied { checkpoint: 0 }
+                };
                 self.segments.get_mut(what as u32).state = state;
                 self.checkpoint.want();
             }

@@ -8,9 +8,9 @@ use arrayvec::ArrayVec;
 
 use super::disk::{Buffer, Disk, DiskError};
 use super::format::{RECORD_HEADER_BYTES, Record};
-use super::index::{BUCKET_SLOTS, Found};
+use super::index::{BUCKET_SLOTS, Candidate};
 use super::log::Log;
-use super::segments::State;
+use super::segments::SegmentState;
 use crate::base::buffer::{Chain, Gather};
 use crate::base::clock::Expiry;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_UNIT_BYTES};
@@ -37,21 +37,21 @@ pub(super) enum Look {
     /// Its item.
     Item(Item),
     /// What this read says.
-    Read(Place),
+    Read(RecordRead),
 }
 
-/// Where a record is that may be the one.
+/// A read of a record that may be the one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub found: Found,
+pub(super) struct RecordRead {
+    pub candidate: Candidate,
     incarnation: u32,
     pub offset_bytes: u64,
     pub len_bytes: usize,
 }
 
-/// What a read was.
+/// What a read turned out to be.
 #[derive(Debug)]
-pub(super) enum Judged {
+pub(super) enum Verified {
     /// The key's item.
     Item(Item),
     /// Not the key's item, or not any more: look again.
@@ -65,15 +65,15 @@ pub(super) enum Judged {
 impl<D: Disk> Log<D> {
     /// Looks for a key.
     pub(super) fn look(&mut self, key: &[u8], hash: u64, others: &mut Others) -> Look {
-        let found: ArrayVec<Found, { 2 * BUCKET_SLOTS }> =
-            self.index.find(hash).filter(|found| !others.contains(&found.unit)).collect();
-        for found in found {
-            let Some((segment, offset)) = self.segments.locate(found.unit) else { continue };
+        let candidates: ArrayVec<Candidate, { 2 * BUCKET_SLOTS }> =
+            self.index.find(hash).filter(|it| !others.contains(&it.unit)).collect();
+        for candidate in candidates {
+            let Some((segment, offset)) = self.segments.locate(candidate.unit) else { continue };
             if self.writer.has_lost(segment, offset) {
                 continue;
             }
-            if self.segments.get(segment).state == State::Open
-                && let Some(looked) = self.look_in_memory(segment, offset, &found, key)
+            if self.segments.get(segment).state == SegmentState::Open
+                && let Some(looked) = self.look_in_memory(segment, offset, &candidate, key)
             {
                 match looked {
                     Some(item) if self.is_alive(&item.record) => {
@@ -81,20 +81,20 @@ impl<D: Disk> Log<D> {
                         return Look::Item(item);
                     }
                     Some(_) => {
-                        self.forget(hash, found.unit);
+                        self.forget(hash, candidate.unit);
                         return Look::Nothing;
                     }
                     None => {
-                        others.push(found.unit);
+                        others.push(candidate.unit);
                         continue;
                     }
                 }
             }
             let len_bytes_max = self.queue.pool().read_bytes_max();
             let (offset_bytes, len_bytes) =
-                self.segments.extent(found.unit, found.span, len_bytes_max);
+                self.segments.extent(candidate.unit, candidate.span, len_bytes_max);
             let incarnation = self.segments.get(segment).incarnation;
-            return Look::Read(Place { found, incarnation, offset_bytes, len_bytes });
+            return Look::Read(RecordRead { candidate, incarnation, offset_bytes, len_bytes });
         }
         Look::Nothing
     }
@@ -105,7 +105,7 @@ impl<D: Disk> Log<D> {
         &self,
         segment: u32,
         offset: u32,
-        found: &Found,
+        candidate: &Candidate,
         key: &[u8],
     ) -> Option<Option<Item>> {
         let open = self.writer.open_of(segment)?;
@@ -128,7 +128,7 @@ impl<D: Disk> Log<D> {
             }
         }
         assert_eq!(left, 0, "a record is in memory wholly or not at all");
-        let &Found { slot, unit, .. } = found;
+        let &Candidate { slot, unit, .. } = candidate;
         Some(Some(Item { slot, unit, record, value: value.finish() }))
     }
 
@@ -142,53 +142,53 @@ impl<D: Disk> Log<D> {
         self.sequences.is_flushed(item.record.sequence)
     }
 
-    /// Says what was read.
-    pub(super) fn judge(
+    /// Verifies what was read.
+    pub(super) fn verify(
         &mut self,
         key: &[u8],
         hash: u64,
-        place: &Place,
+        read: &RecordRead,
         result: Result<Buffer, DiskError>,
         others: &mut Others,
-    ) -> Judged {
-        let Found { slot, unit, .. } = place.found;
-        let Ok(buffer) = result else { return Judged::Unreadable };
+    ) -> Verified {
+        let Candidate { slot, unit, .. } = read.candidate;
+        let Ok(buffer) = result else { return Verified::Unreadable };
         if !self.index.is_at(slot, hash, unit)
-            || self.segments.link(unit).incarnation() != place.incarnation
+            || self.segments.link(unit).incarnation() != read.incarnation
         {
             // It was moved, or had to go.
-            return Judged::LookAgain;
+            return Verified::LookAgain;
         }
-        let bytes = &buffer[unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES..place.len_bytes];
+        let bytes = &buffer[unit as usize * SSD_UNIT_BYTES % SSD_BLOCK_BYTES..read.len_bytes];
         // Longer than any read: it was stored when items could be larger, and may be there again.
         let is_cut = |record: &Record| record.len_bytes() > bytes.len();
         let head = Record::head(bytes, unit);
         let has_key =
             |record: &Record| RECORD_HEADER_BYTES + usize::from(record.key_bytes) <= bytes.len();
         let Some(record) = head.filter(|record| {
-            record.incarnation == place.incarnation
+            record.incarnation == read.incarnation
                 && has_key(record)
                 && (is_cut(record) || record.is_whole(bytes))
         }) else {
             self.count(Counter::SsdCorrupt, 1);
             self.forget(hash, unit);
-            return Judged::Lost;
+            return Verified::Lost;
         };
         if record.key(bytes) != key {
             self.count(Counter::SsdFalseReads, 1);
             others.push(unit);
-            return Judged::LookAgain;
+            return Verified::LookAgain;
         }
         if !self.is_alive(&record) {
             self.forget(hash, unit);
-            return Judged::Lost;
+            return Verified::Lost;
         }
         if is_cut(&record) {
             self.count(Counter::SsdTooLarge, 1);
-            return Judged::Unreadable;
+            return Verified::Unreadable;
         }
         let mut value = Gather::new();
         value.extend(record.value(bytes));
-        Judged::Item(Item { slot, unit, record, value: value.finish() })
+        Verified::Item(Item { slot, unit, record, value: value.finish() })
     }
 }

@@ -74,11 +74,11 @@ struct Inner {
     places: Vec<PathBuf>,
     /// The disk of the log.
     log_path: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<NoteState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct NoteState {
     wanted: Option<Wish>,
     /// What was done last, and where, or why it could not be.
     done: Option<(Wish, Result<PathBuf, String>)>,
@@ -200,7 +200,7 @@ fn file_of(place: &Path, log: &LogId) -> PathBuf {
 }
 
 impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, NoteState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

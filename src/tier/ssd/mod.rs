@@ -124,7 +124,7 @@ use checkpoint::Ticket;
 use disk::{Buffer, Disk, DiskError};
 pub use format::Geometry;
 use log::Log;
-use lookup::{Item, Judged, Look, Others};
+use lookup::{Item, Look, Others, Verified};
 #[cfg(feature = "internals")]
 pub use marks::Nowhere;
 pub use marks::{Marks, Witness};
@@ -231,7 +231,7 @@ impl<D: Disk> Future for Noting<'_, D> {
 }
 
 /// What was found where a read may have been needed.
-enum Found {
+enum Existing {
     Item(Item),
     Nothing,
     /// The disk cannot say.
@@ -325,34 +325,34 @@ impl<D: Disk> Ssd<D> {
         false
     }
 
-    async fn find(&self, key: &[u8], hash: u64) -> Found {
+    async fn find(&self, key: &[u8], hash: u64) -> Existing {
         let mut others = Others::new();
         for _ in 0..LOOKS_MAX {
-            let (place, reading) = {
+            let (read, reading) = {
                 let log = &mut *self.log.borrow_mut();
-                let place = match log.look(key, hash, &mut others) {
-                    Look::Nothing => return Found::Nothing,
-                    Look::Item(item) => return Found::Item(item),
-                    Look::Read(place) => place,
+                let read = match log.look(key, hash, &mut others) {
+                    Look::Nothing => return Existing::Nothing,
+                    Look::Item(item) => return Existing::Item(item),
+                    Look::Read(read) => read,
                 };
-                let Some(slot) = log.queue.reads_mut().begin(place.offset_bytes, place.len_bytes)
+                let Some(slot) = log.queue.reads_mut().begin(read.offset_bytes, read.len_bytes)
                 else {
                     log.count(Counter::SsdThrottled, 1);
-                    return Found::Throttled;
+                    return Existing::Throttled;
                 };
                 log.count(Counter::SsdReads, 1);
-                (place, Reading { log: &self.log, slot: Some(slot) })
+                (read, Reading { log: &self.log, slot: Some(slot) })
             };
             let result = reading.await;
-            let judged = self.log.borrow_mut().judge(key, hash, &place, result, &mut others);
-            match judged {
-                Judged::Item(item) => return Found::Item(item),
-                Judged::Lost => return Found::Nothing,
-                Judged::Unreadable => return Found::Unreadable,
-                Judged::LookAgain => {}
+            let verified = self.log.borrow_mut().verify(key, hash, &read, result, &mut others);
+            match verified {
+                Verified::Item(item) => return Existing::Item(item),
+                Verified::Lost => return Existing::Nothing,
+                Verified::Unreadable => return Existing::Unreadable,
+                Verified::LookAgain => {}
             }
         }
-        Found::Nothing
+        Existing::Nothing
     }
 
     async fn run(&self, key: &[u8], action: Action, value: Body<'_>, now: Now) -> Outcome<Chain> {
@@ -363,10 +363,10 @@ impl<D: Disk> Ssd<D> {
         };
         let old = if asks_first(action) {
             match self.find(key, hash).await {
-                Found::Item(item) => Some(item),
-                Found::Nothing => None,
-                Found::Throttled => return Outcome::Throttled,
-                Found::Unreadable => {
+                Existing::Item(item) => Some(item),
+                Existing::Nothing => None,
+                Existing::Throttled => return Outcome::Throttled,
+                Existing::Unreadable => {
                     // It may be readable later, and must be gone then.
                     if matches!(action, Action::Delete { .. }) {
                         self.log.borrow_mut().forget_all(hash);

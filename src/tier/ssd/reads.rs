@@ -12,7 +12,7 @@ use super::tasks::Task;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_READS_MAX};
 
 #[derive(Debug)]
-enum State {
+enum ReadState {
     Free,
     Queued { offset_bytes: u64, len_bytes: usize },
     Reading,
@@ -22,7 +22,7 @@ enum State {
 
 #[derive(Debug)]
 struct Slot {
-    state: State,
+    state: ReadState,
     waker: Option<Waker>,
 }
 
@@ -39,7 +39,9 @@ impl Reads {
     /// Room for [`SSD_READS_MAX`] reads.
     pub fn new() -> Reads {
         Reads {
-            slots: (0..SSD_READS_MAX).map(|_| Slot { state: State::Free, waker: None }).collect(),
+            slots: (0..SSD_READS_MAX)
+                .map(|_| Slot { state: ReadState::Free, waker: None })
+                .collect(),
             free: (0..SSD_READS_MAX as u32).rev().collect(),
             short: VecDeque::with_capacity(SSD_READS_MAX),
             long: VecDeque::with_capacity(SSD_READS_MAX),
@@ -49,7 +51,7 @@ impl Reads {
     /// Asks for a read. None: there are too many.
     pub fn begin(&mut self, offset_bytes: u64, len_bytes: usize) -> Option<u32> {
         let slot = self.free.pop()?;
-        self.slots[slot as usize].state = State::Queued { offset_bytes, len_bytes };
+        self.slots[slot as usize].state = ReadState::Queued { offset_bytes, len_bytes };
         let is_short = len_bytes <= SSD_BLOCK_BYTES;
         if is_short { &mut self.short } else { &mut self.long }.push_back(slot);
         Some(slot)
@@ -65,10 +67,11 @@ impl Reads {
         let Reads { slots, free, short, long } = self;
         for queue in [short, long] {
             while let Some(&slot) = queue.front() {
-                let State::Queued { offset_bytes, len_bytes } = slots[slot as usize].state else {
+                let ReadState::Queued { offset_bytes, len_bytes } = slots[slot as usize].state
+                else {
                     // Nobody wants it any more.
                     queue.pop_front();
-                    slots[slot as usize].state = State::Free;
+                    slots[slot as usize].state = ReadState::Free;
                     free.push(slot);
                     continue;
                 };
@@ -78,7 +81,7 @@ impl Reads {
                     break;
                 }
                 queue.pop_front();
-                slots[slot as usize].state = State::Reading;
+                slots[slot as usize].state = ReadState::Reading;
             }
         }
     }
@@ -86,12 +89,12 @@ impl Reads {
     /// A read is over.
     pub fn done(&mut self, slot: u32, result: Result<Buffer, DiskError>) {
         let it = &mut self.slots[slot as usize];
-        if matches!(it.state, State::Abandoned) {
-            it.state = State::Free;
+        if matches!(it.state, ReadState::Abandoned) {
+            it.state = ReadState::Free;
             self.free.push(slot);
             return;
         }
-        it.state = State::Done(result);
+        it.state = ReadState::Done(result);
         if let Some(waker) = it.waker.take() {
             waker.wake();
         }
@@ -100,8 +103,8 @@ impl Reads {
     /// The answer, which is forgotten here; or `waker` is called when it is there.
     pub fn poll(&mut self, slot: u32, waker: &Waker) -> Poll<Result<Buffer, DiskError>> {
         let it = &mut self.slots[slot as usize];
-        match std::mem::replace(&mut it.state, State::Free) {
-            State::Done(result) => {
+        match std::mem::replace(&mut it.state, ReadState::Free) {
+            ReadState::Done(result) => {
                 self.free.push(slot);
                 Poll::Ready(result)
             }
@@ -120,9 +123,9 @@ impl Reads {
         let it = &mut self.slots[slot as usize];
         it.waker = None;
         match it.state {
-            State::Queued { .. } | State::Reading => it.state = State::Abandoned,
+            ReadState::Queued { .. } | ReadState::Reading => it.state = ReadState::Abandoned,
             _ => {
-                it.state = State::Free;
+                it.state = ReadState::Free;
                 self.free.push(slot);
             }
         }

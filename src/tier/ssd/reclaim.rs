@@ -19,7 +19,7 @@ use super::format::{
 };
 use super::index::Index;
 use super::scan::{entry_of, head_of};
-use super::segments::{Segments, State};
+use super::segments::{SegmentState, Segments};
 use super::tasks::Task;
 use super::writer::{Added, Need, NewRecord, Parts, Writer};
 use crate::base::buffer::Body;
@@ -270,7 +270,7 @@ impl Reclaim {
     /// Takes the next entries of dead segments out of the index.
     fn bury<D: Disk>(&mut self, step: &mut Step<'_, D>) {
         let parts = &mut step.parts;
-        let is_dead = |it: &Leaving| parts.segments.get(it.segment).state == State::Dead;
+        let is_dead = |it: &Leaving| parts.segments.get(it.segment).state == SegmentState::Dead;
         let Some(at) = self.leaving.iter().position(is_dead) else { return };
         let segment = self.leaving[at].segment;
         parts.queue.note_step();
@@ -309,7 +309,7 @@ impl Reclaim {
 
     /// A segment's giving up is durable.
     pub(super) fn died(&mut self, segment: u32, segments: &mut Segments) {
-        segments.get_mut(segment).state = State::Dead;
+        segments.get_mut(segment).state = SegmentState::Dead;
         if self.leaving.iter().all(|it| it.segment != segment) {
             self.leaving.push(Leaving { segment, entries: Vec::new() });
         }
@@ -406,9 +406,10 @@ fn give_up_one<D: Disk>(step: &mut Step<'_, D>) {
         return;
     }
     let settled = parts.checkpoint.settled_checkpoint();
-    let is_ready = |state| matches!(state, State::Emptied { checkpoint } if checkpoint <= settled);
+    let is_ready =
+        |state| matches!(state, SegmentState::Emptied { checkpoint } if checkpoint <= settled);
     let Some(segment) = parts.segments.any(is_ready) else {
-        if parts.segments.any(|state| matches!(state, State::Emptied { .. })).is_some() {
+        if parts.segments.any(|state| matches!(state, SegmentState::Emptied { .. })).is_some() {
             parts.checkpoint.want();
         }
         return;
@@ -417,7 +418,7 @@ fn give_up_one<D: Disk>(step: &mut Step<'_, D>) {
     let offset_bytes = parts.segments.start_bytes(segment);
     let what = (Task::Free, u64::from(segment));
     if parts.queue.write_blocks(what, offset_bytes, HEADER_BLOCKS, |block| header.encode(block)) {
-        parts.segments.get_mut(segment).state = State::Freeing;
+        parts.segments.get_mut(segment).state = SegmentState::Freeing;
     }
 }
 
@@ -427,7 +428,7 @@ fn discard<D: Disk>(segment: u32, parts: &mut Parts<'_, D>) {
     let offset_bytes = parts.segments.start_bytes(segment) + header_bytes;
     let len_bytes = u64::from(parts.segments.segment_bytes()) - header_bytes;
     if parts.queue.discard(u64::from(segment), offset_bytes, len_bytes) {
-        parts.segments.get_mut(segment).state = State::Discarded;
+        parts.segments.get_mut(segment).state = SegmentState::Discarded;
     } else {
         parts.segments.give(segment);
     }

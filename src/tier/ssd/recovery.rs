@@ -28,7 +28,7 @@ use super::own_clock::OwnClock;
 use super::queue::Queue;
 use super::reclaim::Reclaim;
 use super::scan::{Scan, Used, Waited};
-use super::segments::{OPENS_PER_CHECKPOINT, Segment, Segments, State};
+use super::segments::{OPENS_PER_CHECKPOINT, Segment, SegmentState, Segments};
 use super::sequences::Sequences;
 use super::writer::Writer;
 use crate::base::clock::Now;
@@ -434,9 +434,9 @@ impl<D: Disk> Log<D> {
             let segment = segments.locate(unit).map(|(segment, _)| segment);
             segment.map_or(0, |segment| segments.get(segment).last_sequence)
         };
-        let place = self.index.place(entry.hash, age);
-        let evicted = place.evicted;
-        self.index.put(place, entry.hash, unit, entry.span);
+        let at = self.index.new_slot(entry.hash, age);
+        let evicted = at.evicted;
+        self.index.put(at, entry.hash, unit, entry.span);
         if let Some(evicted) = evicted {
             self.stats.add(Counter::SsdEvicted, 1);
             self.kill(evicted);
@@ -489,7 +489,7 @@ pub(super) fn segments_of(scan: &Scan) -> Segments {
     for used in &scan.used {
         let seal = &used.seal;
         *segments.get_mut(seal.segment) = Segment {
-            state: State::Sealed,
+            state: SegmentState::Sealed,
             incarnation: seal.incarnation,
             class: used.header.class.min(SSD_CLASSES_MAX as u8 - 1),
             first_sequence: seal.first_sequence,

@@ -20,7 +20,7 @@ use crate::base::limits::{SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_UNIT_BYTES};
 
 /// Where a segment is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SegmentState {
     /// Nothing in it is alive, and the disk knows.
     Free,
     /// Being filled, or its seal is not written yet.
@@ -48,7 +48,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug)]
 pub struct Segment {
     /// Where it is in its life.
-    pub state: State,
+    pub state: SegmentState,
     /// Number of its present or last use.
     pub incarnation: u32,
     /// The class of lifetimes in it.
@@ -75,7 +75,7 @@ impl Segment {
 }
 
 const UNUSED: Segment = Segment {
-    state: State::Free,
+    state: SegmentState::Free,
     incarnation: 0,
     class: 0,
     first_sequence: 0,
@@ -227,7 +227,10 @@ impl Segments {
         let it = self.get(segment);
         let is_there = it.incarnation == link.incarnation()
             && it.last_sequence >= self.flushed_below
-            && !matches!(it.state, State::Free | State::Dead | State::Discarded);
+            && !matches!(
+                it.state,
+                SegmentState::Free | SegmentState::Dead | SegmentState::Discarded
+            );
         is_there.then_some(segment)
     }
 
@@ -307,7 +310,7 @@ impl Segments {
             None => return None,
         };
         self.table[segment as usize] = Segment {
-            state: State::Open,
+            state: SegmentState::Open,
             incarnation: self.next_incarnation,
             class,
             first_sequence,
@@ -320,10 +323,10 @@ impl Segments {
 
     /// An open segment is whole, or one that could not be reclaimed goes back.
     pub fn seal(&mut self, segment: u32) {
-        if self.get(segment).state == State::Reclaimed {
+        if self.get(segment).state == SegmentState::Reclaimed {
             self.on_their_way.retain(|other| *other != segment);
         }
-        self.get_mut(segment).state = State::Sealed;
+        self.get_mut(segment).state = SegmentState::Sealed;
         let class = usize::from(self.get(segment).class);
         self.sealed[class].push_back(segment);
     }
@@ -342,26 +345,26 @@ impl Segments {
             .filter_map(|(class, line)| Some((rank(*line.front()?)?, class)))
             .min_by_key(|(rank, _)| *rank)?;
         let segment = self.sealed[class].pop_front()?;
-        self.get_mut(segment).state = State::Reclaimed;
+        self.get_mut(segment).state = SegmentState::Reclaimed;
         self.on_their_way.push(segment);
         Some(segment)
     }
 
     /// All that must outlive a segment is written anew.
     pub fn empty(&mut self, segment: u32, checkpoint: u64) {
-        if self.get(segment).state == State::Open {
+        if self.get(segment).state == SegmentState::Open {
             self.on_their_way.push(segment);
         }
-        self.get_mut(segment).state = State::Emptied { checkpoint };
+        self.get_mut(segment).state = SegmentState::Emptied { checkpoint };
     }
 
     /// One of the segments between sealed and free whose state `is` says yes to.
-    pub fn any(&self, is: impl Fn(State) -> bool) -> Option<u32> {
+    pub fn any(&self, is: impl Fn(SegmentState) -> bool) -> Option<u32> {
         self.on_their_way.iter().copied().find(|segment| is(self.get(*segment).state))
     }
 
     /// All such segments.
-    pub fn all(&self, is: impl Fn(State) -> bool) -> impl Iterator<Item = u32> {
+    pub fn all(&self, is: impl Fn(SegmentState) -> bool) -> impl Iterator<Item = u32> {
         self.on_their_way.iter().copied().filter(move |segment| is(self.get(*segment).state))
     }
 
@@ -377,7 +380,7 @@ impl Segments {
 
     /// A segment can be opened again.
     pub fn give(&mut self, segment: u32) {
-        self.get_mut(segment).state = State::Free;
+        self.get_mut(segment).state = SegmentState::Free;
         self.on_their_way.retain(|other| *other != segment);
         self.free.push_back(segment);
     }
@@ -390,7 +393,7 @@ impl Segments {
         let mut sealed: Vec<u32> = Vec::new();
         for segment in 0..used {
             match self.get(segment).state {
-                State::Sealed => sealed.push(segment),
+                SegmentState::Sealed => sealed.push(segment),
                 _ => self.free.push_back(segment),
             }
         }
@@ -403,7 +406,7 @@ impl Segments {
 
     /// The least sequence of any segment that is not free.
     pub fn first_sequence(&self) -> Option<u64> {
-        let is_there = |it: &&Segment| it.state != State::Free;
+        let is_there = |it: &&Segment| it.state != SegmentState::Free;
         self.table.iter().filter(is_there).map(|it| it.first_sequence).min()
     }
 }
@@ -475,8 +478,7 @@ mod tests {
         assert_eq!((segments.used_as(name), name >> 56), (Some(segment), 0));
         segments.reclaim(10, 0, NOW).unwrap();
         segments.give(segment);
-        segments.open(0, 11).unwrap();
-        assert_eq!(segments.open(0, 12), Some(segment));
+        assert_eq!(segments.open(0, 11), Some(segment));
         assert_eq!(segments.used_as(name), None);
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sunder::base::buffer::Chain;
 use sunder::base::clock::{Expiry, Now};
 use sunder::base::stats::WorkerStats;
-use sunder::tier::memory::{Config, Memory};
+use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
 
 use super::rig::{REND, Rig, Server, value};
@@ -147,7 +147,7 @@ fn judge<V: Value>(outcome: Outcome<V>, now: Now) -> (String, u32) {
 fn run(seed: u64, chunk_sizes: &[usize], commands: usize) {
     let server = Server::start(&[]);
     let rigs: Vec<Rig> = chunk_sizes.iter().map(|&bytes| server.tier(bytes)).collect();
-    let memory = Memory::new(Config {
+    let memory = Memory::new(MemoryConfig {
         bytes: 64 << 20,
         item_bytes_max: 64 << 20,
         worker: 0,

@@ -12,7 +12,7 @@ use sunder::base::buffer::Chain;
 use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::link::{self, Address};
-use sunder::tier::memcached::chunked::{Chunked, Config};
+use sunder::tier::memcached::chunked::{Chunked, ChunkedConfig};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use crate::memcached_tier::fixture::{Folder, Memcached, PATIENCE, key, words};
@@ -58,11 +58,11 @@ impl Rig {
         let clock = Clock::start();
         let stats = Arc::new(WorkerStats::default());
         let address = Address::Unix(socket.to_owned());
-        let link = link::Config {
+        let link = link::LinkConfig {
             timeout_us: 5_000_000,
-            ..link::Config::new(address, Arc::clone(&stats))
+            ..link::LinkConfig::new(address, Arc::clone(&stats))
         };
-        let config = Config { link, chunk_bytes, item_bytes_max: 64 << 20 };
+        let config = ChunkedConfig { link, chunk_bytes, item_bytes_max: 64 << 20 };
         let tier = Chunked::open(config, clock.read()).unwrap_or_else(|error| panic!("{error}"));
         Rig { tier, stats, clock, ahead_us: Cell::new(0) }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use sunder::base::buffer::{Chain, Key};
 use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::tier::link::{Address, Config, OpenError};
+use sunder::tier::link::{Address, LinkConfig, OpenError};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
@@ -227,7 +227,7 @@ impl Fixture {
     pub fn open_with(address: Address, timeout_us: u64) -> Result<Fixture, OpenError> {
         let clock = Clock::start();
         let stats = Arc::new(WorkerStats::default());
-        let config = Config { timeout_us, ..Config::new(address, Arc::clone(&stats)) };
+        let config = LinkConfig { timeout_us, ..LinkConfig::new(address, Arc::clone(&stats)) };
         let tier = Plain::open(config, clock.read())?;
         // As a worker does before anything is asked in a turn; opening may have taken long.
         tier.turn(clock.read());

@@ -10,7 +10,7 @@ use sunder::base::buffer::{Chain, Key};
 use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::tier::link::{Address, Config};
+use sunder::tier::link::{Address, LinkConfig};
 use sunder::tier::rend::Rend;
 use sunder::tier::rend::binary::Exptimes;
 use sunder::tier::rend::probe::Server as Ability;
@@ -36,7 +36,7 @@ impl Fixture {
     pub fn open(address: Address, ability: Ability, timeout_us: u64) -> Fixture {
         let clock = Clock::start();
         let stats = Arc::new(WorkerStats::default());
-        let config = Config { timeout_us, ..Config::new(address, Arc::clone(&stats)) };
+        let config = LinkConfig { timeout_us, ..LinkConfig::new(address, Arc::clone(&stats)) };
         let tier = Rend::open(config, ability, ITEM_BYTES_MAX_DEFAULT, clock.read());
         let tier = tier.unwrap_or_else(|error| panic!("{error}"));
         Fixture { tier, stats, clock, unix_s: Cell::new(None) }

@@ -9,7 +9,7 @@ use sunder::base::buffer::Chain;
 use sunder::base::clock::{Expiry, Now};
 use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use sunder::base::stats::WorkerStats;
-use sunder::tier::memory::{Config, Memory};
+use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 
 use super::fake::{FakeRend, Kind, START_UNIX_S};
@@ -123,7 +123,7 @@ async fn take<T: Tier>(tier: &T, step: &Step, now: Now) -> Outcome<T::Value> {
 }
 
 fn memory() -> Memory {
-    let config = Config {
+    let config = MemoryConfig {
         bytes: 16 * 1024 * 1024,
         item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
         worker: 0,

@@ -34,7 +34,7 @@ fn memory(shared: &Shared, worker: usize) -> L1Only<Memory> {
 }
 
 fn memory_tier(shared: &Shared, worker: usize) -> Memory {
-    let config = memory::Config {
+    let config = memory::MemoryConfig {
         bytes: 16 << 20,
         item_bytes_max: LIMITS.item_bytes_max,
         worker,

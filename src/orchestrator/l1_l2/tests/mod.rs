@@ -140,7 +140,7 @@ fn only_a_get_that_hits_l1_is_answered_immediately() {
 }
 
 fn memory() -> Memory {
-    let config = memory::Config {
+    let config = memory::MemoryConfig {
         bytes: 4 << 20,
         item_bytes_max: 1 << 20,
         worker: 0,

@@ -6,7 +6,7 @@
 //! reaches it any more after that is reset, and it has read everything it received before when it
 //! has answered on another connection for [`LINK_PROOF_US`].
 
-use super::{Inner, NOBODY, OUTPUT_BYTES_KEPT, Reading, State};
+use super::{Inner, LinkState, NOBODY, OUTPUT_BYTES_KEPT, Reading};
 use crate::base::limits::{
     LINK_CLOSING_US, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_MAX_US, LINK_GREETING_US,
     LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
@@ -48,18 +48,18 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// When the state changes if nothing arrives.
     pub(super) fn state_deadline_us(&self) -> u64 {
         match self.state {
-            State::Serving | State::Restoring => self.deadline_us().unwrap_or(u64::MAX),
-            State::Suspended { since_us } => self.patience_us(since_us, LINK_SUSPENDED_US),
-            State::Closing { since_us } => since_us + LINK_CLOSING_US,
-            State::Connecting { since_us } => since_us + LINK_CONNECT_TIMEOUT_US,
-            State::Greeting { since_us } => since_us + self.greeting_us,
-            State::Proving { until_us } | State::Lost { until_us } => until_us,
+            LinkState::Serving | LinkState::Restoring => self.deadline_us().unwrap_or(u64::MAX),
+            LinkState::Suspended { since_us } => self.patience_us(since_us, LINK_SUSPENDED_US),
+            LinkState::Closing { since_us } => since_us + LINK_CLOSING_US,
+            LinkState::Connecting { since_us } => since_us + LINK_CONNECT_TIMEOUT_US,
+            LinkState::Greeting { since_us } => since_us + self.greeting_us,
+            LinkState::Proving { until_us } | LinkState::Lost { until_us } => until_us,
         }
     }
 
     /// Leaves a state that has lasted too long.
     pub(super) fn look_at_deadline(&mut self) {
-        if self.state == State::Serving && self.asked.is_empty() {
+        if self.state == LinkState::Serving && self.asked.is_empty() {
             return;
         }
         if self.now.uptime_us < self.state_deadline_us() {
@@ -67,26 +67,29 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
         match self.state {
             // While there is more to read, it may contain the answer.
-            State::Serving | State::Restoring if !self.has_more => self.suspend(),
-            State::Suspended { .. } => self.close(),
-            State::Closing { .. } => self.abandon_connection(),
-            State::Greeting { .. } => {
+            LinkState::Serving | LinkState::Restoring if !self.has_more => self.suspend(),
+            LinkState::Suspended { .. } => self.close(),
+            LinkState::Closing { .. } => self.abandon_connection(),
+            LinkState::Greeting { .. } => {
                 self.greeting_us = (2 * self.greeting_us).min(LINK_GREETING_MAX_US);
                 self.forget_stream_state();
                 self.retry_later();
             }
-            State::Proving { .. } => {
+            LinkState::Proving { .. } => {
                 self.is_in_doubt = false;
                 self.greet();
             }
-            State::Serving | State::Restoring | State::Connecting { .. } | State::Lost { .. } => {}
+            LinkState::Serving
+            | LinkState::Restoring
+            | LinkState::Connecting { .. }
+            | LinkState::Lost { .. } => {}
         }
     }
 
     // Recovery.
 
     pub(super) fn greet(&mut self) {
-        self.state = State::Greeting { since_us: self.now.uptime_us };
+        self.state = LinkState::Greeting { since_us: self.now.uptime_us };
         C::hello(&mut self.out);
         self.send();
     }
@@ -94,14 +97,14 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// The server has answered the greeting.
     pub(super) fn greeted(&mut self) {
         if self.is_in_doubt {
-            self.state = State::Proving { until_us: self.now.uptime_us + LINK_PROOF_US };
+            self.state = LinkState::Proving { until_us: self.now.uptime_us + LINK_PROOF_US };
         } else {
             self.restore();
         }
     }
 
     pub(super) fn serve(&mut self) {
-        self.state = State::Serving;
+        self.state = LinkState::Serving;
         self.greeting_us = LINK_GREETING_US;
         self.tell_up();
     }
@@ -145,7 +148,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         for asked in &mut self.asked {
             asked.slot = NOBODY;
         }
-        self.state = State::Suspended { since_us: self.now.uptime_us };
+        self.state = LinkState::Suspended { since_us: self.now.uptime_us };
     }
 
     /// The server sent an invalid answer, or an answer was lost. The connection is closed, but only
@@ -154,7 +157,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.forget_stream_state();
         let ended = self.stream.as_mut().is_some_and(|stream| stream.end_output().is_ok());
         if ended {
-            self.state = State::Closing { since_us: self.now.uptime_us };
+            self.state = LinkState::Closing { since_us: self.now.uptime_us };
         } else {
             self.lose();
         }
@@ -189,7 +192,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     fn retry_later(&mut self) {
         self.stream = None;
-        self.state = State::Lost { until_us: self.now.uptime_us + self.retry_us };
+        self.state = LinkState::Lost { until_us: self.now.uptime_us + self.retry_us };
         self.retry_us = (2 * self.retry_us).min(LINK_RETRY_MAX_US);
     }
 
@@ -202,7 +205,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             Ok(stream) => {
                 self.stream = Some(stream);
                 let since_us = self.now.uptime_us;
-                self.state = State::Connecting { since_us };
+                self.state = LinkState::Connecting { since_us };
                 self.look_whether_connected(since_us);
             }
             Err(_) => self.retry_later(),
@@ -225,7 +228,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     // Reports to the operator.
 
     pub(super) fn tell_down(&mut self, trouble: Trouble) {
-        if self.state != State::Serving {
+        if self.state != LinkState::Serving {
             return;
         }
         self.down_us = self.now.uptime_us;

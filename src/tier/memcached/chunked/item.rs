@@ -7,7 +7,7 @@
 use arrayvec::ArrayVec;
 
 use super::assembly::Assembly;
-use super::layout::{Found, METADATA_BYTES, Metadata};
+use super::layout::{METADATA_BYTES, Metadata, MetadataRead};
 use super::name::Name;
 use crate::tier::link::{Head, Status};
 
@@ -19,7 +19,7 @@ pub struct Item {
     head: Option<Head>,
     /// The metadata item's value; one extra byte shows that it is longer.
     bytes: ArrayVec<u8, { METADATA_BYTES + 1 }>,
-    found: Option<Found>,
+    found: Option<MetadataRead>,
     chunks: Assembly,
     taking: Taking,
 }
@@ -40,7 +40,7 @@ pub struct Taken {
     /// The answer about the metadata item.
     pub head: Head,
     /// The parsed metadata, if there is any.
-    pub found: Option<Found>,
+    pub found: Option<MetadataRead>,
     /// The assembled chunks; empty unless the metadata is the key's.
     pub chunks: Assembly,
 }
@@ -60,7 +60,7 @@ impl Item {
             return;
         }
         let is_wanted = match self.found {
-            Some(Found::Metadata(metadata)) => self.chunks.next() < metadata.shape.chunks,
+            Some(MetadataRead::Metadata(metadata)) => self.chunks.next() < metadata.shape.chunks,
             _ => false,
         };
         self.taking = if is_wanted { Taking::Chunk } else { Taking::Surplus };
@@ -88,7 +88,7 @@ impl Item {
         match self.taking {
             Taking::Metadata => {
                 let found = Metadata::decode_before(b"", self.chunks_max, &self.bytes);
-                if let Found::Metadata(metadata) = &found {
+                if let MetadataRead::Metadata(metadata) = &found {
                     self.chunks = Assembly::new(metadata, 0);
                 }
                 self.found = Some(found);
@@ -152,7 +152,7 @@ mod tests {
                 take(&mut item, is_there.then(|| chunk(&metadata, index)).as_deref());
             }
             let Taken { head, found, mut chunks } = item.finish();
-            assert_eq!((head.cas, found), (7, Some(Found::Metadata(metadata))));
+            assert_eq!((head.cas, found), (7, Some(MetadataRead::Metadata(metadata))));
             assert_eq!((chunks.next(), chunks.broken()), (asked.min(3), None));
             for index in asked.min(3)..3 {
                 let item = chunk(&metadata, index);
@@ -190,8 +190,11 @@ mod tests {
         let name = Name::of(b"key");
         let metadata = metadata(&name, 1000);
         let long = [&metadata.encode()[..], b"x"].concat();
-        let cases =
-            [(None, None), (Some(&long[..]), Some(Found::Foreign)), (Some(b""), Some(Found::Lie))];
+        let cases = [
+            (None, None),
+            (Some(&long[..]), Some(MetadataRead::Foreign)),
+            (Some(b""), Some(MetadataRead::Lie)),
+        ];
         for (value, expected) in cases {
             let mut item = Item::new(&name);
             take(&mut item, value);

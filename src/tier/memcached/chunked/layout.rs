@@ -133,7 +133,7 @@ pub struct Metadata {
 
 /// What was found under a metadata item's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum MetadataRead {
     /// The key's metadata.
     Metadata(Metadata),
     /// Metadata of another key with the same name.
@@ -159,19 +159,19 @@ impl Metadata {
 
     /// Parses the value of the item under `name`, looked up for `key`. Anything that a writer of
     /// this format would not write exactly so is invalid.
-    pub fn decode(name: &Name, key: &[u8], bytes: &[u8]) -> Found {
+    pub fn decode(name: &Name, key: &[u8], bytes: &[u8]) -> MetadataRead {
         let behind = if name.is_hashed() { key } else { b"" };
         Metadata::decode_before(behind, name.chunks_max(), bytes)
     }
 
     /// The same, where `expected` must follow the metadata and the item's name has room for
     /// `chunks_max` chunks.
-    pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> Found {
+    pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> MetadataRead {
         let Some((fixed, behind)) = bytes.split_first_chunk::<METADATA_BYTES>() else {
-            return Found::Lie;
+            return MetadataRead::Lie;
         };
         if behind != expected {
-            return Found::Foreign;
+            return MetadataRead::Foreign;
         }
         let mut take = &fixed[..];
         let (length, flags, chunks) = (take.get_u32(), take.get_u32(), take.get_u32());
@@ -182,11 +182,11 @@ impl Metadata {
             && shape.chunks == shape.length.div_ceil(shape.chunk_data_bytes)
             && shape.chunks <= chunks_max;
         if !is_possible {
-            return Found::Lie;
+            return MetadataRead::Lie;
         }
         let mut token = [0; TOKEN_BYTES];
         take.copy_to_slice(&mut token);
         let expiry = Expiry::from_unix_s(expiry_s);
-        Found::Metadata(Metadata { shape, flags, stored_at_s, expiry, token })
+        MetadataRead::Metadata(Metadata { shape, flags, stored_at_s, expiry, token })
     }
 }

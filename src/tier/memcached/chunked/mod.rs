@@ -50,9 +50,9 @@ const CLOCK_SLACK_S: u32 = 2;
 
 /// The settings of a [`Chunked`].
 #[derive(Debug)]
-pub struct Config {
+pub struct ChunkedConfig {
     /// The link to the memcached.
-    pub link: link::Config,
+    pub link: link::LinkConfig,
     /// Size of a chunk in memcached, in bytes: [`CHUNK_BYTES_MIN`] to [`CHUNK_BYTES_MAX`]. Items
     /// written with another size stay readable.
     pub chunk_bytes: usize,
@@ -159,8 +159,8 @@ impl Chunked {
     ///
     /// # Panics
     /// If a number in the config is out of range.
-    pub fn open(config: Config, now: Now) -> Result<Chunked, OpenError> {
-        let Config { link, chunk_bytes, item_bytes_max } = config;
+    pub fn open(config: ChunkedConfig, now: Now) -> Result<Chunked, OpenError> {
+        let ChunkedConfig { link, chunk_bytes, item_bytes_max } = config;
         assert!((CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk_bytes), "checked before");
         let stats = Arc::clone(&link.stats);
         let link = Link::open(link, now)?;

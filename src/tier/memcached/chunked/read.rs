@@ -3,7 +3,7 @@
 use super::assembly::{Assembly, Broken};
 use super::collect::Collector;
 use super::item::{Item, Taken};
-use super::layout::{Found, METADATA_ITEM_BYTES_MAX, Metadata, Shape};
+use super::layout::{METADATA_ITEM_BYTES_MAX, Metadata, MetadataRead, Shape};
 use super::name::Name;
 use super::token::{TOKEN_BYTES, Token};
 use super::{Answer, Ask, Chunked, Look, Stored, window};
@@ -49,11 +49,11 @@ impl Chunked {
         let mut bytes = [0; METADATA_ITEM_BYTES_MAX + 1];
         let n = value.copy_to(0, &mut bytes);
         match Metadata::decode(name, key.as_bytes(), &bytes[..n]) {
-            Found::Metadata(metadata) => {
+            MetadataRead::Metadata(metadata) => {
                 Ok(Look::Stored(Stored { metadata, cas: head.cas, expiry: head.expiry }))
             }
-            Found::Foreign => Ok(Look::Foreign(head.cas)),
-            Found::Lie => {
+            MetadataRead::Foreign => Ok(Look::Foreign(head.cas)),
+            MetadataRead::Lie => {
                 self.stats.add(Counter::ChunkMetadataBad, 1);
                 Ok(Look::Lie(head.cas))
             }
@@ -180,7 +180,7 @@ impl Chunked {
         }
         let Taken { head, found, chunks } = batch.wait().await?.into_item().finish();
         let metadata = match found {
-            Some(Found::Metadata(metadata)) => metadata,
+            Some(MetadataRead::Metadata(metadata)) => metadata,
             other => {
                 self.foresight.learn(0);
                 return self.read_nothing(name, &head, other.as_ref()).await;
@@ -197,10 +197,15 @@ impl Chunked {
     }
 
     /// The outcome of a read that found no item of the key.
-    async fn read_nothing(&self, name: &mut Name, head: &Head, found: Option<&Found>) -> Answer {
+    async fn read_nothing(
+        &self,
+        name: &mut Name,
+        head: &Head,
+        found: Option<&MetadataRead>,
+    ) -> Answer {
         match (head.status, found) {
-            (Status::Miss, _) | (Status::Value, Some(Found::Foreign)) => Ok(Outcome::Miss),
-            (Status::Value, Some(Found::Lie)) => {
+            (Status::Miss, _) | (Status::Value, Some(MetadataRead::Foreign)) => Ok(Outcome::Miss),
+            (Status::Value, Some(MetadataRead::Lie)) => {
                 self.stats.add(Counter::ChunkMetadataBad, 1);
                 self.delete_metadata(name, head.cas).await?;
                 Ok(Outcome::Miss)

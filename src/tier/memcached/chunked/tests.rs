@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::assembly::{Assembly, Cutter};
-use super::layout::{Found, METADATA_ITEM_BYTES_MAX, Metadata, Shape};
+use super::layout::{METADATA_ITEM_BYTES_MAX, Metadata, MetadataRead, Shape};
 use super::name::Name;
 use super::token::{TOKEN_BYTES, Token};
 use crate::base::clock::Expiry;
@@ -110,13 +110,13 @@ proptest! {
         if name.is_hashed() {
             bytes.extend_from_slice(&key);
         }
-        prop_assert_eq!(Metadata::decode(&name, &key, &bytes), Found::Metadata(metadata));
+        prop_assert_eq!(Metadata::decode(&name, &key, &bytes), MetadataRead::Metadata(metadata));
         if name.is_hashed() && other != key {
-            prop_assert_eq!(Metadata::decode(&name, &other, &bytes), Found::Foreign);
+            prop_assert_eq!(Metadata::decode(&name, &other, &bytes), MetadataRead::Foreign);
         }
         bytes.push(0);
-        prop_assert_eq!(Metadata::decode(&name, &key, &bytes), Found::Foreign);
-        prop_assert_eq!(Metadata::decode(&name, &key, &bytes[..39]), Found::Lie);
+        prop_assert_eq!(Metadata::decode(&name, &key, &bytes), MetadataRead::Foreign);
+        prop_assert_eq!(Metadata::decode(&name, &key, &bytes[..39]), MetadataRead::Lie);
     }
 
     #[test]
@@ -125,7 +125,7 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..METADATA_ITEM_BYTES_MAX),
     ) {
         let mut name = Name::of(&key);
-        if let Found::Metadata(metadata) = Metadata::decode(&name, &key, &bytes) {
+        if let MetadataRead::Metadata(metadata) = Metadata::decode(&name, &key, &bytes) {
             let shape = metadata.shape;
             prop_assert!(shape.chunk_item_bytes() <= TOKEN_BYTES + CHUNK_DATA_BYTES_MAX);
             if shape.chunks > 0 {
@@ -294,7 +294,7 @@ fn invalid_metadata_is_detected() {
         lying.shape = shape;
         Metadata::decode(&name, b"k", &lying.encode())
     };
-    assert!(matches!(decode(good.shape), Found::Metadata(_)));
+    assert!(matches!(decode(good.shape), MetadataRead::Metadata(_)));
     for (length, chunks, chunk_data_bytes) in [
         (5_000, 4, 1096),
         (5_000, 6, 1096),
@@ -308,7 +308,7 @@ fn invalid_metadata_is_detected() {
         (100_000_000, 100_000_000, 1),
     ] {
         let shape = Shape { length, chunks, chunk_data_bytes };
-        assert_eq!(decode(shape), Found::Lie, "{shape:?}");
+        assert_eq!(decode(shape), MetadataRead::Lie, "{shape:?}");
     }
 }
 

@@ -5,9 +5,9 @@ use crate::tier::memcached::key::ENCODED_KEY_BYTES_MAX;
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
 
-fn written(write: impl FnOnce(&mut Request<'_>)) -> String {
+fn written(write: impl FnOnce(&mut RequestWriter<'_>)) -> String {
     let mut out = Vec::new();
-    write(&mut Request::new(&mut out, 42));
+    write(&mut RequestWriter::new(&mut out, 42));
     out.escape_ascii().to_string()
 }
 
@@ -54,11 +54,11 @@ fn no_request_is_longer_than_its_room() {
     let number = Arithmetic { decrement: true, delta: most, initial: Some((most, far)), cas: most };
     for key in [&key[..], &[b'k'; KEY_BYTES_MAX]] {
         let mut out = Vec::new();
-        store(&mut Request::new(&mut out, u32::MAX), key, &how, usize::MAX, NOW);
-        end_of_value(&mut Request::new(&mut out, u32::MAX));
+        store(&mut RequestWriter::new(&mut out, u32::MAX), key, &how, usize::MAX, NOW);
+        end_of_value(&mut RequestWriter::new(&mut out, u32::MAX));
         assert!(out.len() <= room(key, 0));
         out.clear();
-        arithmetic(&mut Request::new(&mut out, u32::MAX), key, &number, NOW);
+        arithmetic(&mut RequestWriter::new(&mut out, u32::MAX), key, &number, NOW);
         assert!(out.len() <= room(key, 0));
     }
 }

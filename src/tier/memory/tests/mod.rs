@@ -71,8 +71,13 @@ impl Bench {
 
     fn with_item_max(bytes: usize, item_bytes_max: usize) -> Bench {
         let stats = Arc::new(WorkerStats::default());
-        let config =
-            Config { bytes, item_bytes_max, worker: 0, workers: 1, stats: Arc::clone(&stats) };
+        let config = MemoryConfig {
+            bytes,
+            item_bytes_max,
+            worker: 0,
+            workers: 1,
+            stats: Arc::clone(&stats),
+        };
         Bench { memory: Memory::new(config).unwrap(), stats, now: NOW }
     }
 
@@ -268,7 +273,8 @@ fn cas_numbers_of_two_workers_are_different() {
     let mut all = Vec::new();
     for worker in 0..2 {
         let stats = Arc::new(WorkerStats::default());
-        let config = Config { bytes: BYTES_MIN, item_bytes_max: 1024, worker, workers: 2, stats };
+        let config =
+            MemoryConfig { bytes: BYTES_MIN, item_bytes_max: 1024, worker, workers: 2, stats };
         let memory = Memory::new(config).unwrap();
         for i in 0..10 {
             let request =
@@ -285,7 +291,7 @@ fn cas_numbers_of_two_workers_are_different() {
 
 #[test]
 fn a_config_out_of_range_is_refused() {
-    let good = Config {
+    let good = MemoryConfig {
         bytes: BYTES_MIN,
         item_bytes_max: 1024,
         worker: 0,
@@ -294,11 +300,11 @@ fn a_config_out_of_range_is_refused() {
     };
     assert!(Memory::new(good.clone()).is_ok());
     for bad in [
-        Config { bytes: BYTES_MIN - 1, ..good.clone() },
-        Config { bytes: BYTES_MAX + 1, ..good.clone() },
-        Config { worker: 1, ..good.clone() },
-        Config { item_bytes_max: 0, ..good.clone() },
-        Config { item_bytes_max: usize::MAX, ..good },
+        MemoryConfig { bytes: BYTES_MIN - 1, ..good.clone() },
+        MemoryConfig { bytes: BYTES_MAX + 1, ..good.clone() },
+        MemoryConfig { worker: 1, ..good.clone() },
+        MemoryConfig { item_bytes_max: 0, ..good.clone() },
+        MemoryConfig { item_bytes_max: usize::MAX, ..good },
     ] {
         assert_eq!(Memory::new(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

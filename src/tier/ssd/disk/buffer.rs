@@ -29,13 +29,13 @@ struct Region {
     /// borrow the whole of it again.
     start: NonNull<u8>,
     map: MmapMut,
-    places: Box<[Place]>,
+    places: Box<[BufferPlace]>,
     /// Those of reads, shortest first, and last the one of writes.
     classes: Box<[Class]>,
 }
 
 /// Where one buffer lies.
-struct Place {
+struct BufferPlace {
     offset_bytes: usize,
     class: usize,
     /// The buffer and its frozen pieces that are still there.
@@ -80,7 +80,7 @@ impl Pool {
             let mut free = Vec::with_capacity(count);
             for _ in 0..count {
                 free.push(places.len() as u32);
-                places.push(Place { offset_bytes: bytes, class, holders: Cell::new(0) });
+                places.push(BufferPlace { offset_bytes: bytes, class, holders: Cell::new(0) });
                 bytes += len_bytes;
             }
             // The lowest first, so that those in use stay close together.
@@ -155,7 +155,7 @@ struct Held {
 }
 
 impl Held {
-    fn place(&self) -> &Place {
+    fn place(&self) -> &BufferPlace {
         &self.region.places[self.place as usize]
     }
 

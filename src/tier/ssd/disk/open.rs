@@ -27,7 +27,7 @@ use crate::base::limits::{
 
 /// What is to be opened.
 #[derive(Clone, Debug)]
-pub struct Request<'p> {
+pub struct OpenRequest<'p> {
     /// Where it is.
     pub path: &'p Path,
     /// How much of it to use, in bytes; a file is made, or made longer, to have so much. None: all
@@ -304,7 +304,7 @@ impl fmt::Display for Size {
 ///
 /// # Errors
 /// One line that says what is wrong with the path.
-pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
+pub fn open(request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
     let fail = |cause| OpenError { path: request.path.to_owned(), cause, is_look: false };
     let kind = kind_of(request.path, request.size_bytes.is_some()).map_err(fail)?;
     let is_made = kind.is_none();
@@ -538,7 +538,7 @@ fn is_direct(file: &File) -> Result<(), Cause> {
 }
 
 /// How much of a file to use, after making it so long and all of it its own.
-fn file_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
+fn file_size(file: &File, request: &OpenRequest<'_>) -> Result<u64, Cause> {
     let has_bytes = file.metadata().map_err(opening)?.len();
     let size_bytes = match request.size_bytes {
         None if has_bytes == 0 => return Err(Cause::Empty),
@@ -657,7 +657,7 @@ fn length(mut file: &File) -> Result<u64, Cause> {
     file.seek(SeekFrom::End(0)).map_err(|error| Cause::Kernel("cannot tell its size", error))
 }
 
-fn device_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
+fn device_size(file: &File, request: &OpenRequest<'_>) -> Result<u64, Cause> {
     let has_bytes = length(file)?;
     let wants_bytes = request.size_bytes.unwrap_or(has_bytes);
     if wants_bytes > has_bytes {
@@ -667,7 +667,7 @@ fn device_size(file: &File, request: &Request<'_>) -> Result<u64, Cause> {
     Ok(wants_bytes)
 }
 
-fn is_enough(size_bytes: u64, request: &Request<'_>) -> Result<(), Cause> {
+fn is_enough(size_bytes: u64, request: &OpenRequest<'_>) -> Result<(), Cause> {
     let part_bytes_min = (request.segments_min * SSD_SEGMENT_BYTES) as u64;
     let workers = request.workers;
     if size_bytes / workers as u64 >= part_bytes_min {

@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::format::{Geometry, SEAL_BLOCKS, SEGMENTS_AT_BYTES, Seal, Superblock, SuperblockRead};
-use super::segments::State;
+use super::segments::SegmentState;
 use super::*;
 use crate::base::limits::SSD_BLOCK_BYTES;
 
@@ -11,7 +11,7 @@ const BLOCK: usize = SSD_BLOCK_BYTES;
 /// Where the summaries of sealed segments begin on the disk.
 fn summaries(bench: &Bench) -> Vec<usize> {
     let segments = &bench.ssd.log.borrow().segments;
-    let sealed = (0..segments.count()).filter(|it| segments.get(*it).state == State::Sealed);
+    let sealed = (0..segments.count()).filter(|it| segments.get(*it).state == SegmentState::Sealed);
     sealed
         .map(|it| segments.start_bytes(it) as usize + segments.get(it).data_end_bytes as usize)
         .collect()
@@ -106,7 +106,7 @@ fn stopped() -> (Vec<u8>, usize) {
     fill(&mut bench, 0..500);
     bench.stop();
     let segments = &bench.ssd.log.borrow().segments;
-    let is_sealed = |it: &u32| segments.get(*it).state == State::Sealed;
+    let is_sealed = |it: &u32| segments.get(*it).state == SegmentState::Sealed;
     let segment = (0..segments.count()).find(is_sealed).expect("one is full");
     (bench.medium.image(Cut::Lost), segments.start_bytes(segment) as usize)
 }

@@ -7,8 +7,8 @@ use crate::tier::ssd::disk::suite::{Loop, Scratch, left_out, run_command};
 
 const SEGMENT: u64 = SSD_SEGMENT_BYTES as u64;
 
-fn request(path: &Path, size_bytes: Option<u64>) -> Request<'_> {
-    Request { path, size_bytes, workers: 2, segments_min: 2 }
+fn request(path: &Path, size_bytes: Option<u64>) -> OpenRequest<'_> {
+    OpenRequest { path, size_bytes, workers: 2, segments_min: 2 }
 }
 
 /// What is said of a path that is refused, without the path.

@@ -11,12 +11,12 @@ use mio::{Events, Poll};
 use super::*;
 use crate::base::readiness;
 use crate::tier::ssd::disk::DiskError;
-use crate::tier::ssd::disk::open::{Opened, Request, open};
+use crate::tier::ssd::disk::open::{OpenRequest, Opened, open};
 use crate::tier::ssd::disk::suite::{self, Loop, SIZE_BYTES, Scratch};
 
 fn opened(path: &Path, workers: usize) -> Opened {
     let size_bytes = Some((SIZE_BYTES * workers) as u64);
-    open(&Request { path, size_bytes, workers, segments_min: 1 }).expect("a disk")
+    open(&OpenRequest { path, size_bytes, workers, segments_min: 1 }).expect("a disk")
 }
 
 fn disk(path: &Path) -> RingDisk {
