@@ -239,17 +239,24 @@ impl Inner {
 
     /// Whether a note in `place` is one that lasts, and could be made.
     fn look_at(&self, place: &Path) -> io::Result<()> {
-        let other = |why| Err(io::Error::other(why));
+        let other = |why: &str| Err(io::Error::other(why.to_owned()));
         // The last folder of a place is made where it is missing.
-        let folders = [Some(place), place.parent()];
-        let existing = folders.into_iter().flatten().find(|it| it.is_dir());
-        let existing = existing.ok_or(io::ErrorKind::NotFound)?;
+        let existing = match place.parent() {
+            _ if place.is_dir() => place,
+            _ if is_there(place) => return other("is not a directory"),
+            Some(above) if above.is_dir() => above,
+            _ => return other("does not exist, nor does the folder above it"),
+        };
+        let of_existing = |why: &str| match existing == place {
+            true => other(why),
+            false => other(&format!("does not exist, and the folder above it {why}")),
+        };
         let disk = fs::metadata(&self.log_path)?;
         if disk.is_file() && disk.dev() == fs::metadata(existing)?.dev() {
-            return other("is on the same file system as the log");
+            return of_existing("is on the same file system as the log");
         }
         if is_in_memory(existing)? {
-            return other("is kept in memory, which a restart of the host ends");
+            return of_existing("is kept in memory, which a restart of the host ends");
         }
         Ok(rustix::fs::access(existing, rustix::fs::Access::WRITE_OK)?)
     }
@@ -369,6 +376,24 @@ mod tests {
             marks.distrust(&LOG);
             assert!(!answer(&marks));
         }
+        fs::remove_dir_all(&place).expect("ours");
+    }
+
+    #[test]
+    fn a_place_that_does_not_exist_is_told_so() {
+        let place = folder("missing");
+        fs::create_dir(&place).expect("room");
+        let log_path = place.join("log");
+        fs::write(&log_path, "a log").expect("room");
+        let lack = |folder: PathBuf| Marks::new(&log_path, Some(&folder)).lack().expect("a lack");
+        let same = "is on the same file system as the log";
+        assert!(lack(place.clone()).ends_with(&format!("missing: {same}")));
+        let missing = lack(place.join("notes"));
+        let expected = format!("notes: does not exist, and the folder above it {same}");
+        assert!(missing.ends_with(&expected), "{missing}");
+        let missing = lack(place.join("no/notes"));
+        assert!(missing.ends_with("does not exist, nor does the folder above it"), "{missing}");
+        assert!(lack(log_path.clone()).ends_with("log: is not a directory"));
         fs::remove_dir_all(&place).expect("ours");
     }
 
