@@ -162,8 +162,8 @@ pub fn of_log(error: &OpenError) -> String {
                 found.workers, asked.workers
             );
         }
-        OpenError::Geometry { found, asked } if found.is_of_another_size(asked) => {
-            format!("; \"size={}M\" continues it, \"format\" starts afresh", found.log_mib())
+        OpenError::Size { log_bytes, .. } => {
+            format!("; \"size={}M\" continues it, \"format\" starts afresh", log_bytes >> 20)
         }
         OpenError::CutOff { .. } => {
             "; put back what is missing, or start afresh with \"format\"".to_owned()
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_log_of_other_numbers_says_which_of_them_continue_it() {
         let asked = Geometry { part_bytes: 1 << 30, segment_bytes: 8 << 20, worker: 0, workers: 2 };
-        let of = |found| of_log(&OpenError::Geometry { found, asked });
+        let of = |found| of_log(&OpenError::other(found, asked));
         assert_eq!(
             of(Geometry { workers: 1, ..asked }),
             "holds a log of --workers 1, and this is --workers 2: each has its part of it; \

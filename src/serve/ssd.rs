@@ -46,6 +46,8 @@ struct Ready {
     parts: usize,
     items: u64,
     items_too_large: u64,
+    /// Bytes of all segments.
+    room_bytes: u64,
     index_bytes: usize,
     /// Items that found no place in the index.
     items_without_place: u64,
@@ -66,6 +68,7 @@ impl Ready {
             parts: 0,
             items: 0,
             items_too_large: 0,
+            room_bytes: 0,
             index_bytes: 0,
             items_without_place: 0,
             lost: 0,
@@ -160,9 +163,10 @@ impl<'c> Source<'c> {
         }
         let opened = open(&request).map_err(|error| not_opened(flag, &error))?;
         let made = if told.format { None } else { made_all(&opened, workers, flag, &path)? };
-        let asked = asked(opened.part(0).size_bytes(), workers);
+        let asked = Asked::new(&request, opened.whole_bytes());
         if let Some(made) = made {
-            refuse_other(&made.geometry, &asked, opened.whole_bytes())
+            asked
+                .refuse_other(&made.geometry, opened.whole_bytes())
                 .map_err(|error| of_log(flag, &path, &error))?;
         }
         tell_of_file(&opened, flag, &path)?;
@@ -239,6 +243,7 @@ impl<'c> Source<'c> {
         ready.parts += 1;
         ready.items += ssd.items();
         ready.items_too_large += ssd.items_too_large();
+        ready.room_bytes += stats.get(Counter::SsdSizeBytes);
         ready.index_bytes += ssd.index_bytes();
         ready.items_without_place += stats.get(Counter::SsdEvicted);
         ready.lost += lost;
@@ -249,9 +254,12 @@ impl<'c> Source<'c> {
             return;
         }
         let (flag, path) = (self.flag, self.told.path.display());
+        let size_bytes = self.told.size_bytes.unwrap_or_else(|| self.opened.whole_bytes());
         complain(format_args!(
-            "sunder: {flag}: {path}: {}, index {}; {}; {} found in {:.2} s",
-            readable_size(self.opened.size_bytes()),
+            "sunder: {flag}: {path}: {}, room for {} of items, index {}; {}; {} found in \
+             {:.2} s",
+            readable_size(size_bytes),
+            readable_size(ready.room_bytes),
             readable_size(ready.index_bytes as u64),
             remedies::of_disk(mode),
             counted(ready.items, "item"),
@@ -267,22 +275,48 @@ impl<'c> Source<'c> {
     }
 }
 
-fn asked(part_bytes: u64, workers: usize) -> Geometry {
-    let segment_bytes = SSD_SEGMENT_BYTES as u32;
-    Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 }
+/// What a log is to be like.
+struct Asked {
+    geometry: Geometry,
+    size_bytes: u64,
 }
 
-/// Refuses a log that differs from the one asked for, or is incomplete: if it were opened, the
-/// missing part would be discarded silently.
-fn refuse_other(found: &Geometry, asked: &Geometry, has_bytes: u64) -> Result<(), OpenError> {
-    let log_bytes = found.part_bytes * u64::from(found.workers);
-    if log_bytes > has_bytes {
-        return Err(OpenError::CutOff { has_bytes, log_bytes });
+impl Asked {
+    /// As `request` says of what has `has_bytes`.
+    fn new(request: &OpenRequest<'_>, has_bytes: u64) -> Asked {
+        let size_bytes = request.size_bytes.unwrap_or(has_bytes);
+        let segment_bytes = SSD_SEGMENT_BYTES as u32;
+        let (part_bytes, workers) = (part_bytes(size_bytes, request.workers), request.workers);
+        let geometry = Geometry { part_bytes, segment_bytes, worker: 0, workers: workers as u32 };
+        Asked { geometry, size_bytes }
     }
-    if found != asked {
-        return Err(OpenError::Geometry { found: *found, asked: *asked });
+
+    /// Refuses a log that differs, or is incomplete: if it were opened, the missing part would be
+    /// discarded silently.
+    fn refuse_other(&self, found: &Geometry, has_bytes: u64) -> Result<(), OpenError> {
+        let log_bytes = found.part_bytes * u64::from(found.workers);
+        if log_bytes > has_bytes {
+            return Err(OpenError::CutOff { has_bytes, log_bytes });
+        }
+        if *found == self.geometry {
+            return Ok(());
+        }
+        Err(match OpenError::other(*found, self.geometry) {
+            // As the operator knows it: a log has whole segments of what it was given.
+            OpenError::Size { log_bytes, .. } => {
+                let is_all = part_bytes(has_bytes, found.workers as usize) == found.part_bytes;
+                let log_bytes = if is_all { has_bytes } else { log_bytes };
+                OpenError::Size { log_bytes, asked_bytes: self.size_bytes }
+            }
+            error => error,
+        })
     }
-    Ok(())
+}
+
+/// The part of each of so many workers: whole segments.
+fn part_bytes(size_bytes: u64, workers: usize) -> u64 {
+    let segment_bytes = SSD_SEGMENT_BYTES as u64;
+    size_bytes / workers as u64 / segment_bytes * segment_bytes
 }
 
 /// Takes a file for itself that it will be written to, and tells what is not as it would make one.
@@ -312,23 +346,19 @@ fn refuse_before_it_grows(request: &OpenRequest<'_>, flag: &'static str) -> Resu
         Ok(metadata) if metadata.is_file() => metadata.len(),
         _ => return Ok(()),
     };
-    let Some(wants_bytes) = request.size_bytes.filter(|bytes| *bytes > has_bytes) else {
-        return Ok(());
-    };
-    if has_bytes == 0 {
+    let grows = request.size_bytes.is_some_and(|bytes| bytes > has_bytes);
+    if !grows || has_bytes == 0 {
         return Ok(());
     }
     let path = request.path.display();
-    let segment_bytes = SSD_SEGMENT_BYTES as u64;
-    if has_bytes < segment_bytes {
+    if has_bytes < SSD_SEGMENT_BYTES as u64 {
         return Err(of_log(flag, &path, &OpenError::Foreign));
     }
     let as_it_is = OpenRequest { size_bytes: None, workers: 1, segments_min: 1, ..*request };
     let opened = open(&as_it_is).map_err(|error| not_opened(flag, &error))?;
-    let part_bytes = wants_bytes / request.workers as u64 / segment_bytes * segment_bytes;
-    let asked = asked(part_bytes, request.workers);
     match made(&opened, 0, flag, &path)? {
-        Some(made) => refuse_other(&made.geometry, &asked, has_bytes)
+        Some(made) => Asked::new(request, has_bytes)
+            .refuse_other(&made.geometry, has_bytes)
             .map_err(|error| of_log(flag, &path, &error)),
         None => Ok(()),
     }
@@ -377,20 +407,13 @@ fn not_opened(flag: &'static str, error: &disk::open::OpenError) -> ServeError {
     ServeError::Tier { flag, reason: error.to_string(), fault }
 }
 
-fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
-    ServeError::Tier { flag, reason: format!("{path}: {error}"), fault: Fault::Host }
+fn of_log(flag: &'static str, path: &dyn Display, error: &OpenError) -> ServeError {
+    let fault = if error.is_of_request() { Fault::Words } else { Fault::Host };
+    ServeError::Tier { flag, reason: format!("{path}: {}", remedies::of_log(error)), fault }
 }
 
-fn of_log(flag: &'static str, path: &dyn Display, error: &OpenError) -> ServeError {
-    // Other numbers of workers or sizes than the log's, or than a log can have.
-    let fault = match error {
-        OpenError::Geometry { found, asked } if found.segment_bytes == asked.segment_bytes => {
-            Fault::Words
-        }
-        OpenError::TooSmall { .. } | OpenError::TooLarge { .. } => Fault::Words,
-        _ => Fault::Host,
-    };
-    ServeError::Tier { flag, reason: format!("{path}: {}", remedies::of_log(error)), fault }
+fn of_path(flag: &'static str, path: &dyn Display, error: impl Display) -> ServeError {
+    ServeError::Tier { flag, reason: format!("{path}: {error}"), fault: Fault::Host }
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl fmt::Display for Report {
             self.cut_off
         )?;
         if self.is_lost {
-            f.write_str("\nlost: opening it starts afresh")?;
+            f.write_str("\ndamaged beyond repair: a start discards all that this part holds")?;
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ fn refuse_other(found: &Superblock, made: Option<&Made>, size_bytes: u64) -> Res
         None => Geometry { part_bytes: size_bytes, ..found_geometry },
     };
     if found_geometry != asked {
-        return Err(OpenError::Geometry { found: found_geometry, asked });
+        return Err(OpenError::other(found_geometry, asked));
     }
     if made.is_some_and(|made| found.hash_key != made.hash_key) {
         return Err(OpenError::OtherParts);

@@ -68,8 +68,8 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Continues where everything up to the sequence `durable` is durable in these segments and what
-    /// is below `flushed_below` was flushed, as the next superblocks will say
+    /// Continues where everything up to the sequence `durable` is durable in these segments and
+    /// everything below `flushed_below` was flushed, as the next superblocks will say
     /// ([`Checkpoint::note_start`]). The latest one on the disk has the number `generation`.
     pub(super) fn new(
         interval_us: u64,

@@ -97,6 +97,14 @@ pub enum OpenError {
         /// Which.
         found: u32,
     },
+    /// The log is of another size, and of the same number of workers.
+    Size {
+        /// Bytes of all parts of the log together, or of the file that they fill as far as whole
+        /// segments can: a log of either size is this one.
+        log_bytes: u64,
+        /// Bytes that are asked for.
+        asked_bytes: u64,
+    },
     /// The log was made with other numbers.
     Geometry {
         /// Those it was made with.
@@ -119,6 +127,34 @@ pub enum OpenError {
     Memory(io::Error),
 }
 
+impl OpenError {
+    /// A log that was made otherwise than asked for.
+    pub fn other(found: Geometry, asked: Geometry) -> OpenError {
+        if found.is_of_another_size(&asked) {
+            OpenError::Size { log_bytes: found.log_bytes(), asked_bytes: asked.log_bytes() }
+        } else {
+            OpenError::Geometry { found, asked }
+        }
+    }
+
+    /// Whether what was asked for is wrong, not the host: another size or number of workers is
+    /// needed.
+    pub fn is_of_request(&self) -> bool {
+        match self {
+            OpenError::TooSmall { .. } | OpenError::TooLarge { .. } | OpenError::Size { .. } => {
+                true
+            }
+            OpenError::Geometry { found, asked } => found.segment_bytes == asked.segment_bytes,
+            OpenError::Foreign
+            | OpenError::Version { .. }
+            | OpenError::CutOff { .. }
+            | OpenError::OtherParts
+            | OpenError::Disk(_)
+            | OpenError::Memory(_) => false,
+        }
+    }
+}
+
 /// What is wrong, without what can be done about it.
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,13 +175,9 @@ impl fmt::Display for OpenError {
                 "holds a log in {} parts, one for each worker, and {} are asked for",
                 found.workers, asked.workers,
             ),
-            OpenError::Geometry { found, asked } if found.is_of_another_size(asked) => {
-                write!(
-                    f,
-                    "holds a log of {} MiB, and this is {} MiB",
-                    found.log_mib(),
-                    asked.log_mib()
-                )
+            OpenError::Size { log_bytes, asked_bytes } => {
+                let (log, asked) = (log_bytes >> 20, asked_bytes >> 20);
+                write!(f, "holds a log of {log} MiB, and this is {asked} MiB")
             }
             OpenError::Geometry { found, asked } => write!(
                 f,
@@ -259,7 +291,7 @@ pub(super) fn open<D: Disk>(
         return Ok((Log::fresh(disk, options, geometry, 1, now)?, None));
     };
     if found.geometry != geometry {
-        return Err(OpenError::Geometry { found: found.geometry, asked: geometry });
+        return Err(OpenError::other(found.geometry, geometry));
     }
     if options.hash_key.is_some_and(|key| key != found.hash_key) {
         return Err(OpenError::OtherParts);

@@ -65,7 +65,8 @@ fn paths_that_are_none() {
     File::create(&place.0).expect("a file");
     failed(&["--l1", &place.tier("")], WORDS, &["--l1", "empty", "size=SIZE"]);
     // There is no disk for that.
-    refused(&["--l1", &place.tier(",size=900T")], &["--l1", place.text(), "no room"]);
+    let vast = place.tier(",size=900T");
+    failed(&["--l1", &vast], WORDS, &["--l1", place.text(), "no room", "altogether"]);
 }
 
 #[test]
@@ -216,6 +217,9 @@ fn a_log_that_is_damaged_beyond_repair_is_told_of() {
     // Both headers of the first segment.
     file.write_all_at(&[7; 8192], 64 << 10).expect("room");
     drop(file);
+    let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
+    let line = "damaged beyond repair: a start discards all that this part holds";
+    assert_eq!(looked_at.stdout.trim_end().lines().last(), Some(line), "{}", looked_at.stdout);
     let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
     let said = c.server.stderr();
     assert!(said.contains("1 of 1 parts were damaged beyond repair"), "{said}");
@@ -338,11 +342,11 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     failed(&["--workers", "2", "--l2", &tier], PASSING, &["--l2", "in use by another sunder"]);
     not_looked_at(place.text(), &["in use by another sunder"]);
     assert_eq!(c.server.terminate(), Ok(0));
-    let words = ["--l1", "--workers 2", "--workers 1", "format"];
-    failed(&["--workers", "1", "--l1", &tier], WORDS, &words);
-    let other = place.tier(",size=560M");
-    let words = ["--l1", "544 MiB", "size=576M", "format"];
-    failed(&["--workers", "2", "--l1", &other], WORDS, &words);
+    let one = ["--workers", "1", "--l1", &tier];
+    failed(&one, WORDS, &["--l1", "--workers 2", "--workers 1", "format"]);
+    let other = ["--workers", "2", "--l1", &place.tier(",size=560M")];
+    let words = ["--l1", "a log of 600 MiB", "this is 560 MiB", "size=600M", "format"];
+    failed(&other, WORDS, &words);
     let had_bytes = fs::metadata(&place.0).expect("it is there").len();
     let larger = place.tier(",size=900M");
     for workers in ["2", "3"] {
@@ -351,6 +355,9 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     assert_eq!(fs::metadata(&place.0).expect("it is there").len(), had_bytes, "it did not grow");
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
     assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "nothing of that has changed it");
+    let said = c.server.stderr();
+    assert!(said.contains(": 600 MiB, room for 544 MiB of items, "), "{said}");
+    assert_eq!(c.stat("ssd_size_bytes").expect("it answers"), 544 << 20);
 }
 
 #[test]

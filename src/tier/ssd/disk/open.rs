@@ -103,6 +103,7 @@ impl Opened {
     }
 
     /// Bytes of all parts together.
+    #[cfg(feature = "internals")]
     pub fn size_bytes(&self) -> u64 {
         self.part_bytes * self.workers as u64
     }
@@ -185,6 +186,7 @@ enum Cause {
     Permission,
     NotDirect,
     NoSpace { wants_bytes: u64, free_bytes: Option<u64> },
+    LargerThanDisk { wants_bytes: u64, whole_bytes: u64 },
     TooLarge { wants_bytes: u64 },
     Limited { wants_bytes: u64, may_bytes: u64 },
     Kernel(&'static str, io::Error),
@@ -242,6 +244,12 @@ impl fmt::Display for OpenError {
                     None => Ok(()),
                 }
             }
+            Cause::LargerThanDisk { wants_bytes, whole_bytes } => write!(
+                f,
+                "no room for {}: its file system has {} altogether",
+                Size(*wants_bytes),
+                Size(*whole_bytes)
+            ),
             Cause::TooLarge { wants_bytes } => {
                 write!(f, "its file system has no files of {}", Size(*wants_bytes))
             }
@@ -268,11 +276,28 @@ impl OpenError {
 
     /// Whether what was asked for is wrong, not the host: another path or size is needed.
     pub fn is_of_request(&self) -> bool {
-        match self.cause {
+        match &self.cause {
             Cause::Missing => !self.is_of_device(),
-            Cause::Directory | Cause::OtherKind | Cause::Empty => true,
-            Cause::TooSmall { .. } | Cause::Shorter { .. } | Cause::TooLarge { .. } => true,
-            _ => false,
+            Cause::Directory
+            | Cause::OtherKind
+            | Cause::Empty
+            | Cause::TooSmall { .. }
+            | Cause::Shorter { .. }
+            | Cause::LargerThanDisk { .. }
+            | Cause::TooLarge { .. } => true,
+            Cause::NoFolder
+            | Cause::LinkToNothing
+            | Cause::NoLog { .. }
+            | Cause::Mounted(_)
+            | Cause::Swap
+            | Cause::InUse(_)
+            | Cause::OfAnother { .. }
+            | Cause::ReadOnly
+            | Cause::Permission
+            | Cause::NotDirect
+            | Cause::NoSpace { .. }
+            | Cause::Limited { .. }
+            | Cause::Kernel(..) => false,
         }
     }
 
@@ -580,6 +605,10 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
     // To try would fill the file system for a while, and holes of the file for good.
     if let Ok(room) = fstatvfs(file) {
         let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+        let whole_bytes = room.f_blocks.saturating_mul(room.f_frsize);
+        if size_bytes > whole_bytes.max(room_bytes) {
+            return Err(Cause::LargerThanDisk { wants_bytes: size_bytes, whole_bytes });
+        }
         if size_bytes.saturating_sub(room_bytes) > free_bytes {
             return Err(Cause::NoSpace { wants_bytes: size_bytes, free_bytes: Some(free_bytes) });
         }

@@ -38,9 +38,9 @@ impl Geometry {
         *self != *other && Geometry { part_bytes: other.part_bytes, ..*self } == *other
     }
 
-    /// Of all parts together, in MiB.
-    pub fn log_mib(&self) -> u64 {
-        self.part_bytes.saturating_mul(self.workers.into()) >> 20
+    /// Of all parts together, in bytes.
+    pub fn log_bytes(&self) -> u64 {
+        self.part_bytes.saturating_mul(self.workers.into())
     }
 
     /// Whether any server can have made such a log: what is reckoned with it does not overflow.

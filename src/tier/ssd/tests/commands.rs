@@ -232,18 +232,22 @@ fn a_log_is_continued_only_as_it_was_made() {
     let asked = Options { workers: 2, ..options() };
     let error = Bench::try_with(image.clone(), asked, 1, NOW).err().expect("another geometry");
     assert!(error.to_string().contains("in 1 parts, one for each worker"), "{error}");
+    assert!(error.is_of_request());
+    let larger = [&image[..], &[0; SEGMENT_BYTES]].concat();
+    let error = Bench::try_with(larger, options(), 1, NOW).err().expect("another size");
+    assert!(matches!(error, OpenError::Size { .. }) && error.is_of_request(), "{error}");
     let asked = Options { hash_key: Some([1, 2]), ..options() };
     let error = Bench::try_with(image.clone(), asked, 1, NOW).err().expect("other parts");
-    assert!(matches!(error, OpenError::OtherParts), "{error}");
+    assert!(matches!(error, OpenError::OtherParts) && !error.is_of_request(), "{error}");
     let afresh = Options { workers: 2, format: true, ..options() };
     let mut fresh = Bench::with(image.clone(), afresh, 1);
     assert_eq!(fresh.get("k"), None);
     let mut foreign = image.clone();
     foreign[..8192].fill(0x55);
     let error = Bench::try_with(foreign, options(), 1, NOW).err().expect("something else");
-    assert!(matches!(error, OpenError::Foreign), "{error}");
+    assert!(matches!(error, OpenError::Foreign) && !error.is_of_request(), "{error}");
     let error = Bench::try_with(vec![0; 100_000], options(), 1, NOW).err().expect("too small");
-    assert!(matches!(error, OpenError::TooSmall { .. }), "{error}");
+    assert!(matches!(error, OpenError::TooSmall { .. }) && error.is_of_request(), "{error}");
     assert_eq!(Bench::with(image, options(), 1).get("k"), Some(b"v".to_vec()));
 }
 

@@ -87,6 +87,25 @@ fn what_is_too_small_is_said_and_nothing_is_left_of_it() {
     assert!(!file.path().exists());
 }
 
+#[test]
+fn what_only_the_request_can_mend_is_told_apart_from_what_the_host_has_to() {
+    let is_of_request = |path: &Path, size_bytes| {
+        open(&request(path, size_bytes)).expect_err("refused").is_of_request()
+    };
+    let file = Scratch::new();
+    assert!(is_of_request(file.path(), None), "it is missing, and size= makes one");
+    assert!(is_of_request(file.path(), Some(SEGMENT)), "it is too small");
+    assert!(is_of_request(file.path(), Some(1 << 62)), "no disk is so large");
+    assert!(is_of_request(Path::new("/tmp"), None), "a directory");
+    assert!(is_of_request(Path::new("/dev/null"), None), "no disk");
+    assert!(is_of_request(file_of(0).path(), None), "it is empty");
+    assert!(!is_of_request(&file.path().join("below"), Some(4 * SEGMENT)), "no folder");
+    assert!(!is_of_request(Path::new("/dev/sunder-none"), None), "it may come");
+    let file = file_of(4 * SEGMENT);
+    let _held = open(&request(file.path(), None)).expect("ours");
+    assert!(!is_of_request(file.path(), None), "it is in use");
+}
+
 /// An empty file may be a mark of somebody's, with a mode and an owner, or lie where a link leads.
 #[test]
 fn what_was_there_before_stays_though_it_is_empty() {
