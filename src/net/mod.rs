@@ -147,7 +147,7 @@ impl Admission {
     }
 
     /// Reports to the operator that a connection was refused.
-    pub fn tell_full(&self, now: Now) {
+    pub fn report_full(&self, now: Now) {
         static FULL: Topic = Topic::new();
         let Admission { max, remedies: Remedies { full, .. }, .. } = self;
         FULL.report(now, || {

@@ -95,7 +95,7 @@ pub struct Kernel<C> {
     waker: Waker,
     acceptors: Vec<Option<Acceptor>>,
     admission: Arc<Admission>,
-    places: Vec<Place<C>>,
+    entries: Vec<Entry<C>>,
     /// Free indices of the connection table.
     free: Vec<u32>,
     /// Connections that have more to read than the last visit took, or may have more to send, in
@@ -111,7 +111,7 @@ pub struct Kernel<C> {
 }
 
 #[derive(Debug)]
-struct Place<C> {
+struct Entry<C> {
     generation: u32,
     live: Option<Live<C>>,
 }
@@ -147,7 +147,7 @@ impl<C> Kernel<C> {
             waker,
             acceptors: acceptors.into_iter().map(Some).collect(),
             admission,
-            places: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             pending: VecDeque::new(),
             shared: Shared::new(),
@@ -165,17 +165,17 @@ impl<C> Kernel<C> {
     }
 
     fn live(&mut self, id: ConnectionId) -> Option<&mut Live<C>> {
-        let place = self.places.get_mut(id.index as usize)?;
-        if place.generation != id.generation {
+        let entry = self.entries.get_mut(id.index as usize)?;
+        if entry.generation != id.generation {
             return None;
         }
-        place.live.as_mut()
+        entry.live.as_mut()
     }
 
     /// Calls epoll_wait, unless that was done. Returns whether there may be events to process.
     fn harvest(&mut self) -> bool {
         match std::mem::replace(&mut self.harvest, Harvest::Unknown) {
-            Harvest::Unknown => self.ask_again(),
+            Harvest::Unknown => self.poll_again(),
             Harvest::Gathered => {
                 if self.events.iter().count() < KERNEL_EVENTS_PER_TURN {
                     self.harvest = Harvest::Exhausted;
@@ -188,12 +188,12 @@ impl<C> Kernel<C> {
 
     /// Calls epoll_wait in the middle of a turn. An event of a tier's socket is reported only once,
     /// and tiers check their sockets only at the start of a turn.
-    fn ask_again(&mut self) {
-        self.ask(Some(Duration::ZERO));
+    fn poll_again(&mut self) {
+        self.poll_events(Some(Duration::ZERO));
         self.has_tier_news |= self.events.iter().any(|event| event.token() == readiness::TOKEN);
     }
 
-    fn ask(&mut self, timeout: Option<Duration>) {
+    fn poll_events(&mut self, timeout: Option<Duration>) {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
             // A signal; then there are no events.
@@ -243,9 +243,9 @@ impl<C> Kernel<C> {
         now: Now,
         handler: &mut H,
     ) {
-        let Kernel { places, shared, stats, .. } = self;
-        let place = &mut places[id.index as usize];
-        let Some(live) = place.live.as_mut().filter(|_| place.generation == id.generation) else {
+        let Kernel { entries, shared, stats, .. } = self;
+        let entry = &mut entries[id.index as usize];
+        let Some(live) = entry.live.as_mut().filter(|_| entry.generation == id.generation) else {
             return;
         };
         let endpoint = &mut live.endpoint;
@@ -279,8 +279,8 @@ impl<C> Kernel<C> {
         now: Now,
         handler: &mut H,
     ) {
-        let Kernel { places, shared, stats, .. } = self;
-        let Some(live) = &mut places[id.index as usize].live else { return };
+        let Kernel { entries, shared, stats, .. } = self;
+        let Some(live) = &mut entries[id.index as usize].live else { return };
         let Live { endpoint, state } = live;
         let mut stream = KernelStream::new(endpoint, shared, stats, now.uptime_us, received);
         handler.ready(id, state, &mut stream, now);
@@ -289,14 +289,14 @@ impl<C> Kernel<C> {
     }
 
     /// Reads a last time and calls the handler with the end of the input.
-    fn hear_out<H: Handler<Connection = C>>(
+    fn read_rest<H: Handler<Connection = C>>(
         &mut self,
         id: ConnectionId,
         now: Now,
         handler: &mut H,
     ) {
-        let Kernel { places, shared, stats, .. } = self;
-        let Some(Live { endpoint, .. }) = &mut places[id.index as usize].live else { return };
+        let Kernel { entries, shared, stats, .. } = self;
+        let Some(Live { endpoint, .. }) = &mut entries[id.index as usize].live else { return };
         endpoint.announce_readable(false);
         let received = if endpoint.can_receive() {
             endpoint.receive(shared, stats)
@@ -313,8 +313,8 @@ impl<C> Kernel<C> {
     /// close of the connection, or schedules another visit.
     fn settle<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
         let now_us = self.now_us;
-        let Kernel { places, poll, pending, .. } = self;
-        let Some(live) = &mut places[id.index as usize].live else { return };
+        let Kernel { entries, poll, pending, .. } = self;
+        let Some(live) = &mut entries[id.index as usize].live else { return };
         let endpoint = &mut live.endpoint;
         if endpoint.phase == Phase::Closing && !endpoint.has_output() {
             if endpoint.is_finished() {
@@ -352,9 +352,9 @@ impl<C> Kernel<C> {
     }
 
     fn remove<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
-        let place = &mut self.places[id.index as usize];
-        let Some(Live { mut endpoint, state }) = place.live.take() else { return };
-        place.generation = place.generation.wrapping_add(1);
+        let entry = &mut self.entries[id.index as usize];
+        let Some(Live { mut endpoint, state }) = entry.live.take() else { return };
+        entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.index);
         self.admission.leave(1);
         self.stats.sub(Counter::CurrConnections, 1);
@@ -425,20 +425,20 @@ impl<C> Kernel<C> {
         handler: &mut H,
     ) {
         if !self.admission.enter() {
-            self.admission.tell_full(now);
+            self.admission.report_full(now);
             return self.refuse(socket);
         }
         let index = self.free.pop().unwrap_or_else(|| {
-            let index = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+            let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
             assert!(index < LISTENER_INDEX_BASE, "so many connections");
-            self.places.push(Place { generation: 0, live: None });
+            self.entries.push(Entry { generation: 0, live: None });
             // Room for all of them now, so that no later turn allocates.
-            self.free.reserve(self.places.len());
-            self.pending.reserve(self.places.len().saturating_sub(self.pending.len()));
+            self.free.reserve(self.entries.len());
+            self.pending.reserve(self.entries.len().saturating_sub(self.pending.len()));
             index
         });
-        let place = &mut self.places[index as usize];
-        let id = ConnectionId { index, generation: place.generation };
+        let entry = &mut self.entries[index as usize];
+        let id = ConnectionId { index, generation: entry.generation };
         let mut endpoint = Endpoint::new(socket);
         let source = endpoint.socket.source();
         let registry = self.poll.registry();
@@ -450,7 +450,7 @@ impl<C> Kernel<C> {
         }
         self.stats.add(Counter::CurrConnections, 1);
         self.stats.add(Counter::TotalConnections, 1);
-        place.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
+        entry.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
     }
 
     /// Sends the refusal, as far as the kernel accepts it immediately, and closes.
@@ -474,11 +474,11 @@ impl<C> Kernel<C> {
             None if now.uptime_us >= self.sweep_at_us => 0,
             None => return,
         };
-        let to = self.places.len().min(from + SWEEP_PLACES_PER_TURN);
+        let to = self.entries.len().min(from + SWEEP_PLACES_PER_TURN);
         for index in from..to {
-            let place = &mut self.places[index];
-            let generation = place.generation;
-            let Some(Live { endpoint, state }) = &mut place.live else { continue };
+            let entry = &mut self.entries[index];
+            let generation = entry.generation;
+            let Some(Live { endpoint, state }) = &mut entry.live else { continue };
             let still_us = now.uptime_us.saturating_sub(endpoint.progress_us);
             let id = ConnectionId { index: index as u32, generation };
             let has_stalled = match endpoint.phase {
@@ -502,7 +502,7 @@ impl<C> Kernel<C> {
                 self.settle(id, handler);
             }
         }
-        let is_done = to == self.places.len();
+        let is_done = to == self.entries.len();
         self.sweep_next = (!is_done).then_some(to);
         if is_done {
             self.sweep_at_us = now.uptime_us + SWEEP_INTERVAL_US;
@@ -536,7 +536,7 @@ impl<C> Transport<C> for Kernel<C> {
         if self.harvest() {
             done += self.look(now, handler);
             if has_resumed && self.harvest == Harvest::Exhausted {
-                self.ask_again();
+                self.poll_again();
                 done += self.look(now, handler);
             }
         }
@@ -572,12 +572,12 @@ impl<C> Transport<C> for Kernel<C> {
         }
         let timeout_ms = timeout_us.min(self.due_in_us()) / 1000;
         if timeout_ms == 0 {
-            self.ask(Some(Duration::ZERO));
+            self.poll_events(Some(Duration::ZERO));
         } else {
             if !self.waker.fall_asleep() {
                 return;
             }
-            self.ask(Some(Duration::from_millis(timeout_ms.min(i32::MAX as u64))));
+            self.poll_events(Some(Duration::from_millis(timeout_ms.min(i32::MAX as u64))));
             self.waker.rise();
         }
         self.harvest = Harvest::Gathered;
@@ -595,11 +595,11 @@ impl<C> Transport<C> for Kernel<C> {
         self.now_us = now.uptime_us;
         let begins = !std::mem::replace(&mut self.shared.is_draining, true);
         let mut left = 0;
-        for index in 0..self.places.len() {
-            let generation = self.places[index].generation;
+        for index in 0..self.entries.len() {
+            let generation = self.entries[index].generation;
             let id = ConnectionId { index: index as u32, generation };
             if begins && self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
-                self.hear_out(id, now, handler);
+                self.read_rest(id, now, handler);
             }
             // After FIN the kernel delivers what it has, even after this process has exited.
             let is_owing = |live: &mut Live<C>| live.endpoint.phase != Phase::Lingering;
@@ -609,11 +609,11 @@ impl<C> Transport<C> for Kernel<C> {
     }
 
     fn close_all<H: Handler<Connection = C>>(&mut self, _now: Now, handler: &mut H) {
-        for index in 0..self.places.len() {
-            let generation = self.places[index].generation;
+        for index in 0..self.entries.len() {
+            let generation = self.entries[index].generation;
             let id = ConnectionId { index: index as u32, generation };
-            if let Some(place) = self.places.get_mut(index)
-                && let Some(live) = &mut place.live
+            if let Some(entry) = self.entries.get_mut(index)
+                && let Some(live) = &mut entry.live
                 && live.endpoint.phase == Phase::Lingering
             {
                 // A socket that is closed with unread input sends a reset, and data in flight is
@@ -625,7 +625,7 @@ impl<C> Transport<C> for Kernel<C> {
     }
 
     fn connections(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.entries.len() - self.free.len()
     }
 }
 

@@ -504,7 +504,7 @@ fn two_thousand_connections_open_and_close() {
         rig.until("closed", |rig| rig.kernel.connections() == 0);
         assert_eq!(rig.count(Counter::TotalConnections), (round * CONNECTIONS) as u64);
     }
-    assert_eq!(rig.kernel.places.len(), CONNECTIONS);
+    assert_eq!(rig.kernel.entries.len(), CONNECTIONS);
     let mut ids: Vec<_> = rig.peer.closed.iter().map(|id| (id.index, id.generation)).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn only_ipv4_requests_a_header_checksum() {
-        let ask = |is_ipv4| tx_flags(TxOffload { is_ipv4, ip_header_bytes: 20 });
-        assert_ne!(ask(true) & dpdk::SHIM_TX_IP_CKSUM, 0);
-        assert_eq!(ask(false) & dpdk::SHIM_TX_IP_CKSUM, 0);
-        assert_ne!(ask(true) & ask(false) & dpdk::SHIM_TX_TCP_CKSUM, 0);
+        let flags = |is_ipv4| tx_flags(TxOffload { is_ipv4, ip_header_bytes: 20 });
+        assert_ne!(flags(true) & dpdk::SHIM_TX_IP_CKSUM, 0);
+        assert_eq!(flags(false) & dpdk::SHIM_TX_IP_CKSUM, 0);
+        assert_ne!(flags(true) & flags(false) & dpdk::SHIM_TX_TCP_CKSUM, 0);
     }
 }

@@ -43,7 +43,7 @@ struct Reports {
 struct Known {
     address: IpAddr,
     mac: Option<[u8; 6]>,
-    told_us: u64,
+    noted_us: u64,
     /// When it was last requested, if it was.
     asked_us: Option<u64>,
 }
@@ -64,11 +64,11 @@ struct Neighbors {
 
 /// Where an address is, or what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whereabouts {
+pub(super) enum Location {
     /// At this MAC.
     At([u8; 6]),
     /// Send a request for it.
-    Ask,
+    Request,
     /// Nothing: it was requested a moment ago, or no request is allowed.
     Wait,
 }
@@ -172,7 +172,7 @@ impl Board {
 
     /// Notes that `address` is at `mac`. Without `overrides` a known location is kept (RFC 4861,
     /// 7.2.5). Times here are uptimes of the process.
-    pub(super) fn tell(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now_us: u64) {
+    pub(super) fn note(&self, address: IpAddr, mac: [u8; 6], overrides: bool, now_us: u64) {
         let Some(mut neighbors) = at_once(&self.neighbors) else { return };
         let (place, router) = (neighbors.place(address), neighbors.router_place(mac));
         let known = neighbors.by_address[place].filter(|known| known.address == address);
@@ -181,36 +181,36 @@ impl Board {
             return;
         }
         let asked_us = known.and_then(|known| known.asked_us);
-        let told = Known { address, mac: Some(mac), told_us: now_us, asked_us };
-        neighbors.by_address[place] = Some(told);
+        let noted = Known { address, mac: Some(mac), noted_us: now_us, asked_us };
+        neighbors.by_address[place] = Some(noted);
         neighbors.by_mac[router] = Some(Spoke { mac, address });
     }
 
     /// The location of `address`, if it was noted recently or since `since_us`; else, if `asks`,
     /// whether a request is due, which then counts as sent.
-    pub(super) fn whereabouts(
+    pub(super) fn locate(
         &self,
         address: IpAddr,
         since_us: u64,
         asks: bool,
         now_us: u64,
-    ) -> Whereabouts {
-        let Some(mut neighbors) = at_once(&self.neighbors) else { return Whereabouts::Wait };
+    ) -> Location {
+        let Some(mut neighbors) = at_once(&self.neighbors) else { return Location::Wait };
         let place = neighbors.place(address);
         let known = neighbors.by_address[place].filter(|known| known.address == address);
-        if let Some(Known { mac: Some(mac), told_us, .. }) = known
-            && (told_us >= since_us || now_us.saturating_sub(told_us) < TCP_NEIGHBOR_FRESH_US)
+        if let Some(Known { mac: Some(mac), noted_us, .. }) = known
+            && (noted_us >= since_us || now_us.saturating_sub(noted_us) < TCP_NEIGHBOR_FRESH_US)
         {
-            return Whereabouts::At(mac);
+            return Location::At(mac);
         }
         let asked_us = known.and_then(|known| known.asked_us);
         if !asks || asked_us.is_some_and(|at| now_us.saturating_sub(at) < TCP_NEIGHBOR_RETRY_US) {
-            return Whereabouts::Wait;
+            return Location::Wait;
         }
-        let (mac, told_us) = known.map_or((None, 0), |known| (known.mac, known.told_us));
+        let (mac, noted_us) = known.map_or((None, 0), |known| (known.mac, known.noted_us));
         let asked_us = Some(now_us);
-        neighbors.by_address[place] = Some(Known { address, mac, told_us, asked_us });
-        Whereabouts::Ask
+        neighbors.by_address[place] = Some(Known { address, mac, noted_us, asked_us });
+        Location::Request
     }
 
     /// An address of the same family as `like` that was seen with `mac`: a router's own.

@@ -202,7 +202,7 @@ impl<P: Port, C> Stack<P, C> {
     /// Repeats requests for neighbours that did not answer, and gives up those that never do, with
     /// the connections that wait for them.
     pub(super) fn resolve<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
-        while let Some(lost) = self.resolver.ask_again(&mut self.wire, &self.own, now) {
+        while let Some(lost) = self.resolver.repeat_requests(&mut self.wire, &self.own, now) {
             let mut at = 0;
             while let Some(id) = self.resolver.take_waiting(lost, &mut at) {
                 if self.is_connecting(id) {

@@ -51,7 +51,7 @@ const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 /// The information in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum NeighborEvent {
     /// Nothing of interest.
     Nothing,
     /// The MAC of an address, and whether that replaces a known one.
@@ -64,8 +64,8 @@ pub enum Heard {
     TooBig(TooBig),
 }
 
-fn at(address: IpAddr, mac: [u8; 6], overrides: bool) -> Heard {
-    Heard::At { address, mac, overrides }
+fn at(address: IpAddr, mac: [u8; 6], overrides: bool) -> NeighborEvent {
+    NeighborEvent::At { address, mac, overrides }
 }
 
 #[inline(always)]
@@ -74,7 +74,7 @@ fn mac(bytes: &[u8], at: usize) -> [u8; 6] {
 }
 
 /// Answers an ARP frame.
-pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard, Counter> {
+pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<NeighborEvent, Counter> {
     let arp: &[u8; ARP_BYTES] =
         frame[ETHERNET_BYTES..].first_chunk().ok_or(Counter::FramesMalformed)?;
     let sender_mac = mac(arp, 8);
@@ -89,7 +89,11 @@ pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard
         // A bridge may return our own frames.
         let is_ours = sender_mac == own.mac;
         let taken = Taken { address, mac: sender_mac };
-        return if is_ours { Err(Counter::FramesNotForUs) } else { Ok(Heard::Rival(taken)) };
+        return if is_ours {
+            Err(Counter::FramesNotForUs)
+        } else {
+            Ok(NeighborEvent::Rival(taken))
+        };
     }
     // A probe (RFC 5227, 2.1.1) has no sender address yet, and is answered so that its sender finds
     // us.
@@ -106,7 +110,7 @@ pub fn arp<P: Port>(wire: &mut Wire<P>, own: &Own, frame: &[u8]) -> Result<Heard
         send_arp(wire, ARP_REPLY, target, sender_mac, sender, sender_mac);
         wire.stats.add(Counter::NeighborReplies, 1);
     }
-    Ok(if sender == 0 { Heard::Nothing } else { at(address, sender_mac, true) })
+    Ok(if sender == 0 { NeighborEvent::Nothing } else { at(address, sender_mac, true) })
 }
 
 /// Whether an ARP frame claims or requests an address that we are only probing: we have not
@@ -161,7 +165,7 @@ pub fn icmp<P: Port>(
     own: &Own,
     frame: &[u8],
     ip_bytes: u16,
-) -> Result<Heard, Counter> {
+) -> Result<NeighborEvent, Counter> {
     let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
     let (ip, icmp) = packet.split_at(IPV4_BYTES);
     if icmp.len() < ICMP_BYTES || packet.len() > wire.capabilities.mtu_bytes {
@@ -171,7 +175,7 @@ pub fn icmp<P: Port>(
         return Err(Counter::FramesBadChecksum);
     }
     if icmp[..2] == FRAGMENTATION_NEEDED {
-        return too_big::fragmentation_needed(icmp, own).map(Heard::TooBig);
+        return too_big::fragmentation_needed(icmp, own).map(NeighborEvent::TooBig);
     }
     if icmp[0] != ECHO_REQUEST || icmp[1] != 0 {
         return Err(Counter::FramesNotForUs);
@@ -192,7 +196,7 @@ pub fn icmp<P: Port>(
         out_icmp[2..4].copy_from_slice(&sum);
     });
     wire.stats.add(Counter::EchoReplies, 1);
-    Ok(Heard::Nothing)
+    Ok(NeighborEvent::Nothing)
 }
 
 /// Answers an ICMPv6 packet of `ip_bytes` bytes: echo and neighbour solicitation.
@@ -201,7 +205,7 @@ pub fn icmpv6<P: Port>(
     own: &Own,
     frame: &[u8],
     ip_bytes: u16,
-) -> Result<Heard, Counter> {
+) -> Result<NeighborEvent, Counter> {
     let packet = &frame[ETHERNET_BYTES..ETHERNET_BYTES + usize::from(ip_bytes)];
     let (ip, icmp) = packet.split_at(IPV6_BYTES);
     let (addresses, _) = ip[8..].as_chunks::<16>();
@@ -232,9 +236,11 @@ pub fn icmpv6<P: Port>(
                 out[0] = ECHO_REPLY_V6;
             });
             wire.stats.add(Counter::EchoReplies, 1);
-            Ok(Heard::Nothing)
+            Ok(NeighborEvent::Nothing)
         }
-        PACKET_TOO_BIG if !is_group => too_big::packet_too_big(icmp, own).map(Heard::TooBig),
+        PACKET_TOO_BIG if !is_group => {
+            too_big::packet_too_big(icmp, own).map(NeighborEvent::TooBig)
+        }
         SOLICITATION | ADVERTISEMENT => {
             let target_link = neighbor_options(ip[7], icmp)?;
             let target = be128(icmp[8..].first_chunk().ok_or(Counter::FramesMalformed)?);
@@ -250,7 +256,7 @@ pub fn icmpv6<P: Port>(
             // A node that probes its own address has no address to answer to.
             if source == 0 {
                 advertise(wire, target, ALL_NODES, ALL_NODES_MAC, false);
-                return Ok(Heard::Nothing);
+                return Ok(NeighborEvent::Nothing);
             }
             advertise(wire, target, source, from, true);
             Ok(at(IpAddr::V6(Ipv6Addr::from_bits(source)), from, true))
@@ -260,7 +266,12 @@ pub fn icmpv6<P: Port>(
 }
 
 /// An advertisement that `target` is at `link`.
-fn advertised(own: &Own, target: u128, link: [u8; 6], overrides: bool) -> Result<Heard, Counter> {
+fn advertised(
+    own: &Own,
+    target: u128,
+    link: [u8; 6],
+    overrides: bool,
+) -> Result<NeighborEvent, Counter> {
     let address = IpAddr::V6(Ipv6Addr::from_bits(target));
     if !own.has_v6(target) {
         let is_host = own.is_peer_v6(target);
@@ -270,7 +281,7 @@ fn advertised(own: &Own, target: u128, link: [u8; 6], overrides: bool) -> Result
     if link == own.mac {
         return Err(Counter::FramesNotForUs);
     }
-    Ok(Heard::Rival(Taken { address, mac: link }))
+    Ok(NeighborEvent::Rival(Taken { address, mac: link }))
 }
 
 /// Checks a solicitation or advertisement as required by RFC 4861, 7.1; returns the target's

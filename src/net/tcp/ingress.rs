@@ -273,7 +273,7 @@ impl<P: Port, C> Stack<P, C> {
             && segment.seq.wrapping_sub(flow.ack) < TCP_RX_RING_BYTES as u32
             && acknowledges_ours(segment.ack, flow.next_seq);
         if fits || ends_in_window(flow, segment) {
-            flow.heard_us = now.uptime_us;
+            flow.received_us = now.uptime_us;
         }
         let mut packet = &frame.bytes()[ETHERNET_BYTES..][..usize::from(segment.ip_bytes)];
         let segment_bytes = self.wire.capabilities.mtu_bytes - IPV4_BYTES - TCP_BYTES;
@@ -560,7 +560,7 @@ impl<C> Flow<C> {
         self.ack = 0;
         self.acks = Acks::default();
         self.allowance = Allowance::default();
-        self.heard_us = now.uptime_us;
+        self.received_us = now.uptime_us;
         self.since_us = now.uptime_us;
         self.renew();
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! port ─ segment ─┬─ flows ── slab ── smoltcp, one socket a flow ── stream ── Handler
 //!                 ├─ listen   (SYN, TIME-WAIT)            timers wake flows
-//!                 └─ heard    ether (ARP, NDP, echo), claim (our addresses), groups (MLD)
+//!                 └─ neighbor ether (ARP, NDP, echo), claim (our addresses), groups (MLD)
 //!                             moves, resolver (where neighbours are), path (MTU)
 //!                             board (for all workers)
 //! port ─ wire ─ adaptor ─ smoltcp: what is sent
@@ -26,11 +26,11 @@ pub mod fault;
 mod flows;
 mod groups;
 pub(crate) mod headers;
-mod heard;
 mod ingress;
 mod listen;
 mod loss;
 mod moves;
+mod neighbor;
 mod own;
 mod path;
 mod places;

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use smoltcp::socket::tcp::State;
 
-use super::board::Whereabouts;
+use super::board::Location;
 use super::device::Port;
 use super::ether;
 use super::headers::flag;
@@ -65,7 +65,7 @@ impl<P: Port, C> Stack<P, C> {
     #[inline]
     pub(super) fn meet_silence(&mut self, index: u32, now: Now) {
         let flow = &mut self.slab.flows[index as usize];
-        let silent_us = now.uptime_us - flow.heard_us;
+        let silent_us = now.uptime_us - flow.received_us;
         if silent_us < TCP_SILENCE_US {
             return;
         }
@@ -85,16 +85,17 @@ impl<P: Port, C> Stack<P, C> {
             return;
         }
         let key = flow.key;
-        let (remote, next_hop, heard_us) = (flow.key.remote_ip(), flow.next_hop, flow.heard_us);
+        let (remote, next_hop, received_us) =
+            (flow.key.remote_ip(), flow.next_hop, flow.received_us);
         let Some(hop) = self.hop(remote, next_hop) else { return };
-        let (heard_us, now_us) =
-            (self.notices.shared_us(heard_us), self.notices.shared_us(now.uptime_us));
-        match self.notices.board().whereabouts(hop, heard_us, asks, now_us) {
-            Whereabouts::At(mac) if mac != next_hop => {
+        let (received_us, now_us) =
+            (self.notices.shared_us(received_us), self.notices.shared_us(now.uptime_us));
+        match self.notices.board().locate(hop, received_us, asks, now_us) {
+            Location::At(mac) if mac != next_hop => {
                 self.slab.flows[index as usize].next_hop = mac;
                 self.wire.stats.add(Counter::NeighborMoves, 1);
             }
-            Whereabouts::Ask if self.seeks.take(&key, now.uptime_us) => {
+            Location::Request if self.seeks.take(&key, now.uptime_us) => {
                 let like = |own: &&smoltcp::wire::IpCidr| {
                     IpAddr::from(own.address()).is_ipv4() == hop.is_ipv4()
                 };
@@ -103,7 +104,7 @@ impl<P: Port, C> Stack<P, C> {
                     ether::solicit(&mut self.wire, local, hop);
                 }
             }
-            Whereabouts::At(_) | Whereabouts::Ask | Whereabouts::Wait => (),
+            Location::At(_) | Location::Request | Location::Wait => (),
         }
     }
 

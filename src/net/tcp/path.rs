@@ -1,6 +1,6 @@
 //! Path MTUs: the device's MTU, or less if a router has reported so (RFC 1191, RFC 8201), which is
 //! forgotten after ten minutes. Knows destinations, and no flow; whether a report is accepted is
-//! decided before (`heard`).
+//! decided before (`neighbor`).
 
 use rapidhash::v3::RapidSecrets;
 use smoltcp::iface::Interface;

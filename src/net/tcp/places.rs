@@ -49,7 +49,7 @@ impl Places {
 
     /// Another connection begins that gets the refusal.
     pub fn begin_refusal(&mut self, now: Now) {
-        self.admission.tell_full(now);
+        self.admission.report_full(now);
         self.refusals += 1;
     }
 

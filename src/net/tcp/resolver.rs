@@ -96,7 +96,7 @@ impl Resolver {
 
     /// Repeats requests to neighbours that did not answer. Returns one that never does, which is
     /// given up; there may be more of them.
-    pub fn ask_again<P: Port>(
+    pub fn repeat_requests<P: Port>(
         &mut self,
         wire: &mut Wire<P>,
         own: &Own,

@@ -252,7 +252,7 @@ impl<P: Port, C> Stack<P, C> {
     fn establish<H: Handler<Connection = C>>(&mut self, index: u32, now: Now, handler: &mut H) {
         self.half_open.remove(index);
         let flow = &mut self.slab.flows[index as usize];
-        (flow.since_us, flow.heard_us) = (now.uptime_us, now.uptime_us);
+        (flow.since_us, flow.received_us) = (now.uptime_us, now.uptime_us);
         // One that we opened was counted when it began.
         if flow.phase != Phase::Connecting && !self.places.take() {
             self.places.begin_refusal(now);
@@ -326,7 +326,7 @@ impl<P: Port, C> Stack<P, C> {
         self.renew_path(index, now);
         let flow = &mut self.slab.flows[index as usize];
         let is_idle =
-            self.idle_timeout_us > 0 && now.uptime_us - flow.heard_us >= self.idle_timeout_us;
+            self.idle_timeout_us > 0 && now.uptime_us - flow.received_us >= self.idle_timeout_us;
         match flow.phase {
             Phase::Open => {
                 let connection = flow.connection.as_ref().expect("an open flow has a connection");

@@ -74,7 +74,7 @@ pub(super) struct Flow<C> {
     /// When the wheel next wakes this flow; never later than the deadline.
     pub armed_us: u64,
     /// When the last segment arrived.
-    pub heard_us: u64,
+    pub received_us: u64,
     /// When the phase began.
     pub since_us: u64,
     /// For challenges.
@@ -190,7 +190,7 @@ impl<C> Slab<C> {
             next_hop: [0; 6],
             deadline_us: u64::MAX,
             armed_us: u64::MAX,
-            heard_us: 0,
+            received_us: 0,
             since_us: 0,
             allowance: Allowance::default(),
             connection: None,

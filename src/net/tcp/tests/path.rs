@@ -33,7 +33,7 @@ fn open(bench: &mut Bench, from: &str, to: &str) -> Hand {
 }
 
 /// Sends `bytes` to be echoed, and returns the frames of the answer.
-fn ask(bench: &mut Bench, hand: &mut Hand, bytes: usize) -> Vec<Vec<u8>> {
+fn echo(bench: &mut Bench, hand: &mut Hand, bytes: usize) -> Vec<Vec<u8>> {
     let mut sent = Vec::new();
     for piece in vec![b'x'; bytes].chunks(1460) {
         sent.extend(bench.exchange(hand.craft(ACK | PSH).payload(piece).frame()));
@@ -91,7 +91,7 @@ fn a_routers_report_is_used_remembered_and_forgotten() {
     for ((peer, to), told, fits) in [(PAIRS[0], 1400, 1392), (PAIRS[1], 1300, 1296)] {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
-        let lost = ask(&mut bench, &mut hand, 4000);
+        let lost = echo(&mut bench, &mut hand, 4000);
         assert_eq!(longest(&lost), 1500);
         let big = lost.iter().find(|frame| frame.len() == 1514).unwrap();
         bench.exchange_quietly(too_big(big, told));
@@ -101,13 +101,13 @@ fn a_routers_report_is_used_remembered_and_forgotten() {
 
         // Other connections to the same destination start with it.
         let mut next = open(&mut bench, &peer.replace("40000", "40001"), to);
-        let sent = ask(&mut bench, &mut next, 3000);
+        let sent = echo(&mut bench, &mut next, 3000);
         assert_eq!(longest(&sent), fits);
         receive(&mut bench, &mut next);
         // Other destinations are not affected.
         let other = peer.replace("7.2", "7.3").replace("::2", "::3");
         let mut other = open(&mut bench, &other, to);
-        assert_eq!(longest(&ask(&mut bench, &mut other, 3000)), 1500);
+        assert_eq!(longest(&echo(&mut bench, &mut other, 3000)), 1500);
         receive(&mut bench, &mut other);
 
         bench.now.uptime_us += TCP_PATH_LIFE_US;
@@ -116,7 +116,7 @@ fn a_routers_report_is_used_remembered_and_forgotten() {
         }
         bench.sent();
         let mut late = open(&mut bench, &peer.replace("40000", "40002"), to);
-        assert_eq!(longest(&ask(&mut bench, &mut late, 3000)), 1500, "probed again");
+        assert_eq!(longest(&echo(&mut bench, &mut late, 3000)), 1500, "probed again");
     }
 }
 
@@ -124,7 +124,7 @@ fn a_routers_report_is_used_remembered_and_forgotten() {
 fn an_open_connection_is_widened_again() {
     let mut bench = quiet(&config());
     let mut hand = open(&mut bench, PAIRS[0].0, PAIRS[0].1);
-    let lost = ask(&mut bench, &mut hand, 2000);
+    let lost = echo(&mut bench, &mut hand, 2000);
     bench.exchange_quietly(too_big(lost.iter().max_by_key(|frame| frame.len()).unwrap(), 1000));
     receive(&mut bench, &mut hand);
     // Ten minutes pass, with some traffic now and then.
@@ -135,7 +135,7 @@ fn an_open_connection_is_widened_again() {
     }
     bench.wait(5_000_000);
     bench.sent();
-    let sent = ask(&mut bench, &mut hand, 2800);
+    let sent = echo(&mut bench, &mut hand, 2800);
     assert!(longest(&sent) > 1400, "{}", longest(&sent));
 }
 
@@ -144,7 +144,7 @@ fn an_implausible_report_changes_nothing() {
     for (pair, (peer, to)) in PAIRS.into_iter().enumerate() {
         let mut bench = quiet(&config());
         let mut hand = open(&mut bench, peer, to);
-        let lost = ask(&mut bench, &mut hand, 4000);
+        let lost = echo(&mut bench, &mut hand, 4000);
         let big = lost.iter().find(|frame| frame.len() == 1514).unwrap().clone();
         let ip_bytes = [20, 40][pair];
         let change = |at: usize, by: u8| {
@@ -228,11 +228,11 @@ fn a_packet_after_a_retransmitted_one_is_in_flight() {
         let mut hand = open(&mut bench, peer, to);
         // Some exchanges, after which it sends several segments at a time.
         for _ in 0..3 {
-            ask(&mut bench, &mut hand, 4000);
+            echo(&mut bench, &mut hand, 4000);
             bench.queues.borrow_mut().to_client.clear();
             receive(&mut bench, &mut hand);
         }
-        let mut lost = ask(&mut bench, &mut hand, 3 * 1460);
+        let mut lost = echo(&mut bench, &mut hand, 3 * 1460);
         lost.retain(|frame| longest(std::slice::from_ref(frame)) == 1500);
         let first = see(&lost[0]).seq;
         let newest = lost.iter().max_by_key(|frame| see(frame).seq.wrapping_sub(first)).unwrap();
@@ -254,7 +254,7 @@ fn a_packet_after_a_retransmitted_one_is_in_flight() {
 fn a_report_without_an_mtu_means_the_next_smaller_one() {
     let mut bench = quiet(&config());
     let mut hand = open(&mut bench, PAIRS[0].0, PAIRS[0].1);
-    let lost = ask(&mut bench, &mut hand, 4000);
+    let lost = echo(&mut bench, &mut hand, 4000);
     bench.exchange_quietly(too_big(lost.iter().find(|f| f.len() == 1514).unwrap(), 0));
     let (bytes, longest_bytes) = receive(&mut bench, &mut hand);
     assert_eq!((bytes, longest_bytes), (4000, 1488));
@@ -265,7 +265,7 @@ fn a_report_received_by_another_worker_reaches_the_flow() {
     let config = config();
     let (mut ours, mut other) = (quiet(&config), quiet(&config));
     let mut hand = open(&mut ours, PAIRS[0].0, PAIRS[0].1);
-    let lost = ask(&mut ours, &mut hand, 4000);
+    let lost = echo(&mut ours, &mut hand, 4000);
     let big = lost.iter().find(|frame| frame.len() == 1514).unwrap();
     other.exchange_quietly(too_big(big, 1400));
     let (bytes, longest_bytes) = receive(&mut ours, &mut hand);
@@ -287,7 +287,7 @@ fn the_table_of_paths_is_bounded() {
     for n in 0..2 * TCP_PATHS_KNOWN as u32 - 1 {
         let peer = format!("172.16.{}.{}:40000", n / 200, 1 + n % 200);
         let mut hand = open(&mut bench, &peer, PAIRS[0].1);
-        let lost = ask(&mut bench, &mut hand, 2000);
+        let lost = echo(&mut bench, &mut hand, 2000);
         let big = lost.iter().max_by_key(|frame| frame.len()).unwrap();
         bench.exchange_quietly(too_big(big, 600 + n % 700));
         bench.exchange(hand.craft(RST).frame());
@@ -304,7 +304,7 @@ fn the_devices_own_mtu_is_followed() {
     for mtu in [1280, 9000, 700, 1500] {
         config.board.set_mtu(mtu);
         bench.wait(1_000);
-        let sent = ask(&mut bench, &mut hand, 4000);
+        let sent = echo(&mut bench, &mut hand, 4000);
         assert_eq!(longest(&sent), mtu.min(1500));
         // The last frames of what is echoed in pieces arrive with the acknowledgements.
         hand.ack = hand.ack.wrapping_add(sent.iter().map(|f| f.len() as u32 - 54).sum());

@@ -424,7 +424,7 @@ fn a_stack_that_stopped_listening_keeps_its_connections() {
 #[test]
 fn resume_reaches_the_right_connection_or_none() {
     let mut bench = quiet();
-    bench.handler.manner = Manner::Deaf;
+    bench.handler.manner = Manner::Ignore;
     let hand = Hand::open(&mut bench, CLIENT, SERVER);
     let id = bench.handler.opened[0].0;
     bench.exchange(hand.craft(ACK | PSH).payload(b"later").frame());
@@ -443,7 +443,7 @@ fn resume_reaches_the_right_connection_or_none() {
 #[test]
 fn unread_input_closes_the_window_in_both_directions() {
     let mut bench = quiet();
-    bench.handler.manner = Manner::Deaf;
+    bench.handler.manner = Manner::Ignore;
     let mut client = Client::new(3, &["10.0.0.2/24"]);
     let handle = client.connect(SERVER, 40000, 64 * 1024);
     client.play(&mut bench, 100);

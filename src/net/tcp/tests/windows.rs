@@ -193,7 +193,7 @@ fn play(seed: u64) {
     let mut bench = Bench::new(&config());
     bench.run();
     bench.sent();
-    let manners = [Manner::Echo, Manner::Close, Manner::Pour, Manner::Pour, Manner::Deaf];
+    let manners = [Manner::Echo, Manner::Close, Manner::Pour, Manner::Pour, Manner::Ignore];
     bench.handler.manner = random.one_of(&manners);
     let mut rogues = Vec::new();
     for n in 0..1 + random.below(3) as u16 {

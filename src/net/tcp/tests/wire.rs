@@ -127,7 +127,7 @@ pub enum Manner {
     #[default]
     Echo,
     /// Reads nothing and writes nothing.
-    Deaf,
+    Ignore,
     /// Closes as soon as anything arrived.
     Close,
     /// Writes as much as there is room for and closes as soon as anything arrived.
@@ -177,7 +177,7 @@ impl Handler for TestHandler {
                     self.ended.push(id);
                 }
             }
-            Manner::Deaf => (),
+            Manner::Ignore => (),
             Manner::Close => {
                 stream.write(b"bye\r\n");
                 stream.close();

@@ -6,7 +6,7 @@
 //! 5927, 4.1), and its length. No report makes a path narrower than any real one.
 
 use super::device::Port;
-use super::ether::{self, Heard};
+use super::ether::{self, NeighborEvent};
 use super::groups::Query;
 use super::headers::ETHERNET_BYTES;
 use super::listen::TIME_WAIT;
@@ -27,20 +27,19 @@ impl<P: Port, C> Stack<P, C> {
         now: Now,
         handler: &mut H,
     ) {
-        let heard = match packet {
+        let event = match packet {
             Packet::Arp => ether::arp(&mut self.wire, &self.own, frame),
             Packet::Icmp(bytes) => ether::icmp(&mut self.wire, &self.own, frame, bytes),
             Packet::Icmpv6(bytes) => ether::icmpv6(&mut self.wire, &self.own, frame, bytes),
-            Packet::Listener(bytes) => {
-                Query::read(&frame[ETHERNET_BYTES..][..usize::from(bytes)]).map(Heard::Query)
-            }
+            Packet::Listener(bytes) => Query::read(&frame[ETHERNET_BYTES..][..usize::from(bytes)])
+                .map(NeighborEvent::Query),
             // More tags than supported.
             Packet::Tagged => Err(Counter::FramesNotForUs),
             Packet::Tcp(_) => unreachable!("segments are handled elsewhere"),
         };
-        match heard {
-            Ok(Heard::At { address, mac, overrides }) => {
-                self.notices.board().tell(
+        match event {
+            Ok(NeighborEvent::At { address, mac, overrides }) => {
+                self.notices.board().note(
                     address,
                     mac,
                     overrides,
@@ -48,18 +47,18 @@ impl<P: Port, C> Stack<P, C> {
                 );
                 self.learn(address, mac, now, handler);
             }
-            Ok(heard) => self.meet_report(&heard, now),
+            Ok(event) => self.meet_report(&event, now),
             Err(counter) => self.dropped(counter),
         }
     }
 
     /// Passes on information about neighbours and routers.
-    fn meet_report(&mut self, heard: &Heard, now: Now) {
-        match *heard {
-            Heard::Nothing | Heard::At { .. } => (),
-            Heard::Rival(taken) => self.claim.defend(&mut self.wire, &self.own, taken, now),
-            Heard::Query(query) => self.claim.meet_query(query, now),
-            Heard::TooBig(report) => {
+    fn meet_report(&mut self, event: &NeighborEvent, now: Now) {
+        match *event {
+            NeighborEvent::Nothing | NeighborEvent::At { .. } => (),
+            NeighborEvent::Rival(taken) => self.claim.defend(&mut self.wire, &self.own, taken, now),
+            NeighborEvent::Query(query) => self.claim.meet_query(query, now),
+            NeighborEvent::TooBig(report) => {
                 if self.meet_too_big(&report, now) {
                     return;
                 }
