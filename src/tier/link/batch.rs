@@ -42,7 +42,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         if !self.has_room(room_bytes)? {
             self.room(room_bytes).await?;
         }
-        self.inner.borrow_mut().ask(self.slot, write);
+        self.inner.borrow_mut().write_request(self.slot, write);
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use crate::base::stats::{Counter, WorkerStats};
 use loss::Trouble;
 
 /// In the queue of requests, in place of a batch: the answer is no longer needed.
-const NOBODY: u32 = u32::MAX;
+const ABANDONED: u32 = u32::MAX;
 /// The same: the answer is to a remembered invalidation.
 const REMEMBERED: u32 = u32::MAX - 1;
 
@@ -66,7 +66,7 @@ enum LinkState {
 
 /// Consecutive requests of one batch.
 #[derive(Debug)]
-struct Asked {
+struct InFlight {
     slot: u32,
     /// How many of them are unanswered, and the number of the first of those.
     count: u32,
@@ -140,7 +140,7 @@ pub(super) struct Inner<C, K> {
     has_more: bool,
 
     /// Unanswered requests, in order.
-    asked: VecDeque<Asked>,
+    in_flight: VecDeque<InFlight>,
     next_opaque: u32,
     pub(super) slots: Slots<K>,
     remembered: Remembered,
@@ -152,7 +152,7 @@ pub(super) struct Inner<C, K> {
 impl<C, K> fmt::Debug for Inner<C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { address, state, .. } = self;
-        write!(f, "Link({address}, {state:?}, {} outstanding)", self.asked.len())
+        write!(f, "Link({address}, {state:?}, {} outstanding)", self.in_flight.len())
     }
 }
 
@@ -187,7 +187,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             flowed_us: 0,
             flowed_bytes: 0,
             has_more: false,
-            asked: VecDeque::with_capacity(LINK_BATCHES),
+            in_flight: VecDeque::with_capacity(LINK_BATCHES),
             next_opaque: 0,
             slots: Slots::with_capacity(LINK_BATCHES),
             remembered: Remembered::default(),
@@ -272,13 +272,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     #[inline]
-    pub(super) fn ask(&mut self, slot: u32, write: impl FnOnce(&mut RequestWriter<'_>)) {
+    pub(super) fn write_request(&mut self, slot: u32, write: impl FnOnce(&mut RequestWriter<'_>)) {
         self.end_lookup();
         let opaque = self.next_opaque;
         self.next_opaque = opaque.wrapping_add(1);
         write(&mut RequestWriter::new(&mut self.out, opaque));
         if slot != REMEMBERED {
-            self.slots.asked(slot);
+            self.slots.expect_answer(slot);
         }
         self.expect(slot, opaque, Kind::One);
     }
@@ -286,11 +286,11 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     #[inline]
     fn expect(&mut self, slot: u32, opaque: u32, kind: Kind) {
         let at_us = self.now.uptime_us;
-        match self.asked.back_mut() {
+        match self.in_flight.back_mut() {
             Some(last) if last.slot == slot && last.at_us == at_us && last.kind == kind => {
                 last.count += 1;
             }
-            _ => self.asked.push_back(Asked { slot, count: 1, opaque, at_us, kind }),
+            _ => self.in_flight.push_back(InFlight { slot, count: 1, opaque, at_us, kind }),
         }
     }
 
@@ -386,7 +386,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Receives as much input as a turn may.
     fn receive(&mut self) -> usize {
         let is_due = self.now.uptime_us >= self.probe_at_us;
-        let is_expected = !self.asked.is_empty()
+        let is_expected = !self.in_flight.is_empty()
             || self.has_more
             || matches!(self.state, LinkState::Greeting { .. } | LinkState::Closing { .. });
         if !is_due && !is_expected {
@@ -419,7 +419,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                 }
                 Err(Garbage) => {
                     self.stats.add(Counter::LinkGarbage, 1);
-                    self.tell_down(Trouble::Senseless);
+                    self.report_down(Trouble::Invalid);
                     self.close();
                     return answers;
                 }
@@ -438,7 +438,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             LinkState::Closing { .. } => {
                 self.start = self.end;
             }
-            LinkState::Greeting { .. } => self.hear_greeting()?,
+            LinkState::Greeting { .. } => self.parse_greeting()?,
             _ => {}
         }
         let mut answers = 0;
@@ -457,19 +457,19 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Processes the next piece of input. False: it is incomplete.
     #[inline]
     fn step(&mut self, answers: &mut usize) -> Result<bool, Garbage> {
-        let Some(asked) = self.asked.front() else {
+        let Some(requests) = self.in_flight.front() else {
             // There is no request that this could answer.
             let is_greeting = matches!(self.state, LinkState::Greeting { .. });
             return if is_greeting { Ok(false) } else { Err(Garbage) };
         };
-        let (mut slot, kind) = (asked.slot, asked.kind);
+        let (mut slot, kind) = (requests.slot, requests.kind);
         let bytes = &self.input[self.start..self.end];
         match self.reading {
             Reading::Head => {
                 let Some((head, used)) = C::head(bytes, self.now)? else {
                     return if bytes.len() > C::HEAD_BYTES_MAX { Err(Garbage) } else { Ok(false) };
                 };
-                let is_other = head.opaque.is_some_and(|opaque| opaque != asked.opaque);
+                let is_other = head.opaque.is_some_and(|opaque| opaque != requests.opaque);
                 if head.value_bytes > LINK_VALUE_BYTES_MAX {
                     return Err(Garbage);
                 }
@@ -543,7 +543,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     fn hand_over(&mut self, slot: u32, mut head: Head) -> Result<(), Garbage> {
         head.cas = self.cas_of_link(head.cas);
         match slot {
-            NOBODY => {}
+            ABANDONED => {}
             // A server that refuses to delete a key must not be used.
             REMEMBERED if !matches!(head.status, Status::Done | Status::Miss) => {
                 return Err(Garbage);
@@ -561,23 +561,25 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// The oldest request was answered.
     #[inline]
     fn answered(&mut self, slot: u32) {
-        let Some(asked) = self.asked.front_mut() else { unreachable!("an answer has a request") };
-        asked.count -= 1;
-        asked.opaque = asked.opaque.wrapping_add(1);
-        if asked.kind == Kind::Key {
+        let Some(requests) = self.in_flight.front_mut() else {
+            unreachable!("an answer has a request")
+        };
+        requests.count -= 1;
+        requests.opaque = requests.opaque.wrapping_add(1);
+        if requests.kind == Kind::Key {
             self.keys.pop();
         }
-        if asked.count == 0 {
-            self.asked.pop_front();
+        if requests.count == 0 {
+            self.in_flight.pop_front();
         }
         match slot {
-            NOBODY => {}
+            ABANDONED => {}
             REMEMBERED => self.remembered.answered(),
             _ => self.slots.answered(slot),
         }
     }
 
-    fn hear_greeting(&mut self) -> Result<(), Garbage> {
+    fn parse_greeting(&mut self) -> Result<(), Garbage> {
         let bytes = &self.input[self.start..self.end];
         match C::greeting(bytes) {
             Ok(Some(())) => {
@@ -592,7 +594,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     /// Continues after everything that had to be answered first was answered.
     fn advance(&mut self, answers: usize) {
-        if answers == 0 || !self.asked.is_empty() {
+        if answers == 0 || !self.in_flight.is_empty() {
             return;
         }
         match self.state {
@@ -620,7 +622,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     fn send_remembered(&mut self) {
         while let Some(invalidation) = self.remembered.take() {
-            self.ask(REMEMBERED, |request| match &invalidation {
+            self.write_request(REMEMBERED, |request| match &invalidation {
                 Some(key) => C::delete(request, key.as_bytes()),
                 None => C::flush_all(request),
             });

@@ -132,7 +132,7 @@ impl<K> Slots<K> {
 
     /// Counts a further request.
     #[inline]
-    pub(super) fn asked(&mut self, index: u32) {
+    pub(super) fn expect_answer(&mut self, index: u32) {
         self.slots[index as usize].outstanding += 1;
     }
 

@@ -72,7 +72,7 @@ fn begin(
     key: &[u8],
     value_bytes: Option<usize>,
 ) {
-    debug_assert!(can_carry(key), "asked before");
+    debug_assert!(can_carry(key), "checked before");
     request.put(command);
     let is_text = is_text(key);
     if is_text {

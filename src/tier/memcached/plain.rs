@@ -45,7 +45,7 @@ impl Plain {
 
     /// Sends one request in a batch that was begun for one answer.
     #[inline]
-    async fn ask(
+    async fn request(
         mut batch: OneBatch<'_>,
         room_bytes: usize,
         write: impl FnOnce(&mut RequestWriter<'_>),
@@ -56,7 +56,7 @@ impl Plain {
 
     /// Sends a request about a key, without a value.
     #[inline]
-    async fn ask_about(
+    async fn request_about(
         &self,
         key: &Key,
         write: impl FnOnce(&mut RequestWriter<'_>, &[u8]),
@@ -66,7 +66,7 @@ impl Plain {
             return Err(Down);
         }
         let batch = self.link.begin(One::default())?;
-        Plain::ask(batch, meta::room(key, 0), |request| write(request, key)).await
+        Plain::request(batch, meta::room(key, 0), |request| write(request, key)).await
     }
 
     /// Waits until a store of this mode may be in flight beside similar ones.
@@ -79,7 +79,8 @@ impl Plain {
 
     /// The outcome of an operation with a cas that no item has any more.
     async fn stale_cas(&self, key: &Key, absent: Outcome<Chain>) -> Outcome<Chain> {
-        match self.ask_about(key, |request, key| meta::get(request, key, Get::Existence)).await {
+        match self.request_about(key, |request, key| meta::get(request, key, Get::Existence)).await
+        {
             Ok((head, _)) if head.status == Status::Done => Outcome::Exists,
             Ok((head, _)) if head.status == Status::Miss => absent,
             _ => Outcome::Failed,
@@ -141,16 +142,18 @@ impl Tier for Plain {
     }
 
     async fn get(&self, key: &Key, _now: Now) -> Outcome<Chain> {
-        hit(self.ask_about(key, |request, key| meta::get(request, key, Get::Value)).await)
+        hit(self.request_about(key, |request, key| meta::get(request, key, Get::Value)).await)
     }
 
     async fn get_with_expiry(&self, key: &Key, _now: Now) -> Outcome<Chain> {
-        hit(self.ask_about(key, |request, key| meta::get(request, key, Get::ValueAndExpiry)).await)
+        hit(self
+            .request_about(key, |request, key| meta::get(request, key, Get::ValueAndExpiry))
+            .await)
     }
 
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
         let answer =
-            self.ask_about(key, |request, key| meta::get_and_touch(request, key, expiry, now));
+            self.request_about(key, |request, key| meta::get_and_touch(request, key, expiry, now));
         match hit(answer.await) {
             Outcome::Hit(hit) => Outcome::Hit(Hit { expiry, ..hit }),
             other => other,
@@ -176,7 +179,7 @@ impl Tier for Plain {
         };
         let Store { mode, flags, expiry, .. } = store;
         let how = meta::Store { mode, flags, expiry, cas };
-        let answer = Plain::ask(batch, meta::room(bytes, value.len()), |request| {
+        let answer = Plain::request(batch, meta::room(bytes, value.len()), |request| {
             meta::store(request, bytes, &how, value.len(), now);
             request.value(Body::Chain(value));
             meta::end_of_value(request);
@@ -199,7 +202,7 @@ impl Tier for Plain {
             Err(Down) => return Outcome::Failed,
         };
         let room = meta::room(bytes, 0);
-        match Plain::ask(batch, room, |request| meta::delete(request, bytes, cas)).await {
+        match Plain::request(batch, room, |request| meta::delete(request, bytes, cas)).await {
             Ok((Head { status: Status::Done, .. }, _)) => Outcome::Deleted,
             Ok((head, _)) => rest(head.status),
             Err(Down) => Outcome::Failed,
@@ -207,7 +210,7 @@ impl Tier for Plain {
     }
 
     async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
-        match self.ask_about(key, |request, key| meta::touch(request, key, expiry, now)).await {
+        match self.request_about(key, |request, key| meta::touch(request, key, expiry, now)).await {
             Ok((Head { status: Status::Done, cas, .. }, _)) => Outcome::Touched { cas },
             Ok((head, _)) => rest(head.status),
             Err(Down) => Outcome::Failed,
@@ -226,7 +229,7 @@ impl Tier for Plain {
             Err(Down) => return Outcome::Failed,
         };
         let arithmetic = Arithmetic { cas, ..arithmetic };
-        let answer = Plain::ask(batch, meta::room(bytes, 0), |request| {
+        let answer = Plain::request(batch, meta::room(bytes, 0), |request| {
             meta::arithmetic(request, bytes, &arithmetic, now);
         });
         match answer.await {
@@ -242,7 +245,7 @@ impl Tier for Plain {
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
         let Ok(batch) = self.link.begin(One::default()) else { return Outcome::Failed };
         let room = meta::room(b"", 0);
-        match Plain::ask(batch, room, |request| meta::flush_all(request, at, now)).await {
+        match Plain::request(batch, room, |request| meta::flush_all(request, at, now)).await {
             Ok((Head { status: Status::Done, .. }, _)) => Outcome::Flushed,
             _ => Outcome::Failed,
         }

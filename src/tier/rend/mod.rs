@@ -113,21 +113,21 @@ impl Rend {
         }
     }
 
-    async fn ask(&self, request: BinaryRequest<'_>) -> Result<(Head, Chain), Down> {
-        ask_in(self.link.begin(One::default())?, request, Body::EMPTY).await
+    async fn request(&self, request: BinaryRequest<'_>) -> Result<(Head, Chain), Down> {
+        request_in(self.link.begin(One::default())?, request, Body::EMPTY).await
     }
 
-    async fn ask_to_store(
+    async fn request_store(
         &self,
         request: BinaryRequest<'_>,
         value: Body<'_>,
     ) -> Result<(Head, Chain), Down> {
-        ask_in(self.link.begin(One::default())?, request, value).await
+        request_in(self.link.begin(One::default())?, request, value).await
     }
 
     /// The item with its expiry; a Rend returns it for a second longer than its lifetime.
     async fn find(&self, key: &[u8], now: Now) -> Result<Option<Hit<Chain>>, Down> {
-        let (head, value) = self.ask(BinaryRequest::get_with_expiry(key)).await?;
+        let (head, value) = self.request(BinaryRequest::get_with_expiry(key)).await?;
         let expiry = self.exptimes().expiry(head.expiry);
         match head.status {
             Status::Value if expiry.is_past(now) => Ok(None),
@@ -146,7 +146,7 @@ impl Rend {
 }
 
 /// Sends a request in a batch that was begun for one answer.
-async fn ask_in(
+async fn request_in(
     mut batch: Batch<'_, Binary, One>,
     request: BinaryRequest<'_>,
     value: Body<'_>,
@@ -163,7 +163,7 @@ fn hit_or_miss(found: Option<Hit<Chain>>) -> Outcome<Chain> {
     found.map_or(Outcome::Miss, Outcome::Hit)
 }
 
-fn said(answer: Answer) -> Outcome<Chain> {
+fn outcome_of(answer: Answer) -> Outcome<Chain> {
     answer.unwrap_or(Outcome::Failed)
 }
 
@@ -181,12 +181,12 @@ impl Tier for Rend {
     }
 
     async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
-        said(self.find(key.as_bytes(), now).await.map(hit_or_miss))
+        outcome_of(self.find(key.as_bytes(), now).await.map(hit_or_miss))
     }
 
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
         let key = key.as_bytes();
-        said(match self.server {
+        outcome_of(match self.server {
             Server::Whole => self.get_and_touch_whole(key, expiry, now).await,
             Server::Rend(_) => self.touch_partly(key, expiry, now).await.map(hit_or_miss),
         })
@@ -194,7 +194,7 @@ impl Tier for Rend {
 
     async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {
         let (key, value) = (key.as_bytes(), Body::Chain(value));
-        said(match self.server {
+        outcome_of(match self.server {
             Server::Whole => self.store_whole(key, store, value, now).await,
             Server::Rend(_) => self.store_partly(key, store, value, now).await,
         })
@@ -202,7 +202,7 @@ impl Tier for Rend {
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<Chain> {
         let key = key.as_bytes();
-        said(match self.server {
+        outcome_of(match self.server {
             Server::Whole => self.delete_whole(key, cas, now).await,
             Server::Rend(_) => self.delete_partly(key, cas, now).await,
         })
@@ -210,7 +210,7 @@ impl Tier for Rend {
 
     async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
         let key = key.as_bytes();
-        said(match self.server {
+        outcome_of(match self.server {
             Server::Whole => self.touch_whole(key, expiry, now).await,
             Server::Rend(_) => self.touch_partly(key, expiry, now).await.map(|found| match found {
                 Some(hit) => Outcome::Touched { cas: hit.cas },
@@ -221,7 +221,7 @@ impl Tier for Rend {
 
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
         let key = key.as_bytes();
-        said(match self.server {
+        outcome_of(match self.server {
             Server::Whole => self.arithmetic_whole(key, arithmetic, now).await,
             Server::Rend(_) => self.arithmetic_partly(key, arithmetic, now).await,
         })
@@ -229,7 +229,7 @@ impl Tier for Rend {
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {
         match self.server {
-            Server::Whole => said(self.flush_whole(at, now).await),
+            Server::Whole => outcome_of(self.flush_whole(at, now).await),
             Server::Rend(_) => Outcome::Failed,
         }
     }

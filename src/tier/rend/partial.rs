@@ -53,7 +53,7 @@ impl Rend {
         }
         let exptime = self.exptimes().exptime(expiry, now);
         let request = BinaryRequest::store(mode, key, flags, exptime, 0, value.len());
-        let (head, _) = self.ask_to_store(request, value).await?;
+        let (head, _) = self.request_store(request, value).await?;
         let refused = match head.status {
             Status::Done => return Ok(Outcome::Stored { cas: self.make_cas() }),
             Status::TooLarge => Outcome::TooLarge,
@@ -97,7 +97,7 @@ impl Rend {
             return Ok(Outcome::NotStored);
         }
         let request = BinaryRequest::store(store.mode, key, 0, 0, 0, value.len());
-        let (head, _) = self.ask_to_store(request, value).await?;
+        let (head, _) = self.request_store(request, value).await?;
         match head.status {
             Status::Done => Ok(Outcome::Stored { cas: self.make_cas() }),
             Status::Value | Status::NonNumeric | Status::End | Status::Refused => Err(Down),
@@ -129,7 +129,7 @@ impl Rend {
             return Ok(Some(Hit { expiry, ..hit }));
         }
         let exptime = self.exptimes().exptime_of_touch(expiry, now);
-        let (head, _) = self.ask(BinaryRequest::touch(key, exptime)).await?;
+        let (head, _) = self.request(BinaryRequest::touch(key, exptime)).await?;
         match head.status {
             Status::Done | Status::Value => Ok(Some(Hit { expiry, ..hit })),
             Status::Miss => Ok(None),
@@ -193,7 +193,7 @@ impl Rend {
 
     /// Ensures that there is no item.
     async fn remove(&self, key: &[u8]) -> Result<(), Down> {
-        let (head, _) = self.ask(BinaryRequest::delete(key, 0)).await?;
+        let (head, _) = self.request(BinaryRequest::delete(key, 0)).await?;
         match head.status {
             Status::Done | Status::Miss => Ok(()),
             _ => Err(Down),

@@ -89,7 +89,7 @@ pub fn probe<S: Read + Write>(
     // Shorter than a header: see `try_gete`.
     let key = format!("sunder-{:016x}", u64::from_be_bytes(secret::random()));
     let mut talk = Talk { stream: connect()?, asked: 0, answered: 0, received: Vec::new() };
-    match talk.ask(&BinaryRequest::version(), b"") {
+    match talk.request(&BinaryRequest::version(), b"") {
         Ok(head) if head.status == Status::Value => {}
         Ok(_) | Err(Fault::Garbage) => return Err(ProbeError::NotBinary),
         Err(Fault::Io(error)) => return Err(ProbeError::Lost(error)),
@@ -126,7 +126,7 @@ pub fn connect(address: &Address) -> io::Result<Socket> {
 fn can_count<S: Read + Write>(stream: S, key: &[u8], now: Now) -> Result<bool, ProbeError> {
     let nothing = Arithmetic { decrement: false, delta: 0, initial: None, cas: 0 };
     let mut talk = Talk { stream, asked: 0, answered: 0, received: Vec::new() };
-    match talk.ask(&BinaryRequest::arithmetic(key, nothing, now), b"") {
+    match talk.request(&BinaryRequest::arithmetic(key, nothing, now), b"") {
         Ok(head) => Ok(head.status == Status::Miss),
         Err(Fault::Garbage) => Ok(false),
         Err(Fault::Io(error)) if hung_up(&error) => Ok(false),
@@ -189,9 +189,9 @@ impl<S: Read + Write> Talk<S> {
     fn try_expiry(&mut self, key: &[u8], now: Now) -> Result<(Exptimes, bool), ProbeError> {
         let far_unix_s = now.unix_s.saturating_add(FAR_S);
         let store = BinaryRequest::store(StoreMode::Set, key, 0, far_unix_s, 0, 1);
-        let stored = self.ask(&store, b"?")?;
-        let found = self.ask(&BinaryRequest::get_with_expiry(key), b"")?;
-        self.ask(&BinaryRequest::delete(key, 0), b"")?;
+        let stored = self.request(&store, b"?")?;
+        let found = self.request(&BinaryRequest::get_with_expiry(key), b"")?;
+        self.request(&BinaryRequest::delete(key, 0), b"")?;
         if stored.status != Status::Done || found.status != Status::Value {
             return Err(ProbeError::NotStored);
         }
@@ -206,7 +206,7 @@ impl<S: Read + Write> Talk<S> {
         Ok((exptimes, stored.cas != 0))
     }
 
-    fn ask(&mut self, request: &BinaryRequest<'_>, value: &[u8]) -> Result<Head, Fault> {
+    fn request(&mut self, request: &BinaryRequest<'_>, value: &[u8]) -> Result<Head, Fault> {
         self.send(request, value)?;
         self.receive()
     }

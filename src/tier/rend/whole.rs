@@ -4,7 +4,7 @@
 //! Nothing here may answer anything that the server did not.
 
 use super::binary::{Binary, BinaryRequest, Exptimes, number};
-use super::{Answer, Rend, ask_in, hit_or_miss};
+use super::{Answer, Rend, hit_or_miss, request_in};
 use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
 use crate::tier::link::{Batch, Down, Head, One, Status};
@@ -46,7 +46,7 @@ impl Rend {
 
     pub(super) async fn get_and_touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
         let request = BinaryRequest::get_and_touch(key, EXPTIMES.exptime_of_touch(expiry, now));
-        let (head, value) = self.ask(request).await?;
+        let (head, value) = self.request(request).await?;
         let Head { status, flags, cas, .. } = head;
         Ok(match status {
             Status::Value => hit_or_miss(Some(Hit { flags, expiry, cas, value })),
@@ -69,7 +69,7 @@ impl Rend {
         };
         let exptime = EXPTIMES.exptime(expiry, now);
         let request = BinaryRequest::store(mode, key, flags, exptime, cas, value.len());
-        let (head, _) = ask_in(batch, request, value).await?;
+        let (head, _) = request_in(batch, request, value).await?;
         Ok(match (head.status, mode) {
             (Status::Done, _) => Outcome::Stored { cas: head.cas },
             // The binary protocol returns the reason, not that nothing was stored.
@@ -83,7 +83,7 @@ impl Rend {
         let Some((batch, cas)) = self.begin(cas)? else {
             return self.stale_cas(key, Outcome::Miss, now).await;
         };
-        let (head, _) = ask_in(batch, BinaryRequest::delete(key, cas), Body::EMPTY).await?;
+        let (head, _) = request_in(batch, BinaryRequest::delete(key, cas), Body::EMPTY).await?;
         Ok(match head.status {
             Status::Done => Outcome::Deleted,
             status => rest(status),
@@ -92,7 +92,7 @@ impl Rend {
 
     pub(super) async fn touch_whole(&self, key: &[u8], expiry: Expiry, now: Now) -> Answer {
         let request = BinaryRequest::touch(key, EXPTIMES.exptime_of_touch(expiry, now));
-        let (head, _) = self.ask(request).await?;
+        let (head, _) = self.request(request).await?;
         Ok(match head.status {
             // The answer includes the item's flags.
             Status::Done | Status::Value => Outcome::Touched { cas: head.cas },
@@ -110,7 +110,7 @@ impl Rend {
             return self.stale_cas(key, Outcome::Miss, now).await;
         };
         let request = BinaryRequest::arithmetic(key, Arithmetic { cas, ..arithmetic }, now);
-        let (head, value) = ask_in(batch, request, Body::EMPTY).await?;
+        let (head, value) = request_in(batch, request, Body::EMPTY).await?;
         if head.status != Status::Value {
             return Ok(rest(head.status));
         }
@@ -123,7 +123,7 @@ impl Rend {
         let told = Expiry::from_unix_s(at.unix_s().saturating_add(1));
         let is_now = at == Expiry::NEVER || at.is_past(now);
         let exptime = if is_now { 0 } else { EXPTIMES.exptime(told, now) };
-        let (head, _) = self.ask(BinaryRequest::flush_all(exptime)).await?;
+        let (head, _) = self.request(BinaryRequest::flush_all(exptime)).await?;
         Ok(if head.status == Status::Done { Outcome::Flushed } else { Outcome::Failed })
     }
 }

@@ -4,7 +4,7 @@
 //! goes to the next batch that requested that key, never to another: the requested keys are kept
 //! until they are answered, and a key that this lookup did not request is an invalid answer.
 
-use super::{Asked, Inner, Kind, NOBODY};
+use super::{ABANDONED, InFlight, Inner, Kind};
 use crate::base::limits::LINK_LOOKUP_BYTES;
 use crate::tier::link::collect::Collect;
 use crate::tier::link::protocol::{Codec, Garbage, Head, Status};
@@ -24,7 +24,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.out.extend_from_slice(key);
         self.lookup_bytes += 1 + key.len();
         self.keys.push(key);
-        self.slots.asked(slot);
+        self.slots.expect_answer(slot);
         self.expect(slot, 0, Kind::Key);
     }
 
@@ -34,7 +34,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         if self.lookup_bytes > 0 {
             self.out.extend_from_slice(C::LOOKUP_END);
             self.lookup_bytes = 0;
-            self.expect(NOBODY, 0, Kind::End);
+            self.expect(ABANDONED, 0, Kind::End);
         }
     }
 
@@ -48,13 +48,18 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     ) -> Result<u32, Garbage> {
         let key = &self.input[start..start + head.key_bytes];
         // After the last key of this lookup are those of the next.
-        if self.asked.front().is_none_or(|asked| asked.kind != Kind::Key) {
+        if self.in_flight.front().is_none_or(|requests| requests.kind != Kind::Key) {
             return Err(Garbage);
         }
         let mut skipped = self.keys.before(key, 1);
         if skipped.is_none() {
-            let is_key = |asked: &&Asked| asked.kind == Kind::Key;
-            let keys = self.asked.iter().take_while(is_key).map(|asked| asked.count as usize).sum();
+            let is_key = |requests: &&InFlight| requests.kind == Kind::Key;
+            let keys = self
+                .in_flight
+                .iter()
+                .take_while(is_key)
+                .map(|requests| requests.count as usize)
+                .sum();
             skipped = self.keys.before(key, keys);
         }
         // This lookup did not request it.
@@ -63,7 +68,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         for _ in 0..skipped {
             self.answer_key(&miss, answers)?;
         }
-        Ok(self.asked[0].slot)
+        Ok(self.in_flight[0].slot)
     }
 
     /// A lookup has ended: its unanswered keys have no items or, if another answer ended it, that
@@ -75,20 +80,20 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             _ => return Err(Garbage),
         };
         let rest = Head { status, ..Head::default() };
-        while self.asked.front().is_some_and(|asked| asked.kind == Kind::Key) {
+        while self.in_flight.front().is_some_and(|requests| requests.kind == Kind::Key) {
             self.answer_key(&rest, answers)?;
         }
-        if self.asked.front().is_none_or(|asked| asked.kind != Kind::End) {
+        if self.in_flight.front().is_none_or(|requests| requests.kind != Kind::End) {
             return Err(Garbage);
         }
-        self.answered(NOBODY);
+        self.answered(ABANDONED);
         *answers += 1;
         Ok(())
     }
 
     /// Answers the oldest key of a lookup without a value.
     fn answer_key(&mut self, head: &Head, answers: &mut usize) -> Result<(), Garbage> {
-        let slot = self.asked[0].slot;
+        let slot = self.in_flight[0].slot;
         self.hand_over(slot, *head)?;
         self.answered(slot);
         *answers += 1;

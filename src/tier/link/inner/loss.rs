@@ -6,7 +6,7 @@
 //! reaches it any more after that is reset, and it has read everything it received before when it
 //! has answered on another connection for [`LINK_PROOF_US`].
 
-use super::{Inner, LinkState, NOBODY, OUTPUT_BYTES_KEPT, Reading};
+use super::{ABANDONED, Inner, LinkState, OUTPUT_BYTES_KEPT, Reading};
 use crate::base::limits::{
     LINK_CLOSING_US, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_MAX_US, LINK_GREETING_US,
     LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
@@ -27,7 +27,7 @@ pub(super) enum Trouble {
     /// It did not answer in time.
     Late,
     /// It sent an invalid answer.
-    Senseless,
+    Invalid,
 }
 
 impl<C: Codec, K: Collect> Inner<C, K> {
@@ -35,7 +35,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     /// When the oldest request must be answered.
     fn deadline_us(&self) -> Option<u64> {
-        self.asked.front().map(|asked| self.patience_us(asked.at_us, self.timeout_us))
+        self.in_flight.front().map(|requests| self.patience_us(requests.at_us, self.timeout_us))
     }
 
     /// The end of `timeout_us` from `since_us` on; later, but bounded, while large answers are
@@ -59,7 +59,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     /// Leaves a state that has lasted too long.
     pub(super) fn look_at_deadline(&mut self) {
-        if self.state == LinkState::Serving && self.asked.is_empty() {
+        if self.state == LinkState::Serving && self.in_flight.is_empty() {
             return;
         }
         if self.now.uptime_us < self.state_deadline_us() {
@@ -106,7 +106,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     pub(super) fn serve(&mut self) {
         self.state = LinkState::Serving;
         self.greeting_us = LINK_GREETING_US;
-        self.tell_up();
+        self.report_up();
     }
 
     /// The server has not closed its side: it is frozen, or unreachable.
@@ -143,10 +143,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// which is sent only after all answers have arrived.
     fn suspend(&mut self) {
         self.stats.add(Counter::LinkTimeouts, 1);
-        self.tell_down(Trouble::Late);
+        self.report_down(Trouble::Late);
         self.fail_all();
-        for asked in &mut self.asked {
-            asked.slot = NOBODY;
+        for requests in &mut self.in_flight {
+            requests.slot = ABANDONED;
         }
         self.state = LinkState::Suspended { since_us: self.now.uptime_us };
     }
@@ -165,7 +165,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     /// The connection has ended, or the server has read everything sent and closed its side.
     pub(super) fn lose(&mut self) {
-        self.tell_down(Trouble::Gone);
+        self.report_down(Trouble::Gone);
         self.forget_stream_state();
         self.stream = None;
         if self.retry_us == 0 {
@@ -178,7 +178,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     fn forget_stream_state(&mut self) {
         self.fail_all();
-        self.asked.clear();
+        self.in_flight.clear();
         self.out.clear();
         self.out.shrink_to(OUTPUT_BYTES_KEPT);
         self.sent = 0;
@@ -227,7 +227,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     // Reports to the operator.
 
-    pub(super) fn tell_down(&mut self, trouble: Trouble) {
+    pub(super) fn report_down(&mut self, trouble: Trouble) {
         if self.state != LinkState::Serving {
             return;
         }
@@ -245,14 +245,14 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                  it does: if it is not frozen, the host is too busy for it, and it needs a core of \
                  its own or a longer timeout= (milliseconds)"
             ),
-            Trouble::Senseless => format!(
+            Trouble::Invalid => format!(
                 "{role}, the {name} at {address}, gave an answer that makes no sense; {meanwhile} \
                  until there is another connection: see what listens there"
             ),
         });
     }
 
-    fn tell_up(&mut self) {
+    fn report_up(&mut self) {
         let Inner { role, address, .. } = self;
         let away_ms = (self.now.uptime_us - self.down_us) / 1000;
         topics(*role).up.report(self.now, || {

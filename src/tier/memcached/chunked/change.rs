@@ -7,7 +7,7 @@ use super::collect::Collector;
 use super::layout::{Metadata, Shape};
 use super::name::Name;
 use super::token::may_be_bare;
-use super::{Answer, Ask, Chunked, Condition, Look, Stored, Written, item_bytes};
+use super::{Answer, Chunked, Condition, Existing, Lookup, Stored, Written, item_bytes};
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
@@ -20,13 +20,13 @@ use crate::tier::{Arithmetic, Outcome, Store, StoreMode};
 impl Chunked {
     pub(super) async fn set(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        let old = self.ask(&mut name, Ask::Plain, now).await?;
+        let old = self.request_metadata(&mut name, Lookup::Plain, now).await?;
         let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
         let value = (value, &Chain::new());
         let written = self.put(&mut name, key, &metadata, value, Condition::Always, now).await?;
-        let old = match self.hear(old, &name, key).await? {
-            Look::Stored(old) => Some(old.metadata),
-            Look::Nothing | Look::Foreign(_) | Look::Lie(_) => None,
+        let old = match self.receive_metadata(old, &name, key).await? {
+            Existing::Stored(old) => Some(old.metadata),
+            Existing::Nothing | Existing::Foreign(_) | Existing::Invalid(_) => None,
         };
         self.tidy(&mut name, &written, metadata.shape.chunks, old.as_ref()).await?;
         match written {
@@ -45,20 +45,22 @@ impl Chunked {
         now: Now,
     ) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        let look = self.look(&mut name, key, Ask::Plain, now).await?;
+        let look = self.look_up(&mut name, key, Lookup::Plain, now).await?;
         let (old, condition) = match &look {
-            Look::Stored(old) if store.cas != 0 && old.cas != store.cas => {
+            Existing::Stored(old) if store.cas != 0 && old.cas != store.cas => {
                 return Ok(Outcome::Exists);
             }
-            Look::Stored(_) if store.cas == 0 && store.mode == StoreMode::Add => {
+            Existing::Stored(_) if store.cas == 0 && store.mode == StoreMode::Add => {
                 return Ok(Outcome::NotStored);
             }
-            Look::Stored(old) if store.cas != 0 => (Some(&old.metadata), Condition::Cas(old.cas)),
-            Look::Stored(old) => (Some(&old.metadata), Condition::Present),
+            Existing::Stored(old) if store.cas != 0 => {
+                (Some(&old.metadata), Condition::Cas(old.cas))
+            }
+            Existing::Stored(old) => (Some(&old.metadata), Condition::Present),
             _ if store.cas != 0 => return Ok(Outcome::Miss),
             _ if store.mode == StoreMode::Replace => return Ok(Outcome::NotStored),
-            Look::Nothing => (None, Condition::Absent),
-            Look::Foreign(cas) | Look::Lie(cas) => (None, Condition::Cas(*cas)),
+            Existing::Nothing => (None, Condition::Absent),
+            Existing::Foreign(cas) | Existing::Invalid(cas) => (None, Condition::Cas(*cas)),
         };
         let metadata = self.describe(&name, value.len(), store.flags, store.expiry, now);
         let (value, replaced) = ((value, &Chain::new()), (old, condition));
@@ -74,7 +76,7 @@ impl Chunked {
     /// Append and prepend.
     pub(super) async fn extend(&self, key: &Key, store: &Store, value: &Chain, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        let stored = self.readable(&mut name, key, Ask::WithExpiry, now).await?;
+        let stored = self.readable(&mut name, key, Lookup::WithExpiry, now).await?;
         let Some(old) = stored else { return Ok(Outcome::NotStored) };
         if store.cas != 0 && store.cas != old.cas {
             return Ok(Outcome::Exists);
@@ -201,7 +203,7 @@ impl Chunked {
 
     pub(super) async fn try_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        let touched = self.readable(&mut name, key, Ask::Touch(expiry), now).await?;
+        let touched = self.readable(&mut name, key, Lookup::Touch(expiry), now).await?;
         let Some(stored) = touched else { return Ok(Outcome::Miss) };
         // The server does as much work as for a get of them.
         work::note(stored.metadata.shape.length as usize);
@@ -247,12 +249,12 @@ impl Chunked {
     ) -> Answer {
         let mut name = Name::of(key.as_bytes());
         for _ in 0..CHUNK_CONFLICTS_MAX {
-            let counted = match self.look(&mut name, key, Ask::WithExpiry, now).await? {
-                Look::Stored(old) => self.count(&mut name, key, &old, arithmetic, now).await?,
-                Look::Nothing => {
+            let counted = match self.look_up(&mut name, key, Lookup::WithExpiry, now).await? {
+                Existing::Stored(old) => self.count(&mut name, key, &old, arithmetic, now).await?,
+                Existing::Nothing => {
                     self.begin_count(&mut name, key, Condition::Absent, arithmetic, now).await?
                 }
-                Look::Foreign(cas) | Look::Lie(cas) => {
+                Existing::Foreign(cas) | Existing::Invalid(cas) => {
                     let condition = Condition::Cas(cas);
                     self.begin_count(&mut name, key, condition, arithmetic, now).await?
                 }

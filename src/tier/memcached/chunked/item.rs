@@ -48,7 +48,7 @@ pub struct Taken {
 impl Item {
     /// For the item of `name`, which must not be a hash: its metadata would contain the key.
     pub fn new(name: &Name) -> Item {
-        assert!(!name.is_hashed(), "asked before");
+        assert!(!name.is_hashed(), "checked before");
         Item { chunks_max: name.chunks_max(), ..Item::default() }
     }
 
@@ -143,18 +143,18 @@ mod tests {
         let metadata = metadata(&name, 1000);
         let shape = metadata.shape;
         assert_eq!(shape.chunks, 3);
-        for asked in 0..6 {
+        for requested in 0..6 {
             let mut item = Item::new(&name);
             take(&mut item, Some(&metadata.encode()));
-            for index in 0..asked {
+            for index in 0..requested {
                 // Beyond the last: nothing, or a chunk of a longer, older value.
                 let is_there = index < 3 || index == 4;
                 take(&mut item, is_there.then(|| chunk(&metadata, index)).as_deref());
             }
             let Taken { head, found, mut chunks } = item.finish();
             assert_eq!((head.cas, found), (7, Some(MetadataRead::Metadata(metadata))));
-            assert_eq!((chunks.next(), chunks.broken()), (asked.min(3), None));
-            for index in asked.min(3)..3 {
+            assert_eq!((chunks.next(), chunks.broken()), (requested.min(3), None));
+            for index in requested.min(3)..3 {
                 let item = chunk(&metadata, index);
                 chunks.begin(Some(item.len()));
                 chunks.bytes(&item);
@@ -193,7 +193,7 @@ mod tests {
         let cases = [
             (None, None),
             (Some(&long[..]), Some(MetadataRead::Foreign)),
-            (Some(b""), Some(MetadataRead::Lie)),
+            (Some(b""), Some(MetadataRead::Invalid)),
         ];
         for (value, expected) in cases {
             let mut item = Item::new(&name);

@@ -139,7 +139,7 @@ pub enum MetadataRead {
     /// Metadata of another key with the same name.
     Foreign,
     /// Invalid metadata.
-    Lie,
+    Invalid,
 }
 
 impl Metadata {
@@ -168,7 +168,7 @@ impl Metadata {
     /// `chunks_max` chunks.
     pub(super) fn decode_before(expected: &[u8], chunks_max: u32, bytes: &[u8]) -> MetadataRead {
         let Some((fixed, behind)) = bytes.split_first_chunk::<METADATA_BYTES>() else {
-            return MetadataRead::Lie;
+            return MetadataRead::Invalid;
         };
         if behind != expected {
             return MetadataRead::Foreign;
@@ -182,7 +182,7 @@ impl Metadata {
             && shape.chunks == shape.length.div_ceil(shape.chunk_data_bytes)
             && shape.chunks <= chunks_max;
         if !is_possible {
-            return MetadataRead::Lie;
+            return MetadataRead::Invalid;
         }
         let mut token = [0; TOKEN_BYTES];
         take.copy_to_slice(&mut token);

@@ -78,7 +78,7 @@ impl fmt::Debug for Chunked {
 
 /// How the metadata is requested.
 #[derive(Clone, Copy)]
-enum Ask {
+enum Lookup {
     Plain,
     WithExpiry,
     Touch(Expiry),
@@ -105,7 +105,7 @@ impl Stored {
 }
 
 /// The result of looking up a metadata key.
-enum Look {
+enum Existing {
     /// The key's item.
     Stored(Stored),
     /// Nothing.
@@ -113,7 +113,7 @@ enum Look {
     /// Another key's item under the same name; its cas.
     Foreign(u64),
     /// Invalid metadata; its cas.
-    Lie(u64),
+    Invalid(u64),
 }
 
 /// The condition for writing metadata.
@@ -194,15 +194,15 @@ impl Tier for Chunked {
     }
 
     async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
-        outcome(self.read(key, Ask::Plain, now).await)
+        outcome(self.read(key, Lookup::Plain, now).await)
     }
 
     async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Chain> {
-        outcome(self.read(key, Ask::WithExpiry, now).await)
+        outcome(self.read(key, Lookup::WithExpiry, now).await)
     }
 
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
-        outcome(self.read(key, Ask::Touch(expiry), now).await)
+        outcome(self.read(key, Lookup::Touch(expiry), now).await)
     }
 
     async fn store(&self, key: &Key, store: Store, value: &Chain, now: Now) -> Outcome<Chain> {

@@ -6,7 +6,7 @@ use super::item::{Item, Taken};
 use super::layout::{METADATA_ITEM_BYTES_MAX, Metadata, MetadataRead, Shape};
 use super::name::Name;
 use super::token::{TOKEN_BYTES, Token};
-use super::{Answer, Ask, Chunked, Look, Stored, window};
+use super::{Answer, Chunked, Existing, Lookup, Stored, window};
 use crate::base::buffer::{Chain, Key};
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
@@ -15,60 +15,60 @@ use crate::tier::memcached::meta::{self, Get, Meta};
 use crate::tier::{Hit, Outcome};
 
 impl Chunked {
-    /// Asks for the metadata; [`Chunked::hear`] takes the answer.
-    pub(super) async fn ask(
+    /// Asks for the metadata; [`Chunked::receive_metadata`] takes the answer.
+    pub(super) async fn request_metadata(
         &self,
         name: &mut Name,
-        ask: Ask,
+        lookup: Lookup,
         now: Now,
     ) -> Result<Batch<'_, Meta, Collector>, Down> {
         let mut batch = self.link.begin(Collector::one())?;
         let key = name.metadata();
         batch
-            .request(meta::room(key, 0), |request| match ask {
-                Ask::Plain => meta::get(request, key, Get::Value),
-                Ask::WithExpiry => meta::get(request, key, Get::ValueAndExpiry),
-                Ask::Touch(expiry) => meta::get_and_touch(request, key, expiry, now),
+            .request(meta::room(key, 0), |request| match lookup {
+                Lookup::Plain => meta::get(request, key, Get::Value),
+                Lookup::WithExpiry => meta::get(request, key, Get::ValueAndExpiry),
+                Lookup::Touch(expiry) => meta::get_and_touch(request, key, expiry, now),
             })
             .await?;
         Ok(batch)
     }
 
-    pub(super) async fn hear(
+    pub(super) async fn receive_metadata(
         &self,
         batch: Batch<'_, Meta, Collector>,
         name: &Name,
         key: &Key,
-    ) -> Result<Look, Down> {
+    ) -> Result<Existing, Down> {
         let (head, value) = batch.wait().await?.into_one().into_parts();
         match head.status {
             Status::Value => {}
-            Status::Miss => return Ok(Look::Nothing),
+            Status::Miss => return Ok(Existing::Nothing),
             _ => return Err(Down),
         }
         let mut bytes = [0; METADATA_ITEM_BYTES_MAX + 1];
         let n = value.copy_to(0, &mut bytes);
         match Metadata::decode(name, key.as_bytes(), &bytes[..n]) {
             MetadataRead::Metadata(metadata) => {
-                Ok(Look::Stored(Stored { metadata, cas: head.cas, expiry: head.expiry }))
+                Ok(Existing::Stored(Stored { metadata, cas: head.cas, expiry: head.expiry }))
             }
-            MetadataRead::Foreign => Ok(Look::Foreign(head.cas)),
-            MetadataRead::Lie => {
+            MetadataRead::Foreign => Ok(Existing::Foreign(head.cas)),
+            MetadataRead::Invalid => {
                 self.stats.add(Counter::ChunkMetadataBad, 1);
-                Ok(Look::Lie(head.cas))
+                Ok(Existing::Invalid(head.cas))
             }
         }
     }
 
-    pub(super) async fn look(
+    pub(super) async fn look_up(
         &self,
         name: &mut Name,
         key: &Key,
-        ask: Ask,
+        lookup: Lookup,
         now: Now,
-    ) -> Result<Look, Down> {
-        let batch = self.ask(name, ask, now).await?;
-        self.hear(batch, name, key).await
+    ) -> Result<Existing, Down> {
+        let batch = self.request_metadata(name, lookup, now).await?;
+        self.receive_metadata(batch, name, key).await
     }
 
     /// Reads the value from chunk `first` on; the chunks get a new expiry if one is given. `name`
@@ -205,7 +205,7 @@ impl Chunked {
     ) -> Answer {
         match (head.status, found) {
             (Status::Miss, _) | (Status::Value, Some(MetadataRead::Foreign)) => Ok(Outcome::Miss),
-            (Status::Value, Some(MetadataRead::Lie)) => {
+            (Status::Value, Some(MetadataRead::Invalid)) => {
                 self.stats.add(Counter::ChunkMetadataBad, 1);
                 self.delete_metadata(name, head.cas).await?;
                 Ok(Outcome::Miss)
@@ -260,15 +260,15 @@ impl Chunked {
         Ok(())
     }
 
-    pub(super) async fn read(&self, key: &Key, ask: Ask, now: Now) -> Answer {
+    pub(super) async fn read(&self, key: &Key, lookup: Lookup, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        if matches!(ask, Ask::Plain) && name.is_text() && !name.is_hashed() {
+        if matches!(lookup, Lookup::Plain) && name.is_text() && !name.is_hashed() {
             return self.read_at_once(&mut name, now).await;
         }
-        let Some(stored) = self.readable(&mut name, key, ask, now).await? else {
+        let Some(stored) = self.readable(&mut name, key, lookup, now).await? else {
             return Ok(Outcome::Miss);
         };
-        let touch = if let Ask::Touch(expiry) = ask { Some(expiry) } else { None };
+        let touch = if let Lookup::Touch(expiry) = lookup { Some(expiry) } else { None };
         let value = self.gather(&mut name, &stored.metadata, 0, touch, now).await?;
         self.read_whole(&mut name, &stored, value, touch.unwrap_or(stored.expiry)).await
     }
@@ -278,13 +278,13 @@ impl Chunked {
         &self,
         name: &mut Name,
         key: &Key,
-        ask: Ask,
+        lookup: Lookup,
         now: Now,
     ) -> Result<Option<Stored>, Down> {
-        match self.look(name, key, ask, now).await? {
-            Look::Stored(stored) => Ok(Some(stored)),
-            Look::Nothing | Look::Foreign(_) => Ok(None),
-            Look::Lie(cas) => {
+        match self.look_up(name, key, lookup, now).await? {
+            Existing::Stored(stored) => Ok(Some(stored)),
+            Existing::Nothing | Existing::Foreign(_) => Ok(None),
+            Existing::Invalid(cas) => {
                 self.delete_metadata(name, cas).await?;
                 Ok(None)
             }

@@ -116,7 +116,7 @@ proptest! {
         }
         bytes.push(0);
         prop_assert_eq!(Metadata::decode(&name, &key, &bytes), MetadataRead::Foreign);
-        prop_assert_eq!(Metadata::decode(&name, &key, &bytes[..39]), MetadataRead::Lie);
+        prop_assert_eq!(Metadata::decode(&name, &key, &bytes[..39]), MetadataRead::Invalid);
     }
 
     #[test]
@@ -308,7 +308,7 @@ fn invalid_metadata_is_detected() {
         (100_000_000, 100_000_000, 1),
     ] {
         let shape = Shape { length, chunks, chunk_data_bytes };
-        assert_eq!(decode(shape), MetadataRead::Lie, "{shape:?}");
+        assert_eq!(decode(shape), MetadataRead::Invalid, "{shape:?}");
     }
 }
 

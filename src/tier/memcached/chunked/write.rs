@@ -9,7 +9,7 @@ use super::collect::Collector;
 use super::layout::{METADATA_BYTES, Metadata, Shape};
 use super::name::Name;
 use super::token::{TOKEN_BYTES, Token, may_be_bare};
-use super::{Answer, Ask, Chunked, Condition, Stored, Written};
+use super::{Answer, Chunked, Condition, Lookup, Stored, Written};
 use crate::base::buffer::{Chain, Key};
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
@@ -270,7 +270,7 @@ impl Chunked {
 
     pub(super) async fn try_delete(&self, key: &Key, cas: u64, now: Now) -> Answer {
         let mut name = Name::of(key.as_bytes());
-        let Some(stored) = self.readable(&mut name, key, Ask::Plain, now).await? else {
+        let Some(stored) = self.readable(&mut name, key, Lookup::Plain, now).await? else {
             return Ok(Outcome::Miss);
         };
         if cas != 0 && cas != stored.cas {
