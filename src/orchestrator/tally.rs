@@ -75,7 +75,7 @@ impl Tally {
 
     #[inline(never)]
     fn count_other<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
-        let asked = match self {
+        let requested = match self {
             Tally::Get => Some(Counter::CmdGet),
             Tally::Touch => Some(Counter::CmdTouch),
             // memcached refuses it before counting it.
@@ -83,7 +83,7 @@ impl Tally {
             Tally::Store { .. } => Some(Counter::CmdSet),
             _ => None,
         };
-        let came_to = match (self, outcome) {
+        let result = match (self, outcome) {
             (Tally::Get, Outcome::Hit(_)) => Some(Counter::GetHits),
             (Tally::Get, Outcome::Miss) => Some(Counter::GetMisses),
             (Tally::Touch, Outcome::Hit(_) | Outcome::Touched { .. }) => Some(Counter::TouchHits),
@@ -108,7 +108,7 @@ impl Tally {
             (Tally::TooLarge, _) => Some(Counter::StoreTooLarge),
             _ => None,
         };
-        for counter in [asked, came_to].into_iter().flatten() {
+        for counter in [requested, result].into_iter().flatten() {
             stats.add(counter, 1);
         }
     }
@@ -125,7 +125,7 @@ mod tests {
     fn a_failure_is_a_request_and_neither_hit_nor_miss() {
         let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 1 };
         let count = Arithmetic { decrement: false, delta: 1, initial: None, cas: 0 };
-        for (action, asked) in [
+        for (action, requested) in [
             (Action::Get, Some(Counter::CmdGet)),
             (Action::GetAndTouch { expiry: Expiry::NEVER }, Some(Counter::CmdTouch)),
             (Action::Touch { expiry: Expiry::NEVER }, Some(Counter::CmdTouch)),
@@ -138,7 +138,7 @@ mod tests {
                 let stats = WorkerStats::default();
                 Tally::of(action).count::<Chain>(&outcome, &stats);
                 for &counter in Counter::ALL {
-                    let expected = u64::from(asked == Some(counter));
+                    let expected = u64::from(requested == Some(counter));
                     assert_eq!(stats.get(counter), expected, "{action:?} {}", counter.name());
                 }
             }

@@ -298,7 +298,7 @@ where
     /// is then in use.
     #[inline]
     fn poll_first(&mut self, operation: Operation, now: Now) -> Result<F::Output, u32> {
-        let index = *self.free.last().expect("the caller asked has_room");
+        let index = *self.free.last().expect("the caller checked has_room");
         let slot = &mut self.slots[index as usize];
         slot.future.as_mut().set(Some((self.make)(operation, now)));
         let future = slot.future.as_mut().as_pin_mut().expect("set above");
@@ -332,7 +332,7 @@ where
     }
 
     fn enqueue(&mut self, operation: Operation, key_hash: u64, origin: T, line: Line) {
-        let place = self.queued_free.pop().expect("the caller asked has_room");
+        let place = self.queued_free.pop().expect("the caller checked has_room");
         // Operations before it may change the result.
         let operation = Operation { in_l1: InL1::Unasked, ..operation };
         self.queued[place as usize] = Some(Queued { operation, origin, next: NONE });

@@ -12,8 +12,8 @@
 //! Other outcomes are handled the same way for all operations, see [`super`]. Nothing here may add
 //! an item to L1.
 
-use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
+use super::value::PairValue;
 use crate::base::buffer::Key;
 use crate::base::clock::{Expiry, Now};
 use crate::orchestrator::InL1;
@@ -41,7 +41,7 @@ pub(super) async fn get<A: Tier, B: Tier>(
         _ => tiers.l1.get(key, now).await,
     };
     if let Outcome::Hit(hit) = in_l1 {
-        return Outcome::Hit(hit).map_value(Found::L1);
+        return Outcome::Hit(hit).map_value(PairValue::L1);
     }
     let in_l2 = if with_expiry {
         tiers.l2.get_with_expiry(key, now).await
@@ -65,7 +65,7 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
         Outcome::Hit(hit) => {
             let in_l1 = tiers.l1.touch(key, expiry, now).await;
             let cas = tiers.reconcile(key, in_l1, hit.cas, now).await;
-            Outcome::Hit(Hit { cas, expiry, ..hit }).map_value(Found::L2)
+            Outcome::Hit(Hit { cas, expiry, ..hit }).map_value(PairValue::L2)
         }
         outcome => {
             tiers.l1.invalidate(key, now).await;

@@ -12,8 +12,8 @@
 //! Other outcomes are handled the same way for all operations, see [`super`]. Nothing here may fill
 //! L1 with an item that L2 has not just confirmed.
 
-use super::found::Found;
 use super::pair::{Answer, L1L2, from_l2};
+use super::value::PairValue;
 use crate::base::buffer::Key;
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
@@ -44,7 +44,7 @@ pub(super) async fn get<A: Tier, B: Tier>(
         _ => tiers.l1.get(key, now).await,
     };
     let is_missing = match in_l1 {
-        Outcome::Hit(hit) => return Outcome::Hit(hit).map_value(Found::L1),
+        Outcome::Hit(hit) => return Outcome::Hit(hit).map_value(PairValue::L1),
         outcome => matches!(outcome, Outcome::Miss),
     };
     match tiers.l2.get_with_expiry(key, now).await {
@@ -91,7 +91,7 @@ fn touch_behind<A: Tier, B: Tier>(
     async move {
         let in_l2 = tiers.l2.touch(key, expiry, now).await;
         if let Outcome::Touched { .. } = in_l2 {
-            return Outcome::Hit(hit).map_value(Found::L1);
+            return Outcome::Hit(hit).map_value(PairValue::L1);
         }
         if let Outcome::Miss = in_l2 {
             tiers.stats.add(Counter::InconsistencyDetected, 1);

@@ -27,12 +27,12 @@
 
 mod batch_port;
 mod flushes;
-mod found;
 mod main_port;
 mod pair;
+mod value;
 
-use self::pair::{Answer, FoundIn, OF_L2, from_l2};
-pub use self::{found::Found, pair::L1L2};
+use self::pair::{Answer, OF_L2, PairValueOf, from_l2};
+pub use self::{pair::L1L2, value::PairValue};
 use super::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::base::buffer::{Body, Key};
 use crate::base::clock::{Clock, Expiry, Now};
@@ -232,14 +232,14 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             self.flushes.end();
         }
         match in_l2 {
-            Outcome::Flushed => in_l1.map_value(Found::L1),
+            Outcome::Flushed => in_l1.map_value(PairValue::L1),
             outcome => from_l2(outcome),
         }
     }
 
     /// Determines the state of the condition that the item has the number `cas`, as the client
     /// knows it; 0 = none.
-    async fn condition(&self, key: &Key, cas: u64, now: Now) -> Condition<FoundIn<A, B>> {
+    async fn condition(&self, key: &Key, cas: u64, now: Now) -> Condition<PairValueOf<A, B>> {
         if cas == 0 {
             return Condition::None;
         }
@@ -270,7 +270,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
 }
 
 impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
-    type Value = FoundIn<A, B>;
+    type Value = PairValueOf<A, B>;
 
     #[inline]
     fn try_now(
@@ -284,7 +284,7 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
             return Err(InL1::Unclear);
         }
         match self.l1.try_now(key, action, value, now) {
-            Some(Outcome::Hit(hit)) => Ok(Outcome::Hit(hit).map_value(Found::L1)),
+            Some(Outcome::Hit(hit)) => Ok(Outcome::Hit(hit).map_value(PairValue::L1)),
             Some(Outcome::Miss) => Err(InL1::No),
             _ => Err(InL1::Unclear),
         }

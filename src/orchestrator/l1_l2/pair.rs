@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::flushes::Flushes;
-use super::found::Found;
+use super::value::PairValue;
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::clock::Now;
 use crate::base::stats::WorkerStats;
@@ -16,10 +16,10 @@ use crate::tier::{Hit, Outcome, Store, StoreMode, Tier, Value};
 pub(super) const OF_L2: u64 = 1 << 62;
 
 /// What holds the bytes of a hit of two tiers.
-pub(super) type FoundIn<A, B> = Found<<A as Tier>::Value, <B as Tier>::Value>;
+pub(super) type PairValueOf<A, B> = PairValue<<A as Tier>::Value, <B as Tier>::Value>;
 
 /// The outcome of an operation on two tiers.
-pub(super) type Answer<A, B> = Outcome<Found<<A as Tier>::Value, <B as Tier>::Value>>;
+pub(super) type Answer<A, B> = Outcome<PairValue<<A as Tier>::Value, <B as Tier>::Value>>;
 
 /// Orchestrates a fast tier in front of a large one.
 #[derive(Debug)]
@@ -76,10 +76,10 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         now: Now,
     ) -> impl Future<Output = Answer<A, B>> {
         let Hit { flags, expiry, cas, value } = hit;
-        let value: FoundIn<A, B> = match value.as_chain() {
-            Some(_) => Found::L2(value),
+        let value: PairValueOf<A, B> = match value.as_chain() {
+            Some(_) => PairValue::L2(value),
             // It can be read only once, for the reply.
-            None => Found::Copied(copy(&value)),
+            None => PairValue::Copied(copy(&value)),
         };
         async move {
             let Some(chain) = value.as_chain() else { unreachable!("a chain, or copied into one") };
@@ -99,17 +99,17 @@ fn copy<V: Value>(value: &V) -> Chain {
 }
 
 /// An outcome in L2 as the client receives it, with the mark in its cas.
-pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<Found<V1, V2>> {
+pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<PairValue<V1, V2>> {
     match outcome {
         Outcome::Hit(hit) => Outcome::Hit(Hit {
             flags: hit.flags,
             expiry: hit.expiry,
             cas: hit.cas | OF_L2,
-            value: Found::L2(hit.value),
+            value: PairValue::L2(hit.value),
         }),
         Outcome::Stored { cas } => Outcome::Stored { cas: cas | OF_L2 },
         Outcome::Touched { cas } => Outcome::Touched { cas: cas | OF_L2 },
         Outcome::Number { value, cas } => Outcome::Number { value, cas: cas | OF_L2 },
-        outcome => outcome.map_value(Found::L2),
+        outcome => outcome.map_value(PairValue::L2),
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sim::{Log, Odds, Sim};
 
-use super::{Found, L1L2, OF_L2};
+use super::{L1L2, OF_L2, PairValue};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::WorkerStats;
@@ -82,12 +82,16 @@ fn hash(key: &[u8]) -> u64 {
 
 /// Executes all operations in one turn and runs until the last has finished, then until both tiers
 /// have recovered. Returns the outcomes, in the order of the operations.
-fn run(pair: &Pair, operations: Vec<Operation>) -> Vec<Outcome<Found<Chain, Chain>>> {
+fn run(pair: &Pair, operations: Vec<Operation>) -> Vec<Outcome<PairValue<Chain, Chain>>> {
     run_at(pair, operations, START)
 }
 
 /// Like [`run`], at another time.
-fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Found<Chain, Chain>>> {
+fn run_at(
+    pair: &Pair,
+    operations: Vec<Operation>,
+    now: Now,
+) -> Vec<Outcome<PairValue<Chain, Chain>>> {
     let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut outcomes: Vec<Option<Outcome<_>>> = operations.iter().map(|_| None).collect();
     for (index, operation) in operations.into_iter().enumerate() {
@@ -104,7 +108,7 @@ fn run_at(pair: &Pair, operations: Vec<Operation>, now: Now) -> Vec<Outcome<Foun
     outcomes.into_iter().map(|outcome| outcome.expect("it has finished")).collect()
 }
 
-fn ask(pair: &Pair, key: &[u8], action: Action, value: &[u8], port: PortRole) -> String {
+fn run_one(pair: &Pair, key: &[u8], action: Action, value: &[u8], port: PortRole) -> String {
     words(&run(pair, vec![operation(key, action, value, port)])[0])
 }
 

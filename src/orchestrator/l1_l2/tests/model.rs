@@ -28,7 +28,7 @@ struct KeyModel {
 
 /// A request, and when it was made.
 #[derive(Clone, Debug)]
-struct Asked {
+struct Issued {
     key: usize,
     action: Action,
     value: Vec<u8>,
@@ -96,28 +96,28 @@ impl Model {
         self.versions
     }
 
-    fn overlaps_flush(&self, asked: &Asked, turn: u64) -> bool {
-        let ends_later = |end: Option<u64>| end.is_none_or(|end| end >= asked.turn);
+    fn overlaps_flush(&self, issued: &Issued, turn: u64) -> bool {
+        let ends_later = |end: Option<u64>| end.is_none_or(|end| end >= issued.turn);
         self.flushes.iter().any(|(begin, end)| *begin <= turn && ends_later(*end))
     }
 
     /// Applies an answer to the client. An impossible one is an error.
     fn take(
         &mut self,
-        asked: &Asked,
-        told: &Outcome<Found<Chain, Chain>>,
+        issued: &Issued,
+        told: &Outcome<PairValue<Chain, Chain>>,
         turn: u64,
         now: Now,
     ) -> Result<(), String> {
-        if matches!(asked.action, Action::FlushAll { .. }) {
-            self.take_flush(asked, matches!(told, Outcome::Flushed), turn);
+        if matches!(issued.action, Action::FlushAll { .. }) {
+            self.take_flush(issued, matches!(told, Outcome::Flushed), turn);
             return Ok(());
         }
-        let overlaps = self.overlaps_flush(asked, turn);
-        let model = &self.keys[asked.key];
+        let overlaps = self.overlaps_flush(issued, turn);
+        let model = &self.keys[issued.key];
         let mut live: Vec<Entry> = model.possible.clone();
         live.retain(|entry| {
-            entry.flushed.is_none_or(|end| end >= asked.turn) && !entry.expiry.is_past(asked.now)
+            entry.flushed.is_none_or(|end| end >= issued.turn) && !entry.expiry.is_past(issued.now)
         });
         let has_expired = model.possible.iter().any(|entry| entry.expiry.is_past(now));
         let may_vanish = model.possible.iter().any(|entry| entry.may_vanish);
@@ -129,11 +129,11 @@ impl Model {
             if !self.is_l2_failing {
                 return Err("failed although L2 did not".into());
             }
-            let mut possible = self.changed(asked, &live, turn, overlaps);
-            possible.extend(self.keys[asked.key].possible.iter().cloned());
-            let is_read = matches!(asked.action, Action::Get | Action::GetWithExpiry);
-            let may_be_absent = self.keys[asked.key].may_be_absent || !is_read;
-            self.keys[asked.key] = KeyModel { possible, may_be_absent };
+            let mut possible = self.changed(issued, &live, turn, overlaps);
+            possible.extend(self.keys[issued.key].possible.iter().cloned());
+            let is_read = matches!(issued.action, Action::Get | Action::GetWithExpiry);
+            let may_be_absent = self.keys[issued.key].may_be_absent || !is_read;
+            self.keys[issued.key] = KeyModel { possible, may_be_absent };
             return Ok(());
         }
         let is_denial = match told {
@@ -142,19 +142,19 @@ impl Model {
             _ => false,
         };
         if is_denial {
-            return self.take_denial(asked, &live, may_be_absent, overlaps);
+            return self.take_denial(issued, &live, may_be_absent, overlaps);
         }
-        self.take_success(asked, told, &live, may_be_absent, (turn, overlaps))
+        self.take_success(issued, told, &live, may_be_absent, (turn, overlaps))
     }
 
-    fn take_flush(&mut self, asked: &Asked, is_done: bool, turn: u64) {
+    fn take_flush(&mut self, issued: &Issued, is_done: bool, turn: u64) {
         let flush =
-            self.flushes.iter_mut().find(|flush| flush.0 == asked.turn && flush.1.is_none());
+            self.flushes.iter_mut().find(|flush| flush.0 == issued.turn && flush.1.is_none());
         flush.expect("begun").1 = Some(turn);
         for key in &mut self.keys {
             key.may_be_absent = true;
             for entry in &mut key.possible {
-                if is_done && entry.settled < asked.turn {
+                if is_done && entry.settled < issued.turn {
                     entry.flushed.get_or_insert(turn);
                 } else {
                     entry.may_vanish = true;
@@ -166,20 +166,20 @@ impl Model {
     /// The client was told that there is no item (or, by an add, that there is one).
     fn take_denial(
         &mut self,
-        asked: &Asked,
+        issued: &Issued,
         live: &[Entry],
         may_be_absent: bool,
         overlaps: bool,
     ) -> Result<(), String> {
-        let mut keeps = matches!(asked.action, Action::Get | Action::GetWithExpiry) || overlaps;
-        if let Action::Store(store) = asked.action {
+        let mut keeps = matches!(issued.action, Action::Get | Action::GetWithExpiry) || overlaps;
+        if let Action::Store(store) = issued.action {
             match store.mode {
                 StoreMode::Add => {
                     if live.is_empty() {
                         return Err("not added although there is no item".into());
                     }
                     if !overlaps {
-                        self.keys[asked.key].may_be_absent = false;
+                        self.keys[issued.key].may_be_absent = false;
                     }
                     return Ok(());
                 }
@@ -188,7 +188,7 @@ impl Model {
                 _ => {}
             }
             if !self.has_l2_memory && keeps {
-                self.keys[asked.key].may_be_absent = true;
+                self.keys[issued.key].may_be_absent = true;
                 return Ok(());
             }
         }
@@ -196,24 +196,24 @@ impl Model {
             return Err(format!("an acknowledged item is lost: {live:?}"));
         }
         self.told[2] += 1;
-        self.keys[asked.key].may_be_absent = true;
+        self.keys[issued.key].may_be_absent = true;
         if !keeps {
-            self.keys[asked.key].possible.clear();
+            self.keys[issued.key].possible.clear();
         }
         Ok(())
     }
 
     fn take_success(
         &mut self,
-        asked: &Asked,
-        told: &Outcome<Found<Chain, Chain>>,
+        issued: &Issued,
+        told: &Outcome<PairValue<Chain, Chain>>,
         live: &[Entry],
         may_be_absent: bool,
         (turn, overlaps): (u64, bool),
     ) -> Result<(), String> {
         let is_new = |mode| matches!(mode, StoreMode::Set | StoreMode::Add);
         let mut base = live.to_vec();
-        match (asked.action, told) {
+        match (issued.action, told) {
             (_, Outcome::Hit(hit)) => {
                 let value = bytes(&hit.value);
                 base.retain(|entry| entry.value == value);
@@ -221,13 +221,13 @@ impl Model {
                     let value = String::from_utf8_lossy(&value);
                     return Err(format!("a hit of {value}, which is none of {live:?}"));
                 };
-                if asked.key < TEXT_KEYS && hit.cas != 0 {
-                    self.tokens.push((asked.key, hit.cas, entry.version));
+                if issued.key < TEXT_KEYS && hit.cas != 0 {
+                    self.tokens.push((issued.key, hit.cas, entry.version));
                 }
                 self.told[3] += 1;
             }
-            (Action::Store(store), _) if asked.cas_version != 0 => {
-                let version = asked.cas_version;
+            (Action::Store(store), _) if issued.cas_version != 0 => {
+                let version = issued.cas_version;
                 base.retain(|entry| entry.version == version);
                 if base.is_empty() {
                     return Err(format!("a cas of version {version} held: {live:?} {store:?}"));
@@ -247,18 +247,24 @@ impl Model {
             _ if live.is_empty() => return Err("done to an item that is not there".into()),
             _ => {}
         }
-        let is_read = matches!(asked.action, Action::Get | Action::GetWithExpiry);
+        let is_read = matches!(issued.action, Action::Get | Action::GetWithExpiry);
         if is_read && overlaps {
             return Ok(());
         }
-        let possible = if is_read { base } else { self.changed(asked, &base, turn, overlaps) };
-        let may_be_absent = matches!(asked.action, Action::Delete { .. });
-        self.keys[asked.key] = KeyModel { possible, may_be_absent };
+        let possible = if is_read { base } else { self.changed(issued, &base, turn, overlaps) };
+        let may_be_absent = matches!(issued.action, Action::Delete { .. });
+        self.keys[issued.key] = KeyModel { possible, may_be_absent };
         Ok(())
     }
 
     /// The item after the operation is applied to `base`.
-    fn changed(&mut self, asked: &Asked, base: &[Entry], turn: u64, overlaps: bool) -> Vec<Entry> {
+    fn changed(
+        &mut self,
+        issued: &Issued,
+        base: &[Entry],
+        turn: u64,
+        overlaps: bool,
+    ) -> Vec<Entry> {
         let entry = |version, value, expiry| Entry {
             version,
             value,
@@ -267,17 +273,17 @@ impl Model {
             flushed: None,
             may_vanish: overlaps,
         };
-        match asked.action {
+        match issued.action {
             Action::Store(store) => match store.mode {
                 StoreMode::Append | StoreMode::Prepend => {
                     let is_append = store.mode == StoreMode::Append;
                     let longer = |old: &Entry| match is_append {
-                        true => [&old.value[..], &asked.value].concat(),
-                        false => [&asked.value[..], &old.value].concat(),
+                        true => [&old.value[..], &issued.value].concat(),
+                        false => [&issued.value[..], &old.value].concat(),
                     };
                     base.iter().map(|old| entry(self.version(), longer(old), old.expiry)).collect()
                 }
-                _ => vec![entry(asked.version, asked.value.clone(), store.expiry)],
+                _ => vec![entry(issued.version, issued.value.clone(), store.expiry)],
             },
             Action::Arithmetic(a) => base
                 .iter()
@@ -296,7 +302,7 @@ impl Model {
     }
 
     /// A random request.
-    fn draw(&mut self, rng: &mut Rng, turn: u64, now: Now) -> Asked {
+    fn draw(&mut self, rng: &mut Rng, turn: u64, now: Now) -> Issued {
         let key = rng.below(KEYS as u64) as usize;
         let version = self.version();
         let is_text = key < TEXT_KEYS;
@@ -338,7 +344,7 @@ impl Model {
             _ => Action::Get,
         };
         let value = if matches!(action, Action::Store(_)) { value } else { Vec::new() };
-        Asked { key, action, value, version, cas_version, turn, now }
+        Issued { key, action, value, version, cas_version, turn, now }
     }
 }
 
@@ -351,7 +357,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
     let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut rng = Rng::new(seed + 7);
     let mut model = Model::new(setting);
-    let mut history: Vec<Asked> = Vec::new();
+    let mut history: Vec<Issued> = Vec::new();
     let mut now = START;
     for turn in 0..TURNS {
         if turn == TURNS - 100 {
@@ -364,16 +370,16 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         executor.run_woken(now, Outcome::share, |index, told| through.push((index, told)));
         pair.flush(now);
         while turn < TURNS - 100 && executor.pending() < PENDING_MAX && rng.below(3) > 0 {
-            let asked = model.draw(&mut rng, turn, now);
-            let is_flush = matches!(asked.action, Action::FlushAll { .. });
-            let key = if is_flush { Vec::new() } else { name(asked.key) };
+            let issued = model.draw(&mut rng, turn, now);
+            let is_flush = matches!(issued.action, Action::FlushAll { .. });
+            let key = if is_flush { Vec::new() } else { name(issued.key) };
             let index = history.len();
-            history.push(asked.clone());
+            history.push(issued.clone());
             let port = [PortRole::Main, PortRole::Batch][rng.below(2) as usize];
             let key_hash = hash(&key);
-            let mut operation = operation(&key, asked.action, &asked.value, port);
+            let mut operation = operation(&key, issued.action, &issued.value, port);
             if !executor.is_busy(key_hash) {
-                match pair.try_now(&key, asked.action, Body::EMPTY, now) {
+                match pair.try_now(&key, issued.action, Body::EMPTY, now) {
                     Ok(told) => {
                         through.push((index, told));
                         continue;
@@ -387,9 +393,13 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         }
         for (index, told) in through {
             if let Err(complaint) = model.take(&history[index], &told, turn, now) {
-                let asked = &history[index];
-                let before: Vec<_> =
-                    history[..=index].iter().rev().filter(|a| a.key == asked.key).take(8).collect();
+                let issued = &history[index];
+                let before: Vec<_> = history[..=index]
+                    .iter()
+                    .rev()
+                    .filter(|a| a.key == issued.key)
+                    .take(8)
+                    .collect();
                 panic!("seed {seed}, turn {turn}: {complaint}\n{told:?}\n{before:#?}");
             }
         }
@@ -402,8 +412,9 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let told = &run_at(&pair, vec![operation(&name(key), Action::Get, b"", port)], now)[0];
             let action = Action::Get;
             let value = Vec::new();
-            let asked = Asked { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
-            model.take(&asked, told, TURNS, now).expect("the acknowledged item");
+            let issued =
+                Issued { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
+            model.take(&issued, told, TURNS, now).expect("the acknowledged item");
         }
     }
     model.told

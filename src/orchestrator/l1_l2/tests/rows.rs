@@ -50,7 +50,7 @@ fn check(action: Action, value: &[u8], rows: &[Row]) {
             let (pair, log) = set_up(had);
             pair.l1().script(in_l1);
             pair.l2().script(in_l2);
-            assert_eq!(ask(&pair, b"k", action, value, port), answer, "{at}");
+            assert_eq!(run_one(&pair, b"k", action, value, port), answer, "{at}");
             assert_eq!(log.borrow().join(", "), calls, "{at}");
             assert_eq!(value_in_l1(&pair).as_deref(), left, "{at}");
             assert_agreement(&pair, &at);
@@ -260,7 +260,7 @@ fn get_fills_l1_on_the_main_port_only() {
 fn a_fill_of_l1_keeps_flags_and_expiry() {
     let (pair, _) = set_up(Had::None);
     pair.l2().put(b"k", b"v", later());
-    assert_eq!(ask(&pair, b"k", Action::Get, b"", PortRole::Main), "hit v L1");
+    assert_eq!(run_one(&pair, b"k", Action::Get, b"", PortRole::Main), "hit v L1");
     let (in_l1, in_l2) = (pair.l1().item(b"k").unwrap(), pair.l2().item(b"k").unwrap());
     assert_eq!((in_l1.flags, in_l1.expiry), (7, later()));
     assert_eq!((in_l2.flags, in_l2.expiry), (7, later()));
@@ -297,7 +297,7 @@ fn get_and_touch_asks_l1_first_on_the_main_port_and_l2_first_on_the_batch_port()
     );
     for port in [PortRole::Main, PortRole::Batch] {
         let (pair, _) = set_up(Had::Both);
-        ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", port);
+        run_one(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", port);
         assert_eq!(pair.l1().item(b"k").unwrap().expiry, later(), "{port:?}: not never");
         assert_eq!(pair.l2().item(b"k").unwrap().expiry, later(), "{port:?}");
     }
@@ -306,9 +306,9 @@ fn get_and_touch_asks_l1_first_on_the_main_port_and_l2_first_on_the_batch_port()
 #[test]
 fn an_item_that_only_l1_had_is_counted() {
     let (pair, _) = set_up(Had::L1);
-    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
+    run_one(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
     assert_eq!(pair.stats.get(Counter::InconsistencyDetected), 1);
-    ask(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
+    run_one(&pair, b"k", Action::GetAndTouch { expiry: later() }, b"", PortRole::Main);
     assert_eq!(pair.stats.get(Counter::InconsistencyDetected), 1);
 }
 
@@ -342,12 +342,12 @@ fn arithmetic_is_executed_in_l2_and_l1_follows_or_is_invalidated() {
     let (pair, _) = set_up(Had::None);
     pair.l1().put(b"k", b"7", Expiry::NEVER);
     pair.l2().put(b"k", b"5", Expiry::NEVER);
-    assert_eq!(ask(&pair, b"k", incr(1), b"", PortRole::Main), "number 6 L2");
+    assert_eq!(run_one(&pair, b"k", incr(1), b"", PortRole::Main), "number 6 L2");
     assert_eq!(value_in_l1(&pair), None, "it had another number");
     let (pair, log) = set_up(Had::None);
     pair.l1().put(b"k", b"x", Expiry::NEVER);
     pair.l2().put(b"k", b"x", Expiry::NEVER);
-    assert_eq!(ask(&pair, b"k", incr(1), b"", PortRole::Main), "non-numeric");
+    assert_eq!(run_one(&pair, b"k", incr(1), b"", PortRole::Main), "non-numeric");
     assert_eq!(*log.borrow(), ["L2 arithmetic"]);
 }
 
@@ -363,7 +363,7 @@ fn flush_all_flushes_both_tiers_and_fails_if_one_fails() {
             let (pair, log) = set_up(Had::Both);
             pair.l1().script(&[in_l1]);
             pair.l2().script(&[in_l2]);
-            let told = ask(&pair, b"", Action::FlushAll { at }, b"", PortRole::Main);
+            let told = run_one(&pair, b"", Action::FlushAll { at }, b"", PortRole::Main);
             assert_eq!(told, answer, "{in_l1:?} {in_l2:?}");
             assert_eq!(log.borrow().join(", "), "L2 flush, L1 flush");
         }
@@ -398,11 +398,11 @@ fn a_cas_of_either_tier_is_a_condition_that_holds_once() {
                 let cas = cas_of(&pair, PortRole::Batch);
                 assert_eq!(cas & OF_L2 == 0, whose == "L1");
                 let (action, done) = with_cas(cas)[choice];
-                let told = ask(&pair, b"k", action, b"1", port);
+                let told = run_one(&pair, b"k", action, b"1", port);
                 assert!(told.starts_with(done), "{had:?} {port:?} {action:?}: {told}");
                 assert_agreement(&pair, "after a cas");
                 // Any change gives it another cas.
-                let told = ask(&pair, b"k", action, b"1", port);
+                let told = run_one(&pair, b"k", action, b"1", port);
                 let is_gone = matches!(action, Action::Delete { .. });
                 assert_eq!(told, if is_gone { "miss" } else { "exists" }, "{action:?}");
             }
@@ -417,19 +417,19 @@ fn a_cas_of_l1_never_holds_after_l1_has_lost_the_item() {
         let cas = cas_of(&pair, PortRole::Main);
         pair.l1().evict(b"k");
         let (action, _) = with_cas(cas)[choice];
-        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
+        assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), "exists");
         // L1 fails, and L2 has the item or not.
         pair.l1().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists");
+        assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), "exists");
         pair.l2().evict(b"k");
         let none = if choice == 1 { "not stored" } else { "miss" };
-        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), none);
+        assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), none);
         pair.l1().put(b"k", b"5", Expiry::NEVER);
         pair.l1().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), none);
+        assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), none);
         assert_eq!(value_in_l1(&pair), None, "the client was told that there is none");
         pair.l2().script(&[Before]);
-        assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "failed");
+        assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), "failed");
     }
 }
 
@@ -441,7 +441,7 @@ fn a_condition_on_an_item_that_l2_lost_is_not_met() {
             let cas = cas_of(&pair, PortRole::Batch);
             pair.l2().evict(b"k");
             let (action, _) = with_cas(cas)[choice];
-            let told = ask(&pair, b"k", action, b"1", PortRole::Main);
+            let told = run_one(&pair, b"k", action, b"1", PortRole::Main);
             assert_eq!(told, if choice == 1 { "not stored" } else { "miss" }, "{lost}");
             assert_eq!(value_in_l1(&pair), None, "{lost}");
         }
@@ -456,19 +456,19 @@ fn a_cas_is_never_taken_for_the_other_tier_s_or_for_none() {
     assert_ne!(in_l1, in_l2);
     for cas in [in_l2, in_l1 | OF_L2, OF_L2, u64::MAX] {
         for (action, _) in with_cas(cas) {
-            assert_eq!(ask(&pair, b"k", action, b"1", PortRole::Main), "exists", "{cas:#x}");
+            assert_eq!(run_one(&pair, b"k", action, b"1", PortRole::Main), "exists", "{cas:#x}");
             assert_agreement(&pair, "nothing was done");
         }
     }
     pair.l2().evict(b"k");
     pair.l1().evict(b"k");
-    assert_eq!(ask(&pair, b"k", with_cas(OF_L2)[0].0, b"1", PortRole::Main), "miss");
+    assert_eq!(run_one(&pair, b"k", with_cas(OF_L2)[0].0, b"1", PortRole::Main), "miss");
     let initial = Some((3, Expiry::NEVER));
     for cas in [in_l1, in_l2 | OF_L2] {
         let counter = Arithmetic { decrement: false, delta: 1, initial, cas };
-        let told = ask(&pair, b"k", Action::Arithmetic(counter), b"", PortRole::Main);
+        let told = run_one(&pair, b"k", Action::Arithmetic(counter), b"", PortRole::Main);
         assert_eq!(told, "number 3 L1", "memcached creates one whatever the condition");
-        ask(&pair, b"k", Action::Delete { cas: 0 }, b"", PortRole::Main);
+        run_one(&pair, b"k", Action::Delete { cas: 0 }, b"", PortRole::Main);
     }
 }
 
@@ -479,7 +479,7 @@ fn an_item_that_has_expired_in_l2_is_a_miss() {
         let (pair, log) = set_up(Had::None);
         pair.l2().set_odds(Odds { behind_s: 1, ..Odds::default() });
         pair.l2().put(b"k", b"v", Expiry::from_unix_s(START.unix_s));
-        assert_eq!(ask(&pair, b"k", Action::GetWithExpiry, b"", port), "miss");
+        assert_eq!(run_one(&pair, b"k", Action::GetWithExpiry, b"", port), "miss");
         assert_eq!(*log.borrow(), ["L1 gete", "L2 gete"]);
         assert!(pair.l2().item(b"k").is_some());
     }
