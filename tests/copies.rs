@@ -1,8 +1,8 @@
-//! How often a value is copied in this process, counted: the table of docs/ARCHITECTURE.md.
+//! Counts how often a value is copied in this process: the table of docs/ARCHITECTURE.md.
 //!
-//! A server runs in this process, on kernel sockets. The functions to which every copy of more than
-//! a few bytes comes down are replaced by ones that count; what the kernel copies is its own. The
-//! client here copies nothing.
+//! A server runs in this process, on kernel sockets. The functions that make all copies of more
+//! than a few bytes are replaced by ones that count; copies in the kernel are not counted. The
+//! client copies nothing.
 
 mod support;
 
@@ -22,7 +22,7 @@ const COUNTED_BYTES_MIN: usize = 64;
 
 static COPIED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// Byte by byte, so that the compiler does not see a copy in it and call us.
+/// Byte by byte, so that the compiler does not recognize a copy and call this function.
 ///
 /// # Safety
 /// As of memmove(3).
@@ -115,8 +115,8 @@ fn a_value_of_100_kb_is_copied_as_often_as_the_docs_say() {
         let hit = [b"VALUE key 0 100000\r\n", &value[..], b"\r\nEND\r\n"].concat();
         let get = client.copies(b"get key\r\n", &hit);
         println!("{words}: a set {set:.2}, a get {get:.2}");
-        // Heads and tokens of chunks, structures that are moved, and what is moved up in a buffer,
-        // come to some per cent.
+        // Heads and tokens of chunks, structures that are moved, and moves within a buffer add a
+        // few per cent.
         let few = -0.02..0.25;
         assert!(few.contains(&(get - of_get)), "{words}: {get} copies of a get");
         assert!(few.contains(&(set - of_set)), "{words}: {set} copies of a set");

@@ -23,7 +23,7 @@ fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     }
 }
 
-/// A server that the test plays, and a tier that asks it.
+/// A server driven by the test, and a tier that uses it.
 fn pair(stats: &Arc<WorkerStats>) -> (UnixStream, Plain, Now) {
     let path = std::env::temp_dir().join(format!("sunder-allocations-{}", std::process::id()));
     let listener = UnixListener::bind(&path).expect("a socket");

@@ -1,5 +1,5 @@
-//! What allocates nothing once it has started: workers, the tiers and the links. With an allocator
-//! that counts, and so apart from the other tests.
+//! Code that allocates nothing after start: workers, tiers and links. Uses a counting allocator,
+//! and is therefore separate from the other tests.
 
 mod chunked;
 #[path = "../common/mod.rs"]
@@ -17,10 +17,10 @@ mod worker;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One server at a time, as a process has: all share the depot of blocks.
+/// One server at a time: all share the process's depot of blocks.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    // What a failed test left is no matter.
+    // The state left by a failed test does not matter.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

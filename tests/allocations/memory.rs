@@ -26,7 +26,7 @@ fn store(memory: &Memory, mode: StoreMode, key: &Key, value: &[u8], now: Now) {
     now_or_never(memory.store(key, store, &value, now));
 }
 
-/// One round of every command, so many keys that items are evicted, and values that need several
+/// One round of every command, with enough keys to evict items, and values that need several
 /// extents.
 fn round(memory: &Memory, now: Now, large: &[u8], out: &mut [u8]) {
     for i in 0..5000_u32 {
@@ -75,7 +75,7 @@ fn commands_do_not_allocate() {
         round(&memory, now, &large, &mut out);
     }
     assert_eq!(CALLS.get(), before);
-    assert!(stats.get(Counter::Evictions) > 1000, "the test is about a full cache too");
+    assert!(stats.get(Counter::Evictions) > 1000, "the cache is full");
     drop(vec![0_u8; 100]);
     assert!(CALLS.get() > before, "the counter counts");
 }

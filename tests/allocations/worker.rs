@@ -31,11 +31,11 @@ const CONNECTIONS: usize = 4;
 /// Keys of each kind that a worker's clients use.
 const KEYS: usize = 16;
 
-/// Lengths of values, rounds over all keys with each, and how many keys' requests are under way
-/// together. With long ones few, so that what crosses workers stays within what they prepared.
+/// Lengths of values, rounds over all keys with each, and how many keys' requests are in flight
+/// together: few of long ones, so that values crossing workers fit into the prepared blocks.
 const VALUES: [(usize, usize, usize); 3] = [(100, 40, KEYS), (10_000, 10, KEYS), (500_000, 2, 1)];
 
-/// Where the clients of one worker are.
+/// The clients of one worker.
 trait Clients {
     type Transport: Transport<Connection>;
 
@@ -45,7 +45,7 @@ trait Clients {
 
     fn receive(&mut self, transport: &mut Self::Transport, index: usize, into: &mut Vec<u8>);
 
-    /// Moves what is on its way.
+    /// Moves data in flight.
     fn turn(&mut self, now: Now);
 }
 
@@ -107,7 +107,7 @@ impl Clients for WireClient {
     }
 }
 
-/// What clients send, and what they shall be answered.
+/// What clients send, and the expected answers.
 struct Script {
     request: Vec<u8>,
     reply: Vec<u8>,
@@ -118,7 +118,7 @@ fn value(key: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (key * 31 + at * 7 + at / 251) as u8).collect()
 }
 
-/// Sets all keys, gets them, and gets as many that are not there; text.
+/// Sets all keys, gets them, and gets as many missing ones; text.
 fn text_script(worker: usize, bytes: usize, keys: Range<usize>) -> Script {
     let (mut request, mut reply) = (Vec::new(), Vec::new());
     let requests = keys.len() * 5;
@@ -185,7 +185,7 @@ fn without_cas(reply: &mut [u8]) {
     }
 }
 
-/// How often each script is played, in text and in binary.
+/// The scripts, in text and in binary, and how often each is played.
 fn scripts(worker: usize) -> Vec<(usize, Script, Script)> {
     let mut scripts = Vec::new();
     for (bytes, times, together) in VALUES {
@@ -232,7 +232,8 @@ impl<C: Clients, T: FnMut(&mut C::Transport, Now)> Bench<'_, C, T> {
         assert!(self.reply == script.reply, "a wrong answer on connection {index}");
     }
 
-    /// Plays everything `rounds` times as often as [`VALUES`] says; returns the requests made.
+    /// Plays all scripts `rounds` times as often as [`VALUES`] says; returns the number of
+    /// requests.
     fn round(&mut self, scripts: &[(usize, Script, Script)], rounds: usize) -> usize {
         let mut requests = 0;
         for (times, text, binary) in scripts {
@@ -247,7 +248,7 @@ impl<C: Clients, T: FnMut(&mut C::Transport, Now)> Bench<'_, C, T> {
         requests
     }
 
-    /// Turns until all `workers` have come as far as this.
+    /// Turns until all `workers` have reached this point.
     fn meet(&mut self, met: &AtomicUsize, until: usize) {
         met.fetch_add(1, Ordering::SeqCst);
         while met.load(Ordering::SeqCst) < until {
@@ -278,14 +279,14 @@ fn work<C: Clients>(shared: &Arc<Shared>, mailbox: Mailbox, met: &AtomicUsize) -
     let mut bench =
         Bench { clients, transport, shared, turn, calls: 0, reply: Vec::with_capacity(32 << 20) };
     let scripts = scripts(worker);
-    // Connections are opened, and each has done everything once.
+    // Connections are opened, and each has executed everything once.
     bench.round(&scripts, 1);
     bench.meet(met, workers);
     bench.calls = 0;
     let requests = bench.round(&scripts, 2);
     bench.meet(met, 2 * workers);
     let calls = bench.calls;
-    // Nobody leaves while the other may still ask.
+    // No worker stops while another may still send it requests.
     bench.meet(met, 3 * workers);
     (requests, calls)
 }
@@ -306,7 +307,7 @@ fn run<C: Clients>(workers: usize) {
         assert!(requests > 10_000, "{requests}");
         assert_eq!(calls, 0, "worker {worker} of {workers} called the allocator");
     }
-    assert_eq!(shared.sum(Counter::Evictions), 0, "all keys stay, so that gets hit");
+    assert_eq!(shared.sum(Counter::Evictions), 0, "no key is evicted, so that gets hit");
     assert_eq!(workers > 1, shared.sum(Counter::RemoteOperations) > 1000);
 }
 

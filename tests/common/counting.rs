@@ -1,4 +1,4 @@
-//! An allocator that counts what each thread asks of it. A test binary that has this module uses
+//! An allocator that counts the calls of each thread. A test binary that includes this module uses
 //! it.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,15 +1,15 @@
-//! A transport whose peer is the test: bytes in, bytes out, with bounded buffers, no sockets.
+//! A transport driven by the test: bytes in, bytes out, with bounded buffers, no sockets.
 
 use sunder::base::clock::Now;
 use sunder::net::{ConnectionId, Handler, Stream, Transport};
 
-/// One side's buffers, bounded like a socket's, and split in pieces like a ring's.
+/// The buffers of one side, bounded like a socket's, and split into pieces like a ring's.
 pub struct Pipe {
     input: Vec<u8>,
     output: Vec<u8>,
     input_capacity: usize,
     output_capacity: usize,
-    /// Longest piece that [`Stream::received`] and [`Stream::write_with`] show.
+    /// Longest piece that [`Stream::received`] and [`Stream::write_with`] return.
     piece: usize,
     pub is_peer_finished: bool,
     pub is_closed: bool,
@@ -69,7 +69,7 @@ impl Stream for Pipe {
     }
 }
 
-struct Place<C> {
+struct Entry<C> {
     pipe: Pipe,
     state: Option<C>,
     is_gone: bool,
@@ -77,12 +77,12 @@ struct Place<C> {
 
 /// The connections of one worker.
 pub struct Pipes<C> {
-    places: Vec<Place<C>>,
+    entries: Vec<Entry<C>>,
 }
 
 impl<C> Pipes<C> {
     pub fn new() -> Pipes<C> {
-        Pipes { places: Vec::new() }
+        Pipes { entries: Vec::new() }
     }
 
     /// A new connection; returns its number.
@@ -103,60 +103,60 @@ impl<C> Pipes<C> {
             is_aborted: false,
             is_touched: true,
         };
-        self.places.push(Place { pipe, state: None, is_gone: false });
-        self.places.len() - 1
+        self.entries.push(Entry { pipe, state: None, is_gone: false });
+        self.entries.len() - 1
     }
 
     /// Sends as much of `bytes` as there is room for; returns how much.
     pub fn send(&mut self, index: usize, bytes: &[u8]) -> usize {
-        let pipe = &mut self.places[index].pipe;
+        let pipe = &mut self.entries[index].pipe;
         let n = bytes.len().min(pipe.input_capacity - pipe.input.len());
         pipe.input.extend_from_slice(&bytes[..n]);
         pipe.is_touched = true;
         n
     }
 
-    /// Moves what the worker wrote behind `into`.
+    /// Appends what the worker wrote to `into`.
     pub fn receive(&mut self, index: usize, into: &mut Vec<u8>) {
-        let pipe = &mut self.places[index].pipe;
+        let pipe = &mut self.entries[index].pipe;
         pipe.is_touched |= !pipe.output.is_empty();
         into.append(&mut pipe.output);
     }
 
     pub fn pipe(&mut self, index: usize) -> &mut Pipe {
-        let pipe = &mut self.places[index].pipe;
+        let pipe = &mut self.entries[index].pipe;
         pipe.is_touched = true;
         pipe
     }
 
-    /// What the worker keeps of a connection.
+    /// The worker's state of a connection.
     pub fn state(&self, index: usize) -> &C {
-        self.places[index].state.as_ref().expect("open")
+        self.entries[index].state.as_ref().expect("open")
     }
 
-    /// Whether the worker knows of it.
+    /// Whether the worker has opened it.
     pub fn is_open(&self, index: usize) -> bool {
-        self.places[index].state.is_some()
+        self.entries[index].state.is_some()
     }
 
-    /// The peer vanishes.
+    /// The peer resets the connection.
     pub fn reset(&mut self, index: usize) {
-        self.places[index].is_gone = true;
+        self.entries[index].is_gone = true;
     }
 
     fn visit<H: Handler<Connection = C>>(&mut self, index: usize, now: Now, handler: &mut H) {
         let id = ConnectionId { index: index as u32, generation: 0 };
-        let place = &mut self.places[index];
-        if place.is_gone || place.pipe.is_closed || place.pipe.is_aborted {
-            if let Some(state) = place.state.take() {
+        let entry = &mut self.entries[index];
+        if entry.is_gone || entry.pipe.is_closed || entry.pipe.is_aborted {
+            if let Some(state) = entry.state.take() {
                 handler.closed(id, state);
             }
             return;
         }
-        let state = place.state.get_or_insert_with(|| handler.opened(id, 0, now));
-        handler.ready(id, state, &mut place.pipe, now);
-        if place.pipe.is_closed || place.pipe.is_aborted {
-            let state = place.state.take().expect("opened above");
+        let state = entry.state.get_or_insert_with(|| handler.opened(id, 0, now));
+        handler.ready(id, state, &mut entry.pipe, now);
+        if entry.pipe.is_closed || entry.pipe.is_aborted {
+            let state = entry.state.take().expect("opened above");
             handler.closed(id, state);
         }
     }
@@ -165,9 +165,9 @@ impl<C> Pipes<C> {
 impl<C> Transport<C> for Pipes<C> {
     fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         let mut done = 0;
-        for index in 0..self.places.len() {
-            let is_touched = std::mem::take(&mut self.places[index].pipe.is_touched);
-            if is_touched || self.places[index].is_gone {
+        for index in 0..self.entries.len() {
+            let is_touched = std::mem::take(&mut self.entries[index].pipe.is_touched);
+            if is_touched || self.entries[index].is_gone {
                 self.visit(index, now, handler);
                 done += usize::from(is_touched);
             }
@@ -192,13 +192,13 @@ impl<C> Transport<C> for Pipes<C> {
     }
 
     fn close_all<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) {
-        for index in 0..self.places.len() {
-            self.places[index].is_gone = true;
+        for index in 0..self.entries.len() {
+            self.entries[index].is_gone = true;
             self.visit(index, now, handler);
         }
     }
 
     fn connections(&self) -> usize {
-        self.places.iter().filter(|place| place.state.is_some()).count()
+        self.entries.iter().filter(|entry| entry.state.is_some()).count()
     }
 }

@@ -1,7 +1,7 @@
-//! A wire in memory: a port for the stack at one end, smoltcp's own sockets as clients at the
+//! A simulated wire: a port for the stack at one end, smoltcp's own sockets as clients at the
 //! other.
 //!
-//! Frames come from a pool that is filled at the start, as a device's do.
+//! Frames come from a pool that is filled at the start, like a device's.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ struct Buffer {
     len: usize,
 }
 
-/// Both directions, and the frames that are in neither.
+/// Both directions, and the free frames.
 pub struct Queues {
     to_server: VecDeque<Buffer>,
     to_client: VecDeque<Buffer>,
@@ -42,7 +42,7 @@ pub struct Queues {
 
 /// A frame of the pool.
 pub struct PoolFrame {
-    /// None once it was sent or dropped.
+    /// None after it was sent or dropped.
     buffer: Option<Buffer>,
     queues: Rc<RefCell<Queues>>,
 }
@@ -163,7 +163,7 @@ impl WireClient {
         self.handles.push(self.set.add(socket));
     }
 
-    /// Lets time be `now`: takes what arrived, sends what there is to send.
+    /// Advances time to `now`: receives what arrived, sends what is queued.
     pub fn turn(&mut self, now: Now) {
         let mut end = End(Rc::clone(&self.queues));
         let time = Instant::from_micros(now.uptime_us as i64);
@@ -176,7 +176,7 @@ impl WireClient {
         if socket.can_send() { socket.send_slice(bytes).expect("open") } else { 0 }
     }
 
-    /// Moves what arrived on connection `index` behind `into`.
+    /// Appends what arrived on connection `index` to `into`.
     pub fn receive(&mut self, index: usize, into: &mut Vec<u8>) {
         let socket = self.set.get_mut::<tcp::Socket>(self.handles[index]);
         while socket.can_recv() {
@@ -189,7 +189,7 @@ impl WireClient {
     }
 }
 
-/// What smoltcp sees of the clients' end: packets without their Ethernet headers.
+/// The clients' end for smoltcp: packets without their Ethernet headers.
 struct End(Rc<RefCell<Queues>>);
 
 struct Arrived(Rc<RefCell<Queues>>, Buffer);
@@ -212,7 +212,7 @@ impl phy::Device for End {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Departing> {
-        // Some frames stay for the server, so that neither side waits for the other's.
+        // Some frames are left for the server, so that neither side waits for the other's.
         let has_frames = self.0.borrow().pool.len() > POOL_FRAMES / 2;
         has_frames.then(|| Departing(Rc::clone(&self.0)))
     }

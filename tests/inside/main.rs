@@ -1,7 +1,7 @@
-//! Parts of sunder inside the test's own process, step by step: whole workers, and the tiers whose
+//! Parts of sunder in the test's own process, step by step: whole workers, and the tiers whose
 //! items are in other servers.
 //!
-//! One binary, for each links anew all that a test needs; see `tests/server`.
+//! One binary, because each one links sunder again; see `tests/server`.
 
 #[path = "../common/mod.rs"]
 mod common;

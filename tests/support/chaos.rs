@@ -1,7 +1,8 @@
-//! A memcached on a Unix socket that meets with accidents while something uses it.
+//! A memcached on a Unix socket with injected faults.
 //!
-//! Killed and started again on the same socket, frozen and thawed, chunk keys deleted behind the
-//! user's back: by hand, or in an order drawn from a seed. Ends only what it started.
+//! Killed and restarted on the same socket, frozen and thawed, chunk keys deleted without the
+//! user's knowledge: on call, or in a random order from a seed. Ends only processes that it
+//! started.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
@@ -13,31 +14,31 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// What may happen to a memcached.
+/// A fault of a memcached.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Accident {
-    /// SIGKILL, and a new one on the same socket after so many milliseconds.
+    /// SIGKILL, and a new one on the same socket after this many milliseconds.
     Kill { down_ms: u64 },
-    /// SIGSTOP, and SIGCONT after so many milliseconds.
+    /// SIGSTOP, and SIGCONT after this many milliseconds.
     Freeze { frozen_ms: u64 },
-    /// SIGSTOP, and SIGKILL after so many milliseconds: what was asked meanwhile is never done.
+    /// SIGSTOP, and SIGKILL after this many milliseconds: requests in between are never executed.
     KillFrozen { frozen_ms: u64 },
-    /// So many items, chunks or metadata of keys drawn, are deleted, as by eviction.
+    /// This many random items, chunks or metadata of keys, are deleted, as by eviction.
     LoseChunks { keys: u64 },
 }
 
-/// What happened, by kind.
+/// The number of injected faults, by kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accidents {
     pub kills: u64,
     pub freezes: u64,
-    /// Chunk keys deleted that were there, and all that were tried.
+    /// Chunk keys deleted that existed, and all attempts.
     pub chunks_deleted: u64,
     pub chunks_tried: u64,
 }
 
 impl Accidents {
-    /// How many there were.
+    /// Total number of faults.
     pub fn all(&self) -> u64 {
         self.kills + self.freezes + self.chunks_tried
     }
@@ -64,12 +65,12 @@ impl Memcached {
         Ok(memcached)
     }
 
-    /// Where it listens.
+    /// Its socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its address as `--l1 memcached,addr=` and the history checker take it.
+    /// Its address in the syntax of `--l1 memcached,addr=` and the history checker.
     pub fn address(&self) -> String {
         format!("unix:{}", self.path.display())
     }
@@ -88,7 +89,7 @@ impl Memcached {
         Ok(())
     }
 
-    /// Kills it with SIGKILL. Its socket's path stays, and refuses.
+    /// Kills it with SIGKILL. Its socket's file stays, and refuses connections.
     pub fn kill(&mut self) -> Result<(), String> {
         self.child.kill().map_err(|error| format!("kill: {error}"))?;
         self.child.wait().map_err(|error| format!("wait: {error}"))?;
@@ -98,19 +99,19 @@ impl Memcached {
 
     /// Starts a new one on the same socket, empty, and waits until it accepts.
     pub fn restart(&mut self) -> Result<(), String> {
-        // memcached does not replace what another one left.
+        // memcached does not replace the socket of another.
         let _ = std::fs::remove_file(&self.path);
         self.child = spawn(&self.path, self.megabytes)?;
         self.wait_until_up()
     }
 
-    /// Stops it where it is: it accepts, reads and answers nothing, and the kernel keeps all.
+    /// Stops it: it reads and answers nothing, and the kernel queues everything.
     pub fn freeze(&mut self) -> Result<(), String> {
         self.happened.freezes += 1;
         self.signal("-STOP")
     }
 
-    /// Lets it go on, with all that was sent to it meanwhile.
+    /// Continues it, with everything that was sent to it meanwhile.
     pub fn thaw(&mut self) -> Result<(), String> {
         self.signal("-CONT")
     }
@@ -124,7 +125,7 @@ impl Memcached {
         }
     }
 
-    /// Deletes keys over a connection of its own; how many were there.
+    /// Deletes keys over a separate connection; returns how many existed.
     pub fn delete(&mut self, keys: &[String]) -> Result<u64, String> {
         let run = || -> std::io::Result<u64> {
             let stream = UnixStream::connect(&self.path)?;
@@ -146,8 +147,8 @@ impl Memcached {
         Ok(deleted)
     }
 
-    /// Lets one accident happen, from its begin to its end.
-    pub fn suffer(&mut self, accident: Accident, keys: &[String]) -> Result<(), String> {
+    /// Injects one fault, from its start to its end.
+    pub fn inject(&mut self, accident: Accident, keys: &[String]) -> Result<(), String> {
         match accident {
             Accident::Kill { down_ms } => {
                 self.kill()?;
@@ -169,8 +170,8 @@ impl Memcached {
                 let chunks: Vec<String> = (0..count)
                     .map(|_| {
                         let key = &keys[self.below(keys.len() as u64) as usize];
-                        // The first chunks are there most often; the metadata is one of all, and
-                        // so is the item itself, where there are no chunks.
+                        // The first chunks exist most often; the metadata is one of all, and so is
+                        // the item itself if it has no chunks.
                         match self.below(7) {
                             6 => key.clone(),
                             0 => format!("{key}-meta"),
@@ -183,9 +184,9 @@ impl Memcached {
         }
     }
 
-    /// Lets accidents happen, one after another, until `is_over`. `pause`: the longest between two.
-    /// `keys`: as the clients call them.
-    pub fn suffer_until(
+    /// Injects faults, one after another, until `is_over`. `pause`: the longest time between two.
+    /// `keys`: the clients' keys.
+    pub fn inject_until(
         &mut self,
         is_over: &AtomicBool,
         accidents: &[Accident],
@@ -194,7 +195,7 @@ impl Memcached {
     ) -> Result<(), String> {
         while !is_over.load(Relaxed) {
             let accident = accidents[self.below(accidents.len() as u64) as usize];
-            self.suffer(accident, keys)?;
+            self.inject(accident, keys)?;
             let pause_ms = self.below(pause.as_millis() as u64 + 1);
             std::thread::sleep(Duration::from_millis(pause_ms));
         }
@@ -212,7 +213,7 @@ impl Memcached {
 
 impl Drop for Memcached {
     fn drop(&mut self) {
-        // SIGKILL ends a frozen process too. All fail only if it is gone already.
+        // SIGKILL also ends a frozen process. All of these fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.path);

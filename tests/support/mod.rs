@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub const SUNDER: &str = env!("CARGO_BIN_EXE_sunder");
 
-/// How long a process may take to serve, or to end. Reached only when something is broken.
+/// Time-out for a process to start serving, or to end. Reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A port that nobody listens on now.
+/// A port that is free now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
@@ -49,7 +49,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts memcached with one thread on a port of the loopback and waits until it accepts.
+    /// Starts memcached with one thread on a loopback port and waits until it accepts.
     pub fn memcached() -> Result<(Server, SocketAddr), String> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut command = Command::new("memcached");
@@ -83,7 +83,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts `command`; what it writes to stderr is kept.
+    /// Starts `command`; its stderr is kept.
     pub fn start(mut command: Command) -> Result<Server, String> {
         let what = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -101,7 +101,7 @@ impl Server {
         Ok(Server { child, what, stderr })
     }
 
-    /// Waits until stderr has a line that begins so.
+    /// Waits until stderr has a line with this start.
     pub fn wait_for_line(&mut self, start_of_line: &str) -> Result<(), String> {
         let start = Instant::now();
         while !self.stderr().lines().any(|line| line.starts_with(start_of_line)) {
@@ -129,7 +129,7 @@ impl Server {
         self.check_alive().is_ok()
     }
 
-    /// What it has written to stderr so far.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().expect("the reader does not panic").clone()
     }
@@ -186,14 +186,14 @@ impl Drop for Server {
     }
 }
 
-/// What a command that is expected to end said.
+/// The result of a command.
 pub struct Ended {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs `sunder ARGS` to its end; kills it and says so if it does not end.
+/// Runs `sunder ARGS` to its end; kills it and returns an error if it does not end.
 pub fn run_sunder(args: &[&str]) -> Result<Ended, String> {
     let mut command = Command::new(SUNDER);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! What the commands do beyond what the model test compares: times, cas, conditions.
+//! The commands, beyond what the model test compares: times, cas, conditions.
 
 use sunder::base::buffer::Chain;
 use sunder::base::clock::Expiry;
@@ -79,7 +79,7 @@ fn changes_keep_flags_and_expiry_of_every_chunk() {
         assert_eq!(raw.get(item).expect("there").0, 42);
         assert!((raw.left_s(item) - 1_000).abs() <= 2, "{item}");
     }
-    // A number that is counted very often does not live longer for it.
+    // A number that is incremented very often does not live longer.
     rig.store_as(store, b"n", b"5");
     for n in 1..=50 {
         assert!(matches!(count(&rig, b"n", 1), Outcome::Number { value, .. } if value == 5 + n));
@@ -88,7 +88,7 @@ fn changes_keep_flags_and_expiry_of_every_chunk() {
         let (_, metadata) = raw.get("n-meta").expect("metadata");
         assert_eq!(metadata[20..24], expiry.unix_s().to_be_bytes(), "it drifts");
     }
-    // After a touch the new expiry counts, not the one in the metadata.
+    // After a touch the new expiry applies, not the one in the metadata.
     let later = Expiry::from_unix_s(rig.now().unix_s + 5_000);
     touch(&rig, b"n", later);
     count(&rig, b"n", 1);
@@ -132,7 +132,7 @@ fn the_cas_changes_with_every_change_and_is_checked() {
 }
 
 #[test]
-fn what_is_refused_leaves_the_item_alone() {
+fn a_refused_command_does_not_change_the_item() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -167,7 +167,7 @@ fn what_is_refused_leaves_the_item_alone() {
 }
 
 #[test]
-fn flush_all_and_invalidate_take_items_away() {
+fn flush_all_and_invalidate_remove_items() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -183,7 +183,7 @@ fn flush_all_and_invalidate_take_items_away() {
 }
 
 #[test]
-fn an_invalidation_of_a_lost_server_is_made_good() {
+fn an_invalidation_at_a_lost_server_is_done_later() {
     let mut server = Server::start(&[]);
     let rig = server.tier(REND);
     let patient = value(1, 5_000);
@@ -215,7 +215,7 @@ fn an_invalidation_of_a_lost_server_is_made_good() {
 
 /// A worker has room for all its tasks from the start, so a task must be small.
 #[test]
-fn an_operation_waits_in_little_memory() {
+fn a_waiting_operation_takes_little_memory() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let (name, now, chain) = (key(b"k"), rig.now(), Chain::new());

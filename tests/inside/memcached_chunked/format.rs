@@ -1,4 +1,4 @@
-//! Rend's format, written and read by a hand that shares no code with the product.
+//! Rend's format, written and read by separate code.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +23,7 @@ fn rend_metadata(len: usize, flags: u32, data: usize, times: (u32, u32), token: 
     bytes
 }
 
-/// Writes an item as Rend's last version does.
+/// Writes an item like Rend's last version.
 fn rend_set(raw: &mut Raw, name: &[u8], flags: u32, exptime: u32, now_s: u32, value: &[u8]) {
     set_by_hand(raw, (name, b"-0"), flags, (exptime, now_s), value);
 }
@@ -53,7 +53,7 @@ pub fn set_by_hand(
 }
 
 #[test]
-fn what_rend_wrote_is_read() {
+fn items_written_by_rend_are_read() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -79,7 +79,7 @@ fn what_rend_wrote_is_read() {
 }
 
 #[test]
-fn what_rend_wrote_is_changed_and_deleted_whole() {
+fn items_written_by_rend_are_changed_and_deleted_completely() {
     let server = Server::start(&[]);
     let rig = server.tier(16 * 1024);
     // A connection speaks one protocol.
@@ -101,7 +101,7 @@ fn what_rend_wrote_is_changed_and_deleted_whole() {
     assert_eq!(raw.items(), 0);
 }
 
-/// Looks at every byte of an item; `name` is where it stands, `behind` follows the metadata.
+/// Checks every byte of an item; `name` is its name, `behind` follows the metadata.
 fn check_item(raw: &mut Raw, name: &str, behind: &[u8], data: usize, store: Store, value: &[u8]) {
     let (flags, metadata) = raw.get(&format!("{name}-meta")).expect("metadata");
     assert_eq!(flags, store.flags);
@@ -124,7 +124,7 @@ fn check_item(raw: &mut Raw, name: &str, behind: &[u8], data: usize, store: Stor
 }
 
 #[test]
-fn what_is_written_is_what_rend_writes() {
+fn items_are_written_like_rends() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -137,7 +137,7 @@ fn what_is_written_is_what_rend_writes() {
             let outcome = rig.store_as(store, name.as_bytes(), &value);
             assert!(matches!(outcome, Outcome::Stored { .. }));
             check_item(&mut raw, &name, b"", data, store, &value);
-            assert_eq!(raw.items(), 1 + len.div_ceil(data), "nothing else is left there");
+            assert_eq!(raw.items(), 1 + len.div_ceil(data), "there are no other items");
         }
         rig.run(rig.tier.delete(&key(name.as_bytes()), 0, rig.now()));
         assert_eq!(raw.items(), 0);
@@ -155,7 +155,7 @@ fn stored_and_expiry_times_are_unix_seconds() {
     assert!(rig.now().unix_s - stored_s <= 2);
     assert_eq!(metadata[20..24], [0; 4]);
     assert_eq!(raw.left_s("never-0"), -1);
-    // Beyond 30 days memcached is told a Unix time.
+    // Beyond 30 days memcached gets a Unix time.
     let expiry = Expiry::from_unix_s(rig.now().unix_s + 40 * 86_400);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry, cas: 0 };
     rig.store_as(store, b"far", b"v");
@@ -165,7 +165,7 @@ fn stored_and_expiry_times_are_unix_seconds() {
 }
 
 #[test]
-fn two_writes_have_two_tokens() {
+fn two_writes_have_different_tokens() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -176,7 +176,7 @@ fn two_writes_have_two_tokens() {
 }
 
 #[test]
-fn a_changed_chunk_size_reads_what_the_old_one_wrote() {
+fn items_of_another_chunk_size_are_read() {
     let server = Server::start(&[]);
     let rigs = [REND, 16 * 1024, 512, 512 * 1024].map(|chunk_bytes| server.tier(chunk_bytes));
     let mut raw = server.raw();
@@ -187,7 +187,7 @@ fn a_changed_chunk_size_reads_what_the_old_one_wrote() {
             assert!(reader.value(b"k").expect("a hit") == written);
         }
     }
-    // 40,000 bytes in one chunk, and the metadata: the last writer left no smaller chunks behind.
+    // 40,000 bytes in one chunk, and the metadata: the last writer left no smaller chunks.
     assert_eq!(raw.items(), 2);
 }
 
@@ -212,16 +212,16 @@ fn keys_that_leave_no_room_for_a_suffix_are_stored_under_a_hash() {
     }
 }
 
-/// Under which key the only metadata of `server` stands.
+/// The key of the only metadata of `server`.
 fn only_metadata_name(server: &Server) -> String {
-    let dump = server.memcached.ask("lru_crawler metadump all\r\n", "END\r\n");
+    let dump = server.memcached.request("lru_crawler metadump all\r\n", "END\r\n");
     let names = dump.lines().filter_map(|line| line.strip_prefix("key=")?.split(' ').next());
     let name = names.filter_map(|name| name.strip_suffix("-meta")).next().expect("one");
     name.to_owned()
 }
 
 #[test]
-fn a_hashed_keys_metadata_names_the_key_and_is_no_other_keys() {
+fn a_hashed_keys_metadata_contains_the_key() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -232,7 +232,7 @@ fn a_hashed_keys_metadata_names_the_key_and_is_no_other_keys() {
     assert_eq!(hashed.len(), 39);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
     check_item(&mut raw, &hashed, &name, rend_data_bytes(hashed.as_bytes()), store, &value);
-    // The key that is spelled like the hash has no item, and a delete of it takes nothing away.
+    // The key that equals the hash has no item, and deleting it removes nothing.
     assert_eq!(rig.value(hashed.as_bytes()), None);
     assert!(matches!(
         rig.run(rig.tier.delete(&key(hashed.as_bytes()), 0, rig.now())),

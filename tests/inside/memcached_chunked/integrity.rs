@@ -1,4 +1,4 @@
-//! A value is whole and one writer's, or it is a miss.
+//! A value is complete and from one writer, or it is a miss.
 
 use sunder::base::stats::Counter;
 use sunder::tier::{Outcome, StoreMode, Tier};
@@ -31,7 +31,7 @@ fn every_command_sees_a_lost_chunk() {
     let name = key(b"k");
     let expiry = sunder::base::clock::Expiry::NEVER;
     let lose = |raw: &mut super::rig::Raw, index: usize| {
-        assert_eq!(raw.items(), 0, "nothing stays of the one before");
+        assert_eq!(raw.items(), 0, "nothing is left of the previous item");
         rig.set(b"k", &[b'1'; 5_000]);
         raw.delete(&chunk_name("k", index));
     };
@@ -81,11 +81,11 @@ fn a_chunk_of_another_length_is_a_miss() {
 }
 
 #[test]
-fn metadata_that_lies_is_a_miss_and_is_deleted() {
+fn invalid_metadata_is_a_miss_and_is_deleted() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
-    // Which of the six numbers, and what it says.
+    // Which of the six numbers, and its wrong value.
     let lies = [
         (0, 0),
         (0, 9_999),
@@ -114,7 +114,7 @@ fn metadata_that_lies_is_a_miss_and_is_deleted() {
         raw.set("k-meta", 0, 0, metadata);
         assert_eq!(rig.value(b"k"), None);
     }
-    // A lie that is possible in itself: its chunks are not those that there are.
+    // A wrong value that is possible in itself: its chunks differ from the stored ones.
     rig.set(b"k", &value(1, 5_000));
     let (_, mut metadata) = raw.get("k-meta").expect("metadata");
     metadata[..16].copy_from_slice(&[0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 10]);

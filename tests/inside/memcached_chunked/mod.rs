@@ -1,4 +1,4 @@
-//! The chunked layout against a real memcached: Rend's format byte by byte, whole values or none,
+//! The chunked layout with a real memcached: Rend's format byte by byte, complete values or none,
 //! and memcached's own semantics.
 
 mod commands;

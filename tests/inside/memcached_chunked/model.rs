@@ -1,4 +1,4 @@
-//! Random commands, to the chunked tier and to the tier in memory: the same outcomes and values.
+//! Random commands to the chunked tier and to the memory tier: equal outcomes and values.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier, Value};
 use super::rig::{REND, Rig, Server, value};
 use crate::memcached_tier::fixture::{PATIENCE, key, words};
 
-/// A small generator; the seed replays a run.
+/// A small generator; the seed reproduces a run.
 struct Random(u64);
 
 impl Random {
@@ -35,7 +35,7 @@ enum Command {
     Flush,
 }
 
-/// Whether a cas is named: 0 none, 1 the item's, 2 another.
+/// The cas of a command: 0 none, 1 the item's, 2 another.
 fn with_cas(random: &mut Random) -> u64 {
     random.below(6).saturating_sub(3)
 }
@@ -85,7 +85,7 @@ fn expiry(after_s: u32, now: Now) -> Expiry {
     if after_s == 0 { Expiry::NEVER } else { Expiry::from_unix_s(now.unix_s + after_s) }
 }
 
-/// The cas to name: the item's own in this tier, or one that it cannot have.
+/// The cas to send: the item's own in this tier, or one that it cannot have.
 fn cas(with_cas: u64, own: u64) -> u64 {
     match with_cas {
         0 => 0,
@@ -125,8 +125,8 @@ async fn execute<T: Tier>(tier: &T, name: &[u8], command: &Command, now: Now) ->
     }
 }
 
-/// Everything of an outcome that has to be equal. Expiries may be a tick apart.
-fn judge<V: Value>(outcome: Outcome<V>, now: Now) -> (String, u32) {
+/// The parts of an outcome that must be equal. Expiries may be a tick apart.
+fn comparable<V: Value>(outcome: Outcome<V>, now: Now) -> (String, u32) {
     let outcome = outcome.map_value(|value| {
         let mut bytes = vec![0; value.len()];
         value.copy_to(0, &mut bytes);
@@ -163,8 +163,8 @@ fn run(seed: u64, chunk_sizes: &[usize], commands: usize) {
         let command = command(&mut random);
         let rig = &rigs[random.below(rigs.len() as u64) as usize];
         let now = rig.now();
-        let found = judge(rig.run(execute(&rig.tier, name, &command, now)), now);
-        let expected = judge(rig.run(execute(&memory, name, &command, now)), now);
+        let found = comparable(rig.run(execute(&rig.tier, name, &command, now)), now);
+        let expected = comparable(rig.run(execute(&memory, name, &command, now)), now);
         let show = |text: &str| text.chars().take(200).collect::<String>();
         assert!(
             found.0 == expected.0 && found.1.abs_diff(expected.1) <= 2,
@@ -177,11 +177,11 @@ fn run(seed: u64, chunk_sizes: &[usize], commands: usize) {
             expected.1,
         );
     }
-    // Deleting everything leaves nothing behind: no chunk was orphaned on the way.
+    // Deleting everything leaves nothing: no chunk was orphaned.
     for name in names {
         rigs[0].run(rigs[0].tier.delete(&key(name), 0, rigs[0].now()));
     }
-    // What a flush_all took counts until memcached comes across it, which it does by itself.
+    // Items removed by flush_all count until memcached itself reclaims them.
     let start = Instant::now();
     while server.raw().items() > 0 {
         assert!(start.elapsed() < PATIENCE, "seed {seed}: {} items stay", server.raw().items());
@@ -190,14 +190,14 @@ fn run(seed: u64, chunk_sizes: &[usize], commands: usize) {
 }
 
 #[test]
-fn random_commands_do_what_they_do_in_memory() {
+fn random_commands_give_the_same_results_as_in_memory() {
     for seed in 1..=6 {
         run(seed, &[REND], 1_500);
     }
 }
 
 #[test]
-fn random_commands_do_what_they_do_in_memory_while_the_chunk_size_changes() {
+fn random_commands_give_the_same_results_while_the_chunk_size_changes() {
     for seed in 11..=14 {
         run(seed, &[REND, 512, 16 * 1024], 1_500);
     }

@@ -11,7 +11,7 @@ use super::format::set_by_hand;
 use super::rig::{REND, Raw, Rig, Server, value};
 use crate::memcached_tier::fixture::key;
 
-/// Writes the item `k` as older versions do, and gives the first chunk.
+/// Writes the item `k` like older versions, and returns the first chunk.
 fn set_bare(raw: &mut Raw, server: &Server, rig: &Rig, value: &[u8]) -> Vec<u8> {
     set_by_hand(raw, (b"k", b"0"), 7, (100, rig.now().unix_s), value);
     let (flags, first) = server.raw().get("k0").expect("there");
@@ -24,7 +24,7 @@ fn count(rig: &Rig, name: &[u8]) -> Outcome<Chain> {
     rig.run(rig.tier.arithmetic(&key(name), one, rig.now()))
 }
 
-/// What changes a value; None: incr.
+/// The commands that change a value; None: incr.
 fn changes() -> impl Iterator<Item = Option<StoreMode>> {
     let modes = [StoreMode::Set, StoreMode::Replace, StoreMode::Append, StoreMode::Prepend];
     modes.map(Some).into_iter().chain([None])
@@ -40,7 +40,7 @@ fn change(rig: &Rig, mode: Option<StoreMode>, value: &[u8]) {
 }
 
 #[test]
-fn a_first_chunk_without_a_dash_is_read_and_touched_where_it_is() {
+fn a_first_chunk_without_a_dash_is_read_and_touched() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -61,7 +61,7 @@ fn a_first_chunk_without_a_dash_is_read_and_touched_where_it_is() {
         assert!((server.raw().left_s("k0") - 3_000).abs() <= 2);
         assert!(rig.value(b"k").expect("a hit") == written);
         assert_eq!(server.raw().items(), items);
-        // Without it the value is a miss all the same.
+        // Without it the value is a miss.
         server.raw().delete("k0");
         assert_eq!(rig.value(b"k"), None);
         assert_eq!(server.raw().items(), 0);
@@ -70,9 +70,10 @@ fn a_first_chunk_without_a_dash_is_read_and_touched_where_it_is() {
     assert_eq!(rig.count(Counter::ChunkForeign), 0);
 }
 
-/// Whatever writes the item anew, an append too, gives it the names that Rend's last version reads.
+/// Every command that writes the item again, append included, gives it the names that Rend's last
+/// version reads.
 #[test]
-fn an_item_without_a_dash_has_one_once_it_is_changed_and_leaves_nothing_behind() {
+fn a_changed_item_has_names_with_a_dash_only() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -102,10 +103,10 @@ fn an_item_without_a_dash_has_one_once_it_is_changed_and_leaves_nothing_behind()
     }
 }
 
-/// A write takes a token that the first chunk left behind does not have, so that this one is no
-/// part of the new value when the new one's own first chunk is lost.
+/// A write uses a new token, so that a first chunk left over is not taken for part of the new value
+/// if the new first chunk is lost.
 #[test]
-fn a_first_chunk_left_behind_is_never_taken_for_the_new_one() {
+fn a_leftover_first_chunk_is_never_taken_for_the_new_one() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -115,7 +116,7 @@ fn a_first_chunk_left_behind_is_never_taken_for_the_new_one() {
             let first = set_bare(&mut raw, &server, &rig, &before);
             change(&rig, mode, &value(2, len));
             let expected = rig.value(b"k").expect("a hit");
-            // As though it could not be deleted.
+            // As if it could not be deleted.
             server.raw().set("k0", 7, 100, &first);
             assert!(rig.value(b"k").expect("a hit") == expected);
             server.raw().delete("k-0");
@@ -125,9 +126,9 @@ fn a_first_chunk_left_behind_is_never_taken_for_the_new_one() {
     }
 }
 
-/// The other way round: what older versions, and Rend's last, write over an item of another kind.
+/// The reverse: older versions, and Rend's last, overwrite an item with the other kind of name.
 #[test]
-fn an_item_over_one_of_another_kind_is_whole_or_a_miss() {
+fn an_item_over_one_of_another_kind_is_complete_or_a_miss() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -141,12 +142,12 @@ fn an_item_over_one_of_another_kind_is_whole_or_a_miss() {
         assert!(rig.value(b"k").expect("a hit") == value(4, len));
         let deleted = rig.run(rig.tier.delete(&key(b"k"), 0, rig.now()));
         assert!(matches!(deleted, Outcome::Deleted), "{deleted:?}");
-        assert_eq!(server.raw().items(), 0, "the older one's first chunk goes too");
+        assert_eq!(server.raw().items(), 0, "the older one's first chunk is deleted too");
     }
 }
 
 #[test]
-fn the_usual_path_asks_for_nothing_that_is_not_there() {
+fn the_usual_path_makes_no_unnecessary_lookups() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let asked = || server.raw().stats(["get_misses", "delete_misses", "touch_misses", "get_hits"]);
@@ -162,7 +163,7 @@ fn the_usual_path_asks_for_nothing_that_is_not_there() {
         rig.run(rig.tier.get_and_touch(&key(name), Expiry::NEVER, rig.now()));
         rig.run(rig.tier.delete(&key(name), 0, rig.now()));
     }
-    // Two metadata items that are not there yet.
+    // Two missing metadata items.
     assert_eq!(asked()[..3], [misses + 2, deletes, touches]);
     rig.set(b"k", &value(1, 10_000));
     let hits_before = asked()[3];
@@ -171,10 +172,10 @@ fn the_usual_path_asks_for_nothing_that_is_not_there() {
     assert_eq!(asked()[3], hits_before + 1 + 10, "the metadata and each chunk, once");
 }
 
-/// `foo-10` is chunk 10 of `foo`, and was the first chunk of `foo-1`; `foo-0` the first of `foo`,
-/// and was that of `foo-`.
+/// `foo-10` is chunk 10 of `foo`, and was the first chunk of `foo-1`; `foo-0` is the first of
+/// `foo`, and was that of `foo-`.
 #[test]
-fn keys_whose_older_names_are_shared_live_side_by_side() {
+fn keys_whose_older_names_are_shared_coexist() {
     let server = Server::start(&[]);
     let rig = server.tier(REND);
     let mut raw = server.raw();
@@ -190,8 +191,8 @@ fn keys_whose_older_names_are_shared_live_side_by_side() {
                 assert!(rig.value(b"foo").expect("a hit") == long);
                 assert!(rig.value(other).expect("a hit") == short);
             }
-            // A first chunk that is lost, and a value of Rend's that is overwritten or deleted,
-            // take nothing of the other key's away.
+            // A lost first chunk, and a value of Rend's that is overwritten or deleted, do not
+            // affect the other key.
             let first = [other, b"-0"].concat();
             raw.delete(std::str::from_utf8(&first).expect("text"));
             assert_eq!(rig.value(other), None);

@@ -1,4 +1,4 @@
-//! The races that Rend's comments admit, where they concern chunks, and writers that interleave.
+//! The races listed in Rend's comments that concern chunks, and interleaved writers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ fn set() -> Store {
     Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 }
 }
 
-/// Polls and flushes two writers in the order that `order` says, until both are done.
+/// Polls and flushes two writers in the given order, until both have finished.
 fn interleave(
     rigs: [&Rig; 2],
     tasks: &mut [[Task<'_, Outcome<Chain>>; 1]; 2],
@@ -31,8 +31,8 @@ fn interleave(
     }
 }
 
-/// Race 1: concurrent chunked sets collide. The chunks carry their writer's token, so what is read
-/// is one writer's whole value or a miss.
+/// Race 1: concurrent chunked sets collide. The chunks contain their writer's token, so a read
+/// returns the complete value of one writer or a miss.
 #[test]
 fn race_1_concurrent_sets_of_one_key_never_mix() {
     let server = Server::start(&[]);
@@ -65,10 +65,10 @@ fn race_1_concurrent_sets_of_one_key_never_mix() {
             Some(_) => panic!("a mix"),
         }
     }
-    assert!(seen[2] > 0, "some did collide: {seen:?}");
+    assert!(seen[2] > 0, "some collided: {seen:?}");
 }
 
-/// Race 1, with Rend as the other writer: it writes its metadata first and its chunks then.
+/// Race 1, with Rend as the other writer: it writes its metadata first and then its chunks.
 #[test]
 fn race_1_a_second_client_that_overwrites_chunks_makes_a_miss() {
     let server = Server::start(&[]);
@@ -85,7 +85,7 @@ fn race_1_a_second_client_that_overwrites_chunks_makes_a_miss() {
     }
 }
 
-/// Race 8: a chunk cannot be written. Nothing of the value stays, nor of the one before it.
+/// Race 8: a chunk cannot be written. Nothing of the value is left, nor of the previous one.
 #[test]
 fn race_8_a_failed_chunk_write_leaves_no_orphans() {
     let server = Server::start(&["-I", "256k", "-o", "slab_chunk_max=128"]);
@@ -103,7 +103,8 @@ fn race_8_a_failed_chunk_write_leaves_no_orphans() {
     assert_eq!(raw.items(), 0);
 }
 
-/// A server without items that has no memory for the chunk `k-3`. It tells which keys were deleted.
+/// A server without items that has no memory for the chunk `k-3`. It reports which keys were
+/// deleted.
 fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<()> {
     let mut output = stream.try_clone().ok()?;
     greet(&mut output).then_some(())?;
@@ -136,7 +137,7 @@ fn serve_without_memory(stream: UnixStream, deleted: &Sender<String>) -> Option<
 
 /// Race 8: one chunk of many cannot be written.
 #[test]
-fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
+fn race_8_if_one_chunk_cannot_be_stored_all_are_deleted() {
     let (sender, receiver) = mpsc::channel();
     let script = Scripted::start_with(move |stream| {
         serve_without_memory(stream, &sender);
@@ -151,9 +152,9 @@ fn race_8_one_chunk_without_memory_takes_the_others_with_it() {
     }
 }
 
-/// Race 8: a writer disappears in the middle. Readers have the old value, the new one or a miss.
+/// Race 8: a writer disappears in the middle. Readers get the old value, the new one or a miss.
 #[test]
-fn race_8_a_set_that_ends_in_the_middle_is_never_half_a_value() {
+fn race_8_an_interrupted_set_is_never_half_a_value() {
     let server = Server::start(&[]);
     let reader = server.tier(REND);
     let (old, new) = (value(1, 2_500_000), value(2, 2_500_000));
@@ -179,7 +180,7 @@ fn race_8_a_set_that_ends_in_the_middle_is_never_half_a_value() {
 }
 
 #[test]
-fn an_append_that_ends_in_the_middle_leaves_the_old_value() {
+fn an_interrupted_append_leaves_the_old_value() {
     let server = Server::start(&[]);
     let reader = server.tier(REND);
     let (old, more) = (value(1, 5_000), value(2, 2_500_000));
@@ -197,7 +198,7 @@ fn an_append_that_ends_in_the_middle_leaves_the_old_value() {
             }
         }
         drop(writer);
-        let found = reader.value(b"k").expect("an append takes nothing away");
+        let found = reader.value(b"k").expect("an append removes nothing");
         if found == old {
             olds += 1;
         } else {
@@ -207,7 +208,7 @@ fn an_append_that_ends_in_the_middle_leaves_the_old_value() {
     assert!(olds > 0);
 }
 
-/// A cas, an add and a replace that lose against somebody who writes between their two steps.
+/// A cas, an add and a replace that lose against a client that writes between their two steps.
 #[test]
 fn conditions_hold_against_writers_between_the_steps() {
     let server = Server::start(&[]);
@@ -216,7 +217,7 @@ fn conditions_hold_against_writers_between_the_steps() {
     let name = key(b"k");
     let long = value(1, 2_500_000);
     let chain = Chain::from_slice(&long);
-    // The condition was read, and the chunks are going out, when `between` happens.
+    // The condition was checked, and the chunks are being sent, when `between` runs.
     let lose = |store: Store, between: &dyn Fn()| {
         let mut tasks = [Task::new(rig.tier.store(&name, store, &chain, rig.now()))];
         for _ in 0..1_000_000 {

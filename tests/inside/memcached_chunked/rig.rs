@@ -1,4 +1,4 @@
-//! A chunked tier on a memcached of the test's own, and a client that sees what lies in it.
+//! A chunked tier on the test's own memcached, and a client that reads its items.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -21,7 +21,7 @@ use crate::task::Task;
 /// Rend's chunk size.
 pub const REND: usize = 1184;
 
-/// A memcached with nobody else in it.
+/// A memcached without other clients.
 pub struct Server {
     pub memcached: Memcached,
     pub folder: Folder,
@@ -44,7 +44,7 @@ impl Server {
     }
 }
 
-/// A tier that takes turns.
+/// A tier that is driven turn by turn.
 pub struct Rig {
     pub tier: Chunked,
     stats: Arc<WorkerStats>,
@@ -106,7 +106,7 @@ impl Rig {
         self.run(self.tier.store(&key(name), store, &value, self.now()))
     }
 
-    /// Sets and expects that to work.
+    /// Sets and expects success.
     pub fn set(&self, name: &[u8], value: &[u8]) -> u64 {
         match self.store(StoreMode::Set, name, value, 0) {
             Outcome::Stored { cas } => cas,
@@ -139,12 +139,12 @@ impl Rig {
     }
 }
 
-/// Where a chunk of `stem` stands.
+/// The name of a chunk of `stem`.
 pub fn chunk_name(stem: &str, index: usize) -> String {
     format!("{stem}-{index}")
 }
 
-/// A value of which no two pieces are alike, and no two values.
+/// A value whose pieces all differ, from each other and from those of other values.
 pub fn value(seed: u8, len: usize) -> Vec<u8> {
     let mut state = u64::from(seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
@@ -194,7 +194,7 @@ impl Raw {
         Some((words[2].parse().expect("flags"), value))
     }
 
-    /// Seconds that an item has left, as `mg` tells: -1 is for ever.
+    /// Seconds until an item expires, as returned by `mg`: -1 means never.
     pub fn left_s(&mut self, name: &str) -> i64 {
         let answer = self.command(&format!("mg {name} t"));
         answer.strip_prefix("HD t").expect("there").parse().expect("a number")
@@ -210,7 +210,7 @@ impl Raw {
         assert_eq!(self.command(&format!("delete {name}")), "DELETED");
     }
 
-    /// A set in the binary protocol, as Rend sends it.
+    /// A set in the binary protocol, as sent by Rend.
     pub fn binary_set(&mut self, name: &[u8], flags: u32, exptime: u32, value: &[u8]) {
         let mut request = vec![0x80, 0x01];
         request.extend_from_slice(&(name.len() as u16).to_be_bytes());
@@ -228,12 +228,12 @@ impl Raw {
         assert_eq!(answer[8..12], [0; 4], "no body");
     }
 
-    /// Items that the memcached has.
+    /// Number of items in the memcached.
     pub fn items(&mut self) -> usize {
         self.stats(["curr_items"])[0]
     }
 
-    /// What `stats` says under these names.
+    /// The values of these names in `stats`.
     pub fn stats<const N: usize>(&mut self, names: [&str; N]) -> [usize; N] {
         self.stream.write_all(b"stats\r\n").expect("it reads");
         let mut numbers = [None; N];

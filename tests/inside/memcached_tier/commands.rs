@@ -66,7 +66,7 @@ fn add(delta: u64) -> Arithmetic {
 }
 
 #[test]
-fn stores_are_done_under_their_conditions() {
+fn stores_check_their_conditions() {
     use StoreMode::{Add, Append, Prepend, Replace, Set};
     let bench = bench();
     assert_eq!(bench.get("k"), "Miss");
@@ -88,7 +88,7 @@ fn stores_are_done_under_their_conditions() {
 }
 
 #[test]
-fn a_cas_stores_and_deletes_only_what_it_names() {
+fn a_cas_stores_and_deletes_only_its_item() {
     use StoreMode::{Add, Append, Prepend, Replace, Set};
     let bench = bench();
     for mode in [Set, Add, Replace] {
@@ -140,7 +140,7 @@ fn numbers_count_up_and_down_as_in_memcached() {
 }
 
 #[test]
-fn expiries_are_kept_given_and_told() {
+fn expiries_are_stored_changed_and_returned() {
     let bench = bench();
     let Bench { fixture, .. } = &bench;
     let near = |words: String, seconds: i64| {
@@ -170,7 +170,7 @@ fn expiries_are_kept_given_and_told() {
     let last = bench.get_and_touch("k", -1);
     assert!(
         last.starts_with("hit 7 ") && last.ends_with(" v"),
-        "memcached serves it once more: {last}"
+        "memcached serves it again: {last}"
     );
     assert_eq!(bench.get("k"), "Miss");
 }
@@ -203,13 +203,13 @@ fn keys_may_have_any_bytes() {
         let last = keys.iter().rposition(|other| other == name).unwrap_or(i);
         assert_eq!(got, format!("hit 0 -1 value {last}"), "{}", name.escape_ascii());
     }
-    // The encoded form is the server's business only: other clients find the same item.
-    assert_eq!(bench.memcached.ask("get a\x7fb\r\n", "END\r\n").matches("value").count(), 1);
-    assert_eq!(bench.memcached.ask("mg AA== b v\r\n", "\r\n").matches("VA").count(), 1);
+    // The encoded form is used only between sunder and memcached: other clients find the same item.
+    assert_eq!(bench.memcached.request("get a\x7fb\r\n", "END\r\n").matches("value").count(), 1);
+    assert_eq!(bench.memcached.request("mg AA== b v\r\n", "\r\n").matches("VA").count(), 1);
 }
 
 #[test]
-fn values_of_every_size_come_back_whole_and_too_large_ones_are_told() {
+fn values_of_every_size_are_complete_and_too_large_ones_are_refused() {
     let bench = bench();
     let bytes: Vec<u8> =
         (0..2_097_152_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -220,17 +220,17 @@ fn values_of_every_size_come_back_whole_and_too_large_ones_are_told() {
         assert!(hit.value.to_vec() == value, "{size}");
     }
     assert!(matches!(bench.fixture.set(b"k", &bytes), Outcome::TooLarge));
-    assert_eq!(bench.get("k"), "Miss", "what a set could not replace is gone");
+    assert_eq!(bench.get("k"), "Miss", "an item that a set could not replace is deleted");
     let large = vec![b'1'; 1_500_000];
     bench.fixture.set(b"k", &large);
     let appended = bench.fixture.store(StoreMode::Append, b"k", &large, 0, 0, Expiry::NEVER);
     assert!(!matches!(appended, Outcome::Stored { .. }), "{appended:?}");
-    let Outcome::Hit(hit) = bench.fixture.get(b"k") else { panic!("an append takes nothing away") };
+    let Outcome::Hit(hit) = bench.fixture.get(b"k") else { panic!("an append removes nothing") };
     assert_eq!(hit.value.len(), large.len());
 }
 
 #[test]
-fn a_batch_of_a_turn_is_answered_each_to_its_own() {
+fn each_request_of_a_turn_gets_its_own_answer() {
     let bench = bench();
     let Bench { fixture, .. } = &bench;
     let now = fixture.now();
@@ -251,7 +251,7 @@ fn a_batch_of_a_turn_is_answered_each_to_its_own() {
 }
 
 #[test]
-fn more_output_than_fits_waits_for_room_and_none_is_lost() {
+fn output_beyond_the_room_waits_and_none_is_lost() {
     let bench = bench();
     let Bench { fixture, .. } = &bench;
     let now = fixture.now();
@@ -272,7 +272,7 @@ fn more_output_than_fits_waits_for_room_and_none_is_lost() {
 }
 
 #[test]
-fn a_flush_takes_everything_at_once_or_later() {
+fn a_flush_removes_everything_immediately_or_later() {
     let bench = bench();
     let Bench { fixture, .. } = &bench;
     let flush = |at| fixture.run(fixture.tier.flush_all(at, fixture.now()));
@@ -285,7 +285,7 @@ fn a_flush_takes_everything_at_once_or_later() {
         assert!(matches!(flush(at), Outcome::Flushed));
         assert_eq!(bench.get("k"), "Miss");
         fixture.set(b"k", b"w");
-        assert_eq!(bench.get("k"), "hit 0 -1 w", "what is stored in the same second stays");
+        assert_eq!(bench.get("k"), "hit 0 -1 w", "an item stored in the same second stays");
     }
 }
 
@@ -298,7 +298,7 @@ fn an_invalidation_deletes() {
 }
 
 #[test]
-fn a_memcached_that_does_not_flush_refuses_and_nothing_else_suffers() {
+fn a_refused_flush_affects_nothing_else() {
     let folder = Folder::new();
     let _memcached = Memcached::start(&folder.socket(), &["-F"]);
     let fixture = Fixture::open(&folder.socket());

@@ -1,4 +1,4 @@
-//! Scripted servers that split, lie, stop and close.
+//! Scripted servers that split answers, send wrong ones, stop and close.
 
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -13,7 +13,7 @@ use sunder::tier::{Arithmetic, Outcome, Tier};
 use crate::task::Task;
 
 use super::fixture::{
-    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, hear_from, key, words,
+    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, key, receive, words,
 };
 
 fn said(task: &Task<'_, Outcome<Chain>>, fixture: &Fixture) -> String {
@@ -29,7 +29,7 @@ fn pair() -> (Scripted, Fixture, UnixStream) {
 }
 
 #[test]
-fn answers_may_be_cut_anywhere() {
+fn answers_may_be_split_anywhere() {
     let (_server, fixture, mut stream) = pair();
     let mut number = 0;
     let mut cut = 0;
@@ -45,7 +45,7 @@ fn answers_may_be_cut_anywhere() {
             fixture.begin_get(b"k"),
         ];
         fixture.turn(&mut tasks);
-        hear_from(&mut stream, &format!("mg k O{} f c v\r\n", number + 4)).expect("asked");
+        receive(&mut stream, &format!("mg k O{} f c v\r\n", number + 4)).expect("asked");
         let answers = format!(
             "VA 7 O{} f5 c9\r\nhe\r\nllo\r\nEN O{}\r\nHD O{} c3\r\nVA 2 O{} c4\r\n17\r\nVA 0 O{} f0 c1\r\n\r\n",
             number,
@@ -72,7 +72,7 @@ fn answers_may_be_cut_anywhere() {
 }
 
 #[test]
-fn what_makes_no_sense_ends_the_connection_and_fails_what_waits() {
+fn an_invalid_answer_ends_the_connection_and_fails_outstanding_requests() {
     let answers = [
         "VALUE k 0 1\r\nx\r\nEND\r\n",
         "VA 1 O1 f0 c1\r\nx\r\n",
@@ -87,23 +87,23 @@ fn what_makes_no_sense_ends_the_connection_and_fails_what_waits() {
         let (server, fixture, mut stream) = pair();
         let mut tasks = [fixture.begin_get(b"k"), fixture.begin_get(b"k")];
         fixture.turn(&mut tasks);
-        hear_from(&mut stream, "O1 f c v\r\n").expect("asked");
+        receive(&mut stream, "O1 f c v\r\n").expect("asked");
         stream.write_all(answer.as_bytes()).expect("the link reads");
         fixture.turn(&mut tasks);
         assert_eq!(said(&tasks[1], &fixture).replace("Miss", "Failed"), "Failed", "{answer}");
         assert!(!fixture.tier.link().is_up(), "{answer}");
         assert_eq!(fixture.count(Counter::LinkGarbage), 1, "{answer}");
-        // Nothing new is asked, nor is there another connection, before the server has closed.
+        // Nothing is sent, and there is no new connection, before the server has closed.
         fixture.pass_ms::<()>(500, &mut []);
         assert_eq!(said(&fixture.begin_get(b"k"), &fixture), "Failed", "{answer}");
-        assert_eq!(hear_from(&mut stream, "anything"), None, "{answer}");
+        assert_eq!(receive(&mut stream, "anything"), None, "{answer}");
         assert_eq!(fixture.count(Counter::LinkReconnects), 0, "{answer}");
         drop(stream);
         let mut stream = server.accept(&fixture);
         fixture.wait_until_up();
         let mut tasks = [fixture.begin_get(b"k")];
         fixture.turn(&mut tasks);
-        let asked = hear_from(&mut stream, "f c v\r\n").expect("asked");
+        let asked = receive(&mut stream, "f c v\r\n").expect("asked");
         let opaque = asked.split(' ').nth(2).expect("mg k O..");
         stream.write_all(format!("VA 1 {opaque} f0 c1\r\nz\r\n").as_bytes()).expect("reads");
         fixture.turn(&mut tasks);
@@ -112,7 +112,7 @@ fn what_makes_no_sense_ends_the_connection_and_fails_what_waits() {
 }
 
 #[test]
-fn a_server_that_speaks_unasked_is_given_up() {
+fn an_unsolicited_answer_ends_the_connection() {
     let (server, fixture, mut stream) = pair();
     stream.write_all(b"EN\r\n").expect("the link reads");
     fixture.pass_ms::<()>(100, &mut []);
@@ -123,13 +123,13 @@ fn a_server_that_speaks_unasked_is_given_up() {
 }
 
 #[test]
-fn a_value_that_breaks_off_is_no_value() {
+fn a_truncated_value_is_not_returned() {
     let answer = "VA 5 O0 f0 c1\r\nhello\r\n";
     for cut in 0..answer.len() {
         let (server, fixture, mut stream) = pair();
         let mut tasks = [fixture.begin_get(b"k")];
         fixture.turn(&mut tasks);
-        hear_from(&mut stream, "f c v\r\n").expect("asked");
+        receive(&mut stream, "f c v\r\n").expect("asked");
         stream.write_all(&answer.as_bytes()[..cut]).expect("the link reads");
         drop(stream);
         fixture.turn(&mut tasks);
@@ -142,7 +142,7 @@ fn a_value_that_breaks_off_is_no_value() {
 }
 
 #[test]
-fn a_late_server_is_asked_nothing_until_all_its_answers_are_there() {
+fn a_late_server_gets_no_requests_until_all_its_answers_have_arrived() {
     let (_server, fixture, mut stream) = pair();
     let mut tasks = [fixture.begin_set(b"k", b"old"), fixture.begin_get(b"k")];
     fixture.pass_ms(59, &mut tasks);
@@ -155,13 +155,13 @@ fn a_late_server_is_asked_nothing_until_all_its_answers_are_there() {
     assert_eq!(said(&fixture.begin_set(b"k", b"new"), &fixture), "Failed", "at once");
     stream.write_all(b"HD O0 c1\r\nVA 3 O1 f0 c1\r\nol").expect("the link reads");
     fixture.pass_ms(5, &mut tasks);
-    assert!(!fixture.tier.link().is_up(), "a late answer is not there yet");
+    assert!(!fixture.tier.link().is_up(), "a late answer is missing");
     stream.write_all(b"d\r\n").expect("the link reads");
     fixture.pass_ms(1, &mut tasks);
     assert!(fixture.tier.link().is_up());
     let mut tasks = [fixture.begin_set(b"k", b"new")];
     fixture.turn(&mut tasks);
-    hear_from(&mut stream, "ms k 3 O2 c\r\nnew\r\n").expect("asked after what was late");
+    receive(&mut stream, "ms k 3 O2 c\r\nnew\r\n").expect("sent after the late answers");
     stream.write_all(b"HD O2 c2\r\n").expect("the link reads");
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "stored");
@@ -169,11 +169,11 @@ fn a_late_server_is_asked_nothing_until_all_its_answers_are_there() {
 }
 
 #[test]
-fn what_was_answered_in_time_or_not_late_enough_counts() {
+fn answers_before_the_time_out_count() {
     let (_server, fixture, mut stream) = pair();
     let mut tasks = [fixture.begin_get(b"a"), fixture.begin_get(b"b")];
     fixture.turn(&mut tasks);
-    hear_from(&mut stream, "mg b O1 f c v\r\n").expect("asked");
+    receive(&mut stream, "mg b O1 f c v\r\n").expect("asked");
     stream.write_all(b"VA 1 O0 f0 c1\r\nx\r\nVA 1 O1").expect("the link reads");
     fixture.ahead_us.set(fixture.ahead_us.get() + 61_000);
     fixture.turn(&mut tasks);
@@ -184,7 +184,7 @@ fn what_was_answered_in_time_or_not_late_enough_counts() {
     assert!(fixture.tier.link().is_up());
 }
 
-/// Large answers may take their time together, as long as they keep coming; not for ever.
+/// Large answers may together exceed the time-out, as long as they keep arriving; not for ever.
 #[test]
 fn a_server_that_keeps_sending_is_not_frozen() {
     let (_server, fixture, mut stream) = pair();
@@ -208,7 +208,7 @@ fn a_server_that_keeps_sending_is_not_frozen() {
 }
 
 #[test]
-fn a_frozen_server_that_ends_is_connected_to_again() {
+fn a_frozen_server_that_exits_is_reconnected() {
     let (server, fixture, stream) = pair();
     let mut tasks = [fixture.begin_get(b"k")];
     fixture.pass_ms(70, &mut tasks);
@@ -219,14 +219,14 @@ fn a_frozen_server_that_ends_is_connected_to_again() {
 }
 
 #[test]
-fn what_could_not_be_invalidated_is_before_anything_else_is_asked() {
+fn remembered_invalidations_are_sent_before_other_requests() {
     let server = Scripted::start_greeting_once();
     let fixture = Fixture::open_held(&server.folder.socket());
     let mut stream = server.accept(&fixture);
-    // One is asked and not answered, one is answered, one comes while the server is away.
+    // One is sent and not answered, one is answered, one is made during the outage.
     let mut tasks = [fixture.begin_invalidate(b"b"), fixture.begin_invalidate(b"a")];
     fixture.turn(&mut tasks);
-    hear_from(&mut stream, "md b O0\r\nmd a O1\r\n").expect("asked");
+    receive(&mut stream, "md b O0\r\nmd a O1\r\n").expect("asked");
     stream.write_all(b"NF O0\r\n").expect("the link reads");
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "Deleted");
@@ -234,57 +234,57 @@ fn what_could_not_be_invalidated_is_before_anything_else_is_asked() {
     drop(stream);
     fixture.turn(&mut tasks);
     fixture.turn(&mut tasks);
-    assert_eq!(said(&tasks[1], &fixture), "Deleted", "it will be");
+    assert_eq!(said(&tasks[1], &fixture), "Deleted", "the link remembers it");
     assert!(!fixture.tier.link().is_up());
     assert_eq!(said(&fixture.begin_invalidate(b"c"), &fixture), "Deleted");
     let mut stream = server.accept(&fixture);
     greet(&mut stream);
     fixture.pass_ms::<()>(5, &mut []);
     assert!(!fixture.tier.link().is_up(), "not before they are answered");
-    hear_from(&mut stream, "md a O2\r\nmd c O3\r\n").expect("only those two");
+    receive(&mut stream, "md a O2\r\nmd c O3\r\n").expect("only these two");
     assert_eq!(said(&fixture.begin_get(b"a"), &fixture), "Failed");
-    // Lost again: both are still owed, the answered one too, since others wait with it.
+    // Lost again: both must be sent again, the answered one too, because others wait with it.
     stream.write_all(b"HD O2\r\n").expect("the link reads");
     fixture.turn::<()>(&mut []);
     drop(stream);
     let mut stream = server.accept(&fixture);
     greet(&mut stream);
     fixture.pass_ms::<()>(5, &mut []);
-    hear_from(&mut stream, "md c O4\r\n").expect("what is still owed");
+    receive(&mut stream, "md c O4\r\n").expect("the remaining one");
     stream.write_all(b"NF O4\r\n").expect("the link reads");
     fixture.wait_until_up();
     let mut tasks = [fixture.begin_get(b"a")];
     fixture.turn(&mut tasks);
-    hear_from(&mut stream, "mg a O5 f c v\r\n").expect("nothing else between");
+    receive(&mut stream, "mg a O5 f c v\r\n").expect("nothing else in between");
 }
 
 #[test]
-fn an_invalidation_that_was_late_is_made_again() {
+fn a_late_invalidation_is_sent_again() {
     let (_server, fixture, mut stream) = pair();
     let mut tasks = [fixture.begin_invalidate(b"a")];
     fixture.pass_ms(70, &mut tasks);
-    assert_eq!(said(&tasks[0], &fixture), "Deleted", "it will be");
-    assert_eq!(said(&fixture.begin_invalidate(b"b"), &fixture), "Deleted", "it will be");
-    hear_from(&mut stream, "md a O0\r\n").expect("asked");
+    assert_eq!(said(&tasks[0], &fixture), "Deleted", "the link remembers it");
+    assert_eq!(said(&fixture.begin_invalidate(b"b"), &fixture), "Deleted", "the link remembers it");
+    receive(&mut stream, "md a O0\r\n").expect("asked");
     stream.write_all(b"HD O0\r\n").expect("the link reads");
     fixture.pass_ms::<()>(2, &mut []);
-    hear_from(&mut stream, "md a O1\r\nmd b O2\r\n").expect("asked");
+    receive(&mut stream, "md a O1\r\nmd b O2\r\n").expect("asked");
     assert!(!fixture.tier.link().is_up());
-    // What comes meanwhile goes out ahead of whatever is asked from then on.
+    // New ones are sent before any other new request.
     fixture.begin_invalidate(b"d");
     stream.write_all(b"HD O1\r\nNF O2\r\n").expect("the link reads");
     fixture.turn::<()>(&mut []);
     assert!(fixture.tier.link().is_up());
     let mut tasks = [fixture.begin_get(b"d")];
     fixture.turn(&mut tasks);
-    hear_from(&mut stream, "md d O3\r\nmg d O4 f c v\r\n").expect("in this order");
+    receive(&mut stream, "md d O3\r\nmg d O4 f c v\r\n").expect("in this order");
     stream.write_all(b"HD O3\r\nEN O4\r\n").expect("the link reads");
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "Miss");
 }
 
 #[test]
-fn more_keys_than_are_remembered_flush_everything() {
+fn too_many_remembered_keys_flush_everything() {
     let server = Scripted::start_greeting_once();
     let fixture = Fixture::open_held(&server.folder.socket());
     drop(server.accept(&fixture));
@@ -296,20 +296,20 @@ fn more_keys_than_are_remembered_flush_everything() {
     let mut stream = server.accept(&fixture);
     greet(&mut stream);
     fixture.pass_ms::<()>(5, &mut []);
-    hear_from(&mut stream, "flush_all\r\n").expect("asked");
+    receive(&mut stream, "flush_all\r\n").expect("asked");
     assert!(!fixture.tier.link().is_up());
     stream.write_all(b"OK\r\n").expect("the link reads");
     fixture.wait_until_up();
 }
 
 #[test]
-fn a_server_that_closes_at_once_is_not_asked_all_the_time() {
+fn reconnects_to_a_server_that_closes_immediately_are_limited() {
     let server = Scripted::start();
     let fixture = Fixture::open_held(&server.folder.socket());
     drop(server.accept(&fixture));
     for _ in 0..1000 {
         fixture.pass_ms::<()>(1, &mut []);
-        // Whoever greets now closes behind it.
+        // The greeting thread closes the connection afterwards.
         drop(server.try_accept());
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -318,14 +318,14 @@ fn a_server_that_closes_at_once_is_not_asked_all_the_time() {
 }
 
 #[test]
-fn a_batch_that_nobody_waits_for_any_more_does_no_harm() {
+fn an_abandoned_batch_does_no_harm() {
     let (_server, fixture, mut stream) = pair();
     let mut number = 0;
     for _ in 0..100 {
         drop(fixture.begin_get(b"dropped"));
         let mut tasks = [fixture.begin_get(b"kept")];
         fixture.turn(&mut tasks);
-        hear_from(&mut stream, &format!("mg kept O{} f c v\r\n", number + 1)).expect("asked");
+        receive(&mut stream, &format!("mg kept O{} f c v\r\n", number + 1)).expect("asked");
         let answers =
             format!("VA 3 O{number} f0 c1\r\nabc\r\nVA 3 O{} f0 c1\r\nxyz\r\n", number + 1);
         stream.write_all(answers.as_bytes()).expect("the link reads");
@@ -337,7 +337,7 @@ fn a_batch_that_nobody_waits_for_any_more_does_no_harm() {
     fixture.turn::<()>(&mut []);
     drop(left);
     fixture.pass_ms::<()>(70, &mut []);
-    assert_eq!(fixture.count(Counter::LinkTimeouts), 1, "it was asked all the same");
+    assert_eq!(fixture.count(Counter::LinkTimeouts), 1, "it was sent nevertheless");
 }
 
 fn refusal(server: &Scripted) -> String {
@@ -348,10 +348,10 @@ fn refusal(server: &Scripted) -> String {
 }
 
 #[test]
-fn who_cannot_be_used_is_refused_in_one_line() {
+fn an_unusable_server_is_refused_in_one_line() {
     let says = |answer: &'static [u8]| {
         let server = Scripted::start_with(move |mut stream| {
-            hear_from(&mut stream, "version\r\n")?;
+            receive(&mut stream, "version\r\n")?;
             stream.write_all(answer).ok()?;
             Some(stream)
         });
@@ -379,11 +379,12 @@ fn who_cannot_be_used_is_refused_in_one_line() {
     let expected = format!("memcached at unix:{}: nobody listens there", folder.socket().display());
     assert_eq!(nobody.to_string(), expected);
     drop(UnixListener::bind(folder.socket()).expect("a socket"));
-    // A process that another test is just starting may hold the listener until it runs its program.
+    // A process that another test is starting may hold the listener until it has executed its
+    // program.
     while UnixStream::connect(folder.socket()).is_ok() {
         std::thread::yield_now();
     }
-    let dead = Fixture::try_open(&folder.socket()).err().expect("nobody listens any more");
+    let dead = Fixture::try_open(&folder.socket()).err().expect("the listener is closed");
     assert_eq!(dead.to_string(), expected);
 }
 

@@ -22,7 +22,7 @@ use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use crate::task::Task;
 
-/// How long anything may take before a test gives up. Reached only when something is broken.
+/// Time-out of all steps. Reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The time-out of links in tests about time, in microseconds.
@@ -30,7 +30,7 @@ pub const HELD_TIMEOUT_US: u64 = 60_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A folder of the test's own, removed with what is in it.
+/// The test's own folder, removed with its contents.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -53,8 +53,8 @@ impl Drop for Folder {
     }
 }
 
-/// Where a memcached of a test listens.
-enum Place {
+/// The address of a test's memcached.
+enum Endpoint {
     Path(PathBuf),
     Port(u16),
 }
@@ -62,15 +62,15 @@ enum Place {
 trait Both: Read + Write {}
 impl<T: Read + Write> Both for T {}
 
-impl Place {
+impl Endpoint {
     fn connect(&self) -> io::Result<Box<dyn Both>> {
         Ok(match self {
-            Place::Path(path) => {
+            Endpoint::Path(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 Box::new(stream)
             }
-            Place::Port(port) => {
+            Endpoint::Port(port) => {
                 let stream = TcpStream::connect(("127.0.0.1", *port))?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 Box::new(stream)
@@ -82,14 +82,14 @@ impl Place {
 /// A memcached, ended when dropped.
 pub struct Memcached {
     child: Child,
-    place: Place,
+    endpoint: Endpoint,
     arguments: Vec<String>,
 }
 
 impl Memcached {
     /// On a Unix socket.
     pub fn start(path: &Path, arguments: &[&str]) -> Memcached {
-        Memcached::start_at(Place::Path(path.to_owned()), arguments)
+        Memcached::start_at(Endpoint::Path(path.to_owned()), arguments)
     }
 
     /// On a port of the loopback.
@@ -97,40 +97,40 @@ impl Memcached {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         drop(listener);
-        Memcached::start_at(Place::Port(port), &[])
+        Memcached::start_at(Endpoint::Port(port), &[])
     }
 
-    fn start_at(place: Place, arguments: &[&str]) -> Memcached {
+    fn start_at(endpoint: Endpoint, arguments: &[&str]) -> Memcached {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let child = Memcached::spawn(&place, &arguments);
-        Memcached { child, place, arguments }
+        let child = Memcached::spawn(&endpoint, &arguments);
+        Memcached { child, endpoint, arguments }
     }
 
-    /// As a link takes it.
+    /// The address as a link parses it.
     pub fn address(&self) -> String {
-        match &self.place {
-            Place::Path(path) => format!("unix:{}", path.display()),
-            Place::Port(port) => format!("127.0.0.1:{port}"),
+        match &self.endpoint {
+            Endpoint::Path(path) => format!("unix:{}", path.display()),
+            Endpoint::Port(port) => format!("127.0.0.1:{port}"),
         }
     }
 
-    fn spawn(place: &Place, arguments: &Vec<String>) -> Child {
+    fn spawn(endpoint: &Endpoint, arguments: &Vec<String>) -> Child {
         let mut command = Command::new("memcached");
         command.args(["-u", "root", "-U", "0", "-m", "64", "-t", "1"]).args(arguments);
-        match place {
-            Place::Path(path) => {
-                // What a killed one left behind would be taken for the new one's.
+        match endpoint {
+            Endpoint::Path(path) => {
+                // The socket of a killed one would be taken for the new one's.
                 let _ = std::fs::remove_file(path);
                 command.arg("-s").arg(path);
             }
-            Place::Port(port) => {
+            Endpoint::Port(port) => {
                 command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("memcached is installed");
         let start = Instant::now();
-        while place.connect().is_err() {
+        while endpoint.connect().is_err() {
             assert!(start.elapsed() < PATIENCE, "memcached listens");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -143,7 +143,7 @@ impl Memcached {
     }
 
     pub fn start_again(&mut self) {
-        self.child = Memcached::spawn(&self.place, &self.arguments);
+        self.child = Memcached::spawn(&self.endpoint, &self.arguments);
     }
 
     /// Stops it; it does nothing more when this returns.
@@ -174,9 +174,9 @@ impl Memcached {
         assert!(status.success());
     }
 
-    /// What it answers to `request` on a connection of its own; `until` ends the answer.
-    pub fn ask(&self, request: &str, until: &str) -> String {
-        let mut stream = self.place.connect().expect("it listens");
+    /// Sends `request` on a new connection and returns the answer up to `until`.
+    pub fn request(&self, request: &str, until: &str) -> String {
+        let mut stream = self.endpoint.connect().expect("it listens");
         stream.write_all(request.as_bytes()).expect("it reads");
         let mut answer = Vec::new();
         let mut buffer = [0; 4096];
@@ -201,7 +201,7 @@ pub struct Fixture {
     pub tier: Plain,
     pub stats: Arc<WorkerStats>,
     clock: Clock,
-    /// Added to the clock, for tests about time.
+    /// Added to the clock, for tests of time-outs.
     pub ahead_us: Cell<u64>,
     held: Cell<Option<Now>>,
 }
@@ -215,7 +215,7 @@ impl Fixture {
         Fixture::open_with(Address::Unix(path.to_owned()), 2_000_000)
     }
 
-    /// With a time-out of [`HELD_TIMEOUT_US`], and a clock that stands.
+    /// With a time-out of [`HELD_TIMEOUT_US`], and a stopped clock.
     pub fn open_held(path: &Path) -> Fixture {
         let fixture = Fixture::open_with(Address::Unix(path.to_owned()), HELD_TIMEOUT_US);
         let fixture = fixture.unwrap_or_else(|error| panic!("{error}"));
@@ -229,7 +229,7 @@ impl Fixture {
         let stats = Arc::new(WorkerStats::default());
         let config = LinkConfig { timeout_us, ..LinkConfig::new(address, Arc::clone(&stats)) };
         let tier = Plain::open(config, clock.read())?;
-        // As a worker does before anything is asked in a turn; opening may have taken long.
+        // As a worker does before the first request of a turn; opening may have taken long.
         tier.turn(clock.read());
         Ok(Fixture { tier, stats, clock, ahead_us: Cell::new(0), held: Cell::new(None) })
     }
@@ -243,12 +243,12 @@ impl Fixture {
         }
     }
 
-    /// From here on time passes only with `ahead_us`.
+    /// From now on time passes only with `ahead_us`.
     pub fn hold_clock(&self) {
         self.held.set(Some(self.clock.read()));
     }
 
-    /// Lets so much time pass, one turn a millisecond.
+    /// Lets this much time pass, one turn per millisecond.
     pub fn pass_ms<T>(&self, milliseconds: u64, tasks: &mut [Task<'_, T>]) {
         for _ in 0..milliseconds {
             self.ahead_us.set(self.ahead_us.get() + 1000);
@@ -268,7 +268,7 @@ impl Fixture {
         self.run_all([future]).pop().expect("one")
     }
 
-    /// All at once, as one batch of a turn.
+    /// All concurrently, as one batch of a turn.
     pub fn run_all<T>(&self, futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let mut tasks: Vec<_> = futures.into_iter().map(Task::new).collect();
         self.finish(&mut tasks);
@@ -297,7 +297,7 @@ impl Fixture {
         self.stats.get(counter)
     }
 
-    // Operations that are begun and not waited for.
+    // Operations that are begun without waiting.
 
     pub fn begin_get(&self, name: &[u8]) -> Task<'_, Outcome<Chain>> {
         let (now, key) = (self.now(), key(name));
@@ -310,7 +310,7 @@ impl Fixture {
         Task::new(async move { self.tier.store(&key, store, &value, now).await })
     }
 
-    /// The outcome says only that it is done.
+    /// The outcome shows only that it has finished.
     pub fn begin_invalidate(&self, name: &[u8]) -> Task<'_, Outcome<Chain>> {
         let (now, key) = (self.now(), key(name));
         Task::new(async move {
@@ -348,7 +348,7 @@ pub fn key(name: &[u8]) -> Key {
     Key::new(name).expect("short enough")
 }
 
-/// An outcome in words: the cas left out, times as seconds from now.
+/// An outcome in words: without the cas, times as seconds from now.
 pub fn words(outcome: &Outcome<Chain>, now: Now) -> String {
     match outcome {
         Outcome::Hit(hit) => {
@@ -366,7 +366,7 @@ pub fn words(outcome: &Outcome<Chain>, now: Now) -> String {
     }
 }
 
-/// A server whose every byte the test sends itself. Connections that greet are handed out.
+/// A server driven by the test byte by byte. Connections that were greeted are returned.
 pub struct Scripted {
     pub folder: Folder,
     greeted: Receiver<UnixStream>,
@@ -378,7 +378,7 @@ impl Scripted {
         Scripted::start_with(|mut stream| greet(&mut stream).then_some(stream))
     }
 
-    /// Greets only the first; the others are the test's to greet.
+    /// Greets only the first; the test must greet the others.
     pub fn start_greeting_once() -> Scripted {
         let mut is_first = true;
         Scripted::start_with(move |mut stream| {
@@ -387,7 +387,7 @@ impl Scripted {
         })
     }
 
-    /// Does `greet` with each connection; those that it gives back are handed out.
+    /// Calls `greet` with each connection; those that it returns are passed to the test.
     pub fn start_with(
         mut greet: impl FnMut(UnixStream) -> Option<UnixStream> + Send + 'static,
     ) -> Scripted {
@@ -407,12 +407,12 @@ impl Scripted {
         Scripted { folder, greeted }
     }
 
-    /// The next connection that was greeted, if there is one by now.
+    /// The next greeted connection, if there is one.
     pub fn try_accept(&self) -> Option<UnixStream> {
         self.greeted.try_recv().ok()
     }
 
-    /// The next connection that was greeted; time passes until there is one.
+    /// The next greeted connection; time passes until there is one.
     pub fn accept(&self, fixture: &Fixture) -> UnixStream {
         let start = Instant::now();
         loop {
@@ -426,22 +426,22 @@ impl Scripted {
     }
 }
 
-/// What a link sends, up to `text` and with it. None: it closed before.
-pub fn hear_from(stream: &mut UnixStream, text: &str) -> Option<String> {
-    let mut heard = Vec::new();
+/// Reads from a link up to and including `text`. None: it closed before.
+pub fn receive(stream: &mut UnixStream, text: &str) -> Option<String> {
+    let mut received = Vec::new();
     let mut byte = [0];
-    while !heard.ends_with(text.as_bytes()) {
+    while !received.ends_with(text.as_bytes()) {
         match stream.read(&mut byte) {
-            Ok(1) => heard.push(byte[0]),
+            Ok(1) => received.push(byte[0]),
             Ok(_) => return None,
-            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&heard)),
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&received)),
         }
     }
-    Some(String::from_utf8_lossy(&heard).into_owned())
+    Some(String::from_utf8_lossy(&received).into_owned())
 }
 
-/// Greets as memcached does. False: the link closed before.
+/// Greets like memcached. False: the link closed before.
 pub fn greet(stream: &mut UnixStream) -> bool {
-    hear_from(stream, "version\r\nmn\r\n").is_some()
+    receive(stream, "version\r\nmn\r\n").is_some()
         && stream.write_all(b"VERSION 1.6.18\r\nMN\r\n").is_ok()
 }

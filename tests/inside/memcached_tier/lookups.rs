@@ -1,4 +1,4 @@
-//! Lookups of many keys in one request, against scripted servers that answer in every wrong way.
+//! Lookups of many keys in one request, with scripted servers that answer in every wrong way.
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -10,13 +10,13 @@ use sunder::base::stats::Counter;
 use sunder::tier::link::{Down, One, Status};
 use sunder::tier::memcached::plain::Plain;
 
-use super::fixture::{Fixture, Folder, Memcached, Scripted, hear_from};
+use super::fixture::{Fixture, Folder, Memcached, Scripted, receive};
 use crate::task::Task;
 
 /// How many of the keys had an item, and how many had none.
-type Found = Result<(u32, u32), Down>;
+type KeyCounts = Result<(u32, u32), Down>;
 
-async fn look_up(tier: &Plain, keys: Vec<Vec<u8>>) -> Found {
+async fn look_up(tier: &Plain, keys: Vec<Vec<u8>>) -> KeyCounts {
     let mut batches = Vec::new();
     for key in keys {
         let mut batch = tier.link().begin(One::default())?;
@@ -50,25 +50,25 @@ fn pair() -> (Scripted, Fixture, UnixStream) {
     (server, fixture, stream)
 }
 
-/// Asks `gets a b`, and in the next turn `gets x y` and another two of somebody else's.
-fn begin<'f>(fixture: &'f Fixture, stream: &mut UnixStream) -> [Task<'f, Found>; 3] {
+/// Sends `gets a b`, and in the next turn `gets x y` and two more keys of another task.
+fn begin<'f>(fixture: &'f Fixture, stream: &mut UnixStream) -> [Task<'f, KeyCounts>; 3] {
     let task = |keys| Task::new(look_up(&fixture.tier, names(keys)));
     let mut first = [task("a b")];
     fixture.turn(&mut first);
-    assert_eq!(hear_from(stream, "\r\n").as_deref(), Some("gets a b\r\n"));
+    assert_eq!(receive(stream, "\r\n").as_deref(), Some("gets a b\r\n"));
     let mut others = [task("x y"), task("x z")];
     fixture.turn(&mut others);
-    assert_eq!(hear_from(stream, "\r\n").as_deref(), Some("gets x y x z\r\n"), "one line for two");
+    assert_eq!(receive(stream, "\r\n").as_deref(), Some("gets x y x z\r\n"), "one line for two");
     let ([first], [second, third]) = (first, others);
     [first, second, third]
 }
 
-fn told(tasks: &[Task<'_, Found>]) -> Vec<Option<Found>> {
+fn results(tasks: &[Task<'_, KeyCounts>]) -> Vec<Option<KeyCounts>> {
     tasks.iter().map(|task| task.output).collect()
 }
 
 #[test]
-fn each_gets_its_own_wherever_the_answer_is_cut() {
+fn each_gets_its_own_values_wherever_the_answer_is_split() {
     let answer = "VALUE b 0 1 5\r\nB\r\nEND\r\nVALUE x 0 0 6\r\n\r\nVALUE x 0 5 6\r\nEND\r\n\r\n\
                   VALUE z 0 1 7\r\nZ\r\nEND\r\n";
     for cut in 0..=answer.len() {
@@ -80,7 +80,7 @@ fn each_gets_its_own_wherever_the_answer_is_cut() {
             fixture.turn(&mut tasks);
         }
         let expected = [(1, 1), (1, 1), (2, 0)].map(|found| Some(Ok(found)));
-        assert_eq!(told(&tasks), expected, "cut at {cut}");
+        assert_eq!(results(&tasks), expected, "cut at {cut}");
         assert_eq!(fixture.count(Counter::LinkGarbage), 0);
     }
 }
@@ -115,26 +115,26 @@ fn an_answer_that_does_not_fit_the_lookup_ends_the_connection() {
         fixture.turn(&mut tasks);
         assert_eq!(fixture.count(Counter::LinkGarbage), 1, "{why}");
         assert!(!fixture.tier.link().is_up(), "{why}");
-        // An end too early is a miss of what follows; nothing else behind the fault is an answer.
+        // An early end is a miss of the later keys; nothing else after the fault is an answer.
         let rest = if why == "ends too many" { Ok((0, 2)) } else { Err(Down) };
-        assert_eq!(told(&tasks)[1..], [Some(rest), Some(rest)], "{why}");
+        assert_eq!(results(&tasks)[1..], [Some(rest), Some(rest)], "{why}");
     }
 }
 
 #[test]
-fn an_error_in_place_of_the_rest_is_the_answer_of_those_keys_alone() {
+fn an_error_instead_of_the_rest_is_the_answer_for_those_keys_only() {
     let (_server, fixture, mut stream) = pair();
     let mut tasks = begin(&fixture, &mut stream);
     let answer = "VALUE a 0 1 5\r\nA\r\nSERVER_ERROR out of memory writing get response\r\n\
                   VALUE x 0 1 5\r\nX\r\nEND\r\n";
     stream.write_all(answer.as_bytes()).expect("the link reads");
     fixture.turn(&mut tasks);
-    assert_eq!(told(&tasks), [(1, 0), (1, 1), (0, 2)].map(|found| Some(Ok(found))));
+    assert_eq!(results(&tasks), [(1, 0), (1, 1), (0, 2)].map(|found| Some(Ok(found))));
     assert_eq!(fixture.count(Counter::LinkGarbage), 0);
 }
 
-/// Longest keys, any bytes but those that end a word, the same key many times, and more of them
-/// than one line takes.
+/// Longest keys, all bytes except those that end a word, the same key many times, and more of them
+/// than one line can hold.
 #[test]
 fn keys_of_every_shape_are_found_by_a_memcached() {
     let folder = Folder::new();

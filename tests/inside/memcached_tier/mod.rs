@@ -1,4 +1,4 @@
-//! The memcached tier against a real memcached, and against scripted servers that misbehave.
+//! The memcached tier with a real memcached, and with scripted servers that misbehave.
 
 mod commands;
 mod faults;

@@ -1,4 +1,4 @@
-//! A real memcached that is killed, started again, and stopped.
+//! A real memcached that is killed, restarted, and stopped.
 
 use sunder::base::clock::Expiry;
 use sunder::base::limits::LINK_RETRY_MAX_US;
@@ -9,7 +9,7 @@ use sunder::tier::{Hit, Outcome, StoreMode, Tier};
 use super::fixture::{Fixture, Folder, Memcached, key, words};
 
 #[test]
-fn a_killed_memcached_is_back_soon_after_it_was_started_again() {
+fn a_killed_memcached_is_used_soon_after_its_restart() {
     let folder = Folder::new();
     let mut memcached = Memcached::start(&folder.socket(), &[]);
     let fixture = Fixture::open(&folder.socket());
@@ -18,7 +18,7 @@ fn a_killed_memcached_is_back_soon_after_it_was_started_again() {
         memcached.kill();
         assert!(matches!(fixture.get(b"k"), Outcome::Failed));
         assert!(matches!(fixture.set(b"k", b"w"), Outcome::Failed));
-        // However long it is away.
+        // However long it is down.
         fixture.hold_clock();
         fixture.pass_ms::<()>(3000, &mut []);
         memcached.start_again();
@@ -31,7 +31,7 @@ fn a_killed_memcached_is_back_soon_after_it_was_started_again() {
 }
 
 #[test]
-fn a_cas_of_before_a_restart_never_matches() {
+fn a_cas_from_before_a_restart_never_matches() {
     let folder = Folder::new();
     let mut memcached = Memcached::start(&folder.socket(), &[]);
     let fixture = Fixture::open(&folder.socket());
@@ -87,18 +87,18 @@ fn a_stopped_memcached_costs_its_clients_less_than_a_tenth_of_a_second_each() {
     fixture.wait_until_up();
     assert_eq!(fixture.count(Counter::LinkReconnects), 0);
     assert_eq!(fixture.count(Counter::LinkTimeouts), 1);
-    // Whatever of the late ones was executed was executed before this.
+    // The late requests that were executed were executed before this one.
     assert!(matches!(fixture.set(b"k", b"after"), Outcome::Stored { .. }));
     for _ in 0..200 {
         let Outcome::Hit(hit) = fixture.get(b"k") else { panic!("a hit") };
         assert_eq!(hit.value.to_vec(), b"after");
     }
-    let mine = memcached.ask("get k\r\n", "END\r\n");
+    let mine = memcached.request("get k\r\n", "END\r\n");
     assert!(mine.contains("after"), "{mine}");
 }
 
 #[test]
-fn nothing_late_is_taken_for_new_however_often_a_memcached_stops() {
+fn late_answers_are_never_taken_for_new_ones() {
     let folder = Folder::new();
     let memcached = Memcached::start(&folder.socket(), &[]);
     let fixture = Fixture::open_held(&folder.socket());
@@ -126,7 +126,7 @@ fn nothing_late_is_taken_for_new_however_often_a_memcached_stops() {
 }
 
 #[test]
-fn an_invalidation_during_an_outage_is_made_good() {
+fn an_invalidation_during_an_outage_is_done_later() {
     let folder = Folder::new();
     let memcached = Memcached::start(&folder.socket(), &[]);
     let fixture = Fixture::open_held(&folder.socket());
@@ -146,7 +146,7 @@ fn an_invalidation_during_an_outage_is_made_good() {
 }
 
 #[test]
-fn a_memcached_on_a_port_is_as_good() {
+fn a_memcached_on_a_port_works_too() {
     let mut memcached = Memcached::start_on_port();
     let address = Address::parse(&memcached.address()).expect("a port");
     let fixture = Fixture::open_with(address, 2_000_000).expect("it listens");

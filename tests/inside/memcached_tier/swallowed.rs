@@ -1,5 +1,5 @@
-//! Answers that are lost on the way between a healthy server and the link, and connections that do
-//! not end: how soon the link serves again, and that nothing old comes behind it.
+//! Answers that are lost between a healthy server and the link, and connections that never end: how
+//! soon the link serves again, and that nothing is executed late.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -15,22 +15,20 @@ use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Outcome, StoreMode, Tier};
 
-use super::fixture::{
-    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, hear_from, key,
-};
+use super::fixture::{Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, key, receive};
 
-/// What a machine with other work to do may add, and no more than that.
+/// Time that a loaded machine may add, at most.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Stands between a link and its server, and swallows single answers.
+/// A proxy between a link and its server that drops single answers.
 struct Swallower {
     folder: Folder,
-    /// Answers that are let through before the next ones are swallowed.
+    /// Answers that are passed on before the next ones are dropped.
     before: Arc<AtomicI64>,
 }
 
 impl Swallower {
-    /// From when `before` has run out, so many answers are swallowed, on whichever connection.
+    /// When `before` is used up, drops this many answers, on any connection.
     fn start(server: &Path, count: i64) -> Swallower {
         let folder = Folder::new();
         let listener = UnixListener::bind(folder.socket()).expect("a socket in a new folder");
@@ -43,7 +41,7 @@ impl Swallower {
                     (client.try_clone().expect("one"), server.try_clone().expect("one"));
                 std::thread::spawn(move || relay(from, to, |_| true));
                 let left = Arc::clone(&left);
-                // One request at a time: what is read at once is one answer.
+                // One request at a time: one read is one answer.
                 let is_let_through = move |_: &[u8]| {
                     let left = left.fetch_sub(1, SeqCst);
                     left > 0 || left <= -count
@@ -65,8 +63,8 @@ fn relay(mut from: UnixStream, mut to: UnixStream, is_let_through: impl Fn(&[u8]
     let _ = to.shutdown(Shutdown::Write);
 }
 
-/// One operation after another, each with one answer; returns after the first that fails.
-fn ask_until_one_fails(fixture: &Fixture, name: &[u8]) -> usize {
+/// One operation after another, each with one answer; returns after the first failure.
+fn request_until_one_fails(fixture: &Fixture, name: &[u8]) -> usize {
     let now = fixture.now();
     for step in 0.. {
         let outcome = match step {
@@ -84,7 +82,7 @@ fn ask_until_one_fails(fixture: &Fixture, name: &[u8]) -> usize {
     unreachable!("the steps end")
 }
 
-/// Any one answer may be lost, that to the greeting of the next connection too.
+/// Any answer may be lost, including that to the greeting of the next connection.
 #[test]
 fn a_link_recovers_in_a_stated_time_whichever_answer_is_lost() {
     let folder = Folder::new();
@@ -95,7 +93,7 @@ fn a_link_recovers_in_a_stated_time_whichever_answer_is_lost() {
         let fixture = Fixture::open_with(address, 500_000).expect("it greets");
         swallower.before.store(lost as i64, SeqCst);
         let name = format!("k{lost}-{count}").into_bytes();
-        assert_eq!(ask_until_one_fails(&fixture, &name), lost);
+        assert_eq!(request_until_one_fails(&fixture, &name), lost);
         let start = Instant::now();
         fixture.wait_until_up();
         let bound = Duration::from_micros(LINK_RECOVERY_US) + SLACK;
@@ -112,10 +110,10 @@ fn a_link_recovers_in_a_stated_time_whichever_answer_is_lost() {
     });
 }
 
-/// A server whose connection does not end either: it is left, and trusted again when it has lived
-/// for so long that it has read what was sent to it before.
+/// A server whose connection never ends: the connection is abandoned, and the server used again
+/// when it has answered for so long that it must have read what it was sent before.
 #[test]
-fn a_connection_that_does_not_end_is_left_and_the_next_one_waits_for_proof() {
+fn a_connection_that_never_ends_is_abandoned_and_the_next_one_waits() {
     let server = Scripted::start();
     let fixture = Fixture::open_held(&server.folder.socket());
     let mut old = server.accept(&fixture);
@@ -123,25 +121,25 @@ fn a_connection_that_does_not_end_is_left_and_the_next_one_waits_for_proof() {
     fixture.pass_ms(HELD_TIMEOUT_US / 1000 + 1, &mut tasks);
     assert!(matches!(tasks[0].output, Some(Outcome::Failed)));
     fixture.pass_ms::<()>(LINK_SUSPENDED_US / 1000 + 1, &mut []);
-    assert_eq!(hear_from(&mut old, "the end"), None, "it is told that nothing more comes");
+    assert_eq!(receive(&mut old, "the end"), None, "the link has shut down its output");
     fixture.pass_ms::<()>(LINK_CLOSING_US / 1000 - 100, &mut []);
-    assert!(server.try_accept().is_none(), "it may still read what it was sent");
+    assert!(server.try_accept().is_none(), "it may still read older requests");
     assert_eq!(fixture.count(Counter::LinkReconnects), 0);
     fixture.pass_ms::<()>(200, &mut []);
     let mut stream = server.accept(&fixture);
     assert!(!fixture.tier.link().is_up());
     assert!(matches!(fixture.begin_get(b"k").output, Some(Outcome::Failed)));
     fixture.pass_ms::<()>(LINK_PROOF_US / 1000 - 500, &mut []);
-    assert!(!fixture.tier.link().is_up(), "it may still be behind");
+    assert!(!fixture.tier.link().is_up(), "it may not have read all older requests");
     fixture.pass_ms::<()>(600, &mut []);
-    assert!(!fixture.tier.link().is_up(), "it has to say that it lives");
+    assert!(!fixture.tier.link().is_up(), "it must answer first");
     assert!(greet(&mut stream));
     fixture.wait_until_up();
     assert_eq!(fixture.count(Counter::LinkReconnects), 1);
 }
 
 #[test]
-fn a_memcached_that_stops_for_longer_than_anything_lasts_never_does_late_what_failed() {
+fn a_memcached_stopped_for_very_long_never_executes_failed_requests_late() {
     let folder = Folder::new();
     let memcached = Memcached::start(&folder.socket(), &[]);
     let fixture = Fixture::open_held(&folder.socket());
@@ -150,7 +148,7 @@ fn a_memcached_that_stops_for_longer_than_anything_lasts_never_does_late_what_fa
     let mut tasks = [fixture.begin_set(b"k", b"late")];
     fixture.pass_ms((LINK_SUSPENDED_US + LINK_CLOSING_US) / 1000 + 5_000, &mut tasks);
     assert!(matches!(tasks[0].output, Some(Outcome::Failed)));
-    assert!(fixture.count(Counter::LinkReconnects) > 0, "its kernel takes connections");
+    assert!(fixture.count(Counter::LinkReconnects) > 0, "its kernel accepts connections");
     memcached.thaw();
     let start = Instant::now();
     while !fixture.tier.link().is_up() {

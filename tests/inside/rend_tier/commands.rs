@@ -1,4 +1,4 @@
-//! What clients ask, one by one, of each kind of server.
+//! Clients' operations, one by one, with each kind of server.
 
 use sunder::base::clock::Expiry;
 use sunder::base::limits::{ITEM_BYTES_MAX_DEFAULT, KEY_BYTES_MAX};
@@ -9,7 +9,7 @@ use super::fixture::{Fixture, Sunder, key, words};
 
 const DAY_S: u32 = 24 * 60 * 60;
 
-/// Runs a test on a sunder and on both stores of Rend.
+/// Runs a test with a sunder and with both stores of Rend.
 fn on_each(test: impl Fn(&Fixture, &str)) {
     let sunder = Sunder::start();
     test(&Fixture::of_sunder(&sunder), "sunder");
@@ -32,8 +32,8 @@ fn assert_value(fixture: &Fixture, name: &[u8], expected: &[u8], what: &str) {
 }
 
 #[test]
-fn values_of_every_size_come_back_as_they_were() {
-    // Around the sizes at which buffers end, up to the largest value of an item.
+fn values_of_every_size_are_returned_unchanged() {
+    // Near the sizes of buffers, up to the largest value of an item.
     let largest = ITEM_BYTES_MAX_DEFAULT - 64;
     let mut sizes = vec![0, 1, 2, 100, 1000, 10_000, 300_000, largest];
     for end in [4080, 4096, 64 * 1024] {
@@ -66,7 +66,7 @@ fn keys_may_have_any_bytes() {
 }
 
 #[test]
-fn the_expiry_is_kept_and_told() {
+fn the_expiry_is_stored_and_returned() {
     on_each(|fixture, server| {
         let now = fixture.now();
         let at = |seconds| Expiry::from_unix_s(now.unix_s + seconds);
@@ -74,7 +74,7 @@ fn the_expiry_is_kept_and_told() {
             Outcome::Hit(hit) => hit.expiry,
             other => panic!("{server}: {}", words(&other, now)),
         };
-        // The server's clock may have gone on a second by then.
+        // The server's clock may have advanced by a second.
         let is = |found: Expiry, expected: Expiry| {
             let off_s = found.unix_s().wrapping_sub(expected.unix_s());
             assert!(off_s <= u32::from(server == "sunder"), "{server}: {found:?}");
@@ -104,7 +104,7 @@ fn the_expiry_is_kept_and_told() {
 }
 
 #[test]
-fn an_item_is_gone_in_the_second_that_its_expiry_names() {
+fn an_item_expires_in_the_second_of_its_expiry() {
     for kind in [Kind::Lmdb, Kind::Memory] {
         let fake = FakeRend::start(kind);
         let fixture = Fixture::of_fake(&fake);
@@ -170,13 +170,13 @@ fn a_sunder_keeps_its_cas_and_its_flush_all() {
 }
 
 #[test]
-fn a_rend_is_never_said_to_have_done_what_it_cannot() {
+fn operations_that_a_rend_cannot_execute_are_never_reported_as_done() {
     let fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake(&fake);
     let now = fixture.now();
     let Outcome::Stored { cas: stored } = fixture.set(b"k", b"1") else { panic!("stored") };
     let Outcome::Hit(hit) = fixture.get(b"k") else { panic!("a hit") };
-    // A cas of 0 would be none, and a store with it would be done whatever the item is.
+    // A cas of 0 would mean none, and a store with it would be unconditional.
     assert!(stored != 0 && hit.cas != 0 && hit.cas != stored);
     for cas in [stored, hit.cas, 1, u64::MAX] {
         let answer = fixture.store(StoreMode::Set, b"k", b"2", 0, cas, Expiry::NEVER);
@@ -193,7 +193,7 @@ fn a_rend_is_never_said_to_have_done_what_it_cannot() {
 }
 
 #[test]
-fn what_an_append_makes_too_large_is_not_stored_and_the_item_stays() {
+fn an_append_that_makes_an_item_too_large_is_not_stored() {
     on_each(|fixture, server| {
         let half = value(ITEM_BYTES_MAX_DEFAULT / 2);
         fixture.set(b"k", &half);
@@ -206,11 +206,11 @@ fn what_an_append_makes_too_large_is_not_stored_and_the_item_stays() {
 }
 
 #[test]
-fn many_operations_at_once_each_have_their_own_answer() {
+fn concurrent_operations_each_get_their_own_answer() {
     on_each(|fixture, server| {
         let names: Vec<_> = (0..400).map(|n| format!("key {n}")).collect();
         for (n, name) in names.iter().enumerate() {
-            // Misses between the hits: from a Rend their answers do not say whose they are.
+            // Misses between the hits: a Rend's answers to them do not identify the request.
             if n % 3 != 0 {
                 fixture.set(name.as_bytes(), name.repeat(1 + n % 50).as_bytes());
             }

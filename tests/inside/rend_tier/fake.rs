@@ -1,7 +1,7 @@
-//! A stand-in for a Rend-based server, as odd as the real ones are: it hangs up on what it does not
-//! know, its errors have no text and name odd opcodes, items have no cas, every exptime is a
-//! distance, and some commands act on items that have expired. Its clock, and whether it answers at
-//! all, are the test's.
+//! A stand-in for a Rend-based server, with the oddities of real ones: it closes the connection on
+//! unknown commands, its errors have no text and wrong opcodes, items have no cas, every exptime is
+//! relative, and some commands act on expired items. The test controls its clock, and whether it
+//! answers.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -12,20 +12,20 @@ use std::thread::JoinHandle;
 
 use super::fixture::Folder;
 
-/// What its clock says at start.
+/// The initial value of its clock.
 pub const START_UNIX_S: u32 = 1_800_000_000;
 
-/// Which of the stores behind Rend's protocol it is like.
+/// Which of the stores behind Rend's protocol it imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// rend-lmdb: add, replace, append, touch and delete see items that have expired; a touch with
-    /// exptime 0 lets the item expire now; a get-and-touch of an expired item is a hit.
+    /// rend-lmdb: add, replace, append, touch and delete see expired items; a touch with exptime 0
+    /// lets the item expire now; a get-and-touch of an expired item is a hit.
     Lmdb,
     /// Rend's own memory: an add of a key that has an item deletes it; a delete always succeeds.
     Memory,
-    /// No GETE, but all else: what a memcached says to it.
+    /// No GETE, but all else: like a memcached.
     WithoutGete,
-    /// GETE whose expiry is what is left of it.
+    /// GETE whose expiry is the remaining time.
     Remaining,
 }
 
@@ -39,18 +39,18 @@ struct Entry {
 struct State {
     kind: Kind,
     items: HashMap<Vec<u8>, Entry>,
-    /// What its clock says.
+    /// The value of its clock.
     unix_s: u32,
     is_frozen: bool,
-    /// Opcodes that it hung up on.
+    /// Opcodes on which it closed the connection.
     unknown: Vec<u8>,
     connections: Vec<UnixStream>,
     is_stopping: bool,
     /// How often it was killed.
     kills: u32,
-    /// What it hangs up on besides.
+    /// A further opcode on which it closes the connection.
     hated: Option<u8>,
-    /// What the next answers are replaced by.
+    /// The bytes that replace the next answers.
     instead: Option<Vec<u8>>,
 }
 
@@ -110,7 +110,7 @@ impl FakeRend {
                 let kills = state.kills;
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || {
-                    // Its end is the client's, or ours.
+                    // The client or the test ends it.
                     let _ = serve(&shared, &stream, kills);
                     let _ = stream.shutdown(std::net::Shutdown::Both);
                 });
@@ -118,7 +118,7 @@ impl FakeRend {
         }));
     }
 
-    /// Ends every connection and listens no more, as a killed process.
+    /// Closes every connection and the listener, like a killed process.
     pub fn kill(&mut self) {
         let mut state = self.shared.lock();
         state.is_stopping = true;
@@ -128,7 +128,7 @@ impl FakeRend {
         }
         drop(state);
         self.freeze(false);
-        // Wakes the acceptor, which then sees that it is to stop.
+        // Wakes the acceptor, which then stops.
         let _ = UnixStream::connect(&self.path);
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.join().expect("the acceptor does not panic");
@@ -142,33 +142,33 @@ impl FakeRend {
         self.listen();
     }
 
-    /// Answers nothing until it is told to go on; or goes on, with what was asked meanwhile.
+    /// Stops answering, or continues, with the requests received meanwhile.
     pub fn freeze(&self, is_frozen: bool) {
         self.shared.lock().is_frozen = is_frozen;
         self.shared.thawed.notify_all();
     }
 
-    /// Where it listens.
+    /// The path of its socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Sets its clock, which stands still otherwise.
+    /// Sets its clock, which is otherwise stopped.
     pub fn set_unix_s(&self, unix_s: u32) {
         self.shared.lock().unix_s = unix_s;
     }
 
-    /// Answers everything from now on with these bytes; or as it should.
+    /// Answers everything from now on with these bytes, or normally.
     pub fn answer_instead(&self, bytes: Option<&[u8]>) {
         self.shared.lock().instead = bytes.map(<[u8]>::to_vec);
     }
 
-    /// Hangs up on this opcode from now on; or on what it does not know only.
+    /// Closes the connection on this opcode from now on, or only on unknown ones.
     pub fn hang_up_on(&self, opcode: Option<u8>) {
         self.shared.lock().hated = opcode;
     }
 
-    /// Opcodes that it hung up on.
+    /// Opcodes on which it closed the connection.
     pub fn unknown(&self) -> Vec<u8> {
         self.shared.lock().unknown.clone()
     }
@@ -178,7 +178,7 @@ impl FakeRend {
         self.shared.lock().items.clear();
     }
 
-    /// Keys that it keeps, expired or not.
+    /// Keys that it stores, expired or not.
     pub fn keys(&self) -> Vec<Vec<u8>> {
         self.shared.lock().items.keys().cloned().collect()
     }
@@ -192,7 +192,7 @@ impl Drop for FakeRend {
     }
 }
 
-/// The status of an answer, and what comes with it.
+/// The status of an answer, and its content.
 enum Answer {
     Done,
     /// Extras and value.
@@ -204,8 +204,8 @@ const MISS: u16 = 0x01;
 const EXISTS: u16 = 0x02;
 const UNKNOWN: u16 = 0x81;
 
-/// Serves one connection, a request at a time, until the client leaves, is hung up on, or the
-/// server was killed once more than `kills` times.
+/// Serves one connection, a request at a time, until the client closes, the server closes, or it
+/// was killed more than `kills` times.
 fn serve(shared: &Shared, mut stream: &UnixStream, kills: u32) -> io::Result<()> {
     loop {
         let mut header = [0; 24];
@@ -241,7 +241,7 @@ fn serve(shared: &Shared, mut stream: &UnixStream, kills: u32) -> io::Result<()>
     }
 }
 
-/// A reply with cas 0; an error without text, and that of a get without its opaque.
+/// A reply with cas 0; an error without text, and for a get without its opaque.
 fn encode(opcode: u8, opaque: &[u8], answer: Answer) -> Vec<u8> {
     let (status, extras, value) = match answer {
         Answer::Done => (0, vec![], vec![]),
@@ -250,7 +250,7 @@ fn encode(opcode: u8, opaque: &[u8], answer: Answer) -> Vec<u8> {
     };
     let is_get = matches!(opcode, 0x00 | 0x40);
     let opaque = if status != 0 && is_get { &[0; 4] } else { opaque };
-    // The number of its own enumeration, not of the protocol: so does one version of Rend.
+    // The number in its own enumeration, not in the protocol, as one version of Rend does.
     let opcode = if opcode == 0x40 && status == 0 { 0x03 } else { opcode };
     let mut reply = vec![0x81, opcode, 0, 0, extras.len() as u8, 0];
     reply.extend(status.to_be_bytes());
@@ -302,7 +302,7 @@ impl State {
         }
     }
 
-    /// None: it does not know that, and hangs up.
+    /// None: unknown, so it closes the connection.
     fn execute(&mut self, opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Option<Answer> {
         Some(match opcode {
             0x00 => self.get(key, false),

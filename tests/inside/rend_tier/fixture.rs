@@ -20,15 +20,15 @@ use super::fake::{FakeRend, START_UNIX_S};
 use crate::support::{self, PATIENCE, Server};
 use crate::task::Task;
 
-/// Patience of a link in tests that are not about it, in microseconds.
+/// Time-out of a link in tests that are not about it, in microseconds.
 const TIMEOUT_US: u64 = 5_000_000;
 
-/// The tier, and what time it is there.
+/// The tier, and its clock.
 pub struct Fixture {
     pub tier: Rend,
     pub stats: Arc<WorkerStats>,
     clock: Clock,
-    /// Seconds of Unix time where the test says them; else the host's.
+    /// Seconds of Unix time, if the test sets them; else the host's.
     pub unix_s: Cell<Option<u32>>,
 }
 
@@ -42,12 +42,12 @@ impl Fixture {
         Fixture { tier, stats, clock, unix_s: Cell::new(None) }
     }
 
-    /// In front of a sunder.
+    /// With a sunder as its server.
     pub fn of_sunder(sunder: &Sunder) -> Fixture {
         Fixture::open(sunder.address(), Ability::Whole, TIMEOUT_US)
     }
 
-    /// In front of a stand-in for Rend, with its clock.
+    /// With a stand-in for Rend as its server, and its clock.
     pub fn of_fake(fake: &FakeRend) -> Fixture {
         Fixture::of_fake_with(fake, TIMEOUT_US)
     }
@@ -80,7 +80,7 @@ impl Fixture {
         self.run_all([future]).pop().expect("one")
     }
 
-    /// All at once, as one batch of a turn.
+    /// All concurrently, as one batch of a turn.
     pub fn run_all<T>(&self, futures: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let mut tasks: Vec<_> = futures.into_iter().map(Task::new).collect();
         let start = Instant::now();
@@ -137,7 +137,7 @@ pub fn key(name: &[u8]) -> Key {
     Key::new(name).expect("short enough")
 }
 
-/// An outcome in words: the cas left out, times as seconds from now.
+/// An outcome in words: without the cas, times as seconds from now.
 pub fn words<V: Value>(outcome: &Outcome<V>, now: Now) -> String {
     match outcome {
         Outcome::Hit(hit) => {
@@ -221,7 +221,7 @@ impl Sunder {
     }
 }
 
-/// A folder of the test's own, removed with what is in it.
+/// The test's own folder, removed with its contents.
 pub struct Folder(PathBuf);
 
 impl Folder {

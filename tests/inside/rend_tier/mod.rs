@@ -1,4 +1,4 @@
-//! The tier of Rend-based servers, against another sunder and against a stand-in for Rend.
+//! The tier of Rend-based servers, with another sunder and with a stand-in for Rend.
 
 mod commands;
 mod fake;

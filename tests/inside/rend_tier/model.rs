@@ -1,4 +1,4 @@
-//! Random operations on the tier and on the memory tier, which answers as memcached does: the same
+//! Random operations on the tier and on the memory tier, which answers like memcached: equal
 //! answers from both, whatever the server behind the tier lacks.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct Step {
     /// Seconds from now; 0: never.
     seconds: i64,
     with_cas: bool,
-    /// How long ago the step before was, in seconds.
+    /// Time since the previous step, in seconds.
     pause_s: u32,
 }
 
@@ -86,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
-/// What a tier says to one step.
+/// The answer of a tier to one step.
 async fn take<T: Tier>(tier: &T, step: &Step, now: Now) -> Outcome<T::Value> {
     let key = &key(NAMES[step.name]);
     let expiry = match step.seconds {
@@ -115,7 +115,7 @@ async fn take<T: Tier>(tier: &T, step: &Step, now: Now) -> Outcome<T::Value> {
         What::Append => StoreMode::Append,
         What::Prepend => StoreMode::Prepend,
     };
-    // As the parsers do: with a cas, an add or a replace is a set.
+    // Like the parsers: with a cas, an add or a replace is a set.
     let is_set = cas != 0 && matches!(mode, StoreMode::Add | StoreMode::Replace);
     let mode = if is_set { StoreMode::Set } else { mode };
     let store = Store { mode, flags: step.flags, expiry, cas };
@@ -173,7 +173,7 @@ fn against_fake(kind: Kind) {
             fixture.unix_s.set(Some(unix_s));
         });
     });
-    assert_eq!(fake.unknown(), b"", "nothing that it hangs up on");
+    assert_eq!(fake.unknown(), b"", "no unknown opcode");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn another_sunder_answers_as_memcached_through_the_tier() {
     let sunder = Sunder::start();
     let fixture = Fixture::of_sunder(&sunder);
     check(100, |steps| {
-        // Its clock is the host's, and nobody waits for it here: only what is past expires.
+        // Its clock is the host's, and the test does not wait for it: only past times expire.
         let steps: Vec<Step> = steps
             .iter()
             .map(|step| Step {

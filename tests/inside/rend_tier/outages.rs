@@ -1,4 +1,4 @@
-//! Servers that die, freeze, and talk nonsense.
+//! Servers that are killed, freeze, and send invalid answers.
 
 use std::time::Instant;
 
@@ -14,13 +14,13 @@ fn stored(fixture: &Fixture, name: &[u8], value: &[u8]) -> String {
     words(&fixture.set(name, value), fixture.now())
 }
 
-/// Patience of links to servers that freeze, in microseconds: enough for a busy host.
+/// Time-out of links to servers that freeze, in microseconds: enough for a busy host.
 const TIMEOUT_US: u64 = 300_000;
 
 const FLUSH: u8 = 0x08;
 
 #[test]
-fn a_killed_server_fails_at_once_and_serves_again_when_it_is_back() {
+fn a_killed_server_fails_immediately_and_serves_again_after_its_restart() {
     let mut fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake(&fake);
     assert_eq!(stored(&fixture, b"k", b"1"), "stored");
@@ -38,7 +38,7 @@ fn a_killed_server_fails_at_once_and_serves_again_when_it_is_back() {
 }
 
 #[test]
-fn what_waits_when_the_server_is_killed_fails() {
+fn outstanding_requests_fail_when_the_server_is_killed() {
     let mut fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake(&fake);
     fake.freeze(true);
@@ -46,7 +46,7 @@ fn what_waits_when_the_server_is_killed_fails() {
     let keys: Vec<_> = (0..50).map(|n: u32| key(&n.to_be_bytes())).collect();
     let asked: Vec<_> = keys.iter().map(|key| fixture.tier.get(key, now)).collect();
     let killer = std::thread::spawn(move || {
-        // It has read the first request, or has it in its socket; both end with it.
+        // It has read the first request, or has it in its socket; both are lost with it.
         fake.kill();
         fake
     });
@@ -59,7 +59,7 @@ fn what_waits_when_the_server_is_killed_fails() {
 }
 
 #[test]
-fn a_frozen_server_fails_in_time_and_its_late_answers_are_nobodys() {
+fn a_frozen_server_times_out_and_its_late_answers_are_dropped() {
     let fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake_with(&fake, TIMEOUT_US);
     assert_eq!(stored(&fixture, b"k", b"old"), "stored");
@@ -67,13 +67,13 @@ fn a_frozen_server_fails_in_time_and_its_late_answers_are_nobodys() {
     let start = fixture.now().uptime_us;
     assert_eq!(stored(&fixture, b"k", b"late"), "failed");
     let took_us = fixture.now().uptime_us - start;
-    assert!(took_us >= TIMEOUT_US, "it was given its time: {took_us} us");
-    // Without asking it again.
+    assert!(took_us >= TIMEOUT_US, "the time-out was not reached: {took_us} us");
+    // Without another request to it.
     assert_eq!(fixture.found(b"k"), "failed");
     assert_eq!(stored(&fixture, b"other", b"x"), "failed");
     fake.freeze(false);
     fixture.wait_until_up();
-    // The late set was executed, but before anything newer.
+    // The late set was executed, but before any newer request.
     assert_eq!(fixture.found(b"k"), "hit 0 -1 late");
     assert_eq!(stored(&fixture, b"k", b"new"), "stored");
     assert_eq!(fixture.found(b"k"), "hit 0 -1 new");
@@ -83,7 +83,7 @@ fn a_frozen_server_fails_in_time_and_its_late_answers_are_nobodys() {
 }
 
 #[test]
-fn a_stopped_sunder_fails_in_time_and_goes_on_where_it_was() {
+fn a_stopped_sunder_times_out_and_continues() {
     let sunder = Sunder::start();
     let fixture =
         Fixture::open(sunder.address(), sunder::tier::rend::probe::Server::Whole, TIMEOUT_US);
@@ -93,7 +93,7 @@ fn a_stopped_sunder_fails_in_time_and_goes_on_where_it_was() {
     sunder.thaw();
     fixture.wait_until_up();
     assert_eq!(fixture.found(b"k"), "hit 0 -1 1");
-    // It was the same all the time, and so is the cas.
+    // It is the same process, and the cas is the same.
     let answer = fixture.store(StoreMode::Set, b"k", b"2", 0, cas, Expiry::NEVER);
     assert_eq!(words(&answer, fixture.now()), "stored");
 }
@@ -111,7 +111,7 @@ fn a_cas_does_not_outlive_the_sunder_that_gave_it() {
         words(&fixture.store(StoreMode::Set, b"k", b"2", 0, cas, Expiry::NEVER), fixture.now())
     };
     assert_eq!(again(cas), "miss");
-    // It counts from the start again, so this item has what the first one had.
+    // It counts from the start again, so this item has the cas of the first one.
     let Outcome::Stored { cas: new } = fixture.set(b"k", b"1") else { panic!("stored") };
     assert_ne!(new, cas);
     assert_eq!(again(cas), "exists");
@@ -122,7 +122,7 @@ fn a_cas_does_not_outlive_the_sunder_that_gave_it() {
 }
 
 #[test]
-fn nonsense_is_no_answer_and_the_connection_is_given_up() {
+fn an_invalid_answer_closes_the_connection() {
     let other_opaque = [&b"\x81\0\0\0\x08\0\0\0\0\0\0\x09\0\xff\xff\xff"[..], &[0; 17]].concat();
     let endless = [&b"\x81\0\0\0\x08\0\0\0\xff\xff\xff\xff"[..], &[0; 30]].concat();
     let long_error = [&b"\x81\0\0\0\0\0\0\x01\x00\x10\0\0"[..], &[0; 30]].concat();
@@ -141,7 +141,7 @@ fn nonsense_is_no_answer_and_the_connection_is_given_up() {
 }
 
 #[test]
-fn a_server_that_hangs_up_halfway_leaves_nothing_reported_as_done() {
+fn a_server_that_closes_halfway_leaves_nothing_reported_as_done() {
     const SET: u8 = 0x01;
     const DELETE: u8 = 0x04;
     const TOUCH: u8 = 0x1c;
@@ -167,7 +167,7 @@ fn a_server_that_hangs_up_halfway_leaves_nothing_reported_as_done() {
 }
 
 #[test]
-fn what_must_not_be_served_again_is_deleted_before_anything_is() {
+fn invalidated_items_are_deleted_before_any_other_request() {
     let mut fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake(&fake);
     assert_eq!(stored(&fixture, b"stale", b"1"), "stored");
@@ -183,7 +183,7 @@ fn what_must_not_be_served_again_is_deleted_before_anything_is() {
 }
 
 #[test]
-fn a_rend_that_cannot_be_made_to_forget_stays_out_of_service() {
+fn a_rend_that_cannot_delete_items_stays_out_of_service() {
     let mut fake = FakeRend::start(Kind::Lmdb);
     let fixture = Fixture::of_fake(&fake);
     assert_eq!(stored(&fixture, b"k", b"1"), "stored");
@@ -195,7 +195,7 @@ fn a_rend_that_cannot_be_made_to_forget_stays_out_of_service() {
     fake.restart();
     let start = Instant::now();
     while !fake.unknown().contains(&FLUSH) {
-        assert!(start.elapsed() < PATIENCE, "it is asked to forget everything");
+        assert!(start.elapsed() < PATIENCE, "it is asked to delete everything");
         fixture.turn::<()>(&mut []);
     }
     assert_eq!(fixture.found(b"k"), "failed");

@@ -1,4 +1,4 @@
-//! What is found out about a server before anything depends on it.
+//! The probe of a server's capabilities at start.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -29,14 +29,14 @@ fn refused(result: Result<Server, ProbeError>) -> String {
 }
 
 #[test]
-fn a_sunder_is_known_by_all_that_it_can() {
+fn a_sunder_is_recognized_by_its_capabilities() {
     let server = probe(&Sunder::start().address());
-    // Gone already: the sunder lived for that line only.
+    // It has ended already: the sunder existed for that line only.
     assert!(matches!(server, Ok(Server::Whole)), "{server:?}");
 }
 
 #[test]
-fn a_rend_is_known_by_what_it_cannot_and_nothing_is_left_there() {
+fn a_rend_is_recognized_by_what_it_lacks_and_nothing_is_left_there() {
     for kind in [Kind::Lmdb, Kind::Memory] {
         let fake = FakeRend::start(kind);
         let server = probe_fake(&fake).expect("it has GETE");
@@ -48,7 +48,7 @@ fn a_rend_is_known_by_what_it_cannot_and_nothing_is_left_there() {
 }
 
 #[test]
-fn a_memcached_is_refused_with_a_line_that_says_what_to_use() {
+fn a_memcached_is_refused_with_a_line_that_names_the_right_tier() {
     let (_memcached, address) = support::Server::memcached().expect("it starts");
     let line = refused(probe(&Address::Tcp(address)));
     assert!(line.contains("memcached,addr=.."), "{line}");
@@ -58,23 +58,23 @@ fn a_memcached_is_refused_with_a_line_that_says_what_to_use() {
 }
 
 #[test]
-fn a_server_whose_gete_says_no_expiry_is_refused() {
+fn a_server_whose_gete_returns_no_expiry_is_refused() {
     let fake = FakeRend::start(Kind::Remaining);
     let line = refused(probe_fake(&fake));
     assert!(line.contains("when an item expires"), "{line}");
 }
 
 #[test]
-fn who_is_absent_or_speaks_something_else_is_refused() {
+fn a_missing_server_or_another_protocol_is_refused() {
     let folder = Folder::new();
     let address = Address::Unix(folder.socket());
-    let absent = probe(&address).expect_err("nobody is there");
+    let absent = probe(&address).expect_err("there is no server");
     assert!(matches!(absent, ProbeError::Lost(_)), "{absent}");
     let listener = UnixListener::bind(folder.socket()).expect("a socket in a new folder");
     let speaker = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("it connects");
         stream.write_all(b"ERROR\r\n").expect("it listens");
-        // It has heard enough when it closes.
+        // The answer is long enough when it closes.
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let line = refused(probe(&address));

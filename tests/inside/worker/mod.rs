@@ -1,4 +1,4 @@
-//! Whole workers without sockets: order, owners, backpressure and bounds, step by step.
+//! Whole workers without sockets: order, ownership, backpressure and bounds, step by step.
 
 mod shares;
 mod unread;
@@ -44,7 +44,7 @@ fn memory_tier(shared: &Shared, worker: usize) -> Memory {
     Memory::new(config).expect("mapped")
 }
 
-/// Something that turns once.
+/// A worker, of any type.
 trait Turn {
     fn turn(&mut self, pipes: &mut Pipes<Connection>, now: Now);
     fn is_overdue(&self, connection: &Connection, now: Now) -> bool;
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// Workers that turn one after another, each with its connections.
+/// Workers that run turn by turn, each with its connections.
 struct Crew<'c> {
     workers: Vec<Box<dyn Turn + 'c>>,
     pipes: Vec<Pipes<Connection>>,
@@ -86,7 +86,7 @@ impl<'c> Crew<'c> {
         Crew { workers, pipes, now: shared.clock.read() }
     }
 
-    /// Sends all of it without reading anything, in at most `turns_max` turns; returns how many.
+    /// Sends everything without reading anything, in at most `turns_max` turns; returns how many.
     fn write_all(&mut self, worker: usize, c: usize, request: &[u8], turns_max: usize) -> usize {
         let mut sent = 0;
         for turn in 0..turns_max {
@@ -99,7 +99,7 @@ impl<'c> Crew<'c> {
         panic!("{sent} of {} bytes were taken in {turns_max} turns", request.len());
     }
 
-    /// Turns until the answer to all that was sent ends with `end`; returns it, and how many.
+    /// Turns until the answer ends with `end`; returns it, and the number of turns.
     fn read_until(&mut self, worker: usize, c: usize, end: &str, max: usize) -> (String, usize) {
         let mut reply = Vec::new();
         for turn in 0..max {
@@ -119,7 +119,7 @@ impl<'c> Crew<'c> {
         }
     }
 
-    /// Sends everything, reads everything, until both sides have nothing more to say.
+    /// Sends everything, reads everything, until neither side has anything to send.
     fn talk(&mut self, worker: usize, connection: usize, request: &[u8]) -> Vec<u8> {
         let mut sent = 0;
         let mut reply = Vec::new();
@@ -171,7 +171,7 @@ fn replies_keep_the_order_of_requests_whoever_owns_the_keys() {
 }
 
 #[test]
-fn what_one_connection_stores_another_worker_s_connection_reads_until_a_flush() {
+fn an_item_is_read_through_another_worker_until_a_flush() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -189,7 +189,7 @@ fn what_one_connection_stores_another_worker_s_connection_reads_until_a_flush() 
 }
 
 #[test]
-fn a_long_value_goes_in_and_out_through_small_buffers() {
+fn a_long_value_is_stored_and_read_through_small_buffers() {
     for workers in 1..=2 {
         let shared = shared(workers);
         let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
@@ -209,10 +209,10 @@ fn a_long_value_goes_in_and_out_through_small_buffers() {
     }
 }
 
-/// What a turn may take on for one connection, which is visited twice in it at most, of values of
-/// half a megabyte and of a megabyte: bytes, not requests, are what others wait for.
+/// The work that a turn may do for one connection, which it visits at most twice, on values of half
+/// a megabyte and of a megabyte: others wait for bytes, not for requests.
 #[test]
-fn the_dearest_requests_take_a_turn_s_work_and_not_a_visit_s_number() {
+fn the_most_expensive_requests_are_limited_by_their_work() {
     let spaces = " ".repeat(499_999);
     let number = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
     let rows: [(String, &str, &str, usize); 7] = [
@@ -271,12 +271,12 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
         let later = Now { uptime_us: crew.now.uptime_us + 120_000_000, ..crew.now };
         let overdue = crew.pipes[0].state(c).is_overdue(false, later);
         assert_eq!(overdue, is_overdue, "{}", text(request));
-        assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now), "not at once");
+        assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now), "not immediately");
     }
 }
 
 #[test]
-fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
+fn requests_in_two_parts_are_not_overdue_while_they_arrive() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -298,7 +298,7 @@ fn requests_that_each_come_in_two_parts_are_never_overdue_while_they_come() {
 }
 
 #[test]
-fn a_refused_value_has_the_time_that_an_accepted_one_has() {
+fn a_refused_value_has_the_same_deadline_as_an_accepted_one() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     for head in ["set k 0 0 10000000\r\n", "add k 0 0 10000000\r\n", "ms k 10000000\r\n"] {
@@ -306,7 +306,7 @@ fn a_refused_value_has_the_time_that_an_accepted_one_has() {
         let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
         crew.pipes[0].send(c, head.as_bytes());
         crew.turn();
-        // Two minutes, with half a minute of nothing in the middle.
+        // Two minutes, with a pause of half a minute in the middle.
         let mut left = 10_000_002;
         for second in 0..120 {
             crew.now.uptime_us += 1_000_000;
@@ -333,7 +333,7 @@ fn a_refused_value_has_the_time_that_an_accepted_one_has() {
 }
 
 #[test]
-fn readers_that_hold_all_memory_let_go_once_it_is_wanted() {
+fn readers_that_hold_all_memory_are_closed_when_it_is_needed() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -344,7 +344,7 @@ fn readers_that_hold_all_memory_let_go_once_it_is_wanted() {
         let later = Now { uptime_us: crew.now.uptime_us + after_s * 1_000_000, ..crew.now };
         crew.workers[0].is_overdue(crew.pipes[0].state(c), later)
     };
-    // Each holds another version of the value, of which it reads nothing.
+    // Each holds another version of the value, and reads nothing of it.
     loop {
         let reply = text(&crew.talk(0, writer, set.as_bytes()));
         if reply != "STORED\r\n" {
@@ -356,21 +356,21 @@ fn readers_that_hold_all_memory_let_go_once_it_is_wanted() {
         crew.turn();
         readers.push(reader);
         assert!(readers.len() < 20, "there are 16 MiB");
-        assert!(!is_overdue(&crew, readers[0], 4), "nobody wants it");
+        assert!(!is_overdue(&crew, readers[0], 4), "it is not needed");
     }
     for &reader in &readers {
-        assert!(!is_overdue(&crew, reader, 1), "not at once");
+        assert!(!is_overdue(&crew, reader, 1), "not immediately");
         assert!(is_overdue(&crew, reader, 4), "{reader} of {} readers", readers.len());
     }
     assert!(!is_overdue(&crew, writer, 4));
-    // As the transport does with those that are overdue.
+    // As the transport does with overdue ones.
     readers.iter().for_each(|&reader| crew.pipes[0].reset(reader));
     crew.turn();
     assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
 }
 
 #[test]
-fn a_reader_that_trickles_has_a_deadline_for_the_whole_reply() {
+fn a_slow_reader_has_a_deadline_for_the_whole_reply() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -413,7 +413,7 @@ fn a_peer_that_finishes_gets_its_replies_and_then_the_end() {
 }
 
 #[test]
-fn a_connection_that_vanishes_leaves_nothing_behind() {
+fn a_reset_connection_leaves_nothing_behind() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -428,7 +428,7 @@ fn a_connection_that_vanishes_leaves_nothing_behind() {
         crew.turn();
         assert_eq!(crew.pipes[0].connections(), 0, "round {round}");
     }
-    // Slots and the budget for values are all back: a new client is served.
+    // All slots and the budget for values are free again: a new client is served.
     let c = crew.pipes[0].connect(64 << 10, 64 << 10, 4096);
     let value = "v".repeat(500_000);
     let request = format!("set x 0 0 500000\r\n{value}\r\n{}", "get a b c d e\r\n".repeat(1000));
@@ -448,7 +448,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
         assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
     }
     let before = buffer::blocks_made();
-    // One of the two workers does not own big0: there the whole pipeline is asked for at once.
+    // One of the two workers does not own big0: its whole pipeline is requested immediately.
     let gets = "get big0 big1 big2 big3 big4 big5 big6 big7\r\n".repeat(100);
     let readers: Vec<Vec<usize>> = crew
         .pipes
@@ -463,10 +463,10 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
     for _ in 0..100 {
         crew.turn();
     }
-    // 16 clients asked for up to 168 MB each and have read nothing: a value each is here at most.
+    // 16 clients requested up to 168 MB each and have read nothing: at most one value each is here.
     let made = (buffer::blocks_made() - before) * sunder::base::limits::BLOCK_BYTES;
     assert!(made < 6 << 20, "{made} bytes of blocks for replies that nobody reads");
-    // The items go; who had asked before still gets them.
+    // The items are removed; requests made before still get them.
     crew.talk(0, writer, b"flush_all\r\n");
     let mut hits_most = 0;
     for (worker, readers) in readers.iter().enumerate() {
@@ -484,7 +484,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
         hits_most = hits_most.max(hits);
     }
     assert!(hits_most > 100, "a whole pipeline was asked for before the flush");
-    // What the others had borrowed is back: there is room for as much again.
+    // The lent values were returned: there is room for as much again.
     for (pipes, readers) in crew.pipes.iter_mut().zip(&readers) {
         readers.iter().for_each(|&reader| pipes.reset(reader));
     }
@@ -498,7 +498,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
     }
 }
 
-/// A memory that answers each operation only after a few turns, later ones sometimes earlier.
+/// A memory tier that answers each operation only after a few turns, not in order.
 struct Late {
     inner: L1Only<Memory>,
     turn: Cell<u64>,
@@ -558,7 +558,7 @@ impl Orchestrator for Late {
 }
 
 #[test]
-fn operations_that_wait_keep_the_order_on_a_key_and_of_a_connection() {
+fn waiting_operations_keep_the_order_on_a_key_and_of_a_connection() {
     for workers in 1..=2 {
         let shared = shared(workers);
         let tiers: Vec<Late> = (0..workers)
@@ -595,13 +595,13 @@ fn operations_that_wait_keep_the_order_on_a_key_and_of_a_connection() {
     }
 }
 
-/// A memory behind a link: what a turn asks goes out together at its end, and is answered in the
-/// next.
+/// A memory tier behind a link: the requests of a turn are sent together at its end, and are
+/// answered in the next.
 struct Linked {
     inner: Memory,
     turn: Cell<u64>,
     asked: Cell<usize>,
-    /// How many requests went out together, each time.
+    /// Size of each batch.
     batches: RefCell<Vec<usize>>,
     waiting: RefCell<Vec<Waker>>,
 }
@@ -700,7 +700,7 @@ impl Tier for Linked {
 }
 
 #[test]
-fn keys_of_a_get_that_l1_does_not_have_are_asked_of_l2_in_one_turn() {
+fn keys_of_a_get_that_miss_l1_are_requested_from_l2_in_one_turn() {
     let shared = shared(1);
     let stats = Arc::clone(&shared.stats[0]);
     let l2 = Linked::new(memory_tier(&shared, 0));

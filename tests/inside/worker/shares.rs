@@ -1,11 +1,12 @@
-//! What one client may take of what all share: it takes all it can, and another is served at once.
+//! One client's share of the common resources: it takes all it can, and another is served
+//! immediately.
 //!
-//! Time is counted in turns here, of which a worker does thousands in a tenth of a second.
+//! Time is counted in turns, of which a worker runs thousands in a tenth of a second.
 
 use super::*;
 
-/// Connections of a worker that ask for long values and for many short ones, and read nothing.
-fn deaf(crew: &mut Crew<'_>, worker: usize, count: usize) -> Vec<usize> {
+/// Connections that request long values and many short ones, and read nothing.
+fn unreading(crew: &mut Crew<'_>, worker: usize, count: usize) -> Vec<usize> {
     let long = (0..8).map(|i| format!("get big{i}\r\n")).collect::<String>();
     let request = long + &"get a\r\nget b\r\n".repeat(550);
     (0..count)
@@ -18,7 +19,7 @@ fn deaf(crew: &mut Crew<'_>, worker: usize, count: usize) -> Vec<usize> {
 }
 
 #[test]
-fn who_asks_for_much_and_reads_nothing_leaves_slots_to_others() {
+fn clients_that_read_nothing_leave_slots_to_others() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -31,7 +32,7 @@ fn who_asks_for_much_and_reads_nothing_leaves_slots_to_others() {
         crew.talk(0, writer, format!("set {key} 0 0 1\r\n{key}\r\n").as_bytes());
     }
     for worker in 0..2 {
-        deaf(&mut crew, worker, 200);
+        unreading(&mut crew, worker, 200);
     }
     for _ in 0..200 {
         crew.turn();
@@ -50,7 +51,7 @@ fn who_asks_for_much_and_reads_nothing_leaves_slots_to_others() {
             let (_, turns) = crew.read_until(worker, c, end, 20);
             assert!(turns <= 10, "{request}: {turns} turns");
         }
-        // A deep pipeline gets on too.
+        // A deep pipeline makes progress too.
         let request = "get a b c d e f\r\n".repeat(500);
         let reply = text(&crew.talk(worker, c, request.as_bytes()));
         assert_eq!(reply.matches("END").count(), 500);
@@ -59,13 +60,12 @@ fn who_asks_for_much_and_reads_nothing_leaves_slots_to_others() {
 }
 
 #[test]
-fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
+fn version_and_stats_are_answered_without_a_slot() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
     let count = sunder::base::limits::SLOTS_PER_WORKER + 1;
-    // Each waits for answers of the other worker, which does not turn: of so many keys it owns
-    // some.
+    // Each waits for answers of the other worker, which is stopped and owns some of this many keys.
     let ready: Vec<usize> = (0..count).map(|_| crew.pipes[0].connect(64, 64, 64)).collect();
     for &c in &ready {
         crew.pipes[0].send(c, b"get a b c d e f g h i j k l m n o p\r\n");
@@ -82,7 +82,7 @@ fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
         crew.pipes[0].receive(c, &mut reply);
         assert!(!reply.is_empty() && reply.ends_with(end.as_bytes()), "{}", text(&reply));
     }
-    // What stands behind such a question waits for room, whatever it is.
+    // Requests after such a command wait for room, whatever they are.
     let mut others = Vec::new();
     for request in
         ["version\r\nnonsense\r\n", "version\r\nget aa bb\r\n", "stats\r\nms k 1\r\nx\r\n"]
@@ -98,7 +98,7 @@ fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
         let reply = text(&reply);
         assert!(reply.starts_with("VERSION ") || reply.ends_with("END\r\n"), "{reply}");
     }
-    // A connection that has nothing to ask waits for nothing.
+    // A connection without requests does not wait for room.
     let visits = |crew: &mut Crew<'_>| {
         let before = shared.stats[0].get(Counter::ConnYields);
         crew.workers[0].turn(&mut crew.pipes[0], crew.now);
@@ -110,7 +110,7 @@ fn the_server_tells_of_itself_when_no_request_finds_a_slot() {
     crew.pipes[0].send(idle, b"version\r\n");
     visits(&mut crew);
     assert_eq!(visits(&mut crew), before);
-    // All others as soon as the other worker turns again.
+    // All others as soon as the other worker runs again.
     for (&c, end) in others.iter().zip(["ERROR\r\n", "END\r\n", "ERROR\r\n"]) {
         assert_eq!(crew.read_until(0, c, end, 2_000).0, end);
     }
@@ -148,7 +148,7 @@ fn fill(crew: &mut Crew<'_>, senders: &[usize], bytes: usize) {
     }
 }
 
-/// How many turns a set of 200 KB takes.
+/// Number of turns for a set of 200 KB.
 fn turns_of_a_set(crew: &mut Crew<'_>) -> usize {
     let c = crew.pipes[0].connect(16 << 10, 4096, 16 << 10);
     let request = format!("set mine 0 0 200000\r\n{}\r\n", "m".repeat(200_000));
@@ -159,7 +159,7 @@ fn turns_of_a_set(crew: &mut Crew<'_>) -> usize {
 }
 
 #[test]
-fn a_value_that_was_only_announced_takes_no_room() {
+fn an_announced_value_takes_no_room() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -173,12 +173,12 @@ fn a_value_that_was_only_announced_takes_no_room() {
 }
 
 #[test]
-fn values_that_were_only_announced_leave_l1_to_what_it_keeps() {
+fn announced_values_evict_at_most_an_eighth_of_l1() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
     let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
-    // More than there is room for.
+    // More than fit.
     let value = "v".repeat(30_000);
     let sets = (0..1_200).map(|i| format!("set kept{i} 0 0 30000\r\n{value}\r\n"));
     let stored = text(&crew.talk(0, writer, sets.collect::<String>().as_bytes()));
@@ -194,14 +194,14 @@ fn values_that_were_only_announced_leave_l1_to_what_it_keeps() {
     for _ in 0..20 {
         crew.turn();
     }
-    // An eighth, and what does not fit exactly.
+    // An eighth, and rounding.
     let kept = shared.sum(Counter::CurrItems);
-    assert!(kept < before, "values are received where they will stay");
+    assert!(kept < before, "values are received in their final place");
     assert!(kept * 100 > before * 85, "{kept} of {before} items");
 }
 
 #[test]
-fn who_sends_all_but_the_end_leaves_room_for_others() {
+fn clients_that_send_all_but_the_end_leave_room_for_others() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     for count in [40, 80] {
@@ -210,7 +210,7 @@ fn who_sends_all_but_the_end_leaves_room_for_others() {
         fill(&mut crew, &greedy, 999_999);
         let turns = turns_of_a_set(&mut crew);
         assert!(turns <= 20, "{turns} turns for 200 KB through 16 KiB");
-        // Each that waits is visited once a turn, however often it sends.
+        // Each waiting connection is visited once per turn, however often it sends.
         for _ in 0..20 {
             crew.pipes[0].send(greedy[0], b"x");
             crew.turn();
@@ -219,7 +219,7 @@ fn who_sends_all_but_the_end_leaves_room_for_others() {
         crew.turn();
         let yields = shared.stats[0].get(Counter::ConnYields) - before;
         assert!(yields <= count as u64, "{yields} visits");
-        // A longer value waits at most until those who hold what it needs count as gone.
+        // A longer value waits at most until the connections that hold its room time out.
         let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
         let value = "m".repeat(1_000_000);
         let request = format!("set long 0 0 1000000\r\n{value}\r\n");
@@ -248,7 +248,7 @@ fn who_sends_all_but_the_end_leaves_room_for_others() {
 }
 
 #[test]
-fn many_long_values_at_once_all_arrive() {
+fn many_concurrent_long_values_all_arrive() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -256,7 +256,7 @@ fn many_long_values_at_once_all_arrive() {
     let value = vec![b'x'; 1_000_000];
     let rest = [&value[..], b"\r\n"].concat();
     fill(&mut crew, &senders, rest.len());
-    // The `fill` above sends x alone: each value is whole, and its end is what is wrong.
+    // `fill` above sends only x: each value is complete, and its end is wrong.
     for &c in &senders {
         let (reply, _) = crew.read_until(0, c, "\r\n", 100);
         assert_eq!(reply, "CLIENT_ERROR bad data chunk\r\n");
@@ -264,7 +264,7 @@ fn many_long_values_at_once_all_arrive() {
 }
 
 #[test]
-fn who_trickles_makes_room_for_those_who_wait() {
+fn slow_clients_make_room_for_those_that_wait() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -302,7 +302,7 @@ fn turns_of(crew: &mut Crew<'_>, worker: usize, c: usize, request: &[u8], end: &
 }
 
 #[test]
-fn who_reads_nothing_of_long_values_leaves_them_to_others() {
+fn clients_that_do_not_read_long_values_leave_room_to_others() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -329,8 +329,8 @@ fn who_reads_nothing_of_long_values_leaves_them_to_others() {
         let turns = turns_of(&mut crew, worker, c, get.as_bytes(), "END\r\n");
         assert!(turns < 1_000, "{turns} turns for 8 MB");
     }
-    // Pieces are short now. They are of one value, whatever the key has meanwhile, and time for a
-    // reply is for all of it.
+    // Pieces are short now. All are of one value, whatever happens to the key meanwhile, and the
+    // deadline is for the whole reply.
     let readers: Vec<usize> = (0..2)
         .map(|worker| {
             let c = crew.pipes[worker].connect(16 << 10, 4096, 4096);
@@ -364,7 +364,7 @@ fn who_reads_nothing_of_long_values_leaves_them_to_others() {
 }
 
 #[test]
-fn who_sends_most_of_a_long_value_leaves_room_for_one_to_others() {
+fn clients_with_unfinished_long_values_leave_room_for_others() {
     let shared = shared(2);
     let tiers = [memory(&shared, 0), memory(&shared, 1)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -379,7 +379,7 @@ fn who_sends_most_of_a_long_value_leaves_room_for_one_to_others() {
         let us = crew.now.uptime_us - began_us;
         assert!(us < 100_000, "{turns} turns, {us} us");
     }
-    // Who had to give its value up is told so when the value ends, and goes on.
+    // A client whose value was dropped gets an error when the value ends, and continues.
     let mut told = 0;
     for c in greedy {
         let mut reply = Vec::new();

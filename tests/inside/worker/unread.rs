@@ -1,11 +1,11 @@
-//! Clients that write all that they have to ask before they read the first byte of an answer.
+//! Clients that write all their requests before they read the first byte of an answer.
 
 use sunder::base::limits::{INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX};
 
 use super::*;
 
-/// A get of many keys in one line, sets with replies, quiet binary gets: each longer than all that
-/// two streams hold.
+/// A get of many keys in one line, sets with replies, quiet binary gets: each longer than the
+/// buffers of two streams.
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
     let keys = (0..60_000).map(|i| format!(" key-of-thirty-bytes-{:010}", i % 50));
     let get = format!("get{}\r\nversion\r\n", keys.collect::<String>()).into_bytes();
@@ -31,7 +31,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn who_writes_everything_before_it_reads_gets_what_others_get() {
+fn a_client_that_writes_everything_first_gets_the_same_answers() {
     for workers in 1..=2 {
         let shared = shared(workers);
         let tiers: Vec<_> = (0..workers).map(|w| memory(&shared, w)).collect();
@@ -42,7 +42,7 @@ fn who_writes_everything_before_it_reads_gets_what_others_get() {
             crew.talk(0, writer, set.as_bytes());
         }
         for (name, request) in requests() {
-            // The one reads along, the other not.
+            // One reads concurrently, the other does not.
             let a = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
             let expected = crew.talk(0, a, &request);
             for piece in [1000, 16 << 10] {
@@ -56,7 +56,7 @@ fn who_writes_everything_before_it_reads_gets_what_others_get() {
 }
 
 #[test]
-fn a_client_that_finishes_after_it_wrote_everything_gets_it_all_and_the_end() {
+fn a_client_that_closes_after_writing_everything_gets_all_answers() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
@@ -74,11 +74,11 @@ fn a_client_that_finishes_after_it_wrote_everything_gets_it_all_and_the_end() {
 }
 
 #[test]
-fn a_client_that_goes_before_the_last_byte_of_a_long_value_is_let_go() {
+fn a_client_that_closes_before_the_last_byte_of_a_long_value_is_closed() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
-    // Received where it stays, and gathered.
+    // Received in place, and gathered.
     for length in [33_000, 1_000_000, 9_000_000] {
         for end in ["", "\r"] {
             let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
@@ -92,7 +92,7 @@ fn a_client_that_goes_before_the_last_byte_of_a_long_value_is_let_go() {
     }
 }
 
-/// Has connection `c` send gets for as long as they are taken; returns how many bytes that were.
+/// Sends gets on connection `c` for as long as they are read; returns the number of bytes.
 fn pour(crew: &mut Crew<'_>, c: usize) -> usize {
     let gets = b"get k\r\n".repeat(9_000);
     let (mut sent, mut quiet) = (0, 0);
@@ -106,14 +106,14 @@ fn pour(crew: &mut Crew<'_>, c: usize) -> usize {
 }
 
 #[test]
-fn what_is_taken_in_is_bounded_shared_and_given_back() {
+fn kept_input_is_bounded_shared_and_released() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
     let connect = |crew: &mut Crew<'_>| crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
     let c = connect(&mut crew);
     crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
-    // The pipe itself, what filled the output, and two blocks.
+    // The pipe itself, the output's contents, and two blocks.
     let beside = (64 << 10) + 4096 + 2 * sunder::base::limits::BLOCK_BYTES;
     let before = buffer::blocks_made();
     let first = pour(&mut crew, c);
@@ -126,7 +126,7 @@ fn what_is_taken_in_is_bounded_shared_and_given_back() {
     let newcomer = connect(&mut crew);
     let late = pour(&mut crew, newcomer);
     assert!(late > 100_000, "one that comes late: {late}");
-    // It is not overdue while it writes, and is when it does nothing any more.
+    // It is not overdue while it writes, but is when it stops.
     crew.now.uptime_us += 60_000_000;
     assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now));
     crew.now.uptime_us += 110_000_000;
@@ -141,7 +141,7 @@ fn what_is_taken_in_is_bounded_shared_and_given_back() {
 }
 
 #[test]
-fn the_rest_of_a_bad_line_ends_where_it_ends_however_it_is_cut() {
+fn the_rest_of_a_bad_line_is_skipped_wherever_it_is_split() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
     let mut crew = Crew::new(&shared, &tiers);
