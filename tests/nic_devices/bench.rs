@@ -1,4 +1,4 @@
-//! `sunder bench` over a device, against a server on the kernel's sockets that ends connections.
+//! `sunder bench` over a device, with a server on kernel sockets that closes connections.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,13 +15,13 @@ use sunder::load::result::RunResult;
 use crate::CLIENT;
 use crate::lab::Lab;
 
-/// The gets, of all connections together, that end their own: the first with a reset, the second in
-/// peace. At the third the server goes, if it is one that does.
+/// The gets, over all connections, after which their connection is ended: the first by a reset, the
+/// second by a close. With `leaves`, the server exits at the third.
 const RESET_AT: usize = 100;
 const CLOSE_AT: usize = 200;
 const LEAVE_AT: usize = 300;
 
-/// The server of the kernel's side, until it is told to end.
+/// The server on the kernel's side, until it is told to stop.
 pub fn serve(leaves: bool) {
     let listener = TcpListener::bind((CLIENT, 11211)).unwrap();
     println!("\nready");
@@ -45,7 +45,7 @@ fn answer(mut stream: &TcpStream, gets: &AtomicUsize, leaves: bool) {
             _ => b"END\r\n",
         };
         if line.starts_with("get ") {
-            // A load that a busy machine keeps up with.
+            // A load that a busy machine can keep up with.
             thread::sleep(Duration::from_millis(1));
             match gets.fetch_add(1, Ordering::Relaxed) + 1 {
                 RESET_AT => return SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap(),
@@ -60,7 +60,7 @@ fn answer(mut stream: &TcpStream, gets: &AtomicUsize, leaves: bool) {
     }
 }
 
-/// Runs three connections for a second, or for as long as the server is there.
+/// Runs three connections for a second, or until the server exits.
 fn bench(lab: &Lab, far: &str, json: &str, words: &str) -> Output {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &lab.space("server"), env!("CARGO_BIN_EXE_sunder"), "bench"]);
@@ -71,7 +71,7 @@ fn bench(lab: &Lab, far: &str, json: &str, words: &str) -> Output {
 }
 
 #[test]
-fn a_bench_says_what_it_measured_and_opens_again_what_the_server_ended() {
+fn a_bench_prints_its_result_and_reopens_closed_connections() {
     let lab = Lab::new();
     let (_near, far) = lab.veth(CLIENT);
     let mut server = lab.role("ending-server").inside("client").start();
@@ -99,7 +99,7 @@ fn a_bench_says_what_it_measured_and_opens_again_what_the_server_ended() {
 }
 
 #[test]
-fn a_bench_ends_when_its_server_is_gone() {
+fn a_bench_ends_when_its_server_exits() {
     let lab = Lab::new();
     let (_near, far) = lab.veth(CLIENT);
     let mut server = lab.role("leaving-server").inside("client").start();
@@ -113,10 +113,10 @@ fn a_bench_ends_when_its_server_is_gone() {
     for words in ["closed connection", "no new one: the server refused it", "answers so far"] {
         assert!(stderr.contains(words), "no '{words}' in: {stderr}");
     }
-    // What was seen until then.
+    // The result up to then.
     let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
     let step = &result.steps[0];
-    // Two of its three connections may have had their answers just before it went.
+    // Two of its three connections may have received their answers just before the exit.
     let lost = step.outages.requests_lost;
     assert!(step.outages.reconnects == 2 && (2 + 1..=2 + 3).contains(&lost), "{:?}", step.outages);
     assert!(step.elapsed_s < 30.0, "{} s", step.elapsed_s);

@@ -1,5 +1,5 @@
-//! Network namespaces, veth pairs, hugepages and child processes; all gone when dropped, on a
-//! failed test too.
+//! Network namespaces, veth pairs, hugepages and child processes; all removed when dropped, also
+//! after a failed test.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -11,18 +11,18 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// The environment variables through which a child learns what to do.
+/// The environment variables that tell a child its role.
 pub const ROLE: &str = "SUNDER_NIC_ROLE";
 pub const DEVICE: &str = "SUNDER_NIC_DEVICE";
 pub const HUGE: &str = "SUNDER_NIC_HUGE";
 pub const WORKERS: &str = "SUNDER_NIC_WORKERS";
 
-/// How long a child may take for one step before the test fails. Nothing waits for it to pass.
+/// Time-out of one step of a child.
 const STEP_MAX: Duration = Duration::from_secs(60);
 
 static LABS: AtomicUsize = AtomicUsize::new(0);
 
-/// Two namespaces, and the only test that runs: hugepages and cores are the host's.
+/// Two namespaces, and a lock on the test: hugepages and cores are the host's.
 pub struct Lab {
     name: String,
     veths: Cell<usize>,
@@ -31,7 +31,7 @@ pub struct Lab {
 
 impl Lab {
     pub fn new() -> Lab {
-        assert!(is_root(), "these tests make network namespaces: run them as root");
+        assert!(is_root(), "these tests create network namespaces: run them as root");
         let turn = File::create(std::env::temp_dir().join("sunder-nic-devices.lock")).unwrap();
         turn.lock().unwrap();
         let number = LABS.fetch_add(1, Ordering::Relaxed);
@@ -49,7 +49,7 @@ impl Lab {
         format!("{}-{which}", self.name)
     }
 
-    /// A file's name that no other lab has.
+    /// A file name unique to this lab.
     pub fn path(&self, file: &str) -> String {
         let path = std::env::temp_dir().join(format!("{}-{file}", self.name));
         path.to_str().unwrap().to_string()
@@ -61,7 +61,7 @@ impl Lab {
     }
 
     /// A veth pair: its near end in the client's namespace with `address`, its far end in the
-    /// server's without one. The kernel's unfinished checksums do not leave the near end.
+    /// server's without one. Checksum offload is disabled at the near end.
     pub fn veth(&self, address: &str) -> (String, String) {
         let number = self.veths.replace(self.veths.get() + 1);
         let (near, far) = (format!("near{number}"), format!("far{number}"));
@@ -78,7 +78,7 @@ impl Lab {
         (near, far)
     }
 
-    /// A child to be.
+    /// A child that is not started yet.
     pub fn role(&self, role: &str) -> Role<'_> {
         Role { lab: self, variables: vec![(ROLE, role.to_string())], inside: "", prefix: &[] }
     }
@@ -104,7 +104,7 @@ fn run(program: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{program} {arguments:?}: {error}");
 }
 
-/// A child to be.
+/// A child that is not started yet.
 pub struct Role<'a> {
     lab: &'a Lab,
     variables: Vec<(&'static str, String)>,
@@ -141,7 +141,7 @@ impl<'a> Role<'a> {
         command
     }
 
-    /// Runs it to its end, which has to be a good one.
+    /// Runs it to its end, which must be successful.
     pub fn run(self) {
         self.start().stop();
     }
@@ -175,7 +175,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// The next line that begins with `start`.
+    /// The next line that starts with `start`.
     pub fn expect(&mut self, start: &str) -> String {
         loop {
             match self.lines.recv_timeout(STEP_MAX) {
@@ -186,10 +186,10 @@ impl Child {
         }
     }
 
-    /// Returns once the child listens on a Unix socket at `path`.
+    /// Waits until the child listens on a Unix socket at `path`.
     pub fn expect_listener(&mut self, path: &str) {
         let table = format!("/proc/{}/net/unix", self.process.id());
-        // unix(7): the fourth column is flags, and 0x10000 says that the socket listens.
+        // unix(7): the fourth column is flags, and 0x10000 means that the socket listens.
         let listens = |line: &str| line.ends_with(path) && line.contains(" 00010000 ");
         while !fs::read_to_string(&table).unwrap_or_default().lines().any(listens) {
             let status = self.process.try_wait().unwrap();
@@ -198,7 +198,7 @@ impl Child {
         }
     }
 
-    /// Everything the child has written and will write.
+    /// All lines that the child has written and will write.
     pub fn seen(&self) -> Arc<Mutex<Vec<String>>> {
         Arc::clone(&self.seen)
     }
@@ -207,7 +207,7 @@ impl Child {
         writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Closes the child's input, which asks it to end, and returns what it wrote in the end.
+    /// Closes the child's input, which tells it to end, and returns its last lines.
     pub fn stop(&mut self) -> Vec<String> {
         drop(self.process.stdin.take());
         let mut lines = Vec::new();
@@ -231,7 +231,7 @@ impl Drop for Child {
     }
 }
 
-/// Reserved hugepages of 2 MiB, given back when dropped. Others may reserve theirs meanwhile.
+/// Reserved hugepages of 2 MiB, released when dropped. Others may reserve theirs meanwhile.
 pub struct Hugepages {
     added: usize,
 }

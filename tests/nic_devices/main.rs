@@ -1,9 +1,9 @@
-//! Devices for real: frames in and out of each driver, against the kernel's own stack or a second
-//! process. Needs root, and hugepages that can be reserved; fails without, and never skips.
+//! Real devices: frames in and out of each driver, with the kernel's own stack or a second process.
+//! Needs root, and hugepages that can be reserved; fails without, and never skips.
 //!
-//! DPDK starts once a process, so that each device is opened by a child: this very binary, run
-//! again with a role (`roles.rs`), or `sunder bench` (`bench.rs`). Traffic stays in network
-//! namespaces made here (`lab.rs`).
+//! DPDK starts once per process, so each device is opened by a child: this binary, run again with a
+//! role (`roles.rs`), or `sunder bench` (`bench.rs`). Traffic stays in network namespaces created
+//! here (`lab.rs`).
 
 mod bench;
 mod lab;
@@ -14,7 +14,7 @@ use sunder::net::nic::{Huge, memory_bytes};
 
 const CLIENT: &str = "10.77.0.1";
 
-/// Where a device's memory lives, and what has to be kept for that.
+/// Where a device's memory is, and the pages reserved for it.
 fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
     match huge {
         true => ("auto", Some(Hugepages::reserve(memory_bytes(2, Huge::Auto)))),
@@ -22,7 +22,7 @@ fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
     }
 }
 
-/// Runs the kernel's clients against an echo on the far end of a veth pair.
+/// Runs the kernel's clients with an echo at the far end of a veth pair.
 fn over_veth(driver: &str, huge: bool, workers: usize) {
     let lab = Lab::new();
     let (huge, _pages) = memory(huge);
@@ -35,7 +35,7 @@ fn over_veth(driver: &str, huge: bool, workers: usize) {
     drop(near);
 }
 
-/// Ends an echo and looks at what it saw.
+/// Ends an echo and checks its report.
 fn finish(mut echo: Child, workers: usize) {
     let report = echo.stop();
     let ports = |worker: usize| -> Vec<u16> {
@@ -87,7 +87,7 @@ fn over_tap(huge: bool, workers: usize) {
     lab.ip(&format!("-n {} link set stap0 up", lab.space("server")));
     lab.role("client").inside("server").run();
     let report = finish_with_report(echo, workers);
-    // The driver sums in software, but it is its own: what it verified and computed was used.
+    // The driver computes checksums in software, but it is its own code: offloads were used.
     let good = report.iter().find_map(|line| line.strip_prefix("checksums good "));
     assert_ne!(good, Some("0"), "{report:?}");
     assert!(report.iter().any(|line| line == "tx checksum true"), "{report:?}");
@@ -109,9 +109,9 @@ fn tap_without_hugepages_and_two_workers() {
     over_tap(false, 2);
 }
 
-/// Two processes with a ring between them. The first does not look at its end until the second has
-/// filled it: what then waits is counted, kept, and arrives. At the end one stops looking, sees the
-/// other leave, and leaves: the driver unmaps the ring under a burst (see `net::nic`).
+/// Two processes with a ring between them. The first does not read its end until the second has
+/// filled it: waiting frames are counted, kept, and delivered. At the end one stops reading, sees
+/// the other leave, and leaves: the driver unmaps the ring during a burst (see `net::nic`).
 fn over_memif(huge: bool) {
     let lab = Lab::new();
     let (huge, _pages) = match huge {
@@ -137,12 +137,12 @@ fn over_memif(huge: bool) {
 }
 
 #[test]
-fn memif_with_hugepages_keeps_what_the_peer_does_not_take() {
+fn memif_with_hugepages_keeps_frames_that_the_peer_does_not_accept() {
     over_memif(true);
 }
 
 #[test]
-fn memif_without_hugepages_keeps_what_the_peer_does_not_take() {
+fn memif_without_hugepages_keeps_frames_that_the_peer_does_not_accept() {
     over_memif(false);
 }
 
@@ -154,13 +154,13 @@ fn a_device_that_hashes_has_a_queue_pair_for_each_worker() {
     child.stop();
 }
 
-/// The wrong things to ask for, each with the line that an operator sees.
+/// Wrong devices, each with the line that an operator sees.
 #[test]
-fn refusals_say_what_mends_them() {
+fn refusals_name_a_remedy() {
     let lab = Lab::new();
     let (_near, far) = lab.veth(CLIENT);
     lab.ip(&format!("-n {} link set {far} down", lab.space("server")));
-    // The last asks for more hugepages than a host has for nothing: 1.1 GiB.
+    // The last requires more hugepages than a host has reserved: 1.1 GiB.
     for (device, huge, workers, expected) in [
         ("net_af_packet0,iface=absent0", "off", 1, "iface=absent0"),
         ("net_af_packet0,iface=far0", "off", 1, "ip link set far0 up"),
@@ -176,9 +176,9 @@ fn refusals_say_what_mends_them() {
     }
 }
 
-/// A process without rights is told so. `setpriv` takes them away.
+/// A process without privileges gets an error. `setpriv` removes them.
 #[test]
-fn without_rights_it_says_so() {
+fn without_privileges_it_reports_an_error() {
     let lab = Lab::new();
     let (near, far) = lab.veth(CLIENT);
     let device = format!("net_af_packet0,iface={far}");
@@ -190,7 +190,7 @@ fn without_rights_it_says_so() {
     drop(near);
 }
 
-/// What a child does. Without a role it checks that it would refuse one that does not exist.
+/// A child's role. Without a role it checks that an unknown one is refused.
 #[test]
 fn role() {
     match std::env::var(lab::ROLE) {

@@ -1,4 +1,4 @@
-//! What the children do: an echo on a device, clients on the kernel's sockets, a flood.
+//! The roles of children: an echo on a device, clients on kernel sockets, a flood.
 
 use std::collections::BTreeSet;
 use std::env::var;
@@ -65,7 +65,7 @@ fn stop_flag() -> Arc<AtomicBool> {
     stop
 }
 
-/// Becomes true at the next line that the parent writes.
+/// Becomes true at the next line from the parent.
 fn line_flag() -> Arc<AtomicBool> {
     let seen = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&seen);
@@ -78,7 +78,7 @@ fn line_flag() -> Arc<AtomicBool> {
 
 static CHECKSUMS_GOOD: AtomicUsize = AtomicUsize::new(0);
 
-/// Answers for the server's address on every worker, and tells which flows each of them saw.
+/// Answers for the server's address on every worker, and prints which flows each of them received.
 fn echo() {
     let affinity = rustix::thread::sched_getaffinity(None).unwrap();
     let (nic, stats) = open_device();
@@ -151,7 +151,7 @@ fn send(port: &mut WorkerPort, mut frame: NicFrame) {
     }
 }
 
-/// The reply to a frame, made in place or in a new one.
+/// The reply to a frame, written in place or to a new one.
 fn answer(
     mut frame: NicFrame,
     port: &mut WorkerPort,
@@ -246,7 +246,7 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// The kernel's own stack as a client: datagrams come back as they were, connections are refused.
+/// The kernel's own stack as a client: datagrams are returned unchanged, connections are refused.
 fn client() {
     let socket = UdpSocket::bind("10.77.0.1:0").unwrap();
     socket.connect("10.77.0.2:7").unwrap();
@@ -255,7 +255,7 @@ fn client() {
         let sent: Vec<u8> = (0..len).map(|n| (n * 7 + len) as u8).collect();
         assert_eq!(exchange(&socket, &sent), sent);
     }
-    // The same flows again and again: each has to stay where it was.
+    // The same flows repeatedly: each must stay at its worker.
     for _ in 0..4 {
         for port in client_ports() {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -268,25 +268,25 @@ fn client() {
     }
 }
 
-/// Sends until something comes back. The first datagrams may be lost: nobody promised otherwise.
+/// Sends until there is an answer. The first datagrams may be lost.
 fn exchange(socket: &UdpSocket, sent: &[u8]) -> Vec<u8> {
     let mut back = [0; 2048];
     for _ in 0..100 {
-        // A port unreachable from before the echo was there is reported here.
+        // A port unreachable from before the echo started is reported here.
         let _ = socket.send(sent);
         match socket.recv(&mut back) {
             Ok(n) if n == sent.len() => return back[..n].to_vec(),
             _ => {}
         }
     }
-    panic!("{} bytes never came back", sent.len());
+    panic!("{} bytes were never returned", sent.len());
 }
 
 fn wait_for_line() {
     assert!(stdin().read_line(&mut String::new()).unwrap() > 0, "the parent is gone");
 }
 
-/// A device that hashes: each worker has a queue pair of its own, in a thread of its own.
+/// A device that hashes: each worker has its own queue pair, in its own thread.
 fn queues() {
     let (nic, stats) = open_device();
     let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));
@@ -296,7 +296,7 @@ fn queues() {
             let mut port = nic.take_port(worker);
             scope.spawn(move || {
                 let mut burst = ArrayVec::new();
-                // This device's frames come whenever they are asked for, and go anywhere.
+                // This device delivers frames at any time, and drops those sent.
                 for _ in 0..100 {
                     port.receive(&mut burst);
                     assert!(burst.is_full());
@@ -315,7 +315,7 @@ fn queues() {
     println!("\nqueues used");
 }
 
-/// Returns every frame, but looks at its device only once it is told to, and no more once it is
+/// Returns every frame, but reads its device only after it is told to, and not any more after it is
 /// told to rest. Then it waits until its peer has left.
 fn held_echo() {
     let (nic, _) = open_device();
@@ -340,8 +340,8 @@ fn held_echo() {
     println!("alone");
 }
 
-/// Sends numbered frames until nothing more fits anywhere, then expects each of them back, once and
-/// in order.
+/// Sends numbered frames until all queues are full, then expects each of them back, once and in
+/// order.
 fn flood() {
     let (nic, stats) = open_device();
     let mut nic = nic.unwrap_or_else(|error| panic!("{error:?}"));

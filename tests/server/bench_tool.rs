@@ -1,6 +1,6 @@
-//! The measuring tool, measured: against stubs that know what they did, and against servers that
-//! are not there or not right. What it makes of exact times is tested on a simulated clock, in
-//! `load::bench`; here are real clocks and sockets on a machine that may be busy.
+//! The load client itself: with stubs that record what they did, and with servers that are missing
+//! or wrong. Its results for exact times are tested on a simulated clock, in `load::bench`; here
+//! are real clocks and sockets on a machine that may be busy.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,8 +15,8 @@ use sunder::load::result::RunResult;
 /// How a stub answers a get: None closes the connection.
 type Answer = Arc<dyn Fn(Instant) -> Option<&'static [u8]> + Send + Sync>;
 
-/// A server for gets whose answers are made by `answer`, which may sleep; how long each took is
-/// kept. It ends with the process.
+/// A server for gets whose answers are made by `answer`, which may sleep; the duration of each is
+/// recorded. It ends with the process.
 struct Stub {
     address: SocketAddr,
     delays: Arc<Mutex<Vec<Duration>>>,
@@ -41,7 +41,7 @@ impl Stub {
         self.address.to_string()
     }
 
-    /// The delays since the last call, shortest first.
+    /// The delays since the last call, in ascending order.
     fn take_delays(&self) -> Vec<Duration> {
         let mut delays = std::mem::take(&mut *self.delays.lock().expect("unpoisoned"));
         delays.sort_unstable();
@@ -54,7 +54,7 @@ fn serve(stream: TcpStream, answer: &Answer, delays: &Mutex<Vec<Duration>>) {
     let mut to_client = stream.try_clone().expect("a second handle");
     let mut lines = BufReader::new(stream).lines();
     while let Some(Ok(line)) = lines.next() {
-        // What is asked of every server before a run is no part of it.
+        // Requests that are sent to every server before a run are not part of it.
         let said: &[u8] = match &line[..] {
             "version" => b"VERSION 1.2.3-stub\r\n",
             "stats" => b"END\r\n",
@@ -77,7 +77,7 @@ fn quantile(sorted: &[Duration], quantile: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * quantile) as usize].as_nanos() as f64
 }
 
-/// Runs `sunder bench TARGET` and words; its result, if it ended with status 0.
+/// Runs `sunder bench TARGET` with words; its result, if it ended with status 0.
 fn bench(target: &str, words: &str) -> RunResult {
     let path = free_socket_path().with_extension("json");
     let json = path.display().to_string();
@@ -90,7 +90,7 @@ fn bench(target: &str, words: &str) -> RunResult {
     result.expect("a result")
 }
 
-/// Asks a stub one get after another until told to stop; how long each took.
+/// Sends gets to a stub one after another until told to stop; returns the duration of each.
 fn reference(address: SocketAddr, duration: Duration) -> Vec<Duration> {
     let mut stream = TcpStream::connect(address).expect("the stub accepts");
     stream.set_nodelay(true).expect("an option of TCP");
@@ -106,7 +106,7 @@ fn reference(address: SocketAddr, duration: Duration) -> Vec<Duration> {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_told_before_the_measurement() {
+fn an_unwritable_result_is_reported_before_the_measurement() {
     let stub = Stub::start(Arc::new(|_| Some(MISS)));
     for flag in ["--json", "--hgrm"] {
         let start = Instant::now();
@@ -118,7 +118,7 @@ fn a_result_that_cannot_be_written_is_told_before_the_measurement() {
     }
 }
 
-/// On a terminal of 60 columns, which `script` makes; and on one line where there is none.
+/// On a terminal of 60 columns, created by `script`; and on one line without a terminal.
 #[test]
 fn notes_are_as_wide_as_the_terminal() {
     let stub = Stub::start(Arc::new(|_| Some(MISS)));
@@ -137,7 +137,7 @@ fn notes_are_as_wide_as_the_terminal() {
 }
 
 #[test]
-fn a_result_says_which_version_was_measured() {
+fn a_result_contains_the_version_of_the_server() {
     let stub = Stub::start(Arc::new(|_| Some(MISS)));
     let result = bench(&stub.target(), &format!("{GETS} --duration 0.2"));
     assert_eq!(result.server.as_deref(), Some("1.2.3-stub"));
@@ -172,7 +172,7 @@ fn the_other_tools_flags_do_too() {
     assert!(ended.status == 2 && ended.stderr.contains("cannot be used with"), "{}", ended.stderr);
 }
 
-/// More than a connection's buffer takes at once: the rest has to follow though nothing is heard.
+/// Longer than a connection's buffer: the rest must be sent although nothing is received.
 #[test]
 fn values_longer_than_the_buffers_are_stored_and_read() {
     let (_server, address) = Server::memcached().expect("memcached starts");
@@ -186,11 +186,11 @@ fn values_longer_than_the_buffers_are_stored_and_read() {
 const MISS: &[u8] = b"END\r\n";
 const GETS: &str = "--ratio 1:0 --no-fill --warmup 0";
 
-/// A request takes as long as the stub says, and as long as a plain client beside it sees: what the
-/// machine adds while others work on it, it adds to both. p50 and p99 within 5 % of these. A busy
-/// machine may treat the two unlike in one run; that it does so every time is no chance.
+/// A request takes as long as the stub says, and as long as a plain client beside it measures: load
+/// on the machine affects both. p50 and p99 within 5 % of these. On a busy machine the two may
+/// differ in one run; that they differ every time is not by chance.
 #[test]
-fn a_millisecond_is_told_as_one() {
+fn a_millisecond_is_reported_as_one() {
     let stub = Stub::start(Arc::new(|_| {
         thread::sleep(Duration::from_millis(1));
         Some(MISS)
@@ -207,7 +207,7 @@ fn a_millisecond_is_told_as_one() {
             let told = latency.value_at_quantile(q) as f64;
             let (own, plain) = (quantile(&delays, q), quantile(&beside, q));
             seen += &format!("p{:.0}: {told} ns, stub {own}, beside {plain}; ", q * 100.0);
-            // Never less than the stub itself took for the quickest.
+            // Never less than the fastest answer of the stub.
             assert!(told >= quantile(&delays, 0.0) * 0.998, "{seen}");
             told >= own * 0.95 && told <= 1.05 * own.max(plain)
         });
@@ -218,11 +218,11 @@ fn a_millisecond_is_told_as_one() {
     panic!("{seen}");
 }
 
-/// A tenth of a second of every second nothing is answered. An open loop has a tenth of its
-/// requests due in that time, and says how long they waited: also those that no connection was free
-/// to send, of which the stub saw no delay.
+/// In a tenth of every second nothing is answered. In an open loop a tenth of the requests are due
+/// in that time, and their waits are reported: also for those that no connection was free to send,
+/// whose delay the stub did not see.
 #[test]
-fn a_stall_shows_in_an_open_loop_and_a_closed_one_says_that_it_cannot() {
+fn a_stall_is_visible_in_an_open_loop_and_a_closed_loop_warns() {
     let begin = Instant::now();
     let stub = Stub::start(Arc::new(move |now| {
         let in_second = now.duration_since(begin).subsec_millis();
@@ -237,10 +237,10 @@ fn a_stall_shows_in_an_open_loop_and_a_closed_one_says_that_it_cannot() {
     let held = stub.take_delays().iter().filter(|&&delay| delay >= half_a_stall).count() as u64;
     let told = open.steps[0].latency.get.histogram().unwrap();
     let waited = told.count_between(half_a_stall.as_nanos() as u64, u64::MAX);
-    // 8 and 20 a stall, where nothing else keeps anybody waiting.
+    // 8 and 20 per stall, if nothing else causes waits.
     assert!(held > 0 && waited > held, "{waited} waited, of which the stub held {held}");
     assert!(!open.notes.iter().any(|note| note.contains("coordinated omission")));
-    // All that was due is in it, whatever the stub did meanwhile.
+    // All due requests are in it, whatever the stub did meanwhile.
     assert_eq!(open.steps[0].latency.all.count, 1_200);
 
     let closed = bench(&stub.target(), &words);
@@ -298,7 +298,7 @@ fn help_has_examples() {
     assert!(ended.stdout.lines().all(|line| line.len() <= 100));
 }
 
-/// One line, with the answers so far, and status 1; what was printed.
+/// One line, with the number of answers so far, and status 1; returns stdout.
 fn fails(target: &str, words: &str, expected: &[&str]) -> String {
     let mut args = vec!["bench", target];
     args.extend(words.split_whitespace());
@@ -311,7 +311,7 @@ fn fails(target: &str, words: &str, expected: &[&str]) -> String {
     stdout
 }
 
-/// What was measured until a server failed, and why it is no more.
+/// Checks the results up to the failure of a server, and the reason.
 fn told_what_there_was(printed: &str, answers: u64, why: &str) {
     let line = printed.lines().find_map(|line| line.trim_start().strip_prefix("requests  "));
     let requests = line.and_then(|line| line.split_whitespace().next()).expect("requests");
@@ -331,7 +331,7 @@ fn a_server_that_is_not_there() {
     assert_eq!(fails(&path, "", &[&path, "cannot connect", "0 answers"]), "");
 }
 
-/// A stub that answers so many gets, each after a millisecond, and then what `then` says.
+/// A stub that answers this many gets, each after a millisecond, and then with `then`.
 fn ending(answers: u64, then: fn() -> Option<&'static [u8]>) -> Stub {
     let asked = Arc::new(Mutex::new(0));
     Stub::start(Arc::new(move |_| {
@@ -356,10 +356,10 @@ fn a_server_that_closes_midway() {
     std::fs::remove_file(&path).expect("written");
     let result = result.expect("a result");
     let step = &result.steps[0];
-    // Those that were lost have waited too.
+    // Lost requests have waited too.
     assert_eq!(step.requests + step.outages.requests_lost, step.latency.all.count);
     assert!(step.elapsed_s < 19.0 && step.rate > 0.0, "{} s", step.elapsed_s);
-    // Of several threads too, whichever of them notices, and in the middle of a sweep.
+    // Also with several threads, whichever of them notices, and in the middle of a sweep.
     let words = format!("{GETS} --connections 3 --timeout 1 --duration 20 --threads 3");
     let printed = fails(&ending(600, || None).target(), &words, &["closed connection"]);
     told_what_there_was(&printed, 600, "closed connection");
@@ -368,7 +368,7 @@ fn a_server_that_closes_midway() {
     assert!(printed.contains("knee") && printed.contains("ended early: the server closed"));
 }
 
-/// One of three connections is ended once: the run goes on, and says what that cost.
+/// One of three connections is closed once: the run continues, and reports the cost.
 #[test]
 fn a_connection_that_is_reset_is_opened_again() {
     let asked = Arc::new(Mutex::new(0));
@@ -476,9 +476,9 @@ fn a_unix_socket_and_an_early_end() {
     assert!(shown.contains("ended early") && shown.contains("p99"), "{shown}");
 }
 
-/// The DPDK client and a sunder in two processes, with a ring between them that needs no network,
-/// no hugepages and no rights. The server ends first: whoever leaves a net_memif while its peer
-/// still polls takes the peer down, so that the client holds the link once it has told its result.
+/// The DPDK client and a sunder in two processes, connected by a ring that needs no network, no
+/// hugepages and no privileges. The server ends first: a process that leaves a net_memif while its
+/// peer still polls crashes the peer, so the client keeps the link after it has printed its result.
 #[cfg(feature = "dpdk")]
 #[test]
 fn a_dpdk_client_over_memif_counts_right() {
@@ -518,7 +518,7 @@ fn a_dpdk_client_over_memif_counts_right() {
         let (stdout, stderr) =
             (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         assert_eq!((ended.status.code(), served), (Some(0), Ok(0)), "{words}: {stderr}");
-        // Whoever comes second finds them gone.
+        // The second process finds them already removed.
         let _ = (std::fs::remove_file(&link), std::fs::remove_file(&json));
         let result = result.expect("a result");
         let step = &result.steps[0];

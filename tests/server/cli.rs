@@ -1,16 +1,16 @@
-//! What a start that fails is told: one line that names what is wrong, nothing on stdout, and an
-//! exit status that says who can mend it.
+//! Failed starts: one line that names the error, nothing on stdout, and an exit status that says
+//! who can fix it.
 
 use crate::support::chaos::Memcached;
 use crate::support::{Server, free_port, run_sunder};
 use std::net::TcpListener;
 
-/// Runs `sunder ARGS`, whose words are wrong; its one line on stderr has to hold all `words`.
+/// Runs `sunder ARGS`, a wrong command line; its one line on stderr must contain all `words`.
 fn refused(args: &[&str], words: &[&str]) {
     failed(args, WORDS, words);
 }
 
-/// Exit statuses: the words are wrong, something on the host is, or it may pass by itself.
+/// Exit statuses: wrong command line, a problem of the host, or a temporary one.
 const WORDS: i32 = 2;
 const HOST: i32 = 1;
 const PASSING: i32 = 75;
@@ -20,9 +20,9 @@ fn failed(args: &[&str], status: i32, words: &[&str]) {
     let line = ended.stderr.trim_end();
     assert_eq!(ended.status, status, "{args:?}: {line}");
     assert_eq!(ended.stdout, "", "{args:?}: stdout");
-    assert_eq!(line.lines().count(), 1, "{args:?} is told more or less than a line:\n{line}");
+    assert_eq!(line.lines().count(), 1, "{args:?} does not print exactly one line:\n{line}");
     for word in words {
-        assert!(line.contains(word), "{args:?} is not told '{word}': {line}");
+        assert!(line.contains(word), "{args:?} does not print '{word}': {line}");
     }
 }
 
@@ -48,7 +48,7 @@ fn flag_without_value() {
 }
 
 #[test]
-fn values_that_are_none() {
+fn invalid_values() {
     refused(&["serve", "--workers", "none"], &["--workers", "none"]);
     refused(&["serve", "--workers", "0"], &["--workers", "0"]);
     refused(&["serve", "--workers", "100000"], &["--workers", "100000"]);
@@ -67,7 +67,7 @@ fn values_that_are_none() {
 }
 
 #[test]
-fn an_l1_that_no_worker_can_have() {
+fn an_l1_too_small_for_the_workers() {
     let l1 = ["serve", "--workers", "2", "--l1", "memory,size=100G"];
     refused(&l1, &["--l1", "50 GiB"]);
 }
@@ -104,13 +104,13 @@ fn port_that_another_sunder_serves() {
 }
 
 #[test]
-fn address_that_is_not_ours() {
-    // TEST-NET-1 (RFC 5737): nobody's. Binding sends nothing.
+fn address_of_another_host() {
+    // TEST-NET-1 (RFC 5737): no host has it. Binding sends nothing.
     failed(&["serve", "--bind", "192.0.2.1"], HOST, &["--bind", "192.0.2.1"]);
 }
 
 #[test]
-fn socket_path_that_cannot_be() {
+fn impossible_socket_path() {
     let path = "/no-such-directory/sunder.sock";
     failed(&["serve", "--use-domain-socket", "--sock-path", path], HOST, &["--sock-path", path]);
 }
@@ -134,7 +134,7 @@ mod device {
     }
 
     #[test]
-    fn address_that_is_none() {
+    fn invalid_address() {
         let with = |address| ["serve", "--device", DEVICE, "--address", address];
         refused(&with("10.0.0.1"), &["--address", "10.0.0.1"]);
         refused(&with("10.0.0.1/33"), &["--address", "10.0.0.1/33"]);

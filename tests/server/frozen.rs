@@ -1,8 +1,8 @@
-//! What clients notice of an L1 memcached that stands still for ten seconds, and of one that is
-//! killed and comes back.
+//! The effect on clients of an L1 memcached that is stopped for ten seconds, and of one that is
+//! killed and restarted.
 //!
-//! Every request is to be answered all the same, soon, and from L2 where there is one. Prints the
-//! figures; what is asserted leaves room for a slow machine with other work to do.
+//! Every request must be answered soon nevertheless, from L2 if there is one. Prints the figures;
+//! the assertions leave room for a slow machine with other work.
 
 use crate::support::chaos::Memcached;
 use crate::support::{PATIENCE, Server, free_port};
@@ -14,24 +14,24 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// How long L1 stands still.
+/// How long L1 is stopped.
 const FROZEN: Duration = Duration::from_secs(10);
 
-/// How long L1 is away, so that who connects again has come to pause longest between attempts.
+/// How long L1 is down, long enough that links pause the maximum between attempts.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// Clients of one server, each with one request at a time and a pause behind it.
+/// Clients of one server, each with one request at a time and a pause after it.
 const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// Keys that are there from the start.
+/// Keys that exist from the start.
 const KEYS: usize = 64;
 
-/// Keys that show whether L1 is back; as many as it takes to have some of every worker.
+/// Keys that show whether L1 is used again; enough to have some of every worker.
 const PROBES: usize = 16;
 
-/// The bounds asserted: 99 of 100, all, and back. Who asks when L1 begins to stand still waits for
-/// the time-out of 500 ms once for each worker; wanted are 100 ms for all others, and 1 s.
+/// The asserted bounds: 99 of 100, all, and recovery. Requests in flight when L1 stops wait for the
+/// time-out of 500 ms once per worker; the aim is 100 ms for all others, and 1 s.
 const ALMOST_ALL: Duration = Duration::from_millis(100);
 const ALL: Duration = Duration::from_millis(1500);
 const BACK: Duration = Duration::from_secs(3);
@@ -51,10 +51,10 @@ impl fmt::Display for Row {
     }
 }
 
-/// What the clients saw while L1 stood still.
+/// What the clients saw while L1 was stopped.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    /// How long the requests took.
+    /// Durations of the requests.
     durations: Vec<Duration>,
     gets: u64,
     hits: u64,
@@ -69,7 +69,7 @@ impl Seen {
         self.errors += other.errors;
     }
 
-    /// The duration that so many of a thousand requests did not exceed.
+    /// The duration that this many of a thousand requests did not exceed.
     fn per_mille(&mut self, per_mille: usize) -> Duration {
         self.durations.sort_unstable();
         let last = (self.durations.len() * per_mille).div_ceil(1000).max(1) - 1;
@@ -83,7 +83,7 @@ impl Client {
     fn connect(port: u16) -> io::Result<Client> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        // The test fails then, and does not hang.
+        // Then the test fails, and does not hang.
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Client(BufReader::new(stream)))
     }
@@ -96,18 +96,18 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, request: &str) -> io::Result<String> {
+    fn request(&mut self, request: &str) -> io::Result<String> {
         self.0.get_mut().write_all(request.as_bytes())?;
         self.line()
     }
 
     fn set(&mut self, key: &str, value: &str) -> io::Result<String> {
-        self.ask(&format!("set {key} 0 0 {}\r\n{value}\r\n", value.len()))
+        self.request(&format!("set {key} 0 0 {}\r\n{value}\r\n", value.len()))
     }
 
     /// The value; None: there is none; or the error.
     fn get(&mut self, key: &str) -> io::Result<Result<Option<String>, String>> {
-        let head = self.ask(&format!("get {key}\r\n"))?;
+        let head = self.request(&format!("get {key}\r\n"))?;
         if head == "END\r\n" {
             return Ok(Ok(None));
         }
@@ -124,7 +124,7 @@ impl Client {
     }
 }
 
-/// The value that a key has from first to last, from 100 bytes to 25,600.
+/// The only value of a key, from 100 bytes to 25,600.
 fn value_of(key: usize) -> String {
     format!("{key:03} ").repeat(25 << (key % 9))
 }
@@ -168,8 +168,8 @@ impl Running {
     }
 }
 
-/// Sets all keys. Eight servers that start at once on two cores may take a memcached for a frozen
-/// one, so each key has several attempts.
+/// Sets all keys. Eight servers that start concurrently on two cores may consider a memcached
+/// frozen, so each key has several attempts.
 fn fill(port: u16) -> Result<(), String> {
     let start = Instant::now();
     let mut client = Client::connect(port).map_err(|error| error.to_string())?;
@@ -188,7 +188,7 @@ fn fill(port: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// Asks until `is_over`, and notes what comes of requests that are under way while `is_frozen`.
+/// Sends requests until `is_over`, and records those in flight while `is_frozen`.
 fn load(
     port: u16,
     number: usize,
@@ -227,7 +227,7 @@ fn load(
     Ok(seen)
 }
 
-/// Freezes L1 for a while under load; and how long it took from its end until L1 was used again.
+/// Freezes L1 for a while under load; also returns the time from its end until L1 was used again.
 fn freeze(running: &mut Running) -> Result<(Seen, Duration), String> {
     let (is_frozen, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let port = running.port;
@@ -249,14 +249,14 @@ fn freeze(running: &mut Running) -> Result<(Seen, Duration), String> {
         is_over.store(true, Relaxed);
         let mut seen = Seen::default();
         for client in clients {
-            let one = client.join().expect("it does not panic");
+            let one = client.join().expect("the client does not panic");
             seen.add(one.map_err(|error| format!("a client: {error}"))?);
         }
         result.map(|thawed| (seen, thawed))
     })
 }
 
-/// Waits until what is written is in L1 and is read again, whoever owns the key.
+/// Waits until writes reach L1 and are read from there again, for keys of every worker.
 fn wait_until_back(running: &Running, since: Instant) -> Result<Duration, String> {
     let error = |error: io::Error| format!("while L1 comes back: {error}");
     let mut client = Client::connect(running.port).map_err(error)?;
@@ -271,7 +271,7 @@ fn wait_until_back(running: &Running, since: Instant) -> Result<Duration, String
                 break;
             }
             if since.elapsed() > PATIENCE {
-                return Err(format!("L1 is not back after {PATIENCE:?}"));
+                return Err(format!("L1 is not used again after {PATIENCE:?}"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -279,7 +279,7 @@ fn wait_until_back(running: &Running, since: Instant) -> Result<Duration, String
     Ok(since.elapsed())
 }
 
-/// What the operator was told: which tier, where, why, and what is served meanwhile.
+/// The lines for the operator: which tier, its address, the reason, and what is served meanwhile.
 fn check_lines(running: &Running, row: Row) -> Result<(), String> {
     let meanwhile = if row.has_l2 { "L2 serves all keys" } else { "all operations fail" };
     let told = running.sunder.stderr();
@@ -291,7 +291,7 @@ fn check_lines(running: &Running, row: Row) -> Result<(), String> {
     ] {
         match told.lines().filter(|line| line.starts_with(&event)).count() {
             0 => return Err(format!("{row}: no line '{event}' in:\n{told}")),
-            // One in ten seconds, whatever the number of workers.
+            // One per ten seconds, whatever the number of workers.
             1..=4 => {}
             count => return Err(format!("{row}: {count} lines '{event}' in:\n{told}")),
         }
@@ -299,7 +299,7 @@ fn check_lines(running: &Running, row: Row) -> Result<(), String> {
     Ok(())
 }
 
-/// What a row came to.
+/// The figures of a row.
 struct Figures {
     row: Row,
     seen: Seen,
@@ -307,12 +307,12 @@ struct Figures {
     back: Duration,
 }
 
-fn suffer(row: Row, all_ready: &Barrier) -> Result<Figures, String> {
+fn run_row(row: Row, all_ready: &Barrier) -> Result<Figures, String> {
     let running = Running::start(row).and_then(|running| {
         fill(running.port)?;
         Ok(running)
     });
-    // The others wait for it, whatever came of it.
+    // The others wait for it, even if it failed.
     all_ready.wait();
     let mut running = running?;
     let (seen, thawed) = freeze(&mut running)?;
@@ -325,7 +325,7 @@ fn suffer(row: Row, all_ready: &Barrier) -> Result<Figures, String> {
 }
 
 #[test]
-fn a_frozen_l1_keeps_nobody_waiting_and_a_killed_one_is_soon_back() {
+fn a_frozen_l1_delays_no_client_and_a_killed_one_is_soon_used_again() {
     let mut rows = vec![];
     for workers in [1, 2] {
         for is_chunked in [false, true] {
@@ -336,7 +336,7 @@ fn a_frozen_l1_keeps_nobody_waiting_and_a_killed_one_is_soon_back() {
     let all: Vec<Result<Figures, String>> = std::thread::scope(|scope| {
         let all_ready = &all_ready;
         let threads: Vec<_> =
-            rows.iter().map(|&row| scope.spawn(move || suffer(row, all_ready))).collect();
+            rows.iter().map(|&row| scope.spawn(move || run_row(row, all_ready))).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
     let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
@@ -362,11 +362,11 @@ fn a_frozen_l1_keeps_nobody_waiting_and_a_killed_one_is_soon_back() {
         assert!(longest <= ALL, "{row}: the longest took {longest:?}");
         assert!(back <= BACK, "{row}: back after {back:?}");
         if row.has_l2 {
-            // All of them, unless the machine stands still so long that L2 seems to.
+            // All of them, unless the machine stops for so long that L2 seems frozen.
             assert!(seen.hits * 100 >= seen.gets * 99, "{row}: {} of {}", seen.hits, seen.gets);
             assert!(seen.errors * 100 <= seen.gets, "{row}: {} errors", seen.errors);
         } else {
-            assert!(seen.errors > 0, "{row}: nobody noticed that L1 stood still");
+            assert!(seen.errors > 0, "{row}: no client noticed that L1 was stopped");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! GETE and GETEQ on the wire, as a Rend in front of sunder uses them. memcached has neither, so
-//! the wire table cannot ask it what is right; Rend's own servers say it.
+//! the wire table cannot compare them; Rend's own servers define the answers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -41,14 +41,14 @@ impl Client {
         assert_eq!(at, None, "{what}: {}", bytes[..bytes.len().min(200)].escape_ascii());
     }
 
-    /// Sends and drops what comes back, up to the reply to a noop.
+    /// Sends and drops the answers, up to the reply to a noop.
     fn settle(&mut self, requests: &[u8]) {
         self.send(&[requests, &packet(NOOP, b"", b"", b"", 0x7777)].concat());
         let mut seen = Vec::new();
         while !seen.ends_with(&reply(NOOP, 0, b"", b"", 0x7777)) {
             let mut byte = [0; 1024];
             let n = self.stream.read(&mut byte).expect("it answers");
-            assert_ne!(n, 0, "it keeps the connection");
+            assert_ne!(n, 0, "the connection stays open");
             seen.extend(&byte[..n]);
         }
     }
@@ -69,7 +69,7 @@ fn set(key: &[u8], flags: u32, exptime: u32, value: &[u8]) -> Vec<u8> {
     packet(SET, &extras, key, value, 0)
 }
 
-/// A reply whose cas is 0, as those of hits are not: see [`hit`].
+/// A reply whose cas is 0, unlike those of hits: see [`hit`].
 fn reply(opcode: u8, status: u16, extras: &[u8], value: &[u8], opaque: u32) -> Vec<u8> {
     let mut bytes = packet(opcode, extras, b"", value, opaque);
     bytes[0] = 0x81;
@@ -94,13 +94,13 @@ fn store(client: &mut Client, request: &[u8]) -> u64 {
     u64::from_be_bytes(reply[16..].try_into().expect("eight bytes"))
 }
 
-/// An hour from now, too far ahead to be taken for a distance.
+/// An hour from now, too large for a relative time.
 fn in_an_hour() -> u32 {
     Clock::start().read().unix_s + 3600
 }
 
 #[test]
-fn a_run_of_geteq_closed_by_a_noop_gives_the_hits_and_the_noop_wherever_it_is_cut() {
+fn a_run_of_geteq_and_a_noop_returns_the_hits_and_the_noop() {
     for workers in ["1", "2"] {
         let mut client = Client::of_workers(workers);
         let expiry = in_an_hour();
@@ -132,7 +132,7 @@ fn a_run_of_geteq_closed_by_a_noop_gives_the_hits_and_the_noop_wherever_it_is_cu
 }
 
 #[test]
-fn the_expiry_is_the_items_own_however_it_came_to_have_it() {
+fn the_expiry_is_the_items_own_however_it_was_set() {
     let mut client = Client::of_workers("2");
     let expiry = in_an_hour();
     for key in (0..16).map(|n| format!("key{n}").into_bytes()) {
@@ -146,7 +146,7 @@ fn the_expiry_is_the_items_own_however_it_came_to_have_it() {
 }
 
 #[test]
-fn a_long_value_comes_whole_from_another_worker_too() {
+fn a_long_value_of_another_worker_is_complete() {
     let mut client = Client::of_workers("2");
     let expiry = in_an_hour();
     let value: Vec<u8> = (0..900_000_u32).map(|n| (n % 251) as u8).collect();

@@ -1,5 +1,5 @@
-//! Clients that mean harm, over kernel sockets: the server's memory stays bounded, and everybody
-//! else is served. What bytes alone can show is in tests/wire.
+//! Hostile clients over kernel sockets: the server's memory stays bounded, and other clients are
+//! served. Inputs that are hostile by their bytes alone are in tests/wire.
 
 use super::client::{Client, SILENCE, is_full};
 use crate::support::{Server, free_port, free_socket_path};
@@ -7,8 +7,8 @@ use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 
-/// Memory that a server may gain over what it had, whatever one client does. Its buffers, body
-/// budget and what the allocator keeps are inside; a buffer sized by a peer's number is not.
+/// Most memory that a server may gain, whatever one client does. It includes its buffers, its body
+/// budget and what the allocator keeps; a buffer sized by a peer's number would exceed it.
 const GAIN_BYTES_MAX: u64 = 96 * 1024 * 1024;
 
 struct Sunder {
@@ -18,7 +18,7 @@ struct Sunder {
 }
 
 impl Sunder {
-    /// One worker, 64 MiB of items as memcached has, all of it touched before anything is measured.
+    /// One worker, 64 MiB of items as in memcached, all of it touched before the measurement.
     fn start() -> Sunder {
         let port = free_port();
         let args = ["-p", &port.to_string(), "--workers", "1", "--poll", "adaptive"];
@@ -37,7 +37,7 @@ impl Sunder {
         Client::connect(self.address)
     }
 
-    /// Its memory is bounded, and it serves others.
+    /// Checks that its memory is bounded, and that it serves others.
     fn is_well(&mut self) {
         let resident = self.server.resident_bytes();
         let gain = resident.saturating_sub(self.resident_bytes);
@@ -49,8 +49,8 @@ impl Sunder {
     }
 }
 
-/// CVE-2010-1152: a gigabyte without a line end. The server says FIN at its limit; what comes after
-/// that it throws away for a while, so that its last words are not lost.
+/// CVE-2010-1152: a gigabyte without a line end. The server sends FIN at its limit; it discards
+/// further input for a while, so that its last reply is not lost.
 #[test]
 fn endless_line() {
     let mut sunder = Sunder::start();
@@ -74,9 +74,9 @@ fn endless_get() {
     sunder.is_well();
     client.flood(b"\r\nversion\r\n", 1);
     let mut said = String::new();
-    // Closed is an answer too, and then there may be no words.
+    // Closing without a reply is valid too.
     let _ = client.0.read_line(&mut said);
-    assert!(said.is_empty() || said.starts_with("CLIENT_ERROR "), "an endless key is told {said}");
+    assert!(said.is_empty() || said.starts_with("CLIENT_ERROR "), "answer: {said}");
     drop(client);
     let mut client = sunder.client();
     client.send(b"get ");
@@ -84,7 +84,7 @@ fn endless_get() {
     sunder.is_well();
 }
 
-/// CVE-2018-1000127: more references to one item than a counter of 16 bits holds.
+/// CVE-2018-1000127: more references to one item than a 16-bit counter can count.
 #[test]
 fn many_references_to_one_item() {
     let mut sunder = Sunder::start();
@@ -99,18 +99,18 @@ fn many_references_to_one_item() {
         assert_eq!(client.value("k").as_ref(), Ok(&value));
     }
     assert_eq!(client.line(), "END\r\n");
-    sender.join().expect("it was all sent");
+    sender.join().expect("everything was sent");
     sunder.is_well();
 }
 
-/// The same, piled up by a reader that stopped: then it reads, and all is there.
+/// The same, accumulated by a reader that stopped: then it reads, and everything arrives.
 #[test]
 fn piled_gets_with_the_reader_stopped() {
     let mut sunder = Sunder::start();
     let mut client = sunder.client();
     let value: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
     client.set("big", &value);
-    // Whole requests only, so that what was taken can be counted.
+    // Only whole requests, so that accepted ones can be counted.
     let stream = client.0.get_ref();
     stream.set_nonblocking(true).expect("non-blocking");
     let mut sent = vec![];
@@ -124,7 +124,7 @@ fn piled_gets_with_the_reader_stopped() {
                 offered = offered.saturating_sub(n);
                 full = 0;
             }
-            // The server has stopped reading, or is about to: asked again, never slept.
+            // The server has stopped reading, or is about to: polled, without a sleep.
             Err(error) if is_full(error.kind()) => {
                 full += 1;
                 std::thread::yield_now();
@@ -143,7 +143,7 @@ fn piled_gets_with_the_reader_stopped() {
     sunder.is_well();
 }
 
-/// twemproxy #433: clients that ask for much and read nothing.
+/// twemproxy #433: clients that request much and read nothing.
 #[test]
 fn two_hundred_readers_that_do_not_read() {
     let mut sunder = Sunder::start();
@@ -160,7 +160,7 @@ fn two_hundred_readers_that_do_not_read() {
     sunder.is_well();
 }
 
-/// Values announced and half sent: the budget for bodies is a worker's, not a connection's.
+/// Values announced and half sent: the budget for bodies is per worker, not per connection.
 #[test]
 fn two_hundred_half_sent_values() {
     let mut sunder = Sunder::start();
@@ -172,12 +172,12 @@ fn two_hundred_half_sent_values() {
     let resident = sunder.server.resident_bytes();
     let gain = resident.saturating_sub(sunder.resident_bytes);
     assert!(gain < GAIN_BYTES_MAX, "gained {gain} bytes");
-    // Those that hold the budget go away; nobody else is the worse for it.
+    // The connections that hold the budget close; others are not affected.
     drop(clients);
     sunder.is_well();
 }
 
-/// CVE-2011-4971 and its like: a body of nearly 2^32 bytes, a gigabyte of it sent.
+/// CVE-2011-4971 and similar: a body of nearly 2^32 bytes, a gigabyte of which is sent.
 #[test]
 fn body_of_four_gigabytes() {
     let mut sunder = Sunder::start();
@@ -193,7 +193,7 @@ fn body_of_four_gigabytes() {
     }
 }
 
-/// A value of 2 GB announced in text: thrown away as it comes.
+/// A value of 2 GB announced in text: discarded as it arrives.
 #[test]
 fn value_of_two_gigabytes() {
     let mut sunder = Sunder::start();
@@ -203,7 +203,7 @@ fn value_of_two_gigabytes() {
     sunder.is_well();
 }
 
-/// Connections that say one byte, and nothing.
+/// Connections that send one byte, and then nothing.
 #[test]
 fn thousand_idle_connections() {
     let mut sunder = Sunder::start();
@@ -219,7 +219,8 @@ fn thousand_idle_connections() {
     sunder.is_well();
 }
 
-/// Writes a get of 60,000 keys and then 50,000 sets, each whole before it reads the first byte.
+/// Writes a get of 60,000 keys and then 50,000 sets, each completely before it reads the first
+/// byte.
 fn write_all_then_read(stream: &mut (impl Read + Write)) {
     let value = "v".repeat(1000);
     for n in 0..100 {
@@ -230,7 +231,7 @@ fn write_all_then_read(stream: &mut (impl Read + Write)) {
     stream.read_exact(&mut replies).expect("the sets are answered");
     let keys = (0..60_000).map(|n| format!(" key-of-thirty-bytes-{:010}", n % 100));
     let get = format!("get{}\r\n", keys.collect::<String>());
-    stream.write_all(get.as_bytes()).expect("the keys are taken");
+    stream.write_all(get.as_bytes()).expect("the keys are read");
     let hit = |n: usize| format!("VALUE key-of-thirty-bytes-{:010} 0 1000\r\n{value}\r\n", n % 100);
     let mut answer = vec![0; hit(0).len()];
     for n in 0..60_000 {
@@ -241,14 +242,14 @@ fn write_all_then_read(stream: &mut (impl Read + Write)) {
     stream.read_exact(&mut end).expect("the end");
     assert_eq!(&end, b"END\r\n");
     let sets = (0..50_000).map(|n| format!("set n{n} 0 0 20\r\n{}\r\n", "x".repeat(20)));
-    stream.write_all(sets.collect::<String>().as_bytes()).expect("the sets are taken");
+    stream.write_all(sets.collect::<String>().as_bytes()).expect("the sets are read");
     let mut replies = vec![0; 8 * 50_000];
     stream.read_exact(&mut replies).expect("the sets are answered");
     assert!(replies == b"STORED\r\n".repeat(50_000));
 }
 
 #[test]
-fn who_writes_everything_before_it_reads_is_served() {
+fn a_client_that_writes_everything_before_it_reads_is_served() {
     let mut sunder = Sunder::start();
     write_all_then_read(sunder.client().0.get_mut());
     sunder.is_well();

@@ -1,5 +1,5 @@
-//! Clients and servers that mean harm to a sunder whose items are in other processes: memory stays
-//! bounded, nothing hangs, and everybody else is served. What a link makes of single bad answers is
+//! Hostile clients and servers of a sunder whose items are in other processes: memory stays
+//! bounded, nothing hangs, and other clients are served. How a link treats single bad answers is
 //! in tests/inside/memcached_tier and tests/inside/rend_tier.
 
 use super::client::{Client, SILENCE};
@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Memory that a server of one worker may gain whatever clients do: twice
+/// Most memory that a server of one worker may gain, whatever clients do: twice
 /// `GATHER_BUDGET_BYTES` beside `BODY_BUDGET_BYTES`, and buffers.
 const GAIN_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -31,8 +31,8 @@ impl Drop for Rig {
 }
 
 impl Rig {
-    /// One worker, patient on a busy machine, before a memcached that holds `values` large values
-    /// and a small one.
+    /// One worker with long time-outs for a busy machine, in front of a memcached that has `values`
+    /// large values and a small one.
     fn start(layout: &str, values: usize) -> Rig {
         let path = free_socket_path();
         let memcached = Server::memcached_at(&path, 2 * values + 64).expect("memcached serves");
@@ -56,7 +56,7 @@ impl Rig {
         Client::connect(self.address)
     }
 
-    /// Items that the memcached was asked for so far, whichever way.
+    /// Number of items requested from the memcached so far, by any command.
     fn lookups(&self) -> u64 {
         let stream = UnixStream::connect(&self.path).expect("memcached accepts");
         stream.set_read_timeout(Some(SILENCE)).expect("a timeout");
@@ -74,7 +74,7 @@ impl Rig {
     }
 }
 
-/// The large value of number `n`.
+/// The large value number `n`.
 fn large(n: usize) -> Vec<u8> {
     vec![b'a' + (n % 26) as u8; LARGE_BYTES]
 }
@@ -89,12 +89,12 @@ fn wait_until_alone(client: &mut Client) {
         if lines.iter().any(|line| line == "STAT curr_connections 1\r\n") {
             return;
         }
-        assert!(start.elapsed() < SILENCE, "connections are left over");
+        assert!(start.elapsed() < SILENCE, "other connections are still open");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Clients that ask for hundreds of large values, read nothing, and stay.
+/// Clients that request hundreds of large values, read nothing, and stay.
 fn readers_that_do_not_read(layout: &str) {
     const VALUES: usize = 500;
     let mut rig = Rig::start(layout, VALUES);
@@ -108,10 +108,10 @@ fn readers_that_do_not_read(layout: &str) {
         })
         .collect();
     for _ in 0..20 {
-        assert_eq!(honest.get("small").as_deref(), Ok(&b"hi"[..]), "a short value has its place");
+        assert_eq!(honest.get("small").as_deref(), Ok(&b"hi"[..]), "a short value is served");
         rig.is_bounded();
     }
-    // Those that hold the room lose it when it is wanted.
+    // The connections that hold the room lose it when it is needed.
     let start = Instant::now();
     while honest.get("k7") != Ok(large(7)) {
         assert!(start.elapsed() < SILENCE, "large values are served again");
@@ -131,13 +131,14 @@ fn readers_of_chunked_values_that_do_not_read() {
     readers_that_do_not_read("chunked");
 }
 
-/// Honest clients that ask for more at once than there is room for: all is there in the end.
+/// Honest clients that request more at the same time than there is room for: everything arrives
+/// eventually.
 #[test]
 fn deep_pipelines_of_large_gets_that_are_read() {
     const VALUES: usize = 100;
     let mut rig = Rig::start("plain", VALUES);
     let mut clients: Vec<Client> = (0..4).map(|_| rig.client()).collect();
-    // What is to be expected is learnt from the first.
+    // The expected length is learned from the first.
     assert_eq!(clients[0].get("k1"), Ok(large(1)));
     for client in &mut clients {
         let gets = (0..VALUES).map(|i| format!("get k{i}\r\n"));
@@ -155,13 +156,13 @@ fn deep_pipelines_of_large_gets_that_are_read() {
         })
         .collect();
     for reader in readers {
-        reader.join().expect("every value came");
+        reader.join().expect("every value arrived");
     }
     rig.is_bounded();
 }
 
-/// Gets of one key over and over, with and without an item: each of them waits for the one before,
-/// and a round trip each would keep the client, and whoever else wants that key, for seconds.
+/// Gets of one key repeatedly, with and without an item: each waits for the previous one, and a
+/// round trip for each would delay the client, and others that need that key, for seconds.
 #[test]
 fn thousands_of_gets_of_one_key_are_few_round_trips() {
     for layout in ["plain", "chunked"] {
@@ -180,7 +181,7 @@ fn thousands_of_gets_of_one_key_are_few_round_trips() {
     }
 }
 
-/// Connections that go away in the middle of everything leave nothing behind.
+/// Connections that close at any point leave nothing behind.
 #[test]
 fn thousands_of_connections_closed_with_requests_outstanding() {
     const BATCH: usize = 50;
@@ -203,13 +204,13 @@ fn thousands_of_connections_closed_with_requests_outstanding() {
                 client
             })
             .collect();
-        // Some while their requests are under way, some before they were looked at.
+        // Some while their requests are in flight, some before those were parsed.
         if round % 2 == 0 {
             assert_eq!(honest.get("small").as_deref(), Ok(&b"hi"[..]));
         }
         drop(clients);
         rig.is_bounded();
-        // No more at once than are allowed.
+        // No more at the same time than are allowed.
         if round % 10 == 9 {
             wait_until_alone(&mut honest);
             let now = rig.sunder.descriptors();
@@ -223,7 +224,7 @@ fn thousands_of_connections_closed_with_requests_outstanding() {
     assert_eq!(honest.get("k3"), Ok(large(3)));
 }
 
-/// Sets of large values faster than a memcached takes them.
+/// Sets of large values faster than a memcached accepts them.
 #[test]
 fn deep_pipelines_of_large_sets() {
     let mut rig = Rig::start("plain", 10);
@@ -248,7 +249,7 @@ fn deep_pipelines_of_large_sets() {
         rig.is_bounded();
     }
     for sender in senders {
-        sender.join().expect("all was taken");
+        sender.join().expect("everything was read");
     }
     assert_eq!(honest.get("k1"), Ok(large(1)));
 }

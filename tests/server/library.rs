@@ -1,4 +1,4 @@
-//! The library as those use it who compose a server of their own.
+//! The library as used to compose a server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::serve::{self, Handle, Part, ServeError};
 
-/// Lines that a debug server may take, imports and blank lines included: Rend's own measure.
+/// Most lines of a debug server, including imports and blank lines: as many as Rend's.
 const LINES_MAX: usize = 21;
 
-/// What the README of Rend types into its debug server, up to the wait for the touch to run out.
+/// The session in the README of Rend's debug server, up to the wait for the touch to expire.
 const SESSION: &[(&str, &str)] = &[
     ("get foo\r\n", "END\r\n"),
     ("set foo 0 0 6\r\nfoobar\r\n", "STORED\r\n"),
@@ -38,9 +38,9 @@ fn a_debug_server_serves() {
         .args(["build", "--quiet", "--example", "debug_server"])
         .current_dir(project())
         .status();
-    assert!(build.expect("cargo runs").success(), "the example does not build");
+    assert!(build.expect("cargo runs").success(), "the example builds");
     let port = free_port();
-    // The test lies in target/PROFILE/deps, the examples beside that folder.
+    // The test is in target/PROFILE/deps, the examples are next to that folder.
     let this = std::env::current_exe().expect("the test's own path");
     let folder = this.ancestors().nth(2).expect("target/PROFILE");
     let mut command = Command::new(folder.join("examples/debug_server"));
@@ -58,7 +58,7 @@ fn a_debug_server_serves() {
     assert_eq!(server.terminate().expect("it ends"), 0);
 }
 
-/// Runs a server of this process while `meanwhile` talks to it, then stops it.
+/// Runs a server in this process while `meanwhile` uses it, then stops it.
 fn while_served<O: Orchestrator>(
     config: &Config,
     compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
@@ -69,7 +69,7 @@ fn while_served<O: Orchestrator>(
         let compose = &compose;
         let server = scope.spawn(move || {
             let server = serve::Server::new(config)?;
-            handles.send(server.handle()).expect("it is waited for");
+            handles.send(server.handle()).expect("the other thread waits for it");
             server.run(compose)
         });
         let handle = handle.recv().expect("there is a server");
@@ -83,7 +83,7 @@ fn while_served<O: Orchestrator>(
         }
         handle.stop();
         assert!(!handle.is_ready());
-        server.join().expect("it does not panic")
+        server.join().expect("the server does not panic")
     })
 }
 
@@ -114,10 +114,10 @@ fn is_caught(signal: u32) -> bool {
 }
 
 #[test]
-fn a_composed_server_has_its_own_memory_and_is_stopped_and_counted_by_its_program() {
+fn a_composed_server_is_controlled_by_its_program() {
     const SIGTERM: u32 = 15;
     let caught_before = is_caught(SIGTERM);
-    // The tier of the config is not the program's: 1 MiB would be too little for two workers.
+    // The tier of the config is not used: 1 MiB would be too little for two workers.
     let l1 = config::L1::Memory { bytes: 1 << 20 };
     let config = Config {
         port: free_port(),
@@ -135,7 +135,7 @@ fn a_composed_server_has_its_own_memory_and_is_stopped_and_counted_by_its_progra
         assert!(told.contains("STAT limit_maxbytes 536870912\r\n"), "{told}");
         assert_eq!(handle.count(Counter::CurrConnections), 1);
         assert!(handle.count(Counter::BytesRead) > value.len() as u64);
-        assert_eq!(is_caught(SIGTERM), caught_before, "nobody asked for that");
+        assert_eq!(is_caught(SIGTERM), caught_before, "the signal was not requested");
     });
     ended.expect("it was served");
 }
@@ -158,7 +158,7 @@ fn a_composed_server_keeps_items_on_an_ssd() {
 }
 
 #[test]
-fn a_tier_that_the_config_does_not_name_is_told_of() {
+fn a_tier_that_is_not_in_the_config_is_reported() {
     let config = Config { port: free_port(), workers: Some(1), ..Config::default() };
     let ssd = while_served(&config, |part| Ok(L1Only::new(part.ssd()?)), |_, _| ());
     let rend = while_served(&config, |part| Ok(L1Only::new(part.rend()?)), |_, _| ());

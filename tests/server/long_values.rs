@@ -1,5 +1,5 @@
-//! Long values over kernel sockets, which are received where they will stay: whatever pieces they
-//! come in, whatever stands behind them, and whoever goes away in the middle.
+//! Long values over kernel sockets, which are received in place: in any pieces, followed by
+//! anything, and interrupted at any point.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,7 +24,8 @@ impl Client {
         assert_eq!(differs, None, "answered {:?}..", String::from_utf8_lossy(&answer[..40]));
     }
 
-    /// Sends `request` in pieces of `piece` bytes, the server having time to take each by itself.
+    /// Sends `request` in pieces of `piece` bytes, with time for the server to read each
+    /// separately.
     fn send(&mut self, request: &[u8], piece: usize) {
         for piece in request.chunks(piece) {
             self.0.write_all(piece).expect("it reads");
@@ -41,7 +42,7 @@ impl Client {
         while !answer.ends_with(b"END\r\n") {
             let mut piece = [0; 4096];
             let n = self.0.read(&mut piece).expect("it answers");
-            assert!(n > 0, "the server has gone");
+            assert!(n > 0, "the server closed the connection");
             answer.extend(&piece[..n]);
         }
         let answer = String::from_utf8(answer).expect("text");
@@ -64,13 +65,13 @@ fn hit(key: &str, value: &[u8]) -> Vec<u8> {
     [head.as_bytes(), value, b"\r\nEND\r\n"].concat()
 }
 
-fn whatever_the_pieces(words: &[&str]) {
+fn in_all_pieces(words: &[&str]) {
     let port = free_port();
     let port_word = port.to_string();
     let args = [&["-p", &port_word, "--workers", "1"], words].concat();
     let _server = Server::sunder(&args).expect("it starts");
     let mut client = Client::connect(port);
-    // Around what a read takes, what a visit takes, and what blocks hold.
+    // Near the sizes of a read, a visit, and blocks.
     let lengths = [33_000, 65_536, 65_000 + 4096, 100_000, 262_144, 300_001, 1_000_000];
     for (round, length) in lengths.into_iter().enumerate() {
         for piece in [length * 2, length / 2 + 9, 70_001, 4096 + 11] {
@@ -99,16 +100,16 @@ fn whatever_the_pieces(words: &[&str]) {
             .concat();
             let checker = std::thread::spawn(move || reader.expect(&answers));
             client.send(&requests, piece);
-            checker.join().expect("every answer is right");
+            checker.join().expect("every answer is correct");
         }
     }
 }
 
 #[test]
 fn in_memory() {
-    whatever_the_pieces(&["--l1", "memory,size=256M"]);
-    // Little room: values in pieces, and some that find no place to be received into.
-    whatever_the_pieces(&["--l1", "memory,size=4M"]);
+    in_all_pieces(&["--l1", "memory,size=256M"]);
+    // Little memory: values in pieces, and some that cannot be received in place.
+    in_all_pieces(&["--l1", "memory,size=4M"]);
 }
 
 #[test]
@@ -116,8 +117,8 @@ fn in_a_memcached() {
     let path = free_socket_path();
     let _memcached = Server::memcached_at(&path, 64).expect("memcached starts");
     let l1 = format!("memcached,addr=unix:{},timeout=5000", path.display());
-    whatever_the_pieces(&["--l1", &l1]);
-    whatever_the_pieces(&["--l1", &format!("{l1},layout=chunked")]);
+    in_all_pieces(&["--l1", &l1]);
+    in_all_pieces(&["--l1", &format!("{l1},layout=chunked")]);
 }
 
 #[test]
@@ -126,11 +127,11 @@ fn in_both() {
     let _memcached = Server::memcached_at(&path, 64).expect("memcached starts");
     let l2 = format!("memcached,addr=unix:{},timeout=5000", path.display());
     let batch_port = free_port().to_string();
-    whatever_the_pieces(&["--l1", "memory,size=64M", "--l2", &l2, "--bp", &batch_port]);
+    in_all_pieces(&["--l1", "memory,size=64M", "--l2", &l2, "--bp", &batch_port]);
 }
 
 #[test]
-fn whoever_goes_away_in_the_middle_leaves_nothing_behind() {
+fn an_interrupted_value_leaves_nothing_behind() {
     let port = free_port();
     let args = ["-p", &port.to_string(), "--workers", "1", "--l1", "memory,size=64M"];
     let _server = Server::sunder(&args).expect("it starts");
@@ -139,7 +140,7 @@ fn whoever_goes_away_in_the_middle_leaves_nothing_behind() {
     client.send(&request, request.len());
     client.expect(b"STORED\r\n");
     let before = client.stat("bytes");
-    // More than may be received in place at once, so that some are gathered elsewhere.
+    // More than may be received in place at the same time, so that some are gathered elsewhere.
     let mut others: Vec<_> = (0..20).map(|_| Client::connect(port)).collect();
     for other in &mut others {
         other.send(&request[..600_000], 600_000);
@@ -151,7 +152,7 @@ fn whoever_goes_away_in_the_middle_leaves_nothing_behind() {
     assert!(client.stat("bytes") < before + 9_000_000, "and not without a bound");
     drop(others);
     while client.stat("bytes") != before {
-        assert!(start.elapsed() < PATIENCE, "their room is given back");
+        assert!(start.elapsed() < PATIENCE, "their room is freed");
     }
     client.send(b"get long\r\n", 100);
     client.expect(&hit("long", &value(1, 1_000_000)));

@@ -1,9 +1,8 @@
-//! sunder as its clients and its operator have it: the binary itself in processes that a test
+//! sunder as its clients and its operator see it: the binary itself in processes that a test
 //! starts, over sockets, with signals and exit statuses.
 //!
-//! One binary, for each links anew all that a test needs. scripts/test.sh runs a module at a time,
-//! in a process of its own: so a module may measure time, and what another does to its process
-//! does not reach it.
+//! One binary, because each one links sunder again. scripts/test.sh runs each module in a separate
+//! process: so a module may measure time, and is not affected by what another does to its process.
 
 mod bench_tool;
 mod cli;

@@ -1,5 +1,5 @@
-//! What whoever runs a server sees of it: where it listens, what it says and when, how it ends, and
-//! what it makes of a host that is not ready for it.
+//! The server as its operator sees it: where it listens, which lines it prints and when, how it
+//! ends, and how it handles an unprepared host.
 
 #[path = "../../build.rs"]
 #[allow(dead_code, reason = "its main is cargo's")]
@@ -58,7 +58,7 @@ fn tcp_listeners(pid: u32) -> usize {
 }
 
 #[test]
-fn nobody_comes_in_beside_a_unix_socket_unless_asked_for() {
+fn only_a_unix_socket_is_listened_on_unless_configured() {
     let l2_path = free_socket_path();
     let _l2 = Server::memcached_at(&l2_path, 64).expect("an L2");
     let l2 = format!("memcached,addr=unix:{}", l2_path.display());
@@ -81,7 +81,7 @@ fn nobody_comes_in_beside_a_unix_socket_unless_asked_for() {
         let mode = fs::metadata(socket).expect("a socket").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", socket.display());
     }
-    // What the batch port reads of L2 does not fill L1; what the main port reads does.
+    // A batch read from L2 does not fill L1; a read through the main port does.
     let mut l2 = UnixStream::connect(&l2_path).expect("it listens");
     ask(&mut l2, "set far 0 0 1\r\nx\r\n", "STORED\r\n");
     let mut from_batch = UnixStream::connect(&batch).expect("it listens");
@@ -102,17 +102,17 @@ fn nobody_comes_in_beside_a_unix_socket_unless_asked_for() {
 }
 
 #[test]
-fn an_idle_client_sees_the_end_and_no_reset() {
+fn an_idle_client_sees_a_close_and_no_reset() {
     let port = free_port();
     let text = port.to_string();
     let flags = ["-p", &text, "--workers", "1", "--idle-timeout", "1"];
     let _server = Server::sunder(&flags).expect("it serves");
     let mut client = connect("127.0.0.1", port);
     ask(&mut client, "set k 0 0 1\r\nx\r\n", "STORED\r\n");
-    // Not a single read, which a signal to this process would end.
+    // Not a single read, which a signal to this process would interrupt.
     let end = client.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
     assert_eq!(end, Ok(0), "memcached ends an idle connection by FIN");
-    // Dalli and others notice only when they write: that is what a reset would be for.
+    // Dalli and others notice only when they write: a reset would be for them.
     let mut other = connect("127.0.0.1", port);
     ask(&mut other, "get k\r\n", "VALUE k 0 1\r\nx\r\nEND\r\n");
     let kicks = lines(&mut other, "stats\r\n");
@@ -147,11 +147,11 @@ fn several_addresses_and_both_families_are_listened_on() {
     let _named = Server::sunder(&flags).expect("it serves");
     ask(&mut connect("127.0.0.1", port), "get none\r\n", "END\r\n");
     let elsewhere = TcpStream::connect(("127.0.0.3", port)).map_err(|error| error.kind());
-    assert_eq!(elsewhere.err(), Some(ErrorKind::ConnectionRefused), "one was named");
+    assert_eq!(elsewhere.err(), Some(ErrorKind::ConnectionRefused), "one was configured");
 }
 
 #[test]
-fn what_runs_when_it_is_full_and_why_it_ends_is_told() {
+fn start_full_and_stop_are_reported() {
     let port = free_port();
     let text = port.to_string();
     let flags = ["-p", &text, "--workers", "1", "--max-connections", "1", "--enable-shutdown"];
@@ -167,13 +167,13 @@ fn what_runs_when_it_is_full_and_why_it_ends_is_told() {
     ask(&mut first, "get none\r\n", "END\r\n");
     for _ in 0..3 {
         let mut refused = Vec::new();
-        // It may be reset, as it has nothing to say.
+        // It may be reset, as it sends nothing.
         let _ = connect("127.0.0.1", port).read_to_end(&mut refused);
         assert_eq!(refused, b"ERROR Too many open connections\r\n");
     }
-    server.wait_for_line("sunder: a connection was refused: 1 are open").expect("it is told");
+    server.wait_for_line("sunder: a connection was refused: 1 are open").expect("it is reported");
     let told = server.stderr();
-    assert_eq!(told.matches("was refused").count(), 1, "once in a while: {told}");
+    assert_eq!(told.matches("was refused").count(), 1, "rate-limited: {told}");
     assert!(told.contains("--max-connections"), "{told}");
 
     signal(&server, "-USR1");
@@ -187,11 +187,11 @@ fn what_runs_when_it_is_full_and_why_it_ends_is_told() {
     let mut server = Server::sunder(&flags).expect("it serves");
     connect("127.0.0.1", port).write_all(b"shutdown\r\n").expect("it reads");
     let ended = server.wait_for_line("sunder: stopping: a client sent the command shutdown");
-    ended.expect("it is told");
+    ended.expect("it is reported");
 }
 
 #[test]
-fn a_start_waits_for_a_tier_as_long_as_it_is_told_to() {
+fn a_start_waits_for_a_tier_as_long_as_configured() {
     let path = free_socket_path();
     let (l1, port) = (format!("memcached,addr=unix:{}", path.display()), free_port().to_string());
     let flags = ["serve", "-p", &port, "--workers", "2", "--l1", &l1];
@@ -203,7 +203,7 @@ fn a_start_waits_for_a_tier_as_long_as_it_is_told_to() {
         command.args(flags).args(["--wait", "600"]);
         let mut server = Server::start(command).expect("it starts");
         let line = "sunder: --l1: memcached at";
-        server.wait_for_line(line).expect("it says what it waits for");
+        server.wait_for_line(line).expect("it reports what it waits for");
         assert!(server.stderr().contains("waiting up to 600 s"), "{}", server.stderr());
         server
     };
@@ -220,7 +220,7 @@ fn a_start_waits_for_a_tier_as_long_as_it_is_told_to() {
 #[test]
 fn a_host_that_allows_few_open_files_has_fewer_connections() {
     let port = free_port();
-    // Root may raise the limit, unless that capability is taken from it.
+    // Root may raise the limit, unless that capability is removed.
     let as_nobody_special = "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-sys_resource \
                              --bounding-set=-sys_resource \"$@\"; fi; ulimit -n 200; exec \"$@\"";
     let mut command = Command::new("bash");
@@ -261,7 +261,7 @@ fn the_version_names_the_commit_of_a_release() {
         String::from_utf8(output.stdout).expect("ASCII").trim().to_owned()
     };
     fs::create_dir_all(&folder).expect("a folder");
-    // The folder is inside a repository, but is no repository.
+    // The folder is inside a repository, but is not a repository.
     assert_eq!(build::commit(&folder), None);
     git(&["init", "-q"]);
     assert_eq!(build::commit(&folder), None, "there is no commit yet");
@@ -269,7 +269,7 @@ fn the_version_names_the_commit_of_a_release() {
     assert_eq!(build::commit(&folder), Some(git(&["rev-parse", "--short=12", "HEAD"])));
     let watched = build::watched(&folder);
     assert!(watched.iter().any(|path| path.contains("refs/heads/")), "{watched:?}");
-    assert!(watched.iter().all(|path| folder.join(path).is_file()), "or cargo builds each time");
+    assert!(watched.iter().all(|path| folder.join(path).is_file()), "else cargo rebuilds");
     fs::remove_dir_all(&folder).expect("ours");
 }
 
@@ -284,7 +284,7 @@ fn a_port_that_is_about_to_be_free_is_waited_for() {
     command.args(["serve", "-p", &text, "--workers", "1", "--wait", "600"]);
     let start = Instant::now();
     let mut second = Server::start(command).expect("it starts");
-    second.wait_for_line("sunder: cannot listen on").expect("it says so");
+    second.wait_for_line("sunder: cannot listen on").expect("it is reported");
     assert_eq!(first.terminate(), Ok(0));
     second.wait_for_line("sunder: ready").expect("it serves");
     assert!(start.elapsed() < LONG);

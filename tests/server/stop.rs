@@ -1,5 +1,5 @@
-//! How a server stops over kernel sockets, and what a pause of it does to its clients. On a device
-//! the same is in tests/appliance.sh.
+//! How a server stops on kernel sockets, and the effect of a pause of its process on clients. For a
+//! device, tests/appliance.sh tests the same.
 
 use crate::support::{PATIENCE, Server, free_port, free_socket_path};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 const VALUE_BYTES: usize = 900_000;
 
-/// More of them than the kernel keeps for a client that does not read.
+/// More than the kernel buffers for a client that does not read.
 const VALUES: usize = 12;
 
-/// How long sunder goes on for clients that do not take their answers.
+/// How long sunder continues for clients that do not read their replies.
 const DRAIN: Duration = Duration::from_secs(5);
 
 fn start(more: &[&str]) -> (Server, u16) {
@@ -30,7 +30,7 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// Asks for a key that is not there.
+/// Requests a missing key.
 fn answered(stream: &mut TcpStream) {
     stream.write_all(b"get nothing\r\n").expect("not reset");
     let mut end = [0; 5];
@@ -43,7 +43,7 @@ fn signal(server: &Server, name: &str) {
     assert!(status.expect("kill").success());
 }
 
-/// Stores a value, and asks for it many times in one line.
+/// Stores a value, and requests it many times in one line.
 fn ask_for_much(stream: &mut (impl Read + Write)) {
     write!(stream, "set big 0 0 {VALUE_BYTES}\r\n").unwrap();
     stream.write_all(&vec![b'v'; VALUE_BYTES]).unwrap();
@@ -54,7 +54,7 @@ fn ask_for_much(stream: &mut (impl Read + Write)) {
     writeln!(stream, "get{}\r", " big".repeat(VALUES)).unwrap();
 }
 
-/// Reads slowly what [`ask_for_much`] has asked for of a server that is told to stop meanwhile.
+/// Slowly reads the replies to [`ask_for_much`] from a server that is told to stop meanwhile.
 fn read_slowly(server: &mut Server, stream: impl Read) {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
     let mut line = String::new();
@@ -73,13 +73,13 @@ fn read_slowly(server: &mut Server, stream: impl Read) {
         assert!(value[..VALUE_BYTES].iter().all(|&byte| byte == b'v'));
     }
     let mut rest = String::new();
-    reader.read_to_string(&mut rest).expect("an end in order");
+    reader.read_to_string(&mut rest).expect("a regular close");
     assert_eq!(rest, "END\r\n");
     assert_eq!(server.terminate().expect("it ends"), 0, "{}", server.stderr());
 }
 
 #[test]
-fn a_slow_reader_gets_all_that_was_answered_over_tcp() {
+fn a_slow_reader_gets_all_replies_over_tcp() {
     let (mut server, port) = start(&[]);
     let mut stream = connect(port);
     ask_for_much(&mut stream);
@@ -87,7 +87,7 @@ fn a_slow_reader_gets_all_that_was_answered_over_tcp() {
 }
 
 #[test]
-fn a_slow_reader_gets_all_that_was_answered_over_a_unix_socket() {
+fn a_slow_reader_gets_all_replies_over_a_unix_socket() {
     let path = free_socket_path();
     let text = path.to_str().unwrap();
     let args = ["--use-domain-socket", "--sock-path", text, "--workers", "2"];
@@ -98,10 +98,10 @@ fn a_slow_reader_gets_all_that_was_answered_over_a_unix_socket() {
     read_slowly(&mut server, stream);
 }
 
-/// Neither who says nothing nor who stops in the middle of a request holds up the end, and each
-/// sees an end in order.
+/// Neither an idle client nor one with an incomplete request delays the end, and each sees a
+/// regular close.
 #[test]
-fn nobody_who_is_owed_nothing_is_waited_for() {
+fn clients_without_pending_replies_are_not_waited_for() {
     let (mut server, port) = start(&[]);
     let (mut idle, mut halves, mut body) = (connect(port), connect(port), connect(port));
     for stream in [&mut idle, &mut halves, &mut body] {
@@ -118,7 +118,7 @@ fn nobody_who_is_owed_nothing_is_waited_for() {
 }
 
 #[test]
-fn who_does_not_read_is_waited_for_so_long_and_no_longer() {
+fn a_client_that_does_not_read_is_waited_for_a_limited_time() {
     let (mut server, port) = start(&[]);
     let mut stream = connect(port);
     ask_for_much(&mut stream);
@@ -134,17 +134,17 @@ fn who_does_not_read_is_waited_for_so_long_and_no_longer() {
     );
 }
 
-/// Time in which the process was stopped is not its clients' silence.
+/// Time in which the process was stopped does not count as its clients' silence.
 #[test]
-fn a_pause_of_the_server_ends_no_connection() {
+fn a_pause_of_the_server_closes_no_connection() {
     let (server, port) = start(&["--idle-timeout", "5"]);
     let mut idle = connect(port);
     answered(&mut idle);
     signal(&server, "-STOP");
-    // It has to be longer than the time-out, and nothing shortens it.
+    // It must be longer than the time-out, and cannot be shortened.
     thread::sleep(Duration::from_secs(7));
     signal(&server, "-CONT");
-    // The first round that looks for idle connections is due at once, and is over by then.
+    // The first sweep for idle connections is due immediately, and is over by then.
     for _ in 0..20 {
         answered(&mut connect(port));
     }

@@ -1,4 +1,4 @@
-//! The history checker while accidents happen, and whether the accidents do happen.
+//! The history checker with injected faults, and tests of the faults themselves.
 
 use crate::support::chaos::{Accident, Memcached};
 use std::io::{BufRead, BufReader, Write};
@@ -9,10 +9,10 @@ use sunder::load::history::plan::Plan;
 use sunder::load::history::report::Report;
 use sunder::load::history::run::run;
 
-/// From the end of an accident to the next, at most.
+/// Longest time from the end of a fault to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Runs the plan while accidents happen to each of the memcacheds.
+/// Runs the plan while faults are injected into each of the memcacheds.
 pub fn run_with(
     plan: &Plan,
     victims: &mut [&mut Memcached],
@@ -28,18 +28,18 @@ pub fn run_with(
         let (is_over, keys) = (&is_over, &keys);
         let chaos: Vec<_> = victims
             .iter_mut()
-            .map(|victim| scope.spawn(|| victim.suffer_until(is_over, accidents, PAUSE, keys)))
+            .map(|victim| scope.spawn(|| victim.inject_until(is_over, accidents, PAUSE, keys)))
             .collect();
         let report = run(plan);
         is_over.store(true, Relaxed);
         for one in chaos {
-            one.join().expect("it does not panic")?;
+            one.join().expect("the injector does not panic")?;
         }
         report
     })
 }
 
-/// One line to a memcached, one line back.
+/// Sends one line to a memcached, and returns one line.
 fn ask(memcached: &Memcached, request: &str) -> std::io::Result<String> {
     let stream = UnixStream::connect(memcached.path())?;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -56,7 +56,7 @@ fn bare(memcached: &Memcached) -> Plan {
 }
 
 #[test]
-fn a_killed_memcached_comes_back_empty_on_the_same_socket() {
+fn a_killed_memcached_restarts_empty_on_the_same_socket() {
     let mut memcached = Memcached::start(64, 1).expect("it starts");
     assert_eq!(ask(&memcached, "set a 0 0 1\r\na\r\n").expect("an answer"), "STORED\r\n");
     memcached.kill().expect("killed");
@@ -71,12 +71,12 @@ fn a_frozen_memcached_answers_later() {
     memcached.freeze().expect("frozen");
     assert!(ask(&memcached, "set a 0 0 1\r\na\r\n").is_err(), "a frozen one answered");
     memcached.thaw().expect("thawed");
-    // What was sent to it meanwhile is done, though nobody waits for it any more.
+    // Requests sent in that time are executed, although no client waits for them.
     assert_eq!(ask(&memcached, "get a\r\n").expect("an answer"), "VALUE a 0 1\r\n");
 }
 
 #[test]
-fn lost_chunks_are_gone() {
+fn lost_chunks_are_deleted() {
     let mut memcached = Memcached::start(64, 1).expect("it starts");
     let suffixes = ["-meta", "-0", "-1", "-2", "-3", "-4", "-6", "-8", "-9", "-12"];
     for suffix in suffixes {
@@ -84,13 +84,13 @@ fn lost_chunks_are_gone() {
         assert_eq!(ask(&memcached, &set).expect("an answer"), "STORED\r\n");
     }
     let lose = Accident::LoseChunks { keys: 200 };
-    memcached.suffer(lose, &["k".into()]).expect("deleted");
+    memcached.inject(lose, &["k".into()]).expect("deleted");
     assert_eq!(memcached.happened.chunks_tried, 200);
     assert_eq!(memcached.happened.chunks_deleted, suffixes.len() as u64);
 }
 
 #[test]
-fn a_memcached_that_is_killed_is_right() {
+fn a_memcached_that_is_killed_is_correct() {
     let mut memcached = Memcached::start(64, 2).expect("it starts");
     let plan = bare(&memcached);
     let kill = [Accident::Kill { down_ms: 50 }];
@@ -101,7 +101,7 @@ fn a_memcached_that_is_killed_is_right() {
 }
 
 #[test]
-fn a_memcached_that_freezes_and_loses_keys_is_right() {
+fn a_memcached_that_freezes_and_loses_keys_is_correct() {
     let mut memcached = Memcached::start(64, 3).expect("it starts");
     let plan = Plan { timeout: Duration::from_millis(100), ..bare(&memcached) };
     let both = [Accident::Freeze { frozen_ms: 250 }, Accident::LoseChunks { keys: 8 }];

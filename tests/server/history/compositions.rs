@@ -1,8 +1,8 @@
-//! Every way to put sunder together, and the accidents that each has to survive.
+//! Every composition of sunder, and the faults that each must survive.
 //!
-//! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x
-//! {1, 2 workers}, and a few that are nasty each in its own way. All share [`OPERATIONS`]. The
-//! seed is printed, and can be given.
+//! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x {1,
+//! 2 workers}, and a few especially difficult ones. All share [`OPERATIONS`]. The seed is printed,
+//! and can be set.
 
 use super::accidents;
 use super::is_right;
@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sunder::load::history::plan::Plan;
 
-/// Operations of all compositions together, unless `SUNDER_HISTORY_OPERATIONS` says otherwise.
+/// Operations of all compositions together, unless `SUNDER_HISTORY_OPERATIONS` is set.
 const OPERATIONS: u64 = 1_000_000;
 
-/// What happens to a memcached: everything, in an order drawn from the seed. The time-out of a link
-/// is [`TIMEOUT`], so some freezes end before it and some behind it.
+/// All faults of a memcached, in a random order from the seed. The time-out of a link is
+/// [`TIMEOUT`], so some freezes are shorter and some longer.
 const EVERYTHING: &[Accident] = &[
     Accident::Kill { down_ms: 0 },
     Accident::Kill { down_ms: 50 },
@@ -31,14 +31,14 @@ const EVERYTHING: &[Accident] = &[
     Accident::LoseChunks { keys: 64 },
 ];
 
-/// The time-out of links that have none of their own.
+/// The time-out of links without one of their own.
 const TIMEOUT: &str = ",timeout=60";
 
-/// What leaves a memcached's counters in place.
+/// Faults that do not reset a memcached's counters.
 const WITHOUT_KILLS: &[Accident] =
     &[Accident::Freeze { frozen_ms: 80 }, Accident::LoseChunks { keys: 64 }];
 
-/// Bytes of most records: of some twenty chunks at most.
+/// Lengths of most records: at most some twenty chunks.
 const SMALL: (usize, usize) = (10, 20_000);
 
 /// What is behind L1.
@@ -46,13 +46,13 @@ const SMALL: (usize, usize) = (10, 20_000);
 enum L2 {
     None,
     Memcached,
-    /// Another sunder, by the binary protocol.
+    /// Another sunder, through the binary protocol.
     Rend,
     /// A file.
     Ssd,
 }
 
-/// Who has the accidents.
+/// The server into which faults are injected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Victim {
     L1,
@@ -60,25 +60,26 @@ enum Victim {
     Both,
 }
 
-/// A way to put sunder together.
+/// A composition of sunder.
 struct Composition {
     name: String,
-    /// Of `--l1`; `L1` in it stands for the address of a memcached, `SSD` for the path of a file.
+    /// The value of `--l1`; `L1` in it is replaced by the address of a memcached, `SSD` by the path
+    /// of a file.
     l1: &'static str,
     l2: L2,
-    /// Half of the connections come by the batch port.
+    /// Half of the connections use the batch port.
     is_mixed: bool,
     workers: usize,
     /// Memory of the L1 memcached.
     megabytes: u32,
     victim: Victim,
     accidents: &'static [Accident],
-    /// Keys with values, and least and most bytes of a record.
+    /// Keys with values, and shortest and longest record in bytes.
     keys: usize,
     value_bytes: (usize, usize),
-    /// These are more than L1 has memory for.
+    /// The values exceed L1's memory.
     is_crowded: bool,
-    /// Nothing may be lost.
+    /// Losing an item is an error.
     is_loss_wrong: bool,
 }
 
@@ -105,8 +106,9 @@ fn all() -> Vec<Composition> {
                 all.push(Composition {
                     is_mixed,
                     accidents: if is_memory { &[] } else { EVERYTHING },
-                    // L2 has all, whatever L1 suffers. Two workers flush the same L2 one after the
-                    // other, and L1 may keep a little longer what the second one took from L2.
+                    // L2 has everything, whatever happens to L1. Two workers flush the same L2 one
+                    // after the other, and L1 may keep items from L2 a little longer than the
+                    // second flush.
                     is_loss_wrong: is_memory && l2 == L2::None || l2 != L2::None && workers == 1,
                     ..base(workers, &name, l1, l2)
                 });
@@ -121,7 +123,7 @@ fn all() -> Vec<Composition> {
 
 const CHUNKED: &str = "memcached,addr=L1,layout=chunked";
 
-/// What the compositions that are nasty have in common.
+/// The common part of the difficult compositions.
 fn base(workers: usize, name: &str, l1: &'static str, l2: L2) -> Composition {
     Composition {
         name: format!("{name}, workers {workers}"),
@@ -139,7 +141,7 @@ fn base(workers: usize, name: &str, l1: &'static str, l2: L2) -> Composition {
     }
 }
 
-/// Too many values, or large ones, or nothing that goes wrong at all.
+/// Too many values, or large ones, or no faults at all.
 fn sizes(workers: usize) -> Vec<Composition> {
     let crowded = |name: &str, l1, l2| Composition {
         megabytes: 4,
@@ -151,7 +153,7 @@ fn sizes(workers: usize) -> Vec<Composition> {
     };
     let large = |name: &str, l1, l2| Composition {
         accidents: EVERYTHING,
-        // More than a link's output holds, so that what is frozen is half of a value.
+        // More than a link's output holds, so that half of a value is frozen.
         keys: 64,
         value_bytes: (60_000, 250_000),
         ..base(workers, name, l1, l2)
@@ -172,7 +174,7 @@ fn sizes(workers: usize) -> Vec<Composition> {
     ]
 }
 
-/// Links that give up at once, accidents of L2 too, and another sunder as L2.
+/// Links with short time-outs, faults of L2 too, and another sunder as L2.
 fn troubles(workers: usize) -> Vec<Composition> {
     let impatient = |name: &str, l1, l2| Composition {
         victim: if l2 == L2::None { Victim::L1 } else { Victim::Both },
@@ -194,8 +196,8 @@ fn troubles(workers: usize) -> Vec<Composition> {
     vec![
         impatient("plain, impatient", "memcached,addr=L1,timeout=1", L2::None),
         impatient("chunked, impatient", "memcached,addr=L1,layout=chunked,timeout=1", L2::None),
-        impatient("plain, both suffer", "memcached,addr=L1,timeout=2", L2::Memcached),
-        impatient("chunked, both suffer", CHUNKED, L2::Memcached),
+        impatient("plain, faults in both", "memcached,addr=L1,timeout=2", L2::Memcached),
+        impatient("chunked, faults in both", CHUNKED, L2::Memcached),
         l2_suffers("memory, L2 suffers", "memory,size=64M"),
         l2_suffers("plain, L2 suffers", "memcached,addr=L1"),
         l2_suffers("chunked, L2 suffers", CHUNKED),
@@ -205,11 +207,11 @@ fn troubles(workers: usize) -> Vec<Composition> {
     ]
 }
 
-/// The file of an SSD: room for two workers, and little beside.
+/// The file of an SSD: room for two workers, and little more.
 const SSD: &str = "ssd,path=SSD,size=600M,flush=20";
 
-/// An SSD, alone, and behind a memory that has all or hardly anything. It may lose what a slow
-/// disk has no time for.
+/// An SSD, alone, and behind a memory tier that holds everything or hardly anything. It may lose
+/// items that a slow disk has no time for.
 fn ssds(workers: usize) -> Vec<Composition> {
     let little = "memory,size=4M";
     vec![
@@ -224,10 +226,10 @@ fn ssds(workers: usize) -> Vec<Composition> {
     ]
 }
 
-/// A file below `target`, which the server makes.
-struct Place(PathBuf);
+/// A file below `target`, created by the server.
+struct LogFile(PathBuf);
 
-impl Drop for Place {
+impl Drop for LogFile {
     fn drop(&mut self) {
         // Only compositions with an SSD have it.
         let _ = std::fs::remove_file(&self.0);
@@ -236,13 +238,13 @@ impl Drop for Place {
 
 /// A composition that runs.
 struct Running {
-    /// Where clients connect, one after another.
+    /// The addresses that clients connect to, in turn.
     addresses: Vec<String>,
     l1: Memcached,
     l2: Option<Memcached>,
     _sunder: Server,
     _behind: Option<Server>,
-    _file: Place,
+    _file: LogFile,
 }
 
 /// A sunder with L1 in memory, and its port.
@@ -258,14 +260,14 @@ impl Composition {
         let l1 = Memcached::start(self.megabytes, seed)?;
         let mut words = vec!["--workers".into(), self.workers.to_string()];
         let name = format!("history-{}-{}.ssd", std::process::id(), free_port());
-        let file = Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let file = LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
         let path = file.0.to_string_lossy();
         let mut first = self.l1.replace("L1", &l1.address()).replace("SSD", &path);
         if first.starts_with("memcached") && !first.contains("timeout") {
             first.push_str(TIMEOUT);
         }
         words.extend(["--l1".into(), first]);
-        // A key that failed is missing among the hits of a multi-get, as what is lost would be.
+        // A key that failed would be missing among the hits of a multi-get, as if it were lost.
         let patience = if self.is_loss_wrong { ",timeout=20000" } else { TIMEOUT };
         let (mut l2, mut behind) = (None, None);
         match self.l2 {
@@ -297,7 +299,7 @@ impl Composition {
         Ok(Running { addresses, l1, l2, _sunder: sunder, _behind: behind, _file: file })
     }
 
-    /// Runs it and holds all answers against what may be.
+    /// Runs it and verifies all answers.
     fn check(&self, operations: u64, seed: u64) -> Result<(), String> {
         let mut running = self.start(seed)?;
         let plan = Plan {
@@ -314,7 +316,7 @@ impl Composition {
             victims.push(&mut running.l1);
         }
         if self.victim != Victim::L1 {
-            victims.push(running.l2.as_mut().ok_or("no L2 that could suffer")?);
+            victims.push(running.l2.as_mut().ok_or("no L2 for faults")?);
         }
         let report = accidents::run_with(&plan, &mut victims, self.accidents)?;
         let happened: Vec<Accidents> = victims.iter().map(|victim| victim.happened).collect();
@@ -322,7 +324,7 @@ impl Composition {
         if !self.accidents.is_empty() {
             println!("{happened:?}");
             let all: u64 = happened.iter().map(Accidents::all).sum();
-            assert!(all > 0, "{}: no accident happened", self.name);
+            assert!(all > 0, "{}: no fault was injected", self.name);
         }
         if self.is_crowded {
             let evictions = self.evictions(&running).map_err(|error| format!("stats: {error}"))?;
@@ -331,7 +333,7 @@ impl Composition {
         Ok(())
     }
 
-    /// Items that L1 gave up for want of memory.
+    /// Number of items that L1 evicted.
     fn evictions(&self, running: &Running) -> std::io::Result<u64> {
         if self.l1.contains("memcached") {
             return evictions(UnixStream::connect(running.l1.path())?);
@@ -340,7 +342,7 @@ impl Composition {
     }
 }
 
-/// The same, as a server's `stats` has it.
+/// The same, from a server's `stats`.
 fn evictions(stream: impl Read + Write) -> std::io::Result<u64> {
     let mut stream = BufReader::new(stream);
     stream.get_mut().write_all(b"stats\r\n")?;
@@ -363,7 +365,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn every_composition_is_right() {
+fn every_composition_is_correct() {
     let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
     let mut compositions = all();
     compositions.retain(|composition| composition.name.contains(&wanted));

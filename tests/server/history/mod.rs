@@ -1,8 +1,7 @@
-//! The history checker at work: against memcached and sunder, which are right; against proxies that
-//! are wrong, each in its own way; and while memcached is killed, frozen or loses keys.
+//! The history checker: with memcached and sunder, which are correct; with proxies that are wrong,
+//! each in its own way; and while memcached is killed, frozen or loses keys.
 //!
-//! The ways to put sunder together are in [`compositions`], with the accidents that each has to
-//! survive.
+//! The compositions of sunder are in [`compositions`], with the faults that each must survive.
 
 mod accidents;
 mod compositions;
@@ -17,7 +16,7 @@ use sunder::load::history::run::run;
 use sunder::load::stream::Target;
 use sunder::load::wire::Dialect;
 
-/// Operations of a run that is to be right.
+/// Operations of a run that must be correct.
 const OPERATIONS: u64 = 100_000;
 
 /// HOST:PORT or unix:PATH.
@@ -32,7 +31,7 @@ fn plan(address: &str) -> Plan {
 #[track_caller]
 fn is_right(name: &str, report: &Report) {
     assert!(report.is_right(), "{name}:\n{report}");
-    // What does not appear was not checked.
+    // Commands that do not appear were not checked.
     assert_eq!(report.commands.len(), 16, "{name}:\n{report}");
     println!("{name}:\n{report}");
 }
@@ -42,7 +41,7 @@ fn memcached() -> (Server, SocketAddr) {
 }
 
 #[test]
-fn memcached_is_right_and_loses_nothing() {
+fn memcached_is_correct_and_loses_nothing() {
     let (_server, address) = memcached();
     let plan = Plan { is_loss_wrong: true, ..plan(&address.to_string()) };
     let report = run(&plan).expect("it runs");
@@ -51,7 +50,7 @@ fn memcached_is_right_and_loses_nothing() {
     assert_eq!(report.operations, OPERATIONS);
 }
 
-/// Through a proxy: text only, and fewer connections, for each has a thread there.
+/// Through a proxy: text only, and fewer connections, because each has a thread there.
 fn through(proxy: &Proxy, operations: u64) -> Plan {
     Plan {
         connections: 16,
@@ -64,7 +63,7 @@ fn through(proxy: &Proxy, operations: u64) -> Plan {
 }
 
 #[test]
-fn a_proxy_that_changes_nothing_is_right() {
+fn a_proxy_that_changes_nothing_is_correct() {
     let (_server, address) = memcached();
     let proxy = Proxy::start(address, Fault::None);
     let plan = Plan { is_loss_wrong: true, ..through(&proxy, 20_000) };
@@ -76,7 +75,7 @@ fn a_proxy_that_changes_nothing_is_right() {
 fn every_fault_is_found() {
     let mut missed = vec![];
     for &fault in FAULTS {
-        // Empty: what another run left there is found too, and would be found for this fault.
+        // Empty: items of another run would be found too, and attributed to this fault.
         let (_server, address) = memcached();
         let proxy = Proxy::start(address, fault);
         // A flush_all is rare.

@@ -1,6 +1,6 @@
 //! A proxy between the history checker and a memcached that is wrong in one way, now and then.
 //!
-//! It speaks the text protocol, one request at a time a connection, as the checker does. With
+//! It speaks the text protocol, one request at a time per connection, like the checker. With
 //! [`Fault::None`] it changes nothing.
 
 use std::collections::{HashMap, VecDeque};
@@ -13,42 +13,42 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     None,
-    /// A get is answered what one was answered before.
+    /// A get returns an earlier value.
     Stale,
-    /// A get that misses is answered what was there before.
+    /// A get that misses returns an earlier value.
     Resurrected,
-    /// A get is answered another key's value.
+    /// A get returns another key's value.
     Foreign,
-    /// The first half is the right value's, the second an earlier one's.
+    /// The first half is the correct value's, the second an earlier one's.
     Mixed,
-    /// A part in the middle is left out, and zeros are at the end.
+    /// A part in the middle is missing, and zeros are at the end.
     Shifted,
-    /// The last byte is left out.
+    /// The last byte is missing.
     Short,
     /// The last third is zeros.
     ZeroTailed,
     Flags,
-    /// A delete is answered, and not done.
+    /// A delete is answered, but not executed.
     IgnoredDelete,
-    /// A touch that would expire is answered, and not done.
+    /// A touch that would expire the item is answered, but not executed.
     IgnoredTouch,
-    /// flush_all is answered, and not done.
+    /// flush_all is answered, but not executed.
     IgnoredFlush,
-    /// A set is answered STORED, and not done.
+    /// A set is answered STORED, but not executed.
     LostSet,
-    /// An append is answered STORED, and not done.
+    /// An append is answered STORED, but not executed.
     LostAppend,
-    /// An append is done twice.
+    /// An append is executed twice.
     DoubleAppend,
-    /// A cas is done as a set.
+    /// A cas is executed as a set.
     BlindCas,
-    /// An incr is answered, and not done.
+    /// An incr is answered, but not executed.
     LostIncr,
-    /// A get answers nothing though the item is there. Wrong where nothing may be lost.
+    /// A get misses although the item exists. Wrong if nothing may be lost.
     FalseMiss,
 }
 
-/// All that are wrong.
+/// All faults.
 pub const FAULTS: &[Fault] = &[
     Fault::Stale,
     Fault::Resurrected,
@@ -69,22 +69,22 @@ pub const FAULTS: &[Fault] = &[
     Fault::FalseMiss,
 ];
 
-/// One chance in this many is used.
+/// One opportunity in this many is used.
 const EVERY: u64 = 10;
 
-/// Values of each key that are remembered, to be given back.
+/// Earlier values remembered per key.
 const VALUES_KEPT: usize = 8;
 
 /// Flags and data of an item.
 type Item = (String, Vec<u8>);
 
-/// What all connections of a proxy share.
+/// State shared by all connections of a proxy.
 struct Shared {
     upstream: SocketAddr,
     fault: Fault,
     chances: AtomicU64,
     used: AtomicU64,
-    /// Values that keys had, the oldest first.
+    /// Earlier values of keys, the oldest first.
     past: Mutex<HashMap<String, VecDeque<Item>>>,
 }
 
@@ -122,14 +122,14 @@ impl Proxy {
         self.shared.fault
     }
 
-    /// How often it was wrong.
+    /// How often the fault was applied.
     pub fn used(&self) -> u64 {
         self.shared.used.load(Relaxed)
     }
 }
 
 impl Shared {
-    /// Whether to use this chance to be wrong.
+    /// Whether to apply the fault at this opportunity.
     fn strikes(&self, fault: Fault) -> bool {
         self.fault == fault && self.chances.fetch_add(1, Relaxed) % EVERY == EVERY - 1
     }
@@ -199,7 +199,7 @@ fn data(stream: &mut impl Read, bytes: &str) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// The answer to a request that is not done.
+/// The answer to a request that is not executed.
 fn ignored(words: &[String], shared: &Shared) -> Option<&'static [u8]> {
     let is_past = words.get(2).is_some_and(|exptime| exptime == "-1" || exptime == "2592001");
     let (fault, answer): (Fault, &[u8]) = match &words[0][..] {
@@ -210,7 +210,7 @@ fn ignored(words: &[String], shared: &Shared) -> Option<&'static [u8]> {
         "append" => (Fault::LostAppend, b"STORED\r\n"),
         _ => return None,
     };
-    // There are few of these.
+    // There are few opportunities.
     let is_rare = matches!(fault, Fault::IgnoredFlush | Fault::IgnoredTouch);
     let strikes = if is_rare { shared.fault == fault } else { shared.strikes(fault) };
     strikes.then(|| {
@@ -219,7 +219,7 @@ fn ignored(words: &[String], shared: &Shared) -> Option<&'static [u8]> {
     })
 }
 
-/// The answer to a retrieval, spoilt if that is the fault.
+/// The answer to a retrieval, corrupted if that is the fault.
 fn values(server: &mut impl BufRead, words: &[String], shared: &Shared) -> io::Result<Vec<u8>> {
     let mut answer = vec![];
     let mut found = vec![];
@@ -253,13 +253,13 @@ fn values(server: &mut impl BufRead, words: &[String], shared: &Shared) -> io::R
     }
 }
 
-/// Adds what was there before for keys that were not found.
+/// Adds earlier values for keys that were not found.
 fn resurrect(words: &[String], found: &[String], shared: &Shared, answer: &mut Vec<u8>) {
     for key in words[1..].iter().filter(|key| !found.contains(key)) {
         if !shared.strikes(Fault::Resurrected) {
             continue;
         }
-        let past = shared.past.lock().expect("nobody panics with it");
+        let past = shared.past.lock().expect("no thread panics holding it");
         if let Some((flags, value)) = past.get(key).and_then(|past| past.back()) {
             answer.extend(format!("VALUE {key} {flags} {}\r\n", value.len()).as_bytes());
             answer.extend(value);
@@ -269,9 +269,9 @@ fn resurrect(words: &[String], found: &[String], shared: &Shared, answer: &mut V
     }
 }
 
-/// Makes an item wrong, and remembers it as it was. Whether it is another one now.
+/// Corrupts an item, and remembers the original. Returns whether it differs now.
 fn spoil(key: &str, item: &mut Item, shared: &Shared) -> bool {
-    let mut past = shared.past.lock().expect("nobody panics with it");
+    let mut past = shared.past.lock().expect("no thread panics holding it");
     let right = item.clone();
     let bytes = item.1.len();
     let oldest = past.get(key).and_then(|past| past.front()).cloned();

@@ -1,9 +1,9 @@
-//! The server's side of the dialects that the stub speaks: requests out of bytes, and answers into
-//! them. Which dialect a request is in shows in its first bytes.
+//! The server's side of the dialects of the stub: parsing requests, and encoding answers. A
+//! request's first bytes show its dialect.
 
 use std::io::{self, BufRead, Read};
 
-/// What is kept of a key.
+/// The item of a key.
 #[derive(Clone, Debug, Default)]
 pub struct Item {
     pub flags: u32,
@@ -13,16 +13,16 @@ pub struct Item {
 /// A request in any dialect.
 #[derive(Debug)]
 pub struct Request {
-    /// As text has it; `noop` ends a multi-get of binary and meta.
+    /// The name in the text protocol; `noop` ends a multi-get of binary and meta.
     pub verb: String,
     pub keys: Vec<String>,
-    /// Of a store.
+    /// In a store.
     pub flags: u32,
     pub value: Vec<u8>,
     form: Form,
 }
 
-/// How the answer goes out.
+/// How the answer is encoded.
 #[derive(Debug)]
 enum Form {
     Text,
@@ -30,14 +30,14 @@ enum Form {
         opcode: u8,
         opaque: [u8; 4],
     },
-    /// Quiet: nothing is said of a miss.
+    /// Quiet: no answer to a miss.
     Meta {
         opaque: String,
         is_quiet: bool,
     },
 }
 
-/// What a request is answered.
+/// The answer to a request.
 #[derive(Debug)]
 pub enum Answer {
     /// Keys and items that were found.
@@ -63,7 +63,7 @@ const OPCODES: [(u8, &str); 11] = [
 
 const GETKQ: u8 = 0x0d;
 
-/// The next request; None at the connection's end.
+/// The next request; None at the end of the connection.
 pub fn read(input: &mut impl BufRead) -> io::Result<Option<Request>> {
     let Some(&first) = input.fill_buf()?.first() else { return Ok(None) };
     if first == 0x80 {
@@ -76,7 +76,7 @@ pub fn read(input: &mut impl BufRead) -> io::Result<Option<Request>> {
     if is_meta { read_meta(&words, input) } else { read_text(&words, input) }.map(Some)
 }
 
-/// The value behind a line.
+/// The value after a line.
 fn read_value(bytes: &str, input: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut value = vec![0; bytes.parse().expect("a length")];
     input.read_exact(&mut value)?;

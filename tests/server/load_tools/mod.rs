@@ -1,5 +1,5 @@
-//! The tools at work: they find each way in which a server can be wrong, name the key and end with
-//! exit status 1; they find nothing wrong with sunder and with memcached.
+//! The tools: they detect each way in which a server can be wrong, name the key and end with exit
+//! status 1; they detect nothing in sunder and in memcached.
 
 mod dialects;
 mod stub;
@@ -15,7 +15,7 @@ fn run(words: &str) -> Ended {
     run_sunder(&words).expect("it ends")
 }
 
-/// The tools that check what wrong keys say.
+/// The tools that check values, and their text for wrong keys.
 const CHECKS: [(&str, &str); 2] = [
     ("setget", "-n 400 -w 3 --value-bytes 50-2000"),
     ("blast", "-n 4k -w 4 --keys 8 --value-bytes 50-500"),
@@ -24,7 +24,7 @@ const CHECKS: [(&str, &str); 2] = [
 const DIALECTS: [&str; 3] = ["--text", "--binary", "--meta"];
 
 #[test]
-fn a_right_stub_is_right() {
+fn a_correct_stub_is_correct() {
     let stub = Stub::start(Fault::None);
     for dialect in DIALECTS {
         for (tool, flags) in CHECKS {
@@ -36,7 +36,7 @@ fn a_right_stub_is_right() {
     assert!(stub.struck().is_empty());
 }
 
-/// Wrong answers, each of which every tool and dialect is to find.
+/// Wrong answers, each of which every tool must detect in every dialect.
 const WRONG: [Fault; 9] = [
     Fault::Swapped,
     Fault::OtherKey,
@@ -63,16 +63,16 @@ fn every_wrong_answer_is_found_and_its_key_named() {
             let named = line.split("key ").nth(1).and_then(|rest| rest.split(':').next());
             let named = named.unwrap_or_else(|| panic!("{what}"));
             let struck = stub.struck();
-            // A multi-get that has another key's item says so of the first key it asked for.
+            // A multi-get with another key's item reports the first requested key.
             let is_named = struck.contains(named) || (fault, tool) == (Fault::OtherKey, "blast");
             assert!(is_named && line.contains("(after "), "{what}: wrong were {struck:?}");
         }
     }
 }
 
-/// What a server sends that nobody stored is not gathered in memory.
+/// A value that nobody stored is not gathered in memory.
 #[test]
-fn an_answer_that_is_too_long_ends_the_run_soon() {
+fn an_answer_that_is_too_long_soon_ends_the_run() {
     for (words, limit_bytes) in [
         ("setget --timeout 20", 17 << 20),
         ("blast --timeout 20 --keys 4", 17 << 20),
@@ -85,7 +85,7 @@ fn an_answer_that_is_too_long_ends_the_run_soon() {
         let line = ended.stderr.trim_end();
         assert_eq!((ended.status, line.lines().count()), (1, 1), "{words}: {line}");
         assert!(line.contains("--answer-bytes"), "{words}: {line}");
-        // Each connection's, and what sockets hold.
+        // The value of each connection, and the buffers of sockets.
         let taken_bytes = stub.huge_bytes();
         let most_bytes = 10 * (limit_bytes + (8 << 20));
         assert!(
@@ -108,7 +108,7 @@ fn a_run_ends_when_its_time_is_over() {
         assert!(ended.stdout.contains("set hits"), "{tool}: {}", ended.stdout);
         assert!(start.elapsed() < Duration::from_secs(10), "{tool}: {:?}", start.elapsed());
     }
-    // A server that is slow enough never to be given up on, and too slow to ever get it done.
+    // A server that is fast enough not to time out, and too slow to finish.
     let stub = Stub::start(Fault::Slow);
     let start = Instant::now();
     let ended = run(&format!("blast -p {} --keys 500 --duration 1 --timeout 3", stub.port));
@@ -116,9 +116,9 @@ fn a_run_ends_when_its_time_is_over() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
-/// A closed standard error is no reason to panic.
+/// A closed standard error must not cause a panic.
 #[test]
-fn nobody_hears_what_is_wrong() {
+fn a_closed_stderr_is_ignored() {
     let nobody = free_port().to_string();
     for (words, status) in [
         (&["blast", "--no-such-flag"][..], 2),
@@ -138,7 +138,7 @@ fn nobody_hears_what_is_wrong() {
 }
 
 #[test]
-fn every_tool_tells_its_version() {
+fn every_tool_prints_its_version() {
     let version = run("--version").stdout;
     assert!(version.starts_with("sunder ") && version.lines().count() == 1, "{version}");
     for tool in ["blast", "setget", "sizes", "fill", "setops", "bench", "bench report", "l2"] {
@@ -150,7 +150,7 @@ fn every_tool_tells_its_version() {
 }
 
 #[test]
-fn a_server_that_cannot_be_worked_with_is_one_line() {
+fn an_unusable_server_is_reported_in_one_line() {
     for (fault, expected) in [
         (Fault::Garbage, "the server answers 'VALUABLE news"),
         (Fault::Close, "the server closed the connection"),
@@ -158,7 +158,7 @@ fn a_server_that_cannot_be_worked_with_is_one_line() {
     ] {
         for tool in ["setget -n 4000", "sizes", "fill", "setops -n 4000", "blast -n 4000"] {
             if fault == Fault::Close && tool == "fill" {
-                // It connects again.
+                // It reconnects.
                 continue;
             }
             let stub = Stub::start(fault);
@@ -173,7 +173,7 @@ fn a_server_that_cannot_be_worked_with_is_one_line() {
 }
 
 #[test]
-fn fill_survives_connections_that_end_and_not_a_server_that_does() {
+fn fill_survives_closed_connections_but_not_an_exit_of_the_server() {
     let stub = Stub::start(Fault::Close);
     let ended = run(&format!("fill -n 60 -w 2 -p {} --value-bytes 100", stub.port));
     assert_eq!(ended.status, 0, "{}", ended.stderr);
@@ -185,7 +185,7 @@ fn fill_survives_connections_that_end_and_not_a_server_that_does() {
     let fill = std::thread::spawn(move || run(&format!("fill -n 1000000000 -p {port}")));
     std::thread::sleep(Duration::from_millis(300));
     drop(server);
-    let ended = fill.join().expect("it does not panic");
+    let ended = fill.join().expect("the thread does not panic");
     let line = ended.stderr.trim_end();
     assert_eq!(ended.status, 1, "{line}");
     assert!(line.contains("cannot connect to ") && line.contains("(after "), "{line}");
@@ -193,20 +193,20 @@ fn fill_survives_connections_that_end_and_not_a_server_that_does() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_line() {
+fn a_missing_server_is_reported_in_one_line() {
     let nobody = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
     for tool in ["blast", "setget", "sizes", "fill", "setops", "bench"] {
         for place in &nobody {
             let ended = run(&format!("{tool} {place}"));
             let line = ended.stderr.trim_end();
             assert_eq!(ended.status, 1, "{tool} {place}: {line}");
-            assert_eq!(ended.stdout, "", "{tool} {place}: no table of nothing");
+            assert_eq!(ended.stdout, "", "{tool} {place}: no empty table");
             assert!(line.contains("cannot connect to ") && line.lines().count() == 1, "{line}");
         }
     }
 }
 
-/// All tools, which must find nothing.
+/// All tools, which must detect nothing.
 fn is_right(server: &str, place: &str, dialects: &[&str]) {
     for dialect in dialects {
         for tool in [
@@ -232,30 +232,30 @@ fn is_right(server: &str, place: &str, dialects: &[&str]) {
 }
 
 #[test]
-fn memcached_is_right() {
+fn memcached_is_correct() {
     let (_server, address) = Server::memcached().expect("memcached starts");
     is_right("memcached", &format!("-p {}", address.port()), &["-t", "-b", "--meta", "-t -b"]);
 }
 
 #[test]
-fn memcached_on_a_unix_socket_is_right() {
+fn memcached_on_a_unix_socket_is_correct() {
     let path = free_socket_path();
     let server = Server::memcached_at(&path, 64).expect("memcached starts");
     is_right("memcached", &format!("--sock-path {}", path.display()), &["-binary"]);
     drop(server);
-    // memcached leaves its socket when it is killed.
+    // memcached leaves its socket behind when it is killed.
     let _ = std::fs::remove_file(path);
 }
 
 #[test]
-fn sunder_is_right() {
+fn sunder_is_correct() {
     let port = free_port().to_string();
     let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
     is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "-t -b"]);
 }
 
 #[test]
-fn a_server_without_meta_commands_is_said_to_have_none() {
+fn a_server_without_meta_commands_is_reported() {
     let port = free_port().to_string();
     let _server = Server::sunder(&["-p", &port, "--workers", "1"]).expect("sunder starts");
     for words in [
@@ -277,7 +277,7 @@ fn a_server_without_meta_commands_is_said_to_have_none() {
 }
 
 #[test]
-fn what_was_measured_is_printed() {
+fn results_are_printed() {
     let (_server, address) = Server::memcached().expect("memcached starts");
     let ended = run(&format!("blast -n 3000 -kl 2 -p {} -pprof", address.port()));
     assert_eq!(ended.status, 0, "{}", ended.stderr);
@@ -289,7 +289,7 @@ fn what_was_measured_is_printed() {
 }
 
 #[test]
-fn an_interrupted_run_prints_what_it_has() {
+fn an_interrupted_run_prints_its_results() {
     let (_server, address) = Server::memcached().expect("memcached starts");
     for (tool, signal) in
         [("setget", "-INT"), ("blast", "-TERM"), ("fill", "-INT"), ("setops", "-INT")]
@@ -322,9 +322,9 @@ fn an_interrupted_run_prints_what_it_has() {
     }
 }
 
-/// As `head` does. What cannot be written for another reason is a failure, in words.
+/// As `head` does. Any other failure to write is reported.
 #[test]
-fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is() {
+fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
     let (_server, address) = Server::memcached().expect("memcached starts");
     let target = address.to_string();
     for words in [

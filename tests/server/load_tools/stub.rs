@@ -1,7 +1,7 @@
 //! A small memcached that is wrong in one way, now and then.
 //!
-//! It speaks all dialects, as much of them as setget and blast ask for: `dialects` has their bytes,
-//! here is what they mean. With [`Fault::None`] it is right.
+//! It speaks all dialects, as far as setget and blast use them: `dialects` encodes them, this file
+//! executes requests. With [`Fault::None`] it is correct.
 
 use super::dialects::{Answer, Item, Request, read};
 use std::collections::{HashMap, HashSet};
@@ -14,25 +14,25 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     None,
-    /// A get is answered another key's flags and value.
+    /// A get returns another key's flags and value.
     Swapped,
-    /// A get is answered another key's item, under that key's name.
+    /// A get returns another key's item, under that key's name.
     OtherKey,
-    /// A value begins as the right one and ends as an earlier one of the same key.
+    /// A value starts like the correct one and ends like an earlier one of the same key.
     Mixed,
-    /// A value's middle is left out, and zeros are at its end: a lost chunk.
+    /// A value's middle is missing, and zeros are at its end: a lost chunk.
     Shifted,
-    /// A value lacks its last byte.
+    /// A value's last byte is missing.
     Short,
-    /// A get is answered what was there before the last acknowledged set.
+    /// A get returns the item from before the last acknowledged set.
     Stale,
-    /// A get behind an acknowledged delete is answered what was there.
+    /// A get after an acknowledged delete returns the deleted item.
     Back,
-    /// Flags are other ones.
+    /// Flags differ.
     Flags,
-    /// A set is answered STORED, and not done.
+    /// A set is answered STORED, but not executed.
     LostSet,
-    /// An answer that is none.
+    /// An invalid answer.
     Garbage,
     /// The connection is closed in the middle of an answer.
     Close,
@@ -40,23 +40,23 @@ pub enum Fault {
     Silence,
     /// Every answer takes a tenth of a second.
     Slow,
-    /// A get is answered a value of [`HUGE_BYTES`], in text.
+    /// A get returns a value of [`HUGE_BYTES`], in text.
     Huge,
 }
 
-/// Bytes of a value that nobody stored.
+/// Length of a value that nobody stored.
 pub const HUGE_BYTES: usize = 256 << 20;
 
-/// Chances before the first that is used: by then each key has a past.
+/// Opportunities before the first that is used: by then each key has earlier values.
 const FIRST: u64 = 40;
 
-/// From then on one chance in this many is used.
+/// After that one opportunity in this many is used.
 const EVERY: u64 = 7;
 
 #[derive(Default)]
 struct State {
     items: HashMap<String, Item>,
-    /// What each key had before.
+    /// The previous item of each key.
     past: HashMap<String, Item>,
     chances: u64,
     struck: HashSet<String>,
@@ -78,7 +78,7 @@ impl Stub {
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let state = Arc::clone(&state);
-                // It ends with the client's connection, or as the fault has it.
+                // It ends with the client's connection, or as the fault says.
                 std::thread::spawn(move || serve(&client, fault, &state));
             }
         });
@@ -90,14 +90,14 @@ impl Stub {
         self.state.lock().expect("no thread panics").struck.clone()
     }
 
-    /// Bytes of huge values that clients have taken.
+    /// Bytes of huge values that clients have read.
     pub fn huge_bytes(&self) -> usize {
         self.state.lock().expect("no thread panics").huge_bytes
     }
 }
 
 impl State {
-    /// Whether to use this chance to be wrong about this key.
+    /// Whether to apply the fault to this key now.
     fn strikes(&mut self, key: &str) -> bool {
         self.chances += 1;
         let does = self.chances >= FIRST && self.chances.is_multiple_of(EVERY);
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// What a get of this key is answered: under which name, and the item.
+    /// The answer to a get of this key: the key in it, and the item.
     fn look_up(&mut self, key: &str, fault: Fault) -> Option<(String, Item)> {
         let right = self.items.get(key).cloned();
         let past = self.past.get(key).cloned();
@@ -152,7 +152,7 @@ impl State {
         if self.strikes(key) { Some((name, wrong)) } else { Some((key.to_owned(), item)) }
     }
 
-    /// What a store is answered.
+    /// The answer to a store.
     fn store(&mut self, request: &Request, fault: Fault) -> &'static str {
         let (key, value, flags) = (&request.keys[0], request.value.clone(), request.flags);
         let before = self.items.get(key).cloned();
@@ -224,7 +224,7 @@ fn serve(client: &TcpStream, fault: Fault, shared: &Mutex<State>) -> io::Result<
     Ok(())
 }
 
-/// Answers a get with a value of [`HUGE_BYTES`], as long as the client takes it.
+/// Answers a get with a value of [`HUGE_BYTES`], as long as the client reads it.
 fn flood(mut output: &TcpStream, key: &str, state: &Mutex<State>) -> io::Result<()> {
     output.write_all(format!("VALUE {key} 0 {HUGE_BYTES}\r\n").as_bytes())?;
     let piece = [b'x'; 64 * 1024];

@@ -1,4 +1,4 @@
-//! scripts/bind-nic.sh: what it shows, does step by step, and refuses.
+//! scripts/bind-nic.sh: its output, its steps, and its refusals.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{BIND, Host};
 
 #[test]
-fn the_devices_are_shown_with_what_holds_them() {
+fn devices_are_shown_with_their_drivers() {
     let host = Host::new();
     let run = host.does(BIND, "show");
     assert!(run.out.contains("0000:05:00.0  e1000e           8086:10d3   eth0 (default route)"));
@@ -36,7 +36,7 @@ fn binding_names_each_step() {
 }
 
 #[test]
-fn giving_back_lets_the_kernel_choose() {
+fn unbinding_lets_the_kernel_choose_the_driver() {
     let host = Host::new();
     let run = host.does(BIND, "unbind 07:00.0 --dry-run");
     assert!(run.out.starts_with("would write \"\" to "), "{}", run.out);
@@ -47,9 +47,9 @@ fn giving_back_lets_the_kernel_choose() {
     assert!(run.out.contains("with vfio-pci already"), "{}", run.out);
 }
 
-/// The files of this host do nothing when they are written, which is a driver that refused.
+/// The files of this host have no effect when they are written, like a driver that refused.
 #[test]
-fn a_device_that_does_not_move_is_noticed() {
+fn a_device_that_is_not_rebound_is_reported() {
     let host = Host::new();
     host.refuses(BIND, "bind 06:00.0", &["with e1000e and not with vfio-pci", "dmesg"]);
     fs::remove_file(host.sys("bus/pci/devices/0000:07:00.0/driver")).unwrap();
@@ -57,7 +57,7 @@ fn a_device_that_does_not_move_is_noticed() {
 }
 
 #[test]
-fn bind_refuses_what_would_hurt() {
+fn bind_refuses_devices_in_use() {
     let host = Host::new();
     host.refuses(BIND, "bind 05:00.0 --dry-run", &["eth0", "default route", "--force"]);
     host.does(BIND, "bind 05:00.0 --dry-run --force");
@@ -77,7 +77,7 @@ fn bind_refuses_what_would_hurt() {
     host.refuses(BIND, "bind 06:00.0 --dry-run", &["eth1", "default route"]);
 }
 
-/// Binds eth1, which is refused with these words, and not if it is forced.
+/// Binds eth1, which is refused with these words, but not with --force.
 fn is_in_use(host: &Host, words: &[&str]) {
     host.refuses(BIND, "bind 06:00.0 --dry-run", &[&["eth1", "--force"], words].concat());
     let run = host.does(BIND, "bind 06:00.0 --dry-run --force");
@@ -108,7 +108,7 @@ fn bind_refuses_what_is_under_a_bond_a_bridge_or_a_vlan() {
     let host = Host::new();
     host.write("sys/class/net/eth1/upper_bond0", "");
     is_in_use(&host, &["which is part of bond0: "]);
-    // However far up.
+    // At any level.
     host.write("sys/class/net/bond0/upper_bond0.7", "");
     host.write("sys/class/net/bond0.7/upper_br0", "");
     host.write("route", "br0 00000000 0101A8C0 0003 0 0 0 00000000 0 0 0\n");
@@ -116,9 +116,9 @@ fn bind_refuses_what_is_under_a_bond_a_bridge_or_a_vlan() {
     is_in_use(&host, &["is part of bond0", "br0, which carries the default route", "an address"]);
 }
 
-/// The same on the kernel's own account of a real bridge and of a macvlan on it.
+/// The same with the kernel's own data about a real bridge and a macvlan on it.
 #[test]
-fn the_kernel_tells_of_what_is_on_an_interface_as_the_made_up_host_does() {
+fn the_kernel_reports_upper_interfaces_like_the_simulated_host() {
     assert!(rustix::process::geteuid().is_root(), "network namespaces: run it as root");
     let name = format!("sunder-upper-{}", std::process::id());
     let ip = |words: &str| {
@@ -146,7 +146,7 @@ fn the_kernel_tells_of_what_is_on_an_interface_as_the_made_up_host_does() {
     assert_eq!(lines[0], "/sys/class/net/br0/upper_over0", "{said}");
     assert_eq!(lines[1], "/sys/class/net/eth1/upper_br0", "{said}");
     assert!(lines.iter().any(|it| it.split_whitespace().nth(1) == Some("over0")), "{said}");
-    // On the host of this test, with what the kernel said.
+    // On the host of this test, with the kernel's data.
     let host = Host::new();
     host.write("sys/class/net/eth1/upper_br0", "");
     host.write("sys/class/net/br0/upper_over0", "");

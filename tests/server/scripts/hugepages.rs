@@ -1,4 +1,4 @@
-//! scripts/hugepages.sh: what it adds, takes, promises for the next boot and refuses.
+//! scripts/hugepages.sh: pages it adds and removes, persistent reservations, and its refusals.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ const NODE_2M: &str = "devices/system/node/node0/hugepages/hugepages-2048kB";
 const ALL_1G: &str = "kernel/mm/hugepages/hugepages-1048576kB";
 
 #[test]
-fn reserving_adds_and_releasing_takes_what_is_free() {
+fn reserving_adds_pages_and_releasing_removes_free_ones() {
     let host = Host::new();
     host.does(HUGE, "reserve 16");
     assert_eq!(host.reserved(ALL_2M), "26");
@@ -17,14 +17,14 @@ fn reserving_adds_and_releasing_takes_what_is_free() {
     assert_eq!(host.reserved(NODE_2M), "12");
     host.does(HUGE, "reserve 1 --size 1G");
     assert_eq!(host.reserved(ALL_1G), "1");
-    // Of 16 that are ours 4 are free.
+    // Of our 16 pages 4 are free.
     let run = host.does(HUGE, "release");
     assert!(run.out.contains("released 4 pages of 2M; 22 are left, 22 of them in use"));
     assert_eq!(host.reserved(ALL_2M), "22");
 }
 
 #[test]
-fn reserving_once_more_changes_nothing() {
+fn reserving_again_changes_nothing() {
     let host = Host::new();
     host.does(HUGE, "reserve 16");
     let run = host.does(HUGE, "reserve 16");
@@ -33,7 +33,7 @@ fn reserving_once_more_changes_nothing() {
     assert_eq!(host.reserved(ALL_2M), "26");
     let run = host.does(HUGE, "reserve 20");
     assert!(run.out.contains("reserved 4 pages of 2M; now 30"), "{}", run.out);
-    // Somebody else has taken them away since.
+    // Someone has removed them since.
     host.pages(ALL_2M, 5, 5);
     host.does(HUGE, "reserve 8");
     assert_eq!(host.reserved(ALL_2M), "8");
@@ -56,7 +56,7 @@ fn a_reservation_at_boot_is_known_after_it() {
 }
 
 #[test]
-fn releasing_leaves_others_what_is_theirs() {
+fn releasing_keeps_pages_of_others() {
     let host = Host::new();
     let run = host.does(HUGE, "release");
     assert!(run.out.contains("nothing to give back: 0 pages of 2M"), "{}", run.out);
@@ -74,7 +74,7 @@ fn releasing_leaves_others_what_is_theirs() {
 }
 
 #[test]
-fn what_a_later_file_overrides_is_not_promised() {
+fn a_reservation_that_a_later_file_overrides_is_refused() {
     let ours = "etc/sysctl.d/90-sunder-hugepages-2M.conf";
     for later in ["etc/sysctl.d/99-x.conf", "usr/lib/sysctl.d/99-x.conf", "etc/sysctl.conf"] {
         let host = Host::new();
@@ -84,7 +84,7 @@ fn what_a_later_file_overrides_is_not_promised() {
         host.write(later, "vm/nr_hugepages=7\n");
         host.refuses(HUGE, "reserve 6 --persistent", &[later, ours, "vm.nr_hugepages"]);
         assert!(!host.root.join(ours).exists());
-        assert_eq!(host.reserved(ALL_2M), "10", "nothing is done by halves");
+        assert_eq!(host.reserved(ALL_2M), "10", "nothing is done partially");
         host.does(HUGE, "reserve 6");
     }
     let host = Host::new();
@@ -101,7 +101,7 @@ fn what_a_later_file_overrides_is_not_promised() {
 }
 
 #[test]
-fn a_dry_run_says_everything_and_does_nothing() {
+fn a_dry_run_prints_everything_and_does_nothing() {
     let host = Host::new();
     let run = host.does(HUGE, "reserve 16 --persistent --dry-run");
     assert!(run.error.contains("would write 26 to"), "{}", run.error);
@@ -114,7 +114,7 @@ fn a_dry_run_says_everything_and_does_nothing() {
 }
 
 #[test]
-fn a_persistent_reservation_is_written_shown_and_forgotten() {
+fn a_persistent_reservation_is_written_shown_and_removed() {
     let host = Host::new();
     let file = host.root.join("etc/sysctl.d/90-sunder-hugepages-2M.conf");
     host.does(HUGE, "reserve 6 --persistent");
@@ -146,7 +146,7 @@ fn show_lists_sizes_and_nodes() {
 }
 
 #[test]
-fn hugepages_refuses_what_it_does_not_understand() {
+fn hugepages_refuses_invalid_arguments() {
     let host = Host::new();
     host.refuses(HUGE, "", &["reserve N, show or release"]);
     host.refuses(HUGE, "reserve", &["a number of pages"]);

@@ -19,7 +19,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_is_installed_works_and_is_removed_again() {
+fn installed_files_work_and_are_removed_again() {
     let prefix = std::env::temp_dir().join(format!("sunder prefix {}", std::process::id()));
     let other = prefix.join("share/man/man1/sunder-other.1");
     fs::create_dir_all(other.parent().expect("a folder")).expect("made");
@@ -49,7 +49,7 @@ fn what_is_installed_works_and_is_removed_again() {
         fs::write(&list, format!("{installed}{stray}\n")).expect("written");
         let (status, said) = run(&["--prefix", text, "--uninstall"]);
         assert!(status == 1 && said.contains("none of sunder's files"), "{stray}: {said}");
-        assert!(prefix.join("bin/sunder").exists(), "nothing is removed by such a list");
+        assert!(prefix.join("bin/sunder").exists(), "such a list removes nothing");
     }
     fs::write(&list, installed).expect("written");
     let (status, said) = run(&["--prefix", text, "--uninstall"]);

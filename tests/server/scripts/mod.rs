@@ -1,5 +1,5 @@
-//! The scripts: the operators' on roots made here that look like the kernel's, so that no test
-//! touches the host; all of them in a checkout whose path is a trap.
+//! The scripts: the operators' ones on simulated roots that look like the kernel's, so that no test
+//! touches the host; all of them in a checkout whose path would be executed if evaluated.
 
 mod bind;
 mod hugepages;
@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 static ROOTS: AtomicUsize = AtomicUsize::new(0);
 
-/// A host that does not exist; gone when dropped.
+/// A simulated host; removed when dropped.
 struct Host {
     root: PathBuf,
 }
 
-/// What a script said and how it ended.
+/// The output of a script and its exit status.
 struct Run {
     out: String,
     error: String,
@@ -52,7 +52,7 @@ impl Host {
                      eth0 0001A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
         host.write("route", route);
         host.write("addresses", "2: eth0    inet 192.168.1.2/24 brd 192.168.1.255 scope global\n");
-        // What every interface has that is up: a link-local address and its routes.
+        // The link-local address and its routes, which every interface has that is up.
         let link = "fe800000000000000000000000000000";
         let all = "ff000000000000000000000000000000";
         let none = "0".repeat(32);
@@ -118,7 +118,7 @@ impl Host {
         }
     }
 
-    /// Runs a script that has to refuse: status 2, one line, with each of `words` in it.
+    /// Runs a script that must refuse: status 2, one line, with each of `words` in it.
     fn refuses(&self, script: &str, arguments: &str, words: &[&str]) {
         let run = self.run(script, arguments);
         assert_eq!(run.status, 2, "{arguments}: {}{}", run.out, run.error);

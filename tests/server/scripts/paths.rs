@@ -1,20 +1,21 @@
-//! Every script in a checkout, and with a TMPDIR, whose path is several words and a command to a
-//! shell that takes it for code: what ends early removes its own and nothing else.
+//! Every script in a checkout, and with a TMPDIR, whose path consists of several words and would be
+//! a command if a shell evaluated it: a script that ends early removes its own files and nothing
+//! else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
-/// Read as code, this path names two folders beside the checkout and makes a file.
+/// If evaluated, this path names two folders beside the checkout and creates a file.
 const CHECKOUT: &str = "check out; touch made-by-eval; $(touch made-by-eval)";
 
-/// measure_ssd that has filled a file of its caller's naming.
+/// A measure_ssd that fills the file named by its caller.
 const STORES: &str = r#"
 [ "$1" = fill ] && echo '{"bytes_written": 4096}' && head -c 4096 /dev/zero >"$2"
 "#;
 
-/// fio that ends its file's name at the characters that fio takes for more than a name.
+/// A fio that cuts its file's name at the characters that are special to fio.
 const FIO: &str = r#"
 for word; do case $word in --filename=*) name=${word#--filename=} ;; esac; done
 case $name in *[\;:#]*) echo "reads another file than '$name'" >&2; exit 1 ;; esac
@@ -47,7 +48,7 @@ impl Trap {
         trap.stub(&trap.checkout().join("target/debug/measure_ssd"), STORES);
         trap.stub(&trap.checkout().join("bin/cargo"), "[ \"$3\" = --release ]");
         trap.stub(&trap.checkout().join("bin/fio"), FIO);
-        // What "rm -rf" of an unquoted path took: each of its words.
+        // What "rm -rf" of an unquoted path would remove: each of its words.
         for canary in ["check", "out", "outside", "target"] {
             fs::create_dir_all(trap.root.join(canary)).unwrap();
             fs::write(trap.root.join(canary).join("kept"), "kept").unwrap();
@@ -70,7 +71,8 @@ impl Trap {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a command of bash in a folder whose names are the path's words, and says what it said.
+    /// Runs a command of bash in a folder with files named like the path's words, and returns its
+    /// output.
     fn bash(&self, arguments: &[&str]) -> String {
         let path = std::env::var("PATH").unwrap();
         let bin = self.checkout().join("bin");
@@ -92,7 +94,7 @@ impl Trap {
         )
     }
 
-    /// Everything that was there is, nothing temporary is left, and no word of a path was run.
+    /// Everything still exists, nothing temporary is left, and no word of a path was executed.
     fn assert_unharmed(&self, after: &str) {
         for canary in ["check", "out", "outside", "target"] {
             let kept = self.root.join(canary).join("kept");
@@ -100,7 +102,7 @@ impl Trap {
         }
         assert!(self.checkout().join("scripts/lib.sh").exists(), "{after}");
         for folder in [&self.root, &self.checkout()] {
-            assert!(!folder.join("made-by-eval").exists(), "a path was run: {after}");
+            assert!(!folder.join("made-by-eval").exists(), "a path was executed: {after}");
         }
         let left: Vec<_> = fs::read_dir(self.temporary()).unwrap().flatten().collect();
         assert!(left.is_empty(), "left behind: {left:?}: {after}");
@@ -114,7 +116,7 @@ impl Drop for Trap {
 }
 
 #[test]
-fn what_runs_at_the_end_has_the_words_it_was_registered_with() {
+fn exit_handlers_get_the_words_they_were_registered_with() {
     let trap = Trap::new("words");
     let program = r#"
         . "$1/scripts/lib.sh"
@@ -134,10 +136,10 @@ fn what_runs_at_the_end_has_the_words_it_was_registered_with() {
     assert_eq!(put.unwrap(), "two  words\n");
 }
 
-/// With nothing to measure and nothing that serves, each makes its folders, registers what ends it,
-/// and fails; those with namespaces need root.
+/// With nothing to measure and no server, each creates its folders, registers its exit handler, and
+/// fails; those with namespaces need root.
 #[test]
-fn scripts_that_fail_in_a_path_of_several_words_take_only_their_own() {
+fn scripts_that_fail_in_a_path_of_several_words_remove_only_their_files() {
     assert!(rustix::process::geteuid().is_root(), "network namespaces: run it as root");
     let before = namespaces();
     let trap = Trap::new("fail");
@@ -158,7 +160,7 @@ fn scripts_that_fail_in_a_path_of_several_words_take_only_their_own() {
         let path = trap.checkout().join(script);
         let said = trap.bash(&[&[path.to_str().unwrap()], arguments].concat());
         assert!(said.starts_with("exit status: 1"), "{script}: {said}");
-        assert!(said.contains(words), "{script} did not come so far: {said}");
+        assert!(said.contains(words), "{script} did not get that far: {said}");
         trap.assert_unharmed(&format!("{script}: {said}"));
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "compare-ssd.sh left its folder");
@@ -176,8 +178,8 @@ fn namespaces() -> Vec<String> {
     names.filter(|name| name.starts_with("sunder-")).map(str::to_owned).collect()
 }
 
-/// A line of shell given as one word to what is run at the end, and the evaluation of any other
-/// text, are how a path became a command.
+/// Passing a line of shell as one word to the exit handler, and evaluating any other text, could
+/// execute a path.
 #[test]
 fn no_script_evaluates_text() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -24,7 +24,7 @@ impl Client {
         Client { server, lines: BufReader::new(stream) }
     }
 
-    /// Sends as it is.
+    /// Sends bytes unchanged.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.lines.get_mut().write_all(bytes)
     }
@@ -39,8 +39,8 @@ impl Client {
         Ok(line)
     }
 
-    /// The answer to a command of one line, itself one line.
-    pub fn ask(&mut self, command: &str) -> String {
+    /// The one-line answer to a command of one line.
+    pub fn request(&mut self, command: &str) -> String {
         self.send(format!("{command}\r\n").as_bytes()).expect("it reads");
         self.line().expect("it answers")
     }
@@ -52,7 +52,7 @@ impl Client {
         self.line().expect("it answers")
     }
 
-    /// What a get of `key` finds: flags and value.
+    /// The flags and value that a get of `key` finds.
     pub fn get(&mut self, key: &str) -> Option<(u32, Vec<u8>)> {
         self.send(format!("get {key}\r\n").as_bytes()).expect("it reads");
         self.hit().expect("it answers")
@@ -74,7 +74,7 @@ impl Client {
         Ok(Some((flags.parse().expect("flags"), value)))
     }
 
-    /// A number of `stats`.
+    /// A number in `stats`.
     pub fn stat(&mut self, name: &str) -> Result<u64> {
         self.send(b"stats\r\n")?;
         let mut found = None;
@@ -93,7 +93,7 @@ impl Client {
     }
 }
 
-/// Bytes that nothing else has.
+/// Unique bytes.
 pub fn value(seed: u64, len: usize) -> Vec<u8> {
     let words = (0..).map(|i| mix(seed ^ mix(i)));
     words.flat_map(u64::to_le_bytes).take(len).collect()

@@ -1,4 +1,4 @@
-//! A server with an SSD tier, as its clients and its operator know it: the real binary, over a
+//! A server with an SSD tier, as its clients and its operator see it: the real binary, over a
 //! socket, on a real file with direct I/O.
 
 mod client;
@@ -11,18 +11,18 @@ mod unwritable;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A file for a log, below `target`; gone when dropped.
-struct Place(PathBuf);
+/// A file for a log, below `target`; removed when dropped.
+struct LogFile(PathBuf);
 
-impl Place {
-    fn new() -> Place {
+impl LogFile {
+    fn new() -> LogFile {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ssd-{}-{number}", std::process::id());
-        Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
+        LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
     }
 
-    /// The words `ssd,path=..` with `more` behind.
+    /// The words `ssd,path=..` followed by `more`.
     fn tier(&self, more: &str) -> String {
         format!("ssd,path={}{more}", self.0.display())
     }
@@ -32,9 +32,9 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LogFile {
     fn drop(&mut self) {
-        // Where a test never made it, there is nothing to remove.
+        // If the test never created it, there is nothing to remove.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,5 +1,5 @@
-//! A file system that turns read-only under a server, as ext4 does after an error, and is repaired
-//! later. What the log on it holds is whole then, and old. Needs root, for a mount.
+//! A file system that becomes read-only under a server, as ext4 does after an error, and is
+//! repaired later. The log on it is then intact, but stale. Needs root, for a mount.
 
 use super::client::Client;
 use crate::support::PATIENCE;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const KEYS: usize = 500;
 
-/// What a server ends with that could not close its log.
+/// Exit status of a server that could not close its log.
 const EXIT_UNFINISHED: i32 = 3;
 
 fn run(command: &str, arguments: &[&str]) {
@@ -20,12 +20,12 @@ fn run(command: &str, arguments: &[&str]) {
         .stdout(Stdio::null())
         .status()
         .expect("it is installed");
-    // e2fsck: 1 = all is mended.
+    // e2fsck: 1 = errors were corrected.
     let is_ok = status.success() || command == "e2fsck" && status.code() == Some(1);
     assert!(is_ok, "{command} {arguments:?}: {status}; this test needs root");
 }
 
-/// A file system of its own in a file; gone when dropped.
+/// A separate file system in a file; removed when dropped.
 struct FileSystem {
     folder: PathBuf,
     is_mounted: bool,
@@ -58,14 +58,16 @@ impl FileSystem {
         self.is_mounted = true;
     }
 
-    /// As after an error of the disk below.
+    /// As after an error of the disk.
     fn turn_read_only(&self) {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
         let mounted = self.path("mounted");
         let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&mounted));
-        let device = line.and_then(|line| line.split(' ').next()).expect("it is mounted");
+        let device =
+            line.and_then(|line| line.split(' ').next()).expect("the file system is mounted");
         let name = device.rsplit('/').next().expect("a name");
-        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").expect("it can be told");
+        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1")
+            .expect("ext4 has this trigger");
     }
 
     fn unmount(&self) -> bool {
@@ -75,10 +77,10 @@ impl FileSystem {
     }
 
     fn repair(&mut self) {
-        // The kernel lets go of a killed process's disk a moment later.
+        // The kernel releases a killed process's disk a moment later.
         let begun = Instant::now();
         while !self.unmount() {
-            assert!(begun.elapsed() < PATIENCE, "it is in use");
+            assert!(begun.elapsed() < PATIENCE, "the file system is in use");
             std::thread::sleep(Duration::from_millis(20));
         }
         self.is_mounted = false;
@@ -113,17 +115,17 @@ impl Drop for FileSystem {
     }
 }
 
-/// Sets a key until the server says `words`.
+/// Sets a key until the server prints `words`.
 fn set_until_it_says(c: &mut Client, words: &str) {
     let begun = Instant::now();
     while !c.server.stderr().contains(words) {
         c.store("set", "key0", 0, b"new");
-        assert!(begun.elapsed() < PATIENCE, "it does not say '{words}': {}", c.server.stderr());
+        assert!(begun.elapsed() < PATIENCE, "it does not print '{words}': {}", c.server.stderr());
     }
 }
 
 #[test]
-fn a_file_system_that_turned_read_only_brings_no_old_value_back() {
+fn a_read_only_file_system_never_restores_old_values() {
     let mut fs = FileSystem::new();
     for is_killed in [false, true] {
         let mut c = fs.with_old_values("state");
@@ -140,7 +142,7 @@ fn a_file_system_that_turned_read_only_brings_no_old_value_back() {
             assert_ne!(c.get(&key), Some((0, b"old".to_vec())), "{key}");
         }
         let begun = Instant::now();
-        assert_eq!(c.ask("flush_all"), "OK");
+        assert_eq!(c.request("flush_all"), "OK");
         assert!(begun.elapsed().as_secs() < 8, "{:?}", begun.elapsed());
         if is_killed {
             c.server.kill();
@@ -162,26 +164,26 @@ fn a_file_system_that_turned_read_only_brings_no_old_value_back() {
 }
 
 #[test]
-fn where_it_cannot_be_noted_nothing_is_promised_that_does_not_hold() {
+fn without_a_place_for_the_mark_changes_fail() {
     let mut fs = FileSystem::new();
-    // Goes with the log.
+    // The mark would be lost with the log.
     let mut c = fs.with_old_values("mounted/state");
     let told = c.server.stderr();
-    assert!(told.contains("no other file system can take a note"), "told at the start: {told}");
+    assert!(told.contains("no other file system can take a note"), "reported at the start: {told}");
     fs.turn_read_only();
     set_until_it_says(&mut c, "takes no writes, and there is nowhere to note it");
     for i in 1..KEYS {
         let answer = c.store("set", &format!("key{i}"), 0, b"new");
         assert!(answer.starts_with("SERVER_ERROR"), "{i}: {answer}");
-        assert!(c.ask(&format!("delete key{i}")).starts_with("SERVER_ERROR"), "{i}");
+        assert!(c.request(&format!("delete key{i}")).starts_with("SERVER_ERROR"), "{i}");
     }
-    assert!(c.ask("flush_all").starts_with("SERVER_ERROR"));
+    assert!(c.request("flush_all").starts_with("SERVER_ERROR"));
     assert_eq!(c.get("key1"), Some((0, b"old".to_vec())));
     assert_eq!(c.server.terminate(), Ok(EXIT_UNFINISHED));
     fs.repair();
     let mut c = fs.start("mounted/state");
     for i in 1..KEYS {
-        assert_eq!(c.get(&format!("key{i}")), Some((0, b"old".to_vec())), "{i}: as it was said");
+        assert_eq!(c.get(&format!("key{i}")), Some((0, b"old".to_vec())), "{i}: as acknowledged");
     }
     assert_eq!(c.server.terminate(), Ok(0));
 }

@@ -1,13 +1,13 @@
-//! What a server that cannot have its SSD says: one line that names the flag and the way out, and
-//! an exit status that says who can mend it. What a look at a log says.
+//! A server that cannot use its SSD: one line that names the flag and the remedy, and an exit
+//! status that says who can fix it. Also the output of the log inspection.
 
-use super::Place;
+use super::LogFile;
 use super::client::Client;
 use crate::support::{SUNDER, free_port, run_sunder};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
-/// The words are wrong, something on the host is, or it may pass by itself.
+/// Wrong command line, a problem of the host, or a temporary one.
 const WORDS: i32 = 2;
 const HOST: i32 = 1;
 const PASSING: i32 = 75;
@@ -23,7 +23,7 @@ fn failed(flags: &[&str], status: i32, words: &[&str]) {
     assert_eq!(ended.status, status, "{flags:?}: {line}");
     assert_eq!(line.lines().count(), 1, "{flags:?}: {line}");
     for word in words {
-        assert!(line.contains(word), "{flags:?} is not told '{word}': {line}");
+        assert!(line.contains(word), "{flags:?} does not print '{word}': {line}");
     }
 }
 
@@ -35,7 +35,7 @@ fn with_a(workers: &str, tier: &str) -> Client {
 }
 
 #[test]
-fn words_that_make_no_ssd() {
+fn invalid_ssd_arguments() {
     failed(&["--l2", "ssd"], WORDS, &["--l2", "path="]);
     failed(&["--l1", "ssd,path=/x,size=1"], WORDS, &["--l1", "size=1"]);
     failed(&["--l1", "ssd,path=/x,object=1"], WORDS, &["--l1", "object=1"]);
@@ -50,8 +50,8 @@ fn words_that_make_no_ssd() {
 }
 
 #[test]
-fn paths_that_are_none() {
-    let place = Place::new();
+fn invalid_paths() {
+    let place = LogFile::new();
     failed(&["--l2", &place.tier("")], WORDS, &["--l2", place.text(), "size=SIZE"]);
     failed(&["--l1", "ssd,path=/tmp"], WORDS, &["--l1", "directory"]);
     let nowhere = format!("ssd,path={}/nowhere/log,size=600M", place.text());
@@ -61,17 +61,17 @@ fn paths_that_are_none() {
     failed(&["--l1", "ssd,path=/dev/null"], WORDS, &["--l1", "block device"]);
     let one = ["--workers", "2", "--l1", &place.tier(",size=100M")];
     failed(&one, WORDS, &["--l1", "too small", "100 MiB", "2 workers"]);
-    assert!(!place.0.exists(), "what was refused is not made");
+    assert!(!place.0.exists(), "a refused file is not created");
     File::create(&place.0).expect("a file");
     failed(&["--l1", &place.tier("")], WORDS, &["--l1", "empty", "size=SIZE"]);
-    // There is no disk for that.
+    // No disk is that large.
     let vast = place.tier(",size=900T");
     failed(&["--l1", &vast], WORDS, &["--l1", place.text(), "no room", "altogether"]);
 }
 
 #[test]
 fn a_limit_on_the_size_of_files() {
-    let place = Place::new();
+    let place = LogFile::new();
     let (port, tier) = (free_port(), place.tier(",size=300M"));
     let serve = format!("ulimit -f 102400; exec \"$0\" serve -p {port} --workers 1 --l1 {tier}");
     let ended = std::process::Command::new("bash").args(["-c", &serve, SUNDER]).output();
@@ -80,19 +80,19 @@ fn a_limit_on_the_size_of_files() {
     assert_eq!(ended.status.code(), Some(HOST), "{line}");
     assert!(line.contains("300 MiB") && line.contains("100 MiB; raise"), "{line}");
     assert_eq!(line.trim_end().lines().count(), 1, "{line}");
-    assert!(!place.0.exists(), "what was refused is not made");
+    assert!(!place.0.exists(), "a refused file is not created");
 }
 
 #[test]
 fn an_item_larger_than_a_segment() {
-    let place = Place::new();
+    let place = LogFile::new();
     let flags = ["--max-item-size", "64M", "--l1", &place.tier(",size=600M")];
     failed(&flags, WORDS, &["--max-item-size", "64 MiB", "at most 16 MiB"]);
 }
 
 #[test]
 fn a_disk_that_holds_something_else() {
-    let place = Place::new();
+    let place = LogFile::new();
     let file = File::create(&place.0).expect("a file");
     file.write_all_at(b"what somebody else keeps", 100).expect("room");
     file.set_len(600 << 20).expect("room");
@@ -109,7 +109,7 @@ fn a_disk_that_holds_something_else() {
     assert_eq!(c.server.terminate(), Ok(0));
 }
 
-/// What a look at a path that is refused says, which advises nothing that only a server can do.
+/// The output of an inspection that is refused, which never suggests what only a server can do.
 fn not_looked_at(path: &str, words: &[&str]) {
     let ended = run_sunder(&["l2", "check", path]).expect("it ends");
     let line = ended.stderr.trim_end();
@@ -117,7 +117,7 @@ fn not_looked_at(path: &str, words: &[&str]) {
     assert_eq!(line.lines().count(), 1, "{path}: {line}");
     assert!(line.starts_with(&format!("sunder l2 check: {path}: ")), "{line}");
     for word in words {
-        assert!(line.contains(word), "{path} is not told '{word}': {line}");
+        assert!(line.contains(word), "{path} does not print '{word}': {line}");
     }
     for word in ["size=", "format", "write"] {
         assert!(!line.contains(word), "{path} is told '{word}': {line}");
@@ -125,8 +125,8 @@ fn not_looked_at(path: &str, words: &[&str]) {
 }
 
 #[test]
-fn paths_that_cannot_be_looked_at() {
-    let place = Place::new();
+fn paths_that_cannot_be_inspected() {
+    let place = LogFile::new();
     not_looked_at(place.text(), &["there is no such file"]);
     not_looked_at("/tmp", &["is a directory"]);
     not_looked_at("/dev/null", &["neither a regular file nor a block device"]);
@@ -139,8 +139,8 @@ fn paths_that_cannot_be_looked_at() {
 }
 
 #[test]
-fn a_look_needs_no_permission_to_write_and_changes_nothing() {
-    let place = Place::new();
+fn an_inspection_needs_no_write_permission_and_changes_nothing() {
+    let place = LogFile::new();
     let mut c = with_a("1", &place.tier(",size=300M"));
     c.server.kill();
     let before = fs::read(&place.0).expect("readable");
@@ -151,18 +151,18 @@ fn a_look_needs_no_permission_to_write_and_changes_nothing() {
             .is_ok_and(|it| it.success())
     };
     fs::set_permissions(&place.0, fs::Permissions::from_mode(0o400)).expect("ours");
-    // Which keeps root from writing, too, where the file system has it.
+    // This also keeps root from writing, if the file system supports it.
     let was_set = is_immutable("+i");
     let looked_at = run_sunder(&["l2", "check", place.text()]).expect("it ends");
-    assert!(!was_set || is_immutable("-i"), "it is taken back");
+    assert!(!was_set || is_immutable("-i"), "the flag is removed again");
     assert_eq!(looked_at.status, 0, "{}{}", looked_at.stdout, looked_at.stderr);
     assert!(looked_at.stdout.contains("items "), "{}", looked_at.stdout);
     assert!(before == fs::read(&place.0).expect("readable"), "it has changed");
 }
 
 #[test]
-fn a_log_that_was_cut_off_is_not_made_longer() {
-    let place = Place::new();
+fn a_truncated_log_is_not_extended() {
+    let place = LogFile::new();
     let tier = place.tier(",size=600M");
     let mut c = with_a("2", &tier);
     assert_eq!(c.server.terminate(), Ok(0));
@@ -182,12 +182,12 @@ fn a_log_that_was_cut_off_is_not_made_longer() {
     drop(file);
     fs::write(&place.0, whole).expect("room");
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
-    assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "what was put back is there");
+    assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "the restored item is there");
 }
 
 #[test]
-fn items_above_a_lowered_limit_are_told_of() {
-    let place = Place::new();
+fn items_above_a_lowered_limit_are_reported() {
+    let place = LogFile::new();
     let tier = place.tier(",size=300M");
     let start = |limit| Client::start(&["--workers", "1", "--max-item-size", limit, "--l1", &tier]);
     let mut c = start("4M");
@@ -208,8 +208,8 @@ fn items_above_a_lowered_limit_are_told_of() {
 }
 
 #[test]
-fn a_log_that_is_damaged_beyond_repair_is_told_of() {
-    let place = Place::new();
+fn a_log_damaged_beyond_repair_is_reported() {
+    let place = LogFile::new();
     let tier = place.tier(",size=300M");
     let mut c = with_a("1", &tier);
     assert_eq!(c.server.terminate(), Ok(0));
@@ -227,13 +227,13 @@ fn a_log_that_is_damaged_beyond_repair_is_told_of() {
 }
 
 #[test]
-fn a_log_of_which_a_part_is_gone_is_told_of() {
-    let place = Place::new();
+fn a_log_with_a_missing_part_is_reported() {
+    let place = LogFile::new();
     let flags = ["--workers", "2", "--l1", &place.tier(",size=600M")];
     let mut c = Client::start(&flags);
     assert_eq!(c.server.terminate(), Ok(0));
     let file = File::options().write(true).open(&place.0).expect("ours");
-    // As whoever cuts it off and notices.
+    // As if someone truncated it and noticed.
     file.set_len(288 << 20).expect("ours");
     file.set_len(600 << 20).expect("ours");
     drop(file);
@@ -246,9 +246,9 @@ fn a_log_of_which_a_part_is_gone_is_told_of() {
 }
 
 #[test]
-fn a_disk_that_begins_with_nothing_and_holds_something_behind() {
-    let place = Place::new();
-    // Where the last block of a segment's header and file systems' superblocks are.
+fn a_disk_with_data_after_zeros() {
+    let place = LogFile::new();
+    // The last block of a segment's header, and the superblocks of file systems.
     for at in [9_000, 64 << 10, 255 << 10] {
         let file = File::create_new(&place.0).expect("a file");
         file.set_len(600 << 20).expect("room");
@@ -265,8 +265,8 @@ fn a_disk_that_begins_with_nothing_and_holds_something_behind() {
 }
 
 #[test]
-fn a_disk_of_which_a_later_part_holds_something() {
-    let place = Place::new();
+fn a_disk_with_data_in_a_later_part() {
+    let place = LogFile::new();
     let file = File::create_new(&place.0).expect("a file");
     file.set_len(600 << 20).expect("room");
     // The second worker's part.
@@ -278,7 +278,7 @@ fn a_disk_of_which_a_later_part_holds_something() {
 
 #[test]
 fn a_log_of_another_version() {
-    let place = Place::new();
+    let place = LogFile::new();
     let tier = place.tier(",size=300M");
     let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
     assert_eq!(c.server.terminate(), Ok(0));
@@ -296,8 +296,8 @@ fn a_log_of_another_version() {
 }
 
 #[test]
-fn numbers_that_no_log_has() {
-    let place = Place::new();
+fn impossible_numbers() {
+    let place = LogFile::new();
     let tier = place.tier(",size=300M");
     let mut c = Client::start(&["--workers", "1", "--l1", &tier]);
     assert_eq!(c.server.terminate(), Ok(0));
@@ -322,8 +322,8 @@ fn numbers_that_no_log_has() {
 }
 
 #[test]
-fn a_file_of_somebody_else_does_not_grow() {
-    let place = Place::new();
+fn a_file_of_another_user_does_not_grow() {
+    let place = LogFile::new();
     for has_bytes in [10, 100 << 20] {
         let file = File::create(&place.0).expect("a file");
         file.write_all_at(b"kept notes", 0).expect("room");
@@ -335,8 +335,8 @@ fn a_file_of_somebody_else_does_not_grow() {
 }
 
 #[test]
-fn a_log_that_was_made_otherwise_or_is_in_use() {
-    let place = Place::new();
+fn a_log_with_other_settings_or_in_use() {
+    let place = LogFile::new();
     let tier = place.tier(",size=600M");
     let mut c = with_a("2", &tier);
     failed(&["--workers", "2", "--l2", &tier], PASSING, &["--l2", "in use by another sunder"]);
@@ -354,15 +354,15 @@ fn a_log_that_was_made_otherwise_or_is_in_use() {
     }
     assert_eq!(fs::metadata(&place.0).expect("it is there").len(), had_bytes, "it did not grow");
     let mut c = Client::start(&["--workers", "2", "--l1", &tier]);
-    assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "nothing of that has changed it");
+    assert_eq!(c.get("a"), Some((0, b"1".to_vec())), "none of that has changed it");
     let said = c.server.stderr();
     assert!(said.contains(": 600 MiB, room for 544 MiB of items, "), "{said}");
     assert_eq!(c.stat("ssd_size_bytes").expect("it answers"), 544 << 20);
 }
 
 #[test]
-fn damage_is_found_by_a_look_and_is_a_miss() {
-    let place = Place::new();
+fn damage_is_found_by_an_inspection_and_is_a_miss() {
+    let place = LogFile::new();
     let flags = ["--workers", "1", "--l1", &place.tier(",size=300M")];
     let mut c = Client::start(&flags);
     assert_eq!(c.store("set", "a", 0, &[b'x'; 20_000]), "STORED");
@@ -385,8 +385,8 @@ fn damage_is_found_by_a_look_and_is_a_miss() {
 }
 
 #[test]
-fn a_file_that_others_can_open_is_taken_over_and_one_of_theirs_is_not() {
-    let place = Place::new();
+fn a_file_that_others_can_open_is_used_but_not_one_that_they_own() {
+    let place = LogFile::new();
     let flags = ["--workers", "1", "--l2", &place.tier(",size=300M")];
     let mode = || fs::metadata(&place.0).expect("there").permissions().mode() & 0o777;
     File::create(&place.0).expect("a file");
@@ -404,8 +404,8 @@ fn a_file_that_others_can_open_is_taken_over_and_one_of_theirs_is_not() {
     if was_given_away {
         refused(&flags, &["--l2", place.text(), "belongs to user 4711", "chown"]);
     }
-    // What is refused for what it holds is not touched.
-    let notes = Place::new();
+    // A file refused for its content is not touched.
+    let notes = LogFile::new();
     fs::write(&notes.0, "kept notes").expect("a file");
     fs::set_permissions(&notes.0, fs::Permissions::from_mode(0o644)).expect("ours");
     refused(&["--l1", &notes.tier(",size=600M")], &["something else"]);

@@ -1,20 +1,20 @@
-//! kill -9 in a storm of sets and deletes, over and over. Afterwards each key has what it had at
-//! one moment since its operations were made durable last: never an older value, never one that was
+//! kill -9 during a storm of sets and deletes, repeatedly. Afterwards each key has its value from
+//! one moment after its operations were last made durable: never an older value, never one that was
 //! deleted before, never anything that was not set.
 //!
-//! When something is durable the server itself says: what was acknowledged before the counter of
-//! checkpoints was read is durable when it has grown by two. With two workers the counter is of
-//! both together and says nothing of either: what is durable for certain is then what was there
-//! after the last start.
+//! The server itself reports what is durable: everything acknowledged before the counter of
+//! checkpoints was read is durable when the counter has increased by two. With two workers the
+//! counter is the sum of both and shows nothing about either: then only the items after the last
+//! start are certainly durable.
 
-use super::Place;
+use super::LogFile;
 use super::client::{Client, value};
 use std::collections::HashMap;
 use std::io::Result;
 use std::time::{Duration, Instant};
 use sunder::base::random::mix;
 
-/// Kills, half of them with one worker and half with two; `SUNDER_SSD_KILLS` is another number.
+/// Kills, half of them with one worker and half with two; `SUNDER_SSD_KILLS` sets another number.
 const KILLS: u64 = 20;
 const KEYS: u64 = 500;
 const BATCH: usize = 40;
@@ -22,24 +22,24 @@ const BATCH: usize = 40;
 /// Checkpoints of a storm before the kill.
 const CHECKPOINTS: u64 = 5;
 
-/// What was asked of a key; None: a delete.
+/// The operation on a key; None: a delete.
 type Version = Option<u64>;
 
-/// What was asked since the last start, by key, with its batch.
+/// The operations since the last start, by key, with their batch.
 #[derive(Default)]
-struct Asked {
+struct Issued {
     versions: HashMap<u64, Vec<(usize, Version)>>,
     batches: usize,
-    /// Checkpoints that were read, behind which batch.
+    /// Checkpoint counts read, and after which batch.
     checkpoints: Vec<(u64, usize)>,
-    /// Items that the server has not written, or has given up.
+    /// Items that the server has not written, or has discarded.
     lost: u64,
-    /// The counter is of one worker alone.
+    /// The counter is that of a single worker.
     is_counted: bool,
 }
 
-impl Asked {
-    /// The last batch that is durable for certain.
+impl Issued {
+    /// The last batch that is certainly durable.
     fn durable(&self) -> usize {
         let last = self.checkpoints.last().filter(|_| self.is_counted);
         let Some(&(last, _)) = last else { return 0 };
@@ -53,8 +53,8 @@ fn bytes(key: u64, version: u64) -> Vec<u8> {
     [&key.to_le_bytes()[..], &version.to_le_bytes(), &value(version, len as usize)].concat()
 }
 
-/// Sets and deletes, until the server is killed while it has some of them to do.
-fn storm(client: &mut Client, seed: u64, asked: &mut Asked) -> Result<()> {
+/// Sets and deletes, until the server is killed with some of them outstanding.
+fn storm(client: &mut Client, seed: u64, issued: &mut Issued) -> Result<()> {
     for number in 1.. {
         let mut requests = Vec::new();
         for i in 0..BATCH {
@@ -70,10 +70,10 @@ fn storm(client: &mut Client, seed: u64, asked: &mut Asked) -> Result<()> {
                     requests.extend([&bytes[..], b"\r\n"].concat());
                 }
             }
-            asked.versions.entry(key).or_default().push((number, version));
+            issued.versions.entry(key).or_default().push((number, version));
         }
         client.send(&requests)?;
-        let checkpoints = asked.checkpoints.first().zip(asked.checkpoints.last());
+        let checkpoints = issued.checkpoints.first().zip(issued.checkpoints.last());
         if checkpoints.is_some_and(|(first, last)| last.0 - first.0 >= CHECKPOINTS) {
             std::thread::sleep(Duration::from_micros(mix(seed) % 8_000));
             client.server.kill();
@@ -83,23 +83,23 @@ fn storm(client: &mut Client, seed: u64, asked: &mut Asked) -> Result<()> {
             let line = client.line()?;
             assert!(["STORED", "DELETED", "NOT_FOUND"].contains(&&*line), "{line}");
         }
-        asked.batches = number;
+        issued.batches = number;
         if number.is_multiple_of(4) {
             let checkpoints = client.stat("ssd_checkpoints")?;
-            asked.checkpoints.push((checkpoints, number));
-            asked.lost = client.stat("ssd_not_written")? + client.stat("ssd_reclaimed")?;
+            issued.checkpoints.push((checkpoints, number));
+            issued.lost = client.stat("ssd_not_written")? + client.stat("ssd_reclaimed")?;
         }
     }
     Ok(())
 }
 
-/// Holds what is there against what was asked; `has` is what keys had before.
-fn check(client: &mut Client, has: &mut HashMap<u64, Version>, asked: &Asked) -> u64 {
-    let durable = asked.durable();
+/// Compares the stored values with the operations; `has` is what keys had before.
+fn check(client: &mut Client, has: &mut HashMap<u64, Version>, issued: &Issued) -> u64 {
+    let durable = issued.durable();
     let mut missing = 0;
     for key in 0..KEYS {
         let found = client.get(&format!("k{key}")).map(|(_, bytes)| bytes);
-        let versions = asked.versions.get(&key).map_or(&[][..], |it| it);
+        let versions = issued.versions.get(&key).map_or(&[][..], |it| it);
         let last = versions.iter().rposition(|(batch, _)| *batch <= durable);
         let before = match last {
             Some(last) => versions[last].1,
@@ -110,14 +110,14 @@ fn check(client: &mut Client, has: &mut HashMap<u64, Version>, asked: &Asked) ->
         let is = may.find(|version| version.map(|version| bytes(key, version)) == found);
         let is = match (is, &found) {
             (Some(is), _) => is,
-            (None, None) if asked.lost > 0 => {
+            (None, None) if issued.lost > 0 => {
                 missing += 1;
                 None
             }
             _ => panic!(
                 "k{key} has {:?}, after {versions:?} (durable: {durable} of {}), before {:?}",
                 found.map(|found| found.len()),
-                asked.batches,
+                issued.batches,
                 has.get(&key),
             ),
         };
@@ -131,29 +131,29 @@ fn killed_in_a_storm() {
     let number = |text: String| text.parse().expect("a number");
     let kills = std::env::var("SUNDER_SSD_KILLS").map_or(KILLS, number);
     for (workers, kills) in [("1", kills - kills / 2), ("2", kills / 2)] {
-        let place = Place::new();
+        let place = LogFile::new();
         let tier = place.tier(",size=600M,flush=20");
         let flags = ["--workers", workers, "--poll", "adaptive", "--l1", &tier];
         let mut has = HashMap::new();
         let mut client = Client::start(&flags);
         for round in 0..kills {
-            let mut asked = Asked { is_counted: workers == "1", ..Asked::default() };
-            storm(&mut client, round + 1, &mut asked).expect("only the kill ends it");
+            let mut issued = Issued { is_counted: workers == "1", ..Issued::default() };
+            storm(&mut client, round + 1, &mut issued).expect("only the kill ends it");
             drop(client);
             let start = Instant::now();
             client = Client::start(&flags);
             let started = start.elapsed();
-            let missing = check(&mut client, &mut has, &asked);
+            let missing = check(&mut client, &mut has, &issued);
             let line = client.server.stderr();
             let (_, found) = line.rsplit_once("; ").unwrap_or_default();
             println!(
                 "workers {workers}, kill {round}: {} batches, durable {}, {missing} missing; \
                  ready in {started:?}: {}",
-                asked.batches,
-                asked.durable(),
+                issued.batches,
+                issued.durable(),
                 found.lines().next().unwrap_or_default(),
             );
-            assert_eq!(asked.durable() > 0, asked.is_counted, "something became durable");
+            assert_eq!(issued.durable() > 0, issued.is_counted, "something became durable");
         }
     }
 }

@@ -1,32 +1,32 @@
-//! A server whose file system goes read-only or is frozen under it: it neither spins nor stays.
+//! A server whose file system becomes read-only or is frozen: it neither spins nor hangs.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::Place;
+use super::LogFile;
 use super::client::Client;
 use crate::support::PATIENCE;
 
 fn run(name: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(name).args(arguments).output().expect("scripts/setup.sh brings it");
+    let output = Command::new(name).args(arguments).output().expect("scripts/setup.sh installs it");
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// ext4 on a loop device; thawed, unmounted and gone when dropped.
+/// ext4 on a loop device; thawed, unmounted and removed when dropped.
 struct Disk {
-    _image: Place,
+    _image: LogFile,
     device: String,
     folder: PathBuf,
-    /// Where the server notes what becomes of its log.
+    /// Where the server marks its log.
     state: PathBuf,
 }
 
 impl Disk {
     fn new() -> Disk {
         assert!(rustix::process::geteuid().is_root(), "loop devices: run it as root");
-        let image = Place::new();
+        let image = LogFile::new();
         File::create(&image.0).and_then(|file| file.set_len(500 << 20)).expect("a file");
         let device = run("losetup", &["-f", "--show", image.text()]).expect("a loop device");
         run("mkfs.ext4", &["-q", &device]).expect("a file system");
@@ -44,10 +44,11 @@ impl Disk {
         self.folder.to_str().expect("text")
     }
 
-    /// What ext4 does when it finds itself damaged.
+    /// What ext4 does when it detects corruption.
     fn fail(&self) {
         let name = self.device.trim_start_matches("/dev/");
-        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1").expect("it has that");
+        fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1")
+            .expect("ext4 has this trigger");
     }
 
     fn freeze(&self) {
@@ -55,7 +56,7 @@ impl Disk {
     }
 
     fn thaw(&self) {
-        // One that is not frozen stays as it is.
+        // It fails if the file system is not frozen.
         let _ = run("fsfreeze", &["-u", self.on()]);
     }
 }
@@ -64,7 +65,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         self.thaw();
         let start = Instant::now();
-        // What was under way when its process ended is over soon.
+        // Writes in flight when its process ended finish soon.
         while run("umount", &[self.on()]).is_none() && start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -74,7 +75,7 @@ impl Drop for Disk {
     }
 }
 
-/// A process's state, and its CPU time so far, as proc_pid_stat(5) has them.
+/// A process's state, and its CPU time so far, as in proc_pid_stat(5).
 fn cpu(pid: u32) -> (char, Duration) {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("not reaped");
     let (_, rest) = text.rsplit_once(") ").expect("a name in parentheses");
@@ -100,8 +101,8 @@ fn with_unwritten(disk: &Disk, break_it: fn(&Disk)) -> Client {
     c
 }
 
-/// Ends it: how long that took, and how much CPU time. The kernel keeps what has ended until its
-/// writes are over, which are not before the thaw.
+/// Ends it; returns the duration, and the CPU time. The kernel keeps an ended process until its
+/// writes are finished, which is after the thaw.
 fn stop(mut c: Client, disk: &Disk) -> (Duration, Duration) {
     let (pid, start) = (c.server.pid(), Instant::now());
     let (_, before) = cpu(pid);
@@ -122,7 +123,7 @@ fn stop(mut c: Client, disk: &Disk) -> (Duration, Duration) {
 }
 
 #[test]
-fn a_disk_that_takes_no_writes_costs_no_core_and_keeps_nobody_waiting() {
+fn a_disk_that_accepts_no_writes_uses_no_cpu_and_delays_no_client() {
     let disk = Disk::new();
     let mut c = with_unwritten(&disk, Disk::fail);
     let start = Instant::now();
@@ -139,7 +140,7 @@ fn a_disk_that_takes_no_writes_costs_no_core_and_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_frozen_disk_keeps_nobody_waiting() {
+fn a_frozen_disk_delays_no_client() {
     let disk = Disk::new();
     let c = with_unwritten(&disk, Disk::freeze);
     let (took, used) = stop(c, &disk);
