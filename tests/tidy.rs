@@ -1,4 +1,4 @@
-//! Rules of the code that no compiler checks: layers, sizes, words that must not stay, fenced
+//! Rules of the code that no compiler checks: layers, sizes, words that must not be used, fenced
 //! unsafe.
 
 #[path = "tidy/circles.rs"]
@@ -52,7 +52,7 @@ fn lines_functions_and_files_are_short() {
     let mut complaints = Vec::new();
     for source in sources() {
         for (number, line) in source.text.lines().enumerate() {
-            // A string that is a row of a table is one piece.
+            // A string that is a row of a table cannot be split.
             let is_row = source.path.starts_with("tests/") && line.contains('"');
             if line.chars().count() > COLUMNS_MAX && !is_row {
                 complaints.push(format!(
@@ -97,7 +97,7 @@ fn lines_functions_and_files_are_short() {
 }
 
 #[test]
-fn a_module_imports_only_what_stands_to_its_right() {
+fn a_module_imports_only_from_its_right() {
     let layer = |module: &str| {
         LAYERS
             .iter()
@@ -134,8 +134,8 @@ fn a_module_imports_only_what_stands_to_its_right() {
     assert_none(complaints);
 }
 
-/// What the tools may import: themselves, base, how a value is written on a command line, and, for
-/// a client on a device, the network stack.
+/// Modules that the tools may import: themselves, base, the syntax of values on a command line,
+/// and, for a client on a device, the network stack.
 const LOAD_IMPORTS: &[&str] = &[
     "load",
     "base::clock",
@@ -159,7 +159,7 @@ const LOAD_IMPORTS: &[&str] = &[
 ];
 
 #[test]
-fn the_tools_know_the_server_by_the_wire() {
+fn the_tools_know_the_server_only_by_the_wire() {
     let mut complaints = Vec::new();
     for source in sources().iter().filter(|source| source.path.starts_with("src/load/")) {
         for (number, line) in source.code().filter(|(_, line)| !line.trim().starts_with("//")) {
@@ -175,20 +175,20 @@ fn the_tools_know_the_server_by_the_wire() {
     assert_none(complaints);
 }
 
-/// Names that the product's code does not use, and what it uses instead.
+/// Names that the product's code must not use, and their replacements.
 const BANNED: &[(&str, &str)] = &[
-    ("dbg", "nothing: it is for an afternoon"),
+    ("dbg", "nothing: it is for debugging"),
     ("eprint", "console or report"),
     ("eprintln", "console or report"),
-    ("helper", "a name that says what for"),
-    ("helpers", "a name that says what for"),
+    ("helper", "a name that says what it is for"),
+    ("helpers", "a name that says what it is for"),
     ("lazy_static", "std::sync::OnceLock"),
-    ("misc", "a name that says what for"),
+    ("misc", "a name that says what it is for"),
     ("nix", "rustix, or libc behind the fence"),
     ("once_cell", "std::sync::OnceLock"),
-    ("unwrap", "expect, with what holds"),
-    ("util", "a name that says what for"),
-    ("utils", "a name that says what for"),
+    ("unwrap", "expect, with the invariant"),
+    ("util", "a name that says what it is for"),
+    ("utils", "a name that says what it is for"),
 ];
 
 #[test]
@@ -210,13 +210,13 @@ fn banned_names_have_a_replacement() {
     assert_none(complaints);
 }
 
-/// The macros of std panic when nobody reads any more.
+/// The macros of std panic when the reader has closed the pipe.
 #[test]
-fn words_for_the_operator_go_through_console() {
+fn output_for_the_operator_goes_through_console() {
     let mut complaints = Vec::new();
     let is_product = |path: &str| path.starts_with("src/") && !path.contains("/tests");
     for source in sources().iter().filter(|source| is_product(&source.path)) {
-        // What a disk's own tests measure.
+        // Measurements of a disk's own tests.
         if source.path == "src/tier/ssd/disk/suite.rs" {
             continue;
         }
@@ -354,11 +354,11 @@ fn only_one_file_reads_the_clock() {
 }
 
 #[test]
-fn every_file_says_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     let complaints = sources()
         .iter()
         .filter(|source| !source.text.starts_with("//!"))
-        .map(|source| format!("{}: does not open with what it is for", source.path))
+        .map(|source| format!("{}: does not begin with its purpose", source.path))
         .collect();
     assert_none(complaints);
 }

@@ -1,7 +1,7 @@
 //! No files of src/ import each other in a circle.
 //!
-//! What a module declares itself its children may use: they are its parts, and that is no import
-//! here. What stands beside a file, or in another folder, is one.
+//! Children may use anything that their module declares: they are its parts, and that does not
+//! count as an import here. Using a file beside it, or in another folder, does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::source::{Source, sources};
 
 type Module = Vec<String>;
 
-/// The product's modules and their files: what lib.rs declares, and what that declares.
+/// The product's modules and their files: those declared by lib.rs, recursively.
 struct Tree<'a> {
     files: BTreeMap<Module, &'a Source>,
 }
@@ -35,8 +35,8 @@ impl<'a> Tree<'a> {
         self.files.insert(module, source);
     }
 
-    /// The module that a path leads to or through; None: it is another crate's, this one or one
-    /// that this is a part of.
+    /// The module that a path leads to or through; None: it belongs to another crate, or is this
+    /// one or a parent.
     fn resolve(&self, module: &Module, path: &[&str]) -> Option<Module> {
         let (mut at, mut rest) = (module.clone(), path);
         match rest[0] {
@@ -99,7 +99,7 @@ fn paths<'a>(tokens: &[&'a str]) -> Vec<Vec<&'a str>> {
     while at < tokens.len() {
         let before = at.checked_sub(1).map_or("", |before| tokens[before]);
         let starts = tokens[at].starts_with(|c: char| c.is_ascii_lowercase());
-        // `pub(in PATH)` imports nothing; `$crate` is a macro's.
+        // `pub(in PATH)` imports nothing; `$crate` is used in macros.
         if starts && !matches!(before, "::" | "." | "$" | "in") {
             at = path(tokens, at, &[], &mut paths);
         } else {
@@ -109,7 +109,7 @@ fn paths<'a>(tokens: &[&'a str]) -> Vec<Vec<&'a str>> {
     paths
 }
 
-/// Reads the path at `at`, behind `prefix`; returns where it ends.
+/// Reads the path at `at`, after `prefix`; returns its end.
 fn path<'a>(
     tokens: &[&'a str],
     mut at: usize,
@@ -145,7 +145,7 @@ fn path<'a>(
     at
 }
 
-/// `FROM -> TO` of each import that can be followed back to where it stands.
+/// `FROM -> TO` of each import from which a chain of imports leads back to its start.
 fn circles(imports: &BTreeMap<&Module, BTreeSet<Module>>) -> Vec<(Module, Module)> {
     let leads_to = |from: &Module, to: &Module| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);

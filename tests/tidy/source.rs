@@ -1,5 +1,5 @@
-//! What the rules look at: each file's text, the same without comments and strings, and which of
-//! its lines are the product's. Knows no rule.
+//! The input of the rules: each file's text, the same without comments and strings, and which of
+//! its lines belong to the product. Knows no rule.
 
 use std::fs;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub struct Source {
     pub bare: String,
     /// Where the strings stand in the text, quotes included.
     strings: Vec<Range<usize>>,
-    /// Of each line, whether it belongs to an unindented item for tests alone.
+    /// For each line, whether it belongs to an unindented item for tests.
     is_test: Vec<bool>,
 }
 
@@ -83,8 +83,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of each item that an unindented `#[cfg(test)]` stands before: up to its semicolon, or
-/// to the brace that closes it.
+/// The lines of each item after an unindented `#[cfg(test)]`: up to its semicolon, or to its
+/// closing brace.
 fn test_lines(text: &str, bare: &str) -> Vec<bool> {
     let mut is_test = vec![false; text.lines().count()];
     let (mut is_inside, mut depth) = (false, 0_usize);
@@ -123,7 +123,7 @@ fn bare(text: &str) -> (String, Vec<Range<usize>>) {
             '/' if rest.starts_with("/*") => block_comment(rest),
             'r' if !before.is_some_and(|c| is_word(c) && c != 'b' && c != 'c') => raw_string(rest),
             '"' => quoted(rest, '"'),
-            // A lifetime has no second quote, a character is followed by one at once.
+            // A lifetime has no second quote, a character is immediately followed by one.
             '\'' if rest[1..].starts_with('\\') => quoted(rest, '\''),
             '\'' if rest.chars().nth(2) == Some('\'') => quoted(rest, '\''),
             _ => 0,
@@ -159,7 +159,7 @@ fn block_comment(text: &str) -> usize {
     }
 }
 
-/// Bytes of a raw string; 0: it is none.
+/// Length of a raw string; 0: it is none.
 fn raw_string(text: &str) -> usize {
     let hashes = text[1..].len() - text[1..].trim_start_matches('#').len();
     let Some(inside) = text[1 + hashes..].strip_prefix('"') else { return 0 };

@@ -1,4 +1,4 @@
-//! Text commands about the server, and lines that are no command.
+//! Text commands about the server, and lines that are not commands.
 
 use crate::table::Table;
 
@@ -78,8 +78,8 @@ const ROWS: &[(&str, &[u8])] = &[
     ("stats sizes", b"stats sizes\r\n"),
 ];
 
-/// Before all others: flushed items are counted until they are swept away, at another pace in every
-/// server, and this asks servers that never had any.
+/// Before all others: flushed items are counted until they are reclaimed, at a different time in
+/// every server, and these cases need servers that never had any.
 pub fn add_first(table: &mut Table) {
     table.text("stats of no items", "stats items\r\n");
 }

@@ -1,4 +1,4 @@
-//! Every binary opcode: hit, miss, quiet, cas, and what its body must be.
+//! Every binary opcode: hit, miss, quiet, cas, and every shape of body.
 
 use crate::table::{
     CAS_BINARY, Frame, Table, arith, extend, frame, keyed, store, store_with, timed,
@@ -37,10 +37,10 @@ const GATQ: u8 = 0x1e;
 const GATK: u8 = 0x23;
 const GATKQ: u8 = 0x24;
 
-/// An expiry that lies in the past.
+/// An expiry in the past.
 const LONG_AGO: u32 = 2_592_001;
 
-/// What incr and decr take for "fail on a miss".
+/// The exptime with which incr and decr fail on a miss.
 const NEVER: u32 = u32::MAX;
 
 pub fn add(table: &mut Table) {
@@ -262,10 +262,10 @@ fn sasl(table: &mut Table) {
     table.binary("sasl auth then set", &frames);
 }
 
-/// What every opcode says to each of the shapes a body can have, the right ones among them.
+/// The answer of every opcode to each possible shape of body, the correct ones included.
 fn shapes(table: &mut Table) {
     for opcode in 0..=0x50 {
-        // Rend's own: what they answer is not memcached's affair.
+        // Rend's own: memcached does not define their answers.
         if matches!(opcode, 0x40 | 0x41) {
             continue;
         }
@@ -278,7 +278,7 @@ fn shapes(table: &mut Table) {
             ("extras of 20 and a key", arith(opcode, "foo", 1, 1, 0)),
         ] {
             let set = store(SET, "foo", "1");
-            // Statistics have their own cases, their values differ.
+            // Statistics have their own cases, because their values differ.
             if opcode == STAT && !name.contains("extras") {
                 continue;
             }
@@ -290,7 +290,7 @@ fn shapes(table: &mut Table) {
     }
 }
 
-/// Streams of requests, and endings in their middle.
+/// Streams of requests, and ends in their middle.
 fn streams(table: &mut Table) {
     let mut frames = vec![];
     for n in 0..30_u32 {

@@ -1,5 +1,5 @@
-//! Inputs that broke servers of this kind, at the wire; those that need more than bytes are in
-//! tests/server/hostile.rs. Each row is named after what it broke.
+//! Inputs that broke similar servers, on the wire; those that need more than bytes are in
+//! tests/server/hostile.rs. Each row is named after the bug.
 
 use crate::table::{Frame, Table, arith, extend, frame, keyed, store, timed};
 
@@ -47,15 +47,15 @@ fn text(table: &mut Table) {
     table.text("rend one END after many keys", format!("{set}get a b c\r\n"));
     table.text("rend add keeps what it met", "set a 1 0 1\r\nx\r\nadd a 2 0 1\r\ny\r\nget a\r\n");
     table.text("rend bad length swallows nothing", "set a 0 0 x\r\nget a\r\nget a\r\n");
-    // On longer lines memcached loses a key now and then; more is in tests/server/hostile.rs.
+    // On longer lines memcached sometimes loses a key; more cases are in tests/server/hostile.rs.
     let same = " k".repeat(7000);
     let line = format!("set k 0 0 1\r\nx\r\nget{same}\r\n");
     table.text("CVE-2018-1000127 7,000 references to one item", line);
 }
 
-/// keylen + extlen > bodylen, in every way, for every opcode that takes a key.
+/// keylen + extlen > bodylen, in every way, for every opcode that accepts a key.
 fn lengths(table: &mut Table) {
-    // memcached answers once as many bytes have come as key and extras claim to be.
+    // memcached answers when as many bytes have arrived as key and extras claim.
     let padding: Vec<Frame> = (0..30).map(|_| frame(0x0a)).collect();
     let get = keyed(0x00, "foo");
     for opcode in (0x00..=0x1e).chain([0x20, 0x21, 0x22, 0x23, 0x24]) {

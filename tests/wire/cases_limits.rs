@@ -1,4 +1,4 @@
-//! The limits of keys, lines and values, at each and one to either side, text and binary.
+//! The limits of keys, lines and values: at the limit, one below and one above, text and binary.
 
 use crate::table::{Table, arith, extend, keyed, store, timed};
 

@@ -117,7 +117,7 @@ const ROWS: &[(&str, &[u8])] = &[
     ("cas length negative", b"cas foo 0 0 -1 1\r\nget foo\r\n"),
 ];
 
-/// (name, setup, input); `{cas}` is the last cas that the setup was told.
+/// (name, setup, input); `{cas}` is replaced by the last cas in the setup's answers.
 const AFTER: &[(&str, &[u8], &[u8])] = &[
     (
         "cas stores once",

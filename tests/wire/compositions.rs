@@ -1,17 +1,18 @@
-//! Which servers the table is put to: every L1 with every orchestrator, with one worker and two.
+//! The compositions that the table is run on: every L1 with every orchestrator, with one worker and
+//! two.
 //!
-//! A composition's local memcacheds are started with it and end with it. Memory alone is not here:
-//! it is tried at every cut, these at some. Their links are patient: what a slow machine takes for
-//! a frozen memcached is not what is looked for here.
+//! The local memcacheds of a composition are started and stopped with it. Memory alone is not here:
+//! it is run at every cut, these at some. Their links have long time-outs, so that a memcached is
+//! not considered frozen on a slow machine.
 
 use crate::support::{Server, free_port, free_socket_path};
 use crate::table::Case;
 use std::path::{Path, PathBuf};
 
-/// What is told of items in this process, of which these compositions have none for certain; and
-/// what a memcached answers to by chance: it pads a number only if nothing else refers to the item
-/// just then, and looks beyond the item, in what lies there, for the digits behind white space (or
-/// nothing) and for the sign of a number of 2^63 or more. docs/DIFFERENCES.md says so.
+/// Statistics of items in this process, which these compositions may not have; and cases in which
+/// memcached's answer depends on chance: it pads a number only if nothing else refers to the item
+/// at that moment, and reads beyond the item for the digits after white space (or nothing) and for
+/// the sign of a number of 2^63 or more. docs/DIFFERENCES.md describes this.
 const OF_MEMORY_ALONE: &[&str] = &[
     "stats items",
     "stat items",
@@ -24,18 +25,19 @@ const OF_MEMORY_ALONE: &[&str] = &[
     "18446744073709551615' by",
 ];
 
-/// Whether the answer to `case` is the same in every composition, always.
+/// Whether the answer to `case` is always the same in every composition.
 pub fn is_general(case: &Case) -> bool {
     !OF_MEMORY_ALONE.iter().any(|part| case.name.contains(part))
 }
 
-/// How a server under test is put together.
+/// The settings of a server under test.
 pub struct Composition {
     pub name: String,
-    /// Of `--l1`; `L1` in it stands for the socket of a memcached, `SSD` for the path of a file.
+    /// The value of `--l1`; `L1` in it is replaced by the socket of a memcached, `SSD` by the path
+    /// of a file.
     l1: &'static str,
     l2: L2,
-    /// Clients come by the batch port.
+    /// Clients use the batch port.
     is_batch: bool,
     workers: &'static str,
 }
@@ -51,23 +53,23 @@ enum L2 {
 /// The file of an SSD: room for two workers.
 const SSD: &str = "ssd,path=SSD,size=600M";
 
-/// Every how many-th cut is tried with an SSD, each of whose flushes waits for the disk: the first.
+/// Interval of the tried cuts with an SSD, where each flush waits for the disk: only the first.
 const SSD_EVERY: usize = 1_000_000;
 
-/// A composition that runs.
+/// A running composition.
 pub struct Running {
-    /// Where its clients connect.
+    /// The port that clients connect to.
     pub port: u16,
     _sunder: Server,
     _l1: Local,
     _l2: Option<Local>,
-    _file: Place,
+    _file: LogFile,
 }
 
-/// A file below `target`, which the server makes.
-struct Place(PathBuf);
+/// A file below `target`, created by the server.
+struct LogFile(PathBuf);
 
-impl Drop for Place {
+impl Drop for LogFile {
     fn drop(&mut self) {
         // Only compositions with an SSD have it.
         let _ = std::fs::remove_file(&self.0);
@@ -89,12 +91,12 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // It is killed, so it does not remove its socket; nothing to do if that never was.
+        // It is killed, so it does not remove its socket; it fails if there is none.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Every composition but memory alone.
+/// Every composition except memory alone.
 pub fn all() -> Vec<Composition> {
     let l1s = [
         ("memory", "memory"),
@@ -128,18 +130,18 @@ pub fn all() -> Vec<Composition> {
 }
 
 impl Composition {
-    /// Every how many-th cut is tried; `every` where nothing is slow.
+    /// Interval of the tried cuts; `every` if nothing is slow.
     pub fn every(&self, every: usize) -> usize {
         if self.l1 == SSD || self.l2 == L2::Ssd { SSD_EVERY } else { every }
     }
 
-    /// Starts it over kernel sockets.
+    /// Starts it on kernel sockets.
     pub fn start(&self) -> Result<Running, String> {
         let l1 = Local::start()?;
         let l2 = if self.l2 == L2::Memcached { Some(Local::start()?) } else { None };
         let (main_port, batch_port) = (free_port(), free_port());
         let name = format!("wire-{}-{main_port}.ssd", std::process::id());
-        let file = Place(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        let file = LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
         let args = self.arguments(&l1.path, l2.as_ref().map(|l2| &*l2.path), &file.0);
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (main, batch) = (main_port.to_string(), batch_port.to_string());

@@ -1,16 +1,16 @@
-//! The accepted differences from memcached: the only answers that may differ, each with what sunder
-//! says instead and why. docs/DIFFERENCES.md has each under the same title; the test checks that,
+//! The accepted differences from memcached: the only answers that may differ, each with sunder's
+//! answer and the reason. docs/DIFFERENCES.md has each under the same title; the test checks that,
 //! and that each is still a difference.
 
 use crate::table::{Case, SENTINEL_OPAQUE, frame};
 
-/// A kind of case whose answer differs on purpose.
+/// A kind of case whose answer differs deliberately.
 pub struct Rule {
     /// The title in docs/DIFFERENCES.md.
     pub title: &'static str,
     /// Whether a case is of this kind.
     pub applies: fn(&Case) -> bool,
-    /// What sunder answers, normalised, given what memcached does to the whole input.
+    /// sunder's answer, normalised, given memcached's to the whole input.
     pub answer: fn(&Case, &[u8]) -> Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// Statistics that sunder gives and memcached does not, as their names are with digits taken out.
+/// Statistics of sunder that memcached does not have; digits are removed from their names.
 pub const OWN_STATISTICS: &[&str] = &[
     "address_conflicts",
     "chunk_foreign",
@@ -107,7 +107,7 @@ fn starts(case: &Case, starts: &[&str]) -> bool {
     starts.iter().any(|start| case.name.starts_with(start))
 }
 
-/// The part of a name `opcode 0x.. with ..` behind an opcode that neither memcached nor Rend has.
+/// The part of a name `opcode 0x.. with ..` after an opcode that neither memcached nor Rend has.
 fn unknown_opcode(name: &str) -> Option<&str> {
     let digits = name.strip_prefix("opcode 0x")?;
     let opcode = u8::from_str_radix(digits.get(..2)?, 16).ok()?;

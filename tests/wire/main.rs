@@ -1,17 +1,17 @@
-//! The wire table: the same bytes to a real memcached and to sunder, the same bytes back.
+//! The wire table: the same bytes to a real memcached and to sunder must get the same answer.
 //!
-//! Each case is put to memcached once, whole, and to sunder whole and cut in two at every byte
-//! boundary (bounded on long inputs: [`table::Case::cuts`]). Where sunder's answer is another,
-//! memcached is asked at every cut too ([`oracle`]). What may differ is in [`differences`].
+//! Each case is sent to memcached once, in one piece, and to sunder in one piece and split at every
+//! byte boundary (bounded on long inputs: [`table::Case::cuts`]). If sunder's answer differs,
+//! memcached also gets it at every cut ([`oracle`]). Accepted differences are in [`differences`].
 //!
-//! Put to it are kernel sockets with one worker and with two, a Unix socket, and at some of the
-//! cuts every other composition of tiers and orchestrators ([`compositions`]); or, when
-//! `SUNDER_WIRE_TARGET=host:port` is set, that server, whatever carries it (`SUNDER_WIRE_EVERY=7`
-//! then takes every seventh cut only, for a carrier that another one's full run stands for, and
-//! `SUNDER_WIRE_GENERAL=1` leaves out what only an L1 in memory alone answers).
+//! Tested are kernel sockets with one worker and with two, a Unix socket, and at some of the cuts
+//! every other composition of tiers and orchestrators ([`compositions`]); or, if
+//! `SUNDER_WIRE_TARGET=host:port` is set, that server, on any transport (`SUNDER_WIRE_EVERY=7` then
+//! takes only every seventh cut, for a transport whose code is covered by another full run, and
+//! `SUNDER_WIRE_GENERAL=1` leaves out cases that only an L1 in memory alone answers).
 //!
-//! A test binary of its own kind (no libtest): a case on a composition is a test. An argument that
-//! is no flag is a part of the names of the cases to run.
+//! A custom test binary (no libtest): a case on a composition is a test. An argument that is not a
+//! flag is a substring of the names of the cases to run.
 
 mod cases_admin;
 mod cases_arithmetic;
@@ -39,16 +39,16 @@ use std::time::Instant;
 use support::Server;
 use table::{Case, Table};
 
-/// Failing runs of one case after which it is left.
+/// Failing runs of a case after which it is abandoned.
 const FAULTS_PER_CASE: usize = 2;
 
-/// Every how many-th cut is tried on a Unix socket, for which kernel TCP's full run stands.
+/// Interval of the tried cuts on a Unix socket; the full run on TCP covers the same code.
 const UNIX_EVERY: usize = 5;
 
-/// Every how many-th cut is tried on compositions that another one's full run stands for.
+/// Interval of the tried cuts on compositions whose code another full run covers.
 const COMPOSITIONS_EVERY: usize = 29;
 
-/// Runs without an answer after which a server is given up: each costs seconds.
+/// Runs without an answer after which a server is abandoned: each costs seconds.
 const STUCK_MAX: usize = 20;
 
 fn main() -> ExitCode {
@@ -83,7 +83,7 @@ fn all_cases() -> Table {
     table
 }
 
-/// How many tests passed and failed.
+/// Numbers of passed and failed tests.
 #[derive(Default)]
 pub struct Score {
     passed: usize,
@@ -106,26 +106,26 @@ impl Score {
     }
 }
 
-/// Every accepted difference, and every statistic of our own, stands in docs/DIFFERENCES.md.
+/// Every accepted difference, and every statistic of our own, must be in docs/DIFFERENCES.md.
 fn documented() -> Result<(), String> {
     let path = support::project().join("docs/DIFFERENCES.md");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let titles = RULES.iter().map(|rule| rule.title).chain(OWN_STATISTICS.iter().copied());
     let missing: Vec<&str> = titles.filter(|title| !text.contains(title)).collect();
-    if missing.is_empty() { Ok(()) } else { Err(format!("it says nothing of {missing:?}")) }
+    if missing.is_empty() { Ok(()) } else { Err(format!("it does not mention {missing:?}")) }
 }
 
-/// Every rule still tells of a difference.
+/// Every rule must still describe a difference.
 fn still_different(cases: &[Case], oracle: &Oracle) -> Result<(), String> {
     let differs = |rule: &Rule, case: &&Case| {
         let memcached = oracle.answer(case);
         (rule.applies)(case) && (rule.answer)(case, memcached) != memcached
     };
     let idle = RULES.iter().find(|rule| !cases.iter().any(|case| differs(rule, &case)));
-    idle.map_or(Ok(()), |rule| Err(format!("'{}' is a difference no more", rule.title)))
+    idle.map_or(Ok(()), |rule| Err(format!("'{}' is no longer a difference", rule.title)))
 }
 
-/// Runs everything there is to run.
+/// Runs everything.
 fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String> {
     let (_memcached, address) = Server::memcached()?;
     let mut oracle = Oracle::new(Target::Tcp(address), cases)?;
@@ -173,12 +173,12 @@ fn measure(cases: &[Case], is_all: bool, score: &mut Score) -> Result<(), String
     control.every = UNIX_EVERY;
     compare_with(&mut control, "Unix socket", Pace::Ping, cases, &mut oracle, score);
     drop(sunder);
-    // Killed, so it could not; it is gone already where the server unlinked it early.
+    // It was killed, so it could not remove it; but it may be removed already.
     let _ = std::fs::remove_file(path);
     Ok(())
 }
 
-/// All cases at all cuts against one server; one test a case.
+/// All cases at all cuts on one server; one test per case.
 fn compare(
     name: &str,
     target: &Target,
@@ -190,7 +190,7 @@ fn compare(
     compare_with(&mut Control::new(target.clone()), name, pace, cases, oracle, score);
 }
 
-/// The same over a control connection that says at which cuts.
+/// The same with a control connection that chooses the cuts.
 fn compare_with(
     control: &mut Control,
     name: &str,
@@ -206,7 +206,7 @@ fn compare_with(
         let result = at_all_cuts(control, case, pace, oracle, &mut runs);
         score.check(&format!("{name}: {}", case.name), result);
         if control.stuck > STUCK_MAX {
-            score.check(name, Err(format!("stuck {STUCK_MAX} times, given up")));
+            score.check(name, Err(format!("stuck {STUCK_MAX} times, abandoned")));
             score.failed += cases.len() - tried - 1;
             break;
         }
@@ -216,7 +216,7 @@ fn compare_with(
     println!("wire: {name}: {passed} cases the same, {failed} not; {runs} runs in {seconds:.1} s");
 }
 
-/// One case, whole and at every cut; the first faults in one error.
+/// One case, in one piece and at every cut; the first faults in one error.
 fn at_all_cuts(
     control: &mut Control,
     case: &Case,
@@ -235,13 +235,13 @@ fn at_all_cuts(
                 control.stuck += 1;
                 Err(stuck.to_string())
             }
-            (Ok(answer), None) => oracle.judge(case, &answer),
+            (Ok(answer), None) => oracle.verify(case, &answer),
             (Ok(answer), Some(accepted)) => difference(case, accepted, &answer).map_or(Ok(()), Err),
         };
         let Err(fault) = result else { continue };
         let cut = cut.map_or("whole".into(), |cut| format!("cut after byte {cut}"));
         faults.push(format!("{cut}: {fault}"));
-        // What is wrong twice says no more by being cut further; what is stuck costs time.
+        // After two faults further cuts show nothing new; stuck runs cost time.
         if faults.len() == FAULTS_PER_CASE {
             break;
         }

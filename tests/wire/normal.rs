@@ -1,7 +1,7 @@
-//! Takes out of an answer what two right servers may give differently: the version, and the numbers
-//! (not the pattern) of cas values. One place, so that nothing else is ever smoothed over.
+//! Removes from an answer what two correct servers may answer differently: the version, and the
+//! numbers (not the pattern) of cas values. Only here, so that no other difference is ever hidden.
 //!
-//! An answer that cannot be taken apart is kept as it is, and compared as it is.
+//! An answer that cannot be parsed is kept and compared unchanged.
 
 use crate::table::{Protocol, SENTINEL_OPAQUE};
 use std::collections::BTreeSet;
@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 /// Bytes of a binary header.
 pub const HEADER_BYTES: usize = 24;
 
-/// An answer made comparable, and the last cas it held.
+/// A comparable answer, and its last cas.
 pub struct Normal {
     pub bytes: Vec<u8>,
     pub last_cas: Option<u64>,
 }
 
-/// Numbers cas values in the order in which they first appear, so that equal stays equal.
+/// Numbers cas values in the order in which they first appear, so that equal ones stay equal.
 #[derive(Default)]
 struct Seen(Vec<u64>);
 
@@ -39,7 +39,8 @@ pub fn normalise(protocol: Protocol, answer: &[u8]) -> Normal {
     Normal { bytes, last_cas: seen.0.last().copied() }
 }
 
-/// The end of the first line, behind its `\n`.
+/// The end of the first line, after its `\
+/// `.
 fn line_end(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1)
 }
@@ -79,7 +80,7 @@ fn value_head(line: &[u8], seen: &mut Seen) -> Option<(Vec<u8>, usize)> {
     Some((head, value_bytes))
 }
 
-/// One binary response: where its body ends, counted from its start, if it is whole.
+/// The length of one binary response, if it is complete.
 pub fn response_bytes(bytes: &[u8]) -> Option<usize> {
     let header = bytes.get(..HEADER_BYTES)?;
     let body = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
@@ -107,7 +108,7 @@ fn binary(mut rest: &[u8], seen: &mut Seen) -> Vec<u8> {
     out
 }
 
-/// Splits an answer to statistics requests into the names given, digits taken out (slab classes and
+/// Splits an answer to statistics requests into the names, with digits removed (slab classes and
 /// descriptors differ), and everything else.
 pub fn stat_names(protocol: Protocol, answer: &[u8]) -> (BTreeSet<String>, Vec<u8>) {
     let mut names = BTreeSet::new();
@@ -144,7 +145,7 @@ fn binary_stat_name(response: &[u8]) -> Option<&[u8]> {
     is_stat.then(|| response.get(HEADER_BYTES..HEADER_BYTES + key_bytes)).flatten()
 }
 
-/// Where the answer to the sentinel begins and ends, if it has come.
+/// Start and end of the answer to the sentinel, if it has arrived.
 pub fn sentinel_answer(protocol: Protocol, answer: &[u8]) -> Option<(usize, usize)> {
     match protocol {
         Protocol::Text => {

@@ -1,4 +1,4 @@
-//! What memcached answers: the only source of right answers.
+//! memcached's answers: the only source of correct answers.
 
 use crate::differences::OWN_STATISTICS;
 use crate::normal::stat_names;
@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 /// A running memcached and its answers to the cases.
 ///
-/// memcached's own answer to some cases depends on where its input was cut: a line of 3,000 bytes
-/// is obeyed if it comes at once and closes the connection if not; a pipelined reply before a key
-/// that is too long may be lost. What it answers at any cut is right at every cut.
+/// memcached's own answer to some cases depends on where the input was split: a line of 3,000 bytes
+/// is executed if it arrives in one piece and otherwise closes the connection; a pipelined reply
+/// before a key that is too long may be lost. An answer at any cut is correct at every cut.
 pub struct Oracle {
     control: Control,
     whole: HashMap<String, Vec<u8>>,
@@ -18,7 +18,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Puts every case to `memcached`, whole.
+    /// Sends every case to `memcached`, in one piece.
     pub fn new(memcached: Target, cases: &[Case]) -> Result<Oracle, String> {
         let mut control = Control::new(memcached);
         let mut whole = HashMap::new();
@@ -30,13 +30,14 @@ impl Oracle {
         Ok(Oracle { control, whole, at_cuts: HashMap::new() })
     }
 
-    /// What memcached answers to the whole case.
+    /// memcached's answer to the whole case.
     pub fn answer(&self, case: &Case) -> &[u8] {
         &self.whole[&case.name]
     }
 
-    /// Whether memcached says this, at some cut at least; if not, in what it differs.
-    pub fn judge(&mut self, case: &Case, answer: &[u8]) -> Result<(), String> {
+    /// Checks that memcached gives this answer, at some cut at least; otherwise returns the
+    /// difference.
+    pub fn verify(&mut self, case: &Case, answer: &[u8]) -> Result<(), String> {
         let Some(fault) = difference(case, self.answer(case), answer) else { return Ok(()) };
         if !self.at_cuts.contains_key(&case.name) {
             let answers = self.answers_at_cuts(case).map_err(|e| format!("memcached: {e}"))?;
@@ -54,7 +55,7 @@ impl Oracle {
 
     fn answers_at_cuts(&mut self, case: &Case) -> Result<Vec<Vec<u8>>, Stuck> {
         let mut answers = vec![self.answer(case).to_vec()];
-        // A wire may cut within the sentinel too: a segment ends where it is full.
+        // A segment may also end within the sentinel.
         let len = case.input.len();
         let behind = len + 1..len + if case.with_sentinel { case.sentinel().len() } else { 0 };
         for cut in case.cuts().into_iter().chain(behind) {
@@ -67,7 +68,7 @@ impl Oracle {
     }
 }
 
-/// In what `answer` differs from what is `expected`, if it does.
+/// The difference between `answer` and `expected`, if there is one.
 pub fn difference(case: &Case, expected: &[u8], answer: &[u8]) -> Option<String> {
     if case.compare == Compare::StatNames {
         return stat_difference(case, expected, answer);
@@ -87,7 +88,7 @@ pub fn difference(case: &Case, expected: &[u8], answer: &[u8]) -> Option<String>
     ))
 }
 
-/// The same for statistics: nothing that memcached does not know, and the same frame around.
+/// The same for statistics: no name that memcached does not have, and the same frame around.
 fn stat_difference(case: &Case, expected: &[u8], answer: &[u8]) -> Option<String> {
     let (known, expected_other) = stat_names(case.protocol, expected);
     let (names, other) = stat_names(case.protocol, answer);

@@ -1,8 +1,8 @@
-//! Runs one case once: bytes in, everything that comes back until the server ends the connection.
+//! Runs one case once: sends the bytes, and reads until the server closes the connection.
 //!
-//! No waiting for silence: the client's FIN, sent after the sentinel, makes a right server answer
-//! all it has and close. Where a case cuts its input, the second part is written only once the
-//! server is known to have read the first.
+//! No waiting for silence: the client's FIN, sent after the sentinel, makes a correct server answer
+//! everything and close. If a case splits its input, the second part is written only when the
+//! server has certainly read the first.
 
 use crate::normal::{HEADER_BYTES, normalise, sentinel_answer};
 use crate::table::{CAS_BINARY, CAS_TEXT, Case, Protocol};
@@ -13,14 +13,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A server that says nothing for this long has lost the thread. Reached only on a fault.
+/// A server that sends nothing for this long hangs. Reached only on a fault.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Inputs longer than this are written by a thread of their own, so that a server which answers
-/// before it has read all never waits for a client that does the same.
+/// Longer inputs are written by a separate thread, so that a server which answers before it has
+/// read everything never waits for a client that does the same.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug)]
 pub enum Target {
     Tcp(SocketAddr),
@@ -36,15 +36,16 @@ impl fmt::Display for Target {
     }
 }
 
-/// How it is known that the first part was read before the second is written.
+/// How to ensure that the first part was read before the second is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// The first part follows a sentinel in one write; its answer shows that both were read. Right
-    /// for any server that answers what is complete while more of a body is to come, which
+    /// The first part follows a sentinel in one write; its answer shows that both were read. For
+    /// any server that answers complete requests while the rest of a body is missing, which
     /// memcached does not.
     Prefix,
-    /// Another connection to the same single thread is answered after it. Leaves the cut connection
-    /// alone, so its very first byte can be cut off too. Only for servers of one thread.
+    /// Another connection to the same single thread is answered afterwards. Sends nothing on the
+    /// split connection, so it can be split even after its first byte. Only for servers with one
+    /// thread.
     Ping,
 }
 
@@ -64,7 +65,7 @@ impl Stuck {
     }
 }
 
-/// A client's connection, whichever family.
+/// A client's connection, of either family.
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -90,8 +91,8 @@ impl Stream {
         connect().map_err(|error: std::io::Error| Stuck::new("connect", error))
     }
 
-    /// Writes all. A connection that the server has closed takes nothing more, which is an answer
-    /// too and is seen when reading.
+    /// Writes everything. If the server has closed the connection, the rest is dropped; that is a
+    /// valid answer and is noticed when reading.
     fn write(&self, bytes: &[u8]) -> Result<(), Stuck> {
         let written = match self {
             Stream::Tcp(stream) => (&*stream).write_all(bytes),
@@ -104,7 +105,7 @@ impl Stream {
         }
     }
 
-    /// Tells the server that no more will come.
+    /// Tells the server that nothing more will be sent.
     fn finish(&self) -> Result<(), Stuck> {
         let done = match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -117,7 +118,7 @@ impl Stream {
         }
     }
 
-    /// Reads some; 0 at the end of the connection, however it ended.
+    /// Reads some; 0 at the end of the connection, however it was closed.
     fn read(&self, to: &mut Vec<u8>) -> Result<usize, Stuck> {
         let mut buffer = [0; 16 * 1024];
         let read = match self {
@@ -157,12 +158,12 @@ fn is_closed(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
 }
 
-/// A second connection to the server: empties it before each run, and paces.
+/// A second connection to the server: deletes all items before each run, and paces.
 pub struct Control {
     target: Target,
-    /// Runs so far that had no answer.
+    /// Runs so far without an answer.
     pub stuck: usize,
-    /// Every how many-th cut of a case is tried.
+    /// Interval of the tried cuts of a case.
     pub every: usize,
     stream: Option<Stream>,
 }
@@ -172,7 +173,7 @@ impl Control {
         Control { target, stuck: 0, every: 1, stream: None }
     }
 
-    fn ask(&mut self, line: &[u8], answer: &[u8]) -> Result<(), Stuck> {
+    fn request(&mut self, line: &[u8], answer: &[u8]) -> Result<(), Stuck> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => Stream::connect(&self.target)?,
@@ -188,18 +189,18 @@ impl Control {
         Ok(())
     }
 
-    /// Removes all items, those that a delayed flush would remove too.
+    /// Removes all items, including those that a delayed flush would remove.
     fn empty(&mut self) -> Result<(), Stuck> {
-        self.ask(b"flush_all\r\n", b"OK\r\n")
+        self.request(b"flush_all\r\n", b"OK\r\n")
     }
 
     fn ping(&mut self) -> Result<(), Stuck> {
-        self.ask(b"version\r\n", b"VERSION ")
+        self.request(b"version\r\n", b"VERSION ")
     }
 }
 
-/// Runs `case`, with its input and the sentinel behind it cut after `cut` bytes; returns the
-/// normalised answer.
+/// Runs `case`, with its input and the sentinel split after `cut` bytes; returns the normalised
+/// answer.
 pub fn run(
     control: &mut Control,
     case: &Case,
@@ -247,8 +248,8 @@ pub fn run(
     Ok(normalise(case.protocol, &answer).bytes)
 }
 
-/// Waits until the server has read what was written so far. With [`Pace::Prefix`] what came after
-/// the prefix's own answer is kept in `answer`.
+/// Waits until the server has read everything written so far. With [`Pace::Prefix`] input after the
+/// answer to the prefix is kept in `answer`.
 fn read_by_server(
     stream: &Stream,
     case: &Case,
@@ -257,8 +258,8 @@ fn read_by_server(
     pace: Pace,
 ) -> Result<(), Stuck> {
     match pace {
-        // A thread of its own accepts: a connection that comes after ours and is answered says that
-        // ours has been handed over. Then one turn to read, one in which that is certainly over.
+        // A separate thread accepts: if a later connection is answered, ours has been passed on.
+        // Then one turn to read, and one in which that has certainly finished.
         Pace::Ping => {
             control.stream = None;
             (0..3).try_for_each(|_| control.ping())

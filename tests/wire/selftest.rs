@@ -1,5 +1,5 @@
-//! Whether the wire table can fail: memcached behind a proxy that changes nothing is the same, and
-//! behind one that spoils answers, forgets a byte at a cut, or speaks after the end, is found out.
+//! Tests that the wire table can fail: memcached behind a proxy that changes nothing passes, and
+//! behind one that corrupts answers, drops a byte at a cut, or sends after the end, fails.
 
 use crate::oracle::Oracle;
 use crate::run::{Pace, Target};
@@ -11,25 +11,25 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 /// What a proxy does wrong.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// Nothing: the proxy itself is no difference.
+    /// Nothing: the proxy itself makes no difference.
     None,
-    /// One letter of an answer.
+    /// Changes one letter of an answer.
     Answer,
-    /// The last byte of the first piece of input, if that did not end in a line end.
+    /// Drops the last byte of the first piece of input, if that is not the end of a line.
     Cut,
-    /// Adds to what comes when memcached has closed.
+    /// Appends to the answer when memcached has closed.
     Close,
 }
 
-/// Cases that a proxy is tried with: few, each hit by one of the faults.
+/// Cases that are tried with a proxy: few, each affected by one of the faults.
 const TRIED: &[&str] = &["text: set get delete", "text: get, 4000 bytes of line and no end"];
 
-/// Runs all checks, each a test.
+/// Runs all checks, each one a test.
 pub fn run_all(memcached: SocketAddr, cases: &[Case], oracle: &mut Oracle, score: &mut Score) {
     let cases: Vec<Case> =
         cases.iter().filter(|case| TRIED.contains(&&case.name[..])).cloned().collect();
     if cases.is_empty() {
-        // A filter on the command line left none of them.
+        // A filter on the command line excluded all of them.
         return;
     }
     for fault in [Fault::None, Fault::Answer, Fault::Cut, Fault::Close] {
@@ -56,7 +56,7 @@ fn proxy(listener: &TcpListener, upstream: SocketAddr, fault: Fault) {
     }
 }
 
-/// Moves bytes both ways. The first error ends the direction, as an end of file does.
+/// Copies bytes in both directions. The first error ends the direction, like an end of file.
 fn relay(client: &TcpStream, server: &TcpStream, fault: Fault) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -69,7 +69,7 @@ fn relay(client: &TcpStream, server: &TcpStream, fault: Fault) {
                     break;
                 }
             }
-            // The other side may be gone already; then there is nothing to tell it.
+            // The other side may have closed already.
             let _ = server.shutdown(Shutdown::Write);
         });
         let mut buffer = [0; 64 * 1024];

@@ -1,8 +1,8 @@
-//! What is counted, and when a delayed flush comes: what no answer to one case can show.
+//! Counters, and the time of a delayed flush: what no answer to one case can show.
 //!
-//! Each command of a session is put to memcached and to sunder, and what it adds to each counter
-//! has to be the same; where it is not, the step says so and docs/DIFFERENCES.md says why. Left out
-//! when `SUNDER_WIRE_TARGET` names a server: counters that others raise cannot be compared.
+//! Each command of a session is sent to memcached and to sunder, and must increment the same
+//! counters; if it does not, the step says so and docs/DIFFERENCES.md explains why. Left out if
+//! `SUNDER_WIRE_TARGET` names a server: counters that others increment cannot be compared.
 
 use crate::Score;
 use crate::compositions;
@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// What commands add to. Not `bytes`: an item takes other bytes here.
+/// Counters that commands increment. Not `bytes`: an item's size differs here.
 const COUNTERS: &[&str] = &[
     "cmd_get",
     "cmd_set",
@@ -46,7 +46,7 @@ const COUNTERS: &[&str] = &[
 /// Longest time without an answer.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Runs everything here.
+/// Runs all tests of this file.
 pub fn run_all(score: &mut Score) {
     if std::env::var_os("SUNDER_WIRE_TARGET").is_some() {
         return;
@@ -87,7 +87,7 @@ impl Client {
         }
     }
 
-    /// What is answered to `request`, whatever it is.
+    /// The answer to `request`, whatever it is.
     fn text(&mut self, request: &[u8]) -> Result<String, String> {
         self.send(&[request, b"version\r\n"].concat())?;
         let mut answer = String::new();
@@ -150,17 +150,17 @@ fn packet(opcode: u8, key: &[u8], extras: &[u8], value: &[u8], cas: u64) -> Vec<
 }
 
 /// One command.
-enum Asked {
+enum Input {
     Text(Vec<u8>),
     Binary(Vec<u8>),
-    /// A cas with the number that the key `n` has.
+    /// A cas with the current number of the key `n`.
     Cas,
 }
 
 struct Step {
     what: String,
-    asked: Asked,
-    /// The counter that sunder does not raise here, if there is one.
+    input: Input,
+    /// A counter that sunder does not increment here, if there is one.
     except: Option<&'static str>,
 }
 
@@ -176,39 +176,39 @@ const TEXT_STEPS: &str = "\
     set e 0 -1 1|x|; add e 0 0 1|x|; touch e -1|; get e|; set e 0 0 1|x|; get e|; gat -1 e|; \
     get e|; set n 0 0 1|9|; incr n 1|";
 
-/// The last of all: memcached takes flushed items away when it makes others.
+/// Last of all: memcached reclaims flushed items when it stores others.
 const FLUSH_STEPS: &str =
     "get n|; flush_all|; get n|; flush_all 1000|; flush_all noreply|; flush_all -1|";
 
 /// A command with `|` for the ends of lines.
 fn step(what: &str) -> Step {
-    let asked = Asked::Text(what.replace('|', "\r\n").into_bytes());
-    Step { what: what.into(), asked, except: None }
+    let input = Input::Text(what.replace('|', "\r\n").into_bytes());
+    Step { what: what.into(), input, except: None }
 }
 
 fn text_steps() -> Vec<Step> {
     let mut steps: Vec<Step> = TEXT_STEPS.split("; ").map(step).collect();
-    steps.insert(26, Step { what: "cas".into(), asked: Asked::Cas, except: None });
+    steps.insert(26, Step { what: "cas".into(), input: Input::Cas, except: None });
     let value = "v".repeat(1 << 20);
     for (verb, except) in
         [("set", None), ("add", Some("store_too_large")), ("append", Some("store_too_large"))]
     {
-        let asked = Asked::Text(format!("{verb} n 0 0 {}\r\n{value}\r\n", value.len()).into());
-        steps.push(Step { what: format!("{verb} of what is too large"), asked, except });
+        let input = Input::Text(format!("{verb} n 0 0 {}\r\n{value}\r\n", value.len()).into());
+        steps.push(Step { what: format!("{verb} of what is too large"), input, except });
     }
-    let bad = Asked::Text(b"set n 0 0 1\r\nxyz\r\n".to_vec());
-    steps.push(Step { what: "bad data".into(), asked: bad, except: Some("cmd_set") });
+    let bad = Input::Text(b"set n 0 0 1\r\nxyz\r\n".to_vec());
+    steps.push(Step { what: "bad data".into(), input: bad, except: Some("cmd_set") });
     steps
 }
 
 fn flush_steps() -> Vec<Step> {
     let mut steps: Vec<Step> = FLUSH_STEPS.split("; ").map(step).collect();
-    let bad = Asked::Text(b"flush_all x\r\n".to_vec());
-    steps.push(Step { what: "bad flush".into(), asked: bad, except: Some("cmd_flush") });
+    let bad = Input::Text(b"flush_all x\r\n".to_vec());
+    steps.push(Step { what: "bad flush".into(), input: bad, except: Some("cmd_flush") });
     steps
 }
 
-/// What it is called, opcode, key, extras, value, cas.
+/// Name, opcode, key, extras, value, cas.
 type BinaryRow<'r> = (&'r str, u8, &'r [u8], &'r [u8], &'r [u8], u64);
 
 fn binary_steps() -> Vec<Step> {
@@ -264,29 +264,29 @@ fn binary_steps() -> Vec<Step> {
         ("flush at once", 0x08, b"", touched, b"", 0),
     ];
     let step = |(what, opcode, key, extras, value, cas): BinaryRow<'_>| {
-        let asked = Asked::Binary(packet(opcode, key, extras, value, cas));
-        Step { what: format!("binary {what}"), asked, except: None }
+        let input = Input::Binary(packet(opcode, key, extras, value, cas));
+        Step { what: format!("binary {what}"), input, except: None }
     };
     rows.map(step).into()
 }
 
-/// An answer, and by how much counters went up with it.
+/// An answer, and the increments of counters.
 type Counted = (String, BTreeMap<&'static str, i64>);
 
-/// What each step is answered and counts.
+/// The answer and the increments of each step.
 fn counted(address: SocketAddr, steps: &[Step]) -> Result<Vec<Counted>, String> {
     let (mut text, mut binary) = (Client::connect(address)?, Client::connect(address)?);
     let mut all = vec![];
-    for Step { what, asked, .. } in steps {
-        let cas = match asked {
-            Asked::Cas => text.text(b"gets n\r\n")?.split_whitespace().nth(4).map(str::to_owned),
+    for Step { what, input, .. } in steps {
+        let cas = match input {
+            Input::Cas => text.text(b"gets n\r\n")?.split_whitespace().nth(4).map(str::to_owned),
             _ => None,
         };
         let before = text.counters()?;
-        let answer = match asked {
-            Asked::Text(request) => text.text(request)?,
-            Asked::Binary(request) => binary.binary(request)?,
-            Asked::Cas => {
+        let answer = match input {
+            Input::Text(request) => text.text(request)?,
+            Input::Binary(request) => binary.binary(request)?,
+            Input::Cas => {
                 let cas = cas.ok_or_else(|| format!("{what}: no number"))?;
                 text.text(format!("cas n 0 0 1 {cas}\r\n7\r\n").as_bytes())?
             }
@@ -301,8 +301,8 @@ fn counted(address: SocketAddr, steps: &[Step]) -> Result<Vec<Counted>, String> 
     Ok(all)
 }
 
-/// A memcached that does nothing unasked: its crawler takes expired items away at any time, and
-/// holds others, which are then written anew where they would be changed in place.
+/// A memcached without background work: its crawler would reclaim expired items at any time, and
+/// hold references to others, which are then rewritten instead of changed in place.
 fn quiet_memcached() -> Result<(Server, SocketAddr), String> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let mut command = Command::new("memcached");
@@ -319,7 +319,7 @@ fn quiet_memcached() -> Result<(Server, SocketAddr), String> {
     Ok((server, address))
 }
 
-/// Each command counts as in memcached.
+/// Each command must increment the same counters as in memcached.
 fn count_alike(workers: &str) -> Result<(), String> {
     let mut steps = text_steps();
     steps.extend(binary_steps());
@@ -335,10 +335,10 @@ fn count_alike(workers: &str) -> Result<(), String> {
         if let Some(name) = step.except {
             let is_different = expected.1.remove(name).is_some() && !found.1.contains_key(name);
             if !is_different {
-                faults.push(format!("{}: {name} differs no more", step.what));
+                faults.push(format!("{}: {name} no longer differs", step.what));
             }
         }
-        // What a cas number is, is another's test.
+        // cas numbers are tested elsewhere.
         let is_cas = expected.0.starts_with("VALUE") && step.what.starts_with("ga");
         if expected.1 != found.1 || (!is_cas && !alike(&expected.0, &found.0)) {
             faults.push(format!("{}: memcached {expected:?}, sunder {found:?}", step.what));
@@ -347,7 +347,7 @@ fn count_alike(workers: &str) -> Result<(), String> {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n    ")) }
 }
 
-/// Whether two answers are the same but for the numbers at the ends of lines with values.
+/// Whether two answers are equal except for the numbers at the ends of lines with values.
 fn alike(one: &str, other: &str) -> bool {
     let bare = |answer: &str| -> Vec<String> {
         let line = |line: &str| match line.starts_with("VALUE") {
@@ -359,7 +359,7 @@ fn alike(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// What a dead memcached behind us makes fail is no hit, and no miss.
+/// Operations that fail because a memcached behind sunder is dead are neither hits nor misses.
 fn failures_are_no_hits() -> Result<(), String> {
     let path = free_socket_path();
     let memcached = Server::memcached_at(&path, 64)?;
@@ -386,16 +386,17 @@ fn failures_are_no_hits() -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(format!("counted as {wrong:?}")) }
 }
 
-/// `flush_all 3` comes when memcached's does: after two of its clock's ticks, in 1 s to 2 s.
+/// `flush_all 3` takes effect at the same time as memcached's: after two ticks of its clock, in 1 s
+/// to 2 s.
 fn flush_alike(score: &mut Score) {
-    let judge = |address, keeps| late_flush(address, keeps);
-    let memcached = Server::memcached().and_then(|(_server, address)| judge(address, false));
+    let check = |address, keeps| late_flush(address, keeps);
+    let memcached = Server::memcached().and_then(|(_server, address)| check(address, false));
     score.check("memcached's delayed flush", memcached);
     let results = std::thread::scope(|scope| {
         let alone = scope.spawn(move || {
             let port = free_port();
             let _sunder = Server::sunder(&["-p", &port.to_string(), "--workers", "2"])?;
-            judge(([127, 0, 0, 1], port).into(), true)
+            check(([127, 0, 0, 1], port).into(), true)
         });
         let others: Vec<_> = compositions::all()
             .into_iter()
@@ -404,13 +405,13 @@ fn flush_alike(score: &mut Score) {
                 name.contains("workers 1") && !name.contains("batch")
             })
             .map(|composition| {
-                // A memcached loses what is stored in the second in which it flushes.
+                // A memcached loses items stored in the second in which it flushes.
                 let keeps =
                     !composition.name.contains("memcached") && !composition.name.contains("l1_l2");
                 let name = composition.name.clone();
                 let running = scope.spawn(move || {
                     let running = composition.start()?;
-                    judge(([127, 0, 0, 1], running.port).into(), keeps)
+                    check(([127, 0, 0, 1], running.port).into(), keeps)
                 });
                 (name, running)
             })
@@ -426,31 +427,31 @@ fn flush_alike(score: &mut Score) {
     }
 }
 
-/// `keeps`: what is stored after it has come stays.
+/// `keeps`: an item stored after it took effect stays.
 fn late_flush(address: SocketAddr, keeps: bool) -> Result<(), String> {
     let mut client = Client::connect(address)?;
     client.text(b"set before 0 0 1\r\nx\r\n")?;
-    let asked = Instant::now();
+    let input = Instant::now();
     let answer = client.text(b"flush_all 3\r\n")?;
     if answer != "OK\r\n" {
         return Err(answer);
     }
     while client.text(b"get before\r\n")? != "END\r\n" {
-        if asked.elapsed() > SILENCE {
-            return Err("it never comes".into());
+        if input.elapsed() > SILENCE {
+            return Err("it never takes effect".into());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let after = asked.elapsed();
-    // Loaded machines make it later, never sooner.
+    let after = input.elapsed();
+    // On a loaded machine it may be later, never earlier.
     if after < Duration::from_millis(990) {
-        return Err(format!("it comes after {after:?}, too early"));
+        return Err(format!("it takes effect after {after:?}, too early"));
     }
     client.text(b"set behind 0 0 1\r\nx\r\n")?;
     let until = Instant::now() + Duration::from_millis(1_100);
     while keeps && Instant::now() < until {
         if client.text(b"get behind\r\n")? == "END\r\n" {
-            return Err("what was stored after it is lost".into());
+            return Err("an item stored after it is lost".into());
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -1,8 +1,8 @@
-//! What a case of the wire table is, and the words to write one with.
+//! The cases of the wire table, and functions to write them.
 //!
-//! A case is bytes only. It never says what the answer shall be: memcached says that.
+//! A case consists only of bytes. It never contains the expected answer: memcached gives that.
 
-/// The protocol of a case: it decides the sentinel, and how answers are taken apart.
+/// The protocol of a case: it decides the sentinel, and how answers are parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Text,
@@ -14,47 +14,47 @@ pub enum Protocol {
 pub enum Compare {
     /// Byte for byte, once versions and cas numbers are normalised.
     Exact,
-    /// The names of statistics: each that sunder gives is one of memcached's, or a listed one.
+    /// The names of statistics: each one of sunder must be one of memcached's, or listed.
     StatNames,
 }
 
-/// One script: bytes in.
+/// One script: the bytes to send.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
     pub protocol: Protocol,
     /// Sent and answered before the input, on the same connection, never cut.
     pub setup: Vec<u8>,
-    /// The bytes that are cut at every place.
+    /// The bytes that are split at every position.
     pub input: Vec<u8>,
     /// Whether the sentinel follows the input. Without it the client's FIN does.
     pub with_sentinel: bool,
     pub compare: Compare,
 }
 
-/// A token in the input that becomes the last cas seen in the setup's answer: digits in text.
+/// A token in the input that is replaced by the last cas in the setup's answer: digits in text.
 pub const CAS_TEXT: &[u8] = b"{cas}";
 
 /// The same for a binary header: eight bytes in network order.
 pub const CAS_BINARY: u64 = 0xca5c_a5ca_5ca5_ca50;
 
-/// Asks for an answer that cannot be mistaken: the end of what a case makes a server say.
+/// A request with an unmistakable answer, which marks the end of a case's answers.
 pub const SENTINEL_TEXT: &[u8] = b"version\r\n";
 
-/// The sentinel's opaque in binary, where it is a noop.
+/// The sentinel's opaque in binary; the sentinel is a noop.
 pub const SENTINEL_OPAQUE: u32 = 0x5e27_19e1;
 
-/// Longest input, in bytes, that is cut at each byte boundary.
+/// Longest input, in bytes, that is split at each byte boundary.
 const EVERY_BOUNDARY_BYTES_MAX: usize = 400;
 
-/// Input bytes beyond which whole runs cost milliseconds, so that fewer cuts are made.
+/// Inputs longer than this take milliseconds per run, so fewer cuts are made.
 const LARGE_INPUT_BYTES: usize = 64 * 1024;
 
 impl Case {
-    /// Where the input is cut: after how many bytes the second write begins.
+    /// Where the input is split: after how many bytes the second write begins.
     ///
-    /// Up to 400 bytes: everywhere. Longer: around both ends, around the first line ends, around
-    /// the sizes at which buffers here and in memcached end, and at even steps between.
+    /// Up to 400 bytes: everywhere. Longer: near both ends, near the first line ends, near the
+    /// sizes of buffers here and in memcached, and at even steps in between.
     pub fn cuts(&self) -> Vec<usize> {
         let len = self.input.len();
         if len <= EVERY_BOUNDARY_BYTES_MAX {
@@ -122,7 +122,7 @@ impl Table {
         }
     }
 
-    /// A text case with a setup, whose last cas stands for `{cas}` in the input.
+    /// A text case with a setup, whose last cas replaces `{cas}` in the input.
     pub fn text_after(&mut self, name: &str, setup: &[u8], input: &[u8]) {
         self.push(name, Protocol::Text, setup, input);
     }
@@ -142,7 +142,7 @@ impl Table {
         self.push(name, Protocol::Binary, b"", &joined(frames));
     }
 
-    /// A binary case with a setup, whose last cas stands for [`CAS_BINARY`] in the input.
+    /// A binary case with a setup, whose last cas replaces [`CAS_BINARY`] in the input.
     pub fn binary_after(&mut self, name: &str, setup: &[Frame], frames: &[Frame]) {
         self.push(name, Protocol::Binary, &joined(setup), &joined(frames));
     }
@@ -152,7 +152,7 @@ impl Table {
         self.push(name, Protocol::Binary, b"", &joined(frames)).with_sentinel = false;
     }
 
-    /// A binary case of bytes that are no frames.
+    /// A binary case of bytes that are not frames.
     pub fn binary_raw(&mut self, name: &str, input: impl AsRef<[u8]>) {
         self.push(name, Protocol::Binary, b"", input.as_ref());
     }
@@ -167,7 +167,7 @@ fn joined(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(Frame::bytes).collect()
 }
 
-/// A binary request; its lengths are right unless a case makes them lie.
+/// A binary request; its lengths are correct unless a case changes them.
 #[derive(Clone, Debug)]
 pub struct Frame {
     magic: u8,
@@ -202,7 +202,7 @@ pub fn frame(opcode: u8) -> Frame {
     }
 }
 
-/// A request with `opcode` and a key: get, delete and their like.
+/// A request with `opcode` and a key: get, delete and similar.
 pub fn keyed(opcode: u8, key: impl AsRef<[u8]>) -> Frame {
     frame(opcode).key(key)
 }
@@ -282,7 +282,7 @@ impl Frame {
         self
     }
 
-    /// Claims this key length, whatever the key's is.
+    /// Claims this length of the key, whatever its real one.
     pub fn claim_key(mut self, bytes: u16) -> Self {
         self.key_bytes = Some(bytes);
         self
