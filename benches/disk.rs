@@ -1,13 +1,13 @@
-//! Times a disk's ring alone beside fio, on the same file in the same run.
+//! Measures a disk's ring alone and fio, on the same file in the same run.
 //!
-//! `cargo bench --bench disk` makes a file of 8 GiB in target/, or takes `-- PATH`, a file or block
-//! device that it **overwrites**. Then it lets the ring and fio take turns, each for a few seconds:
-//! random reads of 4 KiB at depth 64, sequential writes of 256 KiB at depth 16 and of 1 MiB at
-//! depth 4. It prints each round and the medians: I/Os a second, the ratio of both, CPU
-//! microseconds an I/O (user and system, of the whole process; interrupts not counted).
+//! `cargo bench --bench disk` creates a file of 8 GiB in target/, or takes `-- PATH`, a file or
+//! block device that it **overwrites**. Then the ring and fio run alternately, each for a few
+//! seconds: random reads of 4 KiB at depth 64, sequential writes of 256 KiB at depth 16 and of 1
+//! MiB at depth 4. It prints each round and the medians: I/Os per second, the ratio of both, CPU
+//! microseconds per I/O (user and system, of the whole process; interrupts not counted).
 //!
-//! The ring sleeps when it has nothing to do, as a worker with `--poll adaptive` does; for reads
-//! there is one that never sleeps, too.
+//! The ring sleeps when it is idle, as in a worker with `--poll adaptive`; for reads there is also
+//! one that never sleeps.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,7 @@ const WORKS: [Work; 3] = [
     Work { name: "write 1M", fio: "write", is_write: true, block_bytes: 1 << 20, depth: 4 },
 ];
 
-/// What a round came to.
+/// The figures of a round.
 #[derive(Clone, Copy)]
 struct Figures {
     per_s: f64,
@@ -71,7 +71,7 @@ fn ring(opened: &Opened, readiness: &Readiness) -> RingDisk {
     RingDisk::new(opened.part(0), pool, readiness).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Writes all of it once, so that no block of a file is read or written for the first time later.
+/// Writes everything once, so that no block of a file is read or written for the first time later.
 fn fill(opened: &Opened) {
     let work = Work { name: "fill", fio: "write", is_write: true, block_bytes: 1 << 20, depth: 8 };
     let blocks = opened.size_bytes() / work.block_bytes as u64;
@@ -131,7 +131,7 @@ fn timed(work: Work, opened: &Opened, may_sleep: bool) -> Figures {
 struct Run {
     work: Work,
     disk: RingDisk,
-    /// Where the process sleeps, if it does.
+    /// The epoll set in which the process sleeps, if it does.
     poll: Option<(Poll, Events)>,
     blocks: u64,
     random: u64,
@@ -149,7 +149,7 @@ impl Run {
         Run { work, disk, poll, blocks, random: 0x9E37_79B9_7F4A_7C15 }
     }
 
-    /// Goes on as long as `may_start` says so, given how many were started. Returns how many.
+    /// Continues as long as `may_start` allows, given how many were started. Returns how many.
     fn go(&mut self, may_start: impl Fn(u64) -> bool) -> u64 {
         let clock = Clock::start();
         let (mut started, mut over) = (0, 0);
@@ -188,7 +188,7 @@ impl Run {
             let offset_bytes = started % self.blocks * len_bytes as u64;
             return Op::Write { offset_bytes, bytes };
         }
-        // xorshift64: cheap beside what is measured.
+        // xorshift64: cheap compared with the measured work.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -220,7 +220,7 @@ fn fio(work: Work, path: &Path, size_bytes: u64) -> Figures {
     Figures { per_s, cpu_us: cpu_percent / 100.0 * run_us / count }
 }
 
-/// The first number of that name.
+/// The first number with that name.
 fn number(json: &str, name: &str) -> f64 {
     let (_, rest) = json.split_once(&format!("\"{name}\" : ")).expect("fio's report has it");
     let end = rest.find([',', '\n']).expect("more follows");

@@ -1,4 +1,4 @@
-//! What splitting a value into chunks and putting it together again costs, in time.
+//! The time to split a value into chunks and to assemble it again.
 //!
 //! `cargo bench --bench layout [-- FILTER]`; its instructions are counted by `parts`.
 

@@ -1,9 +1,9 @@
-//! Times the commands of the memory tier, and counts the bytes that an item costs.
+//! Measures the commands of the memory tier, and counts the memory of an item.
 //!
 //! `cargo bench --bench memory [-- FILTER]` times each command at 1,000, 10,000 and 1,000,000 items
 //! with 20-byte keys and 100-byte values; its instructions are counted by `parts`.
-//! `cargo bench --bench memory -- capacity` prints the worst that one command can do, and the bytes
-//! beyond key and value at capacity.
+//! `cargo bench --bench memory -- capacity` prints the worst case of a single command, and the
+//! bytes beyond key and value at capacity.
 
 #[path = "cases/memory.rs"]
 mod cases;
@@ -17,7 +17,7 @@ use sunder::base::clock::Expiry;
 use sunder::base::stats::Counter;
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
-/// The worst that one command can do: a value of 1 MB where all else is small.
+/// The worst case of a single command: a value of 1 MB among small ones.
 fn large(items: usize) {
     let (memory, stats) = memory(items * 176);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! What one request costs in the parsers and encoders alone, in time.
+//! The time of one request in the parsers and encoders alone.
 //!
 //! `cargo bench --bench parser [-- FILTER]`; its instructions are counted by `parts`.
 

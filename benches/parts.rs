@@ -1,4 +1,5 @@
-//! Runs one part of a request so many times and nothing else, to have its instructions counted.
+//! Runs one part of a request a given number of times and nothing else, so that its instructions
+//! can be counted.
 //!
 //! `parts CASE N`, under callgrind, with two values of N: the difference of the totals, divided by
 //! that of the values, is what one operation takes (scripts/instructions.sh). `parts` alone names

@@ -1,11 +1,10 @@
-//! What the kernel alone lets a relay of values reach: the bound of every L1 behind a link.
+//! The maximum throughput of a relay of values on this kernel: the bound of every L1 behind a link.
 //!
-//! `cargo bench --bench relay`. A client on one core asks for values over TCP on loopback, eight
-//! requests ahead. On the other core a server answers it directly, or behind a relay that asks it
-//! over a Unix socket or over TCP and does nothing but pass the bytes on: by read(2) and write(2),
-//! or by splice(2) through a pipe, which copies nothing. No protocol, no lookup: what these cannot
-//! reach, no proxy of this build can. Prints each round, and how the medians stand to the direct
-//! answer.
+//! `cargo bench --bench relay`. A client on one core requests values over TCP on loopback, with
+//! eight requests in flight. On the other core a server answers directly, or behind a relay that
+//! uses a Unix socket or TCP and only passes the bytes on: by read(2) and write(2), or by splice(2)
+//! through a pipe, which copies nothing. No protocol, no lookup: no proxy can be faster on this
+//! machine. Prints each round, and the medians relative to the direct answer.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -57,7 +56,7 @@ fn median(rates: &mut [f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
-/// Requests a second.
+/// Requests per second.
 fn round(way: Way, value_bytes: usize, requests: usize) -> f64 {
     let (mut client, front) = tcp_pair();
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! One request through a worker, without a network: parse, own, execute, encode, write.
+//! One request through a worker, without a network: parse, find the owner, execute, encode, write.
 //!
 //! Prints nanoseconds per request. `cargo bench --bench request`
 

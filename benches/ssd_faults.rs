@@ -1,18 +1,18 @@
 //! A worker with L1 in memory over an L2 on a disk that fails, or that takes seconds.
 //!
-//! `cargo bench --bench ssd_faults -- hits`: L1's hits a second while L2's disk is good, fails one
-//! I/O in a hundred, or all, in periods that take turns. `-- turns`: how long turns are while the
-//! simulated disk takes five seconds for each I/O, beside one that does not. `-- turns PATH
-//! SECONDS`: the same on a file or device of 1 GiB, **which is overwritten**; somebody else makes
-//! it slow.
+//! `cargo bench --bench ssd_faults -- hits`: L1's hits per second while L2's disk works, fails one
+//! I/O in a hundred, or all, in alternating periods. `-- turns`: the length of turns while the
+//! simulated disk takes five seconds for each I/O, compared with one that does not. `-- turns PATH
+//! SECONDS`: the same on a file or device of 1 GiB, **which is overwritten**; something else must
+//! make it slow.
 //!
-//! The turns are a worker's own, without a network. Every one has hits of L1 and as much for L2:
-//! gets of what only the disk has, and sets. What the simulation of a disk takes is not counted.
-//! Turns are told by the clock and by the thread's own CPU time: a thread that waits uses none, and
-//! one that is preempted has no part in it. What the machine does in a thread's name, interrupts
-//! above all, counts as its CPU time all the same. So after each turn the thread does a control:
-//! always the same additions, about as long as a turn, which no code of ours can make longer. What
-//! is found in turns alone is ours, what is found in controls too is the machine's.
+//! The turns are a worker's own, without a network. Each has hits of L1 and as much for L2: gets of
+//! items that only the disk has, and sets. The time of the simulation of a disk is not counted.
+//! Turns are measured by the clock and by the thread's own CPU time: a thread that waits uses none,
+//! and one that is preempted is not charged. Work of the machine on behalf of the thread, mainly
+//! interrupts, counts as its CPU time nevertheless. So after each turn the thread runs a control:
+//! always the same additions, about as long as a turn, independent of sunder's code. Delays found
+//! only in turns are sunder's, those also found in controls are the machine's.
 
 #[path = "../tests/common/pipe.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -50,30 +50,31 @@ use sunder::worker::{Settings, Shared, Worker};
 
 /// Keys that stay in L1, values of 100 bytes.
 const HOT_KEYS: u64 = 5_000;
-/// Keys of which L1 has room for one in eight, values of 1,000 bytes.
+/// Keys of which L1 holds one in eight, values of 1,000 bytes.
 const COLD_KEYS: u64 = 100_000;
 const L1_BYTES: usize = 16 << 20;
 const SEGMENT_BYTES: usize = 1 << 20;
 const SIM_BYTES: usize = 256 << 20;
 const FILE_BYTES: u64 = 1 << 30;
-/// Connections that get what L1 has, one request each a turn.
+/// Connections that get items from L1, one request each per turn.
 const HOT_CONNECTIONS: usize = 32;
-/// Connections that get what the disk has, one request at a time: the worker never waits for them.
+/// Connections that get items from the disk, one request at a time: the worker never waits for
+/// them.
 const COLD_CONNECTIONS: usize = 8;
 
 type Both<D> = L1L2<Memory, Ssd<Watched<D>>>;
 
-/// What is known of a disk at work.
+/// Measurements of a disk.
 #[derive(Clone, Default)]
 struct Watch(Rc<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// What the disk itself took of the worker's turns, by the clock.
+    /// Time of the worker's turns used by the disk itself, by the clock.
     spent: Cell<Duration>,
-    /// And of CPU time.
+    /// And by CPU time.
     spent_cpu: Cell<Duration>,
-    /// When an I/O was done, or none was under way, for the last time.
+    /// When an I/O last finished, or none was in flight.
     done_at: Cell<Option<Instant>>,
     /// The longest time without one.
     silent: Cell<Duration>,
@@ -81,7 +82,7 @@ struct Seen {
 
 struct Watched<D> {
     inner: D,
-    /// What it takes is not the worker's.
+    /// Its own time is not the worker's.
     is_simulated: bool,
     watch: Watch,
 }
@@ -144,22 +145,22 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What a turn took, without a simulated disk's part: by the clock, and of CPU time.
+/// The length of a turn, without a simulated disk's part: by the clock, and in CPU time.
 struct Turn {
     own: Duration,
     cpu: Duration,
-    /// Of CPU time: what the tiers did first, the worker, the tiers at the end. With a simulated
-    /// disk's part.
+    /// In CPU time: the start of the tiers' turn, the worker, the end of the tiers' turn. Includes
+    /// a simulated disk's part.
     parts: [Duration; 3],
-    /// The kernel let the thread sleep meanwhile: it waited for something.
+    /// The thread slept in the kernel: it waited for something.
     has_waited: bool,
-    /// The kernel took the core away.
+    /// The kernel preempted the thread.
     preemptions: i64,
-    /// Pages that were touched for the first time.
+    /// Pages touched for the first time.
     faults: i64,
 }
 
-/// What the kernel counts of this thread.
+/// The kernel's counters of this thread.
 struct Counts {
     waits: i64,
     preemptions: i64,
@@ -183,8 +184,7 @@ fn counts() -> Counts {
 /// Additions of a control: about as many as take a turn's time.
 const CONTROL_ADDITIONS: u64 = 24_000;
 
-/// The same instructions each time, on nothing but registers: what it takes by the clock, and of
-/// CPU time.
+/// The same instructions each time, only on registers: their length by the clock, and in CPU time.
 fn control() -> (Duration, Duration) {
     let (start, start_cpu) = (Instant::now(), cpu());
     let mut sum = 0_u64;
@@ -201,7 +201,7 @@ struct Lengths {
     cpu: Histogram<u64>,
 }
 
-/// What the aim forbids a turn to take.
+/// The limit for turns.
 const LONG: Duration = Duration::from_millis(1);
 
 impl Lengths {
@@ -240,7 +240,7 @@ struct Bed<'o, D: Disk, F, M> {
     watch: Watch,
     pipes: Pipes<Connection>,
     hot: Vec<usize>,
-    /// Which key each waits for.
+    /// The key that each waits for.
     cold: Vec<(usize, Option<u64>)>,
     sets: usize,
     random: u64,
@@ -273,7 +273,7 @@ where
         self.pipes.send(connection, &self.sent);
     }
 
-    /// A turn as a worker's thread makes it.
+    /// A turn as a worker's thread runs it.
     fn turn(&mut self) -> Turn {
         let (spent, spent_cpu) = (self.watch.0.spent.get(), self.watch.0.spent_cpu.get());
         let before = counts();
@@ -297,7 +297,7 @@ where
         }
     }
 
-    /// What a connection was answered.
+    /// The answer to a connection.
     fn receive(&mut self, connection: usize) -> &[u8] {
         self.reply.clear();
         self.pipes.receive(connection, &mut self.reply);
@@ -315,7 +315,7 @@ where
         }
     }
 
-    /// Requests and a turn. Panics if a hit of L1 is none, or anything is an error.
+    /// Requests and a turn. Panics if an expected hit of L1 is a miss, or on any error.
     fn step(&mut self) -> Turn {
         for at in 0..HOT_CONNECTIONS {
             let key = format!("hot-{:09}", self.below(HOT_KEYS));
@@ -329,7 +329,7 @@ where
                 self.cold[at].1 = Some(key);
             }
         }
-        // A set of a key that is being got would wait for the get.
+        // A set of a key with a get in flight would wait for the get.
         let key = self.below(COLD_KEYS);
         if self.cold.iter().all(|(_, waits_for)| *waits_for != Some(key)) {
             self.set(&format!("cold-{key:09}"), 1_000);
@@ -351,7 +351,7 @@ where
         turn
     }
 
-    /// Turns for so long, each given to `note`.
+    /// Turns for this long, each passed to `note`.
     fn steps(&mut self, time: Duration, mut note: impl FnMut(Turn)) {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -371,7 +371,7 @@ where
         )
     }
 
-    /// L1's hits a second in periods that take turns: the medians.
+    /// L1's hits per second in alternating periods: the medians.
     fn hits(&mut self, mut make: impl FnMut(u32)) {
         const RATES: [u32; 3] = [0, 10_000, 1_000_000];
         const PERIODS: usize = 40;
@@ -401,7 +401,7 @@ where
         println!("{}", self.counters());
     }
 
-    /// How long turns are, and controls.
+    /// The lengths of turns, and of controls.
     fn turns(&mut self, what: &str, time: Duration) {
         let (mut turns, mut controls) = (Lengths::new(), Lengths::new());
         self.watch.0.silent.set(Duration::ZERO);
@@ -438,7 +438,7 @@ where
     }
 }
 
-/// What is done with a bed, whatever its types are.
+/// An action on a bed, whatever its types are.
 trait Script<D> {
     fn run<F, M>(self, bed: Bed<'_, D, F, M>)
     where

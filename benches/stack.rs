@@ -1,8 +1,8 @@
-//! The TCP stack alone, on frames made here: no device, no parser, no store.
+//! The TCP stack alone, on frames created here: no device, no parser, no store.
 //!
 //! `cargo bench --bench stack [-- CONNECTIONS REQUESTS]` prints nanoseconds per request of the
-//! server's side: a 19-byte request answered with 136 canned bytes, one at a time a connection, the
-//! connections in random order, 32 frames a burst. What the client does is not counted.
+//! server's side: a 19-byte request answered with 136 constant bytes, one at a time per connection,
+//! the connections in random order, 32 frames per burst. The client's time is not counted.
 
 mod synthetic;
 

@@ -1,5 +1,5 @@
-//! As `parts`: gets that two tiers answer, in a binary of their own, since what is compiled with a
-//! case decides how the compiler inlines it.
+//! Like `parts`: gets answered by two tiers, in a separate binary, because the code that is
+//! compiled with a case affects the compiler's inlining.
 
 #[path = "cases/memory.rs"]
 #[allow(dead_code, reason = "the bench that times them makes more of its own")]

@@ -1,10 +1,10 @@
-//! The whole worker on frames made here: TCP, parser, memory tier, reply. No device.
+//! The whole worker on frames created here: TCP, parser, memory tier, reply. No device.
 //!
-//! `cargo bench --bench worker [-- FILTER]` times rounds of the server's turns, a request on every
-//! connection: connections and keys in random order, 32 frames a burst, values of 100 bytes.
-//! `-- table` prints nanoseconds per request for more connections and keys, with software checksums
-//! too; `-- CONNECTIONS REQUESTS KEYS` one row of it. `--count KIND CONNECTIONS REQUESTS` runs
-//! that many requests untimed, for callgrind (scripts/instructions.sh).
+//! `cargo bench --bench worker [-- FILTER]` measures rounds of the server's turns, a request on
+//! every connection: connections and keys in random order, 32 frames per burst, values of 100
+//! bytes. `-- table` prints nanoseconds per request for more connections and keys, also with
+//! software checksums; `-- CONNECTIONS REQUESTS KEYS` one row of it. `--count KIND CONNECTIONS
+//! REQUESTS` runs that many requests untimed, for callgrind (scripts/instructions.sh).
 
 mod synthetic;
 

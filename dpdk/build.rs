@@ -1,20 +1,20 @@
 //! Finds libdpdk, generates bindings over an allow-list and compiles the shim.
 //!
-//! Links shared: the drivers are plug-ins of Debian's libdpdk, and EAL loads them by itself, but
-//! only in a process that has librte_eal.so already. `lib.rs` refers to `rte_eal_init`, so that
+//! Links shared: the drivers are plug-ins of Debian's libdpdk, and EAL loads them itself, but only
+//! in a process that already has librte_eal.so. `lib.rs` refers to `rte_eal_init`, so that
 //! `--as-needed` keeps that library whatever else is dropped.
 
 use std::path::PathBuf;
 use std::process::{Command, exit};
 use std::{env, fs};
 
-/// Oldest version whose structures and names the code is written for.
+/// Oldest version that the code supports.
 const VERSION_MIN: &str = "22.11";
 
-/// The libraries that hold what is on the allow-list; drivers bring what they need themselves.
+/// The libraries with the functions on the allow-list; drivers load what they need themselves.
 const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
-/// Every function of DPDK that is called.
+/// Every function of DPDK that is used.
 const FUNCTIONS: [&str; 28] = [
     "rte_dev_probe",
     "rte_eal_get_runtime_dir",
@@ -46,12 +46,12 @@ const FUNCTIONS: [&str; 28] = [
     "shim_.*",
 ];
 
-/// Constants that are plain numbers, and the shim's.
+/// Constants that are plain numbers, and those of the shim.
 const CONSTANTS: [&str; 4] =
     ["SHIM_.*", "RTE_ETH_LINK_UP", "RTE_ETH_RETA_GROUP_SIZE", "RTE_MBUF_DEFAULT_BUF_SIZE"];
 
-/// Structures that only ever pass through as pointers. Many of DPDK's cannot be laid out by bindgen
-/// at all (packed and aligned at once); nobody reads these.
+/// Structures used only through pointers. bindgen cannot lay out many of DPDK's (packed and aligned
+/// at the same time).
 const OPAQUE: [&str; 3] = ["rte_mbuf", "rte_mempool", "rte_device"];
 
 fn main() {
@@ -95,8 +95,8 @@ fn refuse(cause: &str) -> ! {
     exit(1)
 }
 
-/// All that `pkg-config --cflags` says: the headers need `-include rte_config.h` and `-march` too,
-/// which the pkg-config crate does not pass on.
+/// The output of `pkg-config --cflags`: the headers also need `-include rte_config.h` and `-march`,
+/// which the pkg-config crate does not return.
 fn cflags() -> Vec<String> {
     let tool = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".to_string());
     let output = Command::new(tool)

@@ -18,7 +18,7 @@ rx_flags(uint64_t ol_flags)
 
 	/*
 	 * NONE means that the sum in the frame is not the final one but that the data is verified
-	 * (rte_mbuf_core.h): as good as good.
+	 * (rte_mbuf_core.h): equivalent to good.
 	 */
 	switch (ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) {
 	case RTE_MBUF_F_RX_IP_CKSUM_GOOD:
@@ -48,7 +48,7 @@ rx_flags(uint64_t ol_flags)
 }
 
 /*
- * Whether the pieces are what a copy takes for granted: as many as are counted, each
+ * Whether the pieces are as a copy requires: as many as are counted, each
  * within its buffer, and their lengths the frame's. Drivers copy some of these numbers from memory
  * that a device, a hypervisor or a peer process writes.
  */
@@ -69,7 +69,7 @@ is_sound(const struct rte_mbuf *mbuf)
 
 /*
  * Whether the frame's memory is its own, of our pool and in one piece. Any other may be read or
- * written by somebody else, or belong to a driver that wants it back.
+ * written elsewhere, or belong to a driver that needs it back.
  */
 static bool
 is_ours(const struct rte_mbuf *mbuf, const struct rte_mempool *pool)
@@ -176,7 +176,7 @@ shim_free(struct rte_mbuf *mbuf)
 void
 shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_bytes)
 {
-	/* A received frame may be sent again: what the device said of it then says nothing now. */
+	/* A received frame may be reused for sending: its receive flags do not apply then. */
 	mbuf->ol_flags = tx_flags;
 	mbuf->data_len = len;
 	mbuf->pkt_len = len;
@@ -212,7 +212,7 @@ shim_stop_in_turn(uint16_t port, bool closes)
 
 	if (sem_init(&stopping.done, 0, 0) != 0)
 		return -1;
-	/* An alarm is the way to have something called by the interrupt thread: in a microsecond. */
+	/* An alarm makes the interrupt thread call a function, here in a microsecond. */
 	code = rte_eal_alarm_set(1, stop_now, &stopping);
 	if (code == 0) {
 		while (sem_wait(&stopping.done) != 0)

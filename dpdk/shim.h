@@ -1,6 +1,6 @@
 /*
- * What sunder needs of DPDK's inline functions and macros, as functions and constants that a foreign
- * language can link against. No decisions are taken here, and no mbuf with lengths that lie gets out.
+ * DPDK's inline functions and macros that sunder uses, as functions and constants that another
+ * language can link against. There is no policy here, and no mbuf with wrong lengths gets out.
  */
 #ifndef SUNDER_SHIM_H
 #define SUNDER_SHIM_H
@@ -17,7 +17,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 
-/* One frame, flat: nobody outside has to read an mbuf. */
+/* One frame, flat: no other code has to read an mbuf. */
 struct shim_frame {
 	struct rte_mbuf *mbuf;
 	/* First byte of the Ethernet header. */
@@ -26,13 +26,13 @@ struct shim_frame {
 	uint32_t rss_hash;
 	/* Bytes of the frame. */
 	uint16_t len;
-	/* Bytes there are from data to the end of the buffer; at least len. */
+	/* Bytes from data to the end of the buffer; at least len. */
 	uint16_t capacity;
 	/* SHIM_* of the enumeration below. */
 	uint8_t flags;
 };
 
-/* What the device said of a received frame; no bit means that it did not look. */
+/* The device's verdict on a received frame; no bit means that it did not check. */
 enum shim_frame_flags {
 	SHIM_IP_GOOD = 1,
 	SHIM_IP_BAD = 2,
@@ -41,7 +41,7 @@ enum shim_frame_flags {
 	SHIM_RSS_HASH = 16,
 };
 
-/* The macros behind these are not plain numbers, so that bindgen passes them over. */
+/* The macros behind these are not plain numbers, so bindgen ignores them. */
 static const uint64_t SHIM_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SHIM_RX_OFFLOAD_TCP_CKSUM = RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
 static const uint64_t SHIM_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
@@ -62,32 +62,33 @@ static const uint32_t SHIM_LCORE_ANY = LCORE_ID_ANY;
 
 /*
  * Receives at most `room` frames (and at most SHIM_BURST_MAX) into `out`; returns how many. Each is
- * in one piece, in memory of `pool` that nobody else has, and may be filled anew and sent: what a
- * driver gave otherwise is copied. What does not fit one of the pool's frames or finds none free, and
- * what has lengths that its buffer cannot have, is freed and added to `*malformed`.
+ * in one piece, in memory of `pool` without another owner, and may be reused for sending: frames that
+ * a driver returns otherwise are copied. A frame that does not fit one of the pool's or finds none
+ * free, or has lengths that its buffer cannot have, is freed and added to `*malformed`.
  */
 uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mempool *pool,
 		struct shim_frame *out, uint16_t room, uint32_t *malformed);
 
-/* rte_eth_tx_burst: the first n frames returned are the device's, the others stay the caller's. */
+/* rte_eth_tx_burst: the device takes the first n frames, n being the result; the others stay the caller's. */
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 
 /* An empty frame from the pool; false if there is none. */
 bool shim_alloc(struct rte_mempool *pool, struct shim_frame *out);
 
-/* Gives a frame back to its pool, from any thread. */
+/* Returns a frame to its pool, from any thread. */
 void shim_free(struct rte_mbuf *mbuf);
 
 /*
- * Makes a frame ready for shim_tx_burst: its length, and what the device is to compute (SHIM_TX_*;
+ * Prepares a frame for shim_tx_burst: its length, and what the device must compute (SHIM_TX_*;
  * 0 for nothing) behind an Ethernet header of 14 bytes and an IP header of `l3_bytes`.
  */
 void shim_finish(struct rte_mbuf *mbuf, uint16_t len, uint64_t tx_flags, uint16_t l3_bytes);
 
 /*
  * Stops a port, and closes it if `closes`, in DPDK's interrupt thread, and returns when that is
- * done: for a driver that disconnects in that thread and takes no lock against whoever stops the
- * port. Nobody may be in a burst. Returns what the last step did, or a negative number if there was none.
+ * done: for a driver that disconnects in that thread and takes no lock against a thread that stops the
+ * port. No thread may be in a burst. Returns the result of the last step, or a negative number if there
+ * was none.
  */
 int shim_stop_in_turn(uint16_t port, bool closes);
 

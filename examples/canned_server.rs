@@ -1,9 +1,9 @@
-//! What a client can ask at most: a server on a DPDK device that keeps nothing.
+//! The upper limit for a load client: a server on a DPDK device that stores nothing.
 //!
-//! It answers every `get KEY` with an item of that key and 100 bytes that never change, from the
-//! TCP stack alone, so that a load client over the same link is the slower of the two or nearly so.
-//! One core, which spins, until SIGTERM or SIGINT. At the end it tells how many frames it took and
-//! sent for how many requests, and how long the turns took in which something came.
+//! It answers every `get KEY` with an item of that key and 100 constant bytes, directly from the
+//! TCP stack, so that a load client over the same link is slower than the server, or nearly so. It
+//! uses one core, which spins, until SIGTERM or SIGINT. At the end it prints how many frames it
+//! received and sent for how many requests, and the length of the turns in which something arrived.
 //!
 //! usage: canned_server DEVICE CIDR [CONNECTIONS] [CORE]
 

@@ -1,10 +1,10 @@
-//! Very many connections to one memcached server at once, every one of them answered.
+//! Very many concurrent connections to one memcached server, each of them answered.
 //!
-//! Opens all connections, then asks on each of them before it reads any answer, so that all
-//! requests are under way together; once with short values, once with values longer than any
-//! buffer of the server's. Every byte is checked. With the server's process id it tells what a
-//! connection costs in resident memory: opened and silent, after short requests, and with all its
-//! buffers used. Exits with 1 on the first wrong answer.
+//! Opens all connections, then sends a request on each before it reads any answer, so that all
+//! requests are in flight together; once with short values, once with values longer than any buffer
+//! of the server. Every byte is checked. With the server's process id it prints the resident memory
+//! per connection: opened and idle, after short requests, and with all its buffers used. Exits with
+//! 1 on the first wrong answer.
 //!
 //! usage: many_connections HOST:PORT [--connections 15000] [--server-pid PID]
 //!                         [--bytes-per-connection-max BYTES]
@@ -14,18 +14,18 @@ use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// A server that says nothing for this long has lost a reply.
+/// A server that sends nothing for this long has lost a reply.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Connections that are opened, or asked with long values, at the same time.
+/// Connections that are opened, or used with long values, at the same time.
 const THREADS: usize = 16;
 
-/// Few keys, so that the server's own items cost next to nothing beside its connections.
+/// Few keys, so that the memory of items is negligible compared with connections.
 const KEYS: usize = 64;
 
 const SHORT_BYTES: usize = 100;
 
-/// More than any ring or buffer that the server may have for a connection.
+/// Longer than any ring or buffer that the server may have for a connection.
 const LONG_BYTES: usize = 40_000;
 
 struct Plan {
@@ -71,7 +71,7 @@ fn plan() -> Result<Plan, String> {
 }
 
 fn run(plan: &Plan) -> Result<(), String> {
-    // The server's own first-time costs are not a connection's.
+    // One-time costs of the server do not count.
     let mut warm = open(plan, 1)?;
     exchange(&mut warm, SHORT_BYTES)?;
     exchange(&mut warm, LONG_BYTES)?;
@@ -123,13 +123,13 @@ fn open(plan: &Plan, count: usize) -> Result<Vec<TcpStream>, String> {
     })
 }
 
-/// Asks on all connections, then reads all answers.
+/// Sends requests on all connections, then reads all answers.
 fn exchange(connections: &mut [TcpStream], bytes: usize) -> Result<(), String> {
     by_thread(connections, |connection, index| ask(connection, index, bytes))?;
     by_thread(connections, |connection, index| expect(connection, index, bytes))
 }
 
-/// Does `work` for each connection, several at a time; the first error.
+/// Does `work` for each connection, several at a time; returns the first error.
 fn by_thread(
     connections: &mut [TcpStream],
     work: impl Fn(&mut TcpStream, usize) -> Result<(), String> + Sync,
@@ -153,7 +153,7 @@ fn by_thread(
     })
 }
 
-/// The value of a key: every position of it depends on both.
+/// The value of a key: every byte depends on both arguments.
 fn value_of(key: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (key * 31 + at * 7 + at / 251) as u8).collect()
 }
@@ -180,7 +180,7 @@ fn expect(connection: &mut TcpStream, index: usize, bytes: usize) -> Result<(), 
     Err(format!("wrong from byte {at} on: '{}'", answer[..80].escape_ascii()))
 }
 
-/// Resident memory of the server, huge pages of its own included; 0 if nobody asked.
+/// Resident memory of the server, including its huge pages; 0 if it is not measured.
 fn resident_bytes(plan: &Plan) -> Result<u64, String> {
     let Some(pid) = plan.server_pid else { return Ok(0) };
     let path = format!("/proc/{pid}/status");

@@ -1,20 +1,20 @@
-//! One SSD tier, driven in this process without a network, for scripts/compare-ssd.sh.
+//! Drives one SSD tier in this process, without a network, for scripts/compare-ssd.sh.
 //!
-//! `measure_ssd WORK PATH [NAME=NUMBER]..` on a file that a log is on, or will be (**what else is
-//! there is overwritten**). WORK is one of
+//! `measure_ssd WORK PATH [NAME=NUMBER]..` on a file with a log, or for one (**other content is
+//! overwritten**). WORK is one of
 //!
-//! - `fill`: sets `keys` different keys, one after another, and stops cleanly. A set that the disk
-//!   is not ready for is set again;
-//! - `gets`: `depth` gets of random keys under way, always, for `seconds` after `warmup` ones;
-//! - `sets`: sets, each of another key, as fast as the disk takes them, or `rate` MB a second,
-//!   first so many bytes that the log has wrapped, then for `seconds`; with `depth` gets of keys
-//!   set a while ago under way beside them. It does not stop cleanly, so that the log is left as by
-//!   a crash;
+//! - `fill`: sets `keys` different keys, one after another, and stops cleanly. A set for which the
+//!   disk is not ready is repeated;
+//! - `gets`: `depth` gets of random keys always in flight, for `seconds` after `warmup` ones;
+//! - `sets`: sets, each of another key, as fast as the disk accepts them, or `rate` MB per second,
+//!   first until the log has wrapped, then for `seconds`; with `depth` gets of keys that were set a
+//!   while ago in flight as well. It does not stop cleanly, so that the log is left as after a
+//!   crash;
 //! - `open`: opens the log, and stops cleanly.
 //!
-//! Prints one line of JSON. Keys and values are those of `sunder bench --seed 1`, so that the same
-//! log can be served and asked by that. CPU is what the process used, user and system; interrupts
-//! are not in it. The process sleeps when nothing is done, as a worker with `--poll adaptive` does.
+//! Prints one line of JSON. Keys and values are those of `sunder bench --seed 1`, so that it can be
+//! used on the same log. CPU is what the process used, user and system, without interrupts. The
+//! process sleeps when it is idle, as a worker with `--poll adaptive` does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,13 +44,13 @@ use sunder::tier::ssd::disk::ring::RingDisk;
 use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::tier::{Action, Hit, Outcome, Store, StoreMode};
 
-/// Sets between two turns, at most: about as many as a worker meets in one.
+/// Most sets between two turns: about as many as a worker receives in one.
 const SETS_PER_TURN: usize = 32;
 
-/// How long without progress is an error, in microseconds.
+/// Time without progress after which it fails, in microseconds.
 const STUCK_US: u64 = 20_000_000;
 
-/// What is measured.
+/// The parameters of a measurement.
 struct Plan {
     path: PathBuf,
     size_bytes: u64,
@@ -105,10 +105,10 @@ fn plan(path: PathBuf, words: impl Iterator<Item = String>) -> Plan {
     }
 }
 
-/// The tier and what a worker would have around it.
+/// The tier and what it needs of a worker.
 struct Bed {
     clock: Clock,
-    /// Where the thread sleeps.
+    /// The epoll set in which the thread sleeps.
     poll: RefCell<(Poll, Events)>,
     tier: L1Only<Ssd<RingDisk>>,
     stats: Arc<WorkerStats>,
@@ -157,19 +157,19 @@ impl Bed {
         self.stats.get(counter)
     }
 
-    /// Sleeps until an I/O is done, at most so long; below a millisecond it does not.
+    /// Sleeps until an I/O has finished, at most this long; below a millisecond it does not sleep.
     fn sleep(&self, now: Now) {
         let due_us = self.tier.wake_at_us().saturating_sub(now.uptime_us).min(100_000);
         if due_us >= 1_000 {
             let (poll, events) = &mut *self.poll.borrow_mut();
             let result = poll.poll(events, Some(Duration::from_millis(due_us / 1_000)));
-            // The kernel may interrupt it to do what a ring has left to this thread.
+            // The kernel may interrupt it to run a ring's work on this thread.
             let is_fine = result.map_or_else(|error| error.kind() == Interrupted, |()| true);
             assert!(is_fine, "epoll");
         }
     }
 
-    /// Ends cleanly; what came of it as JSON.
+    /// Stops cleanly; returns the result as JSON.
     fn stop(&self) -> String {
         let started_us = self.clock.read().uptime_us;
         assert!(self.tier.finish(&self.clock), "not durable");
@@ -183,8 +183,8 @@ struct Items {
     values: Values,
     value_bytes: (u64, u64),
     value: Vec<u8>,
-    /// Whether a value is but its number and what all have in common: to make it costs nothing
-    /// then, beside what is measured.
+    /// Whether a value consists of its number and constant bytes: then creating it costs almost
+    /// nothing compared with the measured work.
     is_cheap: bool,
 }
 
@@ -201,7 +201,7 @@ impl Items {
         (least + mix(number) % (most - least + 1)) as usize
     }
 
-    /// Sets a key. False: the disk was not ready for it, and the key has nothing now.
+    /// Sets a key. False: the disk was not ready for it, and the key has no item now.
     fn set(&mut self, bed: &Bed, number: u64, now: Now) -> bool {
         let key = key(number);
         let len = self.len(number);
@@ -228,7 +228,7 @@ impl Items {
             assert_eq!(u64::from_le_bytes(first), number);
             return;
         }
-        // Every so many, byte by byte.
+        // Every 64th value, byte by byte.
         if number.is_multiple_of(64) {
             let read = self.values.read(&key(number), hit.flags, &hit.value.to_vec());
             assert!(matches!(read, Ok(0)), "key {number}: {read:?}");
@@ -236,7 +236,7 @@ impl Items {
     }
 }
 
-/// The key that `sunder bench` gives a number.
+/// The key of this number in `sunder bench`.
 fn key(number: u64) -> [u8; 16] {
     let mut key = *b"sunder-b00000000";
     for (i, digit) in key[8..].iter_mut().rev().enumerate() {
@@ -245,7 +245,7 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-/// What the gets came to.
+/// The result of the gets.
 struct Got {
     hits: u64,
     misses: u64,
@@ -265,9 +265,9 @@ impl Got {
     }
 }
 
-/// Turns as a worker's, with `depth` gets always under way of the keys that `draw` names; `more`
-/// does whatever else is to be done in a turn, and says whether it did anything. `ends` says when
-/// it is over, and at the end of what warms up what was got so far is forgotten.
+/// Turns like a worker's, with `depth` gets always in flight of the keys that `draw` returns;
+/// `more` does any other work of a turn, and returns whether it did any. `ends` returns when it is
+/// over; at the end of the warm-up the results so far are discarded.
 fn run(
     bed: &Bed,
     (depth, items): (usize, &Items),
@@ -307,7 +307,7 @@ fn run(
             if let Ok(outcome) = bed.tier.try_now(&key, Action::Get, Body::EMPTY, now) {
                 note(origin, outcome);
                 done += 1;
-                // One a turn: what is in memory is no measure of the disk.
+                // One per turn: items in memory do not measure the disk.
                 break;
             }
             let operation = Operation::new(Key::new(&key).expect("short"), Action::Get);
@@ -323,21 +323,21 @@ fn run(
         if done > 0 || is_more {
             moved_us = now.uptime_us;
         } else {
-            assert!(now.uptime_us - moved_us.max(1) < STUCK_US, "nothing happens any more");
+            assert!(now.uptime_us - moved_us.max(1) < STUCK_US, "there is no progress");
             bed.sleep(now);
         }
     }
 }
 
-/// Where a measurement is.
+/// The phase of a measurement.
 enum Phase {
-    /// What counts begins with this turn.
+    /// Results count from this turn on.
     Begins,
     GoesOn,
     Over,
 }
 
-/// Phases by the clock: warming up until `ready`, then `seconds`.
+/// Phases by the clock: warm-up until `ready`, then `seconds`.
 struct Span {
     seconds: f64,
     begun: Option<(Now, Used)>,
@@ -363,7 +363,7 @@ impl Span {
         }
     }
 
-    /// Seconds and what was used meanwhile.
+    /// The duration in seconds, and the resources used.
     fn used(&self) -> (f64, Used) {
         let (Some((begun, before)), Some((ended, after))) = (&self.begun, &self.ended) else {
             panic!("it is over");
@@ -372,7 +372,7 @@ impl Span {
     }
 }
 
-/// What was used up to some moment.
+/// Resources used up to some moment.
 #[derive(Clone, Copy)]
 struct Used {
     cpu_us: f64,
@@ -407,7 +407,7 @@ impl Used {
     }
 }
 
-/// CPU of all threads, in microseconds, as the scheduler counts it.
+/// CPU time of all threads, in microseconds, as counted by the scheduler.
 fn cpu_us() -> f64 {
     let tasks = fs::read_dir("/proc/self/task").expect("procfs");
     let ns = tasks.filter_map(|task| {
@@ -417,7 +417,7 @@ fn cpu_us() -> f64 {
     ns.sum::<f64>() / 1e3
 }
 
-/// What the kernel says that this process has written to disks.
+/// Bytes that this process has written to disks, as counted by the kernel.
 fn disk_bytes_written() -> u64 {
     let text = fs::read_to_string("/proc/self/io").expect("procfs");
     let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
@@ -502,7 +502,7 @@ fn sets(bed: &Bed, plan: &Plan) -> String {
     let mut items = Items::new(plan, true);
     let got = Items::new(plan, true);
     let (mut sets, mut refused) = (0_u64, 0_u64);
-    // Others than in an earlier run.
+    // Different from those of an earlier run.
     let first = mix(bed.clock.read_ns()) >> 33;
     let next = Cell::new(first);
     let mut due_ns = 0;
@@ -518,7 +518,7 @@ fn sets(bed: &Bed, plan: &Plan) -> String {
                 break;
             }
             let bytes = items.len(number) as f64 + 16.0;
-            // What a pause left undone is caught up with, up to a hundredth of a second.
+            // Up to a hundredth of a second of delay is made up for.
             let late_ns = (now.uptime_us * 1_000).saturating_sub(10_000_000);
             due_ns = due_ns.max(late_ns) + (bytes / plan.rate_mb * 1e3) as u64;
             next.set(number + 1);
@@ -526,7 +526,7 @@ fn sets(bed: &Bed, plan: &Plan) -> String {
         }
         sets > before
     };
-    // Gets ask for what was set some time ago: it has left memory, and is not yet reclaimed.
+    // Gets are of items set some time ago, which have left memory and are not yet reclaimed.
     let (least, most) = plan.value_bytes;
     let per_log = plan.size_bytes / ((least + most) / 2 + 128);
     let mut drawn = 1_u64;

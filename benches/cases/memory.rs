@@ -1,5 +1,5 @@
-//! One command of the memory tier: 20-byte keys in random order, 100-byte values. Making the key is
-//! part of each.
+//! One command of the memory tier: 20-byte keys in random order, 100-byte values. Each includes
+//! creating the key.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -14,11 +14,11 @@ use sunder::base::stats::{Counter, WorkerStats};
 use sunder::tier::memory::{Memory, MemoryConfig};
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
-/// When everything happens.
+/// The time of all commands.
 pub const NOW: Now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
 const VALUE_BYTES: usize = 100;
 
-/// What the tier answers at once.
+/// The answer of the tier, which is immediate.
 pub fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -38,11 +38,11 @@ pub fn key(mut i: usize) -> Key {
     Key::new(&bytes).expect("20 bytes")
 }
 
-/// A generator of positions that is cheap beside what is measured (xorshift64).
+/// A generator of positions that is cheap compared with the measured work (xorshift64).
 pub struct Random(pub u64);
 
 impl Random {
-    /// Below `n`, each as likely as the others.
+    /// Below `n`, evenly distributed.
     pub fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -64,7 +64,7 @@ pub fn memory(bytes: usize) -> (Memory, Arc<WorkerStats>) {
     (Memory::new(config).expect("address space"), stats)
 }
 
-/// Stores a value that has to fit.
+/// Stores a value that must fit.
 pub fn set(memory: &Memory, key: &Key, value: &[u8]) {
     let value = Chain::from_slice(value);
     let store = Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 };
@@ -72,7 +72,7 @@ pub fn set(memory: &Memory, key: &Key, value: &[u8]) {
     assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
 }
 
-/// Keys whose items are asked for before the first of them is used.
+/// Keys whose items are prefetched before the first of them is used.
 const AHEAD: usize = 16;
 
 fn get(memory: &Memory, key: &Key, out: &mut [u8; VALUE_BYTES]) {
@@ -86,7 +86,7 @@ fn get(memory: &Memory, key: &Key, out: &mut [u8; VALUE_BYTES]) {
 /// A name and one operation.
 pub type Case = (&'static str, Box<dyn FnMut()>);
 
-/// Every case with its name, on a tier that has so many items.
+/// Every case with its name, on a tier with this many items.
 pub fn cases(items: usize) -> Vec<Case> {
     let (memory, stats) = memory(items * 256 + (1 << 20));
     let memory = Rc::new(memory);
@@ -146,7 +146,7 @@ fn get_ahead(tier: Rc<Memory>, items: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// Keys one after another, four times as many as there is room for, so that each is a new one.
+/// Keys one after another, four times as many as fit, so that each is a new one.
 fn set_that_evicts(items: usize) -> Box<dyn FnMut()> {
     let (tier, stats) = memory(items * 176);
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! What one request costs in the parsers and encoders alone: a 20-byte key, a 100-byte value.
+//! The time of one request in the parsers and encoders alone: a 20-byte key, a 100-byte value.
 
 use std::hint::black_box;
 
@@ -28,7 +28,7 @@ fn packet(opcode: u8, extras: &[u8], value_bytes: usize) -> Vec<u8> {
 }
 
 fn parse_text(input: &[u8]) -> usize {
-    // Looked at where it is: moving it is not the parser's.
+    // By reference: moving it is not part of parsing.
     match &text::parse(black_box(input), &LIMITS, NOW) {
         Step::Done { command, consumed } => {
             black_box(command);
@@ -80,7 +80,7 @@ pub type Case = (&'static str, Box<dyn FnMut()>);
 /// Every case with its name.
 pub fn cases() -> Vec<Case> {
     let key = String::from_utf8_lossy(KEY).into_owned();
-    // What follows is what a pipelining client has already sent.
+    // Followed by what a pipelining client has already sent.
     let get = format!("get {key}\r\nget {key}\r\n").into_bytes();
     let gets = format!("gets {key}\r\n").into_bytes();
     let set = format!("set {key} 0 3600 100\r\n{}\r\n", "v".repeat(100)).into_bytes();
@@ -109,7 +109,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// What is parsed or encoded has bytes; a case that goes wrong would be a fast one.
+/// Parsing or encoding must yield bytes; a failing case would be fast.
 fn checked(mut run: impl FnMut() -> usize + 'static) -> Box<dyn FnMut()> {
     Box::new(move || assert!(black_box(run()) > 0))
 }

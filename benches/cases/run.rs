@@ -1,8 +1,8 @@
-//! Runs one case so many times and nothing else, to have its instructions counted.
+//! Runs one case a given number of times and nothing else, so that its instructions can be counted.
 
 use crate::Group;
 
-/// `GROUP/CASE N` runs the case N times; without words the cases are named.
+/// `GROUP/CASE N` runs the case N times; without arguments the cases are listed.
 pub fn run(groups: &[Group]) {
     sunder::base::buffer::prepare_thread();
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();

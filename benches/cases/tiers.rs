@@ -1,5 +1,5 @@
-//! A get through a worker with two tiers, L1 in memory before an SSD: parse, look, execute, reply.
-//! The transport is a buffer and the disk is memory, so that every run takes the same path.
+//! A get through a worker with two tiers, L1 in memory in front of an SSD: parse, look up, execute,
+//! reply. The transport is a buffer and the disk is memory, so that every run takes the same path.
 
 #[path = "../../tests/common/pipe.rs"]
 #[allow(dead_code, reason = "tests use more of it")]
@@ -26,12 +26,12 @@ const ITEM_BYTES_MAX: usize = 32 << 10;
 const L1_BYTES: usize = 1 << 20;
 const DISK_BYTES: usize = 64 << 20;
 const SEGMENT_BYTES: usize = 1 << 20;
-/// Keys on the SSD: several times what L1 has room for, and asked for in turn.
+/// Keys on the SSD: several times as many as fit into L1, requested in turn.
 const KEYS: usize = 20_000;
 const VALUE_BYTES: usize = 100;
-/// A turn each, which lets what waits for its time be due.
+/// Time of a turn, so that timers expire.
 const TURN_US: u64 = 20;
-/// Time for the disk to write what was set.
+/// Time for the disk to write a set.
 const TURNS_PER_SET: u32 = 10;
 
 /// Every case with its name.
@@ -54,7 +54,7 @@ fn key(i: usize) -> String {
     format!("key:{i:016}")
 }
 
-/// Sends the requests in turn, one a call, and waits for its reply; before, stores `keys` items.
+/// Sends the requests in turn, one per call, and waits for the reply; stores `keys` items first.
 fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
     let limits = Limits { item_bytes_max: ITEM_BYTES_MAX, shutdown: false, flush: true };
     // For the rest of the process: a worker borrows its tiers.
@@ -82,7 +82,7 @@ fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
     for i in 0..keys {
         let value = "v".repeat(VALUE_BYTES);
         let set = format!("set {} 0 0 {VALUE_BYTES}\r\n{value}\r\n", key(i));
-        // What the disk had no time for is stored again.
+        // Items that the disk had no time for are stored again.
         let mut lost = shared.stats[0].get(Counter::SsdNotWritten) + 1;
         while shared.stats[0].get(Counter::SsdNotWritten) != lost {
             lost = shared.stats[0].get(Counter::SsdNotWritten);

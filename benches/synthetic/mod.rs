@@ -1,5 +1,5 @@
-//! Frames made in the process for a server without a device: many clients, each with one request at
-//! a time, in random order, 32 frames a burst. Only the server's turns are timed.
+//! Frames created in the process for a server without a device: many clients, each with one request
+//! at a time, in random order, 32 frames per burst. Only the server's turns are timed.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,21 +16,21 @@ use sunder::net::{Admission, Remedies, Transport};
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-/// Frames made before the clock runs, as a device's ring would hold them.
+/// Frames created before the clock runs, as a device's ring would hold them.
 const RING_FRAMES: usize = 512;
-/// What one burst takes on the stack's own clock.
+/// The duration of one burst on the stack's own clock.
 const BURST_US: u64 = 8;
 
 type Buffer = Box<[u8; 2048]>;
 
 thread_local! {
-    /// Buffers of no frame: what a device's pool is.
+    /// Free buffers, like a device's pool.
     static POOL: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A frame of the pool.
 pub struct BenchFrame {
-    /// None once dropped.
+    /// None after it was dropped.
     bytes: Option<Buffer>,
     len: usize,
     checksum: RxChecksum,
@@ -114,15 +114,15 @@ impl Port for BenchPort {
     fn flush(&mut self) {}
 }
 
-/// What is measured: a stack and whatever is behind it.
+/// The measured server: a stack and whatever is behind it.
 pub trait Server {
-    /// What the stack keeps with a connection.
+    /// The stack's state of a connection.
     type Connection;
 
-    /// One turn; how much was done.
+    /// One turn; returns how much was done.
     fn turn(&mut self, stack: &mut Stack<BenchPort, Self::Connection>, now: Now) -> usize;
 
-    /// Puts the next request into `out`, emptied before.
+    /// Writes the next request to `out`, which is empty.
     fn next_request(&mut self, out: &mut Vec<u8>);
 }
 
@@ -185,7 +185,8 @@ pub struct Bench<S: Server> {
 }
 
 impl<S: Server> Bench<S> {
-    /// `connections` clients, connected. `is_summed`: checksums are verified and made in software.
+    /// `connections` clients, connected. `is_summed`: checksums are verified and computed in
+    /// software.
     pub fn new(server: S, connections: usize, is_summed: bool) -> Bench<S> {
         let rings = Rc::new(RefCell::new(Rings::default()));
         let buffer = || vec![0; 2048].into_boxed_slice().try_into().expect("2048 bytes");
@@ -210,7 +211,7 @@ impl<S: Server> Bench<S> {
             bench.connect(n);
         }
         assert_eq!(bench.stack.connections(), connections);
-        // A fixed shuffle, so that no hardware prefetcher sees a pattern.
+        // A fixed shuffle, so that no hardware prefetcher finds a pattern.
         let mut state = 1u64;
         for i in (1..bench.peers.len()).rev() {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -229,7 +230,7 @@ impl<S: Server> Bench<S> {
         self.push(&peer, 2, &[]);
         self.turns();
         let answer = self.rings.borrow_mut().tx.pop().expect("an answer to a SYN");
-        // Before the first of them, the announcement of our address.
+        // It may be preceded by the announcement of our address.
         self.rings.borrow_mut().tx.clear();
         peer.seq += 1;
         peer.ack = u32::from_be_bytes(answer.bytes()[38..42].try_into().expect("4 bytes")) + 1;
@@ -246,8 +247,8 @@ impl<S: Server> Bench<S> {
         rings.rx.push(frame);
     }
 
-    /// The server's turns until it has nothing more to do: what is measured, in seconds and, under
-    /// callgrind, in instructions (`--toggle-collect`).
+    /// The server's turns until it has nothing more to do: these are measured, in seconds and,
+    /// under callgrind, in instructions (`--toggle-collect`).
     #[inline(never)]
     fn turns(&mut self) {
         loop {
@@ -291,7 +292,8 @@ impl<S: Server> Bench<S> {
         reply_bytes
     }
 
-    /// Nanoseconds per request: the lower quartile of groups, which a busy machine disturbs least.
+    /// Nanoseconds per request: the lower quartile of groups, which is affected least by a busy
+    /// machine.
     /// Also returns the mean length of a reply, in bytes.
     pub fn measure(&mut self, requests: usize) -> (f64, usize) {
         let rounds = requests.div_ceil(self.peers.len());
@@ -305,7 +307,7 @@ impl<S: Server> Bench<S> {
         (figures[figures.len() / 4], bytes / (rounds * self.peers.len()))
     }
 
-    /// What the server's turns take for so many rounds of a request on every connection.
+    /// The duration of the server's turns for this many rounds of a request on every connection.
     #[allow(dead_code, reason = "not every bench needs it")]
     pub fn rounds(&mut self, rounds: u64) -> Duration {
         let mut figures = Vec::new();
@@ -319,7 +321,7 @@ impl<S: Server> Bench<S> {
         Duration::from_nanos(ns as u64)
     }
 
-    /// As many requests as asked for, whole rounds of them, untimed.
+    /// As many requests as given, in whole rounds, untimed.
     #[allow(dead_code, reason = "not every bench needs it")]
     pub fn run(&mut self, requests: usize) {
         let mut figures = Vec::new();

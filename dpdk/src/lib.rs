@@ -1,5 +1,5 @@
-//! The functions of libdpdk that sunder calls: generated bindings over an allow-list (`build.rs`),
-//! and a shim in C for the functions that DPDK has inline only (`shim.h` documents them).
+//! The functions of libdpdk that sunder uses: generated bindings over an allow-list (`build.rs`),
+//! and a shim in C for DPDK's inline functions (`shim.h` documents them).
 //!
 //! There is no policy here, and nothing safe: only `net::nic` may use this crate.
 

@@ -1,11 +1,11 @@
-//! Runs `shim.c` against a device that lies: built here with a test of its own around it, because
-//! nothing but C can make mbufs with wrong lengths.
+//! Tests `shim.c` with a device that returns invalid mbufs: built here with a test in C, because
+//! only C can create mbufs with wrong lengths.
 
 use std::path::Path;
 use std::process::{self, Command};
 
 #[test]
-fn mbufs_that_lie_are_dropped_and_counted() {
+fn invalid_mbufs_are_dropped_and_counted() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = std::env::temp_dir().join(format!("sunder-shim-{}", process::id()));
     let flags = Command::new("pkg-config").args(["--cflags", "libdpdk"]).output().unwrap();

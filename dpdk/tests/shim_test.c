@@ -1,4 +1,4 @@
-/* The shim on a port whose receive function returns what the test says. See shim.rs. */
+/* The shim on a port whose receive function returns the test's mbufs. See shim.rs. */
 #include "shim.c"
 
 #include <inttypes.h>
@@ -55,7 +55,7 @@ make(uint16_t pieces, uint16_t bytes, uint8_t first)
 	return make_of(pool, pieces, bytes, first);
 }
 
-/* Receives one mbuf: whether it got through. */
+/* Receives one mbuf: whether it was returned. */
 static bool
 receive(struct rte_mbuf *mbuf, struct shim_frame *frame)
 {
@@ -105,7 +105,7 @@ sound_frames(void)
 	CHECK(rte_mempool_avail_count(pool) == FRAMES);
 }
 
-/* Receives one that is not ours: what comes out has its bytes, flags and hash, and is. */
+/* Receives one of another pool: the returned frame is of ours, with its bytes, flags and hash. */
 static void
 expect_copied(struct rte_mbuf *mbuf)
 {
@@ -131,7 +131,7 @@ free_external(void *address, void *opaque)
 	external_frees++;
 }
 
-/* Memory that somebody else has as well, or that is not of our pool. */
+/* Memory that has another owner as well, or that is not of our pool. */
 static void
 frames_that_are_not_ours(void)
 {
@@ -144,12 +144,12 @@ frames_that_are_not_ours(void)
 	/* Another pool's. */
 	expect_copied(make_of(other_pool, 1, 100, 7));
 	CHECK(rte_mempool_avail_count(other_pool) == FRAMES);
-	/* One that somebody else holds, who finds it as it was. */
+	/* One with another owner, for whom it stays unchanged. */
 	mbuf = make(1, 100, 7);
 	rte_mbuf_refcnt_update(mbuf, 1);
 	expect_copied(mbuf);
 	CHECK(rte_mbuf_refcnt_read(mbuf) == 1 && *rte_pktmbuf_mtod(mbuf, uint8_t *) == 7);
-	/* One that shows another's buffer. */
+	/* One that refers to another's buffer. */
 	indirect = rte_pktmbuf_clone(mbuf, pool);
 	CHECK(indirect != NULL && !RTE_MBUF_DIRECT(indirect));
 	expect_copied(indirect);
@@ -188,7 +188,7 @@ frames_that_lie(void)
 	mbuf = make(1, 60, 0);
 	mbuf->data_len = mbuf->pkt_len = UINT16_MAX;
 	expect_dropped(mbuf);
-	/* A piece that begins behind its buffer. */
+	/* A piece that starts after its buffer. */
 	mbuf = make(1, 60, 0);
 	mbuf->data_off = UINT16_MAX;
 	expect_dropped(mbuf);
@@ -212,14 +212,14 @@ frames_that_lie(void)
 	mbuf = make(1, 60, 0);
 	mbuf->nb_segs = 0;
 	expect_dropped(mbuf);
-	/* The second piece lies. */
+	/* The second piece has a wrong length. */
 	mbuf = make(2, 60, 0);
 	mbuf->next->data_len = 4000;
 	mbuf->pkt_len = 4060;
 	expect_dropped(mbuf);
 }
 
-/* A burst keeps the order of its sound frames around those that are dropped. */
+/* A burst keeps the order of its valid frames around dropped ones. */
 static void
 mixed_burst(void)
 {
