@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Gives a PCI network device to DPDK (vfio-pci or uio_pci_generic), and back to the kernel.
-# It changes the device's driver and nothing else, and never takes an interface that the host uses
-# without --force: it may be the one you are logged in through.
+# Binds a PCI network device to DPDK (vfio-pci or uio_pci_generic), or back to the kernel. It only
+# changes the device's driver, and never takes an interface that the host uses without --force: you
+# may be logged in through it.
 set -euo pipefail
 
-# Where the kernel is; another root is for tests.
+# The root of /sys and /proc; tests use another.
 sysfs=${SUNDER_SYSFS:-/sys}
 routes=${SUNDER_ROUTES:-/proc/net/route}
 routes6=${SUNDER_ROUTES6:-/proc/net/ipv6_route}
@@ -22,21 +22,21 @@ usage() {
 usage: scripts/bind-nic.sh COMMAND [OPTION]..
 
   show              PCI network devices, their drivers and interfaces
-  bind ADDRESS      give the device to DPDK
-  unbind ADDRESS    give the device back to the kernel
+  bind ADDRESS      bind the device to a driver for DPDK
+  unbind ADDRESS    return the device to the kernel
 
   --driver NAME     bind: vfio-pci (default; needs an IOMMU) or uio_pci_generic
   --force           bind: also if the host uses the interface: it has an address or a route, or is
-                    part of a bond, a bridge, a VLAN or the like
-  --dry-run         say what would be done, and do nothing
+                    part of a bond, a bridge, a VLAN or similar
+  --dry-run         print the steps without executing them
   --help            this text
 
-An address is as show and lspci print it: 0000:05:00.0, or 05:00.0. Devices of Mellanox (mlx4, mlx5)
-stay with the kernel's driver: sunder opens them as they are.
+Addresses are those of show and lspci: 0000:05:00.0, or 05:00.0. Devices of Mellanox (mlx4, mlx5)
+stay with the kernel's driver: sunder opens them directly.
 EOF
 }
 
-# One line that says what is wrong and what to do, and exit status 2.
+# Prints one line with the error and the remedy, and exits with status 2.
 refuse() {
     printf 'bind-nic.sh: %s\n' "$*" >&2
     exit 2
@@ -83,7 +83,7 @@ full_address() {
     printf '%s\n' "$given"
 }
 
-# The driver that holds a device; nothing if none does.
+# The driver of a device; nothing if it has none.
 driver_of() {
     if [[ -L $devices/$1/driver ]]; then basename "$(readlink "$devices/$1/driver")"; fi
 }
@@ -96,7 +96,7 @@ interfaces_of() {
     done
 }
 
-# What the host uses an interface for, a line each; nothing if it does not.
+# What the host uses an interface for, one use per line; nothing if it does not.
 uses_of() {
     local name=$1 path upper use
     for path in "$sysfs/class/net/$name"/upper_*; do
@@ -107,8 +107,8 @@ uses_of() {
             echo "is part of $upper, which $use"
         done < <(uses_of "$upper")
     done
-    # Destination and mask 0, or prefix length 0: a default route. Entries of IPv6 that the kernel
-    # makes for every interface that is up, multicast and link-local, are nobody's.
+    # Destination and mask 0, or prefix length 0: a default route. The multicast and link-local
+    # entries that the kernel creates for every IPv6 interface are ignored.
     awk -v name="$name" '
         FILENAME == ARGV[1] && $1 == name {
             what = $2 == "00000000" && $8 == "00000000" ? "carries the default route" : "has a route"
@@ -122,7 +122,7 @@ uses_of() {
     ' "$(there "$routes")" "$(there "$routes6")" "$(there "$addresses6")" - < <(addresses4) | sort -u
 }
 
-# Those of IPv4 as ip shows them, one a line; /proc names no interface with them.
+# IPv4 addresses as ip shows them, one per line; /proc does not name their interfaces.
 addresses4() {
     if [[ -n ${SUNDER_ADDRESSES4-} ]]; then
         cat "$SUNDER_ADDRESSES4"
@@ -131,7 +131,7 @@ addresses4() {
     fi
 }
 
-# A kernel without IPv6 has no such file.
+# A kernel without IPv6 does not have this file.
 there() {
     if [[ -r $1 ]]; then printf '%s\n' "$1"; else echo /dev/null; fi
 }
@@ -144,14 +144,14 @@ require_device() {
     [[ $class == 0x02* ]] || refuse "$address: not a network device (class $class)"
 }
 
-# Writes to a file of the kernel's, or says that it would.
+# Writes to a file of the kernel, or with --dry-run prints that it would.
 put() {
     local value=$1 file=$2
     if $is_dry_run; then
         echo "would write \"$value\" to $file"
         return
     fi
-    # A driver that refuses the device says so by failing the write.
+    # A driver that refuses the device makes the write fail.
     printf '%s\n' "$value" 2>/dev/null >"$file" ||
         refuse "the kernel did not take \"$value\" at $file: run as root, and see dmesg for its reason"
 }
@@ -190,7 +190,7 @@ bind() {
     if [[ $driver == vfio-pci && ! -e $devices/$address/iommu_group ]]; then
         refuse_without_iommu
     fi
-    # The kernel tries this driver and no other from now on (Documentation/ABI, driver_override).
+    # From now on the kernel tries only this driver (Documentation/ABI, driver_override).
     put "$driver" "$devices/$address/driver_override"
     if [[ -n $current ]]; then put "$address" "$devices/$address/driver/unbind"; fi
     put "$address" "$sysfs/bus/pci/drivers_probe"
@@ -215,14 +215,14 @@ unbind() {
         return
         ;;
     esac
-    # An empty line takes the override away, and the kernel chooses by the device's ids again.
+    # An empty line removes the override, and the kernel chooses by the device's ids again.
     put "" "$devices/$address/driver_override"
     if [[ -n $current ]]; then put "$address" "$devices/$address/driver/unbind"; fi
     put "$address" "$sysfs/bus/pci/drivers_probe"
     finish ""
 }
 
-# Looks whether the device went where it should: to a driver, or for "" to any of the kernel's.
+# Checks whether the device has this driver, or for "" any driver of the kernel.
 finish() {
     if $is_dry_run; then return; fi
     local now

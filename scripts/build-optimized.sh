@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds sunder for production: guided by a profile of itself under the loads that it is for. The
-# compiler then lays out and inlines what a request runs through, which an ordinary release build
-# has to guess; docs/MEASUREMENTS.md says what that gains.
+# Builds sunder for production, guided by a profile of itself under its intended loads. The compiler
+# then lays out and inlines the code that requests execute, which an ordinary release build has to
+# guess; docs/MEASUREMENTS.md has the gain.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
 
 usage="usage: scripts/build-optimized.sh [--bench]
-Builds sunder with instruments, puts loads of a few seconds on it over loopback, a Unix socket and
-net_memif, and builds it again with what that showed. Prints where the binary is. Needs no root and
-no hugepages; takes some 6 minutes on two cores.
-  --bench   the worker's benchmark as well, guided by a run of its own"
+Builds an instrumented sunder, runs loads of a few seconds on it over loopback, a Unix socket and
+net_memif, and builds it again with the resulting profile. Prints the path of the binary. Needs no
+root and no hugepages; takes some 6 minutes on two cores.
+  --bench   also the worker's benchmark, guided by its own profile"
 
 with_bench=0
 for argument in "$@"; do
@@ -25,26 +25,26 @@ for argument in "$@"; do
 done
 
 scripts/setup.sh --optimized
-# Any LLVM's tool will do that still reads what this compiler writes.
+# The tool of any LLVM that can read this compiler's profiles.
 profdata=$(printf '%s\n' /usr/lib/llvm-*/bin/llvm-profdata | sort -V | tail -n 1)
 [ -x "$profdata" ] || fail "no llvm-profdata: scripts/setup.sh --optimized installs it"
 
 work=$(mktemp -d)
 on_exit rm -rf -- "$work"
-# A Unix socket's path has 107 bytes at most, whatever TMPDIR is.
+# A Unix socket's path has at most 107 bytes, whatever TMPDIR is.
 sockets=$(mktemp -d /tmp/sunder-optimized.XXXXXX)
 on_exit rm -rf -- "$sockets"
 mkdir "$work/profiles"
-# Also where a build script that was instrumented would write: none is, for --target keeps the
-# flags from what runs on the host.
+# Instrumented build scripts would also write here, but there are none: --target keeps the flags
+# from code that runs on the host.
 export LLVM_PROFILE_FILE="$work/profiles/%p-%m.profraw"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 
-# What the caller asks of rustc, one flag a word: cargo splits RUSTFLAGS at spaces, which a path may
-# have, and CARGO_ENCODED_RUSTFLAGS at a character that none has.
+# The caller's flags for rustc, one per word: cargo splits RUSTFLAGS at spaces, which a path may
+# contain, and CARGO_ENCODED_RUSTFLAGS at a character that no path contains.
 read -ra caller_flags <<<"${RUSTFLAGS:-}"
 
-# build FLAG FOLDER: sets sunder_binary and bench_binary. In one go: each is linked on one core.
+# build FLAG FOLDER: sets sunder_binary and bench_binary. Together: each is linked on one core.
 build() {
     local folder=$2 flags targets=(--bin sunder)
     [ "$with_bench" = 0 ] || targets+=(--bench worker)
@@ -58,14 +58,14 @@ build() {
 }
 
 port=23110
-# serving ARGUMENT..: a server on a free port of loopback, in place of the last one.
+# serving ARGUMENT..: a server on a free loopback port, in place of the last one.
 serving() {
     port=$((port + 1))
     start_sunder "$work/server.log" - -p "$port" --workers 1 "$@" ||
         fail "the instrumented sunder does not serve"
 }
 
-# tool ARGUMENT..: a load, which has to succeed.
+# tool ARGUMENT..: a load, which must succeed.
 tool() {
     "$sunder_binary" "$@" >"$work/tool.log" 2>&1 || {
         cat "$work/tool.log" >&2
@@ -73,7 +73,7 @@ tool() {
     }
 }
 
-# train_on_device FLAG..: on a link to itself.
+# train_on_device FLAG..: over a link to itself.
 train_on_device() {
     local link="net_memif0,socket=$sockets/link,socket-abstract=no,rsize=11" client
     start_sunder "$work/server.log" - --device "$link,role=server" --address 10.9.0.1/16 \
@@ -87,7 +87,7 @@ train_on_device() {
         is_own "$client" || break
         sleep 0.01
     done
-    # Whoever leaves a memif while its peer is there may bring it down: the server first.
+    # A process that leaves a memif while its peer is there may crash it: the server ends first.
     end_process "$sunder_pid" || fail "sunder on net_memif did not stop cleanly"
     wait "$client" || { cat "$work/tool.log" >&2; fail "the load over net_memif failed"; }
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The SSD tier beside fio and beside memcached's extstore, on the same file system in one run, as
-# tables: hits from disk alone, what one costs, memory an object, bytes written for each byte set,
-# recovery. All take turns, round after round, because a disk's speed swings; a figure is the median
-# of the rounds, and a ratio is the median of the ratios within a round. A measurement: it fails
-# when something does not run or answers wrongly, never because a figure is low.
+# Compares the SSD tier with fio and with memcached's extstore, on the same file system in one run,
+# as tables: hits from disk alone, the cost of one, memory per object, bytes written per byte set,
+# recovery. All run alternately, round after round, because a disk's speed varies; a figure is the
+# median of the rounds, and a ratio is the median of the ratios within a round. A measurement: it
+# fails if something does not run or answers wrongly, never because a figure is low.
 #
 #   sunder_binary  the server and the client [target/release/sunder, built first]  (environment)
 #   examples       where measure_ssd is [target/release/examples, built first]  (environment)
@@ -14,24 +14,24 @@ sunder_binary=$(realpath -m "$sunder_binary")
 measure=$(realpath -m "${examples:-$project/target/release/examples}")/measure_ssd
 
 usage="usage: scripts/compare-ssd.sh [OPTION]..
-Measures the SSD tier beside fio and extstore; prints tables and writes them as markdown.
+Compares the SSD tier with fio and extstore; prints tables and writes them as markdown.
 
   --parts LIST        of reads,extstore,recovery,writes [all]
-                      reads: hits from disk, in process and over loopback; memory an object
-                      extstore: the same of memcached's, within reads
+                      reads: hits from disk, in process and over loopback; memory per object
+                      extstore: the same with memcached's, as part of reads
                       recovery: opening the log of reads after a clean stop and after kill -9
-                      writes: sets beside fio's writes, bytes written, gets meanwhile
+                      writes: sets compared with fio's writes, bytes written, concurrent gets
   --values LIST       lengths of values in reads, in bytes [4000,1000]
   --gigabytes N       of values in reads, and at most in writes 2 [8]
-  --connections LIST  over loopback, one request under way on each [64,256]
+  --connections LIST  over loopback, one request in flight on each [64,256]
   --seconds S         of each measurement [3]
   --rounds N          [3]
   --cores C,S         of the client, and of all servers [0,1]
-  --dir DIR           where the files are made, in a folder that is removed [target]
+  --dir DIR           where to create the files, in a folder that is removed [target]
   --output FILE       [target/compare-ssd.md]
   --help              this text
 
-Needs 2.5 times as much room on disk as --gigabytes. Takes some 8 minutes."
+Needs 2.5 times --gigabytes of free disk space. Takes some 8 minutes."
 
 all_parts=reads,extstore,recovery,writes
 parts=$all_parts values=4000,1000 gigabytes=8 connections=64,256 seconds=3 rounds=3 cores=0,1
@@ -84,20 +84,21 @@ dir=$(realpath -m -- "$dir")
 mkdir -p "$dir" "$(dirname "$output")"
 work=$(mktemp -d "$dir/compare-ssd.XXXXXX")
 on_exit rm -rf -- "$work"
-# Files are named from within: fio, memcached and sunder would take a path up to its first ';', ':'
-# or ',' for another file, and write there.
+# Files are named relative to their folder: fio, memcached and sunder would cut a path at its first
+# ';', ':' or ',', and write to another file.
 cd "$work"
 needed_kb=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 2.5e6 + 1e6 }")
 free_kb=$(df --output=avail "$work" | tail -n 1)
 [ "$free_kb" -gt "$needed_kb" ] || fail "$dir has $free_kb kB free; it takes $needed_kb"
-# A line a measurement: table, row, round, operations or MB a second, CPU us each, p50, p99 in us.
+# One line per measurement: table, row, round, operations or MB per second, CPU us each, p50, p99 in
+# us.
 figures=$work/figures
 : >"$figures"
 port=$((20000 + $$ % 20000))
 
 note() { (IFS=$'\t' && printf '%s\n' "$*") >>"$figures"; }
 
-# run_fio NAME ARGUMENT..: with the aim's own options; its report is $work/NAME.json.
+# run_fio NAME ARGUMENT..: with the options of the comparison; its report is $work/NAME.json.
 run_fio() {
     local name=$1
     shift
@@ -108,7 +109,7 @@ run_fio() {
         fail "fio: $(tail -n 1 "$work/$name.log")"
 }
 
-# measure NAME WORK FILE NAME=NUMBER..: the tier in a process of its own.
+# measure NAME WORK FILE NAME=NUMBER..: the tier in a separate process.
 measure() {
     local name=$1
     shift
@@ -119,7 +120,7 @@ measure() {
 # of NAME FIELD: a number of a result.
 of() { jq -r ".$2" "$work/$1.json"; }
 
-# What all threads of a process have used, in nanoseconds, and what it has found.
+# CPU time of all threads of a process, in nanoseconds, and its hits.
 cpu_ns() { cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'; }
 stat_of() {
     printf 'stats\r\nquit\r\n' | nc -w 5 127.0.0.1 "$1" | tr -d '\r' |
@@ -138,7 +139,7 @@ ask() {
     cpu=$(($(cpu_ns "$pid") - cpu))
     hits=$(($(stat_of "$port" get_hits) - hits))
     [ "$hits" -gt 0 ] || fail "$row: no hit"
-    # Misses are not what is measured: extstore loses some, sunder none.
+    # Misses are not measured: extstore loses some items, sunder none.
     jq -r --arg cpu "$cpu" --arg hits "$hits" --arg table "$table" --arg row "$row-$count" \
         --arg round "$round" '.steps[0] | .latency.all as $all |
         def at($share): [$all.percentiles[] | select(.[0] >= $share)][0][1] / 1000;
@@ -150,7 +151,7 @@ ask() {
 # --- Reads ---
 
 # start_memcached KEYS LENGTH: with extstore, and all keys set; sets memcached_pid. Its file may
-# become twice as large as it must, or memcached compacts it all the time.
+# become twice as large as necessary, otherwise memcached compacts it all the time.
 start_memcached() {
     local bytes=$(($1 * ($2 + 150)))
     [ "$bytes" -gt 1000000000 ] || bytes=1000000000
@@ -166,8 +167,8 @@ start_memcached() {
         >"$work/bench.log" 2>&1 || fail "memcached: $(tail -n 1 "$work/bench.log")"
 }
 
-# While memcached is asked: it reads through the page cache, so that the disk is measured only if
-# what it read before is forgotten.
+# While memcached serves gets: it reads through the page cache, so the disk is measured only if the
+# cache is dropped.
 keep_dropping() {
     while true; do
         dd if="$work/extstore" iflag=nocache count=0 status=none
@@ -187,7 +188,7 @@ ask_memcached() {
 measure_reads() {
     local length=$1 log=log keys object round count extstore_keys
     keys=$(awk "BEGIN { printf \"%.0f\", $gigabytes * 1e9 / $length }")
-    # A record's header and key, and what padding comes to.
+    # A record's header and key, and its padding.
     object=$((length + length / 16 + 100))
     local size
     size=$(awk "BEGIN { printf \"%.0f\", $keys * $object * 1.03 + 8e8 }")
@@ -197,7 +198,7 @@ measure_reads() {
     local written
     written=$(awk "BEGIN { printf \"%.0f\", $(of "fill-$length" bytes_written) * 0.98 }")
     if has extstore; then
-        # Fewer where they are small: memcached takes them one by one.
+        # Fewer if they are small: memcached executes them one by one.
         extstore_keys=$((keys < 2000000 ? keys : 2000000))
         start_memcached "$extstore_keys" "$length"
     fi
@@ -209,7 +210,7 @@ measure_reads() {
             (.read.clat_ns.percentile | .["50.000000"] / 1000, .["99.000000"] / 1000)] | @tsv' \
             "$work/fio.json" >>"$figures"
         measure gets gets "$log" "${about[@]}" depth=64 "seconds=$seconds" warmup=0.3
-        # Of a million items about one is lost to another that looks the same to the index.
+        # Of a million items about one is lost to another with the same index entry.
         jq -e '.misses <= 1 + .hits / 100000' "$work/gets.json" >/dev/null ||
             fail "$(of gets misses) items are not there"
         note "$length" process "$round" "$(of gets per_s)" "$(of gets cpu_us)" \
@@ -243,7 +244,7 @@ note_opened() {
         "$(of open open_s)" "$(of open found)" "$(of open items)"
 }
 
-# Opens the log of the reads; the kill comes in the midst of sets.
+# Opens the log of the read tests; the kill comes during sets.
 measure_recovery() {
     local length=$1 log=log size round storm
     local about=("value=$length" "object=$((length + length / 16 + 100))")
@@ -254,7 +255,7 @@ measure_recovery() {
         "$measure" sets "$log" "${about[@]}" "size=$size" seconds=600 >"$work/storm.log" 2>&1 &
         storm=$!
         on_exit end_process "$storm"
-        # Not while it still opens the log.
+        # Not while it is still opening the log.
         sleep "$(awk "BEGIN { print 2 + 2 * $(of open open_s) }")"
         is_own "$storm" || fail "measure_ssd sets: $(tail -n 3 "$work/storm.log")"
         kill -KILL "$storm"
@@ -266,7 +267,7 @@ measure_recovery() {
 
 # --- Writes ---
 
-# measure_sets ROW ROUND MIN MAX OBJECT ARGUMENT..: the log wraps before anything counts.
+# measure_sets ROW ROUND MIN MAX OBJECT ARGUMENT..: the log wraps before the measurement starts.
 measure_sets() {
     local row=$1 round=$2 least=$3 most=$4 object=$5
     shift 5
@@ -280,10 +281,10 @@ measure_sets() {
 measure_writes() {
     local round half
     sets_size=$(awk "BEGIN { s = $gigabytes * 1e9; printf \"%.0f\", s < 2e9 ? s : 2e9 }")
-    # A log has at least so many segments.
+    # The minimum number of segments of a log.
     [ "$sets_size" -gt 300000000 ] || sets_size=300000000
     for ((round = 1; round <= rounds; round++)); do
-        # The second time over its file, as a log that has wrapped.
+        # The second pass over its file, like a log that has wrapped.
         run_fio fio-write --rw=write --bs=256k --iodepth=16 --filename=fio-write \
             --size="$sets_size" --overwrite=1
         jq -r --arg round "$round" '.jobs[0] | ["writes", "fio", $round,
@@ -301,7 +302,7 @@ measure_writes() {
 
 # --- Tables ---
 
-# Functions of awk over the figures: medians, and medians of ratios within a round.
+# Functions of awk on the figures: medians, and medians of ratios within a round.
 # shellcheck disable=SC2016 # they are awk's dollars
 medians='
     function median(list, n, i, j, swap) {
@@ -316,7 +317,7 @@ medians='
             if ((row, round, column) in all) list[++n] = all[row, round, column]
         return n ? median(list, n) : "-"
     }
-    # Beside another row: the median; shares has each round of it.
+    # Relative to another row: the median; shares has the value of each round.
     function beside(row, base, round, list, n) {
         shares = ""
         for (round = 1; round <= rounds; round++)

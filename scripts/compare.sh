@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One table: what memcached, nutcracker before it, and sunder in each of its arrangements answer, on
-# this machine in one run, and how far the fastest is from the packets that its link can carry.
-# One client, on one core; everything else on another. All take turns, round after round, so that
-# what else the machine does hits all alike; a figure is the median of the rounds. A measurement: it
-# fails when something does not run or answers wrongly, never because a figure is low.
+# One table: the throughput of memcached, nutcracker in front of it, and sunder in each of its
+# configurations, on this machine in one run, and the fastest one relative to the packet rate of its
+# link. One client on one core; everything else on another. All run alternately, round after round,
+# so that other load on the machine affects all alike; a figure is the median of the rounds. A
+# measurement: it fails if something does not run or answers wrongly, never because a figure is low.
 #
 #   sunder_binary  the server and the client [target/release/sunder, built first]  (environment)
 set -euo pipefail
@@ -16,7 +16,7 @@ Measures memcached, nutcracker and sunder side by side; prints a table and write
 
   --rows LIST         of memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets [all]
                       memory, plain, chunked, chunked-16K: sunder on kernel sockets, by its L1
-                      memif: sunder on net_memif, L1 in memory, asked by the DPDK client
+                      memif: sunder on net_memif, L1 in memory, with the DPDK client
                       packets: dpdk-testpmd, 5tswap against flowgen, on the same link
   --connections LIST  of the rows on kernel sockets [50,1000]; memif has the largest
   --value-bytes N     [100]
@@ -24,18 +24,18 @@ Measures memcached, nutcracker and sunder side by side; prints a table and write
   --seconds S         of each measurement [1]
   --rounds N          [3]
   --cores C,S         of the client, and of all servers [0,1]
-  --precedence        before all else on this machine, by niceness
-  --limit S           seconds after which it gives up, all in all [600]
+  --precedence        raise the priority over all other processes, by nice values
+  --limit S           time-out of the whole run, in seconds [600]
   --output FILE       [target/compare.md]
-  --json-dir DIR      keeps the result of each measurement, for sunder bench report
+  --json-dir DIR      keep the result of each measurement, for sunder bench report
   --help              this text
 
-Every connection has one request under way. Needs root (asks sudo) and 2 MiB hugepages for memif and
-packets, which it gives back. Takes some 3 minutes; --seconds, --rounds and --rows make it less.
+Every connection has one request in flight. Needs root (asks sudo) and 2 MiB hugepages for memif and
+packets, which it releases. Takes some 3 minutes; less with --seconds, --rounds and --rows.
 
-What spins shall have its core for itself: a measurement on net_memif in which client or server
-waited for one more than 3 % of the time is made again, up to three times, and the table says how
-many had to be taken as they were."
+Spinning processes need a core each: a measurement on net_memif in which client or server waited for
+a core more than 3 % of the time is repeated, up to three times, and the table shows how many
+measurements were used nevertheless."
 
 all_rows=memcached,nutcracker,memory,plain,chunked,chunked-16K,memif,packets
 rows=$all_rows connections=50,1000 value_bytes=100 keys=10000 seconds=1 rounds=3 cores=0,1
@@ -94,7 +94,7 @@ become_root "${words[@]}"
 on_exit give_back_target
 taskset -c "$client_core,$server_core" true 2>/dev/null || fail "no cores $cores to run on"
 
-# Whatever hangs, the whole ends: what it waits for are short sleeps and children of its own.
+# Even if something hangs, the script ends: it waits only for short sleeps and its own children.
 trap 'fail "not done after $limit seconds (--limit): $at"' USR1
 at="nothing measured"
 (
@@ -111,27 +111,28 @@ on_exit stop_watchdog
 
 work=$(mktemp -d)
 on_exit rm -rf -- "$work"
-# A Unix socket's path has 107 bytes at most and nutcracker's no space, whatever TMPDIR is.
+# A Unix socket's path has at most 107 bytes and nutcracker's no space, whatever TMPDIR is.
 sockets=$(mktemp -d /tmp/sunder-compare.XXXXXX)
 on_exit rm -rf -- "$sockets"
-# Where DPDK keeps a folder for each process that uses it, and leaves it.
+# DPDK creates a folder here for each process, and leaves it.
 export RUNTIME_DIRECTORY=$sockets/runtime
 mkdir "$RUNTIME_DIRECTORY"
 mkdir -p "$(dirname "$output")" "${json_dir:=$work/json}"
-# A line a measurement: row, connections, round, requests a second, p50 and p99 in microseconds.
+# One line per measurement: row, connections, round, requests per second, p50 and p99 in
+# microseconds.
 figures=$work/figures
 : >"$figures"
 if [ "$precedence" = yes ]; then
-    # The scheduler weighs sessions against one another, and niceness within each.
+    # The scheduler weighs sessions against one another, and nice values only within each.
     nice_before=$(awk '{ print $3 }' /proc/self/autogroup)
     on_exit put "$nice_before" /proc/self/autogroup
     echo -20 >/proc/self/autogroup
     renice -n -20 -p $$ >/dev/null
 fi
-# Whatever is started without a core of its own is on the servers'.
+# Processes without their own core run on the servers' core.
 taskset -cp "$server_core" $$ >/dev/null
 
-# in_background LOG COMMAND..: sets started_pid; ended when the script is.
+# in_background LOG COMMAND..: sets started_pid; the command is ended with the script.
 in_background() {
     local log=$1
     shift
@@ -140,7 +141,7 @@ in_background() {
     on_exit end_process "$started_pid"
 }
 
-# wait_for WHAT COMMAND..: until it succeeds, for at most thirty seconds.
+# wait_for WHAT COMMAND..: until it succeeds, at most thirty seconds.
 wait_for() {
     local what=$1 i
     shift
@@ -164,15 +165,15 @@ bench() {
 }
 warmup=$(awk "BEGIN { print $seconds / 4 }")
 
-# A whole result is there: it is written before the client leaves.
+# The result is complete: it is written before the client leaves.
 is_told() {
     [ -s "$json_dir/$1.json" ] && jq -e .format "$json_dir/$1.json" >/dev/null 2>&1
 }
 
-# The client's own words when it fails.
+# The client's own message when it fails.
 bench_failed() { fail "$1: $(tail -n 1 "$work/bench.log")"; }
 
-# note ROW COUNT ROUND NAME: takes a plain run's figures.
+# note ROW COUNT ROUND NAME: records the figures of a plain run.
 note() {
     jq -r --arg row "$1" --arg count "$2" --arg round "$3" '.steps[0] | .latency.all as $all |
         def at($share): [$all.percentiles[] | select(.[0] >= $share)][0][1] / 1000;
@@ -181,22 +182,22 @@ note() {
 
 # --- Cores of one's own ---
 
-# Measurements in which a process that spins had to wait for its core.
+# Measurements in which a spinning process had to wait for its core.
 disturbed=0
 
-# cores_ns PID..: for how long their threads ran so far, and were ready to run and did not, as
-# schedstat has it.
+# cores_ns PID..: how long their threads ran so far, and how long they were ready but not running,
+# from schedstat.
 cores_ns() {
     local pid files=()
     for pid in "$@"; do
         files+=("/proc/$pid"/task/*/schedstat)
     done
-    # A thread may have ended meanwhile.
+    # A thread may have ended in the meantime.
     { cat "${files[@]}" 2>/dev/null || true; } |
         awk '{ ran += $1; waited += $2 } END { printf "%.0f %.0f", ran, waited }'
 }
 
-# alone SINCE PID..: whether they waited for at most 3 % of the time since cores_ns said SINCE.
+# alone SINCE PID..: whether they waited for at most 3 % of the time since cores_ns returned SINCE.
 alone() {
     local before ran waited
     read -ra before <<<"$1"
@@ -206,11 +207,11 @@ alone() {
     ((100 * waited <= 3 * (ran + waited)))
 }
 
-# Waits so long without a process: those that spin shall not notice.
+# Waits this long without a process, so that spinning processes are not disturbed.
 exec {nap_input}<> <(:)
 nap() { read -rt "$1" -u "$nap_input" || true; }
 
-# undisturbed COMMAND..: until it sets is_alone, three times at most.
+# undisturbed COMMAND..: until it sets is_alone, at most three times.
 undisturbed() {
     local attempt
     for attempt in 1 2 3; do
@@ -237,7 +238,7 @@ start_memcached() {
         -c "$((most + 64))" "$@"
 }
 
-# start_row ROW: its servers stay until the end.
+# start_row ROW: its servers run until the end.
 start_row() {
     local row=$1 path=$sockets/$1
     case "$row" in
@@ -271,13 +272,13 @@ start_row() {
 # measure_kernel ROW COUNT ROUND
 measure_kernel() {
     local name=$1-$2-$3 fill=()
-    # A row's servers keep what was stored for the first measurement.
+    # A row's servers keep the items stored for the first measurement.
     [[ $3 = 1 && $2 = "${counts[0]}" ]] || fill=(--no-fill)
     local attempt
     for attempt in 1 2 3; do
         bench "$1" "$2" "$name" "${targets[$1]}" "${fill[@]}"
         wait "$bench_pid" && break
-        # On a machine with more to do than time nothing may be answered in a short measurement.
+        # On an overloaded machine there may be no answer in a short measurement.
         if [ "$attempt" = 3 ] || ! grep -q 'time was over' "$work/bench.log"; then
             bench_failed "$1"
         fi
@@ -289,9 +290,9 @@ measure_kernel() {
 
 link() { printf 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=11' "$1" "$sockets/link"; }
 
-# measure_memif ROW NAME ARGUMENT..: on a server of its own. Whoever leaves a memif while its peer
-# still polls takes the peer down (docs/ARCHITECTURE.md): once the client has told its result it
-# only holds the link, then the server ends, then the client leaves by itself.
+# measure_memif ROW NAME ARGUMENT..: on a separate server. A process that leaves a memif while its
+# peer still polls crashes the peer (docs/ARCHITECTURE.md): after the client has printed its result
+# it only keeps the link, then the server ends, then the client ends by itself.
 measure_memif() {
     local row=$1 name=$2 since
     shift 2
@@ -300,7 +301,7 @@ measure_memif() {
         --cores "$server_core" --max-connections "$((most + 64))" --l1 memory,size=1G || exit 1
     bench "$row" "$most" "$name" 10.9.0.1 --device "$(link client)" --address 10.9.1.1/16 \
         --core "$client_core" --hold 20 "$@"
-    # If the script ends early: in that order, too.
+    # If the script ends early: in the same order.
     on_exit end_process "$sunder_pid"
     since=$(cores_ns "$sunder_pid" "$bench_pid")
     until is_told "$name"; do
@@ -312,7 +313,7 @@ measure_memif() {
     wait "$bench_pid" || bench_failed "$row"
 }
 
-# find_knee: the median of three sweeps, for one stall of the machine may end any of them.
+# find_knee: the median of three sweeps, because a pause of the machine may end any of them.
 find_knee() {
     local sweep knees=() sweeps=$((rounds < 3 ? rounds : 3))
     for ((sweep = 1; sweep <= sweeps; sweep++)); do
@@ -323,13 +324,13 @@ find_knee() {
     knee=$(printf '%s\n' "${knees[@]}" | sort -g | sed -n "$(((sweeps + 1) / 2))p")
     knee_is="knee"
     if [ "$knee" = 0 ]; then
-        # Nothing kept up: on a machine this busy, shares of what was reached have to do.
+        # No rate was sustained: on a machine this busy, shares of the maximum are used.
         knee=$(jq '.steps[0].rate' "$json_dir/memif-1.json")
         knee_is="saturation, no knee found"
     fi
 }
 
-# measure_memif_round ROUND: at saturation; once, where the knee is; then at shares of it.
+# measure_memif_round ROUND: at saturation; once, to find the knee; then at shares of it.
 measure_memif_round() {
     local round=$1 share
     undisturbed measure_memif memif "memif-$round"
@@ -342,7 +343,7 @@ measure_memif_round() {
     done
 }
 
-# start_testpmd NAME CORE ROLE MODE: takes commands from file descriptor NAME_in; NAME_pid.
+# start_testpmd NAME CORE ROLE MODE: reads commands from file descriptor NAME_in; NAME_pid.
 start_testpmd() {
     local pipe=$work/$1.in
     rm -f "$pipe"
@@ -358,12 +359,12 @@ start_testpmd() {
     wait_for dpdk-testpmd grep -q 'testpmd>' "$work/$1.log"
 }
 
-# What 5tswap received and sent a second since the look before, for each look at it so far.
+# Frames that 5tswap received and sent per second since the previous sample, for each sample.
 testpmd_rates() { grep -oE '[RT]x-pps: +[0-9]+' "$work/swap.log"; }
 looked() { [ "$(testpmd_rates | wc -l)" -ge "$1" ]; }
 
-# measure_packets ROUND: a packet there and one back are what a request costs, so what is noted is
-# the smaller of the two rates. Forwarding stops on both sides before either leaves.
+# measure_packets ROUND: a request costs a packet in each direction, so the smaller of the two rates
+# is recorded. Forwarding stops on both sides before either leaves.
 measure_packets() {
     local swap_pid swap_in flow_pid flow_in since
     at="at packets-$1"
@@ -391,7 +392,7 @@ measure_packets() {
     exec {swap_in}>&- {flow_in}>&-
 }
 
-# note_packets ROUND: takes its figure.
+# note_packets ROUND: records its figure.
 note_packets() {
     testpmd_rates | awk -v round="$1" '
         { rates[NR] = $2 }
@@ -411,7 +412,7 @@ table() {
                 }
             return (list[int((n + 1) / 2)] + list[int(n / 2) + 1]) / 2
         }
-        # The median of a column, or of what it is beside another row in the same round.
+        # The median of a column, or of its ratio to another row in the same round.
         function of(row, count, column, base, base_count, round, own, list, n) {
             for (round = 1; round <= rounds; round++) {
                 if (!((row, count, round, column) in all)) continue
@@ -480,7 +481,7 @@ versions() {
 
 load_before=$(cut -d' ' -f1 /proc/loadavg)
 if has memif || has packets; then
-    # Two processes on the link, each with its pool: testpmd's is the larger one.
+    # Two processes on the link, each with its own pool: testpmd's is the larger one.
     reserve_hugepages 80
 fi
 kernel_rows=()

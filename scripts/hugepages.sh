@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Reserves hugepages for the frames of a DPDK device, shows them, and gives them back.
-# It changes the kernel's own counters, notes under /run what it has added to them and, with
-# --persistent, writes files of its own under /etc; nothing else. Reserving is adding to what others
-# have reserved, releasing is taking away what was added here and nobody uses.
+# Reserves hugepages for the frames of a DPDK device, shows them, and releases them. It only changes
+# the kernel's own counters, records under /run what it has added to them and, with --persistent,
+# writes its own files under /etc. A reservation is added to those of others, and a release removes
+# only unused pages that were added here.
 set -euo pipefail
 
-# Where the kernel and the configuration are; other roots are for tests.
+# The roots of the kernel's files and of the configuration; tests use others.
 sysfs=${SUNDER_SYSFS:-/sys}
 etc=${SUNDER_ETC:-/etc}
 run=${SUNDER_RUN:-/run}
@@ -22,23 +22,23 @@ usage() {
     cat <<'EOF'
 usage: scripts/hugepages.sh COMMAND [OPTION]..
 
-  reserve N       have N pages more than others have reserved: once more changes nothing
+  reserve N       reserve N pages in addition to those of others; repeating it changes nothing
   show            what is reserved, free and in use, by size and NUMA node
-  release         give back what was reserved here and nobody uses
+  release         release pages reserved here that are not in use
 
   --size 2M|1G    size of a page (default 2M)
-  --node N        only on this NUMA node (default: the kernel spreads them)
-  --all           release: every page that nobody uses, also those that others have reserved
-  --persistent    reserve: also at the next boot; release: no more at the next boot
-  --dry-run       say what would be done, and do nothing
+  --node N        only on this NUMA node (default: the kernel distributes them)
+  --all           release: every page not in use, also those reserved by others
+  --persistent    reserve: also at the next boot; release: not at the next boot any more
+  --dry-run       print the steps without executing them
   --help          this text
 
-A device needs about 18 MiB a worker and 10 MiB more; sunder says how much is missing. Pages of 1G
-are best reserved at boot, when memory is not fragmented yet: --persistent says how.
+A device needs about 18 MiB per worker plus 10 MiB; sunder prints how much is missing. Pages of 1G
+should be reserved at boot, before memory is fragmented: --persistent explains how.
 EOF
 }
 
-# One line that says what is wrong and what to do, and exit status 2.
+# Prints one line with the error and the remedy, and exits with status 2.
 refuse() {
     printf 'hugepages.sh: %s\n' "$*" >&2
     exit 2
@@ -112,7 +112,7 @@ size_name() {
     esac
 }
 
-# Sets the number of pages, and returns what the kernel made of it.
+# Sets the number of pages, and returns the number that the kernel reserved.
 set_pages() {
     local dir=$1 wanted=$2
     if $is_dry_run; then
@@ -125,12 +125,12 @@ set_pages() {
     cat "$dir/nr_hugepages"
 }
 
-# The name of what was reserved here: of a size, on a node or all.
+# The name of a reservation: by size, on a node or all.
 name() {
     echo "sunder-hugepages-$(size_name "$size_kib")${node:+-node$node}"
 }
 
-# How many pages were reserved here: as noted since the host was started, or else at boot.
+# Number of pages reserved here: as recorded since boot, or else by the configuration for boot.
 ours() {
     local noted=0
     if [[ -r $run/$(name) ]]; then
@@ -154,7 +154,7 @@ reserve() {
     if $is_persistent; then refuse_if_overridden; fi
     before=$(<"$dir/nr_hugepages")
     had=$(ours)
-    # Whatever was noted, there are no more than there are.
+    # At most as many as exist, whatever was recorded.
     if ((had > before)); then had=$before; fi
     if ((had >= count)); then
         note_ours "$had"
@@ -165,7 +165,7 @@ reserve() {
     wanted=$((before + count - had))
     after=$(set_pages "$dir" "$wanted")
     if ((after < wanted)); then
-        # All or nothing: what came is given back.
+        # All or nothing: a partial reservation is released.
         set_pages "$dir" "$before" >/dev/null
         refuse "the kernel found memory for $((after - before)) of $((count - had)) pages: free" \
             "some memory (echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory)," \
@@ -201,7 +201,7 @@ release() {
     if $is_persistent; then forget; fi
 }
 
-# The file that makes a reservation at boot: one for each size and node.
+# The file that makes a reservation at boot: one per size and node.
 persistent_file() {
     if [[ $size_kib == 2048 && -z $node ]]; then
         echo "$etc/sysctl.d/90-$(name).conf"
@@ -210,8 +210,9 @@ persistent_file() {
     fi
 }
 
-# The other files that set pages of 2M at boot, of all nodes, one a line: sysctl reads the folders'
-# files in the order of their names, and /etc/sysctl.conf last (sysctl.d(5), sysctl(8)).
+# Other files that set the number of 2M pages of all nodes at boot, one per line: sysctl reads the
+# files of its folders in the order of their names, and /etc/sysctl.conf last (sysctl.d(5),
+# sysctl(8)).
 other_files() {
     local file
     for file in "$etc"/sysctl.d/*.conf "$run"/sysctl.d/*.conf "$lib"/../local/lib/sysctl.d/*.conf \
@@ -223,7 +224,7 @@ other_files() {
     done
 }
 
-# What a later file sets is what there is after a start.
+# A later file determines the number after boot.
 refuse_if_overridden() {
     local file ours
     if [[ $size_kib != 2048 || -n $node ]]; then return; fi
@@ -251,7 +252,7 @@ persist() {
     fi
 }
 
-# Where the counter is on a running system, whatever root is in use here.
+# The path of the counter on a running system, whatever root is used here.
 boot_path() {
     local dir
     dir=$(pages_dir)
@@ -283,7 +284,7 @@ forget() {
         rm -f "$file" 2>/dev/null || refuse "cannot remove $file: run as root"
         echo "removed $file"
     fi
-    # Whatever else there is: of other sizes and nodes, and of others.
+    # All other pages: of other sizes and nodes, and of others.
     at_boot "$file" | sed 's/^/still /'
 }
 
@@ -305,7 +306,7 @@ show() {
     at_boot ""
 }
 
-# at_boot FILE: what is reserved at boot, but for what FILE says.
+# at_boot FILE: reservations at boot, except those in FILE.
 at_boot() {
     local file
     for file in "$etc"/sysctl.d/90-sunder-hugepages-*.conf \

@@ -47,12 +47,12 @@ while [ $# -gt 0 ]; do
 done
 [[ $prefix = /* ]] || refuse "--prefix $prefix: expected a path from the root on"
 
-# What was installed, one file a line, below the prefix.
+# Installed files, one per line, relative to the prefix.
 list=$prefix/share/sunder/installed
 
 if [ "$is_uninstall" = 1 ]; then
     [ -f "$list" ] || fail "nothing is installed in $prefix (no $list)"
-    # The list may have been changed: nothing but sunder's own files is removed, whatever it says.
+    # The list may have been changed: only sunder's own files are removed, whatever it contains.
     ours='^(bin/sunder|share/man/man1/sunder[a-z0-9-]*\.1|share/bash-completion/completions/sunder'
     ours+='|share/zsh/site-functions/_sunder|share/fish/vendor_completions\.d/sunder\.fish)$'
     mapfile -t files <"$list"
@@ -69,7 +69,7 @@ if [ "$is_uninstall" = 1 ]; then
 fi
 
 [ -x "$binary" ] || fail "there is no $binary; run cargo build --release, or give --binary FILE"
-# With a folder, or the shell would look for it along PATH.
+# With a folder, because the shell would otherwise search it in PATH.
 binary=$(realpath -- "$binary")
 made=$(mktemp -d)
 trap 'rm -rf -- "$made"' EXIT

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Counts instructions under callgrind and compares them with the recorded ones: per request of the
-# whole worker, on frames made in the process, and per operation of a request's parts. More than 5 %
-# above is a failure, and what grew is named.
+# whole worker, on frames created in the process, and per operation of a request's parts. An
+# increase of more than 5 % is a failure, and is printed.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
@@ -10,9 +10,9 @@ recorded=benches/instructions.txt
 gained_percent=2
 usage="usage: scripts/instructions.sh [--record | --optimized WORKER]
 Compares instructions per request with $recorded.
-  --record             writes that file anew
-  --optimized WORKER   only of the worker's benchmark that scripts/build-optimized.sh built: a GET hit
-                       has to take at least $gained_percent % less than recorded"
+  --record             write that file again
+  --optimized WORKER   only the worker's benchmark built by scripts/build-optimized.sh: a GET hit must
+                       take at least $gained_percent % less than recorded"
 record=0
 optimized=
 case "${1:-}" in
@@ -26,8 +26,8 @@ case "${1:-}" in
         ;;
 esac
 
-# Of the whole worker (benches/worker.rs), its parts (benches/parts.rs), and gets that two tiers answer
-# (benches/two_tiers.rs).
+# Cases of the whole worker (benches/worker.rs), of its parts (benches/parts.rs), and of gets
+# answered by two tiers (benches/two_tiers.rs).
 kinds=(get-hit get-miss set binary-get-hit)
 cases=(
     parser/text-get parser/text-set parser/text-get-10-keys parser/text-hit
@@ -46,7 +46,7 @@ command -v valgrind >/dev/null || fail "needs valgrind: scripts/setup.sh install
 work=$(mktemp -d)
 on_exit rm -rf -- "$work"
 
-# Instructions of a command under callgrind; what comes before -- is callgrind's.
+# Instructions of a command under callgrind; the arguments before -- are callgrind's.
 count() {
     local options=()
     while [ "$1" != -- ]; do
@@ -60,9 +60,9 @@ count() {
     sed -n 's/^\(totals\|summary\): \([0-9]*\).*/\2/p' "$out" | tail -n 1
 }
 
-# difference LESS MORE COMMAND..: instructions of the command with the one number and the other
-# behind it, less from more; it leaves out what comes before: connecting, storing, starting. Both at
-# once, for what runs beside it changes no count.
+# difference LESS MORE COMMAND..: instructions of the command with one number and with the other,
+# subtracted; this excludes the start: connecting, storing, starting. Both run concurrently, because
+# that changes no count.
 difference() {
     local less=$1 more=$2 few many
     shift 2
@@ -73,8 +73,8 @@ difference() {
     say $((many - few))
 }
 
-# The server's turns for so many requests of a kind. Making frames, the client's part, is outside of
-# what is counted.
+# The server's turns for a number of requests of a kind. Creating frames, the client's part, is not
+# counted.
 count_turns() {
     count --collect-atstart=no --toggle-collect='*Bench*turns*' -- \
         "$worker" --count "$1" "$connections" "$2"
@@ -99,7 +99,7 @@ if [ -n "$optimized" ]; then
     exit 0
 fi
 
-# The bench binaries: what cargo says it built. As scripts/test.sh builds them with the rest.
+# The bench binaries, as reported by cargo. scripts/test.sh builds them together with the rest.
 cargo build --release --bench worker --bench parts --bench two_tiers --message-format=json \
     >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
 built() {
@@ -115,7 +115,7 @@ done
 passed=0
 lines=
 grown=()
-# Compares a figure, or takes it down.
+# Compares a figure, or records it.
 judge() {
     local name=$1 now=$2 was
     lines+="$name $now"$'\n'

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Shared by the scripts: messages, cleaning up, namespaces, servers. Sourced, never run.
+# Shared by the scripts: messages, cleanup, namespaces, servers. Sourced, never run.
 #
-# Everything made here is registered with on_exit where it is made, and processes are ended by the
-# id of the one that was started, never by name.
+# Everything created here is registered with on_exit where it is created, and processes are ended by
+# the id of the one that was started, never by name.
 
-# The binary that start_sunder starts; a script may choose another.
+# The binary that start_sunder starts; a script may set another.
 sunder_binary=${sunder_binary:-target/release/sunder}
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,8 +15,9 @@ fail() {
     exit 1
 }
 
-# on_exit COMMAND WORD..: runs it at the end, last registered first, whatever ends the script. Its
-# words are kept as they are, so that a path stays one word whatever is in it: never a line of shell.
+# on_exit COMMAND WORD..: runs it at the end, last registered first, however the script ends. Its
+# words are kept unchanged, so that a path stays one word whatever it contains: never a line of
+# shell.
 exit_commands=()
 on_exit() {
     local words
@@ -36,7 +37,7 @@ run_exit_commands() {
     exit "$status"
 }
 
-# Starts the calling script again as root, keeping what cargo needs. Call with "$@".
+# Restarts the calling script as root, keeping the environment that cargo needs. Call with "$@".
 become_root() {
     [ "$(id -u)" -eq 0 ] && return
     command -v sudo >/dev/null || fail "needs root, and there is no sudo: run it as root"
@@ -45,14 +46,14 @@ become_root() {
         RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "$project/scripts/$(basename "$0")" "$@"
 }
 
-# What root wrote below target/ goes back to whoever called sudo.
+# Files that root wrote below target/ are given back to the caller of sudo.
 give_back_target() {
     [ -n "${SUDO_UID:-}" ] || return 0
     chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$project/target"
 }
 
-# is_own PID: whether it is a child of this script that has not ended. An id that came back to a
-# stranger is not.
+# is_own PID: whether it is a child of this script that has not ended. An id that was reused by
+# another process is not.
 is_own() {
     local parent state
     read -r parent state < <(ps -o ppid=,stat= -p "$1") || return 1
@@ -60,7 +61,7 @@ is_own() {
     [ "$parent" = "$BASHPID" ] && [ "${state:0:1}" != Z ]
 }
 
-# end_process PID: SIGTERM, ten seconds of patience, SIGKILL. Returns the child's exit status.
+# end_process PID: SIGTERM, up to ten seconds, SIGKILL. Returns the child's exit status.
 end_process() {
     local pid=$1 i
     is_own "$pid" && kill -TERM "$pid"
@@ -72,7 +73,7 @@ end_process() {
     wait "$pid" 2>/dev/null
 }
 
-# put VALUE FILE: writes a line to a file of the kernel's.
+# put VALUE FILE: writes a line to a file of the kernel.
 put() { printf '%s\n' "$1" >"$2"; }
 
 # make_namespace NAME: with its loopback up; removed at the end.
@@ -80,23 +81,22 @@ make_namespace() {
     ip netns add "$1"
     on_exit ip netns del "$1"
     ip -n "$1" link set lo up
-    # A test opens and closes tens of thousands of connections: ports that wait out TIME-WAIT would
-    # run out.
+    # A test opens and closes tens of thousands of connections: ports in TIME-WAIT would run out.
     ip netns exec "$1" sysctl -q -w net.ipv4.tcp_max_tw_buckets=64
     ip netns exec "$1" sysctl -q -w net.ipv4.ip_local_port_range='1024 65535'
 }
 
-# make_pair SERVER CLIENT: two namespaces and a wire between them. The server's end, sunder0, gets
-# no address: that is sunder's to have. The client's end, client0, gets 10.77.0.2/24 and fd77::2/64.
+# make_pair SERVER CLIENT: two namespaces connected by a veth pair. The server's end, sunder0, gets
+# no address: sunder uses it. The client's end, client0, gets 10.77.0.2/24 and fd77::2/64.
 make_pair() {
     local server=$1 client=$2
     make_namespace "$server"
     make_namespace "$client"
-    # The kernel shall not speak on the wire that sunder speaks on.
+    # The kernel must not send on the wire that sunder uses.
     ip netns exec "$server" sysctl -q -w net.ipv6.conf.all.disable_ipv6=1
     ip netns exec "$server" sysctl -q -w net.ipv6.conf.default.disable_ipv6=1
     ip link add sunder0 netns "$server" type veth peer name client0 netns "$client"
-    # net_af_packet sees frames before a NIC would finish them: the checksums that the client's
+    # net_af_packet sees frames before a NIC would complete them: the checksums that the client's
     # kernel leaves to its NIC, and segments larger than a frame.
     ip netns exec "$client" ethtool -K client0 tx off tso off gso off gro off >/dev/null
     ip -n "$client" address add 10.77.0.2/24 dev client0
@@ -105,16 +105,16 @@ make_pair() {
     ip -n "$client" link set client0 up
 }
 
-# start_sunder LOG NAMESPACE ARGUMENTS..: sets sunder_pid once it serves. "-" is no namespace.
+# start_sunder LOG NAMESPACE ARGUMENTS..: sets sunder_pid when it serves. "-" means no namespace.
 start_sunder() {
     local log=$1 namespace=$2 i
     shift 2
     local enter=()
     [ "$namespace" = - ] || enter=(ip netns exec "$namespace")
-    # Emptied here: the child would do it only when it runs, and until then an earlier start's words
-    # stand there.
+    # Truncated here: the child would do it only when it runs, and until then the log would contain
+    # the lines of an earlier start.
     : >"$log"
-    # ip execs what it is told to run, so the id is sunder's own.
+    # ip executes the command in its own process, so the id is sunder's.
     "${enter[@]}" "$sunder_binary" serve "$@" >"$log" 2>&1 &
     sunder_pid=$!
     on_exit end_process "$sunder_pid"
@@ -128,7 +128,7 @@ start_sunder() {
     return 1
 }
 
-# reserve_hugepages COUNT: of 2 MiB, in all; as many as before at the end.
+# reserve_hugepages COUNT: of 2 MiB, in total; the previous number is restored at the end.
 reserve_hugepages() {
     local count=$1 file=/proc/sys/vm/nr_hugepages before
     before=$(cat "$file")
@@ -138,7 +138,7 @@ reserve_hugepages() {
     [ "$(cat "$file")" -ge "$count" ] || fail "no memory for $count hugepages of 2 MiB"
 }
 
-# make_venv: the Python clients at their versions, in target/venv; made once a set of versions.
+# make_venv: the Python clients in fixed versions, in target/venv; created once per set of versions.
 python_clients=(pymemcache==4.0.0 python-binary-memcached==0.33.0 pylibmc==1.6.3)
 make_venv() {
     local venv=$project/target/venv stamp
@@ -150,13 +150,13 @@ make_venv() {
     printf '%s\n' "$stamp" >"$venv/.stamp"
 }
 
-# refuse WORDS: a wrong argument, with the exit status of one.
+# refuse WORDS: reports a wrong argument, with its exit status.
 refuse() {
-    printf '%s: %s; --help tells what there is\n' "$(basename "$0")" "$*" >&2
+    printf '%s: %s; see --help\n' "$(basename "$0")" "$*" >&2
     exit 2
 }
 
-# number NAME VALUE MAX: refuses the argument --NAME unless it is whole, from 1 to MAX.
+# number NAME VALUE MAX: refuses the argument --NAME unless it is a whole number from 1 to MAX.
 number() {
     [[ $2 =~ ^[1-9][0-9]{0,8}$ && $2 -le $3 ]] || refuse "--$1 '$2': not 1 to $3"
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Shows the appliance at work on one machine: builds it, gives it a wire of its own, talks to it as
-# any memcached client would, and puts a checked load on it.
+# Demonstrates the appliance on one machine: builds it, connects it to a virtual wire, sends
+# requests like any memcached client, and runs a verified load.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project"
 
 usage="usage: scripts/quickstart.sh [--keep]
 Builds the release and runs sunder on a DPDK device at one end of a virtual wire between two network
-namespaces; talks to it from the other end, then loads it and prints latencies.
-  --keep   then stay up until ctrl-C, and say how to connect
+namespaces; sends requests from the other end, then runs a load and prints latencies.
+  --keep   then keep running until ctrl-C, and print how to connect
 Needs root for the namespaces (asks sudo). Leaves nothing behind but the build in target/."
 
 keep=0
@@ -23,7 +23,7 @@ for argument in "$@"; do
     esac
 done
 
-# Twice under sudo, as whoever called and as root, is once to cargo: the second finds it built.
+# Run under sudo by the caller and by root, cargo builds only once: the second run finds the build.
 scripts/setup.sh
 say "1. Building the release (some minutes the first time)."
 cargo build --quiet --release --bin sunder
@@ -64,7 +64,7 @@ ask() {
     asked=$1
     printf '%s\r\n' "$@" >&"${nc[1]}"
 }
-# session LINE.. -- ANSWER..: shows both sides, and insists on the answers.
+# session LINE.. -- ANSWER..: shows both sides, and fails on other answers.
 session() {
     local line lines=()
     while [ "$1" != -- ]; do
@@ -102,7 +102,7 @@ done
 say "     > get foo"
 say "     < END"
 ask quit
-# nc ends when neither side has more to say.
+# nc ends when neither side sends anything more.
 nc_input=${nc[1]}
 exec {nc_input}>&-
 wait "$nc_pid_kept" || fail "the connection did not end well after quit"

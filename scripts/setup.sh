@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, running and testing sunder needs, on Debian 12. Does nothing, quickly,
-# when nothing is missing.
+# Installs the packages for building, running and testing sunder, on Debian 12. If nothing is
+# missing it ends quickly without changes.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -12,12 +12,13 @@ that a Rust toolchain is there. Asks sudo only if something is missing.
     exit 0
 fi
 
-# Compiling: a C compiler for DPDK's inline functions, libclang for its headers' translation.
+# Compiling: a C compiler for DPDK's inline functions, libclang to generate bindings from its
+# headers.
 build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
-# Running: the network namespaces of quickstart and tests, and a client to type into.
+# Running: network namespaces for quickstart and tests, and a client to type into.
 run=(iproute2 ethtool netcat-openbsd procps)
 # Testing: the servers and tools that sunder is compared with, a conformance tool, instruction
-# counts, Python clients, loop devices and file systems on them, and what the scripts use.
+# counts, Python clients, loop devices with file systems, and tools that the scripts use.
 test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 python3-venv
     iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs shellcheck)
 # Building with a profile: the tool that merges profiles.

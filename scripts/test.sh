@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every test there is, the same on a laptop and in CI. Needs root for network namespaces and
-# hugepages (asks sudo), no special hardware; skips nothing, leaves nothing behind but target/.
-# Ends with 'N passed, N failed'.
+# All tests, the same on a laptop and in CI. Needs root for network namespaces and hugepages (asks
+# sudo), no special hardware; skips nothing, leaves nothing behind but target/. The last line is 'N
+# passed, N failed'.
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$project" || exit 1
@@ -9,19 +9,19 @@ cd "$project" || exit 1
 usage="usage: scripts/test.sh [--list | --quick | --only NAME ..]
 Formatting, lints, builds with and without DPDK, unit tests, the wire table against a real
 memcached, hostile inputs, real clients over DPDK devices in network namespaces, and the quickstart.
-The last line counts them all. What each stage said is in target/test-logs/.
+The last line has the totals. The output of each stage is in target/test-logs/.
   --list        the groups and the stages in them; q marks those of --quick
   --only NAME   one stage, or the stages of a group; may be repeated
-  --quick       what tells most in the least time, for every change: under 4 minutes where a build
-                is there already"
+  --quick       the most useful stages, for every change: under 4 minutes if the build is up to
+                date"
 
-# Most of what a change breaks shows in these.
+# These stages find most of what a change breaks.
 quick=(
     "formatting" "scripts' lint" "lint" "unit tests" "tests/allocations" "tests/tidy"
     "tests/inside/worker" "tests/inside/memcached_tier" "tests/inside/memcached_chunked"
     "tests/server/cli" "tests/server/hostile" "tests/server/library" "tests/server/long_values"
 )
-# The stages that measure no time: they run beside builds.
+# Stages that measure no time: they run in parallel with builds.
 beside=(tests/server/history tests/server/load_tools tests/server/scripts tests/server/ssd)
 
 mode=run
@@ -46,7 +46,7 @@ while [ $# -gt 0 ]; do
 done
 
 logs=$project/target/test-logs
-# A line a stage: passed, failed, name. Stages beside each other write there too.
+# One line per stage: passed, failed, name. Parallel stages write there too.
 results=$logs/results
 stage_names=()
 
@@ -59,8 +59,8 @@ is_in() {
     return 1
 }
 
-# stage GROUP NAME COMMAND..: runs it with its output in a log, and counts the tests the log tells
-# of. A stage that tells of none is itself the test. A stage that fails counts as a failure in any
+# stage GROUP NAME COMMAND..: runs it with its output in a log, and counts the tests that the log
+# reports. A stage that reports none is a test itself. A stage that fails counts as a failure in any
 # case.
 stage() {
     local group=$1 name=$2 log started=$SECONDS status=0 counts ok bad mark=' '
@@ -86,7 +86,7 @@ stage() {
         [ "$bad" -gt 0 ] || bad=1
     fi
     {
-        # One at a time: another stage may end just now.
+        # One at a time: another stage may end at the same moment.
         flock 8
         printf '%d %d %s\n' "$ok" "$bad" "$name" >>"$results"
         printf '%-44s %6d passed %4d failed %5d s\n' "$name" "$ok" "$bad" $((SECONDS - started))
@@ -94,8 +94,8 @@ stage() {
     } 8>"$logs/.printing"
 }
 
-# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; what was
-# ignored has not passed.
+# Sums 'N passed; N failed; N ignored' of cargo and 'N passed, N failed' of our own; an ignored test
+# has not passed.
 count_tests() {
     awk '
         match($0, /[0-9]+ passed[;,] [0-9]+ failed/) {
@@ -113,19 +113,19 @@ show_failure() {
         sed 's/^/    /'
 }
 
-# The built test binary of this name; cargo tells of sunder's own, which tests start, as well.
+# The test binary of this name; cargo also reports sunder's own binary, which tests start.
 test_binary() {
     cargo test --quiet --no-run --test "$1" --message-format=json 2>/dev/null |
         grep -o "\"executable\":\"[^\"]*/deps/$1-[^\"]*\"" | cut -d'"' -f4
 }
 
-# As on a machine that has none: pkg-config finds nothing.
+# As on a machine without DPDK: pkg-config finds nothing.
 without_libdpdk() {
     PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH='' cargo "$1" --no-default-features \
         --target-dir target/without-dpdk "${@:2}"
 }
 
-# Nothing is installed where nothing is missing: whoever installs here fails, and is told of.
+# If nothing is missing nothing must be installed: an attempt fails, and is reported.
 setup_installs_nothing() {
     local folder=$words/installers name
     mkdir -p "$folder"
@@ -141,7 +141,7 @@ setup_installs_nothing() {
     fi
 }
 
-# The parsers' promises over what the conformance tables hold; cargo fuzz draws more.
+# The parsers' invariants on the conformance tables; cargo fuzz generates more input.
 fuzz_targets() {
     local target count=0
     for target in fuzz/targets/*.rs; do
@@ -152,14 +152,15 @@ fuzz_targets() {
     say "$count passed, 0 failed"
 }
 
-# module BINARY MODULE: its tests, in a process of their own. One that has none is not in its binary.
+# module BINARY MODULE: its tests, in a separate process. A module without tests is not in its
+# binary.
 module() {
     local log=$logs/.module
     cargo test --test "$1" -- "$2::" 2>&1 | tee "$log"
     [ "${PIPESTATUS[0]}" -eq 0 ] && grep -q '^running [1-9]' "$log"
 }
 
-# modules [beside]: those of the test binaries that have many, each as a stage.
+# modules [beside]: those of the test binaries with many, each as a stage.
 modules() {
     local path name is_beside
     for path in tests/server/*.rs tests/server/*/mod.rs tests/inside/*.rs tests/inside/*/mod.rs; do
@@ -174,14 +175,14 @@ modules() {
     done
 }
 
-# The test binaries of one subject each.
+# Test binaries with one subject each.
 binaries() {
     local path name
     for path in tests/*.rs tests/*/main.rs; do
         name=${path%.rs}
         name=${name%/main}
         case $name in
-            # By their modules, and beside builds.
+            # By their modules, in parallel with builds.
             tests/server | tests/inside | tests/wire) ;;
             *) stage tests "$name" cargo test --test "$(basename "$name")" ;;
         esac
@@ -192,8 +193,8 @@ appliance() {
     sunder_binary=$project/target/debug/sunder wire_binary=$(test_binary wire) tests/appliance.sh
 }
 
-# What there is of what the tests make, and no living run of them claims: namespaces, whose names
-# tell the script's id; hugepages; folders of DPDK's, likewise; servers without a parent.
+# Leftovers of tests that no running test owns: namespaces, whose names contain the script's id;
+# hugepages; folders of DPDK, likewise; servers without a parent.
 whats_there() {
     local name id
     while read -r name _; do
@@ -209,13 +210,14 @@ release_build() {
         --bench worker --bench parts --bench two_tiers
 }
 
-# With the release: these count bytes of memory and move megabytes.
+# With the release build: these count bytes of memory and move megabytes.
 with_release() {
     release_build || return
     sunder_binary=$project/target/release/sunder examples=$project/target/release/examples "$@"
 }
 
-# The build for production: it answers rightly, and its instructions show that the profile was used.
+# The production build: it answers correctly, and its instruction counts show that the profile was
+# used.
 optimized_build() {
     local said status log=target/test-logs/optimized-server.log sunder_binary
     said=$(by_words scripts/build-optimized.sh --bench) || return
@@ -227,7 +229,7 @@ optimized_build() {
     end_process "$sunder_pid" && return "$status"
 }
 
-# Every row of the comparison, so briefly that its figures mean nothing; but there they have to be.
+# Every row of the comparison, so short that its figures mean nothing; but there must be figures.
 comparison() {
     local table=target/compare-briefly.md
     sunder_binary=$project/target/release/sunder by_words scripts/compare.sh --seconds 0.5 \
@@ -241,7 +243,7 @@ comparison() {
         END { if (rows != 17) print rows + 0 " rows"; exit bad || rows != 17 }' "$table"
 }
 
-# The SSD tier's, likewise.
+# The same for the SSD tier.
 ssd_comparison() {
     local tables=target/compare-ssd-briefly.md
     with_release by_words scripts/compare-ssd.sh --dir "$words/tmp dir" --gigabytes 0.1 \
@@ -257,7 +259,7 @@ ssd_comparison() {
 
 nothing_left() { diff <(printf '%s\n' "$before") <(whats_there); }
 
-# Compilers use all cores that there are.
+# Compilers use all cores.
 first() {
     stage lints "setup again: nothing to install" setup_installs_nothing
     stage lints "formatting" cargo fmt --all --check
@@ -276,8 +278,8 @@ first() {
     modules
 }
 
-# The builds that link everything anew on one core, and counts of instructions, which nothing that
-# runs beside them changes.
+# Builds that link everything again on one core, and counts of instructions, which parallel load
+# does not change.
 beside_tests() {
     stage release "release build" release_build
     stage release "instructions per request" scripts/instructions.sh
@@ -303,7 +305,7 @@ last() {
 all() {
     local lane
     first
-    # A group of its own, so that it ends with all that it started.
+    # A separate process group, so that it ends with all processes that it started.
     set -m
     (
         exit_commands=()
@@ -344,8 +346,8 @@ on_exit give_back_target
 mkdir -p "$logs"
 : >"$results"
 
-# This checkout and a TMPDIR by paths that are several words, and a command where one is taken for
-# code: by_words SCRIPT ARGUMENT.. runs a script so.
+# This checkout and a TMPDIR under paths of several words, which are a command if evaluated:
+# by_words SCRIPT ARGUMENT.. runs a script with them.
 words="$logs/several words; exit 9"
 on_exit rm -rf -- "$words"
 mkdir -p "$words/tmp dir"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Real clients against whole compositions: kernel sockets, and DPDK devices in network namespaces.
-# Run by scripts/test.sh, as root; prints 'N passed, N failed' last.
+# Real clients with whole compositions: kernel sockets, and DPDK devices in network namespaces. Run
+# by scripts/test.sh, as root; prints 'N passed, N failed' last.
 #
 #   sunder_binary  the server      wire_binary  the built tests/wire      (from the environment)
 set -euo pipefail
@@ -17,7 +17,7 @@ failed=0
 logs=$(mktemp -d)
 on_exit rm -rf -- "$logs"
 
-# check NAME COMMAND..: one test; what the command says is shown if it fails. Sets $status.
+# check NAME COMMAND..: one test; the command's output is shown if it fails. Sets $status.
 check() {
     local name="$composition: $1" started=$SECONDS
     shift
@@ -33,13 +33,13 @@ check() {
     fi
 }
 
-# The conformance tool of libmemcached: all its 54 tests, each passed.
+# The conformance tool of libmemcached: all its 54 tests, each must pass.
 memccapable_passes() {
     inside memccapable -h "$host" -p 11211 -t 10 | tee "$logs/memccapable"
     [ "$(grep -c '\[pass\]$' "$logs/memccapable")" -eq 54 ]
 }
 
-# wire_table EVERY [PORT]: the wire table at every EVERY-th cut; its cases are tests of their own.
+# wire_table EVERY [PORT]: the wire table at every EVERY-th cut; each of its cases is a test.
 wire_table() {
     local status=0 ok bad
     inside env ${general:+SUNDER_WIRE_GENERAL=1} SUNDER_WIRE_TARGET="$host:${2:-11211}" \
@@ -59,7 +59,7 @@ client_session() {
 
 inside() { ip netns exec "$client" "$@"; }
 
-# A client that half-closes gets all its replies and then the end (nc -N).
+# A client that half-closes gets all its replies and then a close (nc -N).
 half_close() {
     local answer
     answer=$(printf 'set half 0 0 1\r\nx\r\nget half\r\n' | inside nc -N -w 10 "$host" 11211)
@@ -77,7 +77,7 @@ load_is_right() {
 }
 
 stops_cleanly() {
-    # With a client connected that says nothing.
+    # With an idle client connected.
     coproc { exec ip netns exec "$client" nc "$host" 11211; }
     local idle_pid=$COPROC_PID status=0
     end_process "$sunder_pid" || status=$?
@@ -85,7 +85,7 @@ stops_cleanly() {
     [ "$status" -eq 0 ]
 }
 
-# What every composition has to do; sunder serves already.
+# The tests of every composition; sunder is running already.
 everything() {
     check "memccapable, 54 of 54" memccapable_passes
     check "pymemcache" client_session pymemcache
@@ -97,7 +97,7 @@ everything() {
         --value-bytes 100000 --key-length 1
 }
 
-# A slow reader of 800,000 bytes gets all of them, and the end, of a sunder that was told to stop.
+# A slow reader of 800,000 bytes gets all of them, and a close, from a sunder that was told to stop.
 delivers_before_it_stops() {
     local status=0
     inside /usr/bin/python3 tests/clients/slow_reader.py "$host" 11211 "$sunder_pid"
@@ -114,7 +114,7 @@ begin() {
     [ "$status" -eq 0 ]
 }
 
-# finish: ends it; what it said is shown if it did not end well.
+# finish: ends it; its output is shown if it did not end well.
 finish() {
     check "stops with status 0 on SIGTERM" stops_cleanly
     cat "$logs/sunder" >>"$logs/all"
@@ -135,7 +135,7 @@ on_wire() {
     begin "net_af_packet, workers $workers $*" "$server" -p 11211 --workers "$workers" \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --address fd77::1/64 \
         --poll adaptive "$@" || return 0
-    # First, while there is nothing in it yet.
+    # First, while it is still empty.
     check "the wire table" wire_table "$every"
     check "ICMP echo" answers_ping 10.77.0.1
     check "ICMPv6 echo" answers_ping fd77::1
@@ -144,7 +144,7 @@ on_wire() {
     finish
 }
 
-# on_wire_stop WORKERS: how it ends on a device.
+# on_wire_stop WORKERS: how it stops on a device.
 on_wire_stop() {
     local workers=$1
     begin "net_af_packet, stop, workers $workers" "$server" --workers "$workers" \
@@ -153,7 +153,7 @@ on_wire_stop() {
     check "a slow reader gets all before it stops" delivers_before_it_stops
 }
 
-# says WORDS: sunder writes them on a line, within ten seconds.
+# says WORDS: sunder prints them on a line, within ten seconds.
 says() {
     for _ in {1..100}; do
         ! grep -q "^sunder: .*$1" "$logs/sunder" || return 0
@@ -163,7 +163,7 @@ says() {
     return 1
 }
 
-# shows NAME VALUE: what stats says comes to that within ten seconds.
+# shows NAME VALUE: stats shows that value within ten seconds.
 shows() {
     for _ in {1..100}; do
         if printf 'stats\r\nquit\r\n' | inside nc -w 10 "$host" 11211 |
@@ -190,8 +190,8 @@ ends_with_its_device() {
     [ "$status" -eq 4 ] && says 'is gone'
 }
 
-# on_wire_lost: what is said of a link that falls, and of a device that is taken away. The wire is
-# gone afterwards.
+# on_wire_lost: the reports about a link that goes down, and about a device that is removed. The
+# wire does not exist afterwards.
 on_wire_lost() {
     begin "net_af_packet, lost" "$server" --workers 2 \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
@@ -213,8 +213,8 @@ local_memcached() {
     return 1
 }
 
-# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers, each case whole and cut once; its
-# memcacheds are new, their sockets $logs/l1 and $logs/l2.
+# on_wire_tiers WORKERS NAME L1 PORT [L2]: one composition of tiers, each case in one piece and cut
+# once; its memcacheds are new, their sockets $logs/l1 and $logs/l2.
 on_wire_tiers() {
     local workers=$1 name=$2 l1=$3 port=$4 l2=${5:-none} l1_pid l2_pid general=yes
     local_memcached l1 && l1_pid=$memcached_pid
@@ -228,9 +228,9 @@ on_wire_tiers() {
     end_process "$l2_pid" || true
 }
 
-# Every L1 with every orchestrator; memory alone has been seen at every cut.
+# Every L1 with every orchestrator; memory alone was tested at every cut.
 on_wire_all_tiers() {
-    # Patient: a slow machine is not to be taken for a frozen memcached here.
+    # Long time-outs: a memcached must not be considered frozen on a slow machine.
     local workers=$1 name l1 l2=memcached,addr=unix:$logs/l2,timeout=5000
     for name in memory plain chunked; do
         case $name in
@@ -243,7 +243,8 @@ on_wire_all_tiers() {
     done
 }
 
-# net_tap: the wire is a tap device that sunder makes, its other end the same namespace's kernel.
+# net_tap: the wire is a tap device that sunder creates, its other end the kernel in the same
+# namespace.
 on_tap() {
     begin "net_tap" "$client" -p 11211 --workers 1 --device net_tap0,iface=tap0 \
         --address 10.78.0.1/24 --huge off --poll adaptive || return 0

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A bad wire between two interfaces: loses, reorders and repeats 1 % of the frames each way.
+"""A faulty wire between two interfaces: loses, reorders and duplicates 1 % of the frames each way.
 
 The same faults for any two hosts, so that sunder's TCP stack and the kernel's can be compared where
-the kernel has no netem. Run by tests/compare_tcp.sh in a namespace of its own; ends on SIGTERM.
+the kernel has no netem. Run by tests/compare_tcp.sh in a separate namespace; ends on SIGTERM.
 
 usage: bad_wire.py SEED IN_A_MILLION INTERFACE INTERFACE
 """
@@ -16,7 +16,7 @@ import time
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python does not name it
 FRAME_BYTES = 2048
-# A late frame comes behind so many others, or after so long if there are none.
+# A delayed frame is sent after this many others, or after this time if there are none.
 LATE_FRAMES = 3
 LATE_S = 0.0002
 BUFFER_BYTES = 16 << 20
@@ -45,7 +45,7 @@ class Lane:
             pass  # A full queue loses frames, as a switch's does.
 
     def turn(self):
-        """Passes what has come, a bounded number of frames."""
+        """Forwards received frames, a bounded number."""
         for _ in range(64):
             try:
                 frame, address = self.source.recvfrom(FRAME_BYTES)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The kernel's TCP and sunder's on the same bad wire: how fast the same checked load moves. A
-# measurement for docs/MEASUREMENTS.md and no test; needs root.
+# The kernel's TCP and sunder's on the same faulty wire: how fast the same verified load runs. A
+# measurement for docs/MEASUREMENTS.md and not a test; needs root.
 #
 #   tests/compare_tcp.sh [MEGABYTES EACH WAY] [FAULTS OF EACH KIND IN A MILLION FRAMES]
 #   sunder_binary  the server and the client                                  (from the environment)
@@ -19,7 +19,7 @@ wire=sunder-compare-$$-wire
 log=$(mktemp)
 on_exit rm -f -- "$log"
 
-# connect NAMESPACE INTERFACE END: a veth pair from NAMESPACE to the wire's END, frames as they are.
+# connect NAMESPACE INTERFACE END: a veth pair from NAMESPACE to the wire's END, without offloads.
 connect() {
     ip link add "$2" netns "$1" type veth peer name "$3" netns "$wire"
     ip netns exec "$1" ethtool -K "$2" tx off tso off gso off gro off >/dev/null
@@ -54,7 +54,7 @@ load() {
     local connections
     for connections in 1 20; do
         printf '%-28s %2d connections: ' "$1" "$connections"
-        # Three values set and three read back of four pairs.
+        # Of four pairs three values are set and three are read back.
         ip netns exec "$client" "$sunder_binary" setget 10.77.0.1:11211 --duration 120 \
             --num-ops "$((megabytes * 10 * 4 / 3))" --value-bytes 100000 --key-length 2 \
             --workers "$connections" | awk -v megabytes="$megabytes" \

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""How long one client's small gets take while another pipelines the dearest requests without end.
+"""The latency of one client's small gets while another pipelines expensive requests for ever.
 
     dearest.py SECONDS [ROW..] -- NAME=PORT..
 
 Each server on 127.0.0.1 in turns, three times a row: p50 and p99 in milliseconds, how many gets
-there were, and how many bytes of answers a second the other client read.
+there were, and how many bytes of answers per second the other client read.
 """
 
 import multiprocessing

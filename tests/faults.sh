@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Bytes both ways over DPDK on a wire that loses, reorders and repeats 1 % of the frames each way, by
-# a seed: no byte may be wrong, no connection may hang. Run by scripts/test.sh, as root.
+# Bytes in both directions over DPDK on a wire that loses, reorders and duplicates 1 % of the frames
+# in each direction, by a seed: no byte may be wrong, no connection may hang. Run by
+# scripts/test.sh, as root.
 #
 #   tests/faults.sh [MEGABYTES EACH WAY]
 #   sunder_binary  the server and the client                                  (from the environment)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Thousands of kernel clients at once over DPDK, each answered, and what each costs in memory.
-# Run by scripts/test.sh, as root. Prints the figures.
+# Thousands of concurrent kernel clients over DPDK, each answered, and the memory of each. Run by
+# scripts/test.sh, as root. Prints the figures.
 #
 #   tests/many.sh [CONNECTIONS]
 #   sunder_binary, examples: the server, and the folder of built examples (from the environment)
@@ -21,8 +21,8 @@ make_pair "$server" "$client"
 log=$(mktemp)
 on_exit rm -f -- "$log"
 ulimit -n 20000
-# Room for all their requests to arrive in one burst: beyond the driver's 512 frames they would be
-# lost, and clients wait longer each time for what is lost again and again.
+# Room for all their requests to arrive in one burst: those beyond the driver's 512 frames would be
+# lost, and clients back off exponentially.
 device=net_af_packet0,iface=sunder0,framecnt=8192
 start_sunder "$log" "$server" --device "$device" --address 10.77.0.1/24 --workers 1 --huge off \
     --poll adaptive --max-connections 16000

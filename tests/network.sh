@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What networks do under connections that live: neighbours that move, narrow paths, addresses that
-# somebody else has, switches that look into multicast. Sourced by tests/appliance.sh.
+# Changes in the network during connections: neighbours that move, narrow paths, addresses in use by
+# another host, switches with MLD snooping. Sourced by tests/appliance.sh.
 # shellcheck disable=SC2154,SC2034 # what that script sets, and what it reads
 
 # The rest of a device's arguments on the wire of make_pair.
 wire_device=(-p 11211 --device "net_af_packet0,iface=sunder0" --poll adaptive --huge off)
 
-# A client's NIC fails over: 1.5 s of nothing, then another MAC, while it reads.
+# A client's NIC fails over: 1.5 s without traffic, then another MAC, while it reads.
 moves_on_fail_over() {
     local to=$1 mac=$2 status=0
     inside target/venv/bin/python tests/clients/readers.py "$to" 7 6 &
@@ -21,7 +21,7 @@ moves_on_fail_over() {
     return "$status"
 }
 
-# refuses_address ADDRESS WORDS: a start with it fails, and says so in these words.
+# refuses_address ADDRESS WORDS: a start with it fails, with these words.
 refuses_address() {
     local said status=0
     said=$(ip netns exec "$server" "$sunder_binary" serve "${wire_device[@]}" --workers 1 \
@@ -42,11 +42,11 @@ announces_at_link_up() {
     return "$status"
 }
 
-# follows_device_mtu BYTES: an answer that is longer arrives although the interface takes no more.
+# follows_device_mtu BYTES: a longer answer arrives although the interface's MTU is smaller.
 follows_device_mtu() {
     local bytes
     ip -n "$server" link set sunder0 mtu "$1"
-    # As often as it is looked at, and once more.
+    # As often as it is checked, and once more.
     sleep 0.6
     bytes=$(printf 'get read\r\n' | inside nc -N -w 5 10.77.0.1 11211 | wc -c)
     ip -n "$server" link set sunder0 mtu 1500
@@ -92,7 +92,7 @@ make_routed() {
     ip -n "$server" link set sunder1 up
     for address in near0 far0; do ip -n "$router" link set "$address" up; done
     ip -n "$far" link set client1 up
-    # It says that it takes long segments, and sends none itself.
+    # It announces a large segment size, and sends none itself.
     ip -n "$far" route add 10.80.0.0/24 via 10.81.0.254 mtu 1400 advmss 1460
     ip -n "$far" route add fd80::/64 via fd81::fe mtu 1400 advmss 1440
 }
@@ -100,14 +100,14 @@ make_routed() {
 # long_answer HOST: a value that does not fit into a packet of the path.
 long_answer() {
     local answer
-    # The set's answer, then head, value and end.
+    # The answer to the set, then head, value and end.
     answer=$(printf 'set long 0 0 3000\r\n%03000d\r\nget long\r\n' 0 |
         inside nc -N -w 10 "$1" 11211 | wc -c)
     say "$answer bytes"
     [ "$answer" -eq $((8 + 19 + 3000 + 7)) ]
 }
 
-# Reports of the router that were believed, by more than one worker.
+# Reports of the router that were accepted, by more than one worker.
 was_narrowed() {
     local lowered
     lowered=$(printf 'stats\r\n' | inside nc -N -w 5 10.80.0.1 11211 |
@@ -133,7 +133,7 @@ on_narrow_path() {
     client=$near
 }
 
-# knows_group SWITCH [TRIES]: the bridge has heard of the solicited-node group at sunder's port.
+# knows_group SWITCH [TRIES]: the bridge knows the solicited-node group at sunder's port.
 knows_group() {
     local i
     for ((i = 0; i < ${2:-200}; i++)); do
@@ -145,7 +145,7 @@ knows_group() {
     return 1
 }
 
-# A switch that lets multicast through to those who asked for it, once its querier is at work.
+# A switch that forwards multicast only to listeners, after its querier has started.
 on_snooping_switch() {
     local switch=sunder-test-$$-switch far=sunder-test-$$-seen near=$client
     make_namespace "$switch"
@@ -167,7 +167,7 @@ on_snooping_switch() {
         --huge off --device net_af_packet0,iface=sunder2 --address fd82::1/64; then
         check "its group is known" knows_group "$switch"
         check "it is found" found_by_solicitation
-        # A group that answers no query is forgotten after 2.5 s.
+        # A group that answers no query is removed after 2.5 s.
         sleep 3
         check "its group is still known" knows_group "$switch" 1
         host=fd82::1
@@ -178,7 +178,7 @@ on_snooping_switch() {
 
 found_by_solicitation() {
     local i
-    # The querier takes over a moment after the bridge came up; from then on groups count.
+    # The querier starts a moment after the bridge came up; from then on group membership applies.
     for i in 1 2 3 4; do
         inside ip neigh flush dev client2
         [ "$(printf 'get nothing\r\n' | inside nc -N -w 5 fd82::1 11211)" = $'END\r' ] || return 1

@@ -1,4 +1,4 @@
-"""What the client sessions share: arguments, and checks that are counted."""
+"""Shared by the client sessions: arguments, and checks that are counted."""
 
 import sys
 
@@ -24,17 +24,17 @@ def true(got, what):
 
 
 def short(value):
-    """Values of a megabyte are not for reading."""
+    """Values of a megabyte are abbreviated."""
     text = repr(value)
     return text if len(text) < 200 else f"{text[:100]}.. ({len(text)} characters)"
 
 
 def value_of(key, size):
-    """A value that belongs to this key and to no other."""
+    """A value unique to this key."""
     word = f"{key}:{size}:".encode()
     return (word * (size // len(word) + 1))[:size]
 
 
 def done(name):
-    """The line that counts."""
+    """The line with the result."""
     print(f"{name}: {checked} checks hold")

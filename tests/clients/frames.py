@@ -1,7 +1,7 @@
 """Raw frames at the client's end of a wire: frames.py announced | tagged.
 
 announced: waits for an announcement of 10.77.0.1 (RFC 5227). tagged: asks for 10.77.0.1 in a frame
-with the tag of VLAN 0, and wants an answer without one."""
+with the tag of VLAN 0, and expects an answer without one."""
 
 import socket
 import sys
@@ -16,7 +16,7 @@ ARP = bytes([8, 6, 0, 1, 8, 0, 6, 4, 0])
 
 
 def wait_for(wanted):
-    """The first received frame that is wanted; fails after ten seconds."""
+    """The first matching frame; fails after ten seconds."""
     end = time.monotonic() + 10
     while True:
         wire.settimeout(end - time.monotonic())

@@ -7,7 +7,7 @@ host, port = check.server()
 
 
 def missing(operation, what):
-    """In text libmemcached says "not stored", in binary "not found": it is not there."""
+    """In text libmemcached returns "not stored", in binary "not found": no item."""
     try:
         check.equal(operation(), False, what)
     except pylibmc.NotFound:
@@ -15,7 +15,7 @@ def missing(operation, what):
 
 
 def session(binary):
-    """The same for both; some answers come as exceptions in one and not in the other."""
+    """The same for both; some answers are exceptions in only one of them."""
     name = "binary" if binary else "text"
     behaviors = {
         "tcp_nodelay": True,

@@ -1,4 +1,4 @@
-"""Reads one value over and over on 20 connections: readers.py HOST SECONDS WORST_SECONDS.
+"""Reads one value repeatedly on 20 connections: readers.py HOST SECONDS WORST_SECONDS.
 
 Nothing may fail, and no round of all connections may take longer than WORST_SECONDS."""
 

@@ -1,5 +1,5 @@
-"""A client that reads slowly of a server that is told to stop meanwhile: it gets all that it was
-answered, and the end.
+"""A client that reads slowly from a server that is told to stop: it must get all its
+replies, and then a close.
 
     slow_reader.py HOST PORT PID
 """
@@ -14,7 +14,7 @@ VALUE_BYTES = 800_000
 
 host, port, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 client = socket.socket()
-# Little room, so that most of the answer is still the server's to send.
+# A small buffer, so that most of the answer is still queued in the server.
 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
 client.settimeout(20)
 client.connect((host, port))
