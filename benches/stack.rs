@@ -37,7 +37,7 @@ impl Handler for Canned {
     }
 
     fn closed(&mut self, _: ConnectionId, _: [u64; 8]) {
-        panic!("nobody closes");
+        panic!("a connection closed");
     }
 }
 

@@ -344,7 +344,7 @@ reads_table() {
                 " p99, us |"
             print "|---|---|---|---|---|---|---|---|"
             put("fio", "fio, random reads of 4 KiB, depth 64", "")
-            put("process", "tier in process, 64 gets under way", "0")
+            put("process", "tier in process, 64 gets in flight", "0")
             for (c = 1; c <= split(counts, count, ","); c++) {
                 put("wire-" count[c], "sunder, SSD, " count[c] " connections",
                     "memory-" count[c])

@@ -337,7 +337,7 @@ fi
 mode=names
 one_by_one
 for name in "${only[@]}"; do
-    is_in "$name" "${stage_names[@]}" || refuse "--only '$name': --list says what there is"
+    is_in "$name" "${stage_names[@]}" || refuse "--only '$name': see --list"
 done
 mode=run
 

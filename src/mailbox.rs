@@ -18,7 +18,7 @@ use crate::tier::Outcome;
 pub struct RemoteRequest {
     /// The sender's slot for it; the answer contains it.
     pub slot: u32,
-    /// What to do.
+    /// The work.
     pub job: Job,
 }
 

@@ -196,7 +196,7 @@ on_wire_lost() {
     begin "net_af_packet, lost" "$server" --workers 2 \
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
         --poll adaptive || return 0
-    check "a link that falls and rises is told of" link_falls_and_rises
+    check "a link that goes down and up is reported" link_falls_and_rises
     check "it ends with its device, with status 4" ends_with_its_device
 }
 

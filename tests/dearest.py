@@ -44,7 +44,7 @@ def ask(stream, request, end):
     answer = b""
     while not answer.endswith(end):
         piece = stream.recv(1 << 20)
-        assert piece, "the server has gone"
+        assert piece, "the server closed the connection"
         answer += piece
     return answer
 

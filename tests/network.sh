@@ -46,7 +46,7 @@ announces_at_link_up() {
 follows_device_mtu() {
     local bytes
     ip -n "$server" link set sunder0 mtu "$1"
-    # As often as it is checked, and once more.
+    # As often as it is checked, plus one.
     sleep 0.6
     bytes=$(printf 'get read\r\n' | inside nc -N -w 5 10.77.0.1 11211 | wc -c)
     ip -n "$server" link set sunder0 mtu 1500

@@ -229,7 +229,7 @@ fn output_for_the_operator_goes_through_console() {
     assert_none(complaints);
 }
 
-/// What knows no command line: flags and scripts are named by `cli`, `serve`, `load` and
+/// Code without a command line: flags and scripts are named by `cli`, `serve`, `load` and
 /// `remedies`.
 const WITHOUT_FLAGS: &[&str] = &[
     "src/connection/",

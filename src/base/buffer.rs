@@ -535,7 +535,7 @@ impl<T> DerefMut for HugeVec<T> {
 impl<T> Drop for HugeVec<T> {
     #[allow(unsafe_code, reason = "elements live in mapped memory")]
     fn drop(&mut self) {
-        // SAFETY: the elements are dropped once, here, and the map goes away right after.
+        // SAFETY: the elements are dropped once, here, and the map is unmapped right after.
         unsafe { std::ptr::drop_in_place::<[T]>(&mut **self) }
     }
 }

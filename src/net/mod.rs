@@ -151,7 +151,7 @@ impl Admission {
         static FULL: Topic = Topic::new();
         let Admission { max, remedies: Remedies { full, .. }, .. } = self;
         FULL.report(now, || {
-            format!("a connection was refused: {max} are open, as many as may be; {full}")
+            format!("a connection was refused: {max} are open, the maximum; {full}")
         });
     }
 

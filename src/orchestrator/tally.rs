@@ -4,7 +4,7 @@ use super::Action;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::{Arithmetic, Outcome, StoreMode};
 
-/// What is needed of an operation to count its outcome.
+/// The part of an operation that is needed to count its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tally {
     /// A get of one key.

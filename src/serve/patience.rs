@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     fn passing() -> ServeError {
-        let reason = "nobody listens there".to_owned();
+        let reason = "no server listens there".to_owned();
         ServeError::Tier { flag: "--l1", reason, fault: super::super::Fault::Passing }
     }
 

@@ -238,7 +238,7 @@ pub struct Arithmetic {
     pub cas: u64,
 }
 
-/// What to do with a key's item.
+/// An operation on a key's item.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
     /// Get.

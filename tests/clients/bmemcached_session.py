@@ -16,7 +16,7 @@ check.equal(client.add("new", "1"), True, "add")
 check.equal(client.replace("nothing", "1"), False, "replace, nothing there")
 check.equal(client.replace("new", "2"), True, "replace")
 check.true(client.set("structure", {"a": [1, 2, 3]}), "set of a structure: flags")
-check.equal(client.get("structure"), {"a": [1, 2, 3]}, "get of a structure: flags come back")
+check.equal(client.get("structure"), {"a": [1, 2, 3]}, "get of a structure: flags are returned")
 check.true(client.set("number", 12345), "set of a number")
 check.equal(client.get("number"), 12345, "get of a number")
 
@@ -54,7 +54,7 @@ try:
     check.true(False, "a value too large is refused")
 except MemcachedException as refusal:
     check.equal(refusal.code, 3, "a value too large is refused")
-check.equal(client.get("size1"), b"s", "and the connection goes on")
+check.equal(client.get("size1"), b"s", "and the connection continues")
 key = "k\u00e9y \u2603"
 check.true(client.set(key, "unicode"), "set with a key that text could not hold")
 check.equal(client.get(key), "unicode", "get with a key that text could not hold")

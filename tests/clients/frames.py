@@ -1,6 +1,6 @@
 """Raw frames at the client's end of a wire: frames.py announced | tagged.
 
-announced: waits for an announcement of 10.77.0.1 (RFC 5227). tagged: asks for 10.77.0.1 in a frame
+announced: waits for an announcement of 10.77.0.1 (RFC 5227). tagged: requests 10.77.0.1 in a frame
 with the tag of VLAN 0, and expects an answer without one."""
 
 import socket

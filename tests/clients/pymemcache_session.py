@@ -52,7 +52,7 @@ except MemcacheClientError:
 
 check.true(client.touch("foo", 100), "touch")
 check.equal(client.touch("missing", 100), False, "touch, nothing there")
-check.true(client.set("gone", b"x", expire=-1), "set, expired at once")
+check.true(client.set("gone", b"x", expire=-1), "set, expired immediately")
 check.equal(client.get("gone"), None, "get what has expired")
 check.equal(client.delete("foo"), True, "delete")
 check.equal(client.delete("foo"), False, "delete, nothing there")
@@ -66,7 +66,7 @@ try:
     check.true(False, "a value too large is refused")
 except MemcacheServerError:
     check.true(True, "a value too large is refused")
-check.equal(client.get("size1"), b"s", "and the connection goes on")
+check.equal(client.get("size1"), b"s", "and the connection continues")
 any_byte = bytes(range(256)) * 8
 check.true(client.set("k" * 250, any_byte), "set with the longest key")
 check.equal(client.get("k" * 250), any_byte, "get with the longest key")

@@ -258,7 +258,7 @@ fn freeze(running: &mut Running) -> Result<(Seen, Duration), String> {
 
 /// Waits until writes reach L1 and are read from there again, for keys of every worker.
 fn wait_until_back(running: &Running, since: Instant) -> Result<Duration, String> {
-    let error = |error: io::Error| format!("while L1 comes back: {error}");
+    let error = |error: io::Error| format!("while L1 recovers: {error}");
     let mut client = Client::connect(running.port).map_err(error)?;
     for probe in 0..PROBES {
         let key = format!("probe-{probe}");

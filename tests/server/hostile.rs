@@ -38,7 +38,7 @@ impl Sunder {
     }
 
     /// Checks that its memory is bounded, and that it serves others.
-    fn is_well(&mut self) {
+    fn is_healthy(&mut self) {
         let resident = self.server.resident_bytes();
         let gain = resident.saturating_sub(self.resident_bytes);
         assert!(gain < GAIN_BYTES_MAX, "gained {gain} bytes to {resident}");
@@ -60,7 +60,7 @@ fn endless_line() {
         client.flood(&[b'a'; 4096], 16 * 1024);
         assert!(client.is_closed_by_server(), "'{start}..': not closed");
         client.flood(&[b'a'; 64 * 1024], 1 << 30);
-        sunder.is_well();
+        sunder.is_healthy();
     }
 }
 
@@ -71,7 +71,7 @@ fn endless_get() {
     let mut client = sunder.client();
     client.send(b"get ");
     client.flood(&[b'a'; 64 * 1024], 1 << 30);
-    sunder.is_well();
+    sunder.is_healthy();
     client.flood(b"\r\nversion\r\n", 1);
     let mut said = String::new();
     // Closing without a reply is valid too.
@@ -81,7 +81,7 @@ fn endless_get() {
     let mut client = sunder.client();
     client.send(b"get ");
     client.flood(&b"key ".repeat(16 * 1024), 1 << 28);
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// CVE-2018-1000127: more references to one item than a 16-bit counter can count.
@@ -100,7 +100,7 @@ fn many_references_to_one_item() {
     }
     assert_eq!(client.line(), "END\r\n");
     sender.join().expect("everything was sent");
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// The same, accumulated by a reader that stopped: then it reads, and everything arrives.
@@ -132,7 +132,7 @@ fn piled_gets_with_the_reader_stopped() {
             Err(error) => panic!("write: {error}"),
         }
     }
-    sunder.is_well();
+    sunder.is_healthy();
     stream.set_nonblocking(false).expect("blocking");
     let gets = sent.len() / request.len();
     stream.shutdown(Shutdown::Write).expect("no more requests");
@@ -140,7 +140,7 @@ fn piled_gets_with_the_reader_stopped() {
         assert_eq!(client.value("big").as_ref(), Ok(&value));
         assert_eq!(client.line(), "END\r\n");
     }
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// twemproxy #433: clients that request much and read nothing.
@@ -155,9 +155,9 @@ fn two_hundred_readers_that_do_not_read() {
             client
         })
         .collect();
-    sunder.is_well();
+    sunder.is_healthy();
     drop(clients);
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// Values announced and half sent: the budget for bodies is per worker, not per connection.
@@ -174,7 +174,7 @@ fn two_hundred_half_sent_values() {
     assert!(gain < GAIN_BYTES_MAX, "gained {gain} bytes");
     // The connections that hold the budget close; others are not affected.
     drop(clients);
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// CVE-2011-4971 and similar: a body of nearly 2^32 bytes, a gigabyte of which is sent.
@@ -189,7 +189,7 @@ fn body_of_four_gigabytes() {
         client.flood(&[0; 4096], 16 * 1024);
         assert!(client.is_closed_by_server(), "opcode {opcode:#x}: not closed");
         client.flood(&[0; 64 * 1024], 1 << 30);
-        sunder.is_well();
+        sunder.is_healthy();
     }
 }
 
@@ -200,7 +200,7 @@ fn value_of_two_gigabytes() {
     let mut client = sunder.client();
     client.send(b"set foo 0 0 2147483645\r\n");
     client.flood(&[b'v'; 64 * 1024], 1 << 29);
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// Connections that send one byte, and then nothing.
@@ -214,9 +214,9 @@ fn thousand_idle_connections() {
             client
         })
         .collect();
-    sunder.is_well();
+    sunder.is_healthy();
     drop(clients);
-    sunder.is_well();
+    sunder.is_healthy();
 }
 
 /// Writes a get of 60,000 keys and then 50,000 sets, each completely before it reads the first
@@ -252,7 +252,7 @@ fn write_all_then_read(stream: &mut (impl Read + Write)) {
 fn a_client_that_writes_everything_before_it_reads_is_served() {
     let mut sunder = Sunder::start();
     write_all_then_read(sunder.client().0.get_mut());
-    sunder.is_well();
+    sunder.is_healthy();
     let path = free_socket_path();
     let path_text = path.to_str().expect("a plain path");
     let args = ["--use-domain-socket", "--sock-path", path_text, "--workers", "2"];

@@ -36,7 +36,7 @@ impl Source {
     }
 
     /// The strings outside of the file's tests, each with the number of its first line. One that
-    /// goes on behind a backslash is one.
+    /// continues after a backslash is one.
     pub fn strings(&self) -> Vec<(usize, &str)> {
         let line_of = |at: usize| self.text[..at].matches('\n').count();
         let strings = self.strings.iter().map(|it| (line_of(it.start), &self.text[it.clone()]));

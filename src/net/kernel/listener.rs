@@ -89,14 +89,14 @@ pub enum BindError {
     Poll(io::Error),
 }
 
-/// What is wrong, without what can be done about it.
+/// The error, without its remedy.
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BindError::Poll(source) => write!(f, "cannot wait for connections: {source}"),
             BindError::Outgoing(Listener { address, .. }) => write!(
                 f,
-                "cannot listen on {address}: a connection that this host made has the port"
+                "cannot listen on {address}: an outgoing connection of this host uses the port"
             ),
             BindError::NotASocket(Listener { address, .. }) => {
                 write!(f, "cannot listen on {address}: a file that is not a socket is there")

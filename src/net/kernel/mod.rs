@@ -50,7 +50,7 @@ const WAKER_TOKEN: Token = Token(u32::MAX as usize);
 const LISTENER_INDEX_BASE: u32 = u32::MAX - 0x1_0000;
 
 fn listener_token(number: usize) -> Token {
-    assert!(number < 0xffff, "so many listeners");
+    assert!(number < 0xffff, "a listener's number fits a token");
     Token(LISTENER_INDEX_BASE as usize + number)
 }
 
@@ -309,7 +309,7 @@ impl<C> Kernel<C> {
         }
     }
 
-    /// Handles the state after a visit or an event: asks for an event when writable, advances the
+    /// Handles the state after a visit or an event: requests an event when writable, advances the
     /// close of the connection, or schedules another visit.
     fn settle<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
         let now_us = self.now_us;
@@ -430,7 +430,7 @@ impl<C> Kernel<C> {
         }
         let index = self.free.pop().unwrap_or_else(|| {
             let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-            assert!(index < LISTENER_INDEX_BASE, "so many connections");
+            assert!(index < LISTENER_INDEX_BASE, "an index fits a token");
             self.entries.push(Entry { generation: 0, live: None });
             // Room for all of them now, so that no later turn allocates.
             self.free.reserve(self.entries.len());

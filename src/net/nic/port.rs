@@ -40,7 +40,7 @@ impl QueuePair {
         let room = room.min(BURST_FRAMES) as u16;
         let mut malformed = 0;
         // SAFETY: the port is started and the queue is this value's alone, which is borrowed
-        // mutably; the pool is never freed; there is room for as many as asked for.
+        // mutably; the pool is never freed; there is room for as many as requested.
         let received = unsafe {
             let frames = frames.as_mut_ptr().cast();
             let (port, pool) = (self.device.port(), self.device.pool().as_ptr());
@@ -70,7 +70,7 @@ impl QueuePair {
         let offer = self.pending.offer(|frames| {
             let mbufs = frames.as_mut_ptr().cast::<*mut dpdk::rte_mbuf>();
             // SAFETY: an Option of a NonNull is a pointer, and all of these are Some: frames made
-            // ready to be sent, that nobody else has. Those the device takes are its own from here
+            // ready to be sent, without another owner. Those the device takes are its own from here
             // on, and are forgotten by the queue. The queue is this value's alone.
             let taken = unsafe { dpdk::shim_tx_burst(port, queue, mbufs, frames.len() as u16) };
             usize::from(taken)

@@ -12,7 +12,7 @@
 use super::headers::{IPV4_BYTES, IPV6_BYTES, TCP_BYTES, be32, flag};
 use super::segment::Segment;
 
-/// Duplicates that ask for a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
+/// Duplicates that request a retransmission (RFC 5681, 3.2; RFC 6675's DupThresh).
 const DUPLICATES: u8 = 3;
 
 /// Longest packet that [`Acks::count`] rewrites: headers with the maximum of options.

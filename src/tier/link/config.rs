@@ -26,7 +26,7 @@ impl Role {
         match self {
             Role::Only => "all operations fail (SERVER_ERROR backend failure)",
             Role::L1 => "L2 serves all keys",
-            Role::L2 => "what L1 has is served, all else fails (SERVER_ERROR backend failure)",
+            Role::L2 => "items in L1 are served, all else fails (SERVER_ERROR backend failure)",
         }
     }
 }

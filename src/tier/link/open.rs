@@ -39,7 +39,7 @@ impl fmt::Display for OpenError {
         match cause {
             Cause::Connect(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    write!(f, "{name} at {address}: nobody listens there")
+                    write!(f, "{name} at {address}: no server listens there")
                 }
                 io::ErrorKind::PermissionDenied => {
                     write!(f, "{name} at {address}: no permission to connect")

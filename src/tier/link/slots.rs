@@ -68,7 +68,10 @@ enum SlotState {
 
 /// The collected answers of a batch, or why there are none.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "taken apart at once; a box would be an allocation")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart immediately; a box would be an allocation"
+)]
 pub(super) enum Progress<K> {
     /// Answers are outstanding.
     Waiting,
@@ -167,7 +170,7 @@ impl<K> Slots<K> {
                 return Progress::Failed;
             }
             SlotState::Held => {}
-            SlotState::Free | SlotState::Abandoned => unreachable!("a batch that somebody has"),
+            SlotState::Free | SlotState::Abandoned => unreachable!("a batch with an owner"),
         }
         slot.is_waited_for = true;
         if slot.outstanding > 0 {

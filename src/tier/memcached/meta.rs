@@ -302,11 +302,12 @@ impl Codec for Meta {
 
     fn greeting(bytes: &[u8]) -> Result<Option<()>, Refusal> {
         let shown = bytes[..bytes.len().min(SHOWN_BYTES_MAX)].trim_ascii_end().escape_ascii();
-        let other = || Refusal(format!("what listens there is no memcached: it says '{shown}'"));
+        let other =
+            || Refusal(format!("the server there is not a memcached: it answers '{shown}'"));
         let start = b"VERSION ";
         if !bytes.starts_with(&start[..bytes.len().min(start.len())]) {
             if bytes.starts_with(b"CLIENT_ERROR unauth") {
-                return Err(Refusal("it asks for a password, which is not supported".into()));
+                return Err(Refusal("it requires a password, which is not supported".into()));
             }
             return Err(other());
         }

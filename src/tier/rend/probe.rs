@@ -46,7 +46,7 @@ impl fmt::Display for ProbeError {
         match self {
             ProbeError::Lost(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    write!(f, "nobody listens there")
+                    write!(f, "no server listens there")
                 }
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                     write!(f, "it does not answer")
@@ -58,8 +58,8 @@ impl fmt::Display for ProbeError {
                 write!(f, "it does not know GETE, Rend's extension; for a memcached use ")?;
                 write!(f, "memcached,addr=.. instead")
             }
-            ProbeError::NotStored => write!(f, "it does not keep what is stored in it"),
-            ProbeError::NoExpiry => write!(f, "its GETE does not say when an item expires"),
+            ProbeError::NotStored => write!(f, "it does not keep stored items"),
+            ProbeError::NoExpiry => write!(f, "its GETE does not return when an item expires"),
         }
     }
 }

@@ -152,7 +152,7 @@ fn a_late_server_gets_no_requests_until_all_its_answers_have_arrived() {
     assert_eq!(said(&tasks[1], &fixture), "Failed");
     assert_eq!(fixture.count(Counter::LinkTimeouts), 1);
     fixture.pass_ms(900, &mut tasks);
-    assert_eq!(said(&fixture.begin_set(b"k", b"new"), &fixture), "Failed", "at once");
+    assert_eq!(said(&fixture.begin_set(b"k", b"new"), &fixture), "Failed", "immediately");
     stream.write_all(b"HD O0 c1\r\nVA 3 O1 f0 c1\r\nol").expect("the link reads");
     fixture.pass_ms(5, &mut tasks);
     assert!(!fixture.tier.link().is_up(), "a late answer is missing");
@@ -342,7 +342,7 @@ fn an_abandoned_batch_does_no_harm() {
 
 fn refusal(server: &Scripted) -> String {
     match Fixture::try_open(&server.folder.socket()) {
-        Ok(_) => panic!("it is no memcached"),
+        Ok(_) => panic!("it is not a memcached"),
         Err(error) => error.to_string(),
     }
 }
@@ -359,7 +359,7 @@ fn an_unusable_server_is_refused_in_one_line() {
     };
     let redis = says(b"-ERR unknown command 'version'\r\n");
     let expected =
-        r"what listens there is no memcached: it says '-ERR unknown command \'version\''";
+        r"the server there is not a memcached: it answers '-ERR unknown command \'version\''";
     assert!(redis.ends_with(expected), "{redis}");
     let old = says(b"VERSION 1.4.39\r\nERROR\r\n");
     assert!(
@@ -374,10 +374,11 @@ fn an_unusable_server_is_refused_in_one_line() {
     let closed = refusal(&closing);
     assert!(closed.contains("closes the connection") || closed.contains("lost while"), "{closed}");
     let folder = Folder::new();
-    let nobody = Fixture::try_open(&folder.socket()).err().expect("nobody listens");
-    assert!(nobody.is_absence());
-    let expected = format!("memcached at unix:{}: nobody listens there", folder.socket().display());
-    assert_eq!(nobody.to_string(), expected);
+    let absent = Fixture::try_open(&folder.socket()).err().expect("there is no server");
+    assert!(absent.is_absence());
+    let expected =
+        format!("memcached at unix:{}: no server listens there", folder.socket().display());
+    assert_eq!(absent.to_string(), expected);
     drop(UnixListener::bind(folder.socket()).expect("a socket"));
     // A process that another test is starting may hold the listener until it has executed its
     // program.

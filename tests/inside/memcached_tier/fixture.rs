@@ -288,7 +288,7 @@ impl Fixture {
     pub fn wait_until_up(&self) {
         let start = Instant::now();
         while !self.tier.link().is_up() {
-            assert!(start.elapsed() < PATIENCE, "the link comes back: {:?}", self.tier);
+            assert!(start.elapsed() < PATIENCE, "the link recovers: {:?}", self.tier);
             self.turn::<()>(&mut []);
         }
     }

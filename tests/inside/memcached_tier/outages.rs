@@ -137,7 +137,7 @@ fn an_invalidation_during_an_outage_is_done_later() {
     let mut tasks = [fixture.begin_invalidate(b"a")];
     fixture.pass_ms(70, &mut tasks);
     assert!(tasks[0].output.is_some());
-    assert!(fixture.begin_invalidate(b"b").output.is_some(), "at once");
+    assert!(fixture.begin_invalidate(b"b").output.is_some(), "immediately");
     memcached.thaw();
     fixture.wait_until_up();
     assert!(matches!(fixture.get(b"a"), Outcome::Miss));

@@ -465,7 +465,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
     }
     // 16 clients requested up to 168 MB each and have read nothing: at most one value each is here.
     let made = (buffer::blocks_made() - before) * sunder::base::limits::BLOCK_BYTES;
-    assert!(made < 6 << 20, "{made} bytes of blocks for replies that nobody reads");
+    assert!(made < 6 << 20, "{made} bytes of blocks for unread replies");
     // The items are removed; requests made before still get them.
     crew.talk(0, writer, b"flush_all\r\n");
     let mut hits_most = 0;
@@ -483,7 +483,7 @@ fn long_values_of_another_worker_wait_with_it_until_they_are_read() {
         assert_eq!(reply.matches("VALUE").count(), hits, "every hit is whole");
         hits_most = hits_most.max(hits);
     }
-    assert!(hits_most > 100, "a whole pipeline was asked for before the flush");
+    assert!(hits_most > 100, "a whole pipeline was requested before the flush");
     // The lent values were returned: there is room for as much again.
     for (pipes, readers) in crew.pipes.iter_mut().zip(&readers) {
         readers.iter().for_each(|&reader| pipes.reset(reader));

@@ -277,7 +277,7 @@ fn slow_clients_make_room_for_those_that_wait() {
         assert_eq!(is_overdue(&crew, silent, true), second >= 3, "{second} s");
         assert_eq!(is_overdue(&crew, slow, true), second >= 3, "{second} s");
         assert!(!is_overdue(&crew, steady, true), "{second} s");
-        assert!(!is_overdue(&crew, slow, false), "nobody waits");
+        assert!(!is_overdue(&crew, slow, false), "no connection waits");
         crew.now.uptime_us += 1_000_000;
         crew.pipes[0].send(slow, b"x");
         for _ in 0..2 {
@@ -394,5 +394,5 @@ fn clients_with_unfinished_long_values_leave_room_for_others() {
             told += 1;
         }
     }
-    assert!((1..=12).contains(&told), "{told} of 200 values given up for six");
+    assert!((1..=12).contains(&told), "{told} of 200 values dropped for six");
 }

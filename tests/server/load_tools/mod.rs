@@ -70,7 +70,7 @@ fn every_wrong_answer_is_found_and_its_key_named() {
     }
 }
 
-/// A value that nobody stored is not gathered in memory.
+/// A value that was never stored is not gathered in memory.
 #[test]
 fn an_answer_that_is_too_long_soon_ends_the_run() {
     for (words, limit_bytes) in [
@@ -119,15 +119,15 @@ fn a_run_ends_when_its_time_is_over() {
 /// A closed standard error must not cause a panic.
 #[test]
 fn a_closed_stderr_is_ignored() {
-    let nobody = free_port().to_string();
+    let absent = free_port().to_string();
     for (words, status) in [
         (&["blast", "--no-such-flag"][..], 2),
         (&["bench", "--rate", "0"], 2),
         (&["bench", "report"], 2),
         (&["l2"], 2),
         (&["serve", "--no-such-flag"], 2),
-        (&["setget", "-p", &nobody, "--pprof"], 1),
-        (&["bench", "-p", &nobody], 1),
+        (&["setget", "-p", &absent, "--pprof"], 1),
+        (&["bench", "-p", &absent], 1),
     ] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -194,9 +194,9 @@ fn fill_survives_closed_connections_but_not_an_exit_of_the_server() {
 
 #[test]
 fn a_missing_server_is_reported_in_one_line() {
-    let nobody = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
+    let absent = [format!("-p {}", free_port()), "--sock-path /nonexistent/socket".to_owned()];
     for tool in ["blast", "setget", "sizes", "fill", "setops", "bench"] {
-        for place in &nobody {
+        for place in &absent {
             let ended = run(&format!("{tool} {place}"));
             let line = ended.stderr.trim_end();
             assert_eq!(ended.status, 1, "{tool} {place}: {line}");
@@ -309,7 +309,7 @@ fn an_interrupted_run_prints_its_results() {
             }
             if start.elapsed() > crate::support::PATIENCE {
                 let _ = child.kill();
-                panic!("{tool} goes on");
+                panic!("{tool} continues");
             }
             std::thread::sleep(Duration::from_millis(5));
         };

@@ -246,8 +246,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                  its own or a longer timeout= (milliseconds)"
             ),
             Trouble::Invalid => format!(
-                "{role}, the {name} at {address}, gave an answer that makes no sense; {meanwhile} \
-                 until there is another connection: see what listens there"
+                "{role}, the {name} at {address}, sent an invalid answer; {meanwhile} until \
+                 there is another connection: check which server listens there"
             ),
         });
     }

@@ -15,7 +15,7 @@ use crate::tier::memcached::meta::{self, Get, Meta};
 use crate::tier::{Hit, Outcome};
 
 impl Chunked {
-    /// Asks for the metadata; [`Chunked::receive_metadata`] takes the answer.
+    /// Requests the metadata; [`Chunked::receive_metadata`] takes the answer.
     pub(super) async fn request_metadata(
         &self,
         name: &mut Name,
