@@ -86,9 +86,7 @@ fn run(plan: &Plan) -> Result<(), String> {
         let start = Instant::now();
         exchange(&mut connections, SHORT_BYTES)?;
         let seconds = start.elapsed().as_secs_f64();
-        println!(
-            "round {round}: all requests in flight together, all answered correctly after {seconds:.1} s"
-        );
+        println!("round {round}: all in flight together, all correct after {seconds:.1} s");
     }
     report(plan, "idle after short requests", before)?;
     let start = Instant::now();
