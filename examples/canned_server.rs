@@ -15,7 +15,7 @@ use sunder::base::clock::{Clock, Now};
 use sunder::base::stats::{Counter, WorkerStats};
 use sunder::config;
 use sunder::net::nic::{self, Huge};
-use sunder::net::tcp::{Cidr, Config, Stack};
+use sunder::net::tcp::{Cidr, Stack, StackConfig};
 use sunder::net::{Admission, ConnectionId, Handler, Remedies, Stream, Transport};
 use sunder::remedies;
 
@@ -105,10 +105,10 @@ fn run(words: &[String]) -> Result<(), String> {
         signal_hook::flag::register(signal, stop).map_err(|error| error.to_string())?;
     }
     let stats = Arc::new(WorkerStats::default());
-    let request = nic::Config { device: device.clone(), workers: 1, huge: Huge::Auto };
+    let request = nic::NicConfig { device: device.clone(), workers: 1, huge: Huge::Auto };
     let opened = nic::open(&request, std::slice::from_ref(&stats));
     let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
-    let config = Config {
+    let config = StackConfig {
         addresses: vec![Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits }],
         gateways: Vec::new(),
         ports: vec![PORT],

@@ -11,7 +11,7 @@ use sunder::base::clock::Now;
 use sunder::base::limits::BURST_FRAMES;
 use sunder::base::stats::WorkerStats;
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
-use sunder::net::tcp::{Cidr, Config, Stack};
+use sunder::net::tcp::{Cidr, Stack, StackConfig};
 use sunder::net::{Admission, Remedies, Transport};
 
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -192,7 +192,7 @@ impl<S: Server> Bench<S> {
         let buffer = || vec![0; 2048].into_boxed_slice().try_into().expect("2048 bytes");
         POOL.with_borrow_mut(|pool| pool.resize_with(2 * RING_FRAMES + 64, buffer));
         let port = BenchPort { rings: rings.clone(), tx_checksum: !is_summed };
-        let config = Config {
+        let config = StackConfig {
             addresses: vec![Cidr { address: [10, 0, 0, 1].into(), prefix_bits: 8 }],
             gateways: Vec::new(),
             ports: vec![11211],

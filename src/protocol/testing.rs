@@ -127,7 +127,7 @@ impl Toy {
 }
 
 /// The state between two parser calls.
-enum State {
+enum ClientState {
     Command,
     Keys(Keys),
     SkipLine,
@@ -145,7 +145,7 @@ enum State {
 /// One connection.
 pub(super) struct Client {
     toy: Toy,
-    state: State,
+    state: ClientState,
     /// Decided by the connection's first byte.
     is_binary: Option<bool>,
     input: Vec<u8>,
@@ -159,7 +159,7 @@ impl Client {
     pub(super) fn new() -> Client {
         Client {
             toy: Toy::default(),
-            state: State::Command,
+            state: ClientState::Command,
             is_binary: None,
             input: Vec::new(),
             output: Vec::new(),
@@ -198,37 +198,37 @@ impl Client {
 
     /// Whether it made progress.
     fn step(&mut self) -> bool {
-        let state = std::mem::replace(&mut self.state, State::Command);
+        let state = std::mem::replace(&mut self.state, ClientState::Command);
         let input = self.input.clone();
         match state {
-            State::Command => self.step_command(&input),
-            State::Keys(keys) => self.step_keys(keys, &input),
-            State::SkipLine => {
+            ClientState::Command => self.step_command(&input),
+            ClientState::Keys(keys) => self.step_keys(keys, &input),
+            ClientState::SkipLine => {
                 let end = text::skip_line(&input);
                 self.consume(end.unwrap_or(input.len()));
                 if end.is_none() {
-                    self.state = State::SkipLine;
+                    self.state = ClientState::SkipLine;
                 }
                 !input.is_empty()
             }
-            State::Skip(left, reply, close) => {
+            ClientState::Skip(left, reply, close) => {
                 let n = left.min(input.len());
                 self.consume(n);
                 if n < left {
-                    self.state = State::Skip(left - n, reply, close);
+                    self.state = ClientState::Skip(left - n, reply, close);
                     return n > 0;
                 }
                 self.output.extend(reply);
                 self.is_closed = close;
                 true
             }
-            State::Body { value_bytes, is_text, .. }
+            ClientState::Body { value_bytes, is_text, .. }
                 if input.len() < value_bytes + 2 * usize::from(is_text) =>
             {
                 self.state = state;
                 false
             }
-            State::Body { key, action, form, value_bytes, is_text } => {
+            ClientState::Body { key, action, form, value_bytes, is_text } => {
                 self.consume(value_bytes + 2 * usize::from(is_text));
                 if is_text && !input[value_bytes..].starts_with(b"\r\n") {
                     self.output.extend(form.bad_data_chunk());
@@ -244,14 +244,14 @@ impl Client {
     fn step_keys(&mut self, keys: Keys, input: &[u8]) -> bool {
         match text::next_key(input) {
             text::KeyStep::NeedMore => {
-                self.state = State::Keys(keys);
+                self.state = ClientState::Keys(keys);
                 return false;
             }
             text::KeyStep::Key { key, consumed } => {
                 self.consume(consumed);
                 let outcome = self.toy.execute(key, keys.action(), Vec::new());
                 self.reply(key, keys.form(), outcome);
-                self.state = State::Keys(keys);
+                self.state = ClientState::Keys(keys);
             }
             text::KeyStep::End { consumed } => {
                 self.consume(consumed);
@@ -260,7 +260,7 @@ impl Client {
             text::KeyStep::Bad { reply, consumed } => {
                 self.consume(consumed);
                 self.output.extend(reply.as_bytes());
-                self.state = State::SkipLine;
+                self.state = ClientState::SkipLine;
             }
         }
         true
@@ -280,13 +280,13 @@ impl Client {
                 let before = self.output.len();
                 self.reply(key, form, outcome);
                 let reply = self.output.split_off(before);
-                self.state = State::Skip(skip_bytes, reply, false);
+                self.state = ClientState::Skip(skip_bytes, reply, false);
             }
             Command::Store { request: Request { key, action, form }, value_bytes, is_text } => {
                 let key = key.to_vec();
-                self.state = State::Body { key, action, form, value_bytes, is_text };
+                self.state = ClientState::Body { key, action, form, value_bytes, is_text };
             }
-            Command::Keys(keys) => self.state = State::Keys(keys),
+            Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {
                 let mut out = crate::base::buffer::Gather::new();
                 super::stats::write(words, form, &super::stats::Snapshot::default(), &mut out);
@@ -298,7 +298,7 @@ impl Client {
                 self.output.extend(&head);
             }
             Command::Bad { reply, skip_bytes, close } => {
-                self.state = State::Skip(skip_bytes, reply.as_bytes().to_vec(), close);
+                self.state = ClientState::Skip(skip_bytes, reply.as_bytes().to_vec(), close);
             }
             Command::Quit { reply } => {
                 self.output.extend(reply.as_bytes());

@@ -39,7 +39,7 @@ pub fn serve<O: Orchestrator>(
         Huge::Off => nic::Huge::Off,
     };
     let _held = plan.opened.patience.until(|| hold(config, device))?;
-    let request = nic::Config { device: device.to_owned(), workers: pins.len(), huge };
+    let request = nic::NicConfig { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
     if !nic.is_link_up() {
         complain(format_args!("sunder: the link of {device} is down; serving when it comes up"));
@@ -75,7 +75,7 @@ pub fn serve<O: Orchestrator>(
 /// an answer may arrive at any of them.
 fn claimed<P: Port>(
     port: P,
-    config: &tcp::Config,
+    config: &tcp::StackConfig,
     shared: &Shared,
     worker: usize,
     asks: bool,
@@ -108,8 +108,8 @@ fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> 
     config.addresses.iter().map(|cidr| take(cidr.address)).collect()
 }
 
-fn stack(config: &Config) -> tcp::Config {
-    tcp::Config {
+fn stack(config: &Config) -> tcp::StackConfig {
+    tcp::StackConfig {
         addresses: config
             .addresses
             .iter()

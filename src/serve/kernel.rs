@@ -26,7 +26,7 @@ pub fn serve<O: Orchestrator>(
     let (listeners, place) = listeners(config);
     let connections_max = plan.shared.settings.connections_max as usize;
     let remedies = remedies::OF_CONNECTIONS;
-    let bind = kernel::Config { listeners, connections_max, remedies };
+    let bind = kernel::KernelConfig { listeners, connections_max, remedies };
     let workers = plan.pins.len();
     let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;

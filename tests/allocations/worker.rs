@@ -15,7 +15,7 @@ use sunder::base::clock::{Clock, Now};
 use sunder::base::stats::Counter;
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
-use sunder::net::tcp::{Cidr, Config, Stack};
+use sunder::net::tcp::{Cidr, Stack, StackConfig};
 use sunder::net::{Admission, Remedies, Transport};
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;
@@ -79,7 +79,7 @@ impl Clients for WireClient {
 
     fn new(shared: &Shared, worker: usize) -> (Self::Transport, WireClient) {
         let (port, client) = wire(CONNECTIONS);
-        let config = Config {
+        let config = StackConfig {
             addresses: vec![Cidr { address: SERVER.into(), prefix_bits: 24 }],
             gateways: Vec::new(),
             ports: vec![PORT],

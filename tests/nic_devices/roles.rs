@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use socket2::{Domain, Socket, Type};
 use sunder::base::stats::{Counter, WorkerStats};
-use sunder::net::nic::{Config, Huge, Nic, NicError, NicFrame, WorkerPort, open};
+use sunder::net::nic::{Huge, Nic, NicConfig, NicError, NicFrame, WorkerPort, open};
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use sunder::remedies::of_device;
 
@@ -43,7 +43,7 @@ pub fn play(role: &str) {
 fn open_device() -> (Result<Nic, NicError>, Vec<Arc<WorkerStats>>) {
     let workers: usize = var(WORKERS).unwrap().parse().unwrap();
     let huge = if var(HUGE).unwrap() == "off" { Huge::Off } else { Huge::Auto };
-    let config = Config { device: var(DEVICE).unwrap(), workers, huge };
+    let config = NicConfig { device: var(DEVICE).unwrap(), workers, huge };
     let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
     (open(&config, &stats), stats)
 }

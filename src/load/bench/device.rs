@@ -77,7 +77,7 @@ impl Wired {
             Huge::Auto => nic::Huge::Auto,
             Huge::Off => nic::Huge::Off,
         };
-        let request = nic::Config { device: device.device.clone(), workers: 1, huge };
+        let request = nic::NicConfig { device: device.device.clone(), workers: 1, huge };
         let opened = nic::open(&request, std::slice::from_ref(&stats));
         let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
         if !nic.is_link_up() {
@@ -87,7 +87,7 @@ impl Wired {
             address: own.address,
             prefix_bits: own.prefix_bits,
         };
-        let config = tcp::Config {
+        let config = tcp::StackConfig {
             addresses: device.addresses.iter().map(cidr).collect(),
             gateways: device.gateways.clone(),
             ports: Vec::new(),

@@ -62,7 +62,7 @@ pub struct Listener {
 
 /// Settings shared by all workers' kernel sockets.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct KernelConfig {
     /// The listeners.
     pub listeners: Vec<Listener>,
     /// Most open connections, all workers together.
@@ -158,7 +158,7 @@ impl KernelSockets {
 ///
 /// # Errors
 /// The first listener that cannot be bound, and why.
-pub fn bind(config: &Config, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
+pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
     let admission = Arc::new(Admission::new(config.connections_max, config.remedies));
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers {

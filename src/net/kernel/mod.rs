@@ -23,7 +23,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-pub use listener::{Address, BindError, Config, KernelSockets, Listener, bind};
+pub use listener::{Address, BindError, KernelConfig, KernelSockets, Listener, bind};
 pub use waker::Waker;
 
 use crate::base::clock::Now;

@@ -225,15 +225,15 @@ impl Rig {
     }
 }
 
-fn config(listeners: Vec<Listener>, connections_max: usize) -> Config {
-    Config { listeners, connections_max, remedies: Remedies::default() }
+fn config(listeners: Vec<Listener>, connections_max: usize) -> KernelConfig {
+    KernelConfig { listeners, connections_max, remedies: Remedies::default() }
 }
 
 fn tcp(address: &str) -> Listener {
     Listener { address: Address::Tcp(address.parse().unwrap()), number: 0 }
 }
 
-fn unix(path: &std::path::Path) -> Config {
+fn unix(path: &std::path::Path) -> KernelConfig {
     let address = Address::Unix { path: path.into(), mode: 0o600 };
     let listeners = vec![Listener { address, number: 0 }];
     config(listeners, 100)

@@ -57,7 +57,7 @@ pub enum Huge {
 
 /// The device to open.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct NicConfig {
     /// A PCI address, or a vdev with its arguments in DPDK's syntax.
     pub device: String,
     /// The number of ports.
@@ -109,7 +109,7 @@ pub struct NicMonitor {
 ///
 /// # Panics
 /// If `stats` does not have `config.workers` elements.
-pub fn open(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError> {
+pub fn open(config: &NicConfig, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError> {
     let workers = config.workers;
     if workers == 0 || workers > WORKERS_MAX {
         return Err(SpecError::Workers { given: workers }.into());
@@ -234,7 +234,7 @@ mod tests {
     fn an_impossible_device_is_refused_before_dpdk_starts() {
         let open = |device: &str, workers: usize| {
             let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
-            let config = Config { device: device.to_string(), workers, huge: Huge::Off };
+            let config = NicConfig { device: device.to_string(), workers, huge: Huge::Off };
             open(&config, &stats).err().expect("refused")
         };
         assert!(matches!(open("eth0", 1), NicError::Spec(SpecError::Unknown { .. })));

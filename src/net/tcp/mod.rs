@@ -69,7 +69,7 @@ pub struct Cidr {
 
 /// The settings of a stack.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct StackConfig {
     /// Our addresses, at most [`TCP_ADDRESSES_MAX`].
     pub addresses: Vec<Cidr>,
     /// Routers for destinations outside our networks, at most one of each family. Only connections

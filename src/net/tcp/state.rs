@@ -20,7 +20,7 @@ use super::resolver::Resolver;
 use super::slab::Slab;
 use super::timers::{HalfOpen, Sweep, Wheel};
 use super::wire::Wire;
-use super::{Config, ConfigError};
+use super::{ConfigError, StackConfig};
 use crate::base::clock::Now;
 use crate::base::limits::{
     TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX, TCP_TIME_WAIT_MAX,
@@ -61,7 +61,7 @@ impl<P: Port, C> Stack<P, C> {
     /// [`ConfigError`], if `config` is impossible.
     pub fn new(
         port: P,
-        config: &Config,
+        config: &StackConfig,
         stats: Arc<WorkerStats>,
         now: Now,
     ) -> Result<Stack<P, C>, ConfigError> {

@@ -12,7 +12,7 @@ pub struct Item {
 
 /// A request in any dialect.
 #[derive(Debug)]
-pub struct Request {
+pub struct StubRequest {
     /// The name in the text protocol; `noop` ends a multi-get of binary and meta.
     pub verb: String,
     pub keys: Vec<String>,
@@ -64,7 +64,7 @@ const OPCODES: [(u8, &str); 11] = [
 const GETKQ: u8 = 0x0d;
 
 /// The next request; None at the end of the connection.
-pub fn read(input: &mut impl BufRead) -> io::Result<Option<Request>> {
+pub fn read(input: &mut impl BufRead) -> io::Result<Option<StubRequest>> {
     let Some(&first) = input.fill_buf()?.first() else { return Ok(None) };
     if first == 0x80 {
         return read_binary(input).map(Some);
@@ -84,23 +84,23 @@ fn read_value(bytes: &str, input: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(value)
 }
 
-fn read_text(words: &[&str], input: &mut impl Read) -> io::Result<Request> {
+fn read_text(words: &[&str], input: &mut impl Read) -> io::Result<StubRequest> {
     let (verb, form) = (words[0].to_owned(), Form::Text);
     let keys = |from: usize| words[from..].iter().map(|&key| key.to_owned()).collect();
     Ok(match words[0] {
-        "get" => Request { verb, keys: keys(1), flags: 0, value: vec![], form },
-        "gat" => Request { verb, keys: keys(2), flags: 0, value: vec![], form },
+        "get" => StubRequest { verb, keys: keys(1), flags: 0, value: vec![], form },
+        "gat" => StubRequest { verb, keys: keys(2), flags: 0, value: vec![], form },
         "delete" | "touch" => {
-            Request { verb, keys: vec![words[1].to_owned()], flags: 0, value: vec![], form }
+            StubRequest { verb, keys: vec![words[1].to_owned()], flags: 0, value: vec![], form }
         }
         _ => {
             let (keys, flags) = (vec![words[1].to_owned()], words[2].parse().expect("flags"));
-            Request { verb, keys, flags, value: read_value(words[4], input)?, form }
+            StubRequest { verb, keys, flags, value: read_value(words[4], input)?, form }
         }
     })
 }
 
-fn read_binary(input: &mut impl Read) -> io::Result<Request> {
+fn read_binary(input: &mut impl Read) -> io::Result<StubRequest> {
     let mut header = [0; 24];
     input.read_exact(&mut header)?;
     let short = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
@@ -112,7 +112,7 @@ fn read_binary(input: &mut impl Read) -> io::Result<Request> {
     let opcode = header[1];
     let known = OPCODES.iter().find(|(known, _)| *known == opcode);
     let flags = extras.first_chunk().filter(|_| extras.len() == 8);
-    Ok(Request {
+    Ok(StubRequest {
         verb: known.expect("an opcode that the tools use").1.to_owned(),
         keys: if key.is_empty() { vec![] } else { vec![text(key)] },
         flags: flags.map_or(0, |flags| u32::from_be_bytes(*flags)),
@@ -125,7 +125,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("keys are text")
 }
 
-fn read_meta(words: &[&str], input: &mut impl Read) -> io::Result<Request> {
+fn read_meta(words: &[&str], input: &mut impl Read) -> io::Result<StubRequest> {
     let marks = &words[if words[0] == "ms" { 3 } else { words.len().min(2) }..];
     let mark = |flag: char| marks.iter().find_map(|mark| mark.strip_prefix(flag));
     let verb = match (words[0], mark('M')) {
@@ -141,7 +141,7 @@ fn read_meta(words: &[&str], input: &mut impl Read) -> io::Result<Request> {
         _ => "set",
     };
     let value = if words[0] == "ms" { read_value(words[2], input)? } else { vec![] };
-    Ok(Request {
+    Ok(StubRequest {
         verb: verb.to_owned(),
         keys: words.get(1).map(|&key| key.to_owned()).into_iter().collect(),
         flags: mark('F').map_or(0, |flags| flags.parse().expect("flags")),
@@ -153,7 +153,7 @@ fn read_meta(words: &[&str], input: &mut impl Read) -> io::Result<Request> {
     })
 }
 
-impl Request {
+impl StubRequest {
     /// The answer's bytes.
     pub fn encode(&self, answer: Answer) -> Vec<u8> {
         match &self.form {

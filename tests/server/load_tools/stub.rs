@@ -3,7 +3,7 @@
 //! It speaks all dialects, as far as setget and blast use them: `dialects` encodes them, this file
 //! executes requests. With [`Fault::None`] it is correct.
 
-use super::dialects::{Answer, Item, Request, read};
+use super::dialects::{Answer, Item, StubRequest, read};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -153,7 +153,7 @@ impl State {
     }
 
     /// The answer to a store.
-    fn store(&mut self, request: &Request, fault: Fault) -> &'static str {
+    fn store(&mut self, request: &StubRequest, fault: Fault) -> &'static str {
         let (key, value, flags) = (&request.keys[0], request.value.clone(), request.flags);
         let before = self.items.get(key).cloned();
         let item = match (&request.verb[..], before) {
@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    fn answer(&mut self, request: &Request, fault: Fault) -> Answer {
+    fn answer(&mut self, request: &StubRequest, fault: Fault) -> Answer {
         match &request.verb[..] {
             "get" | "gat" => {
                 let items = request.keys.iter().filter_map(|key| self.look_up(key, fault));

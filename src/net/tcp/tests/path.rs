@@ -6,14 +6,14 @@ use super::peer::{ACK, Hand, PSH, RST, SYN, packet, seal, see};
 use super::wire::{Bench, VecFrame, config};
 use crate::base::limits::{TCP_PATH_LIFE_US, TCP_PATHS_KNOWN};
 use crate::base::stats::Counter;
-use crate::net::tcp::Config;
+use crate::net::tcp::StackConfig;
 use crate::net::tcp::headers::be32;
 
 const PAIRS: [(&str, &str); 2] =
     [("192.168.7.2:40000", "10.0.0.1:11211"), ("[fd99::2]:40000", "[fd00::1]:11211")];
 const ROUTERS: [&str; 2] = ["10.0.0.254", "fd00::fe"];
 
-fn quiet(config: &Config) -> Bench {
+fn quiet(config: &StackConfig) -> Bench {
     let mut bench = Bench::new(config);
     bench.run();
     bench.sent();

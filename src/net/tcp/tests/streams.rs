@@ -510,7 +510,7 @@ fn another_syn_for_a_half_open_tuple_starts_again() {
 fn initial_sequence_numbers_are_those_of_rfc_6528() {
     let mut other = config();
     other.secret[20] ^= 1;
-    let first = |config: &crate::net::tcp::Config, from: &str, later_us: u64| {
+    let first = |config: &crate::net::tcp::StackConfig, from: &str, later_us: u64| {
         let mut bench = Bench::new(config);
         bench.run();
         bench.sent();
@@ -549,7 +549,7 @@ fn a_reply_follows_its_connection_to_another_neighbor_but_not_a_forger() {
 
 #[test]
 fn an_impossible_configuration_is_refused() {
-    let make = |change: &dyn Fn(&mut crate::net::tcp::Config)| {
+    let make = |change: &dyn Fn(&mut crate::net::tcp::StackConfig)| {
         let mut config = config();
         change(&mut config);
         let stats = std::sync::Arc::default();

@@ -11,7 +11,7 @@ use crate::base::clock::Now;
 use crate::base::limits::BURST_FRAMES;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
-use crate::net::tcp::{Cidr, Config, Stack};
+use crate::net::tcp::{Cidr, Stack, StackConfig};
 use crate::net::{Admission, ConnectionId, Handler, Remedies, Stream, Transport};
 
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -211,9 +211,9 @@ pub struct Bench<P: Port = TestPort> {
     pub now: Now,
 }
 
-pub fn config() -> Config {
+pub fn config() -> StackConfig {
     let cidr = |text: &str, prefix_bits| Cidr { address: text.parse().unwrap(), prefix_bits };
-    Config {
+    StackConfig {
         addresses: vec![cidr("10.0.0.1", 24), cidr("10.1.0.1", 16), cidr("fd00::1", 64)],
         gateways: vec!["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()],
         ports: PORTS.to_vec(),
@@ -226,7 +226,7 @@ pub fn config() -> Config {
 }
 
 impl Bench {
-    pub fn new(config: &Config) -> Bench {
+    pub fn new(config: &StackConfig) -> Bench {
         let port = TestPort::default();
         Bench::with_port(config, port.clone(), &port)
     }
@@ -234,7 +234,7 @@ impl Bench {
 
 impl<P: Port> Bench<P> {
     /// `port` is connected to the wire of `end`.
-    pub fn with_port(config: &Config, port: P, end: &TestPort) -> Bench<P> {
+    pub fn with_port(config: &StackConfig, port: P, end: &TestPort) -> Bench<P> {
         let now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
         let queues = end.0.clone();
         let stats = Arc::new(WorkerStats::default());
@@ -285,7 +285,7 @@ impl<P: Port> Bench<P> {
     }
 }
 
-impl Config {
+impl StackConfig {
     /// Allows this many connections, and none in other stacks.
     pub fn allow(&mut self, connections_max: usize) {
         self.connections_max = connections_max;
