@@ -10,8 +10,8 @@ use crate::orchestrator::{Action, InL1};
 use crate::protocol::{Command, Form, Request};
 
 impl Connection {
-    /// Answers a get of the key in the scratch, before which no reply waits. Its `consumed` bytes
-    /// are still in the stream.
+    /// Answers a get of the key in the scratch, before which no reply is pending. Its `consumed`
+    /// bytes are still in the stream.
     #[inline(always)]
     pub(super) fn get<S: Stream, E: Engine>(
         &mut self,

@@ -1,7 +1,7 @@
-//! Input of a connection whose output is blocked: taken out of its stream, and parsed later.
+//! Input of a connection whose output is blocked: removed from its stream, and parsed later.
 //!
-//! Some clients write all of a long request before they read the first byte of its reply. If only
-//! the stream held what they write, neither side could go on. Nothing is parsed here, and no
+//! Some clients write a whole long request before they read the first byte of its reply. If only
+//! the stream held their input, neither side could continue. Nothing is parsed here, and no
 //! connection keeps more than its share.
 
 use std::io::IoSliceMut;
@@ -13,7 +13,7 @@ use crate::base::buffer::Fifo;
 use crate::base::clock::Now;
 use crate::net::{ConnectionId, Stream};
 
-/// A stream, with what was taken out of it before still in front.
+/// A stream, preceded by the input that was removed from it earlier.
 pub(super) struct Behind<'s, S> {
     intake: &'s mut Fifo,
     stream: &'s mut S,
@@ -85,7 +85,7 @@ impl<S: Stream> Stream for Behind<'_, S> {
 }
 
 impl Connection {
-    /// As [`Connection::drive`], for one that has an intake.
+    /// Like [`Connection::drive`], for a connection with an intake.
     #[inline(never)]
     pub(super) fn drive_behind<S: Stream, E: Engine>(
         &mut self,
@@ -111,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Takes what has arrived out of the stream, as far as this connection's share goes.
+    /// Removes received bytes from the stream, up to this connection's share.
     #[inline(never)]
     pub(super) fn take_in<S: Stream, E: Engine>(
         &mut self,

@@ -1,4 +1,4 @@
-//! What a connection does while there is no room for another request.
+//! A connection without room for another request.
 //!
 //! Nothing here takes a slot or submits an operation.
 
@@ -9,18 +9,18 @@ use crate::base::limits::{SERVER_REPLY_ROOM_BYTES, SLOTS_PER_CONNECTION};
 use crate::net::Stream;
 use crate::protocol::{Command, Control, Step, binary};
 
-/// What there is to do without room for a request.
+/// What can be done without room for a request.
 pub(super) enum NoRoom {
     /// A step that needs none.
     Step,
-    /// What was next is answered; whether there is room is to be asked again.
+    /// The next request was answered; room must be checked again.
     Answered,
-    /// Nothing. The connection will be visited again if it has to be.
+    /// Nothing. The connection will be visited again if necessary.
     Wait,
 }
 
 impl Connection {
-    /// Whether a request that is parsed now can be carried out.
+    /// Whether a request that is parsed now can be executed.
     #[inline(always)]
     pub(super) fn may_start<E: Engine>(&self, engine: &mut E) -> bool {
         let own = self.queue.len();
@@ -30,7 +30,7 @@ impl Connection {
         own < SLOTS_PER_CONNECTION && engine.slots().has_room(own) && engine.has_room(own)
     }
 
-    /// The slot of the request whose bytes are still arriving; it has no reply before they are in.
+    /// The slot of the request whose bytes are still arriving; it has no reply before they have.
     pub(super) fn unfinished(&self) -> Option<u32> {
         match self.state {
             InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
@@ -38,7 +38,7 @@ impl Connection {
         }
     }
 
-    /// Does what can be done although no request may start.
+    /// Does what is possible although no request may start.
     #[inline(never)]
     pub(super) fn without_room<S: Stream, E: Engine>(
         &mut self,
@@ -57,7 +57,7 @@ impl Connection {
         if is_next && self.answer_about_server(visit) {
             return NoRoom::Answered;
         }
-        // Otherwise an outcome will come for what is before it.
+        // Otherwise an outcome will arrive for an earlier request.
         if self.queue.first() == self.unfinished() {
             visit.engine.await_room(visit.id);
         }
@@ -65,10 +65,10 @@ impl Connection {
     }
 
     /// Answers the next request if it is a command about the server, whose reply needs no slot: an
-    /// operator who looks for the cause gets an answer even when clients get none.
+    /// operator who looks for the cause gets an answer even if clients get none.
     fn answer_about_server<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> bool {
         let Visit { stream, engine, scratch, now, .. } = visit;
-        // Before it is carried out: that is done once.
+        // Before it is executed: that must happen once.
         if stream.room_bytes() < SERVER_REPLY_ROOM_BYTES {
             return false;
         }
@@ -84,7 +84,7 @@ impl Connection {
         else {
             return false;
         };
-        // The others may be as long as there are connections.
+        // The length of others depends on the number of connections.
         if matches!(control, Control::Stats(words) if !words.is_empty()) {
             return false;
         }
@@ -93,7 +93,7 @@ impl Connection {
         engine.control(control, form, *now, &mut reply);
         stream.consume(consumed);
         if !reply::write_chain(*stream, &reply.finish(), &mut 0) {
-            // A reply that is cut short would make nonsense of those behind it.
+            // A truncated reply would corrupt the following ones.
             stream.abort();
             self.is_closing = true;
         }

@@ -1,4 +1,4 @@
-//! The worker's memory for the request at hand. Nothing in it outlives a step.
+//! The worker's memory for the current request. Nothing in it outlives a step.
 
 use arrayvec::ArrayVec;
 
@@ -7,19 +7,19 @@ use crate::base::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQU
 use crate::base::work;
 use crate::protocol::Head;
 
-/// What a visit needs to work with and leaves behind for the next. One a worker.
+/// Memory that visits use and leave for the next. One per worker.
 #[derive(Debug)]
 #[allow(clippy::vec_box, reason = "intakes move between connections by pointer")]
 pub struct Scratch {
-    /// Where requests that a ring's wrap cut in two are put together.
+    /// Requests that a ring's wrap split in two are assembled here.
     pub(super) stitched: Box<[u8; SCRATCH_BYTES]>,
     /// The key of a get, while its reply is written.
     pub(super) key: ArrayVec<u8, KEY_BYTES_MAX>,
-    /// Where reply heads are put while the request is still borrowed.
+    /// Reply heads are written here while the request is still borrowed.
     pub(super) head: Head,
-    /// What the request of this step counts for among [`REQUESTS_PER_VISIT`].
+    /// The cost of this step's request among [`REQUESTS_PER_VISIT`].
     pub(super) cost: usize,
-    /// For connections whose output gets blocked, so that none has to ask the allocator.
+    /// For connections whose output becomes blocked, so that none has to call the allocator.
     pub(super) intakes: Vec<Box<Fifo>>,
 }
 
@@ -46,8 +46,8 @@ impl Scratch {
     }
 }
 
-/// What a visit may still do: requests, and the bytes that they copy or look through beside their
-/// own, which count as requests too.
+/// What a visit may still do: requests, and the bytes that they copy or scan besides their own,
+/// which count as requests too.
 pub(super) struct Budget {
     requests: usize,
     work_before: u64,
@@ -64,7 +64,7 @@ impl Budget {
         self.requests == 0
     }
 
-    /// Counts a request of this cost, and the work that was noted since the last one.
+    /// Counts a request of this cost, and the work noted since the last one.
     #[inline(always)]
     pub(super) fn spend(&mut self, cost: usize) {
         let work = work::since(self.work_before) / WORK_BYTES_PER_REQUEST;
@@ -78,8 +78,8 @@ pub const SCRATCH_BYTES: usize = 4096;
 
 const _: () = assert!(SCRATCH_BYTES > crate::base::limits::LINE_BYTES_MAX + 1);
 
-/// Intakes that a worker keeps for the next connections that need one.
+/// Intakes kept for the next connections that need one.
 pub(super) const INTAKES_KEPT: usize = 32;
 
-/// Blocks that such a one has places for from the start.
+/// Initial capacity of such an intake, in blocks.
 const INTAKE_BLOCKS: usize = 64;

@@ -1,4 +1,4 @@
-//! Answers commands about the server itself. Off the hot path: what it needs it may allocate.
+//! Answers commands about the server itself. Off the hot path: it may allocate.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
 use crate::protocol::{Control, Form, Head, binary, text};
 use crate::tier::memory;
 
-/// Puts the reply to `control` into `reply`.
+/// Writes the reply to `control` to `reply`.
 pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {
     match control {
         Control::Shutdown { .. } => shared.stop_for(Cause::Shutdown),
@@ -31,7 +31,7 @@ fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut
     let totals = totals(shared);
     let snapshot = snapshot(shared, &totals, words, now);
     if stats::write(words, form, &snapshot, reply) == Answer::Reset {
-        *shared.baseline.lock().expect("nobody panics with it") = totals;
+        *shared.baseline.lock().expect("no thread panics holding it") = totals;
     }
 }
 
@@ -46,7 +46,7 @@ fn totals(shared: &Shared) -> Totals {
 fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapshot {
     let (rusage_user_us, rusage_system_us) = cpu_us();
     let settings = &shared.settings;
-    let baseline = shared.baseline.lock().expect("nobody panics with it");
+    let baseline = shared.baseline.lock().expect("no thread panics holding it");
     Snapshot {
         now,
         uptime_s: shared.clock.seconds_up(now),
@@ -84,7 +84,7 @@ fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
     }
 }
 
-/// Where the server listens; its connections themselves are known to their workers only.
+/// The listeners; only workers know their connections.
 fn listeners(shared: &Shared) -> Vec<Connection> {
     let settings = &shared.settings;
     let listening = |(id, address): (usize, &String)| Connection {

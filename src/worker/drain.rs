@@ -19,8 +19,8 @@ where
     F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
-    /// Continues until no worker has a reply pending: workers execute each other's operations, and
-    /// one may carry the others' frames.
+    /// Continues until no worker has a pending reply: workers execute each other's operations, and
+    /// one may transport the others' frames.
     pub(super) fn drain<T: Transport<Connection>>(
         &mut self,
         shared: &Shared,

@@ -29,7 +29,7 @@ use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
 use crate::tier::Outcome;
 
-/// When a worker that finds nothing to do sleeps.
+/// When a worker without work sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// Never: it keeps polling.
@@ -41,7 +41,7 @@ pub enum Idle {
 /// Longest sleep, in microseconds: how late a timer of an idle worker may fire.
 const SLEEP_US: u64 = 100_000;
 
-/// What a worker is made of.
+/// The parts of a worker.
 pub struct Worker<'o, O: Orchestrator, F, M> {
     engine: WorkerEngine<'o, O, F, M>,
     scratch: Scratch,
@@ -55,7 +55,7 @@ where
     F: Future<Output = Outcome<O::Value>>,
     M: FnMut(Operation, Now) -> F,
 {
-    /// A worker over `orchestrator`. `execute` is [`Orchestrator::execute`] of that very one: a
+    /// A worker over `orchestrator`. `execute` must be [`Orchestrator::execute`] of the same one: a
     /// closure, because the type of its future has no name.
     pub fn new(
         shared: Arc<Shared>,
@@ -74,8 +74,8 @@ where
     /// One turn. Returns how much was done; 0 = nothing.
     #[inline]
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
-        // Replies leave first: a client that gets one may have sent its next request by the time of
-        // the poll, which then goes to the tiers in this turn and not in the next.
+        // Replies are sent first: a client that gets one may have sent its next request by the time
+        // of the poll, which then goes to the tiers in this turn and not in the next.
         let mut done = self.engine.exchange(now);
         while let Some(id) = self.engine.next_visit() {
             transport.resume(id, now, self);
@@ -87,7 +87,7 @@ where
         done
     }
 
-    /// Whether work is pending, which a sleep would delay.
+    /// Whether work is pending that a sleep would delay.
     fn owes_work(&self) -> bool {
         self.engine.owes_work()
     }

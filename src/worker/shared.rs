@@ -1,4 +1,4 @@
-//! What all workers of a process share: settings, counters, and the request to stop.
+//! State shared by all workers of a process: settings, counters, and the request to stop.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use crate::protocol::Limits;
 use crate::protocol::stats::Totals;
 use crate::report;
 
-/// What only `stats settings` reports.
+/// Settings that only `stats settings` reports.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Connections allowed, all workers together.
     pub connections_max: u64,
     /// The main port.
     pub port: u16,
-    /// The addresses listened on, a comma between two.
+    /// The addresses listened on, separated by commas.
     pub bind: String,
     /// All listeners, as `stats conns` reports them.
     pub listeners: Vec<String>,
@@ -57,7 +57,7 @@ impl Cause {
         }
     }
 
-    /// The one that was written, if any was.
+    /// The recorded cause, if there is one.
     pub fn read(from: &AtomicUsize) -> Option<Cause> {
         Some(from.load(Ordering::Relaxed)).filter(|number| *number != 0).map(Cause::of)
     }
@@ -85,7 +85,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What all workers share. Written before they start, but for counters and flags.
+/// State shared by all workers. Written before they start, except counters and flags.
 #[derive(Debug)]
 pub struct Shared {
     /// The clock that all workers read.
@@ -94,7 +94,7 @@ pub struct Shared {
     pub limits: Limits,
     /// For `stats settings`.
     pub settings: Settings,
-    /// By worker number; each is written by its worker only.
+    /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
     pub memory_bytes: AtomicU64,
@@ -108,19 +108,19 @@ pub struct Shared {
     /// [`Shared::stop`] is set.
     pub stop_cause: Arc<AtomicUsize>,
     is_stop_told: AtomicBool,
-    /// Turns of any worker that found memory wanted which readers hold. Not until when that counts:
-    /// each worker has a time of its own.
+    /// Turns of any worker in which memory was needed that readers hold. Not until when that
+    /// counts: each worker has its own time.
     pub starvations: AtomicU64,
-    /// Workers that run and owe a client something.
+    /// Workers with replies pending for a client.
     pub owing: AtomicUsize,
-    /// Set if no client can be reached any more: a stop waits for none.
+    /// Set if no client is reachable any more: a stop waits for none.
     pub unreachable: AtomicBool,
-    /// Secrets of the hash that names a key's owner.
+    /// Secrets of the hash that determines a key's owner.
     pub key_secrets: RapidSecrets,
 }
 
 impl Shared {
-    /// The shared part of `workers` workers.
+    /// The state shared by `workers` workers.
     pub fn new(clock: Clock, limits: Limits, settings: Settings, workers: usize) -> Shared {
         Shared {
             clock,
@@ -146,7 +146,7 @@ impl Shared {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Tells the operator why the server ends; the first worker that ends does.
+    /// Reports why the server stops; the first worker that ends does.
     pub fn tell_stop(&self) {
         let Some(cause) = Cause::read(&self.stop_cause) else { return };
         if self.is_stop_told.swap(true, Ordering::Relaxed) {
@@ -157,7 +157,7 @@ impl Shared {
         report::tell(format_args!("stopping: {cause}; {connections} {are} open"));
     }
 
-    /// Whether no client can be reached any more.
+    /// Whether no client is reachable any more.
     pub fn is_unreachable(&self) -> bool {
         self.unreachable.load(Ordering::Relaxed)
     }
