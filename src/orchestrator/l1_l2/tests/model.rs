@@ -28,7 +28,7 @@ struct KeyModel {
 
 /// A request, and when it was made.
 #[derive(Clone, Debug)]
-struct Issued {
+struct Op {
     key: usize,
     action: Action,
     value: Vec<u8>,
@@ -96,28 +96,28 @@ impl Model {
         self.versions
     }
 
-    fn overlaps_flush(&self, issued: &Issued, turn: u64) -> bool {
-        let ends_later = |end: Option<u64>| end.is_none_or(|end| end >= issued.turn);
+    fn overlaps_flush(&self, op: &Op, turn: u64) -> bool {
+        let ends_later = |end: Option<u64>| end.is_none_or(|end| end >= op.turn);
         self.flushes.iter().any(|(begin, end)| *begin <= turn && ends_later(*end))
     }
 
     /// Applies an answer to the client. An impossible one is an error.
     fn take(
         &mut self,
-        issued: &Issued,
+        op: &Op,
         told: &Outcome<PairValue<Chain, Chain>>,
         turn: u64,
         now: Now,
     ) -> Result<(), String> {
-        if matches!(issued.action, Action::FlushAll { .. }) {
-            self.take_flush(issued, matches!(told, Outcome::Flushed), turn);
+        if matches!(op.action, Action::FlushAll { .. }) {
+            self.take_flush(op, matches!(told, Outcome::Flushed), turn);
             return Ok(());
         }
-        let overlaps = self.overlaps_flush(issued, turn);
-        let model = &self.keys[issued.key];
+        let overlaps = self.overlaps_flush(op, turn);
+        let model = &self.keys[op.key];
         let mut live: Vec<Entry> = model.possible.clone();
         live.retain(|entry| {
-            entry.flushed.is_none_or(|end| end >= issued.turn) && !entry.expiry.is_past(issued.now)
+            entry.flushed.is_none_or(|end| end >= op.turn) && !entry.expiry.is_past(op.now)
         });
         let has_expired = model.possible.iter().any(|entry| entry.expiry.is_past(now));
         let may_vanish = model.possible.iter().any(|entry| entry.may_vanish);
@@ -129,11 +129,11 @@ impl Model {
             if !self.is_l2_failing {
                 return Err("failed although L2 did not".into());
             }
-            let mut possible = self.changed(issued, &live, turn, overlaps);
-            possible.extend(self.keys[issued.key].possible.iter().cloned());
-            let is_read = matches!(issued.action, Action::Get | Action::GetWithExpiry);
-            let may_be_absent = self.keys[issued.key].may_be_absent || !is_read;
-            self.keys[issued.key] = KeyModel { possible, may_be_absent };
+            let mut possible = self.changed(op, &live, turn, overlaps);
+            possible.extend(self.keys[op.key].possible.iter().cloned());
+            let is_read = matches!(op.action, Action::Get | Action::GetWithExpiry);
+            let may_be_absent = self.keys[op.key].may_be_absent || !is_read;
+            self.keys[op.key] = KeyModel { possible, may_be_absent };
             return Ok(());
         }
         let is_denial = match told {
@@ -142,19 +142,18 @@ impl Model {
             _ => false,
         };
         if is_denial {
-            return self.take_denial(issued, &live, may_be_absent, overlaps);
+            return self.take_denial(op, &live, may_be_absent, overlaps);
         }
-        self.take_success(issued, told, &live, may_be_absent, (turn, overlaps))
+        self.take_success(op, told, &live, may_be_absent, (turn, overlaps))
     }
 
-    fn take_flush(&mut self, issued: &Issued, is_done: bool, turn: u64) {
-        let flush =
-            self.flushes.iter_mut().find(|flush| flush.0 == issued.turn && flush.1.is_none());
+    fn take_flush(&mut self, op: &Op, is_done: bool, turn: u64) {
+        let flush = self.flushes.iter_mut().find(|flush| flush.0 == op.turn && flush.1.is_none());
         flush.expect("begun").1 = Some(turn);
         for key in &mut self.keys {
             key.may_be_absent = true;
             for entry in &mut key.possible {
-                if is_done && entry.settled < issued.turn {
+                if is_done && entry.settled < op.turn {
                     entry.flushed.get_or_insert(turn);
                 } else {
                     entry.may_vanish = true;
@@ -166,20 +165,20 @@ impl Model {
     /// The client was told that there is no item (or, by an add, that there is one).
     fn take_denial(
         &mut self,
-        issued: &Issued,
+        op: &Op,
         live: &[Entry],
         may_be_absent: bool,
         overlaps: bool,
     ) -> Result<(), String> {
-        let mut keeps = matches!(issued.action, Action::Get | Action::GetWithExpiry) || overlaps;
-        if let Action::Store(store) = issued.action {
+        let mut keeps = matches!(op.action, Action::Get | Action::GetWithExpiry) || overlaps;
+        if let Action::Store(store) = op.action {
             match store.mode {
                 StoreMode::Add => {
                     if live.is_empty() {
                         return Err("not added although there is no item".into());
                     }
                     if !overlaps {
-                        self.keys[issued.key].may_be_absent = false;
+                        self.keys[op.key].may_be_absent = false;
                     }
                     return Ok(());
                 }
@@ -188,7 +187,7 @@ impl Model {
                 _ => {}
             }
             if !self.has_l2_memory && keeps {
-                self.keys[issued.key].may_be_absent = true;
+                self.keys[op.key].may_be_absent = true;
                 return Ok(());
             }
         }
@@ -196,16 +195,16 @@ impl Model {
             return Err(format!("an acknowledged item is lost: {live:?}"));
         }
         self.told[2] += 1;
-        self.keys[issued.key].may_be_absent = true;
+        self.keys[op.key].may_be_absent = true;
         if !keeps {
-            self.keys[issued.key].possible.clear();
+            self.keys[op.key].possible.clear();
         }
         Ok(())
     }
 
     fn take_success(
         &mut self,
-        issued: &Issued,
+        op: &Op,
         told: &Outcome<PairValue<Chain, Chain>>,
         live: &[Entry],
         may_be_absent: bool,
@@ -213,7 +212,7 @@ impl Model {
     ) -> Result<(), String> {
         let is_new = |mode| matches!(mode, StoreMode::Set | StoreMode::Add);
         let mut base = live.to_vec();
-        match (issued.action, told) {
+        match (op.action, told) {
             (_, Outcome::Hit(hit)) => {
                 let value = bytes(&hit.value);
                 base.retain(|entry| entry.value == value);
@@ -221,13 +220,13 @@ impl Model {
                     let value = String::from_utf8_lossy(&value);
                     return Err(format!("a hit of {value}, which is none of {live:?}"));
                 };
-                if issued.key < TEXT_KEYS && hit.cas != 0 {
-                    self.tokens.push((issued.key, hit.cas, entry.version));
+                if op.key < TEXT_KEYS && hit.cas != 0 {
+                    self.tokens.push((op.key, hit.cas, entry.version));
                 }
                 self.told[3] += 1;
             }
-            (Action::Store(store), _) if issued.cas_version != 0 => {
-                let version = issued.cas_version;
+            (Action::Store(store), _) if op.cas_version != 0 => {
+                let version = op.cas_version;
                 base.retain(|entry| entry.version == version);
                 if base.is_empty() {
                     return Err(format!("a cas of version {version} held: {live:?} {store:?}"));
@@ -247,24 +246,18 @@ impl Model {
             _ if live.is_empty() => return Err("done to an item that is not there".into()),
             _ => {}
         }
-        let is_read = matches!(issued.action, Action::Get | Action::GetWithExpiry);
+        let is_read = matches!(op.action, Action::Get | Action::GetWithExpiry);
         if is_read && overlaps {
             return Ok(());
         }
-        let possible = if is_read { base } else { self.changed(issued, &base, turn, overlaps) };
-        let may_be_absent = matches!(issued.action, Action::Delete { .. });
-        self.keys[issued.key] = KeyModel { possible, may_be_absent };
+        let possible = if is_read { base } else { self.changed(op, &base, turn, overlaps) };
+        let may_be_absent = matches!(op.action, Action::Delete { .. });
+        self.keys[op.key] = KeyModel { possible, may_be_absent };
         Ok(())
     }
 
     /// The item after the operation is applied to `base`.
-    fn changed(
-        &mut self,
-        issued: &Issued,
-        base: &[Entry],
-        turn: u64,
-        overlaps: bool,
-    ) -> Vec<Entry> {
+    fn changed(&mut self, op: &Op, base: &[Entry], turn: u64, overlaps: bool) -> Vec<Entry> {
         let entry = |version, value, expiry| Entry {
             version,
             value,
@@ -273,17 +266,17 @@ impl Model {
             flushed: None,
             may_vanish: overlaps,
         };
-        match issued.action {
+        match op.action {
             Action::Store(store) => match store.mode {
                 StoreMode::Append | StoreMode::Prepend => {
                     let is_append = store.mode == StoreMode::Append;
                     let longer = |old: &Entry| match is_append {
-                        true => [&old.value[..], &issued.value].concat(),
-                        false => [&issued.value[..], &old.value].concat(),
+                        true => [&old.value[..], &op.value].concat(),
+                        false => [&op.value[..], &old.value].concat(),
                     };
                     base.iter().map(|old| entry(self.version(), longer(old), old.expiry)).collect()
                 }
-                _ => vec![entry(issued.version, issued.value.clone(), store.expiry)],
+                _ => vec![entry(op.version, op.value.clone(), store.expiry)],
             },
             Action::Arithmetic(a) => base
                 .iter()
@@ -302,7 +295,7 @@ impl Model {
     }
 
     /// A random request.
-    fn draw(&mut self, rng: &mut Rng, turn: u64, now: Now) -> Issued {
+    fn draw(&mut self, rng: &mut Rng, turn: u64, now: Now) -> Op {
         let key = rng.below(KEYS as u64) as usize;
         let version = self.version();
         let is_text = key < TEXT_KEYS;
@@ -344,7 +337,7 @@ impl Model {
             _ => Action::Get,
         };
         let value = if matches!(action, Action::Store(_)) { value } else { Vec::new() };
-        Issued { key, action, value, version, cas_version, turn, now }
+        Op { key, action, value, version, cas_version, turn, now }
     }
 }
 
@@ -357,7 +350,7 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
     let mut executor = Executor::new(64, |operation, now| pair.execute(operation, now));
     let mut rng = Rng::new(seed + 7);
     let mut model = Model::new(setting);
-    let mut history: Vec<Issued> = Vec::new();
+    let mut history: Vec<Op> = Vec::new();
     let mut now = START;
     for turn in 0..TURNS {
         if turn == TURNS - 100 {
@@ -370,16 +363,16 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         executor.run_woken(now, Outcome::share, |index, told| through.push((index, told)));
         pair.flush(now);
         while turn < TURNS - 100 && executor.pending() < PENDING_MAX && rng.below(3) > 0 {
-            let issued = model.draw(&mut rng, turn, now);
-            let is_flush = matches!(issued.action, Action::FlushAll { .. });
-            let key = if is_flush { Vec::new() } else { name(issued.key) };
+            let op = model.draw(&mut rng, turn, now);
+            let is_flush = matches!(op.action, Action::FlushAll { .. });
+            let key = if is_flush { Vec::new() } else { name(op.key) };
             let index = history.len();
-            history.push(issued.clone());
+            history.push(op.clone());
             let port = [PortRole::Main, PortRole::Batch][rng.below(2) as usize];
             let key_hash = hash(&key);
-            let mut operation = operation(&key, issued.action, &issued.value, port);
+            let mut operation = operation(&key, op.action, &op.value, port);
             if !executor.is_busy(key_hash) {
-                match pair.try_now(&key, issued.action, Body::EMPTY, now) {
+                match pair.try_now(&key, op.action, Body::EMPTY, now) {
                     Ok(told) => {
                         through.push((index, told));
                         continue;
@@ -393,13 +386,9 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
         }
         for (index, told) in through {
             if let Err(complaint) = model.take(&history[index], &told, turn, now) {
-                let issued = &history[index];
-                let before: Vec<_> = history[..=index]
-                    .iter()
-                    .rev()
-                    .filter(|a| a.key == issued.key)
-                    .take(8)
-                    .collect();
+                let op = &history[index];
+                let before: Vec<_> =
+                    history[..=index].iter().rev().filter(|a| a.key == op.key).take(8).collect();
                 panic!("seed {seed}, turn {turn}: {complaint}\n{told:?}\n{before:#?}");
             }
         }
@@ -412,9 +401,8 @@ fn history(seed: u64, setting: Setting) -> [u64; 4] {
             let told = &run_at(&pair, vec![operation(&name(key), Action::Get, b"", port)], now)[0];
             let action = Action::Get;
             let value = Vec::new();
-            let issued =
-                Issued { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
-            model.take(&issued, told, TURNS, now).expect("the acknowledged item");
+            let op = Op { key, action, value, version: 0, cas_version: 0, turn: TURNS, now };
+            model.take(&op, told, TURNS, now).expect("the acknowledged item");
         }
     }
     model.told
