@@ -17,6 +17,10 @@
 //! to its right, or `base`: memory, time, limits, counters.
 //! Only `worker` and `serve` see it whole. `load` holds the tools, which are clients.
 //!
+//! # Measure a server
+//!
+//! [`bench::measure`] is the load client of `sunder bench`.
+//!
 //! # Compose a server
 //!
 //! [`serve::serve`] is what the command runs: all that a [`config::Config`] can say.
@@ -59,6 +63,30 @@
 
 pub mod config;
 pub mod serve;
+
+/// The load client of `sunder bench`: how fast a server answers, and how long it takes to.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use sunder::bench::{Load, Plan, Target, measure};
+///
+/// // 20,000 requests a second, each at its time, whatever the server does meanwhile.
+/// let mut plan = Plan::new(Target::Tcp("127.0.0.1".to_owned(), 11211));
+/// plan.load = Load::Open(20_000.0);
+/// plan.duration = Duration::from_secs(5);
+/// let result = measure(&plan)?;
+/// let step = &result.steps[0];
+/// assert!(result.is_right(), "{} errors, {} wrong values", step.errors, step.mismatches);
+/// assert!(step.rate > 19_900.0, "only {:.0} answers a second", step.rate);
+/// assert!(step.latency.all.value_ns(0.99) < 1_000_000, "99 % took up to a millisecond");
+/// # Ok::<(), sunder::bench::Failure>(())
+/// ```
+pub mod bench {
+    pub use crate::load::bench::{Failure, Lengths, Load, Plan, measure};
+    pub use crate::load::result::{Latency, Outages, RunResult, Spectrum, Step};
+    pub use crate::load::stream::Target;
+    pub use crate::load::wire::Dialect;
+}
 
 // The inside, which this package's own tests, benches and examples see. Each is declared twice and
 // in full: rustfmt finds no module that a macro declares.

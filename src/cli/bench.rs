@@ -2,7 +2,7 @@
 //! the host for more than it has.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ use super::value::{ANY, Count, Number, Seconds, refuse_twice};
 use crate::base::limits::TCP_ADDRESSES_MAX;
 use crate::config::{Huge, Parsed, ValueError, number, real, size};
 use crate::load::bench::{
-    DevicePlan, Lengths, Load, PLACES_MAX, PORTS, Place, Plan, Popularity, VALUE_BYTES_MAX, Zipf,
+    AsGiven, DevicePlan, Job, KEYS_IN_FLIGHT_MAX, Lengths, Load, PORTS, Plan, VALUE_BYTES_MAX,
     rates,
 };
 use crate::load::options::ANSWER_BYTES;
@@ -103,7 +103,7 @@ struct Requests {
     no_fill: bool,
     /// How often each key is requested: uniform, or zipf[:THETA] [THETA: 0.99]
     #[arg(long, value_name = "NAME", value_parser = skew, default_value = "uniform")]
-    skew: (String, Option<f64>),
+    skew: Skew,
     /// Lengths of keys, at most 250 bytes
     #[arg(long, value_name = "SIZES", default_value = "16")]
     key_bytes: Spread<1, KEY_BYTES>,
@@ -181,54 +181,44 @@ impl Bench {
         }
         let Bench { server, pace, requests, client, device, results, .. } = self;
         let given = server.target.clone();
-        let target = server.target(Some(11211)).map_err(|error| error.to_string())?;
-        let (place, lookup) = place(&target)?;
-        let target = given.unwrap_or_else(|| target.to_string());
-        let (skew, theta) = requests.skew;
-        let keys = requests.keys.0 as u32;
+        let server = server.target(Some(11211)).map_err(|error| error.to_string())?;
+        check_path(&server)?;
+        let target = given.unwrap_or_else(|| server.to_string());
         let Spread(key_bytes, key_text) = requests.key_bytes;
         let Spread(value_bytes, value_text) = requests.value_bytes;
         let mut plan = Plan {
-            place,
-            lookup,
+            server,
             device: None,
             load: pace.sweep.or(pace.rate.map(Load::Open)).unwrap_or(Load::Closed),
-            warmup_ns: pace.warmup.0.as_nanos() as u64,
-            duration_ns: pace.duration.0.as_nanos() as u64,
+            warmup: pace.warmup.0,
+            duration: pace.duration.0,
             dialect: requests.protocol.or(Protocols::given(matches).pop()).unwrap_or(Dialect::Text),
             get_share: requests.ratio,
             multi_get: requests.multi_get.0 as usize,
-            keys,
+            keys: requests.keys.0 as u32,
             fills: !requests.no_fill,
-            popularity: match theta {
-                None => Popularity::Uniform { keys },
-                Some(theta) => Popularity::Zipf(Zipf::new(keys, theta)),
-            },
-            skew,
+            skew: requests.skew.0,
             answer_bytes: client
                 .answer_bytes
                 .map_or(ANSWER_BYTES + value_bytes.bounds().1 as usize, |bytes| bytes.0 as usize),
             key_bytes,
             value_bytes,
-            lengths: [key_text, value_text],
             ttl_s: requests.ttl.0 as i32,
             seed: requests.seed.0,
             check_every: requests.check.0 as u32,
             connections: client.connections.0 as usize,
             depth: client.depth.0 as u32,
             threads: client.threads.0 as usize,
-            timeout_ns: client.timeout.0.as_nanos() as u64,
-            hold_s: device.hold.0,
-            json: results.json,
-            hgrm: results.hgrm,
-            label: results.label.filter(|label| !label.is_empty()).unwrap_or(target.clone()),
-            target,
+            timeout: client.timeout.0,
+            label: results.label.unwrap_or_default(),
+            as_given: Some(AsGiven { target, lengths: [key_text, value_text] }),
         };
         check(&plan)?;
         plan.device = device.plan(&plan)?;
         let words = words.iter().map(|word| word.to_string_lossy());
-        let line = words.fold("sunder".to_owned(), |line, word| line + " " + &*word);
-        Ok(Command::Bench(Box::new(plan), line))
+        let command = words.fold("sunder".to_owned(), |line, word| line + " " + &*word);
+        let Results { json, hgrm, .. } = results;
+        Ok(Command::Bench(Box::new(Job { plan, command, json, hgrm })))
     }
 }
 
@@ -244,9 +234,9 @@ fn check(plan: &Plan) -> Result<(), String> {
     if plan.threads > plan.connections {
         return Err("--threads: more threads than connections".into());
     }
-    if plan.connections * plan.depth as usize * plan.multi_get > PLACES_MAX {
+    if plan.connections * plan.depth as usize * plan.multi_get > KEYS_IN_FLIGHT_MAX {
         return Err(format!(
-            "--connections, --depth, --multi-get: more than {PLACES_MAX} keys in flight"
+            "--connections, --depth, --multi-get: more than {KEYS_IN_FLIGHT_MAX} keys in flight"
         ));
     }
     Ok(())
@@ -256,7 +246,11 @@ impl Device {
     fn plan(self, plan: &Plan) -> Result<Option<DevicePlan>, String> {
         let Nic { device, address: own, gateway } = self.nic;
         let Some(device) = device else { return Ok(None) };
-        let (Place::Tcp(server), None) = (&plan.place, &plan.lookup) else {
+        let server: Option<IpAddr> = match &plan.server {
+            Target::Tcp(host, _) => host.parse().ok(),
+            Target::Unix(_) => None,
+        };
+        let Some(server) = server else {
             return Err("--device: give the server's IP address; there is no resolver".into());
         };
         if plan.threads > 1 {
@@ -269,7 +263,7 @@ impl Device {
             return Err("--address: is not of the server's kind (IPv4 or IPv6)".into());
         }
         let all = own.iter().map(|own| own.address);
-        if all.clone().any(|own| own == server.ip()) {
+        if all.clone().any(|own| own == server) {
             return Err("--address: is the server's".into());
         }
         refuse_twice("--address", all)?;
@@ -282,26 +276,18 @@ impl Device {
             ));
         }
         let (addresses, gateways, huge) = (own, gateway, self.huge);
-        let core = self.core.map(|core| core.0 as usize);
-        Ok(Some(DevicePlan { device, addresses, gateways, core, huge }))
+        let (core, hold_s) = (self.core.map(|core| core.0 as usize), self.hold.0);
+        Ok(Some(DevicePlan { device, addresses, gateways, core, huge, hold_s }))
     }
 }
 
-/// Where TARGET is, or the name and port to look up when the measurement starts.
-fn place(target: &Target) -> Result<(Place, Option<(String, u16)>), String> {
+/// Whether the path of a Unix socket fits: sun_path has 108 bytes, the last of them zero (unix(7)).
+fn check_path(target: &Target) -> Result<(), String> {
     match target {
-        // sun_path has 108 bytes, the last of them zero (unix(7)).
         Target::Unix(path) if !(1..=107).contains(&path.as_os_str().len()) => {
             Err(format!("'{target}': expected unix: and a path of 1 to 107 bytes"))
         }
-        Target::Unix(path) => Ok((Place::Unix(path.clone()), None)),
-        Target::Tcp(host, port) => Ok(match host.parse::<IpAddr>() {
-            Ok(host) => (Place::Tcp(SocketAddr::new(host, *port)), None),
-            Err(_) => {
-                let unknown = Place::Tcp(SocketAddr::from(([0, 0, 0, 0], *port)));
-                (unknown, Some((host.clone(), *port)))
-            }
-        }),
+        _ => Ok(()),
     }
 }
 
@@ -333,16 +319,19 @@ fn ratio(text: &str) -> Parsed<f64> {
     read().ok_or_else(|| ValueError::new(text, "GETS:SETS, e.g. 9:1 or 1:0"))
 }
 
-/// The distribution in words, and the THETA of Zipf's.
-fn skew(text: &str) -> Parsed<(String, Option<f64>)> {
+/// The THETA of Zipf's law; None: uniform.
+#[derive(Clone, Copy, Debug)]
+struct Skew(Option<f64>);
+
+fn skew(text: &str) -> Parsed<Skew> {
     let theta = match text.split_once(':').unwrap_or((text, "0.99")) {
-        ("uniform", _) if text == "uniform" => return Ok((text.to_owned(), None)),
+        ("uniform", _) if text == "uniform" => return Ok(Skew(None)),
         ("zipf", theta) => real(theta, 0.01, 5.0).ok(),
         _ => None,
     };
     let expected = "uniform, zipf, or zipf:THETA with 0.01 to 5";
     let theta = theta.ok_or_else(|| ValueError::new(text, expected))?;
-    Ok((format!("zipf {theta}"), Some(theta)))
+    Ok(Skew(Some(theta)))
 }
 
 impl<const MIN: u64, const MAX: u64> FromStr for Spread<MIN, MAX> {

@@ -51,7 +51,7 @@ use self::shared::Tool;
 use self::sizes::Sizes;
 use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
-use crate::load::bench::Plan;
+use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::Request;
 pub use generate::Product;
@@ -63,7 +63,7 @@ pub enum Command {
     /// Serve.
     Serve(Box<Config>),
     /// Measure a server. The command line is part of the result.
-    Bench(Box<Plan>, String),
+    Bench(Box<Job>),
     /// Show results.
     Report(Request),
     /// Check or fill a server, with one of the tools.

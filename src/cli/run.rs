@@ -28,7 +28,7 @@ fn run(command: Command) -> ExitCode {
                 ExitCode::from(error.fault().exit_status())
             }
         },
-        Command::Bench(plan, line) => bench::run(*plan, &line),
+        Command::Bench(job) => bench::run(&job),
         Command::Report(request) => bench::show(&request),
         Command::Tool(main, options) => main(*options),
         Command::CheckLog(path) => check_log(&path),

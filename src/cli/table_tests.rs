@@ -63,7 +63,13 @@ fn outcome(line: &str) -> String {
         (Command::CheckLog(path), _) => format!("    check {}\n", path.display()),
         (Command::Report(request), _) => differences(&request, &()),
         (Command::Serve(is), Ok(Command::Serve(default))) => differences(&is, &default),
-        (Command::Bench(is, _), Ok(Command::Bench(default, _))) => differences(&is, &default),
+        (Command::Bench(is), Ok(Command::Bench(default))) => {
+            let plan = differences(&is.plan, &default.plan);
+            match (&is.json, &is.hgrm) {
+                (None, None) => plan,
+                (json, hgrm) => format!("{plan}    json: {json:?}, hgrm: {hgrm:?}\n"),
+            }
+        }
         (Command::Tool(_, is), Ok(Command::Tool(_, default))) => differences(&is, &default),
         other => panic!("{line}: {other:?}"),
     }

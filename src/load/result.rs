@@ -232,6 +232,12 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
+    /// The latency that a share of all, from 0 to 1, does not exceed, in nanoseconds: of 0.99 the
+    /// 99th percentile. 0 if there is none.
+    pub fn value_ns(&self, share: f64) -> u64 {
+        self.histogram().map_or(0, |histogram| histogram.value_at_quantile(share))
+    }
+
     /// What a histogram of nanoseconds holds.
     pub fn of(histogram: &Histogram<u64>) -> Spectrum {
         let mut bytes = Vec::new();
@@ -325,6 +331,13 @@ struct Head {
 }
 
 impl RunResult {
+    /// Whether no answer was wrong or an error, and no connection was lost.
+    pub fn is_right(&self) -> bool {
+        self.steps.iter().all(|step| {
+            step.errors == 0 && step.mismatches == 0 && step.outages == Outages::default()
+        })
+    }
+
     /// As the text of a file.
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string(self).expect("names are strings, numbers finite");

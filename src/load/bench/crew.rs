@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::drive::{Carrier, drive};
 use super::engine::{Engine, Progress, Task};
 use super::kernel::Sockets;
-use super::plan::{Place, Plan};
+use super::plan::{Plan, ServerAddress};
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share};
 use crate::base::clock::Clock;
@@ -29,6 +29,8 @@ enum Report {
 pub struct Common<'a> {
     /// What was asked for.
     pub plan: &'a Plan,
+    /// Where the plan's server is.
+    pub address: ServerAddress,
     /// One clock for all.
     pub clock: Clock,
     /// The operator wants it to end.
@@ -146,21 +148,21 @@ impl Seen {
 /// A thread, from its first connection to its last.
 fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports: &Sender<Report>) {
     let plan = common.plan;
-    let result = match (&plan.device, &plan.place) {
+    let result = match (&plan.device, &common.address) {
         #[cfg(feature = "dpdk")]
-        (Some(device), &Place::Tcp(server)) => {
+        (Some(device), &ServerAddress::Tcp(server)) => {
             let (clock, stop) = (common.clock, common.stop);
             super::device::Wired::open(plan, device, server, &mut engine, clock, stop).map(
                 |mut wired| {
                     let _ = reports.send(Report::Open(wired.server.take()));
                     obey(common, &mut wired, &mut engine, tasks, reports);
-                    wired.hold(plan.hold_s, common.stop);
+                    wired.hold(device.hold_s, common.stop);
                 },
             )
         }
         #[cfg(not(feature = "dpdk"))]
         (Some(_), _) => Err("--device: this sunder was built without DPDK".into()),
-        (_, place) => open_sockets(common, place, &engine).map(|mut sockets| {
+        (_, address) => open_sockets(common, address, &engine).map(|mut sockets| {
             let _ = reports.send(Report::Open(None));
             obey(common, &mut sockets, &mut engine, tasks, reports);
         }),
@@ -171,11 +173,15 @@ fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports
     }
 }
 
-fn open_sockets(common: &Common<'_>, place: &Place, engine: &Engine) -> Result<Sockets, String> {
-    let timeout = Duration::from_nanos(common.plan.timeout_ns);
+fn open_sockets(
+    common: &Common<'_>,
+    address: &ServerAddress,
+    engine: &Engine,
+) -> Result<Sockets, String> {
+    let timeout = common.plan.timeout;
     let connections = engine.connections();
-    Sockets::open(place, connections, common.clock, timeout).map_err(|(opened, error)| {
-        let target = &common.plan.target;
+    Sockets::open(address, connections, common.clock, timeout).map_err(|(opened, error)| {
+        let target = common.plan.target();
         format!("cannot connect to {target}: {error}; {opened} of {connections} connected")
     })
 }
@@ -190,7 +196,7 @@ fn obey<C: Carrier>(
 ) {
     while let Ok(task) = tasks.recv() {
         let ends = [common.stop, common.failed];
-        drive(carrier, engine, task, &ends, common.plan.timeout_ns);
+        drive(carrier, engine, task, &ends, common.plan.timeout_ns());
         let failure = engine.failure().cloned();
         let is_over = failure.is_some();
         if is_over {

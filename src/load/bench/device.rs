@@ -143,7 +143,7 @@ impl Wired {
                 since_ns = engine.now_ns();
             }
             self.end_turn();
-            if engine.now_ns() - since_ns > plan.timeout_ns + 10 * SECOND_NS {
+            if engine.now_ns() - since_ns > plan.timeout_ns() + 10 * SECOND_NS {
                 return Err(failed("the server does not answer"));
             }
             if stop.load(Relaxed) {
@@ -210,6 +210,7 @@ mod tests {
             gateways: Vec::new(),
             core: None,
             huge: Huge::Off,
+            hold_s: 0,
         };
         let all = 2 * PORTS.len();
         assert_eq!(local(&device, all), local(&device, 0));

@@ -204,7 +204,7 @@ impl Engine {
             is_over: false,
             first_error: None,
             first_mismatch: None,
-            losses: Losses::new(share.connections, plan.timeout_ns),
+            losses: Losses::new(share.connections, plan.timeout_ns()),
             carried: Carried::default(),
             request: Vec::with_capacity(4096),
             stitched: Vec::with_capacity(64 * 1024),

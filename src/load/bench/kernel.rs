@@ -20,7 +20,7 @@ use rustix::time::{
 
 use super::drive::Carrier;
 use super::engine::{Conn, Engine};
-use super::plan::Place;
+use super::plan::ServerAddress;
 use super::schedule::SECOND_NS;
 use crate::base::clock::Clock;
 use crate::net::Stream;
@@ -69,15 +69,15 @@ enum Socket {
 }
 
 impl Socket {
-    fn open(place: &Place, timeout: Duration) -> io::Result<Socket> {
-        match place {
-            Place::Tcp(address) => {
+    fn open(address: &ServerAddress, timeout: Duration) -> io::Result<Socket> {
+        match address {
+            ServerAddress::Tcp(address) => {
                 let stream = TcpStream::connect_timeout(address, timeout)?;
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
             }
-            Place::Unix(path) => {
+            ServerAddress::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_nonblocking(true)?;
                 Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
@@ -155,7 +155,7 @@ pub struct Sockets {
     input: Box<[u8]>,
     output: Output,
     ready: Vec<(usize, Readable)>,
-    place: Place,
+    address: ServerAddress,
     /// Connections that the server ended, until they are there again.
     down: Vec<usize>,
 }
@@ -240,7 +240,7 @@ impl Sockets {
     /// # Errors
     /// The kernel's, with the number of connections that were opened.
     pub fn open(
-        place: &Place,
+        address: &ServerAddress,
         connections: usize,
         clock: Clock,
         timeout: Duration,
@@ -250,7 +250,7 @@ impl Sockets {
         let mut peers = Vec::with_capacity(connections);
         for number in 0..connections {
             let open = || {
-                let mut socket = Socket::open(place, timeout)?;
+                let mut socket = Socket::open(address, timeout)?;
                 socket.register(poll.registry(), Token(number))?;
                 Ok(socket)
             };
@@ -269,7 +269,7 @@ impl Sockets {
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
             output: Output { bytes: vec![0; OUTPUT_BYTES].into_boxed_slice(), len: 0 },
             ready: Vec::with_capacity(EVENTS_PER_TURN),
-            place: place.clone(),
+            address: address.clone(),
             down: Vec::new(),
         })
     }

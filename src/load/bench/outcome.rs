@@ -1,22 +1,18 @@
-//! What a run came to: its result, on the terminal and in files, and the exit status.
+//! What a run came to: its result. Nothing here prints or writes it.
 
 use std::fs;
-use std::process::ExitCode;
 
 use super::crew::Seen;
 use super::notes::Notes;
-use super::plan::Place;
 use super::plan::{Load, Plan};
 use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
 use super::sweep::{self, Observed};
 use crate::base::clock::Now;
-use crate::base::console::{columns, complain, print};
-use crate::load::progress::EXIT_INTERRUPTED;
-use crate::load::report::{hgrm, table};
 use crate::load::result::{
     FORMAT, Interval, Latency, Loop, Machine, Outages, RunResult, Setup, Spectrum, Step,
 };
+use crate::load::stream::Target;
 use crate::load::wire::Dialect;
 
 /// What has been measured so far.
@@ -30,7 +26,6 @@ pub struct Outcome {
     server: Option<String>,
     /// A mismatch, an error, or an answer that never came.
     is_wrong: bool,
-    is_stopped: bool,
 }
 
 impl Outcome {
@@ -44,7 +39,6 @@ impl Outcome {
             notes: Notes::default(),
             server,
             is_wrong: false,
-            is_stopped: false,
         }
     }
 
@@ -79,7 +73,6 @@ impl Outcome {
 
     /// The operator ended it.
     pub fn stopped(&mut self) {
-        self.is_stopped = true;
         self.end_early("by the operator");
     }
 
@@ -166,71 +159,44 @@ impl Outcome {
         }
     }
 
-    /// Prints the result, writes the files, and says how it went. Why it `is_broken` is for the
-    /// caller to say.
-    pub fn tell(self, plan: &Plan, command: &str, is_broken: bool) -> ExitCode {
-        let ended = ExitCode::from(if self.is_stopped { EXIT_INTERRUPTED } else { 0 });
-        if self.steps.iter().all(is_empty) {
-            if is_broken {
-                return ExitCode::FAILURE;
-            }
-            let why = if self.is_stopped { "stopped before" } else { "the time was over before" };
-            complain(format_args!("sunder bench: {}: {why} anything was measured", plan.target));
-            return if self.is_stopped { ended } else { ExitCode::FAILURE };
-        }
-        let is_wrong = self.is_wrong;
-        let result = self.result(plan, command);
-        let told = print(&table::table(&result, columns()), ended);
-        let mut is_written = true;
-        let mut write = |path: &std::path::Path, text: String| {
-            if let Err(error) = fs::write(path, text) {
-                complain(format_args!("sunder bench: {}: {error}", path.display()));
-                is_written = false;
-            }
-        };
-        if let Some(path) = &plan.json {
-            write(path, result.to_json());
-        }
-        if let Some(path) = &plan.hgrm {
-            // Of a sweep, what it was at the knee.
-            let step = &result.steps[result.knee.unwrap_or(result.steps.len() - 1)];
-            write(path, hgrm::hgrm(&step.latency.all));
-        }
-        if is_wrong || !is_written { ExitCode::FAILURE } else { told }
+    /// What was measured, if anything was, and whether all of it was right.
+    pub fn into_result(self, plan: &Plan, command: &str) -> (Option<RunResult>, bool) {
+        let (is_right, is_empty) = (!self.is_wrong, self.steps.iter().all(is_empty));
+        ((!is_empty).then(|| self.result(plan, command)), is_right)
     }
 
     fn result(self, plan: &Plan, command: &str) -> RunResult {
-        let transport = match (&plan.device, &plan.place) {
+        let transport = match (&plan.device, &plan.server) {
             (Some(device), _) => device.device.split(',').next().unwrap_or_default(),
-            (None, Place::Tcp(_)) => "tcp",
-            (None, Place::Unix(_)) => "unix",
+            (None, Target::Tcp(..)) => "tcp",
+            (None, Target::Unix(_)) => "unix",
         };
         let protocol = match plan.dialect {
             Dialect::Text => "text",
             Dialect::Binary => "binary",
             Dialect::Meta => "meta",
         };
-        let [key_bytes, value_bytes] = plan.lengths.clone();
+        let [key_bytes, value_bytes] = plan.lengths();
         let setup = Setup {
             transport: transport.to_owned(),
             protocol: protocol.to_owned(),
-            target: plan.target.clone(),
+            target: plan.target(),
             loop_: if plan.load == Load::Closed { Loop::Closed } else { Loop::Open },
             connections: plan.connections as u64,
             depth: plan.depth.into(),
             multi_get: plan.multi_get as u64,
             get_share: plan.get_share,
             keys: plan.keys.into(),
-            skew: plan.skew.clone(),
+            skew: plan.skew.map_or("uniform".to_owned(), |theta| format!("zipf {theta}")),
             key_bytes,
             value_bytes,
             ttl_s: plan.ttl_s as u64,
-            warmup_s: plan.warmup_ns as f64 / SECOND_NS as f64,
-            duration_s: plan.duration_ns as f64 / SECOND_NS as f64,
+            warmup_s: plan.warmup.as_secs_f64(),
+            duration_s: plan.duration.as_secs_f64(),
         };
         RunResult {
             format: FORMAT.to_owned(),
-            label: plan.label.clone(),
+            label: if plan.label.is_empty() { plan.target() } else { plan.label.clone() },
             started_utc: utc(self.started.unix_s.into()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             machine: machine(),

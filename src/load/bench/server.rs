@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::plan::Place;
+use super::plan::ServerAddress;
 use crate::base::clock::Clock;
 use crate::load::stream::{Target, Waiting};
 use crate::load::wire::Dialect;
@@ -32,11 +32,11 @@ const BINARY_QUESTION: [u8; HEADER_BYTES] = {
     request
 };
 
-/// The version that the server at `place` tells; None if it does not tell within [`patience`].
-pub fn ask(place: &Place, dialect: Dialect, timeout: Duration) -> Option<String> {
-    let target = match place {
-        Place::Tcp(address) => Target::Tcp(address.ip().to_string(), address.port()),
-        Place::Unix(path) => Target::Unix(path.clone()),
+/// The version that the server at `address` tells; None if it does not tell within [`patience`].
+pub fn ask(address: &ServerAddress, dialect: Dialect, timeout: Duration) -> Option<String> {
+    let target = match address {
+        ServerAddress::Tcp(address) => Target::Tcp(address.ip().to_string(), address.port()),
+        ServerAddress::Unix(path) => Target::Unix(path.clone()),
     };
     let timeout = patience(timeout);
     let (clock, mut inquiry) = (Clock::start(), Inquiry::new(dialect));

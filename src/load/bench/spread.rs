@@ -3,6 +3,8 @@
 //! A key's lengths are a function of its number, so that whoever asks for it knows what must come
 //! back. All of it is drawn from seeds; nothing here allocates once it is made.
 
+use std::fmt;
+
 use crate::base::random::{Random, mix};
 
 /// Which of all keys are asked for how often.
@@ -84,7 +86,7 @@ impl Zipf {
 /// How lengths are distributed over the keys.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lengths {
-    /// All alike.
+    /// All the same.
     Fixed(u32),
     /// Every length from the first to the second as often.
     Range(u32, u32),
@@ -148,6 +150,24 @@ impl Lengths {
         }
         let quantile = |n: usize| (n as f64 + 0.5) / QUANTILES as f64;
         LengthTable { lengths: (0..QUANTILES).map(|n| self.at(quantile(n))).collect(), seed }
+    }
+}
+
+/// As a command line has them.
+impl fmt::Display for Lengths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lengths::Fixed(bytes) => write!(f, "{bytes}"),
+            Lengths::Range(min, max) => write!(f, "{min}-{max}"),
+            Lengths::LogNormal { median, sigma, max } => {
+                write!(f, "lognormal:{median},{sigma},{max}")
+            }
+            Lengths::Weights(weights) => {
+                let words: Vec<_> =
+                    weights.iter().map(|(n, weight)| format!("{n}:{weight}")).collect();
+                f.write_str(&words.join(","))
+            }
+        }
     }
 }
 

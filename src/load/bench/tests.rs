@@ -3,17 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::drive::{Carrier, drive};
 use super::engine::{Conn, Engine, Progress, Task};
-use super::plan::Place;
-use super::plan::{Load, Plan};
+use super::plan::Plan;
 use super::record::Record;
 use super::schedule::{SECOND_NS, Share, Window};
-use super::spread::{Lengths, Popularity};
+use super::spread::Lengths;
 use crate::base::clock::Now;
-use crate::load::options::ANSWER_BYTES;
-use crate::load::wire::Dialect;
+use crate::load::stream::Target;
 use crate::net::ConnectionId;
 use crate::net::Handler;
 use crate::net::Stream;
@@ -323,39 +322,8 @@ impl Carrier for Simulation {
 
 /// A closed loop on 10,000 keys, but for what `change` says.
 pub fn plan(change: impl FnOnce(&mut Plan)) -> Plan {
-    let mut plan = Plan {
-        target: String::new(),
-        place: Place::Tcp(([127, 0, 0, 1], 11211).into()),
-        lookup: None,
-        device: None,
-        load: Load::Closed,
-        warmup_ns: SECOND_NS,
-        duration_ns: 10 * SECOND_NS,
-        dialect: Dialect::Text,
-        get_share: 0.9,
-        multi_get: 1,
-        keys: 10_000,
-        fills: true,
-        popularity: Popularity::Uniform { keys: 0 },
-        skew: "uniform".into(),
-        key_bytes: Lengths::Fixed(16),
-        value_bytes: Lengths::Fixed(100),
-        lengths: ["16".into(), "100".into()],
-        ttl_s: 0,
-        seed: 1,
-        check_every: 64,
-        connections: 50,
-        depth: 1,
-        threads: 1,
-        timeout_ns: 10 * SECOND_NS,
-        answer_bytes: ANSWER_BYTES,
-        hold_s: 0,
-        json: None,
-        hgrm: None,
-        label: String::new(),
-    };
+    let mut plan = Plan::new(Target::Tcp("127.0.0.1".to_owned(), 11211));
     change(&mut plan);
-    plan.popularity = Popularity::Uniform { keys: plan.keys };
     plan
 }
 
@@ -619,7 +587,7 @@ fn a_connection_that_ends_while_keys_are_stored_leaves_none_out() {
 fn keys_that_take_too_long_to_store_end_the_run_with_what_to_do() {
     let plan = plan(|plan| {
         plan.connections = 2;
-        plan.duration_ns = 2 * SECOND_NS;
+        plan.duration = Duration::from_secs(2);
     });
     let mut simulation = Simulation::new(2, |at_ns| at_ns + SECOND_NS);
     let mut engine = engine(&plan);

@@ -81,7 +81,7 @@ impl Traffic {
         };
         Traffic {
             dialect: plan.dialect,
-            popularity: plan.popularity.clone(),
+            popularity: plan.popularity(),
             key_bytes: plan.key_bytes.table(plan.seed ^ 1),
             value_bytes: plan.value_bytes.table(plan.seed ^ 2),
             values: Values::new(plan.seed),

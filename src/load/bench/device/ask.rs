@@ -2,7 +2,6 @@
 //! never ends a run.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use super::{Conn, Plan, Wired};
 use crate::base::clock::Now;
@@ -65,7 +64,7 @@ impl Wired {
     pub(super) fn ask(&mut self, plan: &Plan, stop: &AtomicBool) {
         let inquiry = Inquiry::new(plan.dialect);
         let mut asker = Asker { inquiry, is_asked: false, is_open: false, is_over: false };
-        let timeout = patience(Duration::from_nanos(plan.timeout_ns));
+        let timeout = patience(plan.timeout);
         let limit_ns = self.clock.read_ns() + timeout.as_nanos() as u64;
         let (local, server) = self.reopening.next_way();
         let begun = self.stack.connect_from(local, server, self.now, &mut asker);

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use mio::Token;
 
-use super::{Engine, Place, Readable, SECOND_NS, Socket, Sockets};
+use super::{Engine, Readable, SECOND_NS, ServerAddress, Socket, Sockets};
 use crate::load::bench::backoff::{BEGUN_PER_TURN, Backoff};
 
 /// Longest attempt, in nanoseconds.
@@ -47,10 +47,10 @@ impl Line {
 
 impl Socket {
     /// Begins to connect.
-    fn begin(place: &Place) -> io::Result<Socket> {
-        match place {
-            Place::Tcp(address) => mio::net::TcpStream::connect(*address).map(Socket::Tcp),
-            Place::Unix(path) => mio::net::UnixStream::connect(path).map(Socket::Unix),
+    fn begin(address: &ServerAddress) -> io::Result<Socket> {
+        match address {
+            ServerAddress::Tcp(address) => mio::net::TcpStream::connect(*address).map(Socket::Tcp),
+            ServerAddress::Unix(path) => mio::net::UnixStream::connect(path).map(Socket::Unix),
         }
     }
 
@@ -126,7 +126,7 @@ impl Sockets {
             match peer.line.state {
                 State::Down(at_ns) if at_ns <= now_ns && begun < BEGUN_PER_TURN => {
                     begun += 1;
-                    let opened = Socket::begin(&self.place).and_then(|mut socket| {
+                    let opened = Socket::begin(&self.address).and_then(|mut socket| {
                         socket.register(self.poll.registry(), Token(number)).map(|()| socket)
                     });
                     match opened {
