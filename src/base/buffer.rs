@@ -6,6 +6,7 @@
 //! that all threads share. Nothing here may grow by a peer's number: code that gathers bytes into a
 //! chain accounts for them against a budget from `limits`.
 
+mod conversions;
 mod fifo;
 
 use std::cell::RefCell;

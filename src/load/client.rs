@@ -5,6 +5,7 @@ use super::stream::{Target, Waiting};
 use super::wire::answer::{Asked, answer};
 use super::wire::{Dialect, Item, Reply, Request, encode, meta};
 use crate::base::clock::Clock;
+use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
@@ -63,6 +64,8 @@ impl Trouble {
 pub struct Answered<'a> {
     /// The item, of a retrieval that found one.
     pub item: Option<Item<'a>>,
+    /// Its value, which stays when the next request is sent.
+    pub value: Bytes,
     /// [`Reply::End`] of a retrieval.
     pub reply: Reply<'a>,
 }
@@ -77,7 +80,9 @@ pub struct Client {
     clock: Clock,
     opaque: u32,
     output: Vec<u8>,
-    input: Vec<u8>,
+    input: BytesMut,
+    /// The last answer.
+    answer: Bytes,
     /// Where a read puts what comes.
     piece: Box<[u8]>,
 }
@@ -96,9 +101,18 @@ impl Client {
         let stream = Waiting::connect(target, timeout)
             .map_err(|error| Trouble::Connect(target.clone(), error))?;
         let clock = Clock::start();
-        let (output, input, piece) = (vec![], vec![], vec![0; READ_BYTES].into());
-        let opaque = 0;
-        Ok(Client { stream, dialect, timeout, answer_bytes, clock, opaque, output, input, piece })
+        Ok(Client {
+            stream,
+            dialect,
+            timeout,
+            answer_bytes,
+            clock,
+            opaque: 0,
+            output: vec![],
+            input: BytesMut::new(),
+            answer: Bytes::new(),
+            piece: vec![0; READ_BYTES].into(),
+        })
     }
 
     /// Asks, and waits for the answer. After an error the connection is of no use.
@@ -110,6 +124,8 @@ impl Client {
         let request = Request { opaque: self.opaque, ..*request };
         self.output.clear();
         self.input.clear();
+        // Its memory is used again, unless somebody holds a value of it.
+        self.answer = Bytes::new();
         encode(self.dialect, &request, &mut self.output);
         let deadline_ns = self.clock.read_ns() + self.timeout.as_nanos() as u64;
         self.stream.set_timeout(self.timeout).map_err(|error| self.trouble(error))?;
@@ -130,10 +146,13 @@ impl Client {
         if bytes < self.input.len() {
             return Err(Trouble::garbage("more than the answer", &self.input[bytes..]));
         }
+        self.answer = self.input.split().freeze();
         let mut items = vec![];
-        let read = answer(&asked, &self.input, &mut items);
+        let read = answer(&asked, &self.answer, &mut items);
         let Ok(Some((reply, _))) = read else { unreachable!("it was whole a moment ago") };
-        Ok(Answered { item: items.pop(), reply })
+        let item = items.pop();
+        let value = item.map_or_else(Bytes::new, |item| self.answer.slice_ref(item.value));
+        Ok(Answered { item, value, reply })
     }
 
     /// How many bytes the answer has, if it is whole.

@@ -9,6 +9,7 @@ use super::progress::{EXIT_INTERRUPTED, Progress};
 use super::wire::{Item, Reply, Request};
 use crate::base::clock::Clock;
 use crate::base::console::{complain, print};
+use bytes::Bytes;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -82,7 +83,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Owned {
     /// What a retrieval found: flags and value.
-    pub item: Option<(u32, Vec<u8>)>,
+    pub item: Option<(u32, Bytes)>,
     /// The status of the reply; [`Status::End`] for a retrieval.
     pub status: Status,
 }
@@ -133,7 +134,7 @@ impl Worker<'_> {
                 let key = request.key.escape_ascii().to_string();
                 return Err(Finding::Wrong { key, what });
             }
-            Some(item) => Some((item.flags, item.value.to_vec())),
+            Some(item) => Some((item.flags, answered.value)),
             None => None,
         };
         let status = match answered.reply {

@@ -11,6 +11,8 @@ pub mod remote;
 pub mod rend;
 pub mod ssd;
 
+use bytes::Bytes;
+
 use crate::base::buffer::{self, Body, Chain, Gather, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::SHARED_BYTES_MAX;
@@ -88,6 +90,29 @@ impl Value for Chain {
             self.pieces().for_each(|piece| copy.extend(piece));
             copy.finish()
         })
+    }
+}
+
+/// For a tier whose values are kept in one piece, and shared with the replies that hold them.
+impl Value for Bytes {
+    fn len(&self) -> usize {
+        Bytes::len(self)
+    }
+
+    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
+        let rest = self.get(offset..).unwrap_or_default();
+        let n = rest.len().min(out.len());
+        out[..n].copy_from_slice(&rest[..n]);
+        n
+    }
+
+    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
+        let rest = self.get(offset..).unwrap_or_default();
+        take(&mut std::iter::once(rest).filter(|rest| !rest.is_empty()))
+    }
+
+    fn share(&self) -> Option<Bytes> {
+        Some(self.clone())
     }
 }
 

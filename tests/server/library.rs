@@ -5,13 +5,20 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use crate::support::{PATIENCE, Server, free_port, project};
+use own_tier::MapTier;
 use sunder::base::stats::Counter;
+use sunder::bench::{Dialect, Lengths, Load, Plan, RunResult, Target, measure};
 use sunder::config::{self, Config};
 use sunder::orchestrator::Orchestrator;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::serve::{self, Handle, Part, ServeError};
+
+#[path = "../../examples/own_tier.rs"]
+#[allow(dead_code, reason = "the test has a server of its own")]
+mod own_tier;
 
 /// Most lines of a debug server, including imports and blank lines: as many as Rend's.
 const LINES_MAX: usize = 21;
@@ -155,6 +162,60 @@ fn a_composed_server_keeps_items_on_an_ssd() {
     std::fs::remove_file(&path).expect("ours");
     first.expect("it was served");
     second.expect("it was served again");
+}
+
+/// In both protocols, and with keys that another worker owns.
+#[test]
+fn a_tier_of_the_program_s_own_serves_and_is_measured_in_the_same_process() {
+    let config = Config { port: free_port(), workers: Some(2), ..Config::default() };
+    let compose = |_: &Part<'_>| Ok(L1Only::new(MapTier::default()));
+    let ended = while_served(&config, compose, |handle, client| {
+        for (request, reply) in [
+            ("set k 7 0 5\r\nvalue\r\n", "STORED\r\n"),
+            ("append k 0 0 1\r\n!\r\n", "STORED\r\n"),
+            ("get k absent\r\n", "VALUE k 7 6\r\nvalue!\r\nEND\r\n"),
+            ("add k 0 0 1\r\nx\r\n", "NOT_STORED\r\n"),
+            ("set n 0 0 2\r\n41\r\n", "STORED\r\n"),
+            ("incr n 1\r\n", "42\r\n"),
+            ("delete k\r\n", "DELETED\r\n"),
+            ("get k\r\n", "END\r\n"),
+        ] {
+            ask(client, request.as_bytes(), reply.as_bytes());
+        }
+        for dialect in [Dialect::Text, Dialect::Binary] {
+            let mut plan = Plan::new(Target::Tcp("127.0.0.1".to_owned(), config.port));
+            plan.dialect = dialect;
+            plan.load = Load::Rates(vec![500.0, 1_000.0]);
+            (plan.warmup, plan.duration) = (Duration::ZERO, Duration::from_millis(400));
+            (plan.keys, plan.check_every, plan.connections) = (100, 1, 5);
+            plan.value_bytes = Lengths::Range(1, 20_000);
+            let gets_before = handle.count(Counter::CmdGet);
+            let result = measure(&plan).expect("measured");
+            assert!(result.is_right(), "{:?}", result.notes);
+            let steps: Vec<_> = result.steps.iter().map(|step| step.latency.all.count).collect();
+            assert_eq!(steps, [200, 400]);
+            let gets: u64 = result.steps.iter().map(|step| step.latency.get.count).sum();
+            assert_eq!(handle.count(Counter::CmdGet) - gets_before, gets);
+            let step = &result.steps[1];
+            assert_eq!((step.rate_target, step.misses), (Some(1_000.0), 0));
+            let (p50, p99) = (step.latency.all.value_ns(0.5), step.latency.all.value_ns(0.99));
+            assert!(0 < p50 && p50 <= p99 && p99 <= step.latency.all.max_ns * 1_001 / 1_000);
+            assert_eq!(result.label, format!("127.0.0.1:{}", config.port));
+            assert_eq!(RunResult::from_json(&result.to_json()).expect("reads"), result);
+        }
+    });
+    ended.expect("it was served");
+}
+
+#[test]
+fn a_measurement_that_cannot_be_made_says_why() {
+    let mut plan = Plan::new(Target::Tcp("127.0.0.1".to_owned(), free_port()));
+    let failure = measure(&plan).expect_err("nobody is there");
+    assert!(failure.reason.contains("cannot connect"), "{failure}");
+    assert!(failure.answers == 0 && failure.partial.is_none());
+    plan.threads = 0;
+    let failure = measure(&plan).expect_err("no thread");
+    assert!(failure.reason.starts_with("threads: "), "{failure}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use bytes::Buf;
+
 use super::plan::ServerAddress;
 use crate::base::clock::Clock;
 use crate::load::stream::{Target, Waiting};
@@ -166,13 +168,16 @@ fn own_version(stats: &[u8]) -> Option<&[u8]> {
 
 /// What a binary answer tells, once it is whole: Err if it is none.
 fn binary_body(answer: &[u8]) -> Option<Result<&[u8], ()>> {
-    let header = answer.get(..HEADER_BYTES)?;
-    let is_answer = header[..2] == [BINARY_ANSWER, BINARY_VERSION] && header[6..8] == [0, 0];
-    let bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
+    let (mut header, body) = answer.split_at_checked(HEADER_BYTES)?;
+    let (magic, opcode) = (header.get_u8(), header.get_u8());
+    // Lengths of key and extras, and the type of the data.
+    header.advance(4);
+    let (status, bytes) = (header.get_u16(), header.get_u32() as usize);
+    let is_answer = (magic, opcode, status) == (BINARY_ANSWER, BINARY_VERSION, 0);
     if !is_answer || bytes == 0 || bytes > ANSWER_BYTES_MAX {
         return Some(Err(()));
     }
-    answer[HEADER_BYTES..].get(..bytes).map(Ok)
+    body.get(..bytes).map(Ok)
 }
 
 /// A server's bytes as short plain text.

@@ -9,6 +9,8 @@
 //! Beside [`value`](crate::load::value), whose values have no head: what is appended to must say
 //! where its parts end.
 
+use bytes::{Buf, BufMut, TryGetError};
+
 use crate::base::random::mix;
 use crate::load::value::Filler;
 
@@ -68,9 +70,9 @@ pub fn push_record(out: &mut Vec<u8>, part: Part, key: usize, version: u64, byte
         Part::Prepend => 3,
     };
     let head = version | (key as u64) << 32 | kind << 46;
-    out.extend(&head.to_le_bytes()[..6]);
-    out.extend(&(bytes as u32).to_le_bytes()[..3]);
-    out.push(check_byte(head, bytes));
+    out.put_uint_le(head, 6);
+    out.put_uint_le(bytes as u64, 3);
+    out.put_u8(check_byte(head, bytes));
     Filler::of(head).put(bytes - RECORD_HEAD_BYTES, out);
 }
 
@@ -121,24 +123,24 @@ pub fn read_value(key: usize, value: &[u8]) -> Result<Seen, String> {
     Ok(seen)
 }
 
+/// A record's head: its names, its length and its check byte.
+fn read_head(mut bytes: &[u8]) -> Result<(u64, usize, u8), TryGetError> {
+    let head = bytes.try_get_uint_le(6)?;
+    let length = bytes.try_get_uint_le(3)? as usize;
+    Ok((head, length, bytes.try_get_u8()?))
+}
+
 /// Reads the record at the start of `bytes`: its part, version and length.
 fn read_record(key: usize, bytes: &[u8]) -> Result<(Part, u64, usize), String> {
-    let Some(head_bytes) = bytes.get(..RECORD_HEAD_BYTES) else {
-        return Err(format!("{} bytes are left, less than a record's head", bytes.len()));
-    };
-    let mut word = [0; 8];
-    word[..6].copy_from_slice(&head_bytes[..6]);
-    let head = u64::from_le_bytes(word);
-    word = [0; 8];
-    word[..3].copy_from_slice(&head_bytes[6..9]);
-    let length = u64::from_le_bytes(word) as usize;
+    let (head, length, check) = read_head(bytes)
+        .map_err(|_| format!("{} bytes are left, less than a record's head", bytes.len()))?;
     let part = match head >> 46 {
         1 => Part::Base,
         2 => Part::Append,
         3 => Part::Prepend,
         _ => return Err("no record starts here".into()),
     };
-    if head_bytes[9] != check_byte(head, length) || length < RECORD_HEAD_BYTES {
+    if check != check_byte(head, length) || length < RECORD_HEAD_BYTES {
         return Err("no record starts here".into());
     }
     let owner = (head >> 32) as usize % KEYS_MAX;
