@@ -68,6 +68,8 @@ fn man(command: &clap::Command, folder: &Path) -> io::Result<()> {
     let mut text = vec![];
     page.render(&mut text)?;
     let text = String::from_utf8(text).expect("it is made of strings");
+    // A date that is left out would leave its place to the version.
+    let text = text.replacen(" 1  \"", " 1 \"\" \"", 1);
     let (name, rest) = text.split_once(".SH SYNOPSIS").expect("each page has one");
     let (_, rest) = rest.split_once(".SH DESCRIPTION").expect("each page has one");
     // The version is in the footer.

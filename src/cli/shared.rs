@@ -113,7 +113,7 @@ struct Client {
     /// Connections, with one request in flight each
     #[arg(short, long, value_name = "N", default_value = "10")]
     workers: Count<1, WORKERS_MAX>,
-    /// Letters of a key behind the prefix
+    /// Letters of a key behind the prefix; --kl too
     #[arg(short, long, visible_alias = "kl", value_name = "N", default_value = "4")]
     key_length: Number<1, KEY_BYTES>,
     /// Prefix of all keys, so that two runs at once do not meet
@@ -147,9 +147,9 @@ const NOTE_PPROF: &str = "--pprof: not needed, perf profiles this program from o
 impl<T: ToolFlags> Tool<T> {
     /// What the flags say, if they go together.
     pub fn command(self, matches: &ArgMatches) -> Result<Command, String> {
-        let Client { server, prefix, key_length: Number(key_letters), .. } = self.client;
-        let prefix = prefix.unwrap_or_default();
-        if prefix.len() + key_letters as usize > KEY_BYTES_MAX {
+        let Client { server, prefix, key_length, .. } = self.client;
+        let (prefix, key_letters) = (prefix.unwrap_or_default(), key_length.0 as usize);
+        if prefix.len() + key_letters > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
         let dialects = Protocols::given(matches);
@@ -158,7 +158,7 @@ impl<T: ToolFlags> Tool<T> {
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
             operations: 1,
             workers: self.client.workers.0 as usize,
-            key_letters: key_letters as usize,
+            key_letters,
             prefix,
             keys: 1000,
             seed: self.client.seed.0,

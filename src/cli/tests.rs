@@ -63,7 +63,7 @@ fn every_flag_that_changes_nothing_is_told_of_once() {
     let queue = format!("queue is {}", crate::base::limits::LISTEN_BACKLOG);
     assert!(said.contains(&queue), "{said}");
     for row in super::unneeded::rows() {
-        let flag = row.letter.map_or("--".to_owned(), |letter| format!("-{letter}: "));
+        let flag = row.letter.map_or("-".to_owned(), |letter| format!("-{letter}: "));
         assert!(row.note.starts_with(&flag), "{}", row.note);
     }
 }
@@ -297,6 +297,10 @@ fn man_pages_and_completions_have_every_flag_that_is_parsed_and_no_other() {
     for (path, flag) in &flags {
         let page = read(&format!("{}.1", format!("sunder {path}").trim().replace(' ', "-")));
         assert!(page.replace("\\-", "-").contains(&format!("--{flag}")), "man {path}: {flag}");
+        let name = format!("sunder {path}");
+        assert!(page.contains(&format!(".SH SYNOPSIS\n{} ", name.trim())), "man {path}");
+        let footer = format!(" 1 \"\" \"{}\"", crate::base::console::VERSION.trim_end());
+        assert!(page.contains(&footer) && !page.contains("EXTRA"), "man {path}: {page}");
         let lines: Vec<&str> = page.lines().collect();
         let nameless = lines
             .windows(3)
