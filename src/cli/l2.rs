@@ -9,11 +9,11 @@ use clap::{Args, Subcommand};
 #[command(disable_help_subcommand = true, arg_required_else_help = false)]
 pub(super) struct L2 {
     #[command(subcommand)]
-    pub command: L2Command,
+    command: L2Command,
 }
 
 #[derive(Subcommand, Debug)]
-pub(super) enum L2Command {
+enum L2Command {
     /// Say what each worker's part holds, and verify every record
     ///
     /// It only reads; the server must not run.
@@ -24,4 +24,12 @@ Exit status: 0 the log is whole, 1 something is damaged, 2 it could not be read.
         #[arg(value_name = "PATH")]
         path: PathBuf,
     },
+}
+
+impl L2 {
+    /// The log to verify.
+    pub fn path(self) -> PathBuf {
+        let L2Command::Check { path } = self.command;
+        path
+    }
 }

@@ -38,17 +38,6 @@ pub(super) struct Memcached {
 }
 
 const NOTE_PROTOCOL: &str = "-B: has no effect, each connection's first byte says its protocol";
-const NOTE_EXTENDED: &str = "-o: what it says of memcached's own workings is not needed";
-
-/// Words of `-o` that say how memcached works inside, without `no_`; those of extstore begin with
-/// `ext_`.
-const EXTENDED: &str = "maxconns_fast hashpower tail_repair_time hash_algorithm lru_crawler \
-    lru_crawler_sleep lru_crawler_tocrawl read_buf_mem_limit resp_obj_mem_limit lru_maintainer \
-    hot_lru_pct warm_lru_pct hot_max_factor warm_max_factor temporary_ttl slab_chunk_max \
-    slab_reassign slab_automove slab_automove_ratio slab_automove_window slab_automove_freeratio \
-    watcher_logbuf_size worker_logbuf_size track_sizes hashexpand modern sock_cookie_id \
-    inline_ascii_resp drop_privileges";
-
 impl Memcached {
     /// Does what the flags say that have no other name, and adds what is to be said of them.
     pub fn apply(&self, config: &mut Config, matches: &ArgMatches) -> Result<(), String> {
@@ -68,7 +57,7 @@ impl Memcached {
             let is_named = || self.protocol.iter().any(|name| name != "auto");
             let note = match id.as_str() {
                 "protocol" => is_named().then_some(NOTE_PROTOCOL),
-                "extended" => self.extended(config)?.then_some(NOTE_EXTENDED),
+                "extended" => self.extended(config)?,
                 id => unneeded::note(id, HEADING)?,
             };
             config.notes.extend(note);
@@ -76,31 +65,21 @@ impl Memcached {
         Ok(())
     }
 
-    /// Obeys the words of `-o`. Returns whether one of them is not needed.
-    fn extended(&self, config: &mut Config) -> Result<bool, String> {
-        let mut is_any_unneeded = false;
+    /// Obeys the words of `-o`. Returns what is to be said of those that are not needed.
+    fn extended(&self, config: &mut Config) -> Result<Option<&'static str>, String> {
+        let mut said = None;
         for word in self.extended.iter().filter(|word| !word.is_empty()) {
             let (name, given) = word.split_once('=').unwrap_or((word, ""));
-            match name.strip_prefix("no_").unwrap_or(name) {
-                "idle_timeout" => {
-                    let seconds = idle_timeout(given);
-                    config.idle_timeout_s =
-                        seconds.map_err(|error| format!("-o idle_timeout: {error}"))?;
-                }
-                "ext_path" => {
-                    return Err(
-                        "-o ext_path: name the disk with --l2 ssd,path=PATH,size=SIZE".into()
-                    );
-                }
-                name if name.starts_with("ssl_") => {
-                    return Err("-o ssl_..: there is no TLS; put a proxy in front".into());
-                }
-                name if name.starts_with("ext_") => is_any_unneeded = true,
-                name if EXTENDED.split(' ').any(|known| known == name) => is_any_unneeded = true,
-                _ => return Err(format!("-o: '{}' is not known", word.escape_debug())),
+            let name = name.strip_prefix("no_").unwrap_or(name);
+            if name == "idle_timeout" {
+                let seconds = idle_timeout(given).map_err(|e| format!("-o idle_timeout: {e}"))?;
+                config.idle_timeout_s = seconds;
+                continue;
             }
+            let note = unneeded::note(name, unneeded::WORDS)?;
+            said = Some(note.ok_or_else(|| format!("-o: '{}' is not known", word.escape_debug()))?);
         }
-        Ok(is_any_unneeded)
+        Ok(said)
     }
 }
 

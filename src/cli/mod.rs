@@ -39,16 +39,6 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::bench::Bench;
-use self::blast::Blast;
-use self::fill::Fill;
-use self::generate::Generate;
-use self::l2::{L2, L2Command};
-use self::serve::Serve;
-use self::setget::SetGet;
-use self::setops::SetOps;
-use self::shared::Tool;
-use self::sizes::Sizes;
 use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
 use crate::load::bench::Job;
@@ -92,15 +82,15 @@ struct Sunder {
 // Each has its help in its own file.
 #[derive(Subcommand, Debug)]
 enum Subcommands {
-    Serve(Box<Serve>),
-    Blast(Box<Tool<Blast>>),
-    Setget(Box<Tool<SetGet>>),
-    Sizes(Box<Tool<Sizes>>),
-    Fill(Box<Tool<Fill>>),
-    Setops(Box<Tool<SetOps>>),
-    Bench(Box<Bench>),
-    L2(L2),
-    Generate(Generate),
+    Serve(Box<serve::Serve>),
+    Blast(Box<shared::Tool<blast::Blast>>),
+    Setget(Box<shared::Tool<setget::SetGet>>),
+    Sizes(Box<shared::Tool<sizes::Sizes>>),
+    Fill(Box<shared::Tool<fill::Fill>>),
+    Setops(Box<shared::Tool<setops::SetOps>>),
+    Bench(Box<bench::Bench>),
+    L2(l2::L2),
+    Generate(generate::Generate),
 }
 
 /// Reads a command line, without the program's name.
@@ -140,7 +130,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
         Subcommands::Fill(it) => it.command(matches),
         Subcommands::Setops(it) => it.command(matches),
         Subcommands::Bench(it) => it.command(matches, &words),
-        Subcommands::L2(L2 { command: L2Command::Check { path } }) => Ok(Command::CheckLog(path)),
+        Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
         Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
     };
     command.map_err(|text| error::of_tool(tool, &text))
@@ -158,7 +148,7 @@ pub fn generate(product: Product, folder: &Path) -> io::Result<()> {
 fn definition() -> clap::Command {
     // Not mut_subcommand(), which would move it to the end of the list.
     tuned(Sunder::command().mut_subcommands(|command| match command.get_name() {
-        "serve" => command.args(unneeded::rows().map(|row| row.arg())),
+        "serve" => command.args(unneeded::args()),
         _ => command,
     }))
 }

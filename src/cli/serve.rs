@@ -42,8 +42,8 @@ struct Listen {
     port: Number<0, 65_535>,
     /// Addresses of kernel sockets [default: 127.0.0.1]
     ///
-    /// Repeat it, or --listen, for more. :: or * is all addresses of the host, those of IPv4 too unless one of
-    /// them is given. localhost is 127.0.0.1; no other name is looked up.
+    /// Repeat it, or --listen, for more. :: or * is all addresses of the host, those of IPv4 too
+    /// unless one of them is given. localhost is 127.0.0.1; no other name is looked up.
     #[arg(short = 'l', long, visible_alias = "listen", value_name = "IP[,IP..]")]
     #[arg(value_parser = addresses)]
     bind: Vec<List<IpAddr>>,

@@ -8,6 +8,9 @@ use clap::{Arg, ArgAction, value_parser};
 use super::value::{ANY, Number};
 use crate::config::ValueError;
 
+/// The heading of memcached's words of `-o`, which are no flags.
+pub(super) const WORDS: &str = "-o";
+
 /// A flag that is known and does nothing.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -34,19 +37,28 @@ pub(super) fn rows() -> impl Iterator<Item = Row> {
     })
 }
 
-/// What is to be said of a flag, if it is one of these under `heading`.
+/// What is to be said of a flag or a word, if it is one of these under `heading`.
 ///
 /// # Errors
 /// It is refused.
 pub(super) fn note(id: &str, heading: &str) -> Result<Option<&'static str>, String> {
-    match rows().find(|row| row.name == id && row.heading == heading) {
+    let is_it = |row: &Row| match row.name.strip_suffix('*') {
+        Some(prefix) => id.starts_with(prefix),
+        None => id == row.name,
+    };
+    match rows().find(|row| row.heading == heading && is_it(row)) {
         Some(row) if row.value.starts_with("refused") => Err(row.note.to_owned()),
         row => Ok(row.map(|row| row.note)),
     }
 }
 
+/// Those that are flags.
+pub(super) fn args() -> impl Iterator<Item = Arg> {
+    rows().filter(|row| row.heading != WORDS).map(|row| row.arg())
+}
+
 impl Row {
-    pub fn arg(&self) -> Arg {
+    fn arg(&self) -> Arg {
         let mut help = self.note.split_once(": ").map_or(self.note, |(_, help)| help).to_owned();
         help[..1].make_ascii_uppercase();
         // Appended: it is no mistake to give one twice, and notes have the order of first flags.

@@ -9,37 +9,31 @@ use crate::config::{Parsed, ValueError, count, number, real, size};
 /// Several values of one word. clap takes what is called a `Vec` for a flag that may be repeated.
 pub(super) type List<T> = Vec<T>;
 
-macro_rules! whole {
-    ($(#[$doc:meta])* $name:ident, $read:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub(super) struct $name<const MIN: u64, const MAX: u64>(pub u64);
+/// A whole number in bounds. `UNIT`: what the powers of its letters have as their base; 1: it has
+/// none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<const UNIT: u64, const MIN: u64, const MAX: u64>(pub u64);
 
-        impl<const MIN: u64, const MAX: u64> FromStr for $name<MIN, MAX> {
-            type Err = ValueError;
+pub(super) type Number<const MIN: u64, const MAX: u64> = Whole<1, MIN, MAX>;
 
-            fn from_str(text: &str) -> Parsed<Self> {
-                $read(text, MIN, MAX).map($name)
-            }
-        }
-    };
+/// K, M and G are powers of 1000.
+pub(super) type Count<const MIN: u64, const MAX: u64> = Whole<1000, MIN, MAX>;
+
+/// Bytes; K, M, G and T are powers of 1024.
+pub(super) type Size<const MIN: u64, const MAX: u64> = Whole<1024, MIN, MAX>;
+
+impl<const UNIT: u64, const MIN: u64, const MAX: u64> FromStr for Whole<UNIT, MIN, MAX> {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Parsed<Self> {
+        let read = match UNIT {
+            1 => number,
+            1000 => count,
+            _ => size,
+        };
+        read(text, MIN, MAX).map(Whole)
+    }
 }
-
-whole!(
-    /// A whole number.
-    Number,
-    number
-);
-whole!(
-    /// The same; K, M and G are powers of 1000.
-    Count,
-    count
-);
-whole!(
-    /// A number of bytes; K, M, G and T are powers of 1024.
-    Size,
-    size
-);
 
 /// No upper bound.
 pub(super) const ANY: u64 = u64::MAX;
