@@ -116,7 +116,7 @@ passed=0
 lines=
 grown=()
 # Compares a figure, or records it.
-judge() {
+compare() {
     local name=$1 now=$2 was
     lines+="$name $now"$'\n'
     if [ "$record" -eq 1 ]; then
@@ -140,13 +140,13 @@ judge() {
 }
 
 for kind in "${kinds[@]}"; do
-    judge "$kind" "$(count_worker "$kind")"
+    compare "$kind" "$(count_worker "$kind")"
 done
 for case in "${cases[@]}"; do
     binary=$parts
     [[ $case != two-tiers/* ]] || binary=$two_tiers
     all=$(difference "$operations" $((2 * operations)) count -- "$binary" "$case")
-    judge "$case" $((all / operations))
+    compare "$case" $((all / operations))
 done
 
 if [ "$record" -eq 1 ]; then
