@@ -36,10 +36,10 @@ impl InitialSequence {
     /// The seed with which a new smoltcp Interface draws that number for its first connection.
     ///
     /// smoltcp accepts no initial sequence number; it draws one from a generator that it seeds from
-    /// its configuration, after having drawn a nonzero IPv4 identification. The generator is s' = s
-    /// * M + A with the 32 bits above bit 29 - (s' >> 61) as output, and can be inverted. The bits
-    /// that are not output come from SipHash: if smoltcp changed its generator, our numbers would
-    /// no longer be those of RFC 6528, but no easier to guess.
+    /// its configuration, after having drawn a nonzero IPv4 identification. The generator is
+    /// s' = s * M + A, its output the 32 bits above bit 29 - (s' >> 61), and it can be inverted.
+    /// The bits that are not output come from SipHash: if smoltcp changed its generator, our
+    /// numbers would no longer be those of RFC 6528, but no easier to guess.
     pub fn seed(&self, key: &FlowKey, now_us: u64) -> u64 {
         const MULTIPLIER: u64 = 0xbb2e_fcec_3c39_611d;
         const INCREMENT: u64 = 0x7590_ef39;
