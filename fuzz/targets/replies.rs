@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sunder::load::wire::answer::{Asked, answer};
+use sunder::load::wire::answer::{Sent, answer};
 use sunder::load::wire::{Dialect, Step, Verb, decode};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Text, Dialect::Binary, Dialect::Meta];
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let verb = VERBS[usize::from(first) / 3 % 4];
     for many in [0, 3] {
-        let asked = Asked { dialect, verb, many, opaque: 1 };
+        let asked = Sent { dialect, verb, many, opaque: 1 };
         let mut items = vec![];
         if let Ok(Some((_, bytes))) = answer(&asked, input, &mut items) {
             assert!(bytes <= input.len() && items.len() <= many.max(1));

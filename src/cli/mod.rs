@@ -43,7 +43,7 @@ use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
 use crate::load::bench::Job;
 use crate::load::options::Options;
-use crate::load::report::Request;
+use crate::load::report::ReportRequest;
 pub use generate::Product;
 pub use run::main;
 
@@ -55,7 +55,7 @@ pub enum Command {
     /// Measure a server. The command line is part of the result.
     Bench(Box<Job>),
     /// Show results.
-    Report(Request),
+    Report(ReportRequest),
     /// Check or fill a server, with one of the tools.
     Tool(fn(Options) -> ExitCode, Box<Options>),
     /// Verify the log on an SSD.

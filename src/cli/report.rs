@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::load::report::Request;
+use crate::load::report::ReportRequest;
 
 /// Show results as tables, or as a page with plots
 ///
@@ -26,11 +26,11 @@ pub(super) struct Report {
 
 impl Report {
     /// What to show.
-    pub fn request(self) -> Result<Request, String> {
+    pub fn request(self) -> Result<ReportRequest, String> {
         let Report { results, output: page, hgrm: is_hgrm } = self;
         if let Some(page) = page.as_ref().filter(|page| results.contains(page)) {
             return Err(format!("{} is a result: it would be overwritten", page.display()));
         }
-        Ok(Request { results, page, is_hgrm })
+        Ok(ReportRequest { results, page, is_hgrm })
     }
 }

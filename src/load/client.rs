@@ -2,8 +2,8 @@
 //! time-out for the whole of it.
 
 use super::stream::{Target, Waiting};
-use super::wire::answer::{Asked, answer};
-use super::wire::{Dialect, Item, Reply, Request, encode, meta};
+use super::wire::answer::{Sent, answer};
+use super::wire::{ClientRequest, Dialect, Item, Reply, encode, meta};
 use crate::base::clock::Clock;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
@@ -115,13 +115,13 @@ impl Client {
         })
     }
 
-    /// Asks, and waits for the answer. After an error the connection is of no use.
+    /// Sends a request and waits for the answer. After an error the connection is of no use.
     ///
     /// # Errors
     /// There is no answer.
-    pub fn ask(&mut self, request: &Request<'_>) -> Result<Answered<'_>, Trouble> {
+    pub fn send(&mut self, request: &ClientRequest<'_>) -> Result<Answered<'_>, Trouble> {
         self.opaque = self.opaque.wrapping_add(1);
-        let request = Request { opaque: self.opaque, ..*request };
+        let request = ClientRequest { opaque: self.opaque, ..*request };
         self.output.clear();
         self.input.clear();
         // Its memory is used again, unless somebody holds a value of it.
@@ -133,7 +133,7 @@ impl Client {
         // A server that refuses may answer before it has taken all, and close.
         let mut failed = written.err();
         let asked =
-            Asked { dialect: self.dialect, verb: request.verb, many: 0, opaque: request.opaque };
+            Sent { dialect: self.dialect, verb: request.verb, many: 0, opaque: request.opaque };
         let bytes = loop {
             match self.whole(&asked)? {
                 Some(bytes) => break bytes,
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// How many bytes the answer has, if it is whole.
-    fn whole(&self, asked: &Asked) -> Result<Option<usize>, Trouble> {
+    fn whole(&self, asked: &Sent) -> Result<Option<usize>, Trouble> {
         if self.input.is_empty() {
             return Ok(None);
         }

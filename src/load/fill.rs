@@ -6,7 +6,7 @@ use super::options::Options;
 use super::setget::{key_name, length};
 use super::threads::{Finding, Status, Worker, run};
 use super::value::Values;
-use super::wire::{Request, Verb};
+use super::wire::{ClientRequest, Verb};
 use crate::base::random::mix;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,7 +56,7 @@ fn work(worker: &mut Worker<'_>, filled: &Filled) -> Result<(), Finding> {
             if !worker.goes_on() {
                 return Ok(());
             }
-            match worker.ask("set", &Request::store(Verb::Set, &name, flags, &value)) {
+            match worker.send("set", &ClientRequest::store(Verb::Set, &name, flags, &value)) {
                 Err(Finding::Closed(_)) if failures < FAILURES_MAX => failures += 1,
                 result => break result?,
             }

@@ -48,7 +48,7 @@ pub struct RunResult {
     pub machine: Machine,
     /// The command line.
     pub command: String,
-    /// What was asked for.
+    /// What was requested.
     pub setup: Setup,
     /// One for a plain run, one for each rate of a sweep, in the order in which they ran.
     pub steps: Vec<Step>,
@@ -92,7 +92,7 @@ impl fmt::Display for Loop {
     }
 }
 
-/// What was asked for.
+/// What was requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Setup {
     /// `tcp`, `unix` or the device.
@@ -126,7 +126,7 @@ pub struct Setup {
     /// Seconds of load before anything counts, before each step.
     #[serde(serialize_with = "finite")]
     pub warmup_s: f64,
-    /// Seconds that were asked for, each step.
+    /// Seconds of each step, as requested.
     #[serde(serialize_with = "finite")]
     pub duration_s: f64,
 }

@@ -6,7 +6,7 @@
 use super::options::Options;
 use super::threads::{Finding, Owned, Status, Worker, run};
 use super::value::Values;
-use super::wire::{Request, Verb};
+use super::wire::{ClientRequest, Verb};
 use crate::base::random::mix;
 use std::process::ExitCode;
 
@@ -99,7 +99,7 @@ fn failed(verb: Verb, key: &[u8], status: &Status) -> Finding {
 
 /// Sets a key.
 fn set(worker: &mut Worker<'_>, key: &[u8], flags: u32, value: &[u8]) -> Result<(), Finding> {
-    let answer = worker.ask("set", &Request::store(Verb::Set, key, flags, value))?;
+    let answer = worker.send("set", &ClientRequest::store(Verb::Set, key, flags, value))?;
     match answer.status {
         Status::Done => Ok(()),
         status => Err(failed(Verb::Set, key, &status)),
@@ -107,7 +107,7 @@ fn set(worker: &mut Worker<'_>, key: &[u8], flags: u32, value: &[u8]) -> Result<
 }
 
 fn delete(worker: &mut Worker<'_>, key: &[u8]) -> Result<(), Finding> {
-    let answer = worker.ask("delete", &Request::new(Verb::Delete, key))?;
+    let answer = worker.send("delete", &ClientRequest::new(Verb::Delete, key))?;
     match answer.status {
         Status::Done => Ok(()),
         Status::Not if worker.options.is_loss_wrong => {
@@ -126,7 +126,7 @@ fn get(
     expected: Option<u32>,
     keys: u64,
 ) -> Result<(), Finding> {
-    let Owned { item, status } = worker.ask("get", &Request::new(Verb::Get, key))?;
+    let Owned { item, status } = worker.send("get", &ClientRequest::new(Verb::Get, key))?;
     if status != Status::End {
         return Err(failed(Verb::Get, key, &status));
     }

@@ -6,7 +6,7 @@ use super::options::Options;
 use super::setget::{check, key_name};
 use super::threads::{Finding, Status, Worker, run};
 use super::value::Values;
-use super::wire::{Request, Verb};
+use super::wire::{ClientRequest, Verb};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -57,7 +57,7 @@ fn work(worker: &mut Worker<'_>, total: u64, taken: &Taken) -> Result<(), Findin
         let version = index as u32 + 1;
         value.clear();
         let flags = values.put(&key, version, bytes, &mut value);
-        let answer = worker.ask("set", &Request::store(Verb::Set, &key, flags, &value))?;
+        let answer = worker.send("set", &ClientRequest::store(Verb::Set, &key, flags, &value))?;
         let is_stored = match answer.status {
             Status::Done => true,
             Status::TooLarge => false,
@@ -88,7 +88,7 @@ fn read_back(
     is_stored: bool,
 ) -> Result<(), Finding> {
     let options = worker.options;
-    let answer = worker.ask("get", &Request::new(Verb::Get, key))?;
+    let answer = worker.send("get", &ClientRequest::new(Verb::Get, key))?;
     let wrong = |what: String| {
         let what = format!("{bytes} bytes: {what}");
         Err(Finding::Wrong { key: key.escape_ascii().to_string(), what })

@@ -6,7 +6,7 @@ use super::client::{Client, Trouble};
 use super::latency::Latencies;
 use super::options::Options;
 use super::progress::{EXIT_INTERRUPTED, Progress};
-use super::wire::{Item, Reply, Request};
+use super::wire::{ClientRequest, Item, Reply};
 use crate::base::clock::Clock;
 use crate::base::console::{complain, print};
 use bytes::Bytes;
@@ -124,9 +124,13 @@ impl Worker<'_> {
     ///
     /// # Errors
     /// No answer, or an item of another key.
-    pub fn ask(&mut self, name: &'static str, request: &Request<'_>) -> Result<Owned, Finding> {
+    pub fn send(
+        &mut self,
+        name: &'static str,
+        request: &ClientRequest<'_>,
+    ) -> Result<Owned, Finding> {
         let start_ns = self.clock.read_ns();
-        let answered = self.client.ask(request)?;
+        let answered = self.client.send(request)?;
         let duration_ns = self.clock.read_ns() - start_ns;
         let item = match answered.item {
             Some(Item { key, .. }) if !key.is_empty() && key != request.key => {

@@ -14,7 +14,7 @@ use super::schedule::SECOND_NS;
 use crate::base::clock::Clock;
 use crate::base::console::{columns, complain, print};
 use crate::load::progress::{EXIT_INTERRUPTED, watch_signals};
-use crate::load::report::{self, Request, hgrm, table};
+use crate::load::report::{self, ReportRequest, hgrm, table};
 use crate::load::result::RunResult;
 
 /// What a command line asks for.
@@ -61,7 +61,7 @@ fn complain_of(plan: &Plan, failure: &Failure) {
 }
 
 /// Shows results.
-pub fn show(request: &Request) -> ExitCode {
+pub fn show(request: &ReportRequest) -> ExitCode {
     match report::report(request) {
         Ok(text) => print(&text, ExitCode::SUCCESS),
         Err(error) => {

@@ -1,5 +1,5 @@
-//! The threads of a run: each opens its connections, and then does what it is told, all of them the
-//! same at the same time.
+//! The threads of a run: each opens its connections, and then does one task after another, all of
+//! them the same at the same time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use super::schedule::{SECOND_NS, Share};
 use crate::base::clock::Clock;
 
 /// What a thread says when it has done something.
-enum Report {
+enum ThreadReport {
     /// It has its connections; the version that the server told on the way, if it was asked there.
     Open(Option<String>),
     /// It has done a task.
@@ -27,7 +27,7 @@ enum Report {
 
 /// What all threads share.
 pub struct Common<'a> {
-    /// What was asked for.
+    /// What was requested.
     pub plan: &'a Plan,
     /// Where the plan's server is.
     pub address: ServerAddress,
@@ -42,7 +42,7 @@ pub struct Common<'a> {
 /// The threads.
 pub struct Crew {
     tasks: Vec<Sender<Task>>,
-    reports: Receiver<Report>,
+    reports: Receiver<ThreadReport>,
     progress: Vec<Arc<Progress>>,
     /// The version that the server told through a device.
     pub server: Option<String>,
@@ -87,9 +87,9 @@ impl Crew {
         }
         for _ in 0..plan.threads {
             match crew.reports.recv() {
-                Ok(Report::Open(server)) => crew.server = crew.server.or(server),
-                Ok(Report::Failed(reason)) => return Err(reason),
-                Ok(Report::Done(_)) | Err(_) => unreachable!("a thread opens first"),
+                Ok(ThreadReport::Open(server)) => crew.server = crew.server.or(server),
+                Ok(ThreadReport::Failed(reason)) => return Err(reason),
+                Ok(ThreadReport::Done(_)) | Err(_) => unreachable!("a thread opens first"),
             }
         }
         Ok(crew)
@@ -101,7 +101,7 @@ impl Crew {
     }
 
     /// Has all threads do `task`; `watch` is called now and then with the answers so far. When one
-    /// fails, the others end too, and what all saw until then is told.
+    /// fails, the others end too, and what all saw until then is returned.
     pub fn run(&self, task: Task, mut watch: impl FnMut(u64)) -> Seen {
         for tasks in &self.tasks {
             // A thread that is gone has said why.
@@ -111,14 +111,16 @@ impl Crew {
         let mut left = self.tasks.len();
         while left > 0 {
             match self.reports.recv_timeout(Duration::from_millis(200)) {
-                Ok(Report::Done(seen)) => {
+                Ok(ThreadReport::Done(seen)) => {
                     left -= 1;
                     match &mut all {
                         None => all = Some(*seen),
                         Some(all) => all.add(*seen),
                     }
                 }
-                Ok(Report::Open(_) | Report::Failed(_)) => unreachable!("opened before"),
+                Ok(ThreadReport::Open(_) | ThreadReport::Failed(_)) => {
+                    unreachable!("opened before")
+                }
                 Err(RecvTimeoutError::Timeout) => watch(self.answers()),
                 Err(RecvTimeoutError::Disconnected) => unreachable!("each thread reports"),
             }
@@ -136,7 +138,7 @@ impl Seen {
         self.failure = self.failure.take().or(other.failure);
     }
 
-    /// Whether it came to its end.
+    /// Whether it was completed.
     ///
     /// # Errors
     /// What ended it, in one line.
@@ -146,7 +148,12 @@ impl Seen {
 }
 
 /// A thread, from its first connection to its last.
-fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports: &Sender<Report>) {
+fn work(
+    common: &Common<'_>,
+    mut engine: Engine,
+    tasks: &Receiver<Task>,
+    reports: &Sender<ThreadReport>,
+) {
     let plan = common.plan;
     let result = match (&plan.device, &common.address) {
         #[cfg(feature = "dpdk")]
@@ -154,7 +161,7 @@ fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports
             let (clock, stop) = (common.clock, common.stop);
             super::device::Wired::open(plan, device, server, &mut engine, clock, stop).map(
                 |mut wired| {
-                    let _ = reports.send(Report::Open(wired.server.take()));
+                    let _ = reports.send(ThreadReport::Open(wired.server.take()));
                     obey(common, &mut wired, &mut engine, tasks, reports);
                     wired.hold(device.hold_s, common.stop);
                 },
@@ -163,13 +170,13 @@ fn work(common: &Common<'_>, mut engine: Engine, tasks: &Receiver<Task>, reports
         #[cfg(not(feature = "dpdk"))]
         (Some(_), _) => Err("--device: this sunder was built without DPDK".into()),
         (_, address) => open_sockets(common, address, &engine).map(|mut sockets| {
-            let _ = reports.send(Report::Open(None));
+            let _ = reports.send(ThreadReport::Open(None));
             obey(common, &mut sockets, &mut engine, tasks, reports);
         }),
     };
     if let Err(reason) = result {
         // Main may have heard of another failure and gone.
-        let _ = reports.send(Report::Failed(reason));
+        let _ = reports.send(ThreadReport::Failed(reason));
     }
 }
 
@@ -192,7 +199,7 @@ fn obey<C: Carrier>(
     carrier: &mut C,
     engine: &mut Engine,
     tasks: &Receiver<Task>,
-    reports: &Sender<Report>,
+    reports: &Sender<ThreadReport>,
 ) {
     while let Ok(task) = tasks.recv() {
         let ends = [common.stop, common.failed];
@@ -206,7 +213,7 @@ fn obey<C: Carrier>(
         }
         let firsts = engine.take_firsts();
         let seen = Seen { record: engine.take_record(), firsts, failure };
-        let _ = reports.send(Report::Done(Box::new(seen)));
+        let _ = reports.send(ThreadReport::Done(Box::new(seen)));
         if is_over {
             break;
         }

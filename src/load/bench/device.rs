@@ -1,12 +1,12 @@
 //! Connections over a DPDK device and our own TCP stack, on one core that spins.
 //!
-//! The clock is read once a turn, and a turn takes one burst, so that a latency is told too long by
-//! at most a turn: what a request waited from its start to its end, when frames leave. At the end
-//! all connections are reset before the device goes; the peer of a net_memif is to be stopped first
-//! (see `net::nic`), for which [`Wired::hold`] gives it time.
+//! The clock is read once a turn, and a turn takes one burst, so that a latency is reported too
+//! long by at most a turn: what a request waited from its start to its end, when frames leave. At
+//! the end all connections are reset before the device goes; the peer of a net_memif is to be
+//! stopped first (see `net::nic`), for which [`Wired::hold`] gives it time.
 
-mod ask;
 mod reopen;
+mod version;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,7 +49,8 @@ pub struct Wired {
 fn local(device: &DevicePlan, number: usize) -> SocketAddr {
     let addresses = device.addresses.len();
     let address = device.addresses[number % addresses].address;
-    let port = PORTS.end() - u16::try_from(number / addresses % PORTS.len()).expect("of so many");
+    let port = PORTS.end()
+        - u16::try_from(number / addresses % PORTS.len()).expect("fewer than there are ports");
     SocketAddr::new(address, port)
 }
 
@@ -102,7 +103,7 @@ impl Wired {
         let reopening = Reopening::new(device, server, plan.connections);
         let monitor = nic.monitor();
         let mut wired = Wired { clock, now, stack, monitor, reopening, server: None };
-        wired.ask(plan, stop);
+        wired.fetch_version(plan, stop);
         wired.connect(plan, device, server, engine, stop)?;
         engine.carried.is_reopening = true;
         Ok(wired)

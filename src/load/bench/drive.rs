@@ -80,9 +80,9 @@ pub fn drive<C: Carrier>(
         {
             return;
         }
-        if !engine.is_asking() || engine.is_past_end() {
+        if !engine.may_send() || engine.is_past_end() {
             let ended_ns = *ended_ns.get_or_insert(engine.now_ns());
-            let is_behind = engine.is_asking() || engine.backlog() > 0;
+            let is_behind = engine.may_send() || engine.backlog() > 0;
             if engine.outstanding() == 0 && !is_behind {
                 return;
             }
@@ -106,7 +106,7 @@ fn fail_silent(engine: &mut Engine, timeout_ns: u64) {
     let silence = format!("no answer from the server for {seconds} s");
     engine.fail(match engine.loss() {
         Some(loss) => format!("{loss}; {silence}"),
-        None => format!("{silence}, {} requests under way", engine.outstanding()),
+        None => format!("{silence}, {} requests in flight", engine.outstanding()),
     });
 }
 
@@ -116,7 +116,7 @@ fn is_too_slow(engine: &mut Engine, since_ns: u64, limit_ns: u64) -> bool {
     let elapsed_ns = engine.now_ns() - since_ns;
     let fill_ns = engine.fill_ns(elapsed_ns);
     let is_known = elapsed_ns > FILL_LOOK_NS;
-    let is_too_slow = is_known && engine.is_asking() && fill_ns > limit_ns || elapsed_ns > limit_ns;
+    let is_too_slow = is_known && engine.may_send() && fill_ns > limit_ns || elapsed_ns > limit_ns;
     if is_too_slow {
         engine.fail(format!(
             "storing the keys would take {} s, more than the {} s that a run of this --duration \

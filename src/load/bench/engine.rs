@@ -1,6 +1,6 @@
 //! One thread's requests and answers, whatever carries them.
 //!
-//! A connection has up to `depth` requests under way, each with its time in a ring of its own. A
+//! A connection has up to `depth` requests in flight, each with its time in a ring of its own. A
 //! visit takes the answers that came, in place, and writes as many requests as may begin. After
 //! start nothing here allocates for a request of one key. Time is what the carrier said it is:
 //! [`Engine::tick`].
@@ -42,7 +42,7 @@ enum Kind {
     Set,
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
     /// When it was meant to begin.
@@ -70,7 +70,7 @@ struct Long {
 #[derive(Debug)]
 pub struct Conn {
     number: u32,
-    /// The place of the oldest request under way, and how many there are.
+    /// The place of the oldest request in flight, and how many there are.
     first: u32,
     waiting: u32,
     /// How many keys of the oldest request have had their answer.
@@ -144,13 +144,13 @@ pub struct Engine {
     /// Requests that were dealt and not begun.
     backlog: u64,
     now_ns: u64,
-    /// Requests under way on all connections.
+    /// Requests in flight on all connections.
     outstanding: u64,
     /// When the last answer came, or there was none to wait for.
-    heard_ns: u64,
+    answered_ns: u64,
     answers: u64,
     /// Requests and answers, now and when the turn began.
-    asked_and_answered: u64,
+    sent_and_answered: u64,
     seen_at_turn: u64,
     is_spinning: bool,
     progress: Arc<Progress>,
@@ -192,9 +192,9 @@ impl Engine {
             backlog: 0,
             now_ns: 0,
             outstanding: 0,
-            heard_ns: 0,
+            answered_ns: 0,
             answers: 0,
-            asked_and_answered: 0,
+            sent_and_answered: 0,
             seen_at_turn: 0,
             is_spinning: plan.device.is_some(),
             progress,
@@ -213,7 +213,7 @@ impl Engine {
 
     /// Begins a task.
     pub fn begin(&mut self, task: Task) {
-        self.heard_ns = self.now_ns;
+        self.answered_ns = self.now_ns;
         self.dealt.fill(Dealt::default());
         self.backlog = 0;
         self.losses.keys.clear();
@@ -243,18 +243,18 @@ impl Engine {
         self.now_ns = now_ns;
         if self.record.is_open() {
             self.record.turns += 1;
-            let is_idle = self.asked_and_answered == self.seen_at_turn;
+            let is_idle = self.sent_and_answered == self.seen_at_turn;
             self.record.idle_ns += if is_idle { turn_ns } else { 0 };
             self.record.turn_ns_max = self.record.turn_ns_max.max(turn_ns);
             if let Some(late_ns) = now_ns.checked_sub(self.next_arrival_ns()) {
                 self.record.late.add(late_ns);
             }
         }
-        self.seen_at_turn = self.asked_and_answered;
+        self.seen_at_turn = self.sent_and_answered;
         self.record.tick(now_ns);
         self.progress.answers.store(self.answers, Relaxed);
         if self.outstanding == 0 && self.losses.down() == 0 {
-            self.heard_ns = now_ns;
+            self.answered_ns = now_ns;
         }
     }
 
@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Whether new requests may still begin.
-    pub fn is_asking(&self) -> bool {
+    pub fn may_send(&self) -> bool {
         match &self.work {
             Work::Idle | Work::GiveUp(_) => false,
             Work::Fill { next, end, .. } => next < end || !self.losses.keys.is_empty(),
@@ -319,7 +319,7 @@ impl Engine {
         u64::try_from(whole_ns).unwrap_or(u64::MAX)
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub fn outstanding(&self) -> u64 {
         self.outstanding
     }
@@ -331,10 +331,10 @@ impl Engine {
 
     /// For how long nothing has come although something should have, in nanoseconds.
     pub fn silence_ns(&self) -> u64 {
-        self.now_ns - self.heard_ns
+        self.now_ns - self.answered_ns
     }
 
-    /// How many connections there shall be.
+    /// Number of connections.
     pub fn connections(&self) -> usize {
         self.share.connections
     }
@@ -387,7 +387,7 @@ impl Engine {
         }
         while conn.waiting < self.depth && !conn.has_unsent() && stream.room_bytes() > 0 {
             let Some(start_ns) = self.next_start(conn) else { return };
-            self.ask(conn, stream, start_ns);
+            self.send(conn, stream, start_ns);
         }
     }
 
@@ -424,7 +424,7 @@ impl Engine {
 
     /// Writes one request.
     #[inline]
-    fn ask<S: Stream>(&mut self, conn: &mut Conn, stream: &mut S, start_ns: u64) {
+    fn send<S: Stream>(&mut self, conn: &mut Conn, stream: &mut S, start_ns: u64) {
         let mut place = conn.first + conn.waiting;
         if place >= self.depth {
             place -= self.depth;
@@ -450,7 +450,7 @@ impl Engine {
         self.pending[place] = Pending { start_ns, key, kind };
         conn.waiting += 1;
         self.outstanding += 1;
-        self.asked_and_answered += 1;
+        self.sent_and_answered += 1;
         if kind == Kind::Get {
             let traffic = &self.traffic;
             let bytes = stream.write_with(|out| traffic.write_get(key, out).unwrap_or(0));
@@ -459,11 +459,11 @@ impl Engine {
                 return;
             }
         }
-        self.ask_long(conn, stream, place);
+        self.send_long(conn, stream, place);
     }
 
     /// Writes the request in `place`, of any kind and length.
-    fn ask_long<S: Stream>(&mut self, conn: &mut Conn, stream: &mut S, place: usize) {
+    fn send_long<S: Stream>(&mut self, conn: &mut Conn, stream: &mut S, place: usize) {
         let Pending { key, kind, .. } = self.pending[place];
         let mut request = std::mem::take(&mut self.request);
         request.clear();
@@ -708,7 +708,7 @@ impl Engine {
             None => (from..keys.len()).find(|&n| self.traffic.is_key(keys[n], item.key)),
         };
         let Some(n) = found else {
-            return self.mismatch("an item that was not asked for");
+            return self.mismatch("an item that was not requested");
         };
         let key = keys[n];
         let start_ns = self.pending[place].start_ns;
@@ -753,7 +753,7 @@ impl Engine {
         };
         if matches!(self.work, Work::Fill { .. }) {
             return self
-                .fail(format!("the server does not store what is to be asked for: {words}"));
+                .fail(format!("the server does not store what is to be requested: {words}"));
         }
         self.record.counts.errors += 1;
         self.first_error.get_or_insert(words);
@@ -770,8 +770,8 @@ impl Engine {
         }
         self.outstanding -= 1;
         self.answers += 1;
-        self.asked_and_answered += 1;
-        self.heard_ns = self.now_ns;
+        self.sent_and_answered += 1;
+        self.answered_ns = self.now_ns;
         if self.is_measuring {
             self.record.answered(pending.kind != Kind::Set, pending.start_ns, self.now_ns);
         }

@@ -126,8 +126,8 @@ struct Peer {
     line: Line,
 }
 
-/// What a visit writes. Its bytes are never cleared: of so many that would take longer than all
-/// else that a request needs.
+/// What a visit writes. Its bytes are never cleared: that would take longer than all else that a
+/// request needs.
 struct Output {
     bytes: Box<[u8]>,
     len: usize,

@@ -15,7 +15,7 @@ use crate::base::clock::Clock;
 use crate::load::result::RunResult;
 use crate::load::stream::Target;
 
-/// How long keys may be stored before a measurement: so many times as long as that takes, and at
+/// How long keys may be stored before a measurement: this many times the duration of a step, and at
 /// least so long, in nanoseconds.
 const FILL_DURATIONS: u64 = 10;
 const FILL_NS_MIN: u64 = 60 * SECOND_NS;
@@ -71,7 +71,7 @@ pub fn measure(plan: &Plan) -> Result<RunResult, Failure> {
     }
 }
 
-/// What a measurement came to.
+/// The result of a measurement.
 pub(super) struct Ended {
     /// What was measured, if anything was.
     pub result: Option<RunResult>,
@@ -100,7 +100,7 @@ pub(super) fn watched<T>(
     let server = match &plan.device {
         // The host may have no way to it: the server is asked through the device.
         Some(_) => None,
-        None => server::ask(&address, plan.dialect, plan.timeout),
+        None => server::fetch_version(&address, plan.dialect, plan.timeout),
     };
     let failed = AtomicBool::new(false);
     let common = Common { plan, address, clock, stop, failed: &failed };

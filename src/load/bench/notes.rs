@@ -5,7 +5,7 @@ struct Note {
     /// What makes two of them the same.
     topic: String,
     text: String,
-    /// Of several the one with the highest is told.
+    /// Of several the one with the highest is reported.
     weight: u64,
     times: u64,
 }
@@ -21,8 +21,8 @@ impl Notes {
         self.weigh(&text.clone(), 0, text);
     }
 
-    /// A note on `topic`: of several the one with the highest `weight` is told, and how many there
-    /// were.
+    /// A note on `topic`: of several the one with the highest `weight` is reported, and how many
+    /// there were.
     pub fn weigh(&mut self, topic: &str, weight: u64, text: String) {
         let Some(note) = self.0.iter_mut().find(|note| note.topic == topic) else {
             return self.0.push(Note { topic: topic.to_owned(), text, weight, times: 1 });

@@ -1,4 +1,4 @@
-//! What a run came to: its result. Nothing here prints or writes it.
+//! The result of a run. Nothing here prints or writes it.
 
 use std::fs;
 
@@ -57,7 +57,7 @@ impl Outcome {
         let step = step(None, &seen.record);
         self.note(Some(step.rate), seen, &step);
         self.notes.add(format!(
-            "a closed loop came to {:.0} requests a second; the sweep's rates are shares of that",
+            "a closed loop reached {:.0} requests a second; the sweep's rates are shares of that",
             step.rate
         ));
         step.rate.max(1.0)

@@ -1,4 +1,4 @@
-//! What a measurement is told, as plain data, and whether it can be done.
+//! The settings of a measurement, as plain data, and whether it can be done.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ pub struct AsGiven {
     pub lengths: [String; 2],
 }
 
-/// Everything that a measurement is told. [`Plan::new`] has the defaults of `sunder bench`.
+/// All settings of a measurement. [`Plan::new`] has the defaults of `sunder bench`.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The server.
@@ -93,7 +93,7 @@ pub struct Plan {
     pub ttl_s: i32,
     /// Decides what is drawn.
     pub seed: u64,
-    /// Every byte of one item in so many is compared; key and length of all are.
+    /// One item in this many is compared byte by byte; key and length of all are.
     pub check_every: u32,
     /// Connections.
     pub connections: usize,

@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 
 use super::schedule::Window;
 
-/// Longest latency that is told from longer ones, in nanoseconds.
+/// Longest latency that is distinguished from longer ones, in nanoseconds.
 const LATENCY_NS_MAX: u64 = 1_000 * super::schedule::SECOND_NS;
 
 /// A histogram of nanoseconds: 0.1 % wide buckets.
@@ -39,7 +39,7 @@ pub struct Counts {
     pub bytes_received: u64,
     /// Requests of the window that had not been sent, or not answered, when the step was given up.
     pub overdue: u64,
-    /// Requests of the window that were under way on a connection that the server ended.
+    /// Requests of the window that were in flight on a connection that the server ended.
     pub lost: u64,
     /// Connections that were opened again.
     pub reconnects: u64,
@@ -202,7 +202,7 @@ impl Record {
         }
     }
 
-    /// A request was under way on a connection that ended: it has waited so long.
+    /// A request was in flight on a connection that ended: it has waited so long.
     #[cold]
     pub fn lost(&mut self, is_get: bool, intended_ns: u64, now_ns: u64) {
         if self.window.counts(intended_ns) {
@@ -220,7 +220,7 @@ impl Record {
         self.gap_ns_max = self.gap_ns_max.max(gap_ns);
     }
 
-    /// A get that was meant to start at `intended_ns` found so many keys, and so many not.
+    /// A get that was meant to start at `intended_ns` found this number of keys, and missed others.
     #[inline(always)]
     pub fn found(&mut self, intended_ns: u64, hits: u64, misses: u64) {
         if self.window.counts(intended_ns) {

@@ -2,7 +2,7 @@
 //!
 //! In a closed loop the next request is due when an answer came. In an open loop arrival number n
 //! is due at start + n / rate, whatever the server does, and goes to connection n modulo their
-//! number; its latency begins at that moment, not when the client came to send it, so that a server
+//! number; its latency begins at that moment, not when the client sent it, so that a server
 //! that stalls cannot hide how many it kept waiting. Nothing here reads the clock.
 
 /// Nanoseconds of a second.

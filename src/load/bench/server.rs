@@ -1,5 +1,5 @@
 //! What a server says it is, asked once before a run, on a connection of its own: here through the
-//! host, by `device::ask` through a device.
+//! host, by `device::version` through a device.
 //!
 //! It never ends a run: a server that does not say what it is is measured all the same.
 
@@ -35,7 +35,11 @@ const BINARY_QUESTION: [u8; HEADER_BYTES] = {
 };
 
 /// The version that the server at `address` tells; None if it does not tell within [`patience`].
-pub fn ask(address: &ServerAddress, dialect: Dialect, timeout: Duration) -> Option<String> {
+pub fn fetch_version(
+    address: &ServerAddress,
+    dialect: Dialect,
+    timeout: Duration,
+) -> Option<String> {
     let target = match address {
         ServerAddress::Tcp(address) => Target::Tcp(address.ip().to_string(), address.port()),
         ServerAddress::Unix(path) => Target::Unix(path.clone()),
@@ -44,7 +48,7 @@ pub fn ask(address: &ServerAddress, dialect: Dialect, timeout: Duration) -> Opti
     let (clock, mut inquiry) = (Clock::start(), Inquiry::new(dialect));
     let mut stream = Waiting::connect(&target, timeout).ok()?;
     let limit_ns = clock.read_ns() + timeout.as_nanos() as u64;
-    // What was told before it fails is told.
+    // What was received before a failure counts.
     let _ = converse(&mut stream, &mut inquiry, clock, limit_ns);
     inquiry.version()
 }

@@ -1,4 +1,4 @@
-//! Which key is asked for, and how long keys and values are.
+//! Which key is requested, and how long keys and values are.
 //!
 //! A key's lengths are a function of its number, so that whoever asks for it knows what must come
 //! back. All of it is drawn from seeds; nothing here allocates once it is made.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::base::random::{Random, mix};
 
-/// Which of all keys are asked for how often.
+/// How often each key is requested.
 #[derive(Clone, Debug)]
 pub enum Popularity {
     /// All alike.

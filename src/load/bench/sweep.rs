@@ -1,6 +1,6 @@
 //! Which rates a sweep tries, and where its knee is.
 
-/// What one step of a sweep came to.
+/// The result of one step of a sweep.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed {
     /// Requests a second that were due.
@@ -11,7 +11,7 @@ pub struct Observed {
     pub p99_ns: u64,
 }
 
-/// A server keeps up as long as it answers so much of what is due.
+/// A server keeps up as long as it answers this share of what is due.
 pub const KEEPS_UP: f64 = 0.98;
 
 /// Beyond the knee p99 is more than this many times what it is at the lowest rate.

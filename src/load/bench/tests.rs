@@ -519,7 +519,7 @@ fn wrong_items_are_counted_and_nothing_else_is_hurt() {
 #[test]
 fn a_server_that_fails_ends_the_run_with_its_reason() {
     for (fault, reason) in [
-        (Fault::Silent, "no answer from the server for 10 s, 2 requests under way"),
+        (Fault::Silent, "no answer from the server for 10 s, 2 requests in flight"),
         (Fault::Garbage, "the server answered garbage"),
         (Fault::Closes, "the server closed connection"),
     ] {

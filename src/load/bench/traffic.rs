@@ -8,7 +8,7 @@ use super::spread::{LengthTable, Popularity};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::random::Random;
 use crate::load::value::Values;
-use crate::load::wire::{self, Dialect, Request, Verb};
+use crate::load::wire::{self, ClientRequest, Dialect, Verb};
 
 /// Hex digits of a number at the end of a key, where it has room for them.
 const DIGITS: usize = 8;
@@ -152,8 +152,8 @@ impl Traffic {
         self.value.clear();
         let bytes = self.value_bytes.of(number) as usize;
         let flags = self.values.put(key, VERSION, bytes, &mut self.value);
-        let store = Request::store(Verb::Set, key, flags, &self.value);
-        wire::encode(self.dialect, &Request { exptime: self.exptime, ..store }, out);
+        let store = ClientRequest::store(Verb::Set, key, flags, &self.value);
+        wire::encode(self.dialect, &ClientRequest { exptime: self.exptime, ..store }, out);
     }
 
     /// The item of key `number`, if `input` begins with the whole of text's answer to a get of it,
@@ -226,7 +226,7 @@ fn template(dialect: Dialect, key_bytes: usize) -> Template {
     let mut key = vec![0; key_bytes];
     write_key(0, &mut key);
     let mut bytes = Vec::new();
-    wire::encode(dialect, &Request::new(Verb::Get, &key), &mut bytes);
+    wire::encode(dialect, &ClientRequest::new(Verb::Get, &key), &mut bytes);
     let key_at = bytes.windows(key_bytes).rposition(|window| window == key);
     // A key of zeros alone may stand elsewhere too, in a binary header it does not: look from the
     // end, where the key is, but for what meta puts behind it.
@@ -275,7 +275,7 @@ mod tests {
                     let mut key = vec![0; bytes];
                     write_key(number, &mut key);
                     let mut expected = Vec::new();
-                    let get = Request::new(Verb::Get, &key);
+                    let get = ClientRequest::new(Verb::Get, &key);
                     wire::encode(traffic.dialect, &get, &mut expected);
                     let mut out = [0xee; 400];
                     let written = traffic.write_get(number, &mut out).expect("room");

@@ -135,7 +135,7 @@ impl Checker {
             && let Some(hit) = hits.iter().find(|hit| !operation.keys.contains(&hit.key))
         {
             let name = self.rules.names.name(hit.key);
-            let what = format!("the answer has {name}, which was not asked for");
+            let what = format!("the answer has {name}, which was not requested");
             self.violate(operation.keys[0], what, operation, outcome);
         }
         if let Outcome::Values(hits) = outcome

@@ -10,7 +10,7 @@ const GET: Command = lasting(Verb::Get);
 const SET: Command = lasting(Verb::Set);
 const TOUCH_PAST: Command = expiring(Verb::Touch);
 
-/// A checker and the operations under way, by connection.
+/// A checker and the operations in flight, by connection.
 struct Story {
     checker: Checker,
     asked: Vec<Option<Operation>>,
@@ -374,7 +374,7 @@ fn an_answer_for_another_key_or_of_another_command() {
     let mut story = Story::new();
     story.begin_on(1, GET, 1, 0);
     story.end_get(1, &value(&[], 1, &[]), 0);
-    story.is_wrong("not asked for");
+    story.is_wrong("not requested");
     let mut story = Story::new();
     story.whole(lasting(Verb::Delete), 0, Outcome::Stored);
     story.is_wrong("delete was answered STORED");
@@ -511,7 +511,7 @@ fn numbers_count_what_was_added() {
     let mut story = counted();
     story.sees_number(1, 2);
     story.is_wrong("counts +2");
-    // One under way and one that failed may be in it or not.
+    // One in flight and one that failed may be in it or not.
     for count in [1, 2, 3] {
         let mut story = counted();
         story.begin_on(1, lasting(Verb::Incr), NUMBER, 0);

@@ -9,7 +9,7 @@
 //!
 //! Every value says which writes made it ([`record`]), and every answer is held against what the
 //! writes of all connections allow: a value of another key, mixed, cut or zeroed; one that was
-//! replaced or deleted before it was asked for; one that came back; a lost append, cas or
+//! replaced or deleted before it was requested; one that came back; a lost append, cas or
 //! increment; wrong flags. What exactly is forbidden is in [`key`].
 
 pub mod check;

@@ -5,8 +5,8 @@
 use super::names::Names;
 use super::record::Seen;
 use crate::load::client::Trouble;
-use crate::load::wire::answer::{Asked, answer};
-use crate::load::wire::{Dialect, Garbage, Reply, Request, Verb, encode, encode_many};
+use crate::load::wire::answer::{Sent, answer};
+use crate::load::wire::{ClientRequest, Dialect, Garbage, Reply, Verb, encode, encode_many};
 
 /// An exptime that is past in both protocols: a moment of 1970. -1 is past in
 /// the text protocol, and far ahead in the binary one, where exptimes have no sign.
@@ -67,7 +67,7 @@ impl Command {
     }
 }
 
-/// One operation as it is asked for.
+/// One operation as it is requested.
 #[derive(Clone, Debug)]
 pub struct Operation {
     /// What is asked.
@@ -122,7 +122,7 @@ pub struct Hit<'a> {
     pub flags: u32,
     /// The value.
     pub value: &'a [u8],
-    /// 0 if it was not asked for.
+    /// 0 if it was not requested.
     pub unique: u64,
 }
 
@@ -178,9 +178,9 @@ impl Outcome<'_> {
 }
 
 impl Operation {
-    fn asked(&self, dialect: Dialect) -> Asked {
+    fn sent(&self, dialect: Dialect) -> Sent {
         let many = if self.keys.len() > 1 { self.keys.len() } else { 0 };
-        Asked { dialect, verb: self.command.verb, many, opaque: self.opaque() }
+        Sent { dialect, verb: self.command.verb, many, opaque: self.opaque() }
     }
 
     fn opaque(&self) -> u32 {
@@ -195,7 +195,7 @@ impl Operation {
             return encode_many(dialect, verb, keys, out);
         }
         let key = self.keys.first().map_or(&b""[..], |&key| names.name(key).as_bytes());
-        let request = Request {
+        let request = ClientRequest {
             verb,
             key,
             value: &self.value,
@@ -220,7 +220,7 @@ impl Operation {
     ) -> Result<Option<(Outcome<'a>, usize)>, Trouble> {
         let mut items = vec![];
         let lost = |garbage: Garbage| Trouble::garbage(garbage.0, input);
-        let read = answer(&self.asked(dialect), input, &mut items).map_err(lost)?;
+        let read = answer(&self.sent(dialect), input, &mut items).map_err(lost)?;
         let Some((reply, bytes)) = read else { return Ok(None) };
         let mut hits = vec![];
         for item in items {
@@ -229,7 +229,7 @@ impl Operation {
                 name => names.number(name),
             };
             let Some(key) = key else {
-                return Err(lost(Garbage("an item of a key that was not asked for")));
+                return Err(lost(Garbage("an item of a key that was not requested")));
             };
             hits.push(Hit { key, flags: item.flags, value: item.value, unique: item.unique });
         }

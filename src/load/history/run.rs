@@ -15,7 +15,7 @@ use super::report::Report;
 use crate::base::clock::Clock;
 use crate::load::client::{Client, Trouble};
 use crate::load::stream::{Stream, Target};
-use crate::load::wire::{Dialect, Reply, Request, Verb};
+use crate::load::wire::{ClientRequest, Dialect, Reply, Verb};
 use mio::{Events, Poll};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -100,7 +100,7 @@ fn check_meta(plan: &Plan, names: &Names) -> Result<(), Trouble> {
     }
     let target = &plan.targets[0];
     let mut client = Client::connect(target, Dialect::Meta, plan.timeout, plan.answer_bytes)?;
-    client.ask(&Request::new(Verb::Get, names.name(0).as_bytes())).map(|_| ())
+    client.send(&ClientRequest::new(Verb::Get, names.name(0).as_bytes())).map(|_| ())
 }
 
 /// Empties the plan's keys: what an earlier run left there has versions of its own.
@@ -112,8 +112,8 @@ fn empty_keys(
     let (target, dialect) = (&plan.targets[0], plan.dialects[0]);
     let mut client = Client::connect(target, dialect, plan.timeout, plan.answer_bytes)?;
     for key in (0..names.count()).take_while(|_| goes_on()) {
-        let request = Request::new(Verb::Delete, names.name(key).as_bytes());
-        match client.ask(&request)?.reply {
+        let request = ClientRequest::new(Verb::Delete, names.name(key).as_bytes());
+        match client.send(&request)?.reply {
             Reply::Deleted | Reply::NotFound => {}
             reply => {
                 let text = format!("a delete was answered {reply}");

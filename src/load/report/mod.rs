@@ -52,7 +52,7 @@ impl std::error::Error for ReportError {}
 
 /// What to show.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ReportRequest {
     /// Files with results.
     pub results: Vec<PathBuf>,
     /// Write a page here instead of printing tables.
@@ -66,7 +66,7 @@ pub struct Request {
 /// # Errors
 ///
 /// Nothing is written unless every result can be read.
-pub fn report(request: &Request) -> Result<String, ReportError> {
+pub fn report(request: &ReportRequest) -> Result<String, ReportError> {
     let mut runs = Vec::new();
     for path in &request.results {
         let run = RunResult::load(path).map_err(|e| ReportError::Result(path.clone(), e))?;

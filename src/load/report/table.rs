@@ -82,7 +82,7 @@ fn wrapped(head: &str, text: &str, columns: Option<usize>) -> String {
     format!("{head}{}\n", lines.join(&format!("\n{:indent$}", "")))
 }
 
-/// What was asked for, as a sentence or two.
+/// What was requested, as a sentence or two.
 fn setup(setup: &Setup) -> [String; 2] {
     let plural = |count: u64, one: &str| match count {
         1 => format!("1 {one}"),

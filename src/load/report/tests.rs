@@ -27,7 +27,7 @@ impl Random {
     }
 }
 
-/// One step: so many requests a second asked for of a server that can do `most`.
+/// One step: `asked` requests a second, or as many as possible, of a server that can do `most`.
 fn step(random: &mut Random, middle_us: f64, most: f64, asked: Option<f64>, sets: f64) -> Step {
     let offered = asked.unwrap_or(most);
     let rate = offered.min(most);
@@ -128,7 +128,7 @@ impl Drop for Folder {
 
 fn ask(results: &[&PathBuf], page: Option<&Path>, is_hgrm: bool) -> Result<String, ReportError> {
     let results = results.iter().map(|&path| path.clone()).collect();
-    report(&Request { results, page: page.map(Path::to_path_buf), is_hgrm })
+    report(&ReportRequest { results, page: page.map(Path::to_path_buf), is_hgrm })
 }
 
 /// The text between two marks that occur once.

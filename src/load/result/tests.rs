@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A histogram of so many values, with a long tail.
+/// A histogram of `values` values, with a long tail.
 fn histogram(values: u64) -> Histogram<u64> {
     let mut histogram = examples::histogram();
     for i in 0..values {

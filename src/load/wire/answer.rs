@@ -7,10 +7,10 @@ use super::{Dialect, Garbage, Item, Reply, Step, Verb, decode};
 
 /// What has to be known of a request to read its answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Sent {
     /// How the connection speaks.
     pub dialect: Dialect,
-    /// What was asked for.
+    /// What was requested.
     pub verb: Verb,
     /// Keys of an [`super::encode_many`]; 0 for an [`super::encode`].
     pub many: usize,
@@ -25,7 +25,7 @@ pub struct Asked {
 /// # Errors
 /// It is no answer, or that of another request.
 pub fn answer<'a>(
-    asked: &Asked,
+    asked: &Sent,
     input: &'a [u8],
     items: &mut Vec<Item<'a>>,
 ) -> Result<Option<(Reply<'a>, usize)>, Garbage> {
@@ -68,7 +68,7 @@ pub fn answer<'a>(
     }
 }
 
-fn normal<'a>(asked: &Asked, reply: Reply<'a>) -> Reply<'a> {
+fn normal<'a>(asked: &Sent, reply: Reply<'a>) -> Reply<'a> {
     match reply {
         Reply::Miss if asked.verb == Verb::Touch => Reply::NotFound,
         Reply::Miss if asked.verb.is_retrieval() => Reply::End,
@@ -97,7 +97,7 @@ mod tests {
 
     #[track_caller]
     fn says(dialect: Dialect, verb: Verb, many: usize, input: &[u8]) -> (Reply<'_>, usize) {
-        let asked = Asked { dialect, verb, many, opaque: 3 };
+        let asked = Sent { dialect, verb, many, opaque: 3 };
         for cut in 0..input.len() {
             let mut items = vec![];
             assert_eq!(answer(&asked, &input[..cut], &mut items), Ok(None), "{cut}");
@@ -135,12 +135,12 @@ mod tests {
 
     #[test]
     fn answers_to_others_are_garbage() {
-        let asked = Asked { dialect: Dialect::Meta, verb: Verb::Get, many: 0, opaque: 3 };
+        let asked = Sent { dialect: Dialect::Meta, verb: Verb::Get, many: 0, opaque: 3 };
         assert!(answer(&asked, b"VA 1 f0 O4\r\na\r\n", &mut vec![]).is_err());
-        let many = Asked { many: 1, opaque: 0, ..asked };
+        let many = Sent { many: 1, opaque: 0, ..asked };
         let failures = b"SERVER_ERROR a\r\nSERVER_ERROR b\r\nMN\r\n";
         assert!(answer(&many, failures, &mut vec![]).is_err());
-        let asked = Asked { dialect: Dialect::Text, ..asked };
+        let asked = Sent { dialect: Dialect::Text, ..asked };
         let twice = b"VALUE k 0 1\r\na\r\nVALUE k 0 1\r\na\r\nEND\r\n";
         assert!(answer(&asked, twice, &mut vec![]).is_err());
     }

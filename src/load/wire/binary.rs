@@ -3,7 +3,7 @@
 //! Says the same as `text` where the protocols say the same in other ways: see [`decode`]. Never
 //! asks quietly but in [`encode_many`].
 
-use super::{Decoded, Garbage, Item, Reply, Request, Step, VALUE_BYTES_MAX, Verb};
+use super::{ClientRequest, Decoded, Garbage, Item, Reply, Step, VALUE_BYTES_MAX, Verb};
 
 const HEADER_BYTES: usize = 24;
 
@@ -34,7 +34,7 @@ fn opcode(verb: Verb) -> u8 {
 
 /// Adds the request's bytes to `out`.
 #[inline]
-pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
+pub fn encode(request: &ClientRequest<'_>, out: &mut Vec<u8>) {
     let mut extras = arrayvec::ArrayVec::<u8, 20>::new();
     let mut put = |bytes: &[u8]| extras.try_extend_from_slice(bytes).expect("20 at most");
     match request.verb {
@@ -50,7 +50,7 @@ pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
         }
         _ => {}
     }
-    let Request { key, value, opaque, unique, .. } = *request;
+    let ClientRequest { key, value, opaque, unique, .. } = *request;
     let unique = if request.verb == Verb::Cas { unique } else { 0 };
     let value = if request.verb.is_store() { value } else { b"" };
     header(out, opcode(request.verb), key, extras.len(), value.len(), opaque, unique);
@@ -167,6 +167,6 @@ fn done(opcode: u8, value: &[u8]) -> Result<Reply<'_>, Garbage> {
         0x08 => Ok(Reply::Ok),
         NOOP => Ok(Reply::End),
         0x1c => Ok(Reply::Touched),
-        _ => Err(Garbage("an opcode that was not asked for")),
+        _ => Err(Garbage("an opcode that was not requested")),
     }
 }

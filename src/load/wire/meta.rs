@@ -3,20 +3,22 @@
 //! Every request asks for its opaque and its key back, so that a reply names what it answers. A
 //! flush_all is the text protocol's.
 
-use super::{Decoded, Garbage, Item, Reply, Request, Step, Verb, line, number, put_number, value};
+use super::{
+    ClientRequest, Decoded, Garbage, Item, Reply, Step, Verb, line, number, put_number, value,
+};
 use memchr::memchr;
 
 /// What a server that does not know a command answers, to any of them.
 pub const UNKNOWN: &[u8] = b"ERROR";
 
-/// What the operator is told of a server that answers so to a meta command.
+/// The error for a server that answers so to a meta command.
 pub const LACKING: &str =
     "the server has no meta commands (it answers ERROR): use the text or the binary protocol";
 
 /// Adds the request's bytes to `out`.
 #[inline]
-pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
-    let Request { verb, key, exptime, .. } = *request;
+pub fn encode(request: &ClientRequest<'_>, out: &mut Vec<u8>) {
+    let ClientRequest { verb, key, exptime, .. } = *request;
     let command: &[u8] = match verb {
         Verb::Get | Verb::Gets | Verb::Gat | Verb::Gats | Verb::Touch => b"mg ",
         Verb::Incr | Verb::Decr => b"ma ",
@@ -123,7 +125,7 @@ pub fn decode(input: &[u8]) -> Decoded<'_> {
 /// Reads the flags behind a code: what they say of the item, and the opaque.
 #[inline]
 fn flags<'a>(mut rest: &'a [u8], item: &mut Item<'a>) -> Result<Option<u32>, Garbage> {
-    const WRONG: Garbage = Garbage("a flag that was not asked for");
+    const WRONG: Garbage = Garbage("a flag that was not requested");
     let mut opaque = None;
     while let [b' ', flag, token @ ..] = rest {
         let end = memchr(b' ', token).unwrap_or(token.len());

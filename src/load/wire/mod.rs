@@ -99,7 +99,7 @@ impl Verb {
 
 /// One request on one key.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct ClientRequest<'a> {
     /// What it asks for.
     pub verb: Verb,
     /// 1 to 250 bytes without spaces and control characters; empty for [`Verb::Flush`].
@@ -117,15 +117,15 @@ pub struct Request<'a> {
     pub opaque: u32,
 }
 
-impl<'a> Request<'a> {
+impl<'a> ClientRequest<'a> {
     /// A request without a value.
-    pub fn new(verb: Verb, key: &'a [u8]) -> Request<'a> {
-        Request { verb, key, value: b"", flags: 0, exptime: 0, unique: 0, opaque: 0 }
+    pub fn new(verb: Verb, key: &'a [u8]) -> ClientRequest<'a> {
+        ClientRequest { verb, key, value: b"", flags: 0, exptime: 0, unique: 0, opaque: 0 }
     }
 
     /// A store.
-    pub fn store(verb: Verb, key: &'a [u8], flags: u32, value: &'a [u8]) -> Request<'a> {
-        Request { flags, value, ..Request::new(verb, key) }
+    pub fn store(verb: Verb, key: &'a [u8], flags: u32, value: &'a [u8]) -> ClientRequest<'a> {
+        ClientRequest { flags, value, ..ClientRequest::new(verb, key) }
     }
 }
 
@@ -138,7 +138,7 @@ pub struct Item<'a> {
     pub flags: u32,
     /// The value.
     pub value: &'a [u8],
-    /// 0 where it was not asked for (the binary protocol always tells it).
+    /// 0 where it was not requested (the binary protocol always tells it).
     pub unique: u64,
 }
 
@@ -166,7 +166,7 @@ pub enum Reply<'a> {
     Touched,
     /// OK, of flush_all.
     Ok,
-    /// Meta's `HD`: what was asked for was done.
+    /// Meta's `HD`: the request was executed.
     Done,
     /// The number that was counted to.
     Number(u64),
@@ -232,7 +232,7 @@ pub const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// Adds the request's bytes to `out`.
 #[inline]
-pub fn encode(dialect: Dialect, request: &Request<'_>, out: &mut Vec<u8>) {
+pub fn encode(dialect: Dialect, request: &ClientRequest<'_>, out: &mut Vec<u8>) {
     match dialect {
         Dialect::Text => text::encode(request, out),
         Dialect::Binary => binary::encode(request, out),

@@ -4,7 +4,7 @@ use super::Dialect::{Binary, Meta, Text};
 use super::*;
 use proptest::prelude::*;
 
-fn bytes_of(dialect: Dialect, request: &Request<'_>) -> Vec<u8> {
+fn bytes_of(dialect: Dialect, request: &ClientRequest<'_>) -> Vec<u8> {
     let mut out = vec![];
     encode(dialect, request, &mut out);
     out
@@ -17,47 +17,47 @@ fn many(dialect: Dialect) -> Vec<u8> {
 }
 
 #[track_caller]
-fn asks(dialect: Dialect, request: &Request<'_>, expected: &[u8]) {
+fn asks(dialect: Dialect, request: &ClientRequest<'_>, expected: &[u8]) {
     let bytes = bytes_of(dialect, request);
     assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
 }
 
 #[test]
 fn text_requests() {
-    let set = Request::store(Verb::Set, b"k", 7, b"abc");
+    let set = ClientRequest::store(Verb::Set, b"k", 7, b"abc");
     asks(Text, &set, b"set k 7 0 3\r\nabc\r\n");
-    let cas = Request { verb: Verb::Cas, unique: 9, exptime: -1, ..set };
+    let cas = ClientRequest { verb: Verb::Cas, unique: 9, exptime: -1, ..set };
     asks(Text, &cas, b"cas k 7 -1 3 9\r\nabc\r\n");
-    let gat = Request { exptime: 60, ..Request::new(Verb::Gat, b"k") };
+    let gat = ClientRequest { exptime: 60, ..ClientRequest::new(Verb::Gat, b"k") };
     asks(Text, &gat, b"gat 60 k\r\n");
-    asks(Text, &Request { verb: Verb::Touch, ..gat }, b"touch k 60\r\n");
-    asks(Text, &Request::new(Verb::Incr, b"k"), b"incr k 1\r\n");
-    asks(Text, &Request::new(Verb::Flush, b""), b"flush_all\r\n");
+    asks(Text, &ClientRequest { verb: Verb::Touch, ..gat }, b"touch k 60\r\n");
+    asks(Text, &ClientRequest::new(Verb::Incr, b"k"), b"incr k 1\r\n");
+    asks(Text, &ClientRequest::new(Verb::Flush, b""), b"flush_all\r\n");
     assert_eq!(many(Text), b"get a bc\r\n");
 }
 
 #[test]
 fn meta_requests() {
-    let set = Request { opaque: 5, ..Request::store(Verb::Set, b"k", 7, b"abc") };
+    let set = ClientRequest { opaque: 5, ..ClientRequest::store(Verb::Set, b"k", 7, b"abc") };
     asks(Meta, &set, b"ms k 3 F7 k O5\r\nabc\r\n");
-    asks(Meta, &Request { verb: Verb::Add, ..set }, b"ms k 3 F7 ME k O5\r\nabc\r\n");
-    let cas = Request { verb: Verb::Cas, unique: 9, exptime: 30, ..set };
+    asks(Meta, &ClientRequest { verb: Verb::Add, ..set }, b"ms k 3 F7 ME k O5\r\nabc\r\n");
+    let cas = ClientRequest { verb: Verb::Cas, unique: 9, exptime: 30, ..set };
     asks(Meta, &cas, b"ms k 3 F7 T30 C9 k O5\r\nabc\r\n");
-    asks(Meta, &Request::new(Verb::Gets, b"k"), b"mg k f c v k O0\r\n");
-    asks(Meta, &Request::new(Verb::Touch, b"k"), b"mg k T0 k O0\r\n");
-    asks(Meta, &Request::new(Verb::Decr, b"k"), b"ma k MD v k O0\r\n");
+    asks(Meta, &ClientRequest::new(Verb::Gets, b"k"), b"mg k f c v k O0\r\n");
+    asks(Meta, &ClientRequest::new(Verb::Touch, b"k"), b"mg k T0 k O0\r\n");
+    asks(Meta, &ClientRequest::new(Verb::Decr, b"k"), b"ma k MD v k O0\r\n");
     assert_eq!(many(Meta), b"mg a f v k q O0\r\nmg bc f v k q O1\r\nmn\r\n");
 }
 
 #[test]
 fn binary_requests() {
-    let set = Request { opaque: 5, ..Request::store(Verb::Set, b"k", 7, b"abc") };
+    let set = ClientRequest { opaque: 5, ..ClientRequest::store(Verb::Set, b"k", 7, b"abc") };
     let bytes =
         b"\x80\x01\0\x01\x08\0\0\0\0\0\0\x0c\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0kabc";
     asks(Binary, &set, bytes);
-    let incr = bytes_of(Binary, &Request::new(Verb::Incr, b"k"));
+    let incr = bytes_of(Binary, &ClientRequest::new(Verb::Incr, b"k"));
     assert_eq!(incr[24..], *b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\xff\xff\xff\xffk");
-    let append = bytes_of(Binary, &Request { verb: Verb::Append, ..set });
+    let append = bytes_of(Binary, &ClientRequest { verb: Verb::Append, ..set });
     assert_eq!(append[24..], *b"kabc");
     let many = many(Binary);
     assert_eq!((many[1], many[15], many[24]), (0x0d, 0, b'a'));
@@ -169,7 +169,7 @@ fn what_is_no_reply_is_garbage() {
         b"VALUE  5 1\r\na\r\n",
         b"VALUE k 5\r\n",
         b"STORED\n",
-        b"HTTP/1.1 400 Bad Request\r\n",
+        b"HTTP/1.1 400 Bad ClientRequest\r\n",
         b"12x\r\n",
         b"99999999999999999999\r\n",
         b"\r\n",
@@ -197,7 +197,7 @@ fn what_is_no_reply_is_garbage() {
     let mut key_too_long = binary(0, 0, b"", b"", b"");
     key_too_long[2] = 1;
     for bytes in [
-        b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
+        b"HTTP/1.1 400 Bad ClientRequest\r\n".to_vec(),
         b"S".to_vec(),
         too_long,
         key_too_long,

@@ -2,13 +2,15 @@
 //!
 //! Never sends `noreply`: a client that checks wants to know.
 
-use super::{Decoded, Garbage, Item, Reply, Request, Step, Verb, line, number, put_number, value};
+use super::{
+    ClientRequest, Decoded, Garbage, Item, Reply, Step, Verb, line, number, put_number, value,
+};
 use memchr::memchr;
 
 /// Adds the request's bytes to `out`.
 #[inline]
-pub fn encode(request: &Request<'_>, out: &mut Vec<u8>) {
-    let Request { verb, key, exptime, .. } = *request;
+pub fn encode(request: &ClientRequest<'_>, out: &mut Vec<u8>) {
+    let ClientRequest { verb, key, exptime, .. } = *request;
     out.extend_from_slice(verb.name().as_bytes());
     if matches!(verb, Verb::Gat | Verb::Gats) {
         put(out, exptime);

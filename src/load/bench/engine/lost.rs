@@ -21,7 +21,7 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// None yet, of so many connections.
+    /// None yet, for this number of connections.
     pub fn new(connections: usize, timeout_ns: u64) -> Losses {
         let since_ns = vec![u64::MAX; connections].into_boxed_slice();
         let (words, keys) = (String::new(), Vec::new());
@@ -35,7 +35,7 @@ impl Losses {
 }
 
 impl Engine {
-    /// A connection is no more: what was under way on it gets no answer. It fails the engine if
+    /// A connection is no more: what was in flight on it gets no answer. It fails the engine if
     /// there has been no answer between losses for too long.
     #[cold]
     pub fn lost(&mut self, conn: &mut Conn, why: &str) {
@@ -97,7 +97,7 @@ impl Engine {
         (self.losses.down > 0 || is_unanswered).then_some(&self.losses.words[..])
     }
 
-    /// How the server's end of a connection is told.
+    /// How it is reported that the server closed a connection.
     pub fn closed_words(&self, conn: &Conn) -> String {
         format!("the server closed connection {} of {}", conn.number + 1, self.share.connections)
     }

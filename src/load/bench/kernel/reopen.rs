@@ -12,7 +12,7 @@ const ATTEMPT_NS_MAX: u64 = 3 * SECOND_NS;
 
 /// Whether a connection is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LineState {
     Up,
     /// To be opened at this time.
     Down(u64),
@@ -23,25 +23,25 @@ enum State {
 /// The state of a connection, and when it may be tried again.
 #[derive(Debug)]
 pub struct Line {
-    state: State,
+    state: LineState,
     backoff: Backoff,
 }
 
 impl Default for Line {
     fn default() -> Line {
-        Line { state: State::Up, backoff: Backoff::default() }
+        Line { state: LineState::Up, backoff: Backoff::default() }
     }
 }
 
 impl Line {
     /// Whether nothing can be sent.
     pub fn is_down(&self) -> bool {
-        self.state != State::Up
+        self.state != LineState::Up
     }
 
     /// To be tried again, later than the last time.
     fn fall(&mut self, now_ns: u64) {
-        self.state = State::Down(self.backoff.next_ns(now_ns));
+        self.state = LineState::Down(self.backoff.next_ns(now_ns));
     }
 }
 
@@ -83,7 +83,7 @@ impl Sockets {
         peer.unsent.clear();
         peer.is_finished = false;
         let now_ns = self.clock.read_ns();
-        peer.line.state = State::Down(peer.line.backoff.lost(now_ns));
+        peer.line.state = LineState::Down(peer.line.backoff.lost(now_ns));
         self.down.push(number);
     }
 
@@ -92,11 +92,11 @@ impl Sockets {
     pub(super) fn serve_down(&mut self, engine: &mut Engine, number: usize, readable: Readable) {
         let now_ns = self.clock.read_ns();
         let peer = &mut self.peers[number];
-        if let State::Opening(_) = peer.line.state {
+        if let LineState::Opening(_) = peer.line.state {
             match peer.socket.is_open() {
                 Ok(false) => {}
                 Ok(true) => {
-                    peer.line.state = State::Up;
+                    peer.line.state = LineState::Up;
                     peer.line.backoff.is_up(now_ns);
                     if let Socket::Tcp(stream) = &peer.socket {
                         let _ = stream.set_nodelay(true);
@@ -124,7 +124,7 @@ impl Sockets {
         for &number in &self.down {
             let peer = &mut self.peers[number];
             match peer.line.state {
-                State::Down(at_ns) if at_ns <= now_ns && begun < BEGUN_PER_TURN => {
+                LineState::Down(at_ns) if at_ns <= now_ns && begun < BEGUN_PER_TURN => {
                     begun += 1;
                     let opened = Socket::begin(&self.address).and_then(|mut socket| {
                         socket.register(self.poll.registry(), Token(number)).map(|()| socket)
@@ -132,7 +132,7 @@ impl Sockets {
                     match opened {
                         Ok(socket) => {
                             peer.socket = socket;
-                            peer.line.state = State::Opening(now_ns + ATTEMPT_NS_MAX);
+                            peer.line.state = LineState::Opening(now_ns + ATTEMPT_NS_MAX);
                         }
                         Err(error) => {
                             engine.refused_again(&error.to_string());
@@ -140,14 +140,14 @@ impl Sockets {
                         }
                     }
                 }
-                State::Opening(end_ns) if end_ns <= now_ns => {
+                LineState::Opening(end_ns) if end_ns <= now_ns => {
                     let _ = peer.socket.deregister(self.poll.registry());
                     engine.refused_again("the server does not answer");
                     peer.line.fall(now_ns);
                 }
                 _ => {}
             }
-            if let State::Down(at_ns) = peer.line.state {
+            if let LineState::Down(at_ns) = peer.line.state {
                 until_ns = until_ns.min(at_ns);
             }
         }

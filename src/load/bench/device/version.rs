@@ -1,5 +1,5 @@
-//! Asks the server what it is, through the device, before the connections of the run are opened. It
-//! never ends a run.
+//! Requests the server's version, through the device, before the connections of the run are opened.
+//! It never ends a run.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -12,14 +12,14 @@ use crate::net::Stream;
 use crate::net::Transport;
 
 /// The owner of the one connection that there is until the server has told.
-struct Asker {
+struct VersionHandler {
     inquiry: Inquiry,
-    is_asked: bool,
+    is_sent: bool,
     is_open: bool,
     is_over: bool,
 }
 
-impl Handler for Asker {
+impl Handler for VersionHandler {
     type Connection = Conn;
 
     fn opened(&mut self, _: ConnectionId, _listener: usize, _: Now) -> Conn {
@@ -34,15 +34,15 @@ impl Handler for Asker {
             if bytes == 0 {
                 break;
             }
-            self.is_asked &= !self.inquiry.take(piece);
+            self.is_sent &= !self.inquiry.take(piece);
             stream.consume(bytes);
         }
         match self.inquiry.question() {
             Some(_) if stream.is_peer_finished() => stream.abort(),
-            Some(question) if !self.is_asked => {
+            Some(question) if !self.is_sent => {
                 // A fresh ring has room for it.
                 stream.write(question);
-                self.is_asked = true;
+                self.is_sent = true;
             }
             Some(_) => {}
             // Reset, as all others are in the end: its place is free for the first of them.
@@ -60,29 +60,30 @@ impl Handler for Asker {
 }
 
 impl Wired {
-    /// Asks the server for its version.
-    pub(super) fn ask(&mut self, plan: &Plan, stop: &AtomicBool) {
+    /// Requests the server's version.
+    pub(super) fn fetch_version(&mut self, plan: &Plan, stop: &AtomicBool) {
         let inquiry = Inquiry::new(plan.dialect);
-        let mut asker = Asker { inquiry, is_asked: false, is_open: false, is_over: false };
+        let mut handler =
+            VersionHandler { inquiry, is_sent: false, is_open: false, is_over: false };
         let timeout = patience(plan.timeout);
         let limit_ns = self.clock.read_ns() + timeout.as_nanos() as u64;
         let (local, server) = self.reopening.next_way();
-        let begun = self.stack.connect_from(local, server, self.now, &mut asker);
+        let begun = self.stack.connect_from(local, server, self.now, &mut handler);
         let Ok(id) = begun else { return };
-        while !asker.is_over && !stop.load(Relaxed) {
+        while !handler.is_over && !stop.load(Relaxed) {
             let now_ns = self.clock.read_ns();
             self.now = self.clock.at(now_ns);
-            self.stack.poll(self.now, &mut asker);
-            if asker.is_open && !asker.is_asked {
-                self.stack.resume(id, self.now, &mut asker);
+            self.stack.poll(self.now, &mut handler);
+            if handler.is_open && !handler.is_sent {
+                self.stack.resume(id, self.now, &mut handler);
             }
             self.stack.flush(self.now);
-            if now_ns > limit_ns || !asker.is_open && !self.stack.is_connecting(id) {
+            if now_ns > limit_ns || !handler.is_open && !self.stack.is_connecting(id) {
                 break;
             }
         }
-        self.stack.close_all(self.now, &mut asker);
+        self.stack.close_all(self.now, &mut handler);
         self.stack.flush(self.now);
-        self.server = asker.inquiry.version();
+        self.server = handler.inquiry.version();
     }
 }
