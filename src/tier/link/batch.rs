@@ -105,16 +105,17 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
 
     /// Waits, after all earlier waiters, until the output has room.
     async fn room(&self, bytes: usize) -> Result<(), Down> {
-        let mut place = RoomPlace { inner: self.inner, ticket: self.inner.borrow_mut().ticket() };
+        let ticket = self.inner.borrow_mut().line.join();
+        let place = RoomPlace { inner: self.inner, ticket };
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             if inner.slots.has_failed(self.slot) {
                 return Poll::Ready(Err(Down));
             }
-            if inner.is_next(place.ticket) && inner.has_space(bytes) {
+            if inner.line.is_first(place.ticket) && inner.has_space(bytes) {
                 return Poll::Ready(Ok(()));
             }
-            inner.queue(&mut place.ticket, context.waker());
+            inner.line.wait(place.ticket, context.waker());
             Poll::Pending
         })
         .await
@@ -137,6 +138,6 @@ struct RoomPlace<'l, C: Codec, K: Collect> {
 
 impl<C: Codec, K: Collect> Drop for RoomPlace<'_, C, K> {
     fn drop(&mut self) {
-        self.inner.borrow_mut().leave_queue(self.ticket);
+        self.inner.borrow_mut().line.leave(self.ticket);
     }
 }

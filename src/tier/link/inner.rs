@@ -8,11 +8,13 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::task::Waker;
 
 use super::collect::Collect;
 use super::config::{LinkConfig, Role};
+use super::input::Input;
 use super::keys::Keys;
+use super::line::Line;
+use super::output::Output;
 use super::protocol::{Codec, Garbage, Head, Status};
 use super::remembered::Remembered;
 use super::request::RequestWriter;
@@ -21,8 +23,8 @@ use super::stream::{Address, Stream};
 use crate::base::buffer::Key;
 use crate::base::clock::Now;
 use crate::base::limits::{
-    LINK_BATCHES, LINK_GREETING_BYTES_MAX, LINK_GREETING_US, LINK_INPUT_BYTES, LINK_OUTPUT_BYTES,
-    LINK_PROBE_US, LINK_READS_PER_TURN, LINK_VALUE_BYTES_MAX,
+    LINK_BATCHES, LINK_GREETING_BYTES_MAX, LINK_GREETING_US, LINK_OUTPUT_BYTES, LINK_PROBE_US,
+    LINK_READS_PER_TURN, LINK_VALUE_BYTES_MAX,
 };
 use crate::base::readiness::Readiness;
 use crate::base::stats::{Counter, WorkerStats};
@@ -37,9 +39,6 @@ const REMEMBERED: u32 = u32::MAX - 1;
 const EPOCH_SHIFT: u32 = 48;
 /// The bits of that number. The bit above has another use.
 const EPOCH_MASK: u64 = 0x3fff;
-
-/// Freed capacity of the output beyond this is returned to the allocator.
-const OUTPUT_BYTES_KEPT: usize = 2 * LINK_OUTPUT_BYTES;
 
 /// Boxed keys kept for later invalidations, so that those do not allocate.
 const SPARE_KEYS: usize = 16;
@@ -118,24 +117,14 @@ pub(super) struct Inner<C, K> {
     role: Role,
     probe_at_us: u64,
 
-    out: Vec<u8>,
-    /// Bytes of `out` that the kernel has accepted.
-    sent: usize,
-    /// Bytes of the lookup at the end of `out` to which more keys may be added; 0: there is none.
-    lookup_bytes: usize,
+    output: Output,
+    /// Waiters for room in the output.
+    pub(super) line: Line,
     /// Keys that were looked up and not answered.
     keys: Keys,
-    /// Waiters for room in `out`, in order.
-    waiting: VecDeque<(u64, Option<Waker>)>,
-    next_ticket: u64,
 
-    input: Box<[u8]>,
-    start: usize,
-    end: usize,
+    input: Input,
     reading: Reading,
-    /// When the last full [`LINK_INPUT_BYTES`] had arrived, and the bytes since.
-    flowed_us: u64,
-    flowed_bytes: usize,
     /// The kernel may have more input.
     has_more: bool,
 
@@ -174,18 +163,11 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             down_us: 0,
             role,
             probe_at_us: 0,
-            out: Vec::with_capacity(LINK_OUTPUT_BYTES),
-            sent: 0,
-            lookup_bytes: 0,
+            output: Output::new(),
+            line: Line::default(),
             keys: Keys::default(),
-            waiting: VecDeque::new(),
-            next_ticket: 0,
-            input: vec![0; LINK_INPUT_BYTES].into(),
-            start: 0,
-            end: 0,
+            input: Input::new(),
             reading: Reading::Head,
-            flowed_us: 0,
-            flowed_bytes: 0,
             has_more: false,
             in_flight: VecDeque::with_capacity(LINK_BATCHES),
             next_opaque: 0,
@@ -230,45 +212,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Whether a request of this many bytes can be written now.
     #[inline]
     pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.waiting.is_empty() && self.has_space(bytes)
+        self.line.is_empty() && self.has_space(bytes)
     }
 
     /// The same, for the first waiter.
     pub(super) fn has_space(&self, bytes: usize) -> bool {
         let has_space = |used: usize| used == 0 || used + bytes <= LINK_OUTPUT_BYTES;
-        has_space(self.out.len() - self.sent) && has_space(self.keys.bytes())
-    }
-
-    /// A ticket at the end of the queue for room.
-    pub(super) fn ticket(&mut self) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.waiting.push_back((ticket, None));
-        ticket
-    }
-
-    pub(super) fn is_next(&self, ticket: u64) -> bool {
-        self.waiting.front().is_some_and(|(first, _)| *first == ticket)
-    }
-
-    pub(super) fn queue(&mut self, ticket: &mut u64, waker: &Waker) {
-        if let Some((_, kept)) = self.waiting.iter_mut().find(|(other, _)| other == ticket) {
-            *kept = Some(waker.clone());
-        }
-    }
-
-    pub(super) fn leave_queue(&mut self, ticket: u64) {
-        self.waiting.retain(|(other, _)| *other != ticket);
-        self.wake_next();
-    }
-
-    /// Wakes the first waiter for room, to check again.
-    fn wake_next(&mut self) {
-        if let Some((_, waker)) = self.waiting.front_mut()
-            && let Some(waker) = waker.take()
-        {
-            waker.wake();
-        }
+        has_space(self.output.unsent_bytes()) && has_space(self.keys.bytes())
     }
 
     #[inline]
@@ -276,7 +226,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.end_lookup();
         let opaque = self.next_opaque;
         self.next_opaque = opaque.wrapping_add(1);
-        write(&mut RequestWriter::new(&mut self.out, opaque));
+        write(&mut RequestWriter::new(self.output.end_mut(), opaque));
         if slot != REMEMBERED {
             self.slots.expect_answer(slot);
         }
@@ -340,7 +290,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             self.state,
             LinkState::Connecting { .. } | LinkState::Closing { .. } | LinkState::Lost { .. }
         );
-        if is_open && self.sent < self.out.len() {
+        if is_open && self.output.unsent_bytes() > 0 {
             self.send();
         }
     }
@@ -352,35 +302,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         self.state_deadline_us()
     }
 
-    /// Counts `bytes` more of input.
-    fn flow(&mut self, bytes: usize) {
-        self.flowed_bytes += bytes;
-        if self.flowed_bytes >= LINK_INPUT_BYTES {
-            self.flowed_bytes = 0;
-            self.flowed_us = self.now.uptime_us;
-        }
-    }
-
     /// Sends as much output as the kernel accepts.
     fn send(&mut self) {
         let Some(stream) = &mut self.stream else { return };
-        while self.sent < self.out.len() {
-            match stream.write(&self.out[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.lose(),
-            }
+        if self.output.send(|bytes| stream.write(bytes)).is_err() {
+            return self.lose();
         }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.sent = 0;
-            self.out.shrink_to(OUTPUT_BYTES_KEPT);
-        } else if self.sent > self.out.len() / 2 {
-            self.out.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.wake_next();
+        self.line.wake_first();
     }
 
     /// Receives as much input as a turn may.
@@ -397,7 +325,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let mut answers = 0;
         for _ in 0..LINK_READS_PER_TURN {
             let Some(stream) = &mut self.stream else { return answers };
-            let space = &mut self.input[self.end..];
+            let space = self.input.space();
             let space_bytes = space.len();
             let n = match stream.read(space) {
                 Ok(n) => n,
@@ -409,13 +337,12 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                 self.lose();
                 return answers;
             }
-            self.end += n;
-            self.flow(n);
+            self.input.add(n, self.now.uptime_us);
             match self.digest() {
                 Ok(count) => {
                     answers += count;
                     self.advance(count);
-                    self.wake_next();
+                    self.line.wake_first();
                 }
                 Err(Garbage) => {
                     self.stats.add(Counter::LinkGarbage, 1);
@@ -436,21 +363,14 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     fn digest(&mut self) -> Result<usize, Garbage> {
         match self.state {
             LinkState::Closing { .. } => {
-                self.start = self.end;
+                self.input.clear();
             }
             LinkState::Greeting { .. } => self.parse_greeting()?,
             _ => {}
         }
         let mut answers = 0;
-        while self.start < self.end && self.step(&mut answers)? {}
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        } else if self.start > 0 {
-            self.input.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
+        while !self.input.is_empty() && self.step(&mut answers)? {}
+        self.input.make_room();
         Ok(answers)
     }
 
@@ -463,7 +383,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             return if is_greeting { Ok(false) } else { Err(Garbage) };
         };
         let (mut slot, kind) = (requests.slot, requests.kind);
-        let bytes = &self.input[self.start..self.end];
+        let bytes = self.input.unread();
         match self.reading {
             Reading::Head => {
                 let Some((head, used)) = C::head(bytes, self.now)? else {
@@ -477,10 +397,9 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                     if is_other || head.status == Status::End || head.key_bytes > 0 {
                         return Err(Garbage);
                     }
-                    self.start += used;
+                    self.input.take(used);
                 } else {
-                    let start = self.start + C::LOOKUP_KEY_START;
-                    self.start += used;
+                    let start = self.input.take_at(used) + C::LOOKUP_KEY_START;
                     if head.status != Status::Value {
                         self.looked_up(&head, answers)?;
                         return Ok(true);
@@ -502,7 +421,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                 {
                     taker.bytes(&bytes[..n]);
                 }
-                self.start += n;
+                self.input.take(n);
                 self.reading = Reading::Value(left - n);
             }
             Reading::Trailer => {
@@ -512,7 +431,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                 if !bytes.starts_with(C::TRAILER) {
                     return Err(Garbage);
                 }
-                self.start += C::TRAILER.len();
+                self.input.take(C::TRAILER.len());
                 self.valued(slot, answers);
             }
         }
@@ -580,10 +499,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     fn parse_greeting(&mut self) -> Result<(), Garbage> {
-        let bytes = &self.input[self.start..self.end];
+        let bytes = self.input.unread();
         match C::greeting(bytes) {
             Ok(Some(())) => {
-                self.start = self.end;
+                self.input.clear();
                 self.greeted();
                 Ok(())
             }

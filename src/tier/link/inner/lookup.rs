@@ -5,7 +5,6 @@
 //! until they are answered, and a key that this lookup did not request is an invalid answer.
 
 use super::{ABANDONED, InFlight, Inner, Kind};
-use crate::base::limits::LINK_LOOKUP_BYTES;
 use crate::tier::link::collect::Collect;
 use crate::tier::link::protocol::{Codec, Garbage, Head, Status};
 
@@ -13,16 +12,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Adds a key to the lookup at the end of the output.
     #[inline]
     pub(in super::super) fn look_up(&mut self, slot: u32, key: &[u8]) {
-        if self.lookup_bytes + 1 + key.len() > LINK_LOOKUP_BYTES {
+        if self.output.is_lookup_full(key) {
             self.end_lookup();
         }
-        if self.lookup_bytes == 0 {
-            self.out.extend_from_slice(C::LOOKUP);
-            self.lookup_bytes = C::LOOKUP.len();
-        }
-        self.out.push(b' ');
-        self.out.extend_from_slice(key);
-        self.lookup_bytes += 1 + key.len();
+        self.output.look_up(C::LOOKUP, key);
         self.keys.push(key);
         self.slots.expect_answer(slot);
         self.expect(slot, 0, Kind::Key);
@@ -31,9 +24,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Adds no more keys to the lookup at the end of the output.
     #[inline]
     pub(super) fn end_lookup(&mut self) {
-        if self.lookup_bytes > 0 {
-            self.out.extend_from_slice(C::LOOKUP_END);
-            self.lookup_bytes = 0;
+        if self.output.end_lookup(C::LOOKUP_END) {
             self.expect(ABANDONED, 0, Kind::End);
         }
     }
@@ -46,7 +37,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         head: &Head,
         answers: &mut usize,
     ) -> Result<u32, Garbage> {
-        let key = &self.input[start..start + head.key_bytes];
+        let key = self.input.at(start, head.key_bytes);
         // After the last key of this lookup are those of the next.
         if self.in_flight.front().is_none_or(|requests| requests.kind != Kind::Key) {
             return Err(Garbage);

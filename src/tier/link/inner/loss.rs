@@ -6,7 +6,7 @@
 //! reaches it any more after that is reset, and it has read everything it received before when it
 //! has answered on another connection for [`LINK_PROOF_US`].
 
-use super::{ABANDONED, Inner, LinkState, OUTPUT_BYTES_KEPT, Reading};
+use super::{ABANDONED, Inner, LinkState, Reading};
 use crate::base::limits::{
     LINK_CLOSING_US, LINK_CONNECT_TIMEOUT_US, LINK_GREETING_MAX_US, LINK_GREETING_US,
     LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
@@ -41,7 +41,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// The end of `timeout_us` from `since_us` on; later, but bounded, while large answers are
     /// arriving.
     fn patience_us(&self, since_us: u64, timeout_us: u64) -> u64 {
-        let patient_us = self.flowed_us.min(since_us + (LINK_PATIENCE - 1) * timeout_us);
+        let patient_us = self.input.flowed_us().min(since_us + (LINK_PATIENCE - 1) * timeout_us);
         since_us.max(patient_us) + timeout_us
     }
 
@@ -90,7 +90,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     pub(super) fn greet(&mut self) {
         self.state = LinkState::Greeting { since_us: self.now.uptime_us };
-        C::hello(&mut self.out);
+        C::hello(self.output.end_mut());
         self.send();
     }
 
@@ -132,11 +132,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             }
         });
         stats.add(Counter::LinkFailures, failed);
-        for (_, waker) in &mut self.waiting {
-            if let Some(waker) = waker.take() {
-                waker.wake();
-            }
-        }
+        self.line.wake_all();
     }
 
     /// The server did not answer in time. What it may still execute comes before any new request,
@@ -179,13 +175,9 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     fn forget_stream_state(&mut self) {
         self.fail_all();
         self.in_flight.clear();
-        self.out.clear();
-        self.out.shrink_to(OUTPUT_BYTES_KEPT);
-        self.sent = 0;
-        self.lookup_bytes = 0;
+        self.output.clear();
         self.keys.clear();
-        self.start = 0;
-        self.end = 0;
+        self.input.clear();
         self.reading = Reading::Head;
         self.has_more = false;
     }
