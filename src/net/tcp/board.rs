@@ -187,7 +187,7 @@ impl Board {
     }
 
     /// The location of `address`, if it was noted recently or since `since_us`; else, if `asks`,
-    /// whether a request is due, which then counts as sent.
+    /// whether a request is due.
     pub(super) fn locate(
         &self,
         address: IpAddr,
@@ -195,7 +195,7 @@ impl Board {
         asks: bool,
         now_us: u64,
     ) -> Location {
-        let Some(mut neighbors) = at_once(&self.neighbors) else { return Location::Wait };
+        let Some(neighbors) = at_once(&self.neighbors) else { return Location::Wait };
         let place = neighbors.place(address);
         let known = neighbors.by_address[place].filter(|known| known.address == address);
         if let Some(Known { mac: Some(mac), noted_us, .. }) = known
@@ -207,10 +207,18 @@ impl Board {
         if !asks || asked_us.is_some_and(|at| now_us.saturating_sub(at) < TCP_NEIGHBOR_RETRY_US) {
             return Location::Wait;
         }
+        Location::Request
+    }
+
+    /// A request for `address` was sent. One that was not, for lack of credit or of a frame, must
+    /// not keep others from being sent.
+    pub(super) fn note_asked(&self, address: IpAddr, now_us: u64) {
+        let Some(mut neighbors) = at_once(&self.neighbors) else { return };
+        let place = neighbors.place(address);
+        let known = neighbors.by_address[place].filter(|known| known.address == address);
         let (mac, noted_us) = known.map_or((None, 0), |known| (known.mac, known.noted_us));
         let asked_us = Some(now_us);
         neighbors.by_address[place] = Some(Known { address, mac, noted_us, asked_us });
-        Location::Request
     }
 
     /// An address of the same family as `like` that was seen with `mac`: a router's own.

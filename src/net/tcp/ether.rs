@@ -147,7 +147,7 @@ fn send_arp<P: Port>(
     target_mac: [u8; 6],
     target: u32,
     to: [u8; 6],
-) {
+) -> bool {
     let own_mac = wire.capabilities.mac;
     wire.send_raw(to, ETHERTYPE_ARP, ETHERNET_BYTES + ARP_BYTES, |out| {
         out[..6].copy_from_slice(&ARP_HEAD);
@@ -156,7 +156,7 @@ fn send_arp<P: Port>(
         out[14..18].copy_from_slice(&sender.to_be_bytes());
         out[18..24].copy_from_slice(&target_mac);
         out[24..28].copy_from_slice(&target.to_be_bytes());
-    });
+    })
 }
 
 /// Answers an ICMP echo request of `ip_bytes` bytes; its IP header was checked.
@@ -333,7 +333,8 @@ fn advertise<P: Port>(
     });
 }
 
-/// Sends an ICMPv6 message of `bytes` bytes, which `fill` writes except for the checksum.
+/// Sends an ICMPv6 message of `bytes` bytes, which `fill` writes except for the checksum. Returns
+/// whether there was a frame for it.
 fn send_icmpv6<P: Port>(
     wire: &mut Wire<P>,
     to_mac: [u8; 6],
@@ -341,7 +342,7 @@ fn send_icmpv6<P: Port>(
     to: u128,
     bytes: usize,
     fill: impl FnOnce(&mut [u8]),
-) {
+) -> bool {
     wire.send_raw(to_mac, ETHERTYPE_IPV6, ETHERNET_BYTES + IPV6_BYTES + bytes, |out| {
         let (ip, icmp) = out.split_at_mut(IPV6_BYTES);
         ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
@@ -353,7 +354,7 @@ fn send_icmpv6<P: Port>(
         icmp[2..4].fill(0);
         let sum = pseudo_header(&ip[8..], PROTOCOL_ICMPV6, bytes).add(icmp).complement();
         icmp[2..4].copy_from_slice(&sum);
-    });
+    })
 }
 
 /// Announces our addresses to the neighbours (RFC 5227, 3; RFC 4861, 7.2.6), so that caches with
@@ -381,11 +382,12 @@ pub fn probe<P: Port>(wire: &mut Wire<P>, own: &Own) {
     }
 }
 
-/// Requests the MAC of `address`, from `from`, an own address of the same family.
-pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
+/// Requests the MAC of `address`, from `from`, an own address of the same family. Returns whether
+/// the request was sent.
+pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) -> bool {
     match (from, address) {
         (IpAddr::V4(from), IpAddr::V4(address)) => {
-            send_arp(wire, ARP_REQUEST, from.to_bits(), [0; 6], address.to_bits(), BROADCAST);
+            send_arp(wire, ARP_REQUEST, from.to_bits(), [0; 6], address.to_bits(), BROADCAST)
         }
         (IpAddr::V6(from), IpAddr::V6(address)) => {
             let group = solicited_node(address.to_bits());
@@ -396,7 +398,7 @@ pub fn solicit<P: Port>(wire: &mut Wire<P>, from: IpAddr, address: IpAddr) {
                 out[8..24].copy_from_slice(&address.octets());
                 out[24..26].copy_from_slice(&[SOURCE_LINK, 1]);
                 out[26..32].copy_from_slice(&own_mac);
-            });
+            })
         }
         _ => unreachable!("addresses of two families"),
     }

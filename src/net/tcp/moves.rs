@@ -100,8 +100,10 @@ impl<P: Port, C> Stack<P, C> {
                     IpAddr::from(own.address()).is_ipv4() == hop.is_ipv4()
                 };
                 let any = self.paths.addresses().iter().find(like).map(|own| own.address().into());
-                if let Some(local) = self.own.near(hop).or(any) {
-                    ether::solicit(&mut self.wire, local, hop);
+                if let Some(local) = self.own.near(hop).or(any)
+                    && ether::solicit(&mut self.wire, local, hop)
+                {
+                    self.notices.board().note_asked(hop, now_us);
                 }
             }
             Location::At(_) | Location::Request | Location::Wait => (),

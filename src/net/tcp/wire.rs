@@ -65,22 +65,23 @@ impl<P: Port> Wire<P> {
     }
 
     /// Sends a frame of `bytes` bytes with its Ethernet header written here, the rest by `fill`.
+    /// Returns whether there was a frame.
     pub fn send_raw(
         &mut self,
         to: [u8; 6],
         kind: [u8; 2],
         bytes: usize,
         fill: impl FnOnce(&mut [u8]),
-    ) {
+    ) -> bool {
         if !self.prepare() {
-            return;
+            return false;
         }
         let Some(mut frame) = self.spare.take() else { unreachable!("prepared") };
         frame.set_len(bytes);
         let out = frame.bytes_mut();
         write_ethernet(out, to, self.capabilities.mac, kind);
         fill(&mut out[ETHERNET_BYTES..]);
-        self.hand_over(frame);
+        self.hand_over(frame)
     }
 
     /// Sends one TCP/IP packet of `bytes` bytes, written by `fill` without checksums.
@@ -132,10 +133,12 @@ impl<P: Port> Wire<P> {
     }
 
     #[inline(always)]
-    fn hand_over(&mut self, frame: P::Frame) {
-        if self.port.send(frame).is_err() {
+    fn hand_over(&mut self, frame: P::Frame) -> bool {
+        let is_sent = self.port.send(frame).is_ok();
+        if !is_sent {
             self.stats.add(Counter::TxNoBuffer, 1);
         }
+        is_sent
     }
 }
 

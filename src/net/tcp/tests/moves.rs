@@ -1,5 +1,6 @@
 //! Neighbours whose MAC changes during connections.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::peer::{ACK, Crafted, Hand, PSH, RST, SYN, packet, seal};
@@ -261,6 +262,27 @@ fn requests_for_silent_peers_are_limited() {
     let asked = questions(&mut bench, 400_000);
     let most = 5 * TCP_SEEK_GROUPS * usize::from(TCP_SEEKS_MAX);
     assert!((TCP_SEEK_GROUPS..=most).contains(&asked.len()), "{} questions", asked.len());
+}
+
+#[test]
+fn a_question_that_was_refused_is_asked_as_soon_as_there_is_credit() {
+    let mut own = config();
+    own.allow(100);
+    let mut bench = Bench::new(&own);
+    bench.run();
+    bench.sent();
+    let hands: Vec<Hand> = (1..=100)
+        .map(|n| Hand::open(&mut bench, &format!("10.1.2.{n}:40000"), "10.1.0.1:11211"))
+        .collect();
+    for hand in &hands {
+        bench.exchange(hand.craft(ACK | PSH).payload(b"request").frame());
+    }
+    // Whom a first question was refused is asked for with the next retransmissions; a neighbour
+    // that was asked for, again after a second.
+    let asked: BTreeSet<Vec<u8>> =
+        questions(&mut bench, 950_000).iter().map(|frame| frame[38..42].to_vec()).collect();
+    let at_once = TCP_SEEK_GROUPS * usize::from(TCP_SEEKS_MAX);
+    assert!(asked.len() > at_once, "{} of 100", asked.len());
 }
 
 #[test]
