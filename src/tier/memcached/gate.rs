@@ -1,4 +1,4 @@
-//! Limits concurrency; further tasks wait in a queue.
+//! Limits concurrency; further tasks wait in a queue, for a limited time.
 //!
 //! For requests that cost a server much although they are short: the number of those in flight
 //! determines how long all other requests on the same link wait. Single-threaded; a task that is
@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
+use crate::base::clock::Now;
+
 /// Initial capacity of the queue.
 const LINE: usize = 1024;
 
@@ -16,13 +18,24 @@ const LINE: usize = 1024;
 #[derive(Debug)]
 pub struct Gate {
     state: RefCell<GateState>,
+    /// How long a task waits in the queue, in microseconds.
+    wait_us: u64,
 }
 
 #[derive(Debug)]
 struct GateState {
     free: usize,
     next_ticket: u64,
-    line: VecDeque<(u64, Waker)>,
+    line: VecDeque<Waiting>,
+    now_us: u64,
+}
+
+/// A task in the queue. One that came later waits until later.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    until_us: u64,
+    waker: Waker,
 }
 
 /// Permission to run; dropping it admits the next task.
@@ -37,23 +50,42 @@ struct GatePlace<'g> {
 }
 
 impl Gate {
-    /// Admits at most `count` tasks at the same time.
-    pub fn new(count: usize) -> Gate {
+    /// Admits at most `count` tasks at the same time, and refuses one that waited for `wait_us`.
+    pub fn new(count: usize, wait_us: u64) -> Gate {
         let line = VecDeque::with_capacity(LINE);
-        Gate { state: RefCell::new(GateState { free: count, next_ticket: 0, line }) }
+        let state = GateState { free: count, next_ticket: 0, line, now_us: 0 };
+        Gate { state: RefCell::new(state), wait_us }
     }
 
-    /// Waits until another task may run.
-    pub async fn enter(&self) -> Pass<'_> {
+    /// Waits until another task may run. None: that took too long.
+    pub async fn enter(&self) -> Option<Pass<'_>> {
         let mut place = GatePlace { gate: self, ticket: None };
         poll_fn(|context| place.poll(context)).await
+    }
+
+    /// Once a turn: wakes the tasks that have waited for too long.
+    pub fn turn(&self, now: Now) {
+        self.state.borrow_mut().now_us = now.uptime_us;
+        for n in 0.. {
+            let state = self.state.borrow();
+            let late = state.line.get(n).filter(|late| late.until_us <= now.uptime_us);
+            let Some(waker) = late.map(|late| late.waker.clone()) else { return };
+            drop(state);
+            waker.wake();
+        }
+    }
+
+    /// When the first in the queue has waited for too long, as an uptime in microseconds;
+    /// `u64::MAX`: the queue is empty.
+    pub fn wake_at_us(&self) -> u64 {
+        self.state.borrow().line.front().map_or(u64::MAX, |first| first.until_us)
     }
 
     /// Wakes the first in the queue, if the limit allows.
     fn call(&self) {
         let state = self.state.borrow();
         let first = state.line.front().filter(|_| state.free > 0);
-        let waker = first.map(|(_, waker)| waker.clone());
+        let waker = first.map(|first| first.waker.clone());
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -62,30 +94,31 @@ impl Gate {
 }
 
 impl<'g> GatePlace<'g> {
-    fn poll(&mut self, context: &Context<'_>) -> Poll<Pass<'g>> {
-        let state = &mut *self.gate.state.borrow_mut();
-        let first = state.line.front().map(|(ticket, _)| *ticket);
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Option<Pass<'g>>> {
+        let gate = self.gate;
+        let state = &mut *gate.state.borrow_mut();
+        let first = state.line.front().map(|first| first.ticket);
         if state.free > 0 && first == self.ticket {
             state.free -= 1;
             if self.ticket.take().is_some() {
                 state.line.pop_front();
             }
-        } else {
-            match self.ticket {
-                Some(own) => {
-                    if let Some((_, waker)) = state.line.iter_mut().find(|(at, _)| *at == own) {
-                        waker.clone_from(context.waker());
-                    }
-                }
-                None => {
-                    self.ticket = Some(state.next_ticket);
-                    state.line.push_back((state.next_ticket, context.waker().clone()));
-                    state.next_ticket += 1;
-                }
-            }
-            return Poll::Pending;
+            return Poll::Ready(Some(Pass(gate)));
         }
-        Poll::Ready(Pass(self.gate))
+        let Some(own) = self.ticket else {
+            let (ticket, until_us) = (state.next_ticket, state.now_us + gate.wait_us);
+            state.next_ticket += 1;
+            state.line.push_back(Waiting { ticket, until_us, waker: context.waker().clone() });
+            self.ticket = Some(ticket);
+            return Poll::Pending;
+        };
+        let waiting = state.line.iter_mut().find(|waiting| waiting.ticket == own);
+        let waiting = waiting.expect("a task with a ticket is in the queue");
+        if waiting.until_us <= state.now_us {
+            return Poll::Ready(None);
+        }
+        waiting.waker.clone_from(context.waker());
+        Poll::Pending
     }
 }
 
@@ -95,7 +128,7 @@ impl Drop for GatePlace<'_> {
             // It was admitted. There may be room for another.
             return self.gate.call();
         };
-        self.gate.state.borrow_mut().line.retain(|(ticket, _)| *ticket != own);
+        self.gate.state.borrow_mut().line.retain(|waiting| waiting.ticket != own);
         self.gate.call();
     }
 }
@@ -125,7 +158,7 @@ mod tests {
     }
 
     /// Polls all waiters; returns which were admitted.
-    fn admitted<'g, F: Future<Output = Pass<'g>>>(
+    fn admitted<'g, F: Future<Output = Option<Pass<'g>>>>(
         line: &mut [Option<Pin<Box<F>>>],
         passes: &mut Vec<Pass<'g>>,
         bell: &Arc<Bell>,
@@ -136,8 +169,8 @@ mod tests {
         for (n, place) in line.iter_mut().enumerate() {
             let Some(waiting) = place else { continue };
             if let Poll::Ready(pass) = waiting.as_mut().poll(&mut context) {
-                passes.push(pass);
-                who.push(n);
+                who.extend(pass.is_some().then_some(n));
+                passes.extend(pass);
                 *place = None;
             }
         }
@@ -146,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_first_in_the_queue_is_woken_whichever_is_cancelled() {
-        let gate = Gate::new(2);
+        let gate = Gate::new(2, 1_000);
         let bell = Arc::new(Bell::default());
         let mut line: Vec<_> = (0..7).map(|_| Some(Box::pin(gate.enter()))).collect();
         let mut passes = Vec::new();
@@ -165,5 +198,32 @@ mod tests {
         passes.clear();
         assert!(gate.state.borrow().line.is_empty());
         assert_eq!(gate.state.borrow().free, 2);
+    }
+    #[test]
+    fn a_task_that_waits_for_too_long_is_refused_and_the_others_are_not() {
+        let gate = Gate::new(1, 1_000);
+        let bell = Arc::new(Bell::default());
+        let at = |uptime_us| Now { uptime_us, ..Now::default() };
+        gate.turn(at(5_000));
+        assert_eq!(gate.wake_at_us(), u64::MAX);
+        let mut line: Vec<_> = (0..3).map(|_| Some(Box::pin(gate.enter()))).collect();
+        let mut passes = Vec::new();
+        assert_eq!(admitted(&mut line, &mut passes, &bell), [0]);
+        gate.turn(at(5_500));
+        line.push(Some(Box::pin(gate.enter())));
+        assert!(admitted(&mut line, &mut passes, &bell).is_empty());
+        assert_eq!(gate.wake_at_us(), 6_000);
+        gate.turn(at(5_999));
+        assert_eq!(bell.0.load(Ordering::Relaxed), 0);
+        gate.turn(at(6_000));
+        assert_eq!(bell.0.load(Ordering::Relaxed), 2, "both that came first");
+        assert!(admitted(&mut line, &mut passes, &bell).is_empty());
+        let waits: Vec<bool> = line.iter().map(Option::is_some).collect();
+        assert_eq!(waits, [false, false, false, true]);
+        assert_eq!(gate.wake_at_us(), 6_500);
+        // One that is woken in time is admitted.
+        passes.clear();
+        assert_eq!(admitted(&mut line, &mut passes, &bell), [3]);
+        assert!(gate.state.borrow().line.is_empty());
     }
 }

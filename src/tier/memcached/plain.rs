@@ -20,6 +20,9 @@ type OneBatch<'l> = Batch<'l, Meta, One>;
 /// Digits of 2^64 - 1, and the spaces that memcached may leave after a number that became shorter.
 const NUMBER_BYTES_MAX: usize = 24;
 
+/// Similar requests were in flight for too long.
+struct TooLate;
+
 /// One memcached behind one link.
 #[derive(Debug)]
 pub struct Plain {
@@ -35,7 +38,8 @@ impl Plain {
     /// # Errors
     /// If no server listens there, or not a memcached with the meta commands.
     pub fn open(config: LinkConfig, now: Now) -> Result<Plain, OpenError> {
-        Ok(Plain { link: Link::open(config, now)?, rewrites: Gate::new(LINK_REWRITES_MAX) })
+        let rewrites = Gate::new(LINK_REWRITES_MAX, config.timeout_us);
+        Ok(Plain { link: Link::open(config, now)?, rewrites })
     }
 
     /// The link, for other requests to the same memcached.
@@ -69,11 +73,15 @@ impl Plain {
         Plain::request(batch, meta::room(key, 0), |request| write(request, key)).await
     }
 
-    /// Waits until a store of this mode may be in flight beside similar ones.
-    async fn enter(&self, mode: StoreMode) -> Option<Pass<'_>> {
+    /// Waits until a store of this mode may be in flight beside similar ones, if it has to. An
+    /// error: that took too long.
+    async fn enter(&self, mode: StoreMode) -> Result<Option<Pass<'_>>, TooLate> {
         match mode {
-            StoreMode::Append | StoreMode::Prepend => Some(self.rewrites.enter().await),
-            StoreMode::Set | StoreMode::Add | StoreMode::Replace => None,
+            StoreMode::Append | StoreMode::Prepend => match self.rewrites.enter().await {
+                Some(pass) => Ok(Some(pass)),
+                None => Err(TooLate),
+            },
+            StoreMode::Set | StoreMode::Add | StoreMode::Replace => Ok(None),
         }
     }
 
@@ -165,7 +173,7 @@ impl Tier for Plain {
         if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
-        let _pass = self.enter(store.mode).await;
+        let Ok(_pass) = self.enter(store.mode).await else { return Outcome::Throttled };
         let (batch, cas) = match self.cas(store.cas) {
             Ok(Some(begun)) => begun,
             Ok(None) => {
@@ -222,7 +230,7 @@ impl Tier for Plain {
         if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
-        let _pass = self.rewrites.enter().await;
+        let Some(_pass) = self.rewrites.enter().await else { return Outcome::Throttled };
         let (batch, cas) = match self.cas(arithmetic.cas) {
             Ok(Some(begun)) => begun,
             Ok(None) => return self.stale_cas(key, Outcome::Miss).await,
@@ -258,6 +266,7 @@ impl Tier for Plain {
     }
 
     fn turn(&self, now: Now) -> usize {
+        self.rewrites.turn(now);
         self.link.turn(now)
     }
 
@@ -266,7 +275,7 @@ impl Tier for Plain {
     }
 
     fn wake_at_us(&self) -> u64 {
-        self.link.wake_at_us()
+        self.link.wake_at_us().min(self.rewrites.wake_at_us())
     }
 
     fn finish(&self, _clock: &Clock) -> bool {
