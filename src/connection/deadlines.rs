@@ -102,8 +102,7 @@ impl Connection {
         match self.queue.first().map(|slot| engine.slots().content(slot)) {
             Some(Content::Ready { outcome: Outcome::Hit(hit), .. }) => hit.value.len(),
             Some(Content::Encoded { value: Some(value), .. }) => value.len(),
-            // The next piece of it is on its way, and so its length is not known here.
-            Some(Content::Waiting { .. }) if self.written > 0 => engine.limits().item_bytes_max,
+            Some(&Content::Waiting { left_bytes, .. }) => left_bytes,
             _ => 0,
         }
     }

@@ -31,17 +31,9 @@ use crate::tier::{Draft, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us};
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
+pub use slots::Submitted;
 use slots::{Arriving, Content, Queue, Slots};
 pub use stores::{Rest, Share};
-
-/// What became of a submitted operation.
-#[derive(Debug)]
-pub enum Submitted<V> {
-    /// Its outcome.
-    Done(Outcome<V>),
-    /// This many outcomes will be given to [`Slots::complete`].
-    Waiting(u8),
-}
 
 /// What a connection needs of its worker.
 pub trait Engine {
@@ -126,8 +118,9 @@ pub trait Engine {
     ) -> bool;
 
     /// The value that `share` is for made progress: see [`Connection::is_overdue`] for
-    /// `progress_us`. If that is recent, the share is not revoked any more.
-    fn note_progress(&mut self, share: &Share, progress_us: u64, now: Now);
+    /// `progress_us`. If that is recent, the share is not revoked any more. `is_whole`: only what
+    /// ends the value is missing.
+    fn note_progress(&mut self, share: &Share, progress_us: u64, is_whole: bool, now: Now);
 
     /// Whether others need the rest of this share more than the connection that has it, and it has
     /// to give its value up.
@@ -348,7 +341,7 @@ impl Connection {
                 break;
             }
         }
-        self.finish(stream, engine, Moved { input: has_begun, output: has_moved }, now);
+        self.finish(id, stream, engine, Moved { input: has_begun, output: has_moved }, now);
     }
 
     /// Whether a request is next, and earlier ones are in flight.
@@ -370,6 +363,7 @@ impl Connection {
     /// Closes the stream if all is done, and sets the deadline of what is not.
     fn finish<S: Stream, E: Engine>(
         &mut self,
+        id: ConnectionId,
         stream: &mut S,
         engine: &mut E,
         moved: Moved,
@@ -377,7 +371,11 @@ impl Connection {
     ) {
         let is_blocked = self.is_output_blocked(engine);
         if is_blocked && engine.is_revoked(&self.share) {
-            self.give_up_body(engine);
+            if engine.has_room(0) {
+                self.give_up_body(engine, now);
+            } else {
+                engine.await_room(id);
+            }
         }
         if stream.is_peer_finished() && !is_blocked {
             let is_starved = stream.received_bytes() > 0 && !self.is_partial;

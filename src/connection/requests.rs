@@ -7,8 +7,7 @@ use super::deadlines::deadline_us;
 use super::parsed::{NextKey, Parsed, cost_of};
 use super::slots::Content;
 use super::{
-    Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Submitted, Visit,
-    reply,
+    Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, reply,
 };
 use crate::base::clock::Now;
 use crate::net::Stream;
@@ -303,10 +302,7 @@ impl Connection {
         let key = form.needs_key().then(|| operation.key.clone());
         let slot = visit.engine.slots().next_free().expect("may_start was asked");
         let operation = Operation { port: visit.port, ..operation };
-        match visit.engine.submit(operation, slot, visit.now) {
-            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
-            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
-        }
+        Content::submitted(form, key, visit.engine.submit(operation, slot, visit.now))
     }
 
     /// Sends a reply that needs no tier, in its order.

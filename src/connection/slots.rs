@@ -12,6 +12,15 @@ use crate::orchestrator::Operation;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::{Draft, Outcome};
 
+/// What became of a submitted operation.
+#[derive(Debug)]
+pub enum Submitted<V> {
+    /// Its outcome.
+    Done(Outcome<V>),
+    /// This many outcomes will be given to [`Slots::complete`].
+    Waiting(u8),
+}
+
 /// Weight of the room for arriving values in [`may_add`]: a fraction (1/n) of it.
 pub const BODY_WEIGHT_SHARE: usize = 96;
 
@@ -67,6 +76,8 @@ pub enum Content<V> {
         key: Option<Key>,
         /// Outcomes still to come: more than one where every worker was asked.
         outcomes: u8,
+        /// What is left to be written of a value whose next piece is on its way, in bytes.
+        left_bytes: usize,
     },
     /// The outcome is known and not wholly written.
     Ready {
@@ -90,6 +101,17 @@ pub enum Content<V> {
     Fixed(Fixed),
     /// A long reply that needs no tier.
     Bytes(Chain),
+}
+
+impl<V> Content<V> {
+    /// What is known of an operation's reply.
+    #[inline]
+    pub fn submitted(form: Form, key: Option<Key>, submitted: Submitted<V>) -> Content<V> {
+        match submitted {
+            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
+            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes, left_bytes: 0 },
+        }
+    }
 }
 
 /// One request's place.
@@ -235,7 +257,7 @@ impl<V> Slots<V> {
     /// and waits for no further outcome.
     pub fn complete(&mut self, index: u32, outcome: Outcome<V>) -> Option<ConnectionId> {
         let slot = &mut self.slots[index as usize];
-        let Content::Waiting { form, key, outcomes } = &mut slot.content else {
+        let Content::Waiting { form, key, outcomes, .. } = &mut slot.content else {
             unreachable!("an outcome comes for a waiting slot only");
         };
         *outcomes -= 1;
@@ -276,7 +298,7 @@ mod tests {
 
     fn waiting(outcomes: u8) -> Content<Chain> {
         let form = Form::Text(text::Form::Line);
-        Content::Waiting { form, key: None, outcomes }
+        Content::Waiting { form, key: None, outcomes, left_bytes: 0 }
     }
 
     #[test]

@@ -12,9 +12,10 @@ use super::deadlines::{allowance_us, deadline_us};
 use super::slots::{Arriving, Content};
 use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::base::buffer::Gather;
+use crate::base::clock::Now;
 use crate::base::limits::{BLOCK_BYTES, BODY_AHEAD_BYTES};
 use crate::net::{ConnectionId, Stream};
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::{Action, Operation, PortRole};
 use crate::protocol::{Fixed, Form};
 use crate::tier::{Draft, Outcome, Store, StoreMode};
 
@@ -38,6 +39,8 @@ pub struct Rest {
     pub bytes: usize,
     /// It is of the part that is reserved for values that began recently.
     pub is_for_new: bool,
+    /// Where the worker keeps who holds it.
+    pub place: u32,
 }
 
 impl Connection {
@@ -96,7 +99,7 @@ impl Connection {
             let before = value_bytes - self.bytes_left(visit.engine);
             let Some(until) = self.make_room(slot, before, value_bytes, visit) else {
                 if visit.engine.is_revoked(&self.share) {
-                    self.give_up_body(visit.engine);
+                    self.give_up_body(visit.engine, visit.now);
                     return Progress::More;
                 }
                 visit.engine.await_room(visit.id);
@@ -107,14 +110,15 @@ impl Connection {
             };
             let arrived = gather_more(slot, until, visit.stream, visit.engine);
             self.earn_us(allowance_us(arrived - before), visit.now);
-            visit.engine.note_progress(&self.share, self.progress_us, visit.now);
-            if arrived == value_bytes {
+            let is_whole = arrived == value_bytes;
+            visit.engine.note_progress(&self.share, self.progress_us, is_whole, visit.now);
+            if is_whole {
                 break;
             }
             if arrived < until || arrived == before {
                 // Only after what had arrived was taken: the sender may have been waiting for us.
                 if visit.engine.is_revoked(&self.share) {
-                    self.give_up_body(visit.engine);
+                    self.give_up_body(visit.engine, visit.now);
                     return Progress::More;
                 }
                 visit.stream.expect_into();
@@ -123,7 +127,7 @@ impl Connection {
         }
         if visit.stream.received_bytes() < terminator_bytes(is_text) {
             if visit.engine.is_revoked(&self.share) {
-                self.give_up_body(visit.engine);
+                self.give_up_body(visit.engine, visit.now);
                 return Progress::More;
             }
             // Half a terminator is no request that waits for its turn.
@@ -174,9 +178,9 @@ impl Connection {
     }
 
     /// Releases what has arrived of the current value. The rest of it is discarded, and its store
-    /// fails.
+    /// fails. The caller knows that an operation can be submitted.
     #[cold]
-    pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E) {
+    pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E, now: Now) {
         let InputState::Body { slot, is_text, .. } = self.state else {
             unreachable!("only what arrives has a share");
         };
@@ -186,17 +190,22 @@ impl Connection {
         else {
             unreachable!("the slot of a body is gathering");
         };
-        let key = form.needs_key().then_some(operation.key);
-        // Of these two, no room reads as `NOT_STORED`, which would say that there is no item.
-        let outcome = match operation.action {
-            Action::Store(Store { mode: StoreMode::Append | StoreMode::Prepend, .. }) => {
-                Outcome::Throttled
-            }
-            _ => Outcome::OutOfMemory,
-        };
-        *engine.slots().content_mut(slot) = Content::Ready { form, key, outcome };
         engine.release_body(std::mem::take(&mut self.share));
         self.state = InputState::Skip { bytes, slot, close: false };
+        let key = form.needs_key().then(|| operation.key.clone());
+        let outcome = match operation.action {
+            // Of these two, no room reads as `NOT_STORED`, which would say that there is no item.
+            Action::Store(Store { mode: StoreMode::Append | StoreMode::Prepend, .. }) => {
+                Submitted::Done(Outcome::Throttled)
+            }
+            Action::Store(Store { mode: StoreMode::Set, cas: 0, .. }) => {
+                let port = PortRole::of_listener(self.listener());
+                let action = Action::StoreNoRoom;
+                engine.submit(Operation { action, port, ..operation }, slot, now)
+            }
+            _ => Submitted::Done(Outcome::OutOfMemory),
+        };
+        *engine.slots().content_mut(slot) = Content::submitted(form, key, outcome);
     }
 
     /// What is still to arrive of a long value, wanted or not.
@@ -240,10 +249,7 @@ impl Connection {
             Arriving::Chain(gather) => gather,
         };
         let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
-        match visit.engine.submit(operation, slot, visit.now) {
-            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
-            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes },
-        }
+        Content::submitted(form, key, visit.engine.submit(operation, slot, visit.now))
     }
 }
 

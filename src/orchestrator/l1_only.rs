@@ -80,6 +80,10 @@ impl<T: Tier> Orchestrator for L1Only<T> {
                 self.l1.invalidate(&key, now).await;
                 Outcome::TooLarge
             }
+            Action::StoreNoRoom => {
+                self.l1.invalidate(&key, now).await;
+                Outcome::OutOfMemory
+            }
             Action::Delete { cas } => self.l1.delete(&key, cas, now).await,
             Action::Touch { expiry } => self.l1.touch(&key, expiry, now).await,
             Action::Arithmetic(arithmetic) => self.l1.arithmetic(&key, arithmetic, now).await,
@@ -153,6 +157,18 @@ mod tests {
         l1.l1().lose(10);
         assert!(matches!(run(&l1, Action::StoreTooLarge), Outcome::TooLarge));
         // It is reachable by now.
+        for _ in 0..20 {
+            l1.turn(Now::default());
+        }
+        assert!(matches!(run(&l1, Action::Get), Outcome::Miss), "the old value is gone");
+    }
+
+    #[test]
+    fn a_set_without_room_removes_the_item_though_the_tier_is_out_of_reach() {
+        let l1 = L1Only::new(Sim::new("L1", &Log::default(), 1, Odds::default()));
+        l1.l1().put(b"k", b"old", Expiry::NEVER);
+        l1.l1().lose(10);
+        assert!(matches!(run(&l1, Action::StoreNoRoom), Outcome::OutOfMemory));
         for _ in 0..20 {
             l1.turn(Now::default());
         }

@@ -48,7 +48,7 @@ impl Tally {
                 Tally::Count { is_down, initial: initial.map(|(value, _)| value) }
             }
             Action::StoreTooLarge => Tally::TooLarge,
-            Action::FlushAll { .. } => Tally::Other,
+            Action::StoreNoRoom | Action::FlushAll { .. } => Tally::Other,
         }
     }
 

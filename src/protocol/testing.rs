@@ -52,6 +52,10 @@ impl Toy {
                 self.items.remove(key);
                 Outcome::TooLarge
             }
+            Action::StoreNoRoom => {
+                self.items.remove(key);
+                Outcome::OutOfMemory
+            }
             Action::Delete { cas } => match self.items.get(key) {
                 None => Outcome::Miss,
                 Some(item) if cas != 0 && cas != item.cas => Outcome::Exists,

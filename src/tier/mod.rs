@@ -279,6 +279,8 @@ pub enum Action {
     Store(Store),
     /// A set whose value exceeds the limit: memcached removes the previous item.
     StoreTooLarge,
+    /// A set whose value found no room: memcached removes what was there.
+    StoreNoRoom,
     /// Delete the item.
     Delete {
         /// Only if the item has this cas now; 0 = any.

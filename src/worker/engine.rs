@@ -558,9 +558,9 @@ where
     }
 
     #[inline]
-    fn note_progress(&mut self, share: &Share, progress_us: u64, now: Now) {
+    fn note_progress(&mut self, share: &Share, progress_us: u64, is_whole: bool, now: Now) {
         if let Some(rest) = share.rest {
-            self.budget.note_progress(rest, progress_us, now);
+            self.budget.note_progress(rest, progress_us, is_whole, now);
         }
     }
 
@@ -626,9 +626,10 @@ where
         else {
             unreachable!("looked at above");
         };
-        *self.slots.content_mut(slot) = Content::Waiting { form, key, outcomes: 1 };
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
+        *self.slots.content_mut(slot) =
+            Content::Waiting { form, key, outcomes: 1, left_bytes: left };
         let job = Job::Fetch { loan, offset, bytes: self.budget.fetch(left) };
         self.mailbox.send_request(usize::from(owner), RemoteRequest { slot, job });
         false

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use crate::base::buffer::{Chain, Gather};
 use crate::base::clock::Now;
 use crate::base::limits::{
-    BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_US, REST_PAUSE_US,
+    BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_PAUSE_US, REST_NEW_US, REST_PAUSE_US,
 };
 use crate::connection::slots::{BODY_WEIGHT_SHARE, may_add};
 use crate::connection::{Rest, Share};
@@ -112,7 +112,8 @@ impl Drop for Reserved {
 /// free. So several connections may each have a part of their value and none enough for all of it:
 /// therefore some room is reserved for the rests of values, each reserved as a whole. Half of it is
 /// for values that began recently, so that none queues behind all earlier ones. A connection that
-/// has such a rest and does not use it loses it, and its value, as soon as another needs it.
+/// has such a rest and does not use it loses it, and its value, when another needs it: soon where
+/// it is of the half for recent values, elsewhere not before a lost segment was sent again.
 #[derive(Debug)]
 pub(super) struct Budget {
     fetched: Rc<Cell<usize>>,
@@ -123,11 +124,29 @@ pub(super) struct Budget {
     rests: [usize; 2],
     /// Of each.
     rests_max: usize,
-    /// Rests, and the time up to which the value of each has made progress.
-    holders: Vec<(Rest, u64)>,
+    /// Who has a rest, each in the place that its [`Rest`] names.
+    holders: Vec<Option<Holder>>,
+    free_places: Vec<u32>,
+    /// Up to when nobody can have paused for long enough to lose a rest, for all and for new
+    /// values.
+    quiet_until_us: [u64; 2],
     /// The one that has to be returned.
     revoked: Option<ConnectionId>,
 }
+
+/// Who has a rest.
+#[derive(Debug)]
+struct Holder {
+    rest: Rest,
+    /// The time up to which its value has made progress.
+    progress_us: u64,
+    /// All of its value is here, and only what ends it is not.
+    is_whole: bool,
+}
+
+/// For how long the sender of a value may pause before it can lose its rest: of the part for all
+/// values, and of that for new ones.
+const PAUSES_US: [u64; 2] = [REST_PAUSE_US, REST_NEW_PAUSE_US];
 
 impl Budget {
     pub fn new(bytes_max: usize) -> Budget {
@@ -139,6 +158,8 @@ impl Budget {
             rests: [0; 2],
             rests_max: bytes_max / 16,
             holders: Vec::with_capacity(RESTS_KEPT),
+            free_places: Vec::with_capacity(RESTS_KEPT),
+            quiet_until_us: [u64::MAX; 2],
             revoked: None,
         }
     }
@@ -173,40 +194,64 @@ impl Budget {
         }
         let rest_bytes = value_bytes - share.shared;
         for is_for_new in [false, true] {
-            let used = &mut self.rests[usize::from(is_for_new)];
+            let used = self.rests[usize::from(is_for_new)];
             // The longest item may be longer than what is kept for rests; alone it may be.
-            let fits = *used == 0 || *used + rest_bytes <= self.rests_max;
+            let fits = used == 0 || used + rest_bytes <= self.rests_max;
             if fits && (!is_for_new || is_new(share, now)) {
-                *used += rest_bytes;
-                let rest = Rest { id, bytes: rest_bytes, is_for_new };
-                share.rest = Some(rest);
-                self.holders.push((rest, now.uptime_us));
+                share.rest = Some(self.hold(id, rest_bytes, is_for_new, now));
                 return true;
             }
         }
         false
     }
 
-    /// The value that this rest belongs to made progress.
-    pub fn note_progress(&mut self, rest: Rest, progress_us: u64, now: Now) {
-        if let Some((_, at_us)) = self.holders.iter_mut().find(|(other, _)| *other == rest) {
-            *at_us = progress_us;
-        }
-        if !has_paused(progress_us, now) {
+    /// Reserves a rest.
+    fn hold(&mut self, id: ConnectionId, bytes: usize, is_for_new: bool, now: Now) -> Rest {
+        let place = self.free_places.pop().unwrap_or_else(|| {
+            self.holders.push(None);
+            self.holders.len() as u32 - 1
+        });
+        let rest = Rest { id, bytes, is_for_new, place };
+        let holder = Holder { rest, progress_us: now.uptime_us, is_whole: false };
+        self.holders[place as usize] = Some(holder);
+        let part = usize::from(is_for_new);
+        self.rests[part] += bytes;
+        let until_us = now.uptime_us + PAUSES_US[part];
+        self.quiet_until_us[part] = self.quiet_until_us[part].min(until_us);
+        rest
+    }
+
+    /// The value that this rest belongs to made progress, and is all here if `is_whole`.
+    pub fn note_progress(&mut self, rest: Rest, progress_us: u64, is_whole: bool, now: Now) {
+        self.holders[rest.place as usize] = Some(Holder { rest, progress_us, is_whole });
+        if now.uptime_us < progress_us + PAUSES_US[usize::from(rest.is_for_new)] {
             self.revoked.take_if(|id| *id == rest.id);
         }
     }
 
     /// Chooses the connection that has to return its rest because there is none for `share`: the
-    /// one that has not used it for the longest time, if that is long enough. One at a time.
+    /// one that has not used it for the longest time, if that is long enough, and of those whose
+    /// value is whole only one where there is no other. One at a time. As long as nobody can have
+    /// paused, asking costs nothing, however many ask.
     pub fn revoke(&mut self, share: &Share, now: Now) -> Option<ConnectionId> {
-        if self.revoked.is_some() {
+        let parts = if is_new(share, now) { 2 } else { 1 };
+        let is_due = self.quiet_until_us[..parts].iter().any(|&until_us| until_us <= now.uptime_us);
+        if self.revoked.is_some() || !is_due {
             return None;
         }
-        let is_new = is_new(share, now);
-        let usable = self.holders.iter().filter(|(rest, _)| is_new || !rest.is_for_new);
-        let &(rest, progress_us) = usable.min_by_key(|(_, progress_us)| *progress_us)?;
-        self.revoked = has_paused(progress_us, now).then_some(rest.id);
+        self.quiet_until_us = [u64::MAX; 2];
+        let mut chosen = None;
+        for &Holder { rest, progress_us, is_whole } in self.holders.iter().flatten() {
+            let part = usize::from(rest.is_for_new);
+            let until_us = progress_us + PAUSES_US[part];
+            self.quiet_until_us[part] = self.quiet_until_us[part].min(until_us);
+            let rank = (is_whole, progress_us);
+            let is_first = chosen.is_none_or(|(best, _)| rank < best);
+            if part < parts && until_us <= now.uptime_us && is_first {
+                chosen = Some((rank, rest.id));
+            }
+        }
+        self.revoked = chosen.map(|(_, id)| id);
         self.revoked
     }
 
@@ -243,14 +288,10 @@ impl Budget {
         self.shared -= share.shared;
         let Some(rest) = share.rest else { return };
         self.rests[usize::from(rest.is_for_new)] -= rest.bytes;
-        self.holders.retain(|(other, _)| *other != rest);
+        self.holders[rest.place as usize] = None;
+        self.free_places.push(rest.place);
         self.revoked.take_if(|id| *id == rest.id);
     }
-}
-
-/// Whether a sender's last progress is so long ago that its rest may be taken.
-fn has_paused(progress_us: u64, now: Now) -> bool {
-    now.uptime_us.saturating_sub(progress_us) >= REST_PAUSE_US
 }
 
 /// Whether the value that a share is for began recently.
@@ -358,5 +399,95 @@ impl<V: Value> Loans<V> {
     pub fn end(&mut self, loan: u32) -> Hit<V> {
         self.free.push(loan);
         self.hits[loan as usize].take().expect("a loan ends once")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: usize = 1_000_000;
+
+    fn at(uptime_us: u64) -> Now {
+        Now { uptime_us, ..Now::default() }
+    }
+
+    /// Asks for the rest of a value of a megabyte that began at `began_us`.
+    fn rest_for(budget: &mut Budget, index: u32, began_us: u64, now: Now) -> Option<Share> {
+        let mut share = Share { began_us, ..Share::default() };
+        let id = ConnectionId { index, generation: 0 };
+        budget.grow(id, &mut share, (MB, MB), false, now).then_some(share)
+    }
+
+    /// A budget whose rests are all taken at `now`: four of the part for all values by connections
+    /// 0 to 3, four of that for new ones by 4 to 7.
+    fn taken(now: Now) -> (Budget, Vec<Share>) {
+        let mut budget = Budget::new(64 << 20);
+        let shares = (0..8).map(|n| rest_for(&mut budget, n, now.uptime_us, now).expect("room"));
+        let shares: Vec<Share> = shares.collect();
+        let of_new = shares.iter().map(|share| share.rest.expect("a rest").is_for_new);
+        assert!(of_new.eq([false, false, false, false, true, true, true, true]));
+        assert!(rest_for(&mut budget, 8, now.uptime_us, now).is_none());
+        (budget, shares)
+    }
+
+    fn revoked_by(budget: &mut Budget, began_us: u64, now: Now) -> Option<u32> {
+        let share = Share { began_us, ..Share::default() };
+        budget.revoke(&share, now).map(|id| id.index)
+    }
+
+    #[test]
+    fn a_rest_is_lost_by_a_pause_and_one_for_new_values_by_a_short_one() {
+        let now = at(10_000_000);
+        let (mut budget, shares) = taken(now);
+        // Each but the last of its part is sent a little of later on.
+        for (n, share) in shares.iter().enumerate().filter(|(n, _)| n % 4 != 3) {
+            let progress_us = now.uptime_us + 1 + n as u64;
+            budget.note_progress(share.rest.unwrap(), progress_us, false, at(progress_us));
+        }
+        let old_us = 1;
+        for (after_us, by_new, by_old) in [
+            (REST_NEW_PAUSE_US - 1, None, None),
+            (REST_NEW_PAUSE_US, Some(7), None),
+            (REST_PAUSE_US - 1, Some(7), None),
+            (REST_PAUSE_US, Some(3), Some(3)),
+        ] {
+            let later = at(now.uptime_us + after_us);
+            assert_eq!(revoked_by(&mut budget, old_us, later), by_old, "{after_us}");
+            let by_new = by_new.filter(|_| by_old.is_none());
+            assert_eq!(revoked_by(&mut budget, later.uptime_us, later), by_new, "{after_us}");
+            // Its sender goes on, and was as late as before when it is asked next.
+            for n in [3, 7] {
+                let rest = shares[n].rest.unwrap();
+                budget.note_progress(rest, later.uptime_us, false, later);
+                budget.note_progress(rest, now.uptime_us, false, now);
+            }
+        }
+        // What is given back is what another gets.
+        let late = at(now.uptime_us + 900_000);
+        for share in shares {
+            budget.give(share);
+        }
+        assert!(rest_for(&mut budget, 8, late.uptime_us, late).is_some());
+        assert_eq!(revoked_by(&mut budget, late.uptime_us, late), None);
+    }
+
+    #[test]
+    fn a_value_that_is_whole_is_given_up_last() {
+        let now = at(10_000_000);
+        let (mut budget, shares) = taken(now);
+        for share in &shares[..6] {
+            budget.note_progress(share.rest.unwrap(), now.uptime_us, true, now);
+        }
+        let progress_us = now.uptime_us + 5;
+        budget.note_progress(shares[6].rest.unwrap(), progress_us, false, at(progress_us));
+        let late = at(now.uptime_us + REST_PAUSE_US + 5);
+        for (nth, expected) in [7, 6].into_iter().enumerate() {
+            assert_eq!(revoked_by(&mut budget, late.uptime_us, late), Some(expected));
+            assert_eq!(revoked_by(&mut budget, late.uptime_us, late), None, "one at a time");
+            let share = Share { rest: shares[7 - nth].rest, ..Share::default() };
+            budget.give(share);
+        }
+        assert!(revoked_by(&mut budget, late.uptime_us, late).is_some_and(|index| index < 6));
     }
 }

@@ -70,10 +70,13 @@ pub const BODY_BYTES_PER_S_MIN: u64 = 64 * 1024;
 pub const BODY_PAUSE_US: u64 = 3 * 1_000_000;
 
 /// A connection that has room for the rest of its long value and sends nothing for this long loses
-/// the room, and the store fails, when another connection needs it, in microseconds: longer than a
-/// round trip between a client and its cache, and short enough to serve the other in a tenth of a
-/// second.
-pub const REST_PAUSE_US: u64 = 50_000;
+/// the room, and the store fails, when another connection needs it, in microseconds: longer than
+/// the retransmission of a lost segment takes (200 ms on Linux).
+pub const REST_PAUSE_US: u64 = 250_000;
+
+/// As [`REST_PAUSE_US`], for the room reserved for new values: short enough to serve the other in a
+/// tenth of a second.
+pub const REST_NEW_PAUSE_US: u64 = 50_000;
 
 /// How long after its first byte a long value may use the room reserved for the rest of new ones,
 /// in microseconds.

@@ -71,7 +71,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
                 batch_port::get_and_touch(self, key, expiry, now).await
             }
             (Action::Store(store), _) => self.store(operation, store, now).await,
-            (Action::StoreTooLarge, _) => self.remove_for_too_large(key, now).await,
+            (Action::StoreTooLarge, _) => self.refuse_set(key, true, now).await,
+            (Action::StoreNoRoom, _) => self.refuse_set(key, false, now).await,
             (Action::Delete { cas }, _) => self.delete(key, cas, now).await,
             (Action::Touch { expiry }, _) => self.touch(key, expiry, now).await,
             (Action::Arithmetic(arithmetic), port) => {
@@ -122,11 +123,13 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         Outcome::Stored { cas: self.reconcile(key, in_l1, cas, now).await }
     }
 
-    async fn remove_for_too_large(&self, key: &Key, now: Now) -> Answer<A, B> {
+    /// Removes what was there, and refuses the set: it is too large, or there is no room for it.
+    async fn refuse_set(&self, key: &Key, is_too_large: bool, now: Now) -> Answer<A, B> {
         let in_l2 = self.l2.delete(key, 0, now).await;
         self.l1.invalidate(key, now).await;
         match in_l2 {
-            Outcome::Deleted | Outcome::Miss => Outcome::TooLarge,
+            Outcome::Deleted | Outcome::Miss if is_too_large => Outcome::TooLarge,
+            Outcome::Deleted | Outcome::Miss => Outcome::OutOfMemory,
             outcome => from_l2(outcome),
         }
     }

@@ -610,6 +610,10 @@ impl Memory {
                 self.delete_now(key, 0, now);
                 Outcome::TooLarge
             }
+            Action::StoreNoRoom => {
+                self.delete_now(key, 0, now);
+                Outcome::OutOfMemory
+            }
             Action::Delete { cas } => self.delete_now(key, cas, now),
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),

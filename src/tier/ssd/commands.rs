@@ -64,6 +64,10 @@ impl<D: Disk> Log<D> {
                 self.forget_all(hash);
                 Outcome::TooLarge
             }
+            Action::StoreNoRoom => {
+                self.forget_all(hash);
+                Outcome::OutOfMemory
+            }
             Action::Delete { cas } => match old {
                 None => Outcome::Miss,
                 Some(item) if cas != 0 && cas != item.record.cas => Outcome::Exists,
@@ -94,6 +98,7 @@ impl<D: Disk> Log<D> {
             Action::Get
             | Action::GetWithExpiry
             | Action::StoreTooLarge
+            | Action::StoreNoRoom
             | Action::Delete { .. }
             | Action::FlushAll { .. } => action,
         }

@@ -388,6 +388,7 @@ fn asks_first(action: Action) -> bool {
     !matches!(
         action,
         Action::StoreTooLarge
+            | Action::StoreNoRoom
             | Action::Store(Store { mode: crate::tier::StoreMode::Set, cas: 0, .. })
     )
 }

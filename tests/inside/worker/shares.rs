@@ -363,6 +363,124 @@ fn clients_that_do_not_read_long_values_leave_room_to_others() {
     }
 }
 
+/// One binary request up to its value.
+fn binary(opcode: u8, key: &str, extras: &[u8], value_bytes: usize) -> Vec<u8> {
+    let mut request = vec![0x80, opcode, 0, key.len() as u8, extras.len() as u8, 0, 0, 0];
+    request.extend(((extras.len() + key.len() + value_bytes) as u32).to_be_bytes());
+    request.extend([0; 12]);
+    request.extend(extras);
+    request.extend(key.as_bytes());
+    request
+}
+
+#[test]
+fn a_set_that_gives_its_room_up_removes_the_old_item_and_other_stores_leave_it() {
+    let no_memory = "SERVER_ERROR out of memory storing object\r\n";
+    let line = |verb: &'static str, end: &'static str| {
+        move |key: &str| format!("{verb} {key} 0 0 1000000{end}\r\n").into_bytes()
+    };
+    let of_opcode = |opcode| move |key: &str| binary(opcode, key, &[0; 8], 1_000_000);
+    // Status 0x82: out of memory.
+    let refused = "\u{82}";
+    type Head = Box<dyn Fn(&str) -> Vec<u8>>;
+    let rows: [(Head, &str, bool); 8] = [
+        (Box::new(line("set", "")), no_memory, true),
+        (Box::new(line("set", " noreply")), "", true),
+        (Box::new(of_opcode(0x01)), refused, true),
+        (Box::new(of_opcode(0x11)), refused, true),
+        (Box::new(line("replace", "")), no_memory, false),
+        (Box::new(line("cas", " 1")), no_memory, false),
+        (Box::new(line("append", "")), "SERVER_ERROR temporarily overloaded\r\n", false),
+        (Box::new(line("prepend", " noreply")), "", false),
+    ];
+    for (n, (head, told, is_removed)) in rows.iter().enumerate() {
+        let shared = shared(2);
+        let tiers = [memory(&shared, 0), memory(&shared, 1)];
+        let mut crew = Crew::new(&shared, &tiers);
+        let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+        let keys: Vec<String> = (0..60).map(|i| format!("k{i}")).collect();
+        for key in &keys {
+            crew.talk(0, writer, format!("set {key} 0 0 3\r\nold\r\n").as_bytes());
+        }
+        let senders: Vec<usize> =
+            keys.iter().map(|_| crew.pipes[0].connect(64 << 10, 4096, 64 << 10)).collect();
+        for (key, &c) in keys.iter().zip(&senders) {
+            crew.pipes[0].send(c, &head(key));
+        }
+        fill(&mut crew, &senders, 999_999);
+        crew.now.uptime_us += 1_000_000;
+        for _ in 0..2 {
+            let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+            let request = format!("set mine 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
+            turns_of(&mut crew, 0, c, request.as_bytes(), "STORED\r\n");
+        }
+        let given_up = shared.sum(Counter::StoreNoMemory);
+        assert!((1..=6).contains(&given_up), "{n}: {given_up}");
+        let get = format!("get {}\r\n", keys.join(" "));
+        let left = text(&crew.talk(0, writer, get.as_bytes()));
+        let gone = keys.len() as u64 - left.matches("\r\nold\r\n").count() as u64;
+        assert_eq!(gone, if *is_removed { given_up } else { 0 }, "{n}");
+        // Told once its value has ended, in its place in the order.
+        let mut refusals = 0;
+        for &c in &senders {
+            let is_binary = n == 2 || n == 3;
+            let end = if is_binary { &b"x"[..] } else { b"x\r\nversion\r\n" };
+            let mut reply = Vec::new();
+            crew.pipes[0].send(c, end);
+            for _ in 0..5 {
+                crew.turn();
+            }
+            crew.pipes[0].receive(c, &mut reply);
+            let is_refused = if is_binary {
+                reply.get(7) == Some(&0x82)
+            } else {
+                !told.is_empty() && text(&reply).starts_with(told)
+            };
+            refusals += u64::from(is_refused);
+        }
+        assert_eq!(refusals, if told.is_empty() { 0 } else { given_up }, "{n}");
+    }
+}
+
+#[test]
+fn a_reply_in_pieces_has_the_time_of_what_is_left_of_it() {
+    let limits = Limits { item_bytes_max: 100 << 20, ..LIMITS };
+    let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 2));
+    let tiers = [memory(&shared, 0), memory(&shared, 1)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(64 << 10, 64 << 10, 64 << 10);
+    let set = format!("set k 0 0 655360\r\n{}\r\n", "v".repeat(655_360));
+    assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
+    // Pieces are short: others have taken what there is.
+    for worker in 0..2 {
+        for _ in 0..400 {
+            let c = crew.pipes[worker].connect(16 << 10, 4096, 4096);
+            crew.pipes[worker].send(c, b"get k\r\n");
+        }
+    }
+    for _ in 0..300 {
+        crew.turn();
+    }
+    let readers: Vec<usize> = (0..2)
+        .map(|worker| {
+            let c = crew.pipes[worker].connect(16 << 10, 64 << 10, 64 << 10);
+            crew.pipes[worker].send(c, b"get k\r\n");
+            c
+        })
+        .collect();
+    for _ in 0..10 {
+        crew.turn();
+    }
+    // A minute, and 10 s for its length.
+    for (after_s, is_overdue) in [(68, false), (72, true)] {
+        let later = Now { uptime_us: crew.now.uptime_us + after_s * 1_000_000, ..crew.now };
+        for (worker, &c) in readers.iter().enumerate() {
+            let state = crew.pipes[worker].state(c);
+            assert_eq!(state.is_overdue(false, later), is_overdue, "{after_s} s, {worker}");
+        }
+    }
+}
+
 #[test]
 fn clients_with_unfinished_long_values_leave_room_for_others() {
     let shared = shared(2);

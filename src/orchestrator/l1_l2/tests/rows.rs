@@ -188,18 +188,22 @@ fn delete_is_executed_in_l1_whatever_l2_has() {
 }
 
 #[test]
-fn a_set_too_large_removes_the_item_from_both() {
+fn a_set_that_is_refused_removes_the_item_from_both() {
     use Had::{Both, None as Nothing};
     let calls = "L2 delete, L1 invalidate";
-    check(
-        Action::StoreTooLarge,
-        b"",
-        &[
-            (BOTH, Both, &[], &[], "too large", calls, None),
-            (BOTH, Nothing, &[], &[], "too large", calls, None),
-            (BOTH, Both, &[], &[Before], "failed", calls, None),
-        ],
-    );
+    for (action, refused) in
+        [(Action::StoreTooLarge, "too large"), (Action::StoreNoRoom, "out of memory")]
+    {
+        check(
+            action,
+            b"",
+            &[
+                (BOTH, Both, &[], &[], refused, calls, None),
+                (BOTH, Nothing, &[], &[], refused, calls, None),
+                (BOTH, Both, &[], &[Before], "failed", calls, None),
+            ],
+        );
+    }
 }
 
 #[test]

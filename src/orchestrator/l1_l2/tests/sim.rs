@@ -266,7 +266,9 @@ impl State {
         }
         match action {
             Action::Store(store) => return self.store(key, store, value),
-            Action::StoreTooLarge => unreachable!("tiers do not get this action"),
+            Action::StoreTooLarge | Action::StoreNoRoom => {
+                unreachable!("tiers do not get this action")
+            }
             Action::FlushAll { at } => {
                 if at == Expiry::NEVER || at.is_past(now) {
                     self.items.clear();
@@ -365,6 +367,7 @@ fn name_of(action: Action) -> String {
             format!("{:?}{conditional}", store.mode).to_lowercase()
         }
         Action::StoreTooLarge => "too-large".into(),
+        Action::StoreNoRoom => "no-room".into(),
         Action::Delete { cas: 0 } => "delete".into(),
         Action::Delete { .. } => "delete-cas".into(),
         Action::Touch { .. } => "touch".into(),

@@ -162,17 +162,19 @@ fn numbers_count_as_in_memcached() {
 }
 
 #[test]
-fn a_set_too_large_removes_what_was_there() {
+fn a_set_that_is_refused_removes_what_was_there() {
     both(|bench, pause| {
         bench.set("k", b"v", Expiry::NEVER);
         bench.set("other", b"v", Expiry::NEVER);
+        bench.set("third", b"v", Expiry::NEVER);
         pause(bench);
         let value = vec![1; 50_000];
         let outcome = bench.store(b"k", &value, store_of(StoreMode::Set, 0));
         assert!(matches!(outcome, Outcome::TooLarge));
         assert!(matches!(bench.run(b"other", Action::StoreTooLarge, b""), Outcome::TooLarge));
+        assert!(matches!(bench.run(b"third", Action::StoreNoRoom, b""), Outcome::OutOfMemory));
         pause(bench);
-        assert_eq!((bench.get("k"), bench.get("other")), (None, None));
+        assert_eq!((bench.get("k"), bench.get("other"), bench.get("third")), (None, None, None));
     });
 }
 

@@ -188,7 +188,7 @@ impl Bench {
                 Action::Touch { expiry } => ssd.touch(&k, expiry, now).await,
                 Action::Arithmetic(arithmetic) => ssd.arithmetic(&k, arithmetic, now).await,
                 Action::FlushAll { at } => ssd.flush_all(at, now).await,
-                Action::StoreTooLarge => unreachable!("never waits"),
+                Action::StoreTooLarge | Action::StoreNoRoom => unreachable!("never waits"),
             }
         });
         for _ in 0..100_000 {
