@@ -62,6 +62,13 @@ pub enum Carried {
         /// The bytes requested with [`Job::Fetch`]; else empty.
         piece: Chain,
     },
+    /// Lost by its owner: its reader paused when memory ran out.
+    Lost {
+        /// Its length.
+        bytes: usize,
+        /// Length of the piece that was requested.
+        requested_bytes: usize,
+    },
 }
 
 /// The answer to a [`RemoteRequest`].

@@ -93,6 +93,8 @@ counters! {
     Evictions => "evictions",
     /// Items evicted without ever having been read.
     EvictedUnfetched => "evicted_unfetched",
+    /// Items taken from clients that had stopped reading them, because their memory was needed.
+    EvictedUnread => "evicted_unread",
     /// Items reclaimed after they expired, without ever having been read.
     ExpiredUnfetched => "expired_unfetched",
     /// Items reclaimed after they expired.

@@ -145,8 +145,9 @@ pub trait Engine {
     }
 
     /// Makes some of the value of the reply in `slot`, a connection's next, available for writing.
-    /// False: it was requested; the connection will be visited again.
-    fn fetch(&mut self, slot: u32) -> bool;
+    /// A reply that has not begun and whose value is lost becomes that to a miss. False: the value
+    /// was requested; the connection will be visited again.
+    fn fetch(&mut self, slot: u32, is_begun: bool) -> bool;
 
     /// Visits this connection again when the room that it waits for may be free: soon, and without
     /// keeping the worker awake for it.
@@ -291,6 +292,9 @@ impl Connection {
         let written = self.written;
         if front.is_some() {
             self.write_ready(stream, engine);
+            if self.written > 0 && (self.written, self.queue.first()) != (written, front) {
+                self.note_reader(engine, now);
+            }
         }
         let has_moved = self.queue.first() != front;
         if has_moved {
@@ -395,7 +399,7 @@ impl Connection {
     /// Writes what is ready at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
-            if !engine.fetch(slot) {
+            if !engine.fetch(slot, self.written > 0) {
                 return;
             }
             if self.unfinished() == Some(slot) {
@@ -416,12 +420,37 @@ impl Connection {
             };
             if !is_out {
                 // All that is here of another worker's value may be out.
-                engine.fetch(slot);
+                engine.fetch(slot, self.written > 0);
+                if self.written > 0
+                    && value_of(engine.slots().content(slot)).is_some_and(Value::is_lost)
+                {
+                    // It cannot be completed, and what follows would be taken for its bytes.
+                    stream.abort();
+                    self.is_closing = true;
+                }
                 return;
             }
             self.written = 0;
             engine.slots().pop(&mut self.queue);
         }
+    }
+
+    /// The client has read some of the next reply.
+    #[inline(never)]
+    fn note_reader<E: Engine>(&self, engine: &mut E, now: Now) {
+        let content = self.queue.first().map(|slot| engine.slots().content(slot));
+        if let Some(value) = content.and_then(value_of) {
+            value.note_progress(now);
+        }
+    }
+}
+
+/// What holds the value of a reply.
+fn value_of<V>(content: &Content<V>) -> Option<&V> {
+    match content {
+        Content::Ready { outcome: Outcome::Hit(hit), .. } => Some(&hit.value),
+        Content::Encoded { value, .. } => value.as_ref(),
+        _ => None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::base::clock::Now;
 use crate::net::Stream;
 use crate::orchestrator::{Action, Operation};
 use crate::protocol::{Command, Form, Keys, Limits, Step, binary, text};
+use crate::tier::{Outcome, Value};
 
 impl Connection {
     /// Does one thing with the next received bytes.
@@ -271,6 +272,9 @@ impl Connection {
         tail: &'static [u8],
         visit: &mut Visit<'_, S, E>,
     ) {
+        if let Some(value) = &value {
+            value.note_progress(visit.now);
+        }
         let content = Content::Encoded { head: visit.scratch.head.clone(), value, tail };
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }
@@ -283,12 +287,17 @@ impl Connection {
         visit: &mut Visit<'_, S, E>,
     ) {
         let content = Self::submit(operation, form, visit);
-        if let Content::Ready { form, key, outcome } = &content
-            && self.queue.is_empty()
-            && reply::write_outcome(visit.stream, *form, key.as_ref(), outcome, &mut self.written)
-        {
-            self.written = 0;
-            return;
+        if let Content::Ready { form, key, outcome } = &content {
+            let (key, written) = (key.as_ref(), &mut self.written);
+            if self.queue.is_empty()
+                && reply::write_outcome(visit.stream, *form, key, outcome, written)
+            {
+                self.written = 0;
+                return;
+            }
+            if let Outcome::Hit(hit) = outcome {
+                hit.value.note_progress(visit.now);
+            }
         }
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }

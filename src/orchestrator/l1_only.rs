@@ -14,6 +14,7 @@ pub struct L1Only<T> {
 impl<T: Tier> L1Only<T> {
     /// Serves all operations from `l1`.
     pub fn new(l1: T) -> L1Only<T> {
+        l1.stand_alone();
         L1Only { l1 }
     }
 

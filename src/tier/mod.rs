@@ -50,6 +50,15 @@ pub trait Value {
         None
     }
 
+    /// Whoever reads it made progress, or has to wait: where memory runs out, a reader that pauses
+    /// may lose the value.
+    fn note_progress(&self, _now: Now) {}
+
+    /// Whether what was not read yet is lost: nothing more of it can be copied or shown.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// A second holder of the bytes, for another request, if that is cheap.
     fn share(&self) -> Option<Self>
     where
@@ -397,6 +406,10 @@ pub trait Tier {
     /// Ensures that the key's current item is never served again: deletes it, or, if the server is
     /// unreachable, remembers to delete it before any other operation.
     async fn invalidate(&self, key: &Key, now: Now);
+
+    /// Called before the first operation if there is no other tier: a store that finds no room may
+    /// wait for some before it fails. Where there is another, it has stored the value already.
+    fn stand_alone(&self) {}
 
     /// Whether the tier holds so much that [`Tier::prefetch`] pays off.
     fn is_far(&self) -> bool {

@@ -198,14 +198,17 @@ where
             origin.tally.count(&outcome, stats);
             match origin.worker {
                 Some(worker) => {
-                    let answer = carry(loans, origin.slot, outcome);
+                    let answer = carry(loans, origin.slot, outcome, now);
                     mailbox.send_answer(usize::from(worker), answer);
                 }
                 None => {
                     *awaited -= 1;
                     learn(expected_bytes, work::since(work_before).max(value_bytes(&outcome)));
                     work_before = work::bytes();
-                    let outcome = outcome.map_value(Held::Local);
+                    let outcome = outcome.map_value(|value| {
+                        value.note_progress(now);
+                        Held::Local(value)
+                    });
                     visits.extend(slots.complete(origin.slot, outcome));
                 }
             }
@@ -239,12 +242,13 @@ where
                 Job::Execute { key_hash, operation } => {
                     let asker = Some(worker as u8);
                     match self.execute(operation, key_hash, asker, slot, now) {
-                        Execution::Done(outcome) => carry(&mut self.loans, slot, outcome),
+                        Execution::Done(outcome) => carry(&mut self.loans, slot, outcome, now),
                         Execution::Waiting => continue,
                     }
                 }
                 Job::Fetch { loan, offset, bytes } => {
-                    Answer { slot, outcome: Outcome::Hit(self.loans.piece(loan, offset, bytes)) }
+                    let piece = self.loans.piece(loan, offset, bytes, now);
+                    Answer { slot, outcome: Outcome::Hit(piece) }
                 }
                 Job::Return(loan) => {
                     drop(self.loans.end(loan));
@@ -252,8 +256,10 @@ where
                 }
             };
             if let Outcome::Hit(hit) = &answer.outcome {
-                let (Carried::Copied(chain) | Carried::Lent { piece: chain, .. }) = &hit.value;
-                copied_bytes += chain.len();
+                copied_bytes += match &hit.value {
+                    Carried::Copied(chain) | Carried::Lent { piece: chain, .. } => chain.len(),
+                    Carried::Lost { .. } => 0,
+                };
             }
             self.mailbox.send_answer(worker, answer);
         }
@@ -277,11 +283,23 @@ where
                     let loan = (worker as u8, loan);
                     Held::Lent(Lent::new(loan, bytes, piece, reserved, &self.returns))
                 }
+                Carried::Lost { bytes, requested_bytes } => {
+                    drop(self.budget.guard(requested_bytes));
+                    Held::Lost(bytes)
+                }
             });
             learn(&mut self.expected_bytes, value_bytes(&outcome));
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
+    }
+
+    /// The hit of a reply that has not begun was lost: a cache may always miss.
+    #[cold]
+    fn make_miss(&mut self, slot: u32) {
+        if let Content::Ready { outcome, .. } = self.slots.content_mut(slot) {
+            *outcome = Outcome::Miss;
+        }
     }
 
     /// Whether values hold so much memory that a new one has to wait.
@@ -411,12 +429,12 @@ fn learn(expected_bytes: &mut usize, bytes: usize) {
 }
 
 /// Makes an outcome ready to cross to another worker: a short value is copied, a long one lent.
-fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>) -> Answer {
+fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>, now: Now) -> Answer {
     let outcome = match outcome {
         Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
             let (flags, expiry, cas) = (hit.flags, hit.expiry, hit.cas);
             let bytes = hit.value.len();
-            let loan = Some(loans.lend(hit));
+            let loan = Some(loans.lend(hit, now));
             let value = Carried::Lent { loan, bytes, offset: 0, piece: Chain::new() };
             Outcome::Hit(Hit { flags, expiry, cas, value })
         }
@@ -603,11 +621,16 @@ where
         is_much_to_come || self.is_full()
     }
 
-    fn fetch(&mut self, slot: u32) -> bool {
+    fn fetch(&mut self, slot: u32, is_begun: bool) -> bool {
         let Content::Ready { outcome: Outcome::Hit(hit), .. } = self.slots.content(slot) else {
             return true;
         };
-        let Held::Lent(lent) = &hit.value else { return true };
+        let Held::Lent(lent) = &hit.value else {
+            if !is_begun && hit.value.is_lost() {
+                self.make_miss(slot);
+            }
+            return true;
+        };
         if !lent.is_wanted() {
             return true;
         }

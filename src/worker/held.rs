@@ -29,6 +29,8 @@ pub enum Held<V> {
     Remote(RefCell<Copied>),
     /// Kept by their owner's tier, but for the piece that was fetched.
     Lent(Lent),
+    /// Of this many bytes, which their owner has lost.
+    Lost(usize),
 }
 
 impl<V: Value> Value for Held<V> {
@@ -41,6 +43,7 @@ impl<V: Value> Value for Held<V> {
                 copied.discarded + copied.rest.len()
             }
             Held::Lent(lent) => lent.bytes,
+            Held::Lost(bytes) => *bytes,
         }
     }
 
@@ -50,6 +53,7 @@ impl<V: Value> Value for Held<V> {
             Held::Local(value) => value.copy_to(offset, out),
             Held::Remote(copied) => copied.borrow_mut().copy_to(offset, out),
             Held::Lent(lent) => lent.piece.borrow_mut().copy_to(offset, out),
+            Held::Lost(_) => 0,
         }
     }
 
@@ -60,6 +64,21 @@ impl<V: Value> Value for Held<V> {
 
     fn as_chain(&self) -> Option<&Chain> {
         if let Held::Local(value) = self { value.as_chain() } else { None }
+    }
+
+    // Of what is lent the owner notes it, piece by piece.
+    fn note_progress(&self, now: Now) {
+        if let Held::Local(value) = self {
+            value.note_progress(now);
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        match self {
+            Held::Local(value) => value.is_lost(),
+            Held::Remote(_) | Held::Lent(_) => false,
+            Held::Lost(_) => true,
+        }
     }
 }
 
@@ -365,7 +384,8 @@ impl<V: Value> Loans<V> {
     }
 
     /// Keeps a hit; returns its number.
-    pub fn lend(&mut self, hit: Hit<V>) -> u32 {
+    pub fn lend(&mut self, hit: Hit<V>, now: Now) -> u32 {
+        hit.value.note_progress(now);
         match self.free.pop() {
             Some(loan) => {
                 self.hits[loan as usize] = Some(hit);
@@ -379,10 +399,17 @@ impl<V: Value> Loans<V> {
     }
 
     /// What there is of a hit for [`Carried::Lent`](crate::mailbox::Carried): `bytes` bytes from
-    /// `offset` on. The last piece ends the loan.
-    pub fn piece(&mut self, loan: u32, offset: usize, bytes: usize) -> Hit<Carried> {
+    /// `offset` on. The last piece ends the loan, and so does the loss of the
+    /// value.
+    pub fn piece(&mut self, loan: u32, offset: usize, bytes: usize, now: Now) -> Hit<Carried> {
         let hit = self.hits[loan as usize].as_ref().expect("lent");
         let &Hit { flags, expiry, cas, ref value } = hit;
+        if value.is_lost() {
+            let value = Carried::Lost { bytes: value.len(), requested_bytes: bytes };
+            drop(self.end(loan));
+            return Hit { flags, expiry, cas, value };
+        }
+        value.note_progress(now);
         let mut piece = Gather::new();
         piece.fill(bytes, |at, out| value.copy_to(offset + at, out));
         let length = value.len();

@@ -44,6 +44,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "device_rx_no_buffer",
     "device_tx_errors",
     "echo_replies",
+    "evicted_unread",
     "frames_bad_checksum",
     "frames_malformed",
     "frames_not_for_us",

@@ -57,6 +57,21 @@ pub const SHARERS_MAX: usize = 64;
 /// tier's memory, so that clients that never complete theirs leave the rest to others.
 pub const DRAFTS_SHARE: u32 = 8;
 
+/// Replies that wait to leave may hold this fraction (1/n) of a tier's memory for as long as they
+/// like. Of more, what is needed goes whose readers have paused.
+pub const KEPT_SHARE: u32 = 2;
+
+/// Who has read nothing for this long loses the item that it holds, in microseconds, where replies
+/// hold all memory, or more than [`KEPT_SHARE`]. Longer than the retransmission of a lost segment
+/// takes.
+pub const READER_PAUSE_US: u64 = 250_000;
+
+/// As [`READER_PAUSE_US`], once a store has waited for memory for as long.
+pub const READER_PAUSE_PRESSED_US: u64 = 50_000;
+
+/// How long a store waits for memory that is held for readers before it fails, in microseconds.
+pub const ROOM_PATIENCE_US: u64 = 100_000;
+
 /// Extents of such a value: each costs a system call.
 pub const DRAFT_EXTENTS_MAX: usize = 8;
 

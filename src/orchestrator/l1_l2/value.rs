@@ -3,6 +3,7 @@
 //! This module never decides in which tier an item is: it passes calls on to the tier's value.
 
 use crate::base::buffer::Chain;
+use crate::base::clock::Now;
 use crate::tier::{Take, Value};
 
 /// The bytes of a hit.
@@ -50,6 +51,22 @@ impl<V1: Value, V2: Value> Value for PairValue<V1, V2> {
             PairValue::L1(value) => value.as_chain(),
             PairValue::L2(value) => value.as_chain(),
             PairValue::Copied(chain) => Some(chain),
+        }
+    }
+
+    fn note_progress(&self, now: Now) {
+        match self {
+            PairValue::L1(value) => value.note_progress(now),
+            PairValue::L2(value) => value.note_progress(now),
+            PairValue::Copied(_) => (),
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        match self {
+            PairValue::L1(value) => value.is_lost(),
+            PairValue::L2(value) => value.is_lost(),
+            PairValue::Copied(_) => false,
         }
     }
 

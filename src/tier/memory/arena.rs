@@ -223,6 +223,20 @@ impl Arena {
         self.insert(start, size);
     }
 
+    /// Gives all but the first `units` of an extent back.
+    pub fn shrink(&mut self, extent: u32, units: u32) {
+        debug_assert!(units > 0);
+        let size = self.units_of(extent);
+        if size > units {
+            self.set_word(extent, 0, units);
+            // An extent of its own, behind one that is in use.
+            let rest = extent + units;
+            self.set_word(rest, 0, size - units);
+            self.set_word(rest, 4, NIL);
+            self.give(rest);
+        }
+    }
+
     /// A free extent of at least `units`.
     fn find(&self, units: u32) -> Option<u32> {
         let (mut row, mut class) = class_of(units);

@@ -4,7 +4,6 @@
 //! drafts together may hold a share of the arena only; beyond that, and for values that would lie
 //! in many pieces, a value is gathered elsewhere first, as if there were no drafts.
 
-use super::arena::NIL;
 use super::item::units_of_item;
 use super::store::Store;
 use super::{ItemValue, Memory, Plan, item_bytes, plan};
@@ -32,7 +31,7 @@ impl Memory {
             return None;
         }
         let item = store.make(key, request.flags, request.expiry, value_bytes, now)?;
-        let (extents, units) = extent(store, item);
+        let (extents, units) = store.extent(item);
         if extents > DRAFT_EXTENTS_MAX {
             store.give(item);
             store.account();
@@ -82,7 +81,7 @@ impl Memory {
             forget(store, draft);
             return Outcome::OutOfMemory;
         }
-        store.drafted_units -= extent(store, draft.0).1;
+        store.drafted_units -= store.extent(draft.0).1;
         store.arena.set_used_s(draft.0, now.unix_s);
         if let Some(old) = old {
             store.unlink(old, tag);
@@ -97,18 +96,7 @@ impl Memory {
 
 /// Gives back what a draft holds.
 fn forget(store: &mut Store, draft: Draft) {
-    store.drafted_units -= extent(store, draft.0).1;
+    store.drafted_units -= store.extent(draft.0).1;
     store.give(draft.0);
     store.account();
-}
-
-/// How many extents an item has, and how many units together.
-fn extent(store: &Store, item: u32) -> (usize, u32) {
-    let (mut extents, mut units, mut next) = (0, 0, item);
-    while next != NIL {
-        extents += 1;
-        units += store.arena.units_of(next);
-        next = store.arena.link(next);
-    }
-    (extents, units)
 }

@@ -37,6 +37,13 @@ const BITS: usize = 49;
 pub const LINKED: u8 = 1;
 /// Somebody has read the item.
 pub const FETCHED: u8 = 2;
+/// A reply holds the item that could not leave at once.
+pub const KEPT: u8 = 4;
+/// The value's memory was taken from its readers: only the first extent is left, cut off behind
+/// the key.
+pub const LOST: u8 = 8;
+/// There is something to do when the last reader lets go: the item is not linked, or is kept.
+pub const CARE: u8 = 16;
 
 /// What an item is made with.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +52,7 @@ pub struct Head {
     pub expiry: Expiry,
     pub flags: u32,
     pub value_bytes: u32,
-    /// Links counted when it was last moved to the front of the LRU list.
+    /// The store's count when it was last moved to the front of its list.
     pub stamp: u32,
     /// Unix time in seconds when it was last used.
     pub used_s: u32,
@@ -136,11 +143,11 @@ fields! {
     value_bytes, set_value_bytes, u32, VALUE_BYTES;
     /// Readers that hold the item.
     pins, set_pins, u32, PINS;
-    /// Links counted when it was last moved to the front of the LRU list.
+    /// The store's count when it was last moved to the front of its list.
     stamp, set_stamp, u32, STAMP;
     /// Unix time in seconds when it was last used.
     used_s, set_used_s, u32, USED;
-    /// [`LINKED`], [`FETCHED`].
+    /// [`LINKED`], [`FETCHED`], [`KEPT`], [`LOST`], [`CARE`].
     bits, set_bits, u8, BITS;
     /// Length of the key.
     key_bytes, set_key_bytes, u8, KEY_BYTES;
@@ -212,7 +219,7 @@ impl Arena {
         })
     }
 
-    /// Counts one reader less; true if that was the last one of an item that is not linked.
+    /// Counts one reader less; true if that was the last one and there is something to do then.
     ///
     /// # Panics
     /// If there was none.
@@ -222,7 +229,7 @@ impl Arena {
         let pins = u32::from_ne_bytes(part(header, PINS));
         assert!(pins > 0, "what is let go of was held");
         header[PINS..PINS + 4].copy_from_slice(&(pins - 1).to_ne_bytes());
-        pins == 1 && header[BITS] & LINKED == 0
+        pins == 1 && header[BITS] & CARE != 0
     }
 
     #[inline(always)]
@@ -316,14 +323,21 @@ impl Arena {
     }
 
     /// Copies the value's bytes from `offset` on into `out`, which must not reach beyond the value.
-    /// `cursor` is one at or before `offset`; returns that of the last byte.
+    /// `cursor` is one at or before `offset`; returns that of the last byte. None: the value is
+    /// lost.
     #[inline(always)]
-    pub fn read_value(&self, item: u32, cursor: Cursor, offset: usize, out: &mut [u8]) -> Cursor {
+    pub fn read_value(
+        &self,
+        item: u32,
+        cursor: Cursor,
+        offset: usize,
+        out: &mut [u8],
+    ) -> Option<Cursor> {
         if cursor.extent == item {
             let (start, end) = self.value_range(item, item);
             if let Some(bytes) = self.region()[start..end].get(offset..offset + out.len()) {
                 out.copy_from_slice(bytes);
-                return cursor;
+                return Some(cursor);
             }
         }
         self.read_pieces(item, cursor, offset, out)
@@ -337,7 +351,10 @@ impl Arena {
         mut cursor: Cursor,
         mut offset: usize,
         mut out: &mut [u8],
-    ) -> Cursor {
+    ) -> Option<Cursor> {
+        if self.is_lost(item) {
+            return None;
+        }
         while !out.is_empty() {
             let (at, n, found) = self.seek(item, cursor, offset);
             let n = n.min(out.len());
@@ -346,7 +363,13 @@ impl Arena {
             offset += n;
             cursor = found;
         }
-        cursor
+        Some(cursor)
+    }
+
+    /// Whether the value's memory was taken from its readers.
+    #[inline]
+    pub fn is_lost(&self, item: u32) -> bool {
+        self.bits(item) & LOST != 0
     }
 
     /// Overwrites the value's bytes from `offset` on. As [`Arena::read_value`].

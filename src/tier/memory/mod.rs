@@ -3,7 +3,8 @@
 //! A worker has one [`Memory`] for the keys it owns, so there are no locks. All items lie in one
 //! region mapped at start (`arena`), found through an index of fixed size (`index`); nothing is
 //! allocated after that. A hit is not copied: an [`ItemValue`] holds the item, and while it lives
-//! the item's bytes stay what they were, whatever happens to the key.
+//! the item's bytes stay what they were, whatever happens to the key, or are lost to a store that
+//! finds no other memory, if their reader pauses.
 //!
 //! ```text
 //! commands (here) ── store: index + LRU list + arena kept in step ── item: bytes of one item
@@ -22,7 +23,11 @@ mod draft;
 mod index;
 mod item;
 pub(super) mod number;
+mod readers;
 mod store;
+mod ticks;
+mod value;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -39,11 +44,12 @@ use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::work;
 use crate::tier::{
-    Action, Arithmetic, Draft, Hit, Outcome, Store as StoreRequest, StoreMode, Take, Tier, Value,
+    Action, Arithmetic, Draft, Hit, Outcome, Store as StoreRequest, StoreMode, Tier,
 };
 use arena::NIL;
-use item::Cursor;
 use store::Store;
+pub use value::ItemValue;
+use waiting::Waiting;
 
 /// What the memory is given out in, in bytes.
 pub const UNIT_BYTES: usize = arena::UNIT_BYTES;
@@ -92,6 +98,7 @@ pub struct MemoryConfig {
 /// The items of one worker, in memory.
 pub struct Memory {
     store: Rc<RefCell<Store>>,
+    waiting: Waiting,
 }
 
 /// Figures about a [`Memory`] for `stats items` and `stats slabs`.
@@ -116,58 +123,6 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// The value of a hit. The item's bytes do not change and are not given away while it lives.
-pub struct ItemValue {
-    store: Rc<RefCell<Store>>,
-    item: u32,
-    len: u32,
-    /// Where the last copy ended, so that a value in many extents is walked once, not once a copy.
-    cursor: Cell<Cursor>,
-}
-
-impl fmt::Debug for ItemValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ItemValue({} bytes)", self.len)
-    }
-}
-
-impl Value for ItemValue {
-    #[inline]
-    fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    #[inline(always)]
-    fn copy_to(&self, offset: usize, out: &mut [u8]) -> usize {
-        let n = out.len().min(self.len().saturating_sub(offset));
-        let store = self.store.borrow();
-        let mut cursor = self.cursor.get();
-        if cursor.offset as usize > offset {
-            cursor = store.arena.value_start(self.item);
-        }
-        self.cursor.set(store.arena.read_value(self.item, cursor, offset, &mut out[..n]));
-        n
-    }
-
-    fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
-        let store = self.store.borrow();
-        let mut cursor = self.cursor.get();
-        if cursor.offset as usize > offset {
-            cursor = store.arena.value_start(self.item);
-        }
-        let (mut pieces, cursor) = store.arena.value_pieces(self.item, cursor, offset);
-        self.cursor.set(cursor);
-        take(&mut pieces)
-    }
-}
-
-impl Drop for ItemValue {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.store.borrow_mut().unpin(self.item);
-    }
-}
-
 /// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
 /// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
 pub(super) fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
@@ -188,7 +143,8 @@ impl Memory {
         if !in_range {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
-        Ok(Memory { store: Rc::new(RefCell::new(Store::new(config)?)) })
+        let store = Rc::new(RefCell::new(Store::new(config)?));
+        Ok(Memory { store, waiting: Waiting::default() })
     }
 
     /// Asks the CPU to bring the place in the index where a search for `key` begins close to it.
@@ -217,6 +173,10 @@ impl Memory {
         let is_new_second = {
             let store = &mut *self.store.borrow_mut();
             store.sweep(now);
+            if store.kept_units > store.kept_units_max {
+                store.limit_readers(now);
+            }
+            store.is_pressed = !self.waiting.is_empty() && self.waiting.turn(now);
             std::mem::replace(&mut store.reported_s, now.unix_s) != now.unix_s
         };
         if is_new_second {
@@ -347,11 +307,8 @@ fn write<V>(
     {
         store.unlink(old, tag);
     }
-    let made = keeping(store, old, |store| store.make(key, flags, expiry, value.len(), now));
-    let Some(item) = made else {
-        store.stats.add(Counter::StoreNoMemory, 1);
-        return Outcome::OutOfMemory;
-    };
+    let made = keeping(store, old, now, |store| store.make(key, flags, expiry, value.len(), now));
+    let Some(item) = made else { return Outcome::OutOfMemory };
     write_body(store, item, 0, value);
     if let Some(old) = old {
         store.unlink(old, tag);
@@ -359,7 +316,7 @@ fn write<V>(
     Outcome::Stored { cas: store.link(item, tag) }
 }
 
-/// Carries out an append or prepend.
+/// Carries out an append or prepend. Out of memory means no room for the longer value.
 fn extend<V>(
     store: &mut Store,
     key: &[u8],
@@ -377,11 +334,8 @@ fn extend<V>(
         return Outcome::NotStored;
     }
     work::note(old_bytes);
-    let made = keeping(store, Some(old), |store| store.make(key, flags, expiry, value_bytes, now));
-    let Some(item) = made else {
-        store.stats.add(Counter::StoreNoMemory, 1);
-        return Outcome::NotStored;
-    };
+    let make = |store: &mut Store| store.make(key, flags, expiry, value_bytes, now);
+    let Some(item) = keeping(store, Some(old), now, make) else { return Outcome::OutOfMemory };
     let start = store.arena.value_start(item);
     if request.mode == StoreMode::Append {
         store.arena.copy_value(item, start, 0, old);
@@ -395,9 +349,18 @@ fn extend<V>(
 }
 
 /// Does something that may evict, but not `item`.
-fn keeping<R>(store: &mut Store, item: Option<u32>, f: impl FnOnce(&mut Store) -> R) -> R {
+fn keeping<R>(
+    store: &mut Store,
+    item: Option<u32>,
+    now: Now,
+    f: impl FnOnce(&mut Store) -> R,
+) -> R {
     // If it cannot be counted once more, it is held already, and by many.
     let held = item.filter(|&item| store.pin(item));
+    if let Some(item) = item {
+        // Its readers may have paused, and it is needed now.
+        store.note_reader(item, now);
+    }
     let result = f(store);
     if let Some(item) = held {
         store.unpin(item);
@@ -491,7 +454,7 @@ fn count<V>(
     // As long as in place: two tiers that count the same have the same bytes, whoever reads them.
     let number = (value, digit_count.max(value_bytes));
     let made =
-        keeping(store, Some(old), |store| make_number(store, key, flags, expiry, number, now));
+        keeping(store, Some(old), now, |store| make_number(store, key, flags, expiry, number, now));
     let Some(item) = made else { return Outcome::OutOfMemory };
     store.unlink(old, tag);
     Outcome::Number { value, cas: store.link(item, tag) }
@@ -516,6 +479,49 @@ impl Memory {
                 self.hit(store, item, now)
             }
             None => Outcome::Miss,
+        }
+    }
+
+    /// As [`Memory::store_now`], where no room is the end.
+    fn store_at_last(
+        &self,
+        key: &[u8],
+        request: StoreRequest,
+        value: Body<'_>,
+        now: Now,
+    ) -> Outcome<ItemValue> {
+        let outcome = self.store_now(key, request, value, now);
+        if !matches!(outcome, Outcome::OutOfMemory) {
+            return outcome;
+        }
+        self.store.borrow().stats.add(Counter::StoreNoMemory, 1);
+        // memcached answers an append so for which it finds no memory.
+        match request.mode {
+            StoreMode::Append | StoreMode::Prepend => Outcome::NotStored,
+            StoreMode::Set | StoreMode::Add | StoreMode::Replace => Outcome::OutOfMemory,
+        }
+    }
+
+    /// As [`Memory::store_at_last`], after waiting for room if there is none.
+    async fn store_patiently(
+        &self,
+        key: &Key,
+        request: StoreRequest,
+        value: &Chain,
+        now: Now,
+    ) -> Outcome<ItemValue> {
+        let key = key.as_bytes();
+        let mut at = now;
+        loop {
+            let outcome = self.store_now(key, request, Body::Chain(value), at);
+            if !matches!(outcome, Outcome::OutOfMemory) {
+                self.waiting.retry_soon();
+                return outcome;
+            }
+            match self.waiting.wait(now).await {
+                Some(later) => at = later,
+                None => return self.store_at_last(key, request, Body::Chain(value), at),
+            }
         }
     }
 
@@ -601,11 +607,15 @@ impl Memory {
         action: Action,
         value: Body<'_>,
         now: Now,
-    ) -> Outcome<ItemValue> {
-        match action {
+    ) -> Option<Outcome<ItemValue>> {
+        Some(match action {
             Action::Get | Action::GetWithExpiry => self.get_now(key, now),
             Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
-            Action::Store(store) => self.store_now(key, store, value, now),
+            Action::Store(store) => match self.store_now(key, store, value, now) {
+                // It may wait for some.
+                Outcome::OutOfMemory => return None,
+                outcome => outcome,
+            },
             Action::StoreTooLarge => {
                 self.delete_now(key, 0, now);
                 Outcome::TooLarge
@@ -618,7 +628,7 @@ impl Memory {
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
             Action::FlushAll { at } => self.flush_all_now(at, now),
-        }
+        })
     }
 }
 
@@ -634,10 +644,10 @@ impl Tier for Memory {
         now: Now,
     ) -> Option<Outcome<ItemValue>> {
         // By far the commonest, and so the one that is worth being part of its caller.
-        Some(match action {
-            Action::Get | Action::GetWithExpiry => self.get_now(key, now),
+        match action {
+            Action::Get | Action::GetWithExpiry => Some(self.get_now(key, now)),
             _ => self.change_now(key, action, value, now),
-        })
+        }
     }
 
     #[inline(always)]
@@ -707,7 +717,10 @@ impl Tier for Memory {
         value: &Chain,
         now: Now,
     ) -> Outcome<ItemValue> {
-        self.store_now(key.as_bytes(), request, Body::Chain(value), now)
+        if self.waiting.is_patient() {
+            return self.store_patiently(key, request, value, now).await;
+        }
+        self.store_at_last(key.as_bytes(), request, Body::Chain(value), now)
     }
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {
@@ -756,7 +769,11 @@ impl Tier for Memory {
     fn flush(&self, _now: Now) {}
 
     fn wake_at_us(&self) -> u64 {
-        u64::MAX
+        self.waiting.wake_at_us()
+    }
+
+    fn stand_alone(&self) {
+        self.waiting.be_patient();
     }
 
     fn finish(&self, _clock: &Clock) -> bool {

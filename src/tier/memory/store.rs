@@ -2,7 +2,8 @@
 //!
 //! Here an item is made, found, linked, unlinked, evicted and given back. What a command means is
 //! the caller's affair. An item's extents go back to the arena when it is neither linked nor
-//! pinned, and at no other time.
+//! pinned. Those of its value go earlier if there is no other memory left and its readers have
+//! paused: see `readers`.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use super::MemoryConfig;
 use super::arena::{Arena, NIL, UNIT_BYTES};
 use super::index::Index;
 use super::item::{
-    FETCHED, HEADER_BYTES, Head, LINKED, Opened, room_in_head, room_in_piece, units_of_head,
-    units_of_item, units_of_piece,
+    CARE, FETCHED, HEADER_BYTES, Head, KEPT, LINKED, Opened, room_in_head, room_in_piece,
+    units_of_head, units_of_item, units_of_piece,
 };
+use super::ticks::{Pause, Ticks};
 use crate::base::clock::{Expiry, Now};
+use crate::base::limits::KEPT_SHARE;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 
@@ -51,11 +54,55 @@ pub enum Death {
     Flushed,
 }
 
+/// A list of items, through their headers.
+#[derive(Clone, Copy, Debug)]
+pub struct List {
+    /// Its front, or [`NIL`].
+    pub newest: u32,
+    /// Its end, or [`NIL`].
+    pub oldest: u32,
+}
+
+impl List {
+    const EMPTY: List = List { newest: NIL, oldest: NIL };
+
+    /// Adds an item at the front.
+    #[inline]
+    pub fn push(&mut self, arena: &mut Arena, item: u32) {
+        arena.set_newer(item, NIL);
+        arena.set_older(item, self.newest);
+        if self.newest == NIL {
+            self.oldest = item;
+        } else {
+            arena.set_newer(self.newest, item);
+        }
+        self.newest = item;
+    }
+
+    /// Removes an item.
+    #[inline]
+    pub fn remove(&mut self, arena: &mut Arena, item: u32) {
+        let (newer, older) = (arena.newer(item), arena.older(item));
+        if newer == NIL {
+            self.newest = older;
+        } else {
+            arena.set_older(newer, older);
+        }
+        if older == NIL {
+            self.oldest = newer;
+        } else {
+            arena.set_newer(older, newer);
+        }
+    }
+}
+
 /// Index, LRU list and arena.
 #[derive(Debug)]
 pub struct Store {
     /// Something could not be stored, since readers hold what would have to go for it.
     pub is_starved: bool,
+    /// A store has waited for room for so long that readers may lose theirs sooner.
+    pub is_pressed: bool,
     /// The second in which the gauges were brought up to date.
     pub reported_s: u32,
     pub arena: Arena,
@@ -63,12 +110,23 @@ pub struct Store {
     pub stats: Arc<WorkerStats>,
     pub item_bytes_max: usize,
     secrets: RapidSecrets,
-    /// Ends of the LRU list: most and least recently used.
-    newest: u32,
-    oldest: u32,
+    /// Linked items, from the most to the least recently used.
+    pub lru: List,
+    /// Items that only readers hold and whose value is not lost.
+    pub held: List,
     items: u32,
-    /// Links ever made, modulo 2^32.
-    links: u32,
+    /// Links ever made, and ticks in which a reader made progress, modulo 2^32: the order of uses.
+    pub links: u32,
+    pub ticks: Ticks,
+    /// Uptime at which nothing could be evicted, in microseconds.
+    starved_us: Option<u64>,
+    /// When readers are looked at again that hold more than their share, as an uptime in
+    /// microseconds.
+    pub limit_at_us: u64,
+    /// Units of items that replies keep.
+    pub kept_units: u32,
+    /// With more of them, who has paused loses some before anybody needs them.
+    pub kept_units_max: u32,
     cas_next: u64,
     cas_step: u64,
     /// Items with a smaller cas are flushed.
@@ -85,19 +143,26 @@ pub struct Store {
 impl Store {
     pub fn new(config: MemoryConfig) -> io::Result<Store> {
         let arena = Arena::new(config.bytes)?;
-        let slots = arena.units_total() as usize * UNIT_BYTES / ARENA_BYTES_PER_SLOT;
+        let units_total = arena.units_total();
+        let slots = units_total as usize * UNIT_BYTES / ARENA_BYTES_PER_SLOT;
         Ok(Store {
             is_starved: false,
+            is_pressed: false,
             reported_s: 0,
             arena,
             index: Index::new(slots)?,
             stats: config.stats,
             item_bytes_max: config.item_bytes_max,
             secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
-            newest: NIL,
-            oldest: NIL,
+            lru: List::EMPTY,
+            held: List::EMPTY,
             items: 0,
             links: 0,
+            ticks: Ticks::default(),
+            starved_us: None,
+            limit_at_us: 0,
+            kept_units: 0,
+            kept_units_max: units_total / KEPT_SHARE,
             cas_next: config.worker as u64 + 1,
             cas_step: config.workers as u64,
             flushed_below: 0,
@@ -126,7 +191,7 @@ impl Store {
 
     /// Least recently used item, or [`NIL`].
     pub fn oldest(&self) -> u32 {
-        self.oldest
+        self.lru.oldest
     }
 
     #[inline(always)]
@@ -202,36 +267,11 @@ impl Store {
         Some(opened)
     }
 
-    fn move_to_front(&mut self, item: u32) {
+    pub fn move_to_front(&mut self, item: u32) {
         self.arena.set_stamp(item, self.links);
-        if self.newest != item {
-            self.list_remove(item);
-            self.list_push(item);
-        }
-    }
-
-    fn list_push(&mut self, item: u32) {
-        self.arena.set_newer(item, NIL);
-        self.arena.set_older(item, self.newest);
-        if self.newest == NIL {
-            self.oldest = item;
-        } else {
-            self.arena.set_newer(self.newest, item);
-        }
-        self.newest = item;
-    }
-
-    fn list_remove(&mut self, item: u32) {
-        let (newer, older) = (self.arena.newer(item), self.arena.older(item));
-        if newer == NIL {
-            self.newest = older;
-        } else {
-            self.arena.set_older(newer, older);
-        }
-        if older == NIL {
-            self.oldest = newer;
-        } else {
-            self.arena.set_newer(older, newer);
+        if self.lru.newest != item {
+            self.lru.remove(&mut self.arena, item);
+            self.lru.push(&mut self.arena, item);
         }
     }
 
@@ -282,7 +322,7 @@ impl Store {
         self.arena.set_stamp(item, self.links);
         self.arena.set_bits(item, LINKED);
         self.index.insert(tag, item);
-        self.list_push(item);
+        self.lru.push(&mut self.arena, item);
         self.items += 1;
         self.stats.add(Counter::TotalItems, 1);
         self.account();
@@ -309,12 +349,14 @@ impl Store {
     pub fn unlink(&mut self, item: u32, tag: u32) {
         let bits = self.arena.bits(item);
         assert!(bits & LINKED != 0, "only a linked item is unlinked");
-        self.arena.set_bits(item, bits & !LINKED);
+        self.arena.set_bits(item, bits & !LINKED | CARE);
         self.index.remove(tag, item);
-        self.list_remove(item);
+        self.lru.remove(&mut self.arena, item);
         self.items -= 1;
         if self.arena.pins(item) == 0 {
             self.give(item);
+        } else {
+            self.held.push(&mut self.arena, item);
         }
         self.account();
     }
@@ -336,11 +378,32 @@ impl Store {
         }
     }
 
-    /// Gives back an unlinked item that its last reader has let go of.
+    /// The last reader of an item with [`CARE`] has let go of it.
     #[cold]
     fn give_held(&mut self, item: u32) {
+        let bits = self.arena.bits(item);
+        if bits & KEPT != 0 {
+            self.kept_units -= self.extent(item).1;
+        }
+        if bits & LINKED != 0 {
+            return self.arena.set_bits(item, bits & !(KEPT | CARE));
+        }
+        if !self.arena.is_lost(item) {
+            self.held.remove(&mut self.arena, item);
+        }
         self.give(item);
         self.account();
+    }
+
+    /// How many extents an item has, and how many units together.
+    pub fn extent(&self, item: u32) -> (usize, u32) {
+        let (mut extents, mut units, mut next) = (0, 0, item);
+        while next != NIL {
+            extents += 1;
+            units += self.arena.units_of(next);
+            next = self.arena.link(next);
+        }
+        (extents, units)
     }
 
     /// Gives all extents of an item back to the arena.
@@ -431,10 +494,11 @@ impl Store {
         }
     }
 
-    /// Removes the least recently used item that no reader holds, or a dead one close to it; false
-    /// if readers hold all. What they hold moves to the front: it is in use.
+    /// Removes the least recently used item that no reader holds, or a dead one close to it, or
+    /// takes one from readers that have paused; false if none have. What readers hold moves to the
+    /// front: it is in use.
     fn evict_one(&mut self, now: Now) -> bool {
-        let mut item = self.oldest;
+        let mut item = self.lru.oldest;
         for _ in 0..TAIL_LOOKS {
             if item == NIL {
                 break;
@@ -445,20 +509,37 @@ impl Store {
             item = self.arena.newer(item);
         }
         for _ in 0..self.items {
-            let item = self.oldest;
+            let item = self.lru.oldest;
             if self.arena.pins(item) == 0 {
-                self.stats.add(Counter::Evictions, 1);
-                if self.arena.bits(item) & FETCHED == 0 {
-                    self.stats.add(Counter::EvictedUnfetched, 1);
-                }
-                let tag = self.tag(self.arena.key(item));
-                self.unlink(item, tag);
+                self.evict(item);
                 return true;
             }
-            self.move_to_front(item);
+            // It was found in this turn already: to look at all that is held for each of many
+            // stores would take long.
+            if self.starved_us == Some(now.uptime_us) {
+                return false;
+            }
+            // Without a new stamp: that says when its readers made progress.
+            self.lru.remove(&mut self.arena, item);
+            self.lru.push(&mut self.arena, item);
         }
-        self.is_starved = true;
-        false
+        let pause = if self.is_pressed { Pause::Short } else { Pause::Long };
+        let is_taken = self.take_from_readers(pause, now);
+        if !is_taken {
+            self.is_starved = true;
+            self.starved_us = Some(now.uptime_us);
+        }
+        is_taken
+    }
+
+    /// Removes a live item to make room.
+    pub fn evict(&mut self, item: u32) {
+        self.stats.add(Counter::Evictions, 1);
+        if self.arena.bits(item) & FETCHED == 0 {
+            self.stats.add(Counter::EvictedUnfetched, 1);
+        }
+        let tag = self.tag(self.arena.key(item));
+        self.unlink(item, tag);
     }
 
     /// Removes a linked item if it is dead.

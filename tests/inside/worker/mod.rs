@@ -1,5 +1,6 @@
 //! Whole workers without sockets: order, ownership, backpressure and bounds, step by step.
 
+mod pins;
 mod shares;
 mod unread;
 
@@ -68,6 +69,8 @@ where
 /// Workers that run turn by turn, each with its connections.
 struct Crew<'c> {
     workers: Vec<Box<dyn Turn + 'c>>,
+    /// What their tiers do in a turn.
+    tier_turns: Vec<Box<dyn Fn(Now) + 'c>>,
     pipes: Vec<Pipes<Connection>>,
     now: Now,
 }
@@ -83,7 +86,12 @@ impl<'c> Crew<'c> {
             })
             .collect();
         let pipes = (0..workers.len()).map(|_| Pipes::new()).collect();
-        Crew { workers, pipes, now: shared.clock.read() }
+        let turns = tiers.iter().map(|tier| -> Box<dyn Fn(Now)> {
+            Box::new(move |now| {
+                tier.turn(now);
+            })
+        });
+        Crew { workers, tier_turns: turns.collect(), pipes, now: shared.clock.read() }
     }
 
     /// Sends everything without reading anything, in at most `turns_max` turns; returns how many.
@@ -114,7 +122,9 @@ impl<'c> Crew<'c> {
 
     fn turn(&mut self) {
         self.now.uptime_us += 10;
-        for (worker, pipes) in self.workers.iter_mut().zip(&mut self.pipes) {
+        let tiers = &self.tier_turns;
+        for ((worker, pipes), tier) in self.workers.iter_mut().zip(&mut self.pipes).zip(tiers) {
+            tier(self.now);
             worker.turn(pipes, self.now);
         }
     }
@@ -333,43 +343,6 @@ fn a_refused_value_has_the_same_deadline_as_an_accepted_one() {
 }
 
 #[test]
-fn readers_that_hold_all_memory_are_closed_when_it_is_needed() {
-    let shared = shared(1);
-    let tiers = [memory(&shared, 0)];
-    let mut crew = Crew::new(&shared, &tiers);
-    let writer = crew.pipes[0].connect(16 << 10, 16 << 10, 16 << 10);
-    let set = format!("set k 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000));
-    let mut readers = Vec::new();
-    let is_overdue = |crew: &Crew, c: usize, after_s: u64| {
-        let later = Now { uptime_us: crew.now.uptime_us + after_s * 1_000_000, ..crew.now };
-        crew.workers[0].is_overdue(crew.pipes[0].state(c), later)
-    };
-    // Each holds another version of the value, and reads nothing of it.
-    loop {
-        let reply = text(&crew.talk(0, writer, set.as_bytes()));
-        if reply != "STORED\r\n" {
-            assert_eq!(reply, "SERVER_ERROR out of memory storing object\r\n");
-            break;
-        }
-        let reader = crew.pipes[0].connect(16 << 10, 4096, 4096);
-        crew.pipes[0].send(reader, b"get k\r\n");
-        crew.turn();
-        readers.push(reader);
-        assert!(readers.len() < 20, "there are 16 MiB");
-        assert!(!is_overdue(&crew, readers[0], 4), "it is not needed");
-    }
-    for &reader in &readers {
-        assert!(!is_overdue(&crew, reader, 1), "not immediately");
-        assert!(is_overdue(&crew, reader, 4), "{reader} of {} readers", readers.len());
-    }
-    assert!(!is_overdue(&crew, writer, 4));
-    // As the transport does with overdue ones.
-    readers.iter().for_each(|&reader| crew.pipes[0].reset(reader));
-    crew.turn();
-    assert_eq!(text(&crew.talk(0, writer, set.as_bytes())), "STORED\r\n");
-}
-
-#[test]
 fn a_slow_reader_has_a_deadline_for_the_whole_reply() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
@@ -583,9 +556,6 @@ fn waiting_operations_keep_the_order_on_a_key_and_of_a_connection() {
         for _ in 0..20_000 {
             sent += crew.pipes[0].send(c, &request.as_bytes()[sent..]);
             crew.turn();
-            for tier in &tiers {
-                tier.turn(crew.now);
-            }
             crew.pipes[0].receive(c, &mut reply);
             if reply.len() == expected.len() {
                 break;
@@ -721,7 +691,6 @@ fn keys_of_a_get_that_miss_l1_are_requested_from_l2_in_one_turn() {
         crew.pipes[0].send(c, request.as_bytes());
         let mut reply = Vec::new();
         for _ in 0..10 {
-            tiers[0].turn(crew.now);
             crew.turn();
             tiers[0].flush(crew.now);
             crew.pipes[0].receive(c, &mut reply);

@@ -2,12 +2,14 @@
 
 mod large;
 mod model;
+mod readers;
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
+use crate::tier::Value;
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_000_000 };
 
@@ -213,6 +215,25 @@ impl Bench {
         let in_index =
             (0..store.index.slots()).filter(|&slot| store.index.item_in(slot).is_some()).count();
         assert_eq!(in_index, items.len());
+        let mut only_held = Vec::new();
+        let mut item = store.held.oldest;
+        while item != NIL {
+            only_held.push(item);
+            item = store.arena.newer(item);
+        }
+        let mut expected: Vec<u32> = held.iter().map(|value| value.item).collect();
+        expected.retain(|item| store.arena.bits(*item) & (item::LINKED | item::LOST) == 0);
+        for list in [&mut only_held, &mut expected] {
+            list.sort_unstable();
+        }
+        expected.dedup();
+        assert_eq!(only_held, expected);
+        let mut kept: Vec<u32> = held.iter().map(|value| value.item).collect();
+        kept.retain(|item| store.arena.bits(*item) & item::KEPT != 0);
+        kept.sort_unstable();
+        kept.dedup();
+        let units: u32 = kept.iter().map(|item| store.extent(*item).1).sum();
+        assert_eq!(store.kept_units, units);
         items.extend(held.iter().map(|value| value.item));
         items.extend(drafts.iter().map(|draft| draft.0));
         items.sort_unstable();
