@@ -5,8 +5,8 @@
 #        scripts/install.sh [--prefix DIR] --uninstall
 #
 #   --prefix DIR      where to install: DIR/bin and DIR/share [/usr/local]
-#   --binary FILE     the binary, unless given that of scripts/build-optimized.sh if there is one, else
-#                     that of cargo build --release; it writes its own man pages and completions
+#   --binary FILE     the binary [that of scripts/build-optimized.sh if there is one, else that of
+#                     cargo build --release]; it writes its own man pages and completions
 #   --uninstall       remove what was installed there, and nothing else
 #   --help            this text
 set -euo pipefail
