@@ -42,8 +42,16 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         if !self.has_room(room_bytes)? {
             self.room(room_bytes).await?;
         }
-        self.inner.borrow_mut().write_request(self.slot, write);
+        self.request_now(write);
         Ok(())
+    }
+
+    /// As [`Batch::request`], without a future: one that carries `write` is moved several times,
+    /// which matters where there are many requests. There must be room: between
+    /// [`Batch::has_room`], or [`Batch::room`], and this nothing may be awaited.
+    #[inline]
+    pub fn request_now(&mut self, write: impl FnOnce(&mut RequestWriter<'_>)) {
+        self.inner.borrow_mut().write_request(self.slot, write);
     }
 
     /// Requests the value of another key, which must be valid in a text line, together with all
@@ -54,15 +62,33 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
     /// See [`Batch::request`].
     #[inline]
     pub async fn look_up(&mut self, key: &[u8]) -> Result<(), Down> {
-        let room_bytes = C::LOOKUP.len() + 1 + key.len() + C::LOOKUP_END.len();
+        let room_bytes = Self::lookup_bytes(key);
         if !self.has_room(room_bytes)? {
             self.room(room_bytes).await?;
         }
-        self.inner.borrow_mut().look_up(self.slot, key);
+        self.look_up_now(key);
         Ok(())
     }
 
-    fn has_room(&self, bytes: usize) -> Result<bool, Down> {
+    /// As [`Batch::look_up`], without a future: see [`Batch::request_now`]. It needs room for
+    /// [`Batch::lookup_bytes`].
+    #[inline]
+    pub fn look_up_now(&mut self, key: &[u8]) {
+        self.inner.borrow_mut().look_up(self.slot, key);
+    }
+
+    /// Length of a lookup of `key` in the output, in bytes.
+    #[inline]
+    pub fn lookup_bytes(key: &[u8]) -> usize {
+        C::LOOKUP.len() + 1 + key.len() + C::LOOKUP_END.len()
+    }
+
+    /// Whether the output has room for `bytes` bytes, and no task waits for room.
+    ///
+    /// # Errors
+    /// See [`Batch::request`].
+    #[inline]
+    pub fn has_room(&self, bytes: usize) -> Result<bool, Down> {
         let inner = self.inner.borrow();
         if inner.slots.has_failed(self.slot) { Err(Down) } else { Ok(inner.has_room(bytes)) }
     }
@@ -103,8 +129,11 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         taker
     }
 
-    /// Waits, after all earlier waiters, until the output has room.
-    async fn room(&self, bytes: usize) -> Result<(), Down> {
+    /// Waits, after all earlier waiters, until the output has room for `bytes` bytes.
+    ///
+    /// # Errors
+    /// See [`Batch::request`].
+    pub async fn room(&self, bytes: usize) -> Result<(), Down> {
         let ticket = self.inner.borrow_mut().line.join();
         let place = RoomPlace { inner: self.inner, ticket };
         poll_fn(|context| {

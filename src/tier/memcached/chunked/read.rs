@@ -1,5 +1,7 @@
 //! Looking up an item, and gathering its value.
 
+use std::ops::Range;
+
 use super::assembly::{Assembly, Broken};
 use super::collect::Collector;
 use super::item::{Item, Taken};
@@ -163,9 +165,7 @@ impl Chunked {
             let start = assembly.next();
             let end = shape.chunks.min(start + window(shape));
             let mut batch = self.link.begin(Collector::Chunks(std::mem::take(assembly)))?;
-            for index in start..end {
-                batch.look_up(name.chunk(index)).await?;
-            }
+            look_up(&mut batch, name, start..end).await?;
             *assembly = batch.wait().await?.into_chunks();
         }
         Ok(assembly.broken().is_none())
@@ -175,9 +175,8 @@ impl Chunked {
     async fn read_at_once(&self, name: &mut Name, now: Now) -> Answer {
         let mut batch = self.link.begin(Collector::Item(Item::new(name)))?;
         batch.look_up(name.metadata()).await?;
-        for index in 0..self.foresight.chunks().min(name.chunks_max()) {
-            batch.look_up(name.chunk(index)).await?;
-        }
+        let foreseen = self.foresight.chunks().min(name.chunks_max());
+        look_up(&mut batch, name, 0..foreseen).await?;
         let Taken { head, found, chunks } = batch.wait().await?.into_item().finish();
         let metadata = match found {
             Some(MetadataRead::Metadata(metadata)) => metadata,
@@ -290,4 +289,21 @@ impl Chunked {
             }
         }
     }
+}
+
+/// Looks chunks up.
+async fn look_up(
+    batch: &mut Batch<'_, Meta, Collector>,
+    name: &mut Name,
+    chunks: Range<u32>,
+) -> Result<(), Down> {
+    for index in chunks {
+        let key = name.chunk(index);
+        let room_bytes = Batch::<Meta, Collector>::lookup_bytes(key);
+        if !batch.has_room(room_bytes)? {
+            batch.room(room_bytes).await?;
+        }
+        batch.look_up_now(key);
+    }
+    Ok(())
 }

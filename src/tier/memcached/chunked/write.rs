@@ -54,15 +54,17 @@ impl Chunked {
         for index in first..shape.chunks {
             let data_bytes = shape.bytes_in(index);
             let key = name.chunk(index);
-            batch
-                .request(meta::room(key, item_bytes), |request| {
-                    meta::store(request, key, &how, item_bytes, now);
-                    request.put(&token);
-                    cutter.cut(data_bytes, |piece| request.put(piece));
-                    request.zeros(item_bytes - TOKEN_BYTES - data_bytes);
-                    meta::end_of_value(request);
-                })
-                .await?;
+            let room_bytes = meta::room(key, item_bytes);
+            if !batch.has_room(room_bytes)? {
+                batch.room(room_bytes).await?;
+            }
+            batch.request_now(|request| {
+                meta::store(request, key, &how, item_bytes, now);
+                request.put(&token);
+                cutter.cut(data_bytes, |piece| request.put(piece));
+                request.zeros(item_bytes - TOKEN_BYTES - data_bytes);
+                meta::end_of_value(request);
+            });
         }
         Ok(batch)
     }
