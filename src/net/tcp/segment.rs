@@ -153,7 +153,7 @@ fn ipv4(packet: &[u8], checksum: RxChecksum, own: &Own) -> Result<Packet, Counte
         PROTOCOL_TCP => {
             let tcp = &packet[IPV4_BYTES..usize::from(ip_bytes)];
             let make = |ports| FlowKey::v4(source, destination, ports);
-            segment(tcp, &header[12..], checksum, ip_bytes, make).map(Packet::Tcp)
+            segment(tcp, &header[12..], checksum, ip_bytes, make)
         }
         PROTOCOL_ICMP => Ok(Packet::Icmp(ip_bytes)),
         _ => Err(NOT_FOR_US),
@@ -177,7 +177,7 @@ fn ipv6(packet: &[u8], checksum: RxChecksum, own: &Own, is_ours: bool) -> Result
             }
             let tcp = &packet[IPV6_BYTES..usize::from(ip_bytes)];
             let make = |ports| FlowKey::v6(source, destination, ports);
-            segment(tcp, &header[8..], checksum, ip_bytes, make).map(Packet::Tcp)
+            segment(tcp, &header[8..], checksum, ip_bytes, make)
         }
         PROTOCOL_ICMPV6 => Ok(Packet::Icmpv6(ip_bytes)),
         0 if destination >> 120 == 0xff => Ok(Packet::Listener(ip_bytes)),
@@ -195,7 +195,7 @@ fn segment(
     checksum: RxChecksum,
     ip_bytes: u16,
     key: impl FnOnce(u32) -> FlowKey,
-) -> Result<Segment, Counter> {
+) -> Result<Packet, Counter> {
     let header: &[u8; TCP_BYTES] = tcp.first_chunk().ok_or(MALFORMED)?;
     let header_bytes = usize::from(header[12] >> 4) * 4;
     if header_bytes < TCP_BYTES || header_bytes > tcp.len() {
@@ -218,7 +218,7 @@ fn segment(
     if header_bytes > TCP_BYTES && !are_well_formed(&tcp[TCP_BYTES..header_bytes]) {
         return Err(MALFORMED);
     }
-    Ok(Segment {
+    Ok(Packet::Tcp(Segment {
         key: key(ports),
         seq: be32(header, 4),
         ack: be32(header, 8),
@@ -226,7 +226,7 @@ fn segment(
         window: be16(header, 14),
         ip_bytes,
         payload_bytes: (tcp.len() - header_bytes) as u16,
-    })
+    }))
 }
 
 /// Whether an honest TCP sends these control bits together: at most one of SYN, FIN and RST, and
