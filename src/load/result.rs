@@ -36,7 +36,7 @@ pub const TICKS_PER_HALF_DISTANCE: u32 = 5;
 /// One measurement: how it was made, on what, and what came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// Always [`FORMAT`].
+    /// What the file is, and which version of it: `sunder-bench 1`.
     pub format: String,
     /// The operator's name for it.
     pub label: String,
