@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
 const UNSAFE_FENCE: &[&str] = &[
     "src/base/buffer.rs",
     "src/net/nic/",
+    "src/tier/segments/line.rs",
     "src/tier/ssd/disk/buffer.rs",
     "src/tier/ssd/disk/ring.rs",
     "src/base/usage.rs",

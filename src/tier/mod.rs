@@ -9,6 +9,9 @@ pub mod memcached;
 pub mod memory;
 pub mod remote;
 pub mod rend;
+/// What is to replace what `memory` is made of; not in a server yet.
+#[cfg(feature = "internals")]
+pub mod segments;
 pub mod ssd;
 
 use bytes::Bytes;

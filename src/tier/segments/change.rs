@@ -1,0 +1,109 @@
+//! Changes of items that are there: numbers, expiry, and a flush of all.
+
+use super::header;
+use super::index::IndexEntry;
+use super::record::{self, RecordKind};
+use super::store::{FoundRecord, GROUPS, SegmentStore};
+use super::table::{NO_EXPIRY, SegmentQueue};
+use crate::base::clock::{Expiry, Now};
+
+impl SegmentStore {
+    /// The value of a counter, to be changed in place, and the cas it has then; None if it has to
+    /// be made anew: because it was made as something else, or because readers hold it.
+    pub fn counter_mut(&mut self, found: &FoundRecord) -> Option<(&mut [u8], u64)> {
+        let FoundRecord { head, place, .. } = *found;
+        if head.cas(&self.region, place).is_none()
+            || head.kind() != RecordKind::Plain
+            || !self.is_unheld(place)
+        {
+            return None;
+        }
+        let cas = self.next_counter_cas();
+        head.set_cas(&mut self.region, place, cas);
+        Some((self.region.slice_mut(head.body_at(place), head.body_bytes()), cas))
+    }
+
+    /// Gives an item another expiry; None if there was no room for that. It may be moved, and has
+    /// another cas then.
+    pub fn touch(
+        &mut self,
+        found: FoundRecord,
+        (key, hash): (&[u8], u64),
+        expiry: Expiry,
+        now: Now,
+    ) -> Option<FoundRecord> {
+        if found.head.set_expiry(&mut self.region, found.place, expiry) {
+            let segment = self.table.of(found.place);
+            let expiry_s = if expiry == Expiry::NEVER { NO_EXPIRY } else { expiry.unix_s() };
+            let entry = self.table.get_mut(segment);
+            entry.expiry_max_s = entry.expiry_max_s.max(expiry_s);
+            return Some(found);
+        }
+        let shape = found.head.shape(&self.region, found.place, expiry);
+        let bytes = shape.bytes();
+        self.pay(bytes, now);
+        let mut found = self.refresh(found, key, hash)?;
+        let queue = self.table.get(self.table.of(found.place)).queue;
+        let to = (queue, self.group(expiry, now));
+        if self.room(to.0, to.1) < bytes && self.table.free() <= 1 {
+            self.pay_at_once(now);
+            found = self.refresh(found, key, hash)?;
+        }
+        let place = self.append(to, bytes, expiry, (1, now))?;
+        shape.write(&mut self.region, place, key);
+        let from = found.head.body_at(found.place);
+        let body_bytes = found.head.body_bytes();
+        self.region.copy(from, place + bytes - body_bytes, body_bytes);
+        let head = record::head(&self.region, place);
+        if let Some(cas) = found.head.cas(&self.region, found.place) {
+            head.set_cas(&mut self.region, place, cas);
+        }
+        self.table.commit(&mut self.region, self.table.of(place));
+        self.supersede(found.entry, found.entry.frequency(), place);
+        self.refresh(found, key, hash)
+    }
+
+    /// Lets a copy of a record take its place. Its pieces, if it has some, stay.
+    pub(super) fn supersede(&mut self, entry: IndexEntry, frequency: u8, place: usize) {
+        let old = entry.place();
+        let old_head = record::head(&self.region, old);
+        let head = record::head(&self.region, place);
+        old_head.bury(&mut self.region, old);
+        self.index.replace(&mut self.region, entry, place, frequency);
+        head.publish(&mut self.region, place);
+        self.table.add_live(place, head.bytes());
+        if self.table.remove_live(old, old_head.bytes()) {
+            self.retire_if_empty(self.table.of(old));
+        }
+    }
+
+    /// Flushes now, or at a second to come; either way a flush that was to come is forgotten.
+    pub fn flush(&mut self, at: Expiry, now: Now) {
+        self.flush_if_due(now);
+        let at_s = at.unix_s();
+        if at_s != 0 && at_s > now.unix_s {
+            self.flush_at_s = Some(at_s);
+            return;
+        }
+        self.flush_at_s = None;
+        self.flush_now();
+    }
+
+    fn flush_now(&mut self) {
+        for queue in [SegmentQueue::Small, SegmentQueue::Main] {
+            (0..GROUPS as u8).for_each(|group| self.seal(queue, group));
+        }
+        self.flushed_below = self.sequence_next;
+        header::set_flushed_below(&mut self.region, self.flushed_below);
+    }
+
+    /// Flushes if it is time. It is asked before anything is looked for and so before anything is
+    /// published: what is there now was stored before that second.
+    #[cold]
+    pub(super) fn flush_if_due(&mut self, now: Now) {
+        if self.flush_at_s.is_some_and(|at_s| now.unix_s >= at_s) {
+            self.flush_at_s = None;
+            self.flush_now();
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Where each key's record is: a cuckoo table that grows bucket by bucket.
+//!
+//! A bucket is a cache line of eight slots; a key has two buckets. A slot is one word:
+//!
+//! ```text
+//! | tag 27 | frequency 2 | place 35 |
+//! ```
+//!
+//! The second bucket follows from the first and the tag, so an entry moves without its key being
+//! read (Fan et al., "MemC3", NSDI 2013). The address has bits of the hash that never change and,
+//! above them, bits of the tag, so a bucket is split (linear hashing) without reading a key either:
+//! the table grows with the number of records, and one that holds large values stays small.
+//!
+//! Eight buckets and a line of ghosts make a unit. A ghost is 16 bits of the hash of a key that was
+//! evicted before it was read: if it comes back soon, it was evicted too early.
+//!
+//! ```text
+//! unit: | bucket | bucket | bucket | bucket | bucket | bucket | bucket | bucket | ghosts |
+//! ```
+
+use super::line;
+use super::region::{LINE_BYTES, Region};
+
+const SLOTS: usize = 8;
+const SLOT_BYTES: usize = 8;
+const UNIT_BUCKETS: usize = 8;
+
+/// Bytes of eight buckets and their ghosts.
+pub const UNIT_BYTES: usize = (UNIT_BUCKETS + 1) * LINE_BYTES;
+
+/// Bits of a place.
+pub const PLACE_BITS: u32 = 35;
+const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
+const FREQUENCY_SHIFT: u32 = PLACE_BITS;
+const TAG_SHIFT: u32 = FREQUENCY_SHIFT + 2;
+
+/// Highest frequency.
+pub const FREQUENCY_MAX: u8 = 3;
+
+const TAG_BITS: u32 = 27;
+
+/// Bits of the tag that an address may use: the table grows to 512 times its first size.
+const EXTENSION_BITS: u32 = 9;
+const EXTENSION_MASK: usize = (1 << EXTENSION_BITS) - 1;
+
+/// Ghosts in a line; its last number says which goes next.
+const GHOSTS: usize = LINE_BYTES / 2 - 1;
+
+/// Entries for each 16 slots before the table grows: fewer while it is small, for then they differ
+/// more from bucket to bucket.
+const FULL_SIXTEENTHS: usize = 14;
+const SMALL_FULL_SIXTEENTHS: usize = 13;
+const SMALL_BUCKETS: usize = 1024;
+
+/// Where a key's entry may be: in one of two buckets.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexAddress {
+    hash: u64,
+}
+
+impl IndexAddress {
+    /// The tag: its top bit is the base's lowest, and 0 is none.
+    #[inline(always)]
+    fn tag(self) -> u32 {
+        ((self.hash >> TAG_SHIFT) as u32).max(1)
+    }
+
+    #[inline(always)]
+    fn ghost(self) -> u16 {
+        ((self.hash >> 21) as u16).max(1)
+    }
+}
+
+/// A slot that has an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Offset of the slot in the region.
+    slot: usize,
+    word: u64,
+}
+
+impl IndexEntry {
+    /// Where the record is.
+    #[inline(always)]
+    pub fn place(self) -> usize {
+        (self.word & PLACE_MASK) as usize
+    }
+
+    /// How often it was used, up to [`FREQUENCY_MAX`].
+    #[inline(always)]
+    pub fn frequency(self) -> u8 {
+        (self.word >> FREQUENCY_SHIFT) as u8 & FREQUENCY_MAX
+    }
+}
+
+/// What came of an insertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there.
+    Done,
+    /// There is no free slot for it: this entry has to go first.
+    Full(IndexEntry),
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct RecordIndex {
+    start: usize,
+    /// End of the bytes that it may use.
+    end: usize,
+    base_bits: u32,
+    base_mask: usize,
+    buckets: usize,
+    /// Largest power of two up to `buckets`, less 1.
+    low_mask: usize,
+    entries: usize,
+    /// Changes whenever an entry moves, comes or goes.
+    stamp: u64,
+    /// Entries that were moved to their other bucket.
+    pub kicks: u64,
+    /// Insertions that found no room.
+    pub fulls: u64,
+}
+
+/// Bytes of the smallest table for a region of `bytes`: enough for records of 4 KiB each.
+pub fn bytes_min(bytes: usize) -> usize {
+    (1 << base_bits(bytes)) / UNIT_BUCKETS * UNIT_BYTES
+}
+
+/// What the second bucket is made of.
+#[inline(always)]
+fn mixed(tag: u32) -> u32 {
+    tag.wrapping_mul(0x9e37_79b1)
+}
+
+fn base_bits(bytes: usize) -> u32 {
+    (bytes / 512 / LINE_BYTES).max(UNIT_BUCKETS).ilog2()
+}
+
+impl RecordIndex {
+    /// An empty table that may use the bytes from `start` to `end`, which are 0, of a region of
+    /// `bytes`.
+    pub fn new(start: usize, end: usize, bytes: usize) -> RecordIndex {
+        let base_bits = base_bits(bytes);
+        assert!(start.is_multiple_of(LINE_BYTES) && start + bytes_min(bytes) <= end);
+        RecordIndex {
+            start,
+            end,
+            base_bits,
+            base_mask: (1 << base_bits) - 1,
+            buckets: 1 << base_bits,
+            low_mask: (1 << base_bits) - 1,
+            entries: 0,
+            stamp: 0,
+            kicks: 0,
+            fulls: 0,
+        }
+    }
+
+    /// Entries in it.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Bytes that it uses.
+    pub fn bytes(&self) -> usize {
+        self.buckets.div_ceil(UNIT_BUCKETS) * UNIT_BYTES
+    }
+
+    /// A number that changes whenever an entry moves, comes or goes.
+    #[inline(always)]
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    #[inline(always)]
+    fn at(&self, bucket: usize) -> usize {
+        self.start + (bucket + bucket / UNIT_BUCKETS) * LINE_BYTES
+    }
+
+    #[inline(always)]
+    fn ghosts_at(&self, bucket: usize) -> usize {
+        self.start + bucket / UNIT_BUCKETS * UNIT_BYTES + UNIT_BUCKETS * LINE_BYTES
+    }
+
+    /// The bucket for an address of all bits.
+    #[inline(always)]
+    fn fold(&self, address: usize) -> usize {
+        let bucket = address & (self.low_mask << 1 | 1);
+        if bucket < self.buckets { bucket } else { address & self.low_mask }
+    }
+
+    /// Where the entry of a key with this hash may be.
+    #[inline(always)]
+    pub fn address(&self, hash: u64) -> IndexAddress {
+        IndexAddress { hash }
+    }
+
+    /// The lower bits of a key's first bucket. The lowest is the tag's highest, so that a bucket
+    /// and a tag say whether the bucket is the key's first.
+    #[inline(always)]
+    fn base(&self, hash: u64) -> usize {
+        hash.rotate_left(1) as usize & self.base_mask
+    }
+
+    /// The first bucket of a key.
+    #[inline(always)]
+    fn first(&self, address: IndexAddress) -> usize {
+        self.fold(self.base(address.hash) | self.extension(address.tag()))
+    }
+
+    /// The second bucket of a key.
+    #[inline(always)]
+    fn second(&self, address: IndexAddress) -> usize {
+        let mixed = mixed(address.tag());
+        self.fold(self.other_base(self.base(address.hash), mixed) | self.other_extension(mixed))
+    }
+
+    #[inline(always)]
+    fn extension(&self, tag: u32) -> usize {
+        (tag as usize & EXTENSION_MASK) << self.base_bits
+    }
+
+    #[inline(always)]
+    fn other_extension(&self, mixed: u32) -> usize {
+        ((mixed >> (u32::BITS - EXTENSION_BITS)) as usize) << self.base_bits
+    }
+
+    /// The lower bits of the other bucket; of their lowest, one is 0.
+    #[inline(always)]
+    fn other_base(&self, base: usize, mixed: u32) -> usize {
+        base ^ ((mixed >> 3) as usize | 1) & self.base_mask
+    }
+
+    /// The bucket an entry in `bucket` belongs to now, and its other one.
+    #[inline]
+    fn own_and_other(&self, bucket: usize, tag: u32) -> [usize; 2] {
+        let mixed = mixed(tag);
+        let base = bucket & self.base_mask;
+        let other = self.other_base(base, mixed);
+        let is_first = (base ^ (tag >> (TAG_BITS - 1)) as usize) & 1 == 0;
+        let mut extensions = [self.extension(tag), self.other_extension(mixed)];
+        if !is_first {
+            extensions.reverse();
+        }
+        [self.fold(base | extensions[0]), self.fold(other | extensions[1])]
+    }
+
+    /// Prefetches the two buckets of a key.
+    #[inline(always)]
+    pub fn prefetch(&self, region: &Region, address: IndexAddress) {
+        region.prefetch(self.at(self.first(address)));
+        region.prefetch(self.at(self.second(address)));
+    }
+
+    /// Which slots of a bucket have the tag, a bit for each.
+    #[inline(always)]
+    fn matches(&self, region: &Region, bucket: usize, tag: u32) -> u32 {
+        line::tags_equal(&region.array(self.at(bucket)), tag)
+    }
+
+    /// The entry under `address` whose record is the one, as `is_it` says.
+    #[inline(always)]
+    pub fn find(
+        &self,
+        region: &Region,
+        address: IndexAddress,
+        mut is_it: impl FnMut(usize) -> bool,
+    ) -> Option<IndexEntry> {
+        let tag = address.tag();
+        // Spelt out: `or_else` would not be inlined.
+        if let Some(entry) = self.find_in(region, self.first(address), tag, &mut is_it) {
+            return Some(entry);
+        }
+        self.find_in(region, self.second(address), tag, &mut is_it)
+    }
+
+    #[inline(always)]
+    fn find_in(
+        &self,
+        region: &Region,
+        bucket: usize,
+        tag: u32,
+        is_it: &mut impl FnMut(usize) -> bool,
+    ) -> Option<IndexEntry> {
+        let start = self.at(bucket);
+        let mut mask = line::tags_equal(&region.array(start), tag);
+        while mask != 0 {
+            let slot = start + mask.trailing_zeros() as usize * SLOT_BYTES;
+            let entry = IndexEntry { slot, word: region.u64(slot) };
+            if is_it(entry.place()) {
+                return Some(entry);
+            }
+            mask &= mask - 1;
+        }
+        None
+    }
+
+    /// The entry under `address` of the record at `place`.
+    #[inline]
+    pub fn entry_of(
+        &self,
+        region: &Region,
+        address: IndexAddress,
+        place: usize,
+    ) -> Option<IndexEntry> {
+        self.find(region, address, |found| found == place)
+    }
+
+    /// Counts a use of an entry.
+    #[inline(always)]
+    pub fn note_use(&self, region: &mut Region, entry: IndexEntry) {
+        if entry.frequency() < FREQUENCY_MAX {
+            region.set_u64(entry.slot, entry.word + (1 << FREQUENCY_SHIFT));
+        }
+    }
+
+    /// Gives an entry another place and frequency.
+    #[inline]
+    pub fn replace(&mut self, region: &mut Region, entry: IndexEntry, place: usize, frequency: u8) {
+        debug_assert_eq!(region.u64(entry.slot) >> TAG_SHIFT, entry.word >> TAG_SHIFT);
+        let tag = entry.word >> TAG_SHIFT;
+        let word = tag << TAG_SHIFT | u64::from(frequency) << FREQUENCY_SHIFT | place as u64;
+        region.set_u64(entry.slot, word);
+        self.stamp += 1;
+    }
+
+    /// Removes an entry.
+    #[inline]
+    pub fn remove(&mut self, region: &mut Region, entry: IndexEntry) {
+        debug_assert_ne!(region.u64(entry.slot), 0);
+        region.set_u64(entry.slot, 0);
+        self.entries -= 1;
+        self.stamp += 1;
+    }
+
+    /// A free slot of a bucket. No entry has tag 0.
+    #[inline(always)]
+    fn free_slot(&self, region: &Region, bucket: usize) -> Option<usize> {
+        let free = self.matches(region, bucket, 0);
+        (free != 0).then(|| self.at(bucket) + free.trailing_zeros() as usize * SLOT_BYTES)
+    }
+
+    /// Adds an entry. There must be none of the same key.
+    #[inline]
+    pub fn insert(&mut self, region: &mut Region, address: IndexAddress, place: usize) -> Inserted {
+        let word = u64::from(address.tag()) << TAG_SHIFT | place as u64;
+        let slot = self
+            .free_slot(region, self.first(address))
+            .or_else(|| self.free_slot(region, self.second(address)))
+            .or_else(|| self.make_room(region, address));
+        let Some(slot) = slot else {
+            self.fulls += 1;
+            return Inserted::Full(self.least_used(region, self.first(address)));
+        };
+        region.set_u64(slot, word);
+        self.entries += 1;
+        self.stamp += 1;
+        Inserted::Done
+    }
+
+    /// Moves an entry of a key's full buckets to its other bucket, at need after another had to
+    /// make room there; returns the slot that is free now.
+    #[inline(never)]
+    fn make_room(&mut self, region: &mut Region, address: IndexAddress) -> Option<usize> {
+        self.move_one(region, self.first(address))
+            .or_else(|| self.move_one(region, self.second(address)))
+            .or_else(|| self.move_two(region, self.first(address)))
+            .or_else(|| self.move_two(region, self.second(address)))
+    }
+
+    /// The slots of a bucket, each with the other bucket of its entry.
+    fn others(
+        &self,
+        region: &Region,
+        bucket: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let start = self.at(bucket);
+        let line: [u8; LINE_BYTES] = region.array(start);
+        let others: [usize; SLOTS] = std::array::from_fn(|slot| {
+            let at = slot * SLOT_BYTES + 4;
+            let high = u32::from_le_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]);
+            self.own_and_other(bucket, high >> (TAG_SHIFT - 32))[1]
+        });
+        let slots = others.into_iter().enumerate();
+        slots
+            .filter(move |&(_, other)| other != bucket)
+            .map(move |(slot, other)| (start + slot * SLOT_BYTES, other))
+    }
+
+    fn move_one(&mut self, region: &mut Region, bucket: usize) -> Option<usize> {
+        // Otherwise each probe waits for its own cache miss.
+        self.others(region, bucket).for_each(|(_, other)| region.prefetch(self.at(other)));
+        let (from, to) = self.others(region, bucket).find_map(|(slot, other)| {
+            let to = self.free_slot(region, other)?;
+            Some((slot, to))
+        })?;
+        self.move_entry(region, from, to);
+        Some(from)
+    }
+
+    fn move_two(&mut self, region: &mut Region, bucket: usize) -> Option<usize> {
+        for (from, other) in self.others(region, bucket) {
+            if let Some(to) = self.move_one(region, other) {
+                self.move_entry(region, from, to);
+                return Some(from);
+            }
+        }
+        None
+    }
+
+    fn move_entry(&mut self, region: &mut Region, from: usize, to: usize) {
+        region.set_u64(to, region.u64(from));
+        region.set_u64(from, 0);
+        self.kicks += 1;
+    }
+
+    fn least_used(&self, region: &Region, bucket: usize) -> IndexEntry {
+        let mut least: Option<IndexEntry> = None;
+        for slot in 0..SLOTS {
+            let slot = self.at(bucket) + slot * SLOT_BYTES;
+            let entry = IndexEntry { slot, word: region.u64(slot) };
+            if least.is_none_or(|least| entry.frequency() < least.frequency()) {
+                least = Some(entry);
+            }
+        }
+        least.expect("a bucket has slots")
+    }
+
+    /// Whether there are so many entries that the table should grow.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        let small = self.buckets < SMALL_BUCKETS;
+        let sixteenths = if small { SMALL_FULL_SIXTEENTHS } else { FULL_SIXTEENTHS };
+        self.entries >= self.buckets * SLOTS / 16 * sixteenths
+    }
+
+    /// Whether it may ever be larger than it is.
+    pub fn may_grow(&self) -> bool {
+        self.buckets < 1 << (self.base_bits + EXTENSION_BITS)
+    }
+
+    /// Whether it has the bytes to grow by a bucket.
+    pub fn can_grow(&self) -> bool {
+        self.may_grow()
+            && (!self.buckets.is_multiple_of(UNIT_BUCKETS)
+                || self.start + self.bytes() + UNIT_BYTES <= self.end)
+    }
+
+    /// Lets it use the bytes up to `end`, whatever is in them.
+    pub fn extend(&mut self, end: usize) {
+        debug_assert!(end >= self.end);
+        self.end = end;
+    }
+
+    /// Splits a bucket: half of its entries move to a new one.
+    pub fn grow(&mut self, region: &mut Region) {
+        debug_assert!(self.can_grow());
+        let new = self.buckets;
+        if new > (self.low_mask << 1 | 1) {
+            self.low_mask = self.low_mask << 1 | 1;
+        }
+        let old = new & self.low_mask;
+        let (from, to) = (self.at(old), self.at(new));
+        region.clear(to, LINE_BYTES);
+        if new.is_multiple_of(UNIT_BUCKETS) {
+            region.copy(self.ghosts_at(old), self.ghosts_at(new), LINE_BYTES);
+        }
+        self.buckets += 1;
+        for slot in 0..SLOTS {
+            let word = region.u64(from + slot * SLOT_BYTES);
+            let tag = (word >> TAG_SHIFT) as u32;
+            if word != 0 && self.own_and_other(old, tag)[0] == new {
+                region.set_u64(to + slot * SLOT_BYTES, word);
+                region.set_u64(from + slot * SLOT_BYTES, 0);
+            }
+        }
+        self.stamp += 1;
+    }
+
+    /// Remembers that the key was evicted; the oldest in its line is forgotten.
+    pub fn remember(&self, region: &mut Region, address: IndexAddress) {
+        let line = self.ghosts_at(self.first(address));
+        let next = usize::from(region.u8(line + 2 * GHOSTS)) % GHOSTS;
+        let [low, high] = address.ghost().to_le_bytes();
+        region.set_u8(line + 2 * next, low);
+        region.set_u8(line + 2 * next + 1, high);
+        region.set_u8(line + 2 * GHOSTS, (next + 1) as u8);
+    }
+
+    /// Whether the key was evicted lately; that is forgotten.
+    #[inline]
+    pub fn recall(&self, region: &mut Region, address: IndexAddress) -> bool {
+        let line_at = self.ghosts_at(self.first(address));
+        let mask = line::ghosts_equal(&region.array(line_at), address.ghost());
+        if mask == 0 {
+            return false;
+        }
+        let ghost = mask.trailing_zeros() as usize;
+        region.set_u8(line_at + 2 * ghost, 0);
+        region.set_u8(line_at + 2 * ghost + 1, 0);
+        true
+    }
+
+    /// Prefetches the line of a key's ghosts.
+    #[inline(always)]
+    pub fn prefetch_ghosts(&self, region: &Region, address: IndexAddress) {
+        region.prefetch(self.ghosts_at(self.first(address)));
+    }
+
+    /// The places of the records in the next buckets from `bucket` on, and how many there are.
+    pub fn places(&self, region: &Region, bucket: usize) -> [usize; SLOTS] {
+        std::array::from_fn(|slot| {
+            let at = self.at(bucket % self.buckets) + slot * SLOT_BYTES;
+            (region.u64(at) & PLACE_MASK) as usize
+        })
+    }
+
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        self.buckets
+    }
+}

@@ -1,0 +1,761 @@
+//! The items of one worker: what a command needs to find, make, publish, change and remove them.
+//!
+//! What was found is valid until something else is made: that may move or evict it.
+//! [`SegmentStore::refresh`] finds it again and costs nothing if nothing moved. Who reads it later
+//! holds it with [`SegmentStore::open`].
+
+use std::io;
+
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
+
+use super::figures::{SegmentCounts, SegmentOverview};
+use super::header::{self, Geometry, header_bytes};
+use super::index::{self, IndexAddress, IndexEntry, Inserted, RecordIndex};
+use super::record::{
+    self, RECORD_VALUE_BYTES_MAX, RecordHead, RecordKind, RecordShape, WORD_BYTES,
+};
+use super::region::{LINE_BYTES, Region};
+use super::scan::{LookAround, SegmentScan};
+use super::table::{
+    NIL, NO_EXPIRY, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState, SegmentTable,
+};
+use crate::base::clock::{Expiry, Now};
+use crate::base::secret;
+
+/// Smallest [`SegmentStoreConfig::bytes`].
+pub const BYTES_MIN: usize = 64 * 1024;
+
+/// Largest [`SegmentStoreConfig::bytes`].
+pub const BYTES_MAX: usize = 1 << index::PLACE_BITS;
+
+const SEGMENT_BYTES_MIN: usize = 4 * 1024;
+const SEGMENT_BYTES_MAX: usize = 1 << 20;
+const SEGMENTS: usize = 512;
+
+/// Groups of lifetimes, and the longest of each but the last, in seconds. The first is for ever.
+pub(super) const GROUPS: usize = 8;
+const LIFETIMES_S: [u32; GROUPS - 2] = [60, 300, 1800, 3 * 3600, 24 * 3600, 7 * 24 * 3600];
+
+/// Bits of a cas that are the offset in a segment.
+const OFFSET_BITS: u32 = 20;
+
+/// How often buckets are split for a record that has no room in its own.
+const CROWDED_SPLITS: usize = 4;
+
+/// What a [`SegmentStore`] is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentStoreConfig {
+    /// Bytes for everything, [`BYTES_MIN`] to [`BYTES_MAX`].
+    pub bytes: usize,
+    /// The worker whose keys these are, counted from 0.
+    pub worker: usize,
+    /// Workers in all; cas numbers of different workers are different.
+    pub workers: usize,
+}
+
+/// An item that was found. Good until something is made.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundRecord {
+    pub(super) place: usize,
+    pub(super) head: RecordHead,
+    pub(super) entry: IndexEntry,
+    stamp: u64,
+}
+
+/// What a reader needs to know of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedRecord {
+    /// Names it for reading, until it is closed.
+    pub(super) place: usize,
+    pub(super) head: RecordHead,
+    /// The client's flags.
+    pub flags: u32,
+    /// When it expires.
+    pub expiry: Expiry,
+    /// Its cas.
+    pub cas: u64,
+    /// Length of its value.
+    pub value_bytes: usize,
+}
+
+/// What an item is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'k> {
+    /// Its key.
+    pub key: &'k [u8],
+    /// The key's hash, of [`SegmentStore::hash`].
+    pub hash: u64,
+    /// The client's flags.
+    pub flags: u32,
+    /// When it expires.
+    pub expiry: Expiry,
+    /// Length of its value, which is written later.
+    pub value_bytes: usize,
+    /// It is a number that will be changed in place.
+    pub is_counter: bool,
+}
+
+/// An item that nobody finds yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it is published or dropped"]
+pub struct MadeRecord {
+    pub(super) place: usize,
+    pub(super) head: RecordHead,
+    /// Its segments must not be emptied.
+    pub(super) is_held: bool,
+}
+
+/// Everything of one worker.
+#[derive(Debug)]
+pub struct SegmentStore {
+    pub(super) region: Region,
+    pub(super) index: RecordIndex,
+    pub(super) table: SegmentTable,
+    /// What happened since the start.
+    pub counts: SegmentCounts,
+    secrets: RapidSecrets,
+    /// The open segment of each queue and group.
+    pub(super) open: [[u32; GROUPS]; 2],
+    groups: usize,
+    pub(super) sequence_next: u64,
+    sequence_step: u64,
+    /// Where the next cas of a counter comes from: a sequence number of its own, used up in steps.
+    counter_cas: u64,
+    /// What lies in segments with a lower sequence number is flushed.
+    pub(super) flushed_below: u64,
+    pub(super) flush_at_s: Option<u32>,
+    pub(super) scan: Option<SegmentScan>,
+    pub(super) look: LookAround,
+    /// Free segments that are kept ahead of use.
+    pub(super) reserve: u32,
+    /// Fewest segments that the index must leave.
+    pub(super) segments_min: u32,
+    /// The index asks for a segment.
+    pub(super) is_index_short: bool,
+    /// Something could not be stored for want of room since this was last reset.
+    pub is_starved: bool,
+    /// Points that the item being made may still use if it finds no room.
+    pub(super) at_once_points: u32,
+    /// Places of a value's pieces while it is being made.
+    pub(super) pieces: Vec<usize>,
+    /// Segments with records that are being written.
+    pub(super) drafted: u32,
+}
+
+/// Bytes of a segment in a region of `bytes`.
+fn segment_bytes(bytes: usize) -> usize {
+    let wanted = 1 << (bytes / SEGMENTS).max(1).ilog2();
+    usize::clamp(wanted, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+}
+
+impl SegmentStore {
+    /// Maps the region and begins it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a figure of the config is out of its range; else the kernel's, if it has
+    /// not so much memory.
+    pub fn new(config: SegmentStoreConfig) -> io::Result<SegmentStore> {
+        if !(BYTES_MIN..=BYTES_MAX).contains(&config.bytes) || config.worker >= config.workers {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let bytes = config.bytes / LINE_BYTES * LINE_BYTES;
+        let shift = segment_bytes(bytes).ilog2();
+        let index_start = header_bytes(bytes);
+        let count = ((bytes - index_start - index::bytes_min(bytes)) >> shift) as u32;
+        let seed = u64::from_ne_bytes(secret::random());
+        let (worker, workers) = (config.worker as u32, config.workers as u32);
+        let mut region = Region::new(bytes)?;
+        header::begin(&mut region, Geometry { bytes, shift, seed, worker, workers }, count);
+        let table = SegmentTable::new(bytes, count, shift);
+        let pieces_max = bytes / (table.segment_bytes() / 64) + 8;
+        let mut store = SegmentStore {
+            index: RecordIndex::new(index_start, table.bottom(), bytes),
+            region,
+            counts: SegmentCounts::default(),
+            secrets: RapidSecrets::seed(seed),
+            open: [[NIL; GROUPS]; 2],
+            groups: (count as usize / 16).clamp(1, GROUPS),
+            sequence_next: config.worker as u64 + 1,
+            sequence_step: config.workers as u64,
+            counter_cas: 0,
+            flushed_below: 0,
+            flush_at_s: None,
+            scan: None,
+            look: LookAround::default(),
+            reserve: (count / 80).max(3),
+            segments_min: (count / 4).max(8).min(count),
+            is_index_short: false,
+            is_starved: false,
+            at_once_points: 0,
+            pieces: Vec::with_capacity(pieces_max.min(1 << 16)),
+            drafted: 0,
+            table,
+        };
+        header::set_sequence(&mut store.region, store.sequence_next);
+        Ok(store)
+    }
+
+    /// The hash that everything goes by.
+    #[inline(always)]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        rapidhash_v3_micro_inline::<true, false>(key, &self.secrets)
+    }
+
+    /// Items kept.
+    #[inline]
+    pub fn items(&self) -> usize {
+        self.index.entries()
+    }
+
+    /// Prefetches the index entry for the key with this hash.
+    #[inline(always)]
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(&self.region, self.index.address(hash));
+    }
+
+    /// Prefetches the record that the key with this hash probably has. Reads the
+    /// index, so call it some time after [`SegmentStore::prefetch_index`].
+    #[inline(always)]
+    pub fn prefetch_record(&self, hash: u64) {
+        let address = self.index.address(hash);
+        match self.index.find(&self.region, address, |_| true) {
+            Some(entry) => self.region.prefetch_record(entry.place()),
+            // If it comes to a set, that asks whether the key was evicted lately.
+            None => self.index.prefetch_ghosts(&self.region, address),
+        }
+    }
+
+    /// The live item of `key`. A dead one is removed and counted.
+    #[inline(always)]
+    pub fn find(&mut self, key: &[u8], hash: u64, now: Now) -> Option<FoundRecord> {
+        if self.flush_at_s.is_some() {
+            self.flush_if_due(now);
+        }
+        let found = self.lookup(key, self.index.address(hash))?;
+        let expiry = found.head.expiry(&self.region, found.place);
+        let is_flushed = self.sequence_of(found.place) < self.flushed_below;
+        if is_flushed || expiry.is_past(now) {
+            self.bury_found(found, is_flushed);
+            return None;
+        }
+        Some(found)
+    }
+
+    #[cold]
+    fn bury_found(&mut self, found: FoundRecord, is_flushed: bool) {
+        if is_flushed {
+            self.counts.found_flushed += 1;
+        } else {
+            self.counts.found_expired += 1;
+        }
+        self.remove(found.entry);
+    }
+
+    #[inline(always)]
+    fn lookup(&self, key: &[u8], address: IndexAddress) -> Option<FoundRecord> {
+        let region = &self.region;
+        let mut head = None;
+        let entry = self.index.find(region, address, |place| {
+            // Key and value lie in the next lines, but at offsets that only the head gives:
+            // without this the CPU would fetch the lines one after another.
+            region.prefetch_record(place);
+            let found = record::head(region, place);
+            head = Some(found);
+            found.has_key(region, place, key)
+        })?;
+        Some(FoundRecord { place: entry.place(), head: head?, entry, stamp: self.index.stamp() })
+    }
+
+    /// The same item, if it is still there: what is made in between may have moved or evicted it.
+    #[inline]
+    pub fn refresh(&self, found: FoundRecord, key: &[u8], hash: u64) -> Option<FoundRecord> {
+        if found.stamp == self.index.stamp() {
+            return Some(found);
+        }
+        self.lookup(key, self.index.address(hash))
+    }
+
+    #[inline(always)]
+    fn sequence_of(&self, place: usize) -> u64 {
+        self.table.get(self.table.of(place)).sequence
+    }
+
+    /// An item's cas.
+    #[inline(always)]
+    pub fn cas(&self, found: &FoundRecord) -> u64 {
+        self.cas_at(found.head, found.place)
+    }
+
+    #[inline(always)]
+    pub(super) fn cas_at(&self, head: RecordHead, place: usize) -> u64 {
+        head.cas(&self.region, place).unwrap_or_else(|| {
+            let segment = self.table.of(place);
+            self.table.get(segment).sequence << OFFSET_BITS | self.table.offset(place) as u64
+        })
+    }
+
+    /// The client's flags.
+    #[inline(always)]
+    pub fn flags(&self, found: &FoundRecord) -> u32 {
+        found.head.flags(&self.region, found.place)
+    }
+
+    /// When it expires.
+    #[inline(always)]
+    pub fn expiry(&self, found: &FoundRecord) -> Expiry {
+        found.head.expiry(&self.region, found.place)
+    }
+
+    /// The value, if it lies in one piece.
+    #[inline(always)]
+    pub fn whole(&self, found: &FoundRecord) -> Option<&[u8]> {
+        (found.head.kind() == RecordKind::Plain).then(|| found.head.body(&self.region, found.place))
+    }
+
+    /// Length of the value.
+    #[inline(always)]
+    pub fn value_bytes(&self, found: &FoundRecord) -> usize {
+        self.value_bytes_at(found.head, found.place)
+    }
+
+    #[inline(always)]
+    pub(super) fn value_bytes_at(&self, head: RecordHead, place: usize) -> usize {
+        match head.kind() {
+            RecordKind::Chain => self.region.u32(head.body_at(place)) as usize,
+            _ => head.body_bytes(),
+        }
+    }
+
+    /// Counts a use of an item, which keeps it from being evicted for some time.
+    #[inline(always)]
+    pub fn note_use(&mut self, found: &FoundRecord) {
+        debug_assert_eq!(found.stamp, self.index.stamp());
+        self.index.note_use(&mut self.region, found.entry);
+    }
+
+    /// Holds an item's bytes for a reader until [`SegmentStore::close`].
+    #[inline(always)]
+    pub fn open(&mut self, found: &FoundRecord) -> OpenedRecord {
+        let place = found.place;
+        self.table.pin(self.table.of(place));
+        if found.head.kind() == RecordKind::Chain {
+            self.pin_pieces(place);
+        }
+        OpenedRecord {
+            place,
+            head: found.head,
+            flags: self.flags(found),
+            expiry: self.expiry(found),
+            cas: self.cas(found),
+            value_bytes: self.value_bytes(found),
+        }
+    }
+
+    /// Lets go of an item's bytes.
+    #[inline(always)]
+    pub fn close(&mut self, opened: &OpenedRecord) {
+        let OpenedRecord { place, head, .. } = *opened;
+        if head.kind() == RecordKind::Chain {
+            self.unpin_pieces(place);
+        }
+        self.table.unpin(self.table.of(place));
+    }
+
+    /// Whether nobody holds bytes in the item's segment, so that it may be changed in place.
+    #[inline]
+    pub(super) fn is_unheld(&self, place: usize) -> bool {
+        self.table.get(self.table.of(place)).pins == 0
+    }
+
+    pub(super) fn next_counter_cas(&mut self) -> u64 {
+        if self.counter_cas & ((1 << OFFSET_BITS) - 1) == 0 {
+            self.counter_cas = self.next_sequence() << OFFSET_BITS;
+        }
+        self.counter_cas += 1;
+        self.counter_cas
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        let sequence = self.sequence_next;
+        self.sequence_next += self.sequence_step;
+        header::set_sequence(&mut self.region, self.sequence_next);
+        sequence
+    }
+
+    /// The group for records that live up to `expiry`.
+    #[inline]
+    pub(super) fn group(&self, expiry: Expiry, now: Now) -> u8 {
+        if expiry == Expiry::NEVER {
+            return 0;
+        }
+        let left_s = expiry.unix_s().saturating_sub(now.unix_s);
+        let group = 1 + LIFETIMES_S.iter().filter(|&&lifetime_s| left_s > lifetime_s).count();
+        group.min(self.groups - 1) as u8
+    }
+
+    /// Bytes that are left in the open segment of a queue and group.
+    pub(super) fn room(&self, queue: SegmentQueue, group: u8) -> usize {
+        match self.open[queue as usize][usize::from(group)] {
+            NIL => 0,
+            segment => {
+                let used = self.table.get(segment).used as usize;
+                self.table.segment_bytes() - WORD_BYTES - used
+            }
+        }
+    }
+
+    /// Most bytes that a segment can have of records.
+    pub(super) fn room_max(&self) -> usize {
+        self.table.segment_bytes() - WORD_BYTES - SEGMENT_HEADER_BYTES
+    }
+
+    /// A place for a record of `bytes` in an open segment. The last free segments are not for new
+    /// records: without them none could be emptied.
+    #[inline]
+    pub(super) fn append(
+        &mut self,
+        (queue, group): (SegmentQueue, u8),
+        bytes: usize,
+        expiry: Expiry,
+        (keep, now): (u32, Now),
+    ) -> Option<usize> {
+        if self.room(queue, group) < bytes {
+            self.open_segment(queue, group, bytes, (keep, now))?;
+        }
+        let segment = self.open[queue as usize][usize::from(group)];
+        let entry = self.table.get_mut(segment);
+        let at = entry.used as usize;
+        entry.used += bytes as u32;
+        let expiry_s = if expiry == Expiry::NEVER { NO_EXPIRY } else { expiry.unix_s() };
+        entry.expiry_max_s = entry.expiry_max_s.max(expiry_s);
+        Some(self.table.start(segment) + at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_segment(
+        &mut self,
+        queue: SegmentQueue,
+        group: u8,
+        bytes: usize,
+        (keep, now): (u32, Now),
+    ) -> Option<()> {
+        if self.table.free() <= keep || bytes > self.room_max() {
+            return None;
+        }
+        self.seal(queue, group);
+        let sequence = self.next_sequence();
+        let segment = self.table.open(&mut self.region, sequence, (queue, group), now.unix_s)?;
+        self.open[queue as usize][usize::from(group)] = segment;
+        Some(())
+    }
+
+    /// Adds no more to the open segment of a queue and group.
+    pub(super) fn seal(&mut self, queue: SegmentQueue, group: u8) {
+        let open = &mut self.open[queue as usize][usize::from(group)];
+        let segment = std::mem::replace(open, NIL);
+        if segment == NIL {
+            return;
+        }
+        self.table.get_mut(segment).state = SegmentState::Sealed;
+        self.retire_if_empty(segment);
+    }
+
+    pub(super) fn retire_if_empty(&mut self, segment: u32) {
+        let entry = self.table.get(segment);
+        let is_scanned = self.scan.as_ref().is_some_and(|scan| scan.segment == segment);
+        if entry.live_records == 0
+            && entry.drafts == 0
+            && entry.state == SegmentState::Sealed
+            && !is_scanned
+        {
+            self.table.retire(&mut self.region, segment);
+        }
+    }
+
+    /// Makes an item up to the end of its key; its value is still to be written. Nobody finds it
+    /// until it is published. Unless it is held, that is the next call but for writing and
+    /// [`SegmentStore::refresh`]. Evicts, within limits: None if that gave no room.
+    pub fn make(
+        &mut self,
+        new: &NewRecord<'_>,
+        old: Option<&FoundRecord>,
+        now: Now,
+    ) -> Option<MadeRecord> {
+        let queue = match old {
+            Some(old) => self.table.get(self.table.of(old.place)).queue,
+            None => self.queue_for(new.hash),
+        };
+        let fields = (new.flags, new.expiry, new.is_counter);
+        let shape = RecordShape::new(RecordKind::Plain, fields, new.key.len(), new.value_bytes);
+        let bytes = shape.bytes();
+        // More would leave nothing of all else, and still might not fit between what is held.
+        if bytes > self.table.count() as usize * self.table.segment_bytes() / 2 {
+            self.counts.no_memory += 1;
+            return None;
+        }
+        self.pay(bytes, now);
+        let to = (queue, self.group(new.expiry, now));
+        let made = if self.is_one_piece(bytes, new.value_bytes, to) {
+            self.make_plain(&shape, new.key, to, now)
+        } else {
+            self.make_chain(new, to, now)
+        };
+        if made.is_none() {
+            self.counts.no_memory += 1;
+            self.is_starved = true;
+        }
+        made
+    }
+
+    /// Whether a record lies in one piece: what is long and would leave much of a segment unused is
+    /// cut.
+    fn is_one_piece(
+        &self,
+        bytes: usize,
+        value_bytes: usize,
+        (queue, group): (SegmentQueue, u8),
+    ) -> bool {
+        let segment = self.table.segment_bytes();
+        bytes <= segment / 16
+            || value_bytes <= RECORD_VALUE_BYTES_MAX
+                && bytes <= segment / 4
+                && bytes <= self.room(queue, group)
+    }
+
+    #[inline(always)]
+    fn make_plain(
+        &mut self,
+        shape: &RecordShape,
+        key: &[u8],
+        to: (SegmentQueue, u8),
+        now: Now,
+    ) -> Option<MadeRecord> {
+        let place = self.append_paying(to, shape.bytes(), shape.expiry, now)?;
+        shape.write(&mut self.region, place, key);
+        self.table.commit(&mut self.region, self.table.of(place));
+        Some(MadeRecord { place, head: shape.head(), is_held: false })
+    }
+
+    /// A place for a new record, for which something is evicted at once if there is none.
+    #[inline]
+    pub(super) fn append_paying(
+        &mut self,
+        to: (SegmentQueue, u8),
+        bytes: usize,
+        expiry: Expiry,
+        now: Now,
+    ) -> Option<usize> {
+        let place = self.append(to, bytes, expiry, (1, now));
+        if place.is_some() {
+            return place;
+        }
+        self.pay_at_once(now);
+        self.append(to, bytes, expiry, (1, now))
+    }
+
+    /// Where a new item stands in line: at once among those that were used, if it was evicted
+    /// lately.
+    #[inline]
+    fn queue_for(&mut self, hash: u64) -> SegmentQueue {
+        if self.index.recall(&mut self.region, self.index.address(hash)) {
+            self.counts.recalled += 1;
+            SegmentQueue::Main
+        } else {
+            SegmentQueue::Small
+        }
+    }
+
+    /// Keeps a made item's segments from being emptied while its value is being written.
+    pub fn hold(&mut self, made: MadeRecord) -> MadeRecord {
+        if !made.is_held {
+            self.add_draft(made.place, 1);
+        }
+        MadeRecord { is_held: true, ..made }
+    }
+
+    pub(super) fn add_draft(&mut self, place: usize, n: i32) {
+        let segment = self.table.of(place);
+        let entry = self.table.get_mut(segment);
+        let before = entry.drafts;
+        entry.drafts = before.strict_add_signed(n);
+        if before == 0 {
+            self.drafted += 1;
+        } else if entry.drafts == 0 {
+            self.drafted -= 1;
+            self.retire_if_empty(segment);
+        }
+    }
+
+    /// Whether another item may be held: more would leave too little that can be emptied.
+    pub fn may_hold(&self) -> bool {
+        self.drafted < self.table.count() / 4
+    }
+
+    /// Gives up an item that was made.
+    pub fn abandon(&mut self, made: MadeRecord) {
+        if !made.is_held {
+            return;
+        }
+        self.release(made.place);
+    }
+
+    fn release(&mut self, place: usize) {
+        if record::head(&self.region, place).kind() == RecordKind::Chain {
+            self.release_pieces(place);
+        }
+        self.add_draft(place, -1);
+    }
+
+    /// Lets an item be found in the place of `old`, what its key has now; returns its cas.
+    #[inline]
+    pub fn publish(&mut self, made: MadeRecord, hash: u64, old: Option<&FoundRecord>) -> u64 {
+        let MadeRecord { place, head, is_held } = made;
+        if head.has_cas() {
+            let cas = self.next_counter_cas();
+            head.set_cas(&mut self.region, place, cas);
+        }
+        if head.kind() == RecordKind::Chain {
+            self.publish_pieces(place);
+        }
+        match old {
+            Some(old) => {
+                debug_assert_eq!(old.stamp, self.index.stamp());
+                let frequency = old.entry.frequency();
+                self.kill_record(old.place, old.head);
+                self.index.replace(&mut self.region, old.entry, place, frequency);
+            }
+            None => self.insert(hash, place),
+        }
+        head.publish(&mut self.region, place);
+        self.table.add_live(place, head.bytes());
+        if is_held {
+            self.release(place);
+        }
+        self.counts.stored += 1;
+        self.cas_at(head, place)
+    }
+
+    #[inline]
+    fn insert(&mut self, hash: u64, place: usize) {
+        if self.index.is_full() {
+            self.grow_index();
+        }
+        let address = self.index.address(hash);
+        if self.index.insert(&mut self.region, address, place) != Inserted::Done {
+            self.insert_crowded(hash, place);
+        }
+    }
+
+    /// Inserts what has no room in its buckets: these may be split next, else an entry has to go.
+    #[cold]
+    fn insert_crowded(&mut self, hash: u64, place: usize) {
+        for _ in 0..CROWDED_SPLITS {
+            self.grow_index();
+            let address = self.index.address(hash);
+            if self.index.insert(&mut self.region, address, place) == Inserted::Done {
+                return;
+            }
+        }
+        let address = self.index.address(hash);
+        while let Inserted::Full(entry) = self.index.insert(&mut self.region, address, place) {
+            self.counts.crowded += 1;
+            self.count_eviction(entry.frequency());
+            self.remove(entry);
+        }
+    }
+
+    /// Splits a few buckets, or asks for the memory to.
+    #[cold]
+    #[inline(never)]
+    fn grow_index(&mut self) {
+        for _ in 0..2 {
+            if self.index.can_grow() {
+                self.index.grow(&mut self.region);
+            }
+        }
+        self.is_index_short = !self.index.can_grow()
+            && self.index.may_grow()
+            && self.table.count() > self.segments_min;
+    }
+
+    pub(super) fn count_eviction(&mut self, frequency: u8) {
+        self.counts.evictions += 1;
+        if frequency == 0 {
+            self.counts.evicted_unused += 1;
+        }
+    }
+
+    /// Removes an item.
+    #[inline]
+    pub fn kill(&mut self, found: &FoundRecord) {
+        debug_assert_eq!(found.stamp, self.index.stamp());
+        self.remove(found.entry);
+    }
+
+    /// Removes what an entry names, and the entry.
+    pub(super) fn remove(&mut self, entry: IndexEntry) {
+        let place = entry.place();
+        self.kill_record(place, record::head(&self.region, place));
+        self.index.remove(&mut self.region, entry);
+    }
+
+    /// Marks a record, and its pieces if it has some, as dead.
+    #[inline]
+    pub(super) fn kill_record(&mut self, place: usize, head: RecordHead) {
+        debug_assert!(head.is_live());
+        head.bury(&mut self.region, place);
+        if head.kind() == RecordKind::Chain {
+            self.kill_pieces(place);
+        }
+        if self.table.remove_live(place, head.bytes()) {
+            self.retire_if_empty(self.table.of(place));
+        }
+    }
+
+    /// Figures about the store. Costs the same however many items there are.
+    pub fn overview(&self, now: Now) -> SegmentOverview {
+        let opened_s = [SegmentQueue::Small, SegmentQueue::Main]
+            .map(|queue| self.table.queue(queue).oldest)
+            .into_iter()
+            .filter(|&segment| segment != NIL)
+            .map(|segment| self.table.get(segment).opened_s)
+            .min();
+        SegmentOverview {
+            items: self.items() as u64,
+            bytes_used: self.table.live_bytes() as usize,
+            bytes_total: self.table.count() as usize * self.table.segment_bytes(),
+            index_bytes: self.index.bytes(),
+            oldest_age_s: opened_s.map_or(0, |opened_s| now.unix_s.saturating_sub(opened_s)),
+            free: self.table.free(),
+            segments: self.table.count(),
+        }
+    }
+
+    /// Entries of the index that were moved to make room.
+    pub fn kicks(&self) -> u64 {
+        self.index.kicks
+    }
+
+    /// Calls `visit` with the key, flags and value length of the items in the buckets from `bucket`
+    /// on, until `buckets` were looked at; returns the bucket to go on with, 0 after the last.
+    pub fn visit(
+        &self,
+        bucket: usize,
+        buckets: usize,
+        mut visit: impl FnMut(&[u8], u32, usize),
+    ) -> usize {
+        let end = (bucket + buckets).min(self.index.buckets());
+        for bucket in bucket..end {
+            for place in self.index.places(&self.region, bucket) {
+                if place != 0 {
+                    let head = record::head(&self.region, place);
+                    let value_bytes = self.value_bytes_at(head, place);
+                    let flags = head.flags(&self.region, place);
+                    visit(head.key(&self.region, place), flags, value_bytes);
+                }
+            }
+        }
+        if end == self.index.buckets() { 0 } else { end }
+    }
+}
