@@ -709,7 +709,7 @@ fn a_port_of_an_outgoing_connection_is_not_reported_as_a_server() {
     let listeners = vec![tcp(&outgoing.local_addr().unwrap().to_string())];
     let error = bind(&config(listeners, 1), 2).unwrap_err();
     assert!(error.may_pass());
-    assert!(error.to_string().contains("a connection that this host made"), "{error}");
+    assert!(error.to_string().contains("an outgoing connection of this host"), "{error}");
 }
 
 #[test]
