@@ -1,7 +1,7 @@
-//! Deadlines: what a connection waits for in the middle of something, and for how long it may.
+//! Deadlines: what a connection with incomplete work waits for, and for how long.
 //!
 //! Only times are compared here, and only those that the caller read. Nothing is closed here: the
-//! transport asks who is overdue.
+//! transport asks which connections are overdue.
 
 use super::slots::Content;
 use super::{Connection, Engine, InputState};
@@ -9,28 +9,28 @@ use crate::base::clock::Now;
 use crate::base::limits::{BODY_BYTES_PER_S_MIN, BODY_PAUSE_US, STALL_TIMEOUT_US};
 use crate::tier::{Outcome, Value};
 
-/// What a connection waits for in the middle of something, and so not for ever.
+/// What a connection with incomplete work waits for; never for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
     None,
     Input,
     Body,
-    /// Bytes to discard, which hold no memory.
+    /// Bytes to discard, which use no memory.
     Skip,
     Output,
 }
 
-/// What a visit got done.
+/// The progress of a visit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moved {
-    /// A request, or a key of one, was taken whole from the input.
+    /// A complete request, or a key of one, was taken from the input.
     pub input: bool,
-    /// Something of a reply that had waited was written.
+    /// A part of a reply that had waited was written.
     pub output: bool,
 }
 
 impl Connection {
-    /// Whether it has been in the middle of something for too long.
+    /// Whether its work has been incomplete for too long.
     ///
     /// `is_contended`: others wait for the room that values take.
     pub fn is_overdue(&self, is_contended: bool, now: Now) -> bool {
@@ -43,18 +43,18 @@ impl Connection {
         now.uptime_us >= self.deadline_us
     }
 
-    /// Whether it has asked for nothing for `idle_us` microseconds; 0: it may.
+    /// Whether it has made no request for `idle_us` microseconds; 0: it may.
     pub fn is_idle(&self, idle_us: u64, now: Now) -> bool {
         idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
-    /// Bytes came or went that may take `us` at the slowest. A client that sends or reads less
-    /// makes less progress.
+    /// Extends the deadline: bytes were transferred that may take `us` at the slowest. A client
+    /// that sends or reads less makes less progress.
     pub(super) fn earn_us(&mut self, us: u64, now: Now) {
         self.progress_us = (self.progress_us + us).min(now.uptime_us);
     }
 
-    /// Notes what is waited for, and until when; `moved` says what the visit got done.
+    /// Notes what the connection waits for, and until when; `moved` is the progress of the visit.
     #[inline(always)]
     pub(super) fn set_deadline<E: Engine>(
         &mut self,
@@ -74,7 +74,7 @@ impl Connection {
         } else {
             Stall::None
         };
-        // What waits now is not what waited before if a request was taken or a reply went on.
+        // It waits for something new if a request was taken or a reply made progress.
         let is_new = stall != self.stall
             || (stall == Stall::Output && moved.output)
             || (stall == Stall::Input && moved.input);
@@ -84,7 +84,7 @@ impl Connection {
         self.stall = stall;
         match stall {
             Stall::None => self.deadline_us = u64::MAX,
-            // Set for the whole value when it began; while nothing was read its time stood still.
+            // Set for the whole value when it began; while nothing was read its time was stopped.
             Stall::Body | Stall::Skip if is_new => {
                 self.deadline_us = deadline_us(self.bytes_left(engine), now);
             }

@@ -1,9 +1,9 @@
 //! One client's byte stream: requests in, replies out, in the order of the requests.
 //!
-//! A connection parses what its stream has received, gathers values, hands operations to the
+//! A connection parses what its stream has received, gathers values, submits operations to the
 //! [`Engine`] and writes their replies. It must never block, never lose or reorder a reply, and
-//! hold no more than its bounds: a client that does not read stops being read, and what is half
-//! sent or half read for too long makes the connection overdue.
+//! never exceed its bounds: input of a client that does not read its replies is not read, and a
+//! request or reply that is incomplete for too long makes the connection overdue.
 //!
 //! ```text
 //! stream.received ─ parse ─┬─ done at once, nothing before it ──────────────> stream.write_with
@@ -35,7 +35,7 @@ pub use slots::Submitted;
 use slots::{Arriving, Content, Queue, Slots};
 pub use stores::{Rest, Share};
 
-/// What a connection needs of its worker.
+/// The interface of a connection to its worker.
 pub trait Engine {
     /// What holds the bytes of a hit.
     type Value: Value;
@@ -46,12 +46,13 @@ pub trait Engine {
     /// Limits and switches of the protocols.
     fn limits(&self) -> &Limits;
 
-    /// Whether an operation can be submitted now for a connection that has `own` requests in
-    /// flight. A connection with more of them finds less room, so that all find some.
+    /// Whether an operation can be submitted now for a connection with `own` requests in flight. A
+    /// connection with more of them finds less room, so that all find some.
     fn has_room(&self, own: usize) -> bool;
 
-    /// Executes what takes no waiting and no other worker, and copies nothing that is not kept.
-    /// An error: nothing was done, and the operation has to be submitted, with what L1 has shown.
+    /// Executes an operation that needs neither waiting nor another worker, and copies only what is
+    /// stored. An error: nothing was done, and the operation must be submitted, with the result of
+    /// the lookup in L1.
     fn try_now(
         &mut self,
         key: &[u8],
@@ -60,9 +61,9 @@ pub trait Engine {
         now: Now,
     ) -> Result<Outcome<Self::Value>, InL1>;
 
-    /// Executes a get that takes no waiting and no other worker: shows `read` what it finds, where
-    /// it lies, or None for a miss. An error: `read` did not take it, and the get has to be
-    /// submitted, with what L1 has shown.
+    /// Executes a get that needs neither waiting nor another worker: passes the value, without
+    /// copying, to `read`, or None for a miss. An error: `read` did not accept it, and the get must
+    /// be submitted, with the result of the lookup in L1.
     fn read_now(
         &mut self,
         key: &[u8],
@@ -70,13 +71,13 @@ pub trait Engine {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
 
-    /// Executes an operation, or has it executed; `slot` identifies it until then.
+    /// Executes an operation, here or elsewhere; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 
     /// Answers a command about the server.
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
 
-    /// Makes room for the value of a store where it will stay; see [`crate::tier::Tier::draft`].
+    /// Makes room for the value of a store in its final place; see [`crate::tier::Tier::draft`].
     fn draft(&mut self, _operation: &Operation, _value_bytes: usize, _now: Now) -> Option<Draft> {
         None
     }
@@ -101,13 +102,13 @@ pub trait Engine {
         unreachable!("there are no drafts")
     }
 
-    /// Gives a draft's room back.
+    /// Frees a draft's room.
     fn drop_draft(&mut self, _draft: Draft) {
         unreachable!("there are no drafts")
     }
 
-    /// Makes the share of connection `id` cover the first `bytes` bytes of an arriving value of
-    /// `value_bytes` bytes. False: there is no room for that now.
+    /// Extends the share of connection `id` to the first `bytes` bytes of an arriving value of
+    /// `value_bytes` bytes. False: there is no room now.
     fn reserve_body(
         &mut self,
         id: ConnectionId,
@@ -122,24 +123,24 @@ pub trait Engine {
     /// ends the value is missing.
     fn note_progress(&mut self, share: &Share, progress_us: u64, is_whole: bool, now: Now);
 
-    /// Whether others need the rest of this share more than the connection that has it, and it has
-    /// to give its value up.
+    /// Whether others need the rest of this share more than its connection, which must then drop
+    /// its value.
     fn is_revoked(&self, share: &Share) -> bool;
 
-    /// The same for bytes that have not come yet, if there is plenty of room.
+    /// The same for bytes that have not arrived yet, if there is plenty of room.
     fn reserve_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool;
 
-    /// Gives back what was set aside.
+    /// Releases a share.
     fn release_body(&mut self, share: Share);
 
-    /// How many bytes more of input a connection may keep that keeps `held` bytes of it.
+    /// How many more bytes of input a connection may keep that keeps `held` bytes.
     fn intake_room(&self, held: usize) -> usize;
 
-    /// A connection that kept `before` bytes of input keeps `held` now.
+    /// Notes that a connection that kept `before` bytes of input keeps `held` now.
     fn keep_intake(&mut self, before: usize, held: usize);
 
-    /// Whether so much memory is held or expected that a connection should wait for its replies
-    /// before it submits more.
+    /// Whether so much memory is used or expected to be used that a connection should wait for its
+    /// replies before it submits more.
     fn is_strained(&self) -> bool {
         false
     }
@@ -163,18 +164,17 @@ enum Protocol {
     Binary,
 }
 
-/// What the next bytes are.
+/// The meaning of the next bytes.
 #[derive(Clone, Copy, Debug)]
 enum InputState {
     /// The start of a command.
     Command,
     /// Keys of a multi-get.
     Keys(Keys),
-    /// The rest of a line that is not wanted.
+    /// The rest of a line to discard.
     Line,
-    /// Bytes that are not wanted. The reply to what they belong to, in this slot, the connection's
-    /// newest, goes out behind the last of them, as memcached's does; then, if `close`, the
-    /// connection is closed.
+    /// Bytes to discard. The reply to their request, in this slot, the connection's newest, is sent
+    /// after the last of them, as in memcached; then, if `close`, the connection is closed.
     Skip { bytes: usize, slot: u32, close: bool },
     /// A value, gathered in this slot, the connection's newest.
     Body { slot: u32, value_bytes: usize, is_text: bool },
@@ -198,21 +198,21 @@ pub struct Connection {
     written: usize,
     /// Nothing more is read; the stream is closed once the queue is empty.
     is_closing: bool,
-    /// A command is there in part.
+    /// Part of a command has arrived.
     is_partial: bool,
     /// A flush_all is in flight. It concerns all keys, so it waits for all earlier requests, and
     /// all later ones wait for it.
     is_flushing: bool,
     stall: Stall,
     deadline_us: u64,
-    /// When it was driven last.
+    /// When it was last driven.
     driven_us: u64,
     /// The time up to which the arriving value, or the next reply, has progressed at the slowest
     /// accepted rate.
     progress_us: u64,
-    /// What the value that is arriving may take.
+    /// The share of the value that is arriving.
     share: Share,
-    /// Input that was taken out of the stream because the output is blocked.
+    /// Input removed from the stream because the output is blocked.
     intake: Option<Box<Fifo>>,
     listener: u8,
 }
@@ -238,12 +238,12 @@ impl Connection {
         }
     }
 
-    /// The number of the listener it came from.
+    /// The number of its listener.
     pub fn listener(&self) -> usize {
         usize::from(self.listener)
     }
 
-    /// The stream is gone: gives back what the connection holds.
+    /// The stream has ended: releases what the connection holds.
     pub fn release<E: Engine>(self, engine: &mut E) {
         engine.release_body(self.share);
         if let InputState::Body { slot, .. } = self.state
@@ -314,7 +314,7 @@ impl Connection {
                 }
                 self.is_flushing = false;
             }
-            // Not asked to be visited again: an outcome will come for what is in the queue.
+            // No visit is requested: an outcome will arrive for a request in the queue.
             if self.is_pipelining() && visit.engine.is_strained() {
                 break;
             }
@@ -340,7 +340,7 @@ impl Connection {
                 Progress::More => has_begun = true,
                 Progress::Wait => break,
             }
-            // What the next step would find out.
+            // The next step would find the same.
             if matches!(self.state, InputState::Command) && visit.stream.received_bytes() == 0 {
                 break;
             }
@@ -353,18 +353,18 @@ impl Connection {
         !self.queue.is_empty() && matches!(self.state, InputState::Command | InputState::Keys(_))
     }
 
-    /// Whether the front reply has begun, or waits for the client to read.
+    /// Whether the front reply has been partly written, or waits for the client to read.
     fn is_output_blocked<E: Engine>(&self, engine: &mut E) -> bool {
         self.queue.first().is_some_and(|slot| {
             let is_held = self.unfinished() == Some(slot);
-            // Of one that has begun the next piece may be on its way from another worker.
+            // The next piece of a partly written one may be in flight from another worker.
             let is_awaited = self.written == 0
                 && matches!(engine.slots().content(slot), Content::Waiting { .. });
             !is_held && !is_awaited
         })
     }
 
-    /// Closes the stream if all is done, and sets the deadline of what is not.
+    /// Closes the stream if everything is done, and sets the deadline of what is not.
     fn finish<S: Stream, E: Engine>(
         &mut self,
         id: ConnectionId,
@@ -391,12 +391,12 @@ impl Connection {
         self.set_deadline(is_blocked, moved, engine, now);
     }
 
-    /// Whether no reply is outstanding; a request that will never be whole does not count.
+    /// Whether no reply is outstanding; a request that will never be complete does not count.
     fn has_nothing_under_way(&self) -> bool {
         self.queue.first() == self.unfinished()
     }
 
-    /// Writes what is ready at the front of the queue.
+    /// Writes the ready replies at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
             if !engine.fetch(slot, self.written > 0) {
@@ -419,7 +419,7 @@ impl Connection {
                 Content::Free => unreachable!("a queue has no free slots"),
             };
             if !is_out {
-                // All that is here of another worker's value may be out.
+                // The fetched part of another worker's value may have been written.
                 engine.fetch(slot, self.written > 0);
                 if self.written > 0
                     && value_of(engine.slots().content(slot)).is_some_and(Value::is_lost)

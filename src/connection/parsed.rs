@@ -1,9 +1,9 @@
-//! A parsed command that no longer borrows the input: either executed already, where that needs no
+//! A parsed command that no longer borrows the input: either executed already, if that needs no
 //! waiting, or owned.
 //!
-//! A parsed command borrows the bytes of its stream, which cannot be consumed while it does.
-//! Nothing here touches a stream or a queue; it must not copy what can be executed from where it
-//! lies.
+//! A parsed command borrows the bytes of its stream, which cannot be consumed in that time. Nothing
+//! here accesses a stream or a queue; it must not copy data of commands that can be executed
+//! without.
 
 use super::Engine;
 use super::stores::terminator_bytes;
@@ -16,7 +16,7 @@ use crate::tier::{Outcome, StoreMode, Value};
 
 /// A command that no longer borrows the input.
 pub(super) enum Parsed<V> {
-    /// It is done, and the head of its reply is in the scratch. `body_bytes` more are consumed.
+    /// Executed; the head of its reply is in the scratch. `body_bytes` more are consumed.
     Done {
         value: Option<V>,
         tail: &'static [u8],
@@ -44,7 +44,8 @@ pub(super) enum Parsed<V> {
 }
 
 impl<V: Value> Parsed<V> {
-    /// Executes immediately what needs no waiting. `rest` is the input behind the command's head.
+    /// Executes immediately an operation that needs no waiting. `rest` is the input after the
+    /// command's head.
     #[inline(always)]
     pub(super) fn new<E: Engine<Value = V>>(
         command: Command<'_>,
@@ -53,7 +54,7 @@ impl<V: Value> Parsed<V> {
         engine: &mut E,
         now: Now,
     ) -> Parsed<V> {
-        // By far the most frequent case, so it is worth inlining into the caller.
+        // By far the most frequent case, and therefore inlined into the caller.
         let Command::Operation { request, skip_bytes } = command else {
             return Parsed::other(command, rest, head, engine, now);
         };

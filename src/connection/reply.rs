@@ -29,8 +29,8 @@ pub fn write_outcome<S: Stream, V: Value>(
     write_parts(stream, &head, value, encoded.tail, written)
 }
 
-/// Writes the reply to a get, a hit or a miss, if there is room for all of it in one piece. Returns
-/// whether it is out; if not, nothing is.
+/// Writes the reply to a get, a hit or a miss, if it fits completely into one contiguous piece.
+/// Returns whether it was written; if not, nothing was.
 #[inline(always)]
 pub fn write_at_once<S: Stream>(
     stream: &mut S,
@@ -60,8 +60,8 @@ pub fn write_at_once<S: Stream>(
     is_out
 }
 
-/// Writes a head, a value and a tail from byte `written` on, as far as there is room for them, and
-/// the value is here ([`Value::copy_to`]). Returns whether it is all out.
+/// Writes a head, a value and a tail from byte `written` on, as far as there is room and the value
+/// is here ([`Value::copy_to`]). Returns whether everything was written.
 #[inline(always)]
 pub fn write_parts<S: Stream, V: Value>(
     stream: &mut S,
@@ -101,7 +101,7 @@ pub fn write_parts<S: Stream, V: Value>(
     true
 }
 
-/// Sends a head, a value and a tail from byte `written` on, as far as that goes without a copy.
+/// Sends a head, a value and a tail from byte `written` on, as far as possible without copying.
 #[inline(never)]
 fn send_parts<S: Stream, V: Value>(
     stream: &mut S,
@@ -126,7 +126,7 @@ fn send_parts<S: Stream, V: Value>(
     }
 }
 
-/// Copies of head, value and tail what follows byte `written`, as far as it fits into `out`.
+/// Copies the part of head, value and tail after byte `written` that fits into `out`.
 #[inline(never)]
 fn copy_parts<V: Value>(
     head: &[u8],
@@ -149,13 +149,13 @@ fn copy_parts<V: Value>(
     done
 }
 
-/// Writes `bytes` from byte `written` on. Returns whether it is all out.
+/// Writes `bytes` from byte `written` on. Returns whether everything was written.
 pub fn write_bytes<S: Stream>(stream: &mut S, bytes: &[u8], written: &mut usize) -> bool {
     *written += stream.write(&bytes[*written..]);
     *written == bytes.len()
 }
 
-/// Writes a chain from byte `written` on. Returns whether it is all out.
+/// Writes a chain from byte `written` on. Returns whether everything was written.
 pub fn write_chain<S: Stream>(stream: &mut S, chain: &Chain, written: &mut usize) -> bool {
     while *written < chain.len() {
         let n = stream.write_with(|out| chain.copy_to(*written, out));
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::base::buffer::Gather;
 
-    /// Takes a few bytes at a time, with and without a copy in turns, until it is full.
+    /// Accepts a few bytes at a time, alternately with and without a copy, until it is full.
     #[derive(Default)]
     struct Fickle {
         taken: Vec<u8>,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     impl Fickle {
-        /// How many bytes the next call takes.
+        /// How many bytes the next call accepts.
         fn next(&mut self) -> usize {
             self.calls += 1;
             let n = [1, 5, 4096, 0, 3, 12_000][self.calls % 6];
@@ -234,7 +234,7 @@ mod tests {
             let room = self.next();
             let before = self.taken.len();
             for piece in pieces {
-                assert!(!piece.is_empty(), "an empty piece is a system call's place wasted");
+                assert!(!piece.is_empty(), "no piece is empty");
                 let n = piece.len().min(room - (self.taken.len() - before));
                 self.taken.extend_from_slice(&piece[..n]);
             }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reply_goes_out_whole_however_little_is_taken_at_a_time() {
+    fn a_long_reply_is_written_completely_in_small_parts() {
         let value: Vec<u8> = (0..100_000_u32).map(|i| (i * 7 / 5) as u8).collect();
         let mut gather = Gather::new();
         gather.extend(&value);
@@ -254,7 +254,7 @@ mod tests {
         for _ in 0..10_000 {
             stream.room += 11;
             is_out = write_parts(&mut stream, b"HEAD", Some(&chain), b"\r\nTAIL", &mut written);
-            assert_eq!(written, stream.taken.len(), "what was taken is what counts");
+            assert_eq!(written, stream.taken.len(), "accepted bytes are counted");
             if is_out {
                 break;
             }

@@ -1,7 +1,8 @@
-//! Requests: what the next bytes of the input are, and what is done with them.
+//! Requests: parsing the next bytes of the input, and executing them.
 //!
-//! One step takes one command, one key of a multi-get, or a piece of what is not wanted; a value
-//! goes to `stores`. Nothing here decides whether there is room for a request: the caller has.
+//! One step takes one command, one key of a multi-get, or a piece of the bytes to discard; a value
+//! is passed to `stores`. Nothing here decides whether there is room for a request: the caller
+//! does.
 
 use super::deadlines::deadline_us;
 use super::parsed::{NextKey, Parsed, cost_of};
@@ -16,7 +17,7 @@ use crate::protocol::{Command, Form, Keys, Limits, Step, binary, text};
 use crate::tier::{Outcome, Value};
 
 impl Connection {
-    /// Does one thing with the next received bytes.
+    /// Processes the next received bytes by one step.
     #[inline(always)]
     pub(super) fn step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
@@ -25,11 +26,11 @@ impl Connection {
         }
     }
 
-    /// Does one thing with the next received bytes, where a command has begun.
+    /// The same within a command.
     #[inline(never)]
     fn step_within<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
-            InputState::Command => unreachable!("no command has begun"),
+            InputState::Command => unreachable!("a command has begun"),
             InputState::Keys(keys) => self.key(keys, visit),
             InputState::Line => {
                 let input = visit.stream.received();
@@ -40,7 +41,7 @@ impl Connection {
                         Progress::More
                     }
                     None => {
-                        // There may be another piece.
+                        // Another piece may follow.
                         let bytes = input.len();
                         visit.stream.consume(bytes);
                         if bytes == 0 { Progress::Wait } else { Progress::More }
@@ -65,7 +66,7 @@ impl Connection {
         }
     }
 
-    /// Parses the command at the start of the input and starts it. Kept out of the loop of its
+    /// Parses the command at the start of the input and starts it. Not inlined into the loop of its
     /// caller, which would otherwise prepare for every kind of command.
     #[inline(never)]
     fn command<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
@@ -138,7 +139,7 @@ impl Connection {
         self.execute_other(parsed, consumed, visit)
     }
 
-    /// As [`Connection::execute`], for what is not done.
+    /// Like [`Connection::execute`], for commands that are not executed yet.
     #[inline(never)]
     fn execute_other<S: Stream, E: Engine>(
         &mut self,
@@ -245,7 +246,7 @@ impl Connection {
         Progress::More
     }
 
-    /// Writes a reply whose head was just encoded, or keeps it in its place in the order.
+    /// Writes a reply whose head was just encoded, or keeps it at its place in the order.
     #[inline(always)]
     fn finish_now<S: Stream, E: Engine>(
         &mut self,
@@ -264,7 +265,7 @@ impl Connection {
         self.queue_encoded(value, tail, visit);
     }
 
-    /// Keeps a reply, whose head is in the scratch, in its place in the order.
+    /// Keeps a reply, whose head is in the scratch, at its place in the order.
     #[inline(never)]
     fn queue_encoded<S: Stream, E: Engine>(
         &mut self,
@@ -302,14 +303,14 @@ impl Connection {
         visit.engine.slots().push(&mut self.queue, visit.id, content);
     }
 
-    /// Submits an operation for the next free slot. Returns what is known of its reply.
+    /// Submits an operation for the next free slot. Returns the state of its reply.
     fn submit<S: Stream, E: Engine>(
         operation: Operation,
         form: Form,
         visit: &mut Visit<'_, S, E>,
     ) -> Content<E::Value> {
         let key = form.needs_key().then(|| operation.key.clone());
-        let slot = visit.engine.slots().next_free().expect("may_start was asked");
+        let slot = visit.engine.slots().next_free().expect("may_start was checked");
         let operation = Operation { port: visit.port, ..operation };
         Content::submitted(form, key, visit.engine.submit(operation, slot, visit.now))
     }

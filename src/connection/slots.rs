@@ -1,9 +1,9 @@
 //! Requests in flight: one slot each, in one table per worker, linked into one queue per
 //! connection.
 //!
-//! A queue is in the order of the requests; replies leave from its front. The table is allocated at
-//! start and never grows, and a slot whose connection has gone is kept until its outcome arrives,
-//! so that no late outcome meets a stranger's request.
+//! A queue is in the order of the requests; replies are written from its front. The table is
+//! allocated at start and never grows, and a slot whose connection has closed is kept until its
+//! outcome arrives, so that no late outcome is taken for another request's.
 
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::limits::SLOTS_RESERVED;
@@ -24,14 +24,14 @@ pub enum Submitted<V> {
 /// Weight of the room for arriving values in [`may_add`]: a fraction (1/n) of it.
 pub const BODY_WEIGHT_SHARE: usize = 96;
 
-/// Weight of the input kept behind blocked output in [`may_add`], in bytes.
+/// Weight of the input kept while the output is blocked in [`may_add`], in bytes.
 pub const INTAKE_WEIGHT_BYTES: usize = 1024 * 1024;
 
 /// Weight of slots in [`may_add`]: one connection alone may have 850, 200 greedy ones leave a
 /// third.
 pub const SLOTS_WEIGHT: usize = 64;
 
-/// Fair sharing of a scarce resource. A connection that holds `own` of it, of which `used` is taken
+/// Evenly shares a scarce resource. A connection that holds `own` of it, of which `used` is taken
 /// and `free` is left, may take more while `own * used < weight * free`. While plenty is free, each
 /// may take much. The less is free, the less may a holder add, until only connections that hold
 /// nothing can take some. So the free part shrinks by one part in `total / weight` with each greedy
@@ -40,24 +40,24 @@ pub const fn may_add(own: usize, used: usize, free: usize, weight: usize) -> boo
     own * used < weight * free
 }
 
-/// Where the bytes of a value go that is too long to wait in its stream.
+/// The destination of the bytes of a value that is too long to wait in its stream.
 #[derive(Debug)]
 pub enum Arriving {
-    /// Into blocks, which the store is given when it is whole.
+    /// Blocks, which are passed to the store when the value is complete.
     Chain(Gather),
-    /// To where they will stay.
+    /// Their final place.
     Draft {
-        /// The item that is being made.
+        /// The item that is being created.
         draft: Draft,
-        /// How many are there.
+        /// Bytes received so far.
         filled: usize,
     },
 }
 
-/// What a slot holds.
+/// The content of a slot.
 #[derive(Debug)]
 pub enum Content<V> {
-    /// Nobody uses the slot.
+    /// The slot is free.
     Free,
     /// A store whose value is still arriving.
     Gathering {
@@ -65,7 +65,7 @@ pub enum Content<V> {
         operation: Operation,
         /// How its outcome goes out.
         form: Form,
-        /// What has arrived of the value.
+        /// The received part of the value.
         value: Arriving,
     },
     /// The operation is in flight.
@@ -74,27 +74,27 @@ pub enum Content<V> {
         form: Form,
         /// The key, if the form needs it.
         key: Option<Key>,
-        /// Outcomes still to come: more than one where every worker was asked.
+        /// Outstanding outcomes: more than one if every worker was asked.
         outcomes: u8,
         /// What is left to be written of a value whose next piece is on its way, in bytes.
         left_bytes: usize,
     },
-    /// The outcome is known and not wholly written.
+    /// The outcome is known and not completely written.
     Ready {
-        /// How it goes out.
+        /// How it is encoded.
         form: Form,
         /// The key, if the form needs it.
         key: Option<Key>,
         /// The outcome.
         outcome: Outcome<V>,
     },
-    /// The reply was begun where the request was parsed, and is not wholly written.
+    /// The reply was encoded when the request was parsed, and is not completely written.
     Encoded {
-        /// What goes before the value.
+        /// The part before the value.
         head: Head,
         /// The value of a hit.
         value: Option<V>,
-        /// What goes behind it.
+        /// The part after it.
         tail: &'static [u8],
     },
     /// A reply that needs no tier.
@@ -114,11 +114,11 @@ impl<V> Content<V> {
     }
 }
 
-/// One request's place.
+/// One request.
 #[derive(Debug)]
 struct Slot<V> {
     content: Content<V>,
-    /// None once the connection has gone.
+    /// None after the connection has closed.
     connection: Option<ConnectionId>,
     next: u32,
 }
@@ -171,7 +171,7 @@ pub struct Slots<V> {
 impl<V> Slots<V> {
     /// A table of `count` free slots.
     pub fn new(count: usize) -> Slots<V> {
-        let count = u32::try_from(count).expect("a limit from limits.rs");
+        let count = u32::try_from(count).expect("a limit from base/limits");
         Slots {
             slots: (0..count)
                 .map(|_| Slot { content: Content::Free, connection: None, next: NONE })
@@ -185,8 +185,8 @@ impl<V> Slots<V> {
         self.free.last().copied()
     }
 
-    /// Whether a connection that has `own` slots may take one more: not more than its share of
-    /// those that are free, so that the others find some.
+    /// Whether a connection that has `own` slots may take another: at most its share of the free
+    /// ones, so that others find some.
     #[inline]
     pub fn has_room(&self, own: usize) -> bool {
         let free = self.free.len();
@@ -204,14 +204,14 @@ impl<V> Slots<V> {
     /// Takes the next free slot for the newest request of `connection`.
     ///
     /// # Panics
-    /// If there is none: the caller asks [`Slots::next_free`] first.
+    /// If there is none: check [`Slots::next_free`] first.
     pub fn push(
         &mut self,
         queue: &mut Queue,
         connection: ConnectionId,
         content: Content<V>,
     ) -> u32 {
-        let index = self.free.pop().expect("the caller asked next_free");
+        let index = self.free.pop().expect("the caller checked next_free");
         let slot = &mut self.slots[index as usize];
         *slot = Slot { content, connection: Some(connection), next: NONE };
         if queue.last == NONE {
@@ -224,7 +224,7 @@ impl<V> Slots<V> {
         index
     }
 
-    /// Frees the oldest slot of a queue, whose reply has left.
+    /// Frees the oldest slot of a queue, whose reply was written.
     pub fn pop(&mut self, queue: &mut Queue) {
         let index = queue.first;
         let slot = &mut self.slots[index as usize];
@@ -238,27 +238,27 @@ impl<V> Slots<V> {
         self.free.push(index);
     }
 
-    /// What a slot holds.
+    /// The content of a slot.
     pub fn content(&self, index: u32) -> &Content<V> {
         &self.slots[index as usize].content
     }
 
-    /// The connection of a slot, if it lives.
+    /// The connection of a slot, if it is open.
     pub fn connection(&self, index: u32) -> Option<ConnectionId> {
         self.slots[index as usize].connection
     }
 
-    /// What a slot holds.
+    /// The content of a slot.
     pub fn content_mut(&mut self, index: u32) -> &mut Content<V> {
         &mut self.slots[index as usize].content
     }
 
-    /// One outcome has come for a waiting slot. Returns the connection that can go on, if it lives
+    /// Notes an outcome of a waiting slot. Returns the connection that can continue, if it is open
     /// and waits for no further outcome.
     pub fn complete(&mut self, index: u32, outcome: Outcome<V>) -> Option<ConnectionId> {
         let slot = &mut self.slots[index as usize];
         let Content::Waiting { form, key, outcomes, .. } = &mut slot.content else {
-            unreachable!("an outcome comes for a waiting slot only");
+            unreachable!("an outcome arrives only for a waiting slot");
         };
         *outcomes -= 1;
         if *outcomes > 0 {
@@ -273,7 +273,7 @@ impl<V> Slots<V> {
         Some(connection)
     }
 
-    /// The connection has gone: frees its slots, those that wait for an outcome when it has come.
+    /// The connection has closed: frees its slots, waiting ones when their outcome arrives.
     pub fn abandon(&mut self, queue: Queue) {
         let mut index = queue.first;
         while index != NONE {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_leave_in_the_order_in_which_they_came() {
+    fn slots_are_freed_in_order() {
         let mut slots = Slots::<Chain>::new(3);
         let mut queue = Queue::new();
         let a = slots.push(&mut queue, ID, waiting(1));
@@ -318,8 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_all_it_can_leaves_some_to_whoever_comes_next() {
-        // (connections that take all they can one after the other, what another finds at least)
+    fn a_greedy_connection_leaves_slots_to_the_next() {
+        // (connections that take all they can one after the other, slots that another finds at
+        // least)
         for (greedy, least) in [(0, 800), (1, 500), (10, 150), (110, 20), (300, 5), (4_000, 1)] {
             let mut slots = Slots::<Chain>::new(16_384);
             for nth in 0..=greedy {
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abandoned_slot_is_free_only_when_its_outcome_has_come() {
+    fn an_abandoned_slot_is_freed_when_its_outcome_arrives() {
         let mut slots = Slots::<Chain>::new(3);
         let mut queue = Queue::new();
         let a = slots.push(&mut queue, ID, waiting(2));
@@ -342,7 +343,7 @@ mod tests {
         slots.abandon(queue);
         assert_eq!(slots.in_use(), 1);
         assert_eq!(slots.complete(a, Outcome::Flushed), None);
-        assert_eq!(slots.in_use(), 1, "another outcome is to come");
+        assert_eq!(slots.in_use(), 1, "another outcome is outstanding");
         assert_eq!(slots.complete(a, Outcome::Flushed), None);
         assert_eq!(slots.in_use(), 0);
     }

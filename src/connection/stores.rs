@@ -1,10 +1,10 @@
-//! Receives the bytes of a value and the terminator behind them.
+//! Receives the bytes of a value and the terminator after them.
 //!
 //! A value too long to wait in its stream is received into its final place, or is gathered piece by
 //! piece, each piece when the connection's share of the budget for such values has room for it.
-//! Until then it stays in the stream, which pushes back. Nothing here may wait, hold more of a
-//! value than its length, or reserve much of the budget for bytes that were only announced. A tier
-//! may make room for those (`Tier::draft`), and limits itself how much.
+//! Until then it stays in the stream, whose flow control stops the client. Nothing here may wait,
+//! hold more of a value than its length, or reserve much of the budget for bytes that were only
+//! announced. A tier may make room for those (`Tier::draft`), and limits itself how much.
 
 use std::io::IoSliceMut;
 
@@ -19,14 +19,14 @@ use crate::orchestrator::{Action, Operation, PortRole};
 use crate::protocol::{Fixed, Form};
 use crate::tier::{Draft, Outcome, Store, StoreMode};
 
-/// What a connection has reserved of the budget for arriving values.
+/// A connection's reservations of the budget for arriving values.
 #[derive(Debug, Default)]
 pub struct Share {
-    /// When the value that it is for began to arrive, as an uptime in microseconds.
+    /// When its value began to arrive, as an uptime in microseconds.
     pub began_us: u64,
-    /// Of what all connections share, in bytes.
+    /// Part of the budget that all connections share, in bytes.
     pub shared: usize,
-    /// Of the reserve for the rests of values that do not fit their share.
+    /// Part of the reserve for the rest of values that exceed their share.
     pub rest: Option<Rest>,
 }
 
@@ -35,9 +35,9 @@ pub struct Share {
 pub struct Rest {
     /// The connection that holds it.
     pub id: ConnectionId,
-    /// How much, in bytes.
+    /// Size in bytes.
     pub bytes: usize,
-    /// It is of the part that is reserved for values that began recently.
+    /// It is of the part reserved for values that began recently.
     pub is_for_new: bool,
     /// Where the worker keeps who holds it.
     pub place: u32,
@@ -45,7 +45,7 @@ pub struct Rest {
 
 impl Connection {
     /// Starts a store: immediately if its value is complete, else when it is, or piece by piece if
-    /// it is longer than may wait in the stream.
+    /// it is too long to wait in the stream.
     pub(super) fn store<S: Stream, E: Engine>(
         &mut self,
         operation: Operation,
@@ -87,7 +87,7 @@ impl Connection {
         Progress::More
     }
 
-    /// Gathers what has arrived of a long value, and starts its store when it is complete.
+    /// Gathers the received part of a long value, and starts its store when it is complete.
     pub(super) fn body<S: Stream, E: Engine>(
         &mut self,
         slot: u32,
@@ -103,7 +103,7 @@ impl Connection {
                     return Progress::More;
                 }
                 visit.engine.await_room(visit.id);
-                // It is us who keep it waiting.
+                // The delay is ours, not the client's.
                 self.progress_us = visit.now.uptime_us;
                 self.deadline_us = deadline_us(value_bytes - before, visit.now);
                 return Progress::Wait;
@@ -116,7 +116,7 @@ impl Connection {
                 break;
             }
             if arrived < until || arrived == before {
-                // Only after what had arrived was taken: the sender may have been waiting for us.
+                // Only after the received part was taken: the sender may have been waiting for us.
                 if visit.engine.is_revoked(&self.share) {
                     self.give_up_body(visit.engine, visit.now);
                     return Progress::More;
@@ -130,7 +130,7 @@ impl Connection {
                 self.give_up_body(visit.engine, visit.now);
                 return Progress::More;
             }
-            // Half a terminator is no request that waits for its turn.
+            // Half a terminator is not a request that waits for its turn.
             self.is_partial = true;
             return Progress::Wait;
         }
@@ -149,8 +149,8 @@ impl Connection {
         Progress::More
     }
 
-    /// Reserves room for more of the value in `slot` than its first `before` bytes, which are
-    /// there. Returns up to which byte it may be received; None if there is no room now.
+    /// Reserves room for more of the value in `slot` than its first `before` bytes, which have
+    /// arrived. Returns up to which byte it may be received; None if there is no room now.
     fn make_room<S: Stream, E: Engine>(
         &mut self,
         slot: u32,
@@ -164,7 +164,7 @@ impl Connection {
         }
         let mut more = visit.stream.received_bytes();
         if S::RECEIVES_INTO {
-            // How much has come is not known, and what finds no place here is copied once more.
+            // How much has arrived is not known, and what does not fit here is copied once more.
             let ahead = value_bytes.min(before + more.max(BODY_AHEAD_BYTES));
             if visit.engine.reserve_ahead(&mut self.share, ahead, value_bytes) {
                 return Some(ahead);
@@ -182,7 +182,7 @@ impl Connection {
     #[cold]
     pub(super) fn give_up_body<E: Engine>(&mut self, engine: &mut E, now: Now) {
         let InputState::Body { slot, is_text, .. } = self.state else {
-            unreachable!("only what arrives has a share");
+            unreachable!("only an arriving value has a share");
         };
         let bytes = self.bytes_left(engine) + terminator_bytes(is_text);
         let content = engine.slots().content_mut(slot);
@@ -208,7 +208,7 @@ impl Connection {
         *engine.slots().content_mut(slot) = Content::submitted(form, key, outcome);
     }
 
-    /// What is still to arrive of a long value, wanted or not.
+    /// Missing bytes of a long value, to be stored or discarded.
     pub(super) fn bytes_left<E: Engine>(&self, engine: &mut E) -> usize {
         match self.state {
             InputState::Skip { bytes, .. } => bytes,
@@ -253,8 +253,9 @@ impl Connection {
     }
 }
 
-/// Moves what has come of the value in `slot`, up to its byte `until`, to where it goes, and has
-/// the rest received right there, as far as it has come. Returns how many bytes are there now.
+/// Moves the received part of the value in `slot`, up to its byte `until`, to its destination, and
+/// receives the rest directly there, as far as it has arrived. Returns how many bytes are there
+/// now.
 fn gather_more<S: Stream, E: Engine>(
     slot: u32,
     until: usize,
@@ -289,7 +290,7 @@ fn gather_more<S: Stream, E: Engine>(
     }
 }
 
-/// As [`gather_more`]: of `value_bytes` bytes `filled` are there. Returns how many then are.
+/// Like [`gather_more`]: of `value_bytes` bytes `filled` are there. Returns how many then are.
 fn fill_draft<S: Stream, E: Engine>(
     draft: Draft,
     mut filled: usize,
@@ -321,12 +322,12 @@ fn fill_draft<S: Stream, E: Engine>(
     filled
 }
 
-/// How many bytes stand behind a value.
+/// Number of bytes after a value.
 pub(super) fn terminator_bytes(is_text: bool) -> usize {
     if is_text { 2 } else { 0 }
 }
 
-/// Moves `bytes` received bytes, which are there, into `gather`.
+/// Moves `bytes` received bytes, which must exist, into `gather`.
 pub(super) fn take_into<S: Stream>(gather: &mut Gather, bytes: usize, stream: &mut S) {
     let mut left = bytes;
     while left > 0 {
@@ -338,7 +339,8 @@ pub(super) fn take_into<S: Stream>(gather: &mut Gather, bytes: usize, stream: &m
     }
 }
 
-/// Takes the two bytes behind a value, which are there; whether they are `\r\n`.
+/// Takes the two bytes after a value, which must exist; returns whether they are `\\r\
+/// `.
 pub(super) fn take_terminator<S: Stream>(stream: &mut S) -> bool {
     let mut terminator = [0; 2];
     stream.peek(&mut terminator);

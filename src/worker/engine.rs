@@ -1,5 +1,5 @@
-//! What a worker does for its connections: executes their operations here or at the key's owner,
-//! keeps the table of requests in flight, and answers commands about the server.
+//! A worker's side of its connections: executes their operations here or at the key's owner, keeps
+//! the table of requests in flight, and answers commands about the server.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
 use crate::tier::{Draft, Hit, Outcome, Value};
 
-/// Who waits for an operation, and how it is counted.
+/// The requester of an operation, and how the operation is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
     /// The worker that sent the request, or None for this one.
@@ -48,23 +48,23 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     visits: Vec<ConnectionId>,
     /// Connections to visit in the next turn.
     revisits: Vec<ConnectionId>,
-    /// Connections that wait for what others hold.
+    /// Connections that wait for room held by others.
     waiting: Vec<ConnectionId>,
-    /// For values still arriving, and for fetched ones.
+    /// For values that are arriving, and for fetched ones.
     budget: Budget,
-    /// Input that connections keep whose output is blocked.
+    /// Input kept by connections whose output is blocked.
     intake_bytes: usize,
-    /// Turns in which connections were to be visited again.
+    /// Turns with connections to visit again.
     rounds: usize,
-    /// Bytes that values of all workers may hold before this one accepts only what it must.
+    /// Bytes that values of all workers may use before this one accepts only what it must.
     held_bytes_max: usize,
     /// Outcomes that our slots wait for.
     awaited: usize,
     /// About the length of the longest recent value, in bytes.
     expected_bytes: usize,
-    /// Until when the budget counts as contended.
+    /// The time until which the budget counts as contended.
     contended_until_us: u64,
-    /// The count in [`Shared::starvations`] that was last acted on.
+    /// The count of [`Shared::starvations`] that was last handled.
     starvations_seen: u64,
     /// Hits that other workers' connections wait to read.
     loans: Loans<O::Value>,
@@ -132,10 +132,10 @@ where
         }
         self.revisits.append(&mut self.waiting);
         // A connection may have asked in several visits of one turn; each time it would ask again,
-        // and a client that sends bytes one by one could make its share of the turns grow.
+        // and a client that sends bytes one by one could increase its share of the turns.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
         self.revisits.dedup();
-        // The first one rotates, so that no connection always finds the room taken by the same
+        // The first one rotates, so that no connection always finds the room used up by the same
         // others.
         if self.revisits.len() > 1 {
             self.rounds = self.rounds.wrapping_add(1);
@@ -146,8 +146,8 @@ where
         done
     }
 
-    /// Whether this worker keeps so much that looking ahead pays. With several workers half of the
-    /// keys or more are another's, and it does not.
+    /// Whether this worker holds so many items that prefetching pays off. With several workers half
+    /// of the keys or more belong to others, and it does not.
     pub(super) fn foresees(&self) -> bool {
         self.mailbox.workers() == 1 && self.orchestrator.is_far()
     }
@@ -168,7 +168,7 @@ where
         now.uptime_us < self.contended_until_us || self.is_full()
     }
 
-    /// The next connection that can go on.
+    /// The next connection that can continue.
     pub(super) fn next_visit(&mut self) -> Option<ConnectionId> {
         self.visits.pop()
     }
@@ -178,7 +178,7 @@ where
         self.mailbox.ring();
     }
 
-    /// Whether connections wait for what others hold.
+    /// Whether connections wait for room held by others.
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -302,7 +302,7 @@ where
         }
     }
 
-    /// Whether values hold so much memory that a new one has to wait.
+    /// Whether values use so much memory that a new one has to wait.
     fn is_full(&self) -> bool {
         buffer::bytes_in_use() > self.held_bytes_max
     }
@@ -384,7 +384,7 @@ where
         rapidhash::v3::rapidhash_v3_seeded(key, &self.shared.key_secrets)
     }
 
-    /// Has every worker invalidate its items.
+    /// Makes every worker invalidate its items.
     fn flush_everywhere(
         &mut self,
         operation: Operation,
@@ -411,24 +411,24 @@ where
     }
 }
 
-/// The line that flushes queue in: they run one after another.
+/// The hash of the queue of flushes: they run one after another.
 const FLUSH_HASH: u64 = 0;
 
-/// The slot of what no request waits for.
+/// The slot of operations that no request waits for.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Length of the value that an outcome brings.
+/// Length of the value in an outcome.
 fn value_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
     if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 }
 }
 
-/// Adapts the expected size of the next values to what an operation returned or moved.
+/// Adapts the expected size of values to what an operation returned or moved.
 fn learn(expected_bytes: &mut usize, bytes: usize) {
     let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
     *expected_bytes = decayed.max(bytes);
 }
 
-/// Makes an outcome ready to cross to another worker: a short value is copied, a long one lent.
+/// Prepares an outcome for another worker: a short value is copied, a long one lent.
 fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>, now: Now) -> Answer {
     let outcome = match outcome {
         Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
@@ -563,7 +563,7 @@ where
         value_bytes: usize,
         now: Now,
     ) -> bool {
-        // What has begun to arrive goes on: it has to end before there is room again.
+        // A value that has begun to arrive continues: it must end before there is room again.
         let is_shared = share.shared > 0 || !self.is_full();
         let fits = self.budget.grow(id, share, (bytes, value_bytes), is_shared, now);
         if !fits {
@@ -599,15 +599,15 @@ where
     }
 
     fn intake_room(&self, held: usize) -> usize {
-        // Where there is none, slow readers are not closed early as they are where values find no
-        // room: a client that would profit has unread replies itself, and would be closed next. A
-        // newly blocked connection still finds its share, and all that keep input have the time-out
-        // of an unread reply.
+        // If there is none, slow readers are not closed early, unlike when values find no room: a
+        // client that would profit has unread replies itself, and would be closed next. A newly
+        // blocked connection still finds its share, and all that keep input have the time-out of an
+        // unread reply.
         let free = INTAKE_BUDGET_BYTES - self.intake_bytes;
         if !may_add(held, self.intake_bytes, free, INTAKE_WEIGHT_BYTES) {
             return 0;
         }
-        // What it takes may begin another block.
+        // The input may begin another block.
         INTAKE_BYTES_MAX.saturating_sub(held).min(free).saturating_sub(BLOCK_BYTES)
     }
 
@@ -647,7 +647,7 @@ where
             outcome: Outcome::Hit(Hit { value: Held::Lent(lent), .. }),
         } = content
         else {
-            unreachable!("looked at above");
+            unreachable!("checked above");
         };
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
@@ -681,7 +681,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_worker_owns_its_share_of_the_hashes() {
+    fn hashes_are_evenly_owned() {
         for workers in 1..=8 {
             let mut owned = vec![0; workers];
             for i in 0..8000_u64 {

@@ -1,10 +1,11 @@
-//! Where the bytes of a hit are while its reply waits to leave, and what that may take.
+//! The location of a hit's bytes while its reply waits to be sent, and the memory that may be used
+//! for it.
 //!
 //! A worker's own hits stay in its tier. Another worker's hit is copied if it is short. A long one
-//! stays with its owner, lent, and is fetched piece by piece once its reply is the connection's
-//! next. A piece is as long as there is room for it, and a short one needs none: so a client that
-//! requests many values and reads nothing holds one piece, and never prevents another from getting
-//! its next.
+//! stays with its owner, lent, and is fetched piece by piece when its reply is the connection's
+//! next. The length of a piece depends on the free room, and a short one needs none: so a client
+//! that requests many values and reads nothing holds one piece, and never prevents another from
+//! getting its next.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -23,11 +24,11 @@ use crate::tier::{Hit, Take, Value};
 /// The bytes of a hit.
 #[derive(Debug)]
 pub enum Held<V> {
-    /// Kept by this worker's tier.
+    /// Held by this worker's tier.
     Local(V),
     /// Copied by their owner.
     Remote(RefCell<Copied>),
-    /// Kept by their owner's tier, but for the piece that was fetched.
+    /// Held by their owner's tier, except for the fetched piece.
     Lent(Lent),
     /// Of this many bytes, which their owner has lost.
     Lost(usize),
@@ -58,7 +59,7 @@ impl<V: Value> Value for Held<V> {
     }
 
     fn show(&self, offset: usize, take: &mut Take<'_>) -> usize {
-        // What is lent or copied gives its blocks back as it is read.
+        // Lent or copied values release their blocks as they are read.
         if let Held::Local(value) = self { value.show(offset, take) } else { 0 }
     }
 
@@ -82,14 +83,14 @@ impl<V: Value> Value for Held<V> {
     }
 }
 
-/// A value, or a piece of one, that another worker copied. It is read front to back: what was read
-/// is given back.
+/// A value, or a piece of one, that another worker copied. It is read from front to back: blocks
+/// that were read are released.
 #[derive(Debug)]
 pub struct Copied {
     rest: Chain,
     /// Bytes of the value before `rest`.
     discarded: usize,
-    /// Up to which byte of the value it was read.
+    /// Position up to which the value was read.
     read_to: usize,
 }
 
@@ -112,7 +113,7 @@ impl Copied {
     }
 }
 
-/// Bytes reserved of a worker's budget for values; released when dropped.
+/// Bytes reserved in a worker's budget for values; released when dropped.
 #[derive(Debug)]
 pub(super) struct Reserved {
     bytes: usize,
@@ -139,9 +140,9 @@ pub(super) struct Budget {
     fetched_max: usize,
     shared: usize,
     shared_max: usize,
-    /// For all values, and for those that began recently.
+    /// Used by all values, and by those that began recently.
     rests: [usize; 2],
-    /// Of each.
+    /// The maximum of each.
     rests_max: usize,
     /// Who has a rest, each in the place that its [`Rest`] names.
     holders: Vec<Option<Holder>>,
@@ -149,7 +150,7 @@ pub(super) struct Budget {
     /// Up to when nobody can have paused for long enough to lose a rest, for all and for new
     /// values.
     quiet_until_us: [u64; 2],
-    /// The one that has to be returned.
+    /// The connection that must return its rest.
     revoked: Option<ConnectionId>,
 }
 
@@ -183,8 +184,8 @@ impl Budget {
         }
     }
 
-    /// Reserves room for the next piece of a lent value of which `left` bytes are left; returns the
-    /// piece's length. A piece that is no longer than what any reply may hold needs none.
+    /// Reserves room for the next piece of a lent value with `left` bytes left; returns the piece's
+    /// length. A piece that is no longer than what any reply may hold needs none.
     pub fn fetch(&self, left: usize) -> usize {
         let free = self.fetched_max.saturating_sub(self.fetched.get());
         let bytes = left.min(REMOTE_COPY_BYTES_MAX.max(free / FETCH_SHARE));
@@ -192,13 +193,13 @@ impl Budget {
         bytes
     }
 
-    /// What [`Budget::fetch`] reserved, from here on released by dropping it.
+    /// Releases the reservation of [`Budget::fetch`] when dropped.
     pub fn guard(&self, bytes: usize) -> Reserved {
         Reserved { bytes, taken: Rc::clone(&self.fetched) }
     }
 
-    /// Makes the share of connection `id` do for the first `bytes` bytes of a value of
-    /// `value_bytes`, of what is kept for rests unless `is_shared`; false if there is no room.
+    /// Extends the share of connection `id` to the first `bytes` bytes of a value of `value_bytes`,
+    /// from the reserve for rests unless `is_shared`; false if there is no room.
     pub fn grow(
         &mut self,
         id: ConnectionId,
@@ -214,7 +215,7 @@ impl Budget {
         let rest_bytes = value_bytes - share.shared;
         for is_for_new in [false, true] {
             let used = self.rests[usize::from(is_for_new)];
-            // The longest item may be longer than what is kept for rests; alone it may be.
+            // The longest item may exceed the reserve for rests; alone it may.
             let fits = used == 0 || used + rest_bytes <= self.rests_max;
             if fits && (!is_for_new || is_new(share, now)) {
                 share.rest = Some(self.hold(id, rest_bytes, is_for_new, now));
@@ -274,12 +275,12 @@ impl Budget {
         self.revoked
     }
 
-    /// Whether connection `id` has to return its rest.
+    /// Whether connection `id` must return its rest.
     pub fn is_revoked(&self, id: ConnectionId) -> bool {
         self.revoked == Some(id)
     }
 
-    /// As [`Budget::grow`], but not of what is kept for the rests of values.
+    /// Like [`Budget::grow`], but not from the reserve for rests.
     fn grow_shared(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
         if bytes <= share.shared || share.rest.is_some() {
             return true;
@@ -296,13 +297,14 @@ impl Budget {
         fits
     }
 
-    /// As [`Budget::grow`], for bytes that have not come yet: only while half of the room is free.
+    /// Like [`Budget::grow`], for bytes that have not arrived yet: only while half of the room is
+    /// free.
     pub fn grow_ahead(&mut self, share: &mut Share, bytes: usize, value_bytes: usize) -> bool {
         let more = bytes.saturating_sub(share.shared);
         self.shared + more <= self.shared_max / 2 && self.grow_shared(share, bytes, value_bytes)
     }
 
-    /// Releases what [`Budget::grow`] reserved.
+    /// Releases the reservations of [`Budget::grow`].
     pub fn give(&mut self, share: Share) {
         self.shared -= share.shared;
         let Some(rest) = share.rest else { return };
@@ -318,27 +320,27 @@ fn is_new(share: &Share, now: Now) -> bool {
     now.uptime_us.saturating_sub(share.began_us) < REST_NEW_US
 }
 
-/// Rests that have places from the start; more, of short values, ask the allocator once.
+/// Initial capacity for rests; more, of short values, call the allocator once.
 const RESTS_KEPT: usize = 1024;
 
-/// Loans that are to be returned to their owners: (owner, loan).
+/// Loans to return to their owners: (owner, loan).
 pub(super) type Returns = Rc<RefCell<Vec<(u8, u32)>>>;
 
-/// A value that its owner keeps for us, and the piece of it that is here. Dropping it returns it.
+/// A value that its owner holds for us, and the fetched piece. Dropping it returns the loan.
 #[derive(Debug)]
 pub struct Lent {
     owner: u8,
-    /// None once it was taken, or the owner has given all of it.
+    /// None after it was taken, or the owner has sent everything.
     loan: Option<u32>,
     bytes: usize,
     piece: RefCell<Copied>,
-    /// What the piece takes of the budget.
+    /// The piece's part of the budget.
     _reserved: Reserved,
     returns: Returns,
 }
 
 impl Lent {
-    /// The value of `bytes` bytes that `owner` lends as `loan`, of which `piece` is here.
+    /// The value of `bytes` bytes that `owner` lends as `loan`, with its first `piece`.
     pub(super) fn new(
         (owner, loan): (u8, Option<u32>),
         bytes: usize,
@@ -354,10 +356,10 @@ impl Lent {
         self.loan.is_some() && self.piece.borrow().is_spent()
     }
 
-    /// The owner and its number for the loan, for which the caller is responsible from here on;
-    /// where the next piece begins; and how many bytes are left from there.
+    /// The owner and its number for the loan, for which the caller is responsible from now on; the
+    /// start of the next piece; and how many bytes are left from there.
     pub(super) fn take(mut self) -> (u8, u32, usize, usize) {
-        let loan = self.loan.take().expect("it is wanted");
+        let loan = self.loan.take().expect("the loan is not taken");
         let offset = self.piece.borrow().read_to;
         (self.owner, loan, offset, self.bytes - offset)
     }
@@ -383,7 +385,7 @@ impl<V: Value> Loans<V> {
         Loans { hits: Vec::new(), free: Vec::new() }
     }
 
-    /// Keeps a hit; returns its number.
+    /// Holds a hit; returns its number.
     pub fn lend(&mut self, hit: Hit<V>, now: Now) -> u32 {
         hit.value.note_progress(now);
         match self.free.pop() {
