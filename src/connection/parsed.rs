@@ -12,7 +12,7 @@ use crate::base::clock::Now;
 use crate::base::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, InL1, Operation};
 use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
-use crate::tier::{Outcome, StoreMode, Value};
+use crate::tier::{Outcome, Store, StoreMode, Value};
 
 /// A command that no longer borrows the input.
 pub(super) enum Parsed<V> {
@@ -64,6 +64,12 @@ impl<V: Value> Parsed<V> {
         }
     }
 
+    /// A store that is not executed yet. Its value is still in the stream, or to come.
+    #[inline(never)]
+    pub(super) fn store(request: &Request<'_>, value_bytes: usize, is_text: bool) -> Parsed<V> {
+        Parsed::Store { operation: own(request), form: request.form, value_bytes, is_text }
+    }
+
     #[inline(never)]
     pub(super) fn owned(request: &Request<'_>, in_l1: InL1, skip_bytes: usize) -> Parsed<V> {
         let operation = Operation { in_l1, ..own(request) };
@@ -82,19 +88,16 @@ impl<V: Value> Parsed<V> {
             Command::Operation { .. } => unreachable!("the caller's"),
             Command::Store { request, value_bytes, is_text } => {
                 let body_bytes = value_bytes + terminator_bytes(is_text);
-                let form = request.form;
-                if let Some(body) = rest.get(..body_bytes) {
-                    let (value, terminator) = body.split_at(value_bytes);
-                    if is_text && terminator != b"\r\n" {
-                        let reply = Fixed::new(form.bad_data_chunk());
-                        return Parsed::Bad { reply, skip_bytes: body_bytes, close: false };
-                    }
+                if let Some(value) = whole_value(rest, value_bytes, is_text) {
                     let value = Body::Slice(value);
                     if let Ok((value, tail)) = execute_now(&request, value, head, engine, now) {
                         return Parsed::Done { value, tail, body_bytes, skip_bytes: 0 };
                     }
+                } else if rest.len() >= body_bytes {
+                    let reply = Fixed::new(request.form.bad_data_chunk());
+                    return Parsed::Bad { reply, skip_bytes: body_bytes, close: false };
                 }
-                Parsed::Store { operation: own(&request), form, value_bytes, is_text }
+                Parsed::store(&request, value_bytes, is_text)
             }
             Command::Keys(keys) => Parsed::Keys(keys),
             Command::Control { control, form } => {
@@ -172,6 +175,25 @@ fn execute_now<E: Engine>(
         _ => None,
     };
     Ok((value, encoded.tail))
+}
+
+/// The value at the start of `input`, if all of it is there and ends as it has to.
+#[inline(always)]
+pub(super) fn whole_value(input: &[u8], value_bytes: usize, is_text: bool) -> Option<&[u8]> {
+    let (value, behind) = input.split_at_checked(value_bytes)?;
+    (!is_text || behind.starts_with(b"\r\n")).then_some(value)
+}
+
+/// Executes a store where that takes no waiting. Apart from its caller, which all commands pass.
+#[inline(never)]
+pub(super) fn store_now<E: Engine>(
+    key: &[u8],
+    store: Store,
+    value: &[u8],
+    engine: &mut E,
+    now: Now,
+) -> Result<Outcome<E::Value>, InL1> {
+    engine.try_now(key, Action::Store(store), Body::Slice(value), now)
 }
 
 fn own(request: &Request<'_>) -> Operation {

@@ -42,14 +42,26 @@ pub fn write_at_once<S: Stream>(
     if S::SENDS_PIECES && value.len() >= KERNEL_SEND_PIECES_BYTES {
         return false;
     }
-    let outcome = hit.map_or(Outcome::Miss, Outcome::Hit);
+    write_whole(stream, form, key, &hit.map_or(Outcome::Miss, Outcome::Hit), value)
+}
+
+/// Writes the reply to an operation, with `value` as that of a hit, if there is room for all of it
+/// in one piece. Returns whether it is out; if not, nothing is.
+#[inline(always)]
+pub fn write_whole<S: Stream, V>(
+    stream: &mut S,
+    form: Form,
+    key: &[u8],
+    outcome: &Outcome<V>,
+    value: &[u8],
+) -> bool {
     let mut is_out = false;
     stream.write_with(|out| {
         if out.len() < REPLY_HEAD_BYTES_MAX + value.len() + TAIL_BYTES_MAX {
             return 0;
         }
         let mut reply = Direct::new(out);
-        let encoded = protocol::encode(form, key, &outcome, value.len(), &mut reply);
+        let encoded = protocol::encode(form, key, outcome, value.len(), &mut reply);
         if encoded.with_value {
             reply.put(value);
         }

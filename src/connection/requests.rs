@@ -5,15 +5,16 @@
 //! does.
 
 use super::deadlines::deadline_us;
-use super::parsed::{NextKey, Parsed, cost_of};
+use super::parsed::{NextKey, Parsed, cost_of, store_now, whole_value};
 use super::slots::Content;
+use super::stores::terminator_bytes;
 use super::{
     Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, reply,
 };
 use crate::base::clock::Now;
 use crate::net::Stream;
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{Command, Form, Keys, Limits, Step, binary, text};
+use crate::protocol::{Command, Form, Keys, Limits, Request, Step, binary, text};
 use crate::tier::{Outcome, Value};
 
 impl Connection {
@@ -102,7 +103,21 @@ impl Connection {
             }
             let Scratch { head, cost, .. } = &mut *visit.scratch;
             *cost = cost_of(&command);
-            let parsed = Parsed::new(command, &input[consumed..], head, visit.engine, now);
+            let rest = &input[consumed..];
+            if let &Command::Store { ref request, value_bytes, is_text } = &command
+                && let Action::Store(store) = request.action
+                && let Some(value) = whole_value(rest, value_bytes, is_text)
+            {
+                let &Request { key, form, .. } = request;
+                let Ok(outcome) = store_now(key, store, value, visit.engine, now) else {
+                    let parsed = Parsed::store(request, value_bytes, is_text);
+                    return self.execute(parsed, consumed, visit);
+                };
+                visit.stream.consume(consumed + value_bytes + terminator_bytes(is_text));
+                self.finish_store(form, outcome, visit);
+                return Progress::More;
+            }
+            let parsed = Parsed::new(command, rest, head, visit.engine, now);
             return self.execute(parsed, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
@@ -265,7 +280,21 @@ impl Connection {
         self.queue_encoded(value, tail, visit);
     }
 
-    /// Keeps a reply, whose head is in the scratch, at its place in the order.
+    /// Writes the reply of a store that is done, or keeps it in its place in the order.
+    #[inline(always)]
+    fn finish_store<S: Stream, E: Engine>(
+        &mut self,
+        form: Form,
+        outcome: Outcome<E::Value>,
+        visit: &mut Visit<'_, S, E>,
+    ) {
+        let is_next = self.queue.is_empty();
+        if !is_next || !reply::write_whole(visit.stream, form, b"", &outcome, b"") {
+            self.write_or_keep(Content::Ready { form, key: None, outcome }, visit);
+        }
+    }
+
+    /// Keeps a reply, whose head is in the scratch, in its place in the order.
     #[inline(never)]
     fn queue_encoded<S: Stream, E: Engine>(
         &mut self,
@@ -288,6 +317,16 @@ impl Connection {
         visit: &mut Visit<'_, S, E>,
     ) {
         let content = Self::submit(operation, form, visit);
+        self.write_or_keep(content, visit);
+    }
+
+    /// Writes a reply if it is ready and next, or keeps it in its place in the order.
+    #[inline(never)]
+    fn write_or_keep<S: Stream, E: Engine>(
+        &mut self,
+        content: Content<E::Value>,
+        visit: &mut Visit<'_, S, E>,
+    ) {
         if let Content::Ready { form, key, outcome } = &content {
             let (key, written) = (key.as_ref(), &mut self.written);
             if self.queue.is_empty()

@@ -163,11 +163,17 @@ pub fn encode<V>(
             head.put(b"\r\n");
             Encoded { with_value: true, tail: if last { b"\r\nEND\r\n" } else { b"\r\n" } }
         }
+        (Form::Line, Outcome::Stored { .. }) => {
+            head.put(STORED);
+            NO_VALUE
+        }
         _ => encode_other(form, outcome, head),
     }
 }
 
-/// Like [`encode`], for all but a hit of a get.
+const STORED: &[u8] = b"STORED\r\n";
+
+/// Like [`encode`], for less frequent outcomes.
 #[inline(never)]
 fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> Encoded {
     match (form, outcome) {
@@ -205,7 +211,7 @@ fn get_failure<V>(outcome: &Outcome<V>, last: bool) -> &'static [u8] {
 
 fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
     match outcome {
-        Outcome::Stored { .. } => b"STORED\r\n",
+        Outcome::Stored { .. } => STORED,
         Outcome::NotStored => b"NOT_STORED\r\n",
         Outcome::Exists => b"EXISTS\r\n",
         Outcome::Miss => b"NOT_FOUND\r\n",
