@@ -502,25 +502,19 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::store_at_last`], after waiting for room if there is none.
-    async fn store_patiently(
+    /// As [`Memory::store_now`], for a store that may wait; None: there is no room.
+    fn store_in_room(
         &self,
         key: &Key,
         request: StoreRequest,
         value: &Chain,
         now: Now,
-    ) -> Outcome<ItemValue> {
-        let key = key.as_bytes();
-        let mut at = now;
-        loop {
-            let outcome = self.store_now(key, request, Body::Chain(value), at);
-            if !matches!(outcome, Outcome::OutOfMemory) {
+    ) -> Option<Outcome<ItemValue>> {
+        match self.store_now(key.as_bytes(), request, Body::Chain(value), now) {
+            Outcome::OutOfMemory => None,
+            outcome => {
                 self.waiting.retry_soon();
-                return outcome;
-            }
-            match self.waiting.wait(now).await {
-                Some(later) => at = later,
-                None => return self.store_at_last(key, request, Body::Chain(value), at),
+                Some(outcome)
             }
         }
     }
@@ -717,10 +711,21 @@ impl Tier for Memory {
         value: &Chain,
         now: Now,
     ) -> Outcome<ItemValue> {
+        let mut at = now;
         if self.waiting.is_patient() {
-            return self.store_patiently(key, request, value, now).await;
+            // Little is kept while it waits: each operation has room for that, in each tier.
+            loop {
+                if let Some(outcome) = self.store_in_room(key, request, value, at) {
+                    return outcome;
+                }
+                let may_retry = self.waiting.wait(now.uptime_us).await;
+                at = self.waiting.now();
+                if !may_retry {
+                    break;
+                }
+            }
         }
-        self.store_at_last(key.as_bytes(), request, Body::Chain(value), now)
+        self.store_at_last(key.as_bytes(), request, Body::Chain(value), at)
     }
 
     async fn delete(&self, key: &Key, cas: u64, now: Now) -> Outcome<ItemValue> {

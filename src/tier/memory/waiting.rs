@@ -56,23 +56,26 @@ impl Waiting {
         self.count.get() == 0
     }
 
-    /// Waits until a store that began at `since` may try again; returns the time then. None: it
-    /// has waited for long enough.
-    pub async fn wait(&self, since: Now) -> Option<Now> {
+    /// The time of the last turn.
+    pub fn now(&self) -> Now {
+        self.now.get()
+    }
+
+    /// Waits until a store that began at `since_us` may try again. False: it has waited for long
+    /// enough.
+    pub fn wait(&self, since_us: u64) -> impl Future<Output = bool> + use<'_> {
         let mut is_asked = false;
-        poll_fn(|context| {
+        poll_fn(move |context| {
             if std::mem::replace(&mut is_asked, true) {
-                return Poll::Ready(());
+                let waited_us = self.now.get().uptime_us.saturating_sub(since_us);
+                return Poll::Ready(waited_us < ROOM_PATIENCE_US);
             }
             let mut line = self.line.borrow_mut();
-            let place = line.partition_point(|(since_us, _)| *since_us <= since.uptime_us);
-            line.insert(place, (since.uptime_us, context.waker().clone()));
+            let place = line.partition_point(|(other_us, _)| *other_us <= since_us);
+            line.insert(place, (since_us, context.waker().clone()));
             self.count.set(line.len());
             Poll::Pending
         })
-        .await;
-        let now = self.now.get();
-        (now.uptime_us.saturating_sub(since.uptime_us) < ROOM_PATIENCE_US).then_some(now)
     }
 
     /// A store found room: so may the next one in line.

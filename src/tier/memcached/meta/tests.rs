@@ -177,9 +177,9 @@ fn a_memcached_is_recognized() {
     assert!(old.contains("memcached 1.4.39 has no meta commands"), "{old}");
     assert!(old.contains("rend,addr="), "{old}");
     for other in ["-ERR unknown command\r\n", "HTTP/1.1 400\r\n", "\0\0\0", "ERROR\r\n"] {
-        assert!(refused(other).contains("no memcached"), "{other}");
+        assert!(refused(other).contains("not a memcached"), "{other}");
     }
     assert!(refused("CLIENT_ERROR unauthenticated\r\n").contains("password"));
-    assert!(refused("VERSION 1.6.18\r\nMN\r\nMN\r\n").contains("no memcached"));
-    assert!(refused(&format!("VERSION {}", "x".repeat(LINE_MAX))).contains("no memcached"));
+    assert!(refused("VERSION 1.6.18\r\nMN\r\nMN\r\n").contains("not a memcached"));
+    assert!(refused(&format!("VERSION {}", "x".repeat(LINE_MAX))).contains("not a memcached"));
 }
