@@ -11,8 +11,6 @@ mod counting;
 mod fixture;
 mod link;
 mod memory;
-#[path = "../inside/task.rs"]
-mod task;
 mod worker;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

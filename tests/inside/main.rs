@@ -10,5 +10,4 @@ mod memcached_tier;
 mod rend_tier;
 #[path = "../support/mod.rs"]
 mod support;
-mod task;
 mod worker;

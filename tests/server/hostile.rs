@@ -1,7 +1,7 @@
 //! Hostile clients over kernel sockets: the server's memory stays bounded, and other clients are
 //! served. Inputs that are hostile by their bytes alone are in tests/wire.
 
-use super::client::{Client, SILENCE, is_full};
+use crate::support::client::{Client, SILENCE, is_full};
 use crate::support::{Server, free_port, free_socket_path};
 use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -2,7 +2,7 @@
 //! bounded, nothing hangs, and other clients are served. How a link treats single bad answers is
 //! in tests/inside/memcached_tier and tests/inside/rend_tier.
 
-use super::client::{Client, SILENCE};
+use crate::support::client::{Client, SILENCE};
 use crate::support::{Server, free_port, free_socket_path};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

@@ -6,7 +6,6 @@
 
 mod bench_tool;
 mod cli;
-mod client;
 mod frozen;
 mod gete;
 mod history;

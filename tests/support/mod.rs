@@ -1,10 +1,12 @@
 //! Processes that a test starts, watches and ends. Shared by the test binaries; each uses a part.
 //!
-//! A process is ended by the handle that started it, never by name. Nothing here asserts.
+//! A process is ended by the handle that started it, never by name. Nothing here asserts, except
+//! `client`.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
 pub mod chaos;
+pub mod client;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};

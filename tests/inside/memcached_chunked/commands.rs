@@ -191,7 +191,7 @@ fn an_invalidation_at_a_lost_server_is_done_later() {
         rig.set(name, &patient);
         server.memcached.freeze();
         let key = key(name);
-        let mut asked = [crate::task::Task::new(rig.tier.invalidate(&key, rig.now()))];
+        let mut asked = [crate::common::task::Task::new(rig.tier.invalidate(&key, rig.now()))];
         rig.ahead_us.set(rig.ahead_us.get() + 10_000_000);
         let start = std::time::Instant::now();
         while asked[0].output.is_none() {

@@ -9,8 +9,8 @@ use sunder::base::clock::Expiry;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
 use super::rig::{REND, Rig, Server, chunk_name, value};
+use crate::common::task::Task;
 use crate::memcached_tier::fixture::{Scripted, greet, key};
-use crate::task::Task;
 
 fn set() -> Store {
     Store { mode: StoreMode::Set, flags: 0, expiry: Expiry::NEVER, cas: 0 }

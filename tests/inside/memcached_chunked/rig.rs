@@ -15,8 +15,8 @@ use sunder::tier::link::{self, Address};
 use sunder::tier::memcached::chunked::{Chunked, ChunkedConfig};
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
+use crate::common::task::Task;
 use crate::memcached_tier::fixture::{Folder, Memcached, PATIENCE, key, words};
-use crate::task::Task;
 
 /// Rend's chunk size.
 pub const REND: usize = 1184;

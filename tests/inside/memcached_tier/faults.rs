@@ -10,7 +10,7 @@ use sunder::base::stats::Counter;
 use sunder::tier::link::Address;
 use sunder::tier::{Arithmetic, Outcome, Tier};
 
-use crate::task::Task;
+use crate::common::task::Task;
 
 use super::fixture::{
     Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, key, receive, words,

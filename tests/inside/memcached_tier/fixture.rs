@@ -20,7 +20,7 @@ use sunder::tier::link::{Address, LinkConfig, OpenError};
 use sunder::tier::memcached::plain::Plain;
 use sunder::tier::{Outcome, Store, StoreMode, Tier};
 
-use crate::task::Task;
+use crate::common::task::Task;
 
 /// Time-out of all steps. Reached only when something is broken.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,7 +11,7 @@ use sunder::tier::link::{Down, One, Status};
 use sunder::tier::memcached::plain::Plain;
 
 use super::fixture::{Fixture, Folder, Memcached, Scripted, receive};
-use crate::task::Task;
+use crate::common::task::Task;
 
 /// How many of the keys had an item, and how many had none.
 type KeyCounts = Result<(u32, u32), Down>;

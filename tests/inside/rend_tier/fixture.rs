@@ -17,8 +17,8 @@ use sunder::tier::rend::probe::Server as Ability;
 use sunder::tier::{Outcome, Store, StoreMode, Tier, Value};
 
 use super::fake::{FakeRend, START_UNIX_S};
+use crate::common::task::Task;
 use crate::support::{self, PATIENCE, Server};
-use crate::task::Task;
 
 /// Time-out of a link in tests that are not about it, in microseconds.
 const TIMEOUT_US: u64 = 5_000_000;
