@@ -29,7 +29,12 @@ enum Cause {
 impl OpenError {
     /// Whether trying again may succeed: a server may listen there later.
     pub fn is_absence(&self) -> bool {
-        matches!(self.cause, Cause::Connect(_) | Cause::Greet(_))
+        match &self.cause {
+            // That does not change by itself.
+            Cause::Connect(error) => error.kind() != io::ErrorKind::PermissionDenied,
+            Cause::Greet(_) => true,
+            Cause::Refused(_) => false,
+        }
     }
 }
 
@@ -91,4 +96,20 @@ fn greet<C: Codec>(opening: &mut Opening) -> Result<(), Cause> {
         }
     }
     Err(Cause::Greet(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_may_still_come_is_waited_for() {
+        let absent = |kind: io::ErrorKind| {
+            let address = Address::Unix("/run/socket".into());
+            let cause = Cause::Connect(kind.into());
+            OpenError { name: "memcached", address, cause }.is_absence()
+        };
+        assert!(absent(io::ErrorKind::ConnectionRefused) && absent(io::ErrorKind::NotFound));
+        assert!(!absent(io::ErrorKind::PermissionDenied), "its mode has to change");
+    }
 }
