@@ -483,6 +483,7 @@ impl Memory {
     }
 
     /// As [`Memory::store_now`], where no room is the end.
+    #[inline]
     fn store_at_last(
         &self,
         key: &[u8],
@@ -490,10 +491,15 @@ impl Memory {
         value: Body<'_>,
         now: Now,
     ) -> Outcome<ItemValue> {
-        let outcome = self.store_now(key, request, value, now);
-        if !matches!(outcome, Outcome::OutOfMemory) {
-            return outcome;
+        match self.store_now(key, request, value, now) {
+            Outcome::OutOfMemory => self.note_no_room(request),
+            outcome => outcome,
         }
+    }
+
+    /// Counts a store that failed for want of room; returns its outcome.
+    #[cold]
+    fn note_no_room(&self, request: StoreRequest) -> Outcome<ItemValue> {
         self.store.borrow().stats.add(Counter::StoreNoMemory, 1);
         // memcached answers an append so for which it finds no memory.
         match request.mode {
