@@ -55,17 +55,23 @@ fn set(store: &mut SegmentStore, key: &[u8], value: &[u8]) -> bool {
     set_hashed(store, key, hash, value)
 }
 
+/// A record without flags that does not expire.
 #[inline(always)]
-fn set_hashed(store: &mut SegmentStore, key: &[u8], hash: u64, value: &[u8]) -> bool {
-    let old = store.find(key, hash, NOW);
-    let new = NewRecord {
+fn plain<'k>(key: &'k [u8], hash: u64, value: &[u8]) -> NewRecord<'k> {
+    NewRecord {
         key,
         hash,
         flags: 0,
         expiry: Expiry::NEVER,
         value_bytes: value.len(),
         is_counter: false,
-    };
+    }
+}
+
+#[inline(always)]
+fn set_hashed(store: &mut SegmentStore, key: &[u8], hash: u64, value: &[u8]) -> bool {
+    let old = store.find(key, hash, NOW);
+    let new = plain(key, hash, value);
     let Some(made) = store.make(&new, old.as_ref(), NOW) else { return false };
     store.write_value(made, PieceCursor::default(), 0, value);
     let old = old.and_then(|old| store.refresh(old, key, hash));
@@ -274,14 +280,7 @@ fn timed_set(store: &mut SegmentStore, key: &[u8], value: &[u8]) -> (u64, bool) 
     if let Some(old) = &old {
         store.note_use(old);
     }
-    let new = NewRecord {
-        key,
-        hash,
-        flags: 0,
-        expiry: Expiry::NEVER,
-        value_bytes: value.len(),
-        is_counter: false,
-    };
+    let new = plain(key, hash, value);
     let made = store.make(&new, old.as_ref(), NOW);
     let made_ns = cpu_ns() - start;
     let Some(made) = made else { return (made_ns, false) };
