@@ -68,7 +68,7 @@ impl SegmentStore {
             // Its head says when it expires.
             let fields = (0, Expiry::NEVER, false);
             let piece = RecordShape::new(RecordKind::Piece, fields, PIECE_KEY_BYTES, n);
-            let place = self.append_paying(to, piece.bytes(), new.expiry, now)?;
+            let place = self.append_paying(to, piece.bytes(&self.region), new.expiry, now)?;
             let mut key = [0; PIECE_KEY_BYTES];
             key[..8].copy_from_slice(&new.hash.to_le_bytes());
             key[8..].copy_from_slice(&(self.pieces.len() as u32).to_le_bytes());
@@ -90,9 +90,9 @@ impl SegmentStore {
         let body_bytes = list_bytes(self.pieces.len());
         let fields = (new.flags, new.expiry, new.is_counter);
         let shape = RecordShape::new(RecordKind::Chain, fields, new.key.len(), body_bytes);
-        let place = self.append_paying(to, shape.bytes(), shape.expiry, now)?;
+        let place = self.append_paying(to, shape.bytes(&self.region), shape.expiry, now)?;
         shape.write(&mut self.region, place, new.key);
-        let list = place + shape.bytes() - body_bytes;
+        let list = shape.head().body_at(place);
         self.region.set_u32(list, new.value_bytes as u32);
         for (i, &piece) in self.pieces.iter().enumerate() {
             record::set_place(&mut self.region, list + list_bytes(i), piece);
@@ -135,7 +135,7 @@ impl SegmentStore {
         self.for_pieces(place, |store, piece| {
             let head = record::head(&store.region, piece);
             head.publish(&mut store.region, piece);
-            store.table.add_live(piece, head.bytes());
+            store.table.add_live(piece, head.bytes(&store.region));
         });
     }
 
@@ -145,7 +145,7 @@ impl SegmentStore {
             let head = record::head(&store.region, piece);
             debug_assert!(head.is_live() && head.kind() == RecordKind::Piece);
             head.bury(&mut store.region, piece);
-            if store.table.remove_live(piece, head.bytes()) {
+            if store.table.remove_live(piece, head.bytes(&store.region)) {
                 store.retire_if_empty(store.table.of(piece));
             }
         });

@@ -8,19 +8,23 @@ use super::table::{NO_EXPIRY, SegmentQueue};
 use crate::base::clock::{Expiry, Now};
 
 impl SegmentStore {
-    /// The value of a counter, to be changed in place, and the cas it has then; None if it has to
-    /// be made anew: because it was made as something else, or because readers hold it.
-    pub fn counter_mut(&mut self, found: &FoundRecord) -> Option<(&mut [u8], u64)> {
+    /// Changes the value of a counter in place; returns the cas it has then. None if it has to be
+    /// made anew: because it was made as something else or has another length, or because readers
+    /// hold it.
+    pub fn set_counter(&mut self, found: &FoundRecord, value: &[u8]) -> Option<u64> {
         let FoundRecord { head, place, .. } = *found;
-        if head.cas(&self.region, place).is_none()
+        if !head.has_cas()
             || head.kind() != RecordKind::Plain
+            || head.body_bytes() != value.len()
             || !self.is_unheld(place)
         {
             return None;
         }
         let cas = self.next_counter_cas();
         head.set_cas(&mut self.region, place, cas);
-        Some((self.region.slice_mut(head.body_at(place), head.body_bytes()), cas))
+        self.region.write(head.body_at(place), value);
+        head.write_check(&mut self.region, place);
+        Some(cas)
     }
 
     /// Gives an item another expiry; None if there was no room for that. It may be moved, and has
@@ -40,7 +44,7 @@ impl SegmentStore {
             return Some(found);
         }
         let shape = found.head.shape(&self.region, found.place, expiry);
-        let bytes = shape.bytes();
+        let bytes = shape.bytes(&self.region);
         self.pay(bytes, now);
         let mut found = self.refresh(found, key, hash)?;
         let queue = self.table.get(self.table.of(found.place)).queue;
@@ -53,8 +57,8 @@ impl SegmentStore {
         shape.write(&mut self.region, place, key);
         let from = found.head.body_at(found.place);
         let body_bytes = found.head.body_bytes();
-        self.region.copy(from, place + bytes - body_bytes, body_bytes);
-        let head = record::head(&self.region, place);
+        let head = shape.head();
+        self.region.copy(from, head.body_at(place), body_bytes);
         if let Some(cas) = found.head.cas(&self.region, found.place) {
             head.set_cas(&mut self.region, place, cas);
         }
@@ -71,8 +75,8 @@ impl SegmentStore {
         old_head.bury(&mut self.region, old);
         self.index.replace(&mut self.region, entry, place, frequency);
         head.publish(&mut self.region, place);
-        self.table.add_live(place, head.bytes());
-        if self.table.remove_live(old, old_head.bytes()) {
+        self.table.add_live(place, head.bytes(&self.region));
+        if self.table.remove_live(old, old_head.bytes(&self.region)) {
             self.retire_if_empty(self.table.of(old));
         }
     }

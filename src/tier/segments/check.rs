@@ -42,7 +42,7 @@ impl SegmentStore {
                 let head = record::head(&self.region, start + offset);
                 assert!(head.is_known(), "a state at {}", start + offset);
                 visit(self, start + offset);
-                offset += head.bytes();
+                offset += head.bytes(&self.region);
             }
             assert_eq!(offset, used as usize, "records tile segment {segment}");
         }
@@ -150,12 +150,12 @@ impl SegmentStore {
         while offset < entry.used as usize {
             let place = start + offset;
             let head = record::head(&self.region, place);
-            offset += head.bytes();
+            offset += head.bytes(&self.region);
             if !head.is_live() {
                 continue;
             }
             records += 1;
-            bytes += head.bytes() as u32;
+            bytes += head.bytes(&self.region) as u32;
             if head.kind() == RecordKind::Piece {
                 let (hash, position) = self.owner_of_piece(place, head);
                 let address = self.index.address(hash);

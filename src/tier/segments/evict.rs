@@ -128,7 +128,7 @@ impl SegmentStore {
                 scan.ahead[(scan.first + scan.len) % AHEAD] = (scan.next as u32, hash);
                 scan.len += 1;
             }
-            scan.next += head.bytes();
+            scan.next += head.bytes(&self.region);
         }
     }
 
@@ -206,7 +206,7 @@ impl SegmentStore {
         frequency: u8,
         now: Now,
     ) -> Option<u32> {
-        let bytes = head.bytes();
+        let bytes = head.bytes(&self.region);
         let copy = self.copy_record((place, head), queue, now)?;
         self.supersede(entry, frequency, copy);
         Some(LIVE_POINTS + (bytes / BYTES_PER_POINT) as u32)
@@ -219,7 +219,7 @@ impl SegmentStore {
         queue: SegmentQueue,
         now: Now,
     ) -> Option<usize> {
-        let bytes = head.bytes();
+        let bytes = head.bytes(&self.region);
         let from = *self.table.get(self.table.of(place));
         let expiry = match head.kind() {
             // Its head's is not known here: as long as any in its segment.
@@ -263,7 +263,7 @@ impl SegmentStore {
         match fate {
             Fate::Kept { queue, .. } => {
                 if self.move_piece((place, head), queue, (entry, position), now).is_some() {
-                    return LIVE_POINTS + (head.bytes() / BYTES_PER_POINT) as u32;
+                    return LIVE_POINTS + (head.bytes(&self.region) / BYTES_PER_POINT) as u32;
                 }
                 self.count_eviction(entry.frequency());
             }
@@ -305,8 +305,8 @@ impl SegmentStore {
             self.add_draft(new_owner, -1);
         }
         head.bury(&mut self.region, place);
-        self.table.add_live(copy, head.bytes());
-        if self.table.remove_live(place, head.bytes()) {
+        self.table.add_live(copy, head.bytes(&self.region));
+        if self.table.remove_live(place, head.bytes(&self.region)) {
             self.retire_if_empty(self.table.of(place));
         }
         Some(())

@@ -25,6 +25,7 @@
 mod chain;
 mod change;
 mod check;
+mod checksum;
 mod evict;
 mod figures;
 mod header;

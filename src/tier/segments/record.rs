@@ -1,7 +1,8 @@
 //! How an item lies in a segment.
 //!
 //! ```text
-//! | state 1 | key length 1 | value length 1 or 3 | flags 4? | expiry 4? | cas 8? | key | value |
+//! | state 1 | key length 1 | value length 1 or 3 | flags 4? | expiry 4? | cas 8? |
+//! | key | value | check 4? |
 //! ```
 //!
 //! What is 0, or follows from where the record lies, takes no room: an item without flags and
@@ -9,9 +10,13 @@
 //! whether the record is live: 10 is, everything else is not, and what was never published or is
 //! dead is 01. So one flipped bit never makes a dead record live.
 //!
+//! In a region that outlives the process, each record ends with a check of four bytes, which a later
+//! start compares with what is in the record.
+//!
 //! A value too long for one record is a *chain*: its head's value is the length and the places of
 //! its *pieces*, and each piece names its head by the hash of its key.
 
+use super::checksum::{CHECK_BYTES, Checksum};
 use super::region::Region;
 use crate::base::clock::Expiry;
 
@@ -39,7 +44,7 @@ pub const WORD_BYTES: usize = 8;
 pub const PIECE_KEY_BYTES: usize = 12;
 
 /// Bytes of a piece beside its part of the value, at most.
-pub const PIECE_EXTRA_BYTES: usize = 5 + PIECE_KEY_BYTES;
+pub const PIECE_EXTRA_BYTES: usize = 5 + PIECE_KEY_BYTES + CHECK_BYTES;
 
 /// Bytes of a head's list before the places.
 pub const LIST_BYTES: usize = 4;
@@ -114,8 +119,8 @@ impl RecordShape {
 
     /// Bytes of the whole record.
     #[inline(always)]
-    pub fn bytes(&self) -> usize {
-        self.key_offset() + self.key_bytes + self.body_bytes
+    pub fn bytes(&self, region: &Region) -> usize {
+        self.key_offset() + self.key_bytes + self.body_bytes + region.check_bytes()
     }
 
     /// What its start says.
@@ -200,8 +205,8 @@ impl RecordHead {
 
     /// Bytes of the whole record.
     #[inline(always)]
-    pub fn bytes(self) -> usize {
-        self.key_offset() + usize::from(self.key_bytes) + self.body_bytes as usize
+    pub fn bytes(self, region: &Region) -> usize {
+        self.body_at(0) + self.body_bytes as usize + region.check_bytes()
     }
 
     /// Bytes behind the key.
@@ -266,6 +271,7 @@ impl RecordHead {
             return expiry == Expiry::NEVER;
         }
         region.set_u32(self.expiry_at(at), expiry.unix_s());
+        self.write_check(region, at);
         true
     }
 
@@ -300,9 +306,49 @@ impl RecordHead {
     /// Lets the record at `at` be served.
     #[inline(always)]
     pub fn publish(self, region: &mut Region, at: usize) {
+        self.write_check(region, at);
         region.in_order();
         region.set_u8(at, self.state & !STATE | LIVE);
         region.in_order();
+    }
+
+    /// Writes the check of a record that has been changed, if records of the region have one.
+    #[inline(always)]
+    pub fn write_check(self, region: &mut Region, at: usize) {
+        if let Some(checksum) = region.checksum() {
+            let sum = self.sum(region, at, checksum);
+            region.set_u32(self.body_at(at) + self.body_bytes as usize, sum);
+        }
+    }
+
+    /// Whether the record's check fits what is in it.
+    pub fn is_intact(self, region: &Region, at: usize) -> bool {
+        region.checksum().is_none_or(|checksum| {
+            let stored = region.u32(self.body_at(at) + self.body_bytes as usize);
+            stored == self.sum(region, at, checksum)
+        })
+    }
+
+    /// The sum over all that is in the record but the two bits that say whether it is live and the
+    /// places in a chain's list, which the pieces confirm.
+    #[inline]
+    fn sum(self, region: &Region, at: usize, checksum: &Checksum) -> u32 {
+        let body_bytes = match self.kind() {
+            RecordKind::Chain => LIST_BYTES.min(self.body_bytes as usize),
+            _ => self.body_bytes as usize,
+        };
+        let bytes = region.slice(at + self.key_offset(), usize::from(self.key_bytes) + body_bytes);
+        let sequence = region.u64(checksum.segment_start(at));
+        let head = u64::from(self.state & !STATE)
+            | u64::from(self.key_bytes) << 8
+            | u64::from(self.body_bytes) << 16;
+        let sum = checksum.of(bytes, head, at as u64, sequence);
+        if self.state & (FLAGS | EXPIRY | CAS) == 0 {
+            return sum as u32;
+        }
+        let fields =
+            u64::from(self.flags(region, at)) << 32 | u64::from(self.expiry(region, at).unix_s());
+        checksum.add(sum, fields, self.cas(region, at).unwrap_or(0)) as u32
     }
 
     /// Sees to it that the record at `at` is not served.

@@ -8,6 +8,7 @@ use std::io;
 
 use memmap2::MmapMut;
 
+use super::checksum::{CHECK_BYTES, Checksum};
 use crate::base::buffer;
 
 /// What of a record is asked for in advance: all of one with a short value.
@@ -20,6 +21,8 @@ pub const LINE_BYTES: usize = 64;
 #[derive(Debug)]
 pub struct Region {
     map: MmapMut,
+    /// How records are checked, if they are.
+    checksum: Option<Checksum>,
 }
 
 impl Region {
@@ -28,12 +31,29 @@ impl Region {
     /// # Errors
     /// The kernel's, if it has not so many.
     pub fn new(bytes: usize) -> io::Result<Region> {
-        Ok(Region { map: buffer::map_huge(bytes)? })
+        Ok(Region { map: buffer::map_huge(bytes)?, checksum: None })
     }
 
     /// How many there are.
     pub fn bytes(&self) -> usize {
         self.map.len()
+    }
+
+    /// From now on every record ends with a check.
+    pub fn set_checksum(&mut self, checksum: Checksum) {
+        self.checksum = Some(checksum);
+    }
+
+    /// How records are checked, if they are.
+    #[inline(always)]
+    pub fn checksum(&self) -> Option<&Checksum> {
+        self.checksum.as_ref()
+    }
+
+    /// Bytes of a record's check.
+    #[inline(always)]
+    pub fn check_bytes(&self) -> usize {
+        if self.checksum.is_some() { CHECK_BYTES } else { 0 }
     }
 
     /// `N` bytes from `at` on.

@@ -488,7 +488,7 @@ impl SegmentStore {
         };
         let fields = (new.flags, new.expiry, new.is_counter);
         let shape = RecordShape::new(RecordKind::Plain, fields, new.key.len(), new.value_bytes);
-        let bytes = shape.bytes();
+        let bytes = shape.bytes(&self.region);
         // More would leave nothing of all else, and still might not fit between what is held.
         if bytes > self.table.count() as usize * self.table.segment_bytes() / 2 {
             self.counts.no_memory += 1;
@@ -531,7 +531,7 @@ impl SegmentStore {
         to: (SegmentQueue, u8),
         now: Now,
     ) -> Option<MadeRecord> {
-        let place = self.append_paying(to, shape.bytes(), shape.expiry, now)?;
+        let place = self.append_paying(to, shape.bytes(&self.region), shape.expiry, now)?;
         shape.write(&mut self.region, place, key);
         self.table.commit(&mut self.region, self.table.of(place));
         Some(MadeRecord { place, head: shape.head(), is_held: false })
@@ -628,7 +628,7 @@ impl SegmentStore {
             None => self.insert(hash, place),
         }
         head.publish(&mut self.region, place);
-        self.table.add_live(place, head.bytes());
+        self.table.add_live(place, head.bytes(&self.region));
         if is_held {
             self.release(place);
         }
@@ -708,7 +708,7 @@ impl SegmentStore {
         if head.kind() == RecordKind::Chain {
             self.kill_pieces(place);
         }
-        if self.table.remove_live(place, head.bytes()) {
+        if self.table.remove_live(place, head.bytes(&self.region)) {
             self.retire_if_empty(self.table.of(place));
         }
     }

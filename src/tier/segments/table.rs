@@ -98,15 +98,42 @@ pub struct List {
 
 const EMPTY: List = List { oldest: NIL, newest: NIL, len: 0 };
 
+/// Where segments lie.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentPlaces {
+    /// Where the first one ends.
+    pub end: usize,
+    /// A segment has 2^shift bytes.
+    pub shift: u32,
+}
+
+impl SegmentPlaces {
+    /// The segment that a place is in.
+    #[inline(always)]
+    pub fn of(self, place: usize) -> u32 {
+        ((self.end - 1 - place) >> self.shift) as u32
+    }
+
+    /// Where a segment starts.
+    #[inline(always)]
+    pub fn start(self, segment: u32) -> usize {
+        self.end - ((segment as usize + 1) << self.shift)
+    }
+
+    /// Where the segment that a place is in starts.
+    #[inline(always)]
+    pub fn start_of(self, place: usize) -> usize {
+        self.start(self.of(place))
+    }
+}
+
 /// All segments.
 #[derive(Debug)]
 pub struct SegmentTable {
     segments: Vec<Segment>,
     /// Segments that the index does not have.
     count: u32,
-    end: usize,
-    shift: u32,
-    segment_bytes: usize,
+    places: SegmentPlaces,
     free: List,
     queues: [List; 2],
     /// Live bytes in the segments of each queue.
@@ -119,9 +146,7 @@ impl SegmentTable {
         let mut table = SegmentTable {
             segments: vec![FREE; count as usize],
             count,
-            end,
-            shift,
-            segment_bytes: 1 << shift,
+            places: SegmentPlaces { end, shift },
             free: EMPTY,
             queues: [EMPTY; 2],
             live_bytes: [0; 2],
@@ -134,7 +159,7 @@ impl SegmentTable {
     /// Bytes of a segment.
     #[inline(always)]
     pub fn segment_bytes(&self) -> usize {
-        self.segment_bytes
+        1 << self.places.shift
     }
 
     /// Segments that the index does not have.
@@ -151,24 +176,29 @@ impl SegmentTable {
     /// The segment that a place is in.
     #[inline(always)]
     pub fn of(&self, place: usize) -> u32 {
-        ((self.end - 1 - place) >> self.shift) as u32
+        self.places.of(place)
+    }
+
+    /// Where segments lie.
+    pub fn places(&self) -> SegmentPlaces {
+        self.places
     }
 
     /// Where a segment starts.
     #[inline(always)]
     pub fn start(&self, segment: u32) -> usize {
-        self.end - ((segment as usize + 1) << self.shift)
+        self.places.start(segment)
     }
 
     /// How far a place is from the start of its segment.
     #[inline(always)]
     pub fn offset(&self, place: usize) -> usize {
-        place.wrapping_sub(self.end) & (self.segment_bytes() - 1)
+        place.wrapping_sub(self.places.end) & (self.segment_bytes() - 1)
     }
 
     /// Where all segments start.
     pub fn bottom(&self) -> usize {
-        self.end - ((self.count as usize) << self.shift)
+        self.places.end - ((self.count as usize) << self.places.shift)
     }
 
     #[inline(always)]

@@ -47,8 +47,10 @@ fn at_in(seconds: u32) -> Expiry {
 
 #[test]
 fn a_record_costs_three_bytes_and_what_it_needs() {
+    let region = Region::new(64).unwrap();
     let bytes = |flags, expiry, body| {
-        RecordShape::new(RecordKind::Plain, (flags, expiry, false), 20, body).bytes() - 20 - body
+        let shape = RecordShape::new(RecordKind::Plain, (flags, expiry, false), 20, body);
+        shape.bytes(&region) - 20 - body
     };
     assert_eq!(bytes(0, Expiry::NEVER, 100), 3);
     assert_eq!(bytes(0, Expiry::NEVER, 255), 3);
@@ -260,17 +262,17 @@ fn a_counter_changes_in_place_unless_it_is_read() {
     let request = Set { is_counter: true, ..plain(b"10") };
     let first = set(&mut store, b"counter", &request, NOW).unwrap();
     let found = find(&mut store, b"counter", NOW).unwrap();
-    let (value, second) = store.counter_mut(&found).unwrap();
-    value.copy_from_slice(b"11");
+    let second = store.set_counter(&found, b"11").unwrap();
+    assert!(store.set_counter(&found, b"100").is_none());
     assert_ne!(first, second);
     let item = get(&mut store, b"counter", NOW).unwrap();
     assert_eq!((&item.value[..], item.cas), (&b"11"[..], second));
     let reader = open(&mut store, b"counter", NOW).unwrap();
-    assert!(store.counter_mut(&found).is_none());
+    assert!(store.set_counter(&found, b"12").is_none());
     store.close(&reader);
     set(&mut store, b"other", &plain(b"10"), NOW).unwrap();
     let found = find(&mut store, b"other", NOW).unwrap();
-    assert!(store.counter_mut(&found).is_none());
+    assert!(store.set_counter(&found, b"12").is_none());
     store.check();
 }
 

@@ -148,10 +148,11 @@ impl Run {
     fn count(&mut self, key: Vec<u8>) {
         let expected = self.expected(&key);
         let Some(found) = find(&mut self.store, &key, self.now) else { return };
-        let Some((value, cas)) = self.store.counter_mut(&found) else { return };
-        value.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        let Some(value) = self.store.whole(&found) else { return };
+        let value: Vec<u8> = value.iter().map(|byte| byte.wrapping_add(1)).collect();
+        let Some(cas) = self.store.set_counter(&found, &value) else { return };
         let mut item = expected.expect("what is found was stored");
-        item.value.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        item.value = value;
         item.cas = cas;
         self.remember(key, item);
     }
