@@ -119,6 +119,9 @@ pub fn of_bind(error: &BindError) -> String {
         BindError::NotASocket(listener) => {
             format!("remove it, or choose another path with {}", flag(listener))
         }
+        BindError::NoFolder(listener) => {
+            format!("create it, or choose another path with {}", flag(listener))
+        }
         BindError::Outgoing(listener) => format!(
             "try again when it has ended, choose another port with {}, or keep the kernel from \
              handing it out (sysctl net.ipv4.ip_local_reserved_ports)",
@@ -130,7 +133,10 @@ pub fn of_bind(error: &BindError) -> String {
             match source.kind() {
                 AddrInUse if is_tcp => format!("stop it, or choose another port with {flag}"),
                 AddrInUse => format!("stop it, or choose another path with {flag}"),
-                AddrNotAvailable => "choose one of its own with --bind".to_owned(),
+                AddrNotAvailable => {
+                    "choose one of its own with --bind, or let the start wait for it with --wait"
+                        .to_owned()
+                }
                 PermissionDenied if is_tcp => {
                     format!("choose a port of 1024 or more with {flag}")
                 }
@@ -261,7 +267,8 @@ mod tests {
             ),
             (
                 taken(tcp(), PortRole::Main, io::ErrorKind::AddrNotAvailable),
-                "127.0.0.1:80: this host has no such address: choose one of its own with --bind",
+                "127.0.0.1:80: this host has no such address: choose one of its own with --bind, \
+                 or let the start wait for it with --wait",
             ),
             (
                 taken(tcp(), PortRole::Main, io::ErrorKind::PermissionDenied),

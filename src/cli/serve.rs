@@ -86,7 +86,7 @@ struct Run {
     /// L1 uses what the kernel gives in either case.
     #[arg(long, value_enum, default_value = "auto")]
     huge: Huge,
-    /// Retry for S seconds when a tier's server, an SSD or a port is not available at the start
+    /// Retry for S seconds when a tier's server, an SSD, an address or a port is not there at the start
     #[arg(long, value_name = "S", default_value = "0")]
     wait: Number<0, 86_400>,
     /// For trials: play a bad wire on the device
@@ -140,6 +140,9 @@ struct Allow {
 }
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
+const NOTE_BATCH_SOCKET: &str =
+    "--bp-sock-path: the socket for batch jobs is not opened, because there is no L2";
+const NOTE_HUGE: &str = "--huge: has no effect without --device";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
      one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user \
      of this host can reach";
@@ -178,7 +181,7 @@ impl Serve {
         rend.apply(&mut config, matches)?;
         memcached.apply(&mut config, matches)?;
         check(&config)?;
-        note_batch(&mut config);
+        note(&mut config);
         Ok(config)
     }
 }
@@ -216,14 +219,17 @@ fn addresses(text: &str) -> Parsed<List<IpAddr>> {
     text.split(',').map(address).collect()
 }
 
-/// What has to be said of the batch port.
-fn note_batch(config: &mut Config) {
-    let is_given = config.batch_port.is_some() || config.batch_socket_path.is_some();
-    match (&config.l2, config.batch()) {
-        (L2::None, _) if is_given => config.notes.push(NOTE_BATCH_PORT),
-        (L2::None, _) | (_, Some(_)) => {}
-        (_, None) => config.notes.push(NOTE_BATCH_BESIDE),
-    }
+/// What has to be said of flags that have no effect, and of the batch port.
+fn note(config: &mut Config) {
+    let has_l2 = config.l2 != L2::None;
+    let is_closed = has_l2 && config.batch().is_none();
+    let notes = [
+        (!has_l2 && config.batch_port.is_some(), NOTE_BATCH_PORT),
+        (!has_l2 && config.batch_socket_path.is_some(), NOTE_BATCH_SOCKET),
+        (is_closed, NOTE_BATCH_BESIDE),
+        (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
+    ];
+    config.notes.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| note));
 }
 
 /// Whether the flags go together, beyond what their definitions say.

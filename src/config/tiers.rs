@@ -415,7 +415,7 @@ impl<'t> Arguments<'t> {
                 Some(folder.into())
             }
             Some(folder) => {
-                let expected = "the whole path of a folder, from the root on";
+                let expected = "an absolute path, e.g. state=/var/lib/sunder";
                 return Err(ValueError::new(&format!("state={folder}"), expected));
             }
             None => None,

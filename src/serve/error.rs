@@ -224,8 +224,9 @@ impl fmt::Display for ServeError {
             }
             ServeError::Files { connections, limit } => write!(
                 f,
-                "--max-connections: {connections} connections need more open files than the \
-                 limit of {limit}; raise it (ulimit -n) or choose fewer"
+                "--max-connections: {} and sunder itself need more open files than the limit of \
+                 {limit}; raise it (ulimit -n, LimitNOFILE=)",
+                counted(*connections as u64, "connection")
             ),
             ServeError::Unfinished { workers } => {
                 write!(f, "stopped, and {workers} of its workers could not close a tier")

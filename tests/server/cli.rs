@@ -106,13 +106,49 @@ fn port_that_another_sunder_serves() {
 #[test]
 fn address_of_another_host() {
     // TEST-NET-1 (RFC 5737): no host has it. Binding sends nothing.
-    failed(&["serve", "--bind", "192.0.2.1"], HOST, &["--bind", "192.0.2.1"]);
+    let words = ["--bind", "192.0.2.1", "no such address", "--wait"];
+    for flag in ["--bind", "--listen", "-l"] {
+        failed(&["serve", flag, "192.0.2.1"], PASSING, &words);
+    }
+    let l2 = Memcached::start(64, 1).expect("it serves");
+    let l2 = format!("memcached,addr=unix:{}", l2.path().display());
+    let (main, batch) = (free_port().to_string(), free_port().to_string());
+    let ports = ["serve", "-l", "192.0.2.1", "-p", &main, "--bp", &batch, "--l2", &l2];
+    failed(&ports, PASSING, &words);
+}
+
+#[test]
+fn a_folder_that_is_not_there_may_come() {
+    let path = "/no-such-directory/sunder.sock";
+    let words = ["cannot listen", path, "folder does not exist", "mounted?", "--sock-path"];
+    failed(&["serve", "--use-domain-socket", "--sock-path", path], PASSING, &words);
+    failed(&["serve", "-s", path], PASSING, &words);
+    for size in ["", ",size=600M"] {
+        let tier = format!("ssd,path=/no-such-directory/log{size}");
+        let words = ["--l1", "/no-such-directory/log", "folder does not exist", "mounted?"];
+        failed(&["serve", "--l1", &tier], PASSING, &words);
+    }
 }
 
 #[test]
 fn impossible_socket_path() {
-    let path = "/no-such-directory/sunder.sock";
+    let path = "/dev/null/sunder.sock";
     failed(&["serve", "--use-domain-socket", "--sock-path", path], HOST, &["--sock-path", path]);
+}
+
+#[test]
+fn a_limit_that_allows_no_connection() {
+    let serve = "ulimit -n 64; exec \"$0\" serve --max-connections 1 -p 1";
+    let mut command = std::process::Command::new("bash");
+    // Root may raise the limit, unless that capability is removed.
+    let as_nobody_special = "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-sys_resource \
+                             --bounding-set=-sys_resource \"$@\"; fi; exec \"$@\"";
+    command.args(["-c", as_nobody_special, "bash", "bash", "-c", serve, crate::support::SUNDER]);
+    let ended = command.output().expect("bash runs");
+    let line = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(HOST), "{line}");
+    assert!(line.contains("1 connection and sunder itself") && line.contains("raise"), "{line}");
+    assert!(!line.contains("fewer"), "{line}");
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub enum BindError {
     Outgoing(Listener),
     /// The path of a Unix socket names something that is not a socket.
     NotASocket(Listener),
+    /// The folder of a Unix socket does not exist.
+    NoFolder(Listener),
     /// The kernel has no epoll instance or descriptor left.
     Poll(io::Error),
 }
@@ -101,6 +103,10 @@ impl fmt::Display for BindError {
             BindError::NotASocket(Listener { address, .. }) => {
                 write!(f, "cannot listen on {address}: a file that is not a socket is there")
             }
+            BindError::NoFolder(Listener { address, .. }) => write!(
+                f,
+                "cannot listen on {address}: its folder does not exist: is its file system mounted?"
+            ),
             BindError::Listen { listener: Listener { address, .. }, source } => {
                 let is_tcp = matches!(address, Address::Tcp(_));
                 write!(f, "cannot listen on {address}: ")?;
@@ -116,11 +122,15 @@ impl fmt::Display for BindError {
 }
 
 impl BindError {
-    /// Whether trying again later may succeed: the current owner may exit.
+    /// Whether trying again later may succeed: the current owner may exit, an address may come (by
+    /// DHCP or VRRP, or once it is known to be unique), a folder may be mounted.
     pub fn may_pass(&self) -> bool {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable};
         match self {
-            BindError::Listen { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
-            BindError::Outgoing(_) => true,
+            BindError::Listen { source, .. } => {
+                matches!(source.kind(), AddrInUse | AddrNotAvailable)
+            }
+            BindError::Outgoing(_) | BindError::NoFolder(_) => true,
             BindError::NotASocket(_) | BindError::Poll(_) => false,
         }
     }
@@ -175,6 +185,10 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
             Address::Unix { path, mode } => {
                 if is_something_else(path) {
                     return Err(BindError::NotASocket(listener.clone()));
+                }
+                let folder = fs::metadata(folder_of(path));
+                if folder.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                    return Err(BindError::NoFolder(listener.clone()));
                 }
                 bind_unix(path, *mode, workers)
             }
@@ -278,6 +292,11 @@ fn is_something_else(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket())
 }
 
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
     let address = SockAddr::unix(path)?;
     // A server that is about to listen refuses connections like one that has exited, so two servers
@@ -319,8 +338,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(10);
 
 /// Prevents other starts from creating a socket in the folder of `path` while the result lives.
 fn lock_folder(path: &Path) -> io::Result<fs::File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = fs::File::open(folder.unwrap_or(Path::new(".")))?;
+    let folder = fs::File::open(folder_of(path))?;
     for _ in 0..LOCK_TRIES {
         match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(folder),

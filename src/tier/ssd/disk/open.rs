@@ -392,6 +392,11 @@ fn kind_of(path: &Path, may_be_made: bool) -> Result<Option<Kind>, Cause> {
             if fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink()) {
                 return Err(Cause::LinkToNothing);
             }
+            // Its file system may not be mounted yet: then no size would help.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.exists()) {
+                return Err(Cause::NoFolder);
+            }
             return if may_be_made { Ok(None) } else { Err(Cause::Missing) };
         }
         Err(error) => return Err(opening(error)),
