@@ -174,10 +174,12 @@ pub fn of_log(error: &OpenError) -> String {
         OpenError::CutOff { .. } => {
             "; put back what is missing, or start afresh with \"format\"".to_owned()
         }
-        OpenError::Foreign
-        | OpenError::Version { .. }
-        | OpenError::Geometry { .. }
-        | OpenError::OtherParts => "; \"format\" starts afresh".to_owned(),
+        OpenError::Foreign => {
+            "; choose another path, or overwrite all that is there with \"format\"".to_owned()
+        }
+        OpenError::Version { .. } | OpenError::Geometry { .. } | OpenError::OtherParts => {
+            "; \"format\" starts afresh".to_owned()
+        }
         OpenError::TooSmall { .. }
         | OpenError::TooLarge { .. }
         | OpenError::Disk(_)

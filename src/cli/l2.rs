@@ -16,9 +16,11 @@ pub(super) struct L2 {
 enum L2Command {
     /// Say what each worker's part holds, and verify every record
     ///
-    /// It only reads; the server must not run.
+    /// It only reads; the server must not run. A start continues from the newest of a part's two
+    /// superblocks. That one of them is damaged is noted, and is no damage of the log.
     #[command(after_help = "\
-Exit status: 0 the log is whole, 1 something is damaged, 2 it could not be read.")]
+Exit status: 0 the log is whole, 1 something is damaged, 2 it could not be read, 75 a server has it
+open.")]
     Check {
         /// The file or block device
         #[arg(value_name = "PATH")]

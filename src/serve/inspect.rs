@@ -4,41 +4,52 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::Fault;
 use crate::base::clock::Clock;
 use crate::base::console::{complain, print};
 use crate::base::limits::{EXIT_USAGE, ITEM_BYTES_MAX_DEFAULT, SSD_SEGMENT_BYTES};
 use crate::base::readiness::Readiness;
 use crate::tier::ssd::disk::Pool;
-use crate::tier::ssd::disk::open::{Part, open_to_look};
+use crate::tier::ssd::disk::open::{Opened, Part, open_to_look};
 use crate::tier::ssd::disk::ring::RingDisk;
 use crate::tier::ssd::{self, Geometry, Made, OpenError, SEGMENTS_MIN, look};
 
 /// Exit status of a log that is damaged.
 const EXIT_DAMAGED: u8 = 1;
 
-/// Prints what the log at `path` holds. Exit status 2: it could not be looked at.
+/// Prints what the log at `path` holds. Exit status 75: a server has it open; 2: it could not be
+/// looked at for another reason.
 pub fn check_log(path: &Path) -> ExitCode {
-    match check(path) {
+    let whole = match open_to_look(path) {
+        Ok(whole) => whole,
+        Err(error) => {
+            let is_passing = error.is_in_use();
+            let status = if is_passing { Fault::Passing.exit_status() } else { EXIT_USAGE };
+            return refuse(&error.to_string(), status);
+        }
+    };
+    match check(path, whole) {
         Ok((text, is_whole)) => {
             let damaged = ExitCode::from(EXIT_DAMAGED);
             print(&text, if is_whole { ExitCode::SUCCESS } else { damaged })
         }
-        Err(error) => {
-            // The path may have anything in it.
-            let line = error.replace(char::is_control, " ");
-            complain(format_args!("sunder l2 check: {line}"));
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => refuse(&error, EXIT_USAGE),
     }
 }
 
+fn refuse(error: &str, status: u8) -> ExitCode {
+    // The path may have anything in it.
+    let line = error.replace(char::is_control, " ");
+    complain(format_args!("sunder l2 check: {line}"));
+    ExitCode::from(status)
+}
+
 /// What every part of the log at `path` holds, in words, and whether all is whole.
-fn check(path: &Path) -> Result<(String, bool), String> {
+fn check(path: &Path, whole: Opened) -> Result<(String, bool), String> {
     let shown = path.display();
     let of_path = |error: &dyn Display| format!("{shown}: {error}");
     let none = || format!("{shown}: holds no log");
     let now = Clock::start().read();
-    let whole = open_to_look(path).map_err(|error| error.to_string())?;
     let made = look(&mut disk(whole.part(0)).map_err(|error| of_path(&error))?);
     let made = made.map_err(|error| of_path(&error))?.ok_or_else(none)?;
     let geometry = made.geometry;

@@ -18,7 +18,7 @@ use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::remedies;
-use crate::tier::ssd::disk::open::{OpenRequest, Opened, open};
+use crate::tier::ssd::disk::open::{LOOK_BYTES_MIN, OpenRequest, Opened, open};
 use crate::tier::ssd::disk::ring::{Mode, RingDisk};
 use crate::tier::ssd::disk::{self, Pool};
 use crate::tier::ssd::{
@@ -339,22 +339,24 @@ fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Resu
     Ok(())
 }
 
-/// Refuses a file that cannot be continued as asked, before it is extended: it may not be a log, or
-/// be one that its old size will continue.
+/// Refuses a file that cannot be continued as asked, before it is extended or called too small: it
+/// may not be a log, or be one that was cut off or that its old size will continue.
 fn refuse_before_it_grows(request: &OpenRequest<'_>, flag: &'static str) -> Result<(), ServeError> {
     let has_bytes = match std::fs::metadata(request.path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         _ => return Ok(()),
     };
-    let grows = request.size_bytes.is_some_and(|bytes| bytes > has_bytes);
-    if !grows || has_bytes == 0 {
+    let wanted_bytes = request.size_bytes.unwrap_or(has_bytes);
+    let least_bytes = (request.workers * request.segments_min * SSD_SEGMENT_BYTES) as u64;
+    let is_enough = (least_bytes..=has_bytes).contains(&wanted_bytes);
+    if is_enough || has_bytes == 0 {
         return Ok(());
     }
     let path = request.path.display();
-    if has_bytes < SSD_SEGMENT_BYTES as u64 {
+    if has_bytes < LOOK_BYTES_MIN {
         return Err(of_log(flag, &path, &OpenError::Foreign));
     }
-    let as_it_is = OpenRequest { size_bytes: None, workers: 1, segments_min: 1, ..*request };
+    let as_it_is = OpenRequest { size_bytes: None, workers: 1, segments_min: 0, ..*request };
     let opened = open(&as_it_is).map_err(|error| not_opened(flag, &error))?;
     match made(&opened, 0, flag, &path)? {
         Some(made) => Asked::new(request, has_bytes)

@@ -8,8 +8,9 @@ use std::fmt;
 
 use super::Made;
 use super::disk::Disk;
-use super::format::{Geometry, Kind, SEAL_BLOCKS, Superblock};
-use super::recovery::{Dead, OpenError, ahead_s, segments_of, superblock};
+use super::format::{Geometry, Kind, SEAL_BLOCKS, SUPERBLOCKS, Superblock, SuperblockRead};
+use super::log::superblock_at;
+use super::recovery::{Dead, OpenError, ahead_s, newest, segments_of, superblocks};
 use super::scan::{Scan, Waited, summary, walk};
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::SSD_BLOCK_BYTES;
@@ -21,6 +22,14 @@ pub struct Report {
     pub worker: u32,
     /// Of how many.
     pub workers: u32,
+    /// The block of the superblock that was used, the newest one, counted from 1.
+    pub superblock: u32,
+    /// How many superblocks were written before it.
+    pub generation: u64,
+    /// Blocks whose superblock cannot be read, counted from 1: of another version, or damaged.
+    pub superblocks_bad: Vec<u32>,
+    /// Bytes of a segment.
+    pub segment_bytes: u32,
     /// Segments that there are.
     pub segments: u32,
     /// Segments that hold records.
@@ -50,25 +59,32 @@ pub struct Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "part {} of {}", self.worker, self.workers)?;
-        writeln!(
-            f,
-            "segments {} used {} open {} damaged {}",
-            self.segments,
-            self.segments_used,
-            self.segments_open,
-            self.segments_damaged.len()
-        )?;
-        write!(
-            f,
-            "records {} items {} bytes {} expired {} dead {} tombstones {} cut_off {}",
-            self.records,
-            self.items,
-            self.item_bytes,
-            self.expired,
-            self.dead,
-            self.tombstones,
-            self.cut_off
-        )?;
+        let (used, generation) = (self.superblock, self.generation);
+        writeln!(f, "superblock {used} of {SUPERBLOCKS} used, generation {generation}")?;
+        for bad in &self.superblocks_bad {
+            writeln!(
+                f,
+                "note: superblock {bad} cannot be read (a crash may damage one while it is \
+                 written); superblock {used} is used, and a start writes both"
+            )?;
+        }
+        let damaged = self.segments_damaged.len() as u64;
+        let kib = self.segment_bytes >> 10;
+        let rows = [
+            ("segments", self.segments.into(), format!("of {kib} KiB each, in this part")),
+            ("used", self.segments_used.into(), "segments that hold records".into()),
+            ("open", self.segments_open.into(), "of these, not yet full".into()),
+            ("damaged", damaged, "of these, with a damaged record or summary".into()),
+            ("records", self.records, "in used segments, all kinds below".into()),
+            ("items", self.items, "records that a start would serve".into()),
+            ("bytes", self.item_bytes, "bytes of keys and values of these items".into()),
+            ("expired", self.expired, "records of items whose time is over".into()),
+            ("dead", self.dead, "records of items replaced, deleted or flushed since".into()),
+            ("tombstones", self.tombstones, "records of deletions".into()),
+            ("cut_off", self.cut_off, "records after the last checkpoint, lost by a crash".into()),
+        ];
+        let rows = rows.map(|(name, count, text)| format!("{name:<10} {count:>12}  {text}"));
+        f.write_str(&rows.join("\n"))?;
         if self.is_lost {
             f.write_str("\ndamaged beyond repair: a start discards all that this part holds")?;
         }
@@ -104,7 +120,8 @@ pub fn check(
     now: Now,
 ) -> Result<Option<Report>, OpenError> {
     let mut waited = Waited::new(disk);
-    let Some(found) = superblock(&mut waited)? else { return Ok(None) };
+    let read = superblocks(&mut waited);
+    let Some(found) = newest(&mut waited, &read)? else { return Ok(None) };
     refuse_other(&found, made, waited.disk.size_bytes())?;
     let ahead_s = ahead_s(&found, now);
     let now = Now { unix_s: now.unix_s + ahead_s.unwrap_or(0), ..now };
@@ -112,9 +129,16 @@ pub fn check(
     let geometry = scan.superblock.geometry;
     let segments = segments_of(&scan);
     let dead = Dead::find(&mut waited, &mut scan);
+    let is_bad =
+        |it: &SuperblockRead| matches!(it, SuperblockRead::Foreign | SuperblockRead::Version(_));
+    let generation = scan.superblock.generation;
     let mut report = Report {
         worker: geometry.worker,
         workers: geometry.workers,
+        superblock: (superblock_at(&scan.superblock) / SSD_BLOCK_BYTES as u64) as u32 + 1,
+        generation,
+        superblocks_bad: (1..).zip(&read).filter(|(_, it)| is_bad(it)).map(|(n, _)| n).collect(),
+        segment_bytes: geometry.segment_bytes,
         segments: segments.count(),
         segments_used: scan.used.len() as u32,
         is_lost: scan.is_damaged || dead.is_none(),

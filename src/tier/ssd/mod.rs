@@ -131,6 +131,8 @@ pub use marks::{Marks, Witness};
 use recovery::GivenUp;
 pub use recovery::{OpenError, Options, SEGMENTS_MIN};
 
+const _: () = assert!(format::SUPERBLOCKS * SSD_BLOCK_BYTES == disk::open::LOOK_BYTES_MIN as usize);
+
 /// How often a key is looked for that is being moved, or shares its tag with others.
 const LOOKS_MAX: usize = 8;
 

@@ -166,7 +166,9 @@ impl fmt::Display for OpenError {
                 let max = (SSD_UNIT_BYTES as u64) << LOCATION_BITS;
                 write!(f, "{part_bytes} bytes a worker are too many: up to {max}")
             }
-            OpenError::Foreign => f.write_str("holds something else, or a damaged log"),
+            OpenError::Foreign => {
+                f.write_str("is no log of sunder: it holds something else, or a damaged log")
+            }
             OpenError::Version { found } => {
                 write!(f, "holds a log of version {found}, and this is version {VERSION}")
             }
@@ -194,7 +196,7 @@ impl fmt::Display for OpenError {
             ),
             OpenError::CutOff { has_bytes, log_bytes } => write!(
                 f,
-                "was cut off: it has {} MiB, and its log had {} MiB",
+                "was cut off: it has {} MiB, and by its own superblock its log has {} MiB",
                 has_bytes >> 20,
                 log_bytes >> 20
             ),
@@ -215,14 +217,26 @@ impl From<DiskError> for OpenError {
     }
 }
 
+/// The blocks where superblocks are, as they are on the disk.
+pub(super) fn superblocks<D: Disk>(disk: &mut Waited<'_, D>) -> Vec<SuperblockRead> {
+    let mut blocks = [0; SUPERBLOCKS * SSD_BLOCK_BYTES];
+    disk.read(0, &mut blocks);
+    blocks.chunks(SSD_BLOCK_BYTES).map(Superblock::decode).collect()
+}
+
 /// The newest superblock, or None if there never was one.
 pub(super) fn superblock<D: Disk>(
     disk: &mut Waited<'_, D>,
 ) -> Result<Option<Superblock>, OpenError> {
-    let mut blocks = [0; SUPERBLOCKS * SSD_BLOCK_BYTES];
-    disk.read(0, &mut blocks);
-    let read: Vec<SuperblockRead> =
-        blocks.chunks(SSD_BLOCK_BYTES).map(Superblock::decode).collect();
+    let read = superblocks(disk);
+    newest(disk, &read)
+}
+
+/// The newest of the superblocks `read` from a disk.
+pub(super) fn newest<D: Disk>(
+    disk: &mut Waited<'_, D>,
+    read: &[SuperblockRead],
+) -> Result<Option<Superblock>, OpenError> {
     let found = read.iter().filter_map(|it| match it {
         SuperblockRead::Found(superblock) => Some(superblock),
         _ => None,
@@ -233,7 +247,7 @@ pub(super) fn superblock<D: Disk>(
     if let Some(error) = disk.error {
         return Err(OpenError::Disk(error));
     }
-    for it in &read {
+    for it in read {
         match it {
             SuperblockRead::Version(found) => return Err(OpenError::Version { found: *found }),
             SuperblockRead::Foreign => return Err(OpenError::Foreign),

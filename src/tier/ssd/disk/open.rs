@@ -25,6 +25,10 @@ use crate::base::limits::{
     SSD_ALLOCATE_BYTES, SSD_BLOCK_BYTES, SSD_LOCK_TRIES, SSD_LOCK_WAIT_MS, SSD_SEGMENT_BYTES,
 };
 
+/// Bytes of the shortest file that can be looked at: the start of a log, as far as it is there
+/// twice.
+pub const LOOK_BYTES_MIN: u64 = 2 * SSD_BLOCK_BYTES as u64;
+
 /// What is to be opened.
 #[derive(Clone, Debug)]
 pub struct OpenRequest<'p> {
@@ -35,7 +39,8 @@ pub struct OpenRequest<'p> {
     pub size_bytes: Option<u64>,
     /// Among how many it is divided.
     pub workers: usize,
-    /// The least that each can do with, in segments.
+    /// The least that each can do with, in segments. 0: only the start is looked at, and a part is
+    /// whole blocks.
     pub segments_min: usize,
 }
 
@@ -274,6 +279,11 @@ impl OpenError {
         }
     }
 
+    /// Whether somebody has it open now.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.cause, Cause::InUse(_))
+    }
+
     /// Whether what was asked for is wrong, not the host: another path or size is needed.
     pub fn is_of_request(&self) -> bool {
         match &self.cause {
@@ -350,8 +360,8 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
         remove(request.path, &file);
     }
     let (size_bytes, whole_bytes) = sizes.map_err(fail)?;
-    let segment = SSD_SEGMENT_BYTES as u64;
-    let part_bytes = size_bytes / request.workers as u64 / segment * segment;
+    let unit = if request.segments_min == 0 { SSD_BLOCK_BYTES } else { SSD_SEGMENT_BYTES } as u64;
+    let part_bytes = size_bytes / request.workers as u64 / unit * unit;
     Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: request.workers, part_bytes })
 }
 
@@ -373,11 +383,11 @@ pub fn open_to_look(path: &Path) -> Result<Opened, OpenError> {
         };
         is_direct(&file)?;
         let whole_bytes = length(&file)?;
-        let segment = SSD_SEGMENT_BYTES as u64;
-        let part_bytes = whole_bytes / segment * segment;
-        if part_bytes == 0 {
+        if whole_bytes < LOOK_BYTES_MIN {
             return Err(Cause::NoLog { has_bytes: whole_bytes });
         }
+        let block = SSD_BLOCK_BYTES as u64;
+        let part_bytes = whole_bytes / block * block;
         Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: 1, part_bytes })
     };
     opened().map_err(|cause| OpenError { path: path.to_owned(), cause, is_look: true })
