@@ -75,6 +75,9 @@ fn man(command: &clap::Command, folder: &Path) -> io::Result<()> {
     // The version is in the footer.
     let (rest, _) = rest.split_once(".SH VERSION").unwrap_or((rest, ""));
     let rest = rest.replace(".SH EXTRA", ".SH NOTES");
+    // Neither stretched nor hyphenated: many words are flags, which are long and may be copied.
+    let (title, name) = name.split_once(".SH NAME").expect("each page has one");
+    let name = format!("{title}.nh\n.ad l\n.SH NAME{name}");
     let text = format!("{name}.SH SYNOPSIS\n{usage}\n.SH DESCRIPTION{rest}");
     fs::write(folder.join(page.get_filename()), text)
 }
