@@ -56,6 +56,23 @@ pub struct Report {
     pub is_lost: bool,
 }
 
+impl Report {
+    /// Of the part whose superblocks were `read`, before anything else is: `used` is the newest.
+    fn of(used: &Superblock, read: &[SuperblockRead]) -> Report {
+        use SuperblockRead::{Foreign, Version};
+        let is_bad = |it: &SuperblockRead| matches!(it, Foreign | Version(_));
+        Report {
+            worker: used.geometry.worker,
+            workers: used.geometry.workers,
+            superblock: (superblock_at(used) / SSD_BLOCK_BYTES as u64) as u32 + 1,
+            generation: used.generation,
+            superblocks_bad: (1..).zip(read).filter(|(_, it)| is_bad(it)).map(|(n, _)| n).collect(),
+            segment_bytes: used.geometry.segment_bytes,
+            ..Report::default()
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "part {} of {}", self.worker, self.workers)?;
@@ -126,24 +143,14 @@ pub fn check(
     let ahead_s = ahead_s(&found, now);
     let now = Now { unix_s: now.unix_s + ahead_s.unwrap_or(0), ..now };
     let mut scan = Scan::of(&mut waited, found);
-    let geometry = scan.superblock.geometry;
     let segments = segments_of(&scan);
     let dead = Dead::find(&mut waited, &mut scan);
-    let is_bad =
-        |it: &SuperblockRead| matches!(it, SuperblockRead::Foreign | SuperblockRead::Version(_));
-    let generation = scan.superblock.generation;
     let mut report = Report {
-        worker: geometry.worker,
-        workers: geometry.workers,
-        superblock: (superblock_at(&scan.superblock) / SSD_BLOCK_BYTES as u64) as u32 + 1,
-        generation,
-        superblocks_bad: (1..).zip(&read).filter(|(_, it)| is_bad(it)).map(|(n, _)| n).collect(),
-        segment_bytes: geometry.segment_bytes,
-        segments: segments.count(),
-        segments_used: scan.used.len() as u32,
         is_lost: scan.is_damaged || dead.is_none(),
-        ..Report::default()
+        ..Report::of(&scan.superblock, &read)
     };
+    report.segments = segments.count();
+    report.segments_used = scan.used.len() as u32;
     let hash_key = scan.superblock.hash_key;
     let flushed_below = ahead_s.map_or(u64::MAX, |_| scan.superblock.flushed_below);
     for used in &scan.used {
