@@ -180,8 +180,8 @@ impl Bench {
             return report.request().map(Command::Report);
         }
         let Bench { server, pace, requests, client, device, results, .. } = self;
-        let given = server.target.clone();
-        let server = server.target(Some(11211)).map_err(|error| error.to_string())?;
+        let given = server.target.clone().filter(|_| server.port.is_none());
+        let server = server.target()?;
         check_path(&server)?;
         let target = given.unwrap_or_else(|| server.to_string());
         let Spread(key_bytes, key_text) = requests.key_bytes;

@@ -9,7 +9,9 @@ use crate::load::options::Options;
 
 /// Set random keys
 ///
-/// A connection that ends is reopened; ten failures in a row end the run.
+/// It reads nothing, unless --no-loss is given: then each key is read as soon as it was set, and
+/// has to be there, with what this or another connection set. A connection that ends is reopened;
+/// ten failures in a row end the run.
 #[derive(Args, Debug)]
 pub(super) struct Fill {
     /// Sets of all connections

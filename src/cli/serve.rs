@@ -86,7 +86,7 @@ struct Run {
     /// L1 uses what the kernel gives in either case.
     #[arg(long, value_enum, default_value = "auto")]
     huge: Huge,
-    /// Retry for S seconds when a tier's server, an SSD, an address or a port is not there at the start
+    /// Retry for S seconds at the start, until tiers, an SSD, addresses and ports are available
     #[arg(long, value_name = "S", default_value = "0")]
     wait: Number<0, 86_400>,
     /// For trials: play a bad wire on the device
@@ -103,10 +103,10 @@ struct Store {
     /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part of it, of
     /// at most 32 GiB for items, and needs 34 MiB beside it.
     ///
-    /// memcached,addr=unix:PATH|127.0.0.1:PORT[,layout=plain|chunked[,chunk=SIZE]][,timeout=MS]: in
-    /// a memcached of this host. Values are stored as they are [plain], or in Rend's chunks of SIZE
-    /// [1184]. A memcached that does not answer for MS milliseconds [500] is not asked until it
-    /// does.
+    /// memcached,addr=unix:PATH (or addr=127.0.0.1:PORT), and behind commas layout=plain|chunked,
+    /// chunk=SIZE, timeout=MS: in a memcached of this host. Values are stored as they are [plain],
+    /// or in Rend's chunks of SIZE [1184]. A memcached that does not answer for MS milliseconds
+    /// [500] is not asked until it does.
     ///
     /// ssd,path=PATH, and behind commas size=SIZE, object=SIZE, admit=all|second-touch, flush=MS,
     /// format, state=DIR: on a file or block device. Data survives restarts and kill -9; at most

@@ -58,15 +58,15 @@ pub(super) trait ToolFlags: Args {
 #[derive(Args, Debug)]
 pub(super) struct Server {
     /// Server [default: 127.0.0.1:11211]; or --host, --port and --sock-path
-    #[arg(value_name = "HOST:PORT|unix:PATH")]
-    #[arg(conflicts_with_all = ["host", "port", "sock_path"])]
+    #[arg(value_name = "HOST[:PORT]|unix:PATH")]
+    #[arg(conflicts_with_all = ["host", "sock_path"])]
     pub target: Option<String>,
     /// Name or address of the server
     #[arg(long, alias = "h", value_parser = NonEmpty::new(), default_value = "127.0.0.1")]
     host: String,
-    /// Port of the server
-    #[arg(short, long, value_name = "N", value_parser = config::port, default_value = "11211")]
-    port: u16,
+    /// Port of the server [default: 11211]
+    #[arg(short, long, value_name = "N", value_parser = config::port)]
+    pub port: Option<u16>,
     /// Unix socket of the server
     #[arg(long, value_name = "PATH", value_parser = NonEmpty::new())]
     #[arg(conflicts_with_all = ["host", "port"])]
@@ -136,6 +136,9 @@ struct Client {
     /// Count an item that is gone without a delete as wrong; a cache may evict
     #[arg(long)]
     no_loss: bool,
+    /// Draw a histogram of the latencies of each operation
+    #[arg(long)]
+    histograms: bool,
     /// Not needed: perf profiles this program from outside
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "")]
     #[arg(value_name = "X", hide_short_help = true)]
@@ -154,7 +157,7 @@ impl<T: ToolFlags> Tool<T> {
         }
         let dialects = Protocols::given(matches);
         let mut options = Options {
-            target: server.target(None).map_err(|error| error.to_string())?,
+            target: server.target()?,
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
             operations: 1,
             workers: self.client.workers.0 as usize,
@@ -172,6 +175,7 @@ impl<T: ToolFlags> Tool<T> {
             survives: false,
             may_cas_repeat: false,
             has_flush: true,
+            draws_histograms: self.client.histograms,
             notes: self.client.pprof.map(|_| NOTE_PPROF).into_iter().collect(),
         };
         self.own.apply(&mut options);
@@ -196,31 +200,32 @@ impl Protocols {
     }
 }
 
+/// Port of a server unless another is given.
+const PORT: u16 = 11211;
+
 impl Server {
-    /// Where the server is. `port_default`: the port of a HOST alone, where it may be alone.
-    pub fn target(self, port_default: Option<u16>) -> Parsed<Target> {
+    /// Where the server is.
+    pub fn target(self) -> Result<Target, String> {
         let bare = |host: &str| host.trim_matches(['[', ']']).to_owned();
-        let Some(text) = self.target else {
-            return Ok(match self.sock_path {
-                Some(path) => Target::Unix(path.into()),
-                None => Target::Tcp(bare(&self.host), self.port),
-            });
-        };
-        if let Some(path) = text.strip_prefix("unix:") {
+        if let Some(path) = self.sock_path {
             return Ok(Target::Unix(path.into()));
         }
-        let host_port = match bare(&text).parse::<IpAddr>() {
-            Ok(_) => None,
-            Err(_) => text.rsplit_once(':'),
-        };
-        let (host, port) = match (host_port, port_default) {
-            (Some((host, port)), None) => (host, config::port(port).ok()),
-            // A literal port 0 is left to connect(2) to refuse.
-            (Some((host, port)), Some(_)) => (host, port.parse().ok()),
-            (None, port) => (&text[..], port),
-        };
-        let wrong = || ValueError::new(&text, "HOST:PORT or unix:PATH");
-        Ok(Target::Tcp(bare(host), port.ok_or_else(wrong)?))
+        let text = self.target.unwrap_or(self.host);
+        let twice = || format!("--port: '{text}' says where the server is; leave one out");
+        if let Some(path) = text.strip_prefix("unix:") {
+            let target = Target::Unix(path.into());
+            return if self.port.is_none() { Ok(target) } else { Err(twice()) };
+        }
+        let is_address = bare(&text).parse::<IpAddr>().is_ok();
+        let host_port = if is_address { None } else { text.rsplit_once(':') };
+        match (host_port, self.port) {
+            (Some(_), Some(_)) => Err(twice()),
+            (None, port) => Ok(Target::Tcp(bare(&text), port.unwrap_or(PORT))),
+            (Some((host, port)), None) => {
+                let wrong = |_| ValueError::new(&text, "HOST, HOST:PORT or unix:PATH").to_string();
+                Ok(Target::Tcp(bare(host), config::port(port).map_err(wrong)?))
+            }
+        }
     }
 }
 

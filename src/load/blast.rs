@@ -37,7 +37,7 @@ fn start(tool: &'static str, options: &Options, mix: Mix) -> ExitCode {
                 (false, true) => End::Over(plan.duration),
                 (false, false) => End::Done,
             };
-            say(tool, &report, plan.survives, end)
+            say(tool, &report, options, end)
         }
         Err(text) => {
             let trouble = Finding::Trouble(text);
@@ -79,8 +79,9 @@ fn plan(options: &Options, mix: Mix) -> Plan {
     plan
 }
 
-fn say(tool: &str, report: &Report, survives: bool, end: End) -> ExitCode {
-    let told = print(&format!("{report:#}\n"), ExitCode::SUCCESS);
+fn say(tool: &str, report: &Report, options: &Options, end: End) -> ExitCode {
+    let text = if options.draws_histograms { format!("{report:#}") } else { report.to_string() };
+    let told = print(&format!("{text}\n"), ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
         (Some(violation), _) => {
             let all = report.violation_count;
@@ -89,7 +90,7 @@ fn say(tool: &str, report: &Report, survives: bool, end: End) -> ExitCode {
         }
         (None, Some(trouble)) => Some(Finding::Trouble(trouble.clone())),
         (None, None) => match report.failures.iter().next() {
-            Some((text, _)) if report.errors > 0 && !survives => {
+            Some((text, _)) if report.errors > 0 && !options.survives => {
                 let text = format!("{} operations failed, such as: {text}", report.errors);
                 Some(Finding::Trouble(text))
             }

@@ -16,14 +16,27 @@ const PICTURE: (usize, usize) = (100, 8);
 /// Percentiles of the table.
 const PERCENTILES: [f64; 5] = [50.0, 75.0, 90.0, 95.0, 99.0];
 
+/// What became of an operation: a row of its own each, with the names of blast's columns.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Ending {
+    /// A retrieval found something.
+    Hit,
+    /// There was no item.
+    Miss,
+    /// It did what it was to.
+    Done,
+    /// Its condition was not met: NOT_STORED or EXISTS.
+    Refused,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Latencies(BTreeMap<(&'static str, bool), Histogram<u64>>);
+pub struct Latencies(BTreeMap<(&'static str, Ending), Histogram<u64>>);
 
 impl Latencies {
-    /// An operation that found or did what it was to (`is_hit`), or found nothing, took so long.
-    pub fn add(&mut self, name: &'static str, is_hit: bool, duration_ns: u64) {
-        let histogram = self.0.entry((name, !is_hit)).or_insert_with(|| {
+    /// An operation that ended so took so long.
+    pub fn add(&mut self, name: &'static str, ending: Ending, duration_ns: u64) {
+        let histogram = self.0.entry((name, ending)).or_insert_with(|| {
             let mut histogram = Histogram::new(DIGITS).expect("a number of digits that there is");
             histogram.auto(true);
             histogram
@@ -49,15 +62,21 @@ impl Latencies {
     /// How each histogram spreads, up to its 99th percentile.
     pub fn pictures(&self) -> String {
         let mut text = String::new();
-        for ((name, is_miss), histogram) in &self.0 {
-            let _ = write!(text, "\n{}\n{}", row_name(name, *is_miss), picture(histogram));
+        for ((name, ending), histogram) in &self.0 {
+            let _ = write!(text, "\n{}\n{}", row_name(name, *ending), picture(histogram));
         }
         text
     }
 }
 
-fn row_name(name: &str, is_miss: bool) -> String {
-    format!("{name} {}", if is_miss { "misses" } else { "hits" })
+fn row_name(name: &str, ending: Ending) -> String {
+    let ending = match ending {
+        Ending::Hit => "hits",
+        Ending::Miss => "misses",
+        Ending::Done => "done",
+        Ending::Refused => "refused",
+    };
+    format!("{name} {ending}")
 }
 
 fn ms(ns: f64) -> String {
@@ -69,12 +88,12 @@ impl fmt::Display for Latencies {
         let heads = ["n", "min", "max", "avg", "p50", "p75", "p90", "p95", "p99"];
         let cells = heads.map(|head| format!("{head:>10}")).concat();
         writeln!(f, "{:18}{cells}   (ms)", "")?;
-        for ((name, is_miss), histogram) in &self.0 {
+        for ((name, ending), histogram) in &self.0 {
             let whole = [histogram.min() as f64, histogram.max() as f64, histogram.mean()];
             let at = |percentile| histogram.value_at_percentile(percentile) as f64;
             let cells = whole.into_iter().chain(PERCENTILES.map(at)).map(ms);
             let cells: String = cells.map(|cell| format!("{cell:>10}")).collect();
-            writeln!(f, "{:18}{:>10}{cells}", row_name(name, *is_miss), histogram.len())?;
+            writeln!(f, "{:18}{:>10}{cells}", row_name(name, *ending), histogram.len())?;
         }
         Ok(())
     }
@@ -114,9 +133,9 @@ mod tests {
     fn a_table_has_what_was_measured() {
         let mut latencies = Latencies::default();
         for us in 1..=1000 {
-            latencies.add("get", true, us * 1000);
+            latencies.add("get", Ending::Hit, us * 1000);
         }
-        latencies.add("get", false, 5_000_000);
+        latencies.add("get", Ending::Miss, 5_000_000);
         let mut sum = Latencies::default();
         sum.merge(&latencies);
         sum.merge(&latencies);
@@ -137,7 +156,7 @@ mod tests {
     fn a_picture_is_within_its_frame() {
         let mut latencies = Latencies::default();
         for (us, times) in [(1_u64, 900), (50, 50), (99, 45), (100_000, 5)] {
-            (0..times).for_each(|_| latencies.add("set", true, us * 1000));
+            (0..times).for_each(|_| latencies.add("set", Ending::Done, us * 1000));
         }
         let text = latencies.pictures();
         let lines: Vec<&str> = text.lines().collect();

@@ -16,6 +16,7 @@ pub mod client;
 pub mod fill;
 pub mod history;
 pub mod latency;
+mod limit;
 pub mod options;
 pub mod progress;
 pub mod report;

@@ -55,6 +55,8 @@ pub struct Options {
     pub may_cas_repeat: bool,
     /// Whether [`Mix::Everything`] has flush_all.
     pub has_flush: bool,
+    /// Whether latencies are shown as histograms, too.
+    pub draws_histograms: bool,
     /// What to tell the user before the start: flags that are not needed.
     pub notes: Vec<&'static str>,
 }

@@ -166,6 +166,23 @@ pub struct Step {
     pub outages: Outages,
 }
 
+impl Step {
+    /// Requests that were due in an open loop and never sent: the server, or the client, was
+    /// behind. How long they had waited by then is among the latencies.
+    pub fn unsent(&self) -> u64 {
+        if self.rate_target.is_none() {
+            return 0;
+        }
+        let answered_or_lost = self.requests.saturating_add(self.outages.requests_lost);
+        self.latency.all.count.saturating_sub(answered_or_lost)
+    }
+
+    /// Whether nothing that was due was sent, so that no latency is one of a request.
+    pub fn is_all_unsent(&self) -> bool {
+        self.unsent() > 0 && self.unsent() == self.latency.all.count
+    }
+}
+
 /// Connections that the server ended while it was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outages {

@@ -83,38 +83,29 @@ fn work(worker: &mut Worker<'_>, keys: u64) -> Result<(), Finding> {
     Ok(())
 }
 
-fn wrong(key: &[u8], what: impl Into<String>) -> Finding {
+/// An answer of this key's that cannot be right.
+pub fn wrong(key: &[u8], what: impl Into<String>) -> Finding {
     Finding::Wrong { key: key.escape_ascii().to_string(), what: what.into() }
-}
-
-/// What cannot be worked with: the operation failed.
-fn failed(verb: Verb, key: &[u8], status: &Status) -> Finding {
-    let (verb, key) = (verb.name(), key.escape_ascii());
-    Finding::Trouble(match status {
-        Status::Other(text) => format!("key {key}: {verb} was answered '{text}'"),
-        Status::TooLarge => format!("key {key}: the value is too large for the server"),
-        status => format!("key {key}: {verb} was answered {status:?}"),
-    })
 }
 
 /// Sets a key.
 fn set(worker: &mut Worker<'_>, key: &[u8], flags: u32, value: &[u8]) -> Result<(), Finding> {
-    let answer = worker.send("set", &ClientRequest::store(Verb::Set, key, flags, value))?;
-    match answer.status {
+    let request = ClientRequest::store(Verb::Set, key, flags, value);
+    match worker.send("set", &request)?.status {
         Status::Done => Ok(()),
-        status => Err(failed(Verb::Set, key, &status)),
+        status => Err(worker.failed(&request, &status)),
     }
 }
 
 fn delete(worker: &mut Worker<'_>, key: &[u8]) -> Result<(), Finding> {
-    let answer = worker.send("delete", &ClientRequest::new(Verb::Delete, key))?;
-    match answer.status {
+    let request = ClientRequest::new(Verb::Delete, key);
+    match worker.send("delete", &request)?.status {
         Status::Done => Ok(()),
         Status::Not if worker.options.is_loss_wrong => {
             Err(wrong(key, "lost: it was set and is not there to be deleted"))
         }
         Status::Not => Ok(()),
-        status => Err(failed(Verb::Delete, key, &status)),
+        status => Err(worker.failed(&request, &status)),
     }
 }
 
@@ -126,9 +117,10 @@ fn get(
     expected: Option<u32>,
     keys: u64,
 ) -> Result<(), Finding> {
-    let Owned { item, status } = worker.send("get", &ClientRequest::new(Verb::Get, key))?;
+    let request = ClientRequest::new(Verb::Get, key);
+    let Owned { item, status } = worker.send("get", &request)?;
     if status != Status::End {
-        return Err(failed(Verb::Get, key, &status));
+        return Err(worker.failed(&request, &status));
     }
     let options = worker.options;
     let Some((flags, value)) = item else {

@@ -57,14 +57,11 @@ fn work(worker: &mut Worker<'_>, total: u64, taken: &Taken) -> Result<(), Findin
         let version = index as u32 + 1;
         value.clear();
         let flags = values.put(&key, version, bytes, &mut value);
-        let answer = worker.send("set", &ClientRequest::store(Verb::Set, &key, flags, &value))?;
-        let is_stored = match answer.status {
+        let request = ClientRequest::store(Verb::Set, &key, flags, &value);
+        let is_stored = match worker.send("set", &request)?.status {
             Status::Done => true,
             Status::TooLarge => false,
-            status => {
-                let text = format!("{bytes} bytes: the set was answered {status:?}");
-                return Err(Finding::Trouble(text));
-            }
+            status => return Err(worker.failed(&request, &status)),
         };
         if is_stored {
             taken.stored.fetch_add(1, Relaxed);
@@ -88,13 +85,14 @@ fn read_back(
     is_stored: bool,
 ) -> Result<(), Finding> {
     let options = worker.options;
-    let answer = worker.send("get", &ClientRequest::new(Verb::Get, key))?;
+    let request = ClientRequest::new(Verb::Get, key);
+    let answer = worker.send("get", &request)?;
     let wrong = |what: String| {
         let what = format!("{bytes} bytes: {what}");
         Err(Finding::Wrong { key: key.escape_ascii().to_string(), what })
     };
     if answer.status != Status::End {
-        return Err(Finding::Trouble(format!("{bytes} bytes: get answered {:?}", answer.status)));
+        return Err(worker.failed(&request, &answer.status));
     }
     let Some((flags, value)) = answer.item else {
         return match is_stored && options.is_loss_wrong {

@@ -3,7 +3,8 @@
 //! The first finding ends the run: what came after it would prove no more.
 
 use super::client::{Client, Trouble};
-use super::latency::Latencies;
+use super::latency::{Ending, Latencies};
+use super::limit::too_large;
 use super::options::Options;
 use super::progress::{EXIT_INTERRUPTED, Progress};
 use super::wire::{ClientRequest, Item, Reply};
@@ -141,22 +142,34 @@ impl Worker<'_> {
             Some(item) => Some((item.flags, answered.value)),
             None => None,
         };
-        let status = match answered.reply {
-            Reply::End => Status::End,
-            Reply::Stored | Reply::Deleted | Reply::Touched => Status::Done,
-            Reply::NotStored | Reply::NotFound | Reply::Exists => Status::Not,
-            Reply::TooLarge => Status::TooLarge,
+        let (status, ending) = match answered.reply {
+            Reply::End if item.is_some() => (Status::End, Some(Ending::Hit)),
+            Reply::End => (Status::End, Some(Ending::Miss)),
+            Reply::Stored | Reply::Deleted | Reply::Touched => (Status::Done, Some(Ending::Done)),
+            Reply::NotFound => (Status::Not, Some(Ending::Miss)),
+            Reply::NotStored | Reply::Exists => (Status::Not, Some(Ending::Refused)),
+            Reply::TooLarge => (Status::TooLarge, None),
             Reply::Failed(text) | Reply::Refused(text) => {
-                Status::Other(text.escape_ascii().to_string())
+                (Status::Other(text.escape_ascii().to_string()), None)
             }
-            reply => Status::Other(reply.to_string()),
+            reply => (Status::Other(reply.to_string()), None),
         };
-        let is_hit = status == Status::Done || item.is_some();
-        match status {
-            Status::Other(_) | Status::TooLarge => {}
-            _ => self.latencies.add(name, is_hit, duration_ns),
+        if let Some(ending) = ending {
+            self.latencies.add(name, ending, duration_ns);
         }
         Ok(Owned { item, status })
+    }
+
+    /// What ends a run of which `request` was answered so: the server cannot be worked with.
+    pub fn failed(&self, request: &ClientRequest<'_>, status: &Status) -> Finding {
+        let (verb, key) = (request.verb.name(), request.key.escape_ascii());
+        let what = match status {
+            Status::TooLarge => too_large(&self.options.target, request.value.len()),
+            Status::Other(text) => format!("{verb} was answered '{text}'"),
+            Status::Not => format!("{verb} was answered that it was not done"),
+            Status::End | Status::Done => format!("{verb} was answered as another request"),
+        };
+        Finding::Trouble(format!("key {key}: {what}"))
     }
 
     /// Opens the connection again.
@@ -227,8 +240,11 @@ pub fn run(
         return conclude(tool, finding, done, end, ExitCode::FAILURE);
     }
     let sum = sum_up();
-    let mut text =
-        format!("{latencies}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n");
+    let pictures =
+        if options.draws_histograms { latencies.pictures() + "\n" } else { String::new() };
+    let mut text = format!(
+        "{latencies}{pictures}{requests} requests in {elapsed_s:.2} s, {rate:.0} a second{sum}\n"
+    );
     if finding.is_none() {
         text += &format!("{done} operations, every answer was right\n");
     }

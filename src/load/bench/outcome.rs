@@ -99,16 +99,17 @@ impl Outcome {
         }
         if counts.overdue > 0 {
             let text = format!(
-                "{at}{} requests that were due could not be sent by the step's end; they count \
-                 with the time that they had waited, which is less than they would have",
+                "{at}{} requests that were due were not sent by the step's end: latencies contain \
+                 how long they had waited until then, which is less than they would have",
                 counts.overdue
             );
             self.notes.weigh("overdue", counts.overdue, text);
         }
         if counts.overdue > 0 && counts.requests == 0 {
             self.notes.add(format!(
-                "{at}none of the requests that were due was answered: the server was behind with \
-                 those of the warm-up, of which it answered {:.0} a second",
+                "{at}none of the requests that were due was sent: the server was behind with those \
+                 of the warm-up, of which it answered {:.0} a second; choose a --rate that it can \
+                 answer",
                 step.rate
             ));
         }

@@ -88,6 +88,9 @@ pub struct Operation {
     pub expected: Option<Seen>,
 }
 
+/// Of the server's answer to a value that is too long.
+const TOO_LARGE: &str = "the value is too large for the server (its -I, --max-item-size)";
+
 impl Operation {
     /// What it is counted as.
     pub fn label(&self) -> &'static str {
@@ -244,7 +247,7 @@ impl Operation {
             Reply::Touched => Outcome::Touched,
             Reply::Number(number) => Outcome::Number(number),
             Reply::Ok => Outcome::Ok,
-            Reply::TooLarge => Outcome::Failed("the value is too large for the server".into()),
+            Reply::TooLarge => Outcome::Failed(TOO_LARGE.into()),
             Reply::Failed(text) => Outcome::Failed(says(text)),
             Reply::Refused(text) => Outcome::Nonsense(format!("answered '{}'", says(text))),
             reply => Outcome::Nonsense(format!("answered {reply}")),

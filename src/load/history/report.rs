@@ -2,7 +2,7 @@
 
 use super::check::Violation;
 use super::operation::{Operation, Outcome};
-use crate::load::latency::Latencies;
+use crate::load::latency::{Ending, Latencies};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -57,26 +57,31 @@ impl Report {
         self.operations += 1;
         let name = operation.label();
         let counts = self.commands.entry(name).or_default();
-        let mut is_hit = true;
-        match outcome {
-            _ if outcome.is_error() => counts.errors += 1,
+        let ending = match outcome {
+            _ if outcome.is_error() => {
+                counts.errors += 1;
+                None
+            }
             Outcome::Values(hits) => {
-                is_hit = !hits.is_empty();
                 counts.hits += hits.len() as u64;
                 counts.misses += operation.keys.len().saturating_sub(hits.len()) as u64;
+                Some(if hits.is_empty() { Ending::Miss } else { Ending::Hit })
             }
             Outcome::NotFound => {
-                is_hit = false;
                 counts.misses += 1;
+                Some(Ending::Miss)
             }
             Outcome::NotStored | Outcome::Exists => {
-                is_hit = false;
                 counts.refused += 1;
+                Some(Ending::Refused)
             }
-            _ => counts.done += 1,
-        }
-        if !outcome.is_error() {
-            return self.latencies.add(name, is_hit, duration_ns);
+            _ => {
+                counts.done += 1;
+                Some(Ending::Done)
+            }
+        };
+        if let Some(ending) = ending {
+            return self.latencies.add(name, ending, duration_ns);
         }
         self.errors += 1;
         let text = match outcome {

@@ -211,7 +211,7 @@ fn badges(step: &Step, is_knee: bool) -> String {
 fn cells(step: &Step) -> String {
     let all = &step.latency.all;
     let mut cells = vec![rate(step.rate)];
-    if all.count == 0 {
+    if all.count == 0 || step.is_all_unsent() {
         cells.extend(vec!["–".to_string(); QUANTILES.len() + 2]);
     } else {
         let histogram = histogram(all);

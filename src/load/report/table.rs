@@ -9,6 +9,10 @@ use crate::load::result::{RunResult, Setup, Spectrum, Step};
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
+/// In place of latencies, where none is one of a request.
+const NONE_SENT: &str = "no latencies: of the requests that were due none was sent, because those \
+     due before them were not answered yet";
+
 /// All runs, and how they compare. What is no column is wrapped at `columns`, if there are any.
 pub fn tables(runs: &[RunResult], columns: Option<usize>) -> String {
     let all = runs.iter().collect::<Vec<_>>();
@@ -45,7 +49,10 @@ fn one(runs: &[&RunResult], n: usize, columns: Option<usize>) -> String {
         for step in &run.steps {
             text += &totals(step, columns);
             text += "\n";
-            text += &latencies(step);
+            text += &match step.is_all_unsent() {
+                true => wrapped("  ", NONE_SENT, columns),
+                false => latencies(step),
+            };
         }
     }
     let notes = notes(runs, n);
@@ -138,6 +145,9 @@ fn totals(step: &Step, columns: Option<usize>) -> String {
             ]
         }
     };
+    if step.unsent() > 0 {
+        rows.push(("not sent", format!("{} that were due", grouped(step.unsent()))));
+    }
     let keys = step.hits.saturating_add(step.misses);
     if keys > 0 {
         let share = percent(step.hits as f64 / keys as f64);
@@ -162,19 +172,22 @@ fn latencies(step: &Step) -> String {
         if spectrum.count == 0 && name != "all" {
             continue;
         }
-        let mut row = vec![name.to_string(), grouped(spectrum.count)];
+        // What was never sent was not drawn either, and counts as a get.
+        let has_waits = step.unsent() > 0 && name != "set";
+        let name = if has_waits { format!("{name}, not sent") } else { name.to_owned() };
+        let mut row = vec![name, grouped(spectrum.count)];
         row.push(micros(spectrum.mean_ns.round() as u64));
-        row.extend(figures(spectrum));
+        row.extend(figures(Some(spectrum)));
         columns.rows.push(row);
     }
     columns.text()
 }
 
-/// The quantiles and the longest.
-fn figures(spectrum: &Spectrum) -> Vec<String> {
-    if spectrum.count == 0 {
+/// The quantiles and the longest, if anything was measured.
+fn figures(spectrum: Option<&Spectrum>) -> Vec<String> {
+    let Some(spectrum) = spectrum.filter(|spectrum| spectrum.count > 0) else {
         return vec!["-".into(); QUANTILES.len() + 1];
-    }
+    };
     let histogram = histogram(spectrum);
     let mut figures: Vec<String> =
         QUANTILES.iter().map(|(_, q)| micros(histogram.value_at_quantile(*q))).collect();
@@ -186,12 +199,16 @@ fn sweep(run: &RunResult, width: Option<usize>) -> String {
     let mut columns = Columns::new(&["latency, µs", "due/s", "answered/s"]);
     columns.head.extend(QUANTILES.map(|(name, _)| name.to_string()));
     columns.head.extend(["max".into(), "errors".into(), "mismatches".into()]);
+    let has_unsent = run.steps.iter().any(|step| step.unsent() > 0);
+    columns.head.extend(has_unsent.then(|| "not sent".into()));
     for (number, step) in run.steps.iter().enumerate() {
-        let mark = if run.knee == Some(number) { "knee >" } else { "" };
+        let mark = if run.knee == Some(number) { "knee" } else { "" };
         let mut row = vec![mark.to_string(), step.rate_target.map_or("-".into(), rate)];
         row.push(rate(step.rate));
-        row.extend(figures(&step.latency.all));
+        let is_measured = !step.is_all_unsent();
+        row.extend(figures(Some(&step.latency.all).filter(|_| is_measured)));
         row.extend([grouped(step.errors), grouped(step.mismatches)]);
+        row.extend(has_unsent.then(|| grouped(step.unsent())));
         columns.rows.push(row);
     }
     let mut text = columns.text();
@@ -222,6 +239,9 @@ fn comparison(runs: &[RunResult]) -> String {
     let mut first: Option<Vec<f64>> = None;
     for (run, name) in runs.iter().zip(names(runs)) {
         let Some(step) = step_of_note(run).and_then(|step| run.steps.get(step)) else { continue };
+        if step.is_all_unsent() {
+            continue;
+        }
         let latency = histogram(&step.latency.all);
         let mut values = vec![step.rate];
         values.extend(QUANTILES.map(|(_, q)| latency.value_at_quantile(q) as f64));

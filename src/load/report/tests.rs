@@ -277,8 +277,9 @@ fn a_table_has_every_kind_and_all_that_went_wrong() {
 fn a_table_of_a_sweep_marks_the_knee() {
     let run = sweep_run("sunder", 30.0, 1_000_000.0);
     let text = table::table(&run, None);
-    assert_eq!(text.matches("knee >").count(), 1);
-    let knee = text.lines().find(|line| line.contains("knee >")).expect("a knee");
+    let mut marked = text.lines().filter(|line| line.starts_with("  knee  "));
+    let knee = marked.next().expect("a knee");
+    assert!(marked.next().is_none() && !text.contains('>'), "{text}");
     assert!(knee.contains(" 980,000 "), "{knee}");
     let told = "\n  knee at 980,000 requests/s: the highest rate up to which the server kept up\n";
     assert!(text.contains(told), "{text}");
@@ -316,6 +317,33 @@ fn a_table_tells_what_was_due_from_what_was_answered() {
     slow.steps[0].rate = 2_000.0;
     let text = table::table(&slow, None);
     assert!(text.contains("requests    20,000 that were due in 10 s were answered\n"), "{text}");
+}
+
+/// What was never sent has no latency; its wait is named as one.
+#[test]
+fn a_table_tells_what_was_sent_from_what_was_not() {
+    let mut random = Random(3);
+    let step = step(&mut random, 80.0, 1e6, Some(2_000.0), 0.1);
+    let mut slow = run("slow", vec![step], None);
+    let all = slow.steps[0].latency.all.count;
+    slow.steps[0].requests = all - 50;
+    let text = table::table(&slow, None);
+    assert!(text.contains("not sent    50 that were due\n"), "{text}");
+    assert!(text.contains("\n  all, not sent ") && text.contains("\n  set "), "{text}");
+    let mut sweep = sweep_run("slow", 30.0, 1_000_000.0);
+    sweep.steps.iter_mut().for_each(|step| step.requests = step.latency.all.count);
+    assert!(!table::table(&sweep, None).contains("not sent"));
+    sweep.steps[8].requests = 0;
+    let text = table::table(&sweep, None);
+    let last = text.lines().find(|line| line.contains(" 1,260,000 ")).expect("the last rate");
+    assert!(last.contains(" - ") && last.ends_with(&format!(" {}", units::grouped(all))), "{text}");
+    slow.steps[0].requests = 0;
+    let text = table::table(&slow, None);
+    assert!(
+        text.contains("\n  no latencies: of the requests that were due none was sent"),
+        "{text}"
+    );
+    assert!(!text.contains("latency, µs"), "{text}");
 }
 
 #[test]

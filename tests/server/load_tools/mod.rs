@@ -107,7 +107,7 @@ fn a_run_ends_when_its_time_is_over() {
         let line = ended.stderr.trim_end();
         assert_eq!((ended.status, line.lines().count()), (0, 1), "{tool}: {line}");
         assert!(line.contains("the time was over (--duration 0.5) before all was done (after "));
-        assert!(ended.stdout.contains("set hits"), "{tool}: {}", ended.stdout);
+        assert!(ended.stdout.contains("set done"), "{tool}: {}", ended.stdout);
         assert!(start.elapsed() < Duration::from_secs(10), "{tool}: {:?}", start.elapsed());
     }
     // A server that is fast enough not to time out, and too slow to finish.
@@ -191,7 +191,7 @@ fn fill_survives_closed_connections_but_not_an_exit_of_the_server() {
     let line = ended.stderr.trim_end();
     assert_eq!(ended.status, 1, "{line}");
     assert!(line.contains("cannot connect to ") && line.contains("(after "), "{line}");
-    assert!(ended.stdout.contains("set hits"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("set done"), "{}", ended.stdout);
 }
 
 #[test]
@@ -284,10 +284,73 @@ fn results_are_printed() {
     let ended = run(&format!("blast -n 3000 -kl 2 -p {} -pprof", address.port()));
     assert_eq!(ended.status, 0, "{}", ended.stderr);
     assert!(ended.stderr.contains("--pprof: not needed"), "{}", ended.stderr);
-    for row in ["get hits", "get misses", "multi-get hits", "set hits", "delete misses", "p99"] {
+    for row in ["get hits", "get misses", "multi-get hits", "set done", "delete misses", "p99"] {
         assert!(ended.stdout.contains(row), "no {row}: {}", ended.stdout);
     }
-    assert!(ended.stdout.contains("ms (p99)"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains("ms (p99)"), "{}", ended.stdout);
+}
+
+#[test]
+fn every_tool_takes_a_host_with_its_port_or_without_and_draws_if_asked_to() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let (host, port) = (address.ip(), address.port());
+    for (tool, row) in [
+        ("blast -n 300 --keys 10", "set done"),
+        ("setops -n 300 --keys 10", "add refused"),
+        ("setget -n 100", "get misses"),
+        ("sizes --value-bytes 0-2K", "get hits"),
+        ("fill -n 100", "set done"),
+    ] {
+        for place in [format!("{host} -p {port}"), format!("{host}:{port}")] {
+            let ended = run(&format!("{tool} {place} --histograms"));
+            assert_eq!(ended.status, 0, "{tool} {place}: {}", ended.stderr);
+            // In the table, and above its picture.
+            let rows = ended.stdout.lines().filter(|line| line.starts_with(row)).count();
+            assert_eq!(rows, 2, "{tool}: {}", ended.stdout);
+            assert!(ended.stdout.contains("ms (p99)"), "{tool}: {}", ended.stdout);
+        }
+        let absent = run(&format!("{tool} 127.0.0.2 -p {}", free_port()));
+        assert!(absent.stderr.contains("cannot connect to 127.0.0.2:"), "{}", absent.stderr);
+    }
+    let bench = "bench --duration 0.1 --warmup 0 --keys 10";
+    for place in [format!("{host} -p {port}"), format!("{host}:{port}")] {
+        let ended = run(&format!("{bench} {place}"));
+        assert_eq!(ended.status, 0, "{place}: {}", ended.stderr);
+        assert!(ended.stdout.starts_with(&format!("{host}:{port}\n")), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_fill_reads_back_what_may_not_be_lost() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let words = format!("fill -n 2000 -w 4 -kl 2 {address} --value-bytes 10-500");
+    let ended = run(&words);
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(!ended.stdout.contains("get "), "{}", ended.stdout);
+    let ended = run(&format!("{words} --no-loss"));
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("get hits"), "{}", ended.stdout);
+    for (fault, told) in [(Fault::LostSet, "stale: version"), (Fault::Swapped, "key ")] {
+        let stub = Stub::start(fault);
+        let ended = run(&format!("fill -n 2000 -w 2 -kl 1 -p {} --no-loss", stub.port));
+        assert_eq!(ended.status, 1, "{fault:?}: {}", ended.stdout);
+        let line = &ended.stderr;
+        assert!(line.contains(told) && stub.struck().iter().any(|key| line.contains(&key[..])));
+    }
+}
+
+#[test]
+fn a_value_that_is_too_large_is_told_with_the_servers_limit() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let too_large = "a value of 3145728 bytes is too large for the server: its limit is 1048576";
+    for dialect in DIALECTS {
+        for tool in ["fill", "setget"] {
+            let ended = run(&format!("{tool} {address} {dialect} -n 10 --value-bytes 3M"));
+            let line = &ended.stderr;
+            assert_eq!(ended.status, 1, "{line}");
+            assert!(line.contains(too_large) && line.contains("--max-item-size"), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -320,7 +383,7 @@ fn an_interrupted_run_prints_its_results() {
         child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("text");
         assert_eq!(status.code(), Some(130), "{tool}: {stderr}");
         assert!(stderr.contains("interrupted (after "), "{tool}: {stderr}");
-        assert!(stdout.contains("set hits"), "{tool}: {stdout}");
+        assert!(stdout.contains("set done"), "{tool}: {stdout}");
     }
 }
 
@@ -360,10 +423,11 @@ fn wrong_flags_are_one_line() {
         ("sizes -n 5", "'-n'"),
         ("fill --keys 5", "--keys"),
         ("setops --all", "--all"),
-        ("setget stray", "stray"),
         ("setget 127.0.0.1:x", "127.0.0.1:x"),
         ("setget 127.0.0.1:1 -p 1", "--port"),
-        ("setget -p 1 unix:/x", "cannot be used with"),
+        ("bench 127.0.0.1:1 -p 1", "--port"),
+        ("setget -p 1 unix:/x", "--port: 'unix:/x' says where the server is"),
+        ("bench stray --host x", "cannot be used with"),
         ("blast --host", "--host"),
     ] {
         let ended = run(words);
