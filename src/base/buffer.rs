@@ -11,6 +11,7 @@ mod fifo;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -21,7 +22,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize};
 
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
-use memmap2::{Advice, MmapMut};
+use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::base::limits::{
     BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, RECEIVE_PIECES,
@@ -457,6 +458,18 @@ pub fn map_huge(bytes: usize) -> io::Result<MmapMut> {
     // A hint: the region also works without transparent huge pages.
     let _ = map.advise(Advice::HugePage);
     Ok(map)
+}
+
+/// Maps the first `bytes` bytes of a file, shared with whoever maps them later.
+///
+/// # Errors
+/// The kernel's.
+#[allow(unsafe_code, reason = "a file is mapped")]
+pub fn map_file(file: &File, bytes: usize) -> io::Result<MmapMut> {
+    // SAFETY: the caller holds the file's lock and has made it so long. That no other process
+    // writes it or makes it shorter while it is mapped is the operator's to see to, as the mode of
+    // the file does: bytes that change by themselves, or a SIGBUS, would be what came of it.
+    unsafe { MmapOptions::new().len(bytes).map_mut(file) }
 }
 
 /// Like [`map_huge`], for memory that is used until the process ends.

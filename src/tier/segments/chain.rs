@@ -29,9 +29,8 @@ fn list_bytes(pieces: usize) -> usize {
     LIST_BYTES + pieces * PLACE_BYTES
 }
 
-/// How many pieces a chain's head lists.
-fn pieces_of(head: RecordHead) -> usize {
-    debug_assert_eq!(head.kind(), RecordKind::Chain);
+/// How many pieces a chain's head lists. It may be dead, and only be read any more.
+pub(super) fn pieces_of(head: RecordHead) -> usize {
     (head.body_bytes() - LIST_BYTES) / PLACE_BYTES
 }
 
@@ -103,7 +102,7 @@ impl SegmentStore {
     }
 
     #[inline]
-    fn piece(&self, place: usize, head: RecordHead, i: usize) -> usize {
+    pub(super) fn piece(&self, place: usize, head: RecordHead, i: usize) -> usize {
         record::place(&self.region, head.body_at(place) + list_bytes(i))
     }
 

@@ -87,6 +87,7 @@ impl SegmentStore {
         let at_s = at.unix_s();
         if at_s != 0 && at_s > now.unix_s {
             self.flush_at_s = Some(at_s);
+            header::set_flush(&mut self.region, self.flushed_below, Some(at_s));
             return;
         }
         self.flush_at_s = None;
@@ -98,7 +99,7 @@ impl SegmentStore {
             (0..GROUPS as u8).for_each(|group| self.seal(queue, group));
         }
         self.flushed_below = self.sequence_next;
-        header::set_flushed_below(&mut self.region, self.flushed_below);
+        header::set_flush(&mut self.region, self.flushed_below, None);
     }
 
     /// Flushes if it is time. It is asked before anything is looked for and so before anything is

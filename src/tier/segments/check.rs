@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::header;
+use super::header::{self, Found};
 use super::record::{self, RecordKind};
 use super::store::SegmentStore;
 use super::table::{self, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState};
@@ -30,7 +30,7 @@ pub struct Checked {
 impl SegmentStore {
     /// Calls `visit` with the place of each record that the segments' own headers lead to.
     fn walk(&self, mut visit: impl FnMut(&SegmentStore, usize)) {
-        assert!(header::geometry(&self.region).is_some(), "the region is a store's");
+        assert!(matches!(header::geometry(&self.region), Found::Store(_)), "it is a store's");
         for segment in 0..header::segments(&self.region) {
             let start = self.table.start(segment);
             let (sequence, used) = table::header(&self.region, start);

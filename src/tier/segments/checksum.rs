@@ -6,7 +6,7 @@
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
 
-use super::table::SegmentPlaces;
+use super::places::SegmentPlaces;
 
 /// Bytes of a record's check.
 pub const CHECK_BYTES: usize = 4;

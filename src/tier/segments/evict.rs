@@ -53,6 +53,7 @@ impl SegmentStore {
     /// Bounded work of a turn: what has expired is removed, and free segments are made ahead.
     pub fn turn(&mut self, now: Now) {
         self.flush_if_due(now);
+        self.note_time(now);
         self.step(TURN_POINTS, now);
     }
 
@@ -229,7 +230,7 @@ impl SegmentStore {
         };
         let copy = self.append((queue, from.group), bytes, expiry, (0, now))?;
         self.region.copy(place, copy, bytes);
-        head.bury(&mut self.region, copy);
+        head.withhold(&mut self.region, copy);
         self.table.commit(&mut self.region, self.table.of(copy));
         self.counts.moved += 1;
         self.counts.moved_bytes += bytes as u64;

@@ -103,7 +103,7 @@ pub enum Inserted {
 }
 
 /// The table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RecordIndex {
     start: usize,
     /// End of the bytes that it may use.
@@ -155,6 +155,30 @@ impl RecordIndex {
             kicks: 0,
             fulls: 0,
         }
+    }
+
+    /// The same with `buckets`, as they are and with so many entries; None if it cannot have so
+    /// many buckets.
+    pub fn resumed(&self, buckets: usize, entries: usize) -> Option<RecordIndex> {
+        let buckets_max = 1 << (self.base_bits + EXTENSION_BITS);
+        if !(self.buckets..=buckets_max).contains(&buckets) {
+            return None;
+        }
+        let low_mask = (1 << buckets.ilog2()) - 1;
+        let index = RecordIndex { buckets, low_mask, entries, ..self.clone() };
+        (index.start + index.bytes() <= index.end).then_some(index)
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self, region: &mut Region) {
+        region.clear(self.start, self.bytes());
+        self.entries = 0;
+        self.stamp += 1;
+    }
+
+    /// Its bytes.
+    pub fn contents<'r>(&self, region: &'r Region) -> &'r [u8] {
+        region.slice(self.start, self.bytes())
     }
 
     /// Entries in it.

@@ -8,10 +8,11 @@
 //! What is 0, or follows from where the record lies, takes no room: an item without flags and
 //! expiry costs 3 bytes, or 5 if its value has 256 bytes or more. The state's two top bits say
 //! whether the record is live: 10 is, everything else is not, and what was never published or is
-//! dead is 01. So one flipped bit never makes a dead record live.
+//! dead is 01. What is dead is chain and piece at once, too, which no record is: three certain bits
+//! would have to flip to bring it back.
 //!
-//! In a region that outlives the process, each record ends with a check of four bytes, which a later
-//! start compares with what is in the record.
+//! In a region that outlives the process each record ends with a check of four bytes: a later start
+//! compares it with what is in the record.
 //!
 //! A value too long for one record is a *chain*: its head's value is the length and the places of
 //! its *pieces*, and each piece names its head by the hash of its key.
@@ -185,7 +186,8 @@ impl RecordHead {
 
     /// Whether the state is one that this file writes.
     pub fn is_known(self) -> bool {
-        matches!(self.state & STATE, LIVE | DEAD) && self.state & (CHAIN | PIECE) != CHAIN | PIECE
+        let is_both = self.state & (CHAIN | PIECE) == CHAIN | PIECE;
+        self.state & STATE == DEAD || self.state & STATE == LIVE && !is_both
     }
 
     /// What it is.
@@ -351,11 +353,19 @@ impl RecordHead {
         checksum.add(sum, fields, self.cas(region, at).unwrap_or(0)) as u32
     }
 
-    /// Sees to it that the record at `at` is not served.
+    /// Takes back that the record at `at` is served, as it may be published again.
+    #[inline(always)]
+    pub fn withhold(self, region: &mut Region, at: usize) {
+        region.in_order();
+        region.set_u8(at, self.state & !STATE | DEAD);
+        region.in_order();
+    }
+
+    /// Sees to it that the record at `at` is never served again.
     #[inline(always)]
     pub fn bury(self, region: &mut Region, at: usize) {
         region.in_order();
-        region.set_u8(at, self.state & !STATE | DEAD);
+        region.set_u8(at, self.state & !STATE | DEAD | CHAIN | PIECE);
         region.in_order();
     }
 }

@@ -4,6 +4,7 @@
 //! is checked against its end. Numbers are little-endian. A test can stop the program after any
 //! write, to look at what a kill at that moment would leave behind.
 
+use std::fs::File;
 use std::io;
 
 use memmap2::MmapMut;
@@ -23,6 +24,8 @@ pub struct Region {
     map: MmapMut,
     /// How records are checked, if they are.
     checksum: Option<Checksum>,
+    /// Keeps others from using it.
+    file: Option<File>,
 }
 
 impl Region {
@@ -31,12 +34,25 @@ impl Region {
     /// # Errors
     /// The kernel's, if it has not so many.
     pub fn new(bytes: usize) -> io::Result<Region> {
-        Ok(Region { map: buffer::map_huge(bytes)?, checksum: None })
+        Ok(Region { map: buffer::map_huge(bytes)?, checksum: None, file: None })
     }
 
     /// How many there are.
     pub fn bytes(&self) -> usize {
         self.map.len()
+    }
+
+    /// `map`, which is the file's, as long as that is locked.
+    pub fn of_file(map: MmapMut, file: File) -> Region {
+        Region { map, checksum: None, file: Some(file) }
+    }
+
+    /// Sees to it that what was written so far is on the disk, if the bytes are a file's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sync(&self, n: usize) -> io::Result<()> {
+        if self.file.is_some() { self.map.flush_range(0, n) } else { Ok(()) }
     }
 
     /// From now on every record ends with a check.

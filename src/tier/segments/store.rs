@@ -9,28 +9,19 @@ use std::io;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
 
 use super::figures::{SegmentCounts, SegmentOverview};
-use super::header::{self, Geometry, header_bytes};
-use super::index::{self, IndexAddress, IndexEntry, Inserted, RecordIndex};
+use super::geometry::{Geometry, SegmentStoreConfig, header_bytes};
+use super::header::{self, State};
+use super::index::{IndexAddress, IndexEntry, Inserted, RecordIndex};
 use super::record::{
     self, RECORD_VALUE_BYTES_MAX, RecordHead, RecordKind, RecordShape, WORD_BYTES,
 };
-use super::region::{LINE_BYTES, Region};
+use super::region::Region;
 use super::scan::{LookAround, SegmentScan};
 use super::table::{
     NIL, NO_EXPIRY, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState, SegmentTable,
 };
 use crate::base::clock::{Expiry, Now};
 use crate::base::secret;
-
-/// Smallest [`SegmentStoreConfig::bytes`].
-pub const BYTES_MIN: usize = 64 * 1024;
-
-/// Largest [`SegmentStoreConfig::bytes`].
-pub const BYTES_MAX: usize = 1 << index::PLACE_BITS;
-
-const SEGMENT_BYTES_MIN: usize = 4 * 1024;
-const SEGMENT_BYTES_MAX: usize = 1 << 20;
-const SEGMENTS: usize = 512;
 
 /// Groups of lifetimes, and the longest of each but the last, in seconds. The first is for ever.
 pub(super) const GROUPS: usize = 8;
@@ -41,17 +32,6 @@ const OFFSET_BITS: u32 = 20;
 
 /// How often buckets are split for a record that has no room in its own.
 const CROWDED_SPLITS: usize = 4;
-
-/// What a [`SegmentStore`] is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct SegmentStoreConfig {
-    /// Bytes for everything, [`BYTES_MIN`] to [`BYTES_MAX`].
-    pub bytes: usize,
-    /// The worker whose keys these are, counted from 0.
-    pub worker: usize,
-    /// Workers in all; cas numbers of different workers are different.
-    pub workers: usize,
-}
 
 /// An item that was found. Good until something is made.
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +96,9 @@ pub struct SegmentStore {
     secrets: RapidSecrets,
     /// The open segment of each queue and group.
     pub(super) open: [[u32; GROUPS]; 2],
-    groups: usize,
+    pub(super) groups: usize,
     pub(super) sequence_next: u64,
-    sequence_step: u64,
+    pub(super) sequence_step: u64,
     /// Where the next cas of a counter comes from: a sequence number of its own, used up in steps.
     counter_cas: u64,
     /// What lies in segments with a lower sequence number is flushed.
@@ -140,12 +120,8 @@ pub struct SegmentStore {
     pub(super) pieces: Vec<usize>,
     /// Segments with records that are being written.
     pub(super) drafted: u32,
-}
-
-/// Bytes of a segment in a region of `bytes`.
-fn segment_bytes(bytes: usize) -> usize {
-    let wanted = 1 << (bytes / SEGMENTS).max(1).ilog2();
-    usize::clamp(wanted, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    /// The time that a later start knows of, in seconds of Unix time.
+    pub(super) clock_s: u32,
 }
 
 impl SegmentStore {
@@ -155,28 +131,31 @@ impl SegmentStore {
     /// `InvalidInput` if a figure of the config is out of its range; else the kernel's, if it has
     /// not so much memory.
     pub fn new(config: SegmentStoreConfig) -> io::Result<SegmentStore> {
-        if !(BYTES_MIN..=BYTES_MAX).contains(&config.bytes) || config.worker >= config.workers {
+        if !config.is_in_range() {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
-        let bytes = config.bytes / LINE_BYTES * LINE_BYTES;
-        let shift = segment_bytes(bytes).ilog2();
+        let geometry = config.geometry(u64::from_ne_bytes(secret::random()));
+        let mut region = Region::new(geometry.bytes)?;
+        header::begin(&mut region, geometry, &State::first(&geometry));
+        Ok(SegmentStore::in_region(region, geometry, geometry.segments()))
+    }
+
+    /// An empty one in a region that has a header, with so many segments that the index does not
+    /// have.
+    pub(super) fn in_region(region: Region, geometry: Geometry, count: u32) -> SegmentStore {
+        let Geometry { bytes, shift, seed, worker, workers } = geometry;
         let index_start = header_bytes(bytes);
-        let count = ((bytes - index_start - index::bytes_min(bytes)) >> shift) as u32;
-        let seed = u64::from_ne_bytes(secret::random());
-        let (worker, workers) = (config.worker as u32, config.workers as u32);
-        let mut region = Region::new(bytes)?;
-        header::begin(&mut region, Geometry { bytes, shift, seed, worker, workers }, count);
         let table = SegmentTable::new(bytes, count, shift);
         let pieces_max = bytes / (table.segment_bytes() / 64) + 8;
-        let mut store = SegmentStore {
+        SegmentStore {
             index: RecordIndex::new(index_start, table.bottom(), bytes),
             region,
             counts: SegmentCounts::default(),
             secrets: RapidSecrets::seed(seed),
             open: [[NIL; GROUPS]; 2],
             groups: (count as usize / 16).clamp(1, GROUPS),
-            sequence_next: config.worker as u64 + 1,
-            sequence_step: config.workers as u64,
+            sequence_next: u64::from(worker) + 1,
+            sequence_step: u64::from(workers),
             counter_cas: 0,
             flushed_below: 0,
             flush_at_s: None,
@@ -190,9 +169,8 @@ impl SegmentStore {
             pieces: Vec::with_capacity(pieces_max.min(1 << 16)),
             drafted: 0,
             table,
-        };
-        header::set_sequence(&mut store.region, store.sequence_next);
-        Ok(store)
+            clock_s: 0,
+        }
     }
 
     /// The hash that everything goes by.
@@ -252,7 +230,7 @@ impl SegmentStore {
     }
 
     #[inline(always)]
-    fn lookup(&self, key: &[u8], address: IndexAddress) -> Option<FoundRecord> {
+    pub(super) fn lookup(&self, key: &[u8], address: IndexAddress) -> Option<FoundRecord> {
         let region = &self.region;
         let mut head = None;
         let entry = self.index.find(region, address, |place| {
@@ -637,7 +615,7 @@ impl SegmentStore {
     }
 
     #[inline]
-    fn insert(&mut self, hash: u64, place: usize) {
+    pub(super) fn insert(&mut self, hash: u64, place: usize) {
         if self.index.is_full() {
             self.grow_index();
         }

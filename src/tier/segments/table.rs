@@ -8,14 +8,16 @@
 //! | header | index → |        ... | segment 2 | segment 1 | segment 0 |
 //! ```
 
+use super::places::SegmentPlaces;
 use super::region::Region;
 
-/// Bytes before a segment's first record: sequence, fill level, queue and group, a sum to come.
+/// Bytes before a segment's first record: sequence, fill level, queue and group, when it was opened.
 pub const SEGMENT_HEADER_BYTES: usize = 32;
 const SEQUENCE_AT: usize = 0;
 const USED_AT: usize = 8;
 const QUEUE_AT: usize = 12;
 const GROUP_AT: usize = 13;
+const OPENED_AT: usize = 16;
 
 /// No segment.
 pub const NIL: u32 = u32::MAX;
@@ -98,35 +100,6 @@ pub struct List {
 
 const EMPTY: List = List { oldest: NIL, newest: NIL, len: 0 };
 
-/// Where segments lie.
-#[derive(Clone, Copy, Debug)]
-pub struct SegmentPlaces {
-    /// Where the first one ends.
-    pub end: usize,
-    /// A segment has 2^shift bytes.
-    pub shift: u32,
-}
-
-impl SegmentPlaces {
-    /// The segment that a place is in.
-    #[inline(always)]
-    pub fn of(self, place: usize) -> u32 {
-        ((self.end - 1 - place) >> self.shift) as u32
-    }
-
-    /// Where a segment starts.
-    #[inline(always)]
-    pub fn start(self, segment: u32) -> usize {
-        self.end - ((segment as usize + 1) << self.shift)
-    }
-
-    /// Where the segment that a place is in starts.
-    #[inline(always)]
-    pub fn start_of(self, place: usize) -> usize {
-        self.start(self.of(place))
-    }
-}
-
 /// All segments.
 #[derive(Debug)]
 pub struct SegmentTable {
@@ -177,11 +150,6 @@ impl SegmentTable {
     #[inline(always)]
     pub fn of(&self, place: usize) -> u32 {
         self.places.of(place)
-    }
-
-    /// Where segments lie.
-    pub fn places(&self) -> SegmentPlaces {
-        self.places
     }
 
     /// Where a segment starts.
@@ -312,10 +280,26 @@ impl SegmentTable {
         region.set_u32(start + USED_AT, SEGMENT_HEADER_BYTES as u32);
         region.set_u8(start + QUEUE_AT, queue as u8);
         region.set_u8(start + GROUP_AT, group);
+        region.set_u32(start + OPENED_AT, now_s);
         region.in_order();
         region.set_u64(start + SEQUENCE_AT, sequence);
         self.push(|table| &mut table.queues[queue as usize], segment);
         Some(segment)
+    }
+
+    /// Takes a segment that was filled before the start out of the free ones, as one to which
+    /// nothing is added. They come in the order in which they were opened.
+    pub fn restore(
+        &mut self,
+        segment: u32,
+        (sequence, used): (u64, u32),
+        (queue, group): (SegmentQueue, u8),
+        opened_s: u32,
+    ) {
+        self.unlink(|table| &mut table.free, segment);
+        let state = SegmentState::Sealed;
+        *self.get_mut(segment) = Segment { sequence, used, opened_s, state, queue, group, ..FREE };
+        self.push(|table| &mut table.queues[queue as usize], segment);
     }
 
     /// Lets a later start see the segment's records up to its fill level.
@@ -381,4 +365,15 @@ impl SegmentTable {
 /// What a segment's header says at `start`: sequence and fill level.
 pub fn header(region: &Region, start: usize) -> (u64, u32) {
     (region.u64(start + SEQUENCE_AT), region.u32(start + USED_AT))
+}
+
+/// What else it says: the numbers of queue and group, and when it was opened.
+pub fn origin(region: &Region, start: usize) -> (u8, u8, u32) {
+    let [queue, group] = region.array(start + QUEUE_AT);
+    (queue, group, region.u32(start + OPENED_AT))
+}
+
+/// Sees to it that a later start takes the segment for free.
+pub fn forget(region: &mut Region, start: usize) {
+    region.set_u64(start + SEQUENCE_AT, 0);
 }

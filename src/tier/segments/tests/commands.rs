@@ -1,7 +1,10 @@
 //! Commands, as a tier would make them of a store's functions.
 
+use super::super::recover::Terms;
+use super::super::region::Region;
 use super::super::{
-    FoundRecord, MadeRecord, NewRecord, OpenedRecord, PieceCursor, SegmentStore, SegmentStoreConfig,
+    Beginning, FoundRecord, MadeRecord, NewRecord, OpenedRecord, Opening, PieceCursor,
+    SegmentStore, SegmentStoreConfig,
 };
 use crate::base::clock::{Expiry, Now};
 
@@ -13,6 +16,28 @@ pub const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
 
 pub fn store(bytes: usize) -> SegmentStore {
     SegmentStore::new(SegmentStoreConfig { bytes, worker: 0, workers: 1 }).unwrap()
+}
+
+pub const TERMS: Terms = Terms { is_afresh: false, boot: 1, companion: None };
+
+/// Starts with what is in a region.
+pub fn resume(region: Region, now: Now) -> (SegmentStore, Opening) {
+    let config = SegmentStoreConfig { bytes: region.bytes(), worker: 0, workers: 1 };
+    SegmentStore::resume(region, &config, &TERMS, now).unwrap()
+}
+
+/// One that a later start can go on with.
+pub fn kept_store(bytes: usize) -> SegmentStore {
+    let (store, opening) = resume(Region::new(bytes).unwrap(), NOW);
+    assert_eq!(opening.beginning, Beginning::New);
+    store
+}
+
+/// A copy of a store's bytes.
+pub fn copy(store: &SegmentStore) -> Region {
+    let mut region = Region::new(store.region.bytes()).unwrap();
+    region.write(0, store.region.slice(0, store.region.bytes()));
+    region
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

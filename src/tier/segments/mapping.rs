@@ -1,0 +1,167 @@
+//! The file that a store's bytes are in, so that they are there when the process is not.
+//!
+//! The file is on hugetlbfs, in memory (/dev/shm) or on a disk. It is one process's as long as that
+//! has it open, and everything that can be wrong with it is found here. It must never be written
+//! before it is locked, and nobody else may make it shorter: a page that is gone is a SIGBUS.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use memmap2::{Advice, MmapMut};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatfs};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::geometry::SegmentStoreConfig;
+use super::header::{self, Found, LOOK_BYTES};
+use super::opening::StartError;
+use crate::base::buffer;
+
+/// File systems in memory, by what statfs(2) says of them.
+const HUGETLBFS: u64 = 0x9584_58f6;
+const TMPFS: u64 = 0x0102_1994;
+
+/// Which file, and how it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreFile<'p> {
+    /// Where it is. It is made if there is none.
+    pub path: &'p Path,
+    /// Huge pages, if the kernel gives some for the file's file system.
+    pub is_huge: bool,
+    /// What is there is given up, whatever it is.
+    pub is_afresh: bool,
+}
+
+/// A file that is ours.
+#[derive(Debug)]
+pub struct Mapped {
+    pub map: MmapMut,
+    pub file: File,
+    /// With the bytes that there are: whole pages.
+    pub config: SegmentStoreConfig,
+}
+
+/// Opens, locks, checks and maps a file.
+pub fn open(config: SegmentStoreConfig, store_file: &StoreFile<'_>) -> Result<Mapped, StartError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(store_file.path)
+        .map_err(StartError::at("open it"))?;
+    check_ours(&file)?;
+    let system = fstatfs(&file).map_err(io::Error::from).map_err(StartError::at("look at it"))?;
+    let page_bytes = (system.f_bsize as usize).max(4096);
+    let kind = system.f_type as u64;
+    let bytes = match kind {
+        HUGETLBFS => config.bytes / page_bytes * page_bytes,
+        _ => config.bytes / 4096 * 4096,
+    };
+    let config = SegmentStoreConfig { bytes, ..config };
+    if !config.is_in_range() {
+        return Err(StartError::Pages { page_bytes });
+    }
+    let len = file.metadata().map_err(StartError::at("look at it"))?.len();
+    if store_file.is_afresh {
+        file.set_len(0).map_err(StartError::at("empty it"))?;
+    } else if len > 0 {
+        check_contents(&mut file, len, &config)?;
+    }
+    let is_new = len == 0;
+    match fill(&file, bytes, kind, store_file.is_huge) {
+        Ok(map) => Ok(Mapped { map, file, config }),
+        Err(error) => {
+            if is_new {
+                // Nothing was in it. What is left of it does no harm.
+                let _ = fs::remove_file(store_file.path);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Whether nobody else has anything to do with a file; locks it.
+fn check_ours(file: &File) -> Result<(), StartError> {
+    let meta = file.metadata().map_err(StartError::at("look at it"))?;
+    let kind = meta.file_type();
+    if !kind.is_file() || kind.is_block_device() {
+        return Err(StartError::Kind);
+    }
+    if meta.uid() != geteuid().as_raw() {
+        return Err(StartError::Owner { uid: meta.uid() });
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(StartError::Mode { mode: meta.mode() & 0o777 });
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse),
+        Err(TryLockError::Error(error)) => Err(StartError::Io { step: "lock it", error }),
+    }
+}
+
+/// Whether a file that has something in it is what was asked for.
+fn check_contents(
+    file: &mut File,
+    len: u64,
+    config: &SegmentStoreConfig,
+) -> Result<(), StartError> {
+    let mut start = [0; LOOK_BYTES];
+    match file.read_exact(&mut start) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(StartError::Foreign);
+        }
+        result => result.map_err(StartError::at("read it"))?,
+    }
+    match header::look(&start) {
+        Found::Nothing => {}
+        found => drop(header::check(found, config)?),
+    }
+    match len == config.bytes as u64 {
+        true => Ok(()),
+        false => Err(StartError::Size { found: len, wanted: config.bytes as u64 }),
+    }
+}
+
+/// Sees to it that a file has its bytes, and maps them.
+fn fill(file: &File, bytes: usize, kind: u64, is_huge: bool) -> Result<MmapMut, StartError> {
+    file.set_len(bytes as u64).map_err(StartError::at("make it so long"))?;
+    let is_memory = matches!(kind, HUGETLBFS | TMPFS);
+    let map = buffer::map_file(file, bytes).map_err(|error| match error.raw_os_error() {
+        // hugetlbfs keeps the pages ready from here on.
+        Some(code) if code == Errno::NOMEM.raw_os_error() => StartError::NoSpace { bytes },
+        _ => StartError::Io { step: "map it", error },
+    })?;
+    if is_memory && is_huge {
+        // A hint. It counts only for pages that are not there yet, so it comes first.
+        let _ = map.advise(Advice::HugePage);
+        let _ = map.advise(Advice::PopulateWrite);
+    }
+    let allocated = fallocate(file, FallocateFlags::empty(), 0, bytes as u64);
+    match allocated {
+        Ok(()) => {}
+        Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
+            return Err(StartError::NoSpace { bytes });
+        }
+        Err(error) => {
+            return Err(StartError::Io { step: "allocate it", error: error.into() });
+        }
+    }
+    if is_memory && !is_huge {
+        // First touches would cost a turn its time. Without it they do.
+        let _ = map.advise(Advice::PopulateWrite);
+    }
+    Ok(map)
+}
+
+/// A number of the machine's run, which is another one after a restart; 0 if the kernel does not
+/// say.
+pub fn boot() -> u64 {
+    let id = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if id.is_empty() { 0 } else { header::sum(0, &id).max(1) }
+}

@@ -1,0 +1,148 @@
+//! What came of a start on a file: what was kept, or why it must not be used.
+
+use std::fmt;
+use std::io;
+
+/// What a store began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing was there.
+    New,
+    /// Everything, as a clean stop left it.
+    Clean,
+    /// What the segments' records gave.
+    Rebuilt,
+    /// Nothing, although something was there.
+    Emptied(Emptied),
+}
+
+/// Why nothing was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emptied {
+    /// It was asked for.
+    Asked,
+    /// The log that it goes with is another one, or was used without it.
+    Companion,
+    /// The machine has restarted and this was not stopped before, so that what is on the disk may
+    /// be of different times.
+    Rebooted,
+}
+
+/// How a store began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// With what.
+    pub beginning: Beginning,
+    /// Items that are there.
+    pub items: usize,
+    /// Records and segments that were given up because they are not as they were written.
+    pub damaged: u64,
+    /// Seconds by which the clock was set back, and all times to live were shortened.
+    pub back_s: u32,
+}
+
+/// Why a file is not used.
+#[derive(Debug)]
+pub enum StartError {
+    /// The kernel refused a step.
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Its reason.
+        error: io::Error,
+    },
+    /// There are not so many bytes.
+    NoSpace {
+        /// How many are needed.
+        bytes: usize,
+    },
+    /// The pages of its file system are longer than that.
+    Pages {
+        /// Bytes of a page.
+        page_bytes: usize,
+    },
+    /// Another process uses it.
+    InUse,
+    /// It is not a regular file.
+    Kind,
+    /// It belongs to another user.
+    Owner {
+        /// Which.
+        uid: u32,
+    },
+    /// Others may open it.
+    Mode {
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is something else.
+    Foreign,
+    /// Another version wrote it.
+    Version {
+        /// The version of its format.
+        found: u32,
+    },
+    /// Its header is damaged.
+    Damaged,
+    /// It was made with another number of workers.
+    Workers {
+        /// How many it was.
+        found: u32,
+        /// How many it is.
+        wanted: u32,
+    },
+    /// It is another worker's.
+    Worker {
+        /// Whose it is.
+        found: u32,
+        /// Who asked.
+        wanted: u32,
+    },
+    /// It was made with another size.
+    Size {
+        /// Its size in bytes.
+        found: u64,
+        /// The size asked for.
+        wanted: u64,
+    },
+}
+
+impl StartError {
+    pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
+        move |error| StartError::Io { step, error }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Io { step, error } => write!(f, "cannot {step}: {error}"),
+            StartError::NoSpace { bytes } => {
+                write!(f, "its file system has no room for {} MiB", bytes.div_ceil(1 << 20))
+            }
+            StartError::Pages { page_bytes } => {
+                write!(f, "its file system's pages have {page_bytes} bytes, more than asked for")
+            }
+            StartError::InUse => f.write_str("another process uses it"),
+            StartError::Kind => f.write_str("not a regular file"),
+            StartError::Owner { uid } => write!(f, "it belongs to user {uid}"),
+            StartError::Mode { mode } => write!(f, "others may open it (mode {mode:03o})"),
+            StartError::Foreign => f.write_str("not a store of sunder's"),
+            StartError::Version { found } => {
+                write!(f, "written by another version of sunder (format {found})")
+            }
+            StartError::Damaged => f.write_str("its header is damaged"),
+            StartError::Workers { found, wanted } => {
+                write!(f, "made with {found} workers, not {wanted}")
+            }
+            StartError::Worker { found, wanted } => {
+                write!(f, "made for worker {found}, not {wanted}")
+            }
+            StartError::Size { found, wanted } => {
+                write!(f, "made with {found} bytes a worker, not {wanted}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
