@@ -124,7 +124,7 @@ fn check_contents(
     }
     match len == config.bytes as u64 {
         true => Ok(()),
-        false => Err(StartError::Size { found: len, wanted: config.bytes as u64 }),
+        false => Err(StartError::Length { found: len, wanted: config.bytes as u64 }),
     }
 }
 

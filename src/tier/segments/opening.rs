@@ -98,6 +98,13 @@ pub enum StartError {
         /// Who asked.
         wanted: u32,
     },
+    /// It has another length than it was made with.
+    Length {
+        /// Its length in bytes.
+        found: u64,
+        /// What it should be.
+        wanted: u64,
+    },
     /// It was made with another size.
     Size {
         /// Its size in bytes.
@@ -137,6 +144,9 @@ impl fmt::Display for StartError {
             }
             StartError::Worker { found, wanted } => {
                 write!(f, "made for worker {found}, not {wanted}")
+            }
+            StartError::Length { found, wanted } => {
+                write!(f, "{found} bytes long, not {wanted}")
             }
             StartError::Size { found, wanted } => {
                 write!(f, "made with {found} bytes a worker, not {wanted}")

@@ -11,7 +11,8 @@
 use super::places::SegmentPlaces;
 use super::region::Region;
 
-/// Bytes before a segment's first record: sequence, fill level, queue and group, when it was opened.
+/// Bytes before a segment's first record: sequence, fill level, queue and group, and when it was
+/// opened.
 pub const SEGMENT_HEADER_BYTES: usize = 32;
 const SEQUENCE_AT: usize = 0;
 const USED_AT: usize = 8;

@@ -1,6 +1,7 @@
 //! What a store keeps, and that nothing else is ever found in it.
 
 mod commands;
+mod file;
 mod index;
 mod kill;
 mod model;
