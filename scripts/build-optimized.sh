@@ -84,11 +84,7 @@ train_on_device() {
             --huge off --connections 200 --duration 2 --hold 10 "$@" >"$work/tool.log" 2>&1 &
         client=$!
         on_exit end_process "$client"
-        for ((i = 0; i < 3000; i++)); do
-            grep -q 'latency, ' "$work/tool.log" && break 2
-            is_own "$client" || break
-            sleep 0.01
-        done
+        await_line 'latency, ' "$work/tool.log" "$client" && break
         [ "$attempt" -eq 3 ] || ! grep -q 'starting it failed' "$work/tool.log" && break
         sleep 0.5
     done

@@ -105,9 +105,20 @@ make_pair() {
     ip -n "$client" link set client0 up
 }
 
+# await_line PATTERN FILE PID: whether the child writes such a line within 30 s, before it ends.
+await_line() {
+    local i
+    for ((i = 0; i < 3000; i++)); do
+        grep -q -- "$1" "$2" && return 0
+        is_own "$3" || break
+        sleep 0.01
+    done
+    return 1
+}
+
 # start_sunder LOG NAMESPACE ARGUMENTS..: sets sunder_pid when it serves. "-" means no namespace.
 start_sunder() {
-    local log=$1 namespace=$2 i
+    local log=$1 namespace=$2
     shift 2
     local enter=()
     [ "$namespace" = - ] || enter=(ip netns exec "$namespace")
@@ -118,11 +129,7 @@ start_sunder() {
     "${enter[@]}" "$sunder_binary" serve "$@" >"$log" 2>&1 &
     sunder_pid=$!
     on_exit end_process "$sunder_pid"
-    for ((i = 0; i < 3000; i++)); do
-        grep -q '^sunder: ready' "$log" && return 0
-        is_own "$sunder_pid" || break
-        sleep 0.01
-    done
+    await_line '^sunder: ready' "$log" "$sunder_pid" && return 0
     say "sunder serve $* does not serve:"
     sed 's/^/    /' "$log"
     return 1

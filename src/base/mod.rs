@@ -9,4 +9,6 @@ pub mod readiness;
 pub mod secret;
 pub mod stats;
 pub mod usage;
+#[cfg(test)]
+pub mod woken;
 pub mod work;

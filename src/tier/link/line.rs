@@ -66,19 +66,9 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    use std::task::Wake;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
+    use crate::base::woken::Woken;
 
     #[test]
     fn the_first_is_woken_and_who_leaves_lets_the_next_look() {
@@ -89,7 +79,7 @@ mod tests {
         for (ticket, waker) in tickets.iter().zip(&wakers) {
             line.wait(*ticket, waker);
         }
-        let counts = || [0, 1, 2].map(|i| woken[i].0.load(Relaxed));
+        let counts = || [0, 1, 2].map(|i| woken[i].count());
         line.wake_first();
         line.wake_first();
         assert_eq!((counts(), line.is_first(tickets[0])), ([1, 0, 0], true));

@@ -347,11 +347,10 @@ pub(super) struct Ticket {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-    use std::task::Wake;
 
     use super::super::format::{Geometry, SEGMENTS_AT_BYTES};
     use super::*;
+    use crate::base::woken::Woken;
 
     const NOW: Now = Now { uptime_us: 1_000, unix_s: 1 };
 
@@ -408,15 +407,6 @@ mod tests {
         assert_eq!(checkpoint.next_flush(), 1);
     }
 
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
     #[test]
     fn who_has_a_ticket_waits_for_two_superblocks_and_a_flush_or_is_told_of_a_failure() {
         let mut checkpoint = checkpoint();
@@ -427,7 +417,7 @@ mod tests {
             assert_eq!(checkpoint.poll(ticket, &waker), None, "after {} flushes", flushes - 1);
             assert!(checkpoint.is_waited_for());
             pass(&mut checkpoint, 20);
-            assert_eq!(woken.0.load(Relaxed), flushes);
+            assert_eq!(woken.count(), flushes);
         }
         assert_eq!(checkpoint.poll(ticket, &waker), Some(true));
         let ticket = checkpoint.ticket();
