@@ -10,15 +10,13 @@ use clap::{ArgMatches, Args, Subcommand};
 
 use super::Command;
 use super::report::Report;
-use super::shared::{AnswerBytes, KEY_BYTES, Nic, Protocols, Server};
+use super::shared::{AnswerLimit, KEY_BYTES, Nic, Protocols, Server};
 use super::value::{ANY, Count, Number, Seconds, refuse_twice};
 use crate::base::limits::TCP_ADDRESSES_MAX;
 use crate::config::{Huge, Parsed, ValueError, number, real, size};
 use crate::load::bench::{
-    AsGiven, DevicePlan, Job, KEYS_IN_FLIGHT_MAX, Lengths, Load, PORTS, Plan, VALUE_BYTES_MAX,
-    rates,
+    AsGiven, DevicePlan, Job, Lengths, Load, PORTS, Plan, VALUE_BYTES_MAX, rates,
 };
-use crate::load::options::ANSWER_BYTES;
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
 
@@ -136,11 +134,8 @@ struct Client {
     /// End the run if the server is silent for S seconds
     #[arg(long, value_name = "S", default_value = "10")]
     timeout: Seconds<10, 3_600_000>,
-    /// End the run if an item is longer [default: 16M, and the longest of --value-bytes]
-    ///
-    /// It bounds the memory that a connection may take.
-    #[arg(long, value_name = "SIZE")]
-    answer_bytes: Option<AnswerBytes>,
+    #[command(flatten)]
+    answers: AnswerLimit,
 }
 
 #[derive(Args, Debug)]
@@ -198,9 +193,7 @@ impl Bench {
             keys: requests.keys.0 as u32,
             fills: !requests.no_fill,
             skew: requests.skew.0,
-            answer_bytes: client
-                .answer_bytes
-                .map_or(ANSWER_BYTES + value_bytes.bounds().1 as usize, |bytes| bytes.0 as usize),
+            answer_bytes: client.answers.bytes(value_bytes.bounds().1 as usize),
             key_bytes,
             value_bytes,
             ttl_s: requests.ttl.0 as i32,
@@ -213,33 +206,13 @@ impl Bench {
             label: results.label.unwrap_or_default(),
             as_given: Some(AsGiven { target, lengths: [key_text, value_text] }),
         };
-        check(&plan)?;
+        plan.check().map_err(|line| format!("--{line}"))?;
         plan.device = device.plan(&plan)?;
         let words = words.iter().map(|word| word.to_string_lossy());
         let command = words.fold("sunder".to_owned(), |line, word| line + " " + &*word);
         let Results { json, hgrm, .. } = results;
         Ok(Command::Bench(Box::new(Job { plan, command, json, hgrm })))
     }
-}
-
-/// Whether the flags go together, beyond what their definitions say.
-fn check(plan: &Plan) -> Result<(), String> {
-    let (shortest, _) = plan.key_bytes.bounds();
-    if shortest < 8 && u64::from(plan.keys) > 1 << (4 * shortest) {
-        return Err(format!(
-            "--key-bytes: keys of {shortest} bytes are too short to tell {} apart",
-            plan.keys
-        ));
-    }
-    if plan.threads > plan.connections {
-        return Err("--threads: more threads than connections".into());
-    }
-    if plan.connections * plan.depth as usize * plan.multi_get > KEYS_IN_FLIGHT_MAX {
-        return Err(format!(
-            "--connections, --depth, --multi-get: more than {KEYS_IN_FLIGHT_MAX} keys in flight"
-        ));
-    }
-    Ok(())
 }
 
 impl Device {

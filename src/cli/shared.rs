@@ -13,7 +13,6 @@ use super::Command;
 use super::value::{ANY, Count, Number, Seconds, Size};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::config::{self, Cidr, Parsed, ValueError};
-use crate::load::history::plan::Mix;
 use crate::load::options::{ANSWER_BYTES, ANSWER_BYTES_BOUNDS, Options};
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
@@ -23,9 +22,6 @@ pub(super) const VALUE_BYTES_MAX: u64 = 64 << 20;
 
 /// Longest key.
 pub(super) const KEY_BYTES: u64 = KEY_BYTES_MAX as u64;
-
-/// `--answer-bytes`.
-pub(super) type AnswerBytes = Size<{ ANSWER_BYTES_BOUNDS.0 }, { ANSWER_BYTES_BOUNDS.1 }>;
 
 /// Most workers: each is a connection, and but for blast and setops a thread.
 const WORKERS_MAX: u64 = 1024;
@@ -104,6 +100,23 @@ pub(super) struct Nic {
     pub gateway: Vec<IpAddr>,
 }
 
+// What an answer may be.
+#[derive(Args, Debug)]
+pub(super) struct AnswerLimit {
+    /// End the run if an answer is longer [default: 16M, and what the run may have stored]
+    ///
+    /// It bounds the memory that a connection may take.
+    #[arg(long, value_name = "SIZE")]
+    answer_bytes: Option<Size<{ ANSWER_BYTES_BOUNDS.0 }, { ANSWER_BYTES_BOUNDS.1 }>>,
+}
+
+impl AnswerLimit {
+    /// The longest answer to a client that may have stored `own_bytes` of what is in one.
+    pub fn bytes(&self, own_bytes: usize) -> usize {
+        self.answer_bytes.map_or(ANSWER_BYTES + own_bytes, |given| given.0 as usize)
+    }
+}
+
 #[derive(Args, Debug)]
 struct Client {
     #[command(flatten)]
@@ -128,11 +141,8 @@ struct Client {
     /// End the run if an answer takes longer, in seconds
     #[arg(long, value_name = "S", default_value = "10")]
     timeout: Seconds<1, 86_400_000>,
-    /// End the run if an answer is longer [default: 16M, and what the tool may have stored]
-    ///
-    /// It bounds the memory that a connection may take.
-    #[arg(long, value_name = "SIZE")]
-    answer_bytes: Option<AnswerBytes>,
+    #[command(flatten)]
+    answers: AnswerLimit,
     /// Count an item that is gone without a delete as wrong; a cache may evict
     #[arg(long)]
     no_loss: bool,
@@ -150,38 +160,28 @@ const NOTE_PPROF: &str = "--pprof: not needed, perf profiles this program from o
 impl<T: ToolFlags> Tool<T> {
     /// What the flags say, if they go together.
     pub fn command(self, matches: &ArgMatches) -> Result<Command, String> {
-        let Client { server, prefix, key_length, .. } = self.client;
-        let (prefix, key_letters) = (prefix.unwrap_or_default(), key_length.0 as usize);
+        let client = self.client;
+        let prefix = client.prefix.unwrap_or_default();
+        let key_letters = client.key_length.0 as usize;
         if prefix.len() + key_letters > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
         let dialects = Protocols::given(matches);
         let mut options = Options {
-            target: server.target()?,
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
-            operations: 1,
-            workers: self.client.workers.0 as usize,
+            workers: client.workers.0 as usize,
             key_letters,
             prefix,
-            keys: 1000,
-            seed: self.client.seed.0,
-            value_bytes: (0, 0),
-            step_bytes: 100,
-            timeout: self.client.timeout.0,
-            answer_bytes: 0,
-            duration: self.client.duration.0,
-            is_loss_wrong: self.client.no_loss,
-            mix: Mix::Blast,
-            survives: false,
-            may_cas_repeat: false,
-            has_flush: true,
-            draws_histograms: self.client.histograms,
-            notes: self.client.pprof.map(|_| NOTE_PPROF).into_iter().collect(),
+            seed: client.seed.0,
+            timeout: client.timeout.0,
+            duration: client.duration.0,
+            is_loss_wrong: client.no_loss,
+            draws_histograms: client.histograms,
+            notes: client.pprof.map(|_| NOTE_PPROF).into_iter().collect(),
+            ..Options::new(client.server.target()?)
         };
         self.own.apply(&mut options);
-        let own_bytes = T::VALUES_MAX * options.value_bytes.1;
-        let given = self.client.answer_bytes.map(|bytes| bytes.0 as usize);
-        options.answer_bytes = given.unwrap_or(ANSWER_BYTES + own_bytes);
+        options.answer_bytes = client.answers.bytes(T::VALUES_MAX * options.value_bytes.1);
         Ok(Command::Tool(T::MAIN, Box::new(options)))
     }
 }

@@ -5,6 +5,7 @@
 
 mod quantity;
 mod tiers;
+mod words;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::net::tcp::fault::Faults;
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
+use words::{Key, Words};
 
 /// All settings of `sunder serve`.
 #[derive(Clone, Debug)]
@@ -306,32 +308,28 @@ pub(crate) fn address(text: &str) -> Parsed<IpAddr> {
     text.parse().map_err(|_| ValueError::new(text, "an IPv4 or IPv6 address"))
 }
 
+const FAULT_WORDS: &[Key] = &[
+    ("seed", Some("N")),
+    ("drop", Some("N")),
+    ("reorder", Some("N")),
+    ("duplicate", Some("N")),
+    ("corrupt", Some("N")),
+];
+
 /// `--faults`: `seed=N,drop=N,reorder=N,duplicate=N,corrupt=N`, faults in a million frames.
 ///
 /// # Errors
 /// If it is not.
 pub(crate) fn faults(text: &str) -> Parsed<Faults> {
-    let error = || {
-        let expected = "seed=N,drop=N,reorder=N,duplicate=N,corrupt=N, in a million frames";
-        ValueError::new(text, expected)
-    };
-    let mut faults = Faults::default();
-    for word in text.split(',') {
-        let (name, value) = word.split_once('=').ok_or_else(error)?;
-        let share = match name {
-            "seed" => {
-                faults.seed = number(value, 0, u64::MAX)?;
-                continue;
-            }
-            "drop" => &mut faults.drop_ppm,
-            "reorder" => &mut faults.reorder_ppm,
-            "duplicate" => &mut faults.duplicate_ppm,
-            "corrupt" => &mut faults.corrupt_ppm,
-            _ => return Err(error()),
-        };
-        *share = number(value, 0, 1_000_000)? as u32;
-    }
-    Ok(faults)
+    let words = Words::read("", Some(text), FAULT_WORDS)?;
+    let ppm = |key| words.get(key, 0, |value| number(value, 0, 1_000_000).map(|ppm| ppm as u32));
+    Ok(Faults {
+        seed: words.get("seed", 0, |value| number(value, 0, u64::MAX))?,
+        drop_ppm: ppm("drop")?,
+        reorder_ppm: ppm("reorder")?,
+        duplicate_ppm: ppm("duplicate")?,
+        corrupt_ppm: ppm("corrupt")?,
+    })
 }
 
 #[cfg(test)]

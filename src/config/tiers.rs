@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Parsed, ValueError, number, show_size, size};
+use super::words::{Key, Words, milliseconds, one_of, split};
+use super::{Parsed, ValueError, show_size, size};
 use crate::base::limits::{
     CHUNK_BYTES_DEFAULT, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, LINK_TIMEOUT_MS_MAX, LINK_TIMEOUT_US,
     SSD_FLUSH_MS, SSD_FLUSH_MS_MAX, SSD_OBJECT_BYTES, SSD_OBJECT_BYTES_MAX, SSD_OBJECT_BYTES_MIN,
@@ -182,24 +183,21 @@ const SSD_BYTES: (u64, u64) = (1 << 20, 1 << 50);
 /// Longest path of a Unix socket: unix(7), sun_path without its final zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-/// A word behind a kind, and what its value is; none: it has no value.
-type Word = (&'static str, Option<&'static str>);
+const MEMORY_WORDS: &[Key] = &[("size", Some("SIZE"))];
 
-const MEMORY_WORDS: &[Word] = &[("size", Some("SIZE"))];
-
-const MEMCACHED_WORDS: &[Word] = &[
+const MEMCACHED_WORDS: &[Key] = &[
     ("addr", Some("unix:PATH|IP:PORT")),
     ("layout", Some("plain|chunked")),
     ("chunk", Some("SIZE")),
     ("timeout", Some("MS")),
 ];
 
-const REND_WORDS: &[Word] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
+const REND_WORDS: &[Key] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
 
 /// The one word of an SSD that has no value.
 const FORMAT: &str = "format";
 
-const SSD_WORDS: &[Word] = &[
+const SSD_WORDS: &[Key] = &[
     ("path", Some("PATH")),
     ("size", Some("SIZE")),
     ("object", Some("SIZE")),
@@ -217,15 +215,12 @@ pub fn l1(text: &str) -> Parsed<L1> {
     let (kind, words) = split(text);
     Ok(match kind {
         "memory" => {
-            let mut arguments = Arguments::read(kind, words, MEMORY_WORDS)?;
-            let mut bytes = 64 << 20;
-            if let Some(value) = arguments.take("size") {
-                bytes = named("size", value, size(value, MEMORY_BYTES.0, MEMORY_BYTES.1))?;
-            }
-            L1::Memory { bytes }
+            let words = Words::read(kind, words, MEMORY_WORDS)?;
+            let bytes = |value: &str| size(value, MEMORY_BYTES.0, MEMORY_BYTES.1);
+            L1::Memory { bytes: words.get("size", 64 << 20, bytes)? }
         }
-        "memcached" => L1::Memcached(Arguments::read(kind, words, MEMCACHED_WORDS)?.memcached()?),
-        "ssd" => L1::Ssd(Arguments::read(kind, words, SSD_WORDS)?.ssd()?),
+        "memcached" => L1::Memcached(memcached(&Words::read(kind, words, MEMCACHED_WORDS)?)?),
+        "ssd" => L1::Ssd(ssd(&Words::read(kind, words, SSD_WORDS)?)?),
         _ => return Err(ValueError::new(kind, "memory, memcached,addr=.. or ssd,path=..")),
     })
 }
@@ -237,10 +232,10 @@ pub fn l1(text: &str) -> Parsed<L1> {
 pub fn l2(text: &str) -> Parsed<L2> {
     let (kind, words) = split(text);
     Ok(match kind {
-        "none" => Arguments::read(kind, words, &[]).map(|_| L2::None)?,
-        "memcached" => L2::Memcached(Arguments::read(kind, words, MEMCACHED_WORDS)?.memcached()?),
-        "rend" => L2::Rend(Arguments::read(kind, words, REND_WORDS)?.link()?),
-        "ssd" => L2::Ssd(Arguments::read(kind, words, SSD_WORDS)?.ssd()?),
+        "none" => Words::read(kind, words, &[]).map(|_| L2::None)?,
+        "memcached" => L2::Memcached(memcached(&Words::read(kind, words, MEMCACHED_WORDS)?)?),
+        "rend" => L2::Rend(link(&Words::read(kind, words, REND_WORDS)?)?),
+        "ssd" => L2::Ssd(ssd(&Words::read(kind, words, SSD_WORDS)?)?),
         _ => {
             let expected = "none, memcached,addr=.., rend,addr=.. or ssd,path=..";
             return Err(ValueError::new(kind, expected));
@@ -248,9 +243,52 @@ pub fn l2(text: &str) -> Parsed<L2> {
     })
 }
 
-/// The kind, and the words behind it.
-fn split(text: &str) -> (&str, Option<&str>) {
-    text.split_once(',').map_or((text, None), |(kind, words)| (kind, Some(words)))
+fn link(words: &Words<'_>) -> Parsed<Link> {
+    let micros = |value: &str| milliseconds(value, LINK_TIMEOUT_MS_MAX).map(|ms| 1_000 * ms);
+    Ok(Link {
+        address: words.need("addr", address)?,
+        timeout_us: words.get("timeout", LINK_TIMEOUT_US, micros)?,
+    })
+}
+
+fn memcached(words: &Words<'_>) -> Parsed<Memcached> {
+    let link = link(words)?;
+    let is_chunked = |value: &str| one_of(value, &[("plain", false), ("chunked", true)]);
+    let is_chunked = words.get("layout", false, is_chunked)?;
+    let chunk_bytes = words.get("chunk", CHUNK_BYTES_DEFAULT as u64, |value| match is_chunked {
+        true => size(value, CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64),
+        false => Err(ValueError::new(value, "layout=chunked beside it")),
+    })?;
+    let chunked = Layout::Chunked { chunk_bytes: chunk_bytes as usize };
+    Ok(Memcached { link, layout: if is_chunked { chunked } else { Layout::Plain } })
+}
+
+fn ssd(words: &Words<'_>) -> Parsed<Ssd> {
+    let bytes = |value: &str| size(value, SSD_BYTES.0, SSD_BYTES.1).map(Some);
+    let object = |value: &str| size(value, SSD_OBJECT_BYTES_MIN, SSD_OBJECT_BYTES_MAX);
+    let admit =
+        |value: &str| one_of(value, &[("all", Admit::All), ("second-touch", Admit::SecondTouch)]);
+    Ok(Ssd {
+        path: words.need("path", path)?,
+        size_bytes: words.get("size", None, bytes)?,
+        object_bytes: words.get("object", SSD_OBJECT_BYTES, object)?,
+        admit: words.get("admit", Admit::All, admit)?,
+        flush_ms: words
+            .get("flush", SSD_FLUSH_MS, |value| milliseconds(value, SSD_FLUSH_MS_MAX))?,
+        format: words.has(FORMAT),
+        state: words.get("state", None, |folder| match folder.starts_with('/') {
+            true => path(folder).map(Some),
+            false => Err(ValueError::new(folder, "an absolute path, e.g. state=/var/lib/sunder")),
+        })?,
+    })
+}
+
+/// A path that can be shown.
+fn path(text: &str) -> Parsed<PathBuf> {
+    match text.contains(char::is_control) {
+        false => Ok(text.into()),
+        true => Err(ValueError::new(text, "a path without control characters")),
+    }
 }
 
 /// Where a server on this host listens: `unix:PATH` or `IP:PORT` of the loopback.
@@ -274,154 +312,6 @@ fn address(text: &str) -> Parsed<Address> {
         IpAddr::V6(ip) => ip.is_loopback(),
     };
     if is_local && address.port() != 0 { Ok(Address::Tcp(address)) } else { Err(error()) }
-}
-
-/// Says which key it was whose value is wrong.
-fn named<T>(key: &str, value: &str, read: Parsed<T>) -> Parsed<T> {
-    read.map_err(|error| ValueError::new(&format!("{key}={value}"), error.expected))
-}
-
-/// A word as it is on the command line.
-fn shown((name, value): &Word) -> String {
-    value.map_or_else(|| (*name).to_owned(), |value| format!("{name}={value}"))
-}
-
-/// What the words behind a kind say, each at most once.
-struct Arguments<'t> {
-    kind: &'t str,
-    known: &'static [Word],
-    pairs: Vec<(&'static str, &'t str)>,
-}
-
-impl<'t> Arguments<'t> {
-    /// Reads the words behind `kind`, of which there are those in `known`.
-    fn read(
-        kind: &'t str,
-        words: Option<&'t str>,
-        known: &'static [Word],
-    ) -> Parsed<Arguments<'t>> {
-        let mut pairs: Vec<(&str, &str)> = Vec::new();
-        for word in words.into_iter().flat_map(|words| words.split(',')) {
-            let (name, value) =
-                word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
-            let Some(found) = known.iter().find(|(known, _)| *known == name) else {
-                let all: Vec<String> = known.iter().map(shown).collect();
-                let expected = match &all[..] {
-                    [] => format!("nothing behind {kind}"),
-                    [one] => format!("{one} behind {kind}"),
-                    [more @ .., last] => format!("{} or {last} behind {kind}", more.join(", ")),
-                };
-                return Err(ValueError::new(word, expected));
-            };
-            if value.is_some() != found.1.is_some() {
-                return Err(ValueError::new(word, shown(found)));
-            }
-            if pairs.iter().any(|(name, _)| *name == found.0) {
-                return Err(ValueError::new(word, format!("{name} only once")));
-            }
-            pairs.push((found.0, value.unwrap_or("")));
-        }
-        Ok(Arguments { kind, known, pairs })
-    }
-
-    fn take(&mut self, key: &str) -> Option<&'t str> {
-        let at = self.pairs.iter().position(|(name, _)| *name == key)?;
-        Some(self.pairs.swap_remove(at).1)
-    }
-
-    /// As [`Arguments::take`], of what has to be there and not empty.
-    fn need(&mut self, key: &str) -> Parsed<&'t str> {
-        let value = self.take(key).unwrap_or("");
-        if !value.is_empty() {
-            return Ok(value);
-        }
-        let word = self.known.iter().find(|(name, _)| *name == key).map(shown);
-        Err(ValueError::new(self.kind, format!("{} behind it", word.unwrap_or_default())))
-    }
-
-    fn link(&mut self) -> Parsed<Link> {
-        let value = self.need("addr")?;
-        let address = named("addr", value, address(value))?;
-        let timeout_us = match self.take("timeout") {
-            Some(value) => {
-                let ms = number(value, 1, LINK_TIMEOUT_MS_MAX).map_err(|_| {
-                    let expected = format!("milliseconds, from 1 to {LINK_TIMEOUT_MS_MAX}");
-                    ValueError::new(value, expected)
-                });
-                1000 * named("timeout", value, ms)?
-            }
-            None => LINK_TIMEOUT_US,
-        };
-        Ok(Link { address, timeout_us })
-    }
-
-    fn memcached(&mut self) -> Parsed<Memcached> {
-        let link = self.link()?;
-        let chunk = self.take("chunk");
-        let layout = match (self.take("layout"), chunk) {
-            (None | Some("plain"), None) => Layout::Plain,
-            (Some("chunked"), None) => Layout::Chunked { chunk_bytes: CHUNK_BYTES_DEFAULT },
-            (Some("chunked"), Some(value)) => {
-                let bytes = size(value, CHUNK_BYTES_MIN as u64, CHUNK_BYTES_MAX as u64);
-                Layout::Chunked { chunk_bytes: named("chunk", value, bytes)? as usize }
-            }
-            (None | Some("plain"), Some(value)) => {
-                return Err(ValueError::new(&format!("chunk={value}"), "layout=chunked beside it"));
-            }
-            (Some(layout), _) => {
-                return Err(ValueError::new(&format!("layout={layout}"), "plain or chunked"));
-            }
-        };
-        Ok(Memcached { link, layout })
-    }
-
-    fn ssd(&mut self) -> Parsed<Ssd> {
-        let path = self.need("path")?;
-        if path.contains(char::is_control) {
-            let expected = "a path without control characters";
-            return Err(ValueError::new(&format!("path={path}"), expected));
-        }
-        let size_bytes = match self.take("size") {
-            Some(value) => Some(named("size", value, size(value, SSD_BYTES.0, SSD_BYTES.1))?),
-            None => None,
-        };
-        let object_bytes = match self.take("object") {
-            Some(value) => {
-                let bytes = size(value, SSD_OBJECT_BYTES_MIN, SSD_OBJECT_BYTES_MAX);
-                named("object", value, bytes)?
-            }
-            None => SSD_OBJECT_BYTES,
-        };
-        let admit = match self.take("admit") {
-            None | Some("all") => Admit::All,
-            Some("second-touch") => Admit::SecondTouch,
-            Some(value) => {
-                return Err(ValueError::new(&format!("admit={value}"), "all or second-touch"));
-            }
-        };
-        let flush_ms = match self.take("flush") {
-            Some(value) => {
-                let ms = number(value, 1, SSD_FLUSH_MS_MAX).map_err(|_| {
-                    let expected = format!("milliseconds, from 1 to {SSD_FLUSH_MS_MAX}");
-                    ValueError::new(value, expected)
-                });
-                named("flush", value, ms)?
-            }
-            None => SSD_FLUSH_MS,
-        };
-        let format = self.take(FORMAT).is_some();
-        let state = match self.take("state") {
-            Some(folder) if folder.starts_with('/') && !folder.contains(char::is_control) => {
-                Some(folder.into())
-            }
-            Some(folder) => {
-                let expected = "an absolute path, e.g. state=/var/lib/sunder";
-                return Err(ValueError::new(&format!("state={folder}"), expected));
-            }
-            None => None,
-        };
-        Ok(Ssd { path: path.into(), size_bytes, object_bytes, admit, flush_ms, format, state })
-    }
 }
 
 #[cfg(test)]

@@ -60,3 +60,31 @@ pub struct Options {
     /// What to tell the user before the start: flags that are not needed.
     pub notes: Vec<&'static str>,
 }
+
+impl Options {
+    /// One set of nothing over ten connections, in text: what a tool does not change.
+    pub fn new(target: Target) -> Options {
+        Options {
+            target,
+            dialects: vec![Dialect::Text],
+            operations: 1,
+            workers: 10,
+            key_letters: 4,
+            prefix: String::new(),
+            keys: 1000,
+            seed: 1,
+            value_bytes: (0, 0),
+            step_bytes: 100,
+            timeout: Duration::from_secs(10),
+            answer_bytes: ANSWER_BYTES,
+            duration: Duration::from_secs(3_600),
+            is_loss_wrong: false,
+            mix: Mix::Blast,
+            survives: false,
+            may_cas_repeat: false,
+            has_flush: true,
+            draws_histograms: false,
+            notes: vec![],
+        }
+    }
+}

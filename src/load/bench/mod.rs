@@ -36,6 +36,6 @@ mod traffic;
 
 pub use command::{Job, run, show};
 pub use measure::{Failure, measure};
-pub use plan::{AsGiven, DevicePlan, KEYS_IN_FLIGHT_MAX, Load, PORTS, Plan, VALUE_BYTES_MAX};
+pub use plan::{AsGiven, DevicePlan, Load, PORTS, Plan, VALUE_BYTES_MAX};
 pub use spread::Lengths;
 pub use sweep::rates;

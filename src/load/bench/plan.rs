@@ -114,7 +114,7 @@ pub struct Plan {
 }
 
 /// Most keys of requests in flight at once: each takes 16 bytes.
-pub const KEYS_IN_FLIGHT_MAX: usize = 1 << 26;
+const KEYS_IN_FLIGHT_MAX: usize = 1 << 26;
 
 /// Longest value: what a server can be told to take.
 pub const VALUE_BYTES_MAX: u64 = 1 << 28;
@@ -168,7 +168,7 @@ impl Plan {
     /// Whether it can be done.
     ///
     /// # Errors
-    /// What is wrong with it, in one line.
+    /// What is wrong with it, in one line that begins with the name that its flag has.
     pub(crate) fn check(&self) -> Result<(), String> {
         let rates = match &self.load {
             Load::Closed | Load::Auto => &[][..],
@@ -180,33 +180,39 @@ impl Plan {
         let in_flight =
             self.connections.saturating_mul(self.depth as usize).saturating_mul(self.multi_get);
         let is_wrong = [
-            ("rates", no_rate || rates.iter().any(|rate| !(0.1..=1e9).contains(rate))),
+            ("rate", no_rate || rates.iter().any(|rate| !(0.1..=1e9).contains(rate))),
             ("duration", self.duration.is_zero() || self.duration > STEP_MAX),
             ("warmup", self.warmup > STEP_MAX),
             ("timeout", self.timeout.is_zero() || self.timeout > STEP_MAX),
-            ("get_share", !(0.0..=1.0).contains(&self.get_share)),
-            ("multi_get", !(1..=MULTI_GET_MAX).contains(&self.multi_get)),
+            ("ratio", !(0.0..=1.0).contains(&self.get_share)),
+            ("multi-get", !(1..=MULTI_GET_MAX).contains(&self.multi_get)),
             ("keys", self.keys == 0),
             ("skew", self.skew.is_some_and(|theta| !(0.01..=5.0).contains(&theta))),
-            ("key_bytes", shortest == 0 || longest as usize > KEY_BYTES_MAX || shortest > longest),
-            ("value_bytes", u64::from(self.value_bytes.bounds().1) > VALUE_BYTES_MAX),
-            ("ttl_s", !(0..=TTL_S_MAX).contains(&self.ttl_s)),
-            ("check_every", self.check_every == 0),
+            ("key-bytes", shortest == 0 || longest as usize > KEY_BYTES_MAX || shortest > longest),
+            ("value-bytes", u64::from(self.value_bytes.bounds().1) > VALUE_BYTES_MAX),
+            ("ttl", !(0..=TTL_S_MAX).contains(&self.ttl_s)),
+            ("check", self.check_every == 0),
             ("connections", !(1..=CONNECTIONS_MAX).contains(&self.connections)),
             ("depth", !(1..=DEPTH_MAX).contains(&self.depth)),
             ("threads", !(1..=THREADS_MAX).contains(&self.threads)),
         ];
-        if let Some((field, _)) = is_wrong.iter().find(|(_, is_wrong)| *is_wrong) {
-            return Err(format!("{field}: outside of what a plan can have"));
+        if let Some((flag, _)) = is_wrong.iter().find(|(_, is_wrong)| *is_wrong) {
+            return Err(format!("{flag}: outside of what a plan can have"));
         }
         if self.threads > self.connections {
             return Err("threads: more than connections".into());
         }
         if shortest < 8 && u64::from(self.keys) > 1 << (4 * shortest) {
-            return Err(format!("key_bytes: too short to tell {} keys apart", self.keys));
+            return Err(format!(
+                "key-bytes: keys of {shortest} bytes are too short to tell {} apart",
+                self.keys
+            ));
         }
         if in_flight > KEYS_IN_FLIGHT_MAX {
-            return Err(format!("more than {KEYS_IN_FLIGHT_MAX} keys in flight"));
+            return Err(format!(
+                "connections: with depth and multi-get, more than {KEYS_IN_FLIGHT_MAX} keys in \
+                 flight"
+            ));
         }
         Ok(())
     }
@@ -252,14 +258,14 @@ mod tests {
         let plan = || Plan::new(Target::Tcp("127.0.0.1".to_owned(), 11211));
         assert_eq!(plan().check(), Ok(()));
         let rows: [(&str, Change); 12] = [
-            ("rates", |plan| plan.load = Load::Open(f64::NAN)),
-            ("rates", |plan| plan.load = Load::Rates(vec![])),
+            ("rate", |plan| plan.load = Load::Open(f64::NAN)),
+            ("rate", |plan| plan.load = Load::Rates(vec![])),
             ("duration", |plan| plan.duration = Duration::ZERO),
-            ("get_share", |plan| plan.get_share = 1.5),
+            ("ratio", |plan| plan.get_share = 1.5),
             ("keys", |plan| plan.keys = 0),
-            ("key_bytes", |plan| plan.key_bytes = Lengths::Range(1, 251)),
-            ("key_bytes", |plan| plan.key_bytes = Lengths::Fixed(2)),
-            ("check_every", |plan| plan.check_every = 0),
+            ("key-bytes", |plan| plan.key_bytes = Lengths::Range(1, 251)),
+            ("key-bytes", |plan| plan.key_bytes = Lengths::Fixed(2)),
+            ("check", |plan| plan.check_every = 0),
             ("connections", |plan| plan.connections = 0),
             ("depth", |plan| plan.depth = 0),
             ("threads", |plan| plan.threads = 51),
