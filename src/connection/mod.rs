@@ -133,6 +133,9 @@ pub trait Engine {
     /// Releases a share.
     fn release_body(&mut self, share: Share);
 
+    /// Releases a share whose value is dropped for want of room.
+    fn refuse_body(&mut self, share: Share);
+
     /// How many more bytes of input a connection may keep that keeps `held` bytes.
     fn intake_room(&self, held: usize) -> usize;
 

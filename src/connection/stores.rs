@@ -190,7 +190,7 @@ impl Connection {
         else {
             unreachable!("the slot of a body is gathering");
         };
-        engine.release_body(std::mem::take(&mut self.share));
+        engine.refuse_body(std::mem::take(&mut self.share));
         self.state = InputState::Skip { bytes, slot, close: false };
         let key = form.needs_key().then(|| operation.key.clone());
         let outcome = match operation.action {

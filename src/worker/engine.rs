@@ -592,9 +592,11 @@ where
     }
 
     fn release_body(&mut self, share: Share) {
-        if self.is_revoked(&share) {
-            self.stats.add(Counter::StoreNoMemory, 1);
-        }
+        self.budget.give(share);
+    }
+
+    fn refuse_body(&mut self, share: Share) {
+        self.stats.add(Counter::StoreNoMemory, 1);
         self.budget.give(share);
     }
 

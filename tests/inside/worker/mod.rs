@@ -1,5 +1,6 @@
 //! Whole workers without sockets: order, ownership, backpressure and bounds, step by step.
 
+mod given_up;
 mod pins;
 mod shares;
 mod unread;
