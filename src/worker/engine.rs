@@ -16,7 +16,7 @@ use crate::base::limits::{
     SLOTS_PER_WORKER,
 };
 use crate::base::stats::{Counter, WorkerStats};
-use crate::base::work;
+use crate::base::{random, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
 use crate::connection::{Engine, Share, Submitted};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
@@ -55,7 +55,7 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     /// Input kept by connections whose output is blocked.
     intake_bytes: usize,
     /// Turns with connections to visit again.
-    rounds: usize,
+    rounds: u64,
     /// Bytes that values of all workers may use before this one accepts only what it must.
     held_bytes_max: usize,
     /// Outcomes that our slots wait for.
@@ -135,12 +135,12 @@ where
         // and a client that sends bytes one by one could increase its share of the turns.
         self.revisits.sort_unstable_by_key(|id| (id.index, id.generation));
         self.revisits.dedup();
-        // The first one rotates, so that no connection always finds the room used up by the same
-        // others.
+        // The first one is drawn, so that no connection always finds the room used up by the same
+        // others. If it rotated, room that comes in step with that would always find the same one.
         if self.revisits.len() > 1 {
             self.rounds = self.rounds.wrapping_add(1);
-            let first = self.rounds % self.revisits.len();
-            self.revisits.rotate_left(first);
+            let first = random::mix(self.rounds) % self.revisits.len() as u64;
+            self.revisits.rotate_left(first as usize);
         }
         self.visits.append(&mut self.revisits);
         done

@@ -120,6 +120,41 @@ fn version_and_stats_are_answered_without_a_slot() {
     }
 }
 
+#[test]
+fn connections_that_wait_for_the_same_slot_get_it_in_turn() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let writer = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+    crew.talk(0, writer, format!("set k 0 0 100\r\n{}\r\n", "v".repeat(100)).as_bytes());
+    // All slots but one are taken by replies that nobody reads.
+    for _ in 1..sunder::base::limits::SLOTS_PER_WORKER {
+        let c = crew.pipes[0].connect(64, 64, 64);
+        crew.pipes[0].send(c, b"get k\r\n");
+    }
+    crew.turn();
+    let waiters: Vec<usize> = (0..6).map(|_| crew.pipes[0].connect(64, 64, 64)).collect();
+    for &c in &waiters {
+        crew.pipes[0].send(c, b"get k\r\n");
+    }
+    let mut replies = vec![Vec::new(); waiters.len()];
+    let mut served = vec![0; waiters.len()];
+    for _ in 0..200 {
+        crew.turn();
+        for ((reply, served), &c) in replies.iter_mut().zip(&mut served).zip(&waiters) {
+            crew.pipes[0].receive(c, reply);
+            if reply.ends_with(b"END\r\n") {
+                reply.clear();
+                *served += 1;
+                crew.pipes[0].send(c, b"get k\r\n");
+            }
+        }
+    }
+    let all: usize = served.iter().sum();
+    assert!(all >= 20, "{served:?}");
+    assert!(served.iter().all(|&n| n * 4 * served.len() >= all), "{served:?}");
+}
+
 /// Connections that each announce 1 MB and have sent nothing of it yet.
 fn announcers(crew: &mut Crew<'_>, count: usize) -> Vec<usize> {
     let announce = |i| {
