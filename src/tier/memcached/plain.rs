@@ -3,7 +3,7 @@
 //! memcached's answer is the answer. Answers are never invented: if the link could not send a
 //! request, or its answer did not arrive, the operation has failed.
 
-use super::gate::{Gate, Pass};
+use super::gate::{Gate, GateKind, Pass};
 use super::key;
 use super::meta::{self, Get, Meta};
 use crate::base::buffer::{Body, Chain, Key};
@@ -77,10 +77,12 @@ impl Plain {
     /// error: that took too long.
     async fn enter(&self, mode: StoreMode) -> Result<Option<Pass<'_>>, TooLate> {
         match mode {
-            StoreMode::Append | StoreMode::Prepend => match self.rewrites.enter().await {
-                Some(pass) => Ok(Some(pass)),
-                None => Err(TooLate),
-            },
+            StoreMode::Append | StoreMode::Prepend => {
+                match self.rewrites.enter(GateKind::Extend).await {
+                    Some(pass) => Ok(Some(pass)),
+                    None => Err(TooLate),
+                }
+            }
             StoreMode::Set | StoreMode::Add | StoreMode::Replace => Ok(None),
         }
     }
@@ -230,7 +232,9 @@ impl Tier for Plain {
         if !key::can_carry(bytes) {
             return Outcome::Failed;
         }
-        let Some(_pass) = self.rewrites.enter().await else { return Outcome::Throttled };
+        let Some(_pass) = self.rewrites.enter(GateKind::Count).await else {
+            return Outcome::Throttled;
+        };
         let (batch, cas) = match self.cas(arithmetic.cas) {
             Ok(Some(begun)) => begun,
             Ok(None) => return self.stale_cas(key, Outcome::Miss).await,
