@@ -309,7 +309,6 @@ impl Budget {
         self.shared -= share.shared;
         let Some(rest) = share.rest else { return };
         self.rests[usize::from(rest.is_for_new)] -= rest.bytes;
-        self.holders[rest.place as usize] = None;
         self.free_places.push(rest.place);
         self.revoked.take_if(|id| *id == rest.id);
     }
@@ -499,6 +498,49 @@ mod tests {
         }
         assert!(rest_for(&mut budget, 8, late.uptime_us, late).is_some());
         assert_eq!(revoked_by(&mut budget, late.uptime_us, late), None);
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let mut now = at(10_000_000);
+        let mut budget = Budget::new(64 << 20);
+        let mut taken_first = None;
+        for round in 0..5 {
+            let mut shares = Vec::new();
+            for index in 0..200 {
+                let mut share = Share { began_us: now.uptime_us, ..Share::default() };
+                let id = ConnectionId { index, generation: 0 };
+                let mut bytes = 0;
+                while bytes < MB && budget.grow(id, &mut share, (bytes + MB / 8, MB), true, now) {
+                    bytes += MB / 8;
+                }
+                shares.push((id, share));
+            }
+            let taken = shares.iter().map(|(_, share)| {
+                (share.shared, share.rest.map(|rest| (rest.bytes, rest.is_for_new)))
+            });
+            let taken: Vec<_> = taken.collect();
+            assert!(taken.iter().filter(|(_, rest)| rest.is_some()).count() >= 8);
+            let first = taken_first.get_or_insert_with(|| taken.clone());
+            assert!(*first == taken, "round {round} finds as much as the first");
+            assert!(budget.holders.len() <= 200, "places are used again");
+            // Who has to go is gone: others that hold something are not asked for more because of
+            // it, and the next one is chosen when there is need.
+            now.uptime_us += REST_PAUSE_US;
+            let revoked = revoked_by(&mut budget, now.uptime_us, now).expect("all have paused");
+            let at = shares.iter().position(|(id, _)| id.index == revoked).expect("it has one");
+            let (id, share) = shares.swap_remove(at);
+            assert!(budget.is_revoked(id));
+            budget.give(share);
+            assert!(!budget.is_revoked(id));
+            let next = revoked_by(&mut budget, now.uptime_us, now);
+            assert!(next.is_some_and(|next| next != revoked));
+            shares.into_iter().for_each(|(_, share)| budget.give(share));
+            assert_eq!((budget.shared, budget.rests), (0, [0; 2]));
+            assert_eq!(budget.revoked, None);
+            assert_eq!(budget.holders.len(), budget.free_places.len());
+            now.uptime_us += 10_000_000;
+        }
     }
 
     #[test]

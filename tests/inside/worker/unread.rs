@@ -141,6 +141,93 @@ fn kept_input_is_bounded_shared_and_released() {
 }
 
 #[test]
+fn what_a_client_wrote_first_counts_no_more_once_it_is_answered() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(16 << 10, 4096, 16 << 10);
+    let key = "k".repeat(240);
+    crew.talk(0, c, format!("set {key} 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
+    let get = format!("get {key}\r\n").into_bytes();
+    let gets = get.repeat(100);
+    let mut taken = Vec::new();
+    // More than all connections may keep at a time.
+    for _ in 0..2 + INTAKE_BUDGET_BYTES / INTAKE_BYTES_MAX {
+        let (mut sent, mut quiet) = (0, 0);
+        while quiet < 5 {
+            let n = crew.pipes[0].send(c, &gets[sent % get.len()..]);
+            sent += n;
+            quiet = if n == 0 { quiet + 1 } else { 0 };
+            crew.turn();
+        }
+        taken.push(sent);
+        let rest = &get[sent % get.len()..];
+        let reply = crew.talk(0, c, if rest.len() < get.len() { rest } else { b"" });
+        assert!(reply.ends_with(b"END\r\n"));
+    }
+    assert!(taken.iter().all(|&n| n + (32 << 10) > taken[0]), "{taken:?}");
+    assert!(taken[0] > INTAKE_BYTES_MAX / 2);
+}
+
+#[test]
+fn a_client_that_writes_has_time_to_read() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let c = crew.pipes[0].connect(64 << 10, 4096, 64 << 10);
+    crew.talk(0, c, format!("set k 0 0 1000\r\n{}\r\n", "v".repeat(1000)).as_bytes());
+    let get = format!("get k{}\r\n", " k".repeat(1_000));
+    let gets = get.repeat(20);
+    let (mut sent, mut second) = (0, 0);
+    let is_overdue = |crew: &Crew<'_>, is_contended: bool| {
+        crew.pipes[0].state(c).is_overdue(is_contended, crew.now)
+    };
+    // At a little more than the slowest rate that counts as progress, for as long as it is read.
+    loop {
+        let (begun, mut n) = (sent, 0);
+        for _ in 0..4 {
+            n += crew.pipes[0].send(c, &gets.as_bytes()[sent % get.len()..][..17_500]);
+            sent = begun + n;
+            crew.turn();
+        }
+        if n < 70_000 {
+            break;
+        }
+        assert!(!is_overdue(&crew, false) && !is_overdue(&crew, true), "{second} s");
+        crew.now.uptime_us += 1_000_000;
+        second += 1;
+    }
+    assert!(second > 80, "{second} s");
+    // Then it has the time that its bytes have earned, and a minute.
+    crew.now.uptime_us += 4_000_000;
+    assert!(is_overdue(&crew, true) && !is_overdue(&crew, false));
+    crew.now.uptime_us += 50_000_000;
+    assert!(!is_overdue(&crew, false));
+    crew.now.uptime_us += 20_000_000;
+    assert!(is_overdue(&crew, false));
+}
+
+#[test]
+fn the_rest_of_a_bad_line_is_skipped_without_another_byte() {
+    let shared = shared(1);
+    let tiers = [memory(&shared, 0)];
+    let mut crew = Crew::new(&shared, &tiers);
+    let line = format!("get{} {}{}\r\n", " k".repeat(2000), "x".repeat(251), " more".repeat(100));
+    for piece in [50, 100, 333] {
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, piece);
+        let request = format!("{line}version\r\n");
+        assert_eq!(crew.pipes[0].send(c, request.as_bytes()), request.len());
+        for _ in 0..100 {
+            crew.turn();
+        }
+        let mut reply = Vec::new();
+        crew.pipes[0].receive(c, &mut reply);
+        let reply = text(&reply);
+        assert!(reply.ends_with(&format!("VERSION {}\r\n", sunder::protocol::VERSION)), "{reply}");
+    }
+}
+
+#[test]
 fn the_rest_of_a_bad_line_is_skipped_wherever_it_is_split() {
     let shared = shared(1);
     let tiers = [memory(&shared, 0)];
