@@ -120,7 +120,8 @@ pub fn of_bind(error: &BindError) -> String {
             format!("remove it, or choose another path with {}", flag(listener))
         }
         BindError::NoFolder(listener) => {
-            format!("create it, or choose another path with {}", flag(listener))
+            let flag = flag(listener);
+            format!("create it or mount its file system, or choose another path with {flag}")
         }
         BindError::Outgoing(listener) => format!(
             "try again when it has ended, choose another port with {}, or keep the kernel from \

@@ -17,7 +17,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 pub fn too_large(target: &Target, value_bytes: usize) -> String {
     let limit = item_bytes_max(target).map_or_else(
         || "it does not tell its limit".to_owned(),
-        |bytes| format!("its limit is {bytes} for an item, key and header included"),
+        |bytes| format!("its limit is {bytes} bytes for an item, key and header included"),
     );
     format!(
         "a value of {value_bytes} bytes is too large for the server: {limit}, set with -I \

@@ -172,6 +172,22 @@ fn the_other_tools_flags_do_too() {
     assert!(ended.status == 2 && ended.stderr.contains("leave one out"), "{}", ended.stderr);
 }
 
+#[test]
+fn a_rate_far_above_what_can_be_answered_has_no_latencies() {
+    let (_server, address) = Server::memcached().expect("memcached starts");
+    let target = address.to_string();
+    // After the warm-up more is due than can be sent until the end.
+    let short = ["--rate", "1G", "--warmup", "0.3", "--duration", "0.3", "--keys", "10"];
+    let ended = run_sunder(&[&["bench", &target][..], &short].concat()).expect("it ends");
+    assert_eq!(ended.status, 0, "{}", ended.stderr);
+    for line in
+        ["  not sent    300,000,000 that were due\n", "\n  no latencies: ", "choose a --rate"]
+    {
+        assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
+    }
+    assert!(!ended.stdout.contains("latency, "), "{}", ended.stdout);
+}
+
 /// Longer than a connection's buffer: the rest must be sent although nothing is received.
 #[test]
 fn values_longer_than_the_buffers_are_stored_and_read() {

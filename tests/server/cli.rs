@@ -120,7 +120,7 @@ fn address_of_another_host() {
 #[test]
 fn a_folder_that_is_not_there_may_come() {
     let path = "/no-such-directory/sunder.sock";
-    let words = ["cannot listen", path, "folder does not exist", "mounted?", "--sock-path"];
+    let words = ["cannot listen", path, "folder does not exist: create it", "--sock-path"];
     failed(&["serve", "--use-domain-socket", "--sock-path", path], PASSING, &words);
     failed(&["serve", "-s", path], PASSING, &words);
     for size in ["", ",size=600M"] {

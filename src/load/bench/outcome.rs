@@ -97,7 +97,15 @@ impl Outcome {
                  cannot show it (coordinated omission). Measure them with --rate",
             );
         }
-        if counts.overdue > 0 {
+        if step.is_all_unsent() {
+            let text = format!(
+                "{at}none of the {} requests that were due was sent: the server was behind with \
+                 those of the warm-up, of which it answered {:.0} a second; choose a --rate that \
+                 it can answer",
+                counts.overdue, step.rate
+            );
+            self.notes.weigh("unsent", counts.overdue, text);
+        } else if counts.overdue > 0 {
             let text = format!(
                 "{at}{} requests that were due were not sent by the step's end: latencies contain \
                  how long they had waited until then, which is less than they would have",
@@ -105,15 +113,7 @@ impl Outcome {
             );
             self.notes.weigh("overdue", counts.overdue, text);
         }
-        if counts.overdue > 0 && counts.requests == 0 {
-            self.notes.add(format!(
-                "{at}none of the requests that were due was sent: the server was behind with those \
-                 of the warm-up, of which it answered {:.0} a second; choose a --rate that it can \
-                 answer",
-                step.rate
-            ));
-        }
-        if let Some(mean_ns) = record.late.mean_ns() {
+        if let Some(mean_ns) = record.late.mean_ns().filter(|_| !step.is_all_unsent()) {
             let text = format!(
                 "{at}the client itself was late: it looked {:.0} us after a request was due on \
                  average, {:.0} us at most, and latencies contain that",

@@ -103,10 +103,9 @@ impl fmt::Display for BindError {
             BindError::NotASocket(Listener { address, .. }) => {
                 write!(f, "cannot listen on {address}: a file that is not a socket is there")
             }
-            BindError::NoFolder(Listener { address, .. }) => write!(
-                f,
-                "cannot listen on {address}: its folder does not exist: is its file system mounted?"
-            ),
+            BindError::NoFolder(Listener { address, .. }) => {
+                write!(f, "cannot listen on {address}: its folder does not exist")
+            }
             BindError::Listen { listener: Listener { address, .. }, source } => {
                 let is_tcp = matches!(address, Address::Tcp(_));
                 write!(f, "cannot listen on {address}: ")?;

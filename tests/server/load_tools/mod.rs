@@ -342,7 +342,8 @@ fn a_fill_reads_back_what_may_not_be_lost() {
 #[test]
 fn a_value_that_is_too_large_is_told_with_the_servers_limit() {
     let (_server, address) = Server::memcached().expect("memcached starts");
-    let too_large = "a value of 3145728 bytes is too large for the server: its limit is 1048576";
+    let too_large =
+        "a value of 3145728 bytes is too large for the server: its limit is 1048576 bytes";
     for dialect in DIALECTS {
         for tool in ["fill", "setget"] {
             let ended = run(&format!("{tool} {address} {dialect} -n 10 --value-bytes 3M"));
