@@ -366,10 +366,10 @@ fn count(case: &str, n: usize) {
                 let hash = store.hash(&key);
                 let found = store.find(&key, hash, NOW).expect("it is there");
                 store.note_use(&found);
-                let opened = store.open(&found);
+                let opened = store.open(&found).expect("few readers");
                 let bytes = store.value_at(&opened, PieceCursor::default(), 0).0;
                 out[..bytes.len()].copy_from_slice(bytes);
-                black_box(opened.cas);
+                black_box(store.cas(&found));
                 store.close(&opened);
             }
             "read" => {

@@ -101,7 +101,7 @@ struct Store {
     /// First tier [default: memory,size=64M]
     ///
     /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part of it, of
-    /// at most 32 GiB for items, and needs 34 MiB beside it.
+    /// at most 32 GiB, and needs 34 MiB beside it.
     ///
     /// memcached,addr=unix:PATH (or addr=127.0.0.1:PORT), and behind commas layout=plain|chunked,
     /// chunk=SIZE, timeout=MS: in a memcached of this host. Values are stored as they are [plain],

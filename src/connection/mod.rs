@@ -27,7 +27,7 @@ use crate::base::limits::COST_OF_EXTENDING;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
-use crate::tier::{Draft, Hit, Outcome, Value};
+use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us};
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
@@ -83,12 +83,7 @@ pub trait Engine {
     }
 
     /// See [`crate::tier::Tier::fill_draft`].
-    fn fill_draft(
-        &mut self,
-        _draft: Draft,
-        _offset: usize,
-        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
+    fn fill_draft(&mut self, _draft: Draft, _offset: usize, _fill: &mut Fill<'_>) -> usize {
         unreachable!("there are no drafts")
     }
 

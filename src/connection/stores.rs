@@ -6,8 +6,6 @@
 //! hold more of a value than its length, or reserve much of the budget for bytes that were only
 //! announced. A tier may make room for those (`Tier::draft`), and limits itself how much.
 
-use std::io::IoSliceMut;
-
 use super::deadlines::{allowance_us, deadline_us};
 use super::slots::{Arriving, Content};
 use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
@@ -300,7 +298,8 @@ fn fill_draft<S: Stream, E: Engine>(
 ) -> usize {
     while filled < value_bytes {
         let n = if stream.received_bytes() > 0 {
-            engine.fill_draft(draft, filled, &mut |room| {
+            engine.fill_draft(draft, filled, &mut |rooms| {
+                let Some(room) = rooms.first_mut() else { return 0 };
                 let piece = stream.received();
                 let n = piece.len().min(room.len());
                 room[..n].copy_from_slice(&piece[..n]);
@@ -308,9 +307,7 @@ fn fill_draft<S: Stream, E: Engine>(
                 n
             })
         } else if S::RECEIVES_INTO {
-            engine.fill_draft(draft, filled, &mut |room| {
-                stream.receive_into(&mut [IoSliceMut::new(room)])
-            })
+            engine.fill_draft(draft, filled, &mut |rooms| stream.receive_into(rooms))
         } else {
             0
         };

@@ -188,13 +188,13 @@ pub trait Handler {
     /// A hint that these bytes will probably be received soon: prefetches the memory that handling
     /// them accesses first. Returns the argument for [`Handler::foresee_more`]. May never be
     /// called, or for bytes that never arrive.
-    fn foresee(&self, _bytes: &[u8]) -> u32 {
+    fn foresee(&self, _bytes: &[u8]) -> u64 {
         0
     }
 
     /// Prefetches what [`Handler::foresee`]'s memory points to, some time later, when that has
     /// arrived. Any number is valid.
-    fn foresee_more(&self, _foreseen: u32) {}
+    fn foresee_more(&self, _foreseen: u64) {}
 
     /// Whether this connection has stalled in a request or reply for too long and must be aborted.
     /// Called every few seconds, not every turn.

@@ -3,7 +3,7 @@
 use super::{Action, InL1, Operation, Orchestrator};
 use crate::base::buffer::Body;
 use crate::base::clock::{Clock, Now};
-use crate::tier::{Draft, Hit, Outcome, Store, Tier};
+use crate::tier::{Draft, Fill, Hit, Outcome, Store, Tier};
 
 /// Orchestrates a single tier.
 #[derive(Debug)]
@@ -52,12 +52,7 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         self.l1.draft(key, store, value_bytes, now)
     }
 
-    fn fill_draft(
-        &self,
-        draft: Draft,
-        offset: usize,
-        fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
+    fn fill_draft(&self, draft: Draft, offset: usize, fill: &mut Fill<'_>) -> usize {
         self.l1.fill_draft(draft, offset, fill)
     }
 
@@ -97,12 +92,12 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8]) -> u32 {
+    fn prefetch(&self, key: &[u8]) -> u64 {
         self.l1.prefetch(key)
     }
 
     #[inline]
-    fn prefetch_more(&self, foreseen: u32) {
+    fn prefetch_more(&self, foreseen: u64) {
         self.l1.prefetch_more(foreseen);
     }
 

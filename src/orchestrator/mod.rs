@@ -12,7 +12,7 @@ pub mod task;
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Now};
 pub use crate::tier::Action;
-use crate::tier::{Draft, Hit, Outcome, Store, Value};
+use crate::tier::{Draft, Fill, Hit, Outcome, Store, Value};
 
 /// The port of a client, which decides how its operations use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,12 +111,7 @@ pub trait Orchestrator {
     }
 
     /// See [`crate::tier::Tier::fill_draft`].
-    fn fill_draft(
-        &self,
-        _draft: Draft,
-        _offset: usize,
-        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
+    fn fill_draft(&self, _draft: Draft, _offset: usize, _fill: &mut Fill<'_>) -> usize {
         unreachable!("there are no drafts")
     }
 
@@ -146,12 +141,12 @@ pub trait Orchestrator {
     }
 
     /// A hint: `key` will be requested soon. See `net::Handler::foresee`.
-    fn prefetch(&self, _key: &[u8]) -> u32 {
+    fn prefetch(&self, _key: &[u8]) -> u64 {
         0
     }
 
     /// See `net::Handler::foresee_more`.
-    fn prefetch_more(&self, _foreseen: u32) {}
+    fn prefetch_more(&self, _foreseen: u64) {}
 
     /// A bounded piece of the tiers' own work, at the start of a turn. Returns how many completions
     /// there were; see [`crate::tier::Tier::turn`].

@@ -117,7 +117,7 @@ impl Part<'_> {
         })
     }
 
-    /// This worker's share of `bytes` bytes of memory, of which the index takes a part.
+    /// This worker's share of `bytes` bytes of memory, index included.
     ///
     /// # Errors
     /// If the share is too small or too large, or the host has not so much.
@@ -146,10 +146,10 @@ impl Part<'_> {
     }
 }
 
-/// What a worker has for items of `bytes` bytes of memory, which are all workers' and of which the
-/// index takes a part, if the host and a worker can have it.
+/// What a worker has of `bytes` bytes of memory, which are all workers', if the host and a worker
+/// can have it.
 pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeError> {
-    let share = memory::items_bytes(bytes) / workers as u64;
+    let share = bytes / workers as u64;
     // First what is wrong on any host.
     if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
         return Err(ServeError::L1Part { bytes: bytes / workers as u64 });

@@ -9,10 +9,14 @@ pub mod memcached;
 pub mod memory;
 pub mod remote;
 pub mod rend;
-/// What is to replace what `memory` is made of; not in a server yet.
-#[cfg(feature = "internals")]
+#[cfg_attr(
+    not(feature = "internals"),
+    allow(dead_code, unused_imports, reason = "what a later start needs, and what tests look at")
+)]
 pub mod segments;
 pub mod ssd;
+
+use std::io::IoSliceMut;
 
 use bytes::Bytes;
 
@@ -22,6 +26,9 @@ use crate::base::limits::SHARED_BYTES_MAX;
 
 /// Takes bytes piece by piece without copying, and returns how many it took.
 pub type Take<'t> = dyn for<'p> FnMut(&mut dyn Iterator<Item = &'p [u8]>) -> usize + 't;
+
+/// Fills the pieces of some room from the first on, and returns how many bytes it filled.
+pub type Fill<'f> = dyn FnMut(&mut [IoSliceMut<'_>]) -> usize + 'f;
 
 /// The bytes of a hit, held until its reply is sent.
 pub trait Value {
@@ -347,14 +354,9 @@ pub trait Tier {
         None
     }
 
-    /// Passes a piece of a draft's room to `fill`, from byte `offset` of its value on, which is
-    /// before its end; returns the result of `fill`.
-    fn fill_draft(
-        &self,
-        _draft: Draft,
-        _offset: usize,
-        _fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
+    /// Passes some of a draft's room to `fill`, from byte `offset` of its value on, which is before
+    /// its end; returns the result of `fill`.
+    fn fill_draft(&self, _draft: Draft, _offset: usize, _fill: &mut Fill<'_>) -> usize {
         unreachable!("there are no drafts")
     }
 
@@ -420,12 +422,12 @@ pub trait Tier {
     }
 
     /// A hint: `key` will be requested soon. See `net::Handler::foresee`.
-    fn prefetch(&self, _key: &[u8]) -> u32 {
+    fn prefetch(&self, _key: &[u8]) -> u64 {
         0
     }
 
     /// See `net::Handler::foresee_more`.
-    fn prefetch_more(&self, _foreseen: u32) {}
+    fn prefetch_more(&self, _foreseen: u64) {}
 
     /// A bounded piece of the tier's own work, at the start of a turn: processing completions, or
     /// reclaiming expired items. Returns how many completions there were.

@@ -90,11 +90,11 @@ impl Tier for Remote {
         of!(self, tier => tier.is_far())
     }
 
-    fn prefetch(&self, key: &[u8]) -> u32 {
+    fn prefetch(&self, key: &[u8]) -> u64 {
         of!(self, tier => tier.prefetch(key))
     }
 
-    fn prefetch_more(&self, foreseen: u32) {
+    fn prefetch_more(&self, foreseen: u64) {
         of!(self, tier => tier.prefetch_more(foreseen))
     }
 

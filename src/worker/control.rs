@@ -77,7 +77,7 @@ fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
     stats::Memory {
         bytes_max,
         unit_bytes,
-        units: memory::items_bytes(bytes_max) / unit_bytes,
+        units: bytes_max.saturating_sub(index_bytes) / unit_bytes,
         units_used: totals.get(Counter::Bytes) / unit_bytes,
         index_power: (index_bytes / size_of::<u64>() as u64).max(1).ilog2(),
         oldest_s: oldest.unwrap_or(0),

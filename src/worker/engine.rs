@@ -25,7 +25,7 @@ use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
 use crate::protocol::{Control, Form, Limits};
-use crate::tier::{Draft, Hit, Outcome, Value};
+use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 
 /// The requester of an operation, and how the operation is counted.
 #[derive(Clone, Copy, Debug)]
@@ -153,12 +153,12 @@ where
     }
 
     #[inline]
-    pub(super) fn prefetch(&self, key: &[u8]) -> u32 {
+    pub(super) fn prefetch(&self, key: &[u8]) -> u64 {
         self.orchestrator.prefetch(key)
     }
 
     #[inline]
-    pub(super) fn prefetch_more(&self, foreseen: u32) {
+    pub(super) fn prefetch_more(&self, foreseen: u64) {
         self.orchestrator.prefetch_more(foreseen);
     }
 
@@ -528,12 +528,7 @@ where
         self.is_ready(key).then(|| self.orchestrator.draft(key, store, value_bytes, now))?
     }
 
-    fn fill_draft(
-        &mut self,
-        draft: Draft,
-        offset: usize,
-        fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
+    fn fill_draft(&mut self, draft: Draft, offset: usize, fill: &mut Fill<'_>) -> usize {
         self.orchestrator.fill_draft(draft, offset, fill)
     }
 

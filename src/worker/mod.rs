@@ -120,12 +120,12 @@ where
     }
 
     #[inline]
-    fn foresee(&self, bytes: &[u8]) -> u32 {
+    fn foresee(&self, bytes: &[u8]) -> u64 {
         protocol::first_key(bytes).map_or(0, |key| self.engine.prefetch(key))
     }
 
     #[inline]
-    fn foresee_more(&self, foreseen: u32) {
+    fn foresee_more(&self, foreseen: u64) {
         self.engine.prefetch_more(foreseen);
     }
 

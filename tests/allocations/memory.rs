@@ -38,7 +38,9 @@ fn round(memory: &Memory, now: Now, large: &[u8], out: &mut [u8]) {
         store(memory, StoreMode::Append, &key, b"tail", now);
         store(memory, StoreMode::Add, &key, b"no", now);
         if let Outcome::Hit(hit) = now_or_never(memory.get(&key, now)) {
-            store(memory, StoreMode::Replace, &key, b"1", now);
+            if i % 2 == 0 {
+                store(memory, StoreMode::Replace, &key, b"1", now);
+            }
             hit.value.copy_to(0, out);
         }
         let arithmetic = Arithmetic { decrement: false, delta: 99, initial: None, cas: 0 };

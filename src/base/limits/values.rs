@@ -55,7 +55,10 @@ pub const SHARERS_MAX: usize = 64;
 
 /// Values that are received directly into their final place use at most this fraction (1/n) of a
 /// tier's memory, so that clients that never complete theirs leave the rest to others.
-pub const DRAFTS_SHARE: u32 = 8;
+pub const DRAFTS_SHARE: usize = 8;
+
+/// Most such values of a worker at a time.
+pub const DRAFTS_MAX: usize = 1024;
 
 /// Replies that wait to leave may hold this fraction (1/n) of a tier's memory for as long as they
 /// like. Of more, what is needed goes whose readers have paused.
@@ -72,8 +75,11 @@ pub const READER_PAUSE_PRESSED_US: u64 = 50_000;
 /// How long a store waits for memory that is held for readers before it fails, in microseconds.
 pub const ROOM_PATIENCE_US: u64 = 100_000;
 
-/// Extents of such a value: each costs a system call.
-pub const DRAFT_EXTENTS_MAX: usize = 8;
+/// Pieces of a value that is received directly into its final place: each costs a system call.
+pub const DRAFT_PIECES_MAX: usize = 8;
+
+/// Bytes of a piece, on average, that are worth one where there are more.
+pub const DRAFT_PIECE_BYTES_MIN: usize = 4096;
 
 /// Free blocks in a thread's cache before it moves surplus to the depot.
 pub const BLOCK_CACHE_BLOCKS: usize = 512;

@@ -109,7 +109,7 @@ impl<P: Port, C> Stack<P, C> {
             found.iter().take(TCP_PREFETCH_LEAD).for_each(|&index| self.slab.prefetch(index));
         }
         let repeated = repeated(&found[..arrivals.len()]);
-        let mut foreseen = ArrayVec::<u32, BURST_FRAMES>::new();
+        let mut foreseen = ArrayVec::<u64, BURST_FRAMES>::new();
         if handler.foresees() {
             foreseen.extend(arrivals.iter().map(|a| handler.foresee(payload(a, &burst))));
             foreseen.iter().take(FORESEE_LEAD).for_each(|&first| handler.foresee_more(first));

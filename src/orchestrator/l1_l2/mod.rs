@@ -335,12 +335,12 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     }
 
     #[inline]
-    fn prefetch(&self, key: &[u8]) -> u32 {
+    fn prefetch(&self, key: &[u8]) -> u64 {
         self.l1.prefetch(key)
     }
 
     #[inline]
-    fn prefetch_more(&self, foreseen: u32) {
+    fn prefetch_more(&self, foreseen: u64) {
         self.l1.prefetch_more(foreseen);
     }
 

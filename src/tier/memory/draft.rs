@@ -1,15 +1,23 @@
 //! Items whose value is received where it will stay.
 //!
-//! A draft is an item that was made and is not linked: nobody finds it, and nothing evicts it. So
-//! drafts together may hold a share of the arena only; beyond that, and for values that would lie
-//! in many pieces, a value is gathered elsewhere first, as if there were no drafts.
+//! A draft is a record that was made and is not published: nobody finds it, and nothing evicts it.
+//! So drafts together may hold a share of the memory only; beyond that, and for values that would
+//! lie in many small pieces, a value is gathered elsewhere first, as if there were no drafts.
 
-use super::item::units_of_item;
+use std::io::IoSliceMut;
+
+use super::commands::{Plan, plan};
 use super::store::Store;
-use super::{ItemValue, Memory, Plan, item_bytes, plan};
+use super::{ItemValue, Memory, item_bytes};
 use crate::base::clock::Now;
-use crate::base::limits::{DRAFT_EXTENTS_MAX, DRAFTS_SHARE};
-use crate::tier::{Draft, Outcome, Store as StoreRequest, StoreMode};
+use crate::base::limits::{DRAFT_PIECE_BYTES_MIN, DRAFT_PIECES_MAX, RECEIVE_PIECES};
+use crate::tier::segments::NewRecord;
+use crate::tier::{Draft, Fill, Outcome, Store as StoreRequest, StoreMode};
+
+/// Pieces of a draft that are received into together.
+const FILL_PIECES: usize = 4;
+
+const _: () = assert!(FILL_PIECES <= RECEIVE_PIECES);
 
 impl Memory {
     pub(super) fn draft_now(
@@ -21,36 +29,38 @@ impl Memory {
     ) -> Option<Draft> {
         let store = &mut *self.store.borrow_mut();
         let is_whole = !matches!(request.mode, StoreMode::Append | StoreMode::Prepend);
-        let room = store.arena.units_total() / DRAFTS_SHARE;
-        let units = units_of_item(key.len(), value_bytes);
+        let bytes = item_bytes(key, request.flags, value_bytes);
         let fits = is_whole
             && value_bytes > 0
-            && store.drafted_units.saturating_add(units) <= room
-            && item_bytes(key, request.flags, value_bytes) <= store.item_bytes_max;
+            && bytes <= store.item_bytes_max
+            && store.drafts.has_room(bytes)
+            && store.segments.may_hold();
         if !fits {
             return None;
         }
-        let item = store.make(key, request.flags, request.expiry, value_bytes, now)?;
-        let (extents, units) = store.extent(item);
-        if extents > DRAFT_EXTENTS_MAX {
-            store.give(item);
-            store.account();
+        let hash = store.segments.hash(key);
+        let old = store.find(key, hash, now);
+        let made =
+            store.segments.make(&new_record(key, hash, request, value_bytes), old.as_ref(), now)?;
+        let made = store.segments.hold(made);
+        store.account();
+        let pieces = store.segments.pieces(made);
+        if pieces > DRAFT_PIECES_MAX && value_bytes / pieces < DRAFT_PIECE_BYTES_MIN {
+            store.segments.abandon(made);
             return None;
         }
-        store.drafted_units += units;
-        store.account();
-        Some(Draft(item))
+        store.drafts.add(made, bytes)
     }
 
-    pub(super) fn fill_draft_now(
-        &self,
-        draft: Draft,
-        offset: usize,
-        fill: &mut dyn FnMut(&mut [u8]) -> usize,
-    ) -> usize {
-        let arena = &mut self.store.borrow_mut().arena;
-        let start = arena.value_start(draft.0);
-        fill(arena.value_room(draft.0, start, offset).0)
+    pub(super) fn fill_draft_now(&self, draft: Draft, offset: usize, fill: &mut Fill<'_>) -> usize {
+        let store = &mut *self.store.borrow_mut();
+        let drafted = store.drafts.get_mut(draft);
+        let (rooms, cursor) =
+            store.segments.rooms_at::<FILL_PIECES>(drafted.made, drafted.cursor, offset);
+        drafted.cursor = cursor;
+        let mut rooms = rooms.map(IoSliceMut::new);
+        let n = rooms.iter().take_while(|room| !room.is_empty()).count();
+        fill(&mut rooms[..n])
     }
 
     pub(super) fn store_draft_now(
@@ -61,32 +71,39 @@ impl Memory {
         now: Now,
     ) -> Outcome<ItemValue> {
         let store = &mut *self.store.borrow_mut();
-        let tag = store.tag(key);
-        let old = store.find(key, tag, now);
-        let old = match plan(store, request, old) {
+        let hash = store.segments.hash(key);
+        let old = store.find(key, hash, now);
+        let planned = match plan(store, request, old) {
             Ok(Plan::Write { old }) => old,
             Ok(Plan::Extend { .. }) => unreachable!("nothing is drafted that extends"),
             Err(outcome) => {
                 if request.mode == StoreMode::Add
                     && let Some(old) = old
                 {
-                    store.note_use(old, now);
+                    store.segments.note_use(&old);
                 }
                 forget(store, draft);
                 return outcome;
             }
         };
-        // Others may have filled the index since the draft had its place in it.
-        if old.is_none() && !store.make_place(now) {
-            forget(store, draft);
+        let made = store.drafts.remove(draft).made;
+        let new = new_record(key, hash, request, store.segments.made_bytes(made));
+        let made = store.segments.renew(made, &new, now);
+        // Making it anew may have moved the old one.
+        let old = planned.and_then(|old| store.segments.refresh(old, key, hash));
+        let Some(made) = made else {
+            if request.mode == StoreMode::Set
+                && request.cas == 0
+                && let Some(old) = old
+            {
+                store.segments.kill(&old);
+            }
+            store.account();
             return Outcome::OutOfMemory;
-        }
-        store.drafted_units -= store.extent(draft.0).1;
-        store.arena.set_used_s(draft.0, now.unix_s);
-        if let Some(old) = old {
-            store.unlink(old, tag);
-        }
-        Outcome::Stored { cas: store.link(draft.0, tag) }
+        };
+        let cas = store.segments.publish(made, hash, old.as_ref());
+        store.account_stored();
+        Outcome::Stored { cas }
     }
 
     pub(super) fn drop_draft_now(&self, draft: Draft) {
@@ -94,9 +111,14 @@ impl Memory {
     }
 }
 
+/// What a draft is made with.
+fn new_record(key: &[u8], hash: u64, request: StoreRequest, value_bytes: usize) -> NewRecord<'_> {
+    let StoreRequest { flags, expiry, .. } = request;
+    NewRecord { key, hash, flags, expiry, value_bytes, is_counter: false }
+}
+
 /// Gives back what a draft holds.
 fn forget(store: &mut Store, draft: Draft) {
-    store.drafted_units -= store.extent(draft.0).1;
-    store.give(draft.0);
-    store.account();
+    let drafted = store.drafts.remove(draft);
+    store.segments.abandon(drafted.made);
 }

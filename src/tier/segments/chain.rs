@@ -9,7 +9,7 @@ use super::record::{
     self, LIST_BYTES, PIECE_EXTRA_BYTES, PIECE_KEY_BYTES, PLACE_BYTES, RecordHead, RecordKind,
     RecordShape,
 };
-use super::store::{MadeRecord, NewRecord, OpenedRecord, SegmentStore};
+use super::store::{FoundRecord, MadeRecord, NewRecord, OpenedRecord, SegmentStore};
 use super::table::SegmentQueue;
 use crate::base::clock::{Expiry, Now};
 
@@ -93,6 +93,7 @@ impl SegmentStore {
         shape.write(&mut self.region, place, new.key);
         let list = shape.head().body_at(place);
         self.region.set_u32(list, new.value_bytes as u32);
+        record::forget_pins(&mut self.region, list);
         for (i, &piece) in self.pieces.iter().enumerate() {
             record::set_place(&mut self.region, list + list_bytes(i), piece);
         }
@@ -101,27 +102,31 @@ impl SegmentStore {
         Some(MadeRecord { place, head: shape.head(), is_held: true })
     }
 
+    /// In how many pieces a made item's value lies.
+    pub fn pieces(&self, made: MadeRecord) -> usize {
+        match made.head.kind() {
+            RecordKind::Chain => pieces_of(made.head),
+            _ => 1,
+        }
+    }
+
     #[inline]
     pub(super) fn piece(&self, place: usize, head: RecordHead, i: usize) -> usize {
         record::place(&self.region, head.body_at(place) + list_bytes(i))
     }
 
-    fn for_pieces(&mut self, place: usize, mut f: impl FnMut(&mut SegmentStore, usize)) {
+    /// Where the pieces of the chain at `place` lie.
+    pub(super) fn pieces_of(&self, place: usize) -> impl Iterator<Item = usize> {
+        let head = record::head(&self.region, place);
+        (0..pieces_of(head)).map(move |i| self.piece(place, head, i))
+    }
+
+    pub(super) fn for_pieces(&mut self, place: usize, mut f: impl FnMut(&mut SegmentStore, usize)) {
         let head = record::head(&self.region, place);
         for i in 0..pieces_of(head) {
             let piece = self.piece(place, head, i);
             f(self, piece);
         }
-    }
-
-    #[cold]
-    pub(super) fn pin_pieces(&mut self, place: usize) {
-        self.for_pieces(place, |store, piece| store.table.pin(store.table.of(piece)));
-    }
-
-    #[cold]
-    pub(super) fn unpin_pieces(&mut self, place: usize) {
-        self.for_pieces(place, |store, piece| store.table.unpin(store.table.of(piece)));
     }
 
     #[cold]
@@ -148,6 +153,13 @@ impl SegmentStore {
                 store.retire_if_empty(store.table.of(piece));
             }
         });
+    }
+
+    /// Where a held item is, and its start as it was when it was opened: it may be dead now.
+    #[inline(always)]
+    fn opened(&self, opened: &OpenedRecord) -> (usize, RecordHead) {
+        let head = record::head(&self.region, opened.place);
+        (opened.place, head.of_value(opened.is_chain()))
     }
 
     /// Where the value's byte `offset` lies and how many bytes follow it there. `cursor` is one at
@@ -199,8 +211,46 @@ impl SegmentStore {
         cursor: PieceCursor,
         offset: usize,
     ) -> (&[u8], PieceCursor) {
-        let (at, n, cursor) = self.seek((opened.place, opened.head), cursor, offset);
+        let (at, n, cursor) = self.seek(self.opened(opened), cursor, offset);
         (self.region.slice(at, n), cursor)
+    }
+
+    /// Copies bytes of a held item's value from `offset` on, all of which it has. As
+    /// [`SegmentStore::value_at`].
+    #[inline(always)]
+    pub fn read_value(
+        &self,
+        opened: &OpenedRecord,
+        cursor: PieceCursor,
+        offset: usize,
+        out: &mut [u8],
+    ) -> PieceCursor {
+        let (place, head) = self.opened(opened);
+        if opened.is_chain() {
+            return self.read_pieces((place, head), cursor, offset, out);
+        }
+        out.copy_from_slice(self.region.slice(head.body_at(place) + offset, out.len()));
+        cursor
+    }
+
+    #[inline(never)]
+    fn read_pieces(
+        &self,
+        record: (usize, RecordHead),
+        mut cursor: PieceCursor,
+        mut offset: usize,
+        mut out: &mut [u8],
+    ) -> PieceCursor {
+        while !out.is_empty() {
+            let (at, n, found) = self.seek(record, cursor, offset);
+            let n = n.min(out.len());
+            assert!(n > 0, "no more is read than there is");
+            out[..n].copy_from_slice(self.region.slice(at, n));
+            out = &mut out[n..];
+            offset += n;
+            cursor = found;
+        }
+        cursor
     }
 
     /// The room for a made item's value from `offset` on that is in one piece. As
@@ -214,6 +264,26 @@ impl SegmentStore {
     ) -> (&mut [u8], PieceCursor) {
         let (at, n, cursor) = self.seek((made.place, made.head), cursor, offset);
         (self.region.slice_mut(at, n), cursor)
+    }
+
+    /// As [`SegmentStore::room_at`], of up to `N` pieces; those that there are not are empty.
+    pub fn rooms_at<const N: usize>(
+        &mut self,
+        made: MadeRecord,
+        cursor: PieceCursor,
+        offset: usize,
+    ) -> ([&mut [u8]; N], PieceCursor) {
+        let (mut ranges, mut first, mut next) = ([(0, 0); N], cursor, (cursor, offset));
+        for (i, range) in ranges.iter_mut().enumerate() {
+            let (at, n, cursor) = self.seek((made.place, made.head), next.0, next.1);
+            if n == 0 || i > 0 && made.head.kind() != RecordKind::Chain {
+                break;
+            }
+            first = if i == 0 { cursor } else { first };
+            *range = (at, n);
+            next = (cursor, next.1 + n);
+        }
+        (self.region.slices_mut(ranges), first)
     }
 
     /// Writes a part of a made item's value. As [`SegmentStore::value_at`].
@@ -262,22 +332,83 @@ impl SegmentStore {
         &mut self,
         from: &OpenedRecord,
         made: MadeRecord,
-        mut cursor: PieceCursor,
+        cursor: PieceCursor,
         offset: usize,
     ) -> PieceCursor {
+        self.copy_bytes(self.opened(from), from.value_bytes(), made, (cursor, offset))
+    }
+
+    /// Copies the value of the record `from` into a made item's.
+    fn copy_bytes(
+        &mut self,
+        from: (usize, RecordHead),
+        value_bytes: usize,
+        made: MadeRecord,
+        (mut cursor, offset): (PieceCursor, usize),
+    ) -> PieceCursor {
         let (mut done, mut from_cursor) = (0, PieceCursor::default());
-        while done < from.value_bytes {
-            let (source, source_n, source_cursor) =
-                self.seek((from.place, from.head), from_cursor, done);
+        while done < value_bytes {
+            let (source, source_n, source_cursor) = self.seek(from, from_cursor, done);
             let (target, n, target_cursor) =
                 self.seek((made.place, made.head), cursor, offset + done);
-            let n = n.min(source_n).min(from.value_bytes - done);
+            let n = n.min(source_n).min(value_bytes - done);
             assert!(n > 0, "a value has the length that it was made with");
             self.region.copy(source, target, n);
             (from_cursor, cursor) = (source_cursor, target_cursor);
             done += n;
         }
         cursor
+    }
+
+    /// A held item that is made, or, if a flush came between, another one with the same value: what
+    /// is published after a flush was not there before it. None, and the item is given up, if there
+    /// is no room for that.
+    pub fn renew(&mut self, made: MadeRecord, new: &NewRecord<'_>, now: Now) -> Option<MadeRecord> {
+        if self.sequence_of(made.place) >= self.flushed_below {
+            return Some(made);
+        }
+        let renewed = self.make(new, None, now);
+        if let Some(renewed) = renewed {
+            let from = (made.place, made.head);
+            self.copy_bytes(from, new.value_bytes, renewed, (PieceCursor::default(), 0));
+        }
+        self.abandon(made);
+        renewed
+    }
+
+    /// The value of an item that was found, piece by piece.
+    pub fn value_pieces(&self, found: &FoundRecord) -> impl Iterator<Item = &[u8]> {
+        let record = (found.place, found.head);
+        self.pieces_from(record, self.value_bytes(found), PieceCursor::default(), 0)
+    }
+
+    /// The bytes of a held item's value from `offset` on, piece by piece. As
+    /// [`SegmentStore::value_at`].
+    pub fn rest_of_value(
+        &self,
+        opened: &OpenedRecord,
+        cursor: PieceCursor,
+        offset: usize,
+    ) -> impl Iterator<Item = &[u8]> {
+        self.pieces_from(self.opened(opened), opened.value_bytes(), cursor, offset)
+    }
+
+    fn pieces_from(
+        &self,
+        record: (usize, RecordHead),
+        value_bytes: usize,
+        mut cursor: PieceCursor,
+        mut offset: usize,
+    ) -> impl Iterator<Item = &[u8]> {
+        std::iter::from_fn(move || {
+            if offset >= value_bytes {
+                return None;
+            }
+            let (at, n, found) = self.seek(record, cursor, offset);
+            cursor = found;
+            offset += n;
+            (n > 0).then(|| self.region.slice(at, n))
+        })
     }
 
     /// The hash of its head's key and its position, of a piece.

@@ -28,7 +28,7 @@ impl SegmentStore {
     }
 
     /// Gives an item another expiry; None if there was no room for that. It may be moved, and has
-    /// another cas then.
+    /// its old cas as its own then.
     pub fn touch(
         &mut self,
         found: FoundRecord,
@@ -43,7 +43,8 @@ impl SegmentStore {
             entry.expiry_max_s = entry.expiry_max_s.max(expiry_s);
             return Some(found);
         }
-        let shape = found.head.shape(&self.region, found.place, expiry);
+        let cas = self.cas(&found);
+        let shape = found.head.shape_with_cas(&self.region, found.place, expiry);
         let bytes = shape.bytes(&self.region);
         self.pay(bytes, now);
         let mut found = self.refresh(found, key, hash)?;
@@ -59,8 +60,9 @@ impl SegmentStore {
         let body_bytes = found.head.body_bytes();
         let head = shape.head();
         self.region.copy(from, head.body_at(place), body_bytes);
-        if let Some(cas) = found.head.cas(&self.region, found.place) {
-            head.set_cas(&mut self.region, place, cas);
+        head.set_cas(&mut self.region, place, cas);
+        if head.kind() == RecordKind::Chain {
+            record::forget_pins(&mut self.region, head.body_at(place));
         }
         self.table.commit(&mut self.region, self.table.of(place));
         self.supersede(found.entry, found.entry.frequency(), place);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::header::{self, Found};
 use super::record::{self, RecordKind};
-use super::store::SegmentStore;
+use super::store::{OpenedRecord, SegmentStore};
 use super::table::{self, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState};
 
 /// An item that a later start finds.
@@ -85,7 +85,8 @@ impl SegmentStore {
     /// The value of a chain whose pieces are all there.
     fn gather(&self, place: usize, is_piece: impl Fn(usize, usize) -> bool) -> Option<Vec<u8>> {
         let body = record::head(&self.region, place).body(&self.region, place);
-        let (length, list) = body.split_first_chunk::<4>()?;
+        let (start, list) = body.split_first_chunk::<{ record::LIST_BYTES }>()?;
+        let length = start.first_chunk::<4>()?;
         let mut value = Vec::new();
         for (i, piece) in list.chunks(record::PLACE_BYTES).enumerate() {
             let mut bytes = [0; 8];
@@ -139,6 +140,50 @@ impl SegmentStore {
             .sum::<usize>();
         assert_eq!(listed, self.index.entries());
         all
+    }
+
+    /// Compares the pins with those that these readers, who are all, must have.
+    ///
+    /// # Panics
+    /// If there is one more or less.
+    pub fn check_readers<'r>(&self, readers: impl Iterator<Item = &'r OpenedRecord>) {
+        let segments = self.table.count() as usize;
+        let mut pins = vec![0; segments];
+        let mut heads = BTreeMap::new();
+        for opened in readers {
+            let place = opened.place;
+            if self.sequence_of(place) as u32 != opened.sequence {
+                continue;
+            }
+            pins[self.table.of(place) as usize] += 1;
+            if opened.is_chain() {
+                let head = record::head(&self.region, place);
+                *heads.entry(place).or_insert(0) += 1;
+                let (_, below) = record::pins(&self.region, head.body_at(place));
+                let pieces = self.pieces_of(place).map(|piece| self.table.of(piece));
+                pieces
+                    .filter(|&segment| self.is_pinned_below(segment, below))
+                    .for_each(|segment| pins[segment as usize] += 1);
+            }
+        }
+        let (mut held, mut kept) = (0, 0);
+        for segment in 0..self.table.count() {
+            let entry = self.table.get(segment);
+            assert_eq!(entry.pins, pins[segment as usize], "of segment {segment}");
+            let mut offset = entry.pinned_head;
+            while offset != 0 {
+                let place = self.table.start(segment) + offset as usize;
+                let list = record::head(&self.region, place).body_at(place);
+                let (readers, _) = record::pins(&self.region, list);
+                assert_eq!(heads.remove(&place), Some(readers), "of the chain at {place}");
+                offset = record::next_pinned(&self.region, list);
+            }
+            held += u32::from(entry.state == SegmentState::Held);
+            kept += u32::from(entry.read_us > 0);
+            assert!(entry.pins > 0 || entry.read_us == 0);
+        }
+        assert!(heads.is_empty(), "a head with readers is listed");
+        assert_eq!((self.table.held, self.table.kept), (held, kept));
     }
 
     /// Live records, their bytes and the items among them.

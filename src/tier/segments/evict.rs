@@ -38,8 +38,14 @@ const SMALL_SHARE: u64 = 10;
 /// Uses that a record of the small queue needs to get into the main queue.
 const SPARED_FREQUENCY: u8 = 1;
 
+/// Segments that only readers hold come to this share (1/n) by eviction.
+const HELD_SHARE: u32 = 16;
+
 /// Segments that a look around takes in.
 const LOOKS: u32 = 8;
+
+/// How long it takes to look at all segments while there is enough that is free, in microseconds.
+const LOOK_PERIOD_US: u64 = 60 * 1_000_000;
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +60,11 @@ impl SegmentStore {
     pub fn turn(&mut self, now: Now) {
         self.flush_if_due(now);
         self.note_time(now);
-        self.step(TURN_POINTS, now);
+        let points = match self.has_waiting_readers() {
+            true => self.limit_readers(TURN_POINTS, now),
+            false => TURN_POINTS,
+        };
+        self.step(points, now);
     }
 
     /// Work that a new record of `bytes` does for the room that it takes.
@@ -83,13 +93,17 @@ impl SegmentStore {
     }
 
     /// Does about so much, unless there is less to do; returns how much is left of it.
-    fn step(&mut self, points: u32, now: Now) -> u32 {
+    pub(super) fn step(&mut self, points: u32, now: Now) -> u32 {
         let mut left = points as i32;
         while left > 0 {
             if self.scan.is_none() {
                 self.look_around(now);
                 self.scan = self.choose(now);
                 left -= LOOKS as i32;
+                let is_short = self.scan.is_none() && self.table.free() <= 1;
+                if is_short && self.take_paused(now) {
+                    continue;
+                }
             }
             let Some(mut scan) = self.scan.take() else { break };
             self.look_ahead(&mut scan);
@@ -156,7 +170,7 @@ impl SegmentStore {
                 }
                 self.count_eviction(entry.frequency());
             }
-            Fate::Reclaimed => self.counts.reclaimed += 1,
+            Fate::Reclaimed => self.count_reclaimed(entry.frequency(), expiry.is_past(now)),
             Fate::Evicted => {
                 self.count_eviction(entry.frequency());
                 if self.table.get(self.table.of(place)).queue == SegmentQueue::Small {
@@ -198,6 +212,15 @@ impl SegmentStore {
         }
     }
 
+    fn count_reclaimed(&mut self, frequency: u8, is_expired: bool) {
+        if is_expired {
+            self.counts.reclaimed += 1;
+            self.counts.reclaimed_unused += u64::from(frequency == 0);
+        } else {
+            self.counts.flushed += 1;
+        }
+    }
+
     /// Copies a record; returns what it cost, or None if there is no room for it.
     fn copy_forward(
         &mut self,
@@ -231,6 +254,9 @@ impl SegmentStore {
         let copy = self.append((queue, from.group), bytes, expiry, (0, now))?;
         self.region.copy(place, copy, bytes);
         head.withhold(&mut self.region, copy);
+        if head.kind() == RecordKind::Chain {
+            record::forget_pins(&mut self.region, head.body_at(copy));
+        }
         self.table.commit(&mut self.region, self.table.of(copy));
         self.counts.moved += 1;
         self.counts.moved_bytes += bytes as u64;
@@ -268,7 +294,7 @@ impl SegmentStore {
                 }
                 self.count_eviction(entry.frequency());
             }
-            Fate::Reclaimed => self.counts.reclaimed += 1,
+            Fate::Reclaimed => self.count_reclaimed(entry.frequency(), expiry.is_past(now)),
             Fate::Evicted => self.count_eviction(entry.frequency()),
         }
         self.remove(entry);
@@ -335,8 +361,13 @@ impl SegmentStore {
         self.is_index_short = false;
     }
 
-    /// Takes in a few more segments.
+    /// Takes in a few more segments. Unless memory is short, all are looked at once a minute.
     fn look_around(&mut self, now: Now) {
+        if self.table.free() >= self.reserve && now.uptime_us < self.look.next_us {
+            return;
+        }
+        let period_us = LOOK_PERIOD_US * u64::from(LOOKS) / u64::from(self.table.count());
+        self.look.next_us = now.uptime_us + period_us;
         for _ in 0..LOOKS.min(self.table.count()) {
             let segment = self.look.next;
             self.look.next = if segment + 1 >= self.table.count() { 0 } else { segment + 1 };
@@ -344,8 +375,9 @@ impl SegmentStore {
                 continue;
             }
             if self.is_dead(segment, now) {
-                // The rest is looked at when this one is empty.
+                // The rest is looked at when this one is empty: there may be more of them.
                 self.look.dead = segment;
+                self.look.next_us = 0;
                 break;
             }
             let entry = self.table.get(segment);
@@ -367,7 +399,7 @@ impl SegmentStore {
                 && Expiry::from_unix_s(entry.expiry_max_s).is_past(now)
     }
 
-    fn may_be_emptied(&self, segment: u32) -> bool {
+    pub(super) fn may_be_emptied(&self, segment: u32) -> bool {
         let entry = self.table.get(segment);
         segment < self.table.count()
             && matches!(entry.state, SegmentState::Open | SegmentState::Sealed)
@@ -377,6 +409,7 @@ impl SegmentStore {
     /// The segment to be emptied next, and what for.
     fn choose(&mut self, now: Now) -> Option<SegmentScan> {
         if self.is_index_short {
+            self.take_if_paused(self.table.boundary(), now);
             self.hand_over();
         }
         if self.is_index_short && self.may_be_emptied(self.table.boundary()) {
@@ -404,21 +437,29 @@ impl SegmentStore {
             true => [SegmentQueue::Small, SegmentQueue::Main],
             false => [SegmentQueue::Main, SegmentQueue::Small],
         };
-        let segment = order.into_iter().find_map(|queue| self.oldest(queue))?;
+        let segment = order.into_iter().find_map(|queue| self.oldest(queue, now))?;
         Some(self.begin(segment, Why::Evict))
     }
 
-    /// A queue's oldest segment that may be emptied. What readers hold would not be free then.
-    fn oldest(&self, queue: SegmentQueue) -> Option<u32> {
-        let mut segment = self.table.queue(queue).oldest;
-        while segment != NIL && (!self.may_be_emptied(segment) || self.table.get(segment).pins > 0)
-        {
-            segment = self.table.newer(segment);
-        }
-        (segment != NIL).then_some(segment)
+    /// A queue's oldest segment that may be emptied. What readers hold would not be free then: it
+    /// waits while there is much of that already. If they have paused it is taken last.
+    fn oldest(&self, queue: SegmentQueue, now: Now) -> Option<u32> {
+        let may_be_held = self.table.held < self.table.count() / HELD_SHARE;
+        self.segments_of(queue).find(|&segment| {
+            let is_unheld = self.table.get(segment).pins == 0;
+            self.may_be_emptied(segment)
+                && (is_unheld || may_be_held && !self.has_paused(segment, now))
+        })
     }
 
-    fn begin(&mut self, segment: u32, why: Why) -> SegmentScan {
+    /// A queue's segments, the oldest first.
+    pub(super) fn segments_of(&self, queue: SegmentQueue) -> impl Iterator<Item = u32> {
+        let oldest = self.table.queue(queue).oldest;
+        let some = |segment| (segment != NIL).then_some(segment);
+        std::iter::successors(some(oldest), move |&segment| some(self.table.newer(segment)))
+    }
+
+    pub(super) fn begin(&mut self, segment: u32, why: Why) -> SegmentScan {
         let entry = *self.table.get(segment);
         let open = &mut self.open[entry.queue as usize][usize::from(entry.group)];
         if *open == segment {

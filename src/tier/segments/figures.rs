@@ -11,8 +11,12 @@ pub struct SegmentCounts {
     pub evicted_unused: u64,
     /// Expired items removed without being asked for.
     pub reclaimed: u64,
+    /// Those of them that were not used since they came or were last spared.
+    pub reclaimed_unused: u64,
     /// Items found expired when they were asked for.
     pub found_expired: u64,
+    /// Flushed items removed without being asked for.
+    pub flushed: u64,
     /// Items found flushed when they were asked for.
     pub found_flushed: u64,
     /// Items that could not be made for want of room.
@@ -29,6 +33,14 @@ pub struct SegmentCounts {
     pub crowded: u64,
     /// New items that were evicted shortly before.
     pub recalled: u64,
+}
+
+impl SegmentCounts {
+    /// A number that changes whenever something was removed that nobody asked to.
+    #[inline(always)]
+    pub fn removals(&self) -> u64 {
+        self.evictions + self.reclaimed + self.found_expired + self.found_flushed + self.flushed
+    }
 }
 
 /// Figures about a [`SegmentStore`].

@@ -5,7 +5,8 @@
 //! store: find, make, publish, kill ── index: key → place, frequency, ghosts
 //!   │                              ── table: segments and what lives in each
 //!   ├ evict: one segment after another is emptied, a few records a step
-//!   ├ chain: values in pieces      ── record: the bytes of one item
+//!   ├ readers: who holds what      ── record: the bytes of one item
+//!   ├ chain: values in pieces
 //!   └ header: what a later start needs          region: all bytes, by offset
 //! ```
 //!
@@ -17,7 +18,7 @@
 //!
 //! Eviction is S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023)
 //! with segments in the queues. A record's cas is the sequence number of its segment and its offset
-//! in that, so it costs nothing, and changes when the record is moved.
+//! in that, so it costs nothing, and changes when the record is moved by eviction.
 //!
 //! What a command means is the caller's affair. See the decision on segments in
 //! docs/DECISIONS.md for what was measured.
@@ -35,6 +36,7 @@ mod line;
 mod mapping;
 mod opening;
 mod places;
+mod readers;
 mod record;
 mod recover;
 mod region;

@@ -47,8 +47,13 @@ pub const PIECE_KEY_BYTES: usize = 12;
 /// Bytes of a piece beside its part of the value, at most.
 pub const PIECE_EXTRA_BYTES: usize = 5 + PIECE_KEY_BYTES + CHECK_BYTES;
 
-/// Bytes of a head's list before the places.
-pub const LIST_BYTES: usize = 4;
+/// Bytes of a head's list before the places: length of the value, readers, the next head with
+/// readers, and a sequence number above those of all segments that they hold.
+pub const LIST_BYTES: usize = 20;
+const LENGTH_BYTES: usize = 4;
+const PINS_AT: usize = 4;
+const NEXT_AT: usize = 8;
+const BELOW_AT: usize = 12;
 
 /// Bytes of a place in a head's list.
 pub const PLACE_BYTES: usize = 5;
@@ -205,6 +210,14 @@ impl RecordHead {
         usize::from(KEY_AT[usize::from(self.state & 15)])
     }
 
+    /// That of a record which is known to be a chain's head or to have its value in it: one that is
+    /// dead does not say so.
+    #[inline(always)]
+    pub fn of_value(self, is_chain: bool) -> RecordHead {
+        let kind = if is_chain { CHAIN } else { 0 };
+        RecordHead { state: self.state & !(CHAIN | PIECE) | kind, ..self }
+    }
+
     /// Bytes of the whole record.
     #[inline(always)]
     pub fn bytes(self, region: &Region) -> usize {
@@ -293,9 +306,9 @@ impl RecordHead {
         }
     }
 
-    /// What a record like it is made with, of another expiry.
-    pub fn shape(self, region: &Region, at: usize, expiry: Expiry) -> RecordShape {
-        let fields = (self.flags(region, at), expiry, self.state & CAS != 0);
+    /// What a record like it is made with, of another expiry and with a cas of its own.
+    pub fn shape_with_cas(self, region: &Region, at: usize, expiry: Expiry) -> RecordShape {
+        let fields = (self.flags(region, at), expiry, true);
         RecordShape::new(self.kind(), fields, usize::from(self.key_bytes), self.body_bytes as usize)
     }
 
@@ -331,12 +344,12 @@ impl RecordHead {
         })
     }
 
-    /// The sum over all that is in the record but the two bits that say whether it is live and the
-    /// places in a chain's list, which the pieces confirm.
+    /// The sum over all that is in the record but the two bits that say whether it is live, and who
+    /// reads a chain and the places in its list, which the pieces confirm.
     #[inline]
     fn sum(self, region: &Region, at: usize, checksum: &Checksum) -> u32 {
         let body_bytes = match self.kind() {
-            RecordKind::Chain => LIST_BYTES.min(self.body_bytes as usize),
+            RecordKind::Chain => LENGTH_BYTES.min(self.body_bytes as usize),
             _ => self.body_bytes as usize,
         };
         let bytes = region.slice(at + self.key_offset(), usize::from(self.key_bytes) + body_bytes);
@@ -368,6 +381,32 @@ impl RecordHead {
         region.set_u8(at, self.state & !STATE | DEAD | CHAIN | PIECE);
         region.in_order();
     }
+}
+
+/// Readers of the chain with its list at `list`, and the sequence number above all that they hold.
+pub fn pins(region: &Region, list: usize) -> (u32, u64) {
+    (region.u32(list + PINS_AT), region.u64(list + BELOW_AT))
+}
+
+/// Changes what [`pins`] returns.
+pub fn set_pins(region: &mut Region, list: usize, pins: u32, below: u64) {
+    region.set_u32(list + PINS_AT, pins);
+    region.set_u64(list + BELOW_AT, below);
+}
+
+/// Offset in their segment of the next head with readers; 0 if there is none.
+pub fn next_pinned(region: &Region, list: usize) -> u32 {
+    region.u32(list + NEXT_AT)
+}
+
+/// Changes what [`next_pinned`] returns.
+pub fn set_next_pinned(region: &mut Region, list: usize, next: u32) {
+    region.set_u32(list + NEXT_AT, next);
+}
+
+/// A list that was copied or is new has no readers.
+pub fn forget_pins(region: &mut Region, list: usize) {
+    set_pins(region, list, 0, 0);
 }
 
 /// A place in a head's list.

@@ -135,6 +135,8 @@ impl SegmentStore {
         region.set_checksum(Checksum::new(geometry.seed, geometry.places()));
         let mut store = SegmentStore::in_region(region, geometry, state.segments);
         store.sequence_next = state.sequence_next;
+        // Readers of that process are gone.
+        store.begun = store.next_sequence();
         store.flushed_below = state.flushed_below;
         let back_s = state.clock_s.saturating_sub(now.unix_s);
         store.flush_at_s = state.flush_at_s.map(|at_s| at_s.saturating_sub(back_s).max(1));

@@ -144,6 +144,16 @@ impl Region {
         }
     }
 
+    /// The bytes of each of these ranges, given by start and length, which have none in common.
+    #[inline]
+    pub fn slices_mut<const N: usize>(&mut self, ranges: [(usize, usize); N]) -> [&mut [u8]; N] {
+        let (at, n) = ranges.first().copied().unwrap_or_default();
+        match self.map.get_disjoint_mut(ranges.map(|(at, n)| at..at + n)) {
+            Ok(slices) => slices,
+            Err(_) => outside(at, n),
+        }
+    }
+
     /// Writes `bytes` at `at`.
     #[inline(always)]
     pub fn write(&mut self, at: usize, bytes: &[u8]) {

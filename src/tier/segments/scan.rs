@@ -32,6 +32,10 @@ pub struct SegmentScan {
 #[derive(Clone, Copy, Debug)]
 pub struct LookAround {
     pub next: u32,
+    /// Uptime from which on it is looked at, in microseconds.
+    pub next_us: u64,
+    /// Where a segment is looked for that only readers hold.
+    pub next_held: u32,
     /// A segment that has expired or was flushed.
     pub dead: u32,
     /// The segment with the fewest live bytes.
@@ -40,6 +44,6 @@ pub struct LookAround {
 
 impl Default for LookAround {
     fn default() -> LookAround {
-        LookAround { next: 0, dead: NIL, sparse: NIL }
+        LookAround { next: 0, next_us: 0, next_held: 0, dead: NIL, sparse: NIL }
     }
 }

@@ -21,6 +21,7 @@ use super::table::{
     NIL, NO_EXPIRY, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState, SegmentTable,
 };
 use crate::base::clock::{Expiry, Now};
+use crate::base::limits::READER_PAUSE_US;
 use crate::base::secret;
 
 /// Groups of lifetimes, and the longest of each but the last, in seconds. The first is for ever.
@@ -42,20 +43,44 @@ pub struct FoundRecord {
     stamp: u64,
 }
 
-/// What a reader needs to know of an item.
+/// An item whose bytes are held for a reader. As small as can be: replies and operations that wait
+/// have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenedRecord {
     /// Names it for reading, until it is closed.
     pub(super) place: usize,
-    pub(super) head: RecordHead,
-    /// The client's flags.
-    pub flags: u32,
-    /// When it expires.
-    pub expiry: Expiry,
-    /// Its cas.
-    pub cas: u64,
+    /// The lower bits of its segment's: another one means that its bytes are gone.
+    pub(super) sequence: u32,
+    /// The length of its value, and in the top bit whether that is in pieces.
+    length: u32,
+}
+
+/// Set in an [`OpenedRecord`]'s length if its value is in pieces. No value is so long.
+const IN_PIECES: u32 = 1 << 31;
+
+impl OpenedRecord {
+    #[inline(always)]
+    pub(super) fn new(
+        place: usize,
+        sequence: u64,
+        value_bytes: usize,
+        is_chain: bool,
+    ) -> OpenedRecord {
+        let in_pieces = if is_chain { IN_PIECES } else { 0 };
+        OpenedRecord { place, sequence: sequence as u32, length: value_bytes as u32 | in_pieces }
+    }
+
     /// Length of its value.
-    pub value_bytes: usize,
+    #[inline(always)]
+    pub fn value_bytes(&self) -> usize {
+        (self.length & !IN_PIECES) as usize
+    }
+
+    /// Whether its value is in pieces.
+    #[inline(always)]
+    pub(super) fn is_chain(&self) -> bool {
+        self.length & IN_PIECES != 0
+    }
 }
 
 /// What an item is made with.
@@ -122,6 +147,14 @@ pub struct SegmentStore {
     pub(super) drafted: u32,
     /// The time that a later start knows of, in seconds of Unix time.
     pub(super) clock_s: u32,
+    /// Pins of chains that name a sequence number up to this are of an earlier process.
+    pub(super) begun: u64,
+    /// After which pause readers may lose their bytes, in microseconds.
+    pub reader_pause_us: u64,
+    /// Segments that were taken from readers.
+    pub takes: u32,
+    /// Uptime up to which no reader is looked at again, in microseconds.
+    pub(super) readers_seen_us: u64,
 }
 
 impl SegmentStore {
@@ -168,6 +201,10 @@ impl SegmentStore {
             at_once_points: 0,
             pieces: Vec::with_capacity(pieces_max.min(1 << 16)),
             drafted: 0,
+            begun: 0,
+            reader_pause_us: READER_PAUSE_US,
+            takes: 0,
+            readers_seen_us: 0,
             table,
             clock_s: 0,
         }
@@ -254,7 +291,7 @@ impl SegmentStore {
     }
 
     #[inline(always)]
-    fn sequence_of(&self, place: usize) -> u64 {
+    pub(super) fn sequence_of(&self, place: usize) -> u64 {
         self.table.get(self.table.of(place)).sequence
     }
 
@@ -311,34 +348,6 @@ impl SegmentStore {
         self.index.note_use(&mut self.region, found.entry);
     }
 
-    /// Holds an item's bytes for a reader until [`SegmentStore::close`].
-    #[inline(always)]
-    pub fn open(&mut self, found: &FoundRecord) -> OpenedRecord {
-        let place = found.place;
-        self.table.pin(self.table.of(place));
-        if found.head.kind() == RecordKind::Chain {
-            self.pin_pieces(place);
-        }
-        OpenedRecord {
-            place,
-            head: found.head,
-            flags: self.flags(found),
-            expiry: self.expiry(found),
-            cas: self.cas(found),
-            value_bytes: self.value_bytes(found),
-        }
-    }
-
-    /// Lets go of an item's bytes.
-    #[inline(always)]
-    pub fn close(&mut self, opened: &OpenedRecord) {
-        let OpenedRecord { place, head, .. } = *opened;
-        if head.kind() == RecordKind::Chain {
-            self.unpin_pieces(place);
-        }
-        self.table.unpin(self.table.of(place));
-    }
-
     /// Whether nobody holds bytes in the item's segment, so that it may be changed in place.
     #[inline]
     pub(super) fn is_unheld(&self, place: usize) -> bool {
@@ -353,7 +362,7 @@ impl SegmentStore {
         self.counter_cas
     }
 
-    fn next_sequence(&mut self) -> u64 {
+    pub(super) fn next_sequence(&mut self) -> u64 {
         let sequence = self.sequence_next;
         self.sequence_next += self.sequence_step;
         header::set_sequence(&mut self.region, self.sequence_next);
@@ -570,6 +579,11 @@ impl SegmentStore {
         self.drafted < self.table.count() / 4
     }
 
+    /// Length of a made item's value.
+    pub fn made_bytes(&self, made: MadeRecord) -> usize {
+        self.value_bytes_at(made.head, made.place)
+    }
+
     /// Gives up an item that was made.
     pub fn abandon(&mut self, made: MadeRecord) {
         if !made.is_held {
@@ -691,6 +705,17 @@ impl SegmentStore {
         }
     }
 
+    /// Bytes of all items' records, headers included.
+    #[inline(always)]
+    pub fn live_bytes(&self) -> u64 {
+        self.table.live_bytes()
+    }
+
+    /// Bytes of all segments now.
+    pub fn segments_bytes(&self) -> usize {
+        self.table.count() as usize * self.table.segment_bytes()
+    }
+
     /// Figures about the store. Costs the same however many items there are.
     pub fn overview(&self, now: Now) -> SegmentOverview {
         let opened_s = [SegmentQueue::Small, SegmentQueue::Main]
@@ -702,7 +727,7 @@ impl SegmentStore {
         SegmentOverview {
             items: self.items() as u64,
             bytes_used: self.table.live_bytes() as usize,
-            bytes_total: self.table.count() as usize * self.table.segment_bytes(),
+            bytes_total: self.segments_bytes(),
             index_bytes: self.index.bytes(),
             oldest_age_s: opened_s.map_or(0, |opened_s| now.unix_s.saturating_sub(opened_s)),
             free: self.table.free(),

@@ -62,8 +62,12 @@ pub struct Segment {
     pub live_records: u32,
     /// Readers that hold records of it.
     pub pins: u32,
+    /// Offset of a head of a chain with readers, which leads to the others; 0 if there is none.
+    pub pinned_head: u32,
     /// Records of it that are being written.
     pub drafts: u32,
+    /// Uptime in microseconds at which a waiting reader of it last made progress; 0 if none waits.
+    pub read_us: u64,
     /// By then all of its records are expired, in seconds of Unix time.
     pub expiry_max_s: u32,
     /// When it was opened, in seconds of Unix time.
@@ -73,6 +77,8 @@ pub struct Segment {
     pub state: SegmentState,
     pub queue: SegmentQueue,
     pub group: u8,
+    /// There is something to do when the last reader lets go: it is held, or a reader waits.
+    pub needs_care: bool,
 }
 
 const FREE: Segment = Segment {
@@ -81,7 +87,9 @@ const FREE: Segment = Segment {
     live_bytes: 0,
     live_records: 0,
     pins: 0,
+    pinned_head: 0,
     drafts: 0,
+    read_us: 0,
     expiry_max_s: 0,
     opened_s: 0,
     newer: NIL,
@@ -89,6 +97,7 @@ const FREE: Segment = Segment {
     state: SegmentState::Free,
     queue: SegmentQueue::Small,
     group: 0,
+    needs_care: false,
 };
 
 /// Segments in the order in which they joined.
@@ -112,6 +121,10 @@ pub struct SegmentTable {
     queues: [List; 2],
     /// Live bytes in the segments of each queue.
     live_bytes: [u64; 2],
+    /// Those that only readers hold.
+    pub held: u32,
+    /// Those that readers hold who wait.
+    pub kept: u32,
 }
 
 impl SegmentTable {
@@ -124,6 +137,8 @@ impl SegmentTable {
             free: EMPTY,
             queues: [EMPTY; 2],
             live_bytes: [0; 2],
+            held: 0,
+            kept: 0,
         };
         // Those far from the index are used first.
         (0..count).rev().for_each(|segment| table.push_free(segment));
@@ -320,32 +335,45 @@ impl SegmentTable {
         region.in_order();
         region.set_u64(self.start(segment) + SEQUENCE_AT, 0);
         region.in_order();
-        self.get_mut(segment).state = SegmentState::Held;
-        self.free_if_unheld(segment);
-    }
-
-    /// Holds a segment's bytes for a reader.
-    #[inline(always)]
-    pub fn pin(&mut self, segment: u32) {
-        self.get_mut(segment).pins += 1;
-    }
-
-    /// Lets go of them.
-    #[inline(always)]
-    pub fn unpin(&mut self, segment: u32) {
         let entry = self.get_mut(segment);
-        entry.pins -= 1;
-        if entry.pins == 0 && entry.state == SegmentState::Held {
-            self.free_if_unheld(segment);
+        entry.state = SegmentState::Held;
+        entry.needs_care = true;
+        self.held += 1;
+        if self.get(segment).pins == 0 {
+            self.set_free(segment);
         }
     }
 
+    /// Frees a segment that was retired.
+    pub fn set_free(&mut self, segment: u32) {
+        let Segment { state, read_us, .. } = *self.get(segment);
+        assert_eq!(state, SegmentState::Held, "only what is retired is freed");
+        self.held -= 1;
+        self.kept -= u32::from(read_us > 0);
+        *self.get_mut(segment) = FREE;
+        self.push_free(segment);
+    }
+
+    /// A segment's last reader has let go of it.
     #[cold]
-    fn free_if_unheld(&mut self, segment: u32) {
-        if self.get(segment).pins == 0 {
-            *self.get_mut(segment) = FREE;
-            self.push_free(segment);
+    pub fn end_care(&mut self, segment: u32) {
+        if self.get(segment).state == SegmentState::Held {
+            return self.set_free(segment);
         }
+        let entry = self.get_mut(segment);
+        let is_kept = entry.read_us > 0;
+        entry.read_us = 0;
+        entry.needs_care = false;
+        self.kept -= u32::from(is_kept);
+    }
+
+    /// A waiting reader of a pinned segment made progress at this uptime in microseconds.
+    pub fn note_progress(&mut self, segment: u32, now_us: u64) {
+        let entry = self.get_mut(segment);
+        let is_first = entry.read_us == 0;
+        entry.read_us = entry.read_us.max(now_us).max(1);
+        entry.needs_care = true;
+        self.kept += u32::from(is_first);
     }
 
     /// The segment next to the index.

@@ -469,7 +469,7 @@ impl<D: Disk> Tier for Ssd<D> {
         self.log.borrow().index.len() >= FAR_ITEMS_MIN
     }
 
-    fn prefetch(&self, key: &[u8]) -> u32 {
+    fn prefetch(&self, key: &[u8]) -> u64 {
         let log = self.log.borrow();
         log.index.prefetch(log.hash(key));
         0

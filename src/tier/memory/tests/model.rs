@@ -1,6 +1,6 @@
 //! Random commands on a [`Memory`], checked against a model of memcached on a map.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -111,15 +111,20 @@ fn steps(long: usize) -> impl Strategy<Value = Step> {
 /// memcached's semantics on a map, without limits on memory.
 struct Model {
     items: HashMap<u8, ModelItem>,
+    /// The cas of the last outcome, and all that there were.
     cas: u64,
+    given: HashSet<u64>,
     flush_at_s: Option<u32>,
     now: Now,
 }
 
 impl Model {
-    fn next_cas(&mut self) -> u64 {
-        self.cas += 1;
-        self.cas
+    /// The outcome of a change has a cas that there never was.
+    fn learn(&mut self, outcome: &Outcome<ItemValue>) {
+        if let &(Outcome::Stored { cas } | Outcome::Number { cas, .. }) = outcome {
+            assert!(self.given.insert(cas), "{cas} is new");
+            self.cas = cas;
+        }
     }
 
     fn get(&self, k: u8) -> Seen {
@@ -158,9 +163,6 @@ impl Model {
         } else {
             self.flush_at_s = Some(self.now.unix_s + exptime as u32);
         }
-        if exptime <= 0 {
-            self.next_cas();
-        }
         self.settle();
     }
 
@@ -175,7 +177,7 @@ impl Model {
     }
 
     fn put(&mut self, k: u8, flags: u32, expiry: Expiry, value: Vec<u8>) -> u64 {
-        let cas = self.next_cas();
+        let cas = self.cas;
         self.items.insert(k, ModelItem { flags, expiry, cas, value });
         cas
     }
@@ -241,8 +243,10 @@ struct Trial {
 
 impl Trial {
     fn new(bytes: usize, evicts: bool) -> Trial {
-        let model = Model { items: HashMap::new(), cas: 0, flush_at_s: None, now: NOW };
-        Trial { bench: Bench::new(bytes), model, held: Vec::new(), drafts: Vec::new(), evicts }
+        let (items, given) = (HashMap::new(), HashSet::new());
+        let model = Model { items, cas: 0, given, flush_at_s: None, now: NOW };
+        let bench = Bench { names: None, ..Bench::new(bytes) };
+        Trial { bench, model, held: Vec::new(), drafts: Vec::new(), evicts }
     }
 
     fn step(&mut self, k: u8, step: Step) {
@@ -272,14 +276,8 @@ impl Trial {
             Step::Store { mode, value, flags, exptime, with_cas } => {
                 let expiry = Expiry::from_exptime(exptime, now);
                 let cas = self.model.some_cas(k, with_cas);
-                let seen = self.bench.store(mode, &name, &value, flags, expiry, cas);
-                if self.evicts && (seen == said("OutOfMemory") || self.lost_by_extension(&seen)) {
-                    if mode == StoreMode::Set && cas == 0 {
-                        self.model.items.remove(&k);
-                    }
-                    return;
-                }
-                assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
+                let request = StoreRequest { mode, flags, expiry, cas };
+                self.store(k, &name, request, &value);
             }
             Step::Draft { mode, value, flags, exptime, with_cas } => {
                 let expiry = Expiry::from_exptime(exptime, now);
@@ -291,14 +289,16 @@ impl Trial {
             Step::EndDraft { is_whole } => self.end_draft(k, is_whole),
             Step::Delete { with_cas } => {
                 let cas = self.model.some_cas(k, with_cas);
-                let seen = seen(now_or_never(self.bench.memory.delete(&key(name), cas, now)));
+                let seen = self.bench.delete_with(name, cas);
                 assert_eq!(seen, self.model.delete(k, cas));
             }
             Step::Touch { exptime, and_get } => self.touch(k, &name, exptime, and_get),
             Step::Count { decrement, delta, with_initial } => {
                 let initial = with_initial.then_some((delta / 2, Expiry::NEVER));
                 let arithmetic = Arithmetic { decrement, delta, initial, cas: 0 };
-                let seen = self.bench.count(name, arithmetic);
+                let count =
+                    now_or_never(self.bench.memory.arithmetic(&key(&name), arithmetic, now));
+                let seen = self.seen(count);
                 if !self.evicts || seen != said("OutOfMemory") {
                     assert_eq!(seen, self.model.count(k, arithmetic));
                 }
@@ -316,6 +316,25 @@ impl Trial {
         }
     }
 
+    fn store(&mut self, k: u8, name: &[u8], request: StoreRequest, value: &[u8]) {
+        let StoreRequest { mode, flags, expiry, cas } = request;
+        let (memory, chain) = (&self.bench.memory, Chain::from_slice(value));
+        let outcome = now_or_never(memory.store(&key(name), request, &chain, self.bench.now));
+        let seen = self.seen(outcome);
+        if self.evicts && (seen == said("OutOfMemory") || self.lost_by_extension(&seen)) {
+            if mode == StoreMode::Set && cas == 0 {
+                self.model.items.remove(&k);
+            }
+            return;
+        }
+        assert_eq!(seen, self.model.store(k, mode, value, flags, expiry, cas));
+    }
+
+    fn seen(&mut self, outcome: Outcome<ItemValue>) -> Seen {
+        self.model.learn(&outcome);
+        self.bench.seen(outcome)
+    }
+
     fn end_draft(&mut self, chosen: u8, is_whole: bool) {
         if self.drafts.is_empty() {
             return;
@@ -328,17 +347,21 @@ impl Trial {
         }
         let mut filled = 0;
         while filled < value.len() {
-            filled += memory.fill_draft(draft, filled, &mut |room| {
+            filled += memory.fill_draft(draft, filled, &mut |rooms| {
+                let room = &mut rooms[0];
                 let n = room.len().min(1 + usize::from(chosen) * 7);
                 room[..n].copy_from_slice(&value[filled..filled + n]);
                 n
             });
         }
         let name = [b"key-".as_slice(), &[k]].concat();
-        let seen = seen(memory.store_draft(&name, draft, request, self.bench.now));
+        let outcome = memory.store_draft(&name, draft, request, self.bench.now);
+        let seen = self.seen(outcome);
+        let StoreRequest { mode, flags, expiry, cas } = request;
         if !self.evicts || seen != said("OutOfMemory") {
-            let StoreRequest { mode, flags, expiry, cas } = request;
             assert_eq!(seen, self.model.store(k, mode, &value, flags, expiry, cas));
+        } else if mode == StoreMode::Set && cas == 0 {
+            self.model.items.remove(&k);
         }
     }
 
@@ -346,10 +369,14 @@ impl Trial {
         let now = self.bench.now;
         let expiry = Expiry::from_exptime(exptime, now);
         let seen = if and_get {
-            seen(now_or_never(self.bench.memory.get_and_touch(&key(name), expiry, now)))
+            self.bench.get_and_touch(name, expiry)
         } else {
             self.bench.touch(name, expiry)
         };
+        if self.evicts && seen == said("Miss") {
+            // There was no room for it.
+            self.model.items.remove(&k);
+        }
         if let Some(item) = self.model.items.get_mut(&k) {
             item.expiry = expiry;
         }
@@ -365,11 +392,19 @@ impl Trial {
         *outcome == said("NotStored") && self.bench.counter(Counter::StoreNoMemory) > 0
     }
 
+    /// Another cas is allowed where the store may have moved the item.
     fn forget_what_was_evicted(&mut self) {
-        let store = self.bench.memory.store.borrow();
-        self.model.items.retain(|&k, _| {
+        let now = self.bench.now;
+        let segments = &mut self.bench.memory.store.borrow_mut().segments;
+        self.model.items.retain(|&k, item| {
             let name = [b"key-".as_slice(), &[k]].concat();
-            store.index.find(store.tag(&name), |item| store.arena.key(item) == name).is_some()
+            let found = segments.find(&name, segments.hash(&name), now);
+            found.is_some_and(|found| {
+                let cas = segments.cas(&found);
+                assert!(item.cas == cas || self.model.given.insert(cas), "{cas} is new");
+                item.cas = cas;
+                true
+            })
         });
     }
 
@@ -387,11 +422,10 @@ impl Trial {
 
     fn check(&self) {
         let held: Vec<_> = self.held.iter().map(|(value, _, _)| value).collect();
-        let drafts: Vec<_> = self.drafts.iter().map(|(draft, ..)| *draft).collect();
-        self.bench.check_all(&held, &drafts);
+        self.bench.check_all(&held, self.drafts.len());
     }
 
-    /// Lets go of everything, and finds the arena whole.
+    /// Lets go of everything, and finds the memory free.
     fn end(mut self) {
         for held in &self.held {
             self.check_held(held);
@@ -408,9 +442,12 @@ impl Trial {
         }
         self.check();
         assert_eq!(self.bench.counter(Counter::Bytes), 0);
-        let mut store = self.bench.memory.store.borrow_mut();
-        let total = store.arena.units_total();
-        assert!(store.arena.take(total).is_some(), "the arena is one extent again");
+        for _ in 0..200 {
+            self.bench.now.uptime_us += 1_000_000;
+            self.bench.memory.turn(self.bench.now);
+        }
+        let overview = self.bench.memory.store.borrow().segments.overview(self.bench.now);
+        assert_eq!(overview.free, overview.segments);
     }
 }
 

@@ -12,6 +12,11 @@ pub fn at(unix_s: u32) -> Now {
     Now { uptime_us: 0, unix_s }
 }
 
+/// Turns of a second each, but for the clock that expiries go by.
+pub fn turns(store: &mut SegmentStore, n: u64, unix_s: u32) {
+    (0..n).for_each(|second| store.turn(Now { uptime_us: second * 1_000_000, unix_s }));
+}
+
 pub const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
 
 pub fn store(bytes: usize) -> SegmentStore {
@@ -69,7 +74,7 @@ pub fn find(store: &mut SegmentStore, key: &[u8], now: Now) -> Option<FoundRecor
 
 pub fn read(store: &SegmentStore, opened: &OpenedRecord) -> Vec<u8> {
     let (mut value, mut cursor) = (Vec::new(), PieceCursor::default());
-    while value.len() < opened.value_bytes {
+    while value.len() < opened.value_bytes() {
         let (bytes, next) = store.value_at(opened, cursor, value.len());
         assert!(!bytes.is_empty());
         value.extend_from_slice(bytes);
@@ -81,14 +86,17 @@ pub fn read(store: &SegmentStore, opened: &OpenedRecord) -> Vec<u8> {
 pub fn open(store: &mut SegmentStore, key: &[u8], now: Now) -> Option<OpenedRecord> {
     let found = find(store, key, now)?;
     store.note_use(&found);
-    Some(store.open(&found))
+    store.open(&found)
 }
 
 pub fn get(store: &mut SegmentStore, key: &[u8], now: Now) -> Option<Item> {
-    let opened = open(store, key, now)?;
+    let found = find(store, key, now)?;
+    store.note_use(&found);
+    let opened = store.open(&found)?;
     let value = read(store, &opened);
     store.close(&opened);
-    Some(Item { value, flags: opened.flags, expiry: opened.expiry, cas: opened.cas })
+    let (flags, expiry, cas) = (store.flags(&found), store.expiry(&found), store.cas(&found));
+    Some(Item { value, flags, expiry, cas })
 }
 
 pub fn make(store: &mut SegmentStore, key: &[u8], set: &Set<'_>, now: Now) -> Option<MadeRecord> {
@@ -142,14 +150,17 @@ pub fn append(
     tail: &[u8],
     now: Now,
 ) -> Option<(Vec<u8>, u64)> {
-    let old = open(store, key, now)?;
+    let found = find(store, key, now)?;
+    store.note_use(&found);
+    let (flags, expiry) = (store.flags(&found), store.expiry(&found));
+    let old = store.open(&found)?;
     let mut value = read(store, &old);
     value.extend_from_slice(tail);
-    let request = Set { value: &value, flags: old.flags, expiry: old.expiry, is_counter: false };
+    let request = Set { value: &value, flags, expiry, is_counter: false };
     let made = make(store, key, &request, now);
     let cas = made.map(|made| {
         let cursor = store.copy_value(&old, made, PieceCursor::default(), 0);
-        store.write_value(made, cursor, old.value_bytes, tail);
+        store.write_value(made, cursor, old.value_bytes(), tail);
         publish(store, key, made, now)
     });
     store.close(&old);

@@ -14,7 +14,7 @@ use super::{BYTES_MAX, BYTES_MIN, PieceCursor, SegmentStore, SegmentStoreConfig}
 use crate::base::clock::Expiry;
 use crate::base::random::Random;
 use commands::{NOW, Set, append, at, delete, find, get, make, open, plain, publish, read, set};
-use commands::{store, touch};
+use commands::{store, touch, turns};
 
 fn bytes_of(seed: u64, n: usize) -> Vec<u8> {
     let mut random = Random::of(seed);
@@ -208,9 +208,7 @@ fn what_expires_is_not_found_and_its_memory_comes_back() {
     assert!(get(&mut store, &key(0), at(NOW.unix_s + 9)).is_some());
     assert!(get(&mut store, &key(0), at(NOW.unix_s + 10)).is_none());
     assert_eq!(store.counts.found_expired, 1);
-    for _ in 0..200 {
-        store.turn(at(NOW.unix_s + 13));
-    }
+    turns(&mut store, 100, NOW.unix_s + 13);
     assert_eq!((store.items(), store.counts.reclaimed), (1, 1999));
     assert!(store.overview(NOW).free > before.free + 40);
     assert!(get(&mut store, b"stays", at(NOW.unix_s + 13)).is_some());
@@ -228,7 +226,7 @@ fn a_flush_ends_what_was_stored_before_it() {
     assert!(find(&mut store, &key(1), NOW).is_none());
     assert_eq!(store.counts.found_flushed, 1);
     assert_eq!(store.survivors().len(), 1);
-    (0..100).for_each(|_| store.turn(NOW));
+    turns(&mut store, 100, NOW.unix_s);
     assert_eq!(store.items(), 1);
     store.flush(at_in(5), NOW);
     assert!(find(&mut store, b"after", at(NOW.unix_s + 4)).is_some());
@@ -283,7 +281,7 @@ fn an_expiry_is_changed_in_place_or_with_the_record() {
         let cas = set(&mut store, b"key", &plain(&value), NOW).unwrap();
         assert_eq!(touch(&mut store, b"key", Expiry::NEVER, NOW), Some(cas));
         let moved = touch(&mut store, b"key", at_in(10), NOW).unwrap();
-        assert_ne!(moved, cas);
+        assert_eq!(moved, cas, "what is only touched is not changed");
         assert_eq!(touch(&mut store, b"key", at_in(5), NOW), Some(moved));
         let item = get(&mut store, b"key", at(NOW.unix_s + 4)).unwrap();
         assert!(item.value == value && item.expiry == at_in(5));

@@ -1,7 +1,7 @@
 //! What a later start finds: everything after a clean stop, what was there after a kill, and never
 //! a value that is not what was set, whatever became of the bytes.
 
-use super::super::header::{self, Companion, LOOK_BYTES};
+use super::super::header::{Companion, LOOK_BYTES};
 use super::super::recover::Terms;
 use super::super::region::Region;
 use super::super::{BYTES_MIN, Beginning, Emptied, SegmentStore, SegmentStoreConfig, StartError};
