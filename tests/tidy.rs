@@ -38,6 +38,7 @@ const UNSAFE_FENCE: &[&str] = &[
     "src/base/buffer.rs",
     "src/net/nic/",
     "src/tier/segments/line.rs",
+    "src/tier/shm/",
     "src/tier/ssd/disk/buffer.rs",
     "src/tier/ssd/disk/ring.rs",
     "src/base/usage.rs",

@@ -14,6 +14,8 @@ pub mod rend;
     allow(dead_code, unused_imports, reason = "what a later start needs, and what tests look at")
 )]
 pub mod segments;
+#[allow(unsafe_code, reason = "memory that another process changes")]
+pub mod shm;
 pub mod ssd;
 
 use std::io::IoSliceMut;
