@@ -13,6 +13,7 @@ mod error;
 mod fill;
 mod generate;
 mod go;
+mod l1d;
 mod l2;
 mod memcached;
 mod rend;
@@ -52,6 +53,8 @@ pub use run::main;
 pub enum Command {
     /// Serve.
     Serve(Box<Config>),
+    /// Keep a cache for other processes.
+    KeepL1(Box<Config>),
     /// Measure a server. The command line is part of the result.
     Bench(Box<Job>),
     /// Show results.
@@ -89,6 +92,7 @@ enum Subcommands {
     Fill(Box<shared::Tool<fill::Fill>>),
     Setops(Box<shared::Tool<setops::SetOps>>),
     Bench(Box<bench::Bench>),
+    L1d(l1d::L1d),
     L2(l2::L2),
     Generate(generate::Generate),
 }
@@ -130,6 +134,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
         Subcommands::Fill(it) => it.command(matches),
         Subcommands::Setops(it) => it.command(matches),
         Subcommands::Bench(it) => it.command(matches, &words),
+        Subcommands::L1d(it) => it.config().map(|it| Command::KeepL1(Box::new(it))),
         Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
         Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
     };

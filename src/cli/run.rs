@@ -6,7 +6,7 @@ use super::{Command, parse};
 use crate::base::console::{complain, print};
 use crate::base::limits::EXIT_USAGE;
 use crate::load::bench;
-use crate::serve::{check_log, serve};
+use crate::serve::{ServeError, check_log, serve};
 
 /// Does what the words of this process ask for, and returns its exit status.
 pub fn main() -> ExitCode {
@@ -19,14 +19,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn failed(error: &ServeError, line: &str) -> ExitCode {
+    complain(format_args!("sunder: {line}"));
+    ExitCode::from(error.fault().exit_status())
+}
+
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(config) => match serve(&config) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                complain(format_args!("sunder: {error}"));
-                ExitCode::from(error.fault().exit_status())
-            }
+            Err(error) => failed(&error, &error.to_string()),
+        },
+        Command::KeepL1(config) => match serve(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            // Its flag for the memory has another name.
+            Err(error) => failed(&error, &error.to_string().replace("--l1:", "--size:")),
         },
         Command::Bench(job) => bench::run(&job),
         Command::Report(request) => bench::show(&request),

@@ -108,6 +108,8 @@ struct Store {
     /// or in Rend's chunks of SIZE [1184]. A memcached that does not answer for MS milliseconds
     /// [500] is not asked until it does.
     ///
+    /// shm,name=NAME[,timeout=MS]: in sunder l1d on this host, through rings in shared memory.
+    ///
     /// ssd,path=PATH, and behind commas size=SIZE, object=SIZE, admit=all|second-touch, flush=MS,
     /// format, state=DIR: on a file or block device. Data survives restarts and kill -9; at most
     /// the last MS milliseconds [100] of writes are lost. size= is the length that a file is given.

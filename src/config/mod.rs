@@ -17,8 +17,10 @@ use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::net::tcp::fault::Faults;
+pub use crate::tier::shm::{Name, Place};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
+pub(crate) use tiers::name;
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
 use words::{Key, Words};
 
@@ -43,6 +45,9 @@ pub struct Config {
     pub binds: Vec<IpAddr>,
     /// Listen on this Unix socket instead of a port.
     pub socket_path: Option<PathBuf>,
+    /// Where processes of this host attach through rings in shared memory, beside kernel sockets;
+    /// None: nowhere.
+    pub attach: Option<Place>,
     /// Permissions of Unix sockets, as memcached's `-a` has them.
     pub socket_mode: u32,
     /// L1.
@@ -85,6 +90,7 @@ impl Default for Config {
             port: 11211,
             binds: vec![IpAddr::from([127, 0, 0, 1])],
             socket_path: None,
+            attach: None,
             socket_mode: 0o700,
             l1: L1::Memory { bytes: 64 << 20 },
             l2: L2::None,

@@ -12,6 +12,7 @@ use crate::base::limits::{
     SSD_FLUSH_MS, SSD_FLUSH_MS_MAX, SSD_OBJECT_BYTES, SSD_OBJECT_BYTES_MAX, SSD_OBJECT_BYTES_MIN,
 };
 pub use crate::tier::link::Address;
+use crate::tier::shm::Name;
 pub use crate::tier::ssd::Admit;
 
 /// The first tier.
@@ -24,6 +25,8 @@ pub enum L1 {
     },
     /// In a memcached on this host.
     Memcached(Memcached),
+    /// In `sunder l1d` on this host, through rings in shared memory.
+    Shm(Link),
     /// On an SSD of this host.
     Ssd(Ssd),
 }
@@ -48,6 +51,7 @@ impl L1 {
         match self {
             L1::Memory { .. } | L1::Ssd(_) => None,
             L1::Memcached(memcached) => Some(&memcached.link.address),
+            L1::Shm(link) => Some(&link.address),
         }
     }
 }
@@ -118,6 +122,7 @@ impl fmt::Display for L1 {
         match self {
             L1::Memory { bytes } => write!(f, "memory,size={}", show_size(*bytes)),
             L1::Memcached(memcached) => memcached.fmt(f),
+            L1::Shm(link) => write!(f, "shm,{link}"),
             L1::Ssd(ssd) => ssd.fmt(f),
         }
     }
@@ -150,6 +155,9 @@ impl fmt::Display for Link {
             // The path may have anything in it, and this is for a line.
             Address::Unix(path) => format!("unix:{}", path.to_string_lossy().escape_debug()),
             Address::Tcp(address) => address.to_string(),
+            Address::Shm(name) => {
+                return write!(f, "name={name},timeout={}", self.timeout_us / 1_000);
+            }
         };
         write!(f, "addr={address},timeout={}", self.timeout_us / 1_000)
     }
@@ -192,6 +200,8 @@ const MEMCACHED_WORDS: &[Key] = &[
     ("timeout", Some("MS")),
 ];
 
+const SHM_WORDS: &[Key] = &[("name", Some("NAME")), ("timeout", Some("MS"))];
+
 const REND_WORDS: &[Key] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
 
 /// The one word of an SSD that has no value.
@@ -220,8 +230,14 @@ pub fn l1(text: &str) -> Parsed<L1> {
             L1::Memory { bytes: words.get("size", 64 << 20, bytes)? }
         }
         "memcached" => L1::Memcached(memcached(&Words::read(kind, words, MEMCACHED_WORDS)?)?),
+        "shm" => L1::Shm(link_at("name", daemon, &Words::read(kind, words, SHM_WORDS)?)?),
         "ssd" => L1::Ssd(ssd(&Words::read(kind, words, SSD_WORDS)?)?),
-        _ => return Err(ValueError::new(kind, "memory, memcached,addr=.. or ssd,path=..")),
+        _ => {
+            return Err(ValueError::new(
+                kind,
+                "memory, memcached,addr=.., shm,name=.. or ssd,path=..",
+            ));
+        }
     })
 }
 
@@ -244,9 +260,17 @@ pub fn l2(text: &str) -> Parsed<L2> {
 }
 
 fn link(words: &Words<'_>) -> Parsed<Link> {
+    link_at("addr", address, words)
+}
+
+fn link_at(
+    key: &'static str,
+    address: impl Fn(&str) -> Parsed<Address>,
+    words: &Words<'_>,
+) -> Parsed<Link> {
     let micros = |value: &str| milliseconds(value, LINK_TIMEOUT_MS_MAX).map(|ms| 1_000 * ms);
     Ok(Link {
-        address: words.need("addr", address)?,
+        address: words.need(key, address)?,
         timeout_us: words.get("timeout", LINK_TIMEOUT_US, micros)?,
     })
 }
@@ -314,6 +338,19 @@ fn address(text: &str) -> Parsed<Address> {
     if is_local && address.port() != 0 { Ok(Address::Tcp(address)) } else { Err(error()) }
 }
 
+/// The name of a daemon, as `sunder l1d` has it.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn name(text: &str) -> Parsed<Name> {
+    let expected = "1 to 32 letters, digits, '-', '_' or '.', and no '.' first";
+    Name::parse(text).ok_or_else(|| ValueError::new(text, expected))
+}
+
+fn daemon(text: &str) -> Parsed<Address> {
+    name(text).map(Address::Shm)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +374,8 @@ mod tests {
         assert_eq!(chunked.layout, Layout::Chunked { chunk_bytes: 16 << 10 });
         assert_eq!(chunked.link.address.to_string(), "127.0.0.1:11213");
         assert_eq!(chunked.link.timeout_us, 20_000);
+        let shm = l1("shm,name=cache0,timeout=20").expect("a name");
+        assert_eq!(shm.to_string(), "shm,name=cache0,timeout=20");
         for wrong in [
             "",
             "disk",
@@ -357,6 +396,11 @@ mod tests {
             &format!("memcached,addr=unix:/{}", "x".repeat(107)),
             "none",
             "rend,addr=unix:/x",
+            "shm",
+            "shm,name=",
+            "shm,name=../x",
+            "shm,name=a,addr=unix:/x",
+            "shm,name=a,timeout=0",
         ] {
             assert!(l1(wrong).is_err(), "{wrong}");
         }
@@ -452,7 +496,10 @@ mod tests {
             assert_eq!(l1(wrong).expect_err(wrong).to_string(), expected);
         }
         let error = l1("rend,addr=unix:/x").expect_err("an L2").to_string();
-        assert_eq!(error, "got 'rend', expected memory, memcached,addr=.. or ssd,path=..");
+        assert_eq!(
+            error,
+            "got 'rend', expected memory, memcached,addr=.., shm,name=.. or ssd,path=.."
+        );
         let error = l2("none,size=1G").expect_err("there is none").to_string();
         assert_eq!(error, "got 'size=1G', expected nothing behind none");
         let error = l2("rend,layout=plain,addr=unix:/x").expect_err("a rend").to_string();

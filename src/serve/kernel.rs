@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::attach::Listening;
 use super::crew::{Crew, Plan};
-use super::{Part, ServeError, batch_place, idle};
+use super::{Part, ServeError, attach_place, batch_place, idle};
 use crate::base::console::complain;
 use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
@@ -28,8 +29,14 @@ pub fn serve<O: Orchestrator>(
     let remedies = remedies::OF_CONNECTIONS;
     let bind = kernel::KernelConfig { listeners, connections_max, remedies };
     let workers = plan.pins.len();
+    let attach = config.attach.as_ref();
+    // First, so that whoever finds the clients' socket finds this one, too.
+    let listen = || attach.map(Listening::bind).transpose();
+    let listening = plan.opened.patience.until(listen)?;
     let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;
+    let start = |it: Listening| it.start(&sockets, plan.shared);
+    let _attaching = listening.map(start).transpose()?;
     let mailboxes = Mailbox::mesh(workers);
     for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
         let waker = sockets.waker();
@@ -64,7 +71,7 @@ fn listeners(config: &Config) -> (Vec<Listener>, String) {
         Some(Batch::Socket(path)) => all.push(unix(path, PortRole::Batch)),
         None => {}
     }
-    (all, main.join(", ") + &batch_place(config))
+    (all, main.join(", ") + &batch_place(config) + &attach_place(config))
 }
 
 /// Allows as many open files as there may be connections. Returns how many connections there can

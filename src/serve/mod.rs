@@ -3,6 +3,7 @@
 //! Whatever can be wrong with the host is found before the first client is: ports are bound, the
 //! device is open and memory is there when the line `sunder: ready` is printed.
 
+mod attach;
 mod crew;
 #[cfg(feature = "dpdk")]
 mod device;
@@ -63,6 +64,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     let server = server.until_signals()?;
     let l1 = |part: &Part<'_>| match &config.l1 {
         L1::Memcached(l1) => part.memcached(Level::L1, l1),
+        L1::Shm(link) => part.shm(link).map(Remote::Rend),
         L1::Ssd(_) => part.ssd().map(|tier| Remote::Ssd(Box::new(tier))),
         L1::Memory { .. } => unreachable!("it is made where its type is known"),
     };
@@ -268,6 +270,12 @@ fn listeners(config: &Config) -> Vec<String> {
         None => {}
     }
     all
+}
+
+/// Where clients attach, for the line that says that the server is ready.
+fn attach_place(config: &Config) -> String {
+    let place = config.attach.as_ref();
+    place.map_or(String::new(), |place| format!(", rings {}", place.rings.display()))
 }
 
 /// Where batch jobs come in, for the line that says that the server is ready.

@@ -98,6 +98,19 @@ impl Part<'_> {
         })
     }
 
+    /// An attachment of this worker's to a daemon of this host that keeps items for L1.
+    ///
+    /// # Errors
+    /// If it is out of reach.
+    pub fn shm(&self, link: &config::Link) -> Result<Rend, ServeError> {
+        let role = if self.config.l2 == L2::None { Role::Only } else { Role::L1 };
+        self.opened.patience.until(|| {
+            let (link, now) = (self.link(link, role)?, self.shared.clock.read());
+            Rend::open(link, Server::Whole, self.config.item_bytes_max, now)
+                .map_err(|error| tier_error(Level::L1, &error))
+        })
+    }
+
     /// This worker's part of the SSD that a tier of the config is on. There is one: it is asked for
     /// once.
     ///

@@ -16,6 +16,7 @@ mod load_tools;
 mod long_values;
 mod operator;
 mod scripts;
+mod shm;
 mod ssd;
 mod stop;
 #[path = "../support/mod.rs"]

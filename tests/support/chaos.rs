@@ -1,4 +1,5 @@
-//! A memcached on a Unix socket with injected faults.
+//! A memcached on a Unix socket with injected faults; or `sunder l1d`, which serves memcached's
+//! clients in the same way.
 //!
 //! Killed and restarted on the same socket, frozen and thawed, chunk keys deleted without the
 //! user's knowledge: on call, or in a random order from a seed. Ends only processes that it
@@ -6,7 +7,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 
-use super::{PATIENCE, free_socket_path};
+use super::{PATIENCE, SUNDER, free_port, free_socket_path, runtime_directory};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ impl Accidents {
 pub struct Memcached {
     child: Child,
     path: PathBuf,
+    /// Of an l1d.
+    name: Option<String>,
     megabytes: u32,
     pub happened: Accidents,
     random: u64,
@@ -56,13 +59,33 @@ pub struct Memcached {
 impl Memcached {
     /// Starts one on a free socket path and waits until it accepts.
     pub fn start(megabytes: u32, seed: u64) -> Result<Memcached, String> {
+        Memcached::start_as(None, megabytes, seed)
+    }
+
+    /// Starts an l1d with a name of its own and waits until it accepts.
+    pub fn start_l1d(megabytes: u32, seed: u64) -> Result<Memcached, String> {
+        let name = format!("test-{}-{}", std::process::id(), free_port());
+        Memcached::start_as(Some(name), megabytes, seed)
+    }
+
+    fn start_as(name: Option<String>, megabytes: u32, seed: u64) -> Result<Memcached, String> {
         let path = free_socket_path();
-        let child = spawn(&path, megabytes)?;
+        let child = spawn(&path, name.as_deref(), megabytes)?;
         let happened = Accidents::default();
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut memcached = Memcached { child, path, megabytes, happened, random };
+        let mut memcached = Memcached { child, path, name, megabytes, happened, random };
         memcached.wait_until_up()?;
         Ok(memcached)
+    }
+
+    /// The name of an l1d.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().expect("an l1d")
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its socket.
@@ -99,9 +122,11 @@ impl Memcached {
 
     /// Starts a new one on the same socket, empty, and waits until it accepts.
     pub fn restart(&mut self) -> Result<(), String> {
-        // memcached does not replace the socket of another.
-        let _ = std::fs::remove_file(&self.path);
-        self.child = spawn(&self.path, self.megabytes)?;
+        // memcached does not replace the socket of another; an l1d does.
+        if self.name.is_none() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+        self.child = spawn(&self.path, self.name.as_deref(), self.megabytes)?;
         self.wait_until_up()
     }
 
@@ -217,12 +242,29 @@ impl Drop for Memcached {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.path);
+        if let Some(name) = &self.name {
+            let _ = std::fs::remove_file(runtime_directory().join(format!("{name}.rings")));
+            // It stays while another test has a socket there.
+            let _ = std::fs::remove_dir(runtime_directory());
+        }
     }
 }
 
-fn spawn(path: &Path, megabytes: u32) -> Result<Child, String> {
-    let mut command = Command::new("memcached");
-    command.args(["-u", "root", "-t", "1", "-m", &megabytes.to_string(), "-s"]).arg(path);
+fn spawn(path: &Path, name: Option<&str>, megabytes: u32) -> Result<Child, String> {
+    let mut command = match name {
+        None => {
+            let mut command = Command::new("memcached");
+            command.args(["-u", "root", "-t", "1", "-m", &megabytes.to_string(), "-s"]).arg(path);
+            command
+        }
+        Some(name) => {
+            let mut command = Command::new(SUNDER);
+            command.env("RUNTIME_DIRECTORY", runtime_directory());
+            command.args(["l1d", "--name", name, "--size", &format!("{megabytes}M")]);
+            command.arg("--sock-path").arg(path);
+            command
+        }
+    };
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map_err(|error| format!("start memcached: {error}"))
+    command.spawn().map_err(|error| format!("start {name:?}: {error}"))
 }

@@ -34,6 +34,11 @@ pub fn free_socket_path() -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
+/// Where an l1d of this process has its socket for attachments, and sunder looks for it.
+pub fn runtime_directory() -> PathBuf {
+    std::env::temp_dir().join(format!("sunder-run-{}", std::process::id()))
+}
+
 /// A server that a test started; killed and reaped when dropped.
 pub struct Server {
     child: Child,
@@ -45,7 +50,7 @@ impl Server {
     /// Starts `sunder serve ARGS` and waits for its line `sunder: ready`.
     pub fn sunder(args: &[&str]) -> Result<Server, String> {
         let mut command = Command::new(SUNDER);
-        command.arg("serve").args(args);
+        command.arg("serve").args(args).env("RUNTIME_DIRECTORY", runtime_directory());
         let mut server = Server::start(command)?;
         server.wait_for_line("sunder: ready")?;
         Ok(server)

@@ -5,7 +5,8 @@
 //! it is run at every cut, these at some. Their links have long time-outs, so that a memcached is
 //! not considered frozen on a slow machine.
 
-use crate::support::{Server, free_port, free_socket_path};
+use crate::support::chaos::Memcached;
+use crate::support::{Server, free_port};
 use crate::table::Case;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +34,8 @@ pub fn is_general(case: &Case) -> bool {
 /// The settings of a server under test.
 pub struct Composition {
     pub name: String,
-    /// The value of `--l1`; `L1` in it is replaced by the socket of a memcached, `SSD` by the path
-    /// of a file.
+    /// The value of `--l1`; `L1` in it is replaced by the socket of a memcached, `L1D` by the name
+    /// of an l1d, `SSD` by the path of a file.
     l1: &'static str,
     l2: L2,
     /// Clients use the batch port.
@@ -52,6 +53,9 @@ enum L2 {
 
 /// The file of an SSD: room for two workers.
 const SSD: &str = "ssd,path=SSD,size=600M";
+
+/// L1 in an l1d.
+const SHM: &str = "shm,name=L1D,timeout=5000";
 
 /// Interval of the tried cuts with an SSD, where each flush waits for the disk: only the first.
 const SSD_EVERY: usize = 1_000_000;
@@ -76,23 +80,16 @@ impl Drop for LogFile {
     }
 }
 
-/// A memcached on a Unix socket.
-struct Local {
-    path: PathBuf,
-    _server: Server,
-}
+/// A memcached on a Unix socket, or an l1d.
+struct Local(Memcached);
 
 impl Local {
     fn start() -> Result<Local, String> {
-        let path = free_socket_path();
-        Ok(Local { _server: Server::memcached_at(&path, 64)?, path })
+        Memcached::start(64, 1).map(Local)
     }
-}
 
-impl Drop for Local {
-    fn drop(&mut self) {
-        // It is killed, so it does not remove its socket; it fails if there is none.
-        let _ = std::fs::remove_file(&self.path);
+    fn start_l1d() -> Result<Local, String> {
+        Memcached::start_l1d(64, 1).map(Local)
     }
 }
 
@@ -102,6 +99,7 @@ pub fn all() -> Vec<Composition> {
         ("memory", "memory"),
         ("memcached plain", "memcached,addr=unix:L1,timeout=5000"),
         ("memcached chunked", "memcached,addr=unix:L1,layout=chunked,timeout=5000"),
+        ("shm", SHM),
     ];
     let mut all = vec![];
     for (l1_name, l1) in l1s {
@@ -120,8 +118,11 @@ pub fn all() -> Vec<Composition> {
         }
     }
     for workers in ["1", "2"] {
-        for (name, l1, l2) in [("ssd, l1_only", SSD, L2::None), ("memory, ssd", "memory", L2::Ssd)]
-        {
+        for (name, l1, l2) in [
+            ("ssd, l1_only", SSD, L2::None),
+            ("memory, ssd", "memory", L2::Ssd),
+            ("shm, ssd", SHM, L2::Ssd),
+        ] {
             let name = format!("{name}, workers {workers}");
             all.push(Composition { name, l1, l2, is_batch: false, workers });
         }
@@ -137,12 +138,13 @@ impl Composition {
 
     /// Starts it on kernel sockets.
     pub fn start(&self) -> Result<Running, String> {
-        let l1 = Local::start()?;
+        let is_shm = self.l1 == SHM;
+        let l1 = if is_shm { Local::start_l1d()? } else { Local::start()? };
         let l2 = if self.l2 == L2::Memcached { Some(Local::start()?) } else { None };
         let (main_port, batch_port) = (free_port(), free_port());
         let name = format!("wire-{}-{main_port}.ssd", std::process::id());
         let file = LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        let args = self.arguments(&l1.path, l2.as_ref().map(|l2| &*l2.path), &file.0);
+        let args = self.arguments(&l1.0, l2.as_ref().map(|l2| l2.0.path()), &file.0);
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (main, batch) = (main_port.to_string(), batch_port.to_string());
         args.extend(["-p", &main, "--bp", &batch, "--poll", "adaptive"]);
@@ -151,9 +153,12 @@ impl Composition {
         Ok(Running { port, _sunder: sunder, _l1: l1, _l2: l2, _file: file })
     }
 
-    fn arguments(&self, l1: &Path, l2: Option<&Path>, file: &Path) -> Vec<String> {
+    fn arguments(&self, l1: &Memcached, l2: Option<&Path>, file: &Path) -> Vec<String> {
         let file = file.to_string_lossy();
-        let l1 = self.l1.replace("L1", &l1.to_string_lossy()).replace("SSD", &file);
+        let l1 = match self.l1 {
+            SHM => SHM.replace("L1D", l1.name()),
+            other => other.replace("L1", &l1.path().to_string_lossy()).replace("SSD", &file),
+        };
         let mut args = vec!["--workers".into(), self.workers.into(), "--l1".into(), l1];
         if let Some(l2) = l2 {
             args.extend([

@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
+use super::attach::Inbox;
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
@@ -144,9 +146,15 @@ pub struct KernelSockets {
     pub(super) waker: Waker,
     pub(super) acceptors: Vec<Acceptor>,
     pub(super) admission: Arc<Admission>,
+    pub(super) inbox: Arc<Inbox>,
 }
 
 impl KernelSockets {
+    /// Where attachments for the worker that will own these sockets are passed to it.
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
     /// Wakes the worker that will own these sockets.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
@@ -174,7 +182,8 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
         let poll = Poll::new().map_err(BindError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKER_TOKEN).map_err(BindError::Poll)?;
         let acceptors = Vec::with_capacity(config.listeners.len());
-        all.push(KernelSockets { poll, waker, acceptors, admission: Arc::clone(&admission) });
+        let (admission, inbox) = (Arc::clone(&admission), Arc::default());
+        all.push(KernelSockets { poll, waker, acceptors, admission, inbox });
     }
     for (place, listener) in config.listeners.iter().enumerate() {
         let sockets = match &listener.address {
@@ -297,6 +306,29 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
+    let listener = UnixListener::from(listen_unix(path, mode)?);
+    let file = Arc::new(SocketFile::new(path)?);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = mio::net::UnixListener::from_std(listener.try_clone()?);
+        sockets.push(Listening::Unix { socket, _file: Arc::clone(&file) });
+    }
+    Ok(sockets)
+}
+
+/// A Unix socket that another thread than a worker accepts from, with its file.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrInUse`] if another server is there, [`io::ErrorKind::AlreadyExists`] if
+/// something that is not a socket is, and the kernel's.
+pub fn bind_beside(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    if is_something_else(path) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    Ok((listen_unix(path, mode)?.into(), SocketFile::new(path)?))
+}
+
+fn listen_unix(path: &Path, mode: u32) -> io::Result<RawSocket> {
     let address = SockAddr::unix(path)?;
     // A server that is about to listen refuses connections like one that has exited, so two servers
     // starting at the same time would each take the other's file for a stale one.
@@ -317,17 +349,10 @@ fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening
     }
     let socket = unix_socket()?;
     socket.bind(&address)?;
-    let file = Arc::new(SocketFile::new(path)?);
     // Clients can connect only after listen, so none can connect while permissions are looser.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(LISTEN_BACKLOG)?;
-    let listener = std::os::unix::net::UnixListener::from(socket);
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let socket = mio::net::UnixListener::from_std(listener.try_clone()?);
-        sockets.push(Listening::Unix { socket, _file: Arc::clone(&file) });
-    }
-    Ok(sockets)
+    Ok(socket)
 }
 
 /// How often, and how long each time, to wait for another start that creates a socket in the same
@@ -361,7 +386,7 @@ fn unix_socket() -> io::Result<RawSocket> {
 /// A Unix socket's file: removed when the last worker stops listening on it, unless it was
 /// replaced.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
 }

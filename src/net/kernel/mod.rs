@@ -1,4 +1,5 @@
-//! Connections over the host kernel: TCP and Unix sockets behind [`Transport`].
+//! Connections over the host kernel: TCP and Unix sockets behind [`Transport`], and rings in shared
+//! memory beside them.
 //!
 //! One epoll instance per worker, edge-triggered: an event that the kernel reported once is
 //! remembered in the connection until a read or a write shows that nothing is left. A request that
@@ -7,6 +8,7 @@
 //!
 //! Required reading: epoll(7), "Edge-triggered and level-triggered"; accept(2), "Error handling".
 
+mod attach;
 mod listener;
 mod queue;
 mod stream;
@@ -23,7 +25,9 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-pub use listener::{Address, BindError, KernelConfig, KernelSockets, Listener, bind};
+pub use attach::Inbox;
+pub use listener::{Address, BindError, KernelConfig, KernelSockets, Listener, SocketFile};
+pub use listener::{bind, bind_beside};
 pub use waker::Waker;
 
 use crate::base::clock::Now;
@@ -35,6 +39,7 @@ use crate::base::readiness::{self, Readiness};
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
 use crate::report::Topic;
+use attach::Attached;
 use listener::Acceptor;
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
@@ -102,6 +107,9 @@ pub struct Kernel<C> {
     /// the order of their visits.
     pending: VecDeque<ConnectionId>,
     shared: Shared,
+    /// What other threads have for this worker, and what it took of that.
+    inbox: Arc<Inbox>,
+    attached: Attached,
     stats: Arc<WorkerStats>,
     /// Position of the sweep for stalled connections; None between two sweeps.
     sweep_next: Option<usize>,
@@ -137,7 +145,7 @@ enum Harvest {
 impl<C> Kernel<C> {
     /// Takes over the sockets that [`bind`] created for this worker.
     pub fn new(sockets: KernelSockets, stats: Arc<WorkerStats>) -> Kernel<C> {
-        let KernelSockets { poll, waker, acceptors, admission } = sockets;
+        let KernelSockets { poll, waker, acceptors, admission, inbox } = sockets;
         Kernel {
             poll,
             events: Events::with_capacity(KERNEL_EVENTS_PER_TURN),
@@ -151,6 +159,8 @@ impl<C> Kernel<C> {
             free: Vec::new(),
             pending: VecDeque::new(),
             shared: Shared::new(),
+            inbox,
+            attached: Attached::default(),
             stats,
             sweep_next: None,
             sweep_at_us: 0,
@@ -228,6 +238,9 @@ impl<C> Kernel<C> {
         };
         let Some(live) = self.live(id) else { return };
         let is_hung_up = event.is_read_closed() || event.is_error();
+        if is_hung_up && live.endpoint.is_rings() {
+            return self.drop_ring(id, handler);
+        }
         if event.is_readable() || is_hung_up {
             live.endpoint.announce_readable(is_hung_up);
         }
@@ -354,6 +367,7 @@ impl<C> Kernel<C> {
     fn remove<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
         let entry = &mut self.entries[id.index as usize];
         let Some(Live { mut endpoint, state }) = entry.live.take() else { return };
+        self.attached.note_end(&endpoint);
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.index);
         self.admission.leave(1);
@@ -423,10 +437,11 @@ impl<C> Kernel<C> {
         listener: usize,
         now: Now,
         handler: &mut H,
-    ) {
+    ) -> Option<ConnectionId> {
         if !self.admission.enter() {
             self.admission.report_full(now);
-            return self.refuse(socket);
+            self.refuse(socket);
+            return None;
         }
         let index = self.free.pop().unwrap_or_else(|| {
             let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
@@ -446,11 +461,13 @@ impl<C> Kernel<C> {
             // The limit of epoll entries for this user is reached.
             self.free.push(index);
             self.admission.leave(1);
-            return self.refuse(endpoint.socket);
+            self.refuse(endpoint.socket);
+            return None;
         }
         self.stats.add(Counter::CurrConnections, 1);
         self.stats.add(Counter::TotalConnections, 1);
         entry.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
+        Some(id)
     }
 
     /// Sends the refusal, as far as the kernel accepts it immediately, and closes.
@@ -531,8 +548,13 @@ impl<C> Kernel<C> {
 impl<C> Transport<C> for Kernel<C> {
     fn poll<H: Handler<Connection = C>>(&mut self, now: Now, handler: &mut H) -> usize {
         self.now_us = now.uptime_us;
-        let mut done = self.visit_pending(now, handler);
+        let mut done = self.visit_rings(now, handler);
+        done += self.visit_pending(now, handler);
         let has_resumed = std::mem::take(&mut self.has_resumed);
+        let is_unknown = self.harvest == Harvest::Unknown;
+        if is_unknown && self.attached.postpones_sockets(self.now_us) {
+            return done;
+        }
         if self.harvest() {
             done += self.look(now, handler);
             if has_resumed && self.harvest == Harvest::Exhausted {
@@ -571,14 +593,18 @@ impl<C> Transport<C> for Kernel<C> {
             return;
         }
         let timeout_ms = timeout_us.min(self.due_in_us()) / 1000;
+        if timeout_ms > 0 && !self.rings_fall_asleep() {
+            return;
+        }
         if timeout_ms == 0 {
             self.poll_events(Some(Duration::ZERO));
         } else {
             if !self.waker.fall_asleep() {
-                return;
+                return self.rings_rise();
             }
             self.poll_events(Some(Duration::from_millis(timeout_ms.min(i32::MAX as u64))));
             self.waker.rise();
+            self.rings_rise();
         }
         self.harvest = Harvest::Gathered;
     }

@@ -1,4 +1,5 @@
-//! One connection over a kernel socket, and the stream that a handler sees.
+//! One connection over a kernel socket, or over rings in shared memory, and the stream that a
+//! handler sees.
 //!
 //! Input is read into a buffer that all connections of a worker share; bytes that the handler does
 //! not consume move to the connection's own queue. Output gathers in another shared buffer and is
@@ -22,12 +23,16 @@ use crate::base::limits::{
 };
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::Stream;
+use crate::tier::shm::End;
+use crate::tier::shm::ring::Sleep;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
+    /// Not a socket: see [`super::attach`].
+    Rings(Box<End>),
 }
 
 impl Socket {
@@ -35,6 +40,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket,
             Socket::Unix(socket) => socket,
+            Socket::Rings(end) => &mut **end,
         }
     }
 
@@ -42,6 +48,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.read(out),
             Socket::Unix(socket) => socket.read(out),
+            Socket::Rings(end) => end.read(out),
         }
     }
 
@@ -49,6 +56,10 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.read_vectored(pieces),
             Socket::Unix(socket) => socket.read_vectored(pieces),
+            Socket::Rings(end) => {
+                let pieces = pieces.iter_mut();
+                in_turn(pieces, |piece| end.read(piece), |piece| piece.len())
+            }
         }
     }
 
@@ -56,6 +67,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.write(bytes),
             Socket::Unix(socket) => socket.write(bytes),
+            Socket::Rings(end) => end.write(bytes),
         }
     }
 
@@ -63,6 +75,9 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.write_vectored(pieces),
             Socket::Unix(socket) => socket.write_vectored(pieces),
+            Socket::Rings(end) => {
+                in_turn(pieces.iter(), |piece| end.write(piece), |piece| piece.len())
+            }
         }
     }
 
@@ -71,6 +86,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Rings(end) => end.finish(),
         }
     }
 
@@ -81,6 +97,33 @@ impl Socket {
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
+}
+
+/// Moves pieces one after another until one is not moved completely. An error counts if nothing was
+/// moved before it.
+fn in_turn<P>(
+    pieces: impl Iterator<Item = P>,
+    mut step: impl FnMut(&mut P) -> io::Result<usize>,
+    length: impl Fn(&P) -> usize,
+) -> io::Result<usize> {
+    let mut moved = 0;
+    for mut piece in pieces {
+        let bytes = length(&piece);
+        if bytes == 0 {
+            continue;
+        }
+        match step(&mut piece) {
+            Ok(n) => {
+                moved += n;
+                if n < bytes {
+                    break;
+                }
+            }
+            Err(error) if moved == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(moved)
 }
 
 /// The state of a connection.
@@ -384,6 +427,55 @@ impl Endpoint {
             self.progress_us = now_us;
         }
         sent.saturating_sub(gathered)
+    }
+
+    /// Whether this is a connection over rings, and not over a socket.
+    pub(super) fn is_rings(&self) -> bool {
+        matches!(self.socket, Socket::Rings(_))
+    }
+
+    /// Whether the rings have input that can be received, and room for queued output.
+    #[inline]
+    pub(super) fn ring_news(&mut self) -> (bool, bool) {
+        let Socket::Rings(end) = &mut self.socket else { return (false, false) };
+        let has_input = end.has_input();
+        let has_room = !self.output.is_empty() && end.has_room();
+        self.is_readable |= has_input;
+        (has_input && self.can_receive(), has_room)
+    }
+
+    /// Whether the other side has broken the rings.
+    pub(super) fn is_broken_ring(&self) -> bool {
+        matches!(&self.socket, Socket::Rings(end) if end.is_broken())
+    }
+
+    /// Whether the other side of the rings is gone.
+    pub(super) fn is_hung_up_ring(&self) -> bool {
+        matches!(&self.socket, Socket::Rings(end) if end.is_hung_up())
+    }
+
+    /// Announces that the worker is about to sleep. False if it must not.
+    pub(super) fn ring_falls_asleep(&mut self) -> bool {
+        let (has_input, has_room) = self.ring_news();
+        if has_input || has_room {
+            return false;
+        }
+        // Input for which the connection has no room waits for something else than the client.
+        let sleep = match (self.is_readable, self.has_output()) {
+            (false, false) => Sleep::ForInput,
+            (false, true) => Sleep::ForRoom,
+            (true, true) => Sleep::ForRoomAlone,
+            (true, false) => return true,
+        };
+        let Socket::Rings(end) = &mut self.socket else { return true };
+        end.fall_asleep(sleep)
+    }
+
+    /// Announces that the worker is awake.
+    pub(super) fn ring_rises(&mut self) {
+        if let Socket::Rings(end) = &mut self.socket {
+            end.rise();
+        }
     }
 
     /// Returns the buffers.

@@ -105,6 +105,8 @@ pub(super) struct Inner<C, K> {
     stream: Option<Stream>,
     /// How often it was connected again.
     epoch: u64,
+    /// Of the store that it was last connected to, if that is known.
+    generation: Option<u64>,
     /// Delay before the attempt after the next, should the next fail; 0: the next is immediate.
     retry_us: u64,
     /// Time-out of the next greeting.
@@ -155,6 +157,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             stats,
             now,
             state: LinkState::Serving,
+            generation: stream.generation(),
             stream: Some(stream),
             epoch: 0,
             retry_us: 0,
@@ -266,6 +269,9 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     pub(super) fn turn(&mut self, now: Now) -> usize {
         self.now = now;
+        if let Some(stream) = &mut self.stream {
+            stream.rise();
+        }
         let answers = match self.state {
             LinkState::Lost { until_us } => {
                 if now.uptime_us >= until_us {
@@ -295,9 +301,19 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    pub(super) fn wake_at_us(&self) -> u64 {
+    /// Called before the worker sleeps.
+    pub(super) fn wake_at_us(&mut self) -> u64 {
         if self.has_more {
             return 0;
+        }
+        if self.readiness.wakes()
+            && let Some(stream) = &mut self.stream
+        {
+            let is_expecting = !self.in_flight.is_empty();
+            let is_blocked = self.output.unsent_bytes() > 0;
+            if !stream.may_sleep(is_expecting, is_blocked, self.now.uptime_us) {
+                return 0;
+            }
         }
         self.state_deadline_us()
     }
@@ -305,7 +321,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     /// Sends as much output as the kernel accepts.
     fn send(&mut self) {
         let Some(stream) = &mut self.stream else { return };
-        if self.output.send(|bytes| stream.write(bytes)).is_err() {
+        let now_us = self.now.uptime_us;
+        if self.output.send(|bytes| stream.write(bytes, now_us)).is_err() {
             return self.lose();
         }
         self.line.wake_first();
@@ -327,10 +344,14 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             let Some(stream) = &mut self.stream else { return answers };
             let space = self.input.space();
             let space_bytes = space.len();
-            let n = match stream.read(space) {
+            let n = match stream.read(space, self.now.uptime_us) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return answers,
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.refuse_answers();
+                    return answers;
+                }
                 Err(_) => 0,
             };
             if n == 0 {
@@ -345,9 +366,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
                     self.line.wake_first();
                 }
                 Err(Garbage) => {
-                    self.stats.add(Counter::LinkGarbage, 1);
-                    self.report_down(Trouble::Invalid);
-                    self.close();
+                    self.refuse_answers();
                     return answers;
                 }
             }
@@ -357,6 +376,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
         self.has_more = true;
         answers
+    }
+
+    /// What arrived is no answer.
+    fn refuse_answers(&mut self) {
+        self.stats.add(Counter::LinkGarbage, 1);
+        self.report_down(Trouble::Invalid);
+        self.close();
     }
 
     /// Processes the input buffer, and makes room in it. Returns how many answers ended.

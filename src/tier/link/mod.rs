@@ -141,7 +141,8 @@ impl<C: Codec, K: Collect> Link<C, K> {
     }
 
     /// When [`Link::turn`] must be called even if nothing arrives, as an uptime in microseconds.
+    /// Called before the worker sleeps.
     pub fn wake_at_us(&self) -> u64 {
-        self.inner.borrow().wake_at_us()
+        self.inner.borrow_mut().wake_at_us()
     }
 }

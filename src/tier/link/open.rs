@@ -70,7 +70,8 @@ impl std::error::Error for OpenError {}
 /// Connects to the server and greets it.
 pub(super) fn open<C: Codec>(config: &LinkConfig) -> Result<Stream, OpenError> {
     let LinkConfig { address, readiness, .. } = config;
-    let fail = |cause| OpenError { name: C::NAME, address: address.clone(), cause };
+    let name = address.server_name(C::NAME);
+    let fail = |cause| OpenError { name, address: address.clone(), cause };
     let mut opening = Opening::connect(address).map_err(|error| fail(Cause::Connect(error)))?;
     greet::<C>(&mut opening).map_err(fail)?;
     let mut stream = opening.into_stream().map_err(|error| fail(Cause::Connect(error)))?;

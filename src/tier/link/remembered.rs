@@ -31,6 +31,11 @@ impl Remembered {
         self.keys.clear();
     }
 
+    /// The server's items are gone: forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Remembered::default();
+    }
+
     /// Whether there is nothing to send.
     pub(super) fn is_empty(&self) -> bool {
         !self.is_flush && self.keys.is_empty()
@@ -99,5 +104,9 @@ mod tests {
         remembered.fail();
         assert_eq!(remembered.take(), Some(None));
         assert_eq!(remembered.take(), None);
+        remembered.add(key(8));
+        remembered.clear();
+        remembered.fail();
+        assert!(remembered.is_empty());
     }
 }

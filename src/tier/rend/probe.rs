@@ -111,12 +111,14 @@ pub fn connect(address: &Address) -> io::Result<Socket> {
     let (domain, target) = match address {
         Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
         Address::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+        // What is reached through rings is known.
+        Address::Shm(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     let socket = Socket::new(domain, Type::STREAM, None)?;
     socket.set_read_timeout(Some(patience))?;
     socket.set_write_timeout(Some(patience))?;
     match address {
-        Address::Unix(_) => socket.connect(&target)?,
+        Address::Unix(_) | Address::Shm(_) => socket.connect(&target)?,
         Address::Tcp(_) => socket.connect_timeout(&target, patience)?,
     }
     Ok(socket)

@@ -1,8 +1,8 @@
 //! Every composition of sunder, and the faults that each must survive.
 //!
-//! L1 {memory, memcached plain, chunked, chunked small} x {l1_only, l1_l2, both ports mixed} x {1,
-//! 2 workers}, and a few especially difficult ones. All share [`OPERATIONS`]. The seed is printed,
-//! and can be set.
+//! L1 {memory, memcached plain, chunked, chunked small, shm} x {l1_only, l1_l2, both ports mixed} x
+//! {1, 2 workers}, and a few especially difficult ones. All share [`OPERATIONS`]. The seed is
+//! printed, and can be set.
 
 use super::accidents;
 use super::is_right;
@@ -63,8 +63,8 @@ enum Victim {
 /// A composition of sunder.
 struct Composition {
     name: String,
-    /// The value of `--l1`; `L1` in it is replaced by the address of a memcached, `SSD` by the path
-    /// of a file.
+    /// The value of `--l1`; `L1` in it is replaced by the address of a memcached, `L1D` by the name
+    /// of an l1d, `SSD` by the path of a file.
     l1: &'static str,
     l2: L2,
     /// Half of the connections use the batch port.
@@ -88,7 +88,11 @@ const L1S: &[(&str, &str)] = &[
     ("plain", "memcached,addr=L1"),
     ("chunked", "memcached,addr=L1,layout=chunked"),
     ("chunked 512", "memcached,addr=L1,layout=chunked,chunk=512"),
+    ("shm", SHM),
 ];
+
+/// L1 in an l1d.
+const SHM: &str = "shm,name=L1D";
 
 const ORCHESTRATORS: &[(&str, L2, bool)] = &[
     ("l1_only", L2::None, false),
@@ -171,6 +175,10 @@ fn sizes(workers: usize) -> Vec<Composition> {
         large("chunked, large, l1_l2", CHUNKED, L2::Memcached),
         patient("plain, patient", "memcached,addr=L1,timeout=20000"),
         patient("chunked, patient", "memcached,addr=L1,layout=chunked,timeout=20000"),
+        crowded("shm, 4 MB", SHM, L2::None),
+        large("shm, large", SHM, L2::None),
+        large("shm, large, l1_l2", SHM, L2::Memcached),
+        patient("shm, patient", "shm,name=L1D,timeout=20000"),
     ]
 }
 
@@ -201,6 +209,8 @@ fn troubles(workers: usize) -> Vec<Composition> {
         l2_suffers("memory, L2 suffers", "memory,size=64M"),
         l2_suffers("plain, L2 suffers", "memcached,addr=L1"),
         l2_suffers("chunked, L2 suffers", CHUNKED),
+        impatient("shm, impatient", "shm,name=L1D,timeout=1", L2::None),
+        impatient("shm, faults in both", SHM, L2::Memcached),
         over_sunder("memory over sunder", "memory,size=64M", &[]),
         over_sunder("plain over sunder", "memcached,addr=L1", EVERYTHING),
         over_sunder("chunked over sunder", CHUNKED, EVERYTHING),
@@ -217,6 +227,11 @@ fn ssds(workers: usize) -> Vec<Composition> {
     vec![
         base(workers, "ssd, l1_only", SSD, L2::None),
         Composition { is_mixed: true, ..base(workers, "memory, ssd", "memory,size=64M", L2::Ssd) },
+        Composition {
+            is_mixed: true,
+            accidents: EVERYTHING,
+            ..base(workers, "shm, ssd", SHM, L2::Ssd)
+        },
         Composition {
             is_mixed: true,
             keys: 400,
@@ -257,13 +272,18 @@ fn sunder_behind() -> Result<(Server, u16), String> {
 
 impl Composition {
     fn start(&self, seed: u64) -> Result<Running, String> {
-        let l1 = Memcached::start(self.megabytes, seed)?;
+        let is_shm = self.l1.starts_with("shm");
+        let l1 =
+            if is_shm { Memcached::start_l1d } else { Memcached::start }(self.megabytes, seed)?;
         let mut words = vec!["--workers".into(), self.workers.to_string()];
         let name = format!("history-{}-{}.ssd", std::process::id(), free_port());
         let file = LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
         let path = file.0.to_string_lossy();
-        let mut first = self.l1.replace("L1", &l1.address()).replace("SSD", &path);
-        if first.starts_with("memcached") && !first.contains("timeout") {
+        let mut first = match is_shm {
+            true => self.l1.replace("L1D", l1.name()),
+            false => self.l1.replace("L1", &l1.address()).replace("SSD", &path),
+        };
+        if (is_shm || first.starts_with("memcached")) && !first.contains("timeout") {
             first.push_str(TIMEOUT);
         }
         words.extend(["--l1".into(), first]);
@@ -335,7 +355,7 @@ impl Composition {
 
     /// Number of items that L1 evicted.
     fn evictions(&self, running: &Running) -> std::io::Result<u64> {
-        if self.l1.contains("memcached") {
+        if self.l1.contains("memcached") || self.l1.contains("shm") {
             return evictions(UnixStream::connect(running.l1.path())?);
         }
         evictions(TcpStream::connect(&running.addresses[0])?)

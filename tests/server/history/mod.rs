@@ -29,7 +29,7 @@ fn plan(address: &str) -> Plan {
 }
 
 #[track_caller]
-fn is_right(name: &str, report: &Report) {
+pub fn is_right(name: &str, report: &Report) {
     assert!(report.is_right(), "{name}:\n{report}");
     // Commands that do not appear were not checked.
     assert_eq!(report.commands.len(), 16, "{name}:\n{report}");

@@ -114,8 +114,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         if let Some(stream) = &self.stream {
             // Without this the kernel would continue to send unsent data.
             stream.reset_when_closed();
+            self.is_in_doubt = !stream.is_dropped_before_the_next();
         }
-        self.is_in_doubt = true;
         self.lose();
     }
 
@@ -205,15 +205,26 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     pub(super) fn look_whether_connected(&mut self, since_us: u64) {
-        let connected = self.stream.as_ref().map_or(Ok(false), Stream::is_connected);
+        let Inner { stream, readiness, .. } = self;
+        let connected = stream.as_mut().map_or(Ok(false), |it| it.is_connected(readiness));
         match connected {
             Ok(true) => {
                 self.epoch += 1;
                 self.stats.add(Counter::LinkReconnects, 1);
+                self.compare_generations();
                 self.greet();
             }
             Ok(false) if self.now.uptime_us < since_us + LINK_CONNECT_TIMEOUT_US => {}
             _ => self.retry_later(),
+        }
+    }
+
+    /// A store that began empty has nothing of what was to be invalidated.
+    fn compare_generations(&mut self) {
+        let generation = self.stream.as_ref().and_then(Stream::generation);
+        if generation.is_some() && generation != self.generation {
+            self.generation = generation;
+            self.remembered.clear();
         }
     }
 
@@ -225,7 +236,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
         self.down_us = self.now.uptime_us;
         let Inner { role, address, timeout_us, .. } = self;
-        let (name, ms) = (C::NAME, *timeout_us / 1000);
+        let (name, ms) = (address.server_name(C::NAME), *timeout_us / 1000);
         let meanwhile = role.meanwhile();
         topics(*role).down[trouble as usize].report(self.now, || match trouble {
             Trouble::Gone => format!(
@@ -248,7 +259,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let Inner { role, address, .. } = self;
         let away_ms = (self.now.uptime_us - self.down_us) / 1000;
         topics(*role).up.report(self.now, || {
-            format!("{role}, the {} at {address}, is back after {away_ms} ms", C::NAME)
+            let name = address.server_name(C::NAME);
+            format!("{role}, the {name} at {address}, is back after {away_ms} ms")
         });
     }
 }

@@ -1,0 +1,185 @@
+//! The thread that attaches clients through rings in shared memory: it listens on a Unix socket,
+//! checks who connects, makes the rings and passes the daemon's end to a worker.
+//!
+//! It never touches the rings, and a client that sends nothing holds it up for a bounded time only.
+
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Fault, ServeError};
+use crate::base::limits::{RING_HANDSHAKE_US, RING_SWEEP_MS};
+use crate::base::secret;
+use crate::net::kernel::{Inbox, KernelSockets, SocketFile, Waker, bind_beside};
+use crate::orchestrator::PortRole;
+use crate::report::Topic;
+use crate::tier::shm::handshake::{self, Given, Refusal};
+use crate::tier::shm::{End, Place};
+use crate::worker::Shared;
+
+/// Clients of this user and of root only: whoever attaches can read and write every item.
+const SOCKET_MODE: u32 = 0o600;
+
+/// How often the thread looks whether it must end.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Clients that were refused.
+static REFUSED: Topic = Topic::new();
+
+/// A worker, as this thread knows it.
+struct Member {
+    inbox: Arc<Inbox>,
+    waker: Waker,
+}
+
+/// The socket. Clients that connect wait until there is a thread.
+#[derive(Debug)]
+pub(super) struct Listening {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// The thread; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    _file: SocketFile,
+}
+
+struct Desk {
+    listener: UnixListener,
+    members: Vec<Member>,
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    /// Identifies the store, which is new and empty.
+    generation: u64,
+    next: usize,
+}
+
+impl Listening {
+    /// Listens at `place`, whose folder is created if it is missing.
+    ///
+    /// # Errors
+    /// If something else is there, or the kernel refuses.
+    pub fn bind(place: &Place) -> Result<Listening, ServeError> {
+        let bound = place.prepare().and_then(|()| bind_beside(&place.rings, SOCKET_MODE));
+        let (listener, file) = bound.map_err(|error| cannot_listen(place, &error))?;
+        Ok(Listening { listener, file })
+    }
+
+    /// Attaches clients to the workers of `sockets` from now on.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(
+        self,
+        sockets: &[KernelSockets],
+        shared: &Arc<Shared>,
+    ) -> Result<Attaching, ServeError> {
+        let member = |sockets: &KernelSockets| Member {
+            inbox: Arc::clone(sockets.inbox()),
+            waker: sockets.waker(),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let desk = Desk {
+            listener: self.listener,
+            members: sockets.iter().map(member).collect(),
+            shared: Arc::clone(shared),
+            stop: Arc::clone(&stop),
+            generation: u64::from_ne_bytes(secret::random()),
+            next: 0,
+        };
+        let thread = thread::Builder::new().name("attach".into());
+        let thread = thread.spawn(move || desk.run()).map_err(ServeError::Host)?;
+        Ok(Attaching { stop, thread: Some(thread), _file: self.file })
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Desk {
+    fn run(mut self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let mut events = [PollFd::new(&self.listener, PollFlags::IN)];
+            if !matches!(poll(&mut events, Some(&LOOK)), Ok(1..)) {
+                continue;
+            }
+            let Ok((socket, _)) = self.listener.accept() else { continue };
+            if let Err(Refusal(reason)) = self.attach(&socket) {
+                // It fails if the client has ended.
+                let _ = handshake::refuse(&socket, &reason);
+                REFUSED.report(self.shared.clock.read(), || {
+                    format!("a client was not attached: {reason}")
+                });
+            }
+        }
+    }
+
+    fn attach(&mut self, socket: &UnixStream) -> Result<(), Refusal> {
+        let failed = |error: io::Error| Refusal(format!("it cannot be attached: {error}"));
+        socket.set_nonblocking(false).map_err(failed)?;
+        let patience = Duration::from_micros(RING_HANDSHAKE_US);
+        socket.set_read_timeout(Some(patience)).map_err(failed)?;
+        handshake::check_client(socket)?;
+        handshake::receive_request(socket)?;
+        let own = socket.try_clone().map_err(failed)?;
+        let (end, given): (End, Given) = End::create(own, self.generation).map_err(failed)?;
+        self.sweep()?;
+        let member = &self.members[self.next % self.members.len()];
+        self.next += 1;
+        member.inbox.push(end, PortRole::Main.listener());
+        member.waker.wake();
+        handshake::give(socket, &given).map_err(failed)
+    }
+
+    /// Waits until every worker has dropped the attachments whose clients have ended.
+    fn sweep(&self) -> Result<(), Refusal> {
+        let ask = |member: &Member| {
+            let sweep = member.inbox.ask_to_sweep();
+            member.waker.wake();
+            sweep
+        };
+        let sweeps: Vec<u64> = self.members.iter().map(ask).collect();
+        for _ in 0..RING_SWEEP_MS {
+            let mut all = self.members.iter().zip(&sweeps);
+            if all.all(|(member, sweep)| member.inbox.has_swept(*sweep)) {
+                return Ok(());
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(Refusal("its workers do not answer".into()))
+    }
+}
+
+fn cannot_listen(place: &Place, error: &io::Error) -> ServeError {
+    let path = place.rings.display();
+    let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another daemon has this name ({path}); stop it, or choose another name")
+        }
+        io::ErrorKind::AlreadyExists => {
+            format!("{path} is not a socket; remove it, or choose another name")
+        }
+        _ => format!("cannot listen on {path}: {error}"),
+    };
+    let fault = if is_taken { Fault::Passing } else { Fault::Host };
+    ServeError::Tier { flag: "--name", reason, fault }
+}
