@@ -131,6 +131,13 @@ fn who_reads_on_keeps_what_it_reads_and_the_set_fails_in_time() {
     assert_eq!(shared.sum(Counter::EvictedUnread), 0);
 }
 
+fn pass_1_ms(crew: &mut Crew<'_>) {
+    for _ in 0..10 {
+        crew.now.uptime_us += 100;
+        crew.turn();
+    }
+}
+
 #[test]
 fn a_lost_value_that_was_lent_is_a_miss_or_ends_its_connection() {
     let shared = shared(2);
@@ -161,20 +168,14 @@ fn a_lost_value_that_was_lent_is_a_miss_or_ends_its_connection() {
             let c = crew.pipes[1].connect(16 << 10, 4096, 4096);
             let key = &keys[n.min(2)];
             crew.pipes[1].send(c, format!("get {key}\r\n").as_bytes());
-            for _ in 0..10 {
-                crew.now.uptime_us += 100;
-                crew.turn();
-            }
+            pass_1_ms(&mut crew);
             c
         })
         .collect();
     let all = keys[..15].iter().map(|key| format!("get {key}\r\n")).collect::<String>();
     let patient = crew.pipes[1].connect(16 << 10, 4096, 4096);
     crew.pipes[1].send(patient, all.as_bytes());
-    for _ in 0..10 {
-        crew.now.uptime_us += 100;
-        crew.turn();
-    }
+    pass_1_ms(&mut crew);
     crew.now.uptime_us += 1_000_000;
     for key in &keys[15..] {
         let (reply, us) = ask(&mut crew, &set(key, b'm').0, |_| ());
