@@ -2,8 +2,8 @@
 //!
 //! For requests that cost a server much although they are short: the number of those in flight
 //! determines how long all other requests on the same link wait. The queues take turns, so that
-//! many tasks of one kind do not delay those of the other. Single-threaded; a task that is cancelled
-//! must never keep its place.
+//! many tasks of one kind do not delay those of the other. Single-threaded; a task that is
+//! cancelled must never keep its place.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
