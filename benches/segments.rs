@@ -1,14 +1,17 @@
 //! Measures the store in segments, alone.
 //!
-//! `cargo bench --bench segments -- hits | capacity | speed | steps` prints hit ratios of
-//! synthetic traces, items kept in a region, operations a second, and the longest step.
+//! `cargo bench --bench segments -- hits | capacity | speed | steps | restart` prints hit ratios of
+//! synthetic traces, items kept in a region, operations a second, the longest step, and how long a
+//! start takes with what another process left. With `file=PATH` the store is in that file.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use sunder::base::clock::{Expiry, Now};
 use sunder::base::random::Random;
-use sunder::tier::segments::{NewRecord, PieceCursor, SegmentStore, SegmentStoreConfig};
+use sunder::tier::segments::{
+    NewRecord, Opening, PieceCursor, SegmentStore, SegmentStoreConfig, StoreFile,
+};
 
 const NOW: Now = Now { uptime_us: 1_000_000, unix_s: 1_800_000_000 };
 const KEY_BYTES: usize = 20;
@@ -46,8 +49,61 @@ fn key(mut i: usize) -> [u8; KEY_BYTES] {
     bytes
 }
 
+/// A new store: in memory, or in the file that was named.
 fn store(bytes: usize) -> SegmentStore {
-    SegmentStore::new(SegmentStoreConfig { bytes, worker: 0, workers: 1 }).expect("memory")
+    let config = SegmentStoreConfig { bytes, worker: 0, workers: 1 };
+    let named = std::env::args().find_map(|word| word.strip_prefix("file=").map(str::to_owned));
+    match named {
+        Some(path) => start(&path, bytes, true).0,
+        None => SegmentStore::new(config).expect("memory"),
+    }
+}
+
+/// Starts with what is in a file, or afresh.
+fn start(path: &str, bytes: usize, is_afresh: bool) -> (SegmentStore, Opening) {
+    let config = SegmentStoreConfig { bytes, worker: 0, workers: 1 };
+    let is_huge = !std::env::args().any(|word| word == "huge=off");
+    let file = StoreFile { path: path.as_ref(), is_huge, is_afresh };
+    SegmentStore::start(config, &file, None, NOW).expect("a file")
+}
+
+/// How long it takes from a start to the first hit, after a clean stop and without one.
+fn restart(bytes: usize) {
+    let named = std::env::args().find_map(|word| word.strip_prefix("file=").map(str::to_owned));
+    let path = named.expect("file=PATH");
+    for value_bytes in [100, 1000] {
+        let started = Instant::now();
+        let mut full = start(&path, bytes, true).0;
+        let made_ms = started.elapsed().as_secs_f64() * 1e3;
+        let items = kept(&mut full, value_bytes, 2, bytes);
+        println!(
+            "{} MiB, values of {value_bytes} B: {items} items; a new file took {made_ms:.0} ms",
+            bytes >> 20
+        );
+        for is_clean in [true, false, true, false, true, false] {
+            let stopped = Instant::now();
+            if is_clean {
+                full.stop(NOW).expect("a file");
+            } else {
+                drop(full);
+            }
+            let stop_ms = stopped.elapsed().as_secs_f64() * 1e3;
+            let (started, cpu) = (Instant::now(), cpu_ns());
+            let opening;
+            (full, opening) = start(&path, bytes, false);
+            let start_ms = started.elapsed().as_secs_f64() * 1e3;
+            let cpu_ms = (cpu_ns() - cpu) as f64 / 1e6;
+            println!(
+                "  {:?}: start {start_ms:.0} ms ({cpu_ms:.0} ms of CPU), stop {stop_ms:.0} ms, {} \
+                 items, {:.4} of them, {} damaged",
+                opening.beginning,
+                opening.items,
+                opening.items as f64 / items as f64,
+                opening.damaged,
+            );
+        }
+    }
+    std::fs::remove_file(&path).expect("a file");
 }
 
 fn set(store: &mut SegmentStore, key: &[u8], value: &[u8]) -> bool {
@@ -408,6 +464,9 @@ fn main() {
     }
     if has("speed") {
         speed(10_000_000);
+    }
+    if has("restart") {
+        restart(mib.unwrap_or(1024) << 20);
     }
     if has("steps") {
         steps(mib.unwrap_or(256) << 20, false);

@@ -8,6 +8,7 @@ mod common;
 mod memcached_chunked;
 mod memcached_tier;
 mod rend_tier;
+mod store_killed;
 #[path = "../support/mod.rs"]
 mod support;
 mod worker;
