@@ -63,7 +63,7 @@ fn store(bytes: usize) -> SegmentStore {
 fn start(path: &str, bytes: usize, is_afresh: bool) -> (SegmentStore, Opening) {
     let config = SegmentStoreConfig { bytes, worker: 0, workers: 1 };
     let is_huge = !std::env::args().any(|word| word == "huge=off");
-    let file = StoreFile { path: path.as_ref(), is_huge, is_afresh };
+    let file = StoreFile { path: path.as_ref(), is_huge, is_afresh, key_seed: 0 };
     SegmentStore::start(config, &file, None, NOW).expect("a file")
 }
 

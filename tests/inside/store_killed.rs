@@ -76,7 +76,8 @@ fn imagine(n: u64, model: &mut Model) {
 
 fn start(folder: &Path, bytes: usize) -> (SegmentStore, Opening) {
     let config = SegmentStoreConfig { bytes, worker: 0, workers: 1 };
-    let file = StoreFile { path: &folder.join("cache.0"), is_huge: true, is_afresh: false };
+    let file =
+        StoreFile { path: &folder.join("cache.0"), is_huge: true, is_afresh: false, key_seed: 0 };
     SegmentStore::start(config, &file, None, NOW).expect("the file is ours")
 }
 

@@ -43,6 +43,8 @@ pub struct Geometry {
     /// A segment has 2^shift bytes.
     pub shift: u32,
     pub seed: u64,
+    /// What decides which worker owns a key; the same in all workers' stores.
+    pub key_seed: u64,
     pub worker: u32,
     pub workers: u32,
 }
@@ -59,11 +61,11 @@ impl SegmentStoreConfig {
     }
 
     /// What a new store of it never changes.
-    pub(super) fn geometry(&self, seed: u64) -> Geometry {
+    pub(super) fn geometry(&self, seed: u64, key_seed: u64) -> Geometry {
         let bytes = self.bytes / LINE_BYTES * LINE_BYTES;
         let shift = segment_bytes(bytes).ilog2();
         let (worker, workers) = (self.worker as u32, self.workers as u32);
-        Geometry { bytes, shift, seed, worker, workers }
+        Geometry { bytes, shift, seed, key_seed, worker, workers }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! | what never changes: magic 8 | version 4 | shift 4 | bytes 8 | worker 4 | workers 4 | seed 8 |
-//! |                     sum 8 |                                                                |
+//! |                     key seed 8 | sum 8 |                                                   |
 //! | state | the same again |
 //! ```
 //!
@@ -26,7 +26,8 @@ const BYTES_AT: usize = 16;
 const WORKER_AT: usize = 24;
 const WORKERS_AT: usize = 28;
 const SEED_AT: usize = 32;
-const SUM_AT: usize = 40;
+const KEY_SEED_AT: usize = 40;
+const SUM_AT: usize = 48;
 const STATE_AT: [usize; 2] = [64, 256];
 
 /// Words of a state, its sum included.
@@ -143,6 +144,7 @@ pub fn begin(region: &mut Region, geometry: Geometry, state: &State) {
     region.set_u32(WORKER_AT, geometry.worker);
     region.set_u32(WORKERS_AT, geometry.workers);
     region.set_u64(SEED_AT, geometry.seed);
+    region.set_u64(KEY_SEED_AT, geometry.key_seed);
     region.set_u64(SUM_AT, sum(MAGIC, region.slice(VERSION_AT, SUM_AT - VERSION_AT)));
     write(region, state);
     region.in_order();
@@ -186,6 +188,7 @@ pub fn look(start: &[u8; LOOK_BYTES]) -> Found {
             bytes: array(BYTES_AT) as usize,
             shift: half(SHIFT_AT),
             seed: array(SEED_AT),
+            key_seed: array(KEY_SEED_AT),
             worker: half(WORKER_AT),
             workers: half(WORKERS_AT),
         }),
@@ -202,7 +205,7 @@ pub fn check(found: Found, config: &SegmentStoreConfig) -> Result<Geometry, Star
         Found::Damaged => return Err(StartError::Damaged),
         Found::Store(geometry) => geometry,
     };
-    let wanted = config.geometry(geometry.seed);
+    let wanted = config.geometry(geometry.seed, geometry.key_seed);
     if geometry.workers != wanted.workers {
         return Err(StartError::Workers { found: geometry.workers, wanted: wanted.workers });
     }

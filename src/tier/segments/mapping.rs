@@ -32,6 +32,29 @@ pub struct StoreFile<'p> {
     pub is_huge: bool,
     /// What is there is given up, whatever it is.
     pub is_afresh: bool,
+    /// What decides which worker owns a key.
+    pub key_seed: u64,
+}
+
+/// What decides which worker owns a key, if a store is there.
+///
+/// # Errors
+/// If the file cannot be read. What is in it is looked at when it is started with.
+pub fn key_seed(path: &Path) -> io::Result<Option<u64>> {
+    let mut start = [0; LOOK_BYTES];
+    let options = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(options.bits() as i32).open(path);
+    match file.and_then(|mut file| file.read_exact(&mut start)) {
+        Ok(()) => {}
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => return Ok(None),
+            _ => return Err(error),
+        },
+    }
+    match header::look(&start) {
+        Found::Store(geometry) => Ok(Some(geometry.key_seed)),
+        _ => Ok(None),
+    }
 }
 
 /// A file that is ours.

@@ -105,6 +105,8 @@ pub enum StartError {
         /// What it should be.
         wanted: u64,
     },
+    /// Its keys were given to workers in another way: it does not go with the other files.
+    Keys,
     /// It was made with another size.
     Size {
         /// Its size in bytes.
@@ -148,6 +150,7 @@ impl fmt::Display for StartError {
             StartError::Length { found, wanted } => {
                 write!(f, "{found} bytes long, not {wanted}")
             }
+            StartError::Keys => f.write_str("it does not go with the other workers' files"),
             StartError::Size { found, wanted } => {
                 write!(f, "made with {found} bytes a worker, not {wanted}")
             }

@@ -37,6 +37,8 @@ pub(super) struct Terms {
     pub is_afresh: bool,
     /// The machine's run, if what is there might not be whole after another.
     pub boot: u64,
+    /// What decides which worker owns a key.
+    pub key_seed: u64,
     /// The log that the store must have been used with last, if there is one.
     pub companion: Option<Companion>,
 }
@@ -67,7 +69,8 @@ impl SegmentStore {
         now: Now,
     ) -> Result<(SegmentStore, Opening), StartError> {
         let Mapped { map, file: opened, config } = mapping::open(config, file)?;
-        let terms = Terms { is_afresh: file.is_afresh, boot: mapping::boot(), companion };
+        let StoreFile { is_afresh, key_seed, .. } = *file;
+        let terms = Terms { is_afresh, boot: mapping::boot(), key_seed, companion };
         SegmentStore::resume(Region::of_file(map, opened), &config, &terms, now)
     }
 
@@ -81,7 +84,8 @@ impl SegmentStore {
         let found = header::geometry(&region);
         let seed = u64::from_ne_bytes(secret::random());
         let begin = |region, beginning| {
-            let store = SegmentStore::begin_kept(region, config.geometry(seed), terms.boot, now);
+            let geometry = config.geometry(seed, terms.key_seed);
+            let store = SegmentStore::begin_kept(region, geometry, terms.boot, now);
             Ok((store, Opening { beginning, items: 0, damaged: 0, back_s: 0 }))
         };
         if terms.is_afresh || found == Found::Nothing {
@@ -99,6 +103,9 @@ impl SegmentStore {
         }
         if terms.companion.is_some() && state.companion != terms.companion {
             return begin(region, Beginning::Emptied(Emptied::Companion));
+        }
+        if geometry.key_seed != terms.key_seed {
+            return Err(StartError::Keys);
         }
         if state.clean.is_none() && state.boot != terms.boot {
             return begin(region, Beginning::Emptied(Emptied::Rebooted));

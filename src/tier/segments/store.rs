@@ -167,7 +167,7 @@ impl SegmentStore {
         if !config.is_in_range() {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
-        let geometry = config.geometry(u64::from_ne_bytes(secret::random()));
+        let geometry = config.geometry(u64::from_ne_bytes(secret::random()), 0);
         let mut region = Region::new(geometry.bytes)?;
         header::begin(&mut region, geometry, &State::first(&geometry));
         Ok(SegmentStore::in_region(region, geometry, geometry.segments()))
@@ -176,7 +176,7 @@ impl SegmentStore {
     /// An empty one in a region that has a header, with so many segments that the index does not
     /// have.
     pub(super) fn in_region(region: Region, geometry: Geometry, count: u32) -> SegmentStore {
-        let Geometry { bytes, shift, seed, worker, workers } = geometry;
+        let Geometry { bytes, shift, seed, worker, workers, .. } = geometry;
         let index_start = header_bytes(bytes);
         let table = SegmentTable::new(bytes, count, shift);
         let pieces_max = bytes / (table.segment_bytes() / 64) + 8;

@@ -218,6 +218,7 @@ impl Checkpoint {
             flushed_below: sequences.flushed_below(),
             flush_at_s: sequences.flush_at_s(),
             clock_s,
+            starts: identity.starts,
             marks: self.marks.clone(),
             voids: sequences.voids().to_vec(),
         }
@@ -452,7 +453,7 @@ mod tests {
         checkpoint.begin(vec![mark], 20, &segments);
         segments.open(0, 21).unwrap();
         let geometry = Geometry { part_bytes: 1, segment_bytes: 2, worker: 3, workers: 4 };
-        let identity = Identity { log: [1; 16], hash_key: [2, 3], geometry };
+        let identity = Identity { log: [1; 16], hash_key: [2, 3], geometry, starts: 1 };
         let sequences = Sequences::new(30, 5, 6, Vec::new());
         let superblock = checkpoint.superblock(&identity, &sequences, 9);
         assert_eq!((superblock.generation, superblock.durable_sequence), (8, 20));

@@ -15,6 +15,8 @@ pub(super) struct Identity {
     pub hash_key: [u64; 2],
     /// What must not change.
     pub geometry: Geometry,
+    /// How often it was started, this time included.
+    pub starts: u32,
 }
 
 impl Identity {

@@ -270,6 +270,13 @@ impl<D: Disk> Ssd<D> {
         self.log.borrow().index.large()
     }
 
+    /// The log's own name, and how often it was started, this time included: what was kept beside
+    /// it is of use only if it was used in all of the starts since.
+    pub fn name_and_starts(&self) -> ([u8; 16], u32) {
+        let identity = &self.log.borrow().identity;
+        (identity.log, identity.starts)
+    }
+
     /// Whether the log that was there before was given up, because it was noted that its disk had
     /// taken no writes.
     pub fn was_distrusted(&self) -> bool {

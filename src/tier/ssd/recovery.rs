@@ -378,6 +378,7 @@ impl<D: Disk> Log<D> {
             flushed_below: 0,
             flush_at_s: 0,
             clock_s: now.unix_s,
+            starts: 0,
             marks: Vec::new(),
             voids: Vec::new(),
         };
@@ -425,6 +426,7 @@ impl<D: Disk> Log<D> {
             log: superblock.log,
             hash_key: superblock.hash_key,
             geometry: superblock.geometry,
+            starts: superblock.starts.saturating_add(1),
         };
         let blocks_max = disk.pool().read_bytes_max() / SSD_BLOCK_BYTES;
         Ok(Log {

@@ -23,7 +23,7 @@ pub fn store(bytes: usize) -> SegmentStore {
     SegmentStore::new(SegmentStoreConfig { bytes, worker: 0, workers: 1 }).unwrap()
 }
 
-pub const TERMS: Terms = Terms { is_afresh: false, boot: 1, companion: None };
+pub const TERMS: Terms = Terms { is_afresh: false, boot: 1, key_seed: 9, companion: None };
 
 /// Starts with what is in a region.
 pub fn resume(region: Region, now: Now) -> (SegmentStore, Opening) {

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::super::mapping::key_seed;
 use super::super::{Beginning, Opening, SegmentStore, SegmentStoreConfig, StartError, StoreFile};
 use super::commands::{get, plain, set};
 use super::{NOW, key};
@@ -38,7 +39,7 @@ fn start_as(
     is_afresh: bool,
 ) -> Result<(SegmentStore, Opening), StartError> {
     let config = SegmentStoreConfig { bytes, worker, workers };
-    let file = StoreFile { path, is_huge: true, is_afresh };
+    let file = StoreFile { path, is_huge: true, is_afresh, key_seed: 5 };
     SegmentStore::start(config, &file, None, NOW)
 }
 
@@ -61,6 +62,7 @@ fn a_file_keeps_what_was_set_until_the_next_start() {
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.len(), meta.mode() & 0o777), (BYTES as u64, 0o600));
     assert!(meta.blocks() * 512 >= BYTES as u64, "all of it is there");
+    assert_eq!(key_seed(&path).unwrap(), Some(5));
     let (mut store, opening) = start(&path).unwrap();
     assert_eq!((opening.beginning, opening.items), (Beginning::Clean, 1));
     assert_eq!(get(&mut store, b"key", NOW).unwrap().value, b"value");

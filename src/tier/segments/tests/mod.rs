@@ -115,7 +115,7 @@ fn another_region_is_not_taken_for_a_store() {
     let store = store(BYTES_MIN);
     assert!(matches!(header::geometry(&store.region), Found::Store(_)));
     assert_eq!(header::geometry(&Region::new(BYTES_MIN).unwrap()), Found::Nothing);
-    for bit in 0..8 * 48 {
+    for bit in 0..8 * 56 {
         let mut region = Region::new(BYTES_MIN).unwrap();
         region.write(0, store.region.slice(0, 128));
         let (at, mask) = (bit / 8, 1 << (bit % 8));

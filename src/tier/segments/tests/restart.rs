@@ -232,6 +232,9 @@ fn what_is_not_this_store_is_refused() {
     assert_eq!(text(config, &|region| region.set_u8(33, 9)), "its header is damaged");
     let states = |region: &mut Region| region.clear(LOOK_BYTES, 448);
     assert_eq!(text(config, &states), "its header is damaged");
+    let keys = Terms { key_seed: 1, ..TERMS };
+    let error = refusal(copy(&store), config, &keys);
+    assert_eq!(error.to_string(), "it does not go with the other workers' files");
     // Nothing of that is there once it is given up.
     let afresh = Terms { is_afresh: true, ..TERMS };
     let mut region = copy(&store);

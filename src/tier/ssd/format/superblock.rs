@@ -105,6 +105,8 @@ pub struct Superblock {
     pub flush_at_s: u32,
     /// The log's own clock, as Unix time in seconds; 0: nobody knows.
     pub clock_s: u32,
+    /// How often the log was started; 0: before this was counted.
+    pub starts: u32,
     /// The segments that were not sealed.
     pub marks: Vec<Mark>,
     /// What earlier recoveries cut off.
@@ -161,6 +163,7 @@ impl Superblock {
         }
         let mut put = &mut out[CLOCK_AT_BYTES..];
         put.put_u32_le(self.clock_s);
+        put.put_u32_le(self.starts);
         seal_block(out);
     }
 
@@ -213,6 +216,7 @@ impl Superblock {
             flushed_below: take.try_get_u64_le().ok()?,
             flush_at_s: take.try_get_u32_le().ok()?,
             clock_s: clock.try_get_u32_le().ok()?,
+            starts: clock.try_get_u32_le().ok()?,
             marks: Vec::new(),
             voids: Vec::new(),
         };

@@ -131,6 +131,7 @@ fn a_damaged_superblock_is_foreign_and_an_empty_one_is_empty() {
         flushed_below: 12,
         flush_at_s: 13,
         clock_s: 1_800_000_000,
+        starts: 3,
         marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }; SSD_OPEN_SEGMENTS_MAX],
         voids: vec![Void { first: 1, last: 2 }; SSD_VOIDS_MAX],
     };
@@ -221,6 +222,8 @@ fn a_superblock_is_this_to_the_byte() {
         flushed_below: 12,
         flush_at_s: 13,
         clock_s: 1_800_000_000,
+        // As it was before starts were counted.
+        starts: 0,
         marks: vec![Mark { segment: 1, incarnation: 2, end_bytes: 3 }],
         voids: vec![Void { first: 1, last: 2 }],
     };

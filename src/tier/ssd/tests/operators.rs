@@ -170,3 +170,15 @@ fn items_above_a_lowered_limit_are_not_counted_and_there_again_when_it_is_raised
     assert_eq!(raised.get("replaced").as_deref(), Some(&b"new"[..]));
     assert_eq!(raised.get("deleted"), None);
 }
+
+#[test]
+fn a_log_counts_its_starts_and_a_new_one_has_another_name() {
+    let mut bench = Bench::new();
+    let (name, starts) = bench.ssd.name_and_starts();
+    assert_eq!(starts, 1);
+    bench.restart();
+    bench.stop();
+    bench.restart();
+    assert_eq!(bench.ssd.name_and_starts(), (name, 3));
+    assert_ne!(Bench::new().ssd.name_and_starts().0, name);
+}
