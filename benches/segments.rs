@@ -84,6 +84,7 @@ fn restart(bytes: usize) {
             let stopped = Instant::now();
             if is_clean {
                 full.stop(NOW).expect("a file");
+                drop(full);
             } else {
                 drop(full);
             }

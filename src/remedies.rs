@@ -10,6 +10,7 @@ use crate::net::kernel::{Address, BindError, Listener};
 #[cfg(feature = "dpdk")]
 use crate::net::nic::{CheckError, NicError, SpecError};
 use crate::orchestrator::PortRole;
+use crate::tier::segments::StartError;
 use crate::tier::ssd::OpenError;
 use crate::tier::ssd::disk::ring::{Completions, Mode};
 
@@ -185,6 +186,45 @@ pub fn of_log(error: &OpenError) -> String {
         | OpenError::TooLarge { .. }
         | OpenError::Disk(_)
         | OpenError::Memory(_) => String::new(),
+    };
+    format!("{error}{remedy}")
+}
+
+/// A file of a store in memory that could not be used; `bytes` are what all workers were to have.
+pub fn of_store(error: &StartError, bytes: u64, workers: usize) -> String {
+    let remedy = match error {
+        StartError::Io { .. } => "",
+        StartError::NoSpace { .. } => {
+            "; choose a smaller size=, or make that larger (mount -o remount,size=..)"
+        }
+        StartError::Pages { .. } => "; choose a larger size=, or fewer --workers",
+        StartError::InUse => "; stop that one, or choose another path",
+        StartError::Kind => "; choose another path",
+        StartError::Owner { .. } => "; start as that user, or choose another path",
+        StartError::Mode { .. } => {
+            "; if nobody else wrote it, chmod 600 makes it private; else \"format\" starts \
+             afresh"
+        }
+        StartError::Foreign => {
+            "; choose another path, or overwrite all that is there with \"format\""
+        }
+        StartError::Workers { found, .. } => {
+            return format!("{error}; --workers {found} continues it, \"format\" starts afresh");
+        }
+        StartError::Size { found, wanted } => {
+            let found = found * workers as u64;
+            return format!(
+                "made with size={}M, and this is size={}M ({wanted} bytes a worker); the old size \
+                 continues it, \"format\" starts afresh",
+                found >> 20,
+                bytes >> 20
+            );
+        }
+        StartError::Version { .. }
+        | StartError::Damaged
+        | StartError::Worker { .. }
+        | StartError::Keys
+        | StartError::Length { .. } => "; \"format\" starts afresh",
     };
     format!("{error}{remedy}")
 }

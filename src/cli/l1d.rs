@@ -56,7 +56,7 @@ impl L1d {
             poll: Some(self.poll),
             socket_path: Some(socket_path),
             attach: Some(place),
-            l1: L1::Memory { bytes: self.size.0 },
+            l1: L1::Memory { bytes: self.size.0, file: None },
             item_bytes_max: self.max_item_size,
             ..Config::default()
         })

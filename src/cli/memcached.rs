@@ -42,7 +42,7 @@ impl Memcached {
     /// Does what the flags say that have no other name, and adds what is to be said of them.
     pub fn apply(&self, config: &mut Config, matches: &ArgMatches) -> Result<(), String> {
         if let Some(mebibytes) = self.memory_limit {
-            config.l1 = L1::Memory { bytes: mebibytes << 20 };
+            config.l1 = L1::Memory { bytes: mebibytes << 20, file: None };
         }
         config.socket_mode = self.unix_mask;
         // As memcached, to which it means something for root alone.

@@ -103,6 +103,12 @@ struct Store {
     /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part of it, of
     /// at most 32 GiB, and needs 34 MiB beside it.
     ///
+    /// memory,path=PATH, and behind commas size=SIZE, huge=auto|off, format: the same in files
+    /// PATH.0, PATH.1 and so on, one a worker, in /dev/shm, on hugetlbfs or on a disk. Items are
+    /// there after a restart, and after kill -9. format starts afresh, at every start while it is
+    /// given; it is needed when --workers or the size changes. Behind it can be an SSD, and no
+    /// other L2.
+    ///
     /// memcached,addr=unix:PATH (or addr=127.0.0.1:PORT), and behind commas layout=plain|chunked,
     /// chunk=SIZE, timeout=MS: in a memcached of this host. Values are stored as they are [plain],
     /// or in Rend's chunks of SIZE [1184]. A memcached that does not answer for MS milliseconds

@@ -21,7 +21,7 @@ pub use crate::tier::shm::{Name, Place};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
 pub(crate) use tiers::name;
-pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, Ssd, l1, l2};
+pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, MemoryFile, Ssd, l1, l2};
 use words::{Key, Words};
 
 /// All settings of `sunder serve`.
@@ -92,7 +92,7 @@ impl Default for Config {
             socket_path: None,
             attach: None,
             socket_mode: 0o700,
-            l1: L1::Memory { bytes: 64 << 20 },
+            l1: L1::Memory { bytes: 64 << 20, file: None },
             l2: L2::None,
             batch_port: None,
             batch_socket_path: None,

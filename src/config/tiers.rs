@@ -22,6 +22,8 @@ pub enum L1 {
     Memory {
         /// All workers together.
         bytes: u64,
+        /// Where it is, so that it is there after a restart.
+        file: Option<MemoryFile>,
     },
     /// In a memcached on this host.
     Memcached(Memcached),
@@ -29,6 +31,17 @@ pub enum L1 {
     Shm(Link),
     /// On an SSD of this host.
     Ssd(Ssd),
+}
+
+/// The files of a first tier in memory that outlives the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryFile {
+    /// Their path, but for a point and the worker's number.
+    pub path: PathBuf,
+    /// Huge pages, if the kernel gives some.
+    pub is_huge: bool,
+    /// Start afresh, whatever is there.
+    pub format: bool,
 }
 
 /// The second tier.
@@ -120,11 +133,22 @@ pub enum Layout {
 impl fmt::Display for L1 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            L1::Memory { bytes } => write!(f, "memory,size={}", show_size(*bytes)),
+            L1::Memory { bytes, file } => {
+                write!(f, "memory,size={}", show_size(*bytes))?;
+                file.as_ref().map_or(Ok(()), |file| file.fmt(f))
+            }
             L1::Memcached(memcached) => memcached.fmt(f),
             L1::Shm(link) => write!(f, "shm,{link}"),
             L1::Ssd(ssd) => ssd.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let huge = if self.is_huge { "auto" } else { "off" };
+        write!(f, ",path={},huge={huge}", self.path.to_string_lossy().escape_debug())?;
+        if self.format { f.write_str(",format") } else { Ok(()) }
     }
 }
 
@@ -191,7 +215,8 @@ const SSD_BYTES: (u64, u64) = (1 << 20, 1 << 50);
 /// Longest path of a Unix socket: unix(7), sun_path without its final zero.
 const UNIX_PATH_BYTES_MAX: usize = 107;
 
-const MEMORY_WORDS: &[Key] = &[("size", Some("SIZE"))];
+const MEMORY_WORDS: &[Key] =
+    &[("size", Some("SIZE")), ("path", Some("PATH")), ("huge", Some("auto|off")), (FORMAT, None)];
 
 const MEMCACHED_WORDS: &[Key] = &[
     ("addr", Some("unix:PATH|IP:PORT")),
@@ -204,7 +229,7 @@ const SHM_WORDS: &[Key] = &[("name", Some("NAME")), ("timeout", Some("MS"))];
 
 const REND_WORDS: &[Key] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
 
-/// The one word of an SSD that has no value.
+/// The one word that has no value.
 const FORMAT: &str = "format";
 
 const SSD_WORDS: &[Key] = &[
@@ -227,7 +252,8 @@ pub fn l1(text: &str) -> Parsed<L1> {
         "memory" => {
             let words = Words::read(kind, words, MEMORY_WORDS)?;
             let bytes = |value: &str| size(value, MEMORY_BYTES.0, MEMORY_BYTES.1);
-            L1::Memory { bytes: words.get("size", 64 << 20, bytes)? }
+            let bytes = words.get("size", 64 << 20, bytes)?;
+            L1::Memory { bytes, file: memory_file(&words)? }
         }
         "memcached" => L1::Memcached(memcached(&Words::read(kind, words, MEMCACHED_WORDS)?)?),
         "shm" => L1::Shm(link_at("name", daemon, &Words::read(kind, words, SHM_WORDS)?)?),
@@ -239,6 +265,22 @@ pub fn l1(text: &str) -> Parsed<L1> {
             ));
         }
     })
+}
+
+fn memory_file(words: &Words<'_>) -> Parsed<Option<MemoryFile>> {
+    if !words.has("path") {
+        let alone = ["huge", FORMAT].into_iter().find(|word| words.has(word));
+        return alone.map_or(Ok(None), |word| Err(ValueError::new(word, "path=PATH beside it")));
+    }
+    let is_huge = |value: &str| one_of(value, &[("auto", true), ("off", false)]);
+    Ok(Some(MemoryFile {
+        path: words.need("path", |text| match text.starts_with('/') {
+            true => path(text),
+            false => Err(ValueError::new(text, "an absolute path, e.g. path=/dev/shm/cache")),
+        })?,
+        is_huge: words.get("huge", true, is_huge)?,
+        format: words.has(FORMAT),
+    }))
 }
 
 /// `--l2`.
@@ -361,8 +403,15 @@ mod tests {
 
     #[test]
     fn l1_is_memory_or_a_memcached() {
-        assert_eq!(l1("memory"), Ok(L1::Memory { bytes: 64 << 20 }));
-        assert_eq!(l1("memory,size=1G"), Ok(L1::Memory { bytes: 1 << 30 }));
+        assert_eq!(l1("memory"), Ok(L1::Memory { bytes: 64 << 20, file: None }));
+        assert_eq!(l1("memory,size=1G"), Ok(L1::Memory { bytes: 1 << 30, file: None }));
+        let file = MemoryFile { path: "/dev/shm/c".into(), is_huge: false, format: true };
+        let kept = L1::Memory { bytes: 1 << 30, file: Some(file) };
+        let text = "memory,size=1G,path=/dev/shm/c,huge=off,format";
+        assert_eq!((l1(text), kept.to_string()), (Ok(kept.clone()), text.to_owned()));
+        for text in ["memory,huge=off", "memory,format", "memory,path=c", "memory,path="] {
+            assert!(l1(text).is_err(), "{text}");
+        }
         let plain = Memcached { link: unix("/run/m.sock"), layout: Layout::Plain };
         assert_eq!(l1("memcached,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain.clone())));
         assert_eq!(l1("memcached,layout=plain,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain)));
@@ -491,7 +540,12 @@ mod tests {
             ("ssd,path=/x,path=/y", "got 'path=/y', expected path only once".into()),
             ("ssd,size=1G", "got 'ssd', expected path=PATH behind it".into()),
             ("ssd,path=", "got 'ssd', expected path=PATH behind it".into()),
-            ("memory,path=/x", "got 'path=/x', expected size=SIZE behind memory".into()),
+            (
+                "memory,siez=1G",
+                "got 'siez=1G', expected size=SIZE, path=PATH, huge=auto|off or format behind \
+                 memory"
+                    .into(),
+            ),
         ] {
             assert_eq!(l1(wrong).expect_err(wrong).to_string(), expected);
         }

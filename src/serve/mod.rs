@@ -11,6 +11,7 @@ mod error;
 mod handle;
 mod host;
 mod inspect;
+mod kept;
 mod kernel;
 mod part;
 mod patience;
@@ -44,6 +45,7 @@ use crate::tier::rend::Rend;
 use crate::tier::rend::probe::{ProbeError, Server as RendServer};
 use crate::worker::{Cause, Idle, Settings, Shared};
 use crew::Plan;
+use kept::Files;
 use patience::Patience;
 use ssd::Source;
 
@@ -57,7 +59,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         complain(format_args!("sunder: {note}"));
     }
     let mut server = Server::new(config)?;
-    if let L1::Memory { bytes } = config.l1 {
+    if let L1::Memory { bytes, .. } = config.l1 {
         part::memory_share(bytes, server.workers())?;
     }
     server.tiers = format!("--l1 {} --l2 {}", config.l1, config.l2);
@@ -75,12 +77,19 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         L2::None => unreachable!("there is an L2"),
     };
     match (&config.l1, &config.l2) {
-        (&L1::Memory { bytes }, L2::None) => {
-            server.run(|part| Ok(L1Only::new(part.memory(bytes)?)))
+        (&L1::Memory { bytes, .. }, L2::None) => {
+            server.run(|part| Ok(L1Only::new(part.kept_memory(bytes, None)?)))
         }
         (_, L2::None) => server.run(|part| Ok(L1Only::new(l1(part)?))),
-        (&L1::Memory { bytes }, _) => server
-            .run(|part| Ok(L1L2::new(part.memory(bytes)?, l2(part)?, Arc::clone(part.stats())))),
+        (&L1::Memory { bytes, .. }, _) => server.run(|part| {
+            let l2 = l2(part)?;
+            let log = match &l2 {
+                Remote::Ssd(ssd) => Some(ssd.name_and_starts()),
+                _ => None,
+            };
+            let l1 = part.kept_memory(bytes, log)?;
+            Ok(L1L2::new(l1, l2, Arc::clone(part.stats())))
+        }),
         _ => server.run(|part| Ok(L1L2::new(l1(part)?, l2(part)?, Arc::clone(part.stats())))),
     }
 }
@@ -191,7 +200,12 @@ impl<'c> Server<'c> {
             // Which worker owns a key outlives the process.
             shared.key_secrets = RapidSecrets::seed(source.key_seed());
         }
-        let opened = part::Opened { patience, rend, source };
+        let key_seed = source.as_ref().map(Source::key_seed);
+        let files = patience.until(|| Files::open(config, pins.len(), key_seed))?;
+        if let Some(files) = &files {
+            shared.key_secrets = RapidSecrets::seed(files.key_seed());
+        }
+        let opened = part::Opened { patience, rend, source, files };
         let shared = &Arc::new(shared);
         let plan = Plan { config, shared, pins: &pins, tiers: &tiers, opened: &opened, compose };
         match &config.device {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::kept::Files;
 use super::patience::Patience;
 use super::ssd::Source;
 use super::{Fault, ServeError, host};
@@ -30,6 +31,8 @@ pub(super) struct Opened<'c> {
     pub rend: Option<Server>,
     /// The SSD that a tier is on.
     pub source: Option<Source<'c>>,
+    /// The files of a first tier in memory that outlives the process.
+    pub files: Option<Files<'c>>,
 }
 
 /// Which tier is asked first.
@@ -135,6 +138,32 @@ impl Part<'_> {
     /// # Errors
     /// If the share is too small or too large, or the host has not so much.
     pub fn memory(&self, bytes: u64) -> Result<Memory, ServeError> {
+        let memory = Memory::new(self.memory_config(bytes)?)
+            .map_err(|source| ServeError::L1 { bytes, source })?;
+        self.count_memory(bytes);
+        Ok(memory)
+    }
+
+    /// The same in the files that the config names, if it does. `log`: name and number of starts of
+    /// the log that is this worker's L2.
+    pub(super) fn kept_memory(
+        &self,
+        bytes: u64,
+        log: Option<([u8; 16], u32)>,
+    ) -> Result<Memory, ServeError> {
+        let Some(files) = &self.opened.files else { return self.memory(bytes) };
+        let config = self.memory_config(bytes)?;
+        let memory = self.opened.patience.until(|| files.memory(self, config.clone(), log))?;
+        self.count_memory(bytes);
+        Ok(memory)
+    }
+
+    fn count_memory(&self, bytes: u64) {
+        let workers = self.shared.stats.len() as u64;
+        self.shared.memory_bytes.fetch_add(bytes / workers, Ordering::Relaxed);
+    }
+
+    fn memory_config(&self, bytes: u64) -> Result<memory::MemoryConfig, ServeError> {
         let workers = self.shared.stats.len();
         let share = memory_share(bytes, workers)?;
         let item_bytes_max = self.config.item_bytes_max;
@@ -146,16 +175,13 @@ impl Part<'_> {
                 readable_size(item_bytes_max as u64)
             ));
         }
-        let memory = Memory::new(memory::MemoryConfig {
+        Ok(memory::MemoryConfig {
             bytes: share,
             item_bytes_max,
             worker: self.worker,
             workers,
             stats: Arc::clone(self.stats()),
         })
-        .map_err(|source| ServeError::L1 { bytes, source })?;
-        self.shared.memory_bytes.fetch_add(bytes / workers as u64, Ordering::Relaxed);
-        Ok(memory)
     }
 }
 

@@ -125,7 +125,7 @@ fn a_composed_server_is_controlled_by_its_program() {
     const SIGTERM: u32 = 15;
     let caught_before = is_caught(SIGTERM);
     // The tier of the config is not used: 1 MiB would be too little for two workers.
-    let l1 = config::L1::Memory { bytes: 1 << 20 };
+    let l1 = config::L1::Memory { bytes: 1 << 20, file: None };
     let config = Config {
         port: free_port(),
         workers: Some(2),

@@ -11,6 +11,7 @@ mod gete;
 mod history;
 mod hostile;
 mod hostile_tiers;
+mod kept;
 mod library;
 mod load_tools;
 mod long_values;

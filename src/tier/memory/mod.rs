@@ -38,7 +38,9 @@ use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
 use crate::base::stats::{Counter, WorkerStats};
-use crate::tier::segments::{self, FoundRecord, PieceCursor};
+use crate::tier::segments::{
+    self, Companion, FoundRecord, Opening, PieceCursor, SegmentStoreConfig, StartError, StoreFile,
+};
 use crate::tier::{Action, Arithmetic, Draft, Fill, Hit, Outcome, Store as StoreRequest, Tier};
 use store::Store;
 pub use value::ItemValue;
@@ -76,6 +78,13 @@ pub struct MemoryConfig {
     pub workers: usize,
     /// Where items, bytes and evictions are counted. Hits and misses are the caller's to count.
     pub stats: Arc<WorkerStats>,
+}
+
+impl MemoryConfig {
+    fn segments(&self) -> SegmentStoreConfig {
+        let MemoryConfig { bytes, worker, workers, .. } = *self;
+        SegmentStoreConfig { bytes, worker, workers }
+    }
 }
 
 /// The items of one worker, in memory.
@@ -133,6 +142,23 @@ impl Memory {
         }
         let store = Rc::new(RefCell::new(Store::new(config)?));
         Ok(Memory { store, waiting: Waiting::default() })
+    }
+
+    /// With what is in a file, so that a later start finds it there. `companion`: the log that
+    /// this is used with, and the number of its starts, this one included; if it was started
+    /// without this before, nothing of what is there is kept.
+    ///
+    /// # Errors
+    /// Why the file is not used.
+    pub fn start(
+        config: MemoryConfig,
+        file: &StoreFile<'_>,
+        companion: Option<Companion>,
+        now: Now,
+    ) -> Result<(Memory, Opening), StartError> {
+        let (store, opening) = Store::start(config, file, companion, now)?;
+        let store = Rc::new(RefCell::new(store));
+        Ok((Memory { store, waiting: Waiting::default() }, opening))
     }
 
     /// Prefetches the place in the index where a search for `key` begins. Returns what
@@ -390,7 +416,10 @@ impl Tier for Memory {
         self.waiting.be_patient();
     }
 
-    fn finish(&self, _clock: &Clock) -> bool {
+    fn finish(&self, clock: &Clock) -> bool {
+        let store = &mut *self.store.borrow_mut();
+        // What cannot be marked is looked through at the next start, and nothing is lost.
+        let _ = store.segments.stop(clock.read());
         true
     }
 }

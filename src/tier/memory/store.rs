@@ -11,7 +11,9 @@ use super::drafts::Drafts;
 use crate::base::clock::Now;
 use crate::base::limits::{READER_PAUSE_PRESSED_US, READER_PAUSE_US};
 use crate::base::stats::{Counter, WorkerStats};
-use crate::tier::segments::{FoundRecord, SegmentCounts, SegmentStore, SegmentStoreConfig};
+use crate::tier::segments::{
+    Companion, FoundRecord, Opening, SegmentCounts, SegmentStore, StartError, StoreFile,
+};
 
 /// Items, drafts, and counters.
 #[derive(Debug)]
@@ -30,9 +32,29 @@ pub struct Store {
 
 impl Store {
     pub fn new(config: MemoryConfig) -> io::Result<Store> {
-        let MemoryConfig { bytes, item_bytes_max, worker, workers, stats } = config;
-        let segments = SegmentStore::new(SegmentStoreConfig { bytes, worker, workers })?;
-        Ok(Store {
+        let segments = SegmentStore::new(config.segments())?;
+        Ok(Store::of(segments, config))
+    }
+
+    /// With what is in a file.
+    pub fn start(
+        config: MemoryConfig,
+        file: &StoreFile<'_>,
+        companion: Option<Companion>,
+        now: Now,
+    ) -> Result<(Store, Opening), StartError> {
+        // The run before this one is the last that may have used it.
+        let last = companion.map(|it| Companion { run: it.run.saturating_sub(1), ..it });
+        let (mut segments, opening) = SegmentStore::start(config.segments(), file, last, now)?;
+        segments.set_companion(companion);
+        let mut store = Store::of(segments, config);
+        store.account();
+        Ok((store, opening))
+    }
+
+    fn of(segments: SegmentStore, config: MemoryConfig) -> Store {
+        let MemoryConfig { item_bytes_max, stats, .. } = config;
+        Store {
             drafts: Drafts::new(segments.segments_bytes()),
             segments,
             stats,
@@ -40,7 +62,7 @@ impl Store {
             reported_s: 0,
             counted: SegmentCounts::default(),
             removals: 0,
-        })
+        }
     }
 
     /// The live item of `key`.

@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::geometry::SegmentStoreConfig;
+use super::geometry::{Geometry, SegmentStoreConfig};
 use super::header::{self, Found, LOOK_BYTES};
 use super::opening::StartError;
 use crate::base::buffer;
@@ -36,11 +36,20 @@ pub struct StoreFile<'p> {
     pub key_seed: u64,
 }
 
-/// What decides which worker owns a key, if a store is there.
+/// What a store was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeStore {
+    /// Workers in all.
+    pub workers: u32,
+    /// What decides which worker owns a key.
+    pub key_seed: u64,
+}
+
+/// What the store in a file was made with, if there is one.
 ///
 /// # Errors
-/// If the file cannot be read. What is in it is looked at when it is started with.
-pub fn key_seed(path: &Path) -> io::Result<Option<u64>> {
+/// If the file cannot be read. What else is wrong with it is found when it is started with.
+pub fn made(path: &Path) -> io::Result<Option<MadeStore>> {
     let mut start = [0; LOOK_BYTES];
     let options = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(options.bits() as i32).open(path);
@@ -52,7 +61,9 @@ pub fn key_seed(path: &Path) -> io::Result<Option<u64>> {
         },
     }
     match header::look(&start) {
-        Found::Store(geometry) => Ok(Some(geometry.key_seed)),
+        Found::Store(Geometry { workers, key_seed, .. }) => {
+            Ok(Some(MadeStore { workers, key_seed }))
+        }
         _ => Ok(None),
     }
 }

@@ -52,6 +52,6 @@ pub use check::{Checked, Survivor};
 pub use figures::{SegmentCounts, SegmentOverview};
 pub use geometry::{BYTES_MAX, BYTES_MIN, SegmentStoreConfig};
 pub use header::Companion;
-pub use mapping::{StoreFile, key_seed};
+pub use mapping::{MadeStore, StoreFile, made};
 pub use opening::{Beginning, Emptied, Opening, StartError};
 pub use store::{FoundRecord, MadeRecord, NewRecord, OpenedRecord, SegmentStore};

@@ -117,6 +117,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// A file that could not be read.
+    pub fn reading(error: io::Error) -> StartError {
+        StartError::Io { step: "read it", error }
+    }
+
     pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
         move |error| StartError::Io { step, error }
     }

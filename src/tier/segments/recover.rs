@@ -316,6 +316,7 @@ impl SegmentStore {
         if !is_whole || value_bytes != self.value_bytes_at(head, place) {
             return false;
         }
+        record::forget_pins(&mut self.region, head.body_at(place));
         let expiry_s = match head.expiry(&self.region, place) {
             Expiry::NEVER => NO_EXPIRY,
             expiry => expiry.unix_s(),
@@ -421,16 +422,15 @@ impl SegmentStore {
         header::change(&mut self.region, |state| state.companion = companion);
     }
 
-    /// Stops so that a later start can take everything as it is.
+    /// Stops so that a later start can take everything as it is. Nothing may be changed after that.
     ///
     /// # Errors
     /// The disk's, if the file is on one: a later start makes the index anew then.
-    pub fn stop(mut self, now: Now) -> io::Result<()> {
+    pub fn stop(&mut self, now: Now) -> io::Result<()> {
+        if self.region.checksum().is_none() {
+            return Ok(());
+        }
         self.flush_if_due(now);
-        self.mark_clean(now)
-    }
-
-    pub(super) fn mark_clean(&mut self, now: Now) -> io::Result<()> {
         let mark = CleanMark {
             entries: self.index.entries(),
             index_sum: header::sum_in(&self.region, self.index.contents(&self.region)),

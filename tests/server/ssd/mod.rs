@@ -1,7 +1,7 @@
 //! A server with an SSD tier, as its clients and its operator see it: the real binary, over a
 //! socket, on a real file with direct I/O.
 
-mod client;
+pub mod client;
 mod commands;
 mod readonly;
 mod refusals;

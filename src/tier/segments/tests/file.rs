@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::super::mapping::key_seed;
+use super::super::mapping::{MadeStore, made};
 use super::super::{Beginning, Opening, SegmentStore, SegmentStoreConfig, StartError, StoreFile};
 use super::commands::{get, plain, set};
 use super::{NOW, key};
@@ -59,10 +59,11 @@ fn a_file_keeps_what_was_set_until_the_next_start() {
     assert_eq!(opening.beginning, Beginning::New);
     set(&mut store, b"key", &plain(b"value"), NOW).unwrap();
     store.stop(NOW).unwrap();
+    drop(store);
     let meta = fs::metadata(&path).unwrap();
     assert_eq!((meta.len(), meta.mode() & 0o777), (BYTES as u64, 0o600));
     assert!(meta.blocks() * 512 >= BYTES as u64, "all of it is there");
-    assert_eq!(key_seed(&path).unwrap(), Some(5));
+    assert_eq!(made(&path).unwrap(), Some(MadeStore { workers: 1, key_seed: 5 }));
     let (mut store, opening) = start(&path).unwrap();
     assert_eq!((opening.beginning, opening.items), (Beginning::Clean, 1));
     assert_eq!(get(&mut store, b"key", NOW).unwrap().value, b"value");

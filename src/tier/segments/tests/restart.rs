@@ -42,7 +42,7 @@ fn a_clean_stop_keeps_everything_as_it_was() {
         fill(&mut store, items);
         let there = readable(&mut store, items, NOW);
         let all: Vec<_> = (0..items).map(|i| get(&mut store, &key(i), NOW)).collect();
-        store.mark_clean(NOW).unwrap();
+        store.stop(NOW).unwrap();
         let (mut next, opening) = resume(copy(&store), NOW);
         assert_eq!((opening.beginning, opening.items), (Beginning::Clean, there));
         next.check();
@@ -75,7 +75,7 @@ fn a_store_goes_on_after_a_start_as_before_it() {
             store.turn(NOW);
         }
         if round % 2 == 0 {
-            store.mark_clean(NOW).unwrap();
+            store.stop(NOW).unwrap();
         }
         let items = store.items();
         (store, _) = resume(copy(&store), NOW);
@@ -89,7 +89,7 @@ fn time_goes_on_while_nothing_runs() {
     let mut store = kept_store(1 << 20);
     fill(&mut store, 300);
     store.turn(NOW);
-    store.mark_clean(NOW).unwrap();
+    store.stop(NOW).unwrap();
     for is_clean in [true, false] {
         let later = at(NOW.unix_s + 250);
         let region = copy(&store);
@@ -114,7 +114,7 @@ fn a_clock_that_was_set_back_makes_nothing_live_longer() {
     store.turn(stop);
     for is_clean in [false, true] {
         if is_clean {
-            store.mark_clean(stop).unwrap();
+            store.stop(stop).unwrap();
         }
         let earlier = at(NOW.unix_s - 3600);
         let (mut next, opening) = resume(copy(&store), earlier);
@@ -141,7 +141,7 @@ fn a_flush_and_one_to_come_outlast_the_process() {
         set(&mut store, b"after", &plain(b"1"), NOW).unwrap();
         store.flush(at_in(50), NOW);
         if is_clean {
-            store.mark_clean(NOW).unwrap();
+            store.stop(NOW).unwrap();
         }
         let (mut next, _) = resume(copy(&store), at(NOW.unix_s + 20));
         assert_eq!(next.items(), 1);
@@ -274,7 +274,7 @@ fn a_machine_that_restarted_leaves_only_what_was_stopped() {
     let (next, opening) = SegmentStore::resume(copy(&store), &config, &terms, NOW).unwrap();
     assert_eq!(opening.beginning, Beginning::Emptied(Emptied::Rebooted));
     next.check();
-    store.mark_clean(NOW).unwrap();
+    store.stop(NOW).unwrap();
     let (_, opening) = SegmentStore::resume(copy(&store), &config, &terms, NOW).unwrap();
     assert_eq!(opening.beginning, Beginning::Clean);
 }
@@ -301,7 +301,7 @@ fn flipped_bits_never_give_a_wrong_value() {
     let set: Vec<_> = (0..KEYS).map(|i| get(&mut store, &key(i), NOW)).collect();
     let there = set.iter().flatten().count();
     let killed = copy(&store);
-    store.mark_clean(NOW).unwrap();
+    store.stop(NOW).unwrap();
     let clean = copy(&store);
     let config = SegmentStoreConfig { bytes: BYTES_MIN, worker: 0, workers: 1 };
     let mut random = Random::of(11);

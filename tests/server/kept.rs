@@ -1,0 +1,209 @@
+//! A first tier in memory that outlives the server: stopped, killed, started with other flags, and
+//! beside an SSD that is used without it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::ssd::client::{Client, value};
+use crate::support::{free_port, run_sunder};
+use sunder::base::random::mix;
+
+/// Files in memory; removed when dropped.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("/dev/shm/sunder-kept-{}-{number}", std::process::id());
+        fs::create_dir(&folder).expect("/dev/shm");
+        Place(folder.into())
+    }
+
+    fn l1(&self, size: &str, more: &str) -> String {
+        format!("memory,size={size},path={}{more}", self.0.join("cache").display())
+    }
+
+    fn l2(&self) -> String {
+        let name = self.0.file_name().and_then(|name| name.to_str()).expect("a name");
+        format!("ssd,path={}/{name},size=600M,flush=20", env!("CARGO_TARGET_TMPDIR"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).expect("it is ours");
+        // There may be no log.
+        let name = self.0.file_name().and_then(|name| name.to_str()).expect("a name");
+        let _ = fs::remove_file(format!("{}/{name}", env!("CARGO_TARGET_TMPDIR")));
+    }
+}
+
+fn start(l1: &str, more: &[&str]) -> Client {
+    Client::start(&[&["--workers", "2", "--l1", l1][..], more].concat())
+}
+
+/// The line that says what the first tier holds.
+fn said(client: &Client) -> String {
+    let said = client.server.stderr();
+    let line = said.lines().find(|line| line.contains(": L1 ")).unwrap_or_else(|| panic!("{said}"));
+    line.to_owned()
+}
+
+fn bytes(i: u64) -> Vec<u8> {
+    value(i, [200_000, 3, 100, 2_000][(mix(i) % 40).min(3) as usize])
+}
+
+const ITEMS: u64 = 1_000;
+
+fn set_all(client: &mut Client) {
+    for i in 0..ITEMS {
+        assert_eq!(client.store("set", &format!("k{i}"), i as u32, &bytes(i)), "STORED");
+    }
+}
+
+fn assert_all(client: &mut Client) {
+    for i in 0..ITEMS {
+        assert!(client.get(&format!("k{i}")) == Some((i as u32, bytes(i))), "item {i}");
+    }
+}
+
+#[test]
+fn items_are_there_after_a_stop_and_after_a_kill() {
+    let place = Place::new();
+    let l1 = place.l1("512M", "");
+    let mut client = start(&l1, &[]);
+    assert!(said(&client).contains("L1 is new, 512 MiB"), "{}", said(&client));
+    set_all(&mut client);
+    assert_eq!(client.store("set", "n", 0, b"41"), "STORED");
+    assert_eq!(client.request("incr n 1"), "42");
+    assert_eq!(client.request("set gone 0 1 1\r\nx"), "STORED");
+    assert_eq!(client.request("delete k0"), "DELETED");
+    assert_eq!(client.store("set", "k0", 0, &bytes(0)), "STORED");
+    assert_eq!(client.server.terminate(), Ok(0));
+    let mut client = start(&l1, &[]);
+    assert!(said(&client).contains("L1 recovered 1002 items in"), "{}", said(&client));
+    assert_all(&mut client);
+    assert_eq!(client.stat("curr_items").expect("stats") / 2, ITEMS / 2);
+    assert_eq!(client.request("incr n 1"), "43");
+    client.server.kill();
+    let mut client = start(&l1, &[]);
+    assert!(said(&client).contains(", without a stop before, in"), "{}", said(&client));
+    assert_all(&mut client);
+    assert_eq!(client.request("incr n 1"), "44");
+    assert_eq!(client.request("flush_all"), "OK");
+    client.server.kill();
+    let mut client = start(&l1, &[]);
+    assert_eq!(client.get("k1"), None);
+    let mut client = {
+        drop(client);
+        start(&place.l1("512M", ",format"), &[])
+    };
+    assert!(said(&client).contains("L1 starts empty: as \"format\" says"), "{}", said(&client));
+    assert_eq!(client.get("n"), None);
+}
+
+#[test]
+fn kills_in_a_storm_of_sets_leave_no_wrong_value() {
+    const KEYS: u64 = 400;
+    let place = Place::new();
+    let l1 = place.l1("64M", "");
+    // For each key: what was answered last, and what was sent since.
+    let mut told: Vec<(Option<u64>, Vec<u64>)> = vec![(None, Vec::new()); KEYS as usize];
+    let mut version = 0;
+    for round in 0..5 {
+        let mut client = start(&l1, &[]);
+        for key in 0..KEYS {
+            let found = client.get(&format!("k{key}")).map(|(_, bytes)| bytes);
+            let (last, since) = &mut told[key as usize];
+            let may = last.iter().chain(since.iter()).find(|&&it| found == Some(bytes(it)));
+            assert_eq!(found.is_some(), may.is_some(), "a wrong value of k{key} in round {round}");
+            assert!(found.is_some() || last.is_none(), "k{key} is lost in round {round}");
+            (*last, *since) = (may.copied(), Vec::new());
+        }
+        let batches = 20 + mix(round) % 60;
+        for batch in 0..batches {
+            let mut requests = Vec::new();
+            let mut keys = Vec::new();
+            for _ in 0..40 {
+                version += 1;
+                let key = mix(version) % KEYS;
+                let bytes = bytes(version);
+                requests.extend(format!("set k{key} 0 0 {}\r\n", bytes.len()).as_bytes());
+                requests.extend([&bytes[..], b"\r\n"].concat());
+                told[key as usize].1.push(version);
+                keys.push((key, version));
+            }
+            client.send(&requests).expect("it reads");
+            if batch + 1 == batches {
+                client.server.kill();
+                break;
+            }
+            for (key, version) in keys {
+                assert_eq!(client.line().expect("it answers"), "STORED");
+                told[key as usize] = (Some(version), Vec::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_ssd_replaced_meanwhile_is_not_served() {
+    let place = Place::new();
+    let (l1, l2) = (place.l1("64M", ""), place.l2());
+    let mut client = start(&l1, &["--l2", &l2]);
+    assert_eq!(client.store("set", "both", 0, b"old"), "STORED");
+    assert_eq!(client.server.terminate(), Ok(0));
+    let mut client = start(&l1, &["--l2", &l2]);
+    assert!(said(&client).contains("L1 recovered 1 item in"), "{}", said(&client));
+    assert_eq!(client.get("both"), Some((0, b"old".to_vec())));
+    client.server.kill();
+    // The log goes on alone.
+    let mut client = start("memory,size=64M", &["--l2", &l2]);
+    assert_eq!(client.store("set", "both", 0, b"new"), "STORED");
+    assert_eq!(client.server.terminate(), Ok(0));
+    let mut client = start(&l1, &["--l2", &l2]);
+    assert!(said(&client).contains("L1 starts empty: the SSD"), "{}", said(&client));
+    assert_eq!(client.get("both"), Some((0, b"new".to_vec())));
+    client.server.kill();
+    let mut client = start(&l1, &["--l2", &l2]);
+    assert!(said(&client).contains("without a stop before"), "{}", said(&client));
+    assert_eq!(client.get("both"), Some((0, b"new".to_vec())));
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_one_line() {
+    let place = Place::new();
+    let l1 = place.l1("64M", "");
+    let refused = |flags: &[&str], status: i32, words: &[&str]| {
+        let port = free_port().to_string();
+        let ended = run_sunder(&[&["serve", "-p", &port][..], flags].concat()).expect("it ends");
+        let line = ended.stderr.trim_end();
+        assert_eq!(ended.status, status, "{flags:?}: {line}");
+        assert_eq!(line.lines().count(), 1, "{flags:?}: {line}");
+        for word in words {
+            assert!(line.contains(word), "{flags:?} does not print '{word}': {line}");
+        }
+    };
+    let mut client = start(&l1, &[]);
+    assert_eq!(client.store("set", "k", 0, b"v"), "STORED");
+    let name = place.0.join("cache.0");
+    let name = name.to_str().expect("UTF-8");
+    let any = name.trim_end_matches('0');
+    refused(&["--workers", "2", "--l1", &l1], 75, &["another process uses it", any]);
+    assert_eq!(client.server.terminate(), Ok(0));
+    refused(&["--workers", "1", "--l1", &l1], 2, &[any, "--workers 2", "\"format\""]);
+    let larger = place.l1("128M", "");
+    refused(&["--workers", "2", "--l1", &larger], 2, &["size=64M", "size=128M", "\"format\""]);
+    let memcached = ["--workers", "2", "--l1", &l1, "--l2", "memcached,addr=127.0.0.1:1"];
+    refused(&memcached, 2, &["--l1", "--l2 ssd"]);
+    refused(&["--l1", "memory,path=cache"], 2, &["path=cache", "absolute"]);
+    refused(&["--l1", "memory,huge=off"], 2, &["path=PATH"]);
+    refused(&["--l1", "memory,path=/dev/shm/none/cache"], 1, &["--l1", "/dev/shm/none/cache."]);
+    fs::write(name, b"what somebody wrote").expect("a file");
+    refused(&["--workers", "2", "--l1", &l1], 1, &[name, "not a store", "\"format\""]);
+    assert_eq!(fs::read(name).expect("a file"), b"what somebody wrote");
+    let mut client = start(&place.l1("64M", ",format"), &[]);
+    assert_eq!(client.get("k"), None);
+}
