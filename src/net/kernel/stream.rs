@@ -462,9 +462,9 @@ impl Endpoint {
         }
         // Input for which the connection has no room waits for something else than the client.
         let sleep = match (self.is_readable, self.has_output()) {
-            (false, false) => Sleep::ForInput,
-            (false, true) => Sleep::ForRoom,
-            (true, true) => Sleep::ForRoomAlone,
+            (false, false) => Sleep::Input,
+            (false, true) => Sleep::Room,
+            (true, true) => Sleep::RoomAlone,
             (true, false) => return true,
         };
         let Socket::Rings(end) = &mut self.socket else { return true };

@@ -146,7 +146,7 @@ impl Client {
         if is_expecting && now_us < self.moved_us + RING_SPIN_US {
             return false;
         }
-        let sleep = if is_blocked { Sleep::ForRoom } else { Sleep::ForInput };
+        let sleep = if is_blocked { Sleep::Room } else { Sleep::Input };
         self.end().map_or(true, |end| end.fall_asleep(sleep))
     }
 
@@ -181,7 +181,7 @@ impl Client {
     /// The kernel's.
     pub fn wait(&mut self, timeout_us: u64) -> io::Result<()> {
         let end = self.end()?;
-        if end.fall_asleep(Sleep::ForInput) {
+        if end.fall_asleep(Sleep::Input) {
             let (bell, socket) = (end.bell(), end.socket());
             let mut events = [PollFd::new(bell, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
             poll(&mut events, Some(&time_out(timeout_us)))?;

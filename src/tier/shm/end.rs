@@ -83,7 +83,7 @@ impl End {
         match self.rings.read(out).map_err(|lie| self.broken(lie))? {
             0 if !out.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
             n => {
-                self.wake_for(Sleep::ForRoom);
+                self.wake_for(Sleep::Room);
                 Ok(n)
             }
         }
@@ -98,7 +98,7 @@ impl End {
         match self.rings.write(bytes).map_err(|lie| self.broken(lie))? {
             0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
             n => {
-                self.wake_for(Sleep::ForInput);
+                self.wake_for(Sleep::Input);
                 Ok(n)
             }
         }

@@ -61,11 +61,11 @@ pub enum Word {
 #[repr(u32)]
 pub enum Sleep {
     /// Input.
-    ForInput = 1,
+    Input = 1,
     /// Input, or room for output.
-    ForRoom = 2,
+    Room = 2,
     /// Room for output; input can wait. The other side wakes it for input, too.
-    ForRoomAlone = 3,
+    RoomAlone = 3,
 }
 
 /// The value of [`Word::Sleeps`] of a side that is awake.
@@ -187,7 +187,7 @@ impl<M: Memory> Rings<M> {
     }
 
     /// Whether the other side sleeps and must be woken by its doorbell, after this side has written
-    /// ([`Sleep::ForInput`]) or read ([`Sleep::ForRoom`]). Returns true once for each sleep.
+    /// ([`Sleep::Input`]) or read ([`Sleep::Room`]). Returns true once for each sleep.
     #[inline]
     pub fn must_wake(&mut self, news: Sleep) -> bool {
         self.memory.fence();
@@ -208,9 +208,9 @@ impl<M: Memory> Rings<M> {
         self.memory.store(Word::Sleeps(self.side), sleep as u32);
         self.memory.fence();
         let is_needed = match sleep {
-            Sleep::ForInput => self.has_input()?,
-            Sleep::ForRoom => self.has_input()? || self.has_room()?,
-            Sleep::ForRoomAlone => self.has_room()?,
+            Sleep::Input => self.has_input()?,
+            Sleep::Room => self.has_input()? || self.has_room()?,
+            Sleep::RoomAlone => self.has_room()?,
         };
         if is_needed {
             self.rise();

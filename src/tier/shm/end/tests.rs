@@ -39,7 +39,7 @@ fn a_value_longer_than_a_ring_passes_in_pieces_while_both_sides_sleep_when_they_
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-                    sleep(&mut daemon, &mut poll, Sleep::ForInput);
+                    sleep(&mut daemon, &mut poll, Sleep::Input);
                 }
             }
         }
@@ -52,7 +52,7 @@ fn a_value_longer_than_a_ring_passes_in_pieces_while_both_sides_sleep_when_they_
     while sent < bytes {
         match client.write(&all[sent..]) {
             Ok(n) => sent += n,
-            Err(_) => sleep(&mut client, &mut poll, Sleep::ForRoom),
+            Err(_) => sleep(&mut client, &mut poll, Sleep::Room),
         }
     }
     receiver.join().unwrap();
@@ -76,10 +76,10 @@ fn no_doorbell_rings_for_a_side_that_is_awake() {
     };
     client.write(b"one").unwrap();
     assert_eq!(rings(&daemon), 0);
-    assert!(!daemon.fall_asleep(Sleep::ForInput), "there is input");
+    assert!(!daemon.fall_asleep(Sleep::Input), "there is input");
     let mut out = [0; 8];
     assert_eq!(daemon.read(&mut out).unwrap(), 3);
-    assert!(daemon.fall_asleep(Sleep::ForInput));
+    assert!(daemon.fall_asleep(Sleep::Input));
     client.write(b"two").unwrap();
     client.write(b"three").unwrap();
     assert_eq!(rings(&daemon), 1, "once for each sleep");
@@ -133,7 +133,7 @@ fn whatever_one_side_writes_the_other_ends_the_attachment_or_goes_on_with_what_i
                 0 => end.read(&mut out),
                 1 => end.write(&out),
                 _ => {
-                    end.fall_asleep(Sleep::ForRoom);
+                    end.fall_asleep(Sleep::Room);
                     end.rise();
                     continue;
                 }

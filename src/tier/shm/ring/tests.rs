@@ -101,10 +101,10 @@ fn send(rings: &mut Rings<Handle>, message: &[u8], own: &Bell, other: &Bell) {
     while sent < message.len() {
         let n = rings.write(&message[sent..]).unwrap();
         sent += n;
-        if n > 0 && rings.must_wake(Sleep::ForInput) {
+        if n > 0 && rings.must_wake(Sleep::Input) {
             other.ring();
         }
-        if n == 0 && rings.fall_asleep(Sleep::ForRoom).unwrap() {
+        if n == 0 && rings.fall_asleep(Sleep::Room).unwrap() {
             own.wait();
             rings.rise();
         }
@@ -118,10 +118,10 @@ fn receive(rings: &mut Rings<Handle>, bytes: usize, own: &Bell, other: &Bell) ->
         let mut out = [0; 2];
         let n = rings.read(&mut out).unwrap();
         all.extend(&out[..n]);
-        if n > 0 && rings.must_wake(Sleep::ForRoom) {
+        if n > 0 && rings.must_wake(Sleep::Room) {
             other.ring();
         }
-        if n == 0 && rings.fall_asleep(Sleep::ForInput).unwrap() {
+        if n == 0 && rings.fall_asleep(Sleep::Input).unwrap() {
             own.wait();
             rings.rise();
         }
@@ -215,9 +215,9 @@ proptest! {
                 1 => rings.write(&vec![1; bytes]),
                 2 => rings.has_input().map(usize::from),
                 3 => rings.has_room().map(usize::from),
-                _ => rings.fall_asleep(Sleep::ForRoom).map(usize::from),
+                _ => rings.fall_asleep(Sleep::Room).map(usize::from),
             };
-            rings.must_wake(Sleep::ForInput);
+            rings.must_wake(Sleep::Input);
             match result {
                 Ok(n) => prop_assert!(n <= bytes.max(1)),
                 Err(Lie) => break,
