@@ -106,7 +106,8 @@ fn carry_out(store: &mut SegmentStore, n: u64) {
             set(store, &key, &value(n, bytes), is_counter);
         }
         (Deed::Count, Some(found)) if store.value_bytes(&found) == 8 => {
-            if store.set_counter(&found, &value(n, 8)).is_none() {
+            let counted = store.set_counter(&found, &value(n, 8));
+            if counted.is_none() {
                 set(store, &key, &value(n, 8), true);
             }
         }
