@@ -74,6 +74,7 @@ impl SegmentStore {
             piece.write(&mut self.region, place, &key);
             self.table.commit(&mut self.region, self.table.of(place));
             self.add_draft(place, 1);
+            self.note_chain(place);
             self.pieces.push(place);
             left -= n;
         }
@@ -99,6 +100,7 @@ impl SegmentStore {
         }
         self.table.commit(&mut self.region, self.table.of(place));
         self.add_draft(place, 1);
+        self.note_chain(place);
         Some(MadeRecord { place, head: shape.head(), is_held: true })
     }
 
@@ -108,6 +110,12 @@ impl SegmentStore {
             RecordKind::Chain => pieces_of(made.head),
             _ => 1,
         }
+    }
+
+    /// The record at `place` is a piece or a head.
+    pub(super) fn note_chain(&mut self, place: usize) {
+        let segment = self.table.of(place);
+        self.table.get_mut(segment).has_chains = true;
     }
 
     #[inline]

@@ -64,6 +64,9 @@ impl SegmentStore {
         if head.kind() == RecordKind::Chain {
             record::forget_pins(&mut self.region, head.body_at(place));
         }
+        if head.kind() != RecordKind::Plain {
+            self.note_chain(place);
+        }
         self.table.commit(&mut self.region, self.table.of(place));
         self.supersede(found.entry, found.entry.frequency(), place);
         self.refresh(found, key, hash)

@@ -108,10 +108,18 @@ impl SegmentStore {
         let mut all = Checked::default();
         let mut queue_bytes = [0_u64; 2];
         let (mut free, mut drafted) = (0, 0);
+        let swept = self.listed_by_segment();
         for segment in 0..self.table.count() {
             let entry = self.table.get(segment);
             let (sequence, used) = table::header(&self.region, self.table.start(segment));
             drafted += u32::from(entry.drafts > 0);
+            if entry.state == SegmentState::Swept {
+                assert_eq!((sequence, entry.live_bytes, entry.drafts), (0, 0, 0));
+                assert_eq!(swept.get(&segment).copied().unwrap_or(0), entry.live_records);
+                all.items += entry.live_records as usize;
+                all.records += entry.live_records as usize;
+                continue;
+            }
             if !matches!(entry.state, SegmentState::Open | SegmentState::Sealed) {
                 assert_eq!((sequence, entry.live_records), (0, 0));
                 free += u32::from(entry.state == SegmentState::Free);
@@ -184,6 +192,19 @@ impl SegmentStore {
         }
         assert!(heads.is_empty(), "a head with readers is listed");
         assert_eq!((self.table.held, self.table.kept), (held, kept));
+    }
+
+    /// How many entries of the index name records of each segment.
+    fn listed_by_segment(&self) -> BTreeMap<u32, u32> {
+        let mut listed = BTreeMap::new();
+        for bucket in 0..self.index.buckets() {
+            for place in self.index.places(&self.region, bucket) {
+                if place != 0 {
+                    *listed.entry(self.table.of(place)).or_default() += 1;
+                }
+            }
+        }
+        listed
     }
 
     /// Live records, their bytes and the items among them.

@@ -41,6 +41,9 @@ const SPARED_FREQUENCY: u8 = 1;
 /// Segments that only readers hold come to this share (1/n) by eviction.
 const HELD_SHARE: u32 = 16;
 
+/// Buckets of the index that a turn merges.
+const MERGES: usize = 16;
+
 /// Segments that a look around takes in.
 const LOOKS: u32 = 8;
 
@@ -49,7 +52,7 @@ const LOOK_PERIOD_US: u64 = 60 * 1_000_000;
 
 /// What becomes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Reclaimed,
     Evicted,
     Kept { queue: SegmentQueue, frequency: u8 },
@@ -60,35 +63,52 @@ impl SegmentStore {
     pub fn turn(&mut self, now: Now) {
         self.flush_if_due(now);
         self.note_time(now);
-        let points = match self.has_waiting_readers() {
+        let mut points = match self.has_waiting_readers() {
             true => self.limit_readers(TURN_POINTS, now),
             false => TURN_POINTS,
         };
+        if self.sweep.is_running() {
+            // It frees nothing before its end: if there is need, one segment after another is
+            // emptied in the meantime.
+            let is_short = self.table.free() <= self.reserve;
+            let sweep_points = if is_short { points / 2 } else { points };
+            points -= sweep_points - self.sweep_some(sweep_points, now);
+        }
         self.step(points, now);
+        self.shrink_index();
     }
 
     /// Work that a new record of `bytes` does for the room that it takes.
     #[inline(always)]
     pub(super) fn pay(&mut self, bytes: usize, now: Now) {
         self.at_once_points = AT_ONCE_POINTS;
-        if self.table.free() < self.reserve || self.is_index_short {
+        if bytes > self.table.segment_bytes() / 16 {
+            self.keep_pressed(now);
+        }
+        if self.table.free() < self.free_wanted(now) || self.is_index_short {
             self.pay_some(bytes, now);
         }
     }
 
     #[inline(never)]
     fn pay_some(&mut self, bytes: usize, now: Now) {
-        let missing = self.reserve.saturating_sub(self.table.free());
+        let wanted = self.free_wanted(now);
+        let missing = wanted.saturating_sub(self.table.free());
         // Of ten records some seven may be copied before three are gone: four times as much as is
         // taken keeps pace with that, and more makes up for what is missing.
-        let factor = 4 + 28 * missing / self.reserve;
+        let factor = 4 + 28 * missing / wanted;
         let points = factor * (LIVE_POINTS + (bytes / BYTES_PER_POINT) as u32 + 1);
-        self.step(points.min(NEW_POINTS), now);
+        let mut points = points.min(NEW_POINTS);
+        if self.sweep.is_running() && self.table.free() > self.reserve {
+            points = self.sweep_some(points, now);
+        }
+        self.step(points, now);
     }
 
     /// Work for an item for which there is no room: all of its pieces together have one share.
     #[cold]
     pub(super) fn pay_at_once(&mut self, now: Now) {
+        self.press(now);
         self.at_once_points = self.step(self.at_once_points, now);
     }
 
@@ -185,7 +205,14 @@ impl SegmentStore {
 
     /// What becomes of a live record.
     #[inline]
-    fn fate(&self, place: usize, entry: IndexEntry, expiry: Expiry, why: Why, now: Now) -> Fate {
+    pub(super) fn fate(
+        &self,
+        place: usize,
+        entry: IndexEntry,
+        expiry: Expiry,
+        why: Why,
+        now: Now,
+    ) -> Fate {
         let segment = self.table.get(self.table.of(place));
         if segment.sequence < self.flushed_below || expiry.is_past(now) {
             return Fate::Reclaimed;
@@ -212,7 +239,7 @@ impl SegmentStore {
         }
     }
 
-    fn count_reclaimed(&mut self, frequency: u8, is_expired: bool) {
+    pub(super) fn count_reclaimed(&mut self, frequency: u8, is_expired: bool) {
         if is_expired {
             self.counts.reclaimed += 1;
             self.counts.reclaimed_unused += u64::from(frequency == 0);
@@ -222,7 +249,7 @@ impl SegmentStore {
     }
 
     /// Copies a record; returns what it cost, or None if there is no room for it.
-    fn copy_forward(
+    pub(super) fn copy_forward(
         &mut self,
         (place, head): (usize, RecordHead),
         entry: IndexEntry,
@@ -256,6 +283,9 @@ impl SegmentStore {
         head.withhold(&mut self.region, copy);
         if head.kind() == RecordKind::Chain {
             record::forget_pins(&mut self.region, head.body_at(copy));
+        }
+        if head.kind() != RecordKind::Plain {
+            self.note_chain(copy);
         }
         self.table.commit(&mut self.region, self.table.of(copy));
         self.counts.moved += 1;
@@ -350,6 +380,28 @@ impl SegmentStore {
         }
     }
 
+    /// Merges a few buckets of an index with few entries, and takes back what it needs no more.
+    #[inline]
+    fn shrink_index(&mut self) {
+        if self.index.is_sparse() && !self.sweep.is_running() {
+            self.shrink_index_some();
+        }
+    }
+
+    #[cold]
+    fn shrink_index_some(&mut self) {
+        for _ in 0..MERGES {
+            if !self.index.is_sparse() || !self.index.shrink(&mut self.region) {
+                break;
+            }
+        }
+        let end = self.table.bottom() - self.table.segment_bytes();
+        if self.table.has_given() && self.index.retreat(end) {
+            self.table.take_back(&mut self.region);
+            header::set_segments(&mut self.region, self.table.count());
+        }
+    }
+
     /// Gives the segment next to the index to the index, if it is free.
     fn hand_over(&mut self) {
         if self.table.get(self.table.boundary()).state != SegmentState::Free {
@@ -419,7 +471,8 @@ impl SegmentStore {
         if dead != NIL && self.may_be_emptied(dead) && self.is_dead(dead, now) {
             return Some(self.begin(dead, Why::Compact));
         }
-        if self.table.free() >= self.reserve {
+        let wanted = self.free_wanted(now);
+        if self.table.free() >= wanted {
             return None;
         }
         let sparse = std::mem::replace(&mut self.look.sparse, NIL);
@@ -437,6 +490,12 @@ impl SegmentStore {
             true => [SegmentQueue::Small, SegmentQueue::Main],
             false => [SegmentQueue::Main, SegmentQueue::Small],
         };
+        if !self.sweep.is_running() {
+            self.begin_sweep(order[0], now);
+        }
+        if self.sweep.is_running() && self.table.free() > self.reserve {
+            return None;
+        }
         let segment = order.into_iter().find_map(|queue| self.oldest(queue, now))?;
         Some(self.begin(segment, Why::Evict))
     }

@@ -27,6 +27,8 @@ pub struct SegmentCounts {
     pub moved_bytes: u64,
     /// Segments emptied.
     pub emptied: u64,
+    /// Times that many segments were emptied together.
+    pub sweeps: u64,
     /// Records looked at while emptying.
     pub scanned: u64,
     /// Of the items evicted, those whose buckets were full.

@@ -52,6 +52,9 @@ const FULL_SIXTEENTHS: usize = 14;
 const SMALL_FULL_SIXTEENTHS: usize = 13;
 const SMALL_BUCKETS: usize = 1024;
 
+/// With fewer entries for each 16 slots the table shrinks.
+const SPARSE_SIXTEENTHS: usize = 7;
+
 /// Where a key's entry may be: in one of two buckets.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexAddress {
@@ -120,7 +123,16 @@ pub struct RecordIndex {
     pub kicks: u64,
     /// Insertions that found no room.
     pub fulls: u64,
+    /// All buckets before this one were looked at by a sweep; 0 without one.
+    swept: usize,
+    /// Buckets that got an entry afterwards that had not been looked at.
+    missed: Vec<u32>,
+    /// There were more of them.
+    has_missed: bool,
 }
+
+/// Buckets that a sweep remembers.
+const MISSED: usize = 256;
 
 /// Bytes of the smallest table for a region of `bytes`: enough for records of 4 KiB each.
 pub fn bytes_min(bytes: usize) -> usize {
@@ -154,6 +166,9 @@ impl RecordIndex {
             stamp: 0,
             kicks: 0,
             fulls: 0,
+            swept: 0,
+            missed: Vec::with_capacity(MISSED),
+            has_missed: false,
         }
     }
 
@@ -393,7 +408,7 @@ impl RecordIndex {
             .or_else(|| self.move_two(region, self.second(address)))
     }
 
-    /// The slots of a bucket, each with the other bucket of its entry.
+    /// The slots of a bucket that have an entry, each with the other bucket of that.
     fn others(
         &self,
         region: &Region,
@@ -404,7 +419,11 @@ impl RecordIndex {
         let others: [usize; SLOTS] = std::array::from_fn(|slot| {
             let at = slot * SLOT_BYTES + 4;
             let high = u32::from_le_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]);
-            self.own_and_other(bucket, high >> (TAG_SHIFT - 32))[1]
+            // No entry has tag 0.
+            match high >> (TAG_SHIFT - 32) {
+                0 => bucket,
+                tag => self.own_and_other(bucket, tag)[1],
+            }
         });
         let slots = others.into_iter().enumerate();
         slots
@@ -437,6 +456,63 @@ impl RecordIndex {
         region.set_u64(to, region.u64(from));
         region.set_u64(from, 0);
         self.kicks += 1;
+        self.note_moved(from, to);
+    }
+
+    /// An entry has moved past a sweep.
+    fn note_moved(&mut self, from: usize, to: usize) {
+        // One of those that were missed may move on.
+        let is_seen = self.bucket_of(from) < self.swept && self.missed.is_empty();
+        if self.swept == 0 || is_seen {
+            return;
+        }
+        let to = self.bucket_of(to);
+        if to < self.swept {
+            if self.missed.len() == MISSED {
+                self.has_missed = true;
+            } else {
+                self.missed.push(to as u32);
+            }
+        }
+    }
+
+    /// The bucket that a slot is in.
+    fn bucket_of(&self, slot: usize) -> usize {
+        let line = (slot - self.start) / LINE_BYTES;
+        line - line / (UNIT_BUCKETS + 1)
+    }
+
+    /// The next bucket that a sweep has to look at; None: there is none left.
+    #[inline]
+    pub fn next_swept(&mut self) -> Option<usize> {
+        if self.swept < self.buckets {
+            self.swept += 1;
+            return Some(self.swept - 1);
+        }
+        self.missed.pop().map(|bucket| bucket as usize)
+    }
+
+    /// Ends a sweep; false: it may have missed some entries, and must begin again.
+    pub fn end_sweep(&mut self) -> bool {
+        self.swept = 0;
+        self.missed.clear();
+        !std::mem::take(&mut self.has_missed)
+    }
+
+    /// The entries in a bucket.
+    #[inline(always)]
+    pub fn entries_in(
+        &self,
+        region: &Region,
+        bucket: usize,
+    ) -> impl Iterator<Item = IndexEntry> + use<> {
+        let start = self.at(bucket);
+        let line: [u8; LINE_BYTES] = region.array(start);
+        (0..SLOTS).filter_map(move |slot| {
+            let word =
+                line[slot * SLOT_BYTES..].first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
+            (word != 0).then_some(IndexEntry { slot: start + slot * SLOT_BYTES, word })
+        })
     }
 
     fn least_used(&self, region: &Region, bucket: usize) -> IndexEntry {
@@ -500,6 +576,57 @@ impl RecordIndex {
             }
         }
         self.stamp += 1;
+    }
+
+    /// Whether there are so few entries that the table should shrink.
+    #[inline(always)]
+    pub fn is_sparse(&self) -> bool {
+        self.buckets > 1 << self.base_bits
+            && self.entries < self.buckets * SLOTS / 16 * SPARSE_SIXTEENTHS
+    }
+
+    /// Merges the last bucket into the one that it was split from. False: there is no room in that
+    /// now.
+    pub fn shrink(&mut self, region: &mut Region) -> bool {
+        debug_assert!(self.is_sparse() && self.swept == 0);
+        let last = self.buckets - 1;
+        let low_mask = if last <= self.low_mask { self.low_mask >> 1 } else { self.low_mask };
+        let into = last & low_mask;
+        for _ in 0..SLOTS {
+            if self.fit_in_one(region, [last, into])
+                || self.move_one(region, into).is_none() && self.move_one(region, last).is_none()
+            {
+                break;
+            }
+        }
+        // An entry may have moved from the one to the other.
+        if !self.fit_in_one(region, [last, into]) {
+            return false;
+        }
+        self.buckets = last;
+        self.low_mask = low_mask;
+        for entry in self.entries_in(region, last) {
+            if let Some(to) = self.free_slot(region, into) {
+                region.set_u64(to, entry.word);
+                region.set_u64(entry.slot, 0);
+            }
+        }
+        self.stamp += 1;
+        true
+    }
+
+    fn fit_in_one(&self, region: &Region, buckets: [usize; 2]) -> bool {
+        let free = buckets.map(|bucket| self.matches(region, bucket, 0).count_ones() as usize);
+        free[0] + free[1] >= SLOTS
+    }
+
+    /// Gives its last bytes back, up to which it may use them from now on; false if it needs them.
+    pub fn retreat(&mut self, end: usize) -> bool {
+        let can = self.start + self.bytes() + UNIT_BYTES <= end;
+        if can {
+            self.end = end;
+        }
+        can
     }
 
     /// Remembers that the key was evicted; the oldest in its line is forgotten.

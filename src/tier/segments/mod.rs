@@ -5,6 +5,7 @@
 //! store: find, make, publish, kill ── index: key → place, frequency, ghosts
 //!   │                              ── table: segments and what lives in each
 //!   ├ evict: one segment after another is emptied, a few records a step
+//!   ├ sweep: many segments of small records are emptied together
 //!   ├ readers: who holds what      ── record: the bytes of one item
 //!   ├ chain: values in pieces
 //!   └ header: what a later start needs          region: all bytes, by offset
@@ -42,6 +43,7 @@ mod recover;
 mod region;
 mod scan;
 mod store;
+mod sweep;
 mod table;
 
 #[cfg(test)]

@@ -233,6 +233,9 @@ impl SegmentStore {
                 head.bury(&mut self.region, place);
             } else {
                 self.table.add_live(place, bytes);
+                if head.kind() != RecordKind::Plain {
+                    self.note_chain(place);
+                }
                 match head.kind() {
                     RecordKind::Piece => walk.pieces.push((place, false)),
                     kind => {
@@ -431,6 +434,11 @@ impl SegmentStore {
             return Ok(());
         }
         self.flush_if_due(now);
+        self.finish_sweep(now);
+        self.mark_clean(now)
+    }
+
+    fn mark_clean(&mut self, now: Now) -> io::Result<()> {
         let mark = CleanMark {
             entries: self.index.entries(),
             index_sum: header::sum_in(&self.region, self.index.contents(&self.region)),

@@ -17,6 +17,7 @@ use super::record::{
 };
 use super::region::Region;
 use super::scan::{LookAround, SegmentScan};
+use super::sweep::Sweep;
 use super::table::{
     NIL, NO_EXPIRY, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState, SegmentTable,
 };
@@ -155,6 +156,7 @@ pub struct SegmentStore {
     pub takes: u32,
     /// Uptime up to which no reader is looked at again, in microseconds.
     pub(super) readers_seen_us: u64,
+    pub(super) sweep: Sweep,
 }
 
 impl SegmentStore {
@@ -178,7 +180,8 @@ impl SegmentStore {
     pub(super) fn in_region(region: Region, geometry: Geometry, count: u32) -> SegmentStore {
         let Geometry { bytes, shift, seed, worker, workers, .. } = geometry;
         let index_start = header_bytes(bytes);
-        let table = SegmentTable::new(bytes, count, shift);
+        let mut table = SegmentTable::new(bytes, count, shift);
+        table.widen(geometry.segments());
         let pieces_max = bytes / (table.segment_bytes() / 64) + 8;
         SegmentStore {
             index: RecordIndex::new(index_start, table.bottom(), bytes),
@@ -205,6 +208,7 @@ impl SegmentStore {
             reader_pause_us: READER_PAUSE_US,
             takes: 0,
             readers_seen_us: 0,
+            sweep: Sweep::new(geometry.segments()),
             table,
             clock_s: 0,
         }

@@ -44,6 +44,8 @@ pub enum SegmentState {
     Open,
     /// It is full.
     Sealed,
+    /// It is being emptied through the index; a later start does not see it.
+    Swept,
     /// Its records are gone or elsewhere, and readers hold it.
     Held,
     /// The index has it.
@@ -79,6 +81,8 @@ pub struct Segment {
     pub group: u8,
     /// There is something to do when the last reader lets go: it is held, or a reader waits.
     pub needs_care: bool,
+    /// It has, or had, pieces or heads of long values.
+    pub has_chains: bool,
 }
 
 const FREE: Segment = Segment {
@@ -98,6 +102,7 @@ const FREE: Segment = Segment {
     queue: SegmentQueue::Small,
     group: 0,
     needs_care: false,
+    has_chains: false,
 };
 
 /// Segments in the order in which they joined.
@@ -231,8 +236,12 @@ impl SegmentTable {
     pub fn remove_live(&mut self, place: usize, bytes: usize) -> bool {
         let segment = self.of(place);
         let segment = self.get_mut(segment);
-        segment.live_bytes -= bytes as u32;
         segment.live_records -= 1;
+        if segment.state == SegmentState::Swept {
+            // Its bytes count no more.
+            return false;
+        }
+        segment.live_bytes -= bytes as u32;
         let is_empty = segment.live_records == 0 && segment.state == SegmentState::Sealed;
         let queue = segment.queue;
         self.live_bytes[queue as usize] -= bytes as u64;
@@ -330,7 +339,7 @@ impl SegmentTable {
     pub fn retire(&mut self, region: &mut Region, segment: u32) {
         let Segment { queue, live_records, drafts, state, .. } = *self.get(segment);
         assert!(live_records == 0 && drafts == 0, "only what is empty is retired");
-        debug_assert!(matches!(state, SegmentState::Open | SegmentState::Sealed));
+        debug_assert!(!matches!(state, SegmentState::Free | SegmentState::Gone));
         self.unlink(|table| &mut table.queues[queue as usize], segment);
         region.in_order();
         region.set_u64(self.start(segment) + SEQUENCE_AT, 0);
@@ -342,6 +351,20 @@ impl SegmentTable {
         if self.get(segment).pins == 0 {
             self.set_free(segment);
         }
+    }
+
+    /// A full segment will be emptied through the index: records that are removed from there are
+    /// not marked as dead, so a later start must not see any of it.
+    pub fn begin_sweep(&mut self, region: &mut Region, segment: u32) {
+        debug_assert_eq!(self.get(segment).state, SegmentState::Sealed);
+        region.in_order();
+        region.set_u64(self.start(segment) + SEQUENCE_AT, 0);
+        region.in_order();
+        let entry = self.get_mut(segment);
+        entry.state = SegmentState::Swept;
+        let bytes = std::mem::take(&mut entry.live_bytes);
+        let queue = entry.queue;
+        self.live_bytes[queue as usize] -= u64::from(bytes);
     }
 
     /// Frees a segment that was retired.
@@ -374,6 +397,28 @@ impl SegmentTable {
         entry.read_us = entry.read_us.max(now_us).max(1);
         entry.needs_care = true;
         self.kept += u32::from(is_first);
+    }
+
+    /// Takes a segment back that the index had, if it had one.
+    pub fn take_back(&mut self, region: &mut Region) {
+        debug_assert!((self.count as usize) < self.segments.len());
+        let segment = self.count;
+        forget(region, self.start(segment));
+        region.in_order();
+        self.count += 1;
+        *self.get_mut(segment) = FREE;
+        self.push_free(segment);
+    }
+
+    /// In all there are so many segments, of which the index has the rest.
+    pub fn widen(&mut self, segments: u32) {
+        let given = Segment { state: SegmentState::Gone, ..FREE };
+        self.segments.resize(segments as usize, given);
+    }
+
+    /// Whether the index has segments that were not its own from the start.
+    pub fn has_given(&self) -> bool {
+        (self.count as usize) < self.segments.len()
     }
 
     /// The segment next to the index.

@@ -58,6 +58,48 @@ fn entries_are_found_while_the_table_grows_and_others_come_and_go() {
 }
 
 #[test]
+fn a_table_with_few_entries_shrinks_and_grows_again() {
+    let mut region = Region::new(BYTES).unwrap();
+    let mut index = RecordIndex::new(0, BYTES, 64 * 1024);
+    let first = index.buckets();
+    let mut random = Random::of(5);
+    let mut model: Vec<(u64, usize)> = Vec::new();
+    for round in 0..4 {
+        for place in 1..20_000 {
+            if index.is_full() {
+                index.grow(&mut region);
+            }
+            let hash = random.draw();
+            let address = index.address(hash);
+            if index.insert(&mut region, address, place) == Inserted::Done {
+                model.push((hash, place));
+            }
+        }
+        let bytes = index.bytes();
+        let kept = [2_000, 300, 17, 0][round];
+        while model.len() > kept {
+            let (hash, place) = model.swap_remove(random.below(model.len() as u64) as usize);
+            let entry = index.entry_of(&region, index.address(hash), place).unwrap();
+            index.remove(&mut region, entry);
+            if index.is_sparse() {
+                index.shrink(&mut region);
+            }
+        }
+        while index.is_sparse() {
+            assert!(index.shrink(&mut region));
+        }
+        assert!(index.bytes() * 4 < bytes);
+        assert!(kept > 0 || index.buckets() == first);
+        assert_eq!(index.entries(), model.len());
+        for &(hash, place) in &model {
+            assert!(index.entry_of(&region, index.address(hash), place).is_some());
+        }
+        let listed = (0..index.buckets()).flat_map(|bucket| index.places(&region, bucket));
+        assert_eq!(listed.filter(|&place| place != 0).count(), model.len());
+    }
+}
+
+#[test]
 fn nearly_all_slots_can_be_used_whatever_part_of_the_table_is_split() {
     for more in [0, 1000, 4096, 6000] {
         let mut region = Region::new(BYTES).unwrap();

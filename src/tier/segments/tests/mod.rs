@@ -6,6 +6,7 @@ mod index;
 mod kill;
 mod model;
 mod restart;
+mod sweep;
 
 use super::header::{self, Found};
 use super::record::{self, RecordKind, RecordShape};
