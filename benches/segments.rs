@@ -413,19 +413,22 @@ fn steps(bytes: usize, is_shift: bool) {
         longest_ns as f64 / 1e6,
         overview.index_bytes as f64 * 100.0 / bytes as f64,
     );
-    for (name, mut times) in [("sets", sets), ("turns", turns)] {
-        times.sort_unstable();
-        let at = |share: f64| times[(share * (times.len() - 1) as f64) as usize] as f64 / 1000.0;
-        println!(
-            "  {} {name}: p50 {:.1} p99.9 {:.1} p99.99 {:.1} p99.999 {:.1} max {:.1} us of CPU",
-            times.len(),
-            at(0.5),
-            at(0.999),
-            at(0.9999),
-            at(0.99999),
-            at(1.0),
-        );
-    }
+    print_times("sets", sets);
+    print_times("turns", turns);
+}
+
+fn print_times(name: &str, mut times: Vec<u64>) {
+    times.sort_unstable();
+    let at = |share: f64| times[(share * (times.len() - 1) as f64) as usize] as f64 / 1000.0;
+    println!(
+        "  {} {name}: p50 {:.1} p99.9 {:.1} p99.99 {:.1} p99.999 {:.1} max {:.1} us of CPU",
+        times.len(),
+        at(0.5),
+        at(0.999),
+        at(0.9999),
+        at(0.99999),
+        at(1.0),
+    );
 }
 
 /// One operation so often, to have its instructions counted: with 1,000 items.

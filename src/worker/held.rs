@@ -309,6 +309,7 @@ impl Budget {
         self.shared -= share.shared;
         let Some(rest) = share.rest else { return };
         self.rests[usize::from(rest.is_for_new)] -= rest.bytes;
+        self.holders[rest.place as usize] = None;
         self.free_places.push(rest.place);
         self.revoked.take_if(|id| *id == rest.id);
     }

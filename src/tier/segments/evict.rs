@@ -395,8 +395,9 @@ impl SegmentStore {
                 break;
             }
         }
-        let end = self.table.bottom() - self.table.segment_bytes();
-        if self.table.has_given() && self.index.retreat(end) {
+        if self.table.has_given()
+            && self.index.retreat(self.table.bottom() - self.table.segment_bytes())
+        {
             self.table.take_back(&mut self.region);
             header::set_segments(&mut self.region, self.table.count());
         }

@@ -16,8 +16,7 @@ use super::record::{
     self, RECORD_VALUE_BYTES_MAX, RecordHead, RecordKind, RecordShape, WORD_BYTES,
 };
 use super::region::Region;
-use super::scan::{LookAround, SegmentScan};
-use super::sweep::Sweep;
+use super::scan::{LookAround, SegmentScan, Sweep};
 use super::table::{
     NIL, NO_EXPIRY, SEGMENT_HEADER_BYTES, SegmentQueue, SegmentState, SegmentTable,
 };

@@ -12,7 +12,7 @@
 
 use super::evict::Fate;
 use super::record;
-use super::scan::Why;
+use super::scan::{SWEEP_SEGMENTS_MAX, Why};
 use super::store::SegmentStore;
 use super::table::{NIL, SegmentQueue, SegmentState};
 use crate::base::clock::Now;
@@ -26,49 +26,11 @@ const EVICTED_POINTS: usize = 1;
 /// What a record would cost if its segment were emptied by itself.
 const RECORD_POINTS: usize = 8;
 
-/// Most segments of a sweep, and their share (1/n) of all.
-const SEGMENTS_MAX: usize = 256;
+/// Most segments of a sweep, as a share (1/n) of all.
 const SEGMENTS_SHARE: u32 = 8;
 
 /// How long many segments are kept free after the last record that needs it, in microseconds.
 const PRESSED_US: u64 = 1_000_000;
-
-/// The segments that are being emptied.
-#[derive(Debug)]
-pub struct Sweep {
-    segments: Vec<u32>,
-    /// A bit for each segment.
-    has: Vec<u64>,
-    /// Records found no room lately: until then, as an uptime in microseconds, much is kept free.
-    pressed_until_us: u64,
-}
-
-impl Sweep {
-    /// None, of `segments`.
-    pub fn new(segments: u32) -> Sweep {
-        Sweep {
-            segments: Vec::with_capacity(SEGMENTS_MAX),
-            has: vec![0; segments.div_ceil(u64::BITS) as usize],
-            pressed_until_us: 0,
-        }
-    }
-
-    /// Whether there are any.
-    #[inline(always)]
-    pub fn is_running(&self) -> bool {
-        !self.segments.is_empty()
-    }
-
-    #[inline(always)]
-    fn has(&self, segment: u32) -> bool {
-        self.has[(segment / u64::BITS) as usize] >> (segment % u64::BITS) & 1 != 0
-    }
-
-    fn add(&mut self, segment: u32) {
-        self.segments.push(segment);
-        self.has[(segment / u64::BITS) as usize] |= 1 << (segment % u64::BITS);
-    }
-}
 
 impl SegmentStore {
     /// There was no room for a record.
@@ -101,7 +63,7 @@ impl SegmentStore {
         if self.sweep.pressed_until_us <= now.uptime_us {
             return;
         }
-        let most = ((self.table.count() / SEGMENTS_SHARE) as usize).min(SEGMENTS_MAX);
+        let most = ((self.table.count() / SEGMENTS_SHARE) as usize).min(SWEEP_SEGMENTS_MAX);
         let oldest = self.table.queue(queue).oldest;
         let (mut records, mut next) = (0, oldest);
         for _ in 0..most {
