@@ -31,6 +31,8 @@ const KEYS: usize = 20_000;
 const VALUE_BYTES: usize = 100;
 /// Time of a turn, so that timers expire.
 const TURN_US: u64 = 20;
+/// Requests in a row that L1 may answer.
+const L1_HITS_MAX: usize = 16;
 /// Time for the disk to write a set.
 const TURNS_PER_SET: u32 = 10;
 
@@ -95,11 +97,18 @@ fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
     };
     let mut next = 0;
     Box::new(move || {
-        let before = looked();
-        let bytes = ask(&requests[next], b"END\r\n", 0);
-        assert_eq!(bytes > VALUE_BYTES, keys > 0, "hit or miss, as the case says");
-        assert_eq!(looked() - before, u64::from(keys > 0), "a hit is one of the SSD");
-        next = (next + 1) % requests.len();
+        // L1 keeps a few items for a whole round, those that were asked for soon after they were
+        // evicted. The next one takes their turn.
+        for _ in 0..L1_HITS_MAX {
+            let before = looked();
+            let bytes = ask(&requests[next], b"END\r\n", 0);
+            assert_eq!(bytes > VALUE_BYTES, keys > 0, "hit or miss, as the case says");
+            next = (next + 1) % requests.len();
+            if looked() - before == u64::from(keys > 0) {
+                return;
+            }
+        }
+        panic!("a hit is one of the SSD");
     })
 }
 
