@@ -2,7 +2,7 @@
 
 use super::header;
 use super::index::IndexEntry;
-use super::record::{self, RecordKind};
+use super::record::{self, RecordKind, RecordMarks};
 use super::store::{FoundRecord, GROUPS, SegmentStore};
 use super::table::{NO_EXPIRY, SegmentQueue};
 use crate::base::clock::{Expiry, Now};
@@ -21,7 +21,8 @@ impl SegmentStore {
             return None;
         }
         let cas = self.next_counter_cas();
-        head.set_cas(&mut self.region, place, cas);
+        let marks = head.marks(&self.region, place);
+        head.set_cas(&mut self.region, place, cas, marks);
         self.region.write(head.body_at(place), value);
         head.write_check(&mut self.region, place);
         Some(cas)
@@ -43,7 +44,39 @@ impl SegmentStore {
             entry.expiry_max_s = entry.expiry_max_s.max(expiry_s);
             return Some(found);
         }
-        let cas = self.cas(&found);
+        let named = (self.cas(&found), found.head.marks(&self.region, found.place));
+        self.remake(found, (key, hash), expiry, named, now)
+    }
+
+    /// Gives an item other marks and, if it is not None, another cas; None if there was no room for
+    /// that. It may be moved.
+    pub fn mark(
+        &mut self,
+        found: FoundRecord,
+        (key, hash): (&[u8], u64),
+        marks: RecordMarks,
+        cas: Option<u64>,
+        now: Now,
+    ) -> Option<FoundRecord> {
+        let cas = cas.unwrap_or_else(|| self.cas(&found));
+        if found.head.has_cas() {
+            found.head.set_cas(&mut self.region, found.place, cas, marks);
+            found.head.write_check(&mut self.region, found.place);
+            return Some(found);
+        }
+        let expiry = self.expiry(&found);
+        self.remake(found, (key, hash), expiry, (cas, marks), now)
+    }
+
+    /// Lets a copy of an item that has a cas of its own take its place.
+    fn remake(
+        &mut self,
+        found: FoundRecord,
+        (key, hash): (&[u8], u64),
+        expiry: Expiry,
+        (cas, marks): (u64, RecordMarks),
+        now: Now,
+    ) -> Option<FoundRecord> {
         let shape = found.head.shape_with_cas(&self.region, found.place, expiry);
         let bytes = shape.bytes(&self.region);
         self.pay(bytes, now);
@@ -60,7 +93,7 @@ impl SegmentStore {
         let body_bytes = found.head.body_bytes();
         let head = shape.head();
         self.region.copy(from, head.body_at(place), body_bytes);
-        head.set_cas(&mut self.region, place, cas);
+        head.set_cas(&mut self.region, place, cas, marks);
         if head.kind() == RecordKind::Chain {
             record::forget_pins(&mut self.region, head.body_at(place));
         }

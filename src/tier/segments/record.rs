@@ -73,6 +73,20 @@ const KEY_AT: [u8; 16] = {
     table
 };
 
+/// A cas has 62 bits; the others of its field are marks.
+const CAS_MASK: u64 = (1 << 62) - 1;
+const STALE: u64 = 1 << 62;
+const TOKEN_SENT: u64 = 1 << 63;
+
+/// Marks of an item, for which only one with a cas of its own has room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordMarks {
+    /// It is not what it should be any more, and may be served until it is replaced.
+    pub is_stale: bool,
+    /// A client was told to replace it.
+    pub is_token_sent: bool,
+}
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
@@ -296,13 +310,24 @@ impl RecordHead {
         if self.state & CAS == 0 {
             return None;
         }
-        Some(region.u64(at + self.key_offset() - 8))
+        Some(region.u64(at + self.key_offset() - 8) & CAS_MASK)
     }
 
-    /// Changes its own cas, if it has one.
-    pub fn set_cas(self, region: &mut Region, at: usize, cas: u64) {
+    /// The marks beside its own cas; none without one.
+    pub fn marks(self, region: &Region, at: usize) -> RecordMarks {
+        if self.state & CAS == 0 {
+            return RecordMarks::default();
+        }
+        let word = region.u64(at + self.key_offset() - 8);
+        RecordMarks { is_stale: word & STALE != 0, is_token_sent: word & TOKEN_SENT != 0 }
+    }
+
+    /// Changes its own cas and the marks beside it, if it has one.
+    pub fn set_cas(self, region: &mut Region, at: usize, cas: u64, marks: RecordMarks) {
         if self.state & CAS != 0 {
-            region.set_u64(at + self.key_offset() - 8, cas);
+            let stale = if marks.is_stale { STALE } else { 0 };
+            let token_sent = if marks.is_token_sent { TOKEN_SENT } else { 0 };
+            region.set_u64(at + self.key_offset() - 8, cas & CAS_MASK | stale | token_sent);
         }
     }
 

@@ -13,7 +13,7 @@ use super::geometry::{Geometry, SegmentStoreConfig, header_bytes};
 use super::header::{self, State};
 use super::index::{IndexAddress, IndexEntry, Inserted, RecordIndex};
 use super::record::{
-    self, RECORD_VALUE_BYTES_MAX, RecordHead, RecordKind, RecordShape, WORD_BYTES,
+    self, RECORD_VALUE_BYTES_MAX, RecordHead, RecordKind, RecordMarks, RecordShape, WORD_BYTES,
 };
 use super::region::Region;
 use super::scan::{LookAround, SegmentScan, Sweep};
@@ -29,7 +29,7 @@ pub(super) const GROUPS: usize = 8;
 const LIFETIMES_S: [u32; GROUPS - 2] = [60, 300, 1800, 3 * 3600, 24 * 3600, 7 * 24 * 3600];
 
 /// Bits of a cas that are the offset in a segment.
-const OFFSET_BITS: u32 = 20;
+pub(super) const OFFSET_BITS: u32 = 20;
 
 /// How often buckets are split for a record that has no room in its own.
 const CROWDED_SPLITS: usize = 4;
@@ -96,7 +96,8 @@ pub struct NewRecord<'k> {
     pub expiry: Expiry,
     /// Length of its value, which is written later.
     pub value_bytes: usize,
-    /// It is a number that will be changed in place.
+    /// It has room for a cas of its own and marks: a number that will be changed in place, or an
+    /// item that is published with [`SegmentStore::publish_as`].
     pub is_counter: bool,
 }
 
@@ -125,7 +126,7 @@ pub struct SegmentStore {
     pub(super) sequence_next: u64,
     pub(super) sequence_step: u64,
     /// Where the next cas of a counter comes from: a sequence number of its own, used up in steps.
-    counter_cas: u64,
+    pub(super) counter_cas: u64,
     /// What lies in segments with a lower sequence number is flushed.
     pub(super) flushed_below: u64,
     pub(super) flush_at_s: Option<u32>,
@@ -608,7 +609,7 @@ impl SegmentStore {
         let MadeRecord { place, head, is_held } = made;
         if head.has_cas() {
             let cas = self.next_counter_cas();
-            head.set_cas(&mut self.region, place, cas);
+            head.set_cas(&mut self.region, place, cas, RecordMarks::default());
         }
         if head.kind() == RecordKind::Chain {
             self.publish_pieces(place);
