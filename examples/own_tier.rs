@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 use sunder::config::Config;
 use sunder::serve::{ServeError, Server};
 use sunder::{
-    Action, Arithmetic, Body, Chain, Clock, Expiry, Hit, Key, L1Only, Now, Outcome, Store,
-    StoreMode, Tier,
+    Action, Arithmetic, Body, Chain, Clock, Expiry, Hit, ItemState, Key, L1Only, Now, Outcome,
+    Store, StoreMode, Tier,
 };
 
 /// Items in a map of the standard library. It evicts nothing.
@@ -45,7 +45,7 @@ impl MapTier {
         let Some(Item { flags, expiry, cas, value }) = self.find(key, now) else {
             return Outcome::Miss;
         };
-        Outcome::Hit(Hit { flags, expiry, cas, value })
+        Outcome::Hit(Hit { flags, expiry, cas, state: ItemState::default(), value })
     }
 }
 

@@ -150,4 +150,7 @@ pub use tier::memory::Memory;
 pub use tier::remote::Remote;
 pub use tier::rend::Rend;
 pub use tier::ssd::Ssd;
-pub use tier::{Action, Arithmetic, Draft, Hit, Outcome, Store, StoreMode, Take, Tier, Value};
+pub use tier::{
+    Action, Arithmetic, Draft, Hit, ItemInfo, ItemState, Meta, MetaFlags, MetaVerb, Outcome, Store,
+    StoreMode, Take, Tier, Value,
+};

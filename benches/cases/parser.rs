@@ -9,12 +9,18 @@ use sunder::tier::{Hit, Outcome};
 
 const NOW: Now = Now { uptime_us: 1, unix_s: 1_800_000_000 };
 const LIMITS: Limits =
-    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true };
+    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true, meta: false };
 
 const KEY: &[u8] = b"user:1234567890:name";
 
 fn hit() -> Outcome<()> {
-    Outcome::Hit(Hit { flags: 0, expiry: Expiry::NEVER, cas: 123_456, value: () })
+    Outcome::Hit(Hit {
+        flags: 0,
+        expiry: Expiry::NEVER,
+        cas: 123_456,
+        state: Default::default(),
+        value: (),
+    })
 }
 
 fn packet(opcode: u8, extras: &[u8], value_bytes: usize) -> Vec<u8> {

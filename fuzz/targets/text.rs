@@ -9,7 +9,7 @@ use sunder::protocol::text::{self, KeyStep};
 use sunder::protocol::{Command, Limits, Step};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true };
+const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, meta: true };
 
 fn skip_keys(mut input: &[u8]) -> &[u8] {
     loop {
@@ -49,6 +49,10 @@ fuzz_target!(|input: &[u8]| {
                 assert!(is_text && !request.key.is_empty());
                 assert!(LIMITS.fits(request.key.len(), 0, value_bytes));
                 value_bytes + 2
+            }
+            Command::Meta(meta) => {
+                assert!(meta.key_in(&mut [0; KEY_BYTES_MAX]).len() <= KEY_BYTES_MAX);
+                if meta.meta.is_store() { meta.value_bytes + 2 } else { 0 }
             }
             Command::Keys(_) => {
                 assert!(!is_line);

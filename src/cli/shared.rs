@@ -78,7 +78,7 @@ pub(super) struct Protocols {
     /// Speak the binary protocol
     #[arg(short, long, num_args = 0, action = ArgAction::Append, default_missing_value = "true")]
     binary: Vec<bool>,
-    /// Speak the meta commands (memcached 1.6; sunder does not have them)
+    /// Speak the meta commands (memcached 1.6, and sunder with memory alone)
     #[arg(long, num_args = 0, action = ArgAction::Append, default_missing_value = "true")]
     meta: Vec<bool>,
 }

@@ -6,7 +6,7 @@
 use crate::base::buffer::{Chain, Key};
 use crate::base::limits::{KERNEL_SEND_PIECES_BYTES, REPLY_HEAD_BYTES_MAX};
 use crate::net::Stream;
-use crate::protocol::{self, Direct, Form, Head, Sink, TAIL_BYTES_MAX};
+use crate::protocol::{self, Direct, Form, Head, Sink, TAIL_BYTES_MAX, text};
 use crate::tier::{Hit, Outcome, Value};
 
 /// Writes the reply to one operation from byte `written` on. Returns whether it is all out.
@@ -23,8 +23,13 @@ pub fn write_outcome<S: Stream, V: Value>(
     };
     let value_bytes = value.map_or(0, Value::len);
     let mut head = Head::new();
-    let key = key.map_or(&b""[..], Key::as_bytes);
-    let encoded = protocol::encode(form, key, outcome, value_bytes, &mut head);
+    let (key, opaque) = key.map_or((&b""[..], &b""[..]), |key| (key.as_bytes(), key.opaque()));
+    let encoded = match form {
+        Form::Text(text::Form::Meta(form)) => {
+            text::encode_meta(form, key, opaque, outcome, value_bytes, &mut head)
+        }
+        form => protocol::encode(form, key, outcome, value_bytes, &mut head),
+    };
     let value = value.filter(|_| encoded.with_value);
     write_parts(stream, &head, value, encoded.tail, written)
 }

@@ -196,7 +196,8 @@ impl Connection {
             Action::Store(Store { mode: StoreMode::Append | StoreMode::Prepend, .. }) => {
                 Submitted::Done(Outcome::Throttled)
             }
-            Action::Store(Store { mode: StoreMode::Set, cas: 0, .. }) => {
+            // Of a meta command memcached removes the item whatever the mode.
+            Action::Store(Store { mode: StoreMode::Set, cas: 0, .. }) | Action::Meta(_) => {
                 let port = PortRole::of_listener(self.listener());
                 let action = Action::StoreNoRoom;
                 engine.submit(Operation { action, port, ..operation }, slot, now)

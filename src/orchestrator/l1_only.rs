@@ -27,6 +27,8 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
+    const HAS_META: bool = T::HAS_META;
+
     #[inline(always)]
     fn try_now(
         &self,
@@ -83,6 +85,7 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::Delete { cas } => self.l1.delete(&key, cas, now).await,
             Action::Touch { expiry } => self.l1.touch(&key, expiry, now).await,
             Action::Arithmetic(arithmetic) => self.l1.arithmetic(&key, arithmetic, now).await,
+            Action::Meta(meta) => self.l1.meta(&key, meta, &value, now).await,
             Action::FlushAll { at } => self.l1.flush_all(at, now).await,
         }
     }

@@ -82,6 +82,9 @@ pub trait Orchestrator {
     /// What holds the bytes of a hit.
     type Value: Value;
 
+    /// Whether it executes [`Action::Meta`].
+    const HAS_META: bool = false;
+
     /// Executes one operation if it needs no waiting, and copies only what is stored: the path of a
     /// hit in memory. An error: nothing was done; [`Orchestrator::execute`] must execute it, and
     /// receives the result of the lookup in L1.

@@ -2,7 +2,7 @@
 
 use super::Action;
 use crate::base::stats::{Counter, WorkerStats};
-use crate::tier::{Arithmetic, Outcome, StoreMode};
+use crate::tier::{Arithmetic, Meta, MetaFlags, MetaVerb, Outcome, StoreMode};
 
 /// The part of an operation that is needed to count its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,22 @@ impl Tally {
                 Tally::Count { is_down, initial: initial.map(|(value, _)| value) }
             }
             Action::StoreTooLarge => Tally::TooLarge,
+            Action::Meta(meta) => Tally::of_meta(&meta),
             Action::StoreNoRoom | Action::FlushAll { .. } => Tally::Other,
+        }
+    }
+
+    fn of_meta(meta: &Meta) -> Tally {
+        match meta.verb {
+            MetaVerb::Get if meta.has(MetaFlags::TOUCH) => Tally::Touch,
+            MetaVerb::Get => Tally::Get,
+            MetaVerb::Store(StoreMode::Set | StoreMode::Replace) => {
+                Tally::Store { is_cas: meta.has(MetaFlags::CAS) }
+            }
+            MetaVerb::Store(_) => Tally::Store { is_cas: false },
+            MetaVerb::Delete => Tally::Delete,
+            MetaVerb::Count { decrement: is_down } => Tally::Count { is_down, initial: None },
+            MetaVerb::Debug => Tally::Other,
         }
     }
 
@@ -88,7 +103,9 @@ impl Tally {
             (Tally::Get, Outcome::Miss) => Some(Counter::GetMisses),
             (Tally::Touch, Outcome::Hit(_) | Outcome::Touched { .. }) => Some(Counter::TouchHits),
             (Tally::Touch, Outcome::Miss) => Some(Counter::TouchMisses),
-            (Tally::Store { is_cas: true }, Outcome::Stored { .. }) => Some(Counter::CasHits),
+            (Tally::Store { is_cas: true }, Outcome::Stored { .. } | Outcome::Changed(_)) => {
+                Some(Counter::CasHits)
+            }
             (Tally::Store { is_cas: true }, Outcome::Exists) => Some(Counter::CasBadval),
             (Tally::Store { is_cas: true }, Outcome::Miss) => Some(Counter::CasMisses),
             (Tally::Delete, Outcome::Deleted) => Some(Counter::DeleteHits),
@@ -99,9 +116,12 @@ impl Tally {
             {
                 None
             }
-            (Tally::Count { is_down: true, .. }, Outcome::Number { .. }) => Some(Counter::DecrHits),
+            (Tally::Count { .. }, Outcome::Changed(info)) if info.is_new => None,
+            (Tally::Count { is_down: true, .. }, Outcome::Number { .. } | Outcome::Changed(_)) => {
+                Some(Counter::DecrHits)
+            }
             (Tally::Count { is_down: true, .. }, Outcome::Miss) => Some(Counter::DecrMisses),
-            (Tally::Count { is_down: false, .. }, Outcome::Number { .. }) => {
+            (Tally::Count { is_down: false, .. }, Outcome::Number { .. } | Outcome::Changed(_)) => {
                 Some(Counter::IncrHits)
             }
             (Tally::Count { is_down: false, .. }, Outcome::Miss) => Some(Counter::IncrMisses),

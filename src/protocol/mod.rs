@@ -35,6 +35,8 @@ pub struct Limits {
     pub shutdown: bool,
     /// Whether `flush_all` is allowed.
     pub flush: bool,
+    /// Whether the tiers have meta commands; without, they are no commands.
+    pub meta: bool,
 }
 
 impl Limits {
@@ -83,6 +85,9 @@ pub enum Command<'a> {
     /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
     /// [`text::next_key`]. Each is one operation; [`Keys::end`] ends the reply.
     Keys(Keys),
+    /// A meta command on a key. If it is a store its value follows, as in [`Command::Store`]: with
+    /// `\r\n` behind it.
+    Meta(text::MetaCommand<'a>),
     /// A command that the server answers without a tier.
     Control { control: Control<'a>, form: Form },
     /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be

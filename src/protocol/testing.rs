@@ -9,12 +9,12 @@ use super::{Command, Control, Form, Head, Keys, Limits, Request, Step, binary, t
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use crate::orchestrator::Action;
-use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
+use crate::tier::{Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 pub(super) const NOW: Now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
 
 pub(super) const LIMITS: Limits =
-    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true };
+    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true, meta: false };
 
 struct Item {
     flags: u32,
@@ -69,6 +69,7 @@ impl Toy {
                 _ => Outcome::Miss,
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, arithmetic),
+            Action::Meta(_) => Outcome::Failed,
             Action::FlushAll { at } => {
                 if at == Expiry::NEVER || at.is_past(NOW) {
                     self.items.clear();
@@ -82,7 +83,7 @@ impl Toy {
         let Some(item) = self.items.get_mut(key) else { return Outcome::Miss };
         item.expiry = expiry.unwrap_or(item.expiry);
         let Item { flags, expiry, cas, ref value } = *item;
-        Outcome::Hit(Hit { flags, expiry, cas, value: value.clone() })
+        Outcome::Hit(Hit { flags, expiry, cas, state: ItemState::default(), value: value.clone() })
     }
 
     fn store(&mut self, key: &[u8], store: &Store, value: Vec<u8>) -> Outcome<Vec<u8>> {
@@ -290,6 +291,7 @@ impl Client {
                 let key = key.to_vec();
                 self.state = ClientState::Body { key, action, form, value_bytes, is_text };
             }
+            Command::Meta(_) => unreachable!("the limits have none"),
             Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {
                 let mut out = crate::base::buffer::Gather::new();

@@ -190,6 +190,7 @@ impl<'c> Server<'c> {
         compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
     ) -> Result<(), ServeError> {
         let Server { config, mut shared, pins, tiers } = self;
+        shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
             shared.settings.connections_max = kernel::files_for(config.connections_max)? as u64;
         }
@@ -242,6 +243,8 @@ fn shared(config: &Config, workers: usize) -> Shared {
         item_bytes_max: config.item_bytes_max,
         shutdown: config.is_shutdown_enabled,
         flush: config.is_flush_enabled,
+        // What the tiers say, once they are known.
+        meta: false,
     };
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let own: Vec<_> = own_addresses(config).iter().map(ToString::to_string).collect();

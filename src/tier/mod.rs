@@ -7,6 +7,7 @@
 pub mod link;
 pub mod memcached;
 pub mod memory;
+pub mod meta;
 pub mod remote;
 pub mod rend;
 #[cfg_attr(
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use crate::base::buffer::{self, Body, Chain, Gather, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::SHARED_BYTES_MAX;
+pub use meta::{ItemInfo, ItemState, Meta, MetaFlags, MetaVerb};
 
 /// Takes bytes piece by piece without copying, and returns how many it took.
 pub type Take<'t> = dyn for<'p> FnMut(&mut dyn Iterator<Item = &'p [u8]>) -> usize + 't;
@@ -146,6 +148,8 @@ pub struct Hit<V> {
     pub expiry: Expiry,
     /// Its unique number, below 2^62; changes with every change of the item.
     pub cas: u64,
+    /// What only meta commands report of it.
+    pub state: ItemState,
     /// Its bytes.
     pub value: V,
 }
@@ -180,6 +184,8 @@ pub enum Outcome<V> {
         /// The item's cas.
         cas: u64,
     },
+    /// A meta command changed the item.
+    Changed(ItemInfo),
     /// Incr, decr: the item is not a decimal number of up to 20 digits.
     NonNumeric,
     /// The item would exceed the maximum size. After a set, the previous item is gone.
@@ -200,9 +206,9 @@ impl<V: Value> Outcome<V> {
     pub fn share(&self) -> Option<Outcome<V>> {
         match self {
             Outcome::Miss => Some(Outcome::Miss),
-            &Outcome::Hit(Hit { flags, expiry, cas, ref value }) => {
+            &Outcome::Hit(Hit { flags, expiry, cas, state, ref value }) => {
                 let value = value.share()?;
-                Some(Outcome::Hit(Hit { flags, expiry, cas, value }))
+                Some(Outcome::Hit(Hit { flags, expiry, cas, state, value }))
             }
             _ => None,
         }
@@ -217,6 +223,7 @@ impl<V> Outcome<V> {
                 flags: hit.flags,
                 expiry: hit.expiry,
                 cas: hit.cas,
+                state: hit.state,
                 value: f(hit.value),
             }),
             Outcome::Miss => Outcome::Miss,
@@ -226,6 +233,7 @@ impl<V> Outcome<V> {
             Outcome::Deleted => Outcome::Deleted,
             Outcome::Touched { cas } => Outcome::Touched { cas },
             Outcome::Number { value, cas } => Outcome::Number { value, cas },
+            Outcome::Changed(info) => Outcome::Changed(info),
             Outcome::NonNumeric => Outcome::NonNumeric,
             Outcome::TooLarge => Outcome::TooLarge,
             Outcome::OutOfMemory => Outcome::OutOfMemory,
@@ -314,6 +322,8 @@ pub enum Action {
     },
     /// Increment or decrement.
     Arithmetic(Arithmetic),
+    /// A meta command. The value of a store is given with it.
+    Meta(Meta),
     /// Invalidate every item stored before a moment.
     FlushAll {
         /// That moment; never = now.
@@ -326,6 +336,9 @@ pub enum Action {
 pub trait Tier {
     /// What holds the bytes of a hit.
     type Value: Value;
+
+    /// Whether there is [`Tier::meta`]; without, clients are told that there are no meta commands.
+    const HAS_META: bool = false;
 
     /// Executes `action` if that needs no waiting, and copies only what is stored. None: nothing
     /// was done, and one of the functions below must be called.
@@ -405,6 +418,18 @@ pub trait Tier {
     /// kept.
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now)
     -> Outcome<Self::Value>;
+
+    /// Hit, changed, deleted, not stored, exists, miss, non-numeric, too large, out of memory. Only
+    /// called if [`Tier::HAS_META`].
+    async fn meta(
+        &self,
+        _key: &Key,
+        _meta: Meta,
+        _value: &Chain,
+        _now: Now,
+    ) -> Outcome<Self::Value> {
+        Outcome::Failed
+    }
 
     /// Invalidates every item stored before `at` (immediately if that is [`Expiry::NEVER`] or
     /// past).

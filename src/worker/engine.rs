@@ -432,11 +432,11 @@ fn learn(expected_bytes: &mut usize, bytes: usize) {
 fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>, now: Now) -> Answer {
     let outcome = match outcome {
         Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
-            let (flags, expiry, cas) = (hit.flags, hit.expiry, hit.cas);
+            let (flags, expiry, cas, state) = (hit.flags, hit.expiry, hit.cas, hit.state);
             let bytes = hit.value.len();
             let loan = Some(loans.lend(hit, now));
             let value = Carried::Lent { loan, bytes, offset: 0, piece: Chain::new() };
-            Outcome::Hit(Hit { flags, expiry, cas, value })
+            Outcome::Hit(Hit { flags, expiry, cas, state, value })
         }
         outcome => outcome.map_value(|value| Carried::Copied(copy(&value))),
     };

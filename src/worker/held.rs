@@ -405,11 +405,11 @@ impl<V: Value> Loans<V> {
     /// value.
     pub fn piece(&mut self, loan: u32, offset: usize, bytes: usize, now: Now) -> Hit<Carried> {
         let hit = self.hits[loan as usize].as_ref().expect("lent");
-        let &Hit { flags, expiry, cas, ref value } = hit;
+        let &Hit { flags, expiry, cas, state, ref value } = hit;
         if value.is_lost() {
             let value = Carried::Lost { bytes: value.len(), requested_bytes: bytes };
             drop(self.end(loan));
-            return Hit { flags, expiry, cas, value };
+            return Hit { flags, expiry, cas, state, value };
         }
         value.note_progress(now);
         let mut piece = Gather::new();
@@ -421,7 +421,7 @@ impl<V: Value> Loans<V> {
         }
         let loan = (!is_last).then_some(loan);
         let value = Carried::Lent { loan, bytes: length, offset, piece: piece.finish() };
-        Hit { flags, expiry, cas, value }
+        Hit { flags, expiry, cas, state, value }
     }
 
     /// The hit of a loan, which ends.

@@ -23,7 +23,8 @@ use sunder::protocol::Limits;
 use sunder::tier::memory::{self, Memory};
 use sunder::worker::{Settings, Shared, Worker};
 
-const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
+const LIMITS: Limits =
+    Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: false };
 
 /// Connections of each worker.
 const CONNECTIONS: usize = 4;

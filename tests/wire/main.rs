@@ -22,6 +22,7 @@ mod cases_retrieval;
 mod cases_storage;
 mod compositions;
 mod differences;
+mod meta;
 mod normal;
 mod oracle;
 mod run;
@@ -56,6 +57,10 @@ fn main() -> ExitCode {
     let mut score = Score::default();
     if filter.is_empty() || filter == ["statistics"] {
         statistics::run_all(&mut score);
+    }
+    if filter.is_empty() || filter[0] == "meta" {
+        let result = meta::run_all(filter.get(1).map_or("", String::as_str), &mut score);
+        score.check("the servers for meta commands start", result);
     }
     let mut table = all_cases();
     table.cases.retain(|case| filter.iter().all(|part| case.name.contains(part.as_str())));

@@ -34,9 +34,14 @@ pub const BINARY_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// longest of their replies, the general statistics.
 pub const SERVER_REPLY_ROOM_BYTES: usize = 12 * 1024;
 
-/// Longest head of one reply: `VALUE `, a key, three numbers and their separators; a binary header
-/// with extras and a key is shorter.
-pub const REPLY_HEAD_BYTES_MAX: usize = 6 + KEY_BYTES_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2 + 32;
+/// Longest opaque of a meta command, in bytes (memcached allows 32 with its flag).
+pub const OPAQUE_BYTES_MAX: usize = 31;
+
+/// Longest head of one reply, that to a meta command: status and length of the value, key in base64
+/// with its flag, opaque, cas, seven other flags with numbers of up to ten digits, marks, and the
+/// number of `ma`. That to a get, and a binary header with extras and a key, are shorter.
+pub const REPLY_HEAD_BYTES_MAX: usize =
+    13 + (KEY_BYTES_MAX + 2) + 4 + (2 + OPAQUE_BYTES_MAX) + 22 + 7 * 12 + 6 + 2 + 22;
 
 /// Longest value that is scanned for a number, in bytes; memcached stores longer values in pieces
 /// and does not treat them as numbers.

@@ -78,6 +78,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             (Action::Arithmetic(arithmetic), port) => {
                 self.arithmetic(key, arithmetic, port, now).await
             }
+            // The parser refuses them.
+            (Action::Meta(_), _) => Outcome::Failed,
             (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
         }
     }

@@ -75,7 +75,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
         hit: Hit<B::Value>,
         now: Now,
     ) -> impl Future<Output = Answer<A, B>> {
-        let Hit { flags, expiry, cas, value } = hit;
+        let Hit { flags, expiry, cas, state, value } = hit;
         let value: PairValueOf<A, B> = match value.as_chain() {
             Some(_) => PairValue::L2(value),
             // It can be read only once, for the reply.
@@ -86,7 +86,7 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             let store = Store { mode: StoreMode::Set, flags, expiry, cas: 0 };
             let in_l1 = self.l1.store(key, store, chain, now).await;
             let cas = self.reconcile(key, in_l1, cas, now).await;
-            Outcome::Hit(Hit { flags, expiry, cas, value })
+            Outcome::Hit(Hit { flags, expiry, cas, state, value })
         }
     }
 }
@@ -105,6 +105,7 @@ pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<PairValue<V1, V2>
             flags: hit.flags,
             expiry: hit.expiry,
             cas: hit.cas | OF_L2,
+            state: hit.state,
             value: PairValue::L2(hit.value),
         }),
         Outcome::Stored { cas } => Outcome::Stored { cas: cas | OF_L2 },

@@ -306,6 +306,7 @@ fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
         | Outcome::Deleted
         | Outcome::Touched { .. }
         | Outcome::Number { .. }
+        | Outcome::Changed(_)
         | Outcome::Flushed => unreachable!("no failure"),
     }
 }

@@ -6,7 +6,7 @@ use super::header::MAGIC_RESPONSE;
 use super::*;
 use crate::orchestrator::Action;
 use crate::protocol::testing::{Client, LIMITS, NOW, table};
-use crate::tier::{Hit, StoreMode};
+use crate::tier::{Hit, ItemState, StoreMode};
 
 const TABLE: &str = include_str!("../conformance/binary.tsv");
 
@@ -139,7 +139,8 @@ fn gete_accepts_only_a_key() {
 
 #[test]
 fn gete_of_an_item_that_never_expires_says_0() {
-    let hit = Hit { flags: 1, expiry: Expiry::NEVER, cas: 2, value: () };
+    let hit =
+        Hit { flags: 1, expiry: Expiry::NEVER, cas: 2, state: ItemState::default(), value: () };
     let mut head = Head::new();
     let form = Form { opcode: opcode::GETE, opaque: 0 };
     encode(form, b"k", &Outcome::Hit(hit), 0, &mut head);
@@ -366,7 +367,8 @@ proptest! {
         flags: u32, opaque: u32, cas: u64, expires: u32, size in 0..0xffff_0000_usize,
     ) {
         let mut head = Head::new();
-        let hit = Hit { flags, expiry: Expiry::from_unix_s(expires), cas, value: () };
+        let (expiry, state) = (Expiry::from_unix_s(expires), ItemState::default());
+        let hit = Hit { flags, expiry, cas, state, value: () };
         let form = Form { opcode, opaque };
         let encoded = encode(form, &key, &Outcome::Hit(hit), size, &mut head);
         prop_assert!(encoded.with_value && encoded.tail.is_empty());

@@ -1,4 +1,5 @@
-//! The text protocol (memcached's doc/protocol.txt), as memcached 1.6.18 speaks it.
+//! The text protocol (memcached's doc/protocol.txt), as memcached 1.6.18 speaks it, and
+//! its meta commands as 1.6.45 does.
 //!
 //! One file per family of commands; [`parse`] finds the family, [`encode`] encodes outcomes as
 //! lines. Invalid input gets exactly memcached's reply: where a reply looks odd or is missing, that
@@ -7,6 +8,8 @@
 mod admin;
 mod get;
 mod line;
+mod meta;
+mod meta_reply;
 mod store;
 mod update;
 
@@ -18,6 +21,8 @@ use crate::tier::Outcome;
 pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;
 pub(super) use line::find_low;
+pub use meta::{MetaCommand, MetaForm};
+pub use meta_reply::encode as encode_meta;
 
 /// The reply to a store whose value is not followed by `\\r\
 /// `, unless the request's form is [`Form::Silent`]. The two bytes in place of `\\r\
@@ -46,6 +51,8 @@ pub enum Form {
     Append,
     /// The new number (incr, decr).
     Number,
+    /// That of a meta command; see [`encode_meta`].
+    Meta(MetaForm),
     /// Nothing, whatever the outcome: the request has noreply.
     Silent,
 }
@@ -54,7 +61,7 @@ impl Form {
     /// Whether the reply repeats the key.
     #[inline]
     pub fn needs_key(self) -> bool {
-        matches!(self, Form::Get { .. })
+        matches!(self, Form::Get { .. } | Form::Meta(_))
     }
 
     /// `form`, or no reply for a request with noreply.
@@ -110,7 +117,10 @@ fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
         b"touch" => update::parse_touch(&words, now),
         b"incr" => update::parse_arithmetic(&words, false),
         b"decr" => update::parse_arithmetic(&words, true),
-        _ => admin::parse(&words, limits, now),
+        _ => match meta::parse(&words, limits, now).filter(|_| limits.meta) {
+            Some(command) => command,
+            None => admin::parse(&words, limits, now),
+        },
     };
     Step::Done { command, consumed }
 }
@@ -181,6 +191,7 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> En
             head.put(get_failure(outcome, last));
             NO_VALUE
         }
+        (Form::Meta(form), outcome) => encode_meta(form, b"", b"", outcome, 0, head),
         (Form::Silent, _) => NO_VALUE,
         (_, Outcome::Number { value, .. }) => {
             push_number(head, *value);
@@ -225,7 +236,9 @@ fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
         Outcome::OutOfMemory => b"SERVER_ERROR out of memory storing object\r\n",
         Outcome::Throttled => b"SERVER_ERROR temporarily overloaded\r\n",
         Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
-        Outcome::Hit(_) | Outcome::Number { .. } => unreachable!("encoded by the caller"),
+        Outcome::Hit(_) | Outcome::Number { .. } | Outcome::Changed(_) => {
+            unreachable!("encoded by the caller")
+        }
     }
 }
 
@@ -277,5 +290,7 @@ fn push_large_number(head: &mut impl Sink, number: u64) {
     head.put(itoa::Buffer::new().format(number).as_bytes());
 }
 
+#[cfg(test)]
+mod meta_tests;
 #[cfg(test)]
 mod tests;

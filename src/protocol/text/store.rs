@@ -25,7 +25,7 @@ pub(super) enum Verb {
 const CAS_OF_NONE: u64 = u64::MAX;
 
 /// Longest value that a line may announce: memcached adds the two bytes of the line end to an int.
-const VALUE_BYTES_MAX: usize = i32::MAX as usize - 2;
+pub(super) const VALUE_BYTES_MAX: usize = i32::MAX as usize - 2;
 
 /// `set <key> <flags> <exptime> <bytes>` with numbers of only digits, followed by at least a few
 /// bytes: by far the most common store. None if the input starts differently.

@@ -7,7 +7,7 @@ use crate::base::clock::Expiry;
 use crate::orchestrator::Action;
 use crate::protocol::testing::{Client, LIMITS, NOW, table};
 use crate::protocol::{Direct, Form as AnyForm, Keys, Request};
-use crate::tier::{Hit, StoreMode};
+use crate::tier::{Hit, ItemState, StoreMode};
 
 const TABLE: &str = include_str!("../conformance/text.tsv");
 
@@ -335,7 +335,13 @@ fn rend_swallows_no_block_after_a_bad_line() {
 
 #[test]
 fn heads_are_those_of_memcached() {
-    let hit = |flags, cas| Hit { flags, expiry: Expiry::NEVER, cas, value: () };
+    let hit = |flags, cas| Hit {
+        flags,
+        expiry: Expiry::NEVER,
+        cas,
+        state: ItemState::default(),
+        value: (),
+    };
     let mut head = Head::new();
     let form = Form::Get { with_cas: false, last: true };
     let encoded = encode(form, b"key", &Outcome::Hit(hit(7, 9)), 100, &mut head);
@@ -366,7 +372,13 @@ fn every_number_is_written_in_decimal() {
 #[test]
 fn the_longest_head_fits() {
     let mut head = Head::new();
-    let hit = Hit { flags: u32::MAX, expiry: Expiry::NEVER, cas: u64::MAX, value: () };
+    let hit = Hit {
+        flags: u32::MAX,
+        expiry: Expiry::NEVER,
+        cas: u64::MAX,
+        state: ItemState::default(),
+        value: (),
+    };
     let form = Form::Get { with_cas: true, last: true };
     encode(form, &[b'k'; 250], &Outcome::Hit(hit), u32::MAX as usize, &mut head);
     assert_eq!(head.len(), 6 + 250 + 1 + 10 + 1 + 10 + 1 + 20 + 2);

@@ -12,7 +12,7 @@ use crate::base::limits::LINK_REWRITES_MAX;
 use crate::tier::link::{
     Batch, Down, Head, Link, LinkConfig, One, OpenError, RequestWriter, Status,
 };
-use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
+use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode, Tier};
 
 /// A batch for one answer.
 type OneBatch<'l> = Batch<'l, Meta, One>;
@@ -110,7 +110,9 @@ fn hit(answer: Result<(Head, Chain), Down>) -> Outcome<Chain> {
     let Ok((head, value)) = answer else { return Outcome::Failed };
     let Head { status, flags, expiry, cas, .. } = head;
     match status {
-        Status::Value => Outcome::Hit(Hit { flags, expiry, cas, value }),
+        Status::Value => {
+            Outcome::Hit(Hit { flags, expiry, cas, state: ItemState::default(), value })
+        }
         status => rest(status),
     }
 }

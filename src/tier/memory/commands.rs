@@ -79,7 +79,7 @@ fn write<V>(
 
 /// Removes what a set would have replaced, if it is still there.
 #[cold]
-fn lose(store: &mut Store, key: &[u8], hash: u64, old: Option<FoundRecord>) {
+pub(super) fn lose(store: &mut Store, key: &[u8], hash: u64, old: Option<FoundRecord>) {
     if let Some(old) = old.and_then(|old| store.segments.refresh(old, key, hash)) {
         store.segments.kill(&old);
     }
@@ -102,7 +102,7 @@ fn publish(
 }
 
 /// Carries out an append or prepend. Out of memory means no room for the longer value.
-fn extend<V>(
+pub(super) fn extend<V>(
     store: &mut Store,
     key: &[u8],
     hash: u64,
@@ -147,7 +147,7 @@ fn extend<V>(
 
 /// Copies a body into an item's value, from a byte on; returns where that ended.
 #[inline]
-fn write_body(
+pub(super) fn write_body(
     store: &mut Store,
     made: MadeRecord,
     (mut cursor, mut offset): (PieceCursor, usize),
@@ -166,7 +166,7 @@ fn digits(number: u64, buffer: &mut itoa::Buffer) -> &[u8] {
 }
 
 /// Makes an item that holds a number and, behind it, spaces; none if there is no room.
-fn make_number(
+pub(super) fn make_number(
     store: &mut Store,
     new: &NewRecord<'_>,
     number: u64,
@@ -198,7 +198,7 @@ fn padded(digits: &[u8], value_bytes: usize) -> Option<[u8; COUNTER_BYTES_MAX]> 
 }
 
 /// Carries out an incr or decr of an item.
-fn count<V>(
+pub(super) fn count<V>(
     store: &mut Store,
     key: &[u8],
     hash: u64,
@@ -428,6 +428,10 @@ impl Memory {
             Action::Delete { cas } => self.delete_now(key, cas, now),
             Action::Touch { expiry } => self.touch_now(key, expiry, now),
             Action::Arithmetic(arithmetic) => self.arithmetic_now(key, arithmetic, now),
+            Action::Meta(meta) => match self.meta_now(key, meta, value, now) {
+                Outcome::OutOfMemory if meta.is_store() => return None,
+                outcome => outcome,
+            },
             Action::FlushAll { at } => self.flush_all_now(at, now),
         })
     }

@@ -20,6 +20,7 @@
 mod commands;
 mod draft;
 mod drafts;
+mod meta;
 pub(super) mod number;
 mod store;
 mod value;
@@ -41,7 +42,10 @@ use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::segments::{
     self, Companion, FoundRecord, Opening, PieceCursor, SegmentStoreConfig, StartError, StoreFile,
 };
-use crate::tier::{Action, Arithmetic, Draft, Fill, Hit, Outcome, Store as StoreRequest, Tier};
+use crate::tier::{
+    Action, Arithmetic, Draft, Fill, Hit, ItemState, Meta, MetaVerb, Outcome,
+    Store as StoreRequest, StoreMode, Tier,
+};
 use store::Store;
 pub use value::ItemValue;
 use waiting::Waiting;
@@ -216,11 +220,18 @@ impl Memory {
     #[inline(always)]
     fn hit(&self, store: &mut Store, found: &FoundRecord) -> Outcome<ItemValue> {
         store.segments.note_use(found);
+        self.hold(store, found, ItemState::default())
+    }
+
+    /// The same without a use, and with what a meta command reports of it.
+    #[inline(always)]
+    fn hold(&self, store: &mut Store, found: &FoundRecord, state: ItemState) -> Outcome<ItemValue> {
         let Some(opened) = store.segments.open(found) else { return Outcome::OutOfMemory };
         Outcome::Hit(Hit {
             flags: store.segments.flags(found),
             expiry: store.segments.expiry(found),
             cas: store.segments.cas(found),
+            state,
             value: ItemValue {
                 store: Rc::clone(&self.store),
                 opened,
@@ -262,6 +273,8 @@ fn overview(store: &Store, now: Now) -> Overview {
 impl Tier for Memory {
     type Value = ItemValue;
 
+    const HAS_META: bool = true;
+
     #[inline(always)]
     fn try_now(
         &self,
@@ -293,6 +306,7 @@ impl Tier for Memory {
             flags: store.segments.flags(&found),
             expiry: store.segments.expiry(&found),
             cas: store.segments.cas(&found),
+            state: ItemState::default(),
             value,
         };
         let is_taken = read(Some(hit));
@@ -372,6 +386,26 @@ impl Tier for Memory {
 
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<ItemValue> {
         self.arithmetic_now(key.as_bytes(), arithmetic, now)
+    }
+
+    async fn meta(&self, key: &Key, meta: Meta, value: &Chain, now: Now) -> Outcome<ItemValue> {
+        let mut at = now;
+        loop {
+            let outcome = self.meta_now(key.as_bytes(), meta, Body::Chain(value), at);
+            if !matches!(outcome, Outcome::OutOfMemory) || !meta.is_store() {
+                return outcome;
+            }
+            let may_retry = self.waiting.is_patient() && self.waiting.wait(now.uptime_us).await;
+            if !may_retry {
+                self.store.borrow().stats.add(Counter::StoreNoMemory, 1);
+                return match meta.verb {
+                    // memcached answers an append so for which it finds no memory.
+                    MetaVerb::Store(StoreMode::Append | StoreMode::Prepend) => Outcome::NotStored,
+                    _ => outcome,
+                };
+            }
+            at = self.waiting.now();
+        }
     }
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<ItemValue> {

@@ -29,7 +29,7 @@ use self::binary::{Binary, BinaryRequest, Exptimes};
 use self::probe::{ProbeError, Server};
 use super::link::{Address, Batch, Down, Head, Link, LinkConfig, One, OpenError, Status};
 use super::memory::item_bytes;
-use super::{Action, Arithmetic, Hit, Outcome, Store, Tier};
+use super::{Action, Arithmetic, Hit, ItemState, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 
@@ -133,7 +133,7 @@ impl Rend {
             Status::Value if expiry.is_past(now) => Ok(None),
             Status::Value => {
                 let (flags, cas) = (head.flags, self.cas(head.cas));
-                Ok(Some(Hit { flags, expiry, cas, value }))
+                Ok(Some(Hit { flags, expiry, cas, state: ItemState::default(), value }))
             }
             Status::Miss => Ok(None),
             _ => Err(Down),

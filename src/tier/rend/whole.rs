@@ -8,7 +8,7 @@ use super::{Answer, Rend, hit_or_miss, request_in};
 use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
 use crate::tier::link::{Batch, Down, Head, One, Status};
-use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode};
+use crate::tier::{Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 /// A batch for one answer.
 type OneBatch<'l> = Batch<'l, Binary, One>;
@@ -49,7 +49,9 @@ impl Rend {
         let (head, value) = self.request(request).await?;
         let Head { status, flags, cas, .. } = head;
         Ok(match status {
-            Status::Value => hit_or_miss(Some(Hit { flags, expiry, cas, value })),
+            Status::Value => {
+                hit_or_miss(Some(Hit { flags, expiry, cas, state: ItemState::default(), value }))
+            }
             status => rest(status),
         })
     }

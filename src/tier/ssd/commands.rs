@@ -16,7 +16,7 @@ use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
 use crate::base::work;
 use crate::tier::memory::{item_bytes, number};
-use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode};
+use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 /// What an item is stored with.
 struct Stored<'a> {
@@ -77,6 +77,8 @@ impl<D: Disk> Log<D> {
                 }
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, hash, arithmetic, old, now),
+            // The parser refuses them.
+            Action::Meta(_) => Outcome::Failed,
             Action::FlushAll { .. } => unreachable!("concerns no key"),
         }
     }
@@ -100,6 +102,7 @@ impl<D: Disk> Log<D> {
             | Action::StoreTooLarge
             | Action::StoreNoRoom
             | Action::Delete { .. }
+            | Action::Meta(_)
             | Action::FlushAll { .. } => action,
         }
     }
@@ -316,6 +319,7 @@ impl<D: Disk> Log<D> {
             flags: item.record.flags,
             expiry: self.clock.host_expiry(item.record.expiry_s),
             cas: item.record.cas,
+            state: ItemState::default(),
             value: item.value,
         })
     }

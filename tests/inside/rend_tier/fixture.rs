@@ -151,6 +151,7 @@ pub fn words<V: Value>(outcome: &Outcome<V>, now: Now) -> String {
         }
         Outcome::Number { value, .. } => format!("number {value}"),
         Outcome::Stored { .. } => "stored".into(),
+        Outcome::Changed(_) => "changed".into(),
         Outcome::Touched { .. } => "touched".into(),
         Outcome::Miss => "miss".into(),
         Outcome::NotStored => "not stored".into(),

@@ -25,7 +25,8 @@ use sunder::tier::memory::{self, ItemValue, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 use sunder::worker::{Settings, Shared, Worker};
 
-const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true };
+const LIMITS: Limits =
+    Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: false };
 
 fn shared(workers: usize) -> Arc<Shared> {
     Arc::new(Shared::new(Clock::start(), LIMITS, Settings::default(), workers))

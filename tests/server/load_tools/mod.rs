@@ -253,13 +253,17 @@ fn memcached_on_a_unix_socket_is_correct() {
 fn sunder_is_correct() {
     let port = free_port().to_string();
     let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
-    is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "-t -b"]);
+    is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "--meta", "-t -b"]);
 }
 
 #[test]
 fn a_server_without_meta_commands_is_reported() {
     let port = free_port().to_string();
-    let _server = Server::sunder(&["-p", &port, "--workers", "1"]).expect("sunder starts");
+    let path = free_socket_path();
+    let _memcached = Server::memcached_at(&path, 64).expect("memcached starts");
+    let l1 = format!("memcached,addr=unix:{}", path.display());
+    let arguments = ["-p", &port, "--workers", "1", "--l1", &l1];
+    let _server = Server::sunder(&arguments).expect("sunder starts");
     for words in [
         "setget -n 200",
         "sizes --step 9999",

@@ -63,6 +63,7 @@ fn words<V: Value>(outcome: &Outcome<V>) -> String {
         Outcome::Stored { cas } => format!("stored {}", whose(*cas)),
         Outcome::Touched { cas } => format!("touched {}", whose(*cas)),
         Outcome::Number { value, cas } => format!("number {value} {}", whose(*cas)),
+        Outcome::Changed(info) => format!("changed {}", whose(info.cas)),
         Outcome::Miss => "miss".into(),
         Outcome::NotStored => "not stored".into(),
         Outcome::Exists => "exists".into(),

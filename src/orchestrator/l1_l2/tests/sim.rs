@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
-use crate::tier::{Action, Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
+use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode, Tier};
 
 /// Random numbers from a seed.
 #[derive(Debug)]
@@ -294,7 +294,13 @@ impl State {
         if let Action::Touch { .. } = action {
             return Outcome::Touched { cas };
         }
-        Outcome::Hit(Hit { flags, expiry, cas, value: Chain::from_slice(value) })
+        Outcome::Hit(Hit {
+            flags,
+            expiry,
+            cas,
+            state: ItemState::default(),
+            value: Chain::from_slice(value),
+        })
     }
 
     fn store(&mut self, key: &[u8], store: Store, value: &[u8]) -> Outcome<Chain> {
@@ -366,6 +372,7 @@ fn name_of(action: Action) -> String {
             let conditional = if store.cas == 0 { "" } else { "-cas" };
             format!("{:?}{conditional}", store.mode).to_lowercase()
         }
+        Action::Meta(_) => "meta".into(),
         Action::StoreTooLarge => "too-large".into(),
         Action::StoreNoRoom => "no-room".into(),
         Action::Delete { cas: 0 } => "delete".into(),

@@ -14,7 +14,7 @@ use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
 use crate::tier::link::{Batch, Down, Head, Status};
 use crate::tier::memcached::meta::{self, Get, Meta};
-use crate::tier::{Hit, Outcome};
+use crate::tier::{Hit, ItemState, Outcome};
 
 impl Chunked {
     /// Requests the metadata; [`Chunked::receive_metadata`] takes the answer.
@@ -224,7 +224,7 @@ impl Chunked {
         match value {
             Ok(value) => {
                 let (flags, cas) = (stored.metadata.flags, stored.cas);
-                Ok(Outcome::Hit(Hit { flags, expiry, cas, value }))
+                Ok(Outcome::Hit(Hit { flags, expiry, cas, state: ItemState::default(), value }))
             }
             Err(broken) => {
                 self.discard(name, stored, broken).await?;

@@ -1,6 +1,7 @@
 //! Commands on a [`Memory`], checked against memcached's answers.
 
 mod large;
+mod meta;
 mod model;
 mod readers;
 
@@ -10,7 +11,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use super::*;
-use crate::tier::{StoreMode, Value};
+use crate::tier::{ItemInfo, Value};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_000_000 };
 
@@ -140,7 +141,7 @@ impl Bench {
     fn read(&self, k: impl AsRef<[u8]>, take: impl FnOnce(Seen) -> bool) -> bool {
         self.memory.read_now(k.as_ref(), self.now, |hit| {
             take(hit.map_or(said("Miss"), |hit| {
-                let Hit { flags, expiry, cas, value } = hit;
+                let Hit { flags, expiry, cas, value, .. } = hit;
                 Seen::Hit { flags, expiry, cas: self.name(cas), value: value.to_vec() }
             }))
         })

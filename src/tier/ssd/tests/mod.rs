@@ -187,6 +187,7 @@ impl Bench {
                 Action::Delete { cas } => ssd.delete(&k, cas, now).await,
                 Action::Touch { expiry } => ssd.touch(&k, expiry, now).await,
                 Action::Arithmetic(arithmetic) => ssd.arithmetic(&k, arithmetic, now).await,
+                Action::Meta(meta) => ssd.meta(&k, meta, &value, now).await,
                 Action::FlushAll { at } => ssd.flush_all(at, now).await,
                 Action::StoreTooLarge | Action::StoreNoRoom => unreachable!("never waits"),
             }

@@ -1,0 +1,387 @@
+//! mg, ms, md, ma, me and mn (protocol.txt, "Meta Commands"), as memcached 1.6.45 speaks them.
+//!
+//! A line is read into a [`MetaCommand`] that borrows key and opaque from it; the flags to return
+//! are kept in the order of the request, packed. Nothing here executes a flag or looks at an item.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::line::{Words, signed_32, unsigned};
+use super::store::VALUE_BYTES_MAX;
+use super::{BAD_FORMAT, answer, is_key};
+use crate::base::clock::{Expiry, Now};
+use crate::base::limits::{KEY_BYTES_MAX, OPAQUE_BYTES_MAX};
+use crate::protocol::{Command, Fixed, Limits};
+use crate::tier::{Meta, MetaFlags, MetaVerb, StoreMode};
+
+const DUPLICATE: Fixed = Fixed::new(b"CLIENT_ERROR duplicate flag\r\n");
+const INVALID: Fixed = Fixed::new(b"CLIENT_ERROR invalid flag\r\n");
+const BAD_TOKEN: Fixed = Fixed::new(b"CLIENT_ERROR bad token in command line format\r\n");
+const BAD_KEY: Fixed = Fixed::new(b"CLIENT_ERROR error decoding key\r\n");
+const TOO_MANY: Fixed = Fixed::new(b"CLIENT_ERROR options flags are too long\r\n");
+const OPAQUE_TOO_LONG: Fixed = Fixed::new(b"CLIENT_ERROR opaque token too long\r\n");
+const BAD_MS_MODE: Fixed = Fixed::new(b"CLIENT_ERROR invalid mode for ms M token\r\n");
+const BAD_MA_MODE: Fixed = Fixed::new(b"CLIENT_ERROR invalid mode for ma M token\r\n");
+/// Whatever is wrong with a flag of ma.
+const BAD_MA_FLAG: Fixed = Fixed::new(b"CLIENT_ERROR invalid or duplicate flag\r\n");
+const NOOP: Fixed = Fixed::new(b"MN\r\n");
+
+/// Most words of a line, the command included.
+const WORDS_MAX: usize = 20;
+
+/// The largest cas that an item can have: tiers mark cas numbers in the bits above.
+const CAS_MAX: u64 = (1 << 62) - 1;
+
+/// A meta command on a key, borrowed from its line.
+#[derive(Debug)]
+pub struct MetaCommand<'a> {
+    /// The key as it was sent: in base64 if the form says so.
+    pub key: &'a [u8],
+    /// What followed O.
+    pub opaque: &'a [u8],
+    /// The operation.
+    pub meta: Meta,
+    /// How its outcome is encoded.
+    pub form: MetaForm,
+    /// Of a store: the length of the value that follows.
+    pub value_bytes: usize,
+    /// Of a store: the value exceeds the limit, and is skipped.
+    pub is_too_large: bool,
+}
+
+impl<'a> MetaCommand<'a> {
+    /// The item's key, decoded into `room` if it was sent in base64.
+    pub fn key_in<'r>(&self, room: &'r mut [u8; KEY_BYTES_MAX]) -> &'r [u8]
+    where
+        'a: 'r,
+    {
+        if !self.form.is_base64 {
+            return self.key;
+        }
+        match STANDARD.decode_slice(self.key, room) {
+            Ok(bytes) => &room[..bytes],
+            Err(_) => unreachable!("decoded once when it was parsed"),
+        }
+    }
+}
+
+/// A flag that is returned with an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Returned {
+    Opaque = 1,
+    Key,
+    Cas,
+    Flags,
+    Fetched,
+    Idle,
+    Size,
+    Left,
+}
+
+impl Returned {
+    const ALL: [Returned; 8] = [
+        Returned::Opaque,
+        Returned::Key,
+        Returned::Cas,
+        Returned::Flags,
+        Returned::Fetched,
+        Returned::Idle,
+        Returned::Size,
+        Returned::Left,
+    ];
+
+    /// That of a flag of `verb`.
+    fn of(flag: u8, verb: MetaVerb) -> Option<Returned> {
+        let is_get = verb == MetaVerb::Get;
+        let is_store = matches!(verb, MetaVerb::Store(_));
+        let is_count = matches!(verb, MetaVerb::Count { .. });
+        match flag {
+            b'O' => Some(Returned::Opaque),
+            b'k' => Some(Returned::Key),
+            b'c' if is_get || is_store || is_count => Some(Returned::Cas),
+            b's' if is_get || is_store => Some(Returned::Size),
+            b't' if is_get || is_count => Some(Returned::Left),
+            b'f' if is_get => Some(Returned::Flags),
+            b'h' if is_get => Some(Returned::Fetched),
+            b'l' if is_get => Some(Returned::Idle),
+            _ => None,
+        }
+    }
+}
+
+/// How the outcome of a meta command is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetaForm {
+    /// The flags to return, four bits each, the first one lowest. No flag comes twice.
+    returned: u32,
+    /// Length of the value that was sent.
+    pub(super) sent_bytes: u32,
+    pub(super) kind: MetaKind,
+    /// The usual outcome is not answered.
+    pub(super) is_quiet: bool,
+    /// The value is returned.
+    pub(super) with_value: bool,
+    /// The key was sent in base64.
+    pub(super) is_base64: bool,
+}
+
+/// The commands, as far as replies differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MetaKind {
+    Get,
+    Store,
+    Delete,
+    Count,
+    Debug,
+}
+
+impl MetaForm {
+    fn new(verb: MetaVerb) -> MetaForm {
+        let kind = match verb {
+            MetaVerb::Get => MetaKind::Get,
+            MetaVerb::Store(_) => MetaKind::Store,
+            MetaVerb::Delete => MetaKind::Delete,
+            MetaVerb::Count { .. } => MetaKind::Count,
+            MetaVerb::Debug => MetaKind::Debug,
+        };
+        MetaForm {
+            returned: 0,
+            sent_bytes: 0,
+            kind,
+            is_quiet: false,
+            with_value: false,
+            is_base64: false,
+        }
+    }
+
+    /// The flags to return, in their order.
+    pub(super) fn returned(self) -> impl Iterator<Item = Returned> {
+        let mut rest = self.returned;
+        std::iter::from_fn(move || {
+            let index = (rest & 15) as usize;
+            rest >>= 4;
+            index.checked_sub(1).map(|index| Returned::ALL[index])
+        })
+    }
+
+    fn push(&mut self, returned: Returned) {
+        let used = (u32::BITS - self.returned.leading_zeros()).div_ceil(4);
+        self.returned |= u32::from(returned as u8) << (4 * used);
+    }
+}
+
+/// Any line that begins with a meta command; None if the command is another.
+pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Option<Command<'a>> {
+    let verb = match words.get(0) {
+        b"mg" => MetaVerb::Get,
+        b"ms" => return Some(parse_store(words, limits, now)),
+        b"md" => MetaVerb::Delete,
+        b"ma" => MetaVerb::Count { decrement: false },
+        b"me" => MetaVerb::Debug,
+        b"mn" => return Some(answer(NOOP)),
+        _ => return None,
+    };
+    if words.count() < 2 {
+        return Some(answer(BAD_FORMAT));
+    }
+    Some(match read(words, 1, verb, now) {
+        Ok(command) => checked(command, 0),
+        Err(reply) if matches!(verb, MetaVerb::Count { .. }) && reply != BAD_MA_MODE => {
+            answer(BAD_MA_FLAG)
+        }
+        Err(reply) => answer(reply),
+    })
+}
+
+/// `ms <key> <bytes> <flags>*`: if the line says how long its value is, that is discarded with a
+/// line that is refused.
+fn parse_store<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<'a> {
+    let announced = match words.count() {
+        0..3 => None,
+        _ => signed_32(words.get(2)).and_then(|bytes| usize::try_from(bytes).ok()),
+    };
+    let Some(value_bytes) = announced.filter(|&bytes| bytes <= VALUE_BYTES_MAX) else {
+        return answer(BAD_FORMAT);
+    };
+    let skip_bytes = value_bytes + 2;
+    match read(words, 2, MetaVerb::Store(StoreMode::Set), now) {
+        Ok(mut command) => {
+            command.value_bytes = value_bytes;
+            command.form.sent_bytes = value_bytes as u32;
+            let key_bytes = command.key_in(&mut [0; KEY_BYTES_MAX]).len();
+            command.is_too_large = !limits.fits(key_bytes, command.meta.flags, value_bytes);
+            checked(command, skip_bytes)
+        }
+        Err(reply) => Command::Bad { reply, skip_bytes, close: false },
+    }
+}
+
+/// A command whose flags are right, unless its opaque is too long.
+fn checked(command: MetaCommand<'_>, skip_bytes: usize) -> Command<'_> {
+    if command.opaque.len() > OPAQUE_BYTES_MAX {
+        return Command::Bad { reply: OPAQUE_TOO_LONG, skip_bytes, close: false };
+    }
+    Command::Meta(command)
+}
+
+/// Flags while they are read.
+struct Reader<'a> {
+    now: Now,
+    meta: Meta,
+    form: MetaForm,
+    key: &'a [u8],
+    opaque: &'a [u8],
+    mode: Option<u8>,
+    /// The reply to a line whose arguments are wrong. A flag that is unknown or comes twice is
+    /// answered first, wherever it is.
+    fault: Option<Fixed>,
+}
+
+/// Reads key and flags; those are the words after word `last`.
+fn read<'a>(
+    words: &Words<'a>,
+    last: usize,
+    verb: MetaVerb,
+    now: Now,
+) -> Result<MetaCommand<'a>, Fixed> {
+    let key = words.get(1);
+    if !is_key(key) {
+        return Err(BAD_FORMAT);
+    }
+    if words.count() > WORDS_MAX {
+        return Err(TOO_MANY);
+    }
+    let mut reader = Reader {
+        now,
+        meta: Meta::new(verb),
+        form: MetaForm::new(verb),
+        key,
+        opaque: b"",
+        mode: None,
+        fault: None,
+    };
+    let mut seen = 0_u128;
+    for word in words.behind(last) {
+        let flag = word[0];
+        if flag >= 127 || seen & 1 << flag != 0 {
+            return Err(DUPLICATE);
+        }
+        seen |= 1 << flag;
+        reader.flag(flag, &word[1..])?;
+    }
+    match reader.fault {
+        Some(fault) => Err(fault),
+        None => reader.finish(),
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// One flag and its argument. An error is answered at once.
+    fn flag(&mut self, flag: u8, argument: &'a [u8]) -> Result<(), Fixed> {
+        match flag {
+            b'b' => {
+                let mut room = [0; KEY_BYTES_MAX];
+                self.form.is_base64 = true;
+                if !matches!(STANDARD.decode_slice(self.key, &mut room), Ok(1..)) {
+                    self.fault = Some(BAD_KEY);
+                }
+            }
+            b'T' => {
+                self.meta.expiry = self.expiry(argument);
+                self.set(MetaFlags::TOUCH);
+            }
+            b'N' => {
+                self.meta.vivify = self.expiry(argument);
+                self.set(MetaFlags::VIVIFY);
+                if self.meta.has(MetaFlags::TOUCH) {
+                    self.set(MetaFlags::VIVIFY_AFTER_TOUCH);
+                }
+            }
+            b'R' => {
+                self.meta.recache = self.expiry(argument);
+                self.set(MetaFlags::RECACHE);
+                if self.meta.has(MetaFlags::TOUCH) {
+                    self.set(MetaFlags::RECACHE_AFTER_TOUCH);
+                }
+            }
+            b't' => {
+                if self.meta.has(MetaFlags::TOUCH) {
+                    self.set(MetaFlags::EXPIRY_AFTER_TOUCH);
+                }
+                if self.meta.has(MetaFlags::VIVIFY) {
+                    self.set(MetaFlags::EXPIRY_AFTER_VIVIFY);
+                }
+            }
+            b'C' => {
+                self.meta.cas = self.number(argument, u64::MAX);
+                self.set(MetaFlags::CAS);
+            }
+            b'E' => {
+                self.meta.new_cas = self.number(argument, CAS_MAX);
+                self.set(MetaFlags::NEW_CAS);
+            }
+            b'D' => self.meta.delta = self.number(argument, u64::MAX),
+            b'J' => self.meta.initial = self.number(argument, u64::MAX),
+            b'F' => match unsigned(argument).and_then(|flags| u32::try_from(flags).ok()) {
+                Some(flags) => self.meta.flags = flags,
+                // memcached has no message of its own for it.
+                None => self.fault = self.fault.or(Some(BAD_FORMAT)),
+            },
+            b'M' => self.mode = Some(argument.first().copied().unwrap_or(0)),
+            b'O' => self.opaque = argument,
+            b'I' => self.set(MetaFlags::INVALIDATE),
+            b'x' => self.set(MetaFlags::EMPTY),
+            b'u' => self.set(MetaFlags::NO_USE),
+            b'q' => self.form.is_quiet = true,
+            b'v' => self.form.with_value = true,
+            // L and P are for proxies; the others are flags that only return something.
+            b'L' | b'P' | b'c' | b'f' | b'h' | b'k' | b'l' | b's' => {}
+            _ => return Err(INVALID),
+        }
+        if let Some(returned) = Returned::of(flag, self.meta.verb) {
+            self.form.push(returned);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, flag: MetaFlags) {
+        self.meta.with = self.meta.with.and(flag);
+    }
+
+    fn expiry(&mut self, argument: &[u8]) -> Expiry {
+        match signed_32(argument) {
+            Some(exptime) => Expiry::from_exptime(exptime.into(), self.now),
+            None => {
+                self.fault = Some(BAD_TOKEN);
+                Expiry::NEVER
+            }
+        }
+    }
+
+    fn number(&mut self, argument: &[u8], max: u64) -> u64 {
+        unsigned(argument).filter(|&number| number <= max).unwrap_or_else(|| {
+            self.fault = Some(BAD_TOKEN);
+            0
+        })
+    }
+
+    fn finish(mut self) -> Result<MetaCommand<'a>, Fixed> {
+        if let Some(mode) = self.mode {
+            self.meta.verb = match (self.meta.verb, mode) {
+                (MetaVerb::Store(_), b'E') => MetaVerb::Store(StoreMode::Add),
+                (MetaVerb::Store(_), b'A') => MetaVerb::Store(StoreMode::Append),
+                (MetaVerb::Store(_), b'P') => MetaVerb::Store(StoreMode::Prepend),
+                (MetaVerb::Store(_), b'R') => MetaVerb::Store(StoreMode::Replace),
+                (MetaVerb::Store(_), b'S') => MetaVerb::Store(StoreMode::Set),
+                (MetaVerb::Store(_), _) => return Err(BAD_MS_MODE),
+                (MetaVerb::Count { .. }, b'I' | b'+') => MetaVerb::Count { decrement: false },
+                (MetaVerb::Count { .. }, b'D' | b'-') => MetaVerb::Count { decrement: true },
+                (MetaVerb::Count { .. }, _) => return Err(BAD_MA_MODE),
+                (verb, _) => verb,
+            };
+        }
+        let Reader { meta, form, key, opaque, .. } = self;
+        Ok(MetaCommand { key, opaque, meta, form, value_bytes: 0, is_too_large: false })
+    }
+}

@@ -1,0 +1,144 @@
+//! Meta commands: what memcached 1.6.45 answered to the requests in `meta.tsv`, sunder must answer,
+//! in one piece and split at every byte boundary.
+//!
+//! The memcached that the rest of the table runs is older, and answers some of them otherwise.
+
+use crate::Score;
+use crate::run::{Control, Pace, Target, run};
+use crate::support::{self, Server};
+use crate::table::{Case, Compare, Protocol};
+
+/// The key that stands for KEY.
+const KEY: &str = "meta-0";
+
+/// What follows the answers, normalised.
+const SENTINEL_ANSWER: &[u8] = b"VERSION *\r\n";
+
+/// Interval of the tried cuts where another full run covers the code.
+const EVERY: usize = 13;
+
+/// Failing runs of a case after which it is abandoned.
+const FAULTS_PER_CASE: usize = 2;
+
+/// Rows with a line of less than two bytes, which memcached 1.6.18 and sunder answer with `ERROR`.
+const SHORT_LINES: &[&str] = &["base64 key", "line ms KEY 3"];
+
+/// One row: requests, and the answers with `*` for numbers that may differ.
+struct Row {
+    case: Case,
+    answers: Vec<u8>,
+}
+
+/// All rows on all servers that have meta commands; of the rows those whose name has `filter`.
+pub fn run_all(filter: &str, score: &mut Score) -> Result<(), String> {
+    let mut rows = rows();
+    rows.retain(|row| row.case.name.contains(filter));
+    for (workers, every) in [("1", 1), ("2", EVERY)] {
+        let port = support::free_port();
+        let args = ["-p", &port.to_string(), "--workers", workers, "--poll", "adaptive"];
+        let _sunder = Server::sunder(&args)?;
+        let mut control = Control::new(Target::Tcp(([127, 0, 0, 1], port).into()));
+        control.every = every;
+        let name = format!("meta, workers {workers}");
+        let before = (score.passed, score.failed);
+        for row in &rows {
+            let result = at_all_cuts(&mut control, row);
+            score.check(&format!("{name}: {}", row.case.name), result);
+        }
+        let (passed, failed) = (score.passed - before.0, score.failed - before.1);
+        println!("wire: {name}: {passed} cases as memcached 1.6.45, {failed} not");
+    }
+    Ok(())
+}
+
+fn at_all_cuts(control: &mut Control, row: &Row) -> Result<(), String> {
+    let mut faults = vec![];
+    let cuts = row.case.cuts().into_iter().step_by(control.every).map(Some);
+    for cut in std::iter::once(None).chain(cuts) {
+        let answer = match run(control, &row.case, cut, Pace::Prefix) {
+            Ok(answer) => answer,
+            Err(stuck) => {
+                control.stuck += 1;
+                return Err(stuck.to_string());
+            }
+        };
+        if is_as_expected(&row.answers, &answer) {
+            continue;
+        }
+        let (asked, expected, got) =
+            (row.case.input.escape_ascii(), row.answers.escape_ascii(), answer.escape_ascii());
+        faults
+            .push(format!("cut {cut:?}: {asked}\n      expected {expected}\n      got      {got}"));
+        if faults.len() == FAULTS_PER_CASE {
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n    ")) }
+}
+
+/// Whether an answer is the expected one, in which `*` is any number.
+fn is_as_expected(mut expected: &[u8], mut answer: &[u8]) -> bool {
+    while let Some((&first, rest)) = expected.split_first() {
+        expected = rest;
+        let digits = answer.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let length = match first {
+            b'*' if digits > 0 => digits,
+            _ if answer.first() == Some(&first) => 1,
+            _ => return false,
+        };
+        answer = &answer[length..];
+    }
+    answer.is_empty()
+}
+
+fn rows() -> Vec<Row> {
+    let lines = include_str!("meta.tsv").lines().filter(|line| !line.starts_with('#'));
+    let rows: Vec<Row> = lines.enumerate().map(|(at, line)| row(at, line)).collect();
+    assert!(rows.len() >= 570, "memcached 1.6.45 was asked that many");
+    rows
+}
+
+fn row(at: usize, line: &str) -> Row {
+    let mut columns = line.split('\t');
+    let mut next = || columns.next().expect("three columns");
+    let (name, requests, answers) = (next(), unescape(next()), unescape(next()));
+    let case = Case {
+        name: format!("{at} {name}"),
+        protocol: Protocol::Text,
+        setup: vec![],
+        input: requests,
+        with_sentinel: true,
+        compare: Compare::Exact,
+    };
+    let mut answers = String::from_utf8(answers).expect("answers are text");
+    if SHORT_LINES.contains(&name) {
+        let end = answers.rfind("CLIENT_ERROR bad command line format").expect("the last answer");
+        answers.replace_range(end.., "ERROR\r\nMN\r\n");
+    }
+    Row { case, answers: [answers.as_bytes(), SENTINEL_ANSWER].concat() }
+}
+
+/// The bytes of a column.
+fn unescape(column: &str) -> Vec<u8> {
+    let mut bytes = vec![];
+    let column = column.replace("KEY", KEY);
+    let mut chars = column.bytes();
+    while let Some(byte) = chars.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        match chars.next() {
+            Some(b'r') => bytes.push(b'\r'),
+            Some(b'n') => bytes.push(b'\n'),
+            Some(b't') => bytes.push(b'\t'),
+            Some(b'x') => {
+                let digits = [chars.next(), chars.next()].map(|digit| digit.expect("two digits"));
+                let digits = std::str::from_utf8(&digits).expect("digits");
+                bytes.push(u8::from_str_radix(digits, 16).expect("digits"));
+            }
+            other => bytes.push(other.expect("an escape")),
+        }
+    }
+    bytes
+}
