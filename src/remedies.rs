@@ -10,7 +10,7 @@ use crate::net::kernel::{Address, BindError, Listener};
 #[cfg(feature = "dpdk")]
 use crate::net::nic::{CheckError, NicError, SpecError};
 use crate::orchestrator::PortRole;
-use crate::tier::segments::StartError;
+use crate::tier::segments::{Room, StartError};
 use crate::tier::ssd::OpenError;
 use crate::tier::ssd::disk::ring::{Completions, Mode};
 
@@ -194,9 +194,21 @@ pub fn of_log(error: &OpenError) -> String {
 pub fn of_store(error: &StartError, bytes: u64, workers: usize) -> String {
     let remedy = match error {
         StartError::Io { .. } => "",
-        StartError::NoSpace { .. } => {
+        StartError::NoSpace { room: Room::HugePages(page_bytes), bytes } => {
+            let pages = bytes / page_bytes * workers;
+            let size = if *page_bytes == 1 << 30 { " --size 1G" } else { "" };
+            return format!(
+                "{error}; scripts/hugepages.sh reserve {pages}{size} is enough for all workers, or \
+                 choose a smaller size="
+            );
+        }
+        StartError::NoSpace { room: Room::Memory, .. } => {
             "; choose a smaller size=, or make that larger (mount -o remount,size=..)"
         }
+        StartError::NoSpace { room: Room::Disk, .. } => {
+            "; choose a smaller size=, or delete other files there"
+        }
+        StartError::NoFolder => "; make it, or choose another path",
         StartError::Pages { .. } => "; choose a larger size=, or fewer --workers",
         StartError::InUse => "; stop that one, or choose another path",
         StartError::Kind => "; choose another path",

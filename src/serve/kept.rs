@@ -23,7 +23,27 @@ pub(super) struct Files<'c> {
     workers: usize,
     key_seed: u64,
     clock: Clock,
-    openings: Mutex<Vec<Opening>>,
+    state: Mutex<State>,
+}
+
+/// What the workers have found so far.
+#[derive(Debug, Default)]
+struct State {
+    openings: Vec<Opening>,
+    /// Files that this start has made.
+    made: Vec<PathBuf>,
+    /// A worker could not start.
+    has_failed: bool,
+}
+
+impl State {
+    /// Removes what a start has made that failed: it would keep its memory, and refuse the smaller
+    /// size that the next one is made with.
+    fn clear(&mut self) {
+        if self.has_failed {
+            self.made.drain(..).for_each(|path| drop(std::fs::remove_file(path)));
+        }
+    }
 }
 
 impl<'c> Files<'c> {
@@ -77,7 +97,7 @@ impl<'c> Files<'c> {
             workers,
             key_seed: key_seed.or(found).unwrap_or_else(random),
             clock: Clock::start(),
-            openings: Mutex::new(Vec::new()),
+            state: Mutex::default(),
         }))
     }
 
@@ -102,22 +122,34 @@ impl<'c> Files<'c> {
         };
         let companion = log.map(|(log, starts)| Companion { log, run: u64::from(starts) });
         let now = part.shared.clock.read();
-        let (memory, opening) = Memory::start(config, &file, companion, now)
-            .map_err(|error| failed(&path, &error, self.bytes, self.workers))?;
-        self.note(opening);
+        let started = Memory::start(config, &file, companion, now);
+        let (memory, opening) = started.map_err(|error| {
+            let error = failed(&path, &error, self.bytes, self.workers);
+            if !error.may_pass() {
+                let mut state = self.state.lock().expect("nobody panics with it");
+                state.has_failed = true;
+                state.clear();
+            }
+            error
+        })?;
+        self.note(path, opening);
         Ok(memory)
     }
 
     /// Counts a worker that is ready; the last one says what all have found.
-    fn note(&self, opening: Opening) {
-        let mut openings = self.openings.lock().expect("nobody panics with it");
-        openings.push(opening);
-        if openings.len() < self.workers {
+    fn note(&self, path: PathBuf, opening: Opening) {
+        let mut state = self.state.lock().expect("nobody panics with it");
+        state.openings.push(opening);
+        if matches!(opening.beginning, Beginning::New | Beginning::Emptied(Emptied::Asked)) {
+            state.made.push(path);
+            state.clear();
+        }
+        if state.openings.len() < self.workers {
             return;
         }
         let path = self.told.path.display();
         let ms = self.clock.read().uptime_us / 1_000;
-        let line = line(&openings, ms, self.bytes);
+        let line = line(&state.openings, ms, self.bytes);
         complain(format_args!("sunder: --l1: {path}: {line}"));
         if self.told.format {
             complain(format_args!(
@@ -170,7 +202,7 @@ fn failed(path: &Path, error: &StartError, bytes: u64, workers: usize) -> ServeE
         StartError::Workers { .. } | StartError::Size { .. } | StartError::Pages { .. } => {
             Fault::Words
         }
-        StartError::InUse => Fault::Passing,
+        StartError::InUse | StartError::NoFolder => Fault::Passing,
         _ => Fault::Host,
     };
     ServeError::Tier { flag: "--l1", reason, fault }

@@ -2,7 +2,9 @@
 //! beside an SSD that is used without it.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::ssd::client::{Client, value};
@@ -79,7 +81,7 @@ fn items_are_there_after_a_stop_and_after_a_kill() {
     set_all(&mut client);
     assert_eq!(client.store("set", "n", 0, b"41"), "STORED");
     assert_eq!(client.request("incr n 1"), "42");
-    assert_eq!(client.request("set gone 0 1 1\r\nx"), "STORED");
+    assert_eq!(client.request("set later 0 1000 1\r\nx"), "STORED");
     assert_eq!(client.request("delete k0"), "DELETED");
     assert_eq!(client.store("set", "k0", 0, &bytes(0)), "STORED");
     assert_eq!(client.server.terminate(), Ok(0));
@@ -207,10 +209,81 @@ fn what_cannot_be_used_is_said_in_one_line() {
     refused(&memcached, 2, &["--l1", "--l2 ssd"]);
     refused(&["--l1", "memory,path=cache"], 2, &["path=cache", "absolute"]);
     refused(&["--l1", "memory,huge=off"], 2, &["path=PATH"]);
-    refused(&["--l1", "memory,path=/dev/shm/none/cache"], 1, &["--l1", "/dev/shm/none/cache."]);
+    let none = "memory,path=/dev/shm/none/cache";
+    refused(&["--l1", none], 75, &["--l1", "/dev/shm/none/cache.", "its folder does not exist"]);
+    let link = place.0.join("link.0");
+    std::os::unix::fs::symlink(name, link).expect("a link");
+    let linked = format!("memory,path={}", place.0.join("link").display());
+    refused(&["--workers", "1", "--l1", &linked], 1, &["link.0", "not a regular file"]);
+    std::os::unix::fs::chown(name, Some(65534), None).expect("this runs as root");
+    refused(&["--workers", "2", "--l1", &l1], 1, &[name, "it belongs to user 65534"]);
+    std::os::unix::fs::chown(name, Some(0), None).expect("this runs as root");
+    fs::set_permissions(name, fs::Permissions::from_mode(0o640)).expect("ours");
+    refused(&["--workers", "2", "--l1", &l1], 1, &[name, "mode 640", "chmod 600"]);
+    fs::set_permissions(name, fs::Permissions::from_mode(0o600)).expect("ours");
     fs::write(name, b"what somebody wrote").expect("a file");
     refused(&["--workers", "2", "--l1", &l1], 1, &[name, "not a store", "\"format\""]);
     assert_eq!(fs::read(name).expect("a file"), b"what somebody wrote");
     let mut client = start(&place.l1("64M", ",format"), &[]);
     assert_eq!(client.get("k"), None);
+}
+
+/// What `script` prints, which has mounts of its own, and in which `try SIZE` starts sunder with
+/// files of that size in the folder `here`; what that says to the operator is among it.
+fn tried(script: &str) -> Vec<String> {
+    let place = Place::new();
+    let start = format!(
+        "cd {}; mkdir here; at=$PWD/here; sunder={}; port={}; \
+         try() {{ \
+           timeout 20 $sunder serve -p $port --workers 2 --max-item-size 1K \
+             --l1 memory,size=$1,path=$at/cache 2>&1 | sed '/: version /d'; \
+           ls here; \
+         }}; {script}",
+        place.0.display(),
+        env!("CARGO_BIN_EXE_sunder"),
+        free_port()
+    );
+    let ended = Command::new("unshare").args(["--mount", "sh", "-ec", &start]).output();
+    let ended = ended.expect("unshare");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "this runs as root: {stderr}");
+    String::from_utf8_lossy(&ended.stdout).lines().map(str::to_owned).collect()
+}
+
+fn assert_refused(script: &str, words: &[&str]) {
+    let lines = tried(script);
+    let [line] = &lines[..] else { panic!("{script}: one line, and no file is left: {lines:?}") };
+    for word in words {
+        assert!(line.contains(word), "{script} does not print '{word}': {line}");
+    }
+}
+
+#[test]
+fn a_file_system_without_room_is_said_and_nothing_is_left_there() {
+    // There is room for the file of one worker.
+    let memory = "mount -t tmpfs -o size=40M none here";
+    let words = ["here/cache.", "no room for 32 MiB", "smaller size=", "remount,size="];
+    assert_refused(&format!("{memory}; try 64M"), &words);
+    let huge = "mount -t hugetlbfs -o pagesize=2M,size=2M none here";
+    let words = ["16 huge pages of 2 MiB", "scripts/hugepages.sh reserve 32", "smaller size="];
+    assert_refused(&format!("{huge}; try 64M"), &words);
+    let words = ["pages have 2 MiB", "larger size=", "fewer --workers"];
+    assert_refused(&format!("{huge}; try 2M"), &words);
+    let disk = "truncate -s 64M disk; mkfs.ext4 -q disk; mount -o loop disk here; rmdir here/*";
+    let words = ["no room for 48 MiB", "smaller size=", "delete other files"];
+    assert_refused(&format!("{disk}; try 96M"), &words);
+}
+
+#[test]
+fn a_folder_without_rights_is_said() {
+    assert_refused(
+        "mount -t tmpfs -o ro none here; try 8M",
+        &["here/cache.", "Read-only file system"],
+    );
+    // Root without its privilege to open everything.
+    let words = ["here/cache.", "Permission denied"];
+    let script = "chown 65534 here; chmod 700 here; \
+                  setpriv --bounding-set=-dac_override,-dac_read_search \
+                    timeout 20 $sunder serve -p $port --l1 memory,path=$at/cache 2>&1 || true";
+    assert_refused(script, &words);
 }

@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 
 use super::geometry::{Geometry, SegmentStoreConfig};
 use super::header::{self, Found, LOOK_BYTES};
-use super::opening::StartError;
+use super::opening::{Room, StartError};
 use crate::base::buffer;
 
 /// File systems in memory, by what statfs(2) says of them.
@@ -87,35 +87,44 @@ pub fn open(config: SegmentStoreConfig, store_file: &StoreFile<'_>) -> Result<Ma
         .mode(0o600)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
         .open(store_file.path)
-        .map_err(StartError::at("open it"))?;
+        .map_err(StartError::opening)?;
     check_ours(&file)?;
     let system = fstatfs(&file).map_err(io::Error::from).map_err(StartError::at("look at it"))?;
     let page_bytes = (system.f_bsize as usize).max(4096);
-    let kind = system.f_type as u64;
-    let bytes = match kind {
-        HUGETLBFS => config.bytes / page_bytes * page_bytes,
+    let room = match system.f_type as u64 {
+        HUGETLBFS => Room::HugePages(page_bytes),
+        TMPFS => Room::Memory,
+        _ => Room::Disk,
+    };
+    let bytes = match room {
+        Room::HugePages(page_bytes) => config.bytes / page_bytes * page_bytes,
         _ => config.bytes / 4096 * 4096,
     };
     let config = SegmentStoreConfig { bytes, ..config };
+    let len = file.metadata().map_err(StartError::at("look at it"))?.len();
     if !config.is_in_range() {
+        forget_if(len == 0, store_file.path);
         return Err(StartError::Pages { page_bytes });
     }
-    let len = file.metadata().map_err(StartError::at("look at it"))?.len();
     if store_file.is_afresh {
         file.set_len(0).map_err(StartError::at("empty it"))?;
     } else if len > 0 {
         check_contents(&mut file, len, &config)?;
     }
-    let is_new = len == 0;
-    match fill(&file, bytes, kind, store_file.is_huge) {
+    match fill(&file, bytes, room, store_file.is_huge) {
         Ok(map) => Ok(Mapped { map, file, config }),
         Err(error) => {
-            if is_new {
-                // Nothing was in it. What is left of it does no harm.
-                let _ = fs::remove_file(store_file.path);
-            }
+            forget_if(len == 0 || store_file.is_afresh, store_file.path);
             Err(error)
         }
+    }
+}
+
+/// Removes a file in which there is nothing.
+fn forget_if(is_empty: bool, path: &Path) {
+    if is_empty {
+        // What is left of it does no harm.
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -163,12 +172,12 @@ fn check_contents(
 }
 
 /// Sees to it that a file has its bytes, and maps them.
-fn fill(file: &File, bytes: usize, kind: u64, is_huge: bool) -> Result<MmapMut, StartError> {
+fn fill(file: &File, bytes: usize, room: Room, is_huge: bool) -> Result<MmapMut, StartError> {
     file.set_len(bytes as u64).map_err(StartError::at("make it so long"))?;
-    let is_memory = matches!(kind, HUGETLBFS | TMPFS);
+    let is_memory = room != Room::Disk;
     let map = buffer::map_file(file, bytes).map_err(|error| match error.raw_os_error() {
         // hugetlbfs keeps the pages ready from here on.
-        Some(code) if code == Errno::NOMEM.raw_os_error() => StartError::NoSpace { bytes },
+        Some(code) if code == Errno::NOMEM.raw_os_error() => StartError::NoSpace { bytes, room },
         _ => StartError::Io { step: "map it", error },
     })?;
     if is_memory && is_huge {
@@ -180,7 +189,7 @@ fn fill(file: &File, bytes: usize, kind: u64, is_huge: bool) -> Result<MmapMut, 
     match allocated {
         Ok(()) => {}
         Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
-            return Err(StartError::NoSpace { bytes });
+            return Err(StartError::NoSpace { bytes, room });
         }
         Err(error) => {
             return Err(StartError::Io { step: "allocate it", error: error.into() });

@@ -56,6 +56,6 @@ pub use figures::{SegmentCounts, SegmentOverview};
 pub use geometry::{BYTES_MAX, BYTES_MIN, SegmentStoreConfig};
 pub use header::Companion;
 pub use mapping::{MadeStore, StoreFile, made};
-pub use opening::{Beginning, Emptied, Opening, StartError};
+pub use opening::{Beginning, Emptied, Opening, Room, StartError};
 pub use record::RecordMarks;
 pub use store::{FoundRecord, MadeRecord, NewRecord, OpenedRecord, SegmentStore};

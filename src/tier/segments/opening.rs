@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use rustix::io::Errno;
+
 /// What a store began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
@@ -41,6 +43,17 @@ pub struct Opening {
     pub back_s: u32,
 }
 
+/// What a file's bytes are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Huge pages of this length in bytes.
+    HugePages(usize),
+    /// Memory: a tmpfs.
+    Memory,
+    /// A disk.
+    Disk,
+}
+
 /// Why a file is not used.
 #[derive(Debug)]
 pub enum StartError {
@@ -55,7 +68,11 @@ pub enum StartError {
     NoSpace {
         /// How many are needed.
         bytes: usize,
+        /// Where they are missing.
+        room: Room,
     },
+    /// The folder that it would be in does not exist.
+    NoFolder,
     /// The pages of its file system are longer than that.
     Pages {
         /// Bytes of a page.
@@ -119,7 +136,20 @@ pub enum StartError {
 impl StartError {
     /// A file that could not be read.
     pub fn reading(error: io::Error) -> StartError {
-        StartError::Io { step: "read it", error }
+        match Errno::from_io_error(&error) {
+            // Links are not followed.
+            Some(Errno::LOOP | Errno::ISDIR) => StartError::Kind,
+            _ => StartError::Io { step: "read it", error },
+        }
+    }
+
+    /// A file that could not be opened or made.
+    pub(super) fn opening(error: io::Error) -> StartError {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT) => StartError::NoFolder,
+            Some(Errno::LOOP | Errno::ISDIR) => StartError::Kind,
+            _ => StartError::Io { step: "open it", error },
+        }
     }
 
     pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
@@ -131,11 +161,17 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Io { step, error } => write!(f, "cannot {step}: {error}"),
-            StartError::NoSpace { bytes } => {
+            StartError::NoSpace { bytes, room: Room::HugePages(page_bytes) } => {
+                let (pages, mib) = (bytes / page_bytes, page_bytes >> 20);
+                write!(f, "it needs {pages} huge pages of {mib} MiB, and not so many are free")
+            }
+            StartError::NoSpace { bytes, .. } => {
                 write!(f, "its file system has no room for {} MiB", bytes.div_ceil(1 << 20))
             }
+            StartError::NoFolder => f.write_str("its folder does not exist"),
             StartError::Pages { page_bytes } => {
-                write!(f, "its file system's pages have {page_bytes} bytes, more than asked for")
+                let mib = page_bytes >> 20;
+                write!(f, "its file system's pages have {mib} MiB, more than a worker's part")
             }
             StartError::InUse => f.write_str("another process uses it"),
             StartError::Kind => f.write_str("not a regular file"),
