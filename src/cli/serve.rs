@@ -101,7 +101,7 @@ struct Store {
     /// First tier [default: memory,size=64M]
     ///
     /// memory[,size=SIZE]: in this process, index included. Each worker has an equal part of it, of
-    /// at most 32 GiB, and needs 34 MiB beside it.
+    /// at most 32 GiB, and needs 35 MiB beside it.
     ///
     /// memory,path=PATH, and behind commas size=SIZE, huge=auto|off, format: the same in files
     /// PATH.0, PATH.1 and so on, one a worker, in /dev/shm, on hugetlbfs or on a disk. Items are

@@ -167,7 +167,8 @@ impl Part<'_> {
         let workers = self.shared.stats.len();
         let share = memory_share(bytes, workers)?;
         let item_bytes_max = self.config.item_bytes_max;
-        if self.worker == 0 && 2 * item_bytes_max > share {
+        // With less, an item of that length may find no room even if all else is evicted.
+        if self.worker == 0 && 4 * item_bytes_max > share {
             complain(format_args!(
                 "sunder: --l1: each worker keeps {}, too little for items of --max-item-size ({}); \
                  choose a larger size or fewer workers",

@@ -289,3 +289,14 @@ fn a_port_that_is_about_to_be_free_is_waited_for() {
     second.wait_for_line("sunder: ready").expect("it serves");
     assert!(start.elapsed() < LONG);
 }
+
+#[test]
+fn a_memory_too_small_for_the_largest_items_is_reported() {
+    for (size, is_reported) in [("4095K", true), ("4M", false)] {
+        let (port, l1) = (free_port().to_string(), format!("memory,size={size}"));
+        let flags = ["-p", &port, "--workers", "1", "-I", "1M", "--l1", &l1];
+        let server = Server::sunder(&flags).expect("it starts");
+        let told = server.stderr();
+        assert_eq!(told.contains("too little for items of --max-item-size"), is_reported, "{told}");
+    }
+}
