@@ -221,7 +221,10 @@ pub fn of_store(error: &StartError, bytes: u64, workers: usize) -> String {
             "; choose another path, or overwrite all that is there with \"format\""
         }
         StartError::Workers { found, .. } => {
-            return format!("{error}; --workers {found} continues it, \"format\" starts afresh");
+            return format!(
+                "{error}, and items are not moved between workers' files; --workers {found} \
+                 continues it, \"format\" starts afresh"
+            );
         }
         StartError::Size { found, wanted } => {
             let found = found * workers as u64;
