@@ -1,8 +1,8 @@
 //! Measures the store in segments, alone.
 //!
-//! `cargo bench --bench segments -- hits | capacity | speed | steps | restart` prints hit ratios of
-//! synthetic traces, items kept in a region, operations a second, the longest step, and how long a
-//! start takes with what another process left. With `file=PATH` the store is in that file.
+//! `cargo bench --bench segments -- hits | capacity | speed | gets | sets | steps | restart` prints
+//! hit ratios of synthetic traces, items kept in a region, operations a second (or only gets or
+//! sets), the longest step, and how long a start takes with what another process left. With `file=PATH` the store is in that file.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -248,13 +248,18 @@ fn hits() {
 /// Requests whose buckets and records are asked for before the first of them is carried out.
 const BATCH: usize = 32;
 
-fn speed(items: usize) {
+/// Ranks of four million requests, most of them for popular objects.
+fn popular(items: usize) -> Vec<u32> {
     let zipf = Zipf::new(items, 0.99);
     let mut random = Random::new(7);
     // Which object has which rank is mixed, so that the popular ones do not lie together.
-    let ranks: Vec<u32> = (0..4_000_000)
+    (0..4_000_000)
         .map(|_| (zipf.draw(&mut random) as u64 * 0x9e37_79b1 % items as u64) as u32)
-        .collect();
+        .collect()
+}
+
+fn get_speed(items: usize) {
+    let ranks = popular(items);
     let value = [b'v'; 100];
     let mut full = store(items * 145 + (16 << 20));
     for i in 0..items {
@@ -267,7 +272,11 @@ fn speed(items: usize) {
         hit += usize::from(get_hashed(store, key, hash, &mut out));
     });
     println!("get: {gets_s:.2} M/s of {there} items, {hit} of {} hit", ranks.len());
-    drop(full);
+}
+
+fn set_speed(items: usize) {
+    let ranks = popular(items);
+    let value = [b'v'; 100];
     let mut small = store(items * 145 / 10);
     for &rank in &ranks[..1_000_000] {
         assert!(set(&mut small, &key(rank as usize), &value));
@@ -490,8 +499,11 @@ fn main() {
     if has("capacity") {
         capacity(mib.unwrap_or(1024) << 20);
     }
-    if has("speed") {
-        speed(10_000_000);
+    if has("speed") || has("gets") {
+        get_speed(10_000_000);
+    }
+    if has("speed") || has("sets") {
+        set_speed(10_000_000);
     }
     if has("restart") {
         restart(mib.unwrap_or(1024) << 20);

@@ -408,48 +408,42 @@ impl RecordIndex {
             .or_else(|| self.move_two(region, self.second(address)))
     }
 
-    /// The slots of a bucket that have an entry, each with the other bucket of that.
-    fn others(
-        &self,
-        region: &Region,
-        bucket: usize,
-    ) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let start = self.at(bucket);
-        let line: [u8; LINE_BYTES] = region.array(start);
-        let others: [usize; SLOTS] = std::array::from_fn(|slot| {
-            let at = slot * SLOT_BYTES + 4;
-            let high = u32::from_le_bytes([line[at], line[at + 1], line[at + 2], line[at + 3]]);
+    /// For each slot of a bucket the other bucket of its entry, or `bucket` if it has none.
+    #[inline]
+    fn others(&self, region: &Region, bucket: usize) -> [usize; SLOTS] {
+        let line: [u8; LINE_BYTES] = region.array(self.at(bucket));
+        let (words, _) = line.as_chunks::<SLOT_BYTES>();
+        std::array::from_fn(|slot| match u64::from_le_bytes(words[slot]) >> TAG_SHIFT {
             // No entry has tag 0.
-            match high >> (TAG_SHIFT - 32) {
-                0 => bucket,
-                tag => self.own_and_other(bucket, tag)[1],
-            }
-        });
-        let slots = others.into_iter().enumerate();
-        slots
-            .filter(move |&(_, other)| other != bucket)
-            .map(move |(slot, other)| (start + slot * SLOT_BYTES, other))
+            0 => bucket,
+            tag => self.own_and_other(bucket, tag as u32)[1],
+        })
     }
 
+    /// Moves an entry of a bucket to its other bucket, if one of those has room.
     fn move_one(&mut self, region: &mut Region, bucket: usize) -> Option<usize> {
+        let others = self.others(region, bucket);
         // Otherwise each probe waits for its own cache miss.
-        self.others(region, bucket).for_each(|(_, other)| region.prefetch(self.at(other)));
-        let (from, to) = self.others(region, bucket).find_map(|(slot, other)| {
-            let to = self.free_slot(region, other)?;
+        others.iter().for_each(|&other| region.prefetch(self.at(other)));
+        let (slot, to) = others.into_iter().enumerate().find_map(|(slot, other)| {
+            let to = (other != bucket).then(|| self.free_slot(region, other))??;
             Some((slot, to))
         })?;
+        let from = self.at(bucket) + slot * SLOT_BYTES;
         self.move_entry(region, from, to);
         Some(from)
     }
 
     fn move_two(&mut self, region: &mut Region, bucket: usize) -> Option<usize> {
-        for (from, other) in self.others(region, bucket) {
-            if let Some(to) = self.move_one(region, other) {
+        let others = self.others(region, bucket);
+        others.into_iter().enumerate().filter(|&(_, other)| other != bucket).find_map(
+            |(slot, other)| {
+                let to = self.move_one(region, other)?;
+                let from = self.at(bucket) + slot * SLOT_BYTES;
                 self.move_entry(region, from, to);
-                return Some(from);
-            }
-        }
-        None
+                Some(from)
+            },
+        )
     }
 
     fn move_entry(&mut self, region: &mut Region, from: usize, to: usize) {

@@ -31,6 +31,9 @@ const LIFETIMES_S: [u32; GROUPS - 2] = [60, 300, 1800, 3 * 3600, 24 * 3600, 7 * 
 /// Bits of a cas that are the offset in a segment.
 pub(super) const OFFSET_BITS: u32 = 20;
 
+/// How far ahead of a new record its segment's bytes are prefetched.
+const APPEND_AHEAD_BYTES: usize = 512;
+
 /// How often buckets are split for a record that has no room in its own.
 const CROWDED_SPLITS: usize = 4;
 
@@ -419,7 +422,10 @@ impl SegmentStore {
         entry.used += bytes as u32;
         let expiry_s = if expiry == Expiry::NEVER { NO_EXPIRY } else { expiry.unix_s() };
         entry.expiry_max_s = entry.expiry_max_s.max(expiry_s);
-        Some(self.table.start(segment) + at)
+        let place = self.table.start(segment) + at;
+        // Of the records to come.
+        self.region.prefetch_record(place + APPEND_AHEAD_BYTES);
+        Some(place)
     }
 
     #[cold]
