@@ -18,7 +18,7 @@ use super::table::{NIL, SegmentQueue, SegmentState};
 use crate::base::clock::Now;
 
 /// What a bucket costs, in points.
-const BUCKET_POINTS: usize = 1;
+const BUCKET_POINTS: usize = 2;
 
 /// What it costs in addition to remove an entry.
 const EVICTED_POINTS: usize = 1;
@@ -74,7 +74,7 @@ impl SegmentStore {
             records += self.table.get(next).live_records as usize;
             next = self.table.newer(next);
         }
-        if records * RECORD_POINTS < 2 * self.index.buckets() * BUCKET_POINTS {
+        if records * RECORD_POINTS < BUCKET_POINTS * self.index.buckets() {
             // What there is now is emptied fast enough.
             self.sweep.pressed_until_us = 0;
             return;
