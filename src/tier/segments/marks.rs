@@ -38,8 +38,8 @@ impl SegmentStore {
         self.next_counter_cas()
     }
 
-    /// As [`SegmentStore::publish`], with another cas than the next one, if it is not None, and with
-    /// marks. The item was made with room for them.
+    /// As [`SegmentStore::publish`], with another cas than the next one, if it is not None, and marks.
+    /// The item was made with room for them.
     pub fn publish_as(
         &mut self,
         made: MadeRecord,
