@@ -38,7 +38,7 @@ impl SegmentStore {
         self.next_counter_cas()
     }
 
-    /// As [`SegmentStore::publish`], with another cas than the next one, if it is not None, and marks.
+    /// As [`SegmentStore::publish`], with marks and, if it is not None, another cas than the next one.
     /// The item was made with room for them.
     pub fn publish_as(
         &mut self,
