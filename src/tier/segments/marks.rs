@@ -38,8 +38,8 @@ impl SegmentStore {
         self.next_counter_cas()
     }
 
-    /// As [`SegmentStore::publish`], with marks, and with this cas if it is not None. The item was made
-    /// with room for them.
+    /// As [`SegmentStore::publish`], with marks, and with this cas if it is not None. The item was
+    /// made with room for them.
     pub fn publish_as(
         &mut self,
         made: MadeRecord,
