@@ -18,7 +18,7 @@ use super::region::Region;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"sunderL1");
 /// Raised with every change of what lies where, or of what is made of a size.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const MAGIC_AT: usize = 0;
 const VERSION_AT: usize = 8;
 const SHIFT_AT: usize = 12;

@@ -3,13 +3,13 @@
 //! A bucket is a cache line of eight slots; a key has two buckets. A slot is one word:
 //!
 //! ```text
-//! | tag 27 | frequency 2 | place 35 |
+//! | tag 26 | in its second bucket 1 | frequency 2 | place 35 |
 //! ```
 //!
 //! The second bucket follows from the first and the tag, so an entry moves without its key being
-//! read (Fan et al., "MemC3", NSDI 2013). The address has bits of the hash that never change and,
-//! above them, bits of the tag, so a bucket is split (linear hashing) without reading a key either:
-//! the table grows with the number of records, and one that holds large values stays small.
+//! read (Fan et al., "MemC3", NSDI 2013). An address is the bits of the hash below the tag's and
+//! those that are the tag's lowest, so a bucket is split (linear hashing) without reading a key
+//! either: the table grows with the number of records, and one that holds large values stays small.
 //!
 //! Eight buckets and a line of ghosts make a unit. A ghost is 16 bits of the hash of a key that was
 //! evicted before it was read: if it comes back soon, it was evicted too early.
@@ -32,12 +32,14 @@ pub const UNIT_BYTES: usize = (UNIT_BUCKETS + 1) * LINE_BYTES;
 pub const PLACE_BITS: u32 = 35;
 const PLACE_MASK: u64 = (1 << PLACE_BITS) - 1;
 const FREQUENCY_SHIFT: u32 = PLACE_BITS;
-const TAG_SHIFT: u32 = FREQUENCY_SHIFT + 2;
+const MARK_SHIFT: u32 = FREQUENCY_SHIFT + 2;
+const TAG_SHIFT: u32 = MARK_SHIFT + 1;
 
 /// Highest frequency.
 pub const FREQUENCY_MAX: u8 = 3;
 
-const TAG_BITS: u32 = 27;
+/// A mark is the tag and, in this bit, whether the bucket is the key's second one.
+const SECOND: u32 = 1;
 
 /// Bits of the tag that an address may use: the table grows to 512 times its first size.
 const EXTENSION_BITS: u32 = 9;
@@ -62,15 +64,15 @@ pub struct IndexAddress {
 }
 
 impl IndexAddress {
-    /// The tag: its top bit is the base's lowest, and 0 is none.
+    /// The mark in the key's first bucket. The highest bit of a tag is always 1: no mark is 0.
     #[inline(always)]
-    fn tag(self) -> u32 {
-        ((self.hash >> TAG_SHIFT) as u32).max(1)
+    fn mark(self) -> u32 {
+        (self.hash >> MARK_SHIFT) as u32 & !SECOND | 1 << (u64::BITS - MARK_SHIFT - 1)
     }
 
     #[inline(always)]
     fn ghost(self) -> u16 {
-        ((self.hash >> 21) as u16).max(1)
+        (self.hash as u16).max(1)
     }
 }
 
@@ -112,7 +114,6 @@ pub struct RecordIndex {
     /// End of the bytes that it may use.
     end: usize,
     base_bits: u32,
-    base_mask: usize,
     buckets: usize,
     /// Largest power of two up to `buckets`, less 1.
     low_mask: usize,
@@ -139,10 +140,11 @@ pub fn bytes_min(bytes: usize) -> usize {
     (1 << base_bits(bytes)) / UNIT_BUCKETS * UNIT_BYTES
 }
 
-/// What the second bucket is made of.
+/// In what the addresses of a key differ: all bits of the tag count, and the lowest is always 1.
 #[inline(always)]
-fn mixed(tag: u32) -> u32 {
-    tag.wrapping_mul(0x9e37_79b1)
+fn mixed(mark: u32) -> usize {
+    let tag = u64::from(mark & !SECOND);
+    (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize | 1
 }
 
 fn base_bits(bytes: usize) -> u32 {
@@ -159,7 +161,6 @@ impl RecordIndex {
             start,
             end,
             base_bits,
-            base_mask: (1 << base_bits) - 1,
             buckets: 1 << base_bits,
             low_mask: (1 << base_bits) - 1,
             entries: 0,
@@ -235,54 +236,37 @@ impl RecordIndex {
         IndexAddress { hash }
     }
 
-    /// The lower bits of a key's first bucket. The lowest is the tag's highest, so that a bucket
-    /// and a tag say whether the bucket is the key's first.
+    /// The address of a key's first bucket. Its upper bits are not part of it: no bucket has a
+    /// number that needs them.
     #[inline(always)]
-    fn base(&self, hash: u64) -> usize {
-        hash.rotate_left(1) as usize & self.base_mask
+    fn first_address(&self, address: IndexAddress) -> usize {
+        (address.hash >> (TAG_SHIFT - self.base_bits)) as usize
     }
 
     /// The first bucket of a key.
     #[inline(always)]
     fn first(&self, address: IndexAddress) -> usize {
-        self.fold(self.base(address.hash) | self.extension(address.tag()))
+        self.fold(self.first_address(address))
     }
 
     /// The second bucket of a key.
     #[inline(always)]
     fn second(&self, address: IndexAddress) -> usize {
-        let mixed = mixed(address.tag());
-        self.fold(self.other_base(self.base(address.hash), mixed) | self.other_extension(mixed))
-    }
-
-    #[inline(always)]
-    fn extension(&self, tag: u32) -> usize {
-        (tag as usize & EXTENSION_MASK) << self.base_bits
-    }
-
-    #[inline(always)]
-    fn other_extension(&self, mixed: u32) -> usize {
-        ((mixed >> (u32::BITS - EXTENSION_BITS)) as usize) << self.base_bits
-    }
-
-    /// The lower bits of the other bucket; of their lowest, one is 0.
-    #[inline(always)]
-    fn other_base(&self, base: usize, mixed: u32) -> usize {
-        base ^ ((mixed >> 3) as usize | 1) & self.base_mask
+        self.fold(self.first_address(address) ^ mixed(address.mark()))
     }
 
     /// The bucket an entry in `bucket` belongs to now, and its other one.
     #[inline]
-    fn own_and_other(&self, bucket: usize, tag: u32) -> [usize; 2] {
-        let mixed = mixed(tag);
-        let base = bucket & self.base_mask;
-        let other = self.other_base(base, mixed);
-        let is_first = (base ^ (tag >> (TAG_BITS - 1)) as usize) & 1 == 0;
-        let mut extensions = [self.extension(tag), self.other_extension(mixed)];
-        if !is_first {
-            extensions.reverse();
-        }
-        [self.fold(base | extensions[0]), self.fold(other | extensions[1])]
+    fn own_and_other(&self, bucket: usize, mark: u32) -> [usize; 2] {
+        let base_mask = (1 << self.base_bits) - 1;
+        let mixed = mixed(mark);
+        let extension = (mark >> 1) as usize & EXTENSION_MASK;
+        let is_second = mark & SECOND != 0;
+        let base = (if is_second { bucket ^ mixed } else { bucket }) & base_mask;
+        let first = extension << self.base_bits | base;
+        let second = first ^ mixed;
+        let [own, other] = if is_second { [second, first] } else { [first, second] };
+        [self.fold(own), self.fold(other)]
     }
 
     /// Prefetches the two buckets of a key.
@@ -292,10 +276,10 @@ impl RecordIndex {
         region.prefetch(self.at(self.second(address)));
     }
 
-    /// Which slots of a bucket have the tag, a bit for each.
+    /// Which slots of a bucket have the mark, a bit for each.
     #[inline(always)]
-    fn matches(&self, region: &Region, bucket: usize, tag: u32) -> u32 {
-        line::tags_equal(&region.array(self.at(bucket)), tag)
+    fn matches(&self, region: &Region, bucket: usize, mark: u32) -> u32 {
+        line::marks_equal(&region.array(self.at(bucket)), mark)
     }
 
     /// The entry under `address` whose record is the one, as `is_it` says.
@@ -306,12 +290,12 @@ impl RecordIndex {
         address: IndexAddress,
         mut is_it: impl FnMut(usize) -> bool,
     ) -> Option<IndexEntry> {
-        let tag = address.tag();
+        let mark = address.mark();
         // Spelt out: `or_else` would not be inlined.
-        if let Some(entry) = self.find_in(region, self.first(address), tag, &mut is_it) {
+        if let Some(entry) = self.find_in(region, self.first(address), mark, &mut is_it) {
             return Some(entry);
         }
-        self.find_in(region, self.second(address), tag, &mut is_it)
+        self.find_in(region, self.second(address), mark | SECOND, &mut is_it)
     }
 
     #[inline(always)]
@@ -319,11 +303,11 @@ impl RecordIndex {
         &self,
         region: &Region,
         bucket: usize,
-        tag: u32,
+        mark: u32,
         is_it: &mut impl FnMut(usize) -> bool,
     ) -> Option<IndexEntry> {
         let start = self.at(bucket);
-        let mut mask = line::tags_equal(&region.array(start), tag);
+        let mut mask = line::marks_equal(&region.array(start), mark);
         while mask != 0 {
             let slot = start + mask.trailing_zeros() as usize * SLOT_BYTES;
             let entry = IndexEntry { slot, word: region.u64(slot) };
@@ -357,9 +341,9 @@ impl RecordIndex {
     /// Gives an entry another place and frequency.
     #[inline]
     pub fn replace(&mut self, region: &mut Region, entry: IndexEntry, place: usize, frequency: u8) {
-        debug_assert_eq!(region.u64(entry.slot) >> TAG_SHIFT, entry.word >> TAG_SHIFT);
-        let tag = entry.word >> TAG_SHIFT;
-        let word = tag << TAG_SHIFT | u64::from(frequency) << FREQUENCY_SHIFT | place as u64;
+        debug_assert_eq!(region.u64(entry.slot) >> MARK_SHIFT, entry.word >> MARK_SHIFT);
+        let mark = entry.word >> MARK_SHIFT;
+        let word = mark << MARK_SHIFT | u64::from(frequency) << FREQUENCY_SHIFT | place as u64;
         region.set_u64(entry.slot, word);
         self.stamp += 1;
     }
@@ -373,7 +357,7 @@ impl RecordIndex {
         self.stamp += 1;
     }
 
-    /// A free slot of a bucket. No entry has tag 0.
+    /// A free slot of a bucket. No entry has mark 0.
     #[inline(always)]
     fn free_slot(&self, region: &Region, bucket: usize) -> Option<usize> {
         let free = self.matches(region, bucket, 0);
@@ -383,29 +367,45 @@ impl RecordIndex {
     /// Adds an entry. There must be none of the same key.
     #[inline]
     pub fn insert(&mut self, region: &mut Region, address: IndexAddress, place: usize) -> Inserted {
-        let word = u64::from(address.tag()) << TAG_SHIFT | place as u64;
-        let slot = self
-            .free_slot(region, self.first(address))
-            .or_else(|| self.free_slot(region, self.second(address)))
-            .or_else(|| self.make_room(region, address));
-        let Some(slot) = slot else {
+        let Some((slot, second)) = self.slot_for(region, address) else {
             self.fulls += 1;
             return Inserted::Full(self.least_used(region, self.first(address)));
         };
-        region.set_u64(slot, word);
+        let mark = u64::from(address.mark() | second);
+        region.set_u64(slot, mark << MARK_SHIFT | place as u64);
         self.entries += 1;
         self.stamp += 1;
         Inserted::Done
     }
 
+    /// A free slot for a key, and [`SECOND`] if that is in its second bucket.
+    #[inline(always)]
+    fn slot_for(&mut self, region: &mut Region, address: IndexAddress) -> Option<(usize, u32)> {
+        if let Some(slot) = self.free_slot(region, self.first(address)) {
+            return Some((slot, 0));
+        }
+        if let Some(slot) = self.free_slot(region, self.second(address)) {
+            return Some((slot, SECOND));
+        }
+        self.make_room(region, address)
+    }
+
     /// Moves an entry of a key's full buckets to its other bucket, at need after another had to
-    /// make room there; returns the slot that is free now.
+    /// make room there; returns what [`RecordIndex::slot_for`] does.
     #[inline(never)]
-    fn make_room(&mut self, region: &mut Region, address: IndexAddress) -> Option<usize> {
-        self.move_one(region, self.first(address))
-            .or_else(|| self.move_one(region, self.second(address)))
-            .or_else(|| self.move_two(region, self.first(address)))
-            .or_else(|| self.move_two(region, self.second(address)))
+    fn make_room(&mut self, region: &mut Region, address: IndexAddress) -> Option<(usize, u32)> {
+        let buckets = [(self.first(address), 0), (self.second(address), SECOND)];
+        for (bucket, second) in buckets {
+            if let Some(slot) = self.move_one(region, bucket) {
+                return Some((slot, second));
+            }
+        }
+        for (bucket, second) in buckets {
+            if let Some(slot) = self.move_two(region, bucket) {
+                return Some((slot, second));
+            }
+        }
+        None
     }
 
     /// For each slot of a bucket the other bucket of its entry, or `bucket` if it has none.
@@ -413,10 +413,10 @@ impl RecordIndex {
     fn others(&self, region: &Region, bucket: usize) -> [usize; SLOTS] {
         let line: [u8; LINE_BYTES] = region.array(self.at(bucket));
         let (words, _) = line.as_chunks::<SLOT_BYTES>();
-        std::array::from_fn(|slot| match u64::from_le_bytes(words[slot]) >> TAG_SHIFT {
-            // No entry has tag 0.
+        std::array::from_fn(|slot| match u64::from_le_bytes(words[slot]) >> MARK_SHIFT {
+            // No entry has mark 0.
             0 => bucket,
-            tag => self.own_and_other(bucket, tag as u32)[1],
+            mark => self.own_and_other(bucket, mark as u32)[1],
         })
     }
 
@@ -447,7 +447,7 @@ impl RecordIndex {
     }
 
     fn move_entry(&mut self, region: &mut Region, from: usize, to: usize) {
-        region.set_u64(to, region.u64(from));
+        region.set_u64(to, region.u64(from) ^ u64::from(SECOND) << MARK_SHIFT);
         region.set_u64(from, 0);
         self.kicks += 1;
         self.note_moved(from, to);
@@ -563,8 +563,8 @@ impl RecordIndex {
         self.buckets += 1;
         for slot in 0..SLOTS {
             let word = region.u64(from + slot * SLOT_BYTES);
-            let tag = (word >> TAG_SHIFT) as u32;
-            if word != 0 && self.own_and_other(old, tag)[0] == new {
+            let mark = (word >> MARK_SHIFT) as u32;
+            if word != 0 && self.own_and_other(old, mark)[0] == new {
                 region.set_u64(to + slot * SLOT_BYTES, word);
                 region.set_u64(from + slot * SLOT_BYTES, 0);
             }

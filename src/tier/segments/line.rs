@@ -1,18 +1,18 @@
 //! Compares all of a cache line of the index at once.
 //!
-//! The compiler does not see that a bit for each of eight tags takes a dozen instructions where
+//! The compiler does not see that a bit for each of eight marks takes a dozen instructions where
 //! there are vectors, so they are named here; elsewhere a loop does the same.
 
 use super::region::LINE_BYTES;
 
-/// Bits of a slot's upper half below the tag.
-const BELOW_TAG_BITS: i32 = 5;
+/// Bits of a slot's upper half below the mark.
+const BELOW_MARK_BITS: i32 = 5;
 
-/// Which of the eight slots of a bucket have this tag, a bit for each.
+/// Which of the eight slots of a bucket have this mark, a bit for each.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 #[allow(unsafe_code, reason = "intrinsics")]
-pub fn tags_equal(line: &[u8; LINE_BYTES], tag: u32) -> u32 {
+pub fn marks_equal(line: &[u8; LINE_BYTES], mark: u32) -> u32 {
     use std::arch::x86_64::{
         _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_movemask_epi8, _mm_packs_epi16,
         _mm_packs_epi32, _mm_set_epi64x, _mm_set1_epi32, _mm_setzero_si128, _mm_shuffle_ps,
@@ -28,9 +28,9 @@ pub fn tags_equal(line: &[u8; LINE_BYTES], tag: u32) -> u32 {
             let b = _mm_castsi128_ps(_mm_set_epi64x(word(slot + 3), word(slot + 2)));
             _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(a, b))
         };
-        let wanted = _mm_set1_epi32(tag as i32);
-        let low = _mm_cmpeq_epi32(_mm_srli_epi32::<BELOW_TAG_BITS>(uppers(0)), wanted);
-        let high = _mm_cmpeq_epi32(_mm_srli_epi32::<BELOW_TAG_BITS>(uppers(4)), wanted);
+        let wanted = _mm_set1_epi32(mark as i32);
+        let low = _mm_cmpeq_epi32(_mm_srli_epi32::<BELOW_MARK_BITS>(uppers(0)), wanted);
+        let high = _mm_cmpeq_epi32(_mm_srli_epi32::<BELOW_MARK_BITS>(uppers(4)), wanted);
         let equal = _mm_packs_epi16(_mm_packs_epi32(low, high), _mm_setzero_si128());
         _mm_movemask_epi8(equal) as u32
     }
@@ -57,14 +57,14 @@ pub fn ghosts_equal(line: &[u8; LINE_BYTES], ghost: u16) -> u32 {
     mask & (u32::MAX >> 1)
 }
 
-/// Which of the eight slots of a bucket have this tag, a bit for each.
+/// Which of the eight slots of a bucket have this mark, a bit for each.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 #[cfg_attr(target_arch = "x86_64", allow(dead_code, reason = "a test compares them"))]
-fn tags_equal_one_by_one(line: &[u8; LINE_BYTES], tag: u32) -> u32 {
+fn marks_equal_one_by_one(line: &[u8; LINE_BYTES], mark: u32) -> u32 {
     let (words, _) = line.as_chunks::<8>();
     words.iter().enumerate().fold(0, |mask, (slot, &word)| {
         let upper = (u64::from_le_bytes(word) >> 32) as u32;
-        mask | u32::from(upper >> BELOW_TAG_BITS == tag) << slot
+        mask | u32::from(upper >> BELOW_MARK_BITS == mark) << slot
     })
 }
 
@@ -81,7 +81,7 @@ fn ghosts_equal_one_by_one(line: &[u8; LINE_BYTES], ghost: u16) -> u32 {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use {ghosts_equal_one_by_one as ghosts_equal, tags_equal_one_by_one as tags_equal};
+pub use {ghosts_equal_one_by_one as ghosts_equal, marks_equal_one_by_one as marks_equal};
 
 #[cfg(test)]
 mod tests {
@@ -90,18 +90,18 @@ mod tests {
     #[test]
     fn all_at_once_and_one_by_one_agree() {
         let mut line = [0; LINE_BYTES];
-        let tags = [1_u64, 2, 0, (1 << 27) - 1, 1, 1 << 26, 7, 0];
-        for (slot, tag) in tags.into_iter().enumerate() {
-            let word = if tag == 0 { 0 } else { tag << 37 | 3 << 35 | 0x1234_5678 };
+        let marks = [1_u64, 2, 0, (1 << 27) - 1, 1, 1 << 26, 7, 0];
+        for (slot, mark) in marks.into_iter().enumerate() {
+            let word = if mark == 0 { 0 } else { mark << 37 | 3 << 35 | 0x1234_5678 };
             line[8 * slot..8 * slot + 8].copy_from_slice(&word.to_le_bytes());
         }
-        for tag in [0, 1, 2, 3, 7, 1 << 26, (1 << 27) - 1] {
-            let expected = tags
+        for mark in [0, 1, 2, 3, 7, 1 << 26, (1 << 27) - 1] {
+            let expected = marks
                 .iter()
                 .enumerate()
-                .fold(0, |mask, (slot, &it)| mask | u32::from(it == u64::from(tag)) << slot);
-            assert_eq!(tags_equal(&line, tag), expected);
-            assert_eq!(tags_equal_one_by_one(&line, tag), expected);
+                .fold(0, |mask, (slot, &it)| mask | u32::from(it == u64::from(mark)) << slot);
+            assert_eq!(marks_equal(&line, mark), expected);
+            assert_eq!(marks_equal_one_by_one(&line, mark), expected);
         }
         for (i, byte) in line.iter_mut().enumerate() {
             *byte = (i * i % 7) as u8;
