@@ -99,7 +99,7 @@ impl<T: Tier> Orchestrator for L1Only<T> {
         self.l1.prefetch(key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn prefetch_more(&self, foreseen: u64) {
         self.l1.prefetch_more(foreseen);
     }

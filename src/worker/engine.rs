@@ -157,7 +157,7 @@ where
         self.orchestrator.prefetch(key)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn prefetch_more(&self, foreseen: u64) {
         self.orchestrator.prefetch_more(foreseen);
     }

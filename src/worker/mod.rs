@@ -124,7 +124,7 @@ where
         protocol::first_key(bytes).map_or(0, |key| self.engine.prefetch(key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn foresee_more(&self, foreseen: u64) {
         self.engine.prefetch_more(foreseen);
     }

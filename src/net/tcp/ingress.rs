@@ -112,14 +112,17 @@ impl<P: Port, C> Stack<P, C> {
         let mut foreseen = ArrayVec::<u64, BURST_FRAMES>::new();
         if handler.foresees() {
             foreseen.extend(arrivals.iter().map(|a| handler.foresee(payload(a, &burst))));
-            foreseen.iter().take(FORESEE_LEAD).for_each(|&first| handler.foresee_more(first));
         }
-        for (n, arrival) in arrivals.iter().enumerate() {
+        let lead = if foreseen.is_empty() { 0 } else { FORESEE_LEAD };
+        for step in 0..arrivals.len() + lead {
+            // Called in one place, so that it is part of this loop.
+            if let Some(&first) = foreseen.get(step) {
+                handler.foresee_more(first);
+            }
+            let Some(n) = step.checked_sub(lead) else { continue };
+            let arrival = &arrivals[n];
             if is_large {
                 self.fetch_ahead(n, &found, &arrivals);
-            }
-            if let Some(&first) = foreseen.get(n + FORESEE_LEAD) {
-                handler.foresee_more(first);
             }
             // Segments of a flow in one burst are passed to the handler together.
             let more = repeated >> n & 1 != 0

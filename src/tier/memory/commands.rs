@@ -2,7 +2,7 @@
 
 use super::store::Store;
 use super::{ItemValue, Memory, item_bytes, number};
-use crate::base::buffer::Body;
+use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
 use crate::base::stats::Counter;
 use crate::base::work;
@@ -51,7 +51,7 @@ pub fn plan<V>(
 }
 
 /// Carries out a set, add, replace or cas.
-#[inline]
+#[inline(always)]
 fn write<V>(
     store: &mut Store,
     key: &[u8],
@@ -70,11 +70,17 @@ fn write<V>(
         if request.mode == StoreMode::Set && request.cas == 0 {
             lose(store, key, hash, old);
         }
-        store.account();
+        account_apart(store);
         return Outcome::OutOfMemory;
     };
     write_body(store, made, (PieceCursor::default(), 0), value);
     Outcome::Stored { cas: publish(store, key, hash, made, old) }
+}
+
+#[cold]
+#[inline(never)]
+fn account_apart(store: &mut Store) {
+    store.account();
 }
 
 /// Removes what a set would have replaced, if it is still there.
@@ -87,7 +93,7 @@ pub(super) fn lose(store: &mut Store, key: &[u8], hash: u64, old: Option<FoundRe
 
 /// Lets a made item take the place of `old`, which making it may have moved or evicted; returns its
 /// cas.
-#[inline]
+#[inline(always)]
 fn publish(
     store: &mut Store,
     key: &[u8],
@@ -102,6 +108,7 @@ fn publish(
 }
 
 /// Carries out an append or prepend. Out of memory means no room for the longer value.
+#[inline(never)]
 pub(super) fn extend<V>(
     store: &mut Store,
     key: &[u8],
@@ -146,17 +153,30 @@ pub(super) fn extend<V>(
 }
 
 /// Copies a body into an item's value, from a byte on; returns where that ended.
-#[inline]
+#[inline(always)]
 pub(super) fn write_body(
     store: &mut Store,
     made: MadeRecord,
-    (mut cursor, mut offset): (PieceCursor, usize),
+    (cursor, offset): (PieceCursor, usize),
     body: Body<'_>,
 ) -> PieceCursor {
-    body.for_each_piece(|piece| {
+    match body {
+        Body::Slice(bytes) => store.segments.write_value(made, cursor, offset, bytes),
+        Body::Chain(chain) => write_chain(store, made, (cursor, offset), chain),
+    }
+}
+
+#[inline(never)]
+fn write_chain(
+    store: &mut Store,
+    made: MadeRecord,
+    (mut cursor, mut offset): (PieceCursor, usize),
+    chain: &Chain,
+) -> PieceCursor {
+    for piece in chain.pieces() {
         cursor = store.segments.write_value(made, cursor, offset, piece);
         offset += piece.len();
-    });
+    }
     cursor
 }
 
@@ -301,8 +321,7 @@ impl Memory {
         }
     }
 
-    /// As [`Memory::store_now`], where no room is the end.
-    #[inline]
+    /// Executes a store, for which no room is the end.
     pub(super) fn store_at_last(
         &self,
         key: &[u8],
@@ -310,10 +329,8 @@ impl Memory {
         value: Body<'_>,
         now: Now,
     ) -> Outcome<ItemValue> {
-        match self.store_now(key, request, value, now) {
-            Outcome::OutOfMemory => self.note_no_room(request),
-            outcome => outcome,
-        }
+        self.change_now(key, Action::Store(request), value, now)
+            .unwrap_or_else(|| self.note_no_room(request))
     }
 
     /// Counts a store that failed for want of room; returns its outcome.
@@ -327,8 +344,8 @@ impl Memory {
         }
     }
 
-    #[inline]
-    pub(super) fn store_now(
+    #[inline(always)]
+    fn store_now(
         &self,
         key: &[u8],
         request: StoreRequest,
@@ -400,7 +417,7 @@ impl Memory {
         Outcome::Flushed
     }
 
-    /// Every action but a plain get.
+    /// Every action but a plain get. None: a store finds no room, and may wait for some.
     #[inline(never)]
     pub(super) fn change_now(
         &self,
@@ -413,7 +430,6 @@ impl Memory {
             Action::Get | Action::GetWithExpiry => self.get_now(key, now),
             Action::GetAndTouch { expiry } => self.get_and_touch_now(key, expiry, now),
             Action::Store(store) => match self.store_now(key, store, value, now) {
-                // It may wait for some.
                 Outcome::OutOfMemory => return None,
                 outcome => outcome,
             },

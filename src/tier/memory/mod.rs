@@ -177,7 +177,7 @@ impl Memory {
 
     /// Prefetches the item that the key of a [`Memory::prefetch_index`] probably has. Waits for the
     /// index, so it is worth its while some time after that.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_item(&self, hash: u64) {
         self.store.borrow().segments.prefetch_record(hash);
     }
@@ -241,7 +241,7 @@ impl Memory {
         })
     }
 
-    /// As [`Memory::store_now`], for a store that may wait; None: there is no room.
+    /// Executes a store that may wait; None: there is no room.
     fn store_in_room(
         &self,
         key: &Key,
@@ -249,13 +249,10 @@ impl Memory {
         value: &Chain,
         now: Now,
     ) -> Option<Outcome<ItemValue>> {
-        match self.store_now(key.as_bytes(), request, Body::Chain(value), now) {
-            Outcome::OutOfMemory => None,
-            outcome => {
-                self.waiting.retry_soon();
-                Some(outcome)
-            }
-        }
+        let body = Body::Chain(value);
+        let outcome = self.change_now(key.as_bytes(), Action::Store(request), body, now)?;
+        self.waiting.retry_soon();
+        Some(outcome)
     }
 }
 
@@ -298,19 +295,23 @@ impl Tier for Memory {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> bool {
         let store = &mut *self.store.borrow_mut();
-        let Some(found) = store.find(key, store.segments.hash(key), now) else {
-            return read(None);
+        let found = store.find(key, store.segments.hash(key), now);
+        let hit = match &found {
+            None => None,
+            Some(found) => {
+                let Some(value) = store.segments.whole(found) else { return false };
+                Some(Hit {
+                    flags: store.segments.flags(found),
+                    expiry: store.segments.expiry(found),
+                    cas: store.segments.cas(found),
+                    state: ItemState::default(),
+                    value,
+                })
+            }
         };
-        let Some(value) = store.segments.whole(&found) else { return false };
-        let hit = Hit {
-            flags: store.segments.flags(&found),
-            expiry: store.segments.expiry(&found),
-            cas: store.segments.cas(&found),
-            state: ItemState::default(),
-            value,
-        };
-        let is_taken = read(Some(hit));
-        if is_taken {
+        // Called in one place, so that it is part of this one.
+        let is_taken = read(hit);
+        if let Some(found) = found.filter(|_| is_taken) {
             store.segments.note_use(&found);
         }
         is_taken
@@ -421,7 +422,7 @@ impl Tier for Memory {
         self.prefetch_index(key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn prefetch_more(&self, foreseen: u64) {
         self.prefetch_item(foreseen);
     }

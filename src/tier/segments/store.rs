@@ -255,12 +255,18 @@ impl SegmentStore {
         }
         let found = self.lookup(key, self.index.address(hash))?;
         let expiry = found.head.expiry(&self.region, found.place);
-        let is_flushed = self.sequence_of(found.place) < self.flushed_below;
+        let is_flushed = self.is_flushed(found.place);
         if is_flushed || expiry.is_past(now) {
             self.bury_found(found, is_flushed);
             return None;
         }
         Some(found)
+    }
+
+    /// Whether what lies at `place` was there when a flush took effect.
+    #[inline(always)]
+    fn is_flushed(&self, place: usize) -> bool {
+        self.flushed_below != 0 && self.sequence_of(place) < self.flushed_below
     }
 
     #[cold]
@@ -289,11 +295,17 @@ impl SegmentStore {
     }
 
     /// The same item, if it is still there: what is made in between may have moved or evicted it.
-    #[inline]
+    #[inline(always)]
     pub fn refresh(&self, found: FoundRecord, key: &[u8], hash: u64) -> Option<FoundRecord> {
         if found.stamp == self.index.stamp() {
             return Some(found);
         }
+        self.find_again(key, hash)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_again(&self, key: &[u8], hash: u64) -> Option<FoundRecord> {
         self.lookup(key, self.index.address(hash))
     }
 
@@ -331,7 +343,10 @@ impl SegmentStore {
     /// The value, if it lies in one piece.
     #[inline(always)]
     pub fn whole(&self, found: &FoundRecord) -> Option<&[u8]> {
-        (found.head.kind() == RecordKind::Plain).then(|| found.head.body(&self.region, found.place))
+        match found.head.kind() {
+            RecordKind::Plain => Some(found.head.body(&self.region, found.place)),
+            _ => None,
+        }
     }
 
     /// Length of the value.
@@ -388,6 +403,7 @@ impl SegmentStore {
     }
 
     /// Bytes that are left in the open segment of a queue and group.
+    #[inline(always)]
     pub(super) fn room(&self, queue: SegmentQueue, group: u8) -> usize {
         match self.open[queue as usize][usize::from(group)] {
             NIL => 0,
@@ -405,7 +421,7 @@ impl SegmentStore {
 
     /// A place for a record of `bytes` in an open segment. The last free segments are not for new
     /// records: without them none could be emptied.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append(
         &mut self,
         (queue, group): (SegmentQueue, u8),
@@ -473,6 +489,7 @@ impl SegmentStore {
     /// Makes an item up to the end of its key; its value is still to be written. Nobody finds it
     /// until it is published. Unless it is held, that is the next call but for writing and
     /// [`SegmentStore::refresh`]. Evicts, within limits: None if that gave no room.
+    #[inline(always)]
     pub fn make(
         &mut self,
         new: &NewRecord<'_>,
@@ -499,14 +516,20 @@ impl SegmentStore {
             self.make_chain(new, to, now)
         };
         if made.is_none() {
-            self.counts.no_memory += 1;
-            self.is_starved = true;
+            self.note_starved();
         }
         made
     }
 
+    #[cold]
+    fn note_starved(&mut self) {
+        self.counts.no_memory += 1;
+        self.is_starved = true;
+    }
+
     /// Whether a record lies in one piece: what is long and would leave much of a segment unused is
     /// cut.
+    #[inline(always)]
     fn is_one_piece(
         &self,
         bytes: usize,
@@ -535,7 +558,7 @@ impl SegmentStore {
     }
 
     /// A place for a new record, for which something is evicted at once if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_paying(
         &mut self,
         to: (SegmentQueue, u8),
@@ -543,17 +566,28 @@ impl SegmentStore {
         expiry: Expiry,
         now: Now,
     ) -> Option<usize> {
-        let place = self.append(to, bytes, expiry, (1, now));
-        if place.is_some() {
-            return place;
+        match self.append(to, bytes, expiry, (1, now)) {
+            Some(place) => Some(place),
+            None => self.append_at_once(to, bytes, expiry, now),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_at_once(
+        &mut self,
+        to: (SegmentQueue, u8),
+        bytes: usize,
+        expiry: Expiry,
+        now: Now,
+    ) -> Option<usize> {
         self.pay_at_once(now);
         self.append(to, bytes, expiry, (1, now))
     }
 
     /// Where a new item stands in line: at once among those that were used, if it was evicted
     /// lately.
-    #[inline]
+    #[inline(always)]
     fn queue_for(&mut self, hash: u64) -> SegmentQueue {
         if self.index.recall(&mut self.region, self.index.address(hash)) {
             self.counts.recalled += 1;
@@ -610,7 +644,7 @@ impl SegmentStore {
     }
 
     /// Lets an item be found in the place of `old`, what its key has now; returns its cas.
-    #[inline]
+    #[inline(always)]
     pub fn publish(&mut self, made: MadeRecord, hash: u64, old: Option<&FoundRecord>) -> u64 {
         let MadeRecord { place, head, is_held } = made;
         if head.has_cas() {
@@ -696,6 +730,7 @@ impl SegmentStore {
     }
 
     /// Removes what an entry names, and the entry.
+    #[inline(never)]
     pub(super) fn remove(&mut self, entry: IndexEntry) {
         let place = entry.place();
         self.kill_record(place, record::head(&self.region, place));
@@ -703,7 +738,7 @@ impl SegmentStore {
     }
 
     /// Marks a record, and its pieces if it has some, as dead.
-    #[inline]
+    #[inline(always)]
     pub(super) fn kill_record(&mut self, place: usize, head: RecordHead) {
         debug_assert!(head.is_live());
         head.bury(&mut self.region, place);
