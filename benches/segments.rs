@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench segments -- hits | capacity | speed | gets | sets | steps | restart` prints
 //! hit ratios of synthetic traces, items kept in a region, operations a second (or only gets or
-//! sets), the longest step, and how long a start takes with what another process left. With `file=PATH` the store is in that file.
+//! sets), the longest step, and how long a start takes with what another process left. With
+//! `file=PATH` the store is in that file.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -64,7 +64,7 @@ fn cache_line() {
             std::hint::spin_loop();
         }
     });
-    let mut times = Histogram::<u64>::new(3).expect("three digits");
+    let mut times = histogram();
     for next in (0..rounds).step_by(2) {
         let start = Instant::now();
         line.0.store(next + 1, Ordering::Release);
@@ -75,6 +75,11 @@ fn cache_line() {
     }
     echo.join().expect("it echoes");
     show_times("one cache line, there and back", &times);
+}
+
+/// Up to a minute in nanoseconds, with three digits.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(60_000_000_000, 3).expect("three digits")
 }
 
 fn show_times(what: &str, times: &Histogram<u64>) {
@@ -212,7 +217,7 @@ fn batches(protocol: Protocol, what: What, size: usize) -> (Vec<Vec<u8>>, usize)
 fn round_trips(name: &str, way: &mut Way, protocol: Protocol) {
     let (requests, answer_bytes) = batches(protocol, What::Get, 1);
     let mut out = vec![0; answer_bytes];
-    let mut times = Histogram::<u64>::new(3).expect("three digits");
+    let mut times = histogram();
     for request in requests.iter().cycle().take(ROUND_TRIPS) {
         let start = Instant::now();
         way.send(request);
@@ -233,7 +238,7 @@ fn throughput(way: &mut Way, protocol: Protocol, what: What, size: usize, ahead:
         way.send(next.next().expect("endless"));
     }
     let start = Instant::now();
-    let mut times = Histogram::<u64>::new(3).expect("three digits");
+    let mut times = histogram();
     while start.elapsed() < SECONDS {
         let window = Instant::now();
         for _ in 0..WINDOW {

@@ -152,8 +152,8 @@ impl SegmentStore {
         let is_small = self.table.get(scan.segment).queue == SegmentQueue::Small;
         while scan.len < AHEAD && scan.next < scan.end {
             let place = start + scan.next;
-            // Nobody has looked at these bytes for long, and the CPU does not see the pattern: other
-            // work lies between two records.
+            // Nobody has looked at these bytes for long, and the CPU does not see the pattern:
+            // other work lies between two records.
             self.region.prefetch_record(place + SCAN_AHEAD_BYTES);
             let head = record::head(&self.region, place);
             if head.is_live() {

@@ -24,6 +24,7 @@
 //! What a command means is the caller's affair. See the decision on segments in
 //! docs/DECISIONS.md for what was measured.
 
+mod append;
 mod chain;
 mod change;
 mod check;
