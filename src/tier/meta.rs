@@ -143,7 +143,7 @@ pub struct ItemState {
     pub is_fetched: bool,
     /// Seconds since its last use, or more.
     pub idle_s: u32,
-    /// Seconds until it expires, or [`LEFT_FOR_EVER`].
+    /// Seconds until it expires, or `LEFT_FOR_EVER`.
     pub left_s: u32,
 }
 

@@ -156,7 +156,7 @@ fn memory() -> Memory {
 }
 
 /// A worker has room for thousands of operations, each of which has some hits of 40 bytes.
-const FUTURE_BYTES_MAX: usize = 1088;
+const FUTURE_BYTES_MAX: usize = 1152;
 
 #[test]
 fn an_operation_on_two_tiers_has_a_small_future() {
