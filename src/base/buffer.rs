@@ -45,8 +45,15 @@ impl Key {
     pub const EMPTY: Key = Key { bytes: ArrayVec::new_const(), key_bytes: 0 };
 
     /// A copy of `bytes`, or None if they exceed the limit for keys.
+    #[inline]
     pub fn new(bytes: &[u8]) -> Option<Key> {
-        Key::with_opaque(bytes, b"")
+        if bytes.len() > KEY_BYTES_MAX {
+            return None;
+        }
+        // Not by way of [`Key::with_opaque`]: each command makes one, and few have an opaque.
+        let mut copy = ArrayVec::new();
+        copy.try_extend_from_slice(bytes).ok()?;
+        Some(Key { bytes: copy, key_bytes: bytes.len() as u8 })
     }
 
     /// The same with an opaque; None also if that exceeds its limit.
@@ -61,6 +68,7 @@ impl Key {
     }
 
     /// The key's bytes.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.key_bytes)]
     }

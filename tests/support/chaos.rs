@@ -133,7 +133,27 @@ impl Memcached {
     /// Stops it: it reads and answers nothing, and the kernel queues everything.
     pub fn freeze(&mut self) -> Result<(), String> {
         self.happened.freezes += 1;
-        self.signal("-STOP")
+        self.signal("-STOP")?;
+        let start = Instant::now();
+        while !self.is_frozen() {
+            if start.elapsed() > PATIENCE {
+                return Err("it does not stop".into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether none of its threads runs any more: the signal is not obeyed at once.
+    fn is_frozen(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+            stat.is_ok_and(|stat| {
+                stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+            })
+        };
+        tasks.is_ok_and(|mut tasks| tasks.all(is_stopped))
     }
 
     /// Continues it, with everything that was sent to it meanwhile.

@@ -181,6 +181,13 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
+    /// Empties the server before anything is asked of it. An earlier process may have been killed
+    /// after it changed L2, and before it told the server.
+    pub(super) fn begin_empty(&mut self) {
+        self.remembered = Remembered::everything();
+        self.send_remembered();
+    }
+
     pub(super) fn is_serving(&self) -> bool {
         self.state == LinkState::Serving
     }

@@ -16,6 +16,11 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
+    /// A flush of everything.
+    pub(super) fn everything() -> Remembered {
+        Remembered { is_flush: true, ..Remembered::default() }
+    }
+
     pub(super) fn add(&mut self, key: Key) {
         if self.is_flush {
             return;

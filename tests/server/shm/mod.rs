@@ -132,6 +132,27 @@ fn with_an_l2_nothing_that_was_replaced_meanwhile_comes_back() {
 }
 
 #[test]
+fn with_an_l2_a_start_after_a_kill_finds_nothing_that_l2_has_replaced() {
+    let l2 = Memcached::start(64, 1).expect("it starts");
+    let l1d = Memcached::start_l1d(64, 1).expect("it starts");
+    let l2_flag = format!("memcached,addr={}", l2.address());
+    let batch_port = free_port().to_string();
+    let flags = ["--l2", &l2_flag, "--bp", &batch_port];
+    let (mut server, address) = sunder(&l1d, PATIENT_MS, &flags);
+    let mut client = Client::connect(address);
+    client.set("key", b"old");
+    assert_eq!(ask(l1d.path(), "get key"), "VALUE key 0 3\r\nold\r\nEND\r\n");
+    // A kill between the two tiers of a set leaves this behind.
+    server.kill();
+    assert_eq!(ask(l2.path(), "set key 0 0 3\r\nnew"), "STORED\r\n");
+    let (_server, address) = sunder(&l1d, PATIENT_MS, &flags);
+    let mut client = Client::connect(address);
+    assert_eq!(client.get("key").as_deref(), Ok(&b"new"[..]));
+    // L1 has it again.
+    until("it is copied", || ask(l1d.path(), "get key") == "VALUE key 0 3\r\nnew\r\nEND\r\n");
+}
+
+#[test]
 fn a_name_is_taken_once_and_a_dead_daemons_is_free() {
     let mut l1d = Memcached::start_l1d(64, 1).expect("it starts");
     let other = l1d.path().with_extension("other");
