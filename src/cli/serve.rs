@@ -114,7 +114,8 @@ struct Store {
     /// or in Rend's chunks of SIZE [1184]. A memcached that does not answer for MS milliseconds
     /// [500] is not asked until it does.
     ///
-    /// shm,name=NAME[,timeout=MS]: in sunder l1d on this host, through rings in shared memory.
+    /// shm,name=NAME[,timeout=MS]: in sunder l1d on this host, through rings in shared memory. In
+    /// front of an L2 it is emptied at each start: kill -9 between the two may have left old items.
     ///
     /// ssd,path=PATH, and behind commas size=SIZE, object=SIZE, admit=all|second-touch, flush=MS,
     /// format, state=DIR: on a file or block device. Data survives restarts and kill -9; at most
