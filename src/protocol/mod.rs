@@ -18,7 +18,7 @@ mod testing;
 pub mod text;
 
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, item_bytes};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
@@ -45,9 +45,7 @@ impl Limits {
     /// `.
     #[inline]
     pub fn fits(&self, key_bytes: usize, flags: u32, value_bytes: usize) -> bool {
-        let flags_bytes = if flags == 0 { 0 } else { size_of::<u32>() };
-        let rest_bytes = ITEM_HEADER_BYTES + key_bytes + 1 + flags_bytes + 2;
-        value_bytes <= self.item_bytes_max.saturating_sub(rest_bytes)
+        value_bytes <= self.item_bytes_max.saturating_sub(item_bytes(key_bytes, flags, 0))
     }
 }
 

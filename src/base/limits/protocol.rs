@@ -7,9 +7,17 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// `get ` or `gets ` line may be longer (memcached 1.6, try_read_command_ascii).
 pub const LINE_BYTES_MAX: usize = 2048;
 
-/// Bytes that memcached adds to key and value for an item's size: item header 48, CAS 8. We count
-/// the same, so that the largest storable value is exactly the same.
+/// Bytes that memcached adds to key and value for an item's size: item header 48, CAS 8.
 pub const ITEM_HEADER_BYTES: usize = 56;
+
+/// An item's size in bytes as memcached counts it (item_make_header in its items.c: header and cas,
+/// key and a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this, so
+/// that the largest storable value is exactly the same.
+#[inline]
+pub const fn item_bytes(key_bytes: usize, flags: u32, value_bytes: usize) -> usize {
+    let flags_bytes = if flags == 0 { 0 } else { size_of::<u32>() };
+    ITEM_HEADER_BYTES + key_bytes + 1 + flags_bytes + value_bytes + 2
+}
 
 /// Default of `--max-item-size`, in bytes.
 pub const ITEM_BYTES_MAX_DEFAULT: usize = 1024 * 1024;

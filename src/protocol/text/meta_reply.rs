@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::meta::{MetaForm, MetaKind, Returned};
 use super::{NO_VALUE, TOO_LARGE, push_number};
-use crate::base::limits::{ITEM_HEADER_BYTES, KEY_BYTES_MAX};
+use crate::base::limits::{KEY_BYTES_MAX, item_bytes};
 use crate::protocol::{Encoded, Sink};
 use crate::tier::meta::LEFT_FOR_EVER;
 use crate::tier::{Hit, ItemInfo, ItemState, Outcome};
@@ -194,9 +194,7 @@ fn put_debug<V>(
     head.put(if hit.state.is_fetched { b" fetch=yes" } else { b" fetch=no" });
     // There are no slab classes. The size is that which memcached counts.
     head.put(b" cls=1 size=");
-    let flags_bytes = if hit.flags == 0 { 0 } else { size_of::<u32>() };
-    let size = ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2;
-    push_number(head, size as u64);
+    push_number(head, item_bytes(key.len(), hit.flags, value_bytes) as u64);
     head.put(b"\r\n");
 }
 

@@ -1,9 +1,10 @@
 //! What the commands mean: each as memcached executes it, and none of them waits.
 
 use super::store::Store;
-use super::{ItemValue, Memory, item_bytes, number};
+use super::{ItemValue, Memory, number};
 use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
+use crate::base::limits::item_bytes;
 use crate::base::stats::Counter;
 use crate::base::work;
 use crate::tier::segments::{FoundRecord, MadeRecord, NewRecord, PieceCursor};
@@ -121,7 +122,7 @@ pub(super) fn extend<V>(
     let (flags, expiry) = (store.segments.flags(&old), store.segments.expiry(&old));
     let old_bytes = store.segments.value_bytes(&old);
     let value_bytes = old_bytes + value.len();
-    if item_bytes(key, flags, value_bytes) > store.item_bytes_max {
+    if item_bytes(key.len(), flags, value_bytes) > store.item_bytes_max {
         // Not `TooLarge`: memcached says so only of the part that was sent.
         return Outcome::NotStored;
     }
@@ -355,7 +356,7 @@ impl Memory {
         let store = &mut *self.store.borrow_mut();
         let hash = store.segments.hash(key);
         let old = store.find(key, hash, now);
-        if item_bytes(key, request.flags, value.len()) > store.item_bytes_max {
+        if item_bytes(key.len(), request.flags, value.len()) > store.item_bytes_max {
             store.stats.add(Counter::StoreTooLarge, 1);
             if request.mode == StoreMode::Set
                 && let Some(old) = old

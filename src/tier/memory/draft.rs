@@ -8,9 +8,9 @@ use std::io::IoSliceMut;
 
 use super::commands::{Plan, plan};
 use super::store::Store;
-use super::{ItemValue, Memory, item_bytes};
+use super::{ItemValue, Memory};
 use crate::base::clock::Now;
-use crate::base::limits::{DRAFT_PIECE_BYTES_MIN, DRAFT_PIECES_MAX, RECEIVE_PIECES};
+use crate::base::limits::{DRAFT_PIECE_BYTES_MIN, DRAFT_PIECES_MAX, RECEIVE_PIECES, item_bytes};
 use crate::tier::segments::NewRecord;
 use crate::tier::{Draft, Fill, Outcome, Store as StoreRequest, StoreMode};
 
@@ -29,7 +29,7 @@ impl Memory {
     ) -> Option<Draft> {
         let store = &mut *self.store.borrow_mut();
         let is_whole = !matches!(request.mode, StoreMode::Append | StoreMode::Prepend);
-        let bytes = item_bytes(key, request.flags, value_bytes);
+        let bytes = item_bytes(key.len(), request.flags, value_bytes);
         let fits = is_whole
             && value_bytes > 0
             && bytes <= store.item_bytes_max

@@ -6,9 +6,10 @@
 
 use super::commands::{count, extend, lose, make_number, write_body};
 use super::store::Store;
-use super::{ItemValue, Memory, item_bytes};
+use super::{ItemValue, Memory};
 use crate::base::buffer::Body;
 use crate::base::clock::{Expiry, Now};
+use crate::base::limits::item_bytes;
 use crate::base::stats::Counter;
 use crate::tier::meta::left_s;
 use crate::tier::segments::{FoundRecord, NewRecord, PieceCursor, RecordMarks};
@@ -248,7 +249,7 @@ fn meta_store<V>(
     now: Now,
 ) -> Option<Outcome<V>> {
     let value_bytes = value.len();
-    if item_bytes(name.0, meta.flags, value_bytes) > store.item_bytes_max {
+    if item_bytes(name.0.len(), meta.flags, value_bytes) > store.item_bytes_max {
         store.stats.add(Counter::StoreTooLarge, 1);
         lose(store, name.0, name.1, old);
         store.account();

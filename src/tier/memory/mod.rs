@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
-use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, ITEM_HEADER_BYTES};
+use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, item_bytes};
 use crate::base::stats::{Counter, WorkerStats};
 use crate::tier::segments::{
     self, Companion, FoundRecord, Opening, PieceCursor, SegmentStoreConfig, StartError, StoreFile,
@@ -124,13 +124,6 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// An item's size as memcached counts it (item_make_header in its items.c: header and cas, key and
-/// a NUL, flags unless they are 0, value and `\r\n`). The limit on items is on this.
-pub(super) fn item_bytes(key: &[u8], flags: u32, value_bytes: usize) -> usize {
-    let flags_bytes = if flags == 0 { 0 } else { 4 };
-    ITEM_HEADER_BYTES + key.len() + 1 + flags_bytes + value_bytes + 2
-}
-
 impl Memory {
     /// Maps the memory for items and index.
     ///
@@ -208,7 +201,7 @@ impl Memory {
         let store = self.store.borrow();
         let mut buckets = std::collections::BTreeMap::new();
         store.segments.visit(0, SIZES_BUCKETS_MAX, |key, flags, value_bytes| {
-            let bytes = item_bytes(key, flags, value_bytes);
+            let bytes = item_bytes(key.len(), flags, value_bytes);
             *buckets.entry(bytes.div_ceil(SIZES_BUCKET_BYTES)).or_insert(0) += 1;
         });
         for (bucket, items) in buckets {

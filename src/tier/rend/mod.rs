@@ -28,10 +28,10 @@ use std::cell::Cell;
 use self::binary::{Binary, BinaryRequest, Exptimes};
 use self::probe::{ProbeError, Server};
 use super::link::{Address, Batch, Down, Head, Link, LinkConfig, One, OpenError, Status};
-use super::memory::item_bytes;
 use super::{Action, Arithmetic, Hit, ItemState, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::limits::item_bytes;
 
 /// A Rend-based server behind one link.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Rend {
     }
 
     fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
-        item_bytes(key, flags, value_bytes) > self.item_bytes_max
+        item_bytes(key.len(), flags, value_bytes) > self.item_bytes_max
     }
 }
 

@@ -13,9 +13,10 @@ use super::lookup::Item;
 use super::writer::{Need, NewRecord};
 use crate::base::buffer::{Body, Chain, Gather};
 use crate::base::clock::{Expiry, Now};
+use crate::base::limits::item_bytes;
 use crate::base::stats::Counter;
 use crate::base::work;
-use crate::tier::memory::{item_bytes, number};
+use crate::tier::memory::number;
 use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 /// What an item is stored with.
@@ -239,7 +240,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
-        self.admission.is_too_large(item_bytes(key, flags, value_bytes))
+        self.admission.is_too_large(item_bytes(key.len(), flags, value_bytes))
             || RECORD_HEADER_BYTES + key.len() + value_bytes > self.record_bytes_max()
     }
 

@@ -7,10 +7,10 @@ use super::collect::Collector;
 use super::layout::{Metadata, Shape};
 use super::name::Name;
 use super::token::may_be_bare;
-use super::{Answer, Chunked, Condition, Existing, Lookup, Stored, Written, item_bytes};
+use super::{Answer, Chunked, Condition, Existing, Lookup, Stored, Written};
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX};
+use crate::base::limits::{CHUNK_CONFLICTS_MAX, NUMBER_ITEM_BYTES_MAX, item_bytes};
 use crate::base::work;
 use crate::tier::link::{Down, Status};
 use crate::tier::memcached::meta;
@@ -82,7 +82,7 @@ impl Chunked {
             return Ok(Outcome::Exists);
         }
         let length = old.metadata.shape.length as usize + value.len();
-        if item_bytes(key, old.metadata.flags, length) > self.item_bytes_max {
+        if item_bytes(key.as_bytes().len(), old.metadata.flags, length) > self.item_bytes_max {
             return Ok(Outcome::NotStored);
         }
         work::note(length);

@@ -37,7 +37,7 @@ use super::meta::Meta;
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_WINDOW_BYTES, CHUNK_WINDOW_CHUNKS, ITEM_HEADER_BYTES,
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, CHUNK_WINDOW_BYTES, CHUNK_WINDOW_CHUNKS,
 };
 use crate::base::secret;
 use crate::base::stats::WorkerStats;
@@ -136,12 +136,6 @@ enum Written {
     Lost(Outcome<Chain>),
     /// The metadata's condition does not hold.
     Unmet(Status),
-}
-
-/// An item's size as memcached counts it.
-fn item_bytes(key: &Key, flags: u32, value_bytes: usize) -> usize {
-    let flags_bytes = if flags == 0 { 0 } else { 4 };
-    ITEM_HEADER_BYTES + key.as_bytes().len() + 1 + flags_bytes + value_bytes + 2
 }
 
 /// Chunks of this shape that are requested at the same time.
