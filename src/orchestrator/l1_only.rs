@@ -27,7 +27,7 @@ impl<T: Tier> L1Only<T> {
 impl<T: Tier> Orchestrator for L1Only<T> {
     type Value = T::Value;
 
-    const HAS_META: bool = T::HAS_META;
+    const HAS_META: bool = true;
 
     #[inline(always)]
     fn try_now(

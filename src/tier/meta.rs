@@ -65,6 +65,49 @@ impl Meta {
     pub fn is_store(&self) -> bool {
         matches!(self.verb, MetaVerb::Store(_))
     }
+
+    /// The expiry of an item that is made because there is none: T and N in their order.
+    pub fn created_expiry(&self) -> Expiry {
+        match (self.has(MetaFlags::TOUCH), self.has(MetaFlags::VIVIFY)) {
+            (true, true) if self.has(MetaFlags::VIVIFY_AFTER_TOUCH) => self.vivify,
+            (true, _) => self.expiry,
+            (false, _) => self.vivify,
+        }
+    }
+
+    /// What is reported of it: the expiry at the time of t.
+    pub fn created_left_s(&self, now: Now) -> u32 {
+        let is_after =
+            (self.has(MetaFlags::EXPIRY_AFTER_TOUCH), self.has(MetaFlags::EXPIRY_AFTER_VIVIFY));
+        let expiry = match is_after {
+            (true, true) => self.created_expiry(),
+            (true, false) => self.expiry,
+            (false, true) => self.vivify,
+            (false, false) => Expiry::NEVER,
+        };
+        left_s(expiry, now)
+    }
+
+    /// What is reported of an item's expiry that was `old` before T.
+    pub fn reported_left_s(&self, old: Expiry, now: Now) -> u32 {
+        let is_new = self.has(MetaFlags::EXPIRY_AFTER_TOUCH);
+        left_s(if is_new { self.expiry } else { old }, now)
+    }
+
+    /// Whether R asks for an item to be fetched again whose expiry was `old` before T.
+    pub fn is_due(&self, old: Expiry) -> bool {
+        let is_after_touch = self.has(MetaFlags::RECACHE_AFTER_TOUCH);
+        let expiry = if is_after_touch { self.expiry } else { old };
+        self.has(MetaFlags::RECACHE)
+            && expiry != Expiry::NEVER
+            && expiry.unix_s() < self.recache.unix_s()
+    }
+
+    /// The same with no other flags than `flags`.
+    #[must_use]
+    pub fn only(self, flags: MetaFlags) -> Meta {
+        Meta { with: self.with.only(flags), ..self }
+    }
 }
 
 /// What a meta command does.
@@ -116,11 +159,27 @@ impl MetaFlags {
     pub const RECACHE_AFTER_TOUCH: MetaFlags = MetaFlags(1 << 10);
     /// N comes after T: its expiry stays.
     pub const VIVIFY_AFTER_TOUCH: MetaFlags = MetaFlags(1 << 11);
+    /// v, or s of a get: the value, or its length, is reported.
+    pub const VALUE: MetaFlags = MetaFlags(1 << 12);
+    /// t: the expiry is reported.
+    pub const LEFT: MetaFlags = MetaFlags(1 << 13);
 
     /// Whether all of `other` are in it.
     #[inline]
     pub const fn has(self, other: MetaFlags) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those that are in `other`, too.
+    #[must_use]
+    pub const fn only(self, other: MetaFlags) -> MetaFlags {
+        MetaFlags(self.0 & other.0)
+    }
+
+    /// Without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: MetaFlags) -> MetaFlags {
+        MetaFlags(self.0 & !other.0)
     }
 
     /// With those of `other`.

@@ -4,6 +4,7 @@
 //! task queue ensures that), so it needs no locks. It must never block: it awaits whatever it
 //! needs.
 
+mod composed;
 pub mod link;
 pub mod memcached;
 pub mod memory;
@@ -152,6 +153,15 @@ pub struct Hit<V> {
     pub state: ItemState,
     /// Its bytes.
     pub value: V,
+}
+
+impl<V: Value> Hit<V> {
+    /// Whether a client is to fetch the item again, or is doing so: a tier that has no marks must
+    /// not have it.
+    pub fn is_marked(&self) -> bool {
+        let ItemState { is_stale, is_token_sent, is_won, .. } = self.state;
+        is_stale || is_token_sent || is_won || composed::is_placeholder(self)
+    }
 }
 
 /// The outcome of an operation. Miss, not stored, throttled and failed are different answers.
@@ -337,9 +347,6 @@ pub trait Tier {
     /// What holds the bytes of a hit.
     type Value: Value;
 
-    /// Whether there is [`Tier::meta`]; without, clients are told that there are no meta commands.
-    const HAS_META: bool = false;
-
     /// Executes `action` if that needs no waiting, and copies only what is stored. None: nothing
     /// was done, and one of the functions below must be called.
     fn try_now(
@@ -419,16 +426,10 @@ pub trait Tier {
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now)
     -> Outcome<Self::Value>;
 
-    /// Hit, changed, deleted, not stored, exists, miss, non-numeric, too large, out of memory. Only
-    /// called if [`Tier::HAS_META`].
-    async fn meta(
-        &self,
-        _key: &Key,
-        _meta: Meta,
-        _value: &Chain,
-        _now: Now,
-    ) -> Outcome<Self::Value> {
-        Outcome::Failed
+    /// Hit, changed, deleted, not stored, exists, miss, non-numeric, too large, out of memory. For
+    /// a tier without such commands they are composed of its others.
+    async fn meta(&self, key: &Key, meta: Meta, value: &Chain, now: Now) -> Outcome<Self::Value> {
+        Box::pin(composed::meta(self, key, &meta, value, now)).await
     }
 
     /// Invalidates every item stored before `at` (immediately if that is [`Expiry::NEVER`] or

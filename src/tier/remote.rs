@@ -8,7 +8,7 @@ use super::memcached::plain::Plain;
 use super::rend::Rend;
 use super::ssd::Ssd;
 use super::ssd::disk::ring::RingDisk;
-use super::{Action, Arithmetic, Outcome, Store, Tier};
+use super::{Action, Arithmetic, Meta, Outcome, Store, Tier};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 
@@ -76,6 +76,10 @@ impl Tier for Remote {
 
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
         of!(self, tier => tier.arithmetic(key, arithmetic, now).await)
+    }
+
+    async fn meta(&self, key: &Key, meta: Meta, value: &Chain, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.meta(key, meta, value, now).await)
     }
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {

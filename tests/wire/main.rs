@@ -59,7 +59,8 @@ fn main() -> ExitCode {
         statistics::run_all(&mut score);
     }
     if filter.is_empty() || filter[0] == "meta" {
-        let result = meta::run_all(filter.get(1).map_or("", String::as_str), &mut score);
+        let part = |at: usize| filter.get(at).map_or("", String::as_str);
+        let result = meta::run_all(part(1), part(2), &mut score);
         score.check("the servers for meta commands start", result);
     }
     let mut table = all_cases();

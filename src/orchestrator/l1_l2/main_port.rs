@@ -49,7 +49,8 @@ pub(super) async fn get<A: Tier, B: Tier>(
     };
     match tiers.l2.get_with_expiry(key, now).await {
         Outcome::Hit(hit) if hit.expiry.is_past(now) => Outcome::Miss,
-        Outcome::Hit(hit) if is_missing => tiers.fill(key, hit, now).await,
+        // L1 has no marks.
+        Outcome::Hit(hit) if is_missing && !hit.is_marked() => tiers.fill(key, hit, now).await,
         outcome => from_l2(outcome),
     }
 }
@@ -72,7 +73,7 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
         return from_l2(in_l2);
     }
     match in_l2 {
-        Outcome::Hit(hit) if !expiry.is_past(now) => {
+        Outcome::Hit(hit) if !expiry.is_past(now) && !hit.is_marked() => {
             tiers.fill(key, Hit { expiry, ..hit }, now).await
         }
         outcome => from_l2(outcome),
@@ -81,7 +82,7 @@ pub(super) async fn get_and_touch<A: Tier, B: Tier>(
 
 /// Applies to L2 a get-and-touch that was a hit in L1.
 #[allow(clippy::manual_async_fn, reason = "it would hold the hit twice")]
-fn touch_behind<A: Tier, B: Tier>(
+pub(super) fn touch_behind<A: Tier, B: Tier>(
     tiers: &L1L2<A, B>,
     key: &Key,
     hit: Hit<A::Value>,

@@ -28,6 +28,7 @@
 mod batch_port;
 mod flushes;
 mod main_port;
+mod meta;
 mod pair;
 mod value;
 
@@ -78,8 +79,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             (Action::Arithmetic(arithmetic), port) => {
                 self.arithmetic(key, arithmetic, port, now).await
             }
-            // The parser refuses them.
-            (Action::Meta(_), _) => Outcome::Failed,
+            // Not many, and a future for them would be the largest.
+            (Action::Meta(meta), _) => Box::pin(meta::execute(self, operation, meta, now)).await,
             (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
         }
     }
@@ -277,6 +278,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
 impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     type Value = PairValueOf<A, B>;
 
+    const HAS_META: bool = true;
+
     #[inline]
     fn try_now(
         &self,
@@ -286,7 +289,7 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
         now: Now,
     ) -> Result<Answer<A, B>, InL1> {
         if !matches!(action, Action::Get) {
-            return Err(InL1::Unclear);
+            return meta::try_now(self, key, action, now);
         }
         match self.l1.try_now(key, action, value, now) {
             Some(Outcome::Hit(hit)) => Ok(Outcome::Hit(hit).map_value(PairValue::L1)),

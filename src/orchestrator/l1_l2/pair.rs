@@ -9,7 +9,7 @@ use super::value::PairValue;
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::clock::Now;
 use crate::base::stats::WorkerStats;
-use crate::tier::{Hit, Outcome, Store, StoreMode, Tier, Value};
+use crate::tier::{Hit, ItemInfo, Outcome, Store, StoreMode, Tier, Value};
 
 /// Set in every cas that a client got from L2. Not the highest bit: some clients read the number as
 /// a signed one.
@@ -111,6 +111,7 @@ pub(super) fn from_l2<V1, V2>(outcome: Outcome<V2>) -> Outcome<PairValue<V1, V2>
         Outcome::Stored { cas } => Outcome::Stored { cas: cas | OF_L2 },
         Outcome::Touched { cas } => Outcome::Touched { cas: cas | OF_L2 },
         Outcome::Number { value, cas } => Outcome::Number { value, cas: cas | OF_L2 },
+        Outcome::Changed(info) => Outcome::Changed(ItemInfo { cas: info.cas | OF_L2, ..info }),
         outcome => outcome.map_value(PairValue::L2),
     }
 }

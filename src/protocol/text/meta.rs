@@ -306,6 +306,7 @@ impl<'a> Reader<'a> {
                 }
             }
             b't' => {
+                self.set(MetaFlags::LEFT);
                 if self.meta.has(MetaFlags::TOUCH) {
                     self.set(MetaFlags::EXPIRY_AFTER_TOUCH);
                 }
@@ -325,7 +326,7 @@ impl<'a> Reader<'a> {
             b'J' => self.meta.initial = self.number(argument, u64::MAX),
             b'F' => match unsigned(argument).and_then(|flags| u32::try_from(flags).ok()) {
                 Some(flags) => self.meta.flags = flags,
-                // memcached has no message of its own for it.
+                // It has no message of its own.
                 None => self.fault = self.fault.or(Some(BAD_FORMAT)),
             },
             b'M' => self.mode = Some(argument.first().copied().unwrap_or(0)),
@@ -334,9 +335,12 @@ impl<'a> Reader<'a> {
             b'x' => self.set(MetaFlags::EMPTY),
             b'u' => self.set(MetaFlags::NO_USE),
             b'q' => self.form.is_quiet = true,
-            b'v' => self.form.with_value = true,
+            b'v' | b's' => {
+                self.form.with_value |= flag == b'v';
+                self.set(MetaFlags::VALUE);
+            }
             // L and P are for proxies; the others are flags that only return something.
-            b'L' | b'P' | b'c' | b'f' | b'h' | b'k' | b'l' | b's' => {}
+            b'L' | b'P' | b'c' | b'f' | b'h' | b'k' | b'l' => {}
             _ => return Err(INVALID),
         }
         if let Some(returned) = Returned::of(flag, self.meta.verb) {

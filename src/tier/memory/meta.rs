@@ -30,34 +30,6 @@ struct Fields {
     marks: RecordMarks,
 }
 
-/// The expiry of an item that is made because there is none: T and N in their order.
-fn created_expiry(meta: &Meta) -> Expiry {
-    match (meta.has(MetaFlags::TOUCH), meta.has(MetaFlags::VIVIFY)) {
-        (true, true) if meta.has(MetaFlags::VIVIFY_AFTER_TOUCH) => meta.vivify,
-        (true, _) => meta.expiry,
-        (false, _) => meta.vivify,
-    }
-}
-
-/// What is reported of it: the expiry at the time of t.
-fn created_left_s(meta: &Meta, now: Now) -> u32 {
-    let is_after =
-        (meta.has(MetaFlags::EXPIRY_AFTER_TOUCH), meta.has(MetaFlags::EXPIRY_AFTER_VIVIFY));
-    let expiry = match is_after {
-        (true, true) => created_expiry(meta),
-        (true, false) => meta.expiry,
-        (false, true) => meta.vivify,
-        (false, false) => Expiry::NEVER,
-    };
-    left_s(expiry, now)
-}
-
-/// What is reported of an item's expiry that was `old` before T.
-fn reported_left_s(meta: &Meta, old: Expiry, now: Now) -> u32 {
-    let is_new = meta.has(MetaFlags::EXPIRY_AFTER_TOUCH);
-    left_s(if is_new { meta.expiry } else { old }, now)
-}
-
 /// Makes an item of a value and lets it take the place of `old`; returns its cas. None if there is
 /// no room.
 fn write(
@@ -168,7 +140,7 @@ impl Memory {
     ) -> Outcome<ItemValue> {
         let old = store.segments.expiry(&found);
         let mut state = state_of(store, &found, now);
-        state.left_s = reported_left_s(meta, old, now);
+        state.left_s = meta.reported_left_s(old, now);
         let mut found = found;
         if meta.has(MetaFlags::TOUCH) {
             match touch(store, name, found, meta.expiry, now) {
@@ -176,12 +148,7 @@ impl Memory {
                 None => return Outcome::Miss,
             }
         }
-        let is_after_touch = meta.has(MetaFlags::RECACHE_AFTER_TOUCH);
-        let expiry = if is_after_touch { meta.expiry } else { old };
-        let is_due = meta.has(MetaFlags::RECACHE)
-            && expiry != Expiry::NEVER
-            && expiry.unix_s() < meta.recache.unix_s();
-        if (is_due || state.is_stale) && !state.is_token_sent {
+        if (meta.is_due(old) || state.is_stale) && !state.is_token_sent {
             let marks = RecordMarks { is_stale: state.is_stale, is_token_sent: true };
             match mark(store, name, found, (marks, None), now) {
                 Some(marked) => found = marked,
@@ -204,13 +171,13 @@ impl Memory {
         now: Now,
     ) -> Outcome<ItemValue> {
         let marks = RecordMarks { is_stale: false, is_token_sent: true };
-        let expiry = created_expiry(meta);
+        let expiry = meta.created_expiry();
         let fields = Fields { flags: 0, expiry, cas: meta.chosen_cas(), marks };
         if write(store, name, fields, Body::EMPTY, None, now).is_none() {
             return Outcome::Miss;
         }
         let Some(found) = store.segments.peek(name.0, name.1) else { return Outcome::Miss };
-        let left_s = created_left_s(meta, now);
+        let left_s = meta.created_left_s(now);
         let state = ItemState { is_won: true, left_s, ..ItemState::default() };
         if !meta.has(MetaFlags::NO_USE) {
             store.segments.note_use(&found);
@@ -388,7 +355,7 @@ fn meta_count<V>(
     if let Some(item) = found.filter(|_| meta.has(MetaFlags::TOUCH)) {
         touch(store, name, item, meta.expiry, now);
     }
-    let left_s = reported_left_s(meta, old_expiry, now);
+    let left_s = meta.reported_left_s(old_expiry, now);
     Outcome::Changed(ItemInfo { cas, number, value_bytes: 0, left_s, is_new: false })
 }
 
@@ -399,7 +366,7 @@ fn meta_create<V>(store: &mut Store, name: Name<'_>, meta: &Meta, now: Now) -> O
     }
     let ((key, hash), number) = (name, meta.initial);
     let value_bytes = itoa::Buffer::new().format(number).len();
-    let expiry = created_expiry(meta);
+    let expiry = meta.created_expiry();
     let new = NewRecord { key, hash, flags: 0, expiry, value_bytes, is_counter: true };
     let Some(made) = make_number(store, &new, number, None, now) else {
         return Outcome::OutOfMemory;
@@ -407,6 +374,6 @@ fn meta_create<V>(store: &mut Store, name: Name<'_>, meta: &Meta, now: Now) -> O
     let named = (meta.chosen_cas(), RecordMarks::default());
     let cas = store.segments.publish_as(made, hash, None, named);
     store.account_stored();
-    let left_s = created_left_s(meta, now);
+    let left_s = meta.created_left_s(now);
     Outcome::Changed(ItemInfo { cas, number, value_bytes: 0, left_s, is_new: true })
 }

@@ -263,8 +263,6 @@ fn overview(store: &Store, now: Now) -> Overview {
 impl Tier for Memory {
     type Value = ItemValue;
 
-    const HAS_META: bool = true;
-
     #[inline(always)]
     fn try_now(
         &self,

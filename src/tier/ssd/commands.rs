@@ -7,7 +7,7 @@
 
 use super::disk::Disk;
 use super::doubt::changes;
-use super::format::{Kind, Link, RECORD_HEADER_BYTES};
+use super::format::{ItemMarks, Kind, Link, RECORD_HEADER_BYTES, Record};
 use super::log::Log;
 use super::lookup::Item;
 use super::writer::{Need, NewRecord};
@@ -17,15 +17,23 @@ use crate::base::limits::item_bytes;
 use crate::base::stats::Counter;
 use crate::base::work;
 use crate::tier::memory::number;
-use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
+use crate::tier::{Action, Arithmetic, Hit, ItemState, Meta, Outcome, Store, StoreMode};
 
 /// What an item is stored with.
-struct Stored<'a> {
-    value: [Body<'a>; 2],
-    flags: u32,
-    expiry: Expiry,
+pub(super) struct Stored<'a> {
+    pub value: [Body<'a>; 2],
+    pub flags: u32,
+    pub expiry: Expiry,
     /// None: one of its own.
-    cas: Option<u64>,
+    pub cas: Option<u64>,
+    pub marks: ItemMarks,
+}
+
+impl<'a> Stored<'a> {
+    /// An item with a cas of its own.
+    pub(super) fn new(value: [Body<'a>; 2], flags: u32, expiry: Expiry) -> Stored<'a> {
+        Stored { value, flags, expiry, cas: None, marks: ItemMarks::default() }
+    }
 }
 
 impl<D: Disk> Log<D> {
@@ -78,8 +86,7 @@ impl<D: Disk> Log<D> {
                 }
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, hash, arithmetic, old, now),
-            // The parser refuses them.
-            Action::Meta(_) => Outcome::Failed,
+            Action::Meta(meta) => self.meta((key, hash), &meta, value, old, now),
             Action::FlushAll { .. } => unreachable!("concerns no key"),
         }
     }
@@ -98,12 +105,17 @@ impl<D: Disk> Log<D> {
                 let initial = arithmetic.initial.map(|(value, expiry)| (value, own(expiry)));
                 Action::Arithmetic(Arithmetic { initial, ..arithmetic })
             }
+            Action::Meta(meta) => Action::Meta(Meta {
+                expiry: own(meta.expiry),
+                vivify: own(meta.vivify),
+                recache: own(meta.recache),
+                ..meta
+            }),
             Action::Get
             | Action::GetWithExpiry
             | Action::StoreTooLarge
             | Action::StoreNoRoom
             | Action::Delete { .. }
-            | Action::Meta(_)
             | Action::FlushAll { .. } => action,
         }
     }
@@ -118,17 +130,23 @@ impl<D: Disk> Log<D> {
         now: Now,
     ) -> Option<Item> {
         let mut item = old?;
+        item.record.expiry_s = expiry.unix_s();
+        self.put_again(key, hash, &item, now);
+        Some(item)
+    }
+
+    /// Writes an item whose head was changed.
+    pub(super) fn put_again(&mut self, key: &[u8], hash: u64, item: &Item, now: Now) {
+        let Record { flags, expiry_s, cas, marks, .. } = item.record;
         work::note(item.value.len());
-        let uses = Body::Chain(&item.value);
         let stored = Stored {
-            value: [uses, Body::EMPTY],
-            flags: item.record.flags,
-            expiry,
-            cas: Some(item.record.cas),
+            value: [Body::Chain(&item.value), Body::EMPTY],
+            flags,
+            expiry: Expiry::from_unix_s(expiry_s),
+            cas: Some(cas),
+            marks,
         };
         self.put(key, hash, &stored, now);
-        item.record.expiry_s = expiry.unix_s();
-        Some(item)
     }
 
     fn store(
@@ -151,7 +169,7 @@ impl<D: Disk> Log<D> {
         let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
         // A plain set does not ask what there is.
         if mode == StoreMode::Set && cas == 0 {
-            let stored = Stored { value: [value, Body::EMPTY], flags, expiry, cas: None };
+            let stored = Stored::new([value, Body::EMPTY], flags, expiry);
             return Outcome::Stored { cas: self.put(key, hash, &stored, now) };
         }
         let Some(item) = old else {
@@ -160,7 +178,7 @@ impl<D: Disk> Log<D> {
                 // memcached makes a cas of any set, add or replace that names one.
                 _ if cas != 0 => Outcome::Miss,
                 StoreMode::Add => {
-                    let stored = Stored { value: [value, Body::EMPTY], flags, expiry, cas: None };
+                    let stored = Stored::new([value, Body::EMPTY], flags, expiry);
                     Outcome::Stored { cas: self.put(key, hash, &stored, now) }
                 }
                 _ => Outcome::NotStored,
@@ -174,20 +192,36 @@ impl<D: Disk> Log<D> {
             return Outcome::NotStored;
         }
         if !is_extension {
-            let stored = Stored { value: [value, Body::EMPTY], flags, expiry, cas: None };
+            let stored = Stored::new([value, Body::EMPTY], flags, expiry);
             return Outcome::Stored { cas: self.put(key, hash, &stored, now) };
         }
+        let is_before = mode == StoreMode::Prepend;
+        match self.extend(key, hash, (is_before, value), None, item, now) {
+            Some(cas) => Outcome::Stored { cas },
+            // Not `TooLarge`: memcached says so only of the part that was sent.
+            None => Outcome::NotStored,
+        }
+    }
+
+    /// Adds to the value of an item, and returns its cas. None: it would be too large.
+    pub(super) fn extend(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        (is_before, value): (bool, Body<'_>),
+        cas: Option<u64>,
+        item: Item,
+        now: Now,
+    ) -> Option<u64> {
         let flags = item.record.flags;
         if self.is_too_large(key, flags, item.value.len() + value.len()) {
-            // Not `TooLarge`: memcached says so only of the part that was sent.
-            return Outcome::NotStored;
+            return None;
         }
         work::note(item.value.len());
         let kept = Body::Chain(&item.value);
-        let value = if mode == StoreMode::Append { [kept, value] } else { [value, kept] };
+        let value = if is_before { [value, kept] } else { [kept, value] };
         let expiry = Expiry::from_unix_s(item.record.expiry_s);
-        let stored = Stored { value, flags, expiry, cas: None };
-        Outcome::Stored { cas: self.put(key, hash, &stored, now) }
+        Some(self.put(key, hash, &Stored { cas, ..Stored::new(value, flags, expiry) }, now))
     }
 
     fn arithmetic(
@@ -198,31 +232,44 @@ impl<D: Disk> Log<D> {
         old: Option<Item>,
         now: Now,
     ) -> Outcome<Chain> {
-        let mut digits = itoa::Buffer::new();
         let Some(item) = old else {
             let Some((value, expiry)) = arithmetic.initial else { return Outcome::Miss };
-            let digits = digits.format(value).as_bytes();
-            let stored =
-                Stored { value: [Body::Slice(digits), Body::EMPTY], flags: 0, expiry, cas: None };
-            return Outcome::Number { value, cas: self.put(key, hash, &stored, now) };
+            let cas = self.put_first(key, hash, value, (expiry, None), now);
+            return Outcome::Number { value, cas };
         };
-        // In this order: an empty value is not a number, whatever its cas (do_add_delta in
-        // memcached.c).
-        if item.value.is_empty() {
-            return Outcome::NonNumeric;
+        match counted(&item, arithmetic) {
+            Ok(value) => Outcome::Number {
+                value,
+                cas: self.put_number(key, hash, value, (&item, None), now),
+            },
+            Err(outcome) => outcome,
         }
-        if arithmetic.cas != 0 && arithmetic.cas != item.record.cas {
-            return Outcome::Exists;
-        }
-        work::note(item.value.len());
-        let Some(before) = number::parse(item.value.pieces()) else {
-            return Outcome::NonNumeric;
-        };
-        let value = if arithmetic.decrement {
-            before.saturating_sub(arithmetic.delta)
-        } else {
-            before.wrapping_add(arithmetic.delta)
-        };
+    }
+
+    /// Writes the number of a key without an item.
+    pub(super) fn put_first(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        value: u64,
+        (expiry, cas): (Expiry, Option<u64>),
+        now: Now,
+    ) -> u64 {
+        let mut digits = itoa::Buffer::new();
+        let value = [Body::Slice(digits.format(value).as_bytes()), Body::EMPTY];
+        self.put(key, hash, &Stored { cas, ..Stored::new(value, 0, expiry) }, now)
+    }
+
+    /// Writes the number that an item has now, as long as the one before.
+    pub(super) fn put_number(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        value: u64,
+        (item, cas): (&Item, Option<u64>),
+        now: Now,
+    ) -> u64 {
+        let mut digits = itoa::Buffer::new();
         let digits = digits.format(value).as_bytes();
         let mut padding = Gather::new();
         padding.fill(item.value.len().saturating_sub(digits.len()), |_, out| {
@@ -234,19 +281,20 @@ impl<D: Disk> Log<D> {
             value: [Body::Slice(digits), Body::Chain(&padding)],
             flags: item.record.flags,
             expiry: Expiry::from_unix_s(item.record.expiry_s),
-            cas: None,
+            cas,
+            marks: item.record.marks,
         };
-        Outcome::Number { value, cas: self.put(key, hash, &stored, now) }
+        self.put(key, hash, &stored, now)
     }
 
-    fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
+    pub(super) fn is_too_large(&self, key: &[u8], flags: u32, value_bytes: usize) -> bool {
         self.admission.is_too_large(item_bytes(key.len(), flags, value_bytes))
             || RECORD_HEADER_BYTES + key.len() + value_bytes > self.record_bytes_max()
     }
 
     /// Makes an item the key's only one, or leaves the key without any. Returns the item's cas, or
     /// one that no item has.
-    fn put(&mut self, key: &[u8], hash: u64, stored: &Stored<'_>, now: Now) -> u64 {
+    pub(super) fn put(&mut self, key: &[u8], hash: u64, stored: &Stored<'_>, now: Now) -> u64 {
         let old = self.index.take(hash);
         // Rare: records of other keys that cannot be told from the key's without reading.
         self.forget_all(hash);
@@ -304,6 +352,7 @@ impl<D: Disk> Log<D> {
             flags: stored.flags,
             expiry_s,
             cas: stored.cas,
+            marks: stored.marks,
             kills: if self.segments.target(kills).is_some() { kills } else { Link::NONE },
             class: self.segments.class(expiry_s, now),
         };
@@ -316,12 +365,36 @@ impl<D: Disk> Log<D> {
     }
 
     fn hit(&self, item: Item) -> Outcome<Chain> {
+        let ItemMarks { is_stale, is_token_sent } = item.record.marks;
+        let state = ItemState { is_stale, is_token_sent, ..ItemState::default() };
+        self.hit_with(item, state)
+    }
+
+    pub(super) fn hit_with(&self, item: Item, state: ItemState) -> Outcome<Chain> {
         Outcome::Hit(Hit {
             flags: item.record.flags,
             expiry: self.clock.host_expiry(item.record.expiry_s),
             cas: item.record.cas,
-            state: ItemState::default(),
+            state,
             value: item.value,
         })
     }
+}
+
+/// The number that an item has after it was counted, or why it is not counted.
+pub(super) fn counted(item: &Item, arithmetic: Arithmetic) -> Result<u64, Outcome<Chain>> {
+    // In this order: an empty value is not a number, whatever its cas (do_add_delta in
+    // memcached.c).
+    if item.value.is_empty() {
+        return Err(Outcome::NonNumeric);
+    }
+    if arithmetic.cas != 0 && arithmetic.cas != item.record.cas {
+        return Err(Outcome::Exists);
+    }
+    work::note(item.value.len());
+    let before = number::parse(item.value.pieces()).ok_or(Outcome::NonNumeric)?;
+    Ok(match arithmetic.decrement {
+        true => before.saturating_sub(arithmetic.delta),
+        false => before.wrapping_add(arithmetic.delta),
+    })
 }

@@ -26,7 +26,7 @@ use crate::base::limits::{
     SSD_DOUBT_FAILED_US, SSD_DOUBT_LOOK_US, SSD_DOUBT_SILENT_US, SSD_DOUBT_WAITED_US,
 };
 use crate::report::{self, Topic};
-use crate::tier::Action;
+use crate::tier::{Action, Meta, MetaFlags, MetaVerb};
 
 #[derive(Clone, Copy, Debug)]
 enum Trust {
@@ -352,5 +352,12 @@ impl Doubt {
 
 /// Whether an action changes what there is.
 pub(super) fn changes(action: Action) -> bool {
-    !matches!(action, Action::Get | Action::GetWithExpiry)
+    match action {
+        Action::Get | Action::GetWithExpiry => false,
+        // What else these change, they leave as it is then.
+        Action::Meta(Meta { verb: MetaVerb::Get | MetaVerb::Debug, with, .. }) => {
+            with.has(MetaFlags::TOUCH)
+        }
+        _ => true,
+    }
 }

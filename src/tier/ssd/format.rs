@@ -119,6 +119,25 @@ pub enum Kind {
     Tombstone,
 }
 
+/// What meta commands noted at an item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ItemMarks {
+    /// It is out of date.
+    pub is_stale: bool,
+    /// A client was told to fetch it again.
+    pub is_token_sent: bool,
+}
+
+impl ItemMarks {
+    fn bits(self) -> u8 {
+        u8::from(self.is_stale) | u8::from(self.is_token_sent) << 1
+    }
+
+    fn from_bits(bits: u8) -> ItemMarks {
+        ItemMarks { is_stale: bits & 1 != 0, is_token_sent: bits & 2 != 0 }
+    }
+}
+
 /// The head of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -126,6 +145,8 @@ pub struct Record {
     pub kind: Kind,
     /// Length of the key, in bytes.
     pub key_bytes: u8,
+    /// The marks of an item. They lie where older logs have zeros.
+    pub marks: ItemMarks,
     /// Length of the value, in bytes.
     pub value_bytes: u32,
     /// The client's flags.
@@ -165,7 +186,8 @@ impl Record {
             Kind::Tombstone => 2,
         });
         put.put_u8(self.key_bytes);
-        put.put_slice(&[0; 3]);
+        put.put_u8(self.marks.bits());
+        put.put_slice(&[0; 2]);
         put.put_u32_le(self.value_bytes);
         put.put_u32_le(self.flags);
         put.put_u32_le(self.expiry_s);
@@ -196,10 +218,12 @@ impl Record {
             _ => return None,
         };
         let key_bytes = take.get_u8();
-        take.advance(3);
+        let marks = ItemMarks::from_bits(take.get_u8());
+        take.advance(2);
         Some(Record {
             kind,
             key_bytes,
+            marks,
             value_bytes: take.get_u32_le(),
             flags: take.get_u32_le(),
             expiry_s: take.get_u32_le(),

@@ -200,6 +200,11 @@ impl Index {
         }
     }
 
+    /// Whether the record at `unit` was used since it came there, if the slot still has it.
+    pub fn is_used(&self, slot: usize, hash: u64, unit: u64) -> bool {
+        self.is_at(slot, hash, unit) && self.slot(slot) >> USES_SHIFT & u64::from(USES_MAX) > 0
+    }
+
     /// Replaces a record of the key by a moved copy of it, if it is still there.
     pub fn relocate(&mut self, hash: u64, from: u64, to: u64, span: Span) -> bool {
         let Some(slot) = self.position(hash, from) else { return false };

@@ -88,6 +88,7 @@ mod kills;
 mod log;
 mod lookup;
 mod marks;
+mod meta;
 mod open;
 mod own_clock;
 mod queue;
@@ -117,7 +118,7 @@ use crate::base::limits::{
     SSD_STOP_US,
 };
 use crate::base::stats::Counter;
-use crate::tier::{Action, Arithmetic, Outcome, Store, Tier};
+use crate::tier::{Action, Arithmetic, Meta, MetaFlags, MetaVerb, Outcome, Store, StoreMode, Tier};
 pub use admission::Admit;
 pub use check::check;
 use checkpoint::Ticket;
@@ -377,7 +378,7 @@ impl<D: Disk> Ssd<D> {
                 Existing::Throttled => return Outcome::Throttled,
                 Existing::Unreadable => {
                     // It may be readable later, and must be gone then.
-                    if matches!(action, Action::Delete { .. }) {
+                    if is_delete(action) {
                         self.log.borrow_mut().forget_all(hash);
                     }
                     None
@@ -394,12 +395,21 @@ impl<D: Disk> Ssd<D> {
 
 /// Whether an action needs to know what there is.
 fn asks_first(action: Action) -> bool {
-    !matches!(
-        action,
+    match action {
         Action::StoreTooLarge
-            | Action::StoreNoRoom
-            | Action::Store(Store { mode: crate::tier::StoreMode::Set, cas: 0, .. })
-    )
+        | Action::StoreNoRoom
+        | Action::Store(Store { mode: StoreMode::Set, cas: 0, .. }) => false,
+        Action::Meta(meta) => {
+            let is_set = matches!(meta.verb, MetaVerb::Store(StoreMode::Set));
+            !is_set || meta.has(MetaFlags::CAS)
+        }
+        _ => true,
+    }
+}
+
+/// Whether there must be no item afterwards whose state was not known before.
+fn is_delete(action: Action) -> bool {
+    matches!(action, Action::Delete { .. } | Action::Meta(Meta { verb: MetaVerb::Delete, .. }))
 }
 
 impl<D: Disk> Tier for Ssd<D> {
@@ -453,6 +463,10 @@ impl<D: Disk> Tier for Ssd<D> {
 
     async fn arithmetic(&self, key: &Key, arithmetic: Arithmetic, now: Now) -> Outcome<Chain> {
         self.run(key.as_bytes(), Action::Arithmetic(arithmetic), Body::EMPTY, now).await
+    }
+
+    async fn meta(&self, key: &Key, meta: Meta, value: &Chain, now: Now) -> Outcome<Chain> {
+        self.run(key.as_bytes(), Action::Meta(meta), Body::Chain(value), now).await
     }
 
     /// As [`Tier::flush_all`]; the answer comes once a crash cannot undo it, or with a failure if

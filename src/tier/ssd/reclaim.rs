@@ -392,6 +392,7 @@ fn move_record<D: Disk>(
         flags: record.flags,
         expiry_s: record.expiry_s,
         cas: Some(record.cas),
+        marks: record.marks,
         kills: segments.link(unit),
         class: segments.class(record.expiry_s, step.now),
     };

@@ -8,7 +8,8 @@ use super::checkpoint::Checkpoint;
 use super::disk::Disk;
 use super::format::{ENTRIES_PER_BLOCK, encode_summary, summary_blocks};
 use super::format::{
-    Entry, HEADER_BLOCKS, Kind, Link, Mark, RECORD_HEADER_BYTES, Record, SEAL_BLOCKS, Span,
+    Entry, HEADER_BLOCKS, ItemMarks, Kind, Link, Mark, RECORD_HEADER_BYTES, Record, SEAL_BLOCKS,
+    Span,
 };
 use super::identity::Identity;
 use super::open::{Open, Phase};
@@ -53,6 +54,7 @@ pub(super) struct NewRecord<'a> {
     pub expiry_s: u32,
     /// None: of its own.
     pub cas: Option<u64>,
+    pub marks: ItemMarks,
     pub kills: Link,
     pub class: u8,
 }
@@ -120,6 +122,7 @@ impl Writer {
         let mut record = Record {
             kind: new.kind,
             key_bytes: new.key.len() as u8,
+            marks: new.marks,
             value_bytes: new.value.iter().map(|part| part.len() as u32).sum(),
             flags: new.flags,
             expiry_s: new.expiry_s,
@@ -178,6 +181,7 @@ impl Writer {
             flags: 0,
             expiry_s,
             cas: Some(0),
+            marks: ItemMarks::default(),
             kills,
             class: parts.segments.class(expiry_s, now),
         };

@@ -8,6 +8,7 @@ fn record(value_bytes: usize) -> Record {
     Record {
         kind: Kind::Item,
         key_bytes: 3,
+        marks: ItemMarks { is_stale: value_bytes % 2 == 1, is_token_sent: true },
         value_bytes: value_bytes as u32,
         flags: 7,
         expiry_s: 1_800_000_000,
@@ -157,12 +158,18 @@ fn hex(bytes: &[u8]) -> String {
 /// A log that is on a disk has to be read by every version that comes, so these are the bytes.
 #[test]
 fn the_formats_are_these_to_the_byte() {
-    let record = record(20).encode(77, |take| {
-        take(b"key");
-        take(&[9; 20]);
-    });
+    let encoded = |marks| {
+        let record = Record { marks, ..record(20) };
+        let bytes = record.encode(77, |take| {
+            take(b"key");
+            take(&[9; 20]);
+        });
+        hex(&bytes)
+    };
+    let marked = encoded(ItemMarks { is_stale: true, is_token_sent: true });
+    assert_eq!(&marked[8..26], "525302010303000014", "marks lie where there were zeros");
     assert_eq!(
-        hex(&record),
+        encoded(ItemMarks::default()),
         "620dabda5253020103000000140000000700000000d2496b0500000000000000\
          00010000ffffffffff00000000000000feffffff73459e7f"
     );

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod doubt;
 mod faults;
+mod meta;
 mod operators;
 mod sleep;
 mod steady;
@@ -21,7 +22,6 @@ use super::disk::Pool;
 use super::disk::sim::{Cut, SimDisk, SimHandle};
 use super::*;
 use crate::base::stats::{Counter, WorkerStats};
-use crate::tier::StoreMode;
 
 const SEGMENT_BYTES: usize = 64 * 1024;
 const SEGMENTS: usize = 24;
