@@ -258,12 +258,7 @@ fn sunder_is_correct() {
 
 #[test]
 fn a_server_without_meta_commands_is_reported() {
-    let port = free_port().to_string();
-    let path = free_socket_path();
-    let _memcached = Server::memcached_at(&path, 64).expect("memcached starts");
-    let l1 = format!("memcached,addr=unix:{}", path.display());
-    let arguments = ["-p", &port, "--workers", "1", "--l1", &l1];
-    let _server = Server::sunder(&arguments).expect("sunder starts");
+    let port = stub::without_meta();
     for words in [
         "setget -n 200",
         "sizes --step 9999",

@@ -5,9 +5,10 @@
 
 use super::dialects::{Answer, Item, StubRequest, read};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 /// What the stub does wrong.
@@ -233,4 +234,20 @@ fn flood(mut output: &TcpStream, key: &str, state: &Mutex<State>) -> io::Result<
         state.lock().expect("no thread panics").huge_bytes += piece.len();
     }
     output.write_all(b"\r\nEND\r\n")
+}
+
+/// The port of a server that answers each line with `ERROR`, as one older than meta commands.
+pub fn without_meta() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let lines = BufReader::new(&stream).split(b'\n').map_while(Result::ok);
+                lines.map_while(|_| (&stream).write_all(b"ERROR\r\n").ok()).count()
+            });
+        }
+    });
+    port
 }
