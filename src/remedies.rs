@@ -190,47 +190,69 @@ pub fn of_log(error: &OpenError) -> String {
     format!("{error}{remedy}")
 }
 
+/// How the settings of a store in memory are spelt.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreWords {
+    /// The flag that names its path.
+    pub flag: &'static str,
+    /// What is before the number of bytes.
+    pub size: &'static str,
+    /// What starts it afresh.
+    pub format: &'static str,
+}
+
+impl StoreWords {
+    /// Of `sunder serve`.
+    pub const OF_SERVE: StoreWords =
+        StoreWords { flag: "--l1", size: "size=", format: "\"format\"" };
+
+    /// Of `sunder l1d`.
+    pub const OF_L1D: StoreWords =
+        StoreWords { flag: "--path", size: "--size ", format: "--format" };
+}
+
 /// A file of a store in memory that could not be used; `bytes` are what all workers were to have.
-pub fn of_store(error: &StartError, bytes: u64, workers: usize) -> String {
+pub fn of_store(error: &StartError, bytes: u64, workers: usize, words: StoreWords) -> String {
+    let StoreWords { size, format, .. } = words;
+    let flag = size.trim_end();
     let remedy = match error {
-        StartError::Io { .. } => "",
+        StartError::Io { .. } => String::new(),
         StartError::NoSpace { room: Room::HugePages(page_bytes), bytes } => {
             let pages = bytes / page_bytes * workers;
-            let size = if *page_bytes == 1 << 30 { " --size 1G" } else { "" };
-            return format!(
-                "{error}; scripts/hugepages.sh reserve {pages}{size} is enough for all workers, or \
-                 choose a smaller size="
-            );
+            let page_size = if *page_bytes == 1 << 30 { " --size 1G" } else { "" };
+            format!(
+                "; scripts/hugepages.sh reserve {pages}{page_size} is enough for all workers, or \
+                 choose a smaller {flag}"
+            )
         }
         StartError::NoSpace { room: Room::Memory, .. } => {
-            "; choose a smaller size=, or make that larger (mount -o remount,size=..)"
+            format!("; choose a smaller {flag}, or make that larger (mount -o remount,size=..)")
         }
         StartError::NoSpace { room: Room::Disk, .. } => {
-            "; choose a smaller size=, or delete other files there"
+            format!("; choose a smaller {flag}, or delete other files there")
         }
-        StartError::NoFolder => "; make it, or choose another path",
-        StartError::Pages { .. } => "; choose a larger size=, or fewer --workers",
-        StartError::InUse => "; stop that one, or choose another path",
-        StartError::Kind => "; choose another path",
-        StartError::Owner { .. } => "; start as that user, or choose another path",
-        StartError::Mode { .. } => {
-            "; if nobody else wrote it, chmod 600 makes it private; else \"format\" starts \
-             afresh"
-        }
+        StartError::NoFolder => "; make it, or choose another path".to_owned(),
+        StartError::Pages { .. } => format!("; choose a larger {flag}, or fewer --workers"),
+        StartError::InUse => "; stop that one, or choose another path".to_owned(),
+        StartError::Kind => "; choose another path".to_owned(),
+        StartError::Owner { .. } => "; start as that user, or choose another path".to_owned(),
+        StartError::Mode { .. } => format!(
+            "; if nobody else wrote it, chmod 600 makes it private; else {format} starts afresh"
+        ),
         StartError::Foreign => {
-            "; choose another path, or overwrite all that is there with \"format\""
+            format!("; choose another path, or overwrite all that is there with {format}")
         }
         StartError::Workers { found, .. } => {
-            return format!(
-                "{error}, and items are not moved between workers' files; --workers {found} \
-                 continues it, \"format\" starts afresh"
-            );
+            format!(
+                ", and items are not moved between workers' files; --workers {found} continues it, \
+                 {format} starts afresh"
+            )
         }
         StartError::Size { found, wanted } => {
             let found = found * workers as u64;
             return format!(
-                "made with size={}M, and this is size={}M ({wanted} bytes a worker); the old size \
-                 continues it, \"format\" starts afresh",
+                "made with {size}{}M, and this is {size}{}M ({wanted} bytes a worker); the old size \
+                 continues it, {format} starts afresh",
                 found >> 20,
                 bytes >> 20
             );
@@ -239,7 +261,7 @@ pub fn of_store(error: &StartError, bytes: u64, workers: usize) -> String {
         | StartError::Damaged
         | StartError::Worker { .. }
         | StartError::Keys
-        | StartError::Length { .. } => "; \"format\" starts afresh",
+        | StartError::Length { .. } => format!("; {format} starts afresh"),
     };
     format!("{error}{remedy}")
 }

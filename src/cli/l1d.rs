@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::value::{List, Size};
-use crate::config::{self, Config, L1, Name, Place, Poll};
+use crate::config::{self, Config, L1, MemoryFile, Name, Place, Poll};
 
 /// Keep a cache for other processes of this host
 ///
@@ -20,6 +20,20 @@ pub(super) struct L1d {
     /// Memory for items, index included; divided among the workers
     #[arg(long, value_name = "SIZE", default_value = "64M")]
     size: Size<{ 1 << 20 }, { 1 << 41 }>,
+    /// Keep items over a restart, in files PATH.0, PATH.1 and so on, one a worker
+    ///
+    /// In /dev/shm, on hugetlbfs or on a disk; all of --size is taken there at the start. Items are
+    /// there again after a stop, and after kill -9.
+    #[arg(long, value_name = "PATH", value_parser = config::memory_path)]
+    path: Option<PathBuf>,
+    /// Huge pages for these files [default: auto]
+    #[arg(long, value_enum, requires = "path")]
+    huge: Option<Huge>,
+    /// Start afresh, whatever is in these files, at every start while it is given
+    ///
+    /// Needed when --workers or --size changes.
+    #[arg(long, requires = "path")]
+    format: bool,
     /// Unix socket for memcached's clients [default: NAME.sock beside NAME.rings]
     #[arg(long, alias = "sock-path", value_name = "PATH")]
     sock: Option<PathBuf>,
@@ -43,6 +57,15 @@ pub(super) struct L1d {
     max_item_size: usize,
 }
 
+/// Whether files in memory get huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Huge {
+    /// If the kernel gives some
+    Auto,
+    /// None
+    Off,
+}
+
 impl L1d {
     /// What the flags say.
     pub fn config(self) -> Result<Config, String> {
@@ -50,13 +73,15 @@ impl L1d {
             return Err("--name: this user has no folder for sockets; set XDG_RUNTIME_DIR".into());
         };
         let socket_path = self.sock.unwrap_or_else(|| place.clients.clone());
+        let is_huge = self.huge != Some(Huge::Off);
+        let file = self.path.map(|path| MemoryFile { path, is_huge, format: self.format });
         Ok(Config {
             cores: self.cores.unwrap_or_default(),
             workers: Some(self.workers),
             poll: Some(self.poll),
             socket_path: Some(socket_path),
             attach: Some(place),
-            l1: L1::Memory { bytes: self.size.0, file: None },
+            l1: L1::Memory { bytes: self.size.0, file },
             item_bytes_max: self.max_item_size,
             ..Config::default()
         })

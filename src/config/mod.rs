@@ -20,8 +20,8 @@ use crate::net::tcp::fault::Faults;
 pub use crate::tier::shm::{Name, Place};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
-pub(crate) use tiers::name;
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, MemoryFile, Ssd, l1, l2};
+pub(crate) use tiers::{memory_path, name};
 use words::{Key, Words};
 
 /// All settings of `sunder serve`.

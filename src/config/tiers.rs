@@ -274,13 +274,21 @@ fn memory_file(words: &Words<'_>) -> Parsed<Option<MemoryFile>> {
     }
     let is_huge = |value: &str| one_of(value, &[("auto", true), ("off", false)]);
     Ok(Some(MemoryFile {
-        path: words.need("path", |text| match text.starts_with('/') {
-            true => path(text),
-            false => Err(ValueError::new(text, "an absolute path, e.g. path=/dev/shm/cache")),
-        })?,
+        path: words.need("path", memory_path)?,
         is_huge: words.get("huge", true, is_huge)?,
         format: words.has(FORMAT),
     }))
+}
+
+/// The path of a first tier in memory that outlives the process.
+///
+/// # Errors
+/// If it is relative, or cannot be shown.
+pub(crate) fn memory_path(text: &str) -> Parsed<PathBuf> {
+    match text.starts_with('/') {
+        true => path(text),
+        false => Err(ValueError::new(text, "an absolute path, e.g. /dev/shm/cache")),
+    }
 }
 
 /// `--l2`.

@@ -57,7 +57,7 @@ struct Desk {
     members: Vec<Member>,
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
-    /// Identifies the store, which is new and empty.
+    /// Identifies the store: two stores of which the later began empty differ in it.
     generation: u64,
     next: usize,
 }
@@ -73,7 +73,8 @@ impl Listening {
         Ok(Listening { listener, file })
     }
 
-    /// Attaches clients to the workers of `sockets` from now on.
+    /// Attaches clients to the workers of `sockets` from now on. `generation` identifies a store
+    /// that was there before; None: it is new and empty.
     ///
     /// # Errors
     /// If there can be no thread.
@@ -81,6 +82,7 @@ impl Listening {
         self,
         sockets: &[KernelSockets],
         shared: &Arc<Shared>,
+        generation: Option<u64>,
     ) -> Result<Attaching, ServeError> {
         let member = |sockets: &KernelSockets| Member {
             inbox: Arc::clone(sockets.inbox()),
@@ -92,7 +94,7 @@ impl Listening {
             members: sockets.iter().map(member).collect(),
             shared: Arc::clone(shared),
             stop: Arc::clone(&stop),
-            generation: u64::from_ne_bytes(secret::random()),
+            generation: generation.unwrap_or_else(|| u64::from_ne_bytes(secret::random())),
             next: 0,
         };
         let thread = thread::Builder::new().name("attach".into());

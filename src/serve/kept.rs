@@ -9,9 +9,10 @@ use super::{Fault, Part, ServeError};
 use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::limits::WORKERS_MAX;
+use crate::base::random::mix;
 use crate::base::secret;
 use crate::config::{Config, L1, L2, MemoryFile, counted, readable_size};
-use crate::remedies;
+use crate::remedies::{self, StoreWords};
 use crate::tier::memory::{Memory, MemoryConfig};
 use crate::tier::segments::{self, Beginning, Companion, Emptied, Opening, StartError, StoreFile};
 
@@ -19,6 +20,7 @@ use crate::tier::segments::{self, Beginning, Companion, Emptied, Opening, StartE
 #[derive(Debug)]
 pub(super) struct Files<'c> {
     told: &'c MemoryFile,
+    words: StoreWords,
     bytes: u64,
     workers: usize,
     key_seed: u64,
@@ -58,41 +60,45 @@ impl<'c> Files<'c> {
         key_seed: Option<u64>,
     ) -> Result<Option<Files<'c>>, ServeError> {
         let L1::Memory { bytes, file: Some(told) } = &config.l1 else { return Ok(None) };
+        let words = match config.attach {
+            Some(_) => StoreWords::OF_L1D,
+            None => StoreWords::OF_SERVE,
+        };
+        let failed = |path: &Path, error: &StartError| failed(path, error, *bytes, workers, words);
         if !matches!(config.l2, L2::None | L2::Ssd(_)) {
             let reason = format!(
                 "{}: what another server keeps may change while this one is down: path= goes with \
                  --l2 none or --l2 ssd",
                 told.path.display()
             );
-            return Err(ServeError::Tier { flag: "--l1", reason, fault: Fault::Words });
+            return Err(ServeError::Tier { flag: words.flag, reason, fault: Fault::Words });
         }
         let mut found = None;
         for worker in (0..WORKERS_MAX).rev() {
             let path = path_of(&told.path, worker);
             let io = StartError::reading;
-            let Some(made) = segments::made(&path)
-                .map_err(|error| failed(&path, &io(error), *bytes, workers))?
+            let Some(made) = segments::made(&path).map_err(|error| failed(&path, &io(error)))?
             else {
                 continue;
             };
             if told.format {
                 if worker >= workers {
                     // It would keep its memory, and nobody would use it.
-                    std::fs::remove_file(&path)
-                        .map_err(|error| failed(&path, &io(error), *bytes, workers))?;
+                    std::fs::remove_file(&path).map_err(|error| failed(&path, &io(error)))?;
                 }
                 continue;
             }
             if made.workers as usize != workers {
                 let (found, wanted) = (made.workers, workers as u32);
                 let error = StartError::Workers { found, wanted };
-                return Err(failed(&path, &error, *bytes, workers));
+                return Err(failed(&path, &error));
             }
             found = Some(made.key_seed);
         }
         let random = || u64::from_ne_bytes(secret::random());
         Ok(Some(Files {
             told,
+            words,
             bytes: *bytes,
             workers,
             key_seed: key_seed.or(found).unwrap_or_else(random),
@@ -104,6 +110,13 @@ impl<'c> Files<'c> {
     /// What decides which worker owns a key.
     pub fn key_seed(&self) -> u64 {
         self.key_seed
+    }
+
+    /// Identifies what is in the files to clients: the number is another one only if they began
+    /// empty.
+    pub fn generation(&self) -> u64 {
+        // Not the seed itself: who has it can choose keys of one worker.
+        mix(mix(self.key_seed))
     }
 
     /// The tier of one worker. `log`: name and number of starts of the log that is its L2.
@@ -124,7 +137,7 @@ impl<'c> Files<'c> {
         let now = part.shared.clock.read();
         let started = Memory::start(config, &file, companion, now);
         let (memory, opening) = started.map_err(|error| {
-            let error = failed(&path, &error, self.bytes, self.workers);
+            let error = failed(&path, &error, self.bytes, self.workers, self.words);
             if !error.may_pass() {
                 let mut state = self.state.lock().expect("nobody panics with it");
                 state.has_failed = true;
@@ -149,11 +162,12 @@ impl<'c> Files<'c> {
         }
         let path = self.told.path.display();
         let ms = self.clock.read().uptime_us / 1_000;
+        let StoreWords { flag, format, .. } = self.words;
         let line = line(&state.openings, ms, self.bytes);
-        complain(format_args!("sunder: --l1: {path}: {line}"));
+        complain(format_args!("sunder: {flag}: {path}: {line}"));
         if self.told.format {
             complain(format_args!(
-                "sunder: --l1: {path}: \"format\" has started it afresh, and will at every start: \
+                "sunder: {flag}: {path}: {format} has started it afresh, and will at every start: \
                  take it out of the flags"
             ));
         }
@@ -196,8 +210,15 @@ fn path_of(path: &Path, worker: usize) -> PathBuf {
     name.into()
 }
 
-fn failed(path: &Path, error: &StartError, bytes: u64, workers: usize) -> ServeError {
-    let reason = format!("{}: {}", path.display(), remedies::of_store(error, bytes, workers));
+fn failed(
+    path: &Path,
+    error: &StartError,
+    bytes: u64,
+    workers: usize,
+    words: StoreWords,
+) -> ServeError {
+    let reason =
+        format!("{}: {}", path.display(), remedies::of_store(error, bytes, workers, words));
     let fault = match error {
         StartError::Workers { .. } | StartError::Size { .. } | StartError::Pages { .. } => {
             Fault::Words
@@ -205,7 +226,7 @@ fn failed(path: &Path, error: &StartError, bytes: u64, workers: usize) -> ServeE
         StartError::InUse | StartError::NoFolder => Fault::Passing,
         _ => Fault::Host,
     };
-    ServeError::Tier { flag: "--l1", reason, fault }
+    ServeError::Tier { flag: words.flag, reason, fault }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::attach::Listening;
 use super::crew::{Crew, Plan};
+use super::kept::Files;
 use super::{Part, ServeError, attach_place, batch_place, idle};
 use crate::base::console::complain;
 use crate::config::{Batch, Config};
@@ -35,7 +36,8 @@ pub fn serve<O: Orchestrator>(
     let listening = plan.opened.patience.until(listen)?;
     let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;
-    let start = |it: Listening| it.start(&sockets, plan.shared);
+    let generation = plan.opened.files.as_ref().map(Files::generation);
+    let start = |it: Listening| it.start(&sockets, plan.shared, generation);
     let _attaching = listening.map(start).transpose()?;
     let mailboxes = Mailbox::mesh(workers);
     for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {

@@ -49,8 +49,9 @@ impl Accidents {
 pub struct Memcached {
     child: Child,
     path: PathBuf,
-    /// Of an l1d.
+    /// Of an l1d, and its flags beside those that all have.
     name: Option<String>,
+    flags: Vec<String>,
     megabytes: u32,
     pub happened: Accidents,
     random: u64,
@@ -59,21 +60,32 @@ pub struct Memcached {
 impl Memcached {
     /// Starts one on a free socket path and waits until it accepts.
     pub fn start(megabytes: u32, seed: u64) -> Result<Memcached, String> {
-        Memcached::start_as(None, megabytes, seed)
+        Memcached::start_as(None, &[], megabytes, seed)
     }
 
     /// Starts an l1d with a name of its own and waits until it accepts.
     pub fn start_l1d(megabytes: u32, seed: u64) -> Result<Memcached, String> {
-        let name = format!("test-{}-{}", std::process::id(), free_port());
-        Memcached::start_as(Some(name), megabytes, seed)
+        Memcached::start_l1d_with(megabytes, seed, &[])
     }
 
-    fn start_as(name: Option<String>, megabytes: u32, seed: u64) -> Result<Memcached, String> {
+    /// The same, with these flags.
+    pub fn start_l1d_with(megabytes: u32, seed: u64, flags: &[&str]) -> Result<Memcached, String> {
+        let name = format!("test-{}-{}", std::process::id(), free_port());
+        Memcached::start_as(Some(name), flags, megabytes, seed)
+    }
+
+    fn start_as(
+        name: Option<String>,
+        flags: &[&str],
+        megabytes: u32,
+        seed: u64,
+    ) -> Result<Memcached, String> {
         let path = free_socket_path();
-        let child = spawn(&path, name.as_deref(), megabytes)?;
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let child = spawn(&path, name.as_deref(), &flags, megabytes)?;
         let happened = Accidents::default();
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut memcached = Memcached { child, path, name, megabytes, happened, random };
+        let mut memcached = Memcached { child, path, name, flags, megabytes, happened, random };
         memcached.wait_until_up()?;
         Ok(memcached)
     }
@@ -120,13 +132,22 @@ impl Memcached {
         Ok(())
     }
 
-    /// Starts a new one on the same socket, empty, and waits until it accepts.
+    /// Stops it with SIGTERM and waits until it has ended.
+    pub fn terminate(&mut self) -> Result<(), String> {
+        self.signal("-TERM")?;
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            result => Err(format!("stopped: {result:?}")),
+        }
+    }
+
+    /// Starts a new one on the same socket, empty unless it keeps items, and waits until it accepts.
     pub fn restart(&mut self) -> Result<(), String> {
         // memcached does not replace the socket of another; an l1d does.
         if self.name.is_none() {
             let _ = std::fs::remove_file(&self.path);
         }
-        self.child = spawn(&self.path, self.name.as_deref(), self.megabytes)?;
+        self.child = spawn(&self.path, self.name.as_deref(), &self.flags, self.megabytes)?;
         self.wait_until_up()
     }
 
@@ -270,7 +291,12 @@ impl Drop for Memcached {
     }
 }
 
-fn spawn(path: &Path, name: Option<&str>, megabytes: u32) -> Result<Child, String> {
+fn spawn(
+    path: &Path,
+    name: Option<&str>,
+    flags: &[String],
+    megabytes: u32,
+) -> Result<Child, String> {
     let mut command = match name {
         None => {
             let mut command = Command::new("memcached");
@@ -281,7 +307,7 @@ fn spawn(path: &Path, name: Option<&str>, megabytes: u32) -> Result<Child, Strin
             let mut command = Command::new(SUNDER);
             command.env("RUNTIME_DIRECTORY", runtime_directory());
             command.args(["l1d", "--name", name, "--size", &format!("{megabytes}M")]);
-            command.arg("--sock-path").arg(path);
+            command.arg("--sock-path").arg(path).args(flags);
             command
         }
     };

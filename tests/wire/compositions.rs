@@ -35,7 +35,7 @@ pub fn is_general(case: &Case) -> bool {
 pub struct Composition {
     pub name: String,
     /// The value of `--l1`; `L1` in it is replaced by the socket of a memcached, `L1D` by the name
-    /// of an l1d, `SSD` by the path of a file.
+    /// of an l1d, `SSD` by the path of a file, `KEPT` by one in memory.
     l1: &'static str,
     l2: L2,
     /// Clients use the batch port.
@@ -53,6 +53,9 @@ enum L2 {
 
 /// The file of an SSD: room for two workers.
 const SSD: &str = "ssd,path=SSD,size=600M";
+
+/// L1 in files.
+const KEPT: &str = "memory,path=KEPT";
 
 /// L1 in an l1d.
 const SHM: &str = "shm,name=L1D,timeout=5000";
@@ -77,6 +80,17 @@ impl Drop for LogFile {
     fn drop(&mut self) {
         // Only compositions with an SSD have it.
         let _ = std::fs::remove_file(&self.0);
+        // Only compositions with L1 in files have these.
+        for worker in 0..2 {
+            let _ = std::fs::remove_file(format!("{}.{worker}", self.kept().display()));
+        }
+    }
+}
+
+impl LogFile {
+    /// The files of L1, but for the worker's number.
+    fn kept(&self) -> PathBuf {
+        Path::new("/dev/shm").join(self.0.file_name().expect("a name"))
     }
 }
 
@@ -121,6 +135,7 @@ pub fn all() -> Vec<Composition> {
         for (name, l1, l2) in [
             ("ssd, l1_only", SSD, L2::None),
             ("memory, ssd", "memory", L2::Ssd),
+            ("kept memory, ssd", KEPT, L2::Ssd),
             ("shm, ssd", SHM, L2::Ssd),
         ] {
             let name = format!("{name}, workers {workers}");
@@ -144,7 +159,7 @@ impl Composition {
         let (main_port, batch_port) = (free_port(), free_port());
         let name = format!("wire-{}-{main_port}.ssd", std::process::id());
         let file = LogFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
-        let args = self.arguments(&l1.0, l2.as_ref().map(|l2| l2.0.path()), &file.0);
+        let args = self.arguments(&l1.0, l2.as_ref().map(|l2| l2.0.path()), &file);
         let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (main, batch) = (main_port.to_string(), batch_port.to_string());
         args.extend(["-p", &main, "--bp", &batch, "--poll", "adaptive"]);
@@ -153,10 +168,11 @@ impl Composition {
         Ok(Running { port, _sunder: sunder, _l1: l1, _l2: l2, _file: file })
     }
 
-    fn arguments(&self, l1: &Memcached, l2: Option<&Path>, file: &Path) -> Vec<String> {
-        let file = file.to_string_lossy();
+    fn arguments(&self, l1: &Memcached, l2: Option<&Path>, file: &LogFile) -> Vec<String> {
+        let (kept, file) = (file.kept(), file.0.to_string_lossy());
         let l1 = match self.l1 {
             SHM => SHM.replace("L1D", l1.name()),
+            KEPT => KEPT.replace("KEPT", &kept.to_string_lossy()),
             other => other.replace("L1", &l1.path().to_string_lossy()).replace("SSD", &file),
         };
         let mut args = vec!["--workers".into(), self.workers.into(), "--l1".into(), l1];

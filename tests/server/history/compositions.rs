@@ -64,7 +64,7 @@ enum Victim {
 struct Composition {
     name: String,
     /// The value of `--l1`; `L1` in it is replaced by the address of a memcached, `L1D` by the name
-    /// of an l1d, `SSD` by the path of a file.
+    /// of an l1d, `SSD` by the path of a file, `KEPT` by one in memory.
     l1: &'static str,
     l2: L2,
     /// Half of the connections use the batch port.
@@ -220,12 +220,16 @@ fn troubles(workers: usize) -> Vec<Composition> {
 /// The file of an SSD: room for two workers, and little more.
 const SSD: &str = "ssd,path=SSD,size=600M,flush=20";
 
+/// L1 in files.
+const KEPT: &str = "memory,size=64M,path=KEPT";
+
 /// An SSD, alone, and behind a memory tier that holds everything or hardly anything. It may lose
 /// items that a slow disk has no time for.
 fn ssds(workers: usize) -> Vec<Composition> {
     let little = "memory,size=4M";
     vec![
         base(workers, "ssd, l1_only", SSD, L2::None),
+        Composition { is_mixed: true, ..base(workers, "kept memory, ssd", KEPT, L2::Ssd) },
         Composition { is_mixed: true, ..base(workers, "memory, ssd", "memory,size=64M", L2::Ssd) },
         Composition {
             is_mixed: true,
@@ -246,8 +250,18 @@ struct LogFile(PathBuf);
 
 impl Drop for LogFile {
     fn drop(&mut self) {
-        // Only compositions with an SSD have it.
+        // Only compositions with an SSD have it, and only those with L1 in files the others.
         let _ = std::fs::remove_file(&self.0);
+        for worker in 0..2 {
+            let _ = std::fs::remove_file(format!("{}.{worker}", self.kept().display()));
+        }
+    }
+}
+
+impl LogFile {
+    /// The files of L1, but for the worker's number.
+    fn kept(&self) -> PathBuf {
+        Path::new("/dev/shm").join(self.0.file_name().expect("a name"))
     }
 }
 
@@ -281,7 +295,11 @@ impl Composition {
         let path = file.0.to_string_lossy();
         let mut first = match is_shm {
             true => self.l1.replace("L1D", l1.name()),
-            false => self.l1.replace("L1", &l1.address()).replace("SSD", &path),
+            false => self
+                .l1
+                .replace("L1", &l1.address())
+                .replace("SSD", &path)
+                .replace("KEPT", &file.kept().to_string_lossy()),
         };
         if (is_shm || first.starts_with("memcached")) && !first.contains("timeout") {
             first.push_str(TIMEOUT);

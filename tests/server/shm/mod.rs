@@ -3,6 +3,7 @@
 
 mod hostile;
 mod kills;
+mod restarts;
 
 use crate::support::chaos::Memcached;
 use crate::support::client::Client;
