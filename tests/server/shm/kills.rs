@@ -79,7 +79,9 @@ fn kill(name: &str, sides: Sides, flags_of_l1d: &[&str], l2: Option<&Memcached>)
     });
     println!("{name}: {sides:?} killed, {} times in all\n{report}", 2 * kills);
     history::is_right(name, &report);
-    assert!(report.errors > 0 && report.reconnects > 0, "{report}");
+    if sides == Sides::Both {
+        assert!(report.errors > 0 && report.reconnects > 0, "{report}");
+    }
 }
 
 #[test]
