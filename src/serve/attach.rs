@@ -2,18 +2,20 @@
 //! checks who connects, makes the rings and passes the daemon's end to a worker.
 //!
 //! It never touches the rings, and a client that sends nothing holds it up for a bounded time only.
+//! It must attach nobody before all workers serve: until then their tiers may read what they keep.
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Fault, ServeError};
-use crate::base::limits::{RING_HANDSHAKE_US, RING_SWEEP_MS};
+use crate::base::limits::{RING_HANDSHAKE_US, RING_START_MS, RING_SWEEP_MS};
 use crate::base::secret;
 use crate::net::kernel::{Inbox, KernelSockets, SocketFile, Waker, bind_beside};
 use crate::orchestrator::PortRole;
@@ -27,6 +29,12 @@ const SOCKET_MODE: u32 = 0o600;
 
 /// How often the thread looks whether it must end.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Why a client is refused before the workers serve.
+const STARTING: &str = "it is starting";
+
+/// Why it is refused while they serve.
+const SILENT: &str = "its workers do not answer";
 
 /// Clients that were refused.
 static REFUSED: Topic = Topic::new();
@@ -47,6 +55,7 @@ pub(super) struct Listening {
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Attaching {
+    ready: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     _file: SocketFile,
@@ -57,6 +66,8 @@ struct Desk {
     members: Vec<Member>,
     shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
+    /// Gets a message when all workers serve.
+    ready: Receiver<()>,
     /// Identifies the store: two stores of which the later began empty differ in it.
     generation: u64,
     next: usize,
@@ -73,8 +84,9 @@ impl Listening {
         Ok(Listening { listener, file })
     }
 
-    /// Attaches clients to the workers of `sockets` from now on. `generation` identifies a store
-    /// that was there before; None: it is new and empty.
+    /// Attaches clients to the workers of `sockets` once [`Attaching::workers_are_ready`] is called;
+    /// refuses them before. `generation` identifies a store that was there before; None: it is new
+    /// and empty.
     ///
     /// # Errors
     /// If there can be no thread.
@@ -89,22 +101,35 @@ impl Listening {
             waker: sockets.waker(),
         };
         let stop = Arc::new(AtomicBool::new(false));
+        let (tell, ready) = mpsc::channel();
         let desk = Desk {
             listener: self.listener,
             members: sockets.iter().map(member).collect(),
             shared: Arc::clone(shared),
             stop: Arc::clone(&stop),
+            ready,
             generation: generation.unwrap_or_else(|| u64::from_ne_bytes(secret::random())),
             next: 0,
         };
         let thread = thread::Builder::new().name("attach".into());
         let thread = thread.spawn(move || desk.run()).map_err(ServeError::Host)?;
-        Ok(Attaching { stop, thread: Some(thread), _file: self.file })
+        Ok(Attaching { ready: Some(tell), stop, thread: Some(thread), _file: self.file })
+    }
+}
+
+impl Attaching {
+    /// From now on clients are attached, also those that wait.
+    pub fn workers_are_ready(&self) {
+        if let Some(ready) = &self.ready {
+            // It fails if the thread has ended.
+            let _ = ready.send(());
+        }
     }
 }
 
 impl Drop for Attaching {
     fn drop(&mut self) {
+        self.ready = None;
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // A panic was reported when it happened.
@@ -115,6 +140,9 @@ impl Drop for Attaching {
 
 impl Desk {
     fn run(mut self) {
+        if !self.wait_for_workers() {
+            return;
+        }
         while !self.stop.load(Ordering::Relaxed) {
             let mut events = [PollFd::new(&self.listener, PollFlags::IN)];
             if !matches!(poll(&mut events, Some(&LOOK)), Ok(1..)) {
@@ -128,6 +156,27 @@ impl Desk {
                     format!("a client was not attached: {reason}")
                 });
             }
+        }
+    }
+
+    /// Waits until all workers serve; false if they never do. Clients wait meanwhile, but not so long
+    /// that they could take the daemon for dead.
+    fn wait_for_workers(&self) -> bool {
+        let patience = Duration::from_millis(RING_START_MS);
+        loop {
+            match self.ready.recv_timeout(patience) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => self.refuse_all(STARTING),
+            }
+        }
+    }
+
+    /// Refuses all clients that wait. The listener does not block.
+    fn refuse_all(&self, reason: &str) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            // It fails if the client has ended.
+            let _ = handshake::refuse(&socket, reason);
         }
     }
 
@@ -166,7 +215,7 @@ impl Desk {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        Err(Refusal("its workers do not answer".into()))
+        Err(Refusal(SILENT.into()))
     }
 }
 
@@ -184,4 +233,35 @@ fn cannot_listen(place: &Place, error: &io::Error) -> ServeError {
     };
     let fault = if is_taken { Fault::Passing } else { Fault::Host };
     ServeError::Tier { flag: "--name", reason, fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::kernel::{self, KernelConfig};
+
+    #[test]
+    fn a_client_is_refused_while_the_daemon_starts_and_waits_for_its_workers_afterwards() {
+        let folder = std::env::temp_dir().join(format!("sunder-attach-{}", std::process::id()));
+        let place = Place { rings: folder.join("x.rings"), clients: folder.join("x.sock") };
+        let listening = Listening::bind(&place).unwrap();
+        let remedies = crate::remedies::OF_CONNECTIONS;
+        let config = KernelConfig { listeners: Vec::new(), connections_max: 1, remedies };
+        let sockets = kernel::bind(&config, 1).unwrap();
+        let shared = Arc::new(super::super::shared(&Config::default(), 1));
+        let attaching = listening.start(&sockets, &shared, None).unwrap();
+        let refusal = || {
+            let client = UnixStream::connect(&place.rings).unwrap();
+            handshake::ask(&client).unwrap();
+            handshake::receive_answer(&client).unwrap_err().0
+        };
+        assert_eq!(refusal(), STARTING);
+        attaching.workers_are_ready();
+        // This one does not run.
+        assert_eq!(refusal(), SILENT);
+        drop(attaching);
+        assert!(!place.rings.exists());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

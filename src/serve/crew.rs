@@ -48,12 +48,13 @@ where
     C: Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
 {
     /// Runs a worker on a thread of its own for each of `parts`, which `open` makes a transport of;
-    /// says that the server is ready when all are, and waits until all have ended.
+    /// says that the server is ready when all are, also to `ready`, and waits until all have ended.
     pub fn run<P: Send, T: Transport<Connection>>(
         &self,
         mailboxes: Vec<Mailbox>,
         parts: Vec<P>,
         open: impl Fn(P, usize) -> Result<T, ServeError> + Sync,
+        ready: impl FnOnce(),
     ) -> Result<(), ServeError> {
         let open = &open;
         let result = thread::scope(|scope| {
@@ -70,7 +71,10 @@ where
             drop(reports);
             let result = started.iter().take(self.plan.pins.len()).collect::<Result<(), _>>();
             match result {
-                Ok(()) => self.announce(),
+                Ok(()) => {
+                    ready();
+                    self.announce();
+                }
                 Err(_) => self.plan.shared.stop.store(true, Ordering::Relaxed),
             }
             result

@@ -62,8 +62,8 @@ pub fn serve<O: Orchestrator>(
     let monitor = nic.monitor();
     let watch = Watch::new(&monitor, device, shared, &stack.board);
     watch.beside(|| match config.faults {
-        None => crew.run(mailboxes, ports, open),
-        Some(_) => crew.run(mailboxes, ports, faulty),
+        None => crew.run(mailboxes, ports, open, || ()),
+        Some(_) => crew.run(mailboxes, ports, faulty, || ()),
     })?;
     match shared.is_unreachable() {
         true => Err(ServeError::DeviceGone { device: device.to_owned() }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::attach::Listening;
+use super::attach::{Attaching, Listening};
 use super::crew::{Crew, Plan};
 use super::kept::Files;
 use super::{Part, ServeError, attach_place, batch_place, idle};
@@ -38,7 +38,7 @@ pub fn serve<O: Orchestrator>(
     let sockets = plan.opened.patience.until(bound)?;
     let generation = plan.opened.files.as_ref().map(Files::generation);
     let start = |it: Listening| it.start(&sockets, plan.shared, generation);
-    let _attaching = listening.map(start).transpose()?;
+    let attaching = listening.map(start).transpose()?;
     let mailboxes = Mailbox::mesh(workers);
     for (mailbox, sockets) in mailboxes.iter().zip(&sockets) {
         let waker = sockets.waker();
@@ -46,9 +46,10 @@ pub fn serve<O: Orchestrator>(
     }
     let unfinished = Default::default();
     let crew = Crew { plan, place: &place, idle: idle(config, 0), parks: false, unfinished };
-    crew.run(mailboxes, sockets, |sockets, worker| {
-        Ok(Kernel::new(sockets, Arc::clone(&plan.shared.stats[worker])))
-    })
+    let open =
+        |sockets, worker: usize| Ok(Kernel::new(sockets, Arc::clone(&plan.shared.stats[worker])));
+    let ready = || attaching.iter().for_each(Attaching::workers_are_ready);
+    crew.run(mailboxes, sockets, open, ready)
 }
 
 /// Where to listen, and that in words.

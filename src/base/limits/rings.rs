@@ -24,6 +24,13 @@ pub const RING_HANGUP_US: u64 = 10_000;
 /// Time-out of each step of a handshake, in microseconds.
 pub const RING_HANDSHAKE_US: u64 = 1_000_000;
 
+/// How long clients wait for a daemon that starts before it says so, in milliseconds; less than a
+/// client waits for an answer.
+pub const RING_START_MS: u64 = 800;
+
 /// How long an attachment waits for the daemon's workers, in milliseconds; less than a client
 /// waits.
 pub const RING_SWEEP_MS: u64 = 500;
+
+const _: () = assert!(RING_START_MS * 1000 < RING_HANDSHAKE_US);
+const _: () = assert!(RING_SWEEP_MS * 1000 < RING_HANDSHAKE_US);
