@@ -151,6 +151,11 @@ impl Memcached {
         self.wait_until_up()
     }
 
+    /// Other flags for the next start of an l1d.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
     /// Stops it: it reads and answers nothing, and the kernel queues everything.
     pub fn freeze(&mut self) -> Result<(), String> {
         self.happened.freezes += 1;

@@ -23,7 +23,7 @@ const PATIENT_MS: u64 = 20_000;
 fn sunder(l1d: &Memcached, timeout_ms: u64, more: &[&str]) -> (Server, SocketAddr) {
     let port = free_port();
     let (l1, text) = (format!("shm,name={},timeout={timeout_ms}", l1d.name()), port.to_string());
-    let flags = ["-p", &text, "--workers", "1", "--l1", &l1];
+    let flags = ["-p", &text, "--workers", "1", "--wait", "20", "--l1", &l1];
     let server = Server::sunder(&[&flags[..], more].concat()).expect("it attaches");
     (server, SocketAddr::from(([127, 0, 0, 1], port)))
 }

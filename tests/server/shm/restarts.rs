@@ -104,6 +104,35 @@ fn what_l2_replaced_while_the_daemon_was_down_is_not_served_when_it_is_back() {
     }
 }
 
+/// The name of the daemon is not its store.
+#[test]
+fn a_store_that_is_back_after_another_serves_nothing_that_was_replaced_meanwhile() {
+    let (files, l2) = (Files::new(), Memcached::start(64, 1).expect("it starts"));
+    let path = files.path();
+    let mut l1d = Memcached::start_l1d_with(64, 1, &["--path", &path]).expect("it starts");
+    let l2_flag = format!("memcached,addr={}", l2.address());
+    let batch_port = free_port().to_string();
+    let flags = ["--l2", &l2_flag, "--bp", &batch_port, "--poll", "adaptive"];
+    let (_server, address) = sunder(&l1d, 1000, &flags);
+    let mut client = Client::connect(address);
+    client.set("key", b"old");
+    assert!(ask(l1d.path(), "get key").contains("old"));
+    l1d.kill().expect("killed");
+    l1d.set_flags(&[]);
+    l1d.restart().expect("it starts again");
+    until("the other one is used", || {
+        client.set("key", b"new");
+        ask(l1d.path(), "get key").contains("new")
+    });
+    l1d.terminate().expect("it ends");
+    l1d.set_flags(&["--path", &path]);
+    l1d.restart().expect("it starts again");
+    until("it is emptied", || {
+        assert_eq!(client.get("key").as_deref(), Ok(&b"new"[..]));
+        !ask(l1d.path(), "get key").contains("old")
+    });
+}
+
 #[test]
 fn what_the_daemon_refuses_is_said_in_one_line_with_its_own_flags() {
     let files = Files::new();
@@ -131,7 +160,7 @@ fn what_the_daemon_refuses_is_said_in_one_line_with_its_own_flags() {
     refused(&["--path", "cache"], 2, &["--path", "absolute"]);
     refused(&["--format"], 2, &["--path"]);
     refused(&["--huge", "off"], 2, &["--path"]);
-    refused(&["--path", "/dev/shm/none/cache"], 1, &["--path: /dev/shm/none/cache."]);
+    refused(&["--path", "/dev/shm/none/cache"], 75, &["--path: /dev/shm/none/cache.0: its folder"]);
     fs::write(format!("{path}.0"), b"what somebody wrote").expect("a file");
     refused(&["--path", &path], 1, &["not a store", "with --format"]);
     let l1d = Memcached::start_l1d_with(64, 1, &["--path", &path, "--format"]).expect("afresh");

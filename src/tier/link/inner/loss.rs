@@ -16,6 +16,7 @@ use crate::report::Topic;
 use crate::tier::link::collect::Collect;
 use crate::tier::link::config::Role;
 use crate::tier::link::protocol::Codec;
+use crate::tier::link::remembered::Remembered;
 use crate::tier::link::slots::Taker;
 use crate::tier::link::stream::Stream;
 
@@ -219,12 +220,17 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// A store that began empty has nothing of what was to be invalidated.
+    /// Another store has nothing of what was to be invalidated, as it began empty. But the one before
+    /// may come back after it, with items that L2 has replaced meanwhile; and so may this one be
+    /// one that comes back. In front of an L2 it is emptied, therefore.
     fn compare_generations(&mut self) {
         let generation = self.stream.as_ref().and_then(Stream::generation);
         if generation.is_some() && generation != self.generation {
             self.generation = generation;
-            self.remembered.clear();
+            match self.role {
+                Role::L1 => self.remembered = Remembered::everything(),
+                Role::Only | Role::L2 => self.remembered.clear(),
+            }
         }
     }
 
