@@ -251,8 +251,8 @@ pub fn of_store(error: &StartError, bytes: u64, workers: usize, words: StoreWord
         StartError::Size { found, wanted } => {
             let found = found * workers as u64;
             return format!(
-                "made with {size}{}M, and this is {size}{}M ({wanted} bytes a worker); the old size \
-                 continues it, {format} starts afresh",
+                "made with {size}{}M, and this is {size}{}M ({wanted} bytes a worker); the old \
+                 size continues it, {format} starts afresh",
                 found >> 20,
                 bytes >> 20
             );

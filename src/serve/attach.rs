@@ -84,9 +84,9 @@ impl Listening {
         Ok(Listening { listener, file })
     }
 
-    /// Attaches clients to the workers of `sockets` once [`Attaching::workers_are_ready`] is called;
-    /// refuses them before. `generation` identifies a store that was there before; None: it is new
-    /// and empty.
+    /// Refuses clients, and attaches them to the workers of `sockets` once
+    /// [`Attaching::workers_are_ready`] is called. `generation` identifies a store that was there
+    /// before; None: it is new and empty.
     ///
     /// # Errors
     /// If there can be no thread.
@@ -159,8 +159,8 @@ impl Desk {
         }
     }
 
-    /// Waits until all workers serve; false if they never do. Clients wait meanwhile, but not so long
-    /// that they could take the daemon for dead.
+    /// Waits until all workers serve; false if they never do. Clients wait meanwhile, but not so
+    /// long that they could take the daemon for dead.
     fn wait_for_workers(&self) -> bool {
         let patience = Duration::from_millis(RING_START_MS);
         loop {

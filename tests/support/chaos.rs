@@ -141,7 +141,8 @@ impl Memcached {
         }
     }
 
-    /// Starts a new one on the same socket, empty unless it keeps items, and waits until it accepts.
+    /// Starts a new one on the same socket and waits until it accepts. It is empty unless it keeps
+    /// items.
     pub fn restart(&mut self) -> Result<(), String> {
         // memcached does not replace the socket of another; an l1d does.
         if self.name.is_none() {

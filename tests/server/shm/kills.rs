@@ -99,8 +99,8 @@ fn a_daemon_that_keeps_items_serves_nothing_wrong_when_either_side_is_killed() {
     kill("shm, kept", &["--path", &files.path()], None);
 }
 
-/// What L1 has to forget because L2 was changed meanwhile is known to the client only, which empties
-/// it if it has lost that.
+/// Only the client knows what L1 has to forget because L2 was changed meanwhile; it empties L1 if
+/// it has lost that.
 #[test]
 fn a_daemon_that_keeps_items_before_an_l2_serves_nothing_that_was_replaced() {
     let (files, l2) = (Files::new(), Memcached::start(64, 2).expect("it starts"));

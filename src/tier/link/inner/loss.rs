@@ -220,9 +220,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         }
     }
 
-    /// Another store has nothing of what was to be invalidated, as it began empty. But the one before
-    /// may come back after it, with items that L2 has replaced meanwhile; and so may this one be
-    /// one that comes back. In front of an L2 it is emptied, therefore.
+    /// Another store has nothing of what was to be invalidated, as it began empty. But it may be
+    /// one from before, with items that L2 has replaced meanwhile: in front of an L2 it is emptied.
     fn compare_generations(&mut self) {
         let generation = self.stream.as_ref().and_then(Stream::generation);
         if generation.is_some() && generation != self.generation {
