@@ -85,7 +85,7 @@ fn what_l2_replaced_while_the_daemon_was_down_is_not_served_when_it_is_back() {
     let mut l1d = Memcached::start_l1d_with(64, 1, &flags).expect("it starts");
     let l2_flag = format!("memcached,addr={}", l2.address());
     let batch_port = free_port().to_string();
-    let (_server, address) = sunder(&l1d, 100, &["--l2", &l2_flag, "--bp", &batch_port]);
+    let (_server, address) = sunder(&l1d, PATIENT_MS, &["--l2", &l2_flag, "--bp", &batch_port]);
     let mut client = Client::connect(address);
     client.set("replaced", b"old");
     client.set("kept", b"kept");
@@ -99,8 +99,10 @@ fn what_l2_replaced_while_the_daemon_was_down_is_not_served_when_it_is_back() {
             assert_eq!(client.get("replaced").as_deref(), Ok(&b"new"[..]));
             !ask(l1d.path(), "get replaced").contains("old")
         });
-        client.set("replaced", b"old");
-        until("L1 has it", || ask(l1d.path(), "get replaced").contains("old"));
+        until("L1 has it", || {
+            client.set("replaced", b"old");
+            ask(l1d.path(), "get replaced").contains("old")
+        });
     }
 }
 
@@ -113,7 +115,7 @@ fn a_store_that_is_back_after_another_serves_nothing_that_was_replaced_meanwhile
     let l2_flag = format!("memcached,addr={}", l2.address());
     let batch_port = free_port().to_string();
     let flags = ["--l2", &l2_flag, "--bp", &batch_port, "--poll", "adaptive"];
-    let (_server, address) = sunder(&l1d, 1000, &flags);
+    let (_server, address) = sunder(&l1d, PATIENT_MS, &flags);
     let mut client = Client::connect(address);
     client.set("key", b"old");
     assert!(ask(l1d.path(), "get key").contains("old"));
