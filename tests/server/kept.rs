@@ -181,6 +181,81 @@ fn what_the_ssd_replaced_meanwhile_is_not_served() {
     assert_eq!(client.get("both"), Some((0, b"new".to_vec())));
 }
 
+/// kill -9 between a change of L2 and that of L1. What is read afterwards is never older than what
+/// was answered before, nor than what L2 has alone.
+#[test]
+fn killed_in_a_storm_before_an_ssd_l1_has_nothing_that_was_replaced() {
+    const KEYS: u64 = 300;
+    let place = Place::new();
+    // Written at once, so that L2 is seldom behind.
+    let (l1, l2) = (place.l1("128M", ""), place.l2().replace("flush=20", "flush=1"));
+    let mut version = 0;
+    // What each key was set to since it was read last: all, and how many of them were answered.
+    let mut told: Vec<(Vec<u64>, usize)> = vec![(Vec::new(), 0); KEYS as usize];
+    for round in 0..6 {
+        let mut client = start(&l1, &["--l2", &l2]);
+        storm(&mut client, &mut told, &mut version, round);
+        drop(client);
+        let mut client = start(&l1, &["--l2", &l2]);
+        assert!(said(&client).contains("without a stop before"), "{}", said(&client));
+        let mut behind = 0;
+        let both: Vec<_> = (0..KEYS)
+            .map(|key| {
+                let (versions, answered) = &told[key as usize];
+                let at = place_of(&mut client, key, versions);
+                // One that was being replaced in L1, and is there in L2 as far as it was written.
+                behind += usize::from(at < *answered);
+                assert!(at >= *answered || versions.len() > *answered, "k{key} in round {round}");
+                at
+            })
+            .collect();
+        assert!(behind <= WORKERS, "{behind} are older than what was answered, in round {round}");
+        client.server.kill();
+        let mut client = start("memory,size=64M", &["--l2", &l2]);
+        for key in 0..KEYS {
+            let (versions, answered) = &mut told[key as usize];
+            let at = place_of(&mut client, key, versions);
+            let both = both[key as usize];
+            assert!(at <= both, "L1 had {both} of k{key}, and L2 {at}, in round {round}");
+            *versions = at.checked_sub(1).map(|at| versions[at]).into_iter().collect();
+            *answered = versions.len();
+        }
+        assert_eq!(client.server.terminate(), Ok(0));
+    }
+}
+
+/// The value of a key as a place in what it was set to, from 1 on; 0: it has none.
+fn place_of(client: &mut Client, key: u64, versions: &[u64]) -> usize {
+    let Some((_, found)) = client.get(&format!("k{key}")) else { return 0 };
+    let at = versions.iter().rposition(|&version| bytes(version) == found);
+    at.unwrap_or_else(|| panic!("a wrong value of k{key}")) + 1
+}
+
+/// Sets until the server is killed with some of them outstanding.
+fn storm(client: &mut Client, told: &mut [(Vec<u64>, usize)], version: &mut u64, round: u64) {
+    let batches = 20 + mix(round) % 60;
+    for batch in 1..=batches {
+        let mut requests = Vec::new();
+        let mut changed = Vec::new();
+        for _ in 0..40 {
+            *version += 1;
+            let (key, bytes) = (mix(*version) % told.len() as u64, bytes(*version));
+            requests.extend(format!("set k{key} 0 0 {}\r\n", bytes.len()).as_bytes());
+            requests.extend([&bytes[..], b"\r\n"].concat());
+            told[key as usize].0.push(*version);
+            changed.push(key as usize);
+        }
+        client.send(&requests).expect("it reads");
+        if batch == batches {
+            return client.server.kill();
+        }
+        for key in changed {
+            assert_eq!(client.line().expect("it answers"), "STORED");
+            told[key].1 = told[key].0.len();
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_used_is_said_in_one_line() {
     let place = Place::new();
