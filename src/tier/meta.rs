@@ -164,6 +164,10 @@ impl MetaFlags {
     /// t: the expiry is reported.
     pub const LEFT: MetaFlags = MetaFlags(1 << 13);
 
+    /// All.
+    #[cfg(test)]
+    pub const ALL: MetaFlags = MetaFlags(u16::MAX);
+
     /// Whether all of `other` are in it.
     #[inline]
     pub const fn has(self, other: MetaFlags) -> bool {

@@ -202,6 +202,8 @@ pub enum Outcome<V> {
     TooLarge,
     /// No memory, and nothing can be evicted. After a set, the previous item is gone.
     OutOfMemory,
+    /// The tier's server does not know an argument of the meta command.
+    Unsupported,
     /// Every item was invalidated, or will be.
     Flushed,
     /// The tier is overloaded; try later.
@@ -247,6 +249,7 @@ impl<V> Outcome<V> {
             Outcome::NonNumeric => Outcome::NonNumeric,
             Outcome::TooLarge => Outcome::TooLarge,
             Outcome::OutOfMemory => Outcome::OutOfMemory,
+            Outcome::Unsupported => Outcome::Unsupported,
             Outcome::Flushed => Outcome::Flushed,
             Outcome::Throttled => Outcome::Throttled,
             Outcome::Failed => Outcome::Failed,

@@ -23,6 +23,7 @@ mod cases_storage;
 mod compositions;
 mod differences;
 mod meta;
+mod meta_listed;
 mod normal;
 mod oracle;
 mod run;

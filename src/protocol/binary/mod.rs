@@ -300,7 +300,7 @@ fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
         Outcome::TooLarge => Status::TooLarge,
         Outcome::OutOfMemory => Status::OutOfMemory,
         Outcome::Throttled => Status::Busy,
-        Outcome::Failed => Status::Internal,
+        Outcome::Unsupported | Outcome::Failed => Status::Internal,
         Outcome::Hit(_)
         | Outcome::Stored { .. }
         | Outcome::Deleted

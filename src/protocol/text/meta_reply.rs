@@ -204,6 +204,8 @@ fn line_for<V>(kind: MetaKind, outcome: &Outcome<V>) -> &'static [u8] {
             b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
         }
         (Outcome::TooLarge, _) => TOO_LARGE,
+        (Outcome::Unsupported, MetaKind::Get | MetaKind::Store) => b"CLIENT_ERROR invalid flag\r\n",
+        (Outcome::Unsupported, _) => b"CLIENT_ERROR invalid or duplicate flag\r\n",
         (Outcome::OutOfMemory, MetaKind::Get) => {
             b"SERVER_ERROR out of memory writing get response\r\n"
         }

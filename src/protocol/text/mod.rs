@@ -235,7 +235,7 @@ fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
         Outcome::OutOfMemory if form == Form::Number => b"SERVER_ERROR out of memory\r\n",
         Outcome::OutOfMemory => b"SERVER_ERROR out of memory storing object\r\n",
         Outcome::Throttled => b"SERVER_ERROR temporarily overloaded\r\n",
-        Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
+        Outcome::Unsupported | Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
         Outcome::Hit(_) | Outcome::Number { .. } | Outcome::Changed(_) => {
             unreachable!("encoded by the caller")
         }

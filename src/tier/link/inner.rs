@@ -274,6 +274,10 @@ impl<C: Codec, K: Collect> Inner<C, K> {
 
     // Turns.
 
+    pub(super) fn now(&self) -> Now {
+        self.now
+    }
+
     pub(super) fn turn(&mut self, now: Now) -> usize {
         self.now = now;
         if let Some(stream) = &mut self.stream {

@@ -44,7 +44,7 @@ pub use batch::Batch;
 pub use collect::{Collect, One, Statuses};
 pub use config::{Down, LinkConfig, Role};
 pub use open::OpenError;
-pub use protocol::{Codec, Garbage, Head, Refusal, Status};
+pub use protocol::{Codec, Garbage, Head, Marks, Refusal, Status};
 pub use request::RequestWriter;
 pub use stream::Address;
 
@@ -87,6 +87,11 @@ impl<C: Codec, K: Collect> Link<C, K> {
     /// Whether requests are served now.
     pub fn is_up(&self) -> bool {
         self.inner.borrow().is_serving()
+    }
+
+    /// The time by which answers were read.
+    pub fn now(&self) -> Now {
+        self.inner.borrow().now()
     }
 
     /// Begins a batch whose answers go to `collector`.

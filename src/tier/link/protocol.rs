@@ -28,6 +28,8 @@ pub enum Status {
     NonNumeric,
     /// The end of the values of one request.
     End,
+    /// The server does not know an argument.
+    Unsupported,
     /// Any other answer.
     #[default]
     Refused,
@@ -36,6 +38,31 @@ pub enum Status {
 impl Status {
     /// Number of statuses.
     pub const COUNT: usize = Status::Refused as usize + 1;
+}
+
+/// What an answer says of an item besides numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(u8);
+
+impl Marks {
+    /// It is out of date.
+    pub const STALE: Marks = Marks(1);
+    /// A client was told before to fetch it again.
+    pub const TOKEN_SENT: Marks = Marks(1 << 1);
+    /// Whoever asked is the one to fetch it again.
+    pub const WON: Marks = Marks(1 << 2);
+    /// It was read before.
+    pub const FETCHED: Marks = Marks(1 << 3);
+
+    /// Whether this is said.
+    pub fn has(self, mark: Marks) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    /// Says it if `is_so`.
+    pub fn set(&mut self, mark: Marks, is_so: bool) {
+        self.0 |= if is_so { mark.0 } else { 0 };
+    }
 }
 
 /// The head of an answer.
@@ -51,6 +78,10 @@ pub struct Head {
     pub cas: u64,
     /// The item's expiry, if requested.
     pub expiry: Expiry,
+    /// Seconds since the item's last use, if requested.
+    pub idle_s: u32,
+    /// What else is said of the item.
+    pub marks: Marks,
     /// Bytes of the value that follows.
     pub value_bytes: usize,
     /// Length of the key in the answer to a lookup of many, in bytes.

@@ -5,6 +5,8 @@
 //! line that cannot be an answer to our requests is invalid, and never interpreted.
 //! are. A line that no request of ours can be answered with is garbage, never guessed at.
 
+pub mod requests;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
@@ -12,7 +14,7 @@ use memchr::memchr;
 use super::key::{can_carry, is_text};
 use crate::base::clock::{Expiry, Now, RELATIVE_EXPTIME_MAX_S};
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::tier::link::{Codec, Garbage, Head, Refusal, RequestWriter, Status};
+use crate::tier::link::{Codec, Garbage, Head, Marks, Refusal, RequestWriter, Status};
 use crate::tier::{Arithmetic, StoreMode};
 
 /// The meta protocol.
@@ -192,6 +194,14 @@ pub fn delete(request: &mut RequestWriter<'_>, key: &[u8], cas: u64) {
     request.put(b"\r\n");
 }
 
+/// Marks an item as stale, if `cas` is its cas: [`Status::Done`], [`Status::Miss`],
+/// [`Status::Exists`].
+pub fn invalidate(request: &mut RequestWriter<'_>, key: &[u8], cas: u64) {
+    begin(request, b"md ", key, None);
+    put_number(request, b" C", cas);
+    request.put(b" I\r\n");
+}
+
 /// Increments or decrements: [`Status::Value`] with the new number in digits and the item's cas,
 /// [`Status::Miss`], [`Status::Exists`], [`Status::NonNumeric`], [`Status::NoMemory`]. `arithmetic`
 /// has its cas as the server knows it.
@@ -276,6 +286,12 @@ fn error_status(line: &[u8]) -> Result<Status, Garbage> {
     }
     if line == b"CLIENT_ERROR flush_all not allowed" {
         return Ok(Status::Refused);
+    }
+    // Ours come once.
+    if [&b"CLIENT_ERROR invalid flag"[..], b"CLIENT_ERROR invalid or duplicate flag"]
+        .contains(&line)
+    {
+        return Ok(Status::Unsupported);
     }
     match line.strip_prefix(b"SERVER_ERROR ") {
         Some(b"object too large for cache") => Ok(Status::TooLarge),
@@ -366,8 +382,11 @@ impl Codec for Meta {
                     let left_s = u32::try_from(take()?).unwrap_or(u32::MAX);
                     head.expiry = Expiry::from_unix_s(now.unix_s.saturating_add(left_s));
                 }
-                // Marks on items that other clients made stale.
-                b'W' | b'X' | b'Z' => {}
+                b'h' => head.marks.set(Marks::FETCHED, take()? != 0),
+                b'l' => head.idle_s = u32::try_from(take()?).unwrap_or(u32::MAX),
+                b'W' => head.marks.set(Marks::WON, true),
+                b'X' => head.marks.set(Marks::STALE, true),
+                b'Z' => head.marks.set(Marks::TOKEN_SENT, true),
                 _ => return Err(Garbage),
             }
         }

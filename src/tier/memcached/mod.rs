@@ -7,12 +7,13 @@
 //! lengths.
 //!
 //! ```text
-//! plain ─────┬── meta: requests written, heads of answers read ── link: order, ── socket
-//! chunked ───┘     key: which keys there can be                    time, loss
+//! plain, pass ─┬── meta: requests written, heads of answers read ── link: order, ── socket
+//! chunked ─────┘     key: which keys there can be                    time, loss
 //! ```
 
 pub mod chunked;
 mod gate;
 pub mod key;
 pub mod meta;
+mod pass;
 pub mod plain;

@@ -5,17 +5,18 @@
 
 use super::gate::{Gate, GateKind, Pass};
 use super::key;
-use super::meta::{self, Get, Meta};
+use super::meta::{self, Get};
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::LINK_REWRITES_MAX;
 use crate::tier::link::{
-    Batch, Down, Head, Link, LinkConfig, One, OpenError, RequestWriter, Status,
+    Batch, Down, Head, Link, LinkConfig, Marks, One, OpenError, RequestWriter, Status,
 };
-use crate::tier::{Action, Arithmetic, Hit, ItemState, Outcome, Store, StoreMode, Tier};
+use crate::tier::meta::left_s;
+use crate::tier::{Action, Arithmetic, Hit, ItemState, Meta, Outcome, Store, StoreMode, Tier};
 
 /// A batch for one answer.
-type OneBatch<'l> = Batch<'l, Meta, One>;
+type OneBatch<'l> = Batch<'l, meta::Meta, One>;
 
 /// Digits of 2^64 - 1, and the spaces that memcached may leave after a number that became shorter.
 const NUMBER_BYTES_MAX: usize = 24;
@@ -26,7 +27,7 @@ struct TooLate;
 /// One memcached behind one link.
 #[derive(Debug)]
 pub struct Plain {
-    link: Link<Meta, One>,
+    link: Link<meta::Meta, One>,
     /// Limits requests for which the server may copy or read an item of unknown, possibly large,
     /// size.
     rewrites: Gate,
@@ -43,13 +44,13 @@ impl Plain {
     }
 
     /// The link, for other requests to the same memcached.
-    pub fn link(&self) -> &Link<Meta, One> {
+    pub fn link(&self) -> &Link<meta::Meta, One> {
         &self.link
     }
 
     /// Sends one request in a batch that was begun for one answer.
     #[inline]
-    async fn request(
+    pub(super) async fn request(
         mut batch: OneBatch<'_>,
         room_bytes: usize,
         write: impl FnOnce(&mut RequestWriter<'_>),
@@ -97,6 +98,45 @@ impl Plain {
         }
     }
 
+    /// The outcome of a request with a value in its answer.
+    async fn hit(
+        &self,
+        key: &Key,
+        answer: Result<(Head, Chain), Down>,
+        now: Now,
+    ) -> Outcome<Chain> {
+        let Ok((head, value)) = answer else { return Outcome::Failed };
+        if head.status != Status::Value {
+            return rest(head.status);
+        }
+        self.give_back(key, &head).await;
+        Outcome::Hit(hit_of(&head, value, now))
+    }
+
+    /// Marks an item again that an mg of ours found stale: whoever asked did not ask for the right
+    /// to fetch it, and the next client that does must get it.
+    #[inline]
+    async fn give_back(&self, key: &Key, head: &Head) {
+        if head.marks.has(Marks::WON) {
+            // Rare, and it would make every get's future larger.
+            Box::pin(self.mark_again(key, head.cas)).await;
+        }
+    }
+
+    #[cold]
+    async fn mark_again(&self, key: &Key, cas: u64) {
+        let Ok(Some((batch, cas))) = self.cas(cas) else { return };
+        let bytes = key.as_bytes();
+        let write = |request: &mut RequestWriter<'_>| meta::invalidate(request, bytes, cas);
+        // If it fails the next client that asks has to wait for the item to expire.
+        let _ = Plain::request(batch, meta::room(bytes, 0), write).await;
+    }
+
+    /// Limits requests that may copy or read an item.
+    pub(super) fn rewrites(&self) -> &Gate {
+        &self.rewrites
+    }
+
     /// The cas as the server knows it, for an operation that has not begun otherwise. None: no item
     /// has it.
     fn cas(&self, cas: u64) -> Result<Option<(OneBatch<'_>, u64)>, Down> {
@@ -105,20 +145,26 @@ impl Plain {
     }
 }
 
-/// The outcome of a request with a value in its answer.
-fn hit(answer: Result<(Head, Chain), Down>) -> Outcome<Chain> {
-    let Ok((head, value)) = answer else { return Outcome::Failed };
-    let Head { status, flags, expiry, cas, .. } = head;
-    match status {
-        Status::Value => {
-            Outcome::Hit(Hit { flags, expiry, cas, state: ItemState::default(), value })
-        }
-        status => rest(status),
+/// What an answer says of an item.
+fn state_of(head: &Head, now: Now) -> ItemState {
+    ItemState {
+        is_stale: head.marks.has(Marks::STALE),
+        is_token_sent: head.marks.has(Marks::TOKEN_SENT),
+        is_won: head.marks.has(Marks::WON),
+        is_fetched: head.marks.has(Marks::FETCHED),
+        idle_s: head.idle_s,
+        left_s: left_s(head.expiry, now),
     }
 }
 
+/// What a head with flags and cas says.
+pub(super) fn hit_of(head: &Head, value: Chain, now: Now) -> Hit<Chain> {
+    let Head { flags, expiry, cas, .. } = *head;
+    Hit { flags, expiry, cas, state: state_of(head, now), value }
+}
+
 /// The outcome for statuses with the same meaning for every request.
-fn rest(status: Status) -> Outcome<Chain> {
+pub(super) fn rest(status: Status) -> Outcome<Chain> {
     match status {
         Status::Miss => Outcome::Miss,
         Status::NotStored => Outcome::NotStored,
@@ -126,12 +172,13 @@ fn rest(status: Status) -> Outcome<Chain> {
         Status::TooLarge => Outcome::TooLarge,
         Status::NoMemory => Outcome::OutOfMemory,
         Status::NonNumeric => Outcome::NonNumeric,
+        Status::Unsupported => Outcome::Unsupported,
         Status::Value | Status::Done | Status::End | Status::Refused => Outcome::Failed,
     }
 }
 
 /// The number in the answer to an incr or decr.
-fn number(value: &Chain) -> Option<u64> {
+pub(super) fn number(value: &Chain) -> Option<u64> {
     let mut digits = [0; NUMBER_BYTES_MAX];
     if value.len() > digits.len() {
         return None;
@@ -153,20 +200,21 @@ impl Tier for Plain {
         None
     }
 
-    async fn get(&self, key: &Key, _now: Now) -> Outcome<Chain> {
-        hit(self.request_about(key, |request, key| meta::get(request, key, Get::Value)).await)
+    async fn get(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        let answer = self.request_about(key, |request, key| meta::get(request, key, Get::Value));
+        self.hit(key, answer.await, now).await
     }
 
-    async fn get_with_expiry(&self, key: &Key, _now: Now) -> Outcome<Chain> {
-        hit(self
-            .request_about(key, |request, key| meta::get(request, key, Get::ValueAndExpiry))
-            .await)
+    async fn get_with_expiry(&self, key: &Key, now: Now) -> Outcome<Chain> {
+        let what = Get::ValueAndExpiry;
+        let answer = self.request_about(key, |request, key| meta::get(request, key, what));
+        self.hit(key, answer.await, now).await
     }
 
     async fn get_and_touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
         let answer =
             self.request_about(key, |request, key| meta::get_and_touch(request, key, expiry, now));
-        match hit(answer.await) {
+        match self.hit(key, answer.await, now).await {
             Outcome::Hit(hit) => Outcome::Hit(Hit { expiry, ..hit }),
             other => other,
         }
@@ -223,7 +271,10 @@ impl Tier for Plain {
 
     async fn touch(&self, key: &Key, expiry: Expiry, now: Now) -> Outcome<Chain> {
         match self.request_about(key, |request, key| meta::touch(request, key, expiry, now)).await {
-            Ok((Head { status: Status::Done, cas, .. }, _)) => Outcome::Touched { cas },
+            Ok((head, _)) if head.status == Status::Done => {
+                self.give_back(key, &head).await;
+                Outcome::Touched { cas: head.cas }
+            }
             Ok((head, _)) => rest(head.status),
             Err(Down) => Outcome::Failed,
         }
@@ -254,6 +305,10 @@ impl Tier for Plain {
             Ok((head, _)) => rest(head.status),
             Err(Down) => Outcome::Failed,
         }
+    }
+
+    async fn meta(&self, key: &Key, meta: Meta, value: &Chain, now: Now) -> Outcome<Chain> {
+        self.pass(key, &meta, value, now).await
     }
 
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Chain> {

@@ -453,7 +453,7 @@ mod tests {
             cas: 0,
             opaque: Some(3),
             value_bytes: 5,
-            key_bytes: 0,
+            ..Head::default()
         };
         assert_eq!(head(&hit), Ok(Some((expected, 32))));
         let plain = response(0, &[0, 0, 0, 7], b"value", 3, 8);

@@ -59,7 +59,11 @@ impl Rend {
             Status::TooLarge => Outcome::TooLarge,
             Status::NoMemory => Outcome::OutOfMemory,
             Status::Miss | Status::Exists | Status::NotStored => return Ok(Outcome::NotStored),
-            Status::Value | Status::NonNumeric | Status::End | Status::Refused => {
+            Status::Value
+            | Status::NonNumeric
+            | Status::End
+            | Status::Unsupported
+            | Status::Refused => {
                 return Err(Down);
             }
         };

@@ -25,7 +25,9 @@ fn rest(status: Status) -> Outcome<Chain> {
         Status::TooLarge => Outcome::TooLarge,
         Status::NoMemory => Outcome::OutOfMemory,
         Status::NonNumeric => Outcome::NonNumeric,
-        Status::Value | Status::Done | Status::End | Status::Refused => Outcome::Failed,
+        Status::Value | Status::Done | Status::End | Status::Unsupported | Status::Refused => {
+            Outcome::Failed
+        }
     }
 }
 

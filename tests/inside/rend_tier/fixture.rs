@@ -162,6 +162,7 @@ pub fn words<V: Value>(outcome: &Outcome<V>, now: Now) -> String {
         Outcome::OutOfMemory => "out of memory".into(),
         Outcome::Flushed => "flushed".into(),
         Outcome::Throttled => "throttled".into(),
+        Outcome::Unsupported => "unsupported".into(),
         Outcome::Failed => "failed".into(),
     }
 }

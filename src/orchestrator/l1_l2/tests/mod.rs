@@ -71,6 +71,7 @@ fn words<V: Value>(outcome: &Outcome<V>) -> String {
         Outcome::NonNumeric => "non-numeric".into(),
         Outcome::TooLarge => "too large".into(),
         Outcome::OutOfMemory => "out of memory".into(),
+        Outcome::Unsupported => "unsupported".into(),
         Outcome::Flushed => "flushed".into(),
         Outcome::Throttled => "throttled".into(),
         Outcome::Failed => "failed".into(),

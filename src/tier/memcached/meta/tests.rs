@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tier::memcached::key::ENCODED_KEY_BYTES_MAX;
+use crate::tier::{self, MetaFlags, MetaVerb};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
 
@@ -46,6 +47,42 @@ fn requests_are_memcached_s() {
 }
 
 #[test]
+fn commands_of_clients_keep_the_order_of_their_effects() {
+    let at = |seconds: u32| Expiry::from_unix_s(NOW.unix_s + seconds);
+    let with = |verb, flags: &[MetaFlags]| tier::Meta {
+        with: flags.iter().fold(MetaFlags::NONE, |all, &flag| all.and(flag)),
+        expiry: at(1),
+        vivify: at(2),
+        recache: at(3),
+        new_cas: 9,
+        ..tier::Meta::new(verb)
+    };
+    let line = |meta| written(|r| requests::command(r, b"k", &meta, 7, 5, NOW));
+    let get = |flags: &[MetaFlags]| line(with(MetaVerb::Get, flags));
+    use MetaFlags as F;
+    assert_eq!(get(&[]), r"mg k O42 f c h l t\r\n");
+    assert_eq!(get(&[F::NEW_CAS, F::VALUE, F::NO_USE]), r"mg k O42 f c h l t u v\r\n");
+    assert_eq!(get(&[F::TOUCH, F::RECACHE]), r"mg k O42 f c h l R3 t T1\r\n");
+    let late = [F::TOUCH, F::RECACHE, F::EXPIRY_AFTER_TOUCH, F::RECACHE_AFTER_TOUCH];
+    assert_eq!(get(&late), r"mg k O42 f c h l T1 t R3\r\n");
+    let both = [F::TOUCH, F::VIVIFY, F::NEW_CAS, F::EXPIRY_AFTER_VIVIFY];
+    assert_eq!(get(&both), r"mg k O42 f c h l N2 t T1 E9\r\n");
+    let both = [F::TOUCH, F::VIVIFY, F::VIVIFY_AFTER_TOUCH, F::EXPIRY_AFTER_TOUCH];
+    assert_eq!(get(&both), r"mg k O42 f c h l T1 t N2\r\n");
+    let store = |mode, flags: &[MetaFlags]| line(with(MetaVerb::Store(mode), flags));
+    assert_eq!(store(StoreMode::Set, &[]), r"ms k 5 O42 T1 c\r\n");
+    let all = [F::CAS, F::NEW_CAS, F::INVALIDATE, F::VIVIFY];
+    assert_eq!(store(StoreMode::Append, &all), r"ms k 5 O42 T1 C7 E9 I N2 MA c\r\n");
+    let delete = |flags: &[MetaFlags]| line(with(MetaVerb::Delete, flags));
+    assert_eq!(delete(&[F::NEW_CAS, F::TOUCH]), r"md k O42\r\n");
+    assert_eq!(delete(&[F::CAS, F::INVALIDATE, F::TOUCH]), r"md k O42 C7 I T1\r\n");
+    assert_eq!(delete(&[F::EMPTY, F::NEW_CAS]), r"md k O42 x T1 E9\r\n");
+    let count = |flags: &[MetaFlags]| line(with(MetaVerb::Count { decrement: true }, flags));
+    assert_eq!(count(&[]), r"ma k O42 MD D1 t c v\r\n");
+    assert_eq!(count(&[F::CAS, F::VIVIFY]), r"ma k O42 MD D1 J0 C7 t N2 c v\r\n");
+}
+
+#[test]
 fn no_request_is_longer_than_its_room() {
     let key = [0; ENCODED_KEY_BYTES_MAX];
     let far = Expiry::from_unix_s(u32::MAX);
@@ -58,6 +95,28 @@ fn no_request_is_longer_than_its_room() {
         end_of_value(&mut RequestWriter::new(&mut out, u32::MAX));
         assert!(out.len() <= room(key, 0));
         out.clear();
+        for verb in [
+            MetaVerb::Get,
+            MetaVerb::Store(StoreMode::Append),
+            MetaVerb::Delete,
+            MetaVerb::Count { decrement: true },
+        ] {
+            let everything = tier::Meta {
+                with: MetaFlags::ALL,
+                flags: u32::MAX,
+                expiry: far,
+                vivify: far,
+                recache: far,
+                new_cas: most,
+                delta: most,
+                initial: most,
+                ..tier::Meta::new(verb)
+            };
+            let request = &mut RequestWriter::new(&mut out, u32::MAX);
+            requests::command(request, key, &everything, most, usize::MAX, NOW);
+            assert!(out.len() + 2 <= room(key, 0), "{verb:?}");
+            out.clear();
+        }
         arithmetic(&mut RequestWriter::new(&mut out, u32::MAX), key, &number, NOW);
         assert!(out.len() <= room(key, 0));
     }
@@ -88,6 +147,9 @@ fn heads_are_parsed_completely_or_not_at_all() {
             0,
         ),
         ("VA 12 O1 f0 c9 W X Z\r\n", Status::Value, Some(1), 0, 9, 0, 12),
+        ("HD O1 f0 c9 h1 l5 X\r\n", Status::Done, Some(1), 0, 9, 0, 0),
+        ("HD O1 f0 c9 h0 l0\r\n", Status::Done, Some(1), 0, 9, 0, 0),
+        ("CLIENT_ERROR invalid flag\r\n", Status::Unsupported, None, 0, 0, 0, 0),
         ("HD O5 c6\r\n", Status::Done, Some(5), 0, 6, 0, 0),
         ("HD\r\n", Status::Done, None, 0, 0, 0, 0),
         ("EN\r\n", Status::Miss, None, 0, 0, 0, 0),
@@ -118,7 +180,19 @@ fn heads_are_parsed_completely_or_not_at_all() {
         }
         let expiry = Expiry::from_unix_s(unix_s);
         let key_bytes = if text.starts_with("VALUE") { 3 } else { 0 };
-        let expected = Head { status, opaque, flags, cas, expiry, value_bytes, key_bytes };
+        let mut marks = Marks::default();
+        for (name, mark) in [
+            (" W", Marks::WON),
+            (" X", Marks::STALE),
+            (" Z", Marks::TOKEN_SENT),
+            (" h1", Marks::FETCHED),
+        ] {
+            marks.set(mark, text.contains(name));
+        }
+        let idle_s = if text.contains(" l5") { 5 } else { 0 };
+        let numbers = Head { idle_s, marks, ..Head::default() };
+        let expected =
+            Head { status, opaque, flags, cas, expiry, value_bytes, key_bytes, ..numbers };
         assert_eq!(head(text), Ok(Some((expected, text.len()))), "{text}");
         assert_eq!(head(&format!("{text}HD")), Ok(Some((expected, text.len()))), "{text}");
     }
