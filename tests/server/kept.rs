@@ -11,11 +11,11 @@ use crate::ssd::client::{Client, value};
 use crate::support::{free_port, run_sunder};
 use sunder::base::random::mix;
 
-/// Files in memory; removed when dropped.
-struct Place(PathBuf);
+/// Files in memory, and one on a disk; removed when dropped.
+pub struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = format!("/dev/shm/sunder-kept-{}-{number}", std::process::id());
@@ -23,11 +23,18 @@ impl Place {
         Place(folder.into())
     }
 
-    fn l1(&self, size: &str, more: &str) -> String {
+    /// A path in memory.
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// The words of a first tier of that size.
+    pub fn l1(&self, size: &str, more: &str) -> String {
         format!("memory,size={size},path={}{more}", self.0.join("cache").display())
     }
 
-    fn l2(&self) -> String {
+    /// The words of an SSD.
+    pub fn l2(&self) -> String {
         let name = self.0.file_name().and_then(|name| name.to_str()).expect("a name");
         format!("ssd,path={}/{name},size=600M,flush=20", env!("CARGO_TARGET_TMPDIR"))
     }

@@ -5,6 +5,8 @@ mod dialects;
 mod stub;
 
 use self::stub::{Fault, HUGE_BYTES, Stub};
+use crate::kept::Place;
+use crate::support::chaos::Memcached;
 use crate::support::{Ended, SUNDER, Server, free_port, free_socket_path, run_sunder};
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -254,6 +256,36 @@ fn sunder_is_correct() {
     let port = free_port().to_string();
     let _server = Server::sunder(&["-p", &port, "--workers", "2"]).expect("sunder starts");
     is_right("sunder", &format!("--port={port}"), &["--text", "-b=true", "--meta", "-t -b"]);
+}
+
+#[test]
+fn sunder_with_a_cache_that_outlives_it_is_correct() {
+    let (place, l1d) = (Place::new(), Memcached::start_l1d(64, 1).expect("it starts"));
+    let kept = Memcached::start_l1d_with(64, 1, &["--path", &place.path("kept")]);
+    let (kept, l2) = (kept.expect("it starts"), Memcached::start(64, 1).expect("it starts"));
+    let shm = |l1d: &Memcached| format!("shm,name={},timeout=20000", l1d.name());
+    let (memory, ssd) = (place.l1("64M", ""), place.l2());
+    let memcached = format!("memcached,addr={},timeout=20000", l2.address());
+    // What an overloaded SSD does not write is lost; and two workers flush a memcached one after the
+    // other.
+    for (l1, l2, no_loss) in [
+        (shm(&l1d), "none", "--no-loss"),
+        (shm(&kept), "none", "--no-loss"),
+        (shm(&l1d), &ssd, ""),
+        (shm(&kept), &memcached, ""),
+        (memory, &ssd, ""),
+    ] {
+        let (port, batch_port) = (free_port().to_string(), free_port().to_string());
+        let mut flags = vec!["-p", &port, "--workers", "2", "--poll", "adaptive", "--l1", &l1];
+        if l2 != "none" {
+            flags.extend(["--l2", l2, "--bp", &batch_port]);
+        }
+        let _server = Server::sunder(&flags).expect("sunder starts");
+        let blast = "blast -n 10000 --keys 12 -w 50 --all --value-bytes 10-3000 -t -b --timeout 30";
+        let Ended { status, stdout, stderr } = run(&format!("{blast} {no_loss} -p {port}"));
+        assert_eq!(status, 0, "{l1}, {l2}: {stdout}{stderr}");
+        assert!(stdout.trim_end().ends_with(", 0 violations"), "{l1}, {l2}: {stdout}");
+    }
 }
 
 #[test]
