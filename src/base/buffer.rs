@@ -25,77 +25,27 @@ use crossbeam_queue::ArrayQueue;
 use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::base::limits::{
-    BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, OPAQUE_BYTES_MAX,
-    RECEIVE_PIECES,
+    BLOCK_BYTES, BLOCK_CACHE_BLOCKS, BLOCK_STOCK_BLOCKS, KEY_BYTES_MAX, RECEIVE_PIECES,
 };
 
 pub use fifo::Fifo;
 
-/// A key, stored inline, and with it the opaque that a client wants back in the reply. Keys are
-/// compared without it.
-#[derive(Clone, Default)]
-pub struct Key {
-    /// The key, and then the opaque.
-    bytes: ArrayVec<u8, { KEY_BYTES_MAX + OPAQUE_BYTES_MAX }>,
-    key_bytes: u8,
-}
+/// A key, stored inline.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(ArrayVec<u8, KEY_BYTES_MAX>);
 
 impl Key {
     /// The key of operations without a key.
-    pub const EMPTY: Key = Key { bytes: ArrayVec::new_const(), key_bytes: 0 };
+    pub const EMPTY: Key = Key(ArrayVec::new_const());
 
     /// A copy of `bytes`, or None if they exceed the limit for keys.
-    #[inline]
     pub fn new(bytes: &[u8]) -> Option<Key> {
-        if bytes.len() > KEY_BYTES_MAX {
-            return None;
-        }
-        // Not by way of [`Key::with_opaque`]: each command makes one, and few have an opaque.
-        let mut copy = ArrayVec::new();
-        copy.try_extend_from_slice(bytes).ok()?;
-        Some(Key { bytes: copy, key_bytes: bytes.len() as u8 })
-    }
-
-    /// The same with an opaque; None also if that exceeds its limit.
-    pub fn with_opaque(key: &[u8], opaque: &[u8]) -> Option<Key> {
-        if key.len() > KEY_BYTES_MAX || opaque.len() > OPAQUE_BYTES_MAX {
-            return None;
-        }
-        let mut bytes = ArrayVec::new();
-        bytes.try_extend_from_slice(key).ok()?;
-        bytes.try_extend_from_slice(opaque).ok()?;
-        Some(Key { bytes, key_bytes: key.len() as u8 })
+        ArrayVec::try_from(bytes).ok().map(Key)
     }
 
     /// The key's bytes.
-    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.key_bytes)]
-    }
-
-    /// What the client wants back; empty if nothing.
-    pub fn opaque(&self) -> &[u8] {
-        &self.bytes[usize::from(self.key_bytes)..]
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Key {}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Key) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Key) -> std::cmp::Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        &self.0
     }
 }
 

@@ -21,7 +21,8 @@ impl Connection {
     ) -> Progress {
         let Visit { stream, engine, scratch, now, .. } = visit;
         let key = &scratch.key;
-        match engine.read_now(key, *now, |hit| reply::write_at_once(*stream, form, key, hit)) {
+        match engine.read_now(key, false, *now, |hit| reply::write_at_once(*stream, form, key, hit))
+        {
             Ok(()) => {
                 stream.consume(consumed);
                 Progress::More

@@ -13,6 +13,7 @@
 mod deadlines;
 mod get;
 mod intake;
+mod meta;
 mod parsed;
 mod reply;
 mod requests;
@@ -67,6 +68,7 @@ pub trait Engine {
     fn read_now(
         &mut self,
         key: &[u8],
+        with_state: bool,
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
@@ -405,8 +407,8 @@ impl Connection {
             }
             let written = &mut self.written;
             let is_out = match engine.slots().content(slot) {
-                Content::Ready { form, key, outcome } => {
-                    reply::write_outcome(stream, *form, key.as_ref(), outcome, written)
+                Content::Ready { form, repeated, outcome } => {
+                    reply::write_outcome(stream, *form, repeated.as_ref(), outcome, written)
                 }
                 Content::Encoded { head, value, tail } => {
                     reply::write_parts(stream, head, value.as_ref(), tail, written)

@@ -9,10 +9,10 @@ use super::Engine;
 use super::stores::terminator_bytes;
 use crate::base::buffer::{Body, Gather, Key};
 use crate::base::clock::Now;
-use crate::base::limits::{COST_OF_EXTENDING, KEY_BYTES_MAX};
+use crate::base::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, InL1, Operation};
 use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
-use crate::tier::{MetaVerb, Outcome, Store, StoreMode, Value};
+use crate::tier::{Outcome, Store, StoreMode, Value};
 
 /// A command that no longer borrows the input.
 pub(super) enum Parsed<V> {
@@ -85,7 +85,7 @@ impl<V: Value> Parsed<V> {
         now: Now,
     ) -> Parsed<V> {
         match command {
-            Command::Operation { .. } => unreachable!("the caller's"),
+            Command::Operation { .. } | Command::Meta { .. } => unreachable!("the caller's"),
             Command::Store { request, value_bytes, is_text } => {
                 let body_bytes = value_bytes + terminator_bytes(is_text);
                 if let Some(value) = whole_value(rest, value_bytes, is_text) {
@@ -99,7 +99,6 @@ impl<V: Value> Parsed<V> {
                 }
                 Parsed::store(&request, value_bytes, is_text)
             }
-            Command::Meta(meta) => Parsed::meta(&meta, rest, head, engine, now),
             Command::Keys(keys) => Parsed::Keys(keys),
             Command::Control { control, form } => {
                 let mut reply = Gather::new();
@@ -112,59 +111,9 @@ impl<V: Value> Parsed<V> {
     }
 }
 
-impl<V: Value> Parsed<V> {
-    /// A meta command.
-    #[inline(never)]
-    fn meta<E: Engine<Value = V>>(
-        command: &text::MetaCommand<'_>,
-        rest: &[u8],
-        head: &mut Head,
-        engine: &mut E,
-        now: Now,
-    ) -> Parsed<V> {
-        let mut room = [0; KEY_BYTES_MAX];
-        let key = command.key_in(&mut room);
-        let &text::MetaCommand { opaque, meta, form, value_bytes, is_too_large, .. } = command;
-        let (is_store, terminator) = (meta.is_store(), terminator_bytes(true));
-        let body = match is_store && !is_too_large {
-            true => whole_value(rest, value_bytes, true),
-            false => Some(&b""[..]),
-        };
-        let action = if is_too_large { Action::StoreTooLarge } else { Action::Meta(meta) };
-        let skip_bytes = if is_too_large { value_bytes + terminator } else { 0 };
-        let body_bytes = if is_store && !is_too_large { value_bytes + terminator } else { 0 };
-        let mut in_l1 = InL1::Unasked;
-        if let Some(body) = body {
-            match engine.try_now(key, action, Body::Slice(body), now) {
-                Ok(outcome) => {
-                    head.clear();
-                    let length = hit_bytes(&outcome);
-                    let encoded = text::encode_meta(form, key, opaque, &outcome, length, head);
-                    let value = match outcome {
-                        Outcome::Hit(hit) if encoded.with_value => Some(hit.value),
-                        _ => None,
-                    };
-                    return Parsed::Done { value, tail: encoded.tail, body_bytes, skip_bytes };
-                }
-                Err(found) => in_l1 = found,
-            }
-        } else if rest.len() >= body_bytes {
-            let reply = Fixed::new(text::BAD_DATA_CHUNK);
-            return Parsed::Bad { reply, skip_bytes: body_bytes, close: false };
-        }
-        let key = Key::with_opaque(key, opaque).expect("the parser refuses longer ones");
-        let operation = Operation { in_l1, ..Operation::new(key, action) };
-        let form = Form::Text(text::Form::Meta(form));
-        match body_bytes {
-            0 => Parsed::Operation { operation, form, skip_bytes },
-            _ => Parsed::Store { operation, form, value_bytes, is_text: true },
-        }
-    }
-}
-
 /// Length of a hit's value; 0 if it is none.
 #[inline(always)]
-fn hit_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
+pub(super) fn hit_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
     match outcome {
         Outcome::Hit(hit) => hit.value.len(),
         _ => 0,
@@ -258,7 +207,7 @@ fn own(request: &Request<'_>) -> Operation {
     Operation::new(own_key(request.key), request.action)
 }
 
-fn own_key(key: &[u8]) -> Key {
+pub(super) fn own_key(key: &[u8]) -> Key {
     Key::new(key).expect("the parsers refuse longer keys")
 }
 
@@ -268,14 +217,6 @@ pub(super) fn cost_of(command: &Command<'_>) -> usize {
     match command {
         Command::Store { request: Request { action: Action::Store(store), .. }, .. }
             if matches!(store.mode, StoreMode::Append | StoreMode::Prepend) =>
-        {
-            COST_OF_EXTENDING
-        }
-        Command::Meta(command)
-            if matches!(
-                command.meta.verb,
-                MetaVerb::Store(StoreMode::Append | StoreMode::Prepend)
-            ) =>
         {
             COST_OF_EXTENDING
         }

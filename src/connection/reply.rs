@@ -3,17 +3,19 @@
 //! A value goes from where it is kept straight into the output ring: one copy. A long one goes to
 //! the kernel from where it is kept, where the stream is the kernel's.
 
-use crate::base::buffer::{Chain, Key};
+use super::slots::Repeated;
+use crate::base::buffer::Chain;
 use crate::base::limits::{KERNEL_SEND_PIECES_BYTES, REPLY_HEAD_BYTES_MAX};
 use crate::net::Stream;
-use crate::protocol::{self, Direct, Form, Head, Sink, TAIL_BYTES_MAX, text};
+use crate::protocol::text::{self, MetaForm, MetaReply};
+use crate::protocol::{self, Direct, Encoded, Form, Head, Sink, TAIL_BYTES_MAX};
 use crate::tier::{Hit, Outcome, Value};
 
 /// Writes the reply to one operation from byte `written` on. Returns whether it is all out.
 pub fn write_outcome<S: Stream, V: Value>(
     stream: &mut S,
     form: Form,
-    key: Option<&Key>,
+    repeated: Option<&Repeated>,
     outcome: &Outcome<V>,
     written: &mut usize,
 ) -> bool {
@@ -23,12 +25,12 @@ pub fn write_outcome<S: Stream, V: Value>(
     };
     let value_bytes = value.map_or(0, Value::len);
     let mut head = Head::new();
-    let (key, opaque) = key.map_or((&b""[..], &b""[..]), |key| (key.as_bytes(), key.opaque()));
-    let encoded = match form {
-        Form::Text(text::Form::Meta(form)) => {
-            text::encode_meta(form, key, opaque, outcome, value_bytes, &mut head)
+    let key = repeated.map_or(&b""[..], |repeated| repeated.key.as_bytes());
+    let encoded = match repeated.and_then(|repeated| repeated.meta.as_ref()) {
+        Some(MetaReply { form, opaque }) => {
+            text::encode_meta(*form, key, opaque, outcome, value_bytes, &mut head)
         }
-        form => protocol::encode(form, key, outcome, value_bytes, &mut head),
+        None => protocol::encode(form, key, outcome, value_bytes, &mut head),
     };
     let value = value.filter(|_| encoded.with_value);
     write_parts(stream, &head, value, encoded.tail, written)
@@ -50,6 +52,24 @@ pub fn write_at_once<S: Stream>(
     write_whole(stream, form, key, &hit.map_or(Outcome::Miss, Outcome::Hit), value)
 }
 
+/// Like [`write_at_once`], for a meta command with an opaque.
+#[inline(always)]
+pub fn write_meta_at_once<S: Stream>(
+    stream: &mut S,
+    form: MetaForm,
+    (key, opaque): (&[u8], &[u8]),
+    hit: Option<Hit<&[u8]>>,
+) -> bool {
+    let value = hit.as_ref().map_or(&b""[..], |hit| hit.value);
+    if S::SENDS_PIECES && value.len() >= KERNEL_SEND_PIECES_BYTES {
+        return false;
+    }
+    let outcome = hit.map_or(Outcome::Miss, Outcome::Hit);
+    write_reply(stream, value, |reply| {
+        text::encode_meta(form, key, opaque, &outcome, value.len(), reply)
+    })
+}
+
 /// Writes the reply to an operation, with `value` as that of a hit, if there is room for all of it
 /// in one piece. Returns whether it is out; if not, nothing is.
 #[inline(always)]
@@ -60,13 +80,24 @@ pub fn write_whole<S: Stream, V>(
     outcome: &Outcome<V>,
     value: &[u8],
 ) -> bool {
+    write_reply(stream, value, |reply| protocol::encode(form, key, outcome, value.len(), reply))
+}
+
+/// Writes a reply whose head `encode` writes, and maybe `value` behind it, if there is room for all
+/// of it in one piece. Returns whether it is out; if not, nothing is.
+#[inline(always)]
+fn write_reply<S: Stream>(
+    stream: &mut S,
+    value: &[u8],
+    encode: impl FnOnce(&mut Direct<'_>) -> Encoded,
+) -> bool {
     let mut is_out = false;
     stream.write_with(|out| {
         if out.len() < REPLY_HEAD_BYTES_MAX + value.len() + TAIL_BYTES_MAX {
             return 0;
         }
         let mut reply = Direct::new(out);
-        let encoded = protocol::encode(form, key, outcome, value.len(), &mut reply);
+        let encoded = encode(&mut reply);
         if encoded.with_value {
             reply.put(value);
         }

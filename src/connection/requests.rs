@@ -6,7 +6,7 @@
 
 use super::deadlines::deadline_us;
 use super::parsed::{NextKey, Parsed, cost_of, store_now, whole_value};
-use super::slots::Content;
+use super::slots::{Content, Repeated};
 use super::stores::terminator_bytes;
 use super::{
     Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, reply,
@@ -90,6 +90,19 @@ impl Connection {
             return self.get(Form::Text(form), consumed, visit);
         }
         let limits = *visit.engine.limits();
+        if !is_binary
+            && limits.meta
+            && self.queue.is_empty()
+            && let Some(text::PlainMeta { key, opaque, form, consumed }) =
+                text::parse_plain_meta(input)
+        {
+            visit.scratch.set_key(key);
+            visit.scratch.meta.set(form, opaque);
+            if self.meta_get(consumed, visit) {
+                return Progress::More;
+            }
+        }
+        let input = visit.stream.received();
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
@@ -101,9 +114,13 @@ impl Connection {
                 visit.scratch.set_key(request.key);
                 return self.get(form, consumed, visit);
             }
-            let Scratch { head, cost, .. } = &mut *visit.scratch;
-            *cost = cost_of(&command);
+            let Scratch { head, meta, cost, .. } = &mut *visit.scratch;
             let rest = &input[consumed..];
+            if let Command::Meta { line } = command {
+                let parsed = Parsed::meta(line, rest, (head, meta, cost), visit.engine, now);
+                return self.execute(parsed, consumed, visit);
+            }
+            *cost = cost_of(&command);
             if let &Command::Store { ref request, value_bytes, is_text } = &command
                 && let Action::Store(store) = request.action
                 && let Some(value) = whole_value(rest, value_bytes, is_text)
@@ -121,12 +138,17 @@ impl Connection {
             return self.execute(parsed, consumed, visit);
         }
         if visit.stream.received_bytes() > available {
-            let Scratch { stitched, head, cost, .. } = &mut *visit.scratch;
+            let Scratch { stitched, head, meta, cost, .. } = &mut *visit.scratch;
             let bytes = visit.stream.peek(&mut stitched[..]);
             let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
-                *cost = cost_of(&command);
-                let parsed = Parsed::new(command, &input[consumed..], head, visit.engine, now);
+                let rest = &input[consumed..];
+                let parsed = if let Command::Meta { line } = command {
+                    Parsed::meta(line, rest, (head, meta, cost), visit.engine, now)
+                } else {
+                    *cost = cost_of(&command);
+                    Parsed::new(command, rest, head, visit.engine, now)
+                };
                 return self.execute(parsed, consumed, visit);
             }
         }
@@ -290,7 +312,7 @@ impl Connection {
     ) {
         let is_next = self.queue.is_empty();
         if !is_next || !reply::write_whole(visit.stream, form, b"", &outcome, b"") {
-            self.write_or_keep(Content::Ready { form, key: None, outcome }, visit);
+            self.write_or_keep(Content::Ready { form, repeated: None, outcome }, visit);
         }
     }
 
@@ -327,10 +349,10 @@ impl Connection {
         content: Content<E::Value>,
         visit: &mut Visit<'_, S, E>,
     ) {
-        if let Content::Ready { form, key, outcome } = &content {
-            let (key, written) = (key.as_ref(), &mut self.written);
+        if let Content::Ready { form, repeated, outcome } = &content {
+            let (repeated, written) = (repeated.as_ref(), &mut self.written);
             if self.queue.is_empty()
-                && reply::write_outcome(visit.stream, *form, key, outcome, written)
+                && reply::write_outcome(visit.stream, *form, repeated, outcome, written)
             {
                 self.written = 0;
                 return;
@@ -348,10 +370,11 @@ impl Connection {
         form: Form,
         visit: &mut Visit<'_, S, E>,
     ) -> Content<E::Value> {
-        let key = form.needs_key().then(|| operation.key.clone());
+        let meta = form.is_meta().then_some(&visit.scratch.meta);
+        let repeated = Repeated::of(form, &operation.key, meta);
         let slot = visit.engine.slots().next_free().expect("may_start was checked");
         let operation = Operation { port: visit.port, ..operation };
-        Content::submitted(form, key, visit.engine.submit(operation, slot, visit.now))
+        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now))
     }
 
     /// Sends a reply that needs no tier, in its order.

@@ -6,6 +6,7 @@ use crate::base::buffer::Fifo;
 use crate::base::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
 use crate::base::work;
 use crate::protocol::Head;
+use crate::protocol::text::MetaReply;
 
 /// Memory that visits use and leave for the next. One per worker.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Scratch {
     pub(super) stitched: Box<[u8; SCRATCH_BYTES]>,
     /// The key of a get, while its reply is written.
     pub(super) key: ArrayVec<u8, KEY_BYTES_MAX>,
+    /// What the reply to the last meta command needs of it.
+    pub(super) meta: MetaReply,
     /// Reply heads are written here while the request is still borrowed.
     pub(super) head: Head,
     /// The cost of this step's request among [`REQUESTS_PER_VISIT`].
@@ -28,6 +31,7 @@ impl Default for Scratch {
         Scratch {
             stitched: Box::new([0; SCRATCH_BYTES]),
             key: ArrayVec::new(),
+            meta: MetaReply::default(),
             head: Head::new(),
             cost: 1,
             intakes: (0..INTAKES_KEPT)

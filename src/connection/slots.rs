@@ -9,6 +9,7 @@ use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
+use crate::protocol::text::MetaReply;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::{Draft, Outcome};
 
@@ -54,6 +55,23 @@ pub enum Arriving {
     },
 }
 
+/// What a reply repeats of its request.
+#[derive(Debug)]
+pub struct Repeated {
+    /// The key.
+    pub key: Key,
+    /// Of a meta command.
+    pub meta: Option<MetaReply>,
+}
+
+impl Repeated {
+    /// What `form` needs of a request with this key; `meta` is that of a meta command.
+    #[inline]
+    pub fn of(form: Form, key: &Key, meta: Option<&MetaReply>) -> Option<Repeated> {
+        form.needs_key().then(|| Repeated { key: key.clone(), meta: meta.cloned() })
+    }
+}
+
 /// The content of a slot.
 #[derive(Debug)]
 pub enum Content<V> {
@@ -65,6 +83,8 @@ pub enum Content<V> {
         operation: Operation,
         /// How its outcome goes out.
         form: Form,
+        /// The same of a meta command.
+        meta: Option<MetaReply>,
         /// The received part of the value.
         value: Arriving,
     },
@@ -72,8 +92,8 @@ pub enum Content<V> {
     Waiting {
         /// How its outcome goes out.
         form: Form,
-        /// The key, if the form needs it.
-        key: Option<Key>,
+        /// What the form needs of the request.
+        repeated: Option<Repeated>,
         /// Outstanding outcomes: more than one if every worker was asked.
         outcomes: u8,
         /// What is left to be written of a value whose next piece is on its way, in bytes.
@@ -83,8 +103,8 @@ pub enum Content<V> {
     Ready {
         /// How it is encoded.
         form: Form,
-        /// The key, if the form needs it.
-        key: Option<Key>,
+        /// What the form needs of the request.
+        repeated: Option<Repeated>,
         /// The outcome.
         outcome: Outcome<V>,
     },
@@ -106,10 +126,16 @@ pub enum Content<V> {
 impl<V> Content<V> {
     /// What is known of an operation's reply.
     #[inline]
-    pub fn submitted(form: Form, key: Option<Key>, submitted: Submitted<V>) -> Content<V> {
+    pub fn submitted(
+        form: Form,
+        repeated: Option<Repeated>,
+        submitted: Submitted<V>,
+    ) -> Content<V> {
         match submitted {
-            Submitted::Done(outcome) => Content::Ready { form, key, outcome },
-            Submitted::Waiting(outcomes) => Content::Waiting { form, key, outcomes, left_bytes: 0 },
+            Submitted::Done(outcome) => Content::Ready { form, repeated, outcome },
+            Submitted::Waiting(outcomes) => {
+                Content::Waiting { form, repeated, outcomes, left_bytes: 0 }
+            }
         }
     }
 }
@@ -257,7 +283,7 @@ impl<V> Slots<V> {
     /// and waits for no further outcome.
     pub fn complete(&mut self, index: u32, outcome: Outcome<V>) -> Option<ConnectionId> {
         let slot = &mut self.slots[index as usize];
-        let Content::Waiting { form, key, outcomes, .. } = &mut slot.content else {
+        let Content::Waiting { form, repeated, outcomes, .. } = &mut slot.content else {
             unreachable!("an outcome arrives only for a waiting slot");
         };
         *outcomes -= 1;
@@ -269,7 +295,7 @@ impl<V> Slots<V> {
             self.free.push(index);
             return None;
         };
-        slot.content = Content::Ready { form: *form, key: key.take(), outcome };
+        slot.content = Content::Ready { form: *form, repeated: repeated.take(), outcome };
         Some(connection)
     }
 
@@ -298,7 +324,7 @@ mod tests {
 
     fn waiting(outcomes: u8) -> Content<Chain> {
         let form = Form::Text(text::Form::Line);
-        Content::Waiting { form, key: None, outcomes, left_bytes: 0 }
+        Content::Waiting { form, repeated: None, outcomes, left_bytes: 0 }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! announced. A tier may make room for those (`Tier::draft`), and limits itself how much.
 
 use super::deadlines::{allowance_us, deadline_us};
-use super::slots::{Arriving, Content};
+use super::slots::{Arriving, Content, Repeated};
 use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
@@ -76,7 +76,8 @@ impl Connection {
             Some(draft) => Arriving::Draft { draft, filled: 0 },
             None => Arriving::Chain(Gather::new()),
         };
-        let gathering = Content::Gathering { operation, form, value };
+        let meta = form.is_meta().then(|| visit.scratch.meta.clone());
+        let gathering = Content::Gathering { operation, form, meta, value };
         let slot = visit.engine.slots().push(&mut self.queue, visit.id, gathering);
         self.state = InputState::Body { slot, value_bytes, is_text };
         self.share.began_us = visit.now.uptime_us;
@@ -133,7 +134,7 @@ impl Connection {
             return Progress::Wait;
         }
         let content = visit.engine.slots().content_mut(slot);
-        let Content::Gathering { operation, form, value } =
+        let Content::Gathering { operation, form, meta, value } =
             std::mem::replace(content, Content::Free)
         else {
             unreachable!("the slot of a body is gathering");
@@ -141,7 +142,8 @@ impl Connection {
         self.state = InputState::Command;
         visit.engine.release_body(std::mem::take(&mut self.share));
         let is_bad = is_text && !take_terminator(visit.stream);
-        let next = Self::store_whole(operation, form, value, is_bad, slot, visit);
+        let repeated = Repeated::of(form, &operation.key, meta.as_ref());
+        let next = Self::store_whole(operation, (form, repeated), value, is_bad, slot, visit);
         *visit.engine.slots().content_mut(slot) = next;
         self.write_ready(visit.stream, visit.engine);
         Progress::More
@@ -184,13 +186,14 @@ impl Connection {
         };
         let bytes = self.bytes_left(engine) + terminator_bytes(is_text);
         let content = engine.slots().content_mut(slot);
-        let Content::Gathering { operation, form, .. } = std::mem::replace(content, Content::Free)
+        let Content::Gathering { operation, form, meta, .. } =
+            std::mem::replace(content, Content::Free)
         else {
             unreachable!("the slot of a body is gathering");
         };
         engine.refuse_body(std::mem::take(&mut self.share));
         self.state = InputState::Skip { bytes, slot, close: false };
-        let key = form.needs_key().then(|| operation.key.clone());
+        let repeated = Repeated::of(form, &operation.key, meta.as_ref());
         let outcome = match operation.action {
             // Of these two, no room reads as `NOT_STORED`, which would say that there is no item.
             Action::Store(Store { mode: StoreMode::Append | StoreMode::Prepend, .. }) => {
@@ -204,7 +207,7 @@ impl Connection {
             }
             _ => Submitted::Done(Outcome::OutOfMemory),
         };
-        *engine.slots().content_mut(slot) = Content::submitted(form, key, outcome);
+        *engine.slots().content_mut(slot) = Content::submitted(form, repeated, outcome);
     }
 
     /// Missing bytes of a long value, to be stored or discarded.
@@ -227,7 +230,7 @@ impl Connection {
     /// Executes the store in `slot`, whose value is complete.
     fn store_whole<S: Stream, E: Engine>(
         operation: Operation,
-        form: Form,
+        (form, repeated): (Form, Option<Repeated>),
         value: Arriving,
         is_bad: bool,
         slot: u32,
@@ -239,16 +242,15 @@ impl Connection {
             }
             return Content::Fixed(Fixed::new(form.bad_data_chunk()));
         }
-        let key = form.needs_key().then(|| operation.key.clone());
         let gather = match value {
             Arriving::Draft { draft, .. } => {
                 let outcome = visit.engine.store_draft(&operation, draft, visit.now);
-                return Content::Ready { form, key, outcome };
+                return Content::Ready { form, repeated, outcome };
             }
             Arriving::Chain(gather) => gather,
         };
         let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
-        Content::submitted(form, key, visit.engine.submit(operation, slot, visit.now))
+        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now))
     }
 }
 

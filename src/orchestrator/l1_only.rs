@@ -44,10 +44,11 @@ impl<T: Tier> Orchestrator for L1Only<T> {
     fn read_now(
         &self,
         key: &[u8],
+        with_state: bool,
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1> {
-        if self.l1.read_now(key, now, read) { Ok(()) } else { Err(InL1::Unasked) }
+        if self.l1.read_now(key, with_state, now, read) { Ok(()) } else { Err(InL1::Unasked) }
     }
 
     fn draft(&self, key: &[u8], store: Store, value_bytes: usize, now: Now) -> Option<Draft> {

@@ -102,6 +102,7 @@ pub trait Orchestrator {
     fn read_now(
         &self,
         _key: &[u8],
+        _with_state: bool,
         _now: Now,
         _read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1> {

@@ -83,9 +83,8 @@ pub enum Command<'a> {
     /// A text get, gets, gat or gats; its keys follow up to the end of the line and are read with
     /// [`text::next_key`]. Each is one operation; [`Keys::end`] ends the reply.
     Keys(Keys),
-    /// A meta command on a key. If it is a store its value follows, as in [`Command::Store`]: with
-    /// `\r\n` behind it.
-    Meta(text::MetaCommand<'a>),
+    /// The line of a meta command, with its end, for [`text::parse_meta`].
+    Meta { line: &'a [u8] },
     /// A command that the server answers without a tier.
     Control { control: Control<'a>, form: Form },
     /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be
@@ -172,6 +171,11 @@ impl Form {
             Form::Text(text::Form::Silent) => b"",
             _ => text::BAD_DATA_CHUNK,
         }
+    }
+
+    /// Whether it is that of a meta command.
+    pub fn is_meta(self) -> bool {
+        matches!(self, Form::Text(text::Form::Meta))
     }
 
     /// Whether the reply repeats the key, so that the key must be kept until then.

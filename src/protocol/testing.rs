@@ -291,7 +291,7 @@ impl Client {
                 let key = key.to_vec();
                 self.state = ClientState::Body { key, action, form, value_bytes, is_text };
             }
-            Command::Meta(_) => unreachable!("the limits have none"),
+            Command::Meta { .. } => unreachable!("the limits have none"),
             Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {
                 let mut out = crate::base::buffer::Gather::new();

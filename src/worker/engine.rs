@@ -492,6 +492,7 @@ where
     fn read_now(
         &mut self,
         key: &[u8],
+        with_state: bool,
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1> {
@@ -499,7 +500,7 @@ where
             return Err(InL1::Unasked);
         }
         let stats = &self.stats;
-        self.orchestrator.read_now(key, now, |hit| {
+        self.orchestrator.read_now(key, with_state, now, |hit| {
             let is_hit = hit.is_some();
             let is_read = read(hit);
             if is_read {
@@ -640,7 +641,7 @@ where
         let content = std::mem::replace(self.slots.content_mut(slot), Content::Free);
         let Content::Ready {
             form,
-            key,
+            repeated,
             outcome: Outcome::Hit(Hit { value: Held::Lent(lent), .. }),
         } = content
         else {
@@ -649,7 +650,7 @@ where
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
         *self.slots.content_mut(slot) =
-            Content::Waiting { form, key, outcomes: 1, left_bytes: left };
+            Content::Waiting { form, repeated, outcomes: 1, left_bytes: left };
         let job = Job::Fetch { loan, offset, bytes: self.budget.fetch(left) };
         self.mailbox.send_request(usize::from(owner), RemoteRequest { slot, job });
         false

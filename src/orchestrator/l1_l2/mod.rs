@@ -302,11 +302,12 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     fn read_now(
         &self,
         key: &[u8],
+        with_state: bool,
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1> {
         let mut in_l1 = InL1::Unasked;
-        let is_read = self.l1.read_now(key, now, |hit| {
+        let is_read = self.l1.read_now(key, with_state, now, |hit| {
             // L2 must confirm a miss.
             if hit.is_none() {
                 in_l1 = InL1::No;

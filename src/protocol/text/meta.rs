@@ -1,17 +1,19 @@
 //! mg, ms, md, ma, me and mn (protocol.txt, "Meta Commands"), as memcached 1.6.45 speaks them.
 //!
 //! A line is read into a [`MetaCommand`] that borrows key and opaque from it; the flags to return
-//! are kept in the order of the request, packed. Nothing here executes a flag or looks at an item.
+//! are kept in the order of the request, packed. Meta commands are parsed apart from all others,
+//! whose types stay small. Nothing here executes a flag or looks at an item.
 
+use arrayvec::ArrayVec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::line::{Words, signed_32, unsigned};
+use super::line::{Words, find_low, signed_32, unsigned};
 use super::store::VALUE_BYTES_MAX;
-use super::{BAD_FORMAT, answer, is_key};
+use super::{BAD_FORMAT, ERROR, is_key};
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::{KEY_BYTES_MAX, OPAQUE_BYTES_MAX};
-use crate::protocol::{Command, Fixed, Limits};
+use crate::protocol::{Fixed, Limits};
 use crate::tier::{Meta, MetaFlags, MetaVerb, StoreMode};
 
 const DUPLICATE: Fixed = Fixed::new(b"CLIENT_ERROR duplicate flag\r\n");
@@ -110,8 +112,26 @@ impl Returned {
     }
 }
 
+/// What the reply to a meta command needs of its request beside the key.
+#[derive(Clone, Debug, Default)]
+pub struct MetaReply {
+    /// How the outcome is encoded.
+    pub form: MetaForm,
+    /// What the client wants back.
+    pub opaque: ArrayVec<u8, OPAQUE_BYTES_MAX>,
+}
+
+impl MetaReply {
+    /// Of a request with this opaque, which the parsers have checked.
+    pub fn set(&mut self, form: MetaForm, opaque: &[u8]) {
+        self.form = form;
+        self.opaque.clear();
+        self.opaque.try_extend_from_slice(opaque).expect("the parser refuses longer ones");
+    }
+}
+
 /// How the outcome of a meta command is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetaForm {
     /// The flags to return, four bits each, the first one lowest. No flag comes twice.
     returned: u32,
@@ -127,8 +147,9 @@ pub struct MetaForm {
 }
 
 /// The commands, as far as replies differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum MetaKind {
+    #[default]
     Get,
     Store,
     Delete,
@@ -171,38 +192,76 @@ impl MetaForm {
     }
 }
 
-/// Any line that begins with a meta command; None if the command is another.
-pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Option<Command<'a>> {
+/// Whether a line or a word begins with a meta command.
+#[inline]
+pub(super) fn is_meta(start: &[u8]) -> bool {
+    match *start {
+        [b'm', b'g' | b's' | b'd' | b'a' | b'e' | b'n'] => true,
+        [b'm', b'g' | b's' | b'd' | b'a' | b'e' | b'n', behind, ..] => {
+            matches!(behind, b' ' | b'\r' | b'\n' | 0)
+        }
+        _ => false,
+    }
+}
+
+/// A line that is answered without a tier.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MetaRefusal {
+    /// The reply.
+    pub reply: Fixed,
+    /// Length of a value behind the line that is discarded.
+    pub skip_bytes: usize,
+}
+
+impl From<Fixed> for MetaRefusal {
+    fn from(reply: Fixed) -> MetaRefusal {
+        MetaRefusal { reply, skip_bytes: 0 }
+    }
+}
+
+/// Parses the line of a [`Command::Meta`](crate::protocol::Command::Meta). An error: it is answered
+/// with that.
+pub fn parse<'a>(
+    line: &'a [u8],
+    limits: &Limits,
+    now: Now,
+) -> Result<MetaCommand<'a>, MetaRefusal> {
+    let mut words = Words::new();
+    words.read(line).expect("a line has an end");
     let verb = match words.get(0) {
         b"mg" => MetaVerb::Get,
-        b"ms" => return Some(parse_store(words, limits, now)),
+        b"ms" => return parse_store(&words, limits, now),
         b"md" => MetaVerb::Delete,
         b"ma" => MetaVerb::Count { decrement: false },
         b"me" => MetaVerb::Debug,
-        b"mn" => return Some(answer(NOOP)),
-        _ => return None,
+        b"mn" => return Err(NOOP.into()),
+        _ => return Err(ERROR.into()),
     };
     if words.count() < 2 {
-        return Some(answer(BAD_FORMAT));
+        return Err(BAD_FORMAT.into());
     }
-    Some(match read(words, 1, verb, now) {
+    match read(&words, 1, verb, now) {
         Ok(command) => checked(command, 0),
         Err(reply) if matches!(verb, MetaVerb::Count { .. }) && reply != BAD_MA_MODE => {
-            answer(BAD_MA_FLAG)
+            Err(BAD_MA_FLAG.into())
         }
-        Err(reply) => answer(reply),
-    })
+        Err(reply) => Err(reply.into()),
+    }
 }
 
 /// `ms <key> <bytes> <flags>*`: if the line says how long its value is, that is discarded with a
 /// line that is refused.
-fn parse_store<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<'a> {
+fn parse_store<'a>(
+    words: &Words<'a>,
+    limits: &Limits,
+    now: Now,
+) -> Result<MetaCommand<'a>, MetaRefusal> {
     let announced = match words.count() {
         0..3 => None,
         _ => signed_32(words.get(2)).and_then(|bytes| usize::try_from(bytes).ok()),
     };
     let Some(value_bytes) = announced.filter(|&bytes| bytes <= VALUE_BYTES_MAX) else {
-        return answer(BAD_FORMAT);
+        return Err(BAD_FORMAT.into());
     };
     let skip_bytes = value_bytes + 2;
     match read(words, 2, MetaVerb::Store(StoreMode::Set), now) {
@@ -213,16 +272,91 @@ fn parse_store<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<'a> 
             command.is_too_large = !limits.fits(key_bytes, command.meta.flags, value_bytes);
             checked(command, skip_bytes)
         }
-        Err(reply) => Command::Bad { reply, skip_bytes, close: false },
+        Err(reply) => Err(MetaRefusal { reply, skip_bytes }),
     }
 }
 
 /// A command whose flags are right, unless its opaque is too long.
-fn checked(command: MetaCommand<'_>, skip_bytes: usize) -> Command<'_> {
+fn checked(command: MetaCommand<'_>, skip_bytes: usize) -> Result<MetaCommand<'_>, MetaRefusal> {
     if command.opaque.len() > OPAQUE_BYTES_MAX {
-        return Command::Bad { reply: OPAQUE_TOO_LONG, skip_bytes, close: false };
+        return Err(MetaRefusal { reply: OPAQUE_TOO_LONG, skip_bytes });
     }
-    Command::Meta(command)
+    Ok(command)
+}
+
+/// An mg that changes nothing, with flags that only ask for something.
+#[derive(Debug)]
+pub struct PlainMeta<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// What followed O.
+    pub opaque: &'a [u8],
+    /// How its outcome is encoded.
+    pub form: MetaForm,
+    /// Bytes of the line with its end.
+    pub consumed: usize,
+}
+
+/// Parses the commonest mg, which most meta commands are. None: it is something else, or not whole,
+/// or wrong, and [`parse`] says which.
+#[inline]
+pub fn parse_plain(input: &[u8]) -> Option<PlainMeta<'_>> {
+    let rest = input.strip_prefix(b"mg ")?;
+    let key_bytes = find_low(rest)?;
+    let key = &rest[..key_bytes];
+    if key.is_empty() || !is_key(key) {
+        return None;
+    }
+    let mut form = MetaForm::new(MetaVerb::Get);
+    let mut opaque = &b""[..];
+    let (mut seen, mut shift) = (0_u32, 0);
+    let mut at = key_bytes;
+    loop {
+        let flag = match rest[at..] {
+            [b' ', flag, ..] => flag,
+            [b'\r', b'\n', ..] => {
+                return Some(PlainMeta { key, opaque, form, consumed: 3 + at + 2 });
+            }
+            _ => return None,
+        };
+        let returned = match flag {
+            b'v' => {
+                form.with_value = true;
+                None
+            }
+            b'q' => {
+                form.is_quiet = true;
+                None
+            }
+            b'c' => Some(Returned::Cas),
+            b'f' => Some(Returned::Flags),
+            b'h' => Some(Returned::Fetched),
+            b'k' => Some(Returned::Key),
+            b'l' => Some(Returned::Idle),
+            b's' => Some(Returned::Size),
+            b't' => Some(Returned::Left),
+            b'O' => Some(Returned::Opaque),
+            _ => return None,
+        };
+        let bit = 1 << (flag & 31);
+        if seen & bit != 0 {
+            return None;
+        }
+        seen |= bit;
+        at += 2;
+        if let Some(returned) = returned {
+            form.returned |= u32::from(returned as u8) << shift;
+            shift += 4;
+        }
+        if flag == b'O' {
+            let bytes = find_low(&rest[at..])?;
+            opaque = &rest[at..at + bytes];
+            at += bytes;
+            if bytes > OPAQUE_BYTES_MAX {
+                return None;
+            }
+        }
+    }
 }
 
 /// Flags while they are read.

@@ -21,7 +21,10 @@ use crate::tier::Outcome;
 pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;
 pub(super) use line::find_low;
-pub use meta::{MetaCommand, MetaForm};
+pub use meta::{
+    MetaCommand, MetaForm, MetaRefusal, MetaReply, PlainMeta, parse as parse_meta,
+    parse_plain as parse_plain_meta,
+};
 pub use meta_reply::encode as encode_meta;
 
 /// The reply to a store whose value is not followed by `\\r\
@@ -51,8 +54,8 @@ pub enum Form {
     Append,
     /// The new number (incr, decr).
     Number,
-    /// That of a meta command; see [`encode_meta`].
-    Meta(MetaForm),
+    /// That of a meta command, which [`encode_meta`] encodes.
+    Meta,
     /// Nothing, whatever the outcome: the request has noreply.
     Silent,
 }
@@ -61,7 +64,7 @@ impl Form {
     /// Whether the reply repeats the key.
     #[inline]
     pub fn needs_key(self) -> bool {
-        matches!(self, Form::Get { .. } | Form::Meta(_))
+        matches!(self, Form::Get { .. } | Form::Meta)
     }
 
     /// `form`, or no reply for a request with noreply.
@@ -95,13 +98,16 @@ fn parse_other<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
 
 #[inline(never)]
 fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
-    let mut words = Words::new();
-    let Some(consumed) = words.read(input) else {
-        return match input.len() > LINE_BYTES_MAX {
-            true => get::parse_endless(input),
-            false => Step::NeedMore,
+    if limits.meta && meta::is_meta(input) {
+        return match skip_line(input) {
+            Some(consumed) => {
+                Step::Done { command: Command::Meta { line: &input[..consumed] }, consumed }
+            }
+            None => need_more(input),
         };
-    };
+    }
+    let mut words = Words::new();
+    let Some(consumed) = words.read(input) else { return need_more(input) };
     let command = match words.get(0) {
         b"get" | b"bget" => return get::parse(&words, false, consumed),
         b"gets" => return get::parse(&words, true, consumed),
@@ -117,12 +123,19 @@ fn parse_line<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
         b"touch" => update::parse_touch(&words, now),
         b"incr" => update::parse_arithmetic(&words, false),
         b"decr" => update::parse_arithmetic(&words, true),
-        _ => match meta::parse(&words, limits, now).filter(|_| limits.meta) {
-            Some(command) => command,
-            None => admin::parse(&words, limits, now),
-        },
+        // Behind spaces.
+        word if limits.meta && meta::is_meta(word) => Command::Meta { line: &input[..consumed] },
+        _ => admin::parse(&words, limits, now),
     };
     Step::Done { command, consumed }
+}
+
+/// What follows from the start of a line that has not ended.
+fn need_more(input: &[u8]) -> Step<'_> {
+    match input.len() > LINE_BYTES_MAX {
+        true => get::parse_endless(input),
+        false => Step::NeedMore,
+    }
 }
 
 /// The end of the line that `input` is inside of: how many bytes to consume, or None if it has not
@@ -191,7 +204,7 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> En
             head.put(get_failure(outcome, last));
             NO_VALUE
         }
-        (Form::Meta(form), outcome) => encode_meta(form, b"", b"", outcome, 0, head),
+        (Form::Meta, _) => unreachable!("encoded by the caller"),
         (Form::Silent, _) => NO_VALUE,
         (_, Outcome::Number { value, .. }) => {
             push_number(head, *value);

@@ -282,6 +282,7 @@ impl Tier for Memory {
     fn read_now(
         &self,
         key: &[u8],
+        with_state: bool,
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> bool {
@@ -291,11 +292,19 @@ impl Tier for Memory {
             None => None,
             Some(found) => {
                 let Some(value) = store.segments.whole(found) else { return false };
+                let state = match with_state {
+                    true => meta::state_of(store, found, now),
+                    false => ItemState::default(),
+                };
+                if state.is_stale || state.is_token_sent {
+                    // It may have to be marked anew.
+                    return false;
+                }
                 Some(Hit {
                     flags: store.segments.flags(found),
                     expiry: store.segments.expiry(found),
                     cas: store.segments.cas(found),
-                    state: ItemState::default(),
+                    state,
                     value,
                 })
             }

@@ -14,17 +14,20 @@ impl SegmentStore {
     }
 
     /// An item's marks.
+    #[inline]
     pub fn marks(&self, found: &FoundRecord) -> RecordMarks {
         found.head.marks(&self.region, found.place)
     }
 
     /// Whether it was used lately: what is not used is forgotten when the store looks for something
     /// to evict.
+    #[inline]
     pub fn is_used(&self, found: &FoundRecord) -> bool {
         found.entry.frequency() > 0
     }
 
     /// Seconds since its segment was begun, so at least as long as since it was stored or moved.
+    #[inline]
     pub fn age_s(&self, found: &FoundRecord, now: Now) -> u32 {
         now.unix_s.saturating_sub(self.table.get(self.table.of(found.place)).opened_s)
     }

@@ -314,6 +314,7 @@ impl RecordHead {
     }
 
     /// The marks beside its own cas; none without one.
+    #[inline]
     pub fn marks(self, region: &Region, at: usize) -> RecordMarks {
         if self.state & CAS == 0 {
             return RecordMarks::default();

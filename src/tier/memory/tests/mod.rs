@@ -139,7 +139,7 @@ impl Bench {
 
     /// Shows `take` what a get finds, if it lies in one piece.
     fn read(&self, k: impl AsRef<[u8]>, take: impl FnOnce(Seen) -> bool) -> bool {
-        self.memory.read_now(k.as_ref(), self.now, |hit| {
+        self.memory.read_now(k.as_ref(), false, self.now, |hit| {
             take(hit.map_or(said("Miss"), |hit| {
                 let Hit { flags, expiry, cas, value, .. } = hit;
                 Seen::Hit { flags, expiry, cas: self.name(cas), value: value.to_vec() }
@@ -593,8 +593,9 @@ fn a_command_does_not_lose_the_item_it_works_on() {
             b.set(format!("{n}"), "9".repeat(19));
             n += 1;
         }
-        let is_there =
-            |n: &i32| b.memory.read_now(format!("{n}").as_bytes(), b.now, |hit| hit.is_some());
+        let is_there = |n: &i32| {
+            b.memory.read_now(format!("{n}").as_bytes(), false, b.now, |hit| hit.is_some())
+        };
         let oldest = (0..n).find(is_there).expect("the last one").to_string();
         let more = [b'x'; 400];
         b.mode(StoreMode::Append, &oldest, more);
