@@ -38,13 +38,15 @@ enum Kind {
     Miss,
     Set,
     BinaryHit,
+    MetaHit,
 }
 
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     ("get-hit", Kind::Hit),
     ("get-miss", Kind::Miss),
     ("set", Kind::Set),
     ("binary-get-hit", Kind::BinaryHit),
+    ("meta-get-hit", Kind::MetaHit),
 ];
 
 struct Whole<'o, O: Orchestrator, F, M> {
@@ -74,6 +76,7 @@ where
         let key = (self.random >> 33) % self.keys;
         match self.kind {
             Kind::Hit => write!(out, "get key-{key:09}\r\n"),
+            Kind::MetaHit => write!(out, "mg key-{key:09} v\r\n"),
             Kind::Miss => write!(out, "get nay-{key:09}\r\n"),
             Kind::Set => {
                 let head = write!(out, "set key-{key:09} 0 0 {}\r\n", VALUE.len());
@@ -100,7 +103,7 @@ fn with_bench<R>(
     is_summed: bool,
     with: impl FnOnce(&mut dyn Measure) -> R,
 ) -> R {
-    let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: false };
+    let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: true };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
         Memory::new(memory::MemoryConfig {

@@ -28,7 +28,7 @@ esac
 
 # Cases of the whole worker (benches/worker.rs), of its parts (benches/parts.rs), and of gets
 # answered by two tiers (benches/two_tiers.rs).
-kinds=(get-hit get-miss set binary-get-hit)
+kinds=(get-hit get-miss set binary-get-hit meta-get-hit)
 cases=(
     parser/text-get parser/text-set parser/text-get-10-keys parser/text-hit
     parser/binary-get parser/binary-set parser/binary-hit

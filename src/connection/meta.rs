@@ -5,7 +5,7 @@
 
 use super::parsed::{Parsed, hit_bytes, own_key, whole_value};
 use super::stores::terminator_bytes;
-use super::{Connection, Engine, Visit, reply};
+use super::{Connection, Engine, Progress, Scratch, Visit, reply};
 use crate::base::buffer::Body;
 use crate::base::clock::Now;
 use crate::base::limits::{COST_OF_EXTENDING, KEY_BYTES_MAX};
@@ -17,13 +17,13 @@ use crate::tier::{MetaVerb, Outcome, StoreMode, Value};
 
 impl Connection {
     /// Answers a plain mg whose key and flags are in the scratch, before which no reply is pending.
-    /// Its `consumed` bytes are still in the stream. False: nothing was done.
-    #[inline(always)]
+    /// Its `consumed` bytes are still in the stream.
+    #[inline(never)]
     pub(super) fn meta_get<S: Stream, E: Engine>(
         &mut self,
         consumed: usize,
         visit: &mut Visit<'_, S, E>,
-    ) -> bool {
+    ) -> Progress {
         let Visit { stream, engine, scratch, now, .. } = visit;
         let (key, MetaReply { form, opaque }) = (&scratch.key, &scratch.meta);
         let is_answered = engine.read_now(key, true, *now, |hit| {
@@ -31,8 +31,12 @@ impl Connection {
         });
         if is_answered.is_ok() {
             stream.consume(consumed);
+            return Progress::More;
         }
-        is_answered.is_ok()
+        let (line, rest) = stream.received().split_at(consumed);
+        let Scratch { head, meta, cost, .. } = &mut **scratch;
+        let parsed = Parsed::meta(line, rest, (head, meta, cost), *engine, *now);
+        self.execute(parsed, consumed, visit)
     }
 }
 

@@ -98,11 +98,8 @@ impl Connection {
         {
             visit.scratch.set_key(key);
             visit.scratch.meta.set(form, opaque);
-            if self.meta_get(consumed, visit) {
-                return Progress::More;
-            }
+            return self.meta_get(consumed, visit);
         }
-        let input = visit.stream.received();
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {

@@ -187,15 +187,18 @@ impl Form {
     }
 }
 
-/// The first key in `bytes`, probably: a guess for prefetching, which recognizes text get and set
-/// and any binary request.
+/// The first key in `bytes`, probably: a guess for prefetching, which recognizes text get, set and
+/// mg, and any binary request.
 #[inline(always)]
 pub fn first_key(bytes: &[u8]) -> Option<&[u8]> {
     if let [binary::MAGIC_REQUEST, _, high, low, extras, ..] = *bytes {
         let start = 24 + usize::from(extras);
         return bytes.get(start..start + usize::from(u16::from_be_bytes([high, low])));
     }
-    let rest = bytes.strip_prefix(b"get ").or_else(|| bytes.strip_prefix(b"set "))?;
+    let rest = bytes
+        .strip_prefix(b"get ")
+        .or_else(|| bytes.strip_prefix(b"set "))
+        .or_else(|| bytes.strip_prefix(b"mg "))?;
     let end = text::find_low(&rest[..rest.len().min(KEY_BYTES_MAX + 1)])?;
     Some(&rest[..end])
 }
@@ -347,6 +350,7 @@ mod tests {
         assert_eq!(first_key(b"get key\r\n"), Some(&b"key"[..]));
         assert_eq!(first_key(b"get a b c\r\n"), Some(&b"a"[..]));
         assert_eq!(first_key(b"set key 0 0 1\r\nx\r\n"), Some(&b"key"[..]));
+        assert_eq!(first_key(b"mg key v\r\n"), Some(&b"key"[..]));
         for other in
             [&b""[..], b"get", b"get key", b"version\r\n", &[0x80], &[0x80, 0, 255, 255, 255]]
         {

@@ -180,7 +180,7 @@ pub(super) struct Rest<'a> {
 impl<'a> Iterator for Rest<'a> {
     type Item = &'a [u8];
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<&'a [u8]> {
         let line = self.line;
         let mut at = self.at;

@@ -401,6 +401,7 @@ impl SegmentStore {
                 break;
             }
         }
+        self.forget_foreseen();
         if self.table.has_given()
             && self.index.retreat(self.table.bottom() - self.table.segment_bytes())
         {

@@ -85,6 +85,12 @@ pub struct IndexEntry {
 }
 
 impl IndexEntry {
+    /// Offset of its slot in the region.
+    #[inline(always)]
+    pub fn slot(self) -> usize {
+        self.slot
+    }
+
     /// Where the record is.
     #[inline(always)]
     pub fn place(self) -> usize {
@@ -296,6 +302,25 @@ impl RecordIndex {
             return Some(entry);
         }
         self.find_in(region, self.second(address), mark | SECOND, &mut is_it)
+    }
+
+    /// The entry under `address` in a slot that [`IndexEntry::slot`] named, if that is where it is.
+    /// The table must not have shrunk since.
+    #[inline(always)]
+    pub fn entry_at(
+        &self,
+        region: &Region,
+        slot: usize,
+        address: IndexAddress,
+    ) -> Option<IndexEntry> {
+        let word = region.u64(slot);
+        let mark = (word >> MARK_SHIFT) as u32 & !SECOND;
+        (mark == address.mark()).then_some(IndexEntry { slot, word })
+    }
+
+    /// A slot, for [`RecordIndex::entry_at`].
+    pub fn first_slot(&self) -> usize {
+        self.start
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! [`SegmentStore::refresh`] finds it again and costs nothing if nothing moved. Who reads it later
 //! holds it with [`SegmentStore::open`].
 
+use std::cell::Cell;
 use std::io;
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
@@ -109,12 +110,37 @@ pub struct MadeRecord {
     pub(super) is_held: bool,
 }
 
+/// Hashes that are remembered with what was foreseen for them: more than a burst of requests has.
+const FORESEEN: usize = 64;
+
+/// Where an entry for a hash was seen, or that there is none. Whoever looks there checks whether it
+/// still is one.
+#[derive(Clone, Copy, Debug)]
+struct Foreseen {
+    hash: u64,
+    /// Offset of the entry's slot, or [`Foreseen::NO_SLOT`].
+    slot: usize,
+    /// That of the index then.
+    stamp: u64,
+}
+
+impl Foreseen {
+    const NO_SLOT: usize = usize::MAX;
+
+    /// Any slot, which is checked.
+    fn nothing(index: &RecordIndex) -> Foreseen {
+        Foreseen { hash: 0, slot: index.first_slot(), stamp: 0 }
+    }
+}
+
 /// Everything of one worker.
 #[derive(Debug)]
 pub struct SegmentStore {
     pub(super) region: Region,
     pub(super) index: RecordIndex,
     pub(super) table: SegmentTable,
+    /// What was prefetched last, so that a request that follows need not search for it.
+    foreseen: [Cell<Foreseen>; FORESEEN],
     /// What happened since the start.
     pub counts: SegmentCounts,
     secrets: RapidSecrets,
@@ -181,8 +207,10 @@ impl SegmentStore {
         let mut table = SegmentTable::new(bytes, count, shift);
         table.widen(geometry.segments());
         let pieces_max = bytes / (table.segment_bytes() / 64) + 8;
+        let index = RecordIndex::new(index_start, table.bottom(), bytes);
         SegmentStore {
-            index: RecordIndex::new(index_start, table.bottom(), bytes),
+            foreseen: std::array::from_fn(|_| Cell::new(Foreseen::nothing(&index))),
+            index,
             region,
             counts: SegmentCounts::default(),
             secrets: RapidSecrets::seed(seed),
@@ -235,7 +263,11 @@ impl SegmentStore {
     #[inline(always)]
     pub fn prefetch_record(&self, hash: u64) {
         let address = self.index.address(hash);
-        match self.index.find(&self.region, address, |_| true) {
+        let entry = self.index.find(&self.region, address, |_| true);
+        let slot = entry.map_or(Foreseen::NO_SLOT, IndexEntry::slot);
+        let foreseen = Foreseen { hash, slot, stamp: self.index.stamp() };
+        self.foreseen[hash as usize % FORESEEN].set(foreseen);
+        match entry {
             Some(entry) => self.region.prefetch_record(entry.place()),
             // If it comes to a set, that asks whether the key was evicted lately.
             None => self.index.prefetch_ghosts(&self.region, address),
@@ -248,7 +280,10 @@ impl SegmentStore {
         if self.flush_at_s.is_some() {
             self.flush_if_due(now);
         }
-        let found = self.lookup(key, self.index.address(hash))?;
+        let found = match self.look_where_foreseen(key, hash) {
+            Ok(found) => found?,
+            Err(()) => self.lookup(key, self.index.address(hash))?,
+        };
         let expiry = found.head.expiry(&self.region, found.place);
         let is_flushed = self.is_flushed(found.place);
         if is_flushed || expiry.is_past(now) {
@@ -272,6 +307,34 @@ impl SegmentStore {
             self.counts.found_expired += 1;
         }
         self.remove(found.entry);
+    }
+
+    /// The item of `key`, or none, if a prefetch saw what is still so. An error: search for it.
+    #[inline(always)]
+    fn look_where_foreseen(&self, key: &[u8], hash: u64) -> Result<Option<FoundRecord>, ()> {
+        let foreseen = self.foreseen[hash as usize % FORESEEN].get();
+        if foreseen.hash != hash {
+            return Err(());
+        }
+        let stamp = self.index.stamp();
+        if foreseen.slot == Foreseen::NO_SLOT {
+            return if foreseen.stamp == stamp { Ok(None) } else { Err(()) };
+        }
+        let region = &self.region;
+        let address = self.index.address(hash);
+        let entry = self.index.entry_at(region, foreseen.slot, address).ok_or(())?;
+        let place = entry.place();
+        let head = record::head(region, place);
+        if !head.has_key(region, place, key) {
+            return Err(());
+        }
+        Ok(Some(FoundRecord { place, head, entry, stamp }))
+    }
+
+    /// Forgets what was foreseen: the index has given slots away.
+    pub(super) fn forget_foreseen(&self) {
+        let foreseen = Foreseen::nothing(&self.index);
+        self.foreseen.iter().for_each(|cell| cell.set(foreseen));
     }
 
     #[inline(always)]
