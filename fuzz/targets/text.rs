@@ -50,10 +50,20 @@ fuzz_target!(|input: &[u8]| {
                 assert!(LIMITS.fits(request.key.len(), 0, value_bytes));
                 value_bytes + 2
             }
-            Command::Meta(meta) => {
-                assert!(meta.key_in(&mut [0; KEY_BYTES_MAX]).len() <= KEY_BYTES_MAX);
-                if meta.meta.is_store() { meta.value_bytes + 2 } else { 0 }
-            }
+            Command::Meta { line } => match text::parse_meta(line, &LIMITS, NOW) {
+                Ok(meta) => {
+                    assert!(meta.key_in(&mut [0; KEY_BYTES_MAX]).len() <= KEY_BYTES_MAX);
+                    if let Some(plain) = text::parse_plain_meta(line) {
+                        assert_eq!((plain.key, plain.opaque), (meta.key, meta.opaque));
+                        assert_eq!((plain.form, plain.consumed), (meta.form, line.len()));
+                    }
+                    if meta.meta.is_store() { meta.value_bytes + 2 } else { 0 }
+                }
+                Err(text::MetaRefusal { skip_bytes, .. }) => {
+                    assert!(text::parse_plain_meta(line).is_none());
+                    skip_bytes
+                }
+            },
             Command::Keys(_) => {
                 assert!(!is_line);
                 input = skip_keys(input);

@@ -66,6 +66,7 @@ fn arguments_are_read() {
         MetaFlags::RECACHE,
         MetaFlags::RECACHE_AFTER_TOUCH,
         MetaFlags::NEW_CAS,
+        MetaFlags::VALUE,
         MetaFlags::NO_USE,
     ];
     let with = with.into_iter().fold(MetaFlags::NONE, MetaFlags::and);
@@ -287,7 +288,10 @@ fn hostile_lines_are_answered_and_consumed() {
             let meta = whole.expect("a plain mg is right");
             assert_eq!((plain.key, plain.opaque), (meta.key, meta.opaque), "{line}");
             assert_eq!((plain.form, plain.consumed), (meta.form, line.len()), "{line}");
-            assert_eq!(meta.meta, Meta::new(MetaVerb::Get), "{line}");
+            let asked = MetaFlags::VALUE.and(MetaFlags::LEFT);
+            assert!(asked.has(meta.meta.with), "{line}");
+            let with = MetaFlags::NONE;
+            assert_eq!(Meta { with, ..meta.meta }, Meta::new(MetaVerb::Get), "{line}");
             plains += 1;
         }
     }
