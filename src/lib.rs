@@ -39,7 +39,7 @@
 //! // Kernel sockets, a small L1 in this process before a memcached, the batch port on 11212.
 //! let address = Address::Unix("/run/memcached.sock".into());
 //! let link = Link { address, timeout_us: 500_000 };
-//! let memcached = Memcached { link, layout: Layout::Plain };
+//! let memcached = Memcached { link, layout: Layout::Plain, starts_empty: false };
 //! let l2 = L2::Memcached(memcached.clone());
 //! let config = Config { port: 11211, l2, ..Config::default() };
 //! serve_with(&config, |worker| {

@@ -86,7 +86,8 @@ impl Rend {
                     true => Layout::Chunked { chunk_bytes: CHUNK_BYTES_DEFAULT },
                     false => Layout::Plain,
                 };
-                config.l1 = L1::Memcached(Memcached { link: link(path), layout });
+                let link = link(path);
+                config.l1 = L1::Memcached(Memcached { link, layout, starts_empty: false });
             }
             (None, ..) => {}
         }

@@ -112,7 +112,9 @@ struct Store {
     /// memcached,addr=unix:PATH (or addr=127.0.0.1:PORT), and behind commas layout=plain|chunked,
     /// chunk=SIZE, timeout=MS: in a memcached of this host. Values are stored as they are [plain],
     /// or in Rend's chunks of SIZE [1184]. A memcached that does not answer for MS milliseconds
-    /// [500] is not asked until it does.
+    /// [500] is not asked until it does. With start=empty [kept] all that is in it is removed at
+    /// each start, ten seconds later, and it is not used before: in front of an L2, kill -9 between
+    /// the two may have left old items.
     ///
     /// shm,name=NAME[,timeout=MS]: in sunder l1d on this host, through rings in shared memory. In
     /// front of an L2 it is emptied at each start: kill -9 between the two may have left old items.

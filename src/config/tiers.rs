@@ -87,6 +87,9 @@ pub struct Memcached {
     pub link: Link,
     /// How values lie in it.
     pub layout: Layout,
+    /// Whether it is emptied at each start. In front of an L2, an operation that kill -9
+    /// interrupted may have left an older item in it.
+    pub starts_empty: bool,
 }
 
 /// A file or block device used as a tier.
@@ -166,10 +169,10 @@ impl fmt::Display for L2 {
 impl fmt::Display for Memcached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "memcached,{}", self.link)?;
-        match self.layout {
-            Layout::Plain => Ok(()),
-            Layout::Chunked { chunk_bytes } => write!(f, ",layout=chunked,chunk={chunk_bytes}"),
+        if let Layout::Chunked { chunk_bytes } = self.layout {
+            write!(f, ",layout=chunked,chunk={chunk_bytes}")?;
         }
+        if self.starts_empty { f.write_str(",start=empty") } else { Ok(()) }
     }
 }
 
@@ -225,9 +228,21 @@ const MEMCACHED_WORDS: &[Key] = &[
     ("timeout", Some("MS")),
 ];
 
+/// The same for a first tier.
+const MEMCACHED_L1_WORDS: &[Key] = &[
+    ("addr", Some("unix:PATH|IP:PORT")),
+    ("layout", Some("plain|chunked")),
+    ("chunk", Some("SIZE")),
+    ("timeout", Some("MS")),
+    (START, Some("kept|empty")),
+];
+
 const SHM_WORDS: &[Key] = &[("name", Some("NAME")), ("timeout", Some("MS"))];
 
 const REND_WORDS: &[Key] = &[("addr", Some("unix:PATH|IP:PORT")), ("timeout", Some("MS"))];
+
+/// What a first tier in a memcached has at the start.
+const START: &str = "start";
 
 /// The one word that has no value.
 const FORMAT: &str = "format";
@@ -255,7 +270,7 @@ pub fn l1(text: &str) -> Parsed<L1> {
             let bytes = words.get("size", 64 << 20, bytes)?;
             L1::Memory { bytes, file: memory_file(&words)? }
         }
-        "memcached" => L1::Memcached(memcached(&Words::read(kind, words, MEMCACHED_WORDS)?)?),
+        "memcached" => L1::Memcached(memcached(&Words::read(kind, words, MEMCACHED_L1_WORDS)?)?),
         "shm" => L1::Shm(link_at("name", daemon, &Words::read(kind, words, SHM_WORDS)?)?),
         "ssd" => L1::Ssd(ssd(&Words::read(kind, words, SSD_WORDS)?)?),
         _ => {
@@ -334,7 +349,10 @@ fn memcached(words: &Words<'_>) -> Parsed<Memcached> {
         false => Err(ValueError::new(value, "layout=chunked beside it")),
     })?;
     let chunked = Layout::Chunked { chunk_bytes: chunk_bytes as usize };
-    Ok(Memcached { link, layout: if is_chunked { chunked } else { Layout::Plain } })
+    let layout = if is_chunked { chunked } else { Layout::Plain };
+    let starts_empty = |value: &str| one_of(value, &[("kept", false), ("empty", true)]);
+    let starts_empty = words.get(START, false, starts_empty)?;
+    Ok(Memcached { link, layout, starts_empty })
 }
 
 fn ssd(words: &Words<'_>) -> Parsed<Ssd> {
@@ -420,7 +438,8 @@ mod tests {
         for text in ["memory,huge=off", "memory,format", "memory,path=c", "memory,path="] {
             assert!(l1(text).is_err(), "{text}");
         }
-        let plain = Memcached { link: unix("/run/m.sock"), layout: Layout::Plain };
+        let plain =
+            Memcached { link: unix("/run/m.sock"), layout: Layout::Plain, starts_empty: false };
         assert_eq!(l1("memcached,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain.clone())));
         assert_eq!(l1("memcached,layout=plain,addr=unix:/run/m.sock"), Ok(L1::Memcached(plain)));
         let Ok(L1::Memcached(chunked)) =
@@ -467,7 +486,7 @@ mod tests {
     fn l2_is_none_a_memcached_or_a_rend() {
         assert_eq!(l2("none"), Ok(L2::None));
         assert_eq!(l2("rend,addr=unix:/run/l2.sock"), Ok(L2::Rend(unix("/run/l2.sock"))));
-        let memcached = Memcached { link: unix("/x"), layout: Layout::Plain };
+        let memcached = Memcached { link: unix("/x"), layout: Layout::Plain, starts_empty: false };
         assert_eq!(l2("memcached,addr=unix:/x"), Ok(L2::Memcached(memcached)));
         for wrong in ["", "none,addr=unix:/x", "rend", "rend,addr=unix:/x,layout=plain", "memory"] {
             assert!(l2(wrong).is_err(), "{wrong}");

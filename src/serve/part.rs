@@ -72,7 +72,8 @@ impl Part<'_> {
             (Level::L1, _) => Role::L1,
         };
         self.opened.patience.until(|| {
-            let link = self.link(&l.link, role)?;
+            let starts_empty = l.starts_empty;
+            let link = link::LinkConfig { starts_empty, ..self.link(&l.link, role)? };
             let now = self.shared.clock.read();
             let opened = match l.layout {
                 Layout::Plain => Plain::open(link, now).map(Remote::Plain),
@@ -108,7 +109,10 @@ impl Part<'_> {
     pub fn shm(&self, link: &config::Link) -> Result<Rend, ServeError> {
         let role = if self.config.l2 == L2::None { Role::Only } else { Role::L1 };
         self.opened.patience.until(|| {
-            let (link, now) = (self.link(link, role)?, self.shared.clock.read());
+            // Only copies are in an L1.
+            let starts_empty = role == Role::L1;
+            let link = link::LinkConfig { starts_empty, ..self.link(link, role)? };
+            let now = self.shared.clock.read();
             Rend::open(link, Server::Whole, self.config.item_bytes_max, now)
                 .map_err(|error| tier_error(Level::L1, &error))
         })
@@ -130,6 +134,7 @@ impl Part<'_> {
             timeout_us: l.timeout_us,
             readiness: self.readiness.try_clone().map_err(ServeError::Host)?,
             stats: Arc::clone(self.stats()),
+            starts_empty: false,
         })
     }
 

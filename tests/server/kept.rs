@@ -1,13 +1,17 @@
-//! A first tier in memory that outlives the server: stopped, killed, started with other flags, and
-//! beside an SSD that is used without it.
+//! A first tier that outlives the server, in memory or in a memcached: stopped, killed, started with
+//! other flags, and beside an SSD that is used without it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::ssd::client::{Client, value};
+use crate::support::chaos::Memcached;
 use crate::support::{free_port, run_sunder};
 use sunder::base::random::mix;
 
@@ -261,6 +265,36 @@ fn storm(client: &mut Client, told: &mut [(Vec<u64>, usize)], version: &mut u64,
             told[key].1 = told[key].0.len();
         }
     }
+}
+
+/// kill -9 between the two tiers of a set leaves the older item in L1.
+#[test]
+fn a_memcached_before_an_l2_is_emptied_at_the_start_if_asked_to() {
+    let [l1, l2] = [1, 2].map(|seed| Memcached::start(64, seed).expect("it starts"));
+    let say = |memcached: &Memcached, request: &str| {
+        let mut stream = UnixStream::connect(memcached.path()).expect("it accepts");
+        stream.write_all(format!("{request}\r\nquit\r\n").as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    assert_eq!(say(&l1, "set key 0 0 3\r\nold"), "STORED\r\n");
+    assert_eq!(say(&l2, "set key 0 0 3\r\nnew"), "STORED\r\n");
+    let l2 = format!("memcached,addr={}", l2.address());
+    let batch_port = free_port().to_string();
+    let flags = ["--l2", &l2, "--bp", &batch_port];
+    let mut client = start(&format!("memcached,addr={}", l1.address()), &flags);
+    assert_eq!(client.get("key"), Some((0, b"old".to_vec())), "only if asked to");
+    drop(client);
+    let mut client = start(&format!("memcached,addr={},start=empty", l1.address()), &flags);
+    let begun = Instant::now();
+    while say(&l1, "get key") != "VALUE key 0 3\r\nnew\r\nEND\r\n" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "L1 gets L2's");
+        assert_eq!(client.get("key"), Some((0, b"new".to_vec())));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let told = client.server.stderr();
+    assert!(told.contains("was emptied, and is used now"), "{told}");
 }
 
 #[test]

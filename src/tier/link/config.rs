@@ -53,6 +53,8 @@ pub struct LinkConfig {
     pub readiness: Readiness,
     /// Where losses are counted.
     pub stats: Arc<WorkerStats>,
+    /// The server is emptied before it is asked for anything.
+    pub starts_empty: bool,
 }
 
 impl LinkConfig {
@@ -60,7 +62,8 @@ impl LinkConfig {
     pub fn new(address: Address, stats: Arc<WorkerStats>) -> LinkConfig {
         let readiness = Readiness::none();
         let role = Role::default();
-        LinkConfig { role, address, timeout_us: LINK_TIMEOUT_US, readiness, stats }
+        let timeout_us = LINK_TIMEOUT_US;
+        LinkConfig { role, address, timeout_us, readiness, stats, starts_empty: false }
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) struct Inner<C, K> {
     /// The server has not closed the previous connection, so it may not have read everything from
     /// it.
     is_in_doubt: bool,
-    /// When the link stopped serving.
+    /// When the link stopped serving; 0: it never has.
     down_us: u64,
     role: Role,
     probe_at_us: u64,
@@ -149,7 +149,7 @@ impl<C, K> fmt::Debug for Inner<C, K> {
 
 impl<C: Codec, K: Collect> Inner<C, K> {
     pub(super) fn new(config: LinkConfig, stream: Stream, now: Now) -> Inner<C, K> {
-        let LinkConfig { address, timeout_us, readiness, stats, role } = config;
+        let LinkConfig { address, timeout_us, readiness, stats, role, starts_empty: _ } = config;
         Inner {
             address,
             timeout_us,
@@ -182,10 +182,15 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     /// Empties the server before anything is asked of it. An earlier process may have been killed
-    /// after it changed L2, and before it told the server.
+    /// after it changed L2, and before it told the server, or the server has not read that yet.
     pub(super) fn begin_empty(&mut self) {
         self.remembered = Remembered::everything();
-        self.send_remembered();
+        if self.stream.as_ref().is_some_and(Stream::is_dropped_before_the_next) {
+            self.send_remembered();
+        } else {
+            self.is_in_doubt = true;
+            self.greeted();
+        }
     }
 
     pub(super) fn is_serving(&self) -> bool {

@@ -75,10 +75,9 @@ impl<C: Codec, K: Collect> Link<C, K> {
     /// If no server listens there, or not the expected one.
     pub fn open(config: LinkConfig, now: Now) -> Result<Link<C, K>, OpenError> {
         let stream = open::open::<C>(&config)?;
-        // Only copies are in an L1. A memcached may have other users, who would lose them.
-        let is_own_l1 = config.role == Role::L1 && matches!(config.address, Address::Shm(_));
+        let starts_empty = config.starts_empty;
         let mut inner = Inner::new(config, stream, now);
-        if is_own_l1 {
+        if starts_empty {
             inner.begin_empty();
         }
         Ok(Link { inner: RefCell::new(inner) })

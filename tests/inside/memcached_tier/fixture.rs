@@ -225,9 +225,17 @@ impl Fixture {
     }
 
     pub fn open_with(address: Address, timeout_us: u64) -> Result<Fixture, OpenError> {
+        Fixture::open_as(|config| LinkConfig { timeout_us, ..config }, address)
+    }
+
+    /// With what `change` makes of the default settings.
+    pub fn open_as(
+        change: impl FnOnce(LinkConfig) -> LinkConfig,
+        address: Address,
+    ) -> Result<Fixture, OpenError> {
         let clock = Clock::start();
         let stats = Arc::new(WorkerStats::default());
-        let config = LinkConfig { timeout_us, ..LinkConfig::new(address, Arc::clone(&stats)) };
+        let config = change(LinkConfig::new(address, Arc::clone(&stats)));
         let tier = Plain::open(config, clock.read())?;
         // As a worker does before the first request of a turn; opening may have taken long.
         tier.turn(clock.read());

@@ -1,9 +1,9 @@
 //! A real memcached that is killed, restarted, and stopped.
 
 use sunder::base::clock::Expiry;
-use sunder::base::limits::LINK_RETRY_MAX_US;
+use sunder::base::limits::{LINK_PROOF_US, LINK_RETRY_MAX_US};
 use sunder::base::stats::Counter;
-use sunder::tier::link::Address;
+use sunder::tier::link::{Address, LinkConfig};
 use sunder::tier::{Hit, Outcome, StoreMode, Tier};
 
 use super::fixture::{Fixture, Folder, Memcached, key, words};
@@ -28,6 +28,30 @@ fn a_killed_memcached_is_used_soon_after_its_restart() {
         assert!(matches!(fixture.get(b"k"), Outcome::Miss), "it starts empty");
     }
     assert_eq!(fixture.count(Counter::LinkReconnects), 3);
+}
+
+#[test]
+fn a_memcached_is_emptied_at_the_start_if_asked_to_once_it_has_read_what_was_sent_before() {
+    let folder = Folder::new();
+    let _memcached = Memcached::start(&folder.socket(), &[]);
+    let before = Fixture::open(&folder.socket());
+    assert!(matches!(before.set(b"k", b"older"), Outcome::Stored { .. }));
+    let address = || Address::Unix(folder.socket());
+    let again = Fixture::open(&folder.socket());
+    assert!(matches!(again.get(b"k"), Outcome::Hit(_)), "only if asked to");
+    let empty = |config| LinkConfig { starts_empty: true, ..config };
+    let fixture = Fixture::open_as(empty, address()).unwrap_or_else(|error| panic!("{error}"));
+    fixture.hold_clock();
+    for _ in 0..LINK_PROOF_US / 1_000_000 {
+        assert!(matches!(fixture.get(b"k"), Outcome::Failed), "it is not asked yet");
+        // What an earlier process has sent and the memcached has not read until now.
+        assert!(matches!(before.set(b"k", b"older"), Outcome::Stored { .. }));
+        fixture.ahead_us.set(fixture.ahead_us.get() + 1_000_000);
+    }
+    fixture.wait_until_up();
+    assert!(matches!(fixture.get(b"k"), Outcome::Miss));
+    assert!(matches!(fixture.set(b"k", b"newer"), Outcome::Stored { .. }));
+    assert!(matches!(fixture.get(b"k"), Outcome::Hit(_)));
 }
 
 #[test]

@@ -266,8 +266,8 @@ fn sunder_with_a_cache_that_outlives_it_is_correct() {
     let shm = |l1d: &Memcached| format!("shm,name={},timeout=20000", l1d.name());
     let (memory, ssd) = (place.l1("64M", ""), place.l2());
     let memcached = format!("memcached,addr={},timeout=20000", l2.address());
-    // What an overloaded SSD does not write is lost; and two workers flush a memcached one after the
-    // other.
+    // What an overloaded SSD does not write is lost; and two workers flush a memcached one after
+    // the other.
     for (l1, l2, no_loss) in [
         (shm(&l1d), "none", "--no-loss"),
         (shm(&kept), "none", "--no-loss"),

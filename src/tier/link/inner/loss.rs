@@ -261,11 +261,15 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     }
 
     fn report_up(&mut self) {
-        let Inner { role, address, .. } = self;
-        let away_ms = (self.now.uptime_us - self.down_us) / 1000;
+        let Inner { role, address, down_us, .. } = self;
+        let away_ms = (self.now.uptime_us - *down_us) / 1000;
         topics(*role).up.report(self.now, || {
             let name = address.server_name(C::NAME);
-            format!("{role}, the {name} at {address}, is back after {away_ms} ms")
+            match down_us {
+                // See `Inner::begin_empty`.
+                0 => format!("{role}, the {name} at {address}, was emptied, and is used now"),
+                _ => format!("{role}, the {name} at {address}, is back after {away_ms} ms"),
+            }
         });
     }
 }
