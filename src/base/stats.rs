@@ -41,6 +41,8 @@ counters! {
     CmdFlush => "cmd_flush",
     /// touch and gat commands.
     CmdTouch => "cmd_touch",
+    /// me commands: as memcached, not the other meta commands.
+    CmdMeta => "cmd_meta",
     /// Keys found.
     GetHits => "get_hits",
     /// Keys not found.

@@ -16,8 +16,12 @@ pub enum Tally {
         /// With a cas condition; an append or a prepend is never counted as such.
         is_cas: bool,
     },
+    /// The same of an mg. A miss is that of a get.
+    MetaTouch,
     /// A delete.
     Delete,
+    /// The same by md. One that finds another cas is a miss.
+    MetaDelete,
     /// An incr or decr.
     Count {
         /// It is a decr.
@@ -25,6 +29,8 @@ pub enum Tally {
         /// The value it would store if the key had no item, which is neither hit nor miss.
         initial: Option<u64>,
     },
+    /// An me.
+    Debug,
     /// A set whose value exceeds the limit.
     TooLarge,
     /// Counted elsewhere.
@@ -55,15 +61,15 @@ impl Tally {
 
     fn of_meta(meta: &Meta) -> Tally {
         match meta.verb {
-            MetaVerb::Get if meta.has(MetaFlags::TOUCH) => Tally::Touch,
+            MetaVerb::Get if meta.has(MetaFlags::TOUCH) => Tally::MetaTouch,
             MetaVerb::Get => Tally::Get,
             MetaVerb::Store(StoreMode::Set | StoreMode::Replace) => {
                 Tally::Store { is_cas: meta.has(MetaFlags::CAS) }
             }
             MetaVerb::Store(_) => Tally::Store { is_cas: false },
-            MetaVerb::Delete => Tally::Delete,
+            MetaVerb::Delete => Tally::MetaDelete,
             MetaVerb::Count { decrement: is_down } => Tally::Count { is_down, initial: None },
-            MetaVerb::Debug => Tally::Other,
+            MetaVerb::Debug => Tally::Debug,
         }
     }
 
@@ -93,6 +99,9 @@ impl Tally {
         let requested = match self {
             Tally::Get => Some(Counter::CmdGet),
             Tally::Touch => Some(Counter::CmdTouch),
+            Tally::MetaTouch if matches!(outcome, Outcome::Hit(_)) => Some(Counter::CmdTouch),
+            Tally::MetaTouch => Some(Counter::CmdGet),
+            Tally::Debug => Some(Counter::CmdMeta),
             // memcached refuses it before counting it.
             Tally::Store { .. } if matches!(outcome, Outcome::TooLarge) => None,
             Tally::Store { .. } => Some(Counter::CmdSet),
@@ -102,14 +111,17 @@ impl Tally {
             (Tally::Get, Outcome::Hit(_)) => Some(Counter::GetHits),
             (Tally::Get, Outcome::Miss) => Some(Counter::GetMisses),
             (Tally::Touch, Outcome::Hit(_) | Outcome::Touched { .. }) => Some(Counter::TouchHits),
+            (Tally::MetaTouch, Outcome::Hit(_)) => Some(Counter::TouchHits),
+            (Tally::MetaTouch, Outcome::Miss) => Some(Counter::GetMisses),
             (Tally::Touch, Outcome::Miss) => Some(Counter::TouchMisses),
             (Tally::Store { is_cas: true }, Outcome::Stored { .. } | Outcome::Changed(_)) => {
                 Some(Counter::CasHits)
             }
             (Tally::Store { is_cas: true }, Outcome::Exists) => Some(Counter::CasBadval),
             (Tally::Store { is_cas: true }, Outcome::Miss) => Some(Counter::CasMisses),
-            (Tally::Delete, Outcome::Deleted) => Some(Counter::DeleteHits),
-            (Tally::Delete, Outcome::Miss) => Some(Counter::DeleteMisses),
+            (Tally::Delete | Tally::MetaDelete, Outcome::Deleted) => Some(Counter::DeleteHits),
+            (Tally::Delete | Tally::MetaDelete, Outcome::Miss)
+            | (Tally::MetaDelete, Outcome::Exists) => Some(Counter::DeleteMisses),
             // An item that is counted to exactly that value is taken for a new one.
             (Tally::Count { initial, .. }, Outcome::Number { value, .. })
                 if initial == Some(*value) =>

@@ -250,6 +250,7 @@ const COMMANDS: &[Counter] = &[
     Counter::CmdSet,
     Counter::CmdFlush,
     Counter::CmdTouch,
+    Counter::CmdMeta,
     Counter::GetHits,
     Counter::GetMisses,
     Counter::GetExpired,

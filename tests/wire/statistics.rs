@@ -19,6 +19,7 @@ const COUNTERS: &[&str] = &[
     "cmd_set",
     "cmd_flush",
     "cmd_touch",
+    "cmd_meta",
     "get_hits",
     "get_misses",
     "get_expired",
@@ -176,6 +177,14 @@ const TEXT_STEPS: &str = "\
     set e 0 -1 1|x|; add e 0 0 1|x|; touch e -1|; get e|; set e 0 0 1|x|; get e|; gat -1 e|; \
     get e|; set n 0 0 1|9|; incr n 1|";
 
+/// Meta commands. memcached 1.6.45 counts them as 1.6.18 does.
+const META_STEPS: &str = "\
+    mn|; mg zz|; mg zz v q|; mg zz T30 v|; mg m1 N30 v|; mg m2 N30 T30 v|; mg m2 N30 T30 v|; \
+    ms m 1|1|; mg m|; mg m v|; mg m T30 v|; mg m R30 N30 v|; mg m u|; me zz|; \
+    ms zz 1 MR|1|; ms m 1 ME|1|; ms zz 1 C5|1|; ms m 1 C999999|1|; ms m 1 C1 I|1|; \
+    ms m 1 MA C0|1|; ms m 1 MA C999999|1|; md zz|; md m C999999|; md m I|; md m|; ma zz|; \
+    ma zz MD|; ma m N0|; ma m|; ma m MD|; ma m T30|; ma m C999999|; ma w|; md m q|";
+
 /// Last of all: memcached reclaims flushed items when it stores others.
 const FLUSH_STEPS: &str =
     "get n|; flush_all|; get n|; flush_all 1000|; flush_all noreply|; flush_all -1|";
@@ -322,6 +331,7 @@ fn quiet_memcached() -> Result<(Server, SocketAddr), String> {
 /// Each command must increment the same counters as in memcached.
 fn count_alike(workers: &str) -> Result<(), String> {
     let mut steps = text_steps();
+    steps.extend(META_STEPS.split("; ").map(step));
     steps.extend(binary_steps());
     steps.extend(flush_steps());
     let (_memcached, address) = quiet_memcached()?;

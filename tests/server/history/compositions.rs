@@ -6,14 +6,16 @@
 
 use super::accidents;
 use super::is_right;
+use super::marks;
 use crate::support::chaos::{Accident, Accidents, Memcached};
 use crate::support::{Server, free_port};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sunder::load::history::plan::Plan;
+use sunder::load::wire::Dialect;
 
 /// Operations of all compositions together, unless `SUNDER_HISTORY_OPERATIONS` is set.
 const OPERATIONS: u64 = 1_000_000;
@@ -347,6 +349,7 @@ impl Composition {
             keys: self.keys,
             value_bytes: self.value_bytes,
             is_loss_wrong: self.is_loss_wrong,
+            dialects: vec![Dialect::Text, Dialect::Text, Dialect::Meta, Dialect::Binary],
             ..Plan::default()
         };
         let mut victims = vec![];
@@ -416,5 +419,27 @@ fn every_composition_is_correct() {
         let result = composition.check(each, seed);
         result.unwrap_or_else(|error| panic!("{}, seed {seed}: {error}", composition.name));
         println!("took {:.1} s\n", start.elapsed().as_secs_f64());
+    }
+}
+
+/// Operations of all compositions together.
+const MARKED_OPERATIONS: u64 = 200_000;
+
+#[test]
+fn in_every_composition_one_client_fetches_what_is_stale() {
+    let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
+    let mut compositions = all();
+    compositions.retain(|composition| composition.name.contains(&wanted));
+    let operations = number("SUNDER_HISTORY_OPERATIONS", MARKED_OPERATIONS);
+    let each = operations.div_ceil(compositions.len() as u64);
+    let seed = number("SUNDER_HISTORY_SEED", 1);
+    for composition in &compositions {
+        let running = composition.start(seed).expect("it starts");
+        let port = |address: &String| address.parse().expect("an address");
+        let addresses: Vec<SocketAddr> = running.addresses.iter().map(port).collect();
+        println!("{}, seed {seed}: {} operations", composition.name, each);
+        let seen = marks::run(&addresses, each, seed);
+        println!("{seen:?}");
+        assert!(seen.clean > 0 && seen.won > 0, "{}: {seen:?}", composition.name);
     }
 }

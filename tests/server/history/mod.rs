@@ -5,6 +5,7 @@
 
 mod accidents;
 mod compositions;
+mod marks;
 mod proxy;
 
 use self::proxy::{FAULTS, Fault, Proxy};
