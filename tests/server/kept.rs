@@ -1,5 +1,5 @@
-//! A first tier that outlives the server, in memory or in a memcached: stopped, killed, started with
-//! other flags, and beside an SSD that is used without it.
+//! A first tier that outlives the server, in memory or in a memcached: stopped, killed, started
+//! with other flags, and beside an SSD that is used without it.
 
 use std::fs;
 use std::io::{Read, Write};
