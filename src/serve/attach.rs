@@ -186,7 +186,9 @@ impl Desk {
         let patience = Duration::from_micros(RING_HANDSHAKE_US);
         socket.set_read_timeout(Some(patience)).map_err(failed)?;
         handshake::check_client(socket)?;
-        handshake::receive_request(socket)?;
+        if !handshake::receive_request(socket)? {
+            return Ok(());
+        }
         let own = socket.try_clone().map_err(failed)?;
         let (end, given): (End, Given) = End::create(own, self.generation).map_err(failed)?;
         self.sweep()?;

@@ -74,7 +74,7 @@ impl<'c> Files<'c> {
             return Err(ServeError::Tier { flag: words.flag, reason, fault: Fault::Words });
         }
         let mut found = None;
-        for worker in (0..WORKERS_MAX).rev() {
+        for worker in 0..WORKERS_MAX {
             let path = path_of(&told.path, worker);
             let io = StartError::reading;
             let Some(made) = segments::made(&path).map_err(|error| failed(&path, &io(error)))?
@@ -183,7 +183,7 @@ fn line(openings: &[Opening], ms: u64, bytes: u64) -> String {
     let emptied = [
         (Emptied::Companion, "the SSD was used without it, and may hold newer items"),
         (Emptied::Rebooted, "the machine restarted before it was stopped"),
-        (Emptied::Asked, "as \"format\" says"),
+        (Emptied::Asked, "as asked for"),
     ];
     let why = emptied.into_iter().find(|&(why, _)| has(Beginning::Emptied(why)));
     if let (0, Some((_, why))) = (items, why) {

@@ -114,7 +114,7 @@ fn items_are_there_after_a_stop_and_after_a_kill() {
         drop(client);
         start(&place.l1("512M", ",format"), &[])
     };
-    assert!(said(&client).contains("L1 starts empty: as \"format\" says"), "{}", said(&client));
+    assert!(said(&client).contains("L1 starts empty: as asked for"), "{}", said(&client));
     assert_eq!(client.get("n"), None);
 }
 

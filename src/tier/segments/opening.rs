@@ -183,7 +183,8 @@ impl fmt::Display for StartError {
             }
             StartError::Damaged => f.write_str("its header is damaged"),
             StartError::Workers { found, wanted } => {
-                write!(f, "made with {found} workers, not {wanted}")
+                let plural = if *found == 1 { "" } else { "s" };
+                write!(f, "made with {found} worker{plural}, not {wanted}")
             }
             StartError::Worker { found, wanted } => {
                 write!(f, "made for worker {found}, not {wanted}")

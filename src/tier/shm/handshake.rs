@@ -90,14 +90,18 @@ pub fn ask(socket: &UnixStream) -> io::Result<()> {
     send(socket, &hello, &mut SendAncillaryBuffer::default())
 }
 
-/// Receives a client's request.
+/// Receives a client's request. False: it has ended without one, as who only looks whether the name
+/// is taken.
 ///
 /// # Errors
-/// It is none, or of another version.
-pub fn receive_request(socket: &UnixStream) -> Result<(), Refusal> {
+/// It is none, or of another version, or does not arrive in time.
+pub fn receive_request(socket: &UnixStream) -> Result<bool, Refusal> {
     let mut hello = [0; HELLO_BYTES];
-    let n = rustix::net::recv(socket, &mut hello, RecvFlags::empty()).map_or(0, |(n, _)| n);
-    check_start(&hello[..n])
+    match rustix::net::recv(socket, &mut hello, RecvFlags::empty()) {
+        Ok((0, _)) => Ok(false),
+        Ok((n, _)) => check_start(&hello[..n]).map(|()| true),
+        Err(_) => Err(Refusal("it asks for nothing".into())),
+    }
 }
 
 /// Gives a client its attachment.
@@ -222,7 +226,7 @@ mod tests {
         check_client(&daemon).unwrap();
         check_daemon(&client).unwrap();
         ask(&client).unwrap();
-        receive_request(&daemon).unwrap();
+        assert_eq!(receive_request(&daemon), Ok(true));
         assert!(receive_answer(&client).unwrap().is_none(), "not yet");
         give(&daemon, &given()).unwrap();
         assert!(receive_answer(&client).unwrap().is_some());
@@ -241,6 +245,9 @@ mod tests {
         assert!(receive_request(&daemon).unwrap_err().0.contains("does not speak"));
         let mut other = answer("").unwrap();
         other[8] = 9;
+        let (looks, asked) = UnixStream::pair().unwrap();
+        drop(looks);
+        assert_eq!(receive_request(&asked), Ok(false));
         for wrong in [&other[..], &other[..HELLO_BYTES], &[0; ANSWER_BYTES], &answer("").unwrap()] {
             client.write_all(wrong).unwrap();
             receive_answer(&daemon).unwrap_err();
