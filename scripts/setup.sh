@@ -19,8 +19,8 @@ build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 run=(iproute2 ethtool netcat-openbsd procps)
 # Testing: the servers and tools that sunder is compared with, a conformance tool, instruction
 # counts, Python clients, loop devices with file systems, and tools that the scripts use.
-test=(memcached libmemcached-tools nutcracker dpdk-dev fio jq valgrind python3 python3-venv
-    iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs shellcheck)
+test=(memcached libmemcached-tools libsasl2-modules nutcracker dpdk-dev fio jq valgrind python3
+    python3-venv iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs shellcheck)
 # Building with a profile: the tool that merges profiles.
 optimized=()
 case "${1:-}" in

@@ -153,6 +153,16 @@ on_wire_stop() {
     check "a slow reader gets all before it stops" delivers_before_it_stops
 }
 
+# on_wire_login: real clients that have to log in.
+on_wire_login() {
+    printf 'alice:secret\n' >"$logs/users"
+    begin "net_af_packet, --auth-file" "$server" --workers 2 --auth-file "$logs/users" \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
+        --poll adaptive || return 0
+    check "python-binary-memcached and pylibmc log in" client_session login
+    finish
+}
+
 # says WORDS: sunder prints them on a line, within ten seconds.
 says() {
     for _ in {1..100}; do
@@ -267,6 +277,7 @@ host=10.77.0.1
 on_wire 1 1 --huge off
 on_networks
 host=10.77.0.1
+on_wire_login
 on_wire_stop 1
 on_wire_stop 2
 reserve_hugepages 512

@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod clock;
 pub mod console;
+pub mod credentials;
 pub mod limits;
 pub mod random;
 pub mod readiness;

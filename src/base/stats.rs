@@ -77,6 +77,10 @@ counters! {
     StoreTooLarge => "store_too_large",
     /// Values refused because there was no memory.
     StoreNoMemory => "store_no_memory",
+    /// Attempts to log in.
+    AuthCmds => "auth_cmds",
+    /// Attempts to log in with a wrong name or password.
+    AuthErrors => "auth_errors",
     /// Bytes read from clients.
     BytesRead => "bytes_read",
     /// Bytes written to clients.

@@ -142,6 +142,12 @@ struct Store {
 
 #[derive(Args, Debug)]
 struct Allow {
+    /// Let only users in whom this file names, a line user:password for each
+    ///
+    /// At most 64 users. Text clients log in by a set of any key with the value "user password",
+    /// binary clients by SASL PLAIN. The file is read again on SIGHUP.
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
     /// Obey the shutdown command
     #[arg(short = 'A', long)]
     enable_shutdown: bool,
@@ -184,6 +190,7 @@ impl Serve {
             huge: run.huge,
             idle_timeout_s: listen.idle_timeout,
             wait_s: run.wait.0,
+            auth_file: allow.auth_file,
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             faults: run.faults,

@@ -123,7 +123,7 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("serve --locked=maybe", "--locked: got 'maybe', expected true or false"),
         ("serve -l9-sock x", "-l"),
         ("serve -d", "service manager"),
-        ("serve -S", "proxy"),
+        ("serve -S", "--auth-file"),
         ("serve -Z", "proxy"),
         ("serve -Y /x", "proxy"),
         ("serve -M", "evicts"),

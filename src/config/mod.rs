@@ -70,6 +70,8 @@ pub struct Config {
     pub idle_timeout_s: u64,
     /// Seconds that a start waits for conditions that resolve themselves: a tier's server, a port.
     pub wait_s: u64,
+    /// The names and passwords of those who may use the server; None: everybody may.
+    pub auth_file: Option<PathBuf>,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
@@ -102,6 +104,7 @@ impl Default for Config {
             huge: Huge::Auto,
             idle_timeout_s: 0,
             wait_s: 0,
+            auth_file: None,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             faults: None,

@@ -13,6 +13,7 @@
 mod deadlines;
 mod get;
 mod intake;
+mod login;
 mod meta;
 mod parsed;
 mod reply;
@@ -72,6 +73,11 @@ pub trait Engine {
         now: Now,
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
+
+    /// Whether a user has this password; counted.
+    fn log_in(&mut self, _user: &[u8], _password: &[u8]) -> bool {
+        true
+    }
 
     /// Executes an operation, here or elsewhere; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
@@ -169,6 +175,9 @@ enum Protocol {
 enum InputState {
     /// The start of a command.
     Command,
+    /// The start of a command of a client that has not logged in, or the value of this length of
+    /// a text client that does.
+    Login(Option<usize>),
     /// Keys of a multi-get.
     Keys(Keys),
     /// The rest of a line to discard.
@@ -218,11 +227,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was accepted on listener number `listener`.
-    pub fn new(listener: usize, now: Now) -> Connection {
+    /// A connection that was accepted on listener number `listener`. `needs_login`: it may do
+    /// nothing before its client has logged in.
+    pub fn new(listener: usize, needs_login: bool, now: Now) -> Connection {
+        let state = if needs_login { InputState::Login(None) } else { InputState::Command };
         Connection {
             protocol: None,
-            state: InputState::Command,
+            state,
             queue: Queue::new(),
             written: 0,
             is_closing: false,

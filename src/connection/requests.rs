@@ -32,6 +32,7 @@ impl Connection {
     fn step_within<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         match self.state {
             InputState::Command => unreachable!("a command has begun"),
+            InputState::Login(value_bytes) => self.log_in(value_bytes, visit),
             InputState::Keys(keys) => self.key(keys, visit),
             InputState::Line => {
                 let input = visit.stream.received();

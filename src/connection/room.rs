@@ -34,7 +34,9 @@ impl Connection {
     pub(super) fn unfinished(&self) -> Option<u32> {
         match self.state {
             InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
-            InputState::Command | InputState::Keys(_) | InputState::Line => None,
+            InputState::Command | InputState::Login(_) | InputState::Keys(_) | InputState::Line => {
+                None
+            }
         }
     }
 
@@ -48,10 +50,11 @@ impl Connection {
             InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
             InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
             InputState::Body { .. } => (),
-            InputState::Command | InputState::Keys(_) if visit.stream.received_bytes() == 0 => {
-                return NoRoom::Wait;
+            InputState::Command | InputState::Login(_) | InputState::Keys(_) => {
+                if visit.stream.received_bytes() == 0 {
+                    return NoRoom::Wait;
+                }
             }
-            InputState::Command | InputState::Keys(_) => (),
         }
         let is_next = matches!(self.state, InputState::Command) && self.queue.is_empty();
         if is_next && self.answer_about_server(visit) {

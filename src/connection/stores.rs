@@ -223,7 +223,9 @@ impl Connection {
                 }
                 _ => unreachable!("the slot of a body is gathering"),
             },
-            InputState::Command | InputState::Keys(_) | InputState::Line => 0,
+            InputState::Command | InputState::Login(_) | InputState::Keys(_) | InputState::Line => {
+                0
+            }
         }
     }
 

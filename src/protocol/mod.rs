@@ -12,6 +12,7 @@
 //! ```
 
 pub mod binary;
+pub mod login;
 pub mod stats;
 #[cfg(test)]
 mod testing;

@@ -132,6 +132,8 @@ pub struct Snapshot {
     pub item_bytes_max: usize,
     /// Whether `shutdown` is allowed.
     pub shutdown: bool,
+    /// Whether clients have to log in.
+    pub needs_login: bool,
     /// Whether `flush_all` is allowed.
     pub flush: bool,
     /// The memory tiers of all workers, summed.
@@ -268,6 +270,8 @@ const COMMANDS: &[Counter] = &[
     Counter::TouchMisses,
     Counter::StoreTooLarge,
     Counter::StoreNoMemory,
+    Counter::AuthCmds,
+    Counter::AuthErrors,
     Counter::BytesRead,
     Counter::BytesWritten,
 ];
@@ -372,8 +376,8 @@ impl Lines<'_> {
         self.number("reqs_per_event", crate::base::limits::REQUESTS_PER_VISIT as u64);
         self.yes_or_no("cas_enabled", true);
         self.text("binding_protocol", "auto-negotiate");
-        self.yes_or_no("auth_enabled_sasl", false);
-        self.yes_or_no("auth_enabled_ascii", false);
+        self.yes_or_no("auth_enabled_sasl", snapshot.needs_login);
+        self.yes_or_no("auth_enabled_ascii", snapshot.needs_login);
         self.number("item_size_max", snapshot.item_bytes_max as u64);
         self.yes_or_no("maxconns_fast", true);
         self.yes_or_no("slab_reassign", false);

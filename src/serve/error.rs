@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use crate::base::credentials::CredentialsError;
 use crate::config::{counted, readable_size};
 use crate::net::kernel;
 #[cfg(feature = "dpdk")]
@@ -42,6 +44,13 @@ pub enum ServeError {
         address: IpAddr,
         /// The interface.
         interface: String,
+    },
+    /// The file with the users that may log in.
+    AuthFile {
+        /// Which.
+        path: PathBuf,
+        /// Why it is not used.
+        reason: CredentialsError,
     },
     /// Memory for L1.
     L1 {
@@ -197,6 +206,9 @@ impl fmt::Display for ServeError {
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \
                  without --no-default-features",
             ),
+            ServeError::AuthFile { path, reason } => {
+                write!(f, "--auth-file {}: {reason}", path.display())
+            }
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")

@@ -31,9 +31,11 @@ use std::sync::Arc;
 use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
 
 use crate::base::clock::Clock;
 use crate::base::console::complain;
+use crate::base::credentials::Credentials;
 use crate::config::{Batch, Config, L1, L2, Poll};
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::l1_l2::L1L2;
@@ -119,7 +121,8 @@ impl<'c> Server<'c> {
     /// A server of which nothing is opened yet.
     ///
     /// # Errors
-    /// The config names a core that this process may not run on.
+    /// The config names a core that this process may not run on, or a file of users that cannot be
+    /// used.
     pub fn new(config: &'c Config) -> Result<Server<'c>, ServeError> {
         let allowed = allowed_cores()?;
         if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
@@ -128,7 +131,9 @@ impl<'c> Server<'c> {
         let workers = workers(config, &allowed);
         let pins = pins(config, workers, &allowed);
         let tiers = "tiers of its program's own".to_owned();
-        Ok(Server { config, shared: shared(config, workers), pins, tiers })
+        let mut shared = shared(config, workers);
+        shared.credentials = config.auth_file.as_deref().map(users).transpose()?;
+        Ok(Server { config, shared, pins, tiers })
     }
 
     /// How many workers it will have.
@@ -136,8 +141,8 @@ impl<'c> Server<'c> {
         self.pins.len()
     }
 
-    /// Has SIGINT and SIGTERM end the server, and SIGHUP, SIGUSR1 and SIGUSR2 do nothing. That is
-    /// for the whole process, and for as long as it lives: only a program that leaves them to the
+    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read the file of users again, if it has
+    /// one, and SIGUSR1 and SIGUSR2 do nothing. That is for the whole process, and for as long as it lives: only a program that leaves them to the
     /// server asks for it.
     ///
     /// # Errors
@@ -147,6 +152,9 @@ impl<'c> Server<'c> {
         // A terminal that goes away does not empty the cache, nor a tool that means another daemon.
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
+        }
+        if let Some(users) = &self.shared.credentials {
+            reread_on_hangup(Arc::clone(users)).map_err(ServeError::Host)?;
         }
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.
@@ -236,6 +244,31 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
         complain(format_args!("sunder: --l2: {lack}"));
     }
     Ok(Some(server))
+}
+
+/// Who may log in.
+fn users(path: &Path) -> Result<Arc<Credentials>, ServeError> {
+    match Credentials::read(path) {
+        Ok(users) => Ok(Arc::new(users)),
+        Err(reason) => Err(ServeError::AuthFile { path: path.to_owned(), reason }),
+    }
+}
+
+/// Has each SIGHUP, as long as the process lives, read the file of users again.
+fn reread_on_hangup(users: Arc<Credentials>) -> std::io::Result<()> {
+    let mut hangups = Signals::new([SIGHUP])?;
+    let reread = move || {
+        for _ in hangups.forever() {
+            let path = users.path().display();
+            match users.reread() {
+                Ok(()) => complain(format_args!("sunder: {path} was read again")),
+                Err(error) => complain(format_args!(
+                    "sunder: {path} is not used, {error}; its users are those of before"
+                )),
+            }
+        }
+    };
+    std::thread::Builder::new().name("sunder-users".into()).spawn(reread).map(drop)
 }
 
 fn shared(config: &Config, workers: usize) -> Shared {

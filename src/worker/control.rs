@@ -63,6 +63,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
         idle_timeout_s: settings.idle_timeout_s,
         item_bytes_max: shared.limits.item_bytes_max,
         shutdown: shared.limits.shutdown,
+        needs_login: shared.credentials.is_some(),
         flush: shared.limits.flush,
         memory: memory(shared, totals),
         connections: if stats::needs_connections(words) { listeners(shared) } else { Vec::new() },

@@ -146,6 +146,11 @@ where
         done
     }
 
+    /// Whether clients have to log in.
+    pub(super) fn needs_login(&self) -> bool {
+        self.shared.credentials.is_some()
+    }
+
     /// Whether this worker holds so many items that prefetching pays off. With several workers half
     /// of the keys or more belong to others, and it does not.
     pub(super) fn foresees(&self) -> bool {
@@ -508,6 +513,14 @@ where
             }
             is_read
         })
+    }
+
+    fn log_in(&mut self, user: &[u8], password: &[u8]) -> bool {
+        let is_admitted =
+            self.shared.credentials.as_ref().is_some_and(|users| users.admits(user, password));
+        self.stats.add(Counter::AuthCmds, 1);
+        self.stats.add(Counter::AuthErrors, u64::from(!is_admitted));
+        is_admitted
     }
 
     #[inline]

@@ -102,7 +102,7 @@ where
     type Connection = Connection;
 
     fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
-        Connection::new(listener, now)
+        Connection::new(listener, self.engine.needs_login(), now)
     }
 
     fn ready<S: Stream>(

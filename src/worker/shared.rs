@@ -8,6 +8,7 @@ use rapidhash::v3::RapidSecrets;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::base::clock::Clock;
+use crate::base::credentials::Credentials;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::protocol::Limits;
@@ -94,6 +95,8 @@ pub struct Shared {
     pub limits: Limits,
     /// For `stats settings`.
     pub settings: Settings,
+    /// Who may use the server; None: everybody may.
+    pub credentials: Option<Arc<Credentials>>,
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
@@ -126,6 +129,7 @@ impl Shared {
             clock,
             limits,
             settings,
+            credentials: None,
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),

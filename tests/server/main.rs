@@ -14,6 +14,7 @@ mod hostile_tiers;
 mod kept;
 mod library;
 mod load_tools;
+mod login;
 mod long_values;
 mod operator;
 mod scripts;

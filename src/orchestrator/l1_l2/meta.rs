@@ -89,7 +89,7 @@ async fn get<A: Tier, B: Tier>(
     let is_touch = meta.has(MetaFlags::TOUCH);
     let (mut is_in_l1, mut is_missing) = (is_touch, in_l1 == InL1::No);
     // R may have to see the expiry before T.
-    let is_asked = !is_missing && !(is_touch && meta.has(MetaFlags::RECACHE));
+    let is_asked = !(is_missing || is_touch && meta.has(MetaFlags::RECACHE));
     if is_asked {
         match tiers.l1.meta(key, meta.only(OF_L1), &Chain::new(), now).await {
             Outcome::Hit(hit) if is_answer(&meta, &hit) && is_touch => {

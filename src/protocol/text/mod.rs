@@ -138,6 +138,16 @@ fn need_more(input: &[u8]) -> Step<'_> {
     }
 }
 
+/// Length of the value behind the line of a set by which a client logs in, which may have any key,
+/// flags and exptime; None if it is another command.
+pub(super) fn login_value_bytes(line: &[u8]) -> Option<usize> {
+    let mut words = Words::new();
+    words.read(line)?;
+    let is_set = words.get(0) == b"set" && words.count() >= 5;
+    let bytes = is_set.then(|| line::unsigned_32(words.get(4)))?;
+    bytes.map(|bytes| bytes as usize)
+}
+
 /// The end of the line that `input` is inside of: how many bytes to consume, or None if it has not
 /// arrived, and then all of `input` belongs to the line.
 pub fn skip_line(input: &[u8]) -> Option<usize> {
