@@ -35,6 +35,27 @@ pub fn encode<V>(
     value_bytes: usize,
     head: &mut impl Sink,
 ) -> Encoded {
+    if let Outcome::Hit(Hit { flags, cas, state, .. }) = outcome
+        && form.kind == MetaKind::Get
+    {
+        let value_bytes = value_bytes as u64;
+        let facts = Facts { key, opaque, cas: *cas, flags: *flags, value_bytes, state: *state };
+        return put_hit(form, &facts, head);
+    }
+    encode_other(form, key, opaque, outcome, value_bytes, head);
+    NO_VALUE
+}
+
+/// The same for all but a hit of mg, which no value follows.
+#[inline(never)]
+fn encode_other<V>(
+    form: MetaForm,
+    key: &[u8],
+    opaque: &[u8],
+    outcome: &Outcome<V>,
+    value_bytes: usize,
+    head: &mut impl Sink,
+) {
     let nothing = Facts {
         key,
         opaque,
@@ -44,29 +65,18 @@ pub fn encode<V>(
         state: ItemState::default(),
     };
     let status = match outcome {
-        Outcome::Hit(hit) if form.kind == MetaKind::Debug => {
-            put_debug(form, key, hit, value_bytes, head);
-            return NO_VALUE;
-        }
-        Outcome::Hit(Hit { flags, cas, state, .. }) => {
-            let value_bytes = value_bytes as u64;
-            let facts = Facts { cas: *cas, flags: *flags, state: *state, value_bytes, ..nothing };
-            return put_hit(form, &facts, head);
-        }
-        Outcome::Changed(info) => {
-            put_changed(form, info, nothing, head);
-            return NO_VALUE;
-        }
-        Outcome::Deleted if form.is_quiet => return NO_VALUE,
+        Outcome::Hit(hit) => return put_debug(form, key, hit, value_bytes, head),
+        Outcome::Changed(info) => return put_changed(form, info, nothing, head),
+        Outcome::Deleted if form.is_quiet => return,
         Outcome::Deleted => b"HD",
-        Outcome::Miss if form.kind == MetaKind::Get && form.is_quiet => return NO_VALUE,
+        Outcome::Miss if form.kind == MetaKind::Get && form.is_quiet => return,
         Outcome::Miss if matches!(form.kind, MetaKind::Get | MetaKind::Debug) => b"EN",
         Outcome::Miss => b"NF",
         Outcome::NotStored => b"NS",
         Outcome::Exists => b"EX",
         failure => {
             head.put(line_for(form.kind, failure));
-            return NO_VALUE;
+            return;
         }
     };
     head.put(status);
@@ -81,10 +91,10 @@ pub fn encode<V>(
         }
     }
     head.put(b"\r\n");
-    NO_VALUE
 }
 
 /// A hit of mg.
+#[inline]
 fn put_hit(form: MetaForm, facts: &Facts<'_>, head: &mut impl Sink) -> Encoded {
     if form.with_value {
         head.put(b"VA ");

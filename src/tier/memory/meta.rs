@@ -187,7 +187,7 @@ impl Memory {
 }
 
 /// What is known of an item before a command changes it.
-#[inline]
+#[inline(always)]
 pub(super) fn state_of(store: &Store, found: &FoundRecord, now: Now) -> ItemState {
     let RecordMarks { is_stale, is_token_sent } = store.segments.marks(found);
     ItemState {
