@@ -135,6 +135,19 @@ impl Connection {
             let parsed = Parsed::new(command, rest, head, visit.engine, now);
             return self.execute(parsed, consumed, visit);
         }
+        self.command_across(is_binary, available, visit)
+    }
+
+    /// The same for a command that is not whole in the first `available` bytes: it may be in two
+    /// pieces, or has not arrived.
+    #[inline(never)]
+    fn command_across<S: Stream, E: Engine>(
+        &mut self,
+        is_binary: bool,
+        available: usize,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let (limits, now) = (*visit.engine.limits(), visit.now);
         if visit.stream.received_bytes() > available {
             let Scratch { stitched, head, meta, cost, .. } = &mut *visit.scratch;
             let bytes = visit.stream.peek(&mut stitched[..]);

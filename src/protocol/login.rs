@@ -5,9 +5,8 @@
 //! protocol-binary-SASL. Everything else is refused. Nothing here knows who is admitted, or keeps
 //! what was sent.
 
-use super::Fixed;
 use super::binary::{self, LoginPacket};
-use super::text;
+use super::{Fixed, LoginReplies, text};
 
 /// Longest line, in bytes; and longest `user password`.
 pub const LOGIN_BYTES_MAX: usize = 2048;
@@ -25,15 +24,6 @@ pub enum Login<'a> {
     Value { value_bytes: usize, consumed: usize },
     /// Anything else: answered, and then the connection is closed if `close`.
     Refused { reply: Fixed, consumed: usize, close: bool },
-}
-
-/// The replies to an attempt to log in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoginReplies {
-    /// To the right password.
-    pub admitted: Fixed,
-    /// To a wrong name or password: one reply for both.
-    pub refused: Fixed,
 }
 
 const UNAUTHENTICATED: Fixed = Fixed::new(b"CLIENT_ERROR unauthenticated\r\n");

@@ -304,6 +304,15 @@ impl std::fmt::Debug for Fixed {
     }
 }
 
+/// The replies to an attempt to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoginReplies {
+    /// To the right password.
+    pub admitted: Fixed,
+    /// To a wrong name or password: one reply for both.
+    pub refused: Fixed,
+}
+
 /// Longest [`Encoded::tail`], in bytes.
 pub const TAIL_BYTES_MAX: usize = 7;
 

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-use crate::base::credentials::CredentialsError;
 use crate::config::{counted, readable_size};
 use crate::net::kernel;
 #[cfg(feature = "dpdk")]
@@ -45,13 +43,8 @@ pub enum ServeError {
         /// The interface.
         interface: String,
     },
-    /// The file with the users that may log in.
-    AuthFile {
-        /// Which.
-        path: PathBuf,
-        /// Why it is not used.
-        reason: CredentialsError,
-    },
+    /// The file with the users that may log in: which, and why it is not used.
+    AuthFile(String),
     /// Memory for L1.
     L1 {
         /// How much, for all workers together.
@@ -206,9 +199,7 @@ impl fmt::Display for ServeError {
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \
                  without --no-default-features",
             ),
-            ServeError::AuthFile { path, reason } => {
-                write!(f, "--auth-file {}: {reason}", path.display())
-            }
+            ServeError::AuthFile(reason) => write!(f, "--auth-file {reason}"),
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")

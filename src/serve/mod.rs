@@ -141,9 +141,9 @@ impl<'c> Server<'c> {
         self.pins.len()
     }
 
-    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read the file of users again, if it has
-    /// one, and SIGUSR1 and SIGUSR2 do nothing. That is for the whole process, and for as long as it lives: only a program that leaves them to the
-    /// server asks for it.
+    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read the file of users again, if it
+    /// has one, and SIGUSR1 and SIGUSR2 do nothing. That is for the whole process, and for as long
+    /// as it lives: only a program that leaves them to the server asks for it.
     ///
     /// # Errors
     /// The kernel's.
@@ -250,7 +250,7 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
 fn users(path: &Path) -> Result<Arc<Credentials>, ServeError> {
     match Credentials::read(path) {
         Ok(users) => Ok(Arc::new(users)),
-        Err(reason) => Err(ServeError::AuthFile { path: path.to_owned(), reason }),
+        Err(reason) => Err(ServeError::AuthFile(format!("{}: {reason}", path.display()))),
     }
 }
 

@@ -363,8 +363,7 @@ pub trait Tier {
     /// Passes what a get of `key` finds to `read` without copying, or None for a miss, if that
     /// needs no waiting and the value is contiguous. Returns whether `read` accepted it; if not, no
     /// get was executed, and another function must be called. `read` must not call this tier.
-    /// `with_state`: it is a plain `mg`, whose hit has an [`ItemState`]; only if
-    /// [`Tier::HAS_META`].
+    /// `with_state`: it is a plain `mg`, whose hit has an [`ItemState`].
     fn read_now(
         &self,
         _key: &[u8],

@@ -6,7 +6,7 @@
 use super::header::{HEADER_BYTES, Header, Reply, Status};
 use super::opcode;
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::protocol::{Fixed, VERSION, login::LoginReplies};
+use crate::protocol::{Fixed, LoginReplies, VERSION};
 
 const MECHANISM: &[u8] = b"PLAIN";
 

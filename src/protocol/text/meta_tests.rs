@@ -218,62 +218,64 @@ fn the_longest_reply_fits() {
     assert!(reply(line.as_bytes(), &Outcome::Changed(info), 0).ends_with("\r\n"));
 }
 
+const HOSTILE_WORDS: &[&str] = &[
+    "mg",
+    "ms",
+    "md",
+    "ma",
+    "me",
+    "mn",
+    "k",
+    "AAAA",
+    "3",
+    "-1",
+    "99999999999",
+    "b",
+    "c",
+    "f",
+    "h",
+    "k",
+    "l",
+    "q",
+    "s",
+    "t",
+    "u",
+    "v",
+    "x",
+    "I",
+    "T",
+    "T0",
+    "T-1",
+    "Tx",
+    "N30",
+    "R30",
+    "C1",
+    "E18446744073709551615",
+    "D",
+    "J1",
+    "MA",
+    "M",
+    "O",
+    "Oaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "F-1",
+    "S1",
+    "\u{7f}",
+    "\u{80}",
+    "\0",
+    "\t",
+    "",
+    "  ",
+];
+
 #[test]
 fn hostile_lines_are_answered_and_consumed() {
     use crate::base::random::Random;
     let mut random = Random::new(14);
-    let words = [
-        "mg",
-        "ms",
-        "md",
-        "ma",
-        "me",
-        "mn",
-        "k",
-        "AAAA",
-        "3",
-        "-1",
-        "99999999999",
-        "b",
-        "c",
-        "f",
-        "h",
-        "k",
-        "l",
-        "q",
-        "s",
-        "t",
-        "u",
-        "v",
-        "x",
-        "I",
-        "T",
-        "T0",
-        "T-1",
-        "Tx",
-        "N30",
-        "R30",
-        "C1",
-        "E18446744073709551615",
-        "D",
-        "J1",
-        "MA",
-        "M",
-        "O",
-        "Oaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "F-1",
-        "S1",
-        "\u{7f}",
-        "\u{80}",
-        "\0",
-        "\t",
-        "",
-        "  ",
-    ];
     let mut plains = 0;
     for round in 0..20_000 {
         let count = random.below(if round % 2 == 0 { 26 } else { 5 }) as usize;
-        let picked = (0..count).map(|_| words[random.below(words.len() as u64) as usize]);
+        let picked =
+            (0..count).map(|_| HOSTILE_WORDS[random.below(HOSTILE_WORDS.len() as u64) as usize]);
         let start = if round % 2 == 0 { "" } else { "mg key " };
         let line = format!("{start}{}\r\n", picked.collect::<Vec<_>>().join(" "));
         for cut in 0..line.len() {
