@@ -125,7 +125,6 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("serve -d", "service manager"),
         ("serve -S", "--auth-file"),
         ("serve -Z", "proxy"),
-        ("serve -Y /x", "proxy"),
         ("serve -M", "evicts"),
         ("serve -e /x", "--l2 ssd"),
         ("serve -o ext_path=/x:1G", "--l2 ssd"),

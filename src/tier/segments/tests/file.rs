@@ -108,7 +108,7 @@ fn a_file_that_is_not_what_was_asked_for_is_left_as_it_is() {
     drop(start(&path).unwrap());
     let before = fs::read(&path).unwrap();
     let text = |config| start_as(&path, config, false).map(|it| it.1).unwrap_err().to_string();
-    assert_eq!(text((BYTES, 0, 2)), "made with 1 workers, not 2");
+    assert_eq!(text((BYTES, 0, 2)), "made with 1 worker, not 2");
     assert_eq!(text((2 * BYTES, 0, 1)), "made with 1048576 bytes a worker, not 2097152");
     assert!(fs::read(&path).unwrap() == before);
     OpenOptions::new().write(true).open(&path).unwrap().set_len(BYTES as u64 / 2).unwrap();

@@ -223,7 +223,7 @@ fn what_is_not_this_store_is_refused() {
     };
     let nothing = |_: &mut Region| {};
     let workers = SegmentStoreConfig { workers: 2, ..config };
-    assert_eq!(text(workers, &nothing), "made with 1 workers, not 2");
+    assert_eq!(text(workers, &nothing), "made with 1 worker, not 2");
     let bytes = SegmentStoreConfig { bytes: 2 * BYTES_MIN, ..config };
     assert_eq!(text(bytes, &nothing), "made with 65536 bytes a worker, not 131072");
     assert_eq!(text(config, &|region| region.set_u8(3, 1)), "not a store of sunder's");
