@@ -30,7 +30,7 @@ use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
-use deadlines::{Moved, Stall, allowance_us};
+use deadlines::{Moved, Stall, allowance_us, deadline_us};
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 pub use slots::Submitted;
@@ -230,7 +230,11 @@ impl Connection {
     /// A connection that was accepted on listener number `listener`. `needs_login`: it may do
     /// nothing before its client has logged in.
     pub fn new(listener: usize, needs_login: bool, now: Now) -> Connection {
-        let state = if needs_login { InputState::Login(None) } else { InputState::Command };
+        // Who has not logged in is not idle: it keeps others from a connection.
+        let (state, stall, deadline_us) = match needs_login {
+            true => (InputState::Login(None), Stall::Input, deadline_us(0, now)),
+            false => (InputState::Command, Stall::None, u64::MAX),
+        };
         Connection {
             protocol: None,
             state,
@@ -239,8 +243,8 @@ impl Connection {
             is_closing: false,
             is_partial: false,
             is_flushing: false,
-            stall: Stall::None,
-            deadline_us: u64::MAX,
+            stall,
+            deadline_us,
             driven_us: now.uptime_us,
             progress_us: 0,
             share: Share::default(),

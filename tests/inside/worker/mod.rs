@@ -13,6 +13,7 @@ use std::task::{Poll, Waker};
 use crate::common::pipe::Pipes;
 use sunder::base::buffer::{self, Body, Chain, Key};
 use sunder::base::clock::{Clock, Expiry, Now};
+use sunder::base::credentials::Credentials;
 use sunder::base::stats::Counter;
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
@@ -284,6 +285,35 @@ fn a_half_sent_request_and_an_unread_reply_become_overdue_and_idleness_does_not(
         let overdue = crew.pipes[0].state(c).is_overdue(false, later);
         assert_eq!(overdue, is_overdue, "{}", text(request));
         assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now), "not immediately");
+    }
+}
+
+#[test]
+fn who_does_not_log_in_becomes_overdue_and_who_has_does_not() {
+    let path = std::env::temp_dir().join(format!("sunder-overdue-{}", std::process::id()));
+    std::fs::write(&path, "alice:secret\n").expect("written");
+    let users = Credentials::read(&path).expect("it is right");
+    std::fs::remove_file(&path).expect("it is there");
+    let mut shared = Shared::new(Clock::start(), LIMITS, Settings::default(), 1);
+    shared.credentials = Some(Arc::new(users));
+    let shared = Arc::new(shared);
+    let tiers = [memory(&shared, 0)];
+    for (sent, is_overdue) in [
+        (&b""[..], true),
+        (b"get a\r\n", true),
+        (b"set auth 0 0 12\r\n", true),
+        (b"set auth 0 0 12\r\nalice secreT\r\n", true),
+        (b"set auth 0 0 12\r\nalice secret\r\n", false),
+    ] {
+        let mut crew = Crew::new(&shared, &tiers);
+        let c = crew.pipes[0].connect(16 << 10, 16 << 10, 4096);
+        crew.turn();
+        crew.pipes[0].send(c, sent);
+        crew.turn();
+        assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now), "not immediately");
+        crew.now.uptime_us += 120_000_000;
+        let overdue = crew.pipes[0].state(c).is_overdue(false, crew.now);
+        assert_eq!(overdue, is_overdue, "{}", text(sent));
     }
 }
 
