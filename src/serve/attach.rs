@@ -149,34 +149,41 @@ impl Desk {
                 continue;
             }
             let Ok((socket, _)) = self.listener.accept() else { continue };
-            if let Err(Refusal(reason)) = self.attach(&socket) {
-                // It fails if the client has ended.
-                let _ = handshake::refuse(&socket, &reason);
-                REFUSED.report(self.shared.clock.read(), || {
-                    format!("a client was not attached: {reason}")
-                });
-            }
+            self.attach_or_refuse(&socket);
+        }
+    }
+
+    fn attach_or_refuse(&mut self, socket: &UnixStream) {
+        if let Err(Refusal(reason)) = self.attach(socket) {
+            // It fails if the client has ended.
+            let _ = handshake::refuse(socket, &reason);
+            REFUSED.report(self.shared.clock.read(), || {
+                format!("a client was not attached: {reason}")
+            });
         }
     }
 
     /// Waits until all workers serve; false if they never do. Clients wait meanwhile, but not so
     /// long that they could take the daemon for dead.
-    fn wait_for_workers(&self) -> bool {
+    fn wait_for_workers(&mut self) -> bool {
         let patience = Duration::from_millis(RING_START_MS);
         loop {
             match self.ready.recv_timeout(patience) {
                 Ok(()) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => self.refuse_all(STARTING),
+                Err(RecvTimeoutError::Timeout) => {}
             }
-        }
-    }
-
-    /// Refuses all clients that wait. The listener does not block.
-    fn refuse_all(&self, reason: &str) {
-        while let Ok((socket, _)) = self.listener.accept() {
-            // It fails if the client has ended.
-            let _ = handshake::refuse(&socket, reason);
+            // The listener does not block.
+            while let Ok((socket, _)) = self.listener.accept() {
+                // Asked after the client has come: one that comes later than the workers are ready
+                // is never refused.
+                if self.ready.try_recv().is_ok() {
+                    self.attach_or_refuse(&socket);
+                    return true;
+                }
+                // It fails if the client has ended.
+                let _ = handshake::refuse(&socket, STARTING);
+            }
         }
     }
 
