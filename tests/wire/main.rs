@@ -8,7 +8,8 @@
 //! every other composition of tiers and orchestrators ([`compositions`]); or, if
 //! `SUNDER_WIRE_TARGET=host:port` is set, that server, on any transport (`SUNDER_WIRE_EVERY=7` then
 //! takes only every seventh cut, for a transport whose code is covered by another full run, and
-//! `SUNDER_WIRE_GENERAL=1` leaves out cases that only an L1 in memory alone answers).
+//! `SUNDER_WIRE_GENERAL=1` leaves out cases that only an L1 in memory alone answers). Meta commands
+//! have a table and servers of their own ([`meta`]), which such a run leaves out.
 //!
 //! A custom test binary (no libtest): a case on a composition is a test. An argument that is not a
 //! flag is a substring of the names of the cases to run.
@@ -59,7 +60,9 @@ fn main() -> ExitCode {
     if filter.is_empty() || filter == ["statistics"] {
         statistics::run_all(&mut score);
     }
-    if filter.is_empty() || filter[0] == "meta" {
+    // These start servers of their own.
+    let is_given = std::env::var_os("SUNDER_WIRE_TARGET").is_some();
+    if !is_given && (filter.is_empty() || filter[0] == "meta") {
         let part = |at: usize| filter.get(at).map_or("", String::as_str);
         let result = meta::run_all(part(1), part(2), &mut score);
         score.check("the servers for meta commands start", result);
