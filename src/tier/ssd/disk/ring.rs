@@ -405,17 +405,17 @@ impl Queue {
         Some((entry.user_data() as u32, entry.result()))
     }
 
-    /// Waits until everything is done, but not for ever. Only for start and end.
+    /// Waits until everything is done, but not for ever: at most `times` times in vain. Only for start
+    /// and end.
     fn wait(&mut self, done: &mut Vec<Done>, times: usize) {
-        for _ in 0..times {
-            if self.in_flight() == 0 {
-                return;
-            }
+        let mut in_vain = 0;
+        while self.in_flight() > 0 && in_vain < times {
             let timeout = Timespec::new().nsec(SSD_WAIT_MS * 1_000_000);
             let arguments = SubmitArgs::new().timespec(&timeout);
-            // Whatever it answers, we look again, and only so often.
+            // Whatever it answers, we look again. It may return after each completion, of how many
+            // there may be, so a wait that brought one is not in vain.
             let _ = self.ring.submitter().submit_with_args(1, &arguments);
-            self.turn(done, usize::MAX);
+            in_vain += usize::from(self.turn(done, 1) == 0);
         }
     }
 }

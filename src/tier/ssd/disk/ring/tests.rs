@@ -120,6 +120,25 @@ fn a_queue_that_is_dropped_waits_for_what_is_under_way() {
     }
 }
 
+/// The kernel answers for many one after the other: each answer is one more wait.
+#[test]
+fn a_queue_that_is_dropped_waits_for_more_ios_than_times() {
+    let file = Scratch::new();
+    let part = opened(file.path(), 1).part(0);
+    let pool = suite::pool();
+    let free = pool.free();
+    let count = 4 * SSD_CLOSE_WAITS;
+    let mut queue = Queue::new(&part, count, false).expect("a ring");
+    let bytes = pool.write_buffer().expect("free").freeze(1 << 18);
+    for token in 0..count as u64 {
+        let op = Op::Write { offset_bytes: token << 18, bytes: bytes.clone() };
+        queue.push(Flight::new(Io { token, op }, part.size_bytes()));
+    }
+    drop(bytes);
+    drop(queue);
+    assert_eq!(pool.free(), free);
+}
+
 /// Kernels seldom stop half-way, so what follows a short count is begun by hand.
 #[test]
 fn the_rest_of_an_io_goes_where_it_belongs() {
