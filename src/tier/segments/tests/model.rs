@@ -1,6 +1,6 @@
 //! Random commands beside a map: a store may forget, and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::super::{MadeRecord, OpenedRecord, PieceCursor, SegmentStore};
 use super::commands::{self, Item, Set, append, at, delete, find, get, make, open, publish, read};
@@ -26,16 +26,35 @@ struct Run {
     named: HashMap<u64, (Vec<u8>, Vec<u8>)>,
     readers: Vec<(OpenedRecord, Vec<u8>)>,
     drafts: Vec<Draft>,
+    /// Keys that were prefetched, the last ones.
+    foreseen: VecDeque<Vec<u8>>,
     value_bytes_max: u64,
     hits: usize,
 }
+
+/// Keys that are remembered after they were prefetched.
+const FORESEEN: usize = 8;
 
 impl Run {
     fn below(&mut self, n: usize) -> usize {
         self.random.below(n as u64) as usize
     }
 
+    /// Prefetches a key, as for a request that will follow.
+    fn foresee(&mut self) {
+        let key = self.any_key();
+        let hash = self.store.hash(&key);
+        self.store.prefetch_index(hash);
+        self.store.prefetch_record(hash);
+        self.foreseen.truncate(FORESEEN - 1);
+        self.foreseen.push_front(key);
+    }
+
     fn any_key(&mut self) -> Vec<u8> {
+        if !self.foreseen.is_empty() && self.below(2) == 0 {
+            let n = self.below(self.foreseen.len());
+            return self.foreseen[n].clone();
+        }
         let i = self.below(400);
         let mut key = key(i);
         // Some have the longest key.
@@ -88,8 +107,11 @@ impl Run {
 
     fn get(&mut self, key: &[u8]) {
         let expected = self.expected(key);
+        let address = self.store.index.address(self.store.hash(key));
+        let is_there = self.store.lookup(key, address).is_some();
         let found = get(&mut self.store, key, self.now);
         let Some(mut found) = found else {
+            assert!(!is_there || expected.is_none(), "what is there is found");
             self.model.remove(key);
             return;
         };
@@ -215,6 +237,9 @@ impl Run {
     }
 
     fn step(&mut self) {
+        if self.below(3) == 0 {
+            self.foresee();
+        }
         let key = self.any_key();
         match self.below(100) {
             0..35 => self.get(&key),
@@ -248,6 +273,7 @@ fn run(seed: u64, bytes: usize, value_bytes_max: u64, steps: usize) {
         named: HashMap::new(),
         readers: Vec::new(),
         drafts: Vec::new(),
+        foreseen: VecDeque::new(),
         value_bytes_max,
         hits: 0,
     };
