@@ -2,8 +2,8 @@
 //! no wrong value.
 
 use super::super::history;
-use super::restarts::Files;
 use super::until;
+use crate::kept::Place;
 use crate::support::chaos::{Accident, Memcached};
 use crate::support::{Server, free_port};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -95,15 +95,15 @@ fn either_side_killed_while_workers_of_the_daemon_pass_keys_on_serves_nothing_wr
 
 #[test]
 fn a_daemon_that_keeps_items_serves_nothing_wrong_when_either_side_is_killed() {
-    let files = Files::new();
-    kill("shm, kept", &["--path", &files.path()], None);
+    let files = Place::new();
+    kill("shm, kept", &["--path", &files.path("cache")], None);
 }
 
 /// Only the client knows what L1 has to forget because L2 was changed meanwhile; it empties L1 if
 /// it has lost that.
 #[test]
 fn a_daemon_that_keeps_items_before_an_l2_serves_nothing_that_was_replaced() {
-    let (files, l2) = (Files::new(), Memcached::start(64, 2).expect("it starts"));
-    let flags = ["--path", &files.path(), "--workers", "2"];
+    let (files, l2) = (Place::new(), Memcached::start(64, 2).expect("it starts"));
+    let flags = ["--path", &files.path("cache"), "--workers", "2"];
     kill("shm, kept, before a memcached", &flags, Some(&l2));
 }

@@ -2,37 +2,12 @@
 //! clients too; and what it refuses.
 
 use super::{PATIENT_MS, ask, sunder, until};
+use crate::kept::Place;
 use crate::support::chaos::Memcached;
 use crate::support::client::Client;
 use crate::support::{free_port, free_socket_path, run_sunder, runtime_directory};
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A folder in memory; removed when dropped.
-pub struct Files(PathBuf);
-
-impl Files {
-    pub fn new() -> Files {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = format!("/dev/shm/sunder-l1d-{}-{number}", std::process::id());
-        fs::create_dir(&folder).expect("/dev/shm");
-        Files(folder.into())
-    }
-
-    /// The value of `--path`.
-    pub fn path(&self) -> String {
-        self.0.join("cache").display().to_string()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).expect("it is ours");
-    }
-}
 
 const ITEMS: u32 = 200;
 
@@ -43,8 +18,8 @@ fn value(i: u32) -> Vec<u8> {
 #[test]
 fn items_are_there_after_a_stop_and_after_a_kill_of_the_daemon() {
     for flags in [&["--huge", "off"][..], &["--workers", "2"]] {
-        let files = Files::new();
-        let path = files.path();
+        let files = Place::new();
+        let path = files.path("cache");
         let flags = [&["--path", &path], flags].concat();
         let mut l1d = Memcached::start_l1d_with(64, 1, &flags).expect("it starts");
         let (_server, address) = sunder(&l1d, PATIENT_MS, &["--poll", "adaptive"]);
@@ -80,8 +55,8 @@ fn items_are_there_after_a_stop_and_after_a_kill_of_the_daemon() {
 /// A client that could not tell the daemon does so when it is back: its items are the old ones.
 #[test]
 fn what_l2_replaced_while_the_daemon_was_down_is_not_served_when_it_is_back() {
-    let (files, l2) = (Files::new(), Memcached::start(64, 1).expect("it starts"));
-    let flags = ["--path", &files.path()];
+    let (files, l2) = (Place::new(), Memcached::start(64, 1).expect("it starts"));
+    let flags = ["--path", &files.path("cache")];
     let mut l1d = Memcached::start_l1d_with(64, 1, &flags).expect("it starts");
     let l2_flag = format!("memcached,addr={}", l2.address());
     let batch_port = free_port().to_string();
@@ -109,8 +84,8 @@ fn what_l2_replaced_while_the_daemon_was_down_is_not_served_when_it_is_back() {
 /// The name of the daemon is not its store.
 #[test]
 fn a_store_that_is_back_after_another_serves_nothing_that_was_replaced_meanwhile() {
-    let (files, l2) = (Files::new(), Memcached::start(64, 1).expect("it starts"));
-    let path = files.path();
+    let (files, l2) = (Place::new(), Memcached::start(64, 1).expect("it starts"));
+    let path = files.path("cache");
     let mut l1d = Memcached::start_l1d_with(64, 1, &["--path", &path]).expect("it starts");
     let l2_flag = format!("memcached,addr={}", l2.address());
     let batch_port = free_port().to_string();
@@ -137,8 +112,8 @@ fn a_store_that_is_back_after_another_serves_nothing_that_was_replaced_meanwhile
 
 #[test]
 fn what_the_daemon_refuses_is_said_in_one_line_with_its_own_flags() {
-    let files = Files::new();
-    let path = files.path();
+    let files = Place::new();
+    let path = files.path("cache");
     let l1d = Memcached::start_l1d_with(64, 1, &["--path", &path]).expect("it starts");
     let other = format!("test-{}-{}", std::process::id(), free_port());
     let refused = |flags: &[&str], status: i32, words: &[&str]| {
