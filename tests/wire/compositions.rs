@@ -146,6 +146,11 @@ pub fn all() -> Vec<Composition> {
 }
 
 impl Composition {
+    /// Whether a memcached of this host is one of its tiers.
+    pub fn has_memcached(&self) -> bool {
+        self.l2 == L2::Memcached || self.l1.starts_with("memcached")
+    }
+
     /// Interval of the tried cuts; `every` if nothing is slow.
     pub fn every(&self, every: usize) -> usize {
         if self.l1 == SSD || self.l2 == L2::Ssd { SSD_EVERY } else { every }

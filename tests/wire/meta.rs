@@ -58,7 +58,8 @@ pub fn run_all(filter: &str, of: &str, score: &mut Score) -> Result<(), String> 
         let running = composition.start().map_err(|error| format!("{name}: {error}"))?;
         let mut control = Control::new(Target::Tcp(([127, 0, 0, 1], running.port).into()));
         control.every = composition.every(COMPOSITIONS_EVERY);
-        on_server(name, &mut control, &rows, Some(&older), score);
+        let older = composition.has_memcached().then_some(older.as_slice());
+        on_server(name, &mut control, &rows, older, score);
     }
     Ok(())
 }
