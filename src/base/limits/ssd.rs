@@ -71,8 +71,8 @@ pub const SSD_LOCK_TRIES: usize = 100;
 /// As [`SSD_LOCK_TRIES`].
 pub const SSD_LOCK_WAIT_MS: u64 = 20;
 
-/// How often in vain, and how long each time, a disk is waited for whose first read is in flight, in
-/// milliseconds: 30 s together, the time after which the kernel resets a disk.
+/// How often in vain, and how long each time, a disk is waited for whose first read is in flight,
+/// in milliseconds: 30 s together, the time after which the kernel resets a disk.
 pub const SSD_FIRST_WAITS: usize = 300;
 /// How often in vain a disk that is closed is waited for: 2 s together.
 pub const SSD_CLOSE_WAITS: usize = 20;

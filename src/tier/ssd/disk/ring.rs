@@ -405,8 +405,8 @@ impl Queue {
         Some((entry.user_data() as u32, entry.result()))
     }
 
-    /// Waits until everything is done, but not for ever: at most `times` times in vain. Only for start
-    /// and end.
+    /// Waits until everything is done, but not for ever: at most `times` times in vain. Only for
+    /// start and end.
     fn wait(&mut self, done: &mut Vec<Done>, times: usize) {
         let mut in_vain = 0;
         while self.in_flight() > 0 && in_vain < times {
