@@ -13,7 +13,7 @@ use sunder::tier::{Arithmetic, Outcome, Tier};
 use crate::common::task::Task;
 
 use super::fixture::{
-    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, greet, key, receive, words,
+    Fixture, Folder, HELD_TIMEOUT_US, Memcached, Scripted, close, greet, key, receive, words,
 };
 
 fn said(task: &Task<'_, Outcome<Chain>>, fixture: &Fixture) -> String {
@@ -98,7 +98,7 @@ fn an_invalid_answer_ends_the_connection_and_fails_outstanding_requests() {
         assert_eq!(said(&fixture.begin_get(b"k"), &fixture), "Failed", "{answer}");
         assert_eq!(receive(&mut stream, "anything"), None, "{answer}");
         assert_eq!(fixture.count(Counter::LinkReconnects), 0, "{answer}");
-        drop(stream);
+        close(stream);
         let mut stream = server.accept(&fixture);
         fixture.wait_until_up();
         let mut tasks = [fixture.begin_get(b"k")];
@@ -117,7 +117,7 @@ fn an_unsolicited_answer_ends_the_connection() {
     stream.write_all(b"EN\r\n").expect("the link reads");
     fixture.pass_ms::<()>(100, &mut []);
     assert!(!fixture.tier.link().is_up());
-    drop(stream);
+    close(stream);
     server.accept(&fixture);
     fixture.wait_until_up();
 }
@@ -131,7 +131,7 @@ fn a_truncated_value_is_not_returned() {
         fixture.turn(&mut tasks);
         receive(&mut stream, "f c v\r\n").expect("asked");
         stream.write_all(&answer.as_bytes()[..cut]).expect("the link reads");
-        drop(stream);
+        close(stream);
         fixture.turn(&mut tasks);
         fixture.turn(&mut tasks);
         assert_eq!(said(&tasks[0], &fixture), "Failed", "{cut}");
@@ -213,7 +213,7 @@ fn a_frozen_server_that_exits_is_reconnected() {
     let mut tasks = [fixture.begin_get(b"k")];
     fixture.pass_ms(70, &mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "Failed");
-    drop(stream);
+    close(stream);
     server.accept(&fixture);
     fixture.wait_until_up();
 }
@@ -231,7 +231,7 @@ fn remembered_invalidations_are_sent_before_other_requests() {
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[0], &fixture), "Deleted");
     assert_eq!(said(&tasks[1], &fixture), "waits");
-    drop(stream);
+    close(stream);
     fixture.turn(&mut tasks);
     fixture.turn(&mut tasks);
     assert_eq!(said(&tasks[1], &fixture), "Deleted", "the link remembers it");
@@ -246,7 +246,7 @@ fn remembered_invalidations_are_sent_before_other_requests() {
     // Lost again: both must be sent again, the answered one too, because others wait with it.
     stream.write_all(b"HD O2\r\n").expect("the link reads");
     fixture.turn::<()>(&mut []);
-    drop(stream);
+    close(stream);
     let mut stream = server.accept(&fixture);
     greet(&mut stream);
     fixture.pass_ms::<()>(5, &mut []);
@@ -287,7 +287,7 @@ fn a_late_invalidation_is_sent_again() {
 fn too_many_remembered_keys_flush_everything() {
     let server = Scripted::start_greeting_once();
     let fixture = Fixture::open_held(&server.folder.socket());
-    drop(server.accept(&fixture));
+    close(server.accept(&fixture));
     fixture.pass_ms::<()>(60, &mut []);
     assert!(!fixture.tier.link().is_up());
     for i in 0..=LINK_INVALIDATIONS_MAX {
@@ -306,11 +306,11 @@ fn too_many_remembered_keys_flush_everything() {
 fn reconnects_to_a_server_that_closes_immediately_are_limited() {
     let server = Scripted::start();
     let fixture = Fixture::open_held(&server.folder.socket());
-    drop(server.accept(&fixture));
+    close(server.accept(&fixture));
     for _ in 0..1000 {
         fixture.pass_ms::<()>(1, &mut []);
         // The greeting thread closes the connection afterwards.
-        drop(server.try_accept());
+        server.try_accept().into_iter().for_each(close);
         std::thread::sleep(Duration::from_micros(200));
     }
     let reconnects = fixture.count(Counter::LinkReconnects);
@@ -368,7 +368,7 @@ fn an_unusable_server_is_refused_in_one_line() {
     );
     assert!(says(b"VERS").ends_with(": it does not answer"));
     let closing = Scripted::start_with(|stream| {
-        drop(stream);
+        close(stream);
         None
     });
     let closed = refusal(&closing);

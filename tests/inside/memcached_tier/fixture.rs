@@ -453,3 +453,10 @@ pub fn greet(stream: &mut UnixStream) -> bool {
     receive(stream, "version\r\nmn\r\n").is_some()
         && stream.write_all(b"VERSION 1.6.18\r\nMN\r\n").is_ok()
 }
+
+/// Closes a connection at once: while another test starts a process, that has a copy of every
+/// descriptor, and dropping ours alone would close it only later.
+pub fn close(stream: UnixStream) {
+    // It may be closed by the other side already.
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+}

@@ -161,6 +161,7 @@ pub fn words<V: Value>(outcome: &Outcome<V>, now: Now) -> String {
         Outcome::TooLarge => "too large".into(),
         Outcome::OutOfMemory => "out of memory".into(),
         Outcome::Flushed => "flushed".into(),
+        Outcome::Dumped(_) => "dumped".into(),
         Outcome::Throttled => "throttled".into(),
         Outcome::Unsupported => "unsupported".into(),
         Outcome::Failed => "failed".into(),

@@ -27,7 +27,7 @@ use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 use sunder::worker::{Settings, Shared, Worker};
 
 const LIMITS: Limits =
-    Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: false };
+    Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, dump: true, meta: false };
 
 fn shared(workers: usize) -> Arc<Shared> {
     Arc::new(Shared::new(Clock::start(), LIMITS, Settings::default(), workers))
