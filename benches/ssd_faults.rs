@@ -450,7 +450,8 @@ trait Script<D> {
 /// Runs `script` with a worker over a disk that holds all keys.
 fn with_bed<D: Disk>(disk: D, is_simulated: bool, script: impl Script<D>) {
     let segment_bytes = if is_simulated { SEGMENT_BYTES } else { SSD_SEGMENT_BYTES };
-    let limits = Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, meta: false };
+    let limits =
+        Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, dump: true, meta: false };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let stats = &shared.stats[0];
     let item_bytes_max = limits.item_bytes_max;

@@ -8,8 +8,13 @@ use sunder::protocol::{Command, Form, Head, Limits, Step, binary, encode, text};
 use sunder::tier::{Hit, Outcome};
 
 const NOW: Now = Now { uptime_us: 1, unix_s: 1_800_000_000 };
-const LIMITS: Limits =
-    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true, meta: false };
+const LIMITS: Limits = Limits {
+    item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+    shutdown: false,
+    flush: true,
+    dump: true,
+    meta: false,
+};
 
 const KEY: &[u8] = b"user:1234567890:name";
 

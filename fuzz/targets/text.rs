@@ -9,7 +9,8 @@ use sunder::protocol::text::{self, KeyStep};
 use sunder::protocol::{Command, Limits, Step};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits = Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, meta: true };
+const LIMITS: Limits =
+    Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, dump: true, meta: true };
 
 fn skip_keys(mut input: &[u8]) -> &[u8] {
     loop {
@@ -71,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
             }
             Command::Bad { close: true, .. } | Command::Quit { .. } => return,
             Command::Bad { skip_bytes, .. } => skip_bytes,
-            Command::Control { .. } => 0,
+            Command::Control { .. } | Command::Dump { .. } => 0,
         };
         input = &input[skip_bytes.min(input.len())..];
     }

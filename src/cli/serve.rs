@@ -154,6 +154,9 @@ struct Allow {
     /// Refuse the flush_all command
     #[arg(short = 'F', long)]
     disable_flush_all: bool,
+    /// Refuse lru_crawler metadump and mgdump, which list all keys
+    #[arg(short = 'X', long)]
+    disable_dumping: bool,
 }
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
@@ -193,6 +196,7 @@ impl Serve {
             auth_file: allow.auth_file,
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
+            is_dump_enabled: !allow.disable_dumping,
             faults: run.faults,
             ..Config::default()
         };

@@ -76,6 +76,8 @@ pub struct Config {
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
     pub is_flush_enabled: bool,
+    /// Whether the keys may be listed.
+    pub is_dump_enabled: bool,
     /// Faults to play on the frames of the device, for tests.
     pub faults: Option<Faults>,
 }
@@ -107,6 +109,7 @@ impl Default for Config {
             auth_file: None,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
+            is_dump_enabled: true,
             faults: None,
         }
     }

@@ -11,6 +11,7 @@
 //! ```
 
 mod deadlines;
+mod dump;
 mod get;
 mod intake;
 mod login;
@@ -31,6 +32,7 @@ use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us, deadline_us};
+use dump::Dump;
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 pub use slots::Submitted;
@@ -81,6 +83,30 @@ pub trait Engine {
 
     /// Executes an operation, here or elsewhere; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
+
+    /// How many workers there are.
+    fn workers(&self) -> usize {
+        1
+    }
+
+    /// Whether a dump may begin: if so, nobody else begins one before [`Engine::end_dump`].
+    fn begin_dump(&mut self) -> bool {
+        false
+    }
+
+    /// A dump has ended.
+    fn end_dump(&mut self) {}
+
+    /// Lists a piece of the items of a worker; see [`crate::tier::Tier::dump`].
+    fn dump(
+        &mut self,
+        _worker: usize,
+        _from: u64,
+        _slot: u32,
+        _now: Now,
+    ) -> Submitted<Self::Value> {
+        Submitted::Done(Outcome::Unsupported)
+    }
 
     /// Answers a command about the server.
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
@@ -182,6 +208,8 @@ enum InputState {
     Keys(Keys),
     /// The rest of a line to discard.
     Line,
+    /// A piece of the items that the client lists is next; nothing more is parsed.
+    Dump(Dump),
     /// Bytes to discard. The reply to their request, in this slot, the connection's newest, is sent
     /// after the last of them, as in memcached; then, if `close`, the connection is closed.
     Skip { bytes: usize, slot: u32, close: bool },
@@ -260,6 +288,9 @@ impl Connection {
 
     /// The stream has ended: releases what the connection holds.
     pub fn release<E: Engine>(self, engine: &mut E) {
+        if self.is_dumping() {
+            engine.end_dump();
+        }
         engine.release_body(self.share);
         if let InputState::Body { slot, .. } = self.state
             && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =
@@ -396,7 +427,7 @@ impl Connection {
                 engine.await_room(id);
             }
         }
-        if stream.is_peer_finished() && !is_blocked {
+        if stream.is_peer_finished() && !is_blocked && !self.is_dumping() {
             let is_starved = stream.received_bytes() > 0 && !self.is_partial;
             self.is_closing |= !is_starved;
         }
@@ -414,6 +445,9 @@ impl Connection {
     /// Writes the ready replies at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
+            if self.is_dumping() {
+                self.encode_piece(slot, engine);
+            }
             if !engine.fetch(slot, self.written > 0) {
                 return;
             }

@@ -35,6 +35,7 @@ pub(super) enum Parsed<V> {
         is_text: bool,
     },
     Keys(Keys),
+    Dump(text::DumpKind),
     Reply(Gather),
     Bad {
         reply: Fixed,
@@ -100,6 +101,7 @@ impl<V: Value> Parsed<V> {
                 Parsed::store(&request, value_bytes, is_text)
             }
             Command::Keys(keys) => Parsed::Keys(keys),
+            Command::Dump { kind } => Parsed::Dump(kind),
             Command::Control { control, form } => {
                 let mut reply = Gather::new();
                 engine.control(control, form, now, &mut reply);

@@ -34,6 +34,7 @@ impl Connection {
             InputState::Command => unreachable!("a command has begun"),
             InputState::Login(value_bytes) => self.log_in(value_bytes, visit),
             InputState::Keys(keys) => self.key(keys, visit),
+            InputState::Dump(dump) => self.dump(dump, visit),
             InputState::Line => {
                 let input = visit.stream.received();
                 match text::skip_line(input) {
@@ -222,6 +223,10 @@ impl Connection {
             Parsed::Keys(keys) => {
                 visit.stream.consume(consumed);
                 self.state = InputState::Keys(keys);
+            }
+            Parsed::Dump(kind) => {
+                visit.stream.consume(consumed);
+                self.begin_dump(kind, visit);
             }
             Parsed::Reply(reply) => {
                 visit.stream.consume(consumed);

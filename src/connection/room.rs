@@ -34,9 +34,11 @@ impl Connection {
     pub(super) fn unfinished(&self) -> Option<u32> {
         match self.state {
             InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
-            InputState::Command | InputState::Login(_) | InputState::Keys(_) | InputState::Line => {
-                None
-            }
+            InputState::Command
+            | InputState::Login(_)
+            | InputState::Keys(_)
+            | InputState::Dump(_)
+            | InputState::Line => None,
         }
     }
 
@@ -49,7 +51,7 @@ impl Connection {
         match self.state {
             InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
             InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
-            InputState::Body { .. } => (),
+            InputState::Body { .. } | InputState::Dump(_) => (),
             InputState::Command | InputState::Login(_) | InputState::Keys(_) => {
                 if visit.stream.received_bytes() == 0 {
                     return NoRoom::Wait;

@@ -223,9 +223,11 @@ impl Connection {
                 }
                 _ => unreachable!("the slot of a body is gathering"),
             },
-            InputState::Command | InputState::Login(_) | InputState::Keys(_) | InputState::Line => {
-                0
-            }
+            InputState::Command
+            | InputState::Login(_)
+            | InputState::Keys(_)
+            | InputState::Dump(_)
+            | InputState::Line => 0,
         }
     }
 

@@ -88,6 +88,8 @@ impl<T: Tier> Orchestrator for L1Only<T> {
             Action::Arithmetic(arithmetic) => self.l1.arithmetic(&key, arithmetic, now).await,
             Action::Meta(meta) => self.l1.meta(&key, meta, &value, now).await,
             Action::FlushAll { at } => self.l1.flush_all(at, now).await,
+            // Not many, and a future for them would be the largest.
+            Action::Dump { from } => Box::pin(self.l1.dump(from, now)).await,
         }
     }
 

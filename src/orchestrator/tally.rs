@@ -55,7 +55,7 @@ impl Tally {
             }
             Action::StoreTooLarge => Tally::TooLarge,
             Action::Meta(meta) => Tally::of_meta(&meta),
-            Action::StoreNoRoom | Action::FlushAll { .. } => Tally::Other,
+            Action::StoreNoRoom | Action::FlushAll { .. } | Action::Dump { .. } => Tally::Other,
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Limits {
     pub shutdown: bool,
     /// Whether `flush_all` is allowed.
     pub flush: bool,
+    /// Whether `lru_crawler metadump` and `mgdump` are allowed.
+    pub dump: bool,
     /// Whether the tiers have meta commands; without, they are no commands.
     pub meta: bool,
 }
@@ -86,6 +88,8 @@ pub enum Command<'a> {
     Keys(Keys),
     /// The line of a meta command, with its end, for [`text::parse_meta`].
     Meta { line: &'a [u8] },
+    /// The client lists all items.
+    Dump { kind: text::DumpKind },
     /// A command that the server answers without a tier.
     Control { control: Control<'a>, form: Form },
     /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be

@@ -136,6 +136,8 @@ pub struct Snapshot {
     pub needs_login: bool,
     /// Whether `flush_all` is allowed.
     pub flush: bool,
+    /// Whether keys may be listed.
+    pub dump: bool,
     /// The memory tiers of all workers, summed.
     pub memory: Memory,
     /// Needed only if the words are `conns`: see [`needs_connections`].
@@ -384,7 +386,7 @@ impl Lines<'_> {
         self.number("slab_automove", 0);
         self.yes_or_no("lru_crawler", false);
         self.yes_or_no("flush_enabled", snapshot.flush);
-        self.yes_or_no("dump_enabled", false);
+        self.yes_or_no("dump_enabled", snapshot.dump);
         self.text("hash_algorithm", "rapidhash");
         self.yes_or_no("lru_maintainer_thread", false);
         self.yes_or_no("lru_segmented", false);

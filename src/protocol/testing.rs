@@ -13,8 +13,13 @@ use crate::tier::{Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 pub(super) const NOW: Now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
 
-pub(super) const LIMITS: Limits =
-    Limits { item_bytes_max: ITEM_BYTES_MAX_DEFAULT, shutdown: false, flush: true, meta: false };
+pub(super) const LIMITS: Limits = Limits {
+    item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+    shutdown: false,
+    flush: true,
+    dump: true,
+    meta: false,
+};
 
 struct Item {
     flags: u32,
@@ -69,7 +74,7 @@ impl Toy {
                 _ => Outcome::Miss,
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, arithmetic),
-            Action::Meta(_) => Outcome::Failed,
+            Action::Meta(_) | Action::Dump { .. } => Outcome::Failed,
             Action::FlushAll { at } => {
                 if at == Expiry::NEVER || at.is_past(NOW) {
                     self.items.clear();
@@ -292,6 +297,7 @@ impl Client {
                 self.state = ClientState::Body { key, action, form, value_bytes, is_text };
             }
             Command::Meta { .. } => unreachable!("the limits have none"),
+            Command::Dump { kind } => self.output.extend(kind.end().as_bytes()),
             Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {
                 let mut out = crate::base::buffer::Gather::new();

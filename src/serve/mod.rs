@@ -276,6 +276,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         item_bytes_max: config.item_bytes_max,
         shutdown: config.is_shutdown_enabled,
         flush: config.is_flush_enabled,
+        dump: config.is_dump_enabled,
         // What the tiers say, once they are known.
         meta: false,
     };

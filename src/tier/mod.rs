@@ -5,6 +5,7 @@
 //! needs.
 
 mod composed;
+pub mod dump;
 pub mod link;
 pub mod memcached;
 pub mod memory;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use crate::base::buffer::{self, Body, Chain, Gather, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::SHARED_BYTES_MAX;
+pub use dump::{Dumped, DumpedItem};
 pub use meta::{ItemInfo, ItemState, Meta, MetaFlags, MetaVerb};
 
 /// Takes bytes piece by piece without copying, and returns how many it took.
@@ -206,6 +208,8 @@ pub enum Outcome<V> {
     Unsupported,
     /// Every item was invalidated, or will be.
     Flushed,
+    /// A piece of the tier's items.
+    Dumped(Box<Dumped>),
     /// The tier is overloaded; try later.
     Throttled,
     /// The tier is unreachable or broken.
@@ -251,6 +255,7 @@ impl<V> Outcome<V> {
             Outcome::OutOfMemory => Outcome::OutOfMemory,
             Outcome::Unsupported => Outcome::Unsupported,
             Outcome::Flushed => Outcome::Flushed,
+            Outcome::Dumped(piece) => Outcome::Dumped(piece),
             Outcome::Throttled => Outcome::Throttled,
             Outcome::Failed => Outcome::Failed,
         }
@@ -341,6 +346,11 @@ pub enum Action {
     FlushAll {
         /// That moment; never = now.
         at: Expiry,
+    },
+    /// List a piece of the items of a worker; concerns no key.
+    Dump {
+        /// Where the piece begins; 0: the first.
+        from: u64,
     },
 }
 
@@ -440,6 +450,11 @@ pub trait Tier {
     /// Invalidates every item stored before `at` (immediately if that is [`Expiry::NEVER`] or
     /// past).
     async fn flush_all(&self, at: Expiry, now: Now) -> Outcome<Self::Value>;
+
+    /// Dumped; unsupported, if the tier does not know its keys.
+    async fn dump(&self, _from: u64, _now: Now) -> Outcome<Self::Value> {
+        Outcome::Unsupported
+    }
 
     /// Ensures that the key's current item is never served again: deletes it, or, if the server is
     /// unreachable, remembers to delete it before any other operation.

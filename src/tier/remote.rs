@@ -86,6 +86,10 @@ impl Tier for Remote {
         of!(self, tier => tier.flush_all(at, now).await)
     }
 
+    async fn dump(&self, from: u64, now: Now) -> Outcome<Chain> {
+        of!(self, tier => tier.dump(from, now).await)
+    }
+
     async fn invalidate(&self, key: &Key, now: Now) {
         of!(self, tier => tier.invalidate(key, now).await)
     }

@@ -65,6 +65,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
         shutdown: shared.limits.shutdown,
         needs_login: shared.credentials.is_some(),
         flush: shared.limits.flush,
+        dump: shared.limits.dump,
         memory: memory(shared, totals),
         connections: if stats::needs_connections(words) { listeners(shared) } else { Vec::new() },
     }

@@ -419,6 +419,9 @@ where
 /// The hash of the queue of flushes: they run one after another.
 const FLUSH_HASH: u64 = 0;
 
+/// The same of the pieces of dumps.
+const DUMP_HASH: u64 = 1;
+
 /// The slot of operations that no request waits for.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -485,7 +488,8 @@ where
         value: Body<'_>,
         now: Now,
     ) -> Result<Outcome<Held<O::Value>>, InL1> {
-        if matches!(action, Action::FlushAll { .. }) || !self.is_ready(key) {
+        let has_no_key = matches!(action, Action::FlushAll { .. } | Action::Dump { .. });
+        if has_no_key || !self.is_ready(key) {
             return Err(InL1::Unasked);
         }
         let outcome = self.orchestrator.try_now(key, action, value, now)?;
@@ -526,6 +530,33 @@ where
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
         let submitted = self.dispatch(operation, slot, now);
+        if let Submitted::Waiting(outcomes) = &submitted {
+            self.awaited += usize::from(*outcomes);
+        }
+        submitted
+    }
+
+    fn workers(&self) -> usize {
+        self.mailbox.workers()
+    }
+
+    fn begin_dump(&mut self) -> bool {
+        !self.shared.is_dumping.swap(true, Ordering::Relaxed)
+    }
+
+    fn end_dump(&mut self) {
+        self.shared.is_dumping.store(false, Ordering::Relaxed);
+    }
+
+    fn dump(&mut self, worker: usize, from: u64, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
+        let operation = Operation::new(buffer::Key::EMPTY, Action::Dump { from });
+        let submitted = if worker == self.mailbox.worker() {
+            self.execute_own(operation, DUMP_HASH, slot, now)
+        } else {
+            let job = Job::Execute { key_hash: DUMP_HASH, operation };
+            self.mailbox.send_request(worker, RemoteRequest { slot, job });
+            Submitted::Waiting(1)
+        };
         if let Submitted::Waiting(outcomes) = &submitted {
             self.awaited += usize::from(*outcomes);
         }

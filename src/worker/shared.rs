@@ -114,6 +114,8 @@ pub struct Shared {
     /// Turns of any worker in which memory was needed that readers hold. Not until when that
     /// counts: each worker has its own time.
     pub starvations: AtomicU64,
+    /// A connection, of any worker, lists items.
+    pub is_dumping: AtomicBool,
     /// Workers with replies pending for a client.
     pub owing: AtomicUsize,
     /// Set if no client is reachable any more: a stop waits for none.
@@ -138,6 +140,7 @@ impl Shared {
             stop_cause: Arc::new(AtomicUsize::new(0)),
             is_stop_told: AtomicBool::new(false),
             starvations: AtomicU64::new(0),
+            is_dumping: AtomicBool::new(false),
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),

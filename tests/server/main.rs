@@ -6,6 +6,7 @@
 
 mod bench_tool;
 mod cli;
+mod dump;
 mod frozen;
 mod gete;
 mod history;

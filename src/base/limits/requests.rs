@@ -43,6 +43,12 @@ pub const MAILBOX_BUDGET_BYTES: usize = 1024 * 1024;
 /// copies a whole item, or writes a page.
 pub const COST_OF_EXTENDING: usize = REQUESTS_PER_VISIT / 4;
 
+/// Buckets of a store's index, of eight items each, that one piece of a dump looks at: some 30 us.
+pub const DUMP_BUCKETS: usize = 16;
+
+/// The same of an SSD's index, in slots.
+pub const DUMP_SLOTS: usize = 128;
+
 /// While a worker may sleep, how long it does not retry connections that wait for room which others
 /// hold, in microseconds: the resolution of epoll_wait(2) is a millisecond.
 pub const ROOM_WAIT_US: u64 = 1_000;

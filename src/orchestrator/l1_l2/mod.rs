@@ -82,6 +82,8 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
             // Not many, and a future for them would be the largest.
             (Action::Meta(meta), _) => Box::pin(meta::execute(self, operation, meta, now)).await,
             (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
+            // L1 has no item that L2 has not.
+            (Action::Dump { from }, _) => from_l2(Box::pin(self.l2.dump(from, now)).await),
         }
     }
 
@@ -324,8 +326,9 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
             let operation = &operation;
             let seen = self.flushes.seen();
             let answer = self.answer(operation, now).await;
-            let is_flush = matches!(operation.action, Action::FlushAll { .. });
-            if !is_flush && !self.flushes.is_clear_since(seen) {
+            let has_no_key =
+                matches!(operation.action, Action::FlushAll { .. } | Action::Dump { .. });
+            if !has_no_key && !self.flushes.is_clear_since(seen) {
                 self.l1.invalidate(&operation.key, now).await;
             }
             answer

@@ -309,6 +309,7 @@ fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
         | Outcome::Touched { .. }
         | Outcome::Number { .. }
         | Outcome::Changed(_)
+        | Outcome::Dumped(_)
         | Outcome::Flushed => unreachable!("no failure"),
     }
 }

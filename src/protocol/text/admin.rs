@@ -1,11 +1,12 @@
 //! flush_all, version, verbosity, stats, shutdown and quit, and all lines that are not commands.
 //!
 //! memcached's commands that tune its slabs, its LRU crawler, its log and its memory limit have no
-//! effect here. Malformed ones get memcached's reply; well-formed ones get the reply of a memcached
-//! in which the feature is disabled.
+//! effect here; that the crawler lists items has. Malformed ones get memcached's reply; well-formed
+//! ones get the reply of a memcached in which the feature is disabled.
 
+use super::dump::{self, DumpKind};
 use super::line::{Words, signed_32, unsigned_32};
-use super::{BAD_FORMAT, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
+use super::{BAD_FORMAT, CRAWLER_OFF, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
 use crate::base::clock::Now;
 use crate::orchestrator::Action;
 use crate::protocol::{Command, Control, Fixed, Form as AnyForm, Limits, Request, flush_at};
@@ -16,7 +17,6 @@ const SHUTDOWN_OFF: Fixed = Fixed::new(b"ERROR: shutdown not enabled\r\n");
 const SHUTDOWN_MODE: Fixed = Fixed::new(b"CLIENT_ERROR invalid shutdown mode\r\n");
 const WATCH_OFF: Fixed = Fixed::new(b"CLIENT_ERROR watch commands not allowed\r\n");
 const REASSIGN_OFF: Fixed = Fixed::new(b"CLIENT_ERROR slab reassignment disabled\r\n");
-const CRAWLER_OFF: Fixed = Fixed::new(b"CLIENT_ERROR lru crawler disabled\r\n");
 const CRAWLER_SLEEP: Fixed = Fixed::new(b"CLIENT_ERROR sleep must be one second or less\r\n");
 const TLS_OFF: Fixed = Fixed::new(b"Error TLS not enabled\r\n");
 const MEMLIMIT_SMALL: Fixed =
@@ -37,7 +37,7 @@ pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command
         b"quit" => Command::Quit { reply: Fixed::NONE },
         b"watch" => answer_unless(words.noreply(), WATCH_OFF),
         b"slabs" => answer_slabs(words),
-        b"lru_crawler" => answer(reply_to_crawler(words)),
+        b"lru_crawler" => answer_crawler(words, limits),
         b"cache_memlimit" => answer_memlimit(words),
         b"refresh_certs" => answer(TLS_OFF),
         b"lru" | b"extstore" => answer_unless(words.count() > 1 && words.noreply(), ERROR),
@@ -108,18 +108,20 @@ fn answer_slabs<'a>(words: &Words<'a>) -> Command<'a> {
 }
 
 /// `lru_crawler <what> <argument>`
-fn reply_to_crawler(words: &Words<'_>) -> Fixed {
+fn answer_crawler<'a>(words: &Words<'a>, limits: &Limits) -> Command<'a> {
     if words.count() != 3 {
-        return ERROR;
+        return answer(ERROR);
     }
     let number = unsigned_32(words.get(2));
-    match (words.get(1), number) {
-        (b"crawl" | b"metadump", _) => CRAWLER_OFF,
+    answer(match (words.get(1), number) {
+        (b"metadump", _) => return dump::parse(DumpKind::Metadump, words.get(2), limits),
+        (b"mgdump", _) => return dump::parse(DumpKind::Mgdump, words.get(2), limits),
+        (b"crawl", _) => CRAWLER_OFF,
         (b"tocrawl" | b"sleep", None) => BAD_FORMAT,
         (b"sleep", Some(1_000_001..)) => CRAWLER_SLEEP,
         (b"tocrawl" | b"sleep", Some(_)) => CRAWLER_OFF,
         _ => ERROR,
-    }
+    })
 }
 
 /// `cache_memlimit <megabytes> [noreply]`; the limit is fixed at start.

@@ -6,6 +6,7 @@
 //! is memcached's behaviour. Nothing here may depend on earlier input of the connection.
 
 mod admin;
+mod dump;
 mod get;
 mod line;
 mod meta;
@@ -18,6 +19,7 @@ use crate::base::buffer::Gather;
 use crate::base::clock::Now;
 use crate::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
+pub use dump::{DUMP_BUSY, DumpKind, dump_failure};
 pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;
 pub(super) use line::find_low;
@@ -33,6 +35,7 @@ pub use meta_reply::encode as encode_meta;
 pub const BAD_DATA_CHUNK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
 
 const ERROR: Fixed = Fixed::new(b"ERROR\r\n");
+const CRAWLER_OFF: Fixed = Fixed::new(b"CLIENT_ERROR lru crawler disabled\r\n");
 const BAD_FORMAT: Fixed = Fixed::new(b"CLIENT_ERROR bad command line format\r\n");
 const INVALID_EXPTIME: Fixed = Fixed::new(b"CLIENT_ERROR invalid exptime argument\r\n");
 const END: Fixed = Fixed::new(b"END\r\n");
@@ -58,6 +61,8 @@ pub enum Form {
     Meta,
     /// Nothing, whatever the outcome: the request has noreply.
     Silent,
+    /// A piece of a dump, which the connection encodes.
+    Dump,
 }
 
 impl Form {
@@ -214,7 +219,7 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) -> En
             head.put(get_failure(outcome, last));
             NO_VALUE
         }
-        (Form::Meta, _) => unreachable!("encoded by the caller"),
+        (Form::Meta | Form::Dump, _) => unreachable!("encoded by the caller"),
         (Form::Silent, _) => NO_VALUE,
         (_, Outcome::Number { value, .. }) => {
             push_number(head, *value);
@@ -259,7 +264,7 @@ fn line_for<V>(form: Form, outcome: &Outcome<V>) -> &'static [u8] {
         Outcome::OutOfMemory => b"SERVER_ERROR out of memory storing object\r\n",
         Outcome::Throttled => b"SERVER_ERROR temporarily overloaded\r\n",
         Outcome::Unsupported | Outcome::Failed => b"SERVER_ERROR backend failure\r\n",
-        Outcome::Hit(_) | Outcome::Number { .. } | Outcome::Changed(_) => {
+        Outcome::Hit(_) | Outcome::Number { .. } | Outcome::Changed(_) | Outcome::Dumped(_) => {
             unreachable!("encoded by the caller")
         }
     }

@@ -4,7 +4,7 @@ use super::store::Store;
 use super::{ItemValue, Memory, number};
 use crate::base::buffer::{Body, Chain};
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::item_bytes;
+use crate::base::limits::{DUMP_BUCKETS, item_bytes};
 use crate::base::stats::Counter;
 use crate::base::work;
 use crate::tier::segments::{FoundRecord, MadeRecord, NewRecord, PieceCursor};
@@ -418,6 +418,11 @@ impl Memory {
         Outcome::Flushed
     }
 
+    pub(super) fn dump_now(&self, from: u64, now: Now) -> Outcome<ItemValue> {
+        let segments = &mut self.store.borrow_mut().segments;
+        Outcome::Dumped(Box::new(segments.dump(from, DUMP_BUCKETS, now)))
+    }
+
     /// Every action but a plain get. None: a store finds no room, and may wait for some.
     #[inline(never)]
     pub(super) fn change_now(
@@ -450,6 +455,7 @@ impl Memory {
                 outcome => outcome,
             },
             Action::FlushAll { at } => self.flush_all_now(at, now),
+            Action::Dump { from } => self.dump_now(from, now),
         })
     }
 }

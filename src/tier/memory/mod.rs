@@ -413,6 +413,10 @@ impl Tier for Memory {
         self.flush_all_now(at, now)
     }
 
+    async fn dump(&self, from: u64, now: Now) -> Outcome<ItemValue> {
+        self.dump_now(from, now)
+    }
+
     fn is_far(&self) -> bool {
         self.store.borrow().segments.items() >= FAR_ITEMS_MIN
     }

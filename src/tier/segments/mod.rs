@@ -29,6 +29,7 @@ mod chain;
 mod change;
 mod check;
 mod checksum;
+mod dump;
 mod evict;
 mod figures;
 mod geometry;

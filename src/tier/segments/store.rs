@@ -277,9 +277,7 @@ impl SegmentStore {
     /// The live item of `key`. A dead one is removed and counted.
     #[inline(always)]
     pub fn find(&mut self, key: &[u8], hash: u64, now: Now) -> Option<FoundRecord> {
-        if self.flush_at_s.is_some() {
-            self.flush_if_due(now);
-        }
+        self.flush_if_asked(now);
         let found = match self.look_where_foreseen(key, hash) {
             Ok(found) => found?,
             Err(()) => self.lookup(key, self.index.address(hash))?,
@@ -293,9 +291,17 @@ impl SegmentStore {
         Some(found)
     }
 
+    /// Carries out a flush that was asked for and is due.
+    #[inline(always)]
+    pub(super) fn flush_if_asked(&mut self, now: Now) {
+        if self.flush_at_s.is_some() {
+            self.flush_if_due(now);
+        }
+    }
+
     /// Whether what lies at `place` was there when a flush took effect.
     #[inline(always)]
-    fn is_flushed(&self, place: usize) -> bool {
+    pub(super) fn is_flushed(&self, place: usize) -> bool {
         self.flushed_below != 0 && self.sequence_of(place) < self.flushed_below
     }
 

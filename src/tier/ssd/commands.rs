@@ -87,7 +87,7 @@ impl<D: Disk> Log<D> {
             },
             Action::Arithmetic(arithmetic) => self.arithmetic(key, hash, arithmetic, old, now),
             Action::Meta(meta) => self.meta((key, hash), &meta, value, old, now),
-            Action::FlushAll { .. } => unreachable!("concerns no key"),
+            Action::FlushAll { .. } | Action::Dump { .. } => unreachable!("concerns no key"),
         }
     }
 
@@ -116,7 +116,8 @@ impl<D: Disk> Log<D> {
             | Action::StoreTooLarge
             | Action::StoreNoRoom
             | Action::Delete { .. }
-            | Action::FlushAll { .. } => action,
+            | Action::FlushAll { .. }
+            | Action::Dump { .. } => action,
         }
     }
 

@@ -150,13 +150,8 @@ impl Index {
         let tag = Index::tag(hash);
         self.slots(hash)
             .map(|slot| (slot, self.slot(slot)))
-            .filter(move |(_, content)| *content != 0 && content >> TAG_SHIFT == tag)
-            .map(|(slot, content)| Candidate {
-                slot,
-                unit: content & LOCATION_MASK,
-                span: Span::from_bits((content >> SPAN_SHIFT) as u8),
-                uses: (content >> USES_SHIFT) as u8 & USES_MAX,
-            })
+            .filter(move |(_, content)| content >> TAG_SHIFT == tag)
+            .filter_map(|(slot, content)| self.candidate(slot, content))
     }
 
     fn position(&self, hash: u64, unit: u64) -> Option<usize> {
@@ -187,6 +182,27 @@ impl Index {
         let unit = self.find(hash).next()?.unit;
         self.remove(hash, unit);
         Some(unit)
+    }
+
+    /// The records in at most `slots` slots from slot `from` on, and the slot behind them; 0 for
+    /// the end.
+    pub fn piece(&self, from: u64, slots: usize) -> (Vec<Candidate>, u64) {
+        let end = self.buckets as usize * BUCKET_SLOTS;
+        let from = usize::try_from(from).map_or(end, |from| from.min(end));
+        let until = from.saturating_add(slots).min(end);
+        let records = (from..until).filter_map(|slot| self.candidate(slot, self.slot(slot)));
+        (records.collect(), if until == end { 0 } else { until as u64 })
+    }
+
+    /// What a slot has that is not empty.
+    #[inline(always)]
+    fn candidate(&self, slot: usize, content: u64) -> Option<Candidate> {
+        (content != 0).then_some(Candidate {
+            slot,
+            unit: content & LOCATION_MASK,
+            span: Span::from_bits((content >> SPAN_SHIFT) as u8),
+            uses: (content >> USES_SHIFT) as u8 & USES_MAX,
+        })
     }
 
     /// Counts a use of the record at `unit`, if the slot still has it.

@@ -132,7 +132,7 @@ impl<D: Disk> Log<D> {
         Some(Some(Item { slot, unit, record, value: value.finish() }))
     }
 
-    fn is_alive(&self, record: &Record) -> bool {
+    pub(super) fn is_alive(&self, record: &Record) -> bool {
         !self.sequences.is_flushed(record.sequence)
             && !Expiry::from_unix_s(record.expiry_s).is_past(self.clock.now())
     }

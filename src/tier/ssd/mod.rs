@@ -81,6 +81,7 @@ mod checkpoint;
 mod commands;
 pub mod disk;
 mod doubt;
+mod dump;
 mod format;
 mod identity;
 mod index;
@@ -422,7 +423,7 @@ impl<D: Disk> Tier for Ssd<D> {
         value: Body<'_>,
         now: Now,
     ) -> Option<Outcome<Chain>> {
-        if matches!(action, Action::FlushAll { .. }) {
+        if matches!(action, Action::FlushAll { .. } | Action::Dump { .. }) {
             return None;
         }
         let log = &mut *self.log.borrow_mut();
@@ -484,6 +485,10 @@ impl<D: Disk> Tier for Ssd<D> {
         };
         let is_durable = Noting { log: &self.log, ticket, end_us }.await;
         if is_durable { Outcome::Flushed } else { Outcome::Failed }
+    }
+
+    async fn dump(&self, from: u64, now: Now) -> Outcome<Chain> {
+        self.dump_piece(from, now).await
     }
 
     fn is_far(&self) -> bool {

@@ -73,6 +73,7 @@ fn words<V: Value>(outcome: &Outcome<V>) -> String {
         Outcome::OutOfMemory => "out of memory".into(),
         Outcome::Unsupported => "unsupported".into(),
         Outcome::Flushed => "flushed".into(),
+        Outcome::Dumped(_) => "dumped".into(),
         Outcome::Throttled => "throttled".into(),
         Outcome::Failed => "failed".into(),
     }

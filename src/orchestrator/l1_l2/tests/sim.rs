@@ -381,6 +381,7 @@ fn name_of(action: Action) -> String {
         Action::Arithmetic(arithmetic) if arithmetic.cas == 0 => "arithmetic".into(),
         Action::Arithmetic(_) => "arithmetic-cas".into(),
         Action::FlushAll { .. } => "flush".into(),
+        Action::Dump { .. } => "dump".into(),
     }
 }
 

@@ -189,6 +189,7 @@ impl Bench {
                 Action::Arithmetic(arithmetic) => ssd.arithmetic(&k, arithmetic, now).await,
                 Action::Meta(meta) => ssd.meta(&k, meta, &value, now).await,
                 Action::FlushAll { at } => ssd.flush_all(at, now).await,
+                Action::Dump { from } => ssd.dump(from, now).await,
                 Action::StoreTooLarge | Action::StoreNoRoom => unreachable!("never waits"),
             }
         });
