@@ -24,6 +24,7 @@ mod cases_storage;
 mod compositions;
 mod differences;
 mod meta;
+mod meta_generated;
 mod meta_listed;
 mod normal;
 mod oracle;

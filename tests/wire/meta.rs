@@ -5,6 +5,7 @@
 
 use crate::Score;
 use crate::compositions;
+use crate::meta_generated;
 use crate::meta_listed::is_listed;
 use crate::run::{Control, Pace, Target, run};
 use crate::support::{self, Server};
@@ -37,8 +38,11 @@ struct Row {
 /// All rows on every composition, of the rows those whose name has `filter`, of the compositions
 /// those whose name has `of`.
 pub fn run_all(filter: &str, of: &str, score: &mut Score) -> Result<(), String> {
+    let (_memcached, address) = Server::memcached()?;
+    let mut oracle = Control::new(Target::Tcp(address));
     let mut rows = rows();
     rows.retain(|row| row.case.name.contains(filter));
+    let generated = generated(&mut oracle, filter)?;
     for (workers, every) in [("1", 1), ("2", EVERY)] {
         let name = format!("memory, l1_only, workers {workers}");
         if !name.contains(of) {
@@ -50,9 +54,10 @@ pub fn run_all(filter: &str, of: &str, score: &mut Score) -> Result<(), String> 
         let mut control = Control::new(Target::Tcp(([127, 0, 0, 1], port).into()));
         control.every = every;
         on_server(&name, &mut control, &rows, None, score);
+        control.every = if every == 1 { 1 } else { COMPOSITIONS_EVERY };
+        on_server(&format!("{name}, generated"), &mut control, &generated, None, score);
     }
-    let (_memcached, address) = Server::memcached()?;
-    let older = answers_of(&mut Control::new(Target::Tcp(address)), &rows)?;
+    let older = answers_of(&mut oracle, &rows)?;
     for composition in compositions::all().into_iter().filter(|it| it.name.contains(of)) {
         let name = &composition.name;
         let running = composition.start().map_err(|error| format!("{name}: {error}"))?;
@@ -62,6 +67,16 @@ pub fn run_all(filter: &str, of: &str, score: &mut Score) -> Result<(), String> 
         on_server(name, &mut control, &rows, older, score);
     }
     Ok(())
+}
+
+/// Rows that memcached 1.6.18 answers.
+fn generated(oracle: &mut Control, filter: &str) -> Result<Vec<Row>, String> {
+    let cases = meta_generated::cases(KEY);
+    let cases = cases.into_iter().filter(|case| case.name.contains(filter));
+    let mut rows: Vec<Row> = cases.map(|case| Row { case, answers: vec![] }).collect();
+    let answers = answers_of(oracle, &rows)?;
+    rows.iter_mut().zip(answers).for_each(|(row, answers)| row.answers = answers);
+    Ok(rows)
 }
 
 /// What memcached 1.6.18 answers to the rows, with `*` for numbers that may differ.

@@ -58,10 +58,37 @@ const USES: &[&str] = &[
 /// The length of a value after an append.
 const APPENDED: &[&str] = &["278 random 577", "390 random 236"];
 
+/// Whether an item was read: what replaces one that was counts as read here, as do an item that was
+/// made longer and one that an add found.
+const GENERATED_USES: &[&str] = &[
+    "generated 32",
+    "generated 69",
+    "generated 100",
+    "generated 166",
+    "generated 497",
+    "generated 500",
+    "generated 519",
+    "generated 532",
+    "generated 803",
+    "generated 846",
+    "generated 1135",
+    "generated 1143",
+    "generated 1518",
+    "generated 1644",
+    "generated 1662",
+    "generated 2331",
+    "generated 2400",
+];
+
+/// A number that memcached does not shorten in place while the reply to an earlier command of the
+/// same packet refers to it.
+const GENERATED_HELD: &[&str] = &["generated 152", "generated 1898"];
+
 /// Whether a composition is known to answer a row otherwise.
 pub fn is_listed(composition: &str, row: &str) -> bool {
     let is = |part: &str| composition.contains(part);
     let lists: &[&[&str]] = match () {
+        () if is("generated") => &[GENERATED_USES, GENERATED_HELD],
         // What is composed of other commands, alone.
         () if is("chunked, l1_only") || is("shm, l1_only") => &[MARKS, CAS, USES, APPENDED],
         // The same in front of an L2 that has them.
