@@ -2,9 +2,9 @@
 //! commands and arguments that memcached 1.6.18 and 1.6.45 answer alike. The memcached that the
 //! rest of the table runs answers them.
 //!
-//! Left out, for `meta.tsv` shows that the newer one answers otherwise: E everywhere, x of md and ma,
-//! b, an argument twice and one that is none of md, N and s and words for M of ms, q with N of ma,
-//! flags above 32 bits, and a line without a key.
+//! Left out, for `meta.tsv` shows that the newer one answers otherwise: E everywhere, x of md and
+//! ma, b, an argument twice and one that is none of md, N and s and words for M of ms, q with N of
+//! ma, flags above 32 bits, and a line without a key.
 
 use crate::table::{Case, Compare, Protocol};
 
