@@ -146,7 +146,8 @@ reserve_hugepages() {
 }
 
 # make_venv: the Python clients in fixed versions, in target/venv; created once per set of versions.
-python_clients=(pymemcache==4.0.0 python-binary-memcached==0.33.0 pylibmc==1.6.3)
+python_clients=(pymemcache==4.0.0 python-binary-memcached==0.33.0 pylibmc==1.6.3
+    meta-memcache==4.3.0 meta-memcache-socket==0.3.1)
 make_venv() {
     local venv=$project/target/venv stamp
     stamp=$(printf '%s\n' "${python_clients[@]}")
@@ -155,6 +156,20 @@ make_venv() {
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "${python_clients[@]}"
     printf '%s\n' "$stamp" >"$venv/.stamp"
+}
+
+# make_ruby: a root in target/ruby with Debian 13's Ruby and the Dalli of Debian's unstable, the
+# current release: Debian 12's Ruby is too old for it. Created once.
+make_ruby() {
+    local root=$project/target/ruby
+    [ ! -e "$root/.complete" ] || return 0
+    rm -rf "$root"
+    # A mirror may be older than a release file says it may.
+    mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
+        --aptopt='APT::Default-Release "trixie"' --include=ruby,ruby-dalli/sid,base-files \
+        trixie "$root" "deb http://deb.debian.org/debian trixie main" \
+        "deb http://deb.debian.org/debian sid main"
+    touch "$root/.complete"
 }
 
 # refuse WORDS: reports a wrong argument, with its exit status.

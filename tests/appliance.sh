@@ -11,6 +11,7 @@ cd "$project"
 : "${sunder_binary:?}" "${wire_binary:?}"
 [ "$(id -u)" -eq 0 ] || fail "needs root, for network namespaces"
 make_venv
+make_ruby
 
 passed=0
 failed=0
@@ -52,9 +53,16 @@ wire_table() {
     return "$status"
 }
 
+# client_session NAME [ARGUMENT]
 client_session() {
     inside env PYTHONDONTWRITEBYTECODE=1 target/venv/bin/python "tests/clients/$1_session.py" \
-        "$host" 11211
+        "$host" 11211 "${@:2}"
+}
+
+# Its Ruby runs in a root of its own, so it reads the session from standard input.
+dalli_session() {
+    inside env LC_ALL=C.UTF-8 chroot target/ruby ruby -W0 - "$host" 11211 "$@" \
+        <tests/clients/dalli_session.rb
 }
 
 inside() { ip netns exec "$client" "$@"; }
@@ -91,6 +99,9 @@ everything() {
     check "pymemcache" client_session pymemcache
     check "python-binary-memcached" client_session bmemcached
     check "pylibmc" client_session pylibmc
+    check "pymemcache, meta" client_session pymemcache_meta
+    check "meta-memcache" client_session meta_memcache
+    check "Dalli" dalli_session
     check "half-close" half_close
     check "load, every value checked" load_is_right --num-ops 10k --workers 50 --value-bytes 100
     check "load with values of 100,000 bytes" load_is_right --num-ops 1k --workers 20 \
@@ -118,6 +129,21 @@ begin() {
 finish() {
     check "stops with status 0 on SIGTERM" stops_cleanly
     cat "$logs/sunder" >>"$logs/all"
+}
+
+# The sessions in meta with a real memcached: what they assert is what it does.
+on_memcached() {
+    composition="memcached"
+    # Without inside: the id of a function would be that of a shell.
+    ip netns exec "$client" memcached -u root -U 0 -l 127.0.0.1 -p 11211 &
+    memcached_pid=$!
+    on_exit end_process "$memcached_pid"
+    check "starts" inside sh -c 'for _ in $(seq 100); do nc -z 127.0.0.1 11211 && exit; sleep 0.1
+        done; exit 1'
+    check "pymemcache, meta" client_session pymemcache_meta old
+    check "meta-memcache" client_session meta_memcache
+    check "Dalli" dalli_session old
+    end_process "$memcached_pid" || true
 }
 
 on_kernel_sockets() {
@@ -271,6 +297,7 @@ client=sunder-test-$$-client
 make_pair "$server" "$client"
 
 host=127.0.0.1
+on_memcached
 on_kernel_sockets 1
 on_kernel_sockets 2
 host=10.77.0.1
