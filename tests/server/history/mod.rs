@@ -7,6 +7,7 @@ mod accidents;
 mod compositions;
 mod marks;
 mod proxy;
+mod swaps;
 
 use self::proxy::{FAULTS, Fault, Proxy};
 use crate::support::Server;
