@@ -80,10 +80,19 @@ impl<A: Tier, B: Tier> L1L2<A, B> {
                 self.arithmetic(key, arithmetic, port, now).await
             }
             // Not many, and a future for them would be the largest.
-            (Action::Meta(meta), _) => Box::pin(meta::execute(self, operation, meta, now)).await,
+            (Action::Meta(_) | Action::Dump { .. }, _) => {
+                Box::pin(self.answer_rare(operation, now)).await
+            }
             (Action::FlushAll { at }, _) => self.flush_all(at, now).await,
+        }
+    }
+
+    async fn answer_rare(&self, operation: &Operation, now: Now) -> Answer<A, B> {
+        match operation.action {
+            Action::Meta(meta) => meta::execute(self, operation, meta, now).await,
             // L1 has no item that L2 has not.
-            (Action::Dump { from }, _) => from_l2(Box::pin(self.l2.dump(from, now)).await),
+            Action::Dump { from } => from_l2(self.l2.dump(from, now).await),
+            _ => unreachable!("not a rare action"),
         }
     }
 
