@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
@@ -13,6 +14,7 @@ use super::Command;
 use super::value::{ANY, Count, Number, Seconds, Size};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::config::{self, Cidr, Parsed, ValueError};
+use crate::load::login::Login;
 use crate::load::options::{ANSWER_BYTES, ANSWER_BYTES_BOUNDS, Options};
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
@@ -123,6 +125,13 @@ struct Client {
     server: Server,
     #[command(flatten)]
     protocols: Protocols,
+    /// Log in with the first line of FILE, user:password
+    ///
+    /// As a server's --auth-file, or memcached's -Y: by a set in text and meta, by SASL PLAIN in
+    /// binary. In a file, because all users of a host can see its command lines. A server that
+    /// nobody has to log in to stores the set, of the key sunder-login.
+    #[arg(long, value_name = "FILE")]
+    login: Option<PathBuf>,
     /// Connections, with one request in flight each
     #[arg(short, long, value_name = "N", default_value = "10")]
     workers: Count<1, WORKERS_MAX>,
@@ -166,9 +175,11 @@ impl<T: ToolFlags> Tool<T> {
         if prefix.len() + key_letters > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
+        let login = client.login.map(|path| Login::read(&path)).transpose();
         let dialects = Protocols::given(matches);
         let mut options = Options {
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
+            login: login.map_err(|error| format!("--login: {error}"))?,
             workers: client.workers.0 as usize,
             key_letters,
             prefix,

@@ -138,6 +138,7 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("blast --numops 5", "'--num-ops'"),
         ("blast --step 1", "--step"),
         ("blast -kl 250 --prefix a", "--prefix"),
+        ("fill --login /nothing/there", "--login: /nothing/there: "),
         ("blast stray:0", "got 'stray:0', expected HOST, HOST:PORT or unix:PATH"),
         ("bench --rate 10 --sweep auto", "--sweep"),
         ("bench --keys 257 --key-bytes 2", "--key-bytes"),

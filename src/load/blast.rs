@@ -50,6 +50,7 @@ fn plan(options: &Options, mix: Mix) -> Plan {
     let mut plan = Plan {
         targets: vec![options.target.clone()],
         dialects: options.dialects.clone(),
+        login: options.login.clone(),
         connections: options.workers,
         keys: options.keys,
         operations: options.operations,

@@ -1,6 +1,7 @@
 //! One connection that asks one request at a time and waits for its answer, never longer than its
 //! time-out for the whole of it.
 
+use super::login::{Login, LoginAnswer};
 use super::stream::{Target, Waiting};
 use super::wire::answer::{Sent, answer};
 use super::wire::{ClientRequest, Dialect, Item, Reply, encode, meta};
@@ -29,6 +30,8 @@ pub enum Trouble {
     Long(usize),
     /// The server does not know meta commands.
     NoMeta,
+    /// The server does not admit this user; its words.
+    Login(String),
     /// Bytes that are no answer: why, and the bytes.
     Garbage(&'static str, String),
 }
@@ -44,6 +47,9 @@ impl fmt::Display for Trouble {
             }
             Trouble::Long(bytes) => {
                 write!(f, "an answer is longer than {bytes} bytes (--answer-bytes)")
+            }
+            Trouble::Login(words) => {
+                write!(f, "the server refuses the login (--login): '{words}'")
             }
             Trouble::NoMeta => f.write_str(meta::LACKING),
             Trouble::Garbage(why, bytes) => write!(f, "the server answers '{bytes}': {why}"),
@@ -88,18 +94,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. No answer may take longer than `timeout`, or have more than `answer_bytes`.
+    /// Connects, and logs in if `login` says how. No answer may take longer than `timeout`, or have
+    /// more than `answer_bytes`.
     ///
     /// # Errors
-    /// [`Trouble::Connect`].
+    /// [`Trouble::Connect`], [`Trouble::Login`], or no answer to the login.
     pub fn connect(
         target: &Target,
         dialect: Dialect,
+        login: Option<&Login>,
         timeout: Duration,
         answer_bytes: usize,
     ) -> Result<Client, Trouble> {
-        let stream = Waiting::connect(target, timeout)
+        let mut stream = Waiting::connect(target, timeout)
             .map_err(|error| Trouble::Connect(target.clone(), error))?;
+        if let Some(login) = login {
+            log_in(login, &mut stream, dialect, timeout)?;
+        }
         let clock = Clock::start();
         Ok(Client {
             stream,
@@ -192,6 +203,42 @@ impl Client {
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Trouble::Slow(self.timeout),
             _ => Trouble::Closed(Some(error)),
+        }
+    }
+}
+
+/// Logs in on a connection, within `timeout`.
+fn log_in(
+    login: &Login,
+    stream: &mut Waiting,
+    dialect: Dialect,
+    timeout: Duration,
+) -> Result<(), Trouble> {
+    let clock = Clock::start();
+    let limit_ns = clock.read_ns() + timeout.as_nanos() as u64;
+    let failed = |error: io::Error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Trouble::Slow(timeout),
+        _ => Trouble::Closed(Some(error)),
+    };
+    stream.set_timeout(timeout).map_err(failed)?;
+    stream.write_all(&login.request(dialect)).map_err(failed)?;
+    let (mut input, mut piece) = (vec![], [0; 512]);
+    loop {
+        match Login::answer(dialect, &input) {
+            LoginAnswer::Admitted => return Ok(()),
+            LoginAnswer::Refused(words) => return Err(Trouble::Login(words)),
+            LoginAnswer::NeedMore => {}
+        }
+        let left_ns = limit_ns.saturating_sub(clock.read_ns());
+        if left_ns == 0 {
+            return Err(Trouble::Slow(timeout));
+        }
+        stream.set_timeout(Duration::from_nanos(left_ns)).map_err(failed)?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Err(Trouble::Closed(None)),
+            Ok(bytes) => input.extend_from_slice(&piece[..bytes]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod fill;
 pub mod history;
 pub mod latency;
 mod limit;
+pub mod login;
 pub mod options;
 pub mod progress;
 pub mod report;

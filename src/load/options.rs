@@ -1,6 +1,7 @@
 //! The options of blast, setget, sizes, fill and setops, as plain data.
 
 use super::history::plan::Mix;
+use super::login::Login;
 use super::stream::Target;
 use super::wire::Dialect;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct Options {
     pub target: Target,
     /// How to speak; the connections take turns.
     pub dialects: Vec<Dialect>,
+    /// Who each connection logs in as, if anybody.
+    pub login: Option<Login>,
     /// How many operations.
     pub operations: u64,
     /// Connections.
@@ -67,6 +70,7 @@ impl Options {
         Options {
             target,
             dialects: vec![Dialect::Text],
+            login: None,
             operations: 1,
             workers: 10,
             key_letters: 4,

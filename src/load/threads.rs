@@ -107,7 +107,8 @@ pub enum Status {
 /// The connection of worker `number`.
 fn connect(options: &Options, number: usize) -> Result<Client, Trouble> {
     let dialect = options.dialects[number % options.dialects.len()];
-    Client::connect(&options.target, dialect, options.timeout, options.answer_bytes)
+    let login = options.login.as_ref();
+    Client::connect(&options.target, dialect, login, options.timeout, options.answer_bytes)
 }
 
 impl Worker<'_> {

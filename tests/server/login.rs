@@ -252,3 +252,40 @@ fn a_file_that_cannot_be_used_ends_the_start() {
         assert!(ended.stderr.contains(&line), "{}", ended.stderr);
     }
 }
+
+/// Each tool, in each protocol, logs in on all its connections.
+#[test]
+fn the_tools_log_in() {
+    let users = Users::new("alice:secret\nbob:other\n");
+    let port = free_port().to_string();
+    let words = ["-p", &port, "--workers", "1", "--auth-file", users.path()];
+    let _server = Server::sunder(&words).expect("it starts");
+    let wrong = Users::new("alice:other\n");
+    let tools = [
+        "setget -n 50 -w 2",
+        "fill -n 50 -w 2",
+        "sizes --value-bytes 1-1000 -w 2",
+        "setops -n 50 -w 2 --keys 4",
+        "blast -n 200 -w 4 --keys 4",
+    ];
+    for (tool, dialect) in tools
+        .iter()
+        .flat_map(|tool| ["--text", "--binary", "--meta"].map(|dialect| (tool, dialect)))
+    {
+        let run = |login: &[&str]| {
+            let words = tool.split(' ').chain(["-p", &port, dialect]).chain(login.iter().copied());
+            run_sunder(&words.collect::<Vec<_>>()).expect("it ends")
+        };
+        let ended = run(&["--login", users.path()]);
+        assert_eq!((ended.status, &ended.stderr[..]), (0, ""), "{tool} {dialect}");
+        let ended = run(&["--login", wrong.path()]);
+        assert_eq!(ended.status, 1, "{tool} {dialect}");
+        let is_told = ended.stderr.contains("the server refuses the login (--login): '");
+        assert!(is_told && !ended.stderr.contains("other"), "{tool} {dialect}: {}", ended.stderr);
+        assert_eq!(run(&[]).status, 1, "{tool} {dialect}: nobody is admitted without a login");
+    }
+    let empty = Users::new("\n");
+    let ended = run_sunder(&["setget", "--login", empty.path()]).expect("it ends");
+    assert_eq!(ended.status, 2);
+    assert!(ended.stderr.contains("the first line is not user:password"), "{}", ended.stderr);
+}

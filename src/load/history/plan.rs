@@ -1,6 +1,7 @@
 //! What a run does.
 
 use super::names::Names;
+use crate::load::login::Login;
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The connections take turns.
     pub dialects: Vec<Dialect>,
+    /// Who each connection logs in as, if anybody.
+    pub login: Option<Login>,
     /// At once; each asks one operation at a time.
     pub connections: usize,
     /// Keys with values, and in [`Mix::Everything`] as many as a quarter of them with numbers.
@@ -67,6 +70,7 @@ impl Default for Plan {
         Plan {
             targets: vec![],
             dialects: vec![Dialect::Text, Dialect::Text, Dialect::Text, Dialect::Binary],
+            login: None,
             connections: 64,
             keys: 16,
             names: None,

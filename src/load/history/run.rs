@@ -14,6 +14,7 @@ use super::record::Seen;
 use super::report::Report;
 use crate::base::clock::Clock;
 use crate::load::client::{Client, Trouble};
+use crate::load::login::{Login, LoginAnswer};
 use crate::load::stream::{Stream, Target};
 use crate::load::wire::{ClientRequest, Dialect, Reply, Verb};
 use mio::{Events, Poll};
@@ -35,6 +36,8 @@ enum Phase {
     /// Opened again at this moment.
     Closed(u64),
     Connecting,
+    /// Since this moment.
+    LoggingIn(u64),
     /// Nothing is asked.
     Idle,
     /// Nothing is sent until this moment, after a failure: a server that fails immediately would
@@ -58,6 +61,13 @@ struct Connection {
 }
 
 impl Connection {
+    /// It may be asked.
+    fn is_ready(&mut self) {
+        self.phase = Phase::Idle;
+        self.failing_since = None;
+        self.pause_ns = PAUSE_NS.0;
+    }
+
     /// Writes what is left of the request.
     fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
@@ -99,7 +109,13 @@ fn check_meta(plan: &Plan, names: &Names) -> Result<(), Trouble> {
         return Ok(());
     }
     let target = &plan.targets[0];
-    let mut client = Client::connect(target, Dialect::Meta, plan.timeout, plan.answer_bytes)?;
+    let mut client = Client::connect(
+        target,
+        Dialect::Meta,
+        plan.login.as_ref(),
+        plan.timeout,
+        plan.answer_bytes,
+    )?;
     client.send(&ClientRequest::new(Verb::Get, names.name(0).as_bytes())).map(|_| ())
 }
 
@@ -110,7 +126,8 @@ fn empty_keys(
     goes_on: &mut dyn FnMut() -> bool,
 ) -> Result<(), Trouble> {
     let (target, dialect) = (&plan.targets[0], plan.dialects[0]);
-    let mut client = Client::connect(target, dialect, plan.timeout, plan.answer_bytes)?;
+    let mut client =
+        Client::connect(target, dialect, plan.login.as_ref(), plan.timeout, plan.answer_bytes)?;
     for key in (0..names.count()).take_while(|_| goes_on()) {
         let request = ClientRequest::new(Verb::Delete, names.name(key).as_bytes());
         match client.send(&request)?.reply {
@@ -148,7 +165,7 @@ pub fn run_watched(plan: &Plan, watch: &mut dyn FnMut(u64) -> bool) -> Result<Re
         empty_keys(plan, &names, &mut goes_on)
     };
     while let Err(error) = begin() {
-        let is_final = !plan.survives || matches!(error, Trouble::NoMeta);
+        let is_final = !plan.survives || matches!(error, Trouble::NoMeta | Trouble::Login(_));
         if is_final || clock.read_ns() > plan.patience.as_nanos() as u64 {
             return Err(error.to_string());
         }
@@ -264,7 +281,9 @@ impl Run<'_> {
                     self.connections[number].phase = Phase::Idle;
                     self.drive(number);
                 }
-                Phase::Waiting(_, since_ns) if now_ns.saturating_sub(*since_ns) > timeout_ns => {
+                Phase::Waiting(_, since_ns) | Phase::LoggingIn(since_ns)
+                    if now_ns.saturating_sub(*since_ns) > timeout_ns =>
+                {
                     self.close(number, &Outcome::TimedOut, Trouble::Slow(self.plan.timeout));
                 }
                 _ => {}
@@ -309,7 +328,7 @@ impl Run<'_> {
                 self.report.reconnects += 1;
             }
             Phase::Idle | Phase::Pausing(_) => self.report.reconnects += 1,
-            Phase::Connecting | Phase::Closed(_) => {
+            Phase::Connecting | Phase::LoggingIn(_) | Phase::Closed(_) => {
                 connection.failing_since.get_or_insert(now_ns);
                 connection.pause_ns = (connection.pause_ns * 2).min(PAUSE_NS.1);
             }
@@ -348,10 +367,15 @@ impl Run<'_> {
                     if !stream.is_connected()? {
                         return Ok(());
                     }
-                    connection.phase = Phase::Idle;
-                    connection.failing_since = None;
-                    connection.pause_ns = PAUSE_NS.0;
+                    match &self.plan.login {
+                        None => connection.is_ready(),
+                        Some(login) => {
+                            connection.output = login.request(connection.dialect);
+                            connection.phase = Phase::LoggingIn(self.clock.read_ns());
+                        }
+                    }
                 }
+                Phase::LoggingIn(_) => self.log_in(number)?,
                 Phase::Idle => {
                     if !self.has_next() {
                         return Ok(());
@@ -377,6 +401,27 @@ impl Run<'_> {
                     self.answer(number);
                 }
             }
+        }
+    }
+
+    /// Sends what is left of the login, and takes its answer if it is whole.
+    fn log_in(&mut self, number: usize) -> io::Result<()> {
+        let connection = &mut self.connections[number];
+        connection.write()?;
+        let Some(stream) = &mut connection.stream else { return Ok(()) };
+        let bytes = stream.read(&mut self.scratch)?;
+        if bytes == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        connection.input.extend(&self.scratch[..bytes]);
+        match Login::answer(connection.dialect, &connection.input) {
+            LoginAnswer::NeedMore => Ok(()),
+            LoginAnswer::Admitted => {
+                connection.input.clear();
+                connection.is_ready();
+                Ok(())
+            }
+            LoginAnswer::Refused(words) => Err(io::Error::other(Trouble::Login(words).to_string())),
         }
     }
 
