@@ -112,6 +112,7 @@ fn run(words: &[String]) -> Result<(), String> {
         addresses: vec![Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits }],
         gateways: Vec::new(),
         ports: vec![PORT],
+        allow: Vec::new(),
         connections_max: connections,
         admission: Arc::new(Admission::new(connections, Remedies::default())),
         board: Arc::default(),

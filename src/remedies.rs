@@ -17,6 +17,7 @@ use crate::tier::ssd::disk::ring::{Completions, Mode};
 /// Of connections that are refused while the server serves.
 pub const OF_CONNECTIONS: Remedies = Remedies {
     full: "raise --max-connections, or have idle ones closed with --idle-timeout",
+    not_allowed: "if it should, add it to --allow (--bp-allow for the batch port)",
     not_accepted: "raise the limit on open files (ulimit -n), or lower --max-connections",
 };
 
@@ -280,6 +281,7 @@ pub fn of_disk(mode: Mode) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::networks::Networks;
     use crate::tier::ssd::Geometry;
     use std::io;
 
@@ -319,7 +321,8 @@ mod tests {
     #[test]
     fn a_socket_that_is_taken_names_the_flag_that_chose_it() {
         let taken = |address, port: PortRole, kind: io::ErrorKind| {
-            let listener = Listener { address, number: port.listener() };
+            let listener =
+                Listener { address, number: port.listener(), allow: Networks::default() };
             of_bind(&BindError::Listen { listener, source: kind.into() })
         };
         let tcp = || Address::Tcp("127.0.0.1:80".parse().expect("an address"));

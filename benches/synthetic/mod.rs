@@ -196,6 +196,7 @@ impl<S: Server> Bench<S> {
             addresses: vec![Cidr { address: [10, 0, 0, 1].into(), prefix_bits: 8 }],
             gateways: Vec::new(),
             ports: vec![11211],
+            allow: Vec::new(),
             connections_max: connections,
             admission: Arc::new(Admission::new(connections, Remedies::default())),
             board: Arc::default(),

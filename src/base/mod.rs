@@ -5,6 +5,7 @@ pub mod clock;
 pub mod console;
 pub mod credentials;
 pub mod limits;
+pub mod networks;
 pub mod random;
 pub mod readiness;
 pub mod secret;

@@ -31,6 +31,8 @@ counters! {
     TotalConnections => "total_connections",
     /// Connections refused at the limit.
     RejectedConnections => "rejected_connections",
+    /// Connections refused because of their address.
+    RejectedByAllow => "rejected_by_allow",
     /// Times accepting paused because the host had no descriptor or memory for one more.
     ListenDisabled => "listen_disabled_num",
     /// Keys requested by the get family.

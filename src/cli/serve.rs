@@ -9,6 +9,7 @@ use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
 use super::shared::Nic;
 use super::value::{List, Number, refuse_twice};
+use crate::base::networks::Network;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
 
@@ -62,6 +63,15 @@ struct Listen {
     /// Unix socket for batch jobs, instead of the batch port
     #[arg(long, value_name = "PATH", conflicts_with = "device")]
     bp_sock_path: Option<PathBuf>,
+    /// Let only these networks and addresses connect [default: everyone]
+    ///
+    /// Of IPv4 and IPv6; localhost is 127.0.0.0/8 and ::1. Repeat it for more. Others are reset
+    /// before anything is kept for them. Unix sockets have permissions instead (-a).
+    #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
+    allow: Vec<List<Network>>,
+    /// The same for the batch port [default: as --allow]
+    #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
+    bp_allow: Vec<List<Network>>,
     /// Most connections at once, all workers together
     #[arg(short = 'c', long, alias = "conn-limit", value_name = "N", default_value = "1024")]
     max_connections: Number<1, 10_000_000>,
@@ -162,6 +172,9 @@ struct Allow {
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
 const NOTE_BATCH_SOCKET: &str =
     "--bp-sock-path: the socket for batch jobs is not opened, because there is no L2";
+const NOTE_ALLOW: &str =
+    "--allow: has no effect on a Unix socket, which has permissions instead (-a)";
+const NOTE_BATCH_ALLOW: &str = "--bp-allow: has no effect, because there is no batch port";
 const NOTE_HUGE: &str = "--huge: has no effect without --device";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
      one is asked for; --bp-sock-path PATH is another Unix socket, --bp N a port that every user \
@@ -188,6 +201,11 @@ impl Serve {
             l2: store.l2.unwrap_or(default.l2),
             batch_port: listen.bp,
             batch_socket_path: listen.bp_sock_path,
+            allow: config::all_networks("--allow", listen.allow)?,
+            batch_allow: match listen.bp_allow.is_empty() {
+                true => None,
+                false => Some(config::all_networks("--bp-allow", listen.bp_allow)?),
+            },
             item_bytes_max: store.max_item_size,
             connections_max: listen.max_connections.0 as usize,
             huge: run.huge,
@@ -244,11 +262,14 @@ fn addresses(text: &str) -> Parsed<List<IpAddr>> {
 /// What has to be said of flags that have no effect, and of the batch port.
 fn note(config: &mut Config) {
     let has_l2 = config.l2 != L2::None;
+    let has_port = config.socket_path.is_none() || config.open_batch_port().is_some();
     let is_closed = has_l2 && config.batch().is_none();
     let notes = [
         (!has_l2 && config.batch_port.is_some(), NOTE_BATCH_PORT),
         (!has_l2 && config.batch_socket_path.is_some(), NOTE_BATCH_SOCKET),
         (is_closed, NOTE_BATCH_BESIDE),
+        (!config.allow.is_everyone() && !has_port, NOTE_ALLOW),
+        (config.batch_allow.is_some() && config.open_batch_port().is_none(), NOTE_BATCH_ALLOW),
         (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
     ];
     config.notes.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| note));

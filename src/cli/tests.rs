@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{Command, parse};
 use crate::config::{Config, L1, L2, Layout, Poll};
 use crate::load::stream::Target;
+use crate::orchestrator::PortRole;
 
 fn parse_words(words: &str) -> Result<Command, String> {
     parse(words.split_whitespace().map(OsString::from))
@@ -66,6 +67,36 @@ fn every_flag_that_changes_nothing_is_told_of_once() {
         let flag = row.letter.map_or("-".to_owned(), |letter| format!("-{letter}: "));
         assert!(row.note.starts_with(&flag), "{}", row.note);
     }
+}
+
+#[test]
+fn a_wrong_network_is_told_with_a_way_out() {
+    for (words, way) in [
+        ("serve --allow 10.0.0.5/24", "--allow: got '10.0.0.5/24', expected 10.0.0.0/24"),
+        ("serve --allow 10.0.0.0/33", "--allow: got '10.0.0.0/33', expected at most 32"),
+        ("serve --bp-allow somewhere", "--bp-allow: got 'somewhere', expected networks"),
+    ] {
+        let line = refused(words);
+        assert!(line.contains(way), "{words}: {line}");
+    }
+}
+
+#[test]
+fn the_batch_port_has_the_list_of_the_main_port_unless_it_has_its_own() {
+    let [inside, near] = ["10.2.3.4", "127.0.0.1"].map(|text| text.parse().expect("an address"));
+    let config_of = |rest: &str| config(&format!("serve --l2 rend,addr=unix:/x {rest}"));
+    let may = |config: &Config, port, peer: IpAddr| config.allow(port).contains(peer);
+    let unused = config("serve -s /run/s --allow ::1 --bp-allow ::1");
+    assert_eq!(unused.notes.len(), 2, "{:?}", unused.notes);
+    let config = config_of("--allow 10.0.0.0/8 --allow fd00::/8");
+    for port in [PortRole::Main, PortRole::Batch] {
+        assert!(may(&config, port, inside) && !may(&config, port, near));
+    }
+    let config = config_of("--allow 10.0.0.0/8 --bp-allow localhost");
+    assert!(may(&config, PortRole::Main, inside) && !may(&config, PortRole::Main, near));
+    assert!(may(&config, PortRole::Batch, near) && !may(&config, PortRole::Batch, inside));
+    assert!(may(&config_of("--bp-allow localhost"), PortRole::Main, inside));
+    assert!(config.notes.is_empty(), "{:?}", config.notes);
 }
 
 #[test]

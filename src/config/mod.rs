@@ -3,6 +3,7 @@
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
 
+mod networks;
 mod quantity;
 mod tiers;
 mod words;
@@ -16,8 +17,11 @@ use clap::ValueEnum;
 use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
+use crate::base::networks::Networks;
 use crate::net::tcp::fault::Faults;
+use crate::orchestrator::PortRole;
 pub use crate::tier::shm::{Name, Place};
+pub(crate) use networks::{all_networks, networks};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, MemoryFile, Ssd, l1, l2};
@@ -58,6 +62,10 @@ pub struct Config {
     pub batch_port: Option<u16>,
     /// A Unix socket for batch jobs instead of the batch port.
     pub batch_socket_path: Option<PathBuf>,
+    /// Who may connect to the main port.
+    pub allow: Networks,
+    /// Who may connect to the batch port; None: the same.
+    pub batch_allow: Option<Networks>,
     /// What is to be said of flags that were given and are no longer needed, a line each.
     pub notes: Vec<&'static str>,
     /// Largest item, in bytes, header counted.
@@ -100,6 +108,8 @@ impl Default for Config {
             l2: L2::None,
             batch_port: None,
             batch_socket_path: None,
+            allow: Networks::default(),
+            batch_allow: None,
             notes: Vec::new(),
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             connections_max: 1024,
@@ -136,6 +146,14 @@ impl Config {
         match self.batch() {
             Some(Batch::Port(port)) => Some(port),
             _ => None,
+        }
+    }
+
+    /// Who may connect to a port.
+    pub fn allow(&self, port: PortRole) -> &Networks {
+        match (port, &self.batch_allow) {
+            (PortRole::Batch, Some(own)) => own,
+            _ => &self.allow,
         }
     }
 

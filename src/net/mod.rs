@@ -9,6 +9,7 @@ pub mod nic;
 pub mod tcp;
 
 use std::io::{self, IoSliceMut};
+use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -114,6 +115,8 @@ pub const REFUSAL: &[u8] = b"ERROR Too many open connections\r\n";
 pub struct Remedies {
     /// The limit of open connections is reached.
     pub full: &'static str,
+    /// Their addresses are not among those that may connect.
+    pub not_allowed: &'static str,
     /// The host cannot accept them.
     pub not_accepted: &'static str,
 }
@@ -152,6 +155,15 @@ impl Admission {
         let Admission { max, remedies: Remedies { full, .. }, .. } = self;
         FULL.report(now, || {
             format!("a connection was refused: {max} are open, the maximum; {full}")
+        });
+    }
+
+    /// Reports to the operator that a connection was refused for its peer's address.
+    pub fn report_not_allowed(&self, peer: IpAddr, now: Now) {
+        static NOT_ALLOWED: Topic = Topic::new();
+        let Remedies { not_allowed, .. } = self.remedies;
+        NOT_ALLOWED.report(now, || {
+            format!("a connection from {peer} was refused: it may not connect; {not_allowed}")
         });
     }
 

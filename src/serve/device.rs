@@ -22,7 +22,7 @@ use crate::net::tcp::device::Port;
 use crate::net::tcp::fault::FaultyPort;
 use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
-use crate::orchestrator::Orchestrator;
+use crate::orchestrator::{Orchestrator, PortRole};
 use crate::remedies;
 use crate::worker::Shared;
 
@@ -117,6 +117,7 @@ fn stack(config: &Config) -> tcp::StackConfig {
             .collect(),
         gateways: config.gateways.clone(),
         ports: [Some(config.port), config.open_batch_port()].into_iter().flatten().collect(),
+        allow: [PortRole::Main, PortRole::Batch].map(|port| config.allow(port).clone()).to_vec(),
         connections_max: config.connections_max,
         admission: Arc::new(Admission::new(config.connections_max, remedies::OF_CONNECTIONS)),
         board: Arc::default(),

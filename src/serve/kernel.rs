@@ -12,6 +12,7 @@ use super::crew::{Crew, Plan};
 use super::kept::Files;
 use super::{Part, ServeError, attach_place, batch_place, idle};
 use crate::base::console::complain;
+use crate::base::networks::Networks;
 use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
@@ -57,12 +58,12 @@ fn listeners(config: &Config) -> (Vec<Listener>, String) {
     let tcp = |port, to: PortRole| {
         config.binds.iter().map(move |&address| {
             let address = Address::Tcp(SocketAddr::new(address, port));
-            Listener { address, number: to.listener() }
+            Listener { address, number: to.listener(), allow: config.allow(to).clone() }
         })
     };
     let unix = |path: &Path, to: PortRole| {
         let address = Address::Unix { path: path.to_owned(), mode: config.socket_mode };
-        Listener { address, number: to.listener() }
+        Listener { address, number: to.listener(), allow: Networks::default() }
     };
     let mut all: Vec<Listener> = match &config.socket_path {
         Some(path) => vec![unix(path, PortRole::Main)],

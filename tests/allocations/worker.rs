@@ -84,6 +84,7 @@ impl Clients for WireClient {
             addresses: vec![Cidr { address: SERVER.into(), prefix_bits: 24 }],
             gateways: Vec::new(),
             ports: vec![PORT],
+            allow: Vec::new(),
             connections_max: 100,
             admission: Arc::new(Admission::new(100, Remedies::default())),
             board: Arc::default(),

@@ -4,6 +4,7 @@
 //! One binary, because each one links sunder again. scripts/test.sh runs each module in a separate
 //! process: so a module may measure time, and is not affected by what another does to its process.
 
+mod access;
 mod bench_tool;
 mod cli;
 mod dump;

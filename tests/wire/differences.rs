@@ -65,6 +65,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "neighbor_moves",
     "neighbor_replies",
     "path_mtu_lowered",
+    "rejected_by_allow",
     "remote_operations",
     "resets_sent",
     "segments_unknown_flow",

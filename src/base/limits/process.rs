@@ -10,6 +10,10 @@ pub const WORKER_BYTES: u64 = 35 * 1024 * 1024;
 /// Most workers; worker numbers fit a byte.
 pub const WORKERS_MAX: usize = 64;
 
+/// Most networks in a list of those who may connect: all are compared for each new connection,
+/// which takes a microsecond at most.
+pub const NETWORKS_MAX: usize = 256;
+
 /// Shortest interval between two lines about the same kind of event, in seconds.
 pub const REPORT_INTERVAL_S: u32 = 10;
 

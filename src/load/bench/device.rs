@@ -92,6 +92,7 @@ impl Wired {
             addresses: device.addresses.iter().map(cidr).collect(),
             gateways: device.gateways.clone(),
             ports: Vec::new(),
+            allow: Vec::new(),
             connections_max: plan.connections,
             admission: Arc::new(Admission::new(plan.connections, Remedies::default())),
             board: Arc::default(),

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use super::attach::Inbox;
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
+use crate::base::networks::Networks;
 use crate::net::{Admission, Remedies};
 
 /// An address to listen on.
@@ -60,6 +61,8 @@ pub struct Listener {
     /// The number passed to [`Handler::opened`](crate::net::Handler::opened); several listeners may
     /// have the same.
     pub number: usize,
+    /// The peers that may connect to a TCP listener.
+    pub allow: Networks,
 }
 
 /// Settings shared by all workers' kernel sockets.
@@ -212,7 +215,9 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
         })?;
         for (worker, socket) in all.iter_mut().zip(sockets) {
             let number = listener.number;
-            let mut acceptor = Acceptor { socket, number, is_ready: false, paused_until_us: 0 };
+            let allow = listener.allow.clone();
+            let mut acceptor =
+                Acceptor { socket, number, allow, is_ready: false, paused_until_us: 0 };
             worker
                 .poll
                 .registry()
@@ -445,6 +450,8 @@ pub(super) struct Acceptor {
     pub(super) socket: Listening,
     /// The number passed to the handler.
     pub(super) number: usize,
+    /// The peers that may connect.
+    pub(super) allow: Networks,
     /// The kernel reported connections, and has not yet reported that there are no more.
     pub(super) is_ready: bool,
     /// Accepting failed for lack of resources; not before this time, in microseconds of uptime.
@@ -452,10 +459,15 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn accept(&self) -> io::Result<Socket> {
+    /// The next connection. An address: it came from there, and may not be served.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
         match &self.socket {
-            Listening::Tcp(socket) => Ok(Socket::Tcp(socket.accept()?.0)),
-            Listening::Unix { socket, .. } => Ok(Socket::Unix(socket.accept()?.0)),
+            Listening::Tcp(socket) => {
+                let (socket, peer) = socket.accept()?;
+                let stranger = Some(peer.ip()).filter(|ip| !self.allow.contains(*ip));
+                Ok((Socket::Tcp(socket), stranger))
+            }
+            Listening::Unix { socket, .. } => Ok((Socket::Unix(socket.accept()?.0), None)),
         }
     }
 

@@ -407,8 +407,15 @@ impl<C> Kernel<C> {
                     break;
                 }
                 match acceptor.accept() {
-                    Ok(socket) => {
+                    Ok((socket, None)) => {
                         self.admit(socket, number, now, handler);
+                        accepted += 1;
+                    }
+                    Ok((socket, Some(stranger))) => {
+                        // A FIN would leave a TIME-WAIT in the kernel for each.
+                        socket.reset();
+                        self.stats.add(Counter::RejectedByAllow, 1);
+                        self.admission.report_not_allowed(stranger.to_canonical(), now);
                         accepted += 1;
                     }
                     Err(error) => match error.kind() {

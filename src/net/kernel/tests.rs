@@ -1,6 +1,7 @@
 //! Kernel sockets over loopback, with real clients on the same thread: turns of the worker and the
 //! client alternate until the expected state is reached or a number of turns is used up.
 
+mod allow;
 mod pieces;
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,6 +17,7 @@ use super::*;
 use crate::base::limits::{
     KERNEL_BUFFER_BYTES, KERNEL_BUFFERS_KEPT, KERNEL_SEND_BYTES_PER_VISIT, KERNEL_SEND_PIECES,
 };
+use crate::base::networks::Networks;
 use crate::net::{Remedies, Stream};
 
 /// Turns after which a test fails. Each waits for the kernel at most a few milliseconds.
@@ -230,12 +232,13 @@ fn config(listeners: Vec<Listener>, connections_max: usize) -> KernelConfig {
 }
 
 fn tcp(address: &str) -> Listener {
-    Listener { address: Address::Tcp(address.parse().unwrap()), number: 0 }
+    let address = Address::Tcp(address.parse().unwrap());
+    Listener { address, number: 0, allow: Networks::default() }
 }
 
 fn unix(path: &std::path::Path) -> KernelConfig {
     let address = Address::Unix { path: path.into(), mode: 0o600 };
-    let listeners = vec![Listener { address, number: 0 }];
+    let listeners = vec![Listener { address, number: 0, allow: Networks::default() }];
     config(listeners, 100)
 }
 
@@ -731,7 +734,9 @@ fn accepted_sockets_have_nodelay_and_keepalive() {
     let config = config(vec![tcp("127.0.0.1:0")], 1);
     let sockets = bind(&config, 1).unwrap().remove(0);
     let _client = TcpStream::connect(sockets.local_address(0).unwrap()).unwrap();
-    let Ok(Socket::Tcp(socket)) = sockets.acceptors[0].accept() else { panic!("not accepted") };
+    let Ok((Socket::Tcp(socket), None)) = sockets.acceptors[0].accept() else {
+        panic!("not accepted")
+    };
     let options = socket2::SockRef::from(&socket);
     assert!(options.tcp_nodelay().unwrap());
     assert!(options.keepalive().unwrap());

@@ -4,6 +4,8 @@
 //! the flows; feed the sockets, prefetching flows and rings of later segments. So the memory of
 //! several flows is in flight while one is processed.
 
+use std::net::IpAddr;
+
 use arrayvec::ArrayVec;
 
 use smoltcp::socket::tcp::State;
@@ -424,10 +426,14 @@ impl<P: Port, C> Stack<P, C> {
             && let Some(listener) =
                 self.ports.iter().position(|&port| port == segment.key.local_port())
         {
-            if self.places.may_try() {
+            if let Some(stranger) = self.stranger(&segment.key, listener) {
+                self.places.report_not_allowed(stranger, now);
+                self.dropped(Counter::RejectedByAllow);
+            } else if self.places.may_try() {
                 return self.begin(arrival, listener as u8, frame, now, handler);
+            } else {
+                self.dropped(Counter::RejectedConnections);
             }
-            self.dropped(Counter::RejectedConnections);
         } else {
             self.dropped(Counter::SegmentsUnknownFlow);
         }
@@ -442,6 +448,14 @@ impl<P: Port, C> Stack<P, C> {
             let ack = segment.seq.wrapping_add(segment.sequence_length());
             self.reply(&segment.key, to, 0, ack, flag::RST | flag::ACK);
         }
+    }
+
+    /// The peer, if it may not connect to `listener`. It gets what a port without a listener
+    /// answers, a RST from its share of those: it cannot tell the two apart, and a client that was
+    /// forgotten fails at once instead of after its time-out.
+    fn stranger(&self, key: &FlowKey, listener: usize) -> Option<IpAddr> {
+        let allow = self.allow.get(listener).filter(|allow| !allow.is_everyone())?;
+        Some(key.remote_ip()).filter(|peer| !allow.contains(*peer))
     }
 
     /// Starts a connection with a SYN for `listener`.

@@ -57,6 +57,7 @@ pub use state::Stack;
 
 use super::Admission;
 use crate::base::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};
+use crate::base::networks::Networks;
 
 /// An address of the appliance and its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct StackConfig {
     /// Ports to listen on, at most [`TCP_LISTENERS_MAX`]. The index in this list is the listener
     /// number of [`super::Handler::opened`].
     pub ports: Vec<u16>,
+    /// The peers that may connect to each of these ports; a port without an entry: all.
+    pub allow: Vec<Networks>,
     /// Most connections at the same time, all workers together: memory is reserved for as many.
     pub connections_max: usize,
     /// Counts the connections of all workers.

@@ -1,5 +1,6 @@
 //! Connection counts: of this stack, of all, and of those that are refused.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::clock::Now;
@@ -38,6 +39,12 @@ impl Places {
         let has_one = self.admission.enter();
         self.taken += usize::from(has_one);
         has_one
+    }
+
+    /// A peer may not connect.
+    #[cold]
+    pub fn report_not_allowed(&self, peer: IpAddr, now: Now) {
+        self.admission.report_not_allowed(peer, now);
     }
 
     /// Subtracts a connection.

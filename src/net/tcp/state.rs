@@ -25,6 +25,7 @@ use crate::base::clock::Now;
 use crate::base::limits::{
     TCP_HALF_OPEN_MAX, TCP_LISTENERS_MAX, TCP_REFUSALS_MAX, TCP_TIME_WAIT_MAX,
 };
+use crate::base::networks::Networks;
 use crate::base::stats::{Counter, WorkerStats};
 
 /// A TCP stack over `P`, with a `C` for every connection.
@@ -33,6 +34,7 @@ pub struct Stack<P: Port, C> {
     pub(super) paths: Paths,
     pub(super) own: Own,
     pub(super) ports: Vec<u16>,
+    pub(super) allow: Vec<Networks>,
     pub(super) gateways: Vec<IpAddr>,
     pub(super) is_listening: bool,
     pub(super) is_draining: bool,
@@ -88,6 +90,7 @@ impl<P: Port, C> Stack<P, C> {
             paths,
             own,
             ports: config.ports.clone(),
+            allow: config.allow.clone(),
             gateways: config.gateways.clone(),
             is_listening: true,
             is_draining: false,

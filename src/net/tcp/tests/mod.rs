@@ -1,5 +1,6 @@
 //! The stack on a simulated wire.
 
+mod allow;
 mod claim;
 mod connect;
 mod faults;

@@ -217,6 +217,7 @@ pub fn config() -> StackConfig {
         addresses: vec![cidr("10.0.0.1", 24), cidr("10.1.0.1", 16), cidr("fd00::1", 64)],
         gateways: vec!["10.0.0.254".parse().unwrap(), "fd00::fe".parse().unwrap()],
         ports: PORTS.to_vec(),
+        allow: Vec::new(),
         connections_max: 100,
         admission: Arc::new(Admission::new(100, Remedies::default())),
         board: Arc::default(),
