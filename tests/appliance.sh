@@ -131,6 +131,14 @@ finish() {
     cat "$logs/sunder" >>"$logs/all"
 }
 
+listens() {
+    for _ in {1..100}; do
+        ! inside nc -z "$host" 11211 || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
 # The sessions in meta with a real memcached: what they assert is what it does.
 on_memcached() {
     composition="memcached"
@@ -138,8 +146,7 @@ on_memcached() {
     ip netns exec "$client" memcached -u root -U 0 -l 127.0.0.1 -p 11211 &
     memcached_pid=$!
     on_exit end_process "$memcached_pid"
-    check "starts" inside sh -c 'for _ in $(seq 100); do nc -z 127.0.0.1 11211 && exit; sleep 0.1
-        done; exit 1'
+    check "starts" listens
     check "pymemcache, meta" client_session pymemcache_meta old
     check "meta-memcache" client_session meta_memcache
     check "Dalli" dalli_session old
