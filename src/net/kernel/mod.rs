@@ -412,9 +412,10 @@ impl<C> Kernel<C> {
                         accepted += 1;
                     }
                     Ok((socket, Some(stranger))) => {
+                        // Who has seen the reset sees it counted.
+                        self.stats.add(Counter::RejectedByAllow, 1);
                         // A FIN would leave a TIME-WAIT in the kernel for each.
                         socket.reset();
-                        self.stats.add(Counter::RejectedByAllow, 1);
                         self.admission.report_not_allowed(stranger.to_canonical(), now);
                         accepted += 1;
                     }
