@@ -412,11 +412,11 @@ impl<C> Kernel<C> {
                         accepted += 1;
                     }
                     Ok((socket, Some(stranger))) => {
-                        // Who has seen the reset sees it counted.
+                        // Who has seen the reset sees it counted and told.
                         self.stats.add(Counter::RejectedByAllow, 1);
+                        self.admission.report_not_allowed(stranger.to_canonical(), now);
                         // A FIN would leave a TIME-WAIT in the kernel for each.
                         socket.reset();
-                        self.admission.report_not_allowed(stranger.to_canonical(), now);
                         accepted += 1;
                     }
                     Err(error) => match error.kind() {
