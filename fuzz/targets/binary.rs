@@ -29,7 +29,7 @@ fuzz_target!(|input: &[u8]| {
             }
             Command::Bad { close: true, .. } | Command::Quit { .. } => return,
             Command::Bad { skip_bytes, .. } => skip_bytes,
-            Command::Control { .. } | Command::Dump { .. } => 0,
+            Command::Control { .. } | Command::Dump { .. } | Command::BadLine { .. } => 0,
             Command::Keys(_) | Command::Meta { .. } => unreachable!("text only"),
         };
         assert!(skip_bytes <= BINARY_BODY_BYTES_MAX);

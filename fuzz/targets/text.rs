@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
             }
             Command::Bad { close: true, .. } | Command::Quit { .. } => return,
             Command::Bad { skip_bytes, .. } => skip_bytes,
-            Command::Control { .. } | Command::Dump { .. } => 0,
+            Command::Control { .. } | Command::Dump { .. } | Command::BadLine { .. } => 0,
         };
         input = &input[skip_bytes.min(input.len())..];
     }

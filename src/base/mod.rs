@@ -8,6 +8,7 @@ pub mod limits;
 pub mod networks;
 pub mod random;
 pub mod readiness;
+pub mod rights;
 pub mod secret;
 pub mod stats;
 pub mod usage;

@@ -10,6 +10,7 @@ use super::rend::{self, Rend};
 use super::shared::Nic;
 use super::value::{List, Number, refuse_twice};
 use crate::base::networks::Network;
+use crate::base::rights::Rights;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
 
@@ -72,6 +73,16 @@ struct Listen {
     /// The same for the batch port [default: as --allow]
     #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
     bp_allow: Vec<List<Network>>,
+    /// What clients of the main port may not do: read-only, no-flush, no-admin [default: all]
+    ///
+    /// read-only: nothing that stores, changes or removes an item. no-admin: no verbosity,
+    /// shutdown, stats reset, lru_crawler metadump and mgdump. They get an error, and the
+    /// connection goes on.
+    #[arg(long, value_name = "WORD[,WORD..]", value_parser = config::rights)]
+    rights: Option<Rights>,
+    /// The same for the batch port [default: as --rights]
+    #[arg(long, value_name = "WORD[,WORD..]", value_parser = config::rights)]
+    bp_rights: Option<Rights>,
     /// Most connections at once, all workers together
     #[arg(short = 'c', long, alias = "conn-limit", value_name = "N", default_value = "1024")]
     max_connections: Number<1, 10_000_000>,
@@ -174,6 +185,7 @@ const NOTE_BATCH_SOCKET: &str =
     "--bp-sock-path: the socket for batch jobs is not opened, because there is no L2";
 const NOTE_ALLOW: &str =
     "--allow: has no effect on a Unix socket, which has permissions instead (-a)";
+const NOTE_BATCH_RIGHTS: &str = "--bp-rights: has no effect, because there is no batch port";
 const NOTE_BATCH_ALLOW: &str = "--bp-allow: has no effect, because there is no batch port";
 const NOTE_HUGE: &str = "--huge: has no effect without --device";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
@@ -206,6 +218,8 @@ impl Serve {
                 true => None,
                 false => Some(config::all_networks("--bp-allow", listen.bp_allow)?),
             },
+            rights: listen.rights.unwrap_or_default(),
+            batch_rights: listen.bp_rights,
             item_bytes_max: store.max_item_size,
             connections_max: listen.max_connections.0 as usize,
             huge: run.huge,
@@ -270,6 +284,7 @@ fn note(config: &mut Config) {
         (is_closed, NOTE_BATCH_BESIDE),
         (!config.allow.is_everyone() && !has_port, NOTE_ALLOW),
         (config.batch_allow.is_some() && config.open_batch_port().is_none(), NOTE_BATCH_ALLOW),
+        (config.batch_rights.is_some() && config.batch().is_none(), NOTE_BATCH_RIGHTS),
         (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
     ];
     config.notes.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| note));

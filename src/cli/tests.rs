@@ -82,6 +82,21 @@ fn a_wrong_network_is_told_with_a_way_out() {
 }
 
 #[test]
+fn the_batch_port_has_the_rights_of_the_main_port_unless_it_has_its_own() {
+    let config_of = |rest: &str| config(&format!("serve --l2 rend,addr=unix:/x {rest}"));
+    let both = config_of("--rights no-flush,no-admin");
+    assert_eq!(both.rights(PortRole::Batch), both.rights(PortRole::Main));
+    assert!(!both.rights(PortRole::Main).may_flush() && both.rights(PortRole::Main).may_write());
+    let own = config_of("--rights read-only --bp-rights all");
+    assert!(!own.rights(PortRole::Main).may_write());
+    assert!(!own.rights(PortRole::Batch).is_limited());
+    let unused = config("serve --bp-rights read-only");
+    assert_eq!(unused.notes, ["--bp-rights: has no effect, because there is no batch port"]);
+    let line = refused("serve --rights read-write");
+    assert!(line.contains("--rights: got 'read-write', expected read-only"), "{line}");
+}
+
+#[test]
 fn the_batch_port_has_the_list_of_the_main_port_unless_it_has_its_own() {
     let [inside, near] = ["10.2.3.4", "127.0.0.1"].map(|text| text.parse().expect("an address"));
     let config_of = |rest: &str| config(&format!("serve --l2 rend,addr=unix:/x {rest}"));

@@ -5,6 +5,7 @@
 
 mod networks;
 mod quantity;
+mod rights;
 mod tiers;
 mod words;
 
@@ -18,12 +19,14 @@ use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
 };
 use crate::base::networks::Networks;
+use crate::base::rights::Rights;
 use crate::net::tcp::fault::Faults;
 use crate::orchestrator::PortRole;
 pub use crate::tier::shm::{Name, Place};
 pub(crate) use networks::{all_networks, networks};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
+pub(crate) use rights::rights;
 pub use tiers::{Address, Admit, L1, L2, Layout, Link, Memcached, MemoryFile, Ssd, l1, l2};
 pub(crate) use tiers::{memory_path, name};
 use words::{Key, Words};
@@ -66,6 +69,10 @@ pub struct Config {
     pub allow: Networks,
     /// Who may connect to the batch port; None: the same.
     pub batch_allow: Option<Networks>,
+    /// What the clients of the main port may do.
+    pub rights: Rights,
+    /// What those of the batch port may; None: the same.
+    pub batch_rights: Option<Rights>,
     /// What is to be said of flags that were given and are no longer needed, a line each.
     pub notes: Vec<&'static str>,
     /// Largest item, in bytes, header counted.
@@ -110,6 +117,8 @@ impl Default for Config {
             batch_socket_path: None,
             allow: Networks::default(),
             batch_allow: None,
+            rights: Rights::ALL,
+            batch_rights: None,
             notes: Vec::new(),
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             connections_max: 1024,
@@ -146,6 +155,14 @@ impl Config {
         match self.batch() {
             Some(Batch::Port(port)) => Some(port),
             _ => None,
+        }
+    }
+
+    /// What the clients of a port may do.
+    pub fn rights(&self, port: PortRole) -> Rights {
+        match port {
+            PortRole::Main => self.rights,
+            PortRole::Batch => self.batch_rights.unwrap_or(self.rights),
         }
     }
 

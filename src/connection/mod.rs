@@ -27,6 +27,7 @@ mod stores;
 use crate::base::buffer::{Body, Fifo, Gather};
 use crate::base::clock::Now;
 use crate::base::limits::COST_OF_EXTENDING;
+use crate::base::rights::Rights;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
@@ -252,6 +253,8 @@ pub struct Connection {
     /// Input removed from the stream because the output is blocked.
     intake: Option<Box<Fifo>>,
     listener: u8,
+    /// What its port allows.
+    rights: Rights,
 }
 
 impl Connection {
@@ -278,7 +281,13 @@ impl Connection {
             share: Share::default(),
             intake: None,
             listener: listener as u8,
+            rights: Rights::ALL,
         }
+    }
+
+    /// The same with the rights of its port.
+    pub fn with_rights(self, rights: Rights) -> Connection {
+        Connection { rights, ..self }
     }
 
     /// The number of its listener.

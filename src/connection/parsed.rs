@@ -36,6 +36,7 @@ pub(super) enum Parsed<V> {
     },
     Keys(Keys),
     Dump(text::DumpKind),
+    BadLine(Fixed),
     Reply(Gather),
     Bad {
         reply: Fixed,
@@ -102,6 +103,7 @@ impl<V: Value> Parsed<V> {
             }
             Command::Keys(keys) => Parsed::Keys(keys),
             Command::Dump { kind } => Parsed::Dump(kind),
+            Command::BadLine { reply } => Parsed::BadLine(reply),
             Command::Control { control, form } => {
                 let mut reply = Gather::new();
                 engine.control(control, form, now, &mut reply);

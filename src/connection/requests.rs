@@ -14,7 +14,7 @@ use super::{
 use crate::base::clock::Now;
 use crate::net::Stream;
 use crate::orchestrator::{Action, Operation};
-use crate::protocol::{Command, Form, Keys, Limits, Request, Step, binary, text};
+use crate::protocol::{Command, Form, Keys, Limits, Request, Step, binary, rights, text};
 use crate::tier::{Outcome, Value};
 
 impl Connection {
@@ -105,6 +105,7 @@ impl Connection {
         let now = visit.now;
         let available = input.len();
         if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+            let command = self.allowed(command, &limits, now);
             if let Command::Operation { request, skip_bytes: 0 } = &command
                 && matches!(request.action, Action::Get)
                 && self.queue.is_empty()
@@ -139,6 +140,20 @@ impl Connection {
         self.command_across(is_binary, available, visit)
     }
 
+    /// The command, or its refusal where the port does not allow it.
+    #[inline(always)]
+    pub(super) fn allowed<'a>(
+        &self,
+        command: Command<'a>,
+        limits: &Limits,
+        now: Now,
+    ) -> Command<'a> {
+        if self.rights.is_limited() {
+            return rights::checked(command, self.rights, limits, now);
+        }
+        command
+    }
+
     /// The same for a command that is not whole in the first `available` bytes: it may be in two
     /// pieces, or has not arrived.
     #[inline(never)]
@@ -154,6 +169,7 @@ impl Connection {
             let bytes = visit.stream.peek(&mut stitched[..]);
             let input = &stitched[..bytes];
             if let Step::Done { command, consumed } = parse(is_binary, input, &limits, now) {
+                let command = self.allowed(command, &limits, now);
                 let rest = &input[consumed..];
                 let parsed = if let Command::Meta { line } = command {
                     Parsed::meta(line, rest, (head, meta, cost), visit.engine, now)
@@ -227,6 +243,11 @@ impl Connection {
             Parsed::Dump(kind) => {
                 visit.stream.consume(consumed);
                 self.begin_dump(kind, visit);
+            }
+            Parsed::BadLine(reply) => {
+                visit.stream.consume(consumed);
+                self.state = InputState::Line;
+                self.reply(Content::Fixed(reply), visit);
             }
             Parsed::Reply(reply) => {
                 visit.stream.consume(consumed);

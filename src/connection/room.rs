@@ -84,9 +84,10 @@ impl Connection {
             None => input.first() == Some(&binary::MAGIC_REQUEST),
         };
         let limits = *engine.limits();
-        let Step::Done { command: Command::Control { control, form }, consumed } =
-            parse(is_binary, input, &limits, *now)
-        else {
+        let Step::Done { command, consumed } = parse(is_binary, input, &limits, *now) else {
+            return false;
+        };
+        let Command::Control { control, form } = self.allowed(command, &limits, *now) else {
             return false;
         };
         // The length of others depends on the number of connections.

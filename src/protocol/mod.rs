@@ -13,6 +13,7 @@
 
 pub mod binary;
 pub mod login;
+pub mod rights;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -95,6 +96,8 @@ pub enum Command<'a> {
     /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be
     /// empty), and then the connection is closed if `close`.
     Bad { reply: Fixed, skip_bytes: usize, close: bool },
+    /// An invalid request of text: `reply` is sent, and the rest of its line is discarded.
+    BadLine { reply: Fixed },
     /// The client quits: send `reply` (may be empty), then close.
     Quit { reply: Fixed },
 }

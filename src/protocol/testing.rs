@@ -297,6 +297,7 @@ impl Client {
                 self.state = ClientState::Body { key, action, form, value_bytes, is_text };
             }
             Command::Meta { .. } => unreachable!("the limits have none"),
+            Command::BadLine { .. } => unreachable!("every port has all rights"),
             Command::Dump { kind } => self.output.extend(kind.end().as_bytes()),
             Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {

@@ -37,9 +37,9 @@ use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::credentials::Credentials;
 use crate::config::{Batch, Config, L1, L2, Poll};
-use crate::orchestrator::Orchestrator;
 use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
+use crate::orchestrator::{Orchestrator, PortRole};
 use crate::protocol::Limits;
 use crate::report::Reporter;
 use crate::tier::remote::Remote;
@@ -290,7 +290,9 @@ fn shared(config: &Config, workers: usize) -> Shared {
         socket_path: config.socket_path.as_ref().map_or(String::new(), path),
         idle_timeout_s: config.idle_timeout_s,
     };
-    Shared::new(Clock::start(), limits, settings, workers)
+    let mut shared = Shared::new(Clock::start(), limits, settings, workers);
+    shared.rights = [PortRole::Main, PortRole::Batch].map(|port| config.rights(port));
+    shared
 }
 
 /// The addresses that ports are open on.

@@ -15,6 +15,7 @@ use crate::base::limits::{
     MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, REMOTE_COPY_BYTES_MAX,
     SLOTS_PER_WORKER,
 };
+use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
@@ -23,7 +24,7 @@ use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::ConnectionId;
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
-use crate::orchestrator::{Action, InL1, Operation, Orchestrator};
+use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::protocol::{Control, Form, Limits};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 
@@ -149,6 +150,11 @@ where
     /// Whether clients have to log in.
     pub(super) fn needs_login(&self) -> bool {
         self.shared.credentials.is_some()
+    }
+
+    /// What a listener's clients may do.
+    pub(super) fn rights(&self, listener: usize) -> Rights {
+        self.shared.rights[PortRole::of_listener(listener).listener()]
     }
 
     /// Whether this worker holds so many items that prefetching pays off. With several workers half

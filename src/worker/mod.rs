@@ -102,7 +102,8 @@ where
     type Connection = Connection;
 
     fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
-        Connection::new(listener, self.engine.needs_login(), now)
+        let rights = self.engine.rights(listener);
+        Connection::new(listener, self.engine.needs_login(), now).with_rights(rights)
     }
 
     fn ready<S: Stream>(

@@ -9,6 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::base::clock::Clock;
 use crate::base::credentials::Credentials;
+use crate::base::rights::Rights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::protocol::Limits;
@@ -97,6 +98,8 @@ pub struct Shared {
     pub settings: Settings,
     /// Who may use the server; None: everybody may.
     pub credentials: Option<Arc<Credentials>>,
+    /// What the clients of the main port, and of the batch port, may do.
+    pub rights: [Rights; 2],
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
@@ -132,6 +135,7 @@ impl Shared {
             limits,
             settings,
             credentials: None,
+            rights: [Rights::ALL; 2],
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),

@@ -120,10 +120,15 @@ impl Status {
 
     /// The complete error packet for a request with an invalid header.
     pub(super) fn fixed(self, header: &Header) -> Fixed {
+        self.fixed_for(header.opcode, header.opaque)
+    }
+
+    /// The same for a request of this kind.
+    pub(super) fn fixed_for(self, opcode: u8, opaque: u32) -> Fixed {
         let text = self.text();
         let mut bytes = [0; Fixed::BYTES_MAX];
         let packet_bytes = HEADER_BYTES + text.len();
-        bytes[..HEADER_BYTES].copy_from_slice(&self.reply(header.opcode, header.opaque).bytes());
+        bytes[..HEADER_BYTES].copy_from_slice(&self.reply(opcode, opaque).bytes());
         bytes[HEADER_BYTES..packet_bytes].copy_from_slice(text);
         Fixed::new(&bytes[..packet_bytes])
     }

@@ -290,6 +290,11 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) {
 
 const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
 
+/// The answer to a command that its port does not allow: as to a flush where memcached allows none.
+pub fn refusal(form: Form) -> Fixed {
+    Status::Auth.fixed_for(form.opcode, form.opaque)
+}
+
 fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {
     let is_append = Shape::of(opcode) == Shape::Append;
     match outcome {
