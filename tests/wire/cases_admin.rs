@@ -67,7 +67,6 @@ const ROWS: &[(&str, &[u8])] = &[
     ("HTTP post", b"POST /x HTTP/1.0\r\n\r\n"),
     ("get that ends like HTTP", b"get HTTP/1.1\r\nget foo\r\n"),
     ("many errors", b"foo\r\nbar\r\nbaz\r\nget\r\nset\r\nincr\r\ntouch\r\n"),
-    ("lru_crawler mgdump", b"lru_crawler mgdump hash\r\nlru_crawler mgdump all\r\n"),
     ("lru_crawler without words", b"lru_crawler\r\nlru_crawler metadump\r\n"),
     ("lru mode without mode", b"lru mode\r\n"),
     ("lru temp_ttl without ttl", b"lru temp_ttl\r\n"),
