@@ -6,30 +6,19 @@
 //! ma, b, an argument twice and one that is none of md, N and s and words for M of ms, q with N of
 //! ma, flags above 32 bits, and a line without a key.
 
+use sunder::base::random::Random;
+
 use crate::table::{Case, Compare, Protocol};
 
 /// How many there are.
 pub const CASES: usize = 2_500;
 
-/// The generator's numbers (splitmix64).
-struct Random(u64);
+fn below(random: &mut Random, n: usize) -> usize {
+    (random.draw() % n as u64) as usize
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
+fn one<'a>(random: &mut Random, of: &[&'a str]) -> &'a str {
+    of[below(random, of.len())]
 }
 
 const GET: &[&str] = &[
@@ -91,10 +80,10 @@ const VALUES: &[&str] =
 /// Arguments of a command. `again`: one in so many comes twice, which is an error of its own.
 fn arguments(random: &mut Random, of: &[&str], again: usize) -> String {
     let mut words: Vec<&str> = vec![];
-    for _ in 0..random.below(6) {
-        let word = random.of(of);
+    for _ in 0..below(random, 6) {
+        let word = one(random, of);
         let is_new = words.iter().all(|other| other.as_bytes()[0] != word.as_bytes()[0]);
-        if is_new || again > 0 && random.below(again) == 0 {
+        if is_new || again > 0 && below(random, again) == 0 {
             words.push(word);
         }
     }
@@ -102,10 +91,10 @@ fn arguments(random: &mut Random, of: &[&str], again: usize) -> String {
 }
 
 fn command(random: &mut Random, key: &str) -> String {
-    match random.below(20) {
+    match below(random, 20) {
         0..7 => format!("mg {key}{}\r\n", arguments(random, GET, 12)),
         7..12 => {
-            let value = random.of(VALUES);
+            let value = one(random, VALUES);
             format!("ms {key} {}{}\r\n{value}\r\n", value.len(), arguments(random, STORE, 12))
         }
         12..15 => format!("md {key}{}\r\n", arguments(random, DELETE, 0)),
@@ -117,7 +106,7 @@ fn command(random: &mut Random, key: &str) -> String {
         }
         18 => format!("get {key}\r\n"),
         _ => {
-            let value = random.of(VALUES);
+            let value = one(random, VALUES);
             format!("set {key} 5 0 {}\r\n{value}\r\n", value.len())
         }
     }
@@ -125,16 +114,16 @@ fn command(random: &mut Random, key: &str) -> String {
 
 /// The cases; `key` has no item.
 pub fn cases(key: &str) -> Vec<Case> {
-    let mut random = Random(1);
+    let random = &mut Random::new(1);
     (0..CASES)
         .map(|number| {
             let mut input = String::new();
-            if random.below(4) > 0 {
-                let value = random.of(VALUES);
+            if below(random, 4) > 0 {
+                let value = one(random, VALUES);
                 input += &format!("ms {key} {} F3\r\n{value}\r\n", value.len());
             }
-            for _ in 0..1 + random.below(4) {
-                input += &command(&mut random, key);
+            for _ in 0..1 + below(random, 4) {
+                input += &command(random, key);
             }
             Case {
                 name: format!("generated {number}"),

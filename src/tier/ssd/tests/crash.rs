@@ -3,25 +3,9 @@
 
 use super::super::disk::sim::{Discard, Faults};
 use super::*;
+use crate::base::random::Random;
 
 const KEYS: usize = 60;
-
-/// The same in every run of a seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// What an operation left a key with.
 #[derive(Clone, Debug)]
@@ -106,7 +90,7 @@ impl World {
         let image = vec![0; part_bytes(SEGMENTS, SEGMENT_BYTES)];
         let mut bench = Bench::with(image, options, seed);
         bench.turn_us = 40;
-        World { bench, random: Random(seed), history: History::default(), stamp: 0 }
+        World { bench, random: Random::new(seed), history: History::default(), stamp: 0 }
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -351,7 +335,7 @@ fn one_flipped_bit_loses_one_item_and_many_flipped_bits_bring_nothing_wrong() {
     let hits = seen(&mut world.bench).iter().flatten().count();
     let floor = world.history.changes.len();
     let everywhere: Vec<_> = std::iter::once(0..image.len()).collect();
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     for _ in 0..2_000 {
         let (drops, left) = flipped(&world, &image, (1, &everywhere), floor, &mut random);
         assert!(drops == 0 && left + 1 >= hits, "{left} of {hits} are left");
@@ -390,7 +374,7 @@ fn a_flipped_bit_in_what_a_crash_left_open_brings_nothing_wrong() {
         let floor = world.floor(log.checkpoint.settled());
         drop(log);
         let image = world.bench.medium.image(Cut::Kept);
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for _ in 0..wanted("SUNDER_SSD_FLIPS", 100_000) / 400 {
             drops += flipped(&world, &image, (1, &places), floor, &mut random).0;
             logs += 1;
