@@ -44,6 +44,11 @@ pub enum Job {
     },
     /// End a loan; the hit is no longer needed.
     Return(u32),
+    /// List a piece of its connections.
+    List {
+        /// Where the piece begins.
+        from: u64,
+    },
 }
 
 /// The bytes of a hit that crosses workers.

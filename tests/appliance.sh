@@ -74,6 +74,16 @@ half_close() {
     [ "$answer" = $'STORED\r\nVALUE half 0 1\r\nx\r\nEND\r' ]
 }
 
+# The connection that asks is in the list, with both its addresses.
+conns_are_listed() {
+    local answer
+    answer=$(printf 'stats conns\r\nquit\r\n' | inside nc -w 10 "$host" 11211)
+    printf '%s\n' "$answer"
+    grep -q ':state conn_parse_cmd' <<<"$answer" &&
+        grep -q ":listen_addr tcp:$host:11211" <<<"$answer" &&
+        [ "$(tail -n 1 <<<"$answer")" = $'END\r' ]
+}
+
 answers_ping() { inside ping -c 3 -i 0.2 -W 5 "$1"; }
 
 answers_ipv6() {
@@ -102,6 +112,7 @@ everything() {
     check "pymemcache, meta" client_session pymemcache_meta
     check "Dalli" dalli_session
     check "half-close" half_close
+    check "stats conns" conns_are_listed
     check "load, every value checked" load_is_right --num-ops 10k --workers 50 --value-bytes 100
     check "load with values of 100,000 bytes" load_is_right --num-ops 1k --workers 20 \
         --value-bytes 100000 --key-length 1

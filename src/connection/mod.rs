@@ -11,9 +11,9 @@
 //! ```
 
 mod deadlines;
-mod dump;
 mod get;
 mod intake;
+mod listing;
 mod login;
 mod meta;
 mod parsed;
@@ -33,7 +33,7 @@ use crate::orchestrator::{Action, InL1, Operation, PortRole};
 use crate::protocol::{Control, Form, Keys, Limits};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us, deadline_us};
-use dump::Dump;
+use listing::Listing;
 use room::NoRoom;
 pub use scratch::{SCRATCH_BYTES, Scratch};
 pub use slots::Submitted;
@@ -105,6 +105,17 @@ pub trait Engine {
         _from: u64,
         _slot: u32,
         _now: Now,
+    ) -> Submitted<Self::Value> {
+        Submitted::Done(Outcome::Unsupported)
+    }
+
+    /// Lists a piece of a worker's connections: a hit, whose value is the lines for text clients,
+    /// and whose cas is where the next piece begins, 0 after the last.
+    fn list_connections(
+        &mut self,
+        _worker: usize,
+        _from: u64,
+        _slot: u32,
     ) -> Submitted<Self::Value> {
         Submitted::Done(Outcome::Unsupported)
     }
@@ -209,8 +220,8 @@ enum InputState {
     Keys(Keys),
     /// The rest of a line to discard.
     Line,
-    /// A piece of the items that the client lists is next; nothing more is parsed.
-    Dump(Dump),
+    /// A piece of what the client lists is next; nothing more is parsed.
+    List(Listing),
     /// Bytes to discard. The reply to their request, in this slot, the connection's newest, is sent
     /// after the last of them, as in memcached; then, if `close`, the connection is closed.
     Skip { bytes: usize, slot: u32, close: bool },
@@ -296,10 +307,8 @@ impl Connection {
     }
 
     /// The stream has ended: releases what the connection holds.
-    pub fn release<E: Engine>(self, engine: &mut E) {
-        if self.is_dumping() {
-            engine.end_dump();
-        }
+    pub fn release<E: Engine>(mut self, engine: &mut E) {
+        self.end_list(engine);
         engine.release_body(self.share);
         if let InputState::Body { slot, .. } = self.state
             && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =
@@ -436,7 +445,7 @@ impl Connection {
                 engine.await_room(id);
             }
         }
-        if stream.is_peer_finished() && !is_blocked && !self.is_dumping() {
+        if stream.is_peer_finished() && !is_blocked && !self.is_listing() {
             let is_starved = stream.received_bytes() > 0 && !self.is_partial;
             self.is_closing |= !is_starved;
         }
@@ -454,7 +463,7 @@ impl Connection {
     /// Writes the ready replies at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
-            if self.is_dumping() {
+            if self.is_listing() {
                 self.encode_piece(slot, engine);
             }
             if !engine.fetch(slot, self.written > 0) {

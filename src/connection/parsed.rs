@@ -11,7 +11,7 @@ use crate::base::buffer::{Body, Gather, Key};
 use crate::base::clock::Now;
 use crate::base::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, InL1, Operation};
-use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, text};
+use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, stats, text};
 use crate::tier::{Outcome, Store, StoreMode, Value};
 
 /// A command that no longer borrows the input.
@@ -36,6 +36,8 @@ pub(super) enum Parsed<V> {
     },
     Keys(Keys),
     Dump(text::DumpKind),
+    /// The connections of all workers are to be listed; the reply begins with these lines.
+    Connections(Gather),
     BadLine(Fixed),
     Reply(Gather),
     Bad {
@@ -107,7 +109,12 @@ impl<V: Value> Parsed<V> {
             Command::Control { control, form } => {
                 let mut reply = Gather::new();
                 engine.control(control, form, now, &mut reply);
-                Parsed::Reply(reply)
+                match control {
+                    Control::Stats(words) if stats::lists_connections(words, form) => {
+                        Parsed::Connections(reply)
+                    }
+                    _ => Parsed::Reply(reply),
+                }
             }
             Command::Bad { reply, skip_bytes, close } => Parsed::Bad { reply, skip_bytes, close },
             Command::Quit { reply } => Parsed::Bad { reply, skip_bytes: 0, close: true },

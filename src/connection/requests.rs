@@ -5,6 +5,7 @@
 //! does.
 
 use super::deadlines::deadline_us;
+use super::listing::{Listing, Subject};
 use super::parsed::{NextKey, Parsed, cost_of, store_now, whole_value};
 use super::slots::{Content, Repeated};
 use super::stores::terminator_bytes;
@@ -34,7 +35,7 @@ impl Connection {
             InputState::Command => unreachable!("a command has begun"),
             InputState::Login(value_bytes) => self.log_in(value_bytes, visit),
             InputState::Keys(keys) => self.key(keys, visit),
-            InputState::Dump(dump) => self.dump(dump, visit),
+            InputState::List(listing) => self.list(listing, visit),
             InputState::Line => {
                 let input = visit.stream.received();
                 match text::skip_line(input) {
@@ -243,6 +244,11 @@ impl Connection {
             Parsed::Dump(kind) => {
                 visit.stream.consume(consumed);
                 self.begin_dump(kind, visit);
+            }
+            Parsed::Connections(listeners) => {
+                visit.stream.consume(consumed);
+                self.state = InputState::List(Listing::new(Subject::Connections));
+                self.reply(Content::Bytes(listeners.finish()), visit);
             }
             Parsed::BadLine(reply) => {
                 visit.stream.consume(consumed);

@@ -37,7 +37,7 @@ impl Connection {
             InputState::Command
             | InputState::Login(_)
             | InputState::Keys(_)
-            | InputState::Dump(_)
+            | InputState::List(_)
             | InputState::Line => None,
         }
     }
@@ -51,7 +51,7 @@ impl Connection {
         match self.state {
             InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
             InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
-            InputState::Body { .. } | InputState::Dump(_) => (),
+            InputState::Body { .. } | InputState::List(_) => (),
             InputState::Command | InputState::Login(_) | InputState::Keys(_) => {
                 if visit.stream.received_bytes() == 0 {
                     return NoRoom::Wait;

@@ -226,7 +226,7 @@ impl Connection {
             InputState::Command
             | InputState::Login(_)
             | InputState::Keys(_)
-            | InputState::Dump(_)
+            | InputState::List(_)
             | InputState::Line => 0,
         }
     }

@@ -8,8 +8,10 @@ pub mod kernel;
 pub mod nic;
 pub mod tcp;
 
+use std::fmt;
 use std::io::{self, IoSliceMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,6 +29,50 @@ pub struct ConnectionId {
     pub index: u32,
     /// How often that index was used before.
     pub generation: u32,
+}
+
+/// An end of a connection, as `stats conns` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A Unix socket, with its path if that is known. That of its peer is the one it connected to.
+    Unix(Option<PathBuf>),
+    /// Rings in shared memory.
+    Rings,
+    /// The kernel does not say: the connection has ended.
+    Unknown,
+}
+
+impl fmt::Display for EndAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndAddress::Tcp(address @ SocketAddr::V4(_)) => write!(f, "tcp:{address}"),
+            EndAddress::Tcp(address) => write!(f, "tcp6:{address}"),
+            // Nothing that ends a line.
+            EndAddress::Unix(path) => match path {
+                Some(path) => write!(f, "unix:{}", path.to_string_lossy().escape_debug()),
+                None => f.write_str("unix:"),
+            },
+            EndAddress::Rings => f.write_str("rings"),
+            EndAddress::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// An open connection, for a list.
+#[derive(Debug)]
+pub struct Listed<'c, C> {
+    /// Where it is in the transport's table.
+    pub index: usize,
+    /// Its peer.
+    pub peer: EndAddress,
+    /// What its peer connected to.
+    pub local: EndAddress,
+    /// It is being closed, and its handler is not called any more.
+    pub is_closing: bool,
+    /// What the handler keeps of it.
+    pub state: &'c C,
 }
 
 /// The two byte streams of one connection.
@@ -268,4 +314,8 @@ pub trait Transport<C> {
 
     /// Number of open connections.
     fn connections(&self) -> usize;
+
+    /// Passes to `each` the connections in the next `places` places of the table, from place
+    /// `from` on. Returns where the next call continues; 0 after the last.
+    fn list(&self, from: usize, places: usize, each: &mut dyn FnMut(Listed<'_, C>)) -> usize;
 }

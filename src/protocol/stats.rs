@@ -5,7 +5,7 @@
 //! the memory tier is shown as slab class 1. Nothing here is on the hot path, and nothing here
 //! counts.
 
-use super::{Form, binary, text};
+use super::{Fixed, Form, binary, text};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
 use crate::base::console::BUILD;
@@ -82,6 +82,23 @@ pub struct Connection {
     pub idle_s: u64,
 }
 
+impl Connection {
+    /// Writes its lines for a text client.
+    pub fn write(&self, out: &mut Gather) {
+        self.lines(&mut |name, value| text::write_stat(name, value, out));
+    }
+
+    fn lines(&self, emit: &mut dyn FnMut(&str, &str)) {
+        let Connection { id, address, listen_address, state, idle_s } = self;
+        emit(&format!("{id}:addr"), address);
+        if !listen_address.is_empty() {
+            emit(&format!("{id}:listen_addr"), listen_address);
+        }
+        emit(&format!("{id}:state"), state);
+        emit(&format!("{id}:secs_since_last_cmd"), itoa::Buffer::new().format(*idle_s));
+    }
+}
+
 /// The memory tier, which stores items in units of one size.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
@@ -140,8 +157,8 @@ pub struct Snapshot {
     pub dump: bool,
     /// The memory tiers of all workers, summed.
     pub memory: Memory,
-    /// Needed only if the words are `conns`: see [`needs_connections`].
-    pub connections: Vec<Connection>,
+    /// Needed only by [`lists_connections`].
+    pub listeners: Vec<Connection>,
 }
 
 /// The end of a report.
@@ -161,9 +178,14 @@ pub enum Answer {
     Usage(&'static str),
 }
 
-/// Whether a report on `words` lists connections.
-pub fn needs_connections(words: &[u8]) -> bool {
-    split(words).next() == Some(b"conns")
+/// The end of a report to a text client.
+pub const END: Fixed = Fixed::new(b"END\r\n");
+
+/// Whether a report on `words` lists connections: [`report`] then writes the listeners only, and
+/// the caller the connections of each worker ([`Connection::write`]) and [`END`]. Binary clients
+/// cannot ask for it.
+pub fn lists_connections(words: &[u8], form: Form) -> bool {
+    matches!(form, Form::Text(_)) && split(words).next() == Some(b"conns")
 }
 
 fn split(words: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -180,7 +202,11 @@ pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str
         b"settings" => lines.settings(),
         b"items" => lines.items(),
         b"slabs" => lines.slabs(),
-        b"conns" => lines.connections(),
+        b"conns" => {
+            let Lines { snapshot, emit } = &mut lines;
+            snapshot.listeners.iter().for_each(|listener| listener.lines(emit));
+            return Answer::Bare;
+        }
         b"sizes" => lines.text("sizes_status", "disabled"),
         b"sizes_enable" | b"sizes_disable" => {
             lines.text("sizes_status", "disabled");
@@ -460,18 +486,6 @@ impl Lines<'_> {
         self.number("active_slabs", 1);
         self.number("total_malloced", memory.bytes_max);
     }
-
-    fn connections(&mut self) {
-        for connection in &self.snapshot.connections {
-            let id = connection.id;
-            self.text(&format!("{id}:addr"), &connection.address);
-            if !connection.listen_address.is_empty() {
-                self.text(&format!("{id}:listen_addr"), &connection.listen_address);
-            }
-            self.text(&format!("{id}:state"), connection.state);
-            self.number(&format!("{id}:secs_since_last_cmd"), connection.idle_s);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -496,8 +510,8 @@ mod tests {
             state: "conn_read",
             idle_s: 9,
         };
-        let connections = vec![connection];
-        Snapshot { pid: 42, totals, rusage_user_us: 1_000_002, connections, ..Default::default() }
+        let listeners = vec![connection];
+        Snapshot { pid: 42, totals, rusage_user_us: 1_000_002, listeners, ..Default::default() }
     }
 
     fn reply(words: &str, form: Form) -> (Answer, String) {
@@ -581,13 +595,16 @@ mod tests {
 
     #[test]
     fn connections_are_listed_as_memcached_lists_them() {
-        assert!(needs_connections(b"conns") && !needs_connections(b"items"));
+        assert!(lists_connections(b"conns x", TEXT) && !lists_connections(b"items", TEXT));
+        assert!(!lists_connections(b"conns", BINARY));
         let expected = "STAT 3:addr tcp:192.0.2.1:40000\r\n\
                         STAT 3:listen_addr tcp:192.0.2.2:11211\r\n\
                         STAT 3:state conn_read\r\n\
-                        STAT 3:secs_since_last_cmd 9\r\n\
-                        END\r\n";
+                        STAT 3:secs_since_last_cmd 9\r\n";
         assert_eq!(reply("conns", TEXT).1, expected);
+        let mut out = Gather::new();
+        snapshot().listeners[0].write(&mut out);
+        assert_eq!(out.finish().to_vec(), expected.as_bytes());
     }
 
     #[test]

@@ -37,6 +37,7 @@ use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::credentials::Credentials;
 use crate::config::{Batch, Config, L1, L2, Poll};
+use crate::net::EndAddress;
 use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::orchestrator::{Orchestrator, PortRole};
@@ -307,12 +308,10 @@ fn own_addresses(config: &Config) -> Vec<IpAddr> {
 fn listeners(config: &Config) -> Vec<String> {
     let own = own_addresses(config);
     let at = |port: u16| {
-        own.iter().map(move |&address| {
-            let kind = if address.is_ipv4() { "tcp" } else { "tcp6" };
-            format!("{kind}:{}", SocketAddr::new(address, port))
-        })
+        let end = move |&address| EndAddress::Tcp(SocketAddr::new(address, port)).to_string();
+        own.iter().map(end)
     };
-    let unix = |path: &Path| format!("unix:{}", path.display());
+    let unix = |path: &Path| EndAddress::Unix(Some(path.to_owned())).to_string();
     let mut all: Vec<String> = match &config.socket_path {
         Some(path) => vec![unix(path)],
         None => at(config.port).collect(),

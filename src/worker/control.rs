@@ -29,7 +29,7 @@ pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply
 
 fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut Gather) {
     let totals = totals(shared);
-    let snapshot = snapshot(shared, &totals, words, now);
+    let snapshot = snapshot(shared, &totals, words, form, now);
     if stats::write(words, form, &snapshot, reply) == Answer::Reset {
         *shared.baseline.lock().expect("no thread panics holding it") = totals;
     }
@@ -43,7 +43,7 @@ fn totals(shared: &Shared) -> Totals {
     totals
 }
 
-fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapshot {
+fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now) -> Snapshot {
     let (rusage_user_us, rusage_system_us) = cpu_us();
     let settings = &shared.settings;
     let baseline = shared.baseline.lock().expect("no thread panics holding it");
@@ -67,7 +67,11 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], now: Now) -> Snapsho
         flush: shared.limits.flush,
         dump: shared.limits.dump,
         memory: memory(shared, totals),
-        connections: if stats::needs_connections(words) { listeners(shared) } else { Vec::new() },
+        listeners: if stats::lists_connections(words, form) {
+            listeners(shared)
+        } else {
+            Vec::new()
+        },
     }
 }
 
@@ -86,7 +90,7 @@ fn memory(shared: &Shared, totals: &Totals) -> stats::Memory {
     }
 }
 
-/// The listeners; only workers know their connections.
+/// The listeners.
 fn listeners(shared: &Shared) -> Vec<Connection> {
     let settings = &shared.settings;
     let listening = |(id, address): (usize, &String)| Connection {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
-use super::{Shared, control};
+use super::{Shared, control, listing};
 use crate::base::buffer::{self, Body, Chain, Gather};
 use crate::base::clock::Now;
 use crate::base::limits::{
@@ -19,9 +19,9 @@ use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
-use crate::connection::{Engine, Share, Submitted};
+use crate::connection::{Connection, Engine, Share, Submitted};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
-use crate::net::ConnectionId;
+use crate::net::{ConnectionId, Transport};
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
@@ -71,6 +71,8 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     loans: Loans<O::Value>,
     /// Loans of other workers that are no longer needed.
     returns: Returns,
+    /// Pieces of this worker's connections that somebody asked for.
+    listings: listing::Requests,
 }
 
 impl<'o, O, F, M> WorkerEngine<'o, O, F, M>
@@ -104,6 +106,7 @@ where
             starvations_seen: 0,
             loans: Loans::new(),
             returns: Returns::default(),
+            listings: listing::Requests::default(),
             shared,
             executor,
             mailbox,
@@ -145,6 +148,35 @@ where
         }
         self.visits.append(&mut self.revisits);
         done
+    }
+
+    /// Whether somebody asked for this worker's connections.
+    #[inline]
+    pub(super) fn has_listings(&self) -> bool {
+        !self.listings.is_empty()
+    }
+
+    /// Answers who first asked for a piece of this worker's connections, which `transport` has.
+    #[cold]
+    pub(super) fn list<T: Transport<Connection>>(&mut self, transport: &T, now: Now) -> usize {
+        let Some(listing::Request { worker, slot, from }) = self.listings.pop_front() else {
+            return 0;
+        };
+        let listeners = self.shared.settings.listeners.len();
+        let numbers = (self.mailbox.worker(), self.mailbox.workers(), listeners);
+        let (lines, next) = listing::piece(transport, from, numbers, now);
+        match worker {
+            Some(worker) => {
+                let outcome = listing::outcome(Carried::Copied(lines), next);
+                self.mailbox.send_answer(usize::from(worker), Answer { slot, outcome });
+            }
+            None => {
+                self.awaited -= 1;
+                let outcome = listing::outcome(Held::Remote(Copied::new(0, lines)), next);
+                self.visits.extend(self.slots.complete(slot, outcome));
+            }
+        }
+        1
     }
 
     /// Whether clients have to log in.
@@ -199,6 +231,7 @@ where
             || !self.revisits.is_empty()
             || !self.mailbox.is_empty()
             || self.executor.has_woken()
+            || self.has_listings()
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
@@ -260,6 +293,11 @@ where
                 Job::Fetch { loan, offset, bytes } => {
                     let piece = self.loans.piece(loan, offset, bytes, now);
                     Answer { slot, outcome: Outcome::Hit(piece) }
+                }
+                Job::List { from } => {
+                    let worker = Some(worker as u8);
+                    self.listings.push_back(listing::Request { worker, slot, from });
+                    continue;
                 }
                 Job::Return(loan) => {
                     drop(self.loans.end(loan));
@@ -567,6 +605,21 @@ where
             self.awaited += usize::from(*outcomes);
         }
         submitted
+    }
+
+    fn list_connections(
+        &mut self,
+        worker: usize,
+        from: u64,
+        slot: u32,
+    ) -> Submitted<Held<O::Value>> {
+        self.awaited += 1;
+        if worker == self.mailbox.worker() {
+            self.listings.push_back(listing::Request { worker: None, slot, from });
+        } else {
+            self.mailbox.send_request(worker, RemoteRequest { slot, job: Job::List { from } });
+        }
+        Submitted::Waiting(1)
     }
 
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {

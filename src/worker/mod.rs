@@ -9,6 +9,7 @@ mod control;
 mod drain;
 mod engine;
 mod held;
+mod listing;
 mod shared;
 
 pub use engine::WorkerEngine;
@@ -77,6 +78,9 @@ where
         // Replies are sent first: a client that gets one may have sent its next request by the time
         // of the poll, which then goes to the tiers in this turn and not in the next.
         let mut done = self.engine.exchange(now);
+        if self.engine.has_listings() {
+            done += self.engine.list(transport, now);
+        }
         while let Some(id) = self.engine.next_visit() {
             transport.resume(id, now, self);
             done += 1;

@@ -1,7 +1,7 @@
 //! A transport driven by the test: bytes in, bytes out, with bounded buffers, no sockets.
 
 use sunder::base::clock::Now;
-use sunder::net::{ConnectionId, Handler, Stream, Transport};
+use sunder::net::{ConnectionId, EndAddress, Handler, Listed, Stream, Transport};
 
 /// The buffers of one side, bounded like a socket's, and split into pieces like a ring's.
 pub struct Pipe {
@@ -200,5 +200,15 @@ impl<C> Transport<C> for Pipes<C> {
 
     fn connections(&self) -> usize {
         self.entries.iter().filter(|entry| entry.state.is_some()).count()
+    }
+
+    fn list(&self, from: usize, places: usize, each: &mut dyn FnMut(Listed<'_, C>)) -> usize {
+        let to = self.entries.len().min(from + places);
+        for (index, entry) in self.entries.iter().enumerate().take(to).skip(from) {
+            let Some(state) = &entry.state else { continue };
+            let (peer, local) = (EndAddress::Unknown, EndAddress::Unknown);
+            each(Listed { index, peer, local, is_closing: false, state });
+        }
+        if to < self.entries.len() { to } else { 0 }
     }
 }

@@ -7,6 +7,7 @@
 mod access;
 mod bench_tool;
 mod cli;
+mod conns;
 mod dump;
 mod frozen;
 mod gete;

@@ -49,6 +49,10 @@ pub const DUMP_BUCKETS: usize = 16;
 /// The same of an SSD's index, in slots.
 pub const DUMP_SLOTS: usize = 128;
 
+/// Places of a worker's table of connections that one piece of `stats conns` looks at: some 100 us
+/// on kernel sockets, which have to be asked for their addresses.
+pub const LISTED_PLACES: usize = 64;
+
 /// While a worker may sleep, how long it does not retry connections that wait for room which others
 /// hold, in microseconds: the resolution of epoll_wait(2) is a millisecond.
 pub const ROOM_WAIT_US: u64 = 1_000;

@@ -37,7 +37,7 @@ use crate::base::limits::{
 };
 use crate::base::readiness::{self, Readiness};
 use crate::base::stats::{Counter, WorkerStats};
-use crate::net::{Admission, ConnectionId, Handler, REFUSAL, Transport};
+use crate::net::{Admission, ConnectionId, Handler, Listed, REFUSAL, Transport};
 use crate::report::Topic;
 use attach::Attached;
 use listener::Acceptor;
@@ -660,6 +660,17 @@ impl<C> Transport<C> for Kernel<C> {
 
     fn connections(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    fn list(&self, from: usize, places: usize, each: &mut dyn FnMut(Listed<'_, C>)) -> usize {
+        let to = self.entries.len().min(from.saturating_add(places));
+        for index in from..to {
+            let Some(Live { endpoint, state }) = &self.entries[index].live else { continue };
+            let is_closing = endpoint.phase != Phase::Open;
+            let (peer, local) = (endpoint.socket.peer_end(), endpoint.socket.local_end());
+            each(Listed { index, peer, local, is_closing, state });
+        }
+        if to < self.entries.len() { to } else { 0 }
     }
 }
 

@@ -8,7 +8,8 @@
 //! own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -22,7 +23,7 @@ use crate::base::limits::{
     KERNEL_SMALL_BUFFER_BYTES, RECEIVE_PIECES,
 };
 use crate::base::stats::{Counter, WorkerStats};
-use crate::net::Stream;
+use crate::net::{EndAddress, Stream};
 use crate::tier::shm::End;
 use crate::tier::shm::ring::Sleep;
 
@@ -81,6 +82,27 @@ impl Socket {
         }
     }
 
+    /// The peer, for a list.
+    pub(super) fn peer_end(&self) -> EndAddress {
+        match self {
+            Socket::Tcp(socket) => tcp_end(socket.peer_addr()),
+            // The peer's own has no name.
+            Socket::Unix(_) | Socket::Rings(_) => self.local_end(),
+        }
+    }
+
+    /// What the peer connected to, for a list.
+    pub(super) fn local_end(&self) -> EndAddress {
+        match self {
+            Socket::Tcp(socket) => tcp_end(socket.local_addr()),
+            Socket::Unix(socket) => {
+                let address = socket.local_addr().ok();
+                EndAddress::Unix(address.and_then(|it| it.as_pathname().map(Path::to_owned)))
+            }
+            Socket::Rings(_) => EndAddress::Rings,
+        }
+    }
+
     /// Sends FIN after everything written.
     pub(super) fn finish(&self) -> io::Result<()> {
         match self {
@@ -97,6 +119,12 @@ impl Socket {
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
         }
     }
+}
+
+/// An address of a TCP socket; an IPv4 one also where the socket is for IPv6.
+fn tcp_end(address: io::Result<SocketAddr>) -> EndAddress {
+    let canonical = |it: SocketAddr| SocketAddr::new(it.ip().to_canonical(), it.port());
+    address.map_or(EndAddress::Unknown, |address| EndAddress::Tcp(canonical(address)))
 }
 
 /// Moves pieces one after another until one is not moved completely. An error counts if nothing was

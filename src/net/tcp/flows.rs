@@ -53,6 +53,12 @@ impl FlowKey {
         Ipv6Addr::from_bits(bits).to_canonical()
     }
 
+    /// Our address.
+    pub fn local_ip(&self) -> IpAddr {
+        let bits = u128::from(self.local[0]) << 64 | u128::from(self.local[1]);
+        Ipv6Addr::from_bits(bits).to_canonical()
+    }
+
     /// The peer's port.
     #[inline(always)]
     pub fn remote_port(&self) -> u16 {

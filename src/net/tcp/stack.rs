@@ -3,6 +3,7 @@
 //! The work of a turn is bounded: one burst of frames, a budget of timers, a budget of overdue
 //! checks.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use smoltcp::socket::tcp::State;
@@ -14,7 +15,7 @@ use super::slab::Phase;
 use super::state::Stack;
 use crate::base::clock::Now;
 use crate::base::limits::TCP_NAP_US;
-use crate::net::{ConnectionId, Handler, Transport};
+use crate::net::{ConnectionId, EndAddress, Handler, Listed, Transport};
 
 impl<P: Port, C> Stack<P, C> {
     /// One step of checking whether another host has our addresses, to be repeated before the first
@@ -147,5 +148,21 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
 
     fn connections(&self) -> usize {
         self.places.taken()
+    }
+
+    fn list(&self, from: usize, places: usize, each: &mut dyn FnMut(Listed<'_, C>)) -> usize {
+        let flows = self.slab.flows.len();
+        let to = flows.min(from.saturating_add(places));
+        for index in from..to {
+            let flow = &self.slab.flows[index];
+            let (Phase::Open | Phase::Closing, Some(state)) = (flow.phase, &flow.connection) else {
+                continue;
+            };
+            let peer = SocketAddr::new(flow.key.remote_ip(), flow.key.remote_port());
+            let local = SocketAddr::new(flow.key.local_ip(), flow.key.local_port());
+            let (peer, local) = (EndAddress::Tcp(peer), EndAddress::Tcp(local));
+            each(Listed { index, peer, local, is_closing: flow.phase != Phase::Open, state });
+        }
+        if to < flows { to } else { 0 }
     }
 }
