@@ -21,6 +21,10 @@ pub const OF_CONNECTIONS: Remedies = Remedies {
     not_accepted: "raise the limit on open files (ulimit -n), or lower --max-connections",
 };
 
+/// Of addresses whose logins are refused.
+pub const OF_LOGINS: &str = "if a client there has an old password, give it the new one \
+     (--login-attempts allows more)";
+
 /// A device that could not be opened.
 #[cfg(feature = "dpdk")]
 pub fn of_device(error: &NicError) -> String {

@@ -6,6 +6,7 @@
 mod chunks;
 mod kernel;
 mod links;
+mod logins;
 mod nic;
 mod process;
 mod protocol;
@@ -19,6 +20,7 @@ mod values;
 pub use chunks::*;
 pub use kernel::*;
 pub use links::*;
+pub use logins::*;
 pub use nic::*;
 pub use process::*;
 pub use protocol::*;

@@ -83,6 +83,8 @@ counters! {
     AuthCmds => "auth_cmds",
     /// Attempts to log in with a wrong name or password.
     AuthErrors => "auth_errors",
+    /// Logins refused without a look at the password, because their address has failed too often.
+    AuthLimited => "auth_limited",
     /// Bytes read from clients.
     BytesRead => "bytes_read",
     /// Bytes written to clients.

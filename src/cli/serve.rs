@@ -9,6 +9,7 @@ use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
 use super::shared::Nic;
 use super::value::{List, Number, refuse_twice};
+use crate::base::limits::ATTEMPTS_MAX;
 use crate::base::networks::Network;
 use crate::base::rights::Rights;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
@@ -169,6 +170,13 @@ struct Allow {
     /// binary clients by SASL PLAIN. The file is read again on SIGHUP.
     #[arg(short = 'Y', long, value_name = "FILE")]
     auth_file: Option<PathBuf>,
+    /// Failed logins that one address may have at once; 0: no limit [default: 10]
+    ///
+    /// It has one more each second. Until then all its logins are refused as a wrong password is,
+    /// whether they are right or not, and their connections are closed. The addresses of an IPv6
+    /// /64 are one. Unix sockets have no limit.
+    #[arg(long, value_name = "N", requires = "auth_file")]
+    login_attempts: Option<Number<0, { ATTEMPTS_MAX as u64 }>>,
     /// Obey the shutdown command
     #[arg(short = 'A', long)]
     enable_shutdown: bool,
@@ -226,6 +234,7 @@ impl Serve {
             idle_timeout_s: listen.idle_timeout,
             wait_s: run.wait.0,
             auth_file: allow.auth_file,
+            login_attempts: allow.login_attempts.map_or(default.login_attempts, |n| n.0 as u32),
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             is_dump_enabled: !allow.disable_dumping,

@@ -82,6 +82,16 @@ fn a_wrong_network_is_told_with_a_way_out() {
 }
 
 #[test]
+fn failed_logins_are_limited_unless_said_otherwise() {
+    assert_eq!(config("serve").login_attempts, 10);
+    assert_eq!(config("serve -Y /x --login-attempts 0").login_attempts, 0);
+    let line = refused("serve -Y /x --login-attempts ten");
+    assert!(line.contains("--login-attempts: got 'ten', expected a whole number from 0"), "{line}");
+    let line = refused("serve --login-attempts 5");
+    assert!(line.contains("--auth-file"), "{line}");
+}
+
+#[test]
 fn the_batch_port_has_the_rights_of_the_main_port_unless_it_has_its_own() {
     let config_of = |rest: &str| config(&format!("serve --l2 rend,addr=unix:/x {rest}"));
     let both = config_of("--rights no-flush,no-admin");

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::base::limits::{
-    ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT, WORKERS_MAX,
+    ATTEMPTS_DEFAULT, ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT,
+    WORKERS_MAX,
 };
 use crate::base::networks::Networks;
 use crate::base::rights::Rights;
@@ -87,6 +88,8 @@ pub struct Config {
     pub wait_s: u64,
     /// The names and passwords of those who may use the server; None: everybody may.
     pub auth_file: Option<PathBuf>,
+    /// How often an address may fail to log in at once; 0: always.
+    pub login_attempts: u32,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
@@ -126,6 +129,7 @@ impl Default for Config {
             idle_timeout_s: 0,
             wait_s: 0,
             auth_file: None,
+            login_attempts: ATTEMPTS_DEFAULT,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,

@@ -5,6 +5,7 @@
 //! connection keeps more than its share.
 
 use std::io::IoSliceMut;
+use std::net::IpAddr;
 
 use super::deadlines::{Stall, allowance_us};
 use super::scratch::INTAKES_KEPT;
@@ -47,6 +48,10 @@ impl<S: Stream> Stream for Behind<'_, S> {
 
     fn is_peer_finished(&self) -> bool {
         self.stream.is_peer_finished()
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer()
     }
 
     fn room_bytes(&self) -> usize {

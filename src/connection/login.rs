@@ -3,7 +3,7 @@
 //! No byte reaches a parser of commands before that, and nothing is kept of what was sent.
 
 use super::slots::Content;
-use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Visit};
+use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Verdict, Visit};
 use crate::net::Stream;
 use crate::protocol::binary;
 use crate::protocol::login::{self, LOGIN_BYTES_MAX, Login};
@@ -38,7 +38,9 @@ impl Connection {
                 return Progress::More;
             }
             Login::Attempt { user, password, replies, consumed } => {
-                let is_admitted = visit.engine.log_in(user, password);
+                let peer = visit.stream.peer();
+                let verdict = visit.engine.log_in(peer, user, password, visit.now);
+                let is_admitted = verdict == Verdict::Admitted;
                 if is_admitted {
                     let is_binary = value_bytes.is_none() && input[0] == binary::MAGIC_REQUEST;
                     self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
@@ -46,6 +48,7 @@ impl Connection {
                 } else {
                     self.state = InputState::Login(None);
                 }
+                self.is_closing |= verdict == Verdict::Limited;
                 (if is_admitted { replies.admitted } else { replies.refused }, consumed)
             }
             Login::Refused { reply, consumed, close } => {

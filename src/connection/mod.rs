@@ -24,6 +24,8 @@ mod scratch;
 pub mod slots;
 mod stores;
 
+use std::net::IpAddr;
+
 use crate::base::buffer::{Body, Fifo, Gather};
 use crate::base::clock::Now;
 use crate::base::limits::COST_OF_EXTENDING;
@@ -39,6 +41,17 @@ pub use scratch::{SCRATCH_BYTES, Scratch};
 pub use slots::Submitted;
 use slots::{Arriving, Content, Queue, Slots};
 pub use stores::{Rest, Share};
+
+/// What becomes of an attempt to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is this user.
+    Admitted,
+    /// The name or the password is wrong.
+    Refused,
+    /// Nothing was compared: its address has failed too often.
+    Limited,
+}
 
 /// The interface of a connection to its worker.
 pub trait Engine {
@@ -77,9 +90,15 @@ pub trait Engine {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
 
-    /// Whether a user has this password; counted.
-    fn log_in(&mut self, _user: &[u8], _password: &[u8]) -> bool {
-        true
+    /// What becomes of an attempt to log in by a client with this address; counted.
+    fn log_in(
+        &mut self,
+        _peer: Option<IpAddr>,
+        _user: &[u8],
+        _password: &[u8],
+        _now: Now,
+    ) -> Verdict {
+        Verdict::Admitted
     }
 
     /// Executes an operation, here or elsewhere; `slot` identifies it until then.

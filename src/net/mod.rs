@@ -97,6 +97,12 @@ pub trait Stream {
     /// (FIN), or the transport drains ([`Transport::drain`]).
     fn is_peer_finished(&self) -> bool;
 
+    /// The peer's address; None if it is of this host and has none (a Unix socket). That of a peer
+    /// that has gone may be unspecified. May take a system call.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// Free bytes for output, in all pieces. Also 0 when the visit has sent its share; the handler
     /// is called again when there is room, or in the next turn.
     fn room_bytes(&self) -> usize;

@@ -42,11 +42,12 @@ use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::orchestrator::{Orchestrator, PortRole};
 use crate::protocol::Limits;
+use crate::remedies;
 use crate::report::Reporter;
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::{ProbeError, Server as RendServer};
-use crate::worker::{Cause, Idle, Settings, Shared};
+use crate::worker::{Cause, Idle, Logins, Settings, Shared};
 use crew::Plan;
 use kept::Files;
 use patience::Patience;
@@ -133,7 +134,11 @@ impl<'c> Server<'c> {
         let pins = pins(config, workers, &allowed);
         let tiers = "tiers of its program's own".to_owned();
         let mut shared = shared(config, workers);
-        shared.credentials = config.auth_file.as_deref().map(users).transpose()?;
+        if let Some(path) = &config.auth_file {
+            let users = users(path)?;
+            let logins = Logins::new(users, config.login_attempts, remedies::OF_LOGINS);
+            shared.logins = Some(logins);
+        }
         Ok(Server { config, shared, pins, tiers })
     }
 
@@ -154,8 +159,8 @@ impl<'c> Server<'c> {
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
         }
-        if let Some(users) = &self.shared.credentials {
-            reread_on_hangup(Arc::clone(users)).map_err(ServeError::Host)?;
+        if let Some(logins) = &self.shared.logins {
+            reread_on_hangup(Arc::clone(logins.users())).map_err(ServeError::Host)?;
         }
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.

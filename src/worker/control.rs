@@ -63,7 +63,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         idle_timeout_s: settings.idle_timeout_s,
         item_bytes_max: shared.limits.item_bytes_max,
         shutdown: shared.limits.shutdown,
-        needs_login: shared.credentials.is_some(),
+        needs_login: shared.logins.is_some(),
         flush: shared.limits.flush,
         dump: shared.limits.dump,
         memory: memory(shared, totals),

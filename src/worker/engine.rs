@@ -2,6 +2,7 @@
 //! the table of requests in flight, and answers commands about the server.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
-use crate::connection::{Connection, Engine, Share, Submitted};
+use crate::connection::{Connection, Engine, Share, Submitted, Verdict};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::{ConnectionId, Transport};
 use crate::orchestrator::tally::Tally;
@@ -181,7 +182,7 @@ where
 
     /// Whether clients have to log in.
     pub(super) fn needs_login(&self) -> bool {
-        self.shared.credentials.is_some()
+        self.shared.logins.is_some()
     }
 
     /// What a listener's clients may do.
@@ -563,12 +564,13 @@ where
         })
     }
 
-    fn log_in(&mut self, user: &[u8], password: &[u8]) -> bool {
-        let is_admitted =
-            self.shared.credentials.as_ref().is_some_and(|users| users.admits(user, password));
+    fn log_in(&mut self, peer: Option<IpAddr>, user: &[u8], password: &[u8], now: Now) -> Verdict {
+        let Some(logins) = &self.shared.logins else { return Verdict::Refused };
+        let verdict = logins.judge(peer, user, password, &self.shared.clock, now);
         self.stats.add(Counter::AuthCmds, 1);
-        self.stats.add(Counter::AuthErrors, u64::from(!is_admitted));
-        is_admitted
+        self.stats.add(Counter::AuthErrors, u64::from(verdict != Verdict::Admitted));
+        self.stats.add(Counter::AuthLimited, u64::from(verdict == Verdict::Limited));
+        verdict
     }
 
     #[inline]

@@ -10,9 +10,11 @@ mod drain;
 mod engine;
 mod held;
 mod listing;
+mod logins;
 mod shared;
 
 pub use engine::WorkerEngine;
+pub use logins::Logins;
 pub use shared::{Cause, Settings, Shared};
 
 use std::future::Future;

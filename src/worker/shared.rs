@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use rapidhash::v3::RapidSecrets;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::logins::Logins;
 use crate::base::clock::Clock;
-use crate::base::credentials::Credentials;
 use crate::base::rights::Rights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
@@ -97,7 +97,7 @@ pub struct Shared {
     /// For `stats settings`.
     pub settings: Settings,
     /// Who may use the server; None: everybody may.
-    pub credentials: Option<Arc<Credentials>>,
+    pub logins: Option<Logins>,
     /// What the clients of the main port, and of the batch port, may do.
     pub rights: [Rights; 2],
     /// By worker number; each is written only by its worker.
@@ -134,7 +134,7 @@ impl Shared {
             clock,
             limits,
             settings,
-            credentials: None,
+            logins: None,
             rights: [Rights::ALL; 2],
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             memory_bytes: AtomicU64::new(0),

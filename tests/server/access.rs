@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::{PATIENCE, Server, free_port};
 
 /// A connection to `port` from an address of the loopback network.
-fn from(client: [u8; 4], port: u16) -> TcpStream {
+pub fn from(client: [u8; 4], port: u16) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from((client, 0)).into()).expect("the host has it");
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

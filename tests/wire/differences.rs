@@ -35,6 +35,7 @@ pub const RULES: &[Rule] = &[
 /// Statistics of sunder that memcached does not have; digits are removed from their names.
 pub const OWN_STATISTICS: &[&str] = &[
     "address_conflicts",
+    "auth_limited",
     "chunk_foreign",
     "chunk_metadata_bad",
     "chunk_missing",

@@ -8,7 +8,7 @@
 //! own queue. Nothing here calls a handler.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,6 +100,18 @@ impl Socket {
                 EndAddress::Unix(address.and_then(|it| it.as_pathname().map(Path::to_owned)))
             }
             Socket::Rings(_) => EndAddress::Rings,
+        }
+    }
+
+    /// As [`Stream::peer`].
+    fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Socket::Tcp(socket) => {
+                let peer = socket.peer_addr().map(|peer| peer.ip().to_canonical());
+                // It has gone.
+                Some(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
+            }
+            Socket::Unix(_) | Socket::Rings(_) => None,
         }
     }
 
@@ -596,6 +608,10 @@ impl Stream for KernelStream<'_> {
 
     fn is_peer_finished(&self) -> bool {
         self.endpoint.is_finished || self.shared.is_draining
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.endpoint.socket.peer()
     }
 
     fn room_bytes(&self) -> usize {

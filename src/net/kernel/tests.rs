@@ -5,7 +5,7 @@ mod allow;
 mod pieces;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -51,6 +51,8 @@ struct Peer {
     readies: usize,
     written: usize,
     overdue: bool,
+    /// The peer of the last call.
+    address: Option<IpAddr>,
 }
 
 impl Handler for Peer {
@@ -63,6 +65,7 @@ impl Handler for Peer {
 
     fn ready<S: Stream>(&mut self, _: ConnectionId, sent: &mut usize, stream: &mut S, _: Now) {
         self.readies += 1;
+        self.address = stream.peer();
         match self.behaviour {
             Behaviour::Ignore => {}
             Behaviour::Echo => {

@@ -1,5 +1,7 @@
 //! The two byte streams of a flow, directly in the rings of its socket.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use smoltcp::socket::tcp::{Socket, State};
 
 use crate::net::Stream;
@@ -65,6 +67,11 @@ impl Stream for SocketStream<'_> {
     #[inline]
     fn is_peer_finished(&self) -> bool {
         self.is_draining || peer_finished(self.socket.state())
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        let peer = self.socket.remote_endpoint().map(|peer| peer.addr.into());
+        Some(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
     }
 
     #[inline]

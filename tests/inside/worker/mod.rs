@@ -24,7 +24,7 @@ use sunder::orchestrator::{Action, InL1, Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::tier::memory::{self, ItemValue, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
-use sunder::worker::{Settings, Shared, Worker};
+use sunder::worker::{Logins, Settings, Shared, Worker};
 
 const LIMITS: Limits =
     Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, dump: true, meta: false };
@@ -295,7 +295,7 @@ fn who_does_not_log_in_becomes_overdue_and_who_has_does_not() {
     let users = Credentials::read(&path).expect("it is right");
     std::fs::remove_file(&path).expect("it is there");
     let mut shared = Shared::new(Clock::start(), LIMITS, Settings::default(), 1);
-    shared.credentials = Some(Arc::new(users));
+    shared.logins = Some(Logins::new(Arc::new(users), 10, ""));
     let shared = Arc::new(shared);
     let tiers = [memory(&shared, 0)];
     for (sent, is_overdue) in [

@@ -36,5 +36,6 @@ fn an_allowed_peer_is_served_also_with_a_mapped_address() {
         client.set_nonblocking(true).unwrap();
         check_echo(&mut rig, &mut client, b"hello");
         assert_eq!(rig.count(Counter::RejectedByAllow), 0, "{listen}");
+        assert_eq!(rig.peer.address, Some([127, 0, 0, 3].into()), "{listen}");
     }
 }

@@ -1,5 +1,7 @@
 //! Peers that may not connect: nothing is made for their SYNs.
 
+use std::net::SocketAddr;
+
 use super::peer::{ACK, Crafted, Hand, RST, SYN, see};
 use super::wire::{Bench, PORTS, VecFrame, config};
 use crate::base::limits::{BURST_FRAMES, TCP_STRAY_REPLIES_MAX};
@@ -57,6 +59,8 @@ fn each_port_serves_whom_its_list_has() {
     ] {
         let mut hand = Hand::open(&mut bench, from, to);
         assert_eq!(hand.say(&mut bench, b"hello"), b"hello", "{from}");
+        let from: SocketAddr = from.parse().unwrap();
+        assert_eq!(bench.handler.peer, Some(from.ip()));
     }
     assert_eq!(bench.count(Counter::RejectedByAllow), 0);
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -146,6 +147,8 @@ pub struct TestHandler {
     pub ended: Vec<ConnectionId>,
     pub overdue: bool,
     pub ready_calls: usize,
+    /// The peer of the last call.
+    pub peer: Option<IpAddr>,
 }
 
 impl Handler for TestHandler {
@@ -165,6 +168,7 @@ impl Handler for TestHandler {
     ) {
         assert_eq!(id, *connection);
         self.ready_calls += 1;
+        self.peer = stream.peer();
         match self.manner {
             Manner::Echo => {
                 while stream.received_bytes() > 0 && stream.room_bytes() > 0 {

@@ -1,6 +1,8 @@
 //! Clients that have to log in: what memcached answers to the same lines, SASL's PLAIN, a file that
 //! changes while the server runs, and files that cannot be used.
 
+mod attempts;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -259,6 +261,7 @@ fn the_tools_log_in() {
     let users = Users::new("alice:secret\nbob:other\n");
     let port = free_port().to_string();
     let words = ["-p", &port, "--workers", "1", "--auth-file", users.path()];
+    let words = [&words[..], &["--login-attempts", "0"]].concat();
     let _server = Server::sunder(&words).expect("it starts");
     let wrong = Users::new("alice:other\n");
     let tools = [
