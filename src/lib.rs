@@ -83,6 +83,7 @@ pub mod serve;
 /// ```
 pub mod bench {
     pub use crate::load::bench::{Failure, Lengths, Load, Plan, measure};
+    pub use crate::load::login::Login;
     pub use crate::load::result::{Latency, Outages, RunResult, Spectrum, Step};
     pub use crate::load::stream::Target;
     pub use crate::load::wire::Dialect;

@@ -10,7 +10,7 @@ use clap::{ArgMatches, Args, Subcommand};
 
 use super::Command;
 use super::report::Report;
-use super::shared::{AnswerLimit, KEY_BYTES, Nic, Protocols, Server};
+use super::shared::{AnswerLimit, KEY_BYTES, LogIn, Nic, Protocols, Server};
 use super::value::{ANY, Count, Number, Seconds, refuse_twice};
 use crate::base::limits::TCP_ADDRESSES_MAX;
 use crate::config::{Huge, Parsed, ValueError, number, real, size};
@@ -122,6 +122,8 @@ struct Requests {
 
 #[derive(Args, Debug)]
 struct Client {
+    #[command(flatten)]
+    login: LogIn,
     /// Connections
     #[arg(long, value_name = "N", default_value = "50")]
     connections: Count<1, 1_000_000>,
@@ -188,6 +190,7 @@ impl Bench {
             warmup: pace.warmup.0,
             duration: pace.duration.0,
             dialect: requests.protocol.or(Protocols::given(matches).pop()).unwrap_or(Dialect::Text),
+            login: client.login.read()?,
             get_share: requests.ratio,
             multi_get: requests.multi_get.0 as usize,
             keys: requests.keys.0 as u32,

@@ -85,6 +85,26 @@ pub(super) struct Protocols {
     meta: Vec<bool>,
 }
 
+// Who to log in as.
+#[derive(Args, Debug)]
+pub(super) struct LogIn {
+    /// Log in with the first line of FILE, user:password
+    ///
+    /// As a server's --auth-file, or memcached's -Y: by a set in text and meta, by SASL PLAIN in
+    /// binary. In a file, because all users of a host can see its command lines. A server that
+    /// nobody has to log in to stores the set, of the key sunder-login.
+    #[arg(long = "login", value_name = "FILE")]
+    path: Option<PathBuf>,
+}
+
+impl LogIn {
+    /// Who, if anybody.
+    pub fn read(self) -> Result<Option<Login>, String> {
+        let login = self.path.map(|path| Login::read(&path)).transpose();
+        login.map_err(|error| format!("--login: {error}"))
+    }
+}
+
 // A DPDK device, of a server or of a client.
 #[derive(Args, Debug)]
 pub(super) struct Nic {
@@ -125,13 +145,8 @@ struct Client {
     server: Server,
     #[command(flatten)]
     protocols: Protocols,
-    /// Log in with the first line of FILE, user:password
-    ///
-    /// As a server's --auth-file, or memcached's -Y: by a set in text and meta, by SASL PLAIN in
-    /// binary. In a file, because all users of a host can see its command lines. A server that
-    /// nobody has to log in to stores the set, of the key sunder-login.
-    #[arg(long, value_name = "FILE")]
-    login: Option<PathBuf>,
+    #[command(flatten)]
+    login: LogIn,
     /// Connections, with one request in flight each
     #[arg(short, long, value_name = "N", default_value = "10")]
     workers: Count<1, WORKERS_MAX>,
@@ -175,11 +190,10 @@ impl<T: ToolFlags> Tool<T> {
         if prefix.len() + key_letters > KEY_BYTES_MAX {
             return Err(format!("--prefix: keys of more than {KEY_BYTES_MAX} bytes"));
         }
-        let login = client.login.map(|path| Login::read(&path)).transpose();
         let dialects = Protocols::given(matches);
         let mut options = Options {
             dialects: if dialects.is_empty() { vec![Dialect::Text] } else { dialects },
-            login: login.map_err(|error| format!("--login: {error}"))?,
+            login: client.login.read()?,
             workers: client.workers.0 as usize,
             key_letters,
             prefix,

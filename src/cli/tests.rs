@@ -195,6 +195,7 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("blast --step 1", "--step"),
         ("blast -kl 250 --prefix a", "--prefix"),
         ("fill --login /nothing/there", "--login: /nothing/there: "),
+        ("bench --login /nothing/there", "--login: /nothing/there: "),
         ("blast stray:0", "got 'stray:0', expected HOST, HOST:PORT or unix:PATH"),
         ("bench --rate 10 --sweep auto", "--sweep"),
         ("bench --keys 257 --key-bytes 2", "--key-bytes"),

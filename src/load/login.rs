@@ -58,7 +58,7 @@ impl Login {
     }
 
     /// Reads `user:password`.
-    fn parse(line: &str) -> Option<Login> {
+    pub(in crate::load) fn parse(line: &str) -> Option<Login> {
         let (user, password) = line.split_once(':')?;
         let is_right = !user.is_empty() && line.len() < LOGIN_BYTES_MAX && !line.contains('\0');
         is_right.then(|| Login { user: user.to_owned(), password: password.to_owned() })

@@ -38,8 +38,16 @@ pub fn serve(leaves: bool) {
 fn answer(mut stream: &TcpStream, gets: &AtomicUsize, leaves: bool) {
     stream.set_nodelay(true).unwrap();
     let mut lines = BufReader::new(stream).lines();
+    let mut is_admitted = leaves;
     while let Some(Ok(line)) = lines.next() {
+        if line.starts_with("set sunder-login ") {
+            let words = lines.next().unwrap().unwrap();
+            is_admitted = words == "alice secret";
+            println!("login {is_admitted}");
+        }
         let answer: &[u8] = match &line[..] {
+            _ if line.starts_with("set ") => b"STORED\r\n",
+            _ if !is_admitted => b"CLIENT_ERROR unauthenticated\r\n",
             "version" => b"VERSION 1.2.3-stub\r\n",
             "stats" => b"STAT pid 1\r\nSTAT sunder_version 9.8.7\r\nEND\r\n",
             _ => b"END\r\n",
@@ -77,9 +85,11 @@ fn a_bench_prints_its_result_and_reopens_closed_connections() {
     let mut server = lab.role("ending-server").inside("client").start();
     server.expect("ready");
     let json = lab.path("bench.json");
-    let ended = bench(&lab, &far, &json, "--duration 1");
+    let login = lab.path("login");
+    fs::write(&login, "alice:secret\n").unwrap();
+    let ended = bench(&lab, &far, &json, &format!("--duration 1 --login {login}"));
     let result = RunResult::load(json.as_ref());
-    let _ = fs::remove_file(&json);
+    let _ = [&json, &login].map(fs::remove_file);
     let stderr = String::from_utf8_lossy(&ended.stderr);
     let result = result.unwrap_or_else(|error| panic!("{error}: {stderr}"));
     // As after any error.
@@ -93,6 +103,7 @@ fn a_bench_prints_its_result_and_reopens_closed_connections() {
     assert!(gaps.gap_s < 1.0 && step.requests > CLOSE_AT as u64, "{} {gaps:?}", step.requests);
     assert!(result.notes.iter().any(|note| note.contains("2 opened again")), "{:?}", result.notes);
     let lines = server.stop();
+    assert_eq!(lines.iter().filter(|line| *line == "login true").count(), 1 + 3 + 2);
     let ports: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("port ")).collect();
     let different: BTreeSet<&str> = ports.iter().copied().collect();
     assert_eq!((ports.len(), different.len()), (1 + 3 + 2, 1 + 3 + 2), "{ports:?}");

@@ -45,14 +45,14 @@ pub fn drive<C: Carrier>(
 ) {
     engine.begin(task);
     let (begin_ns, is_paced) = match task {
-        Task::Fill { .. } => (0, false),
+        Task::LogIn | Task::Fill { .. } => (0, false),
         Task::Measure { rate, start_ns, .. } => (start_ns, rate.is_some()),
     };
     // Connections that were not told yet that they may begin.
     let mut untold = 0..if is_paced { 0 } else { engine.connections() };
     let filling = match task {
         Task::Fill { limit_ns } => Some((engine.now_ns(), limit_ns)),
-        Task::Measure { .. } => None,
+        Task::LogIn | Task::Measure { .. } => None,
     };
     let mut ended_ns = None;
     let mut is_stopping = false;

@@ -6,6 +6,7 @@
 //! [`Engine::tick`].
 
 mod carried;
+mod login;
 mod lost;
 mod overdue;
 
@@ -19,12 +20,15 @@ use super::traffic::Traffic;
 use crate::load::wire::{self, Dialect, Item, Reply, Step};
 use crate::net::Stream;
 use carried::Carried;
+use login::{LoginState, Logins};
 use lost::Losses;
 
 /// What requests a thread makes at the moment.
 enum Work {
     /// None.
     Idle,
+    /// None: its connections log in.
+    LogIn,
     /// A set of each of its keys, once.
     Fill { next: u64, end: u64, stride: u64 },
     /// The next as soon as one is answered.
@@ -75,6 +79,7 @@ pub struct Conn {
     waiting: u32,
     /// How many keys of the oldest request have had their answer.
     items: u32,
+    login: LoginState,
     long: Option<Box<Long>>,
 }
 
@@ -82,7 +87,8 @@ impl Conn {
     /// Connection number `number` of its thread.
     pub fn new(number: usize) -> Conn {
         let number = u32::try_from(number).expect("bounded by the options");
-        Conn { number, first: 0, waiting: 0, items: 0, long: None }
+        let login = LoginState::default();
+        Conn { number, first: 0, waiting: 0, items: 0, login, long: None }
     }
 
     fn has_unsent(&self) -> bool {
@@ -108,6 +114,8 @@ pub struct Progress {
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Task {
+    /// Log in on all connections.
+    LogIn,
     /// Store every key once, unless that would take longer than this, in nanoseconds.
     Fill { limit_ns: u64 },
     /// Ask from `start_ns` on, at `rate` a second by all threads or as fast as answers come.
@@ -164,6 +172,7 @@ pub struct Engine {
     first_error: Option<String>,
     first_mismatch: Option<String>,
     losses: Losses,
+    logins: Logins,
     /// Connections that a stack of ours carries.
     pub carried: Carried,
     request: Vec<u8>,
@@ -205,6 +214,7 @@ impl Engine {
             first_error: None,
             first_mismatch: None,
             losses: Losses::new(share.connections, plan.timeout_ns()),
+            logins: Logins::new(plan.login.as_ref(), plan.dialect),
             carried: Carried::default(),
             request: Vec::with_capacity(4096),
             stitched: Vec::with_capacity(64 * 1024),
@@ -218,6 +228,10 @@ impl Engine {
         self.backlog = 0;
         self.losses.keys.clear();
         match task {
+            Task::LogIn => {
+                self.is_measuring = false;
+                self.work = Work::LogIn;
+            }
             Task::Fill { .. } => {
                 self.is_measuring = false;
                 let (thread, threads) = (self.share.thread as u64, self.share.threads as u64);
@@ -298,6 +312,7 @@ impl Engine {
                 *end = *next;
                 self.losses.keys.clear();
             }
+            Work::LogIn => self.work = Work::Idle,
             Work::Idle | Work::GiveUp(_) => {}
         }
     }
@@ -306,6 +321,7 @@ impl Engine {
     pub fn may_send(&self) -> bool {
         match &self.work {
             Work::Idle | Work::GiveUp(_) => false,
+            Work::LogIn => self.is_logging_in(),
             Work::Fill { next, end, .. } => next < end || !self.losses.keys.is_empty(),
             Work::Closed { end_ns } => self.now_ns < *end_ns,
             Work::Open(arrivals) => arrivals.next_ns() < u64::MAX,
@@ -375,6 +391,9 @@ impl Engine {
     /// Takes the answers of a connection and begins what may begin.
     #[inline]
     pub fn visit<S: Stream>(&mut self, conn: &mut Conn, stream: &mut S) {
+        if self.logins.holds(conn) && !self.log_in(conn, stream) {
+            return;
+        }
         self.take_answers(conn, stream);
         if self.failure.is_some() {
             return;
@@ -409,7 +428,7 @@ impl Engine {
             Work::Fill { next, end, .. } => {
                 (next < end || !self.losses.keys.is_empty()).then_some(now_ns)
             }
-            Work::Idle => None,
+            Work::Idle | Work::LogIn => None,
             Work::GiveUp(arrivals) => {
                 for n in dealt.begun..dealt.dealt {
                     let start_ns = arrivals.intended_ns(conn.number as usize, n);

@@ -100,7 +100,7 @@ pub(super) fn watched<T>(
     let server = match &plan.device {
         // The host may have no way to it: the server is asked through the device.
         Some(_) => None,
-        None => server::fetch_version(&address, plan.dialect, plan.timeout),
+        None => server::fetch_version(&address, plan),
     };
     let failed = AtomicBool::new(false);
     let common = Common { plan, address, clock, stop, failed: &failed };
@@ -153,6 +153,9 @@ fn try_steps(
     watch: &mut dyn FnMut(&str, u64),
 ) -> Result<(), String> {
     let (plan, duration_ns) = (common.plan, common.plan.duration_ns());
+    if plan.login.is_some() {
+        crew.run(Task::LogIn, |answers| watch("logging in", answers)).result()?;
+    }
     if plan.fills {
         let limit_ns = FILL_NS_MIN.max(FILL_DURATIONS * duration_ns);
         crew.run(Task::Fill { limit_ns }, |answers| watch("storing keys", answers)).result()?;

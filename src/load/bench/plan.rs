@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::spread::{Lengths, Popularity, Zipf};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::config::{Cidr, Huge};
+use crate::load::login::Login;
 use crate::load::options::ANSWER_BYTES;
 use crate::load::stream::Target;
 use crate::load::wire::Dialect;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub duration: Duration,
     /// The protocol.
     pub dialect: Dialect,
+    /// Who each connection logs in as, before anything is measured, if anybody.
+    pub login: Option<Login>,
     /// Share of the requests that are gets, from 0 to 1; the others are sets.
     pub get_share: f64,
     /// Keys of one get.
@@ -144,6 +147,7 @@ impl Plan {
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(10),
             dialect: Dialect::Text,
+            login: None,
             get_share: 0.9,
             multi_get: 1,
             keys: 10_000,

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Buf;
 
-use super::plan::ServerAddress;
+use super::plan::{Plan, ServerAddress};
 use crate::base::clock::Clock;
+use crate::load::login::{Login, LoginAnswer};
 use crate::load::stream::{Target, Waiting};
 use crate::load::wire::Dialect;
 
@@ -35,17 +36,13 @@ const BINARY_QUESTION: [u8; HEADER_BYTES] = {
 };
 
 /// The version that the server at `address` tells; None if it does not tell within [`patience`].
-pub fn fetch_version(
-    address: &ServerAddress,
-    dialect: Dialect,
-    timeout: Duration,
-) -> Option<String> {
+pub fn fetch_version(address: &ServerAddress, plan: &Plan) -> Option<String> {
     let target = match address {
         ServerAddress::Tcp(address) => Target::Tcp(address.ip().to_string(), address.port()),
         ServerAddress::Unix(path) => Target::Unix(path.clone()),
     };
-    let timeout = patience(timeout);
-    let (clock, mut inquiry) = (Clock::start(), Inquiry::new(dialect));
+    let timeout = patience(plan.timeout);
+    let (clock, mut inquiry) = (Clock::start(), Inquiry::new(plan));
     let mut stream = Waiting::connect(&target, timeout).ok()?;
     let limit_ns = clock.read_ns() + timeout.as_nanos() as u64;
     // What was received before a failure counts.
@@ -83,6 +80,8 @@ fn converse(
 /// What may be asked.
 #[derive(Clone, Copy, Debug)]
 enum Question {
+    /// No question: whoever is asked wants a login first.
+    Login,
     Version,
     /// Where a sunder tells its own version, which its `version` does not.
     Statistics,
@@ -92,6 +91,8 @@ enum Question {
 #[derive(Debug)]
 pub struct Inquiry {
     dialect: Dialect,
+    /// What a login sends.
+    login: Vec<u8>,
     /// None when there is nothing more to ask.
     question: Option<Question>,
     /// What came of the answer.
@@ -101,15 +102,19 @@ pub struct Inquiry {
 
 impl Inquiry {
     /// Nothing asked yet.
-    pub fn new(dialect: Dialect) -> Inquiry {
-        let question = Some(Question::Version);
-        Inquiry { dialect, question, answer: Vec::new(), version: None }
+    pub fn new(plan: &Plan) -> Inquiry {
+        let dialect = plan.dialect;
+        let login = plan.login.as_ref().map(|login| login.request(dialect));
+        let question = Some(login.as_ref().map_or(Question::Version, |_| Question::Login));
+        let login = login.unwrap_or_default();
+        Inquiry { dialect, login, question, answer: Vec::new(), version: None }
     }
 
     /// What is to be sent, once; None when there is nothing more to ask.
-    pub fn question(&self) -> Option<&'static [u8]> {
+    pub fn question(&self) -> Option<&[u8]> {
         self.question.map(|question| match (question, self.dialect) {
-            (Question::Version, Dialect::Binary) => &BINARY_QUESTION[..],
+            (Question::Login, _) => &self.login[..],
+            (Question::Version, Dialect::Binary) => &BINARY_QUESTION,
             (Question::Version, _) => b"version\r\n",
             (Question::Statistics, _) => b"stats\r\n",
         })
@@ -123,6 +128,12 @@ impl Inquiry {
         let answer = &self.answer[..];
         let is_too_long = answer.len() > ANSWER_BYTES_MAX;
         let next = match (question, self.dialect) {
+            (Question::Login, dialect) => match Login::answer(dialect, answer) {
+                LoginAnswer::NeedMore => return false,
+                LoginAnswer::Admitted => Some(Question::Version),
+                // The run's own connections say so.
+                LoginAnswer::Refused(_) => None,
+            },
             (Question::Version, Dialect::Binary) => match binary_body(answer) {
                 None if !is_too_long => return false,
                 body => {
@@ -208,7 +219,14 @@ mod tests {
 
     /// What a server tells of itself, a byte at a time, and how often it was asked.
     fn told(dialect: Dialect, answers: &[&[u8]]) -> (Option<String>, usize) {
-        let mut inquiry = Inquiry::new(dialect);
+        told_to(None, dialect, answers)
+    }
+
+    fn told_to(user: Option<&str>, dialect: Dialect, answers: &[&[u8]]) -> (Option<String>, usize) {
+        let mut plan = Plan::new(Target::Tcp("127.0.0.1".to_owned(), 11211));
+        plan.dialect = dialect;
+        plan.login = user.and_then(Login::parse);
+        let mut inquiry = Inquiry::new(&plan);
         let mut asked = 0;
         while inquiry.question().is_some() {
             let answer = answers[asked];
@@ -239,7 +257,16 @@ mod tests {
         let mut binary = [0; HEADER_BYTES].to_vec();
         (binary[0], binary[1], binary[11]) = (BINARY_ANSWER, BINARY_VERSION, 5);
         binary.extend_from_slice(b"1.6.9");
-        assert_eq!(told(Dialect::Binary, &[&binary]), (plain, 1));
+        assert_eq!(told(Dialect::Binary, &[&binary]), (plain.clone(), 1));
+        // A server that wants a login is asked behind it.
+        let user = Some("alice:secret");
+        let answers = [&b"STORED\r\n"[..], version, b"ERROR\r\n"];
+        assert_eq!(told_to(user, Dialect::Text, &answers), (plain.clone(), 3));
+        let mut admitted = [0; HEADER_BYTES];
+        admitted[..2].copy_from_slice(&[BINARY_ANSWER, 0x21]);
+        assert_eq!(told_to(user, Dialect::Binary, &[&admitted, &binary]), (plain, 2));
+        let refusal = &b"CLIENT_ERROR authentication failure\r\n"[..];
+        assert_eq!(told_to(user, Dialect::Text, &[refusal]), (None, 1));
         assert_eq!(told(Dialect::Binary, &[&[b'E'; HEADER_BYTES]]), (None, 1));
     }
 

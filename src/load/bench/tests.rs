@@ -12,6 +12,7 @@ use super::record::Record;
 use super::schedule::{SECOND_NS, Share, Window};
 use super::spread::Lengths;
 use crate::base::clock::Now;
+use crate::load::login::Login;
 use crate::load::stream::Target;
 use crate::net::ConnectionId;
 use crate::net::Handler;
@@ -56,7 +57,10 @@ struct Peer {
     back_ns: Option<u64>,
     /// How often it was opened before.
     generation: u32,
+    is_admitted: bool,
 }
+
+const REFUSAL: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
 
 /// How long a connection is missing.
 const GAP_NS: u64 = 300 * MS;
@@ -74,6 +78,8 @@ struct Simulation {
     items: HashMap<Vec<u8>, (String, Vec<u8>)>,
     /// The engine owns its connections as those of a stack.
     is_stack: bool,
+    /// Logins so far, if each connection has to begin with one.
+    logins: Option<usize>,
 }
 
 struct View<'a> {
@@ -143,6 +149,7 @@ impl Simulation {
             requests: 0,
             items: HashMap::new(),
             is_stack: false,
+            logins: None,
         }
     }
 
@@ -171,7 +178,15 @@ impl Simulation {
             let words: Vec<_> = line.split(' ').collect();
             let mut taken = end + 1;
             let mut answer = Vec::new();
-            if words[0] == "set" {
+            if let Some(logins) = self.logins.as_mut().filter(|_| !peer.is_admitted) {
+                assert_eq!(line, "set sunder-login 0 0 12", "no request before the login");
+                *logins += 1;
+                let rest = String::from_utf8(peer.asked[taken..].to_vec()).expect("text");
+                let is_right = rest == "alice secret\r\n";
+                taken += rest.len();
+                answer.extend_from_slice(if is_right { &b"STORED\r\n"[..] } else { REFUSAL });
+                self.peers[number].is_admitted = is_right;
+            } else if words[0] == "set" {
                 let bytes: usize = words[4].parse().expect("a length");
                 if peer.asked.len() < taken + bytes + 2 {
                     return;
@@ -563,6 +578,54 @@ fn a_connection_that_ends_is_opened_again_and_the_gap_is_told() {
             assert_eq!(all, 2_000, "{counts:?}");
             assert!(record.get.max() > 250 * MS, "{}", record.get.max());
         }
+    }
+}
+
+/// Each connection logs in before its first request, and again when it was opened again; none of
+/// that is counted.
+#[test]
+fn every_connection_logs_in_before_its_first_request() {
+    for (rate, is_stack) in [(None, false), (Some(1_000.0), false), (None, true)] {
+        let plan = plan(|plan| {
+            plan.get_share = 1.0;
+            plan.connections = 3;
+            plan.login = Some(Login::parse("alice:secret").expect("it is one"));
+        });
+        let mut simulation = Simulation::new(3, |at_ns| at_ns + MS);
+        simulation.logins = Some(0);
+        let mut engine = engine(&plan);
+        if is_stack {
+            simulation.open_as_stack(&mut engine);
+        }
+        drive(&mut simulation, &mut engine, Task::LogIn, &[], 10 * SECOND_NS);
+        assert_eq!((engine.failure(), simulation.logins, engine.outstanding()), (None, Some(3), 0));
+        assert_eq!(simulation.requests, 3, "nothing but the logins");
+        (simulation.fault, simulation.fault_after) = (Fault::Resets, 1_500);
+        let record = measure(&mut simulation, &mut engine, rate).expect("it goes on");
+        let counts = record.counts;
+        assert_eq!((simulation.logins, counts.reconnects, counts.errors), (Some(4), 1, 0));
+        assert_eq!(record.get.len(), counts.requests + counts.lost + counts.overdue, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_login_that_fails_ends_the_run_with_the_reason() {
+    for (user, fault, reason) in [
+        ("alice:secreT", Fault::None, "the server refuses the login (--login): 'CLIENT_ERROR auth"),
+        ("alice:secret", Fault::Silent, "no answer from the server for 10 s, 2 requests in flight"),
+        ("alice:secret", Fault::Closes, "the server closed connection"),
+        ("alice:secret", Fault::Garbage, "the server refuses the login (--login): '<html>'"),
+    ] {
+        let plan = plan(|plan| {
+            plan.connections = 2;
+            plan.login = Some(Login::parse(user).expect("it is one"));
+        });
+        let mut simulation = Simulation::new(2, |at_ns| at_ns + MS);
+        (simulation.logins, simulation.fault) = (Some(0), fault);
+        let mut engine = engine(&plan);
+        drive(&mut simulation, &mut engine, Task::LogIn, &[], 10 * SECOND_NS);
+        let failure = engine.failure().expect("it failed");
+        assert!(failure.starts_with(reason), "{failure}");
     }
 }
 

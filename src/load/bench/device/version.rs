@@ -62,7 +62,7 @@ impl Handler for VersionHandler {
 impl Wired {
     /// Requests the server's version.
     pub(super) fn fetch_version(&mut self, plan: &Plan, stop: &AtomicBool) {
-        let inquiry = Inquiry::new(plan.dialect);
+        let inquiry = Inquiry::new(plan);
         let mut handler =
             VersionHandler { inquiry, is_sent: false, is_open: false, is_over: false };
         let timeout = patience(plan.timeout);

@@ -50,6 +50,7 @@ impl Engine {
             }
         }
         self.outstanding -= u64::from(conn.waiting);
+        self.forget_login(conn);
         *conn = Conn::new(number);
         self.losses.words = why.to_owned();
         self.losses.since_ns[number] = self.now_ns;
