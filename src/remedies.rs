@@ -18,6 +18,8 @@ use crate::tier::ssd::disk::ring::{Completions, Mode};
 pub const OF_CONNECTIONS: Remedies = Remedies {
     full: "raise --max-connections, or have idle ones closed with --idle-timeout",
     not_allowed: "if it should, add it to --allow (--bp-allow for the batch port)",
+    bad_header: "have the load balancer send version 2 (HAProxy: send-proxy-v2), or remove it \
+                 from --proxy-protocol",
     not_accepted: "raise the limit on open files (ulimit -n), or lower --max-connections",
 };
 
@@ -325,8 +327,12 @@ mod tests {
     #[test]
     fn a_socket_that_is_taken_names_the_flag_that_chose_it() {
         let taken = |address, port: PortRole, kind: io::ErrorKind| {
-            let listener =
-                Listener { address, number: port.listener(), allow: Networks::default() };
+            let listener = Listener {
+                address,
+                number: port.listener(),
+                allow: Networks::default(),
+                proxies: None,
+            };
             of_bind(&BindError::Listen { listener, source: kind.into() })
         };
         let tcp = || Address::Tcp("127.0.0.1:80".parse().expect("an address"));

@@ -33,6 +33,8 @@ counters! {
     RejectedConnections => "rejected_connections",
     /// Connections refused because of their address.
     RejectedByAllow => "rejected_by_allow",
+    /// Connections of load balancers refused because they did not begin as they have to.
+    RejectedProxyHeaders => "rejected_proxy_headers",
     /// Times accepting paused because the host had no descriptor or memory for one more.
     ListenDisabled => "listen_disabled_num",
     /// Keys requested by the get family.

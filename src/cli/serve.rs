@@ -10,7 +10,7 @@ use super::rend::{self, Rend};
 use super::shared::Nic;
 use super::value::{List, Number, refuse_twice};
 use crate::base::limits::ATTEMPTS_MAX;
-use crate::base::networks::Network;
+use crate::base::networks::{Network, Networks};
 use crate::base::rights::Rights;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
@@ -74,6 +74,14 @@ struct Listen {
     /// The same for the batch port [default: as --allow]
     #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
     bp_allow: Vec<List<Network>>,
+    /// Load balancers with these addresses send PROXY protocol headers
+    ///
+    /// Version 2 of it (HAProxy's send-proxy-v2), before anything else on each connection, to say
+    /// whose it is: --allow, login attempts and stats conns go by that. Their connections are reset
+    /// if there is none within 5 seconds. Others connect directly. For kernel sockets, both ports.
+    #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
+    #[arg(conflicts_with = "device")]
+    proxy_protocol: Vec<List<Network>>,
     /// What clients of the main port may not do: read-only, no-flush, no-admin [default: all]
     ///
     /// read-only: nothing that stores, changes or removes an item. no-admin: no verbosity,
@@ -194,6 +202,7 @@ const NOTE_BATCH_SOCKET: &str =
 const NOTE_ALLOW: &str =
     "--allow: has no effect on a Unix socket, which has permissions instead (-a)";
 const NOTE_BATCH_RIGHTS: &str = "--bp-rights: has no effect, because there is no batch port";
+const NOTE_PROXIES: &str = "--proxy-protocol: has no effect on a Unix socket";
 const NOTE_BATCH_ALLOW: &str = "--bp-allow: has no effect, because there is no batch port";
 const NOTE_HUGE: &str = "--huge: has no effect without --device";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
@@ -222,10 +231,8 @@ impl Serve {
             batch_port: listen.bp,
             batch_socket_path: listen.bp_sock_path,
             allow: config::all_networks("--allow", listen.allow)?,
-            batch_allow: match listen.bp_allow.is_empty() {
-                true => None,
-                false => Some(config::all_networks("--bp-allow", listen.bp_allow)?),
-            },
+            batch_allow: some_networks("--bp-allow", listen.bp_allow)?,
+            proxies: some_networks("--proxy-protocol", listen.proxy_protocol)?,
             rights: listen.rights.unwrap_or_default(),
             batch_rights: listen.bp_rights,
             item_bytes_max: store.max_item_size,
@@ -267,6 +274,12 @@ impl Listen {
     }
 }
 
+/// The networks of a flag that was given.
+fn some_networks(flag: &str, lists: Vec<Vec<Network>>) -> Result<Option<Networks>, String> {
+    let is_given = !lists.is_empty();
+    is_given.then(|| config::all_networks(flag, lists)).transpose()
+}
+
 /// `--bind`: addresses, with memcached's words for all of them and for this host's own.
 fn addresses(text: &str) -> Parsed<List<IpAddr>> {
     let address = |word: &str| match word {
@@ -293,6 +306,7 @@ fn note(config: &mut Config) {
         (is_closed, NOTE_BATCH_BESIDE),
         (!config.allow.is_everyone() && !has_port, NOTE_ALLOW),
         (config.batch_allow.is_some() && config.open_batch_port().is_none(), NOTE_BATCH_ALLOW),
+        (config.proxies.is_some() && !has_port, NOTE_PROXIES),
         (config.batch_rights.is_some() && config.batch().is_none(), NOTE_BATCH_RIGHTS),
         (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
     ];

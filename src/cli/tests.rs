@@ -74,6 +74,10 @@ fn a_wrong_network_is_told_with_a_way_out() {
     for (words, way) in [
         ("serve --allow 10.0.0.5/24", "--allow: got '10.0.0.5/24', expected 10.0.0.0/24"),
         ("serve --allow 10.0.0.0/33", "--allow: got '10.0.0.0/33', expected at most 32"),
+        (
+            "serve --proxy-protocol somewhere",
+            "--proxy-protocol: got 'somewhere', expected networks",
+        ),
         ("serve --bp-allow somewhere", "--bp-allow: got 'somewhere', expected networks"),
     ] {
         let line = refused(words);

@@ -70,6 +70,8 @@ pub struct Config {
     pub allow: Networks,
     /// Who may connect to the batch port; None: the same.
     pub batch_allow: Option<Networks>,
+    /// Load balancers that say whose connections they pass on, by the PROXY protocol.
+    pub proxies: Option<Networks>,
     /// What the clients of the main port may do.
     pub rights: Rights,
     /// What those of the batch port may; None: the same.
@@ -120,6 +122,7 @@ impl Default for Config {
             batch_socket_path: None,
             allow: Networks::default(),
             batch_allow: None,
+            proxies: None,
             rights: Rights::ALL,
             batch_rights: None,
             notes: Vec::new(),

@@ -169,6 +169,8 @@ pub struct Remedies {
     pub full: &'static str,
     /// Their addresses are not among those that may connect.
     pub not_allowed: &'static str,
+    /// A load balancer sends no usable header of the PROXY protocol.
+    pub bad_header: &'static str,
     /// The host cannot accept them.
     pub not_accepted: &'static str,
 }

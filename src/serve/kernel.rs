@@ -58,12 +58,18 @@ fn listeners(config: &Config) -> (Vec<Listener>, String) {
     let tcp = |port, to: PortRole| {
         config.binds.iter().map(move |&address| {
             let address = Address::Tcp(SocketAddr::new(address, port));
-            Listener { address, number: to.listener(), allow: config.allow(to).clone() }
+            Listener {
+                address,
+                number: to.listener(),
+                allow: config.allow(to).clone(),
+                proxies: config.proxies.clone(),
+            }
         })
     };
     let unix = |path: &Path, to: PortRole| {
         let address = Address::Unix { path: path.to_owned(), mode: config.socket_mode };
-        Listener { address, number: to.listener(), allow: Networks::default() }
+        let allow = Networks::default();
+        Listener { address, number: to.listener(), allow, proxies: None }
     };
     let mut all: Vec<Listener> = match &config.socket_path {
         Some(path) => vec![unix(path, PortRole::Main)],

@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
@@ -109,4 +111,64 @@ fn a_port_refuses_what_its_rights_leave_out_and_goes_on() {
     assert_eq!((&answer[..2], &answer[6..8]), (&[0x81, 1][..], &[0, 0x20][..]));
     assert_eq!(answer[24..37], *b"Auth failure.");
     assert_eq!((answer[38], &answer[43..45], answer[65]), (0, &[0, 0][..], b'x'));
+}
+
+/// HAProxy in front of the server at `behind`, to which it connects from 127.0.0.9.
+fn haproxy(port: u16, behind: u16, server: &str) -> Server {
+    let path = std::env::temp_dir().join(format!("sunder-haproxy-{port}.cfg"));
+    let config = format!(
+        "defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n\
+         listen one\n bind 127.0.0.1:{port}\n \
+         server sunder 127.0.0.1:{behind} source 127.0.0.9 {server}\n"
+    );
+    std::fs::write(&path, config).expect("a file");
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-f").arg(&path);
+    let haproxy = Server::start(command).expect("haproxy starts");
+    let begun = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        assert!(begun.elapsed() < PATIENCE, "haproxy does not listen: {}", haproxy.stderr());
+    }
+    std::fs::remove_file(path).expect("it was read");
+    haproxy
+}
+
+#[test]
+fn behind_haproxy_a_client_has_its_own_address() {
+    let (port, before) = (free_port(), free_port());
+    let number = port.to_string();
+    let flags = ["-p", &number, "--workers", "2", "--proxy-protocol", "127.0.0.9"];
+    // 127.0.0.1 finds out whether HAProxy listens. The checks of the server have HAProxy's address:
+    // the command LOCAL.
+    let allow = ["--allow", "127.0.0.5,127.0.0.9,127.0.0.1"];
+    let mut sunder = Server::sunder(&[&flags[..], &allow[..]].concat()).expect("it serves");
+    let options = "send-proxy-v2 proxy-v2-options crc32c check inter 50ms";
+    let _haproxy = haproxy(before, port, options);
+
+    let value = "x".repeat(100_000);
+    let store = format!("set k 0 0 {}\r\n{value}\r\nget k\r\n", value.len());
+    let stored = format!("STORED\r\nVALUE k 0 {}\r\n{value}\r\nEND\r\n", value.len());
+    assert!(text(from([127, 0, 0, 5], before), &store) == stored);
+    let client = from([127, 0, 0, 5], before);
+    let own = client.local_addr().expect("it is connected");
+    let conns = text(client, "stats conns\r\n");
+    assert!(conns.contains(&format!("addr tcp:{own}\r\n")), "{own}: {conns}");
+    assert_eq!(text(from([127, 0, 0, 6], before), "get k\r\n"), "", "not on the list");
+    sunder.wait_for_line("sunder: a connection from 127.0.0.6 was refused").expect("it says so");
+    let stats = text(from([127, 0, 0, 5], port), "stats\r\n");
+    assert!(stats.contains("STAT rejected_by_allow 1\r\n"), "{stats}");
+    assert!(stats.contains("STAT rejected_proxy_headers 0\r\n"), "{stats}");
+}
+
+#[test]
+fn a_load_balancer_of_another_version_is_told_to_the_operator() {
+    let (port, before) = (free_port(), free_port());
+    let flags = ["-p", &port.to_string(), "--workers", "1", "--proxy-protocol", "127.0.0.9"];
+    let mut sunder = Server::sunder(&flags).expect("it serves");
+    let _haproxy = haproxy(before, port, "send-proxy");
+    assert_eq!(text(from([127, 0, 0, 1], before), "get k\r\n"), "");
+    let line = "sunder: a connection from tcp:127.0.0.9:";
+    sunder.wait_for_line(line).expect("it says so");
+    let said = sunder.stderr();
+    assert!(said.contains("sends version 1") && said.contains("send-proxy-v2"), "{said}");
 }

@@ -67,6 +67,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "neighbor_replies",
     "path_mtu_lowered",
     "rejected_by_allow",
+    "rejected_proxy_headers",
     "remote_operations",
     "resets_sent",
     "segments_unknown_flow",

@@ -65,6 +65,13 @@ pub const ACCEPT_PAUSE_US: u64 = 100_000;
 /// connection, and the peer might lose our last reply.
 pub const LINGER_US: u64 = 2_000_000;
 
+/// Longest header of the PROXY protocol, in bytes: one with both paths of a Unix socket has 232,
+/// and certificates' names may follow.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2048;
+
+/// How long a load balancer may take to send it, in microseconds.
+pub const PROXY_HEADER_US: u64 = 5_000_000;
+
 /// Interval of the sweeps for stalled connections, in microseconds.
 pub const SWEEP_INTERVAL_US: u64 = 2_000_000;
 
@@ -72,6 +79,7 @@ pub const SWEEP_INTERVAL_US: u64 = 2_000_000;
 pub const SWEEP_PLACES_PER_TURN: usize = 64;
 
 const _: () = assert!(KERNEL_SMALL_BUFFER_BYTES >= LINE_BYTES_MAX);
+const _: () = assert!(KERNEL_SMALL_BUFFER_BYTES >= PROXY_HEADER_BYTES_MAX);
 const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES >= REPLY_HEAD_BYTES_MAX);
 const _: () = assert!(KERNEL_OUTPUT_ROOM_BYTES < KERNEL_BUFFER_BYTES);
 /// Receive buffer of one TCP connection, and its largest receive window, in bytes. A power of two.

@@ -63,6 +63,9 @@ pub struct Listener {
     pub number: usize,
     /// The peers that may connect to a TCP listener.
     pub allow: Networks,
+    /// Load balancers that say whose connections they pass on: each of theirs begins with a header
+    /// of the PROXY protocol, and `allow` is for whom that names. None: there are none.
+    pub proxies: Option<Networks>,
 }
 
 /// Settings shared by all workers' kernel sockets.
@@ -215,9 +218,9 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
         })?;
         for (worker, socket) in all.iter_mut().zip(sockets) {
             let number = listener.number;
-            let allow = listener.allow.clone();
+            let (allow, proxies) = (listener.allow.clone(), listener.proxies.clone());
             let mut acceptor =
-                Acceptor { socket, number, allow, is_ready: false, paused_until_us: 0 };
+                Acceptor { socket, number, allow, proxies, is_ready: false, paused_until_us: 0 };
             worker
                 .poll
                 .registry()
@@ -452,22 +455,44 @@ pub(super) struct Acceptor {
     pub(super) number: usize,
     /// The peers that may connect.
     pub(super) allow: Networks,
+    /// The peers that say whose connections they pass on.
+    pub(super) proxies: Option<Networks>,
     /// The kernel reported connections, and has not yet reported that there are no more.
     pub(super) is_ready: bool,
     /// Accepting failed for lack of resources; not before this time, in microseconds of uptime.
     pub(super) paused_until_us: u64,
 }
 
+/// Who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comer {
+    /// A client that may.
+    Client,
+    /// A load balancer with this address, which has to say for whom.
+    Proxy(SocketAddr),
+    /// Somebody from this address, who may not.
+    Stranger(IpAddr),
+}
+
 impl Acceptor {
-    /// The next connection. An address: it came from there, and may not be served.
-    pub(super) fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
+    /// The next connection, and whose it is.
+    pub(super) fn accept(&self) -> io::Result<(Socket, Comer)> {
         match &self.socket {
             Listening::Tcp(socket) => {
                 let (socket, peer) = socket.accept()?;
-                let stranger = Some(peer.ip()).filter(|ip| !self.allow.contains(*ip));
-                Ok((Socket::Tcp(socket), stranger))
+                Ok((Socket::Tcp(socket), self.comer(peer)))
             }
-            Listening::Unix { socket, .. } => Ok((Socket::Unix(socket.accept()?.0), None)),
+            Listening::Unix { socket, .. } => Ok((Socket::Unix(socket.accept()?.0), Comer::Client)),
+        }
+    }
+
+    fn comer(&self, peer: SocketAddr) -> Comer {
+        if self.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer.ip())) {
+            Comer::Proxy(peer)
+        } else if self.allow.contains(peer.ip()) {
+            Comer::Client
+        } else {
+            Comer::Stranger(peer.ip())
         }
     }
 

@@ -10,6 +10,10 @@
 
 mod attach;
 mod listener;
+#[cfg(not(feature = "internals"))]
+mod proxy;
+#[cfg(feature = "internals")]
+pub mod proxy;
 mod queue;
 mod stream;
 mod waker;
@@ -32,15 +36,15 @@ pub use waker::Waker;
 
 use crate::base::clock::Now;
 use crate::base::limits::{
-    ACCEPT_PAUSE_US, KERNEL_EVENTS_PER_TURN, LINGER_US, STALL_TIMEOUT_US, SWEEP_INTERVAL_US,
-    SWEEP_PLACES_PER_TURN,
+    ACCEPT_PAUSE_US, KERNEL_EVENTS_PER_TURN, LINGER_US, PROXY_HEADER_US, STALL_TIMEOUT_US,
+    SWEEP_INTERVAL_US, SWEEP_PLACES_PER_TURN,
 };
 use crate::base::readiness::{self, Readiness};
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::{Admission, ConnectionId, Handler, Listed, REFUSAL, Transport};
 use crate::report::Topic;
 use attach::Attached;
-use listener::Acceptor;
+use listener::{Acceptor, Comer};
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
 
 const _: () = assert!(usize::BITS == 64);
@@ -262,6 +266,9 @@ impl<C> Kernel<C> {
             return;
         };
         let endpoint = &mut live.endpoint;
+        if endpoint.phase == Phase::Introducing {
+            return self.read_header(id, now, handler);
+        }
         let has_moved =
             is_writable && endpoint.has_output() && endpoint.drain(shared, now.uptime_us, stats);
         if endpoint.phase == Phase::Lingering {
@@ -343,7 +350,7 @@ impl<C> Kernel<C> {
         match endpoint.phase {
             Phase::Lingering if endpoint.is_finished() => return self.remove(id, handler),
             Phase::Aborted | Phase::Dead => return self.remove(id, handler),
-            Phase::Open | Phase::Closing | Phase::Lingering => {}
+            Phase::Introducing | Phase::Open | Phase::Closing | Phase::Lingering => {}
         }
         if endpoint.has_output() != endpoint.is_writable_armed {
             endpoint.is_writable_armed = endpoint.has_output();
@@ -356,7 +363,8 @@ impl<C> Kernel<C> {
                 return self.remove(id, handler);
             }
         }
-        let may_read = matches!(endpoint.phase, Phase::Open | Phase::Lingering);
+        let may_read =
+            matches!(endpoint.phase, Phase::Introducing | Phase::Open | Phase::Lingering);
         let has_more = (may_read && endpoint.can_receive()) || endpoint.is_cut_short();
         if has_more && !endpoint.is_pending {
             endpoint.is_pending = true;
@@ -407,11 +415,18 @@ impl<C> Kernel<C> {
                     break;
                 }
                 match acceptor.accept() {
-                    Ok((socket, None)) => {
+                    Ok((socket, Comer::Client)) => {
                         self.admit(socket, number, now, handler);
                         accepted += 1;
                     }
-                    Ok((socket, Some(stranger))) => {
+                    Ok((socket, Comer::Proxy(peer))) => {
+                        let admitted = self.admit(socket, number, now, handler);
+                        if let Some(Live { endpoint, .. }) = admitted.and_then(|id| self.live(id)) {
+                            endpoint.await_introduction(place, peer, now.uptime_us);
+                        }
+                        accepted += 1;
+                    }
+                    Ok((socket, Comer::Stranger(stranger))) => {
                         // Who has seen the reset sees it counted and told.
                         self.stats.add(Counter::RejectedByAllow, 1);
                         self.admission.report_not_allowed(stranger.to_canonical(), now);
@@ -511,7 +526,12 @@ impl<C> Kernel<C> {
                     self.remove(id, handler);
                     continue;
                 }
-                Phase::Lingering => false,
+                Phase::Introducing if still_us > PROXY_HEADER_US => {
+                    let reason = "it sends no PROXY header in time";
+                    self.refuse_header(id, reason, now, handler);
+                    continue;
+                }
+                Phase::Lingering | Phase::Introducing => false,
                 _ => {
                     (endpoint.has_output() && still_us > STALL_TIMEOUT_US)
                         || (endpoint.phase == Phase::Open && handler.is_overdue(state, now))
@@ -635,6 +655,10 @@ impl<C> Transport<C> for Kernel<C> {
             if begins && self.live(id).is_some_and(|live| live.endpoint.phase == Phase::Open) {
                 self.read_rest(id, now, handler);
             }
+            if begins && self.live(id).is_some_and(|it| it.endpoint.phase == Phase::Introducing) {
+                // Its client has asked for nothing yet.
+                self.remove(id, handler);
+            }
             // After FIN the kernel delivers what it has, even after this process has exited.
             let is_owing = |live: &mut Live<C>| live.endpoint.phase != Phase::Lingering;
             left += usize::from(self.live(id).is_some_and(is_owing));
@@ -666,8 +690,8 @@ impl<C> Transport<C> for Kernel<C> {
         let to = self.entries.len().min(from.saturating_add(places));
         for index in from..to {
             let Some(Live { endpoint, state }) = &self.entries[index].live else { continue };
-            let is_closing = endpoint.phase != Phase::Open;
-            let (peer, local) = (endpoint.socket.peer_end(), endpoint.socket.local_end());
+            let is_closing = !matches!(endpoint.phase, Phase::Open | Phase::Introducing);
+            let (peer, local) = (endpoint.peer_end(), endpoint.socket.local_end());
             each(Listed { index, peer, local, is_closing, state });
         }
         if to < self.entries.len() { to } else { 0 }

@@ -83,7 +83,7 @@ impl Socket {
     }
 
     /// The peer, for a list.
-    pub(super) fn peer_end(&self) -> EndAddress {
+    fn peer_end(&self) -> EndAddress {
         match self {
             Socket::Tcp(socket) => tcp_end(socket.peer_addr()),
             // The peer's own has no name.
@@ -100,18 +100,6 @@ impl Socket {
                 EndAddress::Unix(address.and_then(|it| it.as_pathname().map(Path::to_owned)))
             }
             Socket::Rings(_) => EndAddress::Rings,
-        }
-    }
-
-    /// As [`Stream::peer`].
-    fn peer(&self) -> Option<IpAddr> {
-        match self {
-            Socket::Tcp(socket) => {
-                let peer = socket.peer_addr().map(|peer| peer.ip().to_canonical());
-                // It has gone.
-                Some(peer.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
-            }
-            Socket::Unix(_) | Socket::Rings(_) => None,
         }
     }
 
@@ -135,8 +123,11 @@ impl Socket {
 
 /// An address of a TCP socket; an IPv4 one also where the socket is for IPv6.
 fn tcp_end(address: io::Result<SocketAddr>) -> EndAddress {
-    let canonical = |it: SocketAddr| SocketAddr::new(it.ip().to_canonical(), it.port());
     address.map_or(EndAddress::Unknown, |address| EndAddress::Tcp(canonical(address)))
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Moves pieces one after another until one is not moved completely. An error counts if nothing was
@@ -169,6 +160,8 @@ fn in_turn<P>(
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A load balancer has to say first whose it is; see [`super::proxy`].
+    Introducing,
     /// The handler reads and writes.
     Open,
     /// The handler closed it; output is still queued.
@@ -246,8 +239,13 @@ pub(super) struct Endpoint {
     is_expecting: bool,
     /// Values were received directly into their place since a read last found only requests.
     has_long_values: bool,
-    /// When queued output last moved or, while lingering, FIN was sent; microseconds of uptime.
+    /// When queued output last moved, while lingering FIN was sent, or while introducing it was
+    /// accepted; microseconds of uptime.
     pub(super) progress_us: u64,
+    /// Where it was accepted, if it has to be introduced.
+    acceptor: u16,
+    /// Whose it is, if it is or has to be introduced.
+    source: Option<Box<SocketAddr>>,
 }
 
 impl Endpoint {
@@ -266,6 +264,35 @@ impl Endpoint {
             is_expecting: false,
             has_long_values: false,
             progress_us: 0,
+            acceptor: 0,
+            source: None,
+        }
+    }
+
+    /// It comes from `peer`, was accepted at place `acceptor`, and has to be introduced.
+    pub(super) fn await_introduction(&mut self, acceptor: usize, peer: SocketAddr, now_us: u64) {
+        self.phase = Phase::Introducing;
+        // The kernel does not say it any more when the peer has gone.
+        self.source = Some(Box::new(canonical(peer)));
+        self.acceptor = acceptor as u16;
+        self.progress_us = now_us;
+    }
+
+    /// The peer, for a list.
+    pub(super) fn peer_end(&self) -> EndAddress {
+        match &self.source {
+            Some(source) => EndAddress::Tcp(**source),
+            None => self.socket.peer_end(),
+        }
+    }
+
+    /// As [`Stream::peer`].
+    fn peer_ip(&self) -> Option<IpAddr> {
+        match self.peer_end() {
+            EndAddress::Tcp(address) => Some(address.ip()),
+            // It has gone.
+            EndAddress::Unknown => Some(Ipv4Addr::UNSPECIFIED.into()),
+            EndAddress::Unix(_) | EndAddress::Rings => None,
         }
     }
 
@@ -569,7 +596,17 @@ impl<'a> KernelStream<'a> {
         if self.endpoint.phase == Phase::Open { self.unconsumed() } else { &[] }
     }
 
-    fn unconsumed(&self) -> &[u8] {
+    /// Whose connection it is was said. Returns the peer's address, and where it was accepted.
+    pub(super) fn introduce(&mut self, source: Option<SocketAddr>) -> (Option<IpAddr>, usize) {
+        self.endpoint.phase = Phase::Open;
+        if let Some(source) = source {
+            self.endpoint.source = Some(Box::new(source));
+        }
+        (self.endpoint.peer_ip(), usize::from(self.endpoint.acceptor))
+    }
+
+    /// The bytes that arrived and were not consumed, whatever the connection's state.
+    pub(super) fn unconsumed(&self) -> &[u8] {
         match self.gathered {
             Some(bytes) => &self.shared.input[self.consumed..bytes],
             None => self.endpoint.input.as_slice(),
@@ -611,7 +648,7 @@ impl Stream for KernelStream<'_> {
     }
 
     fn peer(&self) -> Option<IpAddr> {
-        self.endpoint.socket.peer()
+        self.endpoint.peer_ip()
     }
 
     fn room_bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 
 mod allow;
 mod pieces;
+mod proxy;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
@@ -236,12 +237,13 @@ fn config(listeners: Vec<Listener>, connections_max: usize) -> KernelConfig {
 
 fn tcp(address: &str) -> Listener {
     let address = Address::Tcp(address.parse().unwrap());
-    Listener { address, number: 0, allow: Networks::default() }
+    Listener { address, number: 0, allow: Networks::default(), proxies: None }
 }
 
 fn unix(path: &std::path::Path) -> KernelConfig {
     let address = Address::Unix { path: path.into(), mode: 0o600 };
-    let listeners = vec![Listener { address, number: 0, allow: Networks::default() }];
+    let listeners =
+        vec![Listener { address, number: 0, allow: Networks::default(), proxies: None }];
     config(listeners, 100)
 }
 
@@ -737,7 +739,7 @@ fn accepted_sockets_have_nodelay_and_keepalive() {
     let config = config(vec![tcp("127.0.0.1:0")], 1);
     let sockets = bind(&config, 1).unwrap().remove(0);
     let _client = TcpStream::connect(sockets.local_address(0).unwrap()).unwrap();
-    let Ok((Socket::Tcp(socket), None)) = sockets.acceptors[0].accept() else {
+    let Ok((Socket::Tcp(socket), Comer::Client)) = sockets.acceptors[0].accept() else {
         panic!("not accepted")
     };
     let options = socket2::SockRef::from(&socket);
