@@ -4,8 +4,13 @@
 //! the work continues.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{self, BufRead, ErrorKind, Write};
 use std::process::ExitCode;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::limits::EXIT_INTERRUPTED;
 
 /// The output of `--version`, for the server and every tool.
 pub const VERSION: &str =
@@ -35,6 +40,50 @@ pub fn version() -> &'static str {
 pub fn complain(line: impl Display) {
     // There is nowhere to report a failure. One write, so that lines of several threads stay whole.
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Reads a line from standard input, without its end. On a terminal it is asked for by `prompt` and
+/// not shown; SIGINT and SIGTERM end the process and leave the terminal as it was.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_secret(prompt: &str) -> io::Result<Vec<u8>> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let mut line = Vec::new();
+    let Ok(shown) = tcgetattr(io::stdin()) else {
+        io::stdin().lock().read_until(b'\n', &mut line)?;
+        return Ok(without_end(line));
+    };
+    let restore = move || tcsetattr(io::stdin(), OptionalActions::Flush, &shown);
+    let mut hidden = tcgetattr(io::stdin())?;
+    hidden.local_modes.remove(LocalModes::ECHO);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let handle = signals.handle();
+    let watcher = std::thread::spawn(move || {
+        let signal = signals.forever().next();
+        let restored = restore();
+        if signal.is_some() {
+            complain("");
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
+        restored
+    });
+    let _ = io::stderr().write_all(prompt.as_bytes());
+    let read = tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)
+        .map_err(io::Error::from)
+        .and_then(|()| io::stdin().lock().read_until(b'\n', &mut line));
+    handle.close();
+    // The end of the line was not shown either.
+    complain("");
+    watcher.join().unwrap_or(Ok(()))?;
+    read.map(|_| without_end(line))
+}
+
+fn without_end(mut line: Vec<u8>) -> Vec<u8> {
+    if line.ends_with(b"\n") {
+        line.pop();
+    }
+    line
 }
 
 /// Prints `text` and returns `status`. A reader that closed the pipe, as `head` does, has all it

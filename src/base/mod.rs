@@ -7,6 +7,7 @@ pub mod console;
 pub mod credentials;
 pub mod limits;
 pub mod networks;
+pub mod password;
 pub mod random;
 pub mod readiness;
 pub mod rights;

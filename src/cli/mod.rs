@@ -16,6 +16,7 @@ mod go;
 mod l1d;
 mod l2;
 mod memcached;
+mod password;
 mod rend;
 mod report;
 mod run;
@@ -46,6 +47,7 @@ use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::ReportRequest;
 pub use generate::Product;
+pub use password::NewPassword;
 pub use run::main;
 
 /// What the words ask for.
@@ -63,6 +65,8 @@ pub enum Command {
     Tool(fn(Options) -> ExitCode, Box<Options>),
     /// Verify the log on an SSD.
     CheckLog(PathBuf),
+    /// Ask for a password and print its hash.
+    MakePassword(NewPassword),
     /// Write man pages or completions to a directory.
     Generate(Product, PathBuf),
     /// Print this text.
@@ -94,6 +98,7 @@ enum Subcommands {
     Bench(Box<bench::Bench>),
     L1d(l1d::L1d),
     L2(l2::L2),
+    Password(password::Password),
     Generate(generate::Generate),
 }
 
@@ -136,6 +141,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
         Subcommands::Bench(it) => it.command(matches, &words),
         Subcommands::L1d(it) => it.config().map(|it| Command::KeepL1(Box::new(it))),
         Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
+        Subcommands::Password(it) => Ok(Command::MakePassword(it.new_password())),
         Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
     };
     command.map_err(|text| error::of_tool(tool, &text))

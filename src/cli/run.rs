@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
-use super::{Command, parse};
-use crate::base::console::{complain, print};
+use super::{Command, NewPassword, parse};
+use crate::base::console::{complain, print, read_secret};
+use crate::base::credentials::WORD_BYTES_MAX;
 use crate::base::limits::EXIT_USAGE;
+use crate::base::password::Hash;
 use crate::load::bench;
 use crate::serve::{ServeError, check_log, serve};
 
@@ -24,6 +26,16 @@ fn failed(error: &ServeError, line: &str) -> ExitCode {
     ExitCode::from(error.fault().exit_status())
 }
 
+/// Asks for a password. The line of a file of users with its hash.
+fn line_of(new: &NewPassword) -> Result<String, String> {
+    let password = read_secret("Password: ").map_err(|error| error.to_string())?;
+    if !(1..=WORD_BYTES_MAX).contains(&password.len()) {
+        return Err(format!("expected a password of 1 to {WORD_BYTES_MAX} bytes"));
+    }
+    let hash = Hash::make(&password, new.kib, new.passes).map_err(|error| error.to_string())?;
+    Ok(format!("{}:{hash}\n", new.user))
+}
+
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(config) => match serve(&config) {
@@ -39,6 +51,13 @@ fn run(command: Command) -> ExitCode {
         Command::Report(request) => bench::show(&request),
         Command::Tool(main, options) => main(*options),
         Command::CheckLog(path) => check_log(&path),
+        Command::MakePassword(new) => match line_of(&new) {
+            Ok(line) => print(&line, ExitCode::SUCCESS),
+            Err(reason) => {
+                complain(format_args!("sunder password: {reason}"));
+                ExitCode::FAILURE
+            }
+        },
         Command::Generate(product, folder) => match super::generate(product, &folder) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

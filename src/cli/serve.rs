@@ -174,7 +174,8 @@ struct Store {
 struct Allow {
     /// Let only users in whom this file names, a line user:password for each
     ///
-    /// At most 64 users. Text clients log in by a set of any key with the value "user password",
+    /// Instead of the password a line may have its hash, as sunder password prints it. At most 64
+    /// users. Text clients log in by a set of any key with the value "user password",
     /// binary clients by SASL PLAIN. The file is read again on SIGHUP.
     #[arg(short = 'Y', long, value_name = "FILE")]
     auth_file: Option<PathBuf>,

@@ -61,6 +61,9 @@ fn outcome(line: &str) -> String {
     match (command, parse([tool.into()])) {
         (Command::Print(_), _) => "    printed\n".to_owned(),
         (Command::CheckLog(path), _) => format!("    check {}\n", path.display()),
+        (Command::MakePassword(it), _) => {
+            format!("    {} m={},t={}\n", it.user, it.kib, it.passes)
+        }
         (Command::Report(request), _) => differences(&request, &()),
         (Command::Serve(is), Ok(Command::Serve(default))) => differences(&is, &default),
         (Command::Bench(is), Ok(Command::Bench(default))) => {

@@ -86,6 +86,19 @@ fn a_wrong_network_is_told_with_a_way_out() {
 }
 
 #[test]
+fn a_password_has_a_user_and_bounded_costs() {
+    for (words, way) in [
+        ("password", "USER"),
+        ("password a:b", "<USER>: got 'a:b', expected a name of at most 255 bytes without a colon"),
+        ("password alice --memory 1G", "--memory: got '1G', expected a size from 8K to 64M"),
+        ("password alice --passes 0", "--passes: got '0'"),
+    ] {
+        let line = refused(words);
+        assert!(line.contains(way), "{words}: {line}");
+    }
+}
+
+#[test]
 fn failed_logins_are_limited_unless_said_otherwise() {
     assert_eq!(config("serve").login_attempts, 10);
     assert_eq!(config("serve -Y /x --login-attempts 0").login_attempts, 0);

@@ -114,6 +114,7 @@ impl Connection {
             InputState::Keys(_) => "conn_parse_cmd",
             InputState::List(Listing { subject: Subject::Items(_), .. }) => "conn_watch",
             InputState::List(_) => "conn_parse_cmd",
+            InputState::Verify(_) => "conn_io_queue",
             InputState::Command | InputState::Login(_) if !self.queue.is_empty() => "conn_io_queue",
             InputState::Command | InputState::Login(_) => "conn_read",
         }

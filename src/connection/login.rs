@@ -1,12 +1,15 @@
 //! What a connection does before its client has logged in: nothing else.
 //!
-//! No byte reaches a parser of commands before that, and nothing is kept of what was sent.
+//! No byte reaches a parser of commands before that, and nothing is kept of what was sent. While a
+//! login is verified, what follows it waits in the stream.
 
 use super::slots::Content;
-use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Verdict, Visit};
+use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Submitted};
+use super::{Verdict, Visit};
 use crate::net::Stream;
-use crate::protocol::binary;
 use crate::protocol::login::{self, LOGIN_BYTES_MAX, Login};
+use crate::protocol::{Form, LoginForm, text};
+use crate::tier::Outcome;
 
 // The longest value with its end, and the longest packet, are assembled in the scratch.
 const _: () = assert!(LOGIN_BYTES_MAX + 24 <= SCRATCH_BYTES);
@@ -27,7 +30,7 @@ impl Connection {
             Some(value_bytes) => login::parse_value(input, value_bytes),
             None => login::parse(input),
         };
-        let (reply, consumed) = match parsed {
+        let (content, consumed) = match parsed {
             Login::NeedMore => {
                 self.is_partial = bytes > 0;
                 return Progress::Wait;
@@ -37,29 +40,70 @@ impl Connection {
                 self.state = InputState::Login(Some(value_bytes));
                 return Progress::More;
             }
-            Login::Attempt { user, password, replies, consumed } => {
+            Login::Attempt { user, password, form, consumed } => {
                 let peer = visit.stream.peer();
-                let verdict = visit.engine.log_in(peer, user, password, visit.now);
-                let is_admitted = verdict == Verdict::Admitted;
-                if is_admitted {
-                    let is_binary = value_bytes.is_none() && input[0] == binary::MAGIC_REQUEST;
-                    self.protocol = Some(if is_binary { Protocol::Binary } else { Protocol::Text });
-                    self.state = InputState::Command;
-                } else {
-                    self.state = InputState::Login(None);
-                }
-                self.is_closing |= verdict == Verdict::Limited;
-                (if is_admitted { replies.admitted } else { replies.refused }, consumed)
+                let slot = visit.engine.slots().next_free().expect("may_start was checked");
+                let verdict = visit.engine.log_in(peer, user, password, slot, visit.now);
+                let content = match verdict {
+                    Verdict::Pending => {
+                        self.state = InputState::Verify(form);
+                        Content::submitted(FORM, None, Submitted::Waiting(1))
+                    }
+                    verdict => self.judged(form, verdict),
+                };
+                (content, consumed)
             }
             Login::Refused { reply, consumed, close } => {
                 self.state = InputState::Login(None);
                 self.is_closing |= close;
-                (reply, consumed)
+                (Content::Fixed(reply), consumed)
             }
         };
         visit.scratch.stitched[..bytes].fill(0);
         visit.stream.consume(consumed);
-        self.reply(Content::Fixed(reply), visit);
+        self.reply(content, visit);
         Progress::More
+    }
+
+    /// What a client may do after a verdict, and the reply to its login.
+    fn judged<V>(&mut self, form: LoginForm, verdict: Verdict) -> Content<V> {
+        if verdict == Verdict::Admitted {
+            let is_text = form == LoginForm::Text;
+            self.protocol = Some(if is_text { Protocol::Text } else { Protocol::Binary });
+            self.state = InputState::Command;
+            return Content::Fixed(form.admitted());
+        }
+        self.state = InputState::Login(None);
+        self.is_closing |= verdict == Verdict::Limited;
+        Content::Fixed(form.refused())
+    }
+
+    /// Takes the verdict on a login from `slot`, the only one, if it is there.
+    pub(super) fn take_verdict<E: Engine>(&mut self, form: LoginForm, slot: u32, engine: &mut E) {
+        let Content::Ready { outcome, .. } = engine.slots().content(slot) else { return };
+        let reply = self.judged(form, Verdict::of(outcome));
+        *engine.slots().content_mut(slot) = reply;
+    }
+}
+
+/// That of a slot that waits for a verdict; nothing is encoded with it.
+const FORM: Form = Form::Text(text::Form::Line);
+
+impl Verdict {
+    /// The outcome that brings it to a slot.
+    pub fn outcome<V>(self) -> Outcome<V> {
+        match self {
+            Verdict::Admitted => Outcome::Stored { cas: 0 },
+            Verdict::Refused => Outcome::NotStored,
+            Verdict::Limited | Verdict::Pending => Outcome::Throttled,
+        }
+    }
+
+    fn of<V>(outcome: &Outcome<V>) -> Verdict {
+        match outcome {
+            Outcome::Stored { .. } => Verdict::Admitted,
+            Outcome::NotStored => Verdict::Refused,
+            _ => Verdict::Limited,
+        }
     }
 }

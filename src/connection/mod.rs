@@ -32,7 +32,7 @@ use crate::base::limits::COST_OF_EXTENDING;
 use crate::base::rights::Rights;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
-use crate::protocol::{Control, Form, Keys, Limits};
+use crate::protocol::{Control, Form, Keys, Limits, LoginForm};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us, deadline_us};
 use listing::Listing;
@@ -49,8 +49,10 @@ pub enum Verdict {
     Admitted,
     /// The name or the password is wrong.
     Refused,
-    /// Nothing was compared: its address has failed too often.
+    /// Nothing was compared: its address has failed too often, or too many are being verified.
     Limited,
+    /// It is being verified.
+    Pending,
 }
 
 /// The interface of a connection to its worker.
@@ -90,12 +92,14 @@ pub trait Engine {
         read: impl FnOnce(Option<Hit<&[u8]>>) -> bool,
     ) -> Result<(), InL1>;
 
-    /// What becomes of an attempt to log in by a client with this address; counted.
+    /// What becomes of an attempt to log in by a client with this address; counted. The verdict on
+    /// one that is pending is the outcome of `slot`, the next free one: [`Verdict::outcome`].
     fn log_in(
         &mut self,
         _peer: Option<IpAddr>,
         _user: &[u8],
         _password: &[u8],
+        _slot: u32,
         _now: Now,
     ) -> Verdict {
         Verdict::Admitted
@@ -235,6 +239,8 @@ enum InputState {
     /// The start of a command of a client that has not logged in, or the value of this length of
     /// a text client that does.
     Login(Option<usize>),
+    /// A login is being verified; nothing more is parsed.
+    Verify(LoginForm),
     /// Keys of a multi-get.
     Keys(Keys),
     /// The rest of a line to discard.
@@ -482,8 +488,8 @@ impl Connection {
     /// Writes the ready replies at the front of the queue.
     fn write_ready<S: Stream, E: Engine>(&mut self, stream: &mut S, engine: &mut E) {
         while let Some(slot) = self.queue.first() {
-            if self.is_listing() {
-                self.encode_piece(slot, engine);
+            if matches!(self.state, InputState::List(_) | InputState::Verify(_)) {
+                self.take_outcome(slot, engine);
             }
             if !engine.fetch(slot, self.written > 0) {
                 return;
@@ -518,6 +524,15 @@ impl Connection {
             }
             self.written = 0;
             engine.slots().pop(&mut self.queue);
+        }
+    }
+
+    /// Takes the outcome of what is neither a reply nor a request of its own, if it is there.
+    #[cold]
+    fn take_outcome<E: Engine>(&mut self, slot: u32, engine: &mut E) {
+        match self.state {
+            InputState::Verify(form) => self.take_verdict(form, slot, engine),
+            _ => self.encode_piece(slot, engine),
         }
     }
 

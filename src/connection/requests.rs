@@ -34,6 +34,7 @@ impl Connection {
         match self.state {
             InputState::Command => unreachable!("a command has begun"),
             InputState::Login(value_bytes) => self.log_in(value_bytes, visit),
+            InputState::Verify(_) => Progress::Wait,
             InputState::Keys(keys) => self.key(keys, visit),
             InputState::List(listing) => self.list(listing, visit),
             InputState::Line => {

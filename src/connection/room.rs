@@ -36,6 +36,7 @@ impl Connection {
             InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
             InputState::Command
             | InputState::Login(_)
+            | InputState::Verify(_)
             | InputState::Keys(_)
             | InputState::List(_)
             | InputState::Line => None,
@@ -51,7 +52,7 @@ impl Connection {
         match self.state {
             InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
             InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
-            InputState::Body { .. } | InputState::List(_) => (),
+            InputState::Body { .. } | InputState::List(_) | InputState::Verify(_) => (),
             InputState::Command | InputState::Login(_) | InputState::Keys(_) => {
                 if visit.stream.received_bytes() == 0 {
                     return NoRoom::Wait;

@@ -225,6 +225,7 @@ impl Connection {
             },
             InputState::Command
             | InputState::Login(_)
+            | InputState::Verify(_)
             | InputState::Keys(_)
             | InputState::List(_)
             | InputState::Line => 0,

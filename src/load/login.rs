@@ -18,6 +18,9 @@ const KEY: &str = "sunder-login";
 const HEADER_BYTES: usize = 24;
 const SASL_AUTH: u8 = 0x21;
 
+/// What a server's file has instead of a password if it has only its hash.
+const HASH_PREFIX: &str = "$argon2";
+
 /// Bytes of a refusal that are shown.
 const SHOWN_BYTES: usize = 80;
 
@@ -53,8 +56,12 @@ impl Login {
     pub fn read(path: &Path) -> Result<Login, String> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
-        Login::parse(text.lines().next().unwrap_or_default())
-            .ok_or_else(|| format!("{shown}: the first line is not user:password"))
+        let login = Login::parse(text.lines().next().unwrap_or_default())
+            .ok_or_else(|| format!("{shown}: the first line is not user:password"))?;
+        match login.password.starts_with(HASH_PREFIX) {
+            true => Err(format!("{shown}: the first line has a hash, and not the password")),
+            false => Ok(login),
+        }
     }
 
     /// Reads `user:password`.

@@ -6,7 +6,7 @@
 //! what was sent.
 
 use super::binary::{self, LoginPacket};
-use super::{Fixed, LoginReplies, text};
+use super::{Fixed, LoginForm, text};
 
 /// Longest line, in bytes; and longest `user password`.
 pub const LOGIN_BYTES_MAX: usize = 2048;
@@ -17,8 +17,8 @@ pub const LOGIN_BYTES_MAX: usize = 2048;
 pub enum Login<'a> {
     /// More input is needed.
     NeedMore,
-    /// A user and a password, answered by one of two replies.
-    Attempt { user: &'a [u8], password: &'a [u8], replies: LoginReplies, consumed: usize },
+    /// A user and a password.
+    Attempt { user: &'a [u8], password: &'a [u8], form: LoginForm, consumed: usize },
     /// The line of a text client's set; its value of `value_bytes` bytes follows, for
     /// [`parse_value`].
     Value { value_bytes: usize, consumed: usize },
@@ -30,10 +30,6 @@ const UNAUTHENTICATED: Fixed = Fixed::new(b"CLIENT_ERROR unauthenticated\r\n");
 const BAD_END: Fixed = Fixed::new(b"CLIENT_ERROR bad command line termination\r\n");
 const BAD_TOKEN: Fixed = Fixed::new(b"CLIENT_ERROR bad authentication token format\r\n");
 const TOO_LONG: Fixed = Fixed::new(b"CLIENT_ERROR auth token too long\r\n");
-const TEXT_REPLIES: LoginReplies = LoginReplies {
-    admitted: Fixed::new(b"STORED\r\n"),
-    refused: Fixed::new(b"CLIENT_ERROR authentication failure\r\n"),
-};
 
 /// Parses the start of the input.
 pub fn parse(input: &[u8]) -> Login<'_> {
@@ -77,7 +73,7 @@ pub fn parse_value(input: &[u8], value_bytes: usize) -> Login<'_> {
     let mut words = value.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
     match (words.next(), words.next()) {
         (Some(user), Some(password)) => {
-            Login::Attempt { user, password, replies: TEXT_REPLIES, consumed }
+            Login::Attempt { user, password, form: LoginForm::Text, consumed }
         }
         _ => Login::Refused { reply: BAD_TOKEN, consumed, close: false },
     }
@@ -86,14 +82,15 @@ pub fn parse_value(input: &[u8], value_bytes: usize) -> Login<'_> {
 fn parse_binary(input: &[u8]) -> Login<'_> {
     match binary::parse_login(input, LOGIN_BYTES_MAX) {
         None => Login::NeedMore,
-        Some(LoginPacket::Plain { message, replies, consumed }) => {
+        Some(LoginPacket::Plain { message, opaque, consumed }) => {
+            let form = LoginForm::Binary { opaque };
             // RFC 4616: authorization identity, NUL, user, NUL, password.
             let mut parts = message.splitn(3, |&byte| byte == 0);
             match (parts.next(), parts.next(), parts.next()) {
                 (Some(_), Some(user), Some(password)) => {
-                    Login::Attempt { user, password, replies, consumed }
+                    Login::Attempt { user, password, form, consumed }
                 }
-                _ => Login::Refused { reply: replies.refused, consumed, close: false },
+                _ => Login::Refused { reply: form.refused(), consumed, close: false },
             }
         }
         Some(LoginPacket::Other { reply, consumed, close }) => {
@@ -227,10 +224,10 @@ mod tests {
         let sent = packet(0x21, b"PLAIN", b"\0alice\0secret");
         let login = parse(&sent);
         assert_eq!(pair(&login), ("alice", "secret"));
-        let Login::Attempt { replies, consumed, .. } = login else { unreachable!("a pair") };
+        let Login::Attempt { form, consumed, .. } = login else { unreachable!("a pair") };
         assert_eq!(consumed, sent.len());
-        assert_eq!(said(replies.admitted), (0, b"Authenticated".to_vec()));
-        assert_eq!(said(replies.refused), (0x20, b"Auth failure.".to_vec()));
+        assert_eq!(said(form.admitted()), (0, b"Authenticated".to_vec()));
+        assert_eq!(said(form.refused()), (0x20, b"Auth failure.".to_vec()));
         for cut in 0..sent.len() {
             assert_eq!(parse(&sent[..cut]), Login::NeedMore);
         }

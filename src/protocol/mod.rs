@@ -311,13 +311,34 @@ impl std::fmt::Debug for Fixed {
     }
 }
 
-/// The replies to an attempt to log in.
+/// How an attempt to log in is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoginReplies {
-    /// To the right password.
-    pub admitted: Fixed,
-    /// To a wrong name or password: one reply for both.
-    pub refused: Fixed,
+pub enum LoginForm {
+    /// As a text client's set.
+    Text,
+    /// As a binary client's PLAIN.
+    Binary {
+        /// The request's.
+        opaque: u32,
+    },
+}
+
+impl LoginForm {
+    /// The reply to the right password.
+    pub fn admitted(self) -> Fixed {
+        match self {
+            LoginForm::Text => Fixed::new(b"STORED\r\n"),
+            LoginForm::Binary { opaque } => binary::login_admitted(opaque),
+        }
+    }
+
+    /// The reply to a wrong name or password: one for both.
+    pub fn refused(self) -> Fixed {
+        match self {
+            LoginForm::Text => Fixed::new(b"CLIENT_ERROR authentication failure\r\n"),
+            LoginForm::Binary { opaque } => binary::login_refused(opaque),
+        }
+    }
 }
 
 /// Longest [`Encoded::tail`], in bytes.

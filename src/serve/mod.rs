@@ -135,9 +135,10 @@ impl<'c> Server<'c> {
         let tiers = "tiers of its program's own".to_owned();
         let mut shared = shared(config, workers);
         if let Some(path) = &config.auth_file {
-            let users = users(path)?;
-            let logins = Logins::new(users, config.login_attempts, remedies::OF_LOGINS);
-            shared.logins = Some(logins);
+            let (users, at_once) = (users(path)?, config.login_attempts);
+            let logins = Logins::new(users, at_once, shared.clock, workers, remedies::OF_LOGINS);
+            logins.start_verifier().map_err(ServeError::Host)?;
+            shared.logins = Some(Arc::new(logins));
         }
         Ok(Server { config, shared, pins, tiers })
     }
@@ -160,7 +161,7 @@ impl<'c> Server<'c> {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
         }
         if let Some(logins) = &self.shared.logins {
-            reread_on_hangup(Arc::clone(logins.users())).map_err(ServeError::Host)?;
+            reread_on_hangup(Arc::clone(logins)).map_err(ServeError::Host)?;
         }
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.
@@ -253,21 +254,24 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
 }
 
 /// Who may log in.
-fn users(path: &Path) -> Result<Arc<Credentials>, ServeError> {
-    match Credentials::read(path) {
-        Ok(users) => Ok(Arc::new(users)),
-        Err(reason) => Err(ServeError::AuthFile(format!("{}: {reason}", path.display()))),
-    }
+fn users(path: &Path) -> Result<Credentials, ServeError> {
+    Credentials::read(path)
+        .map_err(|reason| ServeError::AuthFile(format!("{}: {reason}", path.display())))
 }
 
 /// Has each SIGHUP, as long as the process lives, read the file of users again.
-fn reread_on_hangup(users: Arc<Credentials>) -> std::io::Result<()> {
+fn reread_on_hangup(logins: Arc<Logins>) -> std::io::Result<()> {
     let mut hangups = Signals::new([SIGHUP])?;
     let reread = move || {
         for _ in hangups.forever() {
-            let path = users.path().display();
-            match users.reread() {
-                Ok(()) => complain(format_args!("sunder: {path} was read again")),
+            let path = logins.users().path().display();
+            match logins.reread() {
+                Ok(()) => match logins.start_verifier() {
+                    Ok(()) => complain(format_args!("sunder: {path} was read again")),
+                    Err(error) => complain(format_args!(
+                        "sunder: {path} was read again, but its hashes cannot be verified: {error}"
+                    )),
+                },
                 Err(error) => complain(format_args!(
                     "sunder: {path} is not used, {error}; its users are those of before"
                 )),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
+use super::logins::Door;
 use super::{Shared, control, listing};
 use crate::base::buffer::{self, Body, Chain, Gather};
 use crate::base::clock::Now;
@@ -62,6 +63,7 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     held_bytes_max: usize,
     /// Outcomes that our slots wait for.
     awaited: usize,
+    door: Door,
     /// About the length of the longest recent value, in bytes.
     expected_bytes: usize,
     /// The time until which the budget counts as contended.
@@ -101,6 +103,7 @@ where
             rounds: 0,
             held_bytes_max: workers * (body_bytes + gather_bytes),
             awaited: 0,
+            door: Door::new(shared.logins.clone(), &mailbox, &shared.stats),
             // Nothing is known yet, so assume the worst.
             expected_bytes: EXPECTED_BYTES_AT_START.min(shared.limits.item_bytes_max),
             contended_until_us: 0,
@@ -126,6 +129,9 @@ where
                 done += self.serve(worker, now);
                 done += self.collect(worker);
             }
+        }
+        if self.door.is_waiting() {
+            done += self.door.take_verdicts(&mut self.slots, &mut self.visits);
         }
         if self.orchestrator.is_starved() {
             self.shared.starvations.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +188,7 @@ where
 
     /// Whether clients have to log in.
     pub(super) fn needs_login(&self) -> bool {
-        self.shared.logins.is_some()
+        self.door.needs_login()
     }
 
     /// What a listener's clients may do.
@@ -222,9 +228,9 @@ where
         self.mailbox.ring();
     }
 
-    /// Whether connections wait for room held by others.
+    /// Whether connections wait for room held by others, or for the verifier: neither wakes us.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.door.is_waiting()
     }
 
     pub(super) fn owes_work(&self) -> bool {
@@ -564,13 +570,15 @@ where
         })
     }
 
-    fn log_in(&mut self, peer: Option<IpAddr>, user: &[u8], password: &[u8], now: Now) -> Verdict {
-        let Some(logins) = &self.shared.logins else { return Verdict::Refused };
-        let verdict = logins.judge(peer, user, password, &self.shared.clock, now);
-        self.stats.add(Counter::AuthCmds, 1);
-        self.stats.add(Counter::AuthErrors, u64::from(verdict != Verdict::Admitted));
-        self.stats.add(Counter::AuthLimited, u64::from(verdict == Verdict::Limited));
-        verdict
+    fn log_in(
+        &mut self,
+        peer: Option<IpAddr>,
+        user: &[u8],
+        password: &[u8],
+        slot: u32,
+        now: Now,
+    ) -> Verdict {
+        self.door.log_in(peer, (user, password), slot, now)
     }
 
     #[inline]

@@ -1,70 +1,265 @@
 //! Who may log in, for all workers.
 //!
 //! An address that has failed too often is not compared with anything: it gets the reply of a wrong
-//! password, whatever it sends. Nothing here waits.
+//! password, whatever it sends. A password that only its hash tells is verified by a thread of its
+//! own, because that takes milliseconds: a worker hands the login over and gets the verdict in a
+//! later turn. Nothing here makes a worker wait.
 
+use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_queue::ArrayQueue;
 
 use crate::base::attempts::Attempts;
 use crate::base::clock::{Clock, Now};
-use crate::base::credentials::Credentials;
+use crate::base::credentials::{Check, Credentials, CredentialsError};
+use crate::base::limits::VERIFICATIONS_MAX;
+use crate::base::password::Memory;
+use crate::base::stats::{Counter, WorkerStats};
 use crate::connection::Verdict;
+use crate::connection::slots::Slots;
+use crate::mailbox::Mailbox;
+use crate::net::ConnectionId;
 use crate::report::Topic;
 
 /// Names, passwords, and who has failed.
 #[derive(Debug)]
 pub struct Logins {
-    users: Arc<Credentials>,
+    judge: Arc<Judge>,
+    jobs: SyncSender<Job>,
+    /// What the verifier takes jobs from, before it is started.
+    waiting: Mutex<Option<Receiver<Job>>>,
+}
+
+/// What judges a login, on a worker or beside it.
+#[derive(Debug)]
+struct Judge {
+    users: Credentials,
     /// None: attempts are not limited.
     attempts: Option<Attempts>,
-    /// What the operator can do about an address that is limited, in words that end a line.
+    clock: Clock,
+    /// What the operator can do about logins that are limited, in words that end a line.
     remedy: &'static str,
+    /// By worker: the verdicts that it has not taken, with their slots.
+    verdicts: Vec<ArrayQueue<(u32, Verdict)>>,
+}
+
+/// A login to verify.
+struct Job {
+    worker: usize,
+    slot: u32,
+    peer: Option<IpAddr>,
+    user: Box<[u8]>,
+    password: Box<[u8]>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.password.fill(0);
+    }
 }
 
 impl Logins {
-    /// The users, and how often each address may fail at once; 0: always.
-    pub fn new(users: Arc<Credentials>, at_once: u32, remedy: &'static str) -> Logins {
+    /// The users, and how often each address may fail at once; 0: always. The verifier is not
+    /// started yet.
+    pub fn new(
+        users: Credentials,
+        at_once: u32,
+        clock: Clock,
+        workers: usize,
+        remedy: &'static str,
+    ) -> Logins {
         let attempts = (at_once > 0).then(|| Attempts::new(at_once));
-        Logins { users, attempts, remedy }
+        let verdicts = (0..workers).map(|_| ArrayQueue::new(VERIFICATIONS_MAX)).collect();
+        let judge = Arc::new(Judge { users, attempts, clock, remedy, verdicts });
+        let (jobs, waiting) = sync_channel(VERIFICATIONS_MAX);
+        Logins { judge, jobs, waiting: Mutex::new(Some(waiting)) }
     }
 
     /// The users.
-    pub fn users(&self) -> &Arc<Credentials> {
-        &self.users
+    pub fn users(&self) -> &Credentials {
+        &self.judge.users
     }
 
-    /// Judges an attempt of a client at `peer`; one without an address is not limited.
-    pub(super) fn judge(
+    /// Reads the file of users once more.
+    ///
+    /// # Errors
+    /// Why it is not used; then the users are those of before.
+    pub fn reread(&self) -> Result<(), CredentialsError> {
+        self.judge.users.reread()
+    }
+
+    /// Starts the verifier if a user has a hash and it does not run yet. It ends with this value.
+    ///
+    /// # Errors
+    /// If the host cannot create a thread.
+    pub fn start_verifier(&self) -> io::Result<()> {
+        if !self.judge.users.has_hashes() {
+            return Ok(());
+        }
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(jobs) = waiting else { return Ok(()) };
+        let judge = Arc::clone(&self.judge);
+        let verify = move || {
+            let mut memory = Memory::default();
+            for job in jobs {
+                let verdict = judge.verify(&job, &mut memory);
+                let verdicts = &judge.verdicts[job.worker];
+                verdicts.push((job.slot, verdict)).expect("there is room for all of a worker");
+            }
+        };
+        thread::Builder::new().name("sunder-verifier".into()).spawn(verify).map(drop)
+    }
+
+    /// Judges an attempt of a client at `peer`; one without an address is not limited. If it is
+    /// pending, `worker` finds the verdict for `slot` among its verdicts, where there must be room
+    /// for it: `has_room`.
+    fn judge(
         &self,
         peer: Option<IpAddr>,
-        user: &[u8],
-        password: &[u8],
-        clock: &Clock,
+        (user, password): (&[u8], &[u8]),
+        (worker, slot, has_room): (usize, u32, bool),
         now: Now,
     ) -> Verdict {
-        let limit = self.attempts.as_ref().zip(peer);
-        // Not `now`: workers may differ in that.
-        let now_us = clock.read().uptime_us;
-        if let Some((attempts, peer)) = limit
-            && !attempts.may_try(peer, now_us)
-        {
-            self.report_limited(peer, now);
+        let judge = &*self.judge;
+        if judge.is_limited(peer) {
+            judge.report_limited(peer, now);
             return Verdict::Limited;
         }
-        if self.users.admits(user, password) {
+        match judge.users.check(user, password) {
+            Check::Admitted => Verdict::Admitted,
+            Check::Refused => {
+                judge.note_failure(peer);
+                Verdict::Refused
+            }
+            Check::Hashed => {
+                let (user, password) = (user.into(), password.into());
+                let job = Job { worker, slot, peer, user, password };
+                if has_room && self.jobs.try_send(job).is_ok() {
+                    return Verdict::Pending;
+                }
+                judge.report_full(now);
+                Verdict::Limited
+            }
+        }
+    }
+}
+
+impl Judge {
+    /// Judges a login whose password can only be hashed.
+    fn verify(&self, job: &Job, memory: &mut Memory) -> Verdict {
+        // It may have failed while this one waited.
+        if self.is_limited(job.peer) {
+            return Verdict::Limited;
+        }
+        if self.users.verify(&job.user, &job.password, memory) {
             return Verdict::Admitted;
         }
-        if let Some((attempts, peer)) = limit {
-            attempts.note_failure(peer, now_us);
-        }
+        self.note_failure(job.peer);
         Verdict::Refused
     }
 
-    fn report_limited(&self, peer: IpAddr, now: Now) {
+    /// The time is that of the process: workers may differ in theirs.
+    fn now_us(&self) -> u64 {
+        self.clock.read().uptime_us
+    }
+
+    fn is_limited(&self, peer: Option<IpAddr>) -> bool {
+        let limit = self.attempts.as_ref().zip(peer);
+        limit.is_some_and(|(attempts, peer)| !attempts.may_try(peer, self.now_us()))
+    }
+
+    fn note_failure(&self, peer: Option<IpAddr>) {
+        if let Some((attempts, peer)) = self.attempts.as_ref().zip(peer) {
+            attempts.note_failure(peer, self.now_us());
+        }
+    }
+
+    fn report_limited(&self, peer: Option<IpAddr>, now: Now) {
         static LIMITED: Topic = Topic::new();
+        let Some(peer) = peer else { return };
         LIMITED.report(now, || {
             format!("a login from {peer} was refused: it has failed too often; {}", self.remedy)
         });
     }
+
+    fn report_full(&self, now: Now) {
+        static FULL: Topic = Topic::new();
+        FULL.report(now, || {
+            format!("a login was refused: {VERIFICATIONS_MAX} others are being verified")
+        });
+    }
+}
+
+/// A worker's side: its logins that are being verified.
+pub(super) struct Door {
+    logins: Option<Arc<Logins>>,
+    stats: Arc<WorkerStats>,
+    worker: usize,
+    /// Slots that wait for a verdict.
+    waiting: usize,
+}
+
+impl Door {
+    /// The door of the worker with this mailbox. No logins: everybody may use the server.
+    pub fn new(logins: Option<Arc<Logins>>, mailbox: &Mailbox, stats: &[Arc<WorkerStats>]) -> Door {
+        let worker = mailbox.worker();
+        Door { logins, stats: Arc::clone(&stats[worker]), worker, waiting: 0 }
+    }
+
+    /// Whether clients have to log in.
+    pub fn needs_login(&self) -> bool {
+        self.logins.is_some()
+    }
+
+    /// Whether there may be a verdict to take.
+    #[inline(always)]
+    pub fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// Judges and counts an attempt, whose verdict is the outcome of `slot` if it is pending.
+    pub fn log_in(
+        &mut self,
+        peer: Option<IpAddr>,
+        login: (&[u8], &[u8]),
+        slot: u32,
+        now: Now,
+    ) -> Verdict {
+        let Some(logins) = &self.logins else { return Verdict::Refused };
+        let place = (self.worker, slot, self.waiting < VERIFICATIONS_MAX);
+        let verdict = logins.judge(peer, login, place, now);
+        self.stats.add(Counter::AuthCmds, 1);
+        match verdict {
+            Verdict::Pending => self.waiting += 1,
+            verdict => count(verdict, &self.stats),
+        }
+        verdict
+    }
+
+    /// Takes the verdicts that are there. Returns how many; their connections are to be visited.
+    #[cold]
+    pub fn take_verdicts<V>(
+        &mut self,
+        slots: &mut Slots<V>,
+        visits: &mut Vec<ConnectionId>,
+    ) -> usize {
+        let Some(logins) = &self.logins else { return 0 };
+        let mut taken = 0;
+        while let Some((slot, verdict)) = logins.judge.verdicts[self.worker].pop() {
+            taken += 1;
+            count(verdict, &self.stats);
+            visits.extend(slots.complete(slot, verdict.outcome()));
+        }
+        self.waiting -= taken;
+        taken
+    }
+}
+
+fn count(verdict: Verdict, stats: &WorkerStats) {
+    stats.add(Counter::AuthErrors, u64::from(verdict != Verdict::Admitted));
+    stats.add(Counter::AuthLimited, u64::from(verdict == Verdict::Limited));
 }

@@ -97,7 +97,7 @@ pub struct Shared {
     /// For `stats settings`.
     pub settings: Settings,
     /// Who may use the server; None: everybody may.
-    pub logins: Option<Logins>,
+    pub logins: Option<Arc<Logins>>,
     /// What the clients of the main port, and of the batch port, may do.
     pub rights: [Rights; 2],
     /// By worker number; each is written only by its worker.

@@ -3,6 +3,9 @@
 /// Exit status of a wrong command line.
 pub const EXIT_USAGE: u8 = 2;
 
+/// That of a question that was interrupted, as shells have it.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
 /// Memory that a worker uses besides its part of L1, in bytes: its slots, tasks, mailboxes and
 /// blocks, as measured.
 pub const WORKER_BYTES: u64 = 35 * 1024 * 1024;

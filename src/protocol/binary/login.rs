@@ -6,7 +6,7 @@
 use super::header::{HEADER_BYTES, Header, Reply, Status};
 use super::opcode;
 use crate::base::limits::KEY_BYTES_MAX;
-use crate::protocol::{Fixed, LoginReplies, VERSION};
+use crate::protocol::{Fixed, VERSION};
 
 const MECHANISM: &[u8] = b"PLAIN";
 
@@ -15,7 +15,7 @@ const MECHANISM: &[u8] = b"PLAIN";
 #[allow(missing_docs, reason = "each variant's text names its fields")]
 pub enum LoginPacket<'a> {
     /// PLAIN's message.
-    Plain { message: &'a [u8], replies: LoginReplies, consumed: usize },
+    Plain { message: &'a [u8], opaque: u32, consumed: usize },
     /// Anything else: answered, and then the connection is closed if `close`.
     Other { reply: Fixed, consumed: usize, close: bool },
 }
@@ -42,13 +42,20 @@ pub fn parse_login(input: &[u8], body_bytes_max: usize) -> Option<LoginPacket<'_
     Some(match opcode {
         opcode::SASL_LIST_MECHS => other(done(opcode, opaque, MECHANISM)),
         opcode::VERSION => other(done(opcode, opaque, VERSION.as_bytes())),
-        opcode::SASL_AUTH if key == MECHANISM => {
-            let admitted = done(opcode, opaque, b"Authenticated");
-            LoginPacket::Plain { message, replies: LoginReplies { admitted, refused }, consumed }
-        }
+        opcode::SASL_AUTH if key == MECHANISM => LoginPacket::Plain { message, opaque, consumed },
         // PLAIN has no second step.
         _ => other(refused),
     })
+}
+
+/// The reply to PLAIN with the right password.
+pub fn login_admitted(opaque: u32) -> Fixed {
+    done(opcode::SASL_AUTH, opaque, b"Authenticated")
+}
+
+/// The reply to PLAIN with a wrong name or password.
+pub fn login_refused(opaque: u32) -> Fixed {
+    Status::Auth.fixed_for(opcode::SASL_AUTH, opaque)
 }
 
 /// A packet that reports success.

@@ -21,7 +21,7 @@ use crate::orchestrator::Action;
 use crate::tier::Outcome;
 pub use header::MAGIC_REQUEST;
 use header::{HEADER_BYTES, Header, Reply, Status};
-pub use login::{LoginPacket, parse_login};
+pub use login::{LoginPacket, login_admitted, login_refused, parse_login};
 
 /// How an outcome is encoded in binary; determined by the request's opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Whole workers without sockets: order, ownership, backpressure and bounds, step by step.
 
 mod given_up;
+mod logins;
 mod pins;
 mod shares;
 mod unread;
@@ -295,7 +296,7 @@ fn who_does_not_log_in_becomes_overdue_and_who_has_does_not() {
     let users = Credentials::read(&path).expect("it is right");
     std::fs::remove_file(&path).expect("it is there");
     let mut shared = Shared::new(Clock::start(), LIMITS, Settings::default(), 1);
-    shared.logins = Some(Logins::new(Arc::new(users), 10, ""));
+    shared.logins = Some(Arc::new(Logins::new(users, 10, shared.clock, 1, "")));
     let shared = Arc::new(shared);
     let tiers = [memory(&shared, 0)];
     for (sent, is_overdue) in [

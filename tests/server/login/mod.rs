@@ -2,6 +2,7 @@
 //! changes while the server runs, and files that cannot be used.
 
 mod attempts;
+mod hashed;
 
 use std::fs;
 use std::io::{Read, Write};
