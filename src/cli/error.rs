@@ -18,19 +18,37 @@ fn shown(word: &OsStr) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
 
-/// What clap says of `words`, in one line.
+/// What clap says of `words`, in one line that names the command.
 pub(super) fn of_clap(
     definition: &clap::Command,
     words: &[OsString],
     error: &clap::Error,
 ) -> String {
+    of_tool(&path_of(definition, words).1.join(" "), &line_of(definition, words, error))
+}
+
+/// The command that the words begin with, and its name.
+fn path_of<'d>(
+    definition: &'d clap::Command,
+    words: &[OsString],
+) -> (&'d clap::Command, Vec<&'d str>) {
     let (mut command, mut path) = (definition, vec![]);
     for name in words {
         let Some(next) = command.find_subcommand(name) else { break };
         path.push(next.get_name());
         command = next;
     }
-    let line = match (error.kind(), error.source()) {
+    (command, path)
+}
+
+/// What clap says of `words`, in one line.
+pub(super) fn line_of(
+    definition: &clap::Command,
+    words: &[OsString],
+    error: &clap::Error,
+) -> String {
+    let (command, path) = path_of(definition, words);
+    match (error.kind(), error.source()) {
         (ErrorKind::UnknownArgument, _) if path.is_empty() => command_first(definition, words),
         (ErrorKind::ValueValidation, Some(source)) => {
             let flag = error.get(ContextKind::InvalidArg).map(ContextValue::to_string);
@@ -41,8 +59,7 @@ pub(super) fn of_clap(
             format!("'{}' is not UTF-8", word.map(|word| shown(word)).unwrap_or_default())
         }
         _ => sentence(error),
-    };
-    of_tool(&path.join(" "), &line)
+    }
 }
 
 /// What to do with flags that stand before a command, or have none.

@@ -10,6 +10,9 @@
 mod bench;
 mod blast;
 mod error;
+mod file;
+#[cfg(test)]
+mod file_tests;
 mod fill;
 mod generate;
 mod go;
@@ -23,6 +26,7 @@ mod run;
 mod serve;
 mod setget;
 mod setops;
+mod settings;
 mod shared;
 mod sizes;
 #[cfg(test)]
@@ -39,16 +43,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::base::console::{VERSION, verbose, version};
 use crate::config::Config;
 use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::ReportRequest;
+use file::File;
 pub use generate::Product;
 pub use password::NewPassword;
 pub use run::main;
+use settings::SettingsCommand;
 
 /// What the words ask for.
 #[derive(Debug)]
@@ -99,6 +106,7 @@ enum Subcommands {
     L1d(l1d::L1d),
     L2(l2::L2),
     Password(password::Password),
+    Config(settings::Settings),
     Generate(generate::Generate),
 }
 
@@ -115,24 +123,21 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
     }
     let mut definition = definition();
     definition.build();
-    let spelt = go::respell(&definition, words.clone());
-    let name = once(OsString::from("sunder"));
-    let matches = match definition.try_get_matches_from_mut(name.chain(spelt)) {
-        Ok(matches) => matches,
-        Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp => return Ok(Command::Print(error.to_string())),
-            ErrorKind::DisplayVersion => {
-                let is_verbose = words.iter().any(|word| word == "--verbose");
-                return Ok(Command::Print(if is_verbose { verbose() } else { VERSION.to_owned() }));
-            }
-            _ => return Err(error::of_clap(&definition, &words, &error)),
-        },
+    let understood = match understand(&mut definition, &words) {
+        Ok(understood) => understood,
+        Err(Stop::Print(text)) => return Ok(Command::Print(text)),
+        Err(Stop::Wrong(line)) => return Err(line),
     };
-    let sunder = Sunder::from_arg_matches(&matches)
-        .map_err(|error| error::of_clap(&definition, &words, &error))?;
+    let (sunder, matches) = (understood.sunder, &understood.matches);
     let (tool, matches) = matches.subcommand().expect("one is required");
     let command = match sunder.command {
-        Subcommands::Serve(it) => it.config(matches).map(|it| Command::Serve(Box::new(it))),
+        Subcommands::Serve(it) => {
+            let config = it.config(matches);
+            config.map(|it| Command::Serve(Box::new(it))).map_err(|line| match &understood.file {
+                Some(file) => file.explain(line),
+                None => line,
+            })
+        }
         Subcommands::Blast(it) => it.command(matches),
         Subcommands::Setget(it) => it.command(matches),
         Subcommands::Sizes(it) => it.command(matches),
@@ -142,9 +147,90 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
         Subcommands::L1d(it) => it.config().map(|it| Command::KeepL1(Box::new(it))),
         Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
         Subcommands::Password(it) => Ok(Command::MakePassword(it.new_password())),
+        Subcommands::Config(it) => return settings(&mut definition, &it.command),
         Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
     };
     command.map_err(|text| error::of_tool(tool, &text))
+}
+
+/// A command line that clap understands.
+struct Understood {
+    sunder: Sunder,
+    matches: ArgMatches,
+    /// The configuration file that it names.
+    file: Option<File>,
+    /// The flags that are not from that.
+    given: Vec<String>,
+}
+
+/// Why there is nothing to do.
+enum Stop {
+    Print(String),
+    Wrong(String),
+}
+
+/// Reads the words, and the file that they name.
+fn understand(definition: &mut clap::Command, words: &[OsString]) -> Result<Understood, Stop> {
+    let mut spelt = go::respell(definition, words.to_vec());
+    let named = file::named(definition, &spelt);
+    let (mut file, mut given) = (None, vec![]);
+    if let Some((path, matches)) = named {
+        let read = File::read(&path, definition);
+        let read = read.map_err(|line| Stop::Wrong(error::of_tool("serve", &line)))?;
+        spelt = read.with(&spelt, &matches);
+        given = given_ids(&matches);
+        file = Some(read);
+    }
+    let wrong = |definition: &clap::Command, error: &clap::Error| {
+        let line = error::of_clap(definition, words, error);
+        Stop::Wrong(match &file {
+            Some(file) => file.explain(line),
+            None => line,
+        })
+    };
+    let name = once(OsString::from("sunder"));
+    let matches = match definition.try_get_matches_from_mut(name.chain(spelt)) {
+        Ok(matches) => matches,
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp => return Err(Stop::Print(error.to_string())),
+            ErrorKind::DisplayVersion => {
+                let is_verbose = words.iter().any(|word| word == "--verbose");
+                return Err(Stop::Print(if is_verbose { verbose() } else { VERSION.to_owned() }));
+            }
+            _ => return Err(wrong(definition, &error)),
+        },
+    };
+    let sunder = Sunder::from_arg_matches(&matches).map_err(|error| wrong(definition, &error))?;
+    if file.is_none()
+        && let Some((_, matches)) = matches.subcommand()
+    {
+        given = given_ids(matches);
+    }
+    Ok(Understood { sunder, matches, file, given })
+}
+
+/// The flags that stand on the command line.
+fn given_ids(matches: &ArgMatches) -> Vec<String> {
+    let is_given =
+        |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+    matches.ids().filter(is_given).map(ToString::to_string).collect()
+}
+
+/// Answers `sunder config`.
+fn settings(definition: &mut clap::Command, asked: &SettingsCommand) -> Result<Command, String> {
+    let understood = match understand(definition, &asked.words()) {
+        Ok(understood) => understood,
+        Err(Stop::Print(text)) => return Ok(Command::Print(text)),
+        Err(Stop::Wrong(line)) => return Err(line),
+    };
+    let Understood { sunder, matches, file, given } = understood;
+    let (Subcommands::Serve(serve), Some((_, matches))) = (sunder.command, matches.subcommand())
+    else {
+        unreachable!("these are words of serve");
+    };
+    let explain = |line: String| file.as_ref().map_or(line.clone(), |file| file.explain(line));
+    serve.config(matches).map_err(|line| error::of_tool("serve", &explain(line)))?;
+    Ok(Command::Print(asked.answer(definition, matches, &given, file.as_ref())))
 }
 
 /// Writes `product` to files in `folder`.

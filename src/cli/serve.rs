@@ -102,6 +102,12 @@ struct Listen {
 
 #[derive(Args, Debug)]
 struct Run {
+    /// Read settings from this file, too; flags count before it
+    ///
+    /// TOML, with a key for each flag, by the flag's long name. sunder config check FILE says
+    /// whether it is right, sunder config show --config FILE what is in force.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Number of workers, a thread each, at most 64 [default: one a core]
     #[arg(short = 't', long, alias = "threads", value_name = "N", value_parser = config::workers)]
     workers: Option<usize>,

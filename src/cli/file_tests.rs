@@ -1,0 +1,167 @@
+//! The configuration file: what it says is what the same flags say, and what is wrong is told with
+//! its line.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Command, parse};
+use crate::config::Config;
+
+/// A file that is removed with this.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, text: &[u8]) -> Written {
+        let name = format!("sunder-config-{}-{name}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("a file");
+        Written(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("plain")
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).expect("it is there");
+    }
+}
+
+fn said(words: &[&str]) -> Result<Command, String> {
+    parse(words.iter().map(OsString::from))
+}
+
+fn config(words: &[&str]) -> Config {
+    match said(words) {
+        Ok(Command::Serve(config)) => *config,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+fn printed(words: &[&str]) -> String {
+    match said(words) {
+        Ok(Command::Print(text)) => text,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+/// The config without the way it was read.
+fn plain(config: &Config) -> String {
+    format!("{config:#?}")
+}
+
+#[test]
+fn a_key_means_what_its_flag_means() {
+    let text = b"port = 11300\nbind = ['127.0.0.1', '::1']\nl1 = 'memory,size=1G'\nworkers = 2\n\
+                 rights = ['read-only', 'no-admin']\nallow = '10.0.0.0/8,::1'\n\
+                 idle-timeout = 0x1e\nenable-shutdown = true\ndisable-flush-all = false\n";
+    let file = Written::new("same", text);
+    let flags = "serve --port 11300 --bind 127.0.0.1,::1 --l1 memory,size=1G --workers 2 --rights \
+                 read-only,no-admin --allow 10.0.0.0/8,::1 --idle-timeout 30 --enable-shutdown";
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    assert_eq!(plain(&config(&["serve", "--config", file.path()])), plain(&config(&flags)));
+    let listed = Written::new("list", b"cores = [0, '2-3']\nl1-inmem = true\n");
+    let flags = ["serve", "--cores", "0,2-3", "--l1-inmem"];
+    assert_eq!(plain(&config(&["serve", "--config", listed.path()])), plain(&config(&flags)));
+    let empty = Written::new("empty", b"# nothing\n");
+    assert_eq!(plain(&config(&["serve", "--config", empty.path()])), plain(&config(&["serve"])));
+}
+
+#[test]
+fn flags_count_before_the_file() {
+    let file = Written::new(
+        "before",
+        b"port = 11300\nbind = ['127.0.0.2', '::1']\nl1 = 'memory,size=1G'\n\
+          enable-shutdown = true\n",
+    );
+    let words = ["serve", "--l1", "memory,size=2G", "--config", file.path(), "--bind", "127.0.0.3"];
+    let both = config(&words);
+    assert_eq!((both.port, both.is_shutdown_enabled), (11300, true));
+    assert_eq!(both.binds, ["127.0.0.3".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(both.l1.to_string(), config(&["serve", "--l1", "memory,size=2G"]).l1.to_string());
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    for (text, expected) in [
+        ("prot = 1", ":1: unknown key 'prot'; a similar one is 'port'"),
+        ("\n# so\nzzz = 1", ":3: unknown key 'zzz'; the keys are the flags"),
+        ("config = 'x'", ":1: unknown key 'config'"),
+        ("help = true", ":1: unknown key 'help'"),
+        ("l1 = 'mem'", ":1: l1: got 'mem', expected memory,"),
+        ("port = 'x'", ":1: port: got 'x', expected a whole number"),
+        ("poll = 'x'", ":1: poll: invalid value 'x'"),
+        ("port = 99999999999999999999", ":1: port: the number is too large"),
+        ("workers = [1, 2]", ":1: workers: expected one value"),
+        ("enable-shutdown = 'yes'", ":1: enable-shutdown: expected true or false"),
+        ("bind = 1.5", ":1: bind: expected a string"),
+        ("bind = [['::1']]", ":1: bind: expected one value"),
+        ("[l1]\nkind = 'memory'", ":1: l1: expected a string"),
+        ("port = 1\nport = 2", ":2: duplicate key"),
+        ("port", ":1: "),
+        ("port = 1\n\u{0}", ":2: "),
+        ("device = 'net_tap0'\nsock-path = '/x'", "--device is in"),
+        ("use-domain-socket = true", "--use-domain-socket is in"),
+    ] {
+        let file = Written::new("wrong", text.as_bytes());
+        for words in [["serve", "--config", file.path()], ["config", "check", file.path()]] {
+            let line = said(&words).expect_err(text);
+            assert!(line.contains(expected), "{text:?}: {line}");
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.contains(&format!("{}:", file.path())), "{line}");
+        }
+    }
+    let long = Written::new("long", &vec![b'#'; (1 << 20) + 1]);
+    let bytes = Written::new("bytes", b"\xff");
+    for (path, expected) in
+        [("/nonexistent", "does not exist"), (long.path(), "mebibyte"), (bytes.path(), "UTF-8")]
+    {
+        let line = said(&["serve", "--config", path]).expect_err(path);
+        assert!(line.contains(expected), "{line}");
+    }
+}
+
+#[test]
+fn what_is_in_force_is_shown_with_where_it_comes_from_and_can_be_read_again() {
+    let file = Written::new("shown", b"l1 = 'memory,size=1G'\nport = 11300\nallow = ['::1']\n");
+    let words = ["config", "show", "--config", file.path(), "-p", "11400", "--bind", "::1"];
+    let shown = printed(&words);
+    let line = |key: &str| {
+        let mut lines = shown.lines().filter(|line| line.starts_with(&format!("{key} = ")));
+        let (value, from) = lines.next().expect(key).split_once('#').expect("where from");
+        (value.trim().to_owned(), from.trim().to_owned())
+    };
+    let place = |n: usize| format!("{}:{n}", file.path());
+    assert_eq!(line("port"), ("port = 11400".into(), "command line".into()));
+    assert_eq!(line("bind"), ("bind = \"::1\"".into(), "command line".into()));
+    assert_eq!(line("l1"), ("l1 = \"memory,size=1G\"".into(), place(1)));
+    assert_eq!(line("allow"), ("allow = \"::1\"".into(), place(3)));
+    assert_eq!(line("max-connections"), ("max-connections = 1024".into(), "default".into()));
+    assert!(shown.contains("# l2: none"), "{shown}");
+
+    let again = Written::new("again", shown.as_bytes());
+    let given = ["serve", "--config", file.path(), "-p", "11400", "--bind", "::1"];
+    assert_eq!(plain(&config(&["serve", "--config", again.path()])), plain(&config(&given)));
+    let checked = printed(&["config", "check", again.path()]);
+    assert!(checked.ends_with(" settings, all understood\n"), "{checked}");
+}
+
+#[test]
+fn every_setting_is_shown() {
+    let shown = printed(&["config", "show"]);
+    let mut definition = super::definition();
+    definition.build();
+    let serve = definition.find_subcommand("serve").expect("it is one");
+    for arg in serve.get_arguments().filter(|arg| !arg.is_hide_short_help_set()) {
+        let name = arg.get_long().expect("each has a name");
+        let is_line = |line: &str| {
+            let line = line.trim_start_matches("# ");
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', ':']))
+        };
+        let is_setting = !["help", "version", "config"].contains(&name);
+        assert_eq!(shown.lines().any(is_line), is_setting, "{name}: {shown}");
+    }
+}
