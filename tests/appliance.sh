@@ -84,6 +84,13 @@ conns_are_listed() {
         [ "$(tail -n 1 <<<"$answer")" = $'END\r' ]
 }
 
+# A binary noop has a newline as its opcode.
+packet_is_a_line() {
+    local answer noop='\x80\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+    answer=$(printf %b "$noop\r\nget nothing\r\nquit\r\n" | inside nc -w 10 "$host" 11211)
+    [ "$answer" = $'ERROR\r\nERROR\r\nEND\r' ]
+}
+
 answers_ping() { inside ping -c 3 -i 0.2 -W 5 "$1"; }
 
 answers_ipv6() {
@@ -205,6 +212,16 @@ on_wire_login() {
         --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
         --poll adaptive || return 0
     check "python-binary-memcached and pylibmc log in" client_session login
+    finish
+}
+
+# on_wire_ascii: a port that speaks text only.
+on_wire_ascii() {
+    begin "net_af_packet, --protocol ascii" "$server" --workers 2 --protocol ascii \
+        --device net_af_packet0,iface=sunder0 --address 10.77.0.1/24 --huge off \
+        --poll adaptive || return 0
+    check "pymemcache" client_session pymemcache
+    check "a packet is a line" packet_is_a_line
     finish
 }
 
@@ -334,6 +351,7 @@ on_wire 1 1 --huge off
 on_networks
 host=10.77.0.1
 on_wire_login
+on_wire_ascii
 on_wire_young
 on_wire_stop 1
 on_wire_stop 2

@@ -29,15 +29,11 @@ pub(super) struct Memcached {
     /// User to become: not supported for root; start sunder as that user
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
-    /// Protocol: each connection's first byte decides it
-    #[arg(short = 'B', long, value_name = "NAME", value_parser = ["auto", "ascii", "binary"])]
-    protocol: Vec<String>,
     /// memcached's settings: idle_timeout=S is obeyed, most others are not needed
     #[arg(short = 'o', long, value_name = "WORDS", value_delimiter = ',')]
     extended: Vec<String>,
 }
 
-const NOTE_PROTOCOL: &str = "-B: has no effect, each connection's first byte says its protocol";
 impl Memcached {
     /// Does what the flags say that have no other name, and adds what is to be said of them.
     pub fn apply(&self, config: &mut Config, matches: &ArgMatches) -> Result<(), String> {
@@ -54,9 +50,7 @@ impl Memcached {
             );
         }
         for id in matches.ids() {
-            let is_named = || self.protocol.iter().any(|name| name != "auto");
             let note = match id.as_str() {
-                "protocol" => is_named().then_some(NOTE_PROTOCOL),
                 "extended" => self.extended(config)?,
                 id => unneeded::note(id, HEADING)?,
             };

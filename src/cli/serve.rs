@@ -14,6 +14,7 @@ use crate::base::networks::{Network, Networks};
 use crate::base::rights::Rights;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
+use crate::protocol::Binding;
 
 /// Serve clients
 ///
@@ -82,6 +83,14 @@ struct Listen {
     #[arg(long, value_name = "CIDR[,CIDR..]", value_parser = config::networks)]
     #[arg(conflicts_with = "device")]
     proxy_protocol: Vec<List<Network>>,
+    /// Protocol of the main port: auto, ascii or binary [default: auto]
+    ///
+    /// auto: each connection's first byte decides. ascii includes the meta commands.
+    #[arg(short = 'B', long, value_name = "NAME", value_parser = config::binding)]
+    protocol: Option<Binding>,
+    /// The same for the batch port [default: as --protocol]
+    #[arg(long, value_name = "NAME", value_parser = config::binding)]
+    bp_protocol: Option<Binding>,
     /// What clients of the main port may not do: read-only, no-flush, no-admin [default: all]
     ///
     /// read-only: nothing that stores, changes or removes an item. no-admin: no verbosity,
@@ -210,6 +219,7 @@ const NOTE_ALLOW: &str =
     "--allow: has no effect on a Unix socket, which has permissions instead (-a)";
 const NOTE_BATCH_RIGHTS: &str = "--bp-rights: has no effect, because there is no batch port";
 const NOTE_PROXIES: &str = "--proxy-protocol: has no effect on a Unix socket";
+const NOTE_BATCH_PROTOCOL: &str = "--bp-protocol: has no effect, because there is no batch port";
 const NOTE_BATCH_ALLOW: &str = "--bp-allow: has no effect, because there is no batch port";
 const NOTE_HUGE: &str = "--huge: has no effect without --device";
 const NOTE_BATCH_BESIDE: &str = "--sock-path: there is no batch port beside a Unix socket unless \
@@ -242,6 +252,8 @@ impl Serve {
             proxies: some_networks("--proxy-protocol", listen.proxy_protocol)?,
             rights: listen.rights.unwrap_or_default(),
             batch_rights: listen.bp_rights,
+            binding: listen.protocol.unwrap_or_default(),
+            batch_binding: listen.bp_protocol,
             item_bytes_max: store.max_item_size,
             connections_max: listen.max_connections.0 as usize,
             huge: run.huge,
@@ -315,6 +327,7 @@ fn note(config: &mut Config) {
         (config.batch_allow.is_some() && config.open_batch_port().is_none(), NOTE_BATCH_ALLOW),
         (config.proxies.is_some() && !has_port, NOTE_PROXIES),
         (config.batch_rights.is_some() && config.batch().is_none(), NOTE_BATCH_RIGHTS),
+        (config.batch_binding.is_some() && config.batch().is_none(), NOTE_BATCH_PROTOCOL),
         (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
     ];
     config.notes.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| note));

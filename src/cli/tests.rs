@@ -8,6 +8,7 @@ use super::{Command, parse};
 use crate::config::{Config, L1, L2, Layout, Poll};
 use crate::load::stream::Target;
 use crate::orchestrator::PortRole;
+use crate::protocol::Binding;
 
 fn parse_words(words: &str) -> Result<Command, String> {
     parse(words.split_whitespace().map(OsString::from))
@@ -52,15 +53,15 @@ fn a_device_has_an_address_and_spins() {
 #[test]
 fn every_flag_that_changes_nothing_is_told_of_once() {
     let config = config(
-        "serve -vv -v -k -L -f 1.1 -n 96 -R 20 -b 2048 -C -r -B ascii -P /run/x.pid \
+        "serve -vv -v -k -L -f 1.1 -n 96 -R 20 -b 2048 -C -r -P /run/x.pid \
          -o modern,no_hashexpand,ext_threads=2 -o lru_crawler,hashpower=20",
     );
     let said = config.notes.join("\n");
-    for flag in ["-v", "-k", "-L", "-f", "-n", "-R", "-b", "-C", "-r", "-B", "-P", "-o"] {
+    for flag in ["-v", "-k", "-L", "-f", "-n", "-R", "-b", "-C", "-r", "-P", "-o"] {
         let lines = said.lines().filter(|line| line.starts_with(&format!("{flag}:"))).count();
         assert_eq!(lines, 1, "{flag}: {said}");
     }
-    assert_eq!(config.notes.len(), 12, "{said}");
+    assert_eq!(config.notes.len(), 11, "{said}");
     let queue = format!("queue is {}", crate::base::limits::LISTEN_BACKLOG);
     assert!(said.contains(&queue), "{said}");
     for row in super::unneeded::rows() {
@@ -95,6 +96,24 @@ fn a_password_has_a_user_and_bounded_costs() {
     ] {
         let line = refused(words);
         assert!(line.contains(way), "{words}: {line}");
+    }
+}
+
+#[test]
+fn the_batch_port_speaks_what_the_main_port_does_unless_it_has_its_own() {
+    let config_of = |rest: &str| config(&format!("serve --l2 rend,addr=unix:/x {rest}"));
+    let of =
+        |rest: &str| [PortRole::Main, PortRole::Batch].map(|port| config_of(rest).binding(port));
+    assert_eq!(of(""), [Binding::Auto; 2]);
+    assert_eq!(of("-B ascii"), [Binding::Ascii; 2]);
+    assert_eq!(of("-B ascii --protocol binary"), [Binding::Binary; 2]);
+    assert_eq!(of("--protocol ascii --bp-protocol auto"), [Binding::Ascii, Binding::Auto]);
+    assert_eq!(of("--bp-protocol binary"), [Binding::Auto, Binding::Binary]);
+    let unused = config("serve --bp-protocol ascii");
+    assert_eq!(unused.notes, ["--bp-protocol: has no effect, because there is no batch port"]);
+    for wrong in ["-B meta", "-B ASCII", "--protocol asc", "--bp-protocol text"] {
+        let line = refused(&format!("serve {wrong}"));
+        assert!(line.contains("protocol: got") && line.contains("expected auto, ascii"), "{line}");
     }
 }
 

@@ -3,6 +3,7 @@
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
 
+mod binding;
 mod networks;
 mod quantity;
 mod rights;
@@ -23,7 +24,9 @@ use crate::base::networks::Networks;
 use crate::base::rights::Rights;
 use crate::net::tcp::fault::Faults;
 use crate::orchestrator::PortRole;
+use crate::protocol::Binding;
 pub use crate::tier::shm::{Name, Place};
+pub(crate) use binding::binding;
 pub(crate) use networks::{all_networks, networks};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
@@ -76,6 +79,10 @@ pub struct Config {
     pub rights: Rights,
     /// What those of the batch port may; None: the same.
     pub batch_rights: Option<Rights>,
+    /// Which protocol the main port speaks.
+    pub binding: Binding,
+    /// Which one the batch port does; None: the same.
+    pub batch_binding: Option<Binding>,
     /// What is to be said of flags that were given and are no longer needed, a line each.
     pub notes: Vec<&'static str>,
     /// Largest item, in bytes, header counted.
@@ -125,6 +132,8 @@ impl Default for Config {
             proxies: None,
             rights: Rights::ALL,
             batch_rights: None,
+            binding: Binding::Auto,
+            batch_binding: None,
             notes: Vec::new(),
             item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
             connections_max: 1024,
@@ -170,6 +179,14 @@ impl Config {
         match port {
             PortRole::Main => self.rights,
             PortRole::Batch => self.batch_rights.unwrap_or(self.rights),
+        }
+    }
+
+    /// Which protocol a port speaks.
+    pub fn binding(&self, port: PortRole) -> Binding {
+        match port {
+            PortRole::Main => self.binding,
+            PortRole::Batch => self.batch_binding.unwrap_or(self.binding),
         }
     }
 

@@ -28,7 +28,7 @@ impl Connection {
         let input = &visit.scratch.stitched[..bytes];
         let parsed = match value_bytes {
             Some(value_bytes) => login::parse_value(input, value_bytes),
-            None => login::parse(input),
+            None => login::parse(self.is_binary(input), input),
         };
         let (content, consumed) = match parsed {
             Login::NeedMore => {

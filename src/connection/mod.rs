@@ -32,7 +32,7 @@ use crate::base::limits::COST_OF_EXTENDING;
 use crate::base::rights::Rights;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
-use crate::protocol::{Control, Form, Keys, Limits, LoginForm};
+use crate::protocol::{Binding, Control, Form, Keys, Limits, LoginForm};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us, deadline_us};
 use listing::Listing;
@@ -324,6 +324,16 @@ impl Connection {
     /// The same with the rights of its port.
     pub fn with_rights(self, rights: Rights) -> Connection {
         Connection { rights, ..self }
+    }
+
+    /// The same with the protocol that its port speaks.
+    pub fn with_binding(self, binding: Binding) -> Connection {
+        let protocol = match binding {
+            Binding::Auto => None,
+            Binding::Ascii => Some(Protocol::Text),
+            Binding::Binary => Some(Protocol::Binary),
+        };
+        Connection { protocol, ..self }
     }
 
     /// The number of its listener.

@@ -70,6 +70,14 @@ impl Connection {
         NoRoom::Wait
     }
 
+    /// Whether the protocol is binary: its own, or that of the first byte.
+    pub(super) fn is_binary(&self, input: &[u8]) -> bool {
+        match self.protocol {
+            Some(protocol) => matches!(protocol, Protocol::Binary),
+            None => input.first() == Some(&binary::MAGIC_REQUEST),
+        }
+    }
+
     /// Answers the next request if it is a command about the server, whose reply needs no slot: an
     /// operator who looks for the cause gets an answer even if clients get none.
     fn answer_about_server<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> bool {
@@ -80,10 +88,7 @@ impl Connection {
         }
         let bytes = stream.peek(&mut scratch.stitched[..]);
         let input = &scratch.stitched[..bytes];
-        let is_binary = match self.protocol {
-            Some(protocol) => matches!(protocol, Protocol::Binary),
-            None => input.first() == Some(&binary::MAGIC_REQUEST),
-        };
+        let is_binary = self.is_binary(input);
         let limits = *engine.limits();
         let Step::Done { command, consumed } = parse(is_binary, input, &limits, *now) else {
             return false;

@@ -32,11 +32,11 @@ const BAD_TOKEN: Fixed = Fixed::new(b"CLIENT_ERROR bad authentication token form
 const TOO_LONG: Fixed = Fixed::new(b"CLIENT_ERROR auth token too long\r\n");
 
 /// Parses the start of the input.
-pub fn parse(input: &[u8]) -> Login<'_> {
-    match input.first() {
-        None => Login::NeedMore,
-        Some(&binary::MAGIC_REQUEST) => parse_binary(input),
-        Some(_) => parse_line(input),
+pub fn parse(is_binary: bool, input: &[u8]) -> Login<'_> {
+    match is_binary {
+        _ if input.is_empty() => Login::NeedMore,
+        true => parse_binary(input),
+        false => parse_line(input),
     }
 }
 
@@ -102,6 +102,11 @@ fn parse_binary(input: &[u8]) -> Login<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By the first byte.
+    fn parse(input: &[u8]) -> Login<'_> {
+        super::parse(input.first() == Some(&binary::MAGIC_REQUEST), input)
+    }
 
     /// The reply to what is no attempt, and whether the connection ends.
     fn refusal(login: &Login<'_>) -> (String, bool) {
@@ -258,5 +263,18 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    // What memcached 1.6.18 with -B ascii -Y, and with -B binary -S, answered to the same.
+    #[test]
+    fn the_other_protocol_is_a_line_that_is_no_login_or_ends_the_connection() {
+        let login = packet(0x21, b"PLAIN", b"\0alice\0secret");
+        assert_eq!(super::parse(false, &login), Login::NeedMore);
+        let line = [&login[..], b"\n"].concat();
+        let refused = ("CLIENT_ERROR unauthenticated".to_owned(), false);
+        assert_eq!(refusal(&super::parse(false, &line)), refused);
+        let set = b"set auth 0 0 12\r\nalice secret\r\n";
+        assert_eq!(super::parse(true, &set[..23]), Login::NeedMore);
+        assert_eq!(refusal(&super::parse(true, set)), (String::new(), true));
     }
 }

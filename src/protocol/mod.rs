@@ -311,6 +311,29 @@ impl std::fmt::Debug for Fixed {
     }
 }
 
+/// Which protocol the connections of a port speak: memcached's binding_protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Binding {
+    /// That of each connection's first byte.
+    #[default]
+    Auto,
+    /// Text, meta commands included.
+    Ascii,
+    /// Binary.
+    Binary,
+}
+
+impl Binding {
+    /// Its name in `stats settings`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binding::Auto => "auto-negotiate",
+            Binding::Ascii => "ascii",
+            Binding::Binary => "binary",
+        }
+    }
+}
+
 /// How an attempt to log in is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginForm {

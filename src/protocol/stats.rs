@@ -5,6 +5,7 @@
 //! the memory tier is shown as slab class 1. Nothing here is on the hot path, and nothing here
 //! counts.
 
+use super::Binding;
 use super::{Fixed, Form, binary, text};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
@@ -151,6 +152,8 @@ pub struct Snapshot {
     pub shutdown: bool,
     /// Whether clients have to log in.
     pub needs_login: bool,
+    /// The protocol of the main port.
+    pub binding: Binding,
     /// Whether `flush_all` is allowed.
     pub flush: bool,
     /// Whether keys may be listed.
@@ -403,9 +406,11 @@ impl Lines<'_> {
         self.yes_or_no("detail_enabled", false);
         self.number("reqs_per_event", crate::base::limits::REQUESTS_PER_VISIT as u64);
         self.yes_or_no("cas_enabled", true);
-        self.text("binding_protocol", "auto-negotiate");
-        self.yes_or_no("auth_enabled_sasl", snapshot.needs_login);
-        self.yes_or_no("auth_enabled_ascii", snapshot.needs_login);
+        let binding = snapshot.binding;
+        self.text("binding_protocol", binding.name());
+        let needs_login_unless = |other| snapshot.needs_login && binding != other;
+        self.yes_or_no("auth_enabled_sasl", needs_login_unless(Binding::Ascii));
+        self.yes_or_no("auth_enabled_ascii", needs_login_unless(Binding::Binary));
         self.number("item_size_max", snapshot.item_bytes_max as u64);
         self.yes_or_no("maxconns_fast", true);
         self.yes_or_no("slab_reassign", false);

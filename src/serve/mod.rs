@@ -301,7 +301,9 @@ fn shared(config: &Config, workers: usize) -> Shared {
         idle_timeout_s: config.idle_timeout_s,
     };
     let mut shared = Shared::new(Clock::start(), limits, settings, workers);
-    shared.rights = [PortRole::Main, PortRole::Batch].map(|port| config.rights(port));
+    let ports = [PortRole::Main, PortRole::Batch];
+    shared.rights = ports.map(|port| config.rights(port));
+    shared.bindings = ports.map(|port| config.binding(port));
     shared
 }
 

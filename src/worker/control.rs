@@ -64,6 +64,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         item_bytes_max: shared.limits.item_bytes_max,
         shutdown: shared.limits.shutdown,
         needs_login: shared.logins.is_some(),
+        binding: shared.bindings[0],
         flush: shared.limits.flush,
         dump: shared.limits.dump,
         memory: memory(shared, totals),

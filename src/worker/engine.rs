@@ -27,7 +27,7 @@ use crate::net::{ConnectionId, Transport};
 use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
-use crate::protocol::{Control, Form, Limits};
+use crate::protocol::{Binding, Control, Form, Limits};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 
 /// The requester of an operation, and how the operation is counted.
@@ -191,9 +191,10 @@ where
         self.door.needs_login()
     }
 
-    /// What a listener's clients may do.
-    pub(super) fn rights(&self, listener: usize) -> Rights {
-        self.shared.rights[PortRole::of_listener(listener).listener()]
+    /// What a listener's clients may do, and in which protocol.
+    pub(super) fn port(&self, listener: usize) -> (Rights, Binding) {
+        let port = PortRole::of_listener(listener).listener();
+        (self.shared.rights[port], self.shared.bindings[port])
     }
 
     /// Whether this worker holds so many items that prefetching pays off. With several workers half

@@ -108,8 +108,10 @@ where
     type Connection = Connection;
 
     fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
-        let rights = self.engine.rights(listener);
-        Connection::new(listener, self.engine.needs_login(), now).with_rights(rights)
+        let (rights, binding) = self.engine.port(listener);
+        Connection::new(listener, self.engine.needs_login(), now)
+            .with_rights(rights)
+            .with_binding(binding)
     }
 
     fn ready<S: Stream>(

@@ -12,8 +12,8 @@ use crate::base::clock::Clock;
 use crate::base::rights::Rights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
-use crate::protocol::Limits;
 use crate::protocol::stats::Totals;
+use crate::protocol::{Binding, Limits};
 use crate::report;
 
 /// Settings that only `stats settings` reports.
@@ -100,6 +100,8 @@ pub struct Shared {
     pub logins: Option<Arc<Logins>>,
     /// What the clients of the main port, and of the batch port, may do.
     pub rights: [Rights; 2],
+    /// Which protocol they speak.
+    pub bindings: [Binding; 2],
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
@@ -136,6 +138,7 @@ impl Shared {
             settings,
             logins: None,
             rights: [Rights::ALL; 2],
+            bindings: [Binding::Auto; 2],
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),

@@ -6,6 +6,7 @@
 
 mod access;
 mod bench_tool;
+mod binding;
 mod cli;
 mod conns;
 mod dump;

@@ -3,7 +3,7 @@
 //! Only PLAIN is known. Until it has succeeded every other opcode but the version and the list of
 //! mechanisms ends the connection, as in memcached with `-S`.
 
-use super::header::{HEADER_BYTES, Header, Reply, Status};
+use super::header::{HEADER_BYTES, Header, MAGIC_REQUEST, Reply, Status};
 use super::opcode;
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::protocol::{Fixed, VERSION};
@@ -25,6 +25,10 @@ pub enum LoginPacket<'a> {
 pub fn parse_login(input: &[u8], body_bytes_max: usize) -> Option<LoginPacket<'_>> {
     let header = Header::read(input)?;
     let Header { opcode, opaque, key_bytes, extras_bytes, body_bytes, .. } = header;
+    if header.magic != MAGIC_REQUEST {
+        let reply = Fixed::NONE;
+        return Some(LoginPacket::Other { reply, consumed: HEADER_BYTES, close: true });
+    }
     let refused = Status::Auth.fixed(&header);
     let is_known = matches!(
         opcode,

@@ -44,12 +44,7 @@ impl Form {
 /// base of a relative exptime.
 #[inline]
 pub fn parse<'a>(input: &'a [u8], limits: &Limits, now: Now) -> Step<'a> {
-    let Some(header) = Header::read(input) else {
-        return match input.first() {
-            Some(&magic) if magic != MAGIC_REQUEST => hang_up(input.len()),
-            _ => Step::NeedMore,
-        };
-    };
+    let Some(header) = Header::read(input) else { return Step::NeedMore };
     if header.magic != MAGIC_REQUEST {
         return hang_up(input.len());
     }

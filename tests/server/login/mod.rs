@@ -191,7 +191,7 @@ fn binary_clients_log_in_by_plain() {
     mixed.write_all(&right).expect("it reads");
     let mut answer = [0; 37];
     mixed.read_exact(&mut answer).expect("it answers");
-    mixed.write_all(b"get nothing\r\n").expect("it reads");
+    mixed.write_all(b"get nothing\r\nget nothing\r\n").expect("it reads");
     assert_eq!(mixed.read(&mut answer).unwrap_or(0), 0, "text is no packet");
 
     let mut client = connect(port);
