@@ -29,6 +29,13 @@ pub(super) struct Blast {
     /// For a server with items in a process that may restart alone.
     #[arg(long)]
     cas_may_repeat: bool,
+    /// With --meta: what only meta commands have, too
+    ///
+    /// Afterwards as many connections keep copies of a changing value and swap items by their cas,
+    /// in a quarter as many operations: one client wins each stale, missing or expiring item, all
+    /// others are told so, no old value is given as a fresh one, and no value is swapped twice.
+    #[arg(long, requires = "meta")]
+    marks: bool,
 }
 
 // What blast and setops share: values that are records of what was written.
@@ -57,6 +64,7 @@ impl ToolFlags for Blast {
         options.mix = if self.all { Mix::Everything } else { Mix::Blast };
         options.has_flush = !self.no_flush;
         options.may_cas_repeat = self.cas_may_repeat;
+        options.asks_for_marks = self.marks;
     }
 }
 

@@ -20,6 +20,13 @@ pub(super) struct SetGet {
     /// Lengths of values
     #[arg(long, value_name = "MIN-MAX", default_value = "1K-10K")]
     value_bytes: Range<0, VALUE_BYTES_MAX>,
+    /// With --meta: what only meta commands have, too
+    ///
+    /// After each round of a key, on connections that speak meta: vivify, win and recache, stale
+    /// items, a chosen cas and conditions on one, touches, counts, quiet commands, keys in base64
+    /// and opaques, with every answer known.
+    #[arg(long, requires = "meta")]
+    marks: bool,
 }
 
 impl ToolFlags for SetGet {
@@ -28,5 +35,6 @@ impl ToolFlags for SetGet {
     fn apply(self, options: &mut Options) {
         options.operations = self.num_ops.0;
         options.value_bytes = self.value_bytes.0;
+        options.asks_for_marks = self.marks;
     }
 }

@@ -5,6 +5,8 @@ use super::history::names::Names;
 use super::history::plan::{Mix, Plan};
 use super::history::report::Report;
 use super::history::run::run_watched;
+use super::marks::Wrong;
+use super::marks::plan::{Done, Storm};
 use super::options::{KEYS_PER_GET_MAX, Options};
 use super::progress::Progress;
 use super::threads::{End, Finding, conclude};
@@ -26,8 +28,17 @@ fn start(tool: &'static str, options: &Options, mix: Mix) -> ExitCode {
         complain(format_args!("sunder {tool}: {note}"));
     }
     let plan = plan(options, mix);
-    let mut progress = Progress::start(tool, plan.operations);
+    let storm = options.asks_for_marks.then(|| storm(options));
+    let more = storm.as_ref().map_or(0, |storm| storm.operations);
+    let mut progress = Progress::start(tool, plan.operations + more);
     let result = run_watched(&plan, &mut |done| progress.tell(done));
+    let mut marks = None;
+    if let (Some(storm), Ok(report)) = (storm, &result)
+        && report.violation_count == 0
+        && !progress.is_stopped()
+    {
+        marks = Some(storm.run(&mut |done| progress.tell(plan.operations + done)));
+    }
     let is_interrupted = progress.is_stopped();
     progress.end();
     match result {
@@ -37,13 +48,26 @@ fn start(tool: &'static str, options: &Options, mix: Mix) -> ExitCode {
                 (false, true) => End::Over(plan.duration),
                 (false, false) => End::Done,
             };
-            say(tool, &report, options, end)
+            say(tool, &report, marks, options, end)
         }
         Err(text) => {
             let trouble = Finding::Trouble(text);
             conclude(tool, Some(trouble), 0, End::Done, ExitCode::FAILURE)
         }
     }
+}
+
+/// What is asked when all else is done.
+fn storm(options: &Options) -> Storm {
+    let operations = options.operations.div_ceil(4);
+    let mut storm = Storm::new(vec![options.target.clone()], operations, options.seed);
+    storm.login = options.login.clone();
+    storm.prefix = format!("{}marks-", options.prefix);
+    storm.clients = options.workers as u64;
+    (storm.timeout, storm.answer_bytes) = (options.timeout, options.answer_bytes);
+    storm.survives = options.survives;
+    storm.duration = options.duration;
+    storm
 }
 
 fn plan(options: &Options, mix: Mix) -> Plan {
@@ -80,8 +104,23 @@ fn plan(options: &Options, mix: Mix) -> Plan {
     plan
 }
 
-fn say(tool: &str, report: &Report, options: &Options, end: End) -> ExitCode {
-    let text = if options.draws_histograms { format!("{report:#}") } else { report.to_string() };
+fn say(
+    tool: &str,
+    report: &Report,
+    marks: Option<Result<Done, Wrong>>,
+    options: &Options,
+    end: End,
+) -> ExitCode {
+    let mut text =
+        if options.draws_histograms { format!("{report:#}") } else { report.to_string() };
+    let wrong = match marks {
+        Some(Ok(done)) => {
+            text += &format!("\n{done}");
+            None
+        }
+        Some(Err(wrong)) => Some(wrong),
+        None => None,
+    };
     let told = print(&format!("{text}\n"), ExitCode::SUCCESS);
     let finding = match (report.violations.first(), &report.trouble) {
         (Some(violation), _) => {
@@ -98,5 +137,6 @@ fn say(tool: &str, report: &Report, options: &Options, end: End) -> ExitCode {
             _ => None,
         },
     };
+    let finding = finding.or(wrong.map(|Wrong { key, what }| Finding::Wrong { key, what }));
     conclude(tool, finding, report.operations, end, told)
 }

@@ -1,6 +1,10 @@
 //! One connection that asks one request at a time and waits for its answer, never longer than its
 //! time-out for the whole of it.
 
+mod spelt;
+
+pub use spelt::MetaAnswer;
+
 use super::login::{Login, LoginAnswer};
 use super::stream::{Target, Waiting};
 use super::wire::answer::{Sent, answer};

@@ -18,6 +18,7 @@ pub mod history;
 pub mod latency;
 mod limit;
 pub mod login;
+pub mod marks;
 pub mod options;
 pub mod progress;
 pub mod report;

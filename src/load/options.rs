@@ -58,6 +58,8 @@ pub struct Options {
     pub may_cas_repeat: bool,
     /// Whether [`Mix::Everything`] has flush_all.
     pub has_flush: bool,
+    /// Blast and setget ask for what only meta commands have, too: see [`super::marks`].
+    pub asks_for_marks: bool,
     /// Whether latencies are shown as histograms, too.
     pub draws_histograms: bool,
     /// What to tell the user before the start: flags that are not needed.
@@ -87,6 +89,7 @@ impl Options {
             survives: false,
             may_cas_repeat: false,
             has_flush: true,
+            asks_for_marks: false,
             draws_histograms: false,
             notes: vec![],
         }

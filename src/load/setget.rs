@@ -78,6 +78,9 @@ fn work(worker: &mut Worker<'_>, keys: u64) -> Result<(), Finding> {
                 get(worker, &name, values, expected, keys)?;
                 worker.count();
             }
+            if worker.asks_for_marks() {
+                worker.mark(&name, round * keys + key)?;
+            }
         }
     }
     Ok(())

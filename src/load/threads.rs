@@ -5,9 +5,11 @@
 use super::client::{Client, Trouble};
 use super::latency::{Ending, Latencies};
 use super::limit::too_large;
+use super::marks::Wrong;
+use super::marks::alone::{Fault, Round, round};
 use super::options::Options;
 use super::progress::{EXIT_INTERRUPTED, Progress};
-use super::wire::{ClientRequest, Item, Reply};
+use super::wire::{ClientRequest, Dialect, Item, Reply};
 use crate::base::clock::Clock;
 use crate::base::console::{complain, print};
 use bytes::Bytes;
@@ -159,6 +161,33 @@ impl Worker<'_> {
             self.latencies.add(name, ending, duration_ns);
         }
         Ok(Owned { item, status })
+    }
+
+    /// Whether it asks for what only meta commands have.
+    pub fn asks_for_marks(&self) -> bool {
+        let dialects = &self.options.dialects;
+        self.options.asks_for_marks && dialects[self.number % dialects.len()] == Dialect::Meta
+    }
+
+    /// A round of meta commands on a key that nobody else uses.
+    ///
+    /// # Errors
+    /// No answer, or a wrong one.
+    pub fn mark(&mut self, key: &[u8], number: u64) -> Result<(), Finding> {
+        let start_ns = self.clock.read_ns();
+        let name = String::from_utf8_lossy(key);
+        let ending = match round(&mut self.client, &name, number) {
+            Ok(Round::Whole) => Ending::Done,
+            Ok(Round::Lost) if !self.options.is_loss_wrong => Ending::Miss,
+            Ok(Round::Lost) => {
+                let what = "lost in a round of meta commands".to_owned();
+                return Err(Finding::Wrong { key: name.into_owned(), what });
+            }
+            Err(Fault::Wrong(Wrong { key, what })) => return Err(Finding::Wrong { key, what }),
+            Err(Fault::Trouble(trouble)) => return Err(trouble.into()),
+        };
+        self.latencies.add("marks", ending, self.clock.read_ns() - start_ns);
+        Ok(())
     }
 
     /// What ends a run of which `request` was answered so: the server cannot be worked with.

@@ -18,24 +18,34 @@ pub fn run_with(
     victims: &mut [&mut Memcached],
     accidents: &[Accident],
 ) -> Result<Report, String> {
-    if accidents.is_empty() {
-        return run(plan);
-    }
     let names = plan.names();
     let keys: Vec<String> = (0..names.count()).map(|key| names.name(key).to_owned()).collect();
+    with_accidents(victims, accidents, &keys, || run(plan))?
+}
+
+/// Does `work` on `keys` while faults are injected into each of the memcacheds.
+pub fn with_accidents<T>(
+    victims: &mut [&mut Memcached],
+    accidents: &[Accident],
+    keys: &[String],
+    work: impl FnOnce() -> T,
+) -> Result<T, String> {
+    if accidents.is_empty() {
+        return Ok(work());
+    }
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (is_over, keys) = (&is_over, &keys);
+        let is_over = &is_over;
         let chaos: Vec<_> = victims
             .iter_mut()
             .map(|victim| scope.spawn(|| victim.inject_until(is_over, accidents, PAUSE, keys)))
             .collect();
-        let report = run(plan);
+        let done = work();
         is_over.store(true, Relaxed);
         for one in chaos {
             one.join().expect("the injector does not panic")?;
         }
-        report
+        Ok(done)
     })
 }
 

@@ -6,11 +6,10 @@
 
 use super::accidents;
 use super::is_right;
-use super::{marks, swaps};
 use crate::support::chaos::{Accident, Accidents, Memcached};
 use crate::support::{Server, free_port};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -63,8 +62,8 @@ enum Victim {
 }
 
 /// A composition of sunder.
-struct Composition {
-    name: String,
+pub struct Composition {
+    pub name: String,
     /// The value of `--l1`; `L1` in it is replaced by the address of a memcached, `L1D` by the name
     /// of an l1d, `SSD` by the path of a file, `KEPT` by one in memory.
     l1: &'static str,
@@ -75,7 +74,7 @@ struct Composition {
     /// Memory of the L1 memcached.
     megabytes: u32,
     victim: Victim,
-    accidents: &'static [Accident],
+    pub accidents: &'static [Accident],
     /// Keys with values, and shortest and longest record in bytes.
     keys: usize,
     value_bytes: (usize, usize),
@@ -268,11 +267,11 @@ impl LogFile {
 }
 
 /// A composition that runs.
-struct Running {
+pub struct Running {
     /// The addresses that clients connect to, in turn.
-    addresses: Vec<String>,
-    l1: Memcached,
-    l2: Option<Memcached>,
+    pub addresses: Vec<String>,
+    pub l1: Memcached,
+    pub l2: Option<Memcached>,
     _sunder: Server,
     _behind: Option<Server>,
     _file: LogFile,
@@ -287,7 +286,7 @@ fn sunder_behind() -> Result<(Server, u16), String> {
 }
 
 impl Composition {
-    fn start(&self, seed: u64) -> Result<Running, String> {
+    pub fn start(&self, seed: u64) -> Result<Running, String> {
         let is_shm = self.l1.starts_with("shm");
         let l1 =
             if is_shm { Memcached::start_l1d } else { Memcached::start }(self.megabytes, seed)?;
@@ -339,6 +338,18 @@ impl Composition {
         Ok(Running { addresses, l1, l2, _sunder: sunder, _behind: behind, _file: file })
     }
 
+    /// Those of its memcacheds into which faults are injected.
+    pub fn victims<'a>(
+        &self,
+        l1: &'a mut Memcached,
+        l2: Option<&'a mut Memcached>,
+    ) -> Vec<&'a mut Memcached> {
+        let l1 = (self.victim != Victim::L2).then_some(l1);
+        let l2 = l2.filter(|_| self.victim != Victim::L1);
+        assert!(self.victim == Victim::L1 || l2.is_some(), "no L2 for faults");
+        l1.into_iter().chain(l2).collect()
+    }
+
     /// Runs it and verifies all answers.
     fn check(&self, operations: u64, seed: u64) -> Result<(), String> {
         let mut running = self.start(seed)?;
@@ -352,13 +363,7 @@ impl Composition {
             dialects: vec![Dialect::Text, Dialect::Text, Dialect::Meta, Dialect::Binary],
             ..Plan::default()
         };
-        let mut victims = vec![];
-        if self.victim != Victim::L2 {
-            victims.push(&mut running.l1);
-        }
-        if self.victim != Victim::L1 {
-            victims.push(running.l2.as_mut().ok_or("no L2 for faults")?);
-        }
+        let mut victims = self.victims(&mut running.l1, running.l2.as_mut());
         let report = accidents::run_with(&plan, &mut victims, self.accidents)?;
         let happened: Vec<Accidents> = victims.iter().map(|victim| victim.happened).collect();
         is_right(&format!("{}, seed {seed}", self.name), &report);
@@ -398,19 +403,25 @@ fn evictions(stream: impl Read + Write) -> std::io::Result<u64> {
 }
 
 /// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text}: expected a number")),
         Err(_) => default,
     }
 }
 
-#[test]
-fn every_composition_is_correct() {
+/// All that are wanted.
+pub fn compositions() -> Vec<Composition> {
     let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
     let mut compositions = all();
     compositions.retain(|composition| composition.name.contains(&wanted));
     assert!(!compositions.is_empty(), "no composition's name contains '{wanted}'");
+    compositions
+}
+
+#[test]
+fn every_composition_is_correct() {
+    let compositions = compositions();
     let operations = number("SUNDER_HISTORY_OPERATIONS", OPERATIONS);
     let each = operations.div_ceil(compositions.len() as u64);
     let seed = number("SUNDER_HISTORY_SEED", 1);
@@ -419,32 +430,5 @@ fn every_composition_is_correct() {
         let result = composition.check(each, seed);
         result.unwrap_or_else(|error| panic!("{}, seed {seed}: {error}", composition.name));
         println!("took {:.1} s\n", start.elapsed().as_secs_f64());
-    }
-}
-
-/// Operations of all compositions together.
-const META_OPERATIONS: u64 = 200_000;
-
-#[test]
-fn in_every_composition_one_client_fetches_what_is_stale_and_one_swaps() {
-    let wanted = std::env::var("SUNDER_HISTORY_ONLY").unwrap_or_default();
-    let mut compositions = all();
-    compositions.retain(|composition| composition.name.contains(&wanted));
-    let operations = number("SUNDER_HISTORY_OPERATIONS", META_OPERATIONS);
-    let each = operations.div_ceil(compositions.len() as u64);
-    let seed = number("SUNDER_HISTORY_SEED", 1);
-    for composition in &compositions {
-        let running = composition.start(seed).expect("it starts");
-        let port = |address: &String| address.parse().expect("an address");
-        let addresses: Vec<SocketAddr> = running.addresses.iter().map(port).collect();
-        println!("{}, seed {seed}: {} operations", composition.name, each);
-        let seen = marks::run(&addresses, each.div_ceil(2), seed);
-        let done = swaps::run(&addresses, each.div_ceil(2), seed);
-        println!("{seen:?}\n{done:?}");
-        // A millisecond may be too short for every operation on a busy machine.
-        if !composition.name.contains("impatient") {
-            assert!(done.swapped > 0 && done.late > 0, "{}: {done:?}", composition.name);
-            assert!(seen.clean > 0 && seen.won > 0, "{}: {seen:?}", composition.name);
-        }
     }
 }

@@ -5,9 +5,8 @@
 
 mod accidents;
 mod compositions;
-mod marks;
 mod proxy;
-mod swaps;
+mod storms;
 
 use self::proxy::{FAULTS, Fault, Proxy};
 use crate::support::Server;

@@ -2,6 +2,7 @@
 //! status 1; they detect nothing in sunder and in memcached.
 
 mod dialects;
+mod marks;
 mod stub;
 
 use self::stub::{Fault, HUGE_BYTES, Stub};

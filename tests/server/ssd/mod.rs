@@ -6,7 +6,7 @@ mod commands;
 mod readonly;
 mod refusals;
 mod storm;
-mod unwritable;
+pub mod unwritable;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

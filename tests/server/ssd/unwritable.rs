@@ -15,7 +15,7 @@ fn run(name: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// ext4 on a loop device; thawed, unmounted and removed when dropped.
-struct Disk {
+pub struct Disk {
     _image: LogFile,
     device: String,
     folder: PathBuf,
@@ -24,7 +24,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn new() -> Disk {
+    pub fn new() -> Disk {
         assert!(rustix::process::geteuid().is_root(), "loop devices: run it as root");
         let image = LogFile::new();
         File::create(&image.0).and_then(|file| file.set_len(500 << 20)).expect("a file");
@@ -40,12 +40,16 @@ impl Disk {
         disk
     }
 
-    fn on(&self) -> &str {
+    pub fn on(&self) -> &str {
         self.folder.to_str().expect("text")
     }
 
+    pub fn state(&self) -> &str {
+        self.state.to_str().expect("text")
+    }
+
     /// What ext4 does when it detects corruption.
-    fn fail(&self) {
+    pub fn fail(&self) {
         let name = self.device.trim_start_matches("/dev/");
         fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "1")
             .expect("ext4 has this trigger");
