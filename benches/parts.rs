@@ -3,7 +3,8 @@
 //!
 //! `parts CASE N`, under callgrind, with two values of N: the difference of the totals, divided by
 //! that of the values, is what one operation takes (scripts/instructions.sh). `parts` alone names
-//! the cases. They are those that `parser`, `layout` and `memory` time.
+//! the cases. They are those that `parser`, `layout` and `memory` time,
+//! and gets that two tiers answer.
 
 #[path = "cases/layout.rs"]
 mod layout;
@@ -14,6 +15,8 @@ mod memory;
 mod parser;
 #[path = "cases/run.rs"]
 mod run;
+#[path = "cases/tiers.rs"]
+mod tiers;
 
 /// Bytes of the value in chunks: some ten of them.
 const LAYOUT_BYTES: usize = 10_000;
@@ -23,10 +26,11 @@ const ITEMS: usize = 1_000;
 type Cases = Vec<parser::Case>;
 type Group = (&'static str, fn() -> Cases);
 
-const GROUPS: [Group; 3] = [
+const GROUPS: [Group; 4] = [
     ("parser", parser::cases),
     ("layout", || layout::cases(LAYOUT_BYTES)),
     ("memory", || memory::cases(ITEMS)),
+    ("two-tiers", tiers::cases),
 ];
 
 fn main() {

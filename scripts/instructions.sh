@@ -26,8 +26,7 @@ case "${1:-}" in
         ;;
 esac
 
-# Cases of the whole worker (benches/worker.rs), of its parts (benches/parts.rs), and of gets
-# answered by two tiers (benches/two_tiers.rs).
+# Cases of the whole worker (benches/worker.rs), and of its parts (benches/parts.rs).
 kinds=(get-hit get-miss set binary-get-hit meta-get-hit)
 cases=(
     parser/text-get parser/text-set parser/text-get-10-keys parser/text-hit
@@ -100,15 +99,14 @@ if [ -n "$optimized" ]; then
 fi
 
 # The bench binaries, as reported by cargo. scripts/test.sh builds them together with the rest.
-cargo build --release --bench worker --bench parts --bench two_tiers --message-format=json \
+cargo build --release --bench worker --bench parts --message-format=json \
     >"$work/built" 2>"$work/log" || { tail -n 20 "$work/log" >&2; fail "the benches do not build"; }
 built() {
     grep -o "\"executable\":\"[^\"]*/$1-[^\"]*\"" "$work/built" | cut -d'"' -f4
 }
 worker=$(built worker)
 parts=$(built parts)
-two_tiers=$(built two_tiers)
-for built in "$worker" "$parts" "$two_tiers"; do
+for built in "$worker" "$parts"; do
     [ -x "$built" ] || fail "cargo built no benches"
 done
 
@@ -143,13 +141,11 @@ for kind in "${kinds[@]}"; do
     compare "$kind" "$(count_worker "$kind")"
 done
 for case in "${cases[@]}"; do
-    binary=$parts
     times=$operations
-    [[ $case != two-tiers/* ]] || binary=$two_tiers
     # The store's hash seed is drawn at each start, so what its preparation costs differs: by some
     # hundred thousand instructions, which must not count.
     [[ $case != memory/* ]] || times=$((20 * operations))
-    all=$(difference "$times" $((2 * times)) count -- "$binary" "$case")
+    all=$(difference "$times" $((2 * times)) count -- "$parts" "$case")
     compare "$case" $((all / times))
 done
 

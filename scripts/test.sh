@@ -206,7 +206,7 @@ whats_there() {
 }
 
 release_build() {
-    cargo build --release --bin sunder --bench worker --bench parts --bench two_tiers
+    cargo build --release --bin sunder --bench worker --bench parts
 }
 
 # What is installed, without the inside that benches see: linked again, on one core. The quickstart
