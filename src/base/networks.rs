@@ -6,6 +6,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 /// An address and how many of its first bits are the network's; the other bits are 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,24 +114,37 @@ impl fmt::Debug for Network {
     }
 }
 
-/// The networks whose addresses may do something. None given: all addresses may.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(Vec<Network>);
+/// The networks whose addresses may do something. None given: all addresses may. A clone is the
+/// same list, which may be replaced while others look into it.
+#[derive(Clone, Default)]
+pub struct Networks(Arc<ArcSwap<Vec<Network>>>);
 
 impl Networks {
     /// Only these; none: all addresses.
     pub fn new(networks: Vec<Network>) -> Networks {
-        Networks(networks)
+        Networks(Arc::new(ArcSwap::from_pointee(networks)))
     }
 
     /// Whether no network was given.
     pub fn is_everyone(&self) -> bool {
-        self.0.is_empty()
+        self.0.load().is_empty()
     }
 
     /// Whether `address` is in one of them. Takes time by their number.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.is_empty() || self.0.iter().any(|network| network.contains(address))
+        let networks = self.0.load();
+        networks.is_empty() || networks.iter().any(|network| network.contains(address))
+    }
+
+    /// From now on it is as `other` is now, for all who have it.
+    pub fn replace(&self, other: &Networks) {
+        self.0.store(other.0.load_full());
+    }
+}
+
+impl fmt::Debug for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Networks").field(&**self.0.load()).finish()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the clients of a port may do: `--rights`.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// What is not allowed, a bit each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights(u8);
@@ -38,5 +40,26 @@ impl Rights {
     /// Whether the server may be changed, and keys be listed.
     pub const fn may_administer(self) -> bool {
         self.0 & Rights::NO_ADMIN.0 == 0
+    }
+}
+
+/// Rights that may change while clients connect.
+#[derive(Debug, Default)]
+pub struct LiveRights(AtomicU8);
+
+impl LiveRights {
+    /// These, at first.
+    pub fn new(rights: Rights) -> LiveRights {
+        LiveRights(AtomicU8::new(rights.0))
+    }
+
+    /// As they are now.
+    pub fn get(&self) -> Rights {
+        Rights(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes them, for clients that connect from now on.
+    pub fn replace(&self, rights: Rights) {
+        self.0.store(rights.0, Ordering::Relaxed);
     }
 }

@@ -65,6 +65,11 @@ impl File {
         Ok(File { path: path.to_owned(), entries })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// How many keys it has.
     pub fn keys(&self) -> usize {
         self.entries.len()
@@ -173,6 +178,9 @@ fn words(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, St
         (DeValue::Boolean(is_on), _) if is_switch => Ok(is_on.then(alone).into_iter().collect()),
         (_, _) if is_switch => Err("expected true or false".into()),
         (DeValue::Boolean(is_on), _) if is_bool => Ok(vec![with(&is_on.to_string())]),
+        (DeValue::Array(elements), _) if elements.is_empty() => {
+            Err("expected at least one value; leave the key out for the default".into())
+        }
         (DeValue::Array(elements), ArgAction::Append) => {
             let elements = elements.iter().map(|element| single(element.get_ref()));
             elements.map(|element| element.map(|it| with(&it))).collect()

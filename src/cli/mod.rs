@@ -47,7 +47,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::base::console::{VERSION, verbose, version};
-use crate::config::Config;
+use crate::config::{Config, Reread};
 use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::ReportRequest;
@@ -132,8 +132,10 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
     let (tool, matches) = matches.subcommand().expect("one is required");
     let command = match sunder.command {
         Subcommands::Serve(it) => {
-            let config = it.config(matches);
-            config.map(|it| Command::Serve(Box::new(it))).map_err(|line| match &understood.file {
+            let file = understood.file.as_ref();
+            let reread = file.map(|file| Reread::new(file.path().to_owned(), rereader(&words)));
+            let config = it.config(matches).map(|config| Config { reread, ..config });
+            config.map(|it| Command::Serve(Box::new(it))).map_err(|line| match file {
                 Some(file) => file.explain(line),
                 None => line,
             })
@@ -207,6 +209,15 @@ fn understand(definition: &mut clap::Command, words: &[OsString]) -> Result<Unde
         given = given_ids(matches);
     }
     Ok(Understood { sunder, matches, file, given })
+}
+
+/// Reads these words of `serve` once more, and the file that they name as it is then.
+fn rereader(words: &[OsString]) -> impl Fn() -> Result<Config, String> + Send + Sync + 'static {
+    let words = words.to_vec();
+    move || match parse(words.clone())? {
+        Command::Serve(config) => Ok(*config),
+        other => unreachable!("these were words of serve: {other:?}"),
+    }
 }
 
 /// The flags that stand on the command line.

@@ -4,6 +4,7 @@
 //! is put before it by `cli`.
 
 mod binding;
+mod changes;
 mod networks;
 mod quantity;
 mod rights;
@@ -27,6 +28,7 @@ use crate::orchestrator::PortRole;
 use crate::protocol::Binding;
 pub use crate::tier::shm::{Name, Place};
 pub(crate) use binding::binding;
+pub use changes::{Reread, Setting};
 pub(crate) use networks::{all_networks, networks};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
@@ -107,6 +109,8 @@ pub struct Config {
     pub is_dump_enabled: bool,
     /// Faults to play on the frames of the device, for tests.
     pub faults: Option<Faults>,
+    /// How it is read again while the server runs; None: it is not from a file.
+    pub reread: Option<Reread>,
 }
 
 impl Default for Config {
@@ -146,6 +150,7 @@ impl Default for Config {
             is_flush_enabled: true,
             is_dump_enabled: true,
             faults: None,
+            reread: None,
         }
     }
 }

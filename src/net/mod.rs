@@ -179,14 +179,24 @@ pub struct Remedies {
 #[derive(Debug)]
 pub struct Admission {
     live: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
     remedies: Remedies,
 }
 
 impl Admission {
     /// Admits up to `max` connections at the same time.
     pub fn new(max: usize, remedies: Remedies) -> Admission {
-        Admission { live: AtomicUsize::new(0), max, remedies }
+        Admission { live: AtomicUsize::new(0), max: AtomicUsize::new(max), remedies }
+    }
+
+    /// Most connections at the same time.
+    pub fn max(&self) -> usize {
+        self.max.load(Relaxed)
+    }
+
+    /// Admits up to `max` connections from now on. Open ones stay open.
+    pub fn limit(&self, max: usize) {
+        self.max.store(max, Relaxed);
     }
 
     /// What the operator can do about connections that are refused.
@@ -196,7 +206,7 @@ impl Admission {
 
     /// Counts a new connection. Returns false, and does not count it, if the limit is reached.
     pub fn enter(&self) -> bool {
-        if self.live.fetch_add(1, Relaxed) < self.max {
+        if self.live.fetch_add(1, Relaxed) < self.max() {
             return true;
         }
         self.leave(1);
@@ -206,7 +216,7 @@ impl Admission {
     /// Reports to the operator that a connection was refused.
     pub fn report_full(&self, now: Now) {
         static FULL: Topic = Topic::new();
-        let Admission { max, remedies: Remedies { full, .. }, .. } = self;
+        let (max, Remedies { full, .. }) = (self.max(), self.remedies);
         FULL.report(now, || {
             format!("a connection was refused: {max} are open, the maximum; {full}")
         });

@@ -255,10 +255,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("sunder-attach-{}", std::process::id()));
         let place = Place { rings: folder.join("x.rings"), clients: folder.join("x.sock") };
         let listening = Listening::bind(&place).unwrap();
-        let remedies = crate::remedies::OF_CONNECTIONS;
-        let config = KernelConfig { listeners: Vec::new(), connections_max: 1, remedies };
-        let sockets = kernel::bind(&config, 1).unwrap();
         let shared = Arc::new(super::super::shared(&Config::default(), 1));
+        let admission = Arc::clone(&shared.admission);
+        let config = KernelConfig { listeners: Vec::new(), admission };
+        let sockets = kernel::bind(&config, 1).unwrap();
         let attaching = listening.start(&sockets, &shared, None).unwrap();
         let refusal = || {
             let client = UnixStream::connect(&place.rings).unwrap();

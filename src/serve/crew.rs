@@ -138,7 +138,7 @@ impl<C> fmt::Display for Plan<'_, C> {
         let idle_timeout_s = config.idle_timeout_s;
         write!(f, "version {}, process {}: {tiers}", version(), std::process::id())?;
         write!(f, " --max-item-size {}", show_size(config.item_bytes_max as u64))?;
-        write!(f, " --max-connections {}", shared.settings.connections_max)?;
+        write!(f, " --max-connections {}", shared.admission.max())?;
         write!(f, " --idle-timeout {idle_timeout_s} --poll {poll}")?;
         if pins.iter().any(Option::is_some) {
             let cores: Vec<_> = pins.iter().flatten().map(ToString::to_string).collect();

@@ -23,7 +23,6 @@ use crate::net::tcp::fault::FaultyPort;
 use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::{Orchestrator, PortRole};
-use crate::remedies;
 use crate::worker::Shared;
 
 /// Empty turns before a worker that may sleep does: about as long as a sleep takes.
@@ -45,7 +44,7 @@ pub fn serve<O: Orchestrator>(
         complain(format_args!("sunder: the link of {device} is down; serving when it comes up"));
     }
     let ports = (0..pins.len()).map(|worker| nic.take_port(worker)).collect();
-    let stack = stack(config);
+    let stack = stack(config, &plan.shared.admission);
     let address = SocketAddr::new(config.addresses[0].address, config.port);
     let place = format!("{address}, {device}{}", batch_place(config));
     let idle = idle(config, IDLE_TURNS);
@@ -108,7 +107,7 @@ fn hold(config: &Config, device: &str) -> Result<Vec<UnixDatagram>, ServeError> 
     config.addresses.iter().map(|cidr| take(cidr.address)).collect()
 }
 
-fn stack(config: &Config) -> tcp::StackConfig {
+fn stack(config: &Config, admission: &Arc<Admission>) -> tcp::StackConfig {
     tcp::StackConfig {
         addresses: config
             .addresses
@@ -119,7 +118,7 @@ fn stack(config: &Config) -> tcp::StackConfig {
         ports: [Some(config.port), config.open_batch_port()].into_iter().flatten().collect(),
         allow: [PortRole::Main, PortRole::Batch].map(|port| config.allow(port).clone()).to_vec(),
         connections_max: config.connections_max,
-        admission: Arc::new(Admission::new(config.connections_max, remedies::OF_CONNECTIONS)),
+        admission: Arc::clone(admission),
         board: Arc::default(),
         // The connections see to it, over either transport.
         idle_timeout_us: 0,

@@ -17,7 +17,6 @@ use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
 use crate::orchestrator::{Orchestrator, PortRole};
-use crate::remedies;
 
 /// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
 const FILES_RESERVED: u64 = 64;
@@ -27,9 +26,7 @@ pub fn serve<O: Orchestrator>(
 ) -> Result<(), ServeError> {
     let config = plan.config;
     let (listeners, place) = listeners(config);
-    let connections_max = plan.shared.settings.connections_max as usize;
-    let remedies = remedies::OF_CONNECTIONS;
-    let bind = kernel::KernelConfig { listeners, connections_max, remedies };
+    let bind = kernel::KernelConfig { listeners, admission: Arc::clone(&plan.shared.admission) };
     let workers = plan.pins.len();
     let attach = config.attach.as_ref();
     // First, so that whoever finds the clients' socket finds this one, too.

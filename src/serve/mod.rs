@@ -15,6 +15,7 @@ mod kept;
 mod kernel;
 mod part;
 mod patience;
+mod reload;
 mod ssd;
 #[cfg(feature = "dpdk")]
 mod watch;
@@ -31,13 +32,13 @@ use std::sync::Arc;
 use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
 
 use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::credentials::Credentials;
+use crate::base::rights::LiveRights;
 use crate::config::{Batch, Config, L1, L2, Poll};
-use crate::net::EndAddress;
+use crate::net::{Admission, EndAddress};
 use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
 use crate::orchestrator::{Orchestrator, PortRole};
@@ -51,6 +52,7 @@ use crate::worker::{Cause, Idle, Logins, Settings, Shared};
 use crew::Plan;
 use kept::Files;
 use patience::Patience;
+use reload::Reload;
 use ssd::Source;
 
 /// Serves with the tiers that `config` names, until SIGINT, SIGTERM or an obeyed `shutdown`. The
@@ -148,8 +150,7 @@ impl<'c> Server<'c> {
         self.pins.len()
     }
 
-    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read the file of users again, if it
-    /// has one, and SIGUSR1 and SIGUSR2 do nothing. That is for the whole process, and for as long
+    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read its files again, and SIGUSR1 and SIGUSR2 do nothing. That is for the whole process, and for as long
     /// as it lives: only a program that leaves them to the server asks for it.
     ///
     /// # Errors
@@ -160,9 +161,7 @@ impl<'c> Server<'c> {
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
         }
-        if let Some(logins) = &self.shared.logins {
-            reread_on_hangup(Arc::clone(logins)).map_err(ServeError::Host)?;
-        }
+        Reload::new(self.config, &self.shared).on_hangup().map_err(ServeError::Host)?;
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.
             let cause = Arc::clone(&self.shared.stop_cause);
@@ -207,7 +206,7 @@ impl<'c> Server<'c> {
         let Server { config, mut shared, pins, tiers } = self;
         shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
-            shared.settings.connections_max = kernel::files_for(config.connections_max)? as u64;
+            shared.admission.limit(kernel::files_for(config.connections_max)?);
         }
         let patience = Patience::new(config.wait_s, Arc::clone(&shared.stop));
         let rend = patience.until(|| probe(&config.l2))?;
@@ -259,28 +258,6 @@ fn users(path: &Path) -> Result<Credentials, ServeError> {
         .map_err(|reason| ServeError::AuthFile(format!("{}: {reason}", path.display())))
 }
 
-/// Has each SIGHUP, as long as the process lives, read the file of users again.
-fn reread_on_hangup(logins: Arc<Logins>) -> std::io::Result<()> {
-    let mut hangups = Signals::new([SIGHUP])?;
-    let reread = move || {
-        for _ in hangups.forever() {
-            let path = logins.users().path().display();
-            match logins.reread() {
-                Ok(()) => match logins.start_verifier() {
-                    Ok(()) => complain(format_args!("sunder: {path} was read again")),
-                    Err(error) => complain(format_args!(
-                        "sunder: {path} was read again, but its hashes cannot be verified: {error}"
-                    )),
-                },
-                Err(error) => complain(format_args!(
-                    "sunder: {path} is not used, {error}; its users are those of before"
-                )),
-            }
-        }
-    };
-    std::thread::Builder::new().name("sunder-users".into()).spawn(reread).map(drop)
-}
-
 fn shared(config: &Config, workers: usize) -> Shared {
     let limits = Limits {
         item_bytes_max: config.item_bytes_max,
@@ -293,7 +270,6 @@ fn shared(config: &Config, workers: usize) -> Shared {
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let own: Vec<_> = own_addresses(config).iter().map(ToString::to_string).collect();
     let settings = Settings {
-        connections_max: config.connections_max as u64,
         port: config.port,
         bind: own.join(","),
         listeners: listeners(config),
@@ -302,7 +278,9 @@ fn shared(config: &Config, workers: usize) -> Shared {
     };
     let mut shared = Shared::new(Clock::start(), limits, settings, workers);
     let ports = [PortRole::Main, PortRole::Batch];
-    shared.rights = ports.map(|port| config.rights(port));
+    shared.rights = ports.map(|port| Arc::new(LiveRights::new(config.rights(port))));
+    let admission = Admission::new(config.connections_max, remedies::OF_CONNECTIONS);
+    shared.admission = Arc::new(admission);
     shared.bindings = ports.map(|port| config.binding(port));
     shared
 }

@@ -55,7 +55,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         rusage_user_us,
         rusage_system_us,
         workers: shared.stats.len(),
-        connections_max: settings.connections_max,
+        connections_max: shared.admission.max() as u64,
         accepting: true,
         tcp_port: if settings.socket_path.is_empty() { settings.port } else { 0 },
         bind_address: settings.bind.clone(),

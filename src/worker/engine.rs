@@ -194,7 +194,7 @@ where
     /// What a listener's clients may do, and in which protocol.
     pub(super) fn port(&self, listener: usize) -> (Rights, Binding) {
         let port = PortRole::of_listener(listener).listener();
-        (self.shared.rights[port], self.shared.bindings[port])
+        (self.shared.rights[port].get(), self.shared.bindings[port])
     }
 
     /// Whether this worker holds so many items that prefetching pays off. With several workers half

@@ -9,9 +9,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::logins::Logins;
 use crate::base::clock::Clock;
-use crate::base::rights::Rights;
+use crate::base::rights::LiveRights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
+use crate::net::{Admission, Remedies};
 use crate::protocol::stats::Totals;
 use crate::protocol::{Binding, Limits};
 use crate::report;
@@ -19,8 +20,6 @@ use crate::report;
 /// Settings that only `stats settings` reports.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Connections allowed, all workers together.
-    pub connections_max: u64,
     /// The main port.
     pub port: u16,
     /// The addresses listened on, separated by commas.
@@ -99,9 +98,11 @@ pub struct Shared {
     /// Who may use the server; None: everybody may.
     pub logins: Option<Arc<Logins>>,
     /// What the clients of the main port, and of the batch port, may do.
-    pub rights: [Rights; 2],
+    pub rights: [Arc<LiveRights>; 2],
     /// Which protocol they speak.
     pub bindings: [Binding; 2],
+    /// The limit of open connections, all workers together.
+    pub admission: Arc<Admission>,
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
@@ -137,8 +138,9 @@ impl Shared {
             limits,
             settings,
             logins: None,
-            rights: [Rights::ALL; 2],
+            rights: Default::default(),
             bindings: [Binding::Auto; 2],
+            admission: Arc::new(Admission::new(usize::MAX, Remedies::default())),
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),

@@ -21,6 +21,7 @@ mod load_tools;
 mod login;
 mod long_values;
 mod operator;
+mod reload;
 mod scripts;
 mod shm;
 mod ssd;

@@ -16,6 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The binary under test.
 pub const SUNDER: &str = env!("CARGO_BIN_EXE_sunder");
 
@@ -110,15 +112,27 @@ impl Server {
 
     /// Waits until stderr has a line with this start.
     pub fn wait_for_line(&mut self, start_of_line: &str) -> Result<(), String> {
+        self.wait_for(&|said| said.lines().any(|line| line.starts_with(start_of_line)))
+            .map_err(|error| format!("{error}: no line '{start_of_line}'"))
+    }
+
+    /// Waits until stderr is as it should be.
+    pub fn wait_for(&mut self, is_so: &dyn Fn(&str) -> bool) -> Result<(), String> {
         let start = Instant::now();
-        while !self.stderr().lines().any(|line| line.starts_with(start_of_line)) {
+        while !is_so(&self.stderr()) {
             self.check_alive()?;
             if start.elapsed() > PATIENCE {
-                return Err(format!("{}: no line '{start_of_line}'", self.what));
+                return Err(format!("{} said only: {}", self.what, self.stderr().trim_end()));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process");
+        kill_process(pid, signal).expect("it is ours");
     }
 
     fn check_alive(&mut self) -> Result<(), String> {

@@ -27,7 +27,7 @@ use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
 use crate::base::networks::Networks;
-use crate::net::{Admission, Remedies};
+use crate::net::Admission;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +73,8 @@ pub struct Listener {
 pub struct KernelConfig {
     /// The listeners.
     pub listeners: Vec<Listener>,
-    /// Most open connections, all workers together.
-    pub connections_max: usize,
-    /// What the operator can do about connections that are refused.
-    pub remedies: Remedies,
+    /// The limit of open connections, all workers together.
+    pub admission: Arc<Admission>,
 }
 
 /// Why a listener could not be bound.
@@ -182,13 +180,13 @@ impl KernelSockets {
 /// # Errors
 /// The first listener that cannot be bound, and why.
 pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
-    let admission = Arc::new(Admission::new(config.connections_max, config.remedies));
+    let admission = &config.admission;
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers {
         let poll = Poll::new().map_err(BindError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKER_TOKEN).map_err(BindError::Poll)?;
         let acceptors = Vec::with_capacity(config.listeners.len());
-        let (admission, inbox) = (Arc::clone(&admission), Arc::default());
+        let (admission, inbox) = (Arc::clone(admission), Arc::default());
         all.push(KernelSockets { poll, waker, acceptors, admission, inbox });
     }
     for (place, listener) in config.listeners.iter().enumerate() {

@@ -232,7 +232,8 @@ impl Rig {
 }
 
 fn config(listeners: Vec<Listener>, connections_max: usize) -> KernelConfig {
-    KernelConfig { listeners, connections_max, remedies: Remedies::default() }
+    let admission = Arc::new(Admission::new(connections_max, Remedies::default()));
+    KernelConfig { listeners, admission }
 }
 
 fn tcp(address: &str) -> Listener {

@@ -1,0 +1,148 @@
+//! What a running server reads again on SIGHUP: the file of users, and of the configuration file
+//! what can change while it runs. It must never stop a server that serves: what cannot be read
+//! changes nothing, and is told.
+
+use std::sync::Arc;
+
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
+
+use super::kernel;
+use crate::base::console::complain;
+use crate::base::rights::LiveRights;
+use crate::config::{Config, Setting};
+use crate::net::Admission;
+use crate::orchestrator::PortRole;
+use crate::worker::{Logins, Shared};
+
+/// What can change, and what it is compared with.
+pub(super) struct Reload {
+    /// As it runs now.
+    config: Config,
+    logins: Option<Arc<Logins>>,
+    admission: Arc<Admission>,
+    rights: [Arc<LiveRights>; 2],
+    /// The limit of connections for which there is memory.
+    connections_at_start: usize,
+}
+
+impl Reload {
+    pub fn new(config: &Config, shared: &Shared) -> Reload {
+        Reload {
+            config: config.clone(),
+            logins: shared.logins.clone(),
+            admission: Arc::clone(&shared.admission),
+            rights: shared.rights.clone(),
+            connections_at_start: config.connections_max,
+        }
+    }
+
+    /// Reads again on each SIGHUP, as long as the process lives.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn on_hangup(mut self) -> std::io::Result<()> {
+        if self.logins.is_none() && self.config.reread.is_none() {
+            return Ok(());
+        }
+        let mut hangups = Signals::new([SIGHUP])?;
+        let read = move || {
+            for _ in hangups.forever() {
+                self.users();
+                self.settings();
+            }
+        };
+        std::thread::Builder::new().name("sunder-reload".into()).spawn(read).map(drop)
+    }
+
+    fn users(&self) {
+        let Some(logins) = &self.logins else { return };
+        let path = logins.users().path().display().to_string();
+        match logins.reread() {
+            Ok(()) => match logins.start_verifier() {
+                Ok(()) => complain(format_args!("sunder: {path} was read again")),
+                Err(error) => complain(format_args!(
+                    "sunder: {path} was read again, but its hashes cannot be verified: {error}"
+                )),
+            },
+            Err(error) => complain(format_args!(
+                "sunder: {path} is not used, {error}; its users are those of before"
+            )),
+        }
+    }
+
+    fn settings(&mut self) {
+        let Some(reread) = self.config.reread.clone() else { return };
+        let path = reread.path().display();
+        let new = match reread.config() {
+            Ok(new) => new,
+            Err(line) => {
+                complain(format_args!(
+                    "{line}; {path} is not used, its settings are those of before"
+                ));
+                return;
+            }
+        };
+        let (mut changed, mut kept) = (Vec::new(), Vec::new());
+        for setting in self.config.differences(&new) {
+            let list = if self.apply(setting, &new) { &mut changed } else { &mut kept };
+            list.push(setting.flag());
+        }
+        let list = |flags: &[&str], none: &str| match flags {
+            [] => none.to_owned(),
+            flags => flags.join(", "),
+        };
+        let changed = list(&changed, "nothing");
+        let rest = match &kept[..] {
+            [] => String::new(),
+            kept => format!("; needs a restart: {}", list(kept, "")),
+        };
+        complain(format_args!("sunder: {path} was read again; changed: {changed}{rest}"));
+    }
+
+    /// Makes a setting what it is in `new`. False: it cannot change while the server runs.
+    fn apply(&mut self, setting: Setting, new: &Config) -> bool {
+        let config = &mut self.config;
+        match setting {
+            Setting::Allow => config.allow.replace(&new.allow),
+            Setting::BatchAllow => match (&config.batch_allow, &new.batch_allow) {
+                (Some(own), Some(new)) => own.replace(new),
+                _ => return false,
+            },
+            Setting::Proxies => match (&config.proxies, &new.proxies) {
+                (Some(own), Some(new)) => own.replace(new),
+                _ => return false,
+            },
+            Setting::Rights | Setting::BatchRights => {
+                config.rights = new.rights;
+                config.batch_rights = new.batch_rights;
+                for (port, live) in [PortRole::Main, PortRole::Batch].into_iter().zip(&self.rights)
+                {
+                    live.replace(config.rights(port));
+                }
+            }
+            Setting::ConnectionsMax => return self.limit_connections(new.connections_max),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Changes the limit of open connections. Those above it stay open.
+    fn limit_connections(&mut self, most: usize) -> bool {
+        let most = match &self.config.device {
+            // What has been allocated at the start.
+            Some(_) if most > self.connections_at_start => return false,
+            Some(_) => most,
+            None => match kernel::files_for(most) {
+                Ok(most) => most,
+                Err(error) => {
+                    complain(format_args!("sunder: {error}"));
+                    return false;
+                }
+            },
+        };
+        self.config.connections_max = most;
+        self.admission.limit(most);
+        true
+    }
+}
