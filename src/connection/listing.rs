@@ -2,14 +2,15 @@
 //!
 //! Nothing is kept between two pieces but where the next begins, and none is asked for before the
 //! last one is written: however much there is to list, and however slowly the client reads, a list
-//! holds the bytes of one piece. It must never take more than one piece from a turn.
+//! holds the bytes of one piece. It must never take more than one piece from a turn, nor most of a
+//! worker's time: other clients' requests wait behind a piece.
 
 use super::deadlines::Stall;
 use super::slots::Content;
 use super::{Connection, Engine, InputState, Progress, Visit};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
-use crate::base::limits::REQUESTS_PER_VISIT;
+use crate::base::limits::{LIST_INTERVAL_US, REQUESTS_PER_VISIT};
 use crate::net::Stream;
 use crate::protocol::text::{self, DumpKind};
 use crate::protocol::{Fixed, Form, stats};
@@ -30,6 +31,8 @@ pub(super) struct Listing {
     worker: u8,
     /// Where the next piece begins.
     from: u64,
+    /// When the next piece may be asked for, in microseconds of uptime.
+    due_us: u64,
 }
 
 const FORM: Form = Form::Text(text::Form::Dump);
@@ -37,7 +40,7 @@ const FORM: Form = Form::Text(text::Form::Dump);
 impl Listing {
     /// From the start.
     pub(super) fn new(subject: Subject) -> Listing {
-        Listing { subject, worker: 0, from: 0 }
+        Listing { subject, worker: 0, from: 0, due_us: 0 }
     }
 
     /// The next piece begins there; 0: at the start of the next worker's part.
@@ -80,7 +83,13 @@ impl Connection {
         }
         // Other connections are next.
         visit.scratch.cost = REQUESTS_PER_VISIT;
-        let Listing { subject, worker, from } = listing;
+        let Listing { subject, worker, from, due_us } = listing;
+        if visit.now.uptime_us < due_us {
+            visit.engine.revisit(visit.id);
+            return Progress::Wait;
+        }
+        let due_us = visit.now.uptime_us + LIST_INTERVAL_US;
+        self.state = InputState::List(Listing { due_us, ..listing });
         let worker = usize::from(worker);
         if worker == visit.engine.workers() {
             self.end_list(visit.engine);

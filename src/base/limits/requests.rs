@@ -49,6 +49,9 @@ pub const DUMP_BUCKETS: usize = 16;
 /// The same of an SSD's index, in slots.
 pub const DUMP_SLOTS: usize = 128;
 
+/// Least time from one piece of a list to the next, in microseconds: the others have the rest.
+pub const LIST_INTERVAL_US: u64 = 250;
+
 /// Places of a worker's table of connections that one piece of `stats conns` looks at: some 100 us
 /// on kernel sockets, which have to be asked for their addresses.
 pub const LISTED_PLACES: usize = 64;
