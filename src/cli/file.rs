@@ -19,6 +19,12 @@ use super::error;
 /// No file of settings is longer, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
+/// No flag has more values.
+const VALUES_MAX: usize = 1024;
+
+/// Longest part of an error that is shown, in bytes: it may repeat what is in the file.
+const ERROR_BYTES_MAX: usize = 300;
+
 /// The flag that names the file.
 const CONFIG: &str = "config";
 
@@ -133,10 +139,18 @@ fn entries(text: &str, definition: &Command) -> Result<Vec<Entry>, Wrong> {
         let line = line_of(key.span().start);
         let key = key.into_inner().into_owned();
         let entry = entry(&key, line, value.get_ref(), serve, definition);
-        entries.push(entry.map_err(|wrong| (line, wrong))?);
+        entries.push(entry.map_err(|wrong| (line, shortened(wrong)))?);
     }
     entries.sort_by_key(|entry| entry.line);
     Ok(entries)
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > ERROR_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+        text.push_str("..");
+    }
+    text
 }
 
 fn entry(
@@ -180,6 +194,9 @@ fn words(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, St
         (DeValue::Boolean(is_on), _) if is_bool => Ok(vec![with(&is_on.to_string())]),
         (DeValue::Array(elements), _) if elements.is_empty() => {
             Err("expected at least one value; leave the key out for the default".into())
+        }
+        (DeValue::Array(elements), _) if elements.len() > VALUES_MAX => {
+            Err(format!("{} values, expected at most {VALUES_MAX}", elements.len()))
         }
         (DeValue::Array(elements), ArgAction::Append) => {
             let elements = elements.iter().map(|element| single(element.get_ref()));

@@ -115,6 +115,15 @@ fn what_is_wrong_is_told_with_its_line() {
             assert!(line.contains(&format!("{}:", file.path())), "{line}");
         }
     }
+    for (text, expected) in [
+        (format!("allow = [{}]", vec!["'::1'"; 1025].join(",")), "at most 1024"),
+        (format!("l1 = '{}'", "x".repeat(100_000)), ".."),
+        (format!("a = {}", "[".repeat(100_000)), ":1: "),
+    ] {
+        let file = Written::new("hostile", text.as_bytes());
+        let line = said(&["config", "check", file.path()]).expect_err("it is refused");
+        assert!(line.len() < 600 && line.contains(expected), "{line}");
+    }
     let long = Written::new("long", &vec![b'#'; (1 << 20) + 1]);
     let bytes = Written::new("bytes", b"\xff");
     for (path, expected) in
