@@ -19,7 +19,7 @@ port=23971
 work=$(mktemp -d)
 on_exit rm -rf -- "$work"
 
-start_sunder "$work/server" - -p "$port" --workers 1 --cores 0 --l1 memory,size=1G
+start_sunder "$work/server" - -p "$port" --cores 0 --poll busy --l1 memory,size=1G
 
 # load NAME [FLAG..]: its p50 and p99 in microseconds, as NAME P50 P99.
 load() {
