@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Between two attempts to connect.
 const NAP: Duration = Duration::from_millis(5);
 
+/// After a request that failed: a server that fails at once must not use up the whole storm.
+const FAILURE_NAP: Duration = Duration::from_millis(10);
+
 /// See the module.
 pub struct Caller<'a> {
     storm: &'a Storm,
@@ -68,12 +71,15 @@ impl<'a> Caller<'a> {
         match client.ask(request.as_bytes(), is_quiet) {
             Ok(answer) => {
                 self.client = Some(client);
-                if answer.is_failure() {
-                    self.failures += 1;
-                    let line = answer.code;
-                    return if self.storm.survives { Ok(None) } else { Err(wrong(key, line)) };
+                if !answer.is_failure() {
+                    return Ok(Some(answer));
                 }
-                Ok(Some(answer))
+                if !self.storm.survives {
+                    return Err(wrong(key, answer.code));
+                }
+                self.failures += 1;
+                std::thread::sleep(FAILURE_NAP);
+                Ok(None)
             }
             Err(trouble @ (Trouble::Closed(_) | Trouble::Slow(_))) if self.storm.survives => {
                 drop(trouble);

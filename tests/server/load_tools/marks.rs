@@ -16,7 +16,7 @@ fn check(server: &str, port: u16, flags: &str) {
     for tool in TOOLS {
         let words = "--meta --marks --value-bytes 32-1000 --timeout 30";
         let ended = run(&format!("{tool} {words} -p {port} {flags}"));
-        assert_eq!((ended.status, &ended.stderr[..]), (0, ""), "{server}: {}", ended.stdout);
+        assert_eq!((ended.status, &ended.stderr[..]), (0, ""), "{server}, {tool}");
         let words = if tool.starts_with("blast") { "told that another had won" } else { "marks" };
         assert!(ended.stdout.contains(words), "{server}: {}", ended.stdout);
     }
