@@ -4,10 +4,11 @@
 //! A worker must never wait for the reader of standard error, so lines go through a bounded queue
 //! to a separate thread, and are counted when the queue is full. A repeated event is reported once
 //! in [`REPORT_INTERVAL_S`], with the number of occurrences in between. Only rare paths report: a
-//! line allocates.
+//! line allocates. What needs no action is told only at a higher level ([`tell_at`]): like the
+//! lines, there is one level in a process.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::thread::{JoinHandle, Thread};
 
 use crossbeam_queue::ArrayQueue;
@@ -67,6 +68,35 @@ impl Topic {
             self.held.fetch_add(1, Ordering::Relaxed);
             None
         }
+    }
+}
+
+/// How much is told: what was set last.
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+/// The level from which commands that concern the whole server are told.
+pub const COMMANDS: u8 = 1;
+
+/// The level from which connections are told; the highest there is.
+pub const CONNECTIONS: u8 = 2;
+
+/// The level.
+#[inline]
+pub fn level() -> u8 {
+    LEVEL.load(Ordering::Relaxed)
+}
+
+/// Sets the level; one that is too high is the highest. Returns what it was.
+pub fn set_level(level: u32) -> u8 {
+    let level = u8::try_from(level).unwrap_or(CONNECTIONS).min(CONNECTIONS);
+    LEVEL.swap(level, Ordering::Relaxed)
+}
+
+/// [`tell`], if the level is `least` or higher; `line` is formatted only then.
+#[inline]
+pub fn tell_at<D: Display>(least: u8, line: impl FnOnce() -> D) {
+    if level() >= least {
+        tell(line());
     }
 }
 
@@ -177,6 +207,15 @@ mod tests {
         assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 1)), Some(4));
         assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 2)), None);
         assert_eq!(topic.admit(at(3 * REPORT_INTERVAL_S)), Some(1));
+    }
+
+    #[test]
+    fn a_level_above_the_highest_is_the_highest() {
+        for (given, level) in [(1, 1), (3, 2), (u32::MAX, 2), (0, 0)] {
+            set_level(given);
+            assert_eq!(super::level(), level);
+        }
+        tell_at(COMMANDS, || -> &str { panic!("not formatted at a lower level") });
     }
 
     #[test]

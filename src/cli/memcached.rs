@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args};
+use clap::{ArgAction, ArgMatches, Args};
 
 use super::unneeded;
 use crate::config::{Config, L1, Parsed, ValueError, idle_timeout, number};
+use crate::report;
 
 /// Of the help.
 pub(super) const HEADING: &str = "memcached's flags";
@@ -29,6 +30,13 @@ pub(super) struct Memcached {
     /// User to become: not supported for root; start sunder as that user
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
+    /// Tell more on standard error; twice: connections, too
+    ///
+    /// Once: verbosity, flush_all, stats reset and lists of all keys. Twice: each connection that
+    /// is opened or closed, by its number in stats conns. Requests are not told. The command
+    /// verbosity changes it.
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    verbose: u8,
     /// memcached's settings: idle_timeout=S is obeyed, most others are not needed
     #[arg(short = 'o', long, value_name = "WORDS", value_delimiter = ',')]
     extended: Vec<String>,
@@ -41,6 +49,7 @@ impl Memcached {
             config.l1 = L1::Memory { bytes: mebibytes << 20, file: None };
         }
         config.socket_mode = self.unix_mask;
+        config.verbosity = self.verbose.min(report::CONNECTIONS).into();
         // As memcached, to which it means something for root alone.
         if self.user.is_some() && rustix::process::geteuid().is_root() {
             return Err(

@@ -69,6 +69,7 @@ settings! {
     wait_s Wait "--wait",
     auth_file AuthFile "--auth-file",
     login_attempts LoginAttempts "--login-attempts",
+    verbosity Verbosity "--verbose",
     is_shutdown_enabled IsShutdownEnabled "--enable-shutdown",
     is_flush_enabled IsFlushEnabled "--disable-flush-all",
     is_dump_enabled IsDumpEnabled "--disable-dumping",

@@ -101,6 +101,8 @@ pub struct Config {
     pub auth_file: Option<PathBuf>,
     /// How often an address may fail to log in at once; 0: always.
     pub login_attempts: u32,
+    /// How much is told on standard error, from 0 to 2.
+    pub verbosity: u32,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
@@ -146,6 +148,7 @@ impl Default for Config {
             wait_s: 0,
             auth_file: None,
             login_attempts: ATTEMPTS_DEFAULT,
+            verbosity: 0,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,

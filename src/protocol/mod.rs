@@ -138,8 +138,8 @@ pub enum Control<'a> {
     Noop,
     /// The server's version.
     Version,
-    /// The log level: accepted, without effect.
-    Verbosity,
+    /// This is to be the level of the log.
+    Verbosity(u32),
     /// With the words after `stats`, e.g. `items`; empty for the general statistics.
     Stats(&'a [u8]),
     /// The server is to stop.

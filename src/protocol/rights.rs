@@ -72,7 +72,7 @@ fn changes(control: Control<'_>) -> bool {
     match control {
         Control::Noop | Control::Version => false,
         Control::Stats(words) => words.trim_ascii().starts_with(b"reset"),
-        Control::Verbosity | Control::Shutdown { .. } => true,
+        Control::Verbosity(_) | Control::Shutdown { .. } => true,
     }
 }
 

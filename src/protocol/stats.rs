@@ -148,6 +148,8 @@ pub struct Snapshot {
     pub idle_timeout_s: u64,
     /// `--max-item-size`, in bytes.
     pub item_bytes_max: usize,
+    /// The level of the log.
+    pub verbosity: u8,
     /// Whether `shutdown` is allowed.
     pub shutdown: bool,
     /// Whether clients have to log in.
@@ -395,7 +397,7 @@ impl Lines<'_> {
         self.number("tcpport", snapshot.tcp_port.into());
         self.number("udpport", 0);
         self.text("inter", or_null(&snapshot.bind_address));
-        self.number("verbosity", 0);
+        self.number("verbosity", snapshot.verbosity.into());
         self.number("oldest", snapshot.memory.oldest_s);
         self.text("evictions", "on");
         self.text("domain_socket", or_null(&snapshot.socket_path));

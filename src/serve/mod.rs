@@ -44,7 +44,7 @@ use crate::orchestrator::l1_only::L1Only;
 use crate::orchestrator::{Orchestrator, PortRole};
 use crate::protocol::Limits;
 use crate::remedies;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::{ProbeError, Server as RendServer};
@@ -205,6 +205,7 @@ impl<'c> Server<'c> {
         compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
     ) -> Result<(), ServeError> {
         let Server { config, mut shared, pins, tiers } = self;
+        report::set_level(config.verbosity);
         shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
             shared.admission.limit(kernel::files_for(config.connections_max)?);

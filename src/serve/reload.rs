@@ -13,6 +13,7 @@ use crate::base::rights::LiveRights;
 use crate::config::{Config, Setting};
 use crate::net::Admission;
 use crate::orchestrator::PortRole;
+use crate::report;
 use crate::worker::{Logins, Shared};
 
 /// What can change, and what it is compared with.
@@ -120,6 +121,10 @@ impl Reload {
                 {
                     live.replace(config.rights(port));
                 }
+            }
+            Setting::Verbosity => {
+                config.verbosity = new.verbosity;
+                report::set_level(new.verbosity);
             }
             Setting::ConnectionsMax => return self.limit_connections(new.connections_max),
             _ => return false,

@@ -28,6 +28,7 @@ use crate::orchestrator::tally::Tally;
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::protocol::{Binding, Control, Form, Limits};
+use crate::report;
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 
 /// The requester of an operation, and how the operation is counted.
@@ -163,15 +164,20 @@ where
         !self.listings.is_empty()
     }
 
+    /// The number of the connection in place `index`, as `stats conns` shows it: those of all
+    /// workers follow those of the listeners.
+    pub fn number(&self, index: usize) -> u64 {
+        let listeners = self.shared.settings.listeners.len();
+        (listeners + index * self.mailbox.workers() + self.mailbox.worker()) as u64
+    }
+
     /// Answers who first asked for a piece of this worker's connections, which `transport` has.
     #[cold]
     pub(super) fn list<T: Transport<Connection>>(&mut self, transport: &T, now: Now) -> usize {
         let Some(listing::Request { worker, slot, from }) = self.listings.pop_front() else {
             return 0;
         };
-        let listeners = self.shared.settings.listeners.len();
-        let numbers = (self.mailbox.worker(), self.mailbox.workers(), listeners);
-        let (lines, next) = listing::piece(transport, from, numbers, now);
+        let (lines, next) = listing::piece(transport, from, |index| self.number(index), now);
         match worker {
             Some(worker) => {
                 let outcome = listing::outcome(Carried::Copied(lines), next);
@@ -452,6 +458,7 @@ where
             unreachable!("only a flush concerns every worker");
         };
         self.stats.add(Counter::CmdFlush, 1);
+        report::tell_at(report::COMMANDS, || "a client flushes all items");
         let workers = self.mailbox.workers();
         let own = self.mailbox.worker();
         for worker in (0..workers).filter(|&worker| worker != own) {
@@ -596,6 +603,7 @@ where
     }
 
     fn begin_dump(&mut self) -> bool {
+        report::tell_at(report::COMMANDS, || "a client lists all keys");
         !self.shared.is_dumping.swap(true, Ordering::Relaxed)
     }
 

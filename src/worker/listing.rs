@@ -27,19 +27,19 @@ pub(super) struct Request {
 /// Pieces that were asked for.
 pub(super) type Requests = VecDeque<Request>;
 
-/// Lists a piece of the connections of worker number `worker` of `workers`, from `from` on, and
-/// where the next one begins. Their numbers follow those of the `listeners` listeners.
+/// Lists a piece of this worker's connections, from `from` on, and where the next one begins.
+/// `number`: the number of the one in a place.
 pub(super) fn piece<T: Transport<Connection>>(
     transport: &T,
     from: u64,
-    (worker, workers, listeners): (usize, usize, usize),
+    number: impl Fn(usize) -> u64,
     now: Now,
 ) -> (Chain, u64) {
     let mut lines = Gather::new();
     let mut write = |listed: Listed<'_, Connection>| {
         let Listed { index, peer, local, is_closing, state } = listed;
         let line = stats::Connection {
-            id: (listeners + index * workers + worker) as u64,
+            id: number(index),
             address: peer.to_string(),
             listen_address: local.to_string(),
             state: if is_closing { "conn_closing" } else { state.activity() },

@@ -30,6 +30,7 @@ use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Executor;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
+use crate::report;
 use crate::tier::Outcome;
 
 /// When a worker without work sleeps.
@@ -93,6 +94,14 @@ where
         done
     }
 
+    /// Tells what became of a connection, by its number in `stats conns`, if that is asked for.
+    #[inline]
+    fn tell(&self, id: ConnectionId, what: &str) {
+        report::tell_at(report::CONNECTIONS, || {
+            format!("connection {} {what}", self.engine.number(id.index as usize))
+        });
+    }
+
     /// Whether work is pending that a sleep would delay.
     fn owes_work(&self) -> bool {
         self.engine.owes_work()
@@ -107,7 +116,8 @@ where
 {
     type Connection = Connection;
 
-    fn opened(&mut self, _id: ConnectionId, listener: usize, now: Now) -> Connection {
+    fn opened(&mut self, id: ConnectionId, listener: usize, now: Now) -> Connection {
+        self.tell(id, "is open");
         let (rights, binding) = self.engine.port(listener);
         Connection::new(listener, self.engine.needs_login(), now)
             .with_rights(rights)
@@ -146,7 +156,8 @@ where
         connection.is_idle(self.idle_us, now)
     }
 
-    fn closed(&mut self, _id: ConnectionId, connection: Connection) {
+    fn closed(&mut self, id: ConnectionId, connection: Connection) {
+        self.tell(id, "is closed");
         connection.release(&mut self.engine);
     }
 }

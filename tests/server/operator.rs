@@ -300,3 +300,44 @@ fn a_memory_too_small_for_the_largest_items_is_reported() {
         assert_eq!(told.contains("too little for items of --max-item-size"), is_reported, "{told}");
     }
 }
+
+/// As memcached's: administration at -v, connections at -vv, and a command changes it.
+#[test]
+fn how_much_is_told_is_a_flag_and_a_command() {
+    let port = free_port();
+    let words = ["-p", &port.to_string(), "--workers", "1", "-v"];
+    let mut server = Server::sunder(&words).expect("it serves");
+    let mut client = connect("127.0.0.1", port);
+    let level = |client: &mut TcpStream| {
+        let settings = lines(client, "stats settings\r\n");
+        let line = settings.iter().find(|line| line.starts_with("STAT verbosity "));
+        line.expect("memcached has it").clone()
+    };
+    assert_eq!(level(&mut client), "STAT verbosity 1");
+    ask(&mut client, "flush_all\r\n", "OK\r\n");
+    ask(&mut client, "stats reset\r\n", "RESET\r\n");
+    ask(&mut client, "lru_crawler metadump all\r\n", "END\r\n");
+    ask(&mut client, "verbosity 9\r\n", "OK\r\n");
+    assert_eq!(level(&mut client), "STAT verbosity 2");
+    let number = lines(&mut connect("127.0.0.1", port), "stats conns\r\n");
+    let is_last = |line: &&String| line.contains(":addr tcp:");
+    let number = number.iter().rfind(is_last).expect("its own").clone();
+    let number = number.trim_start_matches("STAT ").split(':').next().expect("a number").to_owned();
+    for line in [
+        "sunder: a client flushes all items",
+        "sunder: a client has reset the statistics",
+        "sunder: a client lists all keys",
+        "sunder: a client has set the verbosity to 2; it was 1",
+        &format!("sunder: connection {number} is open"),
+        &format!("sunder: connection {number} is closed"),
+    ] {
+        server.wait_for_line(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+    ask(&mut client, "verbosity 0\r\n", "OK\r\n");
+    ask(&mut client, "flush_all\r\n", "OK\r\n");
+    drop(client);
+    assert_eq!(server.terminate(), Ok(0));
+    let said = server.stderr();
+    assert_eq!(said.matches("flushes").count(), 1, "{said}");
+    assert!(said.contains("verbosity to 0; it was 2"), "{said}");
+}

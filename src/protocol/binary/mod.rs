@@ -322,7 +322,7 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
         Control::Version => super::VERSION.as_bytes(),
         Control::Noop => b"",
         // Text only.
-        Control::Verbosity | Control::Shutdown { .. } => return,
+        Control::Verbosity(_) | Control::Shutdown { .. } => return,
         Control::Stats(_) => return,
     };
     let body_bytes = body.len();

@@ -71,14 +71,14 @@ fn parse_flush_all<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command<
     Command::Operation { request, skip_bytes: 0 }
 }
 
-/// `verbosity <level> [noreply]`; the level has no effect.
+/// `verbosity <level> [noreply]`
 fn parse_verbosity<'a>(words: &Words<'a>) -> Command<'a> {
     if !(2..=3).contains(&words.count()) {
         return answer(ERROR);
     }
     let silent = words.noreply();
     match unsigned_32(words.get(1)) {
-        Some(_) => control(Control::Verbosity, Form::Line.unless_silent(silent)),
+        Some(level) => control(Control::Verbosity(level), Form::Line.unless_silent(silent)),
         None => answer_unless(silent, BAD_FORMAT),
     }
 }

@@ -282,7 +282,7 @@ pub fn encode_control(control: Control<'_>, form: Form, head: &mut Head) {
             head.put(super::VERSION.as_bytes());
             head.put(b"\r\n");
         }
-        Control::Verbosity => head.put(b"OK\r\n"),
+        Control::Verbosity(_) => head.put(b"OK\r\n"),
         // The text protocol has no noop; memcached closes without a reply when it shuts down.
         Control::Noop | Control::Stats(_) | Control::Shutdown { .. } => {}
     }
