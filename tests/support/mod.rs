@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -46,6 +47,7 @@ pub struct Server {
     child: Child,
     what: String,
     stderr: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Server {
@@ -100,14 +102,14 @@ impl Server {
         let stderr = Arc::new(Mutex::new(String::new()));
         let pipe = child.stderr.take().expect("stderr is piped");
         let sink = Arc::clone(&stderr);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let mut sink = sink.lock().expect("only this thread and readers");
                 sink.push_str(&line);
                 sink.push('\n');
             }
         });
-        Ok(Server { child, what, stderr })
+        Ok(Server { child, what, stderr, reader })
     }
 
     /// Waits until stderr has a line with this start.
@@ -190,7 +192,13 @@ impl Server {
         let start = Instant::now();
         loop {
             match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status.code().unwrap_or(-1)),
+                Ok(Some(status)) => {
+                    // Its last lines may still be on their way.
+                    while !self.reader.is_finished() && start.elapsed() < PATIENCE {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    return Ok(status.code().unwrap_or(-1));
+                }
                 Ok(None) if start.elapsed() > PATIENCE => {
                     return Err(format!("{} ignores SIGTERM", self.what));
                 }
