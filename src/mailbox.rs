@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::base::buffer::Chain;
+use crate::base::latency::Level;
 use crate::base::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
 use crate::orchestrator::Operation;
 use crate::tier::Outcome;
@@ -83,6 +84,8 @@ pub struct Answer {
     pub slot: u32,
     /// The outcome. A lent value stays with its owner.
     pub outcome: Outcome<Carried>,
+    /// The last tier that was asked.
+    pub level: Level,
 }
 
 /// Wakes one worker if it sleeps. A wake-up just before the sleep is not lost, as with a thread's
@@ -259,7 +262,7 @@ mod tests {
     }
 
     fn miss(slot: u32) -> Answer {
-        Answer { slot, outcome: Outcome::Miss }
+        Answer { slot, outcome: Outcome::Miss, level: Level::L1 }
     }
 
     #[test]

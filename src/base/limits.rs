@@ -3,6 +3,7 @@
 //!
 //! Nothing may size a queue, a loop or an allocation by a peer's number without a limit from here.
 
+mod admin;
 mod chunks;
 mod kernel;
 mod links;
@@ -17,6 +18,7 @@ mod tcp;
 mod tools;
 mod values;
 
+pub use admin::*;
 pub use chunks::*;
 pub use kernel::*;
 pub use links::*;

@@ -3,7 +3,9 @@
 //! Each worker owns one [`WorkerStats`] and is its only writer, so an increment is a load and a
 //! store; readers sum over the workers. Nothing here decides anything.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use super::latency::{Ending, Latencies};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident => $wire:literal,)+) => {
@@ -51,6 +53,8 @@ counters! {
     GetHits => "get_hits",
     /// Keys not found.
     GetMisses => "get_misses",
+    /// Keys found in L2 and not in L1.
+    GetHitsL2 => "get_hits_l2",
     /// Keys not found because the item had expired.
     GetExpired => "get_expired",
     /// Keys not found because of a flush_all.
@@ -240,17 +244,25 @@ counters! {
     Turns => "turns",
     /// Turns without work.
     TurnsIdle => "turns_idle",
+    /// Time in turns with work, in microseconds.
+    BusyUs => "busy_us",
 }
 
 /// Counters of one worker.
 #[derive(Debug)]
 pub struct WorkerStats {
     values: [AtomicU64; Counter::ALL.len()],
+    latencies: Latencies,
+    last_ending: AtomicU8,
 }
 
 impl Default for WorkerStats {
     fn default() -> WorkerStats {
-        WorkerStats { values: std::array::from_fn(|_| AtomicU64::new(0)) }
+        WorkerStats {
+            values: std::array::from_fn(|_| AtomicU64::new(0)),
+            latencies: Latencies::default(),
+            last_ending: AtomicU8::new(NOTHING),
+        }
     }
 }
 
@@ -278,7 +290,29 @@ impl WorkerStats {
     pub fn get(&self, counter: Counter) -> u64 {
         self.values[counter as usize].load(Relaxed)
     }
+
+    /// How long requests took.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// Notes how an operation ended whose counters do not tell. Only the owning worker may call
+    /// this.
+    #[inline]
+    pub fn note_ending(&self, ending: Ending) {
+        self.last_ending.store(ending as u8, Relaxed);
+    }
+
+    /// The last ending noted, which is forgotten. Only the owning worker may call this.
+    pub fn take_ending(&self) -> Option<Ending> {
+        let last = self.last_ending.load(Relaxed);
+        self.last_ending.store(NOTHING, Relaxed);
+        Ending::ALL.get(usize::from(last)).copied()
+    }
 }
+
+/// Of [`WorkerStats::take_ending`]: none was noted.
+const NOTHING: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {

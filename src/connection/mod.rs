@@ -20,6 +20,7 @@ mod parsed;
 mod reply;
 mod requests;
 mod room;
+pub mod sample;
 mod scratch;
 pub mod slots;
 mod stores;
@@ -433,7 +434,10 @@ impl Connection {
                 }
             }
             visit.scratch.cost = 1;
-            let progress = self.step(&mut visit);
+            let progress = match visit.scratch.sampler.is_next() {
+                true => self.sampled_step(&mut visit),
+                false => self.step(&mut visit),
+            };
             budget.spend(visit.scratch.cost);
             match progress {
                 Progress::More => has_begun = true,

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::sample::Sampler;
 use crate::base::buffer::Fifo;
 use crate::base::limits::{KEY_BYTES_MAX, REQUESTS_PER_VISIT, WORK_BYTES_PER_REQUEST};
 use crate::base::work;
@@ -20,6 +21,8 @@ pub struct Scratch {
     pub(super) meta: MetaReply,
     /// Reply heads are written here while the request is still borrowed.
     pub(super) head: Head,
+    /// Draws the requests that are measured.
+    pub sampler: Sampler,
     /// The cost of this step's request among [`REQUESTS_PER_VISIT`].
     pub(super) cost: usize,
     /// For connections whose output becomes blocked, so that none has to call the allocator.
@@ -33,6 +36,7 @@ impl Default for Scratch {
             key: ArrayVec::new(),
             meta: MetaReply::default(),
             head: Head::new(),
+            sampler: Sampler::default(),
             cost: 1,
             intakes: (0..INTAKES_KEPT)
                 .map(|_| Box::new(Fifo::with_blocks(INTAKE_BLOCKS)))

@@ -6,9 +6,12 @@
 //! outcome arrives, so that no late outcome is taken for another request's.
 
 use crate::base::buffer::{Chain, Gather, Key};
+use crate::base::clock::Now;
+use crate::base::latency::Verb;
 use crate::base::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
-use crate::orchestrator::Operation;
+use crate::orchestrator::tally::verb_of;
+use crate::orchestrator::{Action, Operation};
 use crate::protocol::text::MetaReply;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::{Draft, Outcome};
@@ -72,6 +75,26 @@ impl Repeated {
     }
 }
 
+/// When something was asked for, and what; see [`crate::base::latency`].
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The uptime in microseconds.
+    pub at_us: u64,
+    /// What was asked for; None: it is no request, or was measured.
+    pub verb: Option<Verb>,
+}
+
+impl Asked {
+    /// It is no request.
+    pub const NOTHING: Asked = Asked { at_us: 0, verb: None };
+
+    /// `action` was asked for now.
+    #[inline]
+    pub fn new(action: Action, now: Now) -> Asked {
+        Asked { at_us: now.uptime_us, verb: Some(verb_of(action)) }
+    }
+}
+
 /// The content of a slot.
 #[derive(Debug)]
 pub enum Content<V> {
@@ -96,6 +119,8 @@ pub enum Content<V> {
         repeated: Option<Repeated>,
         /// Outstanding outcomes: more than one if every worker was asked.
         outcomes: u8,
+        /// When it was asked for.
+        asked: Asked,
         /// What is left to be written of a value whose next piece is on its way, in bytes.
         left_bytes: usize,
     },
@@ -130,11 +155,12 @@ impl<V> Content<V> {
         form: Form,
         repeated: Option<Repeated>,
         submitted: Submitted<V>,
+        asked: Asked,
     ) -> Content<V> {
         match submitted {
             Submitted::Done(outcome) => Content::Ready { form, repeated, outcome },
             Submitted::Waiting(outcomes) => {
-                Content::Waiting { form, repeated, outcomes, left_bytes: 0 }
+                Content::Waiting { form, repeated, outcomes, asked, left_bytes: 0 }
             }
         }
     }
@@ -279,6 +305,15 @@ impl<V> Slots<V> {
         &mut self.slots[index as usize].content
     }
 
+    /// When a waiting slot was asked for, and what.
+    #[inline]
+    pub fn asked(&self, index: u32) -> Asked {
+        match self.slots[index as usize].content {
+            Content::Waiting { asked, .. } => asked,
+            _ => Asked::NOTHING,
+        }
+    }
+
     /// Notes an outcome of a waiting slot. Returns the connection that can continue, if it is open
     /// and waits for no further outcome.
     pub fn complete(&mut self, index: u32, outcome: Outcome<V>) -> Option<ConnectionId> {
@@ -324,7 +359,8 @@ mod tests {
 
     fn waiting(outcomes: u8) -> Content<Chain> {
         let form = Form::Text(text::Form::Line);
-        Content::Waiting { form, repeated: None, outcomes, left_bytes: 0 }
+        let asked = Asked::NOTHING;
+        Content::Waiting { form, repeated: None, outcomes, asked, left_bytes: 0 }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! announced. A tier may make room for those (`Tier::draft`), and limits itself how much.
 
 use super::deadlines::{allowance_us, deadline_us};
-use super::slots::{Arriving, Content, Repeated};
+use super::slots::{Arriving, Asked, Content, Repeated};
 use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
@@ -207,7 +207,8 @@ impl Connection {
             }
             _ => Submitted::Done(Outcome::OutOfMemory),
         };
-        *engine.slots().content_mut(slot) = Content::submitted(form, repeated, outcome);
+        let content = Content::submitted(form, repeated, outcome, Asked::NOTHING);
+        *engine.slots().content_mut(slot) = content;
     }
 
     /// Missing bytes of a long value, to be stored or discarded.
@@ -255,7 +256,8 @@ impl Connection {
             Arriving::Chain(gather) => gather,
         };
         let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
-        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now))
+        let asked = Asked::new(operation.action, visit.now);
+        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now), asked)
     }
 }
 

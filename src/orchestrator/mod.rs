@@ -11,6 +11,7 @@ pub mod task;
 
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Now};
+use crate::base::latency::Level;
 pub use crate::tier::Action;
 use crate::tier::{Draft, Fill, Hit, Outcome, Store, Value};
 
@@ -84,6 +85,9 @@ pub trait Orchestrator {
 
     /// Whether it executes [`Action::Meta`].
     const HAS_META: bool = false;
+
+    /// The last tier that is asked for an item.
+    const LAST: Level = Level::L1;
 
     /// Executes one operation if it needs no waiting, and copies only what is stored: the path of a
     /// hit in memory. An error: nothing was done; [`Orchestrator::execute`] must execute it, and

@@ -1,8 +1,9 @@
 //! How an operation's outcome is counted in the statistics, as memcached counts.
 
 use super::Action;
+use crate::base::latency::Verb;
 use crate::base::stats::{Counter, WorkerStats};
-use crate::tier::{Arithmetic, Meta, MetaFlags, MetaVerb, Outcome, StoreMode};
+use crate::tier::{Arithmetic, Meta, MetaFlags, MetaVerb, Outcome, Store, StoreMode};
 
 /// The part of an operation that is needed to count its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,7 @@ impl Tally {
 
     #[inline(never)]
     fn count_other<V>(self, outcome: &Outcome<V>, stats: &WorkerStats) {
+        stats.note_ending(outcome.ending());
         let requested = match self {
             Tally::Get => Some(Counter::CmdGet),
             Tally::Touch => Some(Counter::CmdTouch),
@@ -146,12 +148,42 @@ impl Tally {
     }
 }
 
+/// What a client asks for by an action.
+pub fn verb_of(action: Action) -> Verb {
+    let count = |is_down: bool| if is_down { Verb::Decr } else { Verb::Incr };
+    let store = |mode: StoreMode, has_cas: bool| match mode {
+        StoreMode::Append => Verb::Append,
+        StoreMode::Prepend => Verb::Prepend,
+        _ if has_cas => Verb::Cas,
+        StoreMode::Set => Verb::Set,
+        StoreMode::Add => Verb::Add,
+        StoreMode::Replace => Verb::Replace,
+    };
+    match action {
+        Action::Get | Action::GetWithExpiry => Verb::Get,
+        Action::GetAndTouch { .. } => Verb::GetAndTouch,
+        Action::Touch { .. } => Verb::Touch,
+        Action::Store(Store { mode, cas, .. }) => store(mode, cas != 0),
+        Action::StoreTooLarge | Action::StoreNoRoom => Verb::Set,
+        Action::Delete { .. } => Verb::Delete,
+        Action::Arithmetic(arithmetic) => count(arithmetic.decrement),
+        Action::Meta(meta) => match meta.verb {
+            MetaVerb::Get if meta.has(MetaFlags::TOUCH) => Verb::GetAndTouch,
+            MetaVerb::Get => Verb::Get,
+            MetaVerb::Store(mode) => store(mode, meta.has(MetaFlags::CAS)),
+            MetaVerb::Delete => Verb::Delete,
+            MetaVerb::Count { decrement } => count(decrement),
+            MetaVerb::Debug => Verb::Other,
+        },
+        Action::FlushAll { .. } | Action::Dump { .. } => Verb::Other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::buffer::Chain;
     use crate::base::clock::Expiry;
-    use crate::tier::Store;
 
     #[test]
     fn a_failure_is_a_request_and_neither_hit_nor_miss() {

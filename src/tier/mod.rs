@@ -27,6 +27,7 @@ use bytes::Bytes;
 
 use crate::base::buffer::{self, Body, Chain, Gather, Key};
 use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::latency::{Ending, Level};
 use crate::base::limits::SHARED_BYTES_MAX;
 pub use dump::{Dumped, DumpedItem};
 pub use meta::{ItemInfo, ItemState, Meta, MetaFlags, MetaVerb};
@@ -70,6 +71,11 @@ pub trait Value {
     /// Whoever reads it made progress, or has to wait: where memory runs out, a reader that pauses
     /// may lose the value.
     fn note_progress(&self, _now: Now) {}
+
+    /// The tier that it is from.
+    fn level(&self) -> Level {
+        Level::L1
+    }
 
     /// Whether what was not read yet is lost: nothing more of it can be copied or shown.
     fn is_lost(&self) -> bool {
@@ -232,6 +238,27 @@ impl<V: Value> Outcome<V> {
 }
 
 impl<V> Outcome<V> {
+    /// How it ends a request.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Outcome::Miss | Outcome::NotStored | Outcome::Exists => Ending::Miss,
+            Outcome::Hit(_)
+            | Outcome::Stored { .. }
+            | Outcome::Deleted
+            | Outcome::Touched { .. }
+            | Outcome::Number { .. }
+            | Outcome::Changed(_)
+            | Outcome::Flushed
+            | Outcome::Dumped(_) => Ending::Ok,
+            Outcome::NonNumeric
+            | Outcome::TooLarge
+            | Outcome::OutOfMemory
+            | Outcome::Unsupported
+            | Outcome::Throttled
+            | Outcome::Failed => Ending::Error,
+        }
+    }
+
     /// The same outcome with another holder of the bytes.
     pub fn map_value<W>(self, f: impl FnOnce(V) -> W) -> Outcome<W> {
         match self {

@@ -8,19 +8,20 @@ use std::sync::atomic::Ordering;
 
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::logins::Door;
+use super::measure::{carry, count, learn, level_of, note_wait, value_bytes};
 use super::{Shared, control, listing};
-use crate::base::buffer::{self, Body, Chain, Gather};
+use crate::base::buffer::{self, Body, Gather};
 use crate::base::clock::Now;
+use crate::base::latency::Level;
 use crate::base::limits::{
-    BLOCK_BYTES, BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_DECAY,
-    EXPECTED_BYTES_MAX, GATHER_BUDGET_BYTES, INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX,
-    MAILBOX_BUDGET_BYTES, MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, REMOTE_COPY_BYTES_MAX,
-    SLOTS_PER_WORKER,
+    BLOCK_BYTES, BODY_BUDGET_BYTES, CONTENTION_US, EXPECTED_BYTES_AT_START, EXPECTED_BYTES_MAX,
+    GATHER_BUDGET_BYTES, INTAKE_BUDGET_BYTES, INTAKE_BYTES_MAX, MAILBOX_BUDGET_BYTES,
+    MAILBOX_BUDGET_MESSAGES, OPERATIONS_SHARE, SLOTS_PER_WORKER,
 };
 use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
-use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
+use crate::connection::slots::{Asked, Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
 use crate::connection::{Connection, Engine, Share, Submitted, Verdict};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::{ConnectionId, Transport};
@@ -128,7 +129,7 @@ where
         if self.mailbox.workers() > 1 {
             for worker in 0..self.mailbox.workers() {
                 done += self.serve(worker, now);
-                done += self.collect(worker);
+                done += self.collect(worker, now);
             }
         }
         if self.door.is_waiting() {
@@ -181,7 +182,8 @@ where
         match worker {
             Some(worker) => {
                 let outcome = listing::outcome(Carried::Copied(lines), next);
-                self.mailbox.send_answer(usize::from(worker), Answer { slot, outcome });
+                self.mailbox
+                    .send_answer(usize::from(worker), Answer { slot, outcome, level: Level::L1 });
             }
             None => {
                 self.awaited -= 1;
@@ -253,16 +255,18 @@ where
         let expected_bytes = &mut self.expected_bytes;
         let mut work_before = work::bytes();
         executor.run_woken(now, Outcome::share, |origin, outcome| {
-            origin.tally.count(&outcome, stats);
+            count(origin.tally, &outcome, stats);
             match origin.worker {
                 Some(worker) => {
-                    let answer = carry(loans, origin.slot, outcome, now);
+                    let answer = carry(loans, origin.slot, outcome, O::LAST, now);
                     mailbox.send_answer(usize::from(worker), answer);
                 }
                 None => {
                     *awaited -= 1;
                     learn(expected_bytes, work::since(work_before).max(value_bytes(&outcome)));
                     work_before = work::bytes();
+                    let level = level_of(&outcome, O::LAST);
+                    note_wait(slots.asked(origin.slot), outcome.ending(), level, stats, now);
                     let outcome = outcome.map_value(|value| {
                         value.note_progress(now);
                         Held::Local(value)
@@ -300,13 +304,15 @@ where
                 Job::Execute { key_hash, operation } => {
                     let asker = Some(worker as u8);
                     match self.execute(operation, key_hash, asker, slot, now) {
-                        Execution::Done(outcome) => carry(&mut self.loans, slot, outcome, now),
+                        Execution::Done(outcome) => {
+                            carry(&mut self.loans, slot, outcome, O::LAST, now)
+                        }
                         Execution::Waiting => continue,
                     }
                 }
                 Job::Fetch { loan, offset, bytes } => {
                     let piece = self.loans.piece(loan, offset, bytes, now);
-                    Answer { slot, outcome: Outcome::Hit(piece) }
+                    Answer { slot, outcome: Outcome::Hit(piece), level: Level::L1 }
                 }
                 Job::List { from } => {
                     let worker = Some(worker as u8);
@@ -315,7 +321,7 @@ where
                 }
                 Job::Return(loan) => {
                     drop(self.loans.end(loan));
-                    Answer { slot, outcome: Outcome::Miss }
+                    Answer { slot, outcome: Outcome::Miss, level: Level::L1 }
                 }
             };
             if let Outcome::Hit(hit) = &answer.outcome {
@@ -330,10 +336,10 @@ where
     }
 
     /// Takes the answers that `worker` sends back.
-    fn collect(&mut self, worker: usize) -> usize {
+    fn collect(&mut self, worker: usize, now: Now) -> usize {
         for n in 0..MAILBOX_BUDGET_MESSAGES {
             let Some(answer) = self.mailbox.take_answer(worker) else { return n };
-            let Answer { slot, outcome } = answer;
+            let Answer { slot, outcome, level } = answer;
             if slot == NO_SLOT {
                 continue;
             }
@@ -352,6 +358,7 @@ where
                 }
             });
             learn(&mut self.expected_bytes, value_bytes(&outcome));
+            note_wait(self.slots.asked(slot), outcome.ending(), level, &self.stats, now);
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
@@ -412,7 +419,7 @@ where
         let origin = Origin { worker, slot, tally };
         let execution = self.executor.execute(operation, key_hash, origin, now);
         if let Execution::Done(outcome) = &execution {
-            tally.count(outcome, &self.stats);
+            count(tally, outcome, &self.stats);
         }
         execution
     }
@@ -483,39 +490,6 @@ const DUMP_HASH: u64 = 1;
 
 /// The slot of operations that no request waits for.
 const NO_SLOT: u32 = u32::MAX;
-
-/// Length of the value in an outcome.
-fn value_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
-    if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 }
-}
-
-/// Adapts the expected size of values to what an operation returned or moved.
-fn learn(expected_bytes: &mut usize, bytes: usize) {
-    let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
-    *expected_bytes = decayed.max(bytes);
-}
-
-/// Prepares an outcome for another worker: a short value is copied, a long one lent.
-fn carry<V: Value>(loans: &mut Loans<V>, slot: u32, outcome: Outcome<V>, now: Now) -> Answer {
-    let outcome = match outcome {
-        Outcome::Hit(hit) if hit.value.len() > REMOTE_COPY_BYTES_MAX => {
-            let (flags, expiry, cas, state) = (hit.flags, hit.expiry, hit.cas, hit.state);
-            let bytes = hit.value.len();
-            let loan = Some(loans.lend(hit, now));
-            let value = Carried::Lent { loan, bytes, offset: 0, piece: Chain::new() };
-            Outcome::Hit(Hit { flags, expiry, cas, state, value })
-        }
-        outcome => outcome.map_value(|value| Carried::Copied(copy(&value))),
-    };
-    Answer { slot, outcome }
-}
-
-/// Copies a value into blocks that another worker may hold.
-fn copy<V: Value>(value: &V) -> Chain {
-    let mut gather = Gather::new();
-    gather.fill(value.len(), |offset, out| value.copy_to(offset, out));
-    gather.finish()
-}
 
 impl<O, F, M> Engine for WorkerEngine<'_, O, F, M>
 where
@@ -771,8 +745,13 @@ where
         };
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
-        *self.slots.content_mut(slot) =
-            Content::Waiting { form, repeated, outcomes: 1, left_bytes: left };
+        *self.slots.content_mut(slot) = Content::Waiting {
+            form,
+            repeated,
+            outcomes: 1,
+            asked: Asked::NOTHING,
+            left_bytes: left,
+        };
         let job = Job::Fetch { loan, offset, bytes: self.budget.fetch(left) };
         self.mailbox.send_request(usize::from(owner), RemoteRequest { slot, job });
         false

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::base::buffer::{Chain, Gather};
 use crate::base::clock::Now;
+use crate::base::latency::Level;
 use crate::base::limits::{
     BLOCK_BYTES, FETCH_SHARE, REMOTE_COPY_BYTES_MAX, REST_NEW_PAUSE_US, REST_NEW_US, REST_PAUSE_US,
 };
@@ -72,6 +73,10 @@ impl<V: Value> Value for Held<V> {
         if let Held::Local(value) = self {
             value.note_progress(now);
         }
+    }
+
+    fn level(&self) -> Level {
+        if let Held::Local(value) = self { value.level() } else { Level::L1 }
     }
 
     fn is_lost(&self) -> bool {

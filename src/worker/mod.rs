@@ -11,6 +11,7 @@ mod engine;
 mod held;
 mod listing;
 mod logins;
+mod measure;
 mod shared;
 
 pub use engine::WorkerEngine;
@@ -24,6 +25,7 @@ use std::sync::atomic::Ordering;
 use crate::base::clock::{Now, Pace};
 use crate::base::limits::{ROOM_WAIT_US, TASKS_PER_WORKER};
 use crate::base::stats::Counter;
+use crate::connection::sample::Sampler;
 use crate::connection::{Connection, Scratch};
 use crate::mailbox::Mailbox;
 use crate::net::{ConnectionId, Handler, Stream, Transport};
@@ -68,10 +70,12 @@ where
         execute: M,
     ) -> Worker<'o, O, F, M> {
         let executor = Executor::new(TASKS_PER_WORKER, execute);
+        let mut scratch = Scratch::default();
+        scratch.sampler = Sampler::new(shared.sampling(mailbox.worker()));
         Worker {
+            scratch,
             idle_us: shared.settings.idle_timeout_s * 1_000_000,
             engine: WorkerEngine::new(shared, mailbox, orchestrator, executor),
-            scratch: Scratch::default(),
         }
     }
 
@@ -80,6 +84,7 @@ where
     pub fn turn<T: Transport<Connection>>(&mut self, transport: &mut T, now: Now) -> usize {
         // Replies are sent first: a client that gets one may have sent its next request by the time
         // of the poll, which then goes to the tiers in this turn and not in the next.
+        self.scratch.sampler.turn(now);
         let mut done = self.engine.exchange(now);
         if self.engine.has_listings() {
             done += self.engine.list(transport, now);
@@ -177,9 +182,13 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
     });
     let mut idle_turns = 0;
     let mut pace = Pace::new(shared.clock.read());
+    let mut busy_from_us = None;
     shared.owing.fetch_add(1, Ordering::Relaxed);
     while !shared.stop.load(Ordering::Relaxed) {
         let now = pace.at(shared.clock.read());
+        if let Some(from_us) = busy_from_us.take() {
+            stats.add(Counter::BusyUs, now.uptime_us - from_us);
+        }
         transport.leave_out(pace.left_out_us());
         let mut done = orchestrator.turn(now);
         done += worker.turn(transport, now);
@@ -187,6 +196,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
         stats.add(Counter::Turns, 1);
         if done > 0 {
             idle_turns = 0;
+            busy_from_us = Some(now.uptime_us);
         } else {
             stats.add(Counter::TurnsIdle, 1);
             idle_turns += 1;

@@ -1,17 +1,20 @@
 //! State shared by all workers of a process: settings, counters, and the request to stop.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rapidhash::v3::RapidSecrets;
+use rtrb::{Consumer, Producer, RingBuffer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::logins::Logins;
 use crate::base::clock::Clock;
+use crate::base::limits::{KEY_SAMPLES, SAMPLE_RATE};
 use crate::base::rights::LiveRights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
+use crate::connection::sample::{KeySample, Parts};
 use crate::net::{Admission, Remedies};
 use crate::protocol::stats::Totals;
 use crate::protocol::{Binding, Limits};
@@ -105,6 +108,12 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// One request in this many is measured and its key noted; 0: none.
+    pub sample_rate: Arc<AtomicU32>,
+    /// Where workers put the keys that they note, until they start.
+    pub keys_in: Vec<Mutex<Option<Producer<KeySample>>>>,
+    /// The other ends, until somebody takes them.
+    pub keys_out: Mutex<Vec<Consumer<KeySample>>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
     pub memory_bytes: AtomicU64,
     /// All workers have started.
@@ -133,6 +142,8 @@ pub struct Shared {
 impl Shared {
     /// The state shared by `workers` workers.
     pub fn new(clock: Clock, limits: Limits, settings: Settings, workers: usize) -> Shared {
+        let (keys_in, keys_out): (Vec<_>, _) =
+            (0..workers).map(|_| RingBuffer::new(KEY_SAMPLES)).unzip();
         Shared {
             clock,
             limits,
@@ -142,6 +153,9 @@ impl Shared {
             bindings: [Binding::Auto; 2],
             admission: Arc::new(Admission::new(usize::MAX, Remedies::default())),
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            sample_rate: Arc::new(AtomicU32::new(SAMPLE_RATE)),
+            keys_in: keys_in.into_iter().map(|keys| Mutex::new(Some(keys))).collect(),
+            keys_out: Mutex::new(keys_out),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),
             baseline: Mutex::default(),
@@ -153,6 +167,17 @@ impl Shared {
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
+        }
+    }
+
+    /// What the sampler of a worker needs.
+    pub fn sampling(&self, worker: usize) -> Parts {
+        let keys = &self.keys_in[worker];
+        Parts {
+            clock: self.clock,
+            stats: Arc::clone(&self.stats[worker]),
+            rate: Arc::clone(&self.sample_rate),
+            keys: keys.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
     }
 

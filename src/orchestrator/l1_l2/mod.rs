@@ -37,6 +37,7 @@ pub use self::{pair::L1L2, value::PairValue};
 use super::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::base::buffer::{Body, Key};
 use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::latency::Level;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// The state of an operation's cas condition before L2 executes the operation.
@@ -290,6 +291,7 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     type Value = PairValueOf<A, B>;
 
     const HAS_META: bool = true;
+    const LAST: Level = Level::L2;
 
     #[inline]
     fn try_now(

@@ -4,6 +4,7 @@
 
 use crate::base::buffer::Chain;
 use crate::base::clock::Now;
+use crate::base::latency::Level;
 use crate::tier::{Take, Value};
 
 /// The bytes of a hit.
@@ -59,6 +60,13 @@ impl<V1: Value, V2: Value> Value for PairValue<V1, V2> {
             PairValue::L1(value) => value.note_progress(now),
             PairValue::L2(value) => value.note_progress(now),
             PairValue::Copied(_) => (),
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            PairValue::L1(_) => Level::L1,
+            PairValue::L2(_) | PairValue::Copied(_) => Level::L2,
         }
     }
 
