@@ -15,7 +15,8 @@
 //!
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
 //! to its right, or `base`: memory, time, limits, counters.
-//! Only `worker` and `serve` see it whole. `load` holds the tools, which are clients.
+//! Only `worker` and `serve` see it whole. `admin` reads what the workers count. `load` holds the
+//! tools, which are clients.
 //!
 //! # Measure a server
 //!
@@ -91,6 +92,10 @@ pub mod bench {
 
 // The inside, which this package's own tests, benches and examples see. Each is declared twice and
 // in full: rustfmt finds no module that a macro declares.
+#[cfg(not(feature = "internals"))]
+mod admin;
+#[cfg(feature = "internals")]
+pub mod admin;
 #[cfg(not(feature = "internals"))]
 mod base;
 #[cfg(feature = "internals")]

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
     &["cli"],
     &["serve", "load"],
+    &["admin"],
     &["remedies"],
     &["worker"],
     &["config"],

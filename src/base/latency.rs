@@ -117,7 +117,9 @@ impl Times {
 }
 
 macro_rules! labels {
-    ($(#[doc = $doc:literal])+ $type:ident { $($(#[doc = $of:literal])+ $name:ident => $label:literal,)+ }) => {
+    ($(#[doc = $doc:literal])+ $type:ident {
+        $($(#[doc = $of:literal])+ $name:ident => $label:literal,)+
+    }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[repr(u8)]

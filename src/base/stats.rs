@@ -18,12 +18,22 @@ macro_rules! counters {
             /// All counters.
             pub const ALL: &'static [Counter] = &[$(Counter::$name,)+];
 
+            /// What it counts.
+            pub fn help(self) -> &'static str {
+                match self { $(Counter::$name => sentence(concat!($($doc),+)),)+ }
+            }
+
             /// The counter's name in `stats`.
             pub fn name(self) -> &'static str {
                 match self { $(Counter::$name => $wire,)+ }
             }
         }
     };
+}
+
+/// The words of a doc comment.
+fn sentence(doc: &'static str) -> &'static str {
+    doc.trim().trim_end_matches('.')
 }
 
 counters! {
@@ -178,6 +188,10 @@ counters! {
     ChunkMetadataBad => "chunk_metadata_bad",
     /// Operations that failed because a link was lost or its server did not answer in time.
     LinkFailures => "link_failures",
+    /// Links to L1 that are not used until its server answers; a gauge.
+    LinksDownL1 => "links_down_l1",
+    /// Links to L2 that are not used until its server answers; a gauge.
+    LinksDownL2 => "links_down_l2",
     /// Times a link's server did not answer in time.
     LinkTimeouts => "link_timeouts",
     /// Times a server sent an invalid answer, after which its link was closed.
@@ -218,6 +232,8 @@ counters! {
     SsdItems => "ssd_items",
     /// Bytes of the index of SSD; a gauge.
     SsdIndexBytes => "ssd_index_bytes",
+    /// Logs of workers on an SSD that takes no writes; a gauge.
+    SsdDegraded => "ssd_degraded",
     /// Bytes of all segments on SSD; a gauge.
     SsdSizeBytes => "ssd_size_bytes",
     /// Bytes of the segments on SSD that are not free; a gauge.
@@ -246,6 +262,33 @@ counters! {
     TurnsIdle => "turns_idle",
     /// Time in turns with work, in microseconds.
     BusyUs => "busy_us",
+}
+
+/// Which can decrease, and which `stats reset` does not reset.
+const GAUGES: &[Counter] = &[
+    Counter::CurrConnections,
+    Counter::Bytes,
+    Counter::CurrItems,
+    Counter::OldestItemAge,
+    Counter::IndexBytes,
+    Counter::DeviceLinkUp,
+    Counter::LinksDownL1,
+    Counter::LinksDownL2,
+    Counter::SsdDegraded,
+    Counter::SsdItems,
+    Counter::SsdIndexBytes,
+    Counter::SsdSizeBytes,
+    Counter::SsdUsedBytes,
+    Counter::SsdSegments,
+    Counter::SsdSegmentsFree,
+    Counter::SsdFillsLeft,
+];
+
+impl Counter {
+    /// Whether it can decrease.
+    pub fn is_gauge(self) -> bool {
+        GAUGES.contains(&self)
+    }
 }
 
 /// Counters of one worker.

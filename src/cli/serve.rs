@@ -1,6 +1,6 @@
 //! `sunder serve`: its flags, and whether they go together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args};
@@ -134,6 +134,17 @@ struct Run {
     /// Retry for S seconds at the start, until tiers, an SSD, addresses and ports are available
     #[arg(long, value_name = "S", default_value = "0")]
     wait: Number<0, 86_400>,
+    /// Serve metrics and the live page at this address, e.g. 127.0.0.1:11299 [default: nowhere]
+    ///
+    /// Over HTTP: /metrics for Prometheus, /metrics/rend under Rend's names, / for a browser. It
+    /// changes nothing, but shows the hottest keys, and asks for no login.
+    #[arg(long, value_name = "ADDRESS", value_parser = config::admin)]
+    admin: Option<SocketAddr>,
+    /// Measure one request in N, and count its key for the hot keys; 0: none
+    ///
+    /// Of requests that are answered at once. Those that wait for a tier are all measured.
+    #[arg(long, value_name = "N", default_value = "128")]
+    sample: Number<0, 1_000_000>,
     /// For trials: play a bad wire on the device
     ///
     /// seed=N,drop=N,reorder=N,duplicate=N,corrupt=N: faults in a million frames, each way.
@@ -264,6 +275,8 @@ impl Serve {
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             is_dump_enabled: !allow.disable_dumping,
+            admin: run.admin,
+            sample_rate: run.sample.0 as u32,
             faults: run.faults,
             ..Config::default()
         };

@@ -12,14 +12,14 @@ mod tiers;
 mod words;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use crate::base::limits::{
     ATTEMPTS_DEFAULT, ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT,
-    WORKERS_MAX,
+    SAMPLE_RATE, WORKERS_MAX,
 };
 use crate::base::networks::Networks;
 use crate::base::rights::Rights;
@@ -109,6 +109,10 @@ pub struct Config {
     pub is_flush_enabled: bool,
     /// Whether the keys may be listed.
     pub is_dump_enabled: bool,
+    /// Where metrics and the live page are; None: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// One request in this many is measured and its key noted; 0: none.
+    pub sample_rate: u32,
     /// Faults to play on the frames of the device, for tests.
     pub faults: Option<Faults>,
     /// How it is read again while the server runs; None: it is not from a file.
@@ -152,6 +156,8 @@ impl Default for Config {
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,
+            admin: None,
+            sample_rate: SAMPLE_RATE,
             faults: None,
             reread: None,
         }
@@ -306,6 +312,22 @@ pub(crate) type Parsed<T> = Result<T, ValueError>;
 /// If it is no port.
 pub(crate) fn port(text: &str) -> Parsed<u16> {
     Ok(number(text, 1, u64::from(u16::MAX))? as u16)
+}
+
+/// `--admin`: an address with a port, or a port of 127.0.0.1.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) fn admin(text: &str) -> Parsed<SocketAddr> {
+    let expected = "ADDRESS:PORT, such as 127.0.0.1:11299, or a port";
+    let bare = text.strip_prefix("localhost").map(|rest| format!("127.0.0.1{rest}"));
+    let address = match text.parse::<u16>() {
+        Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
+        Err(_) => {
+            bare.as_deref().unwrap_or(text).parse().map_err(|_| ValueError::new(text, expected))?
+        }
+    };
+    if address.port() == 0 { Err(ValueError::new(text, expected)) } else { Ok(address) }
 }
 
 /// `--idle-timeout`: seconds, up to a year.

@@ -6,7 +6,7 @@
 //! worker's time: other clients' requests wait behind a piece.
 
 use super::deadlines::Stall;
-use super::slots::{Asked, Content};
+use super::slots::Content;
 use super::{Connection, Engine, InputState, Progress, Visit};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
@@ -101,7 +101,7 @@ impl Connection {
             Subject::Items(_) => visit.engine.dump(worker, from, slot, visit.now),
             Subject::Connections => visit.engine.list_connections(worker, from, slot),
         };
-        let content = Content::submitted(FORM, None, submitted, Asked::NOTHING);
+        let content = Content::submitted(FORM, None, submitted);
         visit.engine.slots().push(&mut self.queue, visit.id, content);
         self.write_ready(visit.stream, visit.engine);
         Progress::More

@@ -3,7 +3,7 @@
 //! No byte reaches a parser of commands before that, and nothing is kept of what was sent. While a
 //! login is verified, what follows it waits in the stream.
 
-use super::slots::{Asked, Content};
+use super::slots::Content;
 use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Submitted};
 use super::{Verdict, Visit};
 use crate::net::Stream;
@@ -47,7 +47,7 @@ impl Connection {
                 let content = match verdict {
                     Verdict::Pending => {
                         self.state = InputState::Verify(form);
-                        Content::submitted(FORM, None, Submitted::Waiting(1), Asked::NOTHING)
+                        Content::submitted(FORM, None, Submitted::Waiting(1))
                     }
                     verdict => self.judged(form, verdict),
                 };

@@ -434,10 +434,7 @@ impl Connection {
                 }
             }
             visit.scratch.cost = 1;
-            let progress = match visit.scratch.sampler.is_next() {
-                true => self.sampled_step(&mut visit),
-                false => self.step(&mut visit),
-            };
+            let progress = self.maybe_sampled_step(&mut visit);
             budget.spend(visit.scratch.cost);
             match progress {
                 Progress::More => has_begun = true,

@@ -7,7 +7,7 @@
 use super::deadlines::deadline_us;
 use super::listing::{Listing, Subject};
 use super::parsed::{NextKey, Parsed, cost_of, store_now, whole_value};
-use super::slots::{Asked, Content, Repeated};
+use super::slots::{Content, Repeated};
 use super::stores::terminator_bytes;
 use super::{
     Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, reply,
@@ -418,8 +418,7 @@ impl Connection {
         let repeated = Repeated::of(form, &operation.key, meta);
         let slot = visit.engine.slots().next_free().expect("may_start was checked");
         let operation = Operation { port: visit.port, ..operation };
-        let asked = Asked::new(operation.action, visit.now);
-        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now), asked)
+        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now))
     }
 
     /// Sends a reply that needs no tier, in its order.

@@ -1,10 +1,10 @@
 //! Samples of requests: how long one in so many took, and its key.
 //!
-//! A request that is answered at once takes less than reading the clock twice would. So a worker
-//! measures one in so many, at irregular distances, so that a client's pattern does not meet them,
-//! and counts it as that many. While little is requested it measures one a millisecond at least.
-//! This must cost the other requests next to nothing, and never delays one. Requests that wait are
-//! all measured, by the clock of the turns: see [`super::slots::Asked`].
+//! A request that is answered at once takes little longer than reading the clock twice would. So a
+//! worker measures one in so many, at irregular distances, so that a client's pattern does not meet
+//! them, and counts it as that many. While little is requested it measures more of them, about one
+//! a millisecond. This must cost the other requests next to nothing, and never delays one.
+//! Requests that wait are all measured, by the clock of the turns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -32,8 +32,13 @@ pub struct KeySample {
     pub weight: u32,
 }
 
-/// Longest time between samples while there are requests, in microseconds.
-const SAMPLE_US: u64 = 1_000;
+/// How long requests are counted for an estimate of their rate, and the time between two samples
+/// if there are few, in microseconds.
+const WINDOW_US: u64 = 1_000;
+
+/// Longest time between samples while there are requests, in microseconds: if there are suddenly
+/// fewer.
+const SAMPLE_US: u64 = 100_000;
 
 /// Without samples the sampler looks this seldom whether there are to be some.
 const NEVER: u32 = u32::MAX;
@@ -45,6 +50,10 @@ pub struct Sampler {
     left: u32,
     /// What `left` was after the last one.
     interval: u32,
+    /// Its mean: the requests of a millisecond, and at most the rate.
+    mean: u32,
+    /// Since when requests are counted for that, and how many there were.
+    window: (u64, u64),
     /// When the next is drawn even if few were seen.
     due_us: u64,
     random: Random,
@@ -71,6 +80,8 @@ impl Default for Sampler {
         Sampler {
             left: NEVER,
             interval: NEVER,
+            mean: 1,
+            window: (0, 0),
             due_us: u64::MAX,
             random: Random::of(0x5a3b_1e0f),
             parts: None,
@@ -101,33 +112,39 @@ impl Sampler {
         if self.interval == NEVER {
             self.restart(now.uptime_us);
         } else {
-            // Not always the first: a multi-get begins with what has no key.
-            let left = 1 + self.random.below(u64::from(self.left.min(8))) as u32;
-            self.interval -= self.left - left;
-            self.left = left;
+            self.interval -= self.left - 1;
+            self.left = 1;
+            self.mean = 1;
             self.due_us = u64::MAX;
         }
     }
 
     /// Whether the next request is drawn.
     #[inline(always)]
-    pub(super) fn is_next(&mut self) -> bool {
+    fn is_next(&mut self) -> bool {
         self.left = self.left.wrapping_sub(1);
         self.left == 0
     }
 
-    /// Decides which request is drawn next: a random number of them, of the rate on average.
+    /// Decides which request is drawn next: a random number of them, of the mean on average.
     fn restart(&mut self, now_us: u64) {
         let rate = self.parts.as_ref().map_or(0, |parts| parts.rate.load(Relaxed));
-        self.due_us = match (rate, &self.parts) {
-            (0, None) => u64::MAX,
-            (0, _) => now_us + 1_000 * SAMPLE_US,
-            _ => now_us + SAMPLE_US,
-        };
-        self.interval = match rate {
-            0 => NEVER,
-            rate => (1 + self.random.below(2 * u64::from(rate) - 1)) as u32,
-        };
+        if rate == 0 {
+            self.due_us = if self.parts.is_some() { now_us + SAMPLE_US } else { u64::MAX };
+            self.interval = NEVER;
+            self.left = NEVER;
+            return;
+        }
+        let (since_us, count) = &mut self.window;
+        *count += u64::from(self.interval);
+        let us = now_us.saturating_sub(*since_us);
+        if us >= WINDOW_US {
+            let mean = (*count * WINDOW_US / us).clamp(1, u64::from(rate));
+            self.mean = mean as u32;
+            self.window = (now_us, 0);
+        }
+        self.due_us = now_us + SAMPLE_US;
+        self.interval = (1 + self.random.below(2 * u64::from(self.mean) - 1)) as u32;
         self.left = self.interval;
     }
 }
@@ -136,13 +153,22 @@ impl Sampler {
 const TELLING: [Counter; 3] = [Counter::GetHits, Counter::GetMisses, Counter::CmdSet];
 
 impl Connection {
-    /// The same as [`Connection::step`], measured.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn sampled_step<S: Stream, E: Engine>(
+    /// One step, measured if it is drawn.
+    #[inline(always)]
+    pub(super) fn maybe_sampled_step<S: Stream, E: Engine>(
         &mut self,
         visit: &mut Visit<'_, S, E>,
     ) -> Progress {
+        match visit.scratch.sampler.is_next() {
+            true => self.sampled_step(visit),
+            false => self.step(visit),
+        }
+    }
+
+    /// The same as [`Connection::step`], measured.
+    #[cold]
+    #[inline(never)]
+    fn sampled_step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
         let Some(verb) = self.look_ahead(visit) else {
             visit.scratch.sampler.restart(visit.now.uptime_us);
             return self.step(visit);
@@ -223,5 +249,67 @@ impl Connection {
             },
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(rate: u32) -> Sampler {
+        Sampler::new(Parts {
+            clock: Clock::start(),
+            stats: Arc::default(),
+            rate: Arc::new(AtomicU32::new(rate)),
+            keys: None,
+        })
+    }
+
+    /// The weights of what is drawn of `turns` turns, each `turn_us` long with `requests` requests.
+    fn drawn(sampler: &mut Sampler, turns: u64, turn_us: u64, requests: u64) -> (u64, u64) {
+        let (mut samples, mut weights) = (0, 0);
+        for turn in 0..turns {
+            let now = Now { uptime_us: 1 + turn * turn_us, unix_s: 0 };
+            sampler.turn(now);
+            for _ in 0..requests {
+                if sampler.is_next() {
+                    samples += 1;
+                    weights += u64::from(sampler.interval);
+                    sampler.restart(now.uptime_us);
+                }
+            }
+        }
+        (samples, weights)
+    }
+
+    #[test]
+    fn samples_stand_for_all_requests_however_many_there_are() {
+        for (turns, turn_us, requests, least, most) in [
+            // 3 a second: each.
+            (1_000, 333_333, 1, 1_000, 1_000),
+            // 1,000 a second: nearly each.
+            (10_000, 1_000, 1, 9_000, 10_000),
+            // 100,000 a second: a hundredth.
+            (100_000, 10, 1, 900, 1_400),
+            // A million a second, in bursts: one in 128.
+            (100_000, 32, 32, 22_000, 28_000),
+        ] {
+            let (samples, weights) = drawn(&mut sampler(128), turns, turn_us, requests);
+            assert!((least..=most).contains(&samples), "{samples} of {turns} x {requests}");
+            let all = turns * requests;
+            let difference = weights.abs_diff(all) as f64 / all as f64;
+            assert!(difference < 0.01 || weights.abs_diff(all) <= 256, "{weights} for {all}");
+        }
+    }
+
+    #[test]
+    fn without_a_rate_none_is_drawn_until_there_is_one() {
+        let mut sampler = sampler(0);
+        assert_eq!(drawn(&mut sampler, 1_000, 1_000, 10), (0, 0));
+        sampler.parts.as_ref().expect("it measures").rate.store(1, Relaxed);
+        let now = Now { uptime_us: 1_200_000, unix_s: 0 };
+        sampler.turn(now);
+        assert!(sampler.is_next());
+        assert_eq!(drawn(&mut Sampler::default(), 1_000, 1_000, 10), (0, 0));
     }
 }

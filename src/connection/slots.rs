@@ -10,8 +10,7 @@ use crate::base::clock::Now;
 use crate::base::latency::Verb;
 use crate::base::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
-use crate::orchestrator::tally::verb_of;
-use crate::orchestrator::{Action, Operation};
+use crate::orchestrator::Operation;
 use crate::protocol::text::MetaReply;
 use crate::protocol::{Fixed, Form, Head};
 use crate::tier::{Draft, Outcome};
@@ -75,26 +74,6 @@ impl Repeated {
     }
 }
 
-/// When something was asked for, and what; see [`crate::base::latency`].
-#[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// The uptime in microseconds.
-    pub at_us: u64,
-    /// What was asked for; None: it is no request, or was measured.
-    pub verb: Option<Verb>,
-}
-
-impl Asked {
-    /// It is no request.
-    pub const NOTHING: Asked = Asked { at_us: 0, verb: None };
-
-    /// `action` was asked for now.
-    #[inline]
-    pub fn new(action: Action, now: Now) -> Asked {
-        Asked { at_us: now.uptime_us, verb: Some(verb_of(action)) }
-    }
-}
-
 /// The content of a slot.
 #[derive(Debug)]
 pub enum Content<V> {
@@ -119,8 +98,6 @@ pub enum Content<V> {
         repeated: Option<Repeated>,
         /// Outstanding outcomes: more than one if every worker was asked.
         outcomes: u8,
-        /// When it was asked for.
-        asked: Asked,
         /// What is left to be written of a value whose next piece is on its way, in bytes.
         left_bytes: usize,
     },
@@ -155,12 +132,11 @@ impl<V> Content<V> {
         form: Form,
         repeated: Option<Repeated>,
         submitted: Submitted<V>,
-        asked: Asked,
     ) -> Content<V> {
         match submitted {
             Submitted::Done(outcome) => Content::Ready { form, repeated, outcome },
             Submitted::Waiting(outcomes) => {
-                Content::Waiting { form, repeated, outcomes, asked, left_bytes: 0 }
+                Content::Waiting { form, repeated, outcomes, left_bytes: 0 }
             }
         }
     }
@@ -172,10 +148,18 @@ struct Slot<V> {
     content: Content<V>,
     /// None after the connection has closed.
     connection: Option<ConnectionId>,
+    /// When a request began to wait that is measured, as an uptime in microseconds, above its verb;
+    /// 0: there is none.
+    asked: u64,
     next: u32,
 }
 
 const NONE: u32 = u32::MAX;
+
+/// Low bits of [`Slot::asked`], which hold the verb.
+const VERB_BITS: u32 = 4;
+const VERB_MASK: u64 = (1 << VERB_BITS) - 1;
+const _: () = assert!(Verb::ALL.len() <= 1 << VERB_BITS);
 
 /// The slots of one connection, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -226,7 +210,7 @@ impl<V> Slots<V> {
         let count = u32::try_from(count).expect("a limit from base/limits");
         Slots {
             slots: (0..count)
-                .map(|_| Slot { content: Content::Free, connection: None, next: NONE })
+                .map(|_| Slot { content: Content::Free, connection: None, asked: 0, next: NONE })
                 .collect(),
             free: (0..count).rev().collect(),
         }
@@ -265,7 +249,9 @@ impl<V> Slots<V> {
     ) -> u32 {
         let index = self.free.pop().expect("the caller checked next_free");
         let slot = &mut self.slots[index as usize];
-        *slot = Slot { content, connection: Some(connection), next: NONE };
+        slot.content = content;
+        slot.connection = Some(connection);
+        slot.next = NONE;
         if queue.last == NONE {
             queue.first = index;
         } else {
@@ -305,12 +291,21 @@ impl<V> Slots<V> {
         &mut self.slots[index as usize].content
     }
 
-    /// When a waiting slot was asked for, and what.
+    /// Notes that the request that takes the next free slot, or has this one, begins to wait.
     #[inline]
-    pub fn asked(&self, index: u32) -> Asked {
-        match self.slots[index as usize].content {
-            Content::Waiting { asked, .. } => asked,
-            _ => Asked::NOTHING,
+    pub fn ask(&mut self, index: u32, verb: Verb, now: Now) {
+        self.slots[index as usize].asked = now.uptime_us << VERB_BITS | verb as u64;
+    }
+
+    /// What waited in a slot, and for how many microseconds, if that is to be measured: once.
+    #[inline]
+    pub fn take_wait(&mut self, index: u32, now: Now) -> Option<(Verb, u64)> {
+        match std::mem::take(&mut self.slots[index as usize].asked) {
+            0 => None,
+            asked => {
+                let verb = Verb::ALL[(asked & VERB_MASK) as usize];
+                Some((verb, now.uptime_us.saturating_sub(asked >> VERB_BITS)))
+            }
         }
     }
 
@@ -359,8 +354,7 @@ mod tests {
 
     fn waiting(outcomes: u8) -> Content<Chain> {
         let form = Form::Text(text::Form::Line);
-        let asked = Asked::NOTHING;
-        Content::Waiting { form, repeated: None, outcomes, asked, left_bytes: 0 }
+        Content::Waiting { form, repeated: None, outcomes, left_bytes: 0 }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! announced. A tier may make room for those (`Tier::draft`), and limits itself how much.
 
 use super::deadlines::{allowance_us, deadline_us};
-use super::slots::{Arriving, Asked, Content, Repeated};
+use super::slots::{Arriving, Content, Repeated};
 use super::{Connection, Engine, InputState, Progress, Submitted, Visit};
 use crate::base::buffer::Gather;
 use crate::base::clock::Now;
@@ -207,7 +207,7 @@ impl Connection {
             }
             _ => Submitted::Done(Outcome::OutOfMemory),
         };
-        let content = Content::submitted(form, repeated, outcome, Asked::NOTHING);
+        let content = Content::submitted(form, repeated, outcome);
         *engine.slots().content_mut(slot) = content;
     }
 
@@ -256,8 +256,7 @@ impl Connection {
             Arriving::Chain(gather) => gather,
         };
         let operation = Operation { value: gather.finish(), port: visit.port, ..operation };
-        let asked = Asked::new(operation.action, visit.now);
-        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now), asked)
+        Content::submitted(form, repeated, visit.engine.submit(operation, slot, visit.now))
     }
 }
 

@@ -42,7 +42,7 @@ impl Totals {
     pub fn since(&self, baseline: &Totals) -> Totals {
         let mut since = self.clone();
         for &counter in Counter::ALL {
-            if !GAUGES.contains(&counter) {
+            if !counter.is_gauge() {
                 let value = &mut since.values[counter as usize];
                 *value = value.saturating_sub(baseline.get(counter));
             }
@@ -50,23 +50,6 @@ impl Totals {
         since
     }
 }
-
-/// Statistics that `stats reset` does not reset.
-const GAUGES: &[Counter] = &[
-    Counter::CurrConnections,
-    Counter::Bytes,
-    Counter::CurrItems,
-    Counter::OldestItemAge,
-    Counter::IndexBytes,
-    Counter::DeviceLinkUp,
-    Counter::SsdItems,
-    Counter::SsdIndexBytes,
-    Counter::SsdSizeBytes,
-    Counter::SsdUsedBytes,
-    Counter::SsdSegments,
-    Counter::SsdSegmentsFree,
-    Counter::SsdFillsLeft,
-];
 
 /// One connection, for `stats conns`.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +81,15 @@ impl Connection {
         emit(&format!("{id}:state"), state);
         emit(&format!("{id}:secs_since_last_cmd"), itoa::Buffer::new().format(*idle_s));
     }
+}
+
+/// A key that is requested often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopKey {
+    /// The key.
+    pub key: Vec<u8>,
+    /// About how many requests there are for it a second.
+    pub rate: u64,
 }
 
 /// The memory tier, which stores items in units of one size.
@@ -164,6 +156,8 @@ pub struct Snapshot {
     pub memory: Memory,
     /// Needed only by [`lists_connections`].
     pub listeners: Vec<Connection>,
+    /// Needed only if [`lists_keys`].
+    pub top_keys: Vec<TopKey>,
 }
 
 /// The end of a report.
@@ -193,6 +187,11 @@ pub fn lists_connections(words: &[u8], form: Form) -> bool {
     matches!(form, Form::Text(_)) && split(words).next() == Some(b"conns")
 }
 
+/// Whether a report on `words` needs [`Snapshot::top_keys`].
+pub fn lists_keys(words: &[u8]) -> bool {
+    split(words).next() == Some(b"topkeys")
+}
+
 fn split(words: &[u8]) -> impl Iterator<Item = &[u8]> {
     words.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
 }
@@ -216,6 +215,11 @@ pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str
         b"sizes_enable" | b"sizes_disable" => {
             lines.text("sizes_status", "disabled");
             return Answer::Bare;
+        }
+        b"topkeys" => {
+            for TopKey { key, rate } in &snapshot.top_keys {
+                lines.number(&key.escape_ascii().to_string(), *rate);
+            }
         }
         b"extstore" => {}
         b"reset" => return Answer::Reset,
@@ -262,7 +266,9 @@ fn write_binary(key: &[u8], form: binary::Form, snapshot: &Snapshot, out: &mut G
         _ if key.starts_with(b"settings") => b"settings",
         _ if key.starts_with(b"detail dump") => b"detail dump",
         _ if key.starts_with(b"detail on") || key.starts_with(b"detail off") => b"detail on",
-        b"" | b"items" | b"slabs" | b"sizes" | b"sizes_enable" | b"sizes_disable" => key,
+        b"" | b"items" | b"slabs" | b"sizes" | b"sizes_enable" | b"sizes_disable" | b"topkeys" => {
+            key
+        }
         _ => {
             binary::write_stat_unknown(form, out);
             return Answer::Unknown;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 #[cfg(feature = "dpdk")]
 use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use crate::config::{counted, readable_size};
 use crate::net::kernel;
@@ -42,6 +43,13 @@ pub enum ServeError {
         address: IpAddr,
         /// The interface.
         interface: String,
+    },
+    /// The admin port.
+    Admin {
+        /// Which.
+        address: SocketAddr,
+        /// The kernel's reason.
+        source: io::Error,
     },
     /// The file with the users that may log in: which, and why it is not used.
     AuthFile(String),
@@ -130,6 +138,9 @@ impl ServeError {
     pub fn fault(&self) -> Fault {
         match self {
             ServeError::Bind(error) if error.may_pass() => Fault::Passing,
+            ServeError::Admin { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Fault::Passing
+            }
             ServeError::Tier { fault, .. } => *fault,
             ServeError::Unfinished { .. } => Fault::Unfinished,
             ServeError::DeviceGone { .. } => Fault::Gone,
@@ -168,6 +179,28 @@ fn names_none(error: &NicError) -> bool {
     }
 }
 
+/// Why there is not the memory for L1.
+fn of_l1_host(bytes: u64, workers: usize, limit: u64, source: &str) -> String {
+    format!(
+        "--l1: {}, and {} for each of {}, are more than the {} available ({source}); choose a \
+         smaller size",
+        readable_size(bytes),
+        readable_size(crate::base::limits::WORKER_BYTES),
+        counted(workers as u64, "worker"),
+        readable_size(limit)
+    )
+}
+
+/// Why the admin port is not open.
+fn of_admin(address: SocketAddr, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address}: another process listens there; stop it, or choose another port")
+        }
+        _ => format!("{address}: {source}; choose an address of this host"),
+    }
+}
+
 impl fmt::Display for ServeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -199,20 +232,17 @@ impl fmt::Display for ServeError {
                 "--device: this build has no DPDK; build it with libdpdk-dev installed and \
                  without --no-default-features",
             ),
+            ServeError::Admin { address, source } => {
+                write!(f, "--admin {}", of_admin(*address, source))
+            }
             ServeError::AuthFile(reason) => write!(f, "--auth-file {reason}"),
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")
             }
-            ServeError::L1Host { bytes, workers, limit, source } => write!(
-                f,
-                "--l1: {}, and {} for each of {}, are more than the {} available ({source}); \
-                 choose a smaller size",
-                readable_size(*bytes),
-                readable_size(crate::base::limits::WORKER_BYTES),
-                counted(*workers as u64, "worker"),
-                readable_size(*limit)
-            ),
+            ServeError::L1Host { bytes, workers, limit, source } => {
+                f.write_str(&of_l1_host(*bytes, *workers, *limit, source))
+            }
             ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
             ServeError::L1Part { bytes } => write!(
                 f,

@@ -25,14 +25,16 @@ pub use handle::Handle;
 pub use inspect::check_log;
 pub use part::{Level, Part};
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
+use crate::admin::{self, View};
 use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::credentials::Credentials;
@@ -222,8 +224,12 @@ impl<'c> Server<'c> {
         if let Some(files) = &files {
             shared.key_secrets = RapidSecrets::seed(files.key_seed());
         }
+        let admin = patience.until(|| bind_admin(config))?;
         let opened = part::Opened { patience, rend, source, files };
+        shared.sample_rate.store(config.sample_rate, Ordering::Relaxed);
         let shared = &Arc::new(shared);
+        let view = View::new(Arc::clone(shared), config.l1.to_string(), config.l2.to_string());
+        admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
         let plan = Plan { config, shared, pins: &pins, tiers: &tiers, opened: &opened, compose };
         match &config.device {
             None => kernel::serve(&plan),
@@ -233,6 +239,22 @@ impl<'c> Server<'c> {
             Some(_) => Err(ServeError::NoDevices),
         }
     }
+}
+
+/// Opens the admin port.
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> {
+    let bind =
+        |address| admin::bind(address).map_err(|source| ServeError::Admin { address, source });
+    config.admin.map(bind).transpose()
+}
+
+/// The cores on which no worker is pinned; none if none is.
+fn free_cores(pins: &[Option<usize>]) -> Vec<usize> {
+    if pins.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    let allowed = allowed_cores().unwrap_or_default();
+    allowed.into_iter().filter(|core| !pins.contains(&Some(*core))).collect()
 }
 
 /// Asks a Rend-based L2 what it can do, once for all workers.

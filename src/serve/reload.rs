@@ -3,6 +3,7 @@
 //! changes nothing, and is told.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
@@ -23,6 +24,7 @@ pub(super) struct Reload {
     logins: Option<Arc<Logins>>,
     admission: Arc<Admission>,
     rights: [Arc<LiveRights>; 2],
+    sample_rate: Arc<AtomicU32>,
     /// The limit of connections for which there is memory.
     connections_at_start: usize,
 }
@@ -34,6 +36,7 @@ impl Reload {
             logins: shared.logins.clone(),
             admission: Arc::clone(&shared.admission),
             rights: shared.rights.clone(),
+            sample_rate: Arc::clone(&shared.sample_rate),
             connections_at_start: config.connections_max,
         }
     }
@@ -125,6 +128,10 @@ impl Reload {
             Setting::Verbosity => {
                 config.verbosity = new.verbosity;
                 report::set_level(new.verbosity);
+            }
+            Setting::SampleRate => {
+                config.sample_rate = new.sample_rate;
+                self.sample_rate.store(new.sample_rate, Ordering::Relaxed);
             }
             Setting::ConnectionsMax => return self.limit_connections(new.connections_max),
             _ => return false,

@@ -81,6 +81,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         flush: shared.limits.flush,
         dump: shared.limits.dump,
         memory: memory(shared, totals),
+        top_keys: if stats::lists_keys(words) { shared.top_keys() } else { Vec::new() },
         listeners: if stats::lists_connections(words, form) {
             listeners(shared)
         } else {

@@ -21,11 +21,11 @@ use crate::base::limits::{
 use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
-use crate::connection::slots::{Asked, Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
+use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
 use crate::connection::{Connection, Engine, Share, Submitted, Verdict};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::{ConnectionId, Transport};
-use crate::orchestrator::tally::Tally;
+use crate::orchestrator::tally::{Tally, verb_of};
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::protocol::{Binding, Control, Form, Limits};
@@ -266,7 +266,7 @@ where
                     learn(expected_bytes, work::since(work_before).max(value_bytes(&outcome)));
                     work_before = work::bytes();
                     let level = level_of(&outcome, O::LAST);
-                    note_wait(slots.asked(origin.slot), outcome.ending(), level, stats, now);
+                    note_wait(slots.take_wait(origin.slot, now), outcome.ending(), level, stats);
                     let outcome = outcome.map_value(|value| {
                         value.note_progress(now);
                         Held::Local(value)
@@ -358,7 +358,8 @@ where
                 }
             });
             learn(&mut self.expected_bytes, value_bytes(&outcome));
-            note_wait(self.slots.asked(slot), outcome.ending(), level, &self.stats, now);
+            let waited = self.slots.take_wait(slot, now);
+            note_wait(waited, outcome.ending(), level, &self.stats);
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
@@ -565,8 +566,10 @@ where
 
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
+        let verb = verb_of(operation.action);
         let submitted = self.dispatch(operation, slot, now);
         if let Submitted::Waiting(outcomes) = &submitted {
+            self.slots.ask(slot, verb, now);
             self.awaited += usize::from(*outcomes);
         }
         submitted
@@ -745,13 +748,8 @@ where
         };
         self.awaited += 1;
         let (owner, loan, offset, left) = lent.take();
-        *self.slots.content_mut(slot) = Content::Waiting {
-            form,
-            repeated,
-            outcomes: 1,
-            asked: Asked::NOTHING,
-            left_bytes: left,
-        };
+        *self.slots.content_mut(slot) =
+            Content::Waiting { form, repeated, outcomes: 1, left_bytes: left };
         let job = Job::Fetch { loan, offset, bytes: self.budget.fetch(left) };
         self.mailbox.send_request(usize::from(owner), RemoteRequest { slot, job });
         false

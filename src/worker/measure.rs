@@ -3,15 +3,15 @@
 use super::held::Loans;
 use crate::base::buffer::{Chain, Gather};
 use crate::base::clock::Now;
-use crate::base::latency::{Ending, Kind, Level};
+use crate::base::latency::{Ending, Kind, Level, Verb};
 use crate::base::limits::{EXPECTED_BYTES_DECAY, REMOTE_COPY_BYTES_MAX};
 use crate::base::stats::{Counter, WorkerStats};
-use crate::connection::slots::Asked;
 use crate::mailbox::{Answer, Carried};
 use crate::orchestrator::tally::Tally;
 use crate::tier::{Hit, Outcome, Value};
 
 /// The tier that an outcome is from; `last`: the last that is asked if none has the item.
+#[inline]
 pub fn level_of<V: Value>(outcome: &Outcome<V>, last: Level) -> Level {
     if let Outcome::Hit(hit) = outcome { hit.value.level() } else { last }
 }
@@ -27,11 +27,12 @@ pub fn count<V: Value>(tally: Tally, outcome: &Outcome<V>, stats: &WorkerStats) 
     }
 }
 
-/// Notes how long a request waited that is answered now.
-pub fn note_wait(asked: Asked, ending: Ending, level: Level, stats: &WorkerStats, now: Now) {
-    let Some(verb) = asked.verb else { return };
-    let waited_ns = now.uptime_us.saturating_sub(asked.at_us) * 1_000;
-    stats.latencies().requests(Kind { verb, ending, level }).record(waited_ns, 1);
+/// Notes how long a request waited that is answered now, in microseconds.
+#[inline]
+pub fn note_wait(waited: Option<(Verb, u64)>, ending: Ending, level: Level, stats: &WorkerStats) {
+    if let Some((verb, us)) = waited {
+        stats.latencies().requests(Kind { verb, ending, level }).record(us * 1_000, 1);
+    }
 }
 
 /// Length of the value in an outcome.

@@ -16,7 +16,7 @@ mod shared;
 
 pub use engine::WorkerEngine;
 pub use logins::Logins;
-pub use shared::{Cause, Settings, Shared};
+pub use shared::{Cause, Settings, Shared, TOP_KEYS};
 
 use std::future::Future;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::connection::sample::{KeySample, Parts};
 use crate::net::{Admission, Remedies};
-use crate::protocol::stats::Totals;
+use crate::protocol::stats::{TopKey, Totals};
 use crate::protocol::{Binding, Limits};
 use crate::report;
 
@@ -89,6 +89,9 @@ impl fmt::Display for Cause {
     }
 }
 
+/// Keys in `stats topkeys`.
+pub const TOP_KEYS: usize = 20;
+
 /// State shared by all workers. Written before they start, except counters and flags.
 #[derive(Debug)]
 pub struct Shared {
@@ -114,6 +117,7 @@ pub struct Shared {
     pub keys_in: Vec<Mutex<Option<Producer<KeySample>>>>,
     /// The other ends, until somebody takes them.
     pub keys_out: Mutex<Vec<Consumer<KeySample>>>,
+    top_keys: Mutex<Vec<TopKey>>,
     /// Bytes of the tiers in memory, all workers together; complete when they have started.
     pub memory_bytes: AtomicU64,
     /// All workers have started.
@@ -156,6 +160,7 @@ impl Shared {
             sample_rate: Arc::new(AtomicU32::new(SAMPLE_RATE)),
             keys_in: keys_in.into_iter().map(|keys| Mutex::new(Some(keys))).collect(),
             keys_out: Mutex::new(keys_out),
+            top_keys: Mutex::default(),
             memory_bytes: AtomicU64::new(0),
             is_ready: Arc::default(),
             baseline: Mutex::default(),
@@ -179,6 +184,16 @@ impl Shared {
             rate: Arc::clone(&self.sample_rate),
             keys: keys.lock().unwrap_or_else(PoisonError::into_inner).take(),
         }
+    }
+
+    /// The hottest keys, for `stats topkeys`.
+    pub fn top_keys(&self) -> Vec<TopKey> {
+        self.top_keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These are the hottest keys now.
+    pub fn set_top_keys(&self, keys: Vec<TopKey>) {
+        *self.top_keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// Makes every worker end after its turn.

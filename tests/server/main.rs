@@ -5,6 +5,7 @@
 //! process: so a module may measure time, and is not affected by what another does to its process.
 
 mod access;
+mod admin;
 mod bench_tool;
 mod binding;
 mod cli;

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::stream::Address;
+use crate::base::latency::Level;
 use crate::base::limits::LINK_TIMEOUT_US;
 use crate::base::readiness::Readiness;
-use crate::base::stats::WorkerStats;
+use crate::base::stats::{Counter, WorkerStats};
 
 /// The role of a link's server, for the lines that report its outages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,22 @@ pub enum Role {
 }
 
 impl Role {
+    /// The tier that it is.
+    pub(super) fn level(self) -> Level {
+        match self {
+            Role::Only | Role::L1 => Level::L1,
+            Role::L2 => Level::L2,
+        }
+    }
+
+    /// Where the links that do not serve are counted.
+    pub(super) fn down(self) -> Counter {
+        match self {
+            Role::Only | Role::L1 => Counter::LinksDownL1,
+            Role::L2 => Counter::LinksDownL2,
+        }
+    }
+
     /// What happens to operations during an outage.
     pub(super) fn meanwhile(self) -> &'static str {
         match self {

@@ -114,6 +114,8 @@ pub(super) struct Inner<C, K> {
     /// The server has not closed the previous connection, so it may not have read everything from
     /// it.
     is_in_doubt: bool,
+    /// It has stopped serving, and does not yet again.
+    is_down: bool,
     /// When the link stopped serving; 0: it never has.
     down_us: u64,
     role: Role,
@@ -163,6 +165,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             retry_us: 0,
             greeting_us: LINK_GREETING_US,
             is_in_doubt: false,
+            is_down: false,
             down_us: 0,
             role,
             probe_at_us: 0,
@@ -525,6 +528,8 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let Some(requests) = self.in_flight.front_mut() else {
             unreachable!("an answer has a request")
         };
+        let waited_ns = self.now.uptime_us.saturating_sub(requests.at_us) * 1_000;
+        self.stats.latencies().tier(self.role.level()).record(waited_ns, 1);
         requests.count -= 1;
         requests.opaque = requests.opaque.wrapping_add(1);
         if requests.kind == Kind::Key {

@@ -120,6 +120,11 @@ impl Doubt {
         matches!(self.stage, Trust::Doubted) && (self.is_refusing || self.is_noted())
     }
 
+    /// Whether the disk is taken to write nothing.
+    pub(super) fn is_doubted(&self) -> bool {
+        !matches!(self.stage, Trust::Trusted)
+    }
+
     /// Whether the next start will give the log up.
     pub(super) fn is_noted(&self) -> bool {
         !matches!(self.stage, Trust::Trusted) && self.witness.is_noted() == Some(true)

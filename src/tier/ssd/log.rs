@@ -31,6 +31,7 @@ use super::sequences::Sequences;
 use super::tasks::Task;
 use super::writer::{Added, Need, NewRecord, Parts, Writer};
 use crate::base::clock::{Expiry, Now};
+use crate::base::latency::Level;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_KILLS_PER_CALL, SSD_UNIT_BYTES};
 use crate::base::stats::{Counter, WorkerStats};
 
@@ -49,6 +50,8 @@ pub(super) struct Log<D> {
     pub(super) admission: Admission,
     pub(super) clock: OwnClock,
     pub(super) stats: Arc<WorkerStats>,
+    /// The tier that it is.
+    pub(super) level: Level,
 }
 
 impl<D: Disk> Log<D> {
@@ -219,6 +222,8 @@ impl<D: Disk> Log<D> {
         }
         match (task, done.io.op) {
             (Task::Read, Op::Read { buffer, .. }) => {
+                let took_ns = self.queue.reads_mut().took_us(what as u32, now) * 1_000;
+                self.stats.latencies().tier(self.level).record(took_ns, 1);
                 self.queue.reads_mut().done(what as u32, done.result.map(|()| buffer));
             }
             (Task::Seal, _) => {
@@ -449,6 +454,7 @@ impl<D: Disk> Log<D> {
             has_lost: self.writer.lost() > 0,
         };
         self.doubt.weigh(&deeds, &mut self.checkpoint, &self.identity.log, now);
+        self.stats.set(Counter::SsdDegraded, u64::from(self.doubt.is_doubted()));
     }
 
     /// What becomes of the log is known: it was closed, or it could not be. Begins to note that.

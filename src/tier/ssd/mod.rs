@@ -114,6 +114,7 @@ use std::task::{Context, Poll};
 
 use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
+use crate::base::latency::Level;
 use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_PAUSE_US, SSD_STOP_SILENT_US,
     SSD_STOP_US,
@@ -522,6 +523,10 @@ impl<D: Disk> Tier for Ssd<D> {
 
     fn wake_at_us(&self) -> u64 {
         self.log.borrow().wake_at_us()
+    }
+
+    fn stand_alone(&self) {
+        self.log.borrow_mut().level = Level::L1;
     }
 
     fn finish(&self, clock: &Clock) -> bool {

@@ -141,6 +141,7 @@ impl<D: Disk> Queue<D> {
     /// A turn of the disk: what it has done, which goes back to [`Queue::put_back`], and how much.
     pub(super) fn turn(&mut self, now: Now) -> (Vec<Done>, usize) {
         self.has_stepped = false;
+        self.reads.turn(now);
         self.submit();
         let mut done = std::mem::take(&mut self.done);
         done.clear();

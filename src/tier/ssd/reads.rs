@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use super::disk::{Buffer, Disk, DiskError, Io, Op};
 use super::tasks::Task;
+use crate::base::clock::Now;
 use crate::base::limits::{SSD_BLOCK_BYTES, SSD_READS_MAX};
 
 #[derive(Debug)]
@@ -23,12 +24,16 @@ enum ReadState {
 #[derive(Debug)]
 struct Slot {
     state: ReadState,
+    /// When it was asked for, as an uptime in microseconds.
+    at_us: u64,
     waker: Option<Waker>,
 }
 
 /// The reads under way.
 #[derive(Debug)]
 pub struct Reads {
+    /// The time of the last turn.
+    now: Now,
     slots: Vec<Slot>,
     free: Vec<u32>,
     short: VecDeque<u32>,
@@ -39,8 +44,9 @@ impl Reads {
     /// Room for [`SSD_READS_MAX`] reads.
     pub fn new() -> Reads {
         Reads {
+            now: Now::default(),
             slots: (0..SSD_READS_MAX)
-                .map(|_| Slot { state: ReadState::Free, waker: None })
+                .map(|_| Slot { state: ReadState::Free, at_us: 0, waker: None })
                 .collect(),
             free: (0..SSD_READS_MAX as u32).rev().collect(),
             short: VecDeque::with_capacity(SSD_READS_MAX),
@@ -51,10 +57,16 @@ impl Reads {
     /// Asks for a read. None: there are too many.
     pub fn begin(&mut self, offset_bytes: u64, len_bytes: usize) -> Option<u32> {
         let slot = self.free.pop()?;
+        self.slots[slot as usize].at_us = self.now.uptime_us;
         self.slots[slot as usize].state = ReadState::Queued { offset_bytes, len_bytes };
         let is_short = len_bytes <= SSD_BLOCK_BYTES;
         if is_short { &mut self.short } else { &mut self.long }.push_back(slot);
         Some(slot)
+    }
+
+    /// A turn begins.
+    pub fn turn(&mut self, now: Now) {
+        self.now = now;
     }
 
     /// Whether some wait for a buffer or the disk.
@@ -64,7 +76,7 @@ impl Reads {
 
     /// Hands over what finds a buffer and room in the disk's queue.
     pub fn submit(&mut self, disk: &mut impl Disk) {
-        let Reads { slots, free, short, long } = self;
+        let Reads { slots, free, short, long, now: _ } = self;
         for queue in [short, long] {
             while let Some(&slot) = queue.front() {
                 let ReadState::Queued { offset_bytes, len_bytes } = slots[slot as usize].state
@@ -84,6 +96,11 @@ impl Reads {
                 slots[slot as usize].state = ReadState::Reading;
             }
         }
+    }
+
+    /// How long a read that is over took, its wait for a buffer included, in microseconds.
+    pub fn took_us(&self, slot: u32, now: Now) -> u64 {
+        now.uptime_us.saturating_sub(self.slots[slot as usize].at_us)
     }
 
     /// A read is over.

@@ -32,6 +32,7 @@ use super::segments::{OPENS_PER_CHECKPOINT, Segment, SegmentState, Segments};
 use super::sequences::Sequences;
 use super::writer::Writer;
 use crate::base::clock::Now;
+use crate::base::latency::Level;
 use crate::base::limits::{
     SSD_BLANK_BYTES, SSD_BLOCK_BYTES, SSD_CLASSES_MAX, SSD_CLOCK_AHEAD_MAX_S, SSD_FREE_SEGMENTS,
     SSD_UNIT_BYTES, SSD_VOIDS_MAX,
@@ -443,6 +444,7 @@ impl<D: Disk> Log<D> {
             admission: Admission::new(options.admit, options.item_bytes_max),
             clock: OwnClock::new(now),
             stats: Arc::clone(&options.stats),
+            level: Level::L2,
         })
     }
 

@@ -107,6 +107,9 @@ impl<C: Codec, K: Collect> Inner<C, K> {
     pub(super) fn serve(&mut self) {
         self.state = LinkState::Serving;
         self.greeting_us = LINK_GREETING_US;
+        if std::mem::take(&mut self.is_down) {
+            self.stats.sub(self.role.down(), 1);
+        }
         self.report_up();
     }
 
@@ -240,6 +243,9 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             return;
         }
         self.down_us = self.now.uptime_us;
+        if !std::mem::replace(&mut self.is_down, true) {
+            self.stats.add(self.role.down(), 1);
+        }
         let Inner { role, address, timeout_us, .. } = self;
         let (name, ms) = (address.server_name(C::NAME), *timeout_us / 1000);
         let meanwhile = role.meanwhile();
