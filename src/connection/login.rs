@@ -8,7 +8,7 @@ use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, S
 use super::{Verdict, Visit};
 use crate::net::Stream;
 use crate::protocol::login::{self, LOGIN_BYTES_MAX, Login};
-use crate::protocol::{Form, LoginForm, text};
+use crate::protocol::{Fixed, Form, LoginForm, text};
 use crate::tier::Outcome;
 
 // The longest value with its end, and the longest packet, are assembled in the scratch.
@@ -76,6 +76,25 @@ impl Connection {
         self.state = InputState::Login(None);
         self.is_closing |= verdict == Verdict::Limited;
         Content::Fixed(form.refused())
+    }
+
+    /// The client is gone, or has ended its stream: a login of its own that waits behind others is
+    /// not verified, and has no reply. Whether that is so.
+    #[inline(always)]
+    pub(super) fn give_up_login<E: Engine>(&mut self, is_gone: bool, engine: &mut E) -> bool {
+        matches!(self.state, InputState::Verify(_)) && self.cancel_login(is_gone, engine)
+    }
+
+    #[cold]
+    fn cancel_login<E: Engine>(&mut self, is_gone: bool, engine: &mut E) -> bool {
+        let slot = self.queue.last().expect("that of the login");
+        let is_cancelled = matches!(engine.slots().content(slot), Content::Waiting { .. })
+            && engine.cancel_login(slot, is_gone);
+        if is_cancelled {
+            *engine.slots().content_mut(slot) = Content::Fixed(Fixed::NONE);
+            self.state = InputState::Login(None);
+        }
+        is_cancelled
     }
 
     /// Takes the verdict on a login from `slot`, the only one, if it is there.

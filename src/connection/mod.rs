@@ -106,6 +106,12 @@ pub trait Engine {
         Verdict::Admitted
     }
 
+    /// The client of a pending attempt is gone, or has ended its stream. True: there will be no
+    /// verdict for `slot`.
+    fn cancel_login(&mut self, _slot: u32, _is_gone: bool) -> bool {
+        false
+    }
+
     /// Executes an operation, here or elsewhere; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 
@@ -345,6 +351,7 @@ impl Connection {
     /// The stream has ended: releases what the connection holds.
     pub fn release<E: Engine>(mut self, engine: &mut E) {
         self.end_list(engine);
+        self.give_up_login(true, engine);
         engine.release_body(self.share);
         if let InputState::Body { slot, .. } = self.state
             && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =
@@ -484,6 +491,10 @@ impl Connection {
         if stream.is_peer_finished() && !is_blocked && !self.is_listing() {
             let is_starved = stream.received_bytes() > 0 && !self.is_partial;
             self.is_closing |= !is_starved;
+            if self.give_up_login(false, engine) {
+                self.is_closing = true;
+                self.write_ready(stream, engine);
+            }
         }
         if self.is_closing && self.has_nothing_under_way() {
             stream.close();

@@ -186,6 +186,11 @@ impl Queue {
         (self.first != NONE).then_some(self.first)
     }
 
+    /// The newest slot.
+    pub fn last(&self) -> Option<u32> {
+        (self.last != NONE).then_some(self.last)
+    }
+
     /// Whether no request is in flight.
     pub fn is_empty(&self) -> bool {
         self.first == NONE

@@ -564,6 +564,10 @@ where
         self.door.log_in(peer, (user, password), slot, now)
     }
 
+    fn cancel_login(&mut self, slot: u32, is_gone: bool) -> bool {
+        self.door.cancel(slot, is_gone)
+    }
+
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
         let verb = verb_of(operation.action);

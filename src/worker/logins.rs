@@ -3,12 +3,13 @@
 //! An address that has failed too often is not compared with anything: it gets the reply of a wrong
 //! password, whatever it sends. A password that only its hash tells is verified by a thread of its
 //! own, because that takes milliseconds: a worker hands the login over and gets the verdict in a
-//! later turn. Nothing here makes a worker wait.
+//! later turn. A login whose client is gone is not verified. Nothing here makes a worker wait.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_queue::ArrayQueue;
@@ -29,9 +30,8 @@ use crate::report::Topic;
 #[derive(Debug)]
 pub struct Logins {
     judge: Arc<Judge>,
-    jobs: SyncSender<Job>,
-    /// What the verifier takes jobs from, before it is started.
-    waiting: Mutex<Option<Receiver<Job>>>,
+    /// Whether the verifier runs.
+    is_verifying: Mutex<bool>,
 }
 
 /// What judges a login, on a worker or beside it.
@@ -43,6 +43,7 @@ struct Judge {
     clock: Clock,
     /// What the operator can do about logins that are limited, in words that end a line.
     remedy: &'static str,
+    jobs: Jobs,
     /// By worker: the verdicts that it has not taken, with their slots.
     verdicts: Vec<ArrayQueue<(u32, Verdict)>>,
 }
@@ -56,9 +57,73 @@ struct Job {
     password: Box<[u8]>,
 }
 
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Job of slot {} of worker {}", self.slot, self.worker)
+    }
+}
+
 impl Drop for Job {
     fn drop(&mut self) {
         self.password.fill(0);
+    }
+}
+
+/// Logins that wait for the verifier, in the order of their arrival.
+#[derive(Debug, Default)]
+struct Jobs {
+    /// Locked for the length of a few comparisons, and never while a hash is computed.
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    is_over: bool,
+}
+
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False: there is no place for it.
+    fn push(&self, job: Job) -> bool {
+        let mut queue = self.lock();
+        let has_place = queue.waiting.len() < VERIFICATIONS_MAX;
+        if has_place {
+            queue.waiting.push_back(job);
+            self.changed.notify_one();
+        }
+        has_place
+    }
+
+    /// The next one, for which it waits. None: there will be none.
+    fn pop(&self) -> Option<Job> {
+        let is_idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.is_over;
+        let queue = self.changed.wait_while(self.lock(), is_idle);
+        let mut queue = queue.unwrap_or_else(PoisonError::into_inner);
+        if queue.is_over { None } else { queue.waiting.pop_front() }
+    }
+
+    /// Drops a login that waits, unless it is among the first `spared`. False: its verdict comes.
+    fn cancel(&self, worker: usize, slot: u32, spared: usize) -> bool {
+        let mut queue = self.lock();
+        let is_it = |job: &Job| (job.worker, job.slot) == (worker, slot);
+        let place = queue.waiting.iter().position(is_it).filter(|place| *place >= spared);
+        place.is_some_and(|place| queue.waiting.remove(place).is_some())
+    }
+
+    fn end(&self) {
+        self.lock().is_over = true;
+        self.changed.notify_one();
+    }
+}
+
+impl Drop for Logins {
+    fn drop(&mut self) {
+        self.judge.jobs.end();
     }
 }
 
@@ -74,9 +139,9 @@ impl Logins {
     ) -> Logins {
         let attempts = (at_once > 0).then(|| Attempts::new(at_once));
         let verdicts = (0..workers).map(|_| ArrayQueue::new(VERIFICATIONS_MAX)).collect();
-        let judge = Arc::new(Judge { users, attempts, clock, remedy, verdicts });
-        let (jobs, waiting) = sync_channel(VERIFICATIONS_MAX);
-        Logins { judge, jobs, waiting: Mutex::new(Some(waiting)) }
+        let jobs = Jobs::default();
+        let judge = Arc::new(Judge { users, attempts, clock, remedy, jobs, verdicts });
+        Logins { judge, is_verifying: Mutex::default() }
     }
 
     /// The users.
@@ -100,18 +165,22 @@ impl Logins {
         if !self.judge.users.has_hashes() {
             return Ok(());
         }
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(jobs) = waiting else { return Ok(()) };
+        let mut is_verifying = self.is_verifying.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_verifying {
+            return Ok(());
+        }
         let judge = Arc::clone(&self.judge);
         let verify = move || {
             let mut memory = Memory::default();
-            for job in jobs {
+            while let Some(job) = judge.jobs.pop() {
                 let verdict = judge.verify(&job, &mut memory);
                 let verdicts = &judge.verdicts[job.worker];
                 verdicts.push((job.slot, verdict)).expect("there is room for all of a worker");
             }
         };
-        thread::Builder::new().name("sunder-verifier".into()).spawn(verify).map(drop)
+        thread::Builder::new().name("sunder-verifier".into()).spawn(verify)?;
+        *is_verifying = true;
+        Ok(())
     }
 
     /// Judges an attempt of a client at `peer`; one without an address is not limited. If it is
@@ -138,7 +207,7 @@ impl Logins {
             Check::Hashed => {
                 let (user, password) = (user.into(), password.into());
                 let job = Job { worker, slot, peer, user, password };
-                if has_room && self.jobs.try_send(job).is_ok() {
+                if has_room && judge.jobs.push(job) {
                     return Verdict::Pending;
                 }
                 judge.report_full(now);
@@ -238,6 +307,18 @@ impl Door {
             verdict => count(verdict, &self.stats),
         }
         verdict
+    }
+
+    /// The client of the login in `slot` is gone, or sends no more and others wait before it: it is
+    /// not verified. False: it is, and its verdict comes.
+    #[cold]
+    pub fn cancel(&mut self, slot: u32, is_gone: bool) -> bool {
+        let Some(logins) = &self.logins else { return false };
+        // Who sends no more may still read its reply, which it soon has if no other is before it.
+        let spared = if is_gone { 0 } else { 1 };
+        let is_cancelled = logins.judge.jobs.cancel(self.worker, slot, spared);
+        self.waiting -= usize::from(is_cancelled);
+        is_cancelled
     }
 
     /// Takes the verdicts that are there. Returns how many; their connections are to be visited.

@@ -1,13 +1,15 @@
 //! Users of whom the server knows only a hash.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use sunder::base::password::Hash;
+use socket2::SockRef;
+use sunder::base::password::{Hash, Memory};
 
 use super::{Users, answers, ask, connect, packet, set};
-use crate::support::{SUNDER, Server, free_port, run_sunder};
+use crate::support::{PATIENCE, SUNDER, Server, free_port, run_sunder};
 
 const FAILURE: [&str; 2] = ["CLIENT_ERROR authentication failure", "CLIENT_ERROR unauthenticated"];
 
@@ -109,6 +111,63 @@ fn others_are_served_while_logins_are_verified() {
         client.read_exact(&mut said).expect("it answers");
         assert_eq!(&said, b"STORED\r\nEND\r\n");
     }
+}
+
+/// Half of them end their stream and wait for the reply, half are gone: neither keeps its place.
+#[test]
+fn who_is_gone_keeps_no_place_among_the_logins_that_wait() {
+    let costly = Hash::make(b"secret", 65_536, 4).expect("allowed");
+    let users = Users::new(&format!("alice:{costly}\nbob:plain\n"));
+    let port_text = free_port().to_string();
+    let flags = ["-Y", users.path(), "--workers", "2", "-p", &port_text];
+    let _sunder = Server::sunder(&flags).expect("it serves");
+    let port = port_text.parse().expect("a port");
+    let mut other = connect(port);
+    let mut answer = [0; 8];
+    other.write_all(&set("bob plain")).expect("it reads");
+    other.read_exact(&mut answer).expect("it answers");
+
+    let start = Instant::now();
+    let one = Hash::parse(costly.as_bytes()).expect("made here");
+    assert!(bool::from(one.is_of(b"secret", &mut Memory::default())));
+    let verification = start.elapsed();
+    let mut ended = Vec::new();
+    for n in 0..600 {
+        let mut client = connect(port);
+        client.write_all(&[&set("alice secret")[..], b"get nothing\r\n"].concat()).expect("sent");
+        if n % 2 == 0 {
+            client.shutdown(Shutdown::Write).expect("it is open");
+            ended.push(client);
+        } else {
+            SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option");
+        }
+    }
+    let start = Instant::now();
+    assert_eq!(answers(port, &[&set("alice secret")]), ["STORED", "END"]);
+    let waited = start.elapsed();
+    assert!(waited < 100 * verification, "{waited:?}, of {verification:?} each");
+    let answered = ended.iter_mut().map(|client| {
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).expect("it is ended");
+        assert!([&b""[..], b"STORED\r\nEND\r\n"].contains(&&said[..]), "{said:?}");
+        usize::from(!said.is_empty())
+    });
+    let answered: usize = answered.sum();
+    assert!(answered < 100, "{answered} of {}", ended.len());
+    let stats = |other: &mut TcpStream| {
+        other.write_all(b"stats\r\n").expect("it reads");
+        let mut said = String::new();
+        let mut lines = BufReader::new(other);
+        while !said.ends_with("END\r\n") {
+            assert_ne!(lines.read_line(&mut said).expect("it answers"), 0);
+        }
+        said
+    };
+    let start = Instant::now();
+    while !stats(&mut other).contains("STAT curr_connections 1\r\n") {
+        assert!(start.elapsed() < PATIENCE, "{}", stats(&mut other));
+    }
+    assert!(stats(&mut other).contains("STAT auth_limited 0\r\n"));
 }
 
 #[test]
