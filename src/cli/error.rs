@@ -10,7 +10,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 pub(super) fn of_tool(tool: &str, text: &str) -> String {
     let name = format!("sunder {tool}");
     let name = name.trim_end();
-    format!("{name}: {text} (see {name} --help)").replace(char::is_control, " ")
+    // The keys of a configuration file are described there.
+    let described = if tool.starts_with("config ") { "sunder serve" } else { name };
+    format!("{name}: {text} (see {described} --help)").replace(char::is_control, " ")
 }
 
 /// A word for the terminal.
@@ -18,13 +20,9 @@ fn shown(word: &OsStr) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
 
-/// What clap says of `words`, in one line that names the command.
-pub(super) fn of_clap(
-    definition: &clap::Command,
-    words: &[OsString],
-    error: &clap::Error,
-) -> String {
-    of_tool(&path_of(definition, words).1.join(" "), &line_of(definition, words, error))
+/// The name of the command that the words begin with, without `sunder`.
+pub(super) fn tool_of(definition: &clap::Command, words: &[OsString]) -> String {
+    path_of(definition, words).1.join(" ")
 }
 
 /// The command that the words begin with, and its name.

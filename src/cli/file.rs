@@ -1,8 +1,8 @@
 //! The configuration file of `serve`: TOML, with a key for each flag, under the flag's name.
 //!
 //! Its keys become words of a command line, before those that were given, so each flag is still
-//! defined once and means the same in both. What is given on the command line is left out of the
-//! file's words. Nothing here knows what a flag is for.
+//! defined once and means the same in both. What is given on the command line, and what it
+//! replaces, is left out of the file's words. Nothing here knows what a flag is for.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,11 +10,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error;
+use super::{error, replaced};
 
 /// No file of settings is longer, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -24,6 +24,9 @@ const VALUES_MAX: usize = 1024;
 
 /// Longest part of an error that is shown, in bytes: it may repeat what is in the file.
 const ERROR_BYTES_MAX: usize = 300;
+
+/// Longest value that is shown with the quotes that it needs, in bytes.
+const QUOTED_BYTES_MAX: usize = 60;
 
 /// The flag that names the file.
 const CONFIG: &str = "config";
@@ -41,19 +44,23 @@ struct Entry {
     /// The flag's id.
     id: String,
     key: String,
+    letter: Option<char>,
     line: usize,
     words: Vec<OsString>,
+    /// The command line has it, or what stands in its place.
+    is_replaced: bool,
 }
 
 /// What stands in a file where, and is wrong.
 type Wrong = (usize, String);
 
 impl File {
-    /// Reads a file of the flags that `definition` has for `serve`.
+    /// Reads a file of the flags that `definition` has for `serve`, of which some are `given` on the
+    /// command line.
     ///
     /// # Errors
     /// A line that names the place and what is expected there.
-    pub fn read(path: &Path, definition: &Command) -> Result<File, String> {
+    pub fn read(path: &Path, definition: &Command, given: &ArgMatches) -> Result<File, String> {
         let shown = path.display();
         let fail = |error: io::Error| match error.kind() {
             io::ErrorKind::NotFound => format!("--config: {shown} does not exist"),
@@ -67,7 +74,10 @@ impl File {
             return Err(format!("--config: {shown} has more than a mebibyte"));
         }
         let entries = entries(&text, definition);
-        let entries = entries.map_err(|(line, wrong)| format!("{shown}:{line}: {wrong}"))?;
+        let mut entries = entries.map_err(|(line, wrong)| format!("{shown}:{line}: {wrong}"))?;
+        for entry in &mut entries {
+            entry.is_replaced = replaced::is_replaced(&entry.id, given);
+        }
         Ok(File { path: path.to_owned(), entries })
     }
 
@@ -81,33 +91,65 @@ impl File {
         self.entries.len()
     }
 
-    /// Where a flag's value is, if it is in the file.
-    pub fn place(&self, id: &str) -> Option<String> {
-        let entry = self.entries.iter().find(|entry| entry.id == id)?;
-        Some(format!("{}:{}", self.path.display(), entry.line))
+    /// Those of its entries that are in force.
+    fn own(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.is_replaced)
     }
 
-    /// What is said of the flags together, with the places of those that are in the file.
-    pub fn explain(&self, line: String) -> String {
-        let is_named = |entry: &&Entry| {
-            let flag = format!("--{}", entry.key);
-            let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
-            line.match_indices(&flag).any(|(at, _)| ends(&line[at + flag.len()..]))
-        };
-        let named = self.entries.iter().filter(is_named);
-        let places: Vec<String> = named
-            .map(|entry| format!("--{} is in {}:{}", entry.key, self.path.display(), entry.line))
-            .collect();
+    /// Where a flag's value is, if it is in the file.
+    pub fn place(&self, id: &str) -> Option<String> {
+        self.own().find(|entry| entry.id == id).map(|entry| self.place_of(entry))
+    }
+
+    fn place_of(&self, entry: &Entry) -> String {
+        format!("{}:{}", self.path.display(), entry.line)
+    }
+
+    /// What is said of the flags together, with the places of those that are in the file: of those
+    /// that it names, or else of the first without which it would not be said. `said`: what is said
+    /// of words.
+    pub fn explain(
+        &self,
+        line: String,
+        words: &[OsString],
+        said: impl Fn(Vec<OsString>) -> Option<String>,
+    ) -> String {
+        let mut named: Vec<&Entry> = self.own().filter(|entry| entry.is_named_in(&line)).collect();
+        if named.is_empty() {
+            let with_all = said(self.with(words));
+            let mut own = self.own();
+            named.extend(own.find(|&entry| said(self.words(words, Some(entry))) != with_all));
+        }
+        let place = |entry: &&Entry| format!("--{} is in {}", entry.key, self.place_of(entry));
+        let places: Vec<String> = named.iter().map(place).collect();
         if places.is_empty() { line } else { format!("{line}; {}", places.join(", ")) }
     }
 
     /// The words of `serve`, with the file's before them.
-    pub fn with(&self, words: &[OsString], given: &ArgMatches) -> Vec<OsString> {
-        let is_given = |id: &str| given.value_source(id) == Some(ValueSource::CommandLine);
-        let own = self.entries.iter().filter(|entry| !is_given(&entry.id));
+    pub fn with(&self, words: &[OsString]) -> Vec<OsString> {
+        self.words(words, None)
+    }
+
+    fn words(&self, words: &[OsString], without: Option<&Entry>) -> Vec<OsString> {
+        let own = self.own().filter(|entry| without.is_none_or(|it| it.id != entry.id));
         let own = own.flat_map(|entry| entry.words.iter().cloned());
         let (tool, rest) = words.split_at(1);
         tool.iter().cloned().chain(own).chain(rest.iter().cloned()).collect()
+    }
+}
+
+impl Entry {
+    /// Whether a line has its flag.
+    fn is_named_in(&self, line: &str) -> bool {
+        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+        let has = |flag: &str| {
+            let mut found = line.match_indices(flag);
+            found.any(|(at, _)| {
+                ends(&line[at + flag.len()..])
+                    && !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '-')
+            })
+        };
+        has(&format!("--{}", self.key)) || self.letter.is_some_and(|it| has(&format!("-{it}")))
     }
 }
 
@@ -127,22 +169,53 @@ pub(super) fn named(definition: &Command, words: &[OsString]) -> Option<(PathBuf
     Some((path, given))
 }
 
+/// What a file says, in the order of its lines; or the first of its lines that is wrong.
 fn entries(text: &str, definition: &Command) -> Result<Vec<Entry>, Wrong> {
     let line_of = |at: usize| 1 + text[..at].bytes().filter(|byte| *byte == b'\n').count();
-    let table = DeTable::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        (line_of(at), error.message().replace('\n', ", "))
-    })?;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut wrong: Vec<Wrong> = errors.iter().map(|error| syntax(text, error, &line_of)).collect();
     let serve = definition.find_subcommand("serve").expect("it is one");
     let mut entries = Vec::new();
     for (key, value) in table.into_inner() {
         let line = line_of(key.span().start);
         let key = key.into_inner().into_owned();
-        let entry = entry(&key, line, value.get_ref(), serve, definition);
-        entries.push(entry.map_err(|wrong| (line, shortened(wrong)))?);
+        match entry(&key, line, &value, (serve, definition), &line_of) {
+            Ok(entry) => entries.push(entry),
+            Err((line, text)) => wrong.push((line, shortened(text))),
+        }
     }
     entries.sort_by_key(|entry| entry.line);
-    Ok(entries)
+    // Of those in one line the first: what is no TOML may be taken for something else, too.
+    wrong.into_iter().min_by_key(|(line, _)| *line).map_or(Ok(entries), Err)
+}
+
+/// What is no TOML.
+fn syntax(text: &str, error: &toml::de::Error, line_of: &impl Fn(usize) -> usize) -> Wrong {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let said = error.message().replace('\n', ", ");
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    let hint = match line.split_once('=') {
+        Some((key, value)) if at > start + key.len() => quotes(key.trim(), value.trim()),
+        _ => None,
+    };
+    (line_of(at), shortened(said) + &hint.unwrap_or_default())
+}
+
+/// A hint for a value that stands there without quotes.
+fn quotes(key: &str, value: &str) -> Option<String> {
+    let value = value.split(" #").next().unwrap_or_default().trim();
+    let is_bare = |text: &str| !text.is_empty() && !text.contains(['"', '\'', '{', '}']);
+    if !is_bare(value) {
+        return None;
+    }
+    let elements = value.strip_prefix('[');
+    match elements {
+        None if value.len() <= QUOTED_BYTES_MAX && !value.contains(char::is_control) => {
+            Some(format!("; text needs quotes: {key} = \"{value}\""))
+        }
+        _ => Some("; text needs quotes".to_owned()),
+    }
 }
 
 fn shortened(mut text: String) -> String {
@@ -156,25 +229,54 @@ fn shortened(mut text: String) -> String {
 fn entry(
     key: &str,
     line: usize,
-    value: &DeValue<'_>,
-    serve: &Command,
-    definition: &Command,
-) -> Result<Entry, String> {
+    value: &Spanned<DeValue<'_>>,
+    (serve, definition): (&Command, &Command),
+    line_of: &impl Fn(usize) -> usize,
+) -> Result<Entry, Wrong> {
     let names = |arg: &&Arg| {
         let aliases = arg.get_all_aliases().unwrap_or_default();
         arg.get_long() == Some(key) || aliases.contains(&key)
     };
     let id_is = |arg: &&Arg, ids: &[&str]| ids.contains(&arg.get_id().as_str());
     let known = serve.get_arguments().find(names);
+    let is_table = matches!(value.get_ref(), DeValue::Table(_));
     let Some(arg) = known.filter(|arg| !id_is(arg, &[CONFIG, "help", "version"])) else {
-        return Err(unknown(key, definition));
+        let wrong = unknown(key, definition);
+        let known = wrong.split(';').next().unwrap_or_default();
+        let hint = "; there are no tables, keys stand by themselves";
+        return Err((line, if is_table { format!("{known}{hint}") } else { wrong }));
     };
     let name = arg.get_long().unwrap_or_default().to_owned();
-    let words = words(arg, &name, value).map_err(|expected| format!("{key}: {expected}"))?;
-    for word in &words {
-        check_alone(word, definition).map_err(|wrong| format!("{key}: {wrong}"))?;
+    if is_table {
+        let wrong = format!("{key}: expected a value and no table: {key} = \"..\"");
+        return Err((line, format!("{wrong}, with what follows --{name} on the command line")));
     }
-    Ok(Entry { id: arg.get_id().to_string(), key: name, line, words })
+    // An element of an array has its own line.
+    let value_line = |span: std::ops::Range<usize>| match value.get_ref() {
+        DeValue::Array(_) => line_of(span.start),
+        _ => line,
+    };
+    let wrong = |line: usize, text: String| (line, format!("{key}: {text}"));
+    for element in elements(value) {
+        let line = value_line(element.span());
+        for word in words(arg, &name, element.get_ref()).map_err(|text| wrong(line, text))? {
+            check_alone(&word, definition).map_err(|text| wrong(line, text))?;
+        }
+    }
+    let words = words(arg, &name, value.get_ref()).map_err(|text| wrong(line, text))?;
+    for word in &words {
+        check_alone(word, definition).map_err(|text| wrong(line, text))?;
+    }
+    let (id, letter) = (arg.get_id().to_string(), arg.get_short());
+    Ok(Entry { id, key: name, letter, line, words, is_replaced: false })
+}
+
+/// The elements of an array.
+fn elements<'v, 'd>(value: &'v Spanned<DeValue<'d>>) -> &'v [Spanned<DeValue<'d>>] {
+    match value.get_ref() {
+        DeValue::Array(elements) if elements.len() <= VALUES_MAX => elements,
+        _ => &[],
+    }
 }
 
 /// What a value is as words of a command line. An error: what is expected.
@@ -190,8 +292,8 @@ fn words(arg: &Arg, name: &str, value: &DeValue<'_>) -> Result<Vec<OsString>, St
             Ok(vec![alone(); times.ok_or("expected how often the flag is given")?])
         }
         (DeValue::Boolean(is_on), _) if is_switch => Ok(is_on.then(alone).into_iter().collect()),
-        (_, _) if is_switch => Err("expected true or false".into()),
         (DeValue::Boolean(is_on), _) if is_bool => Ok(vec![with(&is_on.to_string())]),
+        (_, _) if is_switch || is_bool => Err("expected true or false".into()),
         (DeValue::Array(elements), _) if elements.is_empty() => {
             Err("expected at least one value; leave the key out for the default".into())
         }
@@ -222,6 +324,8 @@ fn single(value: &DeValue<'_>) -> Result<String, String> {
         DeValue::Integer(number) => {
             whole(number).map(|it| it.to_string()).ok_or_else(|| "the number is too large".into())
         }
+        // Whether the flag takes it is the flag's to say.
+        DeValue::Float(number) => Ok(number.as_str().to_owned()),
         DeValue::Array(_) => Err("expected one value, not an array".into()),
         DeValue::Boolean(_) => Err("expected a string or a number, as on the command line".into()),
         _ => Err("expected a string, as on the command line".into()),

@@ -71,7 +71,7 @@ fn a_key_means_what_its_flag_means() {
 }
 
 #[test]
-fn flags_count_before_the_file() {
+fn flags_take_precedence_over_the_file() {
     let file = Written::new(
         "before",
         b"port = 11300\nbind = ['127.0.0.2', '::1']\nl1 = 'memory,size=1G'\n\
@@ -82,6 +82,57 @@ fn flags_count_before_the_file() {
     assert_eq!((both.port, both.is_shutdown_enabled), (11300, true));
     assert_eq!(both.binds, ["127.0.0.3".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(both.l1.to_string(), config(&["serve", "--l1", "memory,size=2G"]).l1.to_string());
+}
+
+#[test]
+fn what_cannot_be_used_with_a_flag_is_left_out_of_the_file() {
+    for (text, flags, same) in [
+        ("l1 = 'memory,size=1G'", "-m 32", "-m 32"),
+        ("memory-limit = 32", "--l1 memory,size=1G", "--l1 memory,size=1G"),
+        ("l1-inmem = true", "-m 32", "-m 32"),
+        ("l1 = 'memory'", "--l1-sock /x --chunked", "--l1-sock /x --chunked"),
+        ("l1-sock = '/x'", "--chunked", "--l1-sock /x --chunked"),
+        ("l1 = 'memory,size=1G'", "--l1-inmem=false", "--l1 memory,size=1G --l1-inmem=false"),
+        ("l2 = 'memcached,addr=unix:/x'", "--l2-enabled --l2-sock /y", "--l2-enabled --l2-sock /y"),
+        ("workers = 3", "--cores 0-1", "--cores 0-1"),
+        ("cores = '0-1'", "--workers 3", "--workers 3"),
+        (
+            "bp = 5\nl2 = 'rend,addr=unix:/x'",
+            "--bp-sock-path /y",
+            "--l2 rend,addr=unix:/x --bp-sock-path /y",
+        ),
+        (
+            "use-domain-socket = true\nsock-path = '/x'",
+            "--device net_tap0 --address 10.0.0.2/8",
+            "--device net_tap0 --address 10.0.0.2/8",
+        ),
+        ("device = 'net_tap0'\naddress = '10.0.0.1/8'", "--bind ::1", "--bind ::1"),
+        (
+            "bind = '::1'\nport = 9",
+            "--device net_tap0 --address 10.0.0.2/8",
+            "--device net_tap0 --address 10.0.0.2/8 -p 9",
+        ),
+        ("use-domain-socket = true\nsock-path = '/x'", "--use-domain-socket=false", ""),
+        ("extended = 'idle_timeout=5'", "--idle-timeout 7", "--idle-timeout 7"),
+        ("enable-shutdown = true", "--enable-shutdown=false", ""),
+        ("enable-shutdown = true\ndisable-dumping = true", "-A=0", "-X"),
+        ("disable-flush-all = false", "-FA", "-F -A"),
+    ] {
+        let file = Written::new("left-out", text.as_bytes());
+        let serve = |flags: &str| {
+            let words = ["serve"].into_iter().chain(flags.split_whitespace());
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let own = [&serve(flags)[..], &["--config".into(), file.path().into()]].concat();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let same = serve(same);
+        let same: Vec<&str> = same.iter().map(String::as_str).collect();
+        assert_eq!(plain(&config(&own)), plain(&config(&same)), "{text}, {flags}");
+    }
+    let file = Written::new("twice", b"port = 1");
+    let twice = ["serve", "--config", file.path(), "--config", file.path()];
+    let line = said(&twice).expect_err("two files");
+    assert!(line.contains("--config <FILE>' cannot be used multiple times"), "{line}");
 }
 
 #[test]
@@ -98,9 +149,28 @@ fn what_is_wrong_is_told_with_its_line() {
         ("workers = [1, 2]", ":1: workers: expected one value"),
         ("enable-shutdown = 'yes'", ":1: enable-shutdown: expected true or false"),
         ("allow = []", ":1: allow: expected at least one value"),
-        ("bind = 1.5", ":1: bind: expected a string"),
+        ("bind = 1.5", ":1: bind: got '1.5', expected comma-separated IPv4"),
+        ("max-connections = 1.5", ":1: max-connections: got '1.5', expected a whole number"),
+        ("bind = 1970-01-01", ":1: bind: expected a string"),
         ("bind = [['::1']]", ":1: bind: expected one value"),
-        ("[l1]\nkind = 'memory'", ":1: l1: expected a string"),
+        ("allow = [\n'::1',\n'x']", ":3: allow: got 'x'"),
+        ("cores = [\n0,\n'x']", ":3: cores: got 'x'"),
+        ("[l1]\nkind = 'memory'", ":1: l1: expected a value and no table: l1 = \"..\""),
+        (
+            "\n[serve]\nport = 1",
+            ":2: unknown key 'serve'; there are no tables, keys stand by themselves",
+        ),
+        ("[serve]\nport = 1", ":1: unknown key 'serve'; there are no tables"),
+        ("zzz = 1\naaa = 1", ":1: unknown key 'zzz'"),
+        ("zzz = 1\nport =", ":1: unknown key 'zzz'"),
+        ("port = \nzzz = 1", ":1: "),
+        ("l1 = memory,size=1G", "; text needs quotes: l1 = \"memory,size=1G\""),
+        ("port = 1\nbind = 10.0.0.5 # so", "; text needs quotes: bind = \"10.0.0.5\""),
+        ("allow = [10.0.0.0/8]", ":1: "),
+        ("allow = [10.0.0.0/8]", "; text needs quotes"),
+        ("daemon = true", "--daemon is in"),
+        ("address = '10.0.0.1/8'", "--address is in"),
+        ("port = 0", "--port is in"),
         ("port = 1\nport = 2", ":2: duplicate key"),
         ("port", ":1: "),
         ("port = 1\n\u{0}", ":2: "),
@@ -113,6 +183,10 @@ fn what_is_wrong_is_told_with_its_line() {
             assert!(line.contains(expected), "{text:?}: {line}");
             assert!(!line.contains(char::is_control), "{line:?}");
             assert!(line.contains(&format!("{}:", file.path())), "{line}");
+            let is_check = words[0] == "config";
+            let name = if is_check { "sunder config check: " } else { "sunder serve: " };
+            assert!(line.starts_with(name) && line.matches("sunder serve:").count() < 2, "{line}");
+            assert!(line.ends_with("(see sunder serve --help)"), "{line}");
         }
     }
     for (text, expected) in [

@@ -21,6 +21,7 @@ mod l2;
 mod memcached;
 mod password;
 mod rend;
+mod replaced;
 mod report;
 mod run;
 mod serve;
@@ -123,10 +124,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
     }
     let mut definition = definition();
     definition.build();
+    let name = error::tool_of(&definition, &words);
     let understood = match understand(&mut definition, &words) {
         Ok(understood) => understood,
         Err(Stop::Print(text)) => return Ok(Command::Print(text)),
-        Err(Stop::Wrong(line)) => return Err(line),
+        Err(Stop::Wrong(line)) => return Err(error::of_tool(&name, &line)),
     };
     let (sunder, matches) = (understood.sunder, &understood.matches);
     let (tool, matches) = matches.subcommand().expect("one is required");
@@ -135,10 +137,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
             let file = understood.file.as_ref();
             let reread = file.map(|file| Reread::new(file.path().to_owned(), rereader(&words)));
             let config = it.config(matches).map(|config| Config { reread, ..config });
-            config.map(|it| Command::Serve(Box::new(it))).map_err(|line| match file {
-                Some(file) => file.explain(line),
-                None => line,
-            })
+            let config = config.map_err(|line| explained(&definition, file, &words, line));
+            config.map(|it| Command::Serve(Box::new(it)))
         }
         Subcommands::Blast(it) => it.command(matches),
         Subcommands::Setget(it) => it.command(matches),
@@ -165,7 +165,7 @@ struct Understood {
     given: Vec<String>,
 }
 
-/// Why there is nothing to do.
+/// Why there is nothing to do: what was asked for, or what is wrong.
 enum Stop {
     Print(String),
     Wrong(String),
@@ -177,18 +177,14 @@ fn understand(definition: &mut clap::Command, words: &[OsString]) -> Result<Unde
     let named = file::named(definition, &spelt);
     let (mut file, mut given) = (None, vec![]);
     if let Some((path, matches)) = named {
-        let read = File::read(&path, definition);
-        let read = read.map_err(|line| Stop::Wrong(error::of_tool("serve", &line)))?;
-        spelt = read.with(&spelt, &matches);
+        let read = File::read(&path, definition, &matches).map_err(Stop::Wrong)?;
+        spelt = read.with(&spelt);
         given = given_ids(&matches);
         file = Some(read);
     }
     let wrong = |definition: &clap::Command, error: &clap::Error| {
-        let line = error::of_clap(definition, words, error);
-        Stop::Wrong(match &file {
-            Some(file) => file.explain(line),
-            None => line,
-        })
+        let line = error::line_of(definition, words, error);
+        Stop::Wrong(explained(definition, file.as_ref(), words, line))
     };
     let name = once(OsString::from("sunder"));
     let matches = match definition.try_get_matches_from_mut(name.chain(spelt)) {
@@ -211,6 +207,36 @@ fn understand(definition: &mut clap::Command, words: &[OsString]) -> Result<Unde
     Ok(Understood { sunder, matches, file, given })
 }
 
+/// What is wrong with words of `serve`, with where in the file it comes from.
+fn explained(
+    definition: &clap::Command,
+    file: Option<&File>,
+    words: &[OsString],
+    line: String,
+) -> String {
+    let Some(file) = file else { return line };
+    let words = go::respell(definition, words.to_vec());
+    file.explain(line, &words, |words| wrong_with(definition, words))
+}
+
+/// What is wrong with words of `serve`, the file's among them.
+fn wrong_with(definition: &clap::Command, words: Vec<OsString>) -> Option<String> {
+    let name = once(OsString::from("sunder"));
+    let read = definition.clone().try_get_matches_from_mut(name.chain(words.iter().cloned()));
+    let line = |error: &clap::Error| error::line_of(definition, &words, error);
+    let matches = match &read {
+        Ok(matches) => matches,
+        Err(error) => return Some(line(error)),
+    };
+    match (Sunder::from_arg_matches(matches), matches.subcommand()) {
+        (Err(error), _) => Some(line(&error)),
+        (Ok(Sunder { command: Subcommands::Serve(serve), .. }), Some((_, matches))) => {
+            serve.config(matches).err()
+        }
+        _ => None,
+    }
+}
+
 /// Reads these words of `serve` once more, and the file that they name as it is then.
 fn rereader(words: &[OsString]) -> impl Fn() -> Result<Config, String> + Send + Sync + 'static {
     let words = words.to_vec();
@@ -229,18 +255,20 @@ fn given_ids(matches: &ArgMatches) -> Vec<String> {
 
 /// Answers `sunder config`.
 fn settings(definition: &mut clap::Command, asked: &SettingsCommand) -> Result<Command, String> {
-    let understood = match understand(definition, &asked.words()) {
+    let words = asked.words();
+    let wrong = |line: &str| error::of_tool(asked.tool(), line);
+    let understood = match understand(definition, &words) {
         Ok(understood) => understood,
         Err(Stop::Print(text)) => return Ok(Command::Print(text)),
-        Err(Stop::Wrong(line)) => return Err(line),
+        Err(Stop::Wrong(line)) => return Err(wrong(&line)),
     };
     let Understood { sunder, matches, file, given } = understood;
     let (Subcommands::Serve(serve), Some((_, matches))) = (sunder.command, matches.subcommand())
     else {
         unreachable!("these are words of serve");
     };
-    let explain = |line: String| file.as_ref().map_or(line.clone(), |file| file.explain(line));
-    serve.config(matches).map_err(|line| error::of_tool("serve", &explain(line)))?;
+    let config = serve.config(matches);
+    config.map_err(|line| wrong(&explained(definition, file.as_ref(), &words, line)))?;
     Ok(Command::Print(asked.answer(definition, matches, &given, file.as_ref())))
 }
 
@@ -262,7 +290,7 @@ fn definition() -> clap::Command {
 }
 
 /// Flags of which two are a mistake; of any other the last one counts, as memcached has it.
-const ONCE: [&str; 4] = ["l1", "l2", "rate", "sweep"];
+const ONCE: [&str; 5] = ["config", "l1", "l2", "rate", "sweep"];
 
 /// What holds for all flags: a value may begin with a dash, a BOOL is spelt as Go has it, and what
 /// memcached and Rend have is left out of the short help.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args};
+use clap::{ArgAction, ArgMatches, Args};
 
 use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
@@ -91,17 +91,17 @@ struct Listen {
     /// The same for the batch port [default: as --protocol]
     #[arg(long, value_name = "NAME", value_parser = config::binding)]
     bp_protocol: Option<Binding>,
-    /// What clients of the main port may not do: read-only, no-flush, no-admin [default: all]
+    /// Rights of the main port: all, or read-only, no-flush, no-admin [default: all]
     ///
-    /// read-only: nothing that stores, changes or removes an item. no-admin: no verbosity,
-    /// shutdown, stats reset, lru_crawler metadump and mgdump. They get an error, and the
-    /// connection goes on.
+    /// read-only: clients may not store, change or remove an item. no-flush: they may not use
+    /// flush_all. no-admin: they may not use verbosity, shutdown, stats reset, lru_crawler metadump
+    /// and mgdump. A refused command gets an error, and the connection goes on.
     #[arg(long, value_name = "WORD[,WORD..]", value_parser = config::rights)]
     rights: Option<Rights>,
     /// The same for the batch port [default: as --rights]
     #[arg(long, value_name = "WORD[,WORD..]", value_parser = config::rights)]
     bp_rights: Option<Rights>,
-    /// Most connections at once, all workers together
+    /// Maximum number of connections, all workers together
     #[arg(short = 'c', long, alias = "conn-limit", value_name = "N", default_value = "1024")]
     max_connections: Number<1, 10_000_000>,
     /// Close a connection after S seconds without a request; 0: never
@@ -111,10 +111,12 @@ struct Listen {
 
 #[derive(Args, Debug)]
 struct Run {
-    /// Read settings from this file, too; flags count before it
+    /// Read settings from this file, too; flags take precedence over it
     ///
-    /// TOML, with a key for each flag, by the flag's long name. sunder config check FILE says
-    /// whether it is right, sunder config show --config FILE what is in force.
+    /// TOML, with a key for each flag, by the flag's long name. A flag that is given replaces its
+    /// key and those that cannot be used with it; --enable-shutdown=false turns a switch off. SIGHUP
+    /// has the file read again. sunder config check FILE says whether it is right, sunder config
+    /// show --config FILE what is in force.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Number of workers, a thread each, at most 64 [default: one a core]
@@ -213,13 +215,16 @@ struct Allow {
     #[arg(long, value_name = "N", requires = "auth_file")]
     login_attempts: Option<Number<0, { ATTEMPTS_MAX as u64 }>>,
     /// Obey the shutdown command
-    #[arg(short = 'A', long)]
+    #[arg(short = 'A', long, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(default_value = "false", hide_default_value = true)]
     enable_shutdown: bool,
     /// Refuse the flush_all command
-    #[arg(short = 'F', long)]
+    #[arg(short = 'F', long, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(default_value = "false", hide_default_value = true)]
     disable_flush_all: bool,
     /// Refuse lru_crawler metadump and mgdump, which list all keys
-    #[arg(short = 'X', long)]
+    #[arg(short = 'X', long, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(default_value = "false", hide_default_value = true)]
     disable_dumping: bool,
 }
 
@@ -319,7 +324,7 @@ fn addresses(text: &str) -> Parsed<List<IpAddr>> {
         "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),
         word => {
             let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let expected = "IPv4 or IPv6 addresses without a port (-p), a comma between two, \
+            let expected = "comma-separated IPv4 or IPv6 addresses without a port (-p), \
                             localhost, or * for all";
             bare.unwrap_or(word).parse().map_err(|_| ValueError::new(word, expected))
         }

@@ -38,6 +38,14 @@ pub(super) enum SettingsCommand {
 }
 
 impl SettingsCommand {
+    /// Its name, without `sunder`.
+    pub fn tool(&self) -> &'static str {
+        match self {
+            SettingsCommand::Check { .. } => "config check",
+            SettingsCommand::Show { .. } => "config show",
+        }
+    }
+
     /// The words of `serve` that it is about.
     pub fn words(&self) -> Vec<OsString> {
         let serve = OsString::from("serve");
