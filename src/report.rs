@@ -71,6 +71,31 @@ impl Topic {
     }
 }
 
+/// One topic for each of a few reasons, so that none hides another.
+#[derive(Debug)]
+pub struct Topics<const REASONS: usize>([(OnceLock<&'static str>, Topic); REASONS]);
+
+impl<const REASONS: usize> Topics<REASONS> {
+    /// Events that have not happened yet.
+    pub const fn new() -> Topics<REASONS> {
+        Topics([const { (OnceLock::new(), Topic::new()) }; REASONS])
+    }
+
+    /// The topic of a reason. Reasons beyond the room that there is share the last one.
+    pub fn of(&self, reason: &'static str) -> &Topic {
+        let is_its =
+            |(own, _): &&(OnceLock<&'static str>, Topic)| *own.get_or_init(|| reason) == reason;
+        let found = self.0.iter().find(is_its);
+        found.or(self.0.last()).map(|(_, topic)| topic).expect("there is room for one")
+    }
+}
+
+impl<const REASONS: usize> Default for Topics<REASONS> {
+    fn default() -> Topics<REASONS> {
+        Topics::new()
+    }
+}
+
 /// How much is told: what was set last.
 static LEVEL: AtomicU8 = AtomicU8::new(0);
 
@@ -207,6 +232,15 @@ mod tests {
         assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 1)), Some(4));
         assert_eq!(topic.admit(at(REPORT_INTERVAL_S + 2)), None);
         assert_eq!(topic.admit(at(3 * REPORT_INTERVAL_S)), Some(1));
+    }
+
+    #[test]
+    fn a_reason_hides_no_other() {
+        let topics = Topics::<2>::new();
+        assert_eq!(topics.of("one").admit(at(1)), Some(0));
+        assert_eq!(topics.of("one").admit(at(2)), None);
+        assert_eq!(topics.of("other").admit(at(2)), Some(0));
+        assert_eq!(topics.of("third").admit(at(2)), None, "there is no room for it");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::slots::Content;
 use super::{Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Submitted};
-use super::{Verdict, Visit};
+use super::{Verdict, Visit, foreign};
 use crate::net::Stream;
 use crate::protocol::login::{self, LOGIN_BYTES_MAX, Login};
 use crate::protocol::{Fixed, Form, LoginForm, text};
@@ -54,6 +54,7 @@ impl Connection {
                 (content, consumed)
             }
             Login::Refused { reply, consumed, close } => {
+                foreign::note_proxy_header(visit.stream, visit.now);
                 self.state = InputState::Login(None);
                 self.is_closing |= close;
                 (Content::Fixed(reply), consumed)

@@ -11,6 +11,7 @@
 //! ```
 
 mod deadlines;
+mod foreign;
 mod get;
 mod intake;
 mod listing;

@@ -10,7 +10,8 @@ use super::parsed::{NextKey, Parsed, cost_of, store_now, whole_value};
 use super::slots::{Content, Repeated};
 use super::stores::terminator_bytes;
 use super::{
-    Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, reply,
+    Connection, Engine, InputState, Progress, Protocol, SCRATCH_BYTES, Scratch, Visit, foreign,
+    reply,
 };
 use crate::base::clock::Now;
 use crate::net::Stream;
@@ -261,6 +262,7 @@ impl Connection {
                 self.reply(Content::Bytes(reply.finish()), visit);
             }
             Parsed::Bad { reply, skip_bytes, close } => {
+                foreign::note_proxy_header(visit.stream, visit.now);
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
                     self.skip(skip_bytes, close, Content::Fixed(reply), visit);

@@ -21,6 +21,9 @@ use crate::base::limits::RECEIVE_PIECES;
 use crate::base::readiness::Readiness;
 use crate::report::Topic;
 
+/// What a header of the PROXY protocol, version 2, begins with (proxy-protocol.txt, section 2.2).
+pub const PROXY_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
 /// Identifies one connection of one worker. An index is reused after its connection has closed; the
 /// generation tells the two apart, so that a late result never reaches another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,6 +231,18 @@ impl Admission {
         let Remedies { not_allowed, .. } = self.remedies;
         NOT_ALLOWED.report(now, || {
             format!("a connection from {peer} was refused: it may not connect; {not_allowed}")
+        });
+    }
+
+    /// The same for the client that a load balancer names.
+    pub fn report_not_allowed_behind(&self, proxy: IpAddr, peer: IpAddr, now: Now) {
+        static NOT_ALLOWED: Topic = Topic::new();
+        let Remedies { not_allowed, .. } = self.remedies;
+        NOT_ALLOWED.report(now, || {
+            format!(
+                "a connection from {peer} through {proxy} was refused: it may not connect; \
+                 {not_allowed}"
+            )
         });
     }
 

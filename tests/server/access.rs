@@ -109,16 +109,21 @@ fn a_port_refuses_what_its_rights_leave_out_and_goes_on() {
     packets.extend([0; 12]);
     let answer = ask(from(near, port), &packets);
     assert_eq!((&answer[..2], &answer[6..8]), (&[0x81, 1][..], &[0, 0x20][..]));
-    assert_eq!(answer[24..37], *b"Auth failure.");
-    assert_eq!((answer[38], &answer[43..45], answer[65]), (0, &[0, 0][..], b'x'));
+    assert_eq!(answer[24..48], *b"not allowed on this port");
+    assert_eq!((answer[49], &answer[54..56], answer[76]), (0, &[0, 0][..], b'x'));
 }
 
 /// HAProxy in front of the server at `behind`, to which it connects from 127.0.0.9.
 fn haproxy(port: u16, behind: u16, server: &str) -> Server {
+    haproxy_with(port, behind, "", server)
+}
+
+/// The same with lines of options.
+fn haproxy_with(port: u16, behind: u16, lines: &str, server: &str) -> Server {
     let path = std::env::temp_dir().join(format!("sunder-haproxy-{port}.cfg"));
     let config = format!(
         "defaults\n mode tcp\n timeout connect 10s\n timeout client 60s\n timeout server 60s\n\
-         listen one\n bind 127.0.0.1:{port}\n \
+         listen one\n bind 127.0.0.1:{port}\n {lines} \
          server sunder 127.0.0.1:{behind} source 127.0.0.9 {server}\n"
     );
     std::fs::write(&path, config).expect("a file");
@@ -154,7 +159,8 @@ fn behind_haproxy_a_client_has_its_own_address() {
     let conns = text(client, "stats conns\r\n");
     assert!(conns.contains(&format!("addr tcp:{own}\r\n")), "{own}: {conns}");
     assert_eq!(text(from([127, 0, 0, 6], before), "get k\r\n"), "", "not on the list");
-    sunder.wait_for_line("sunder: a connection from 127.0.0.6 was refused").expect("it says so");
+    let line = "sunder: a connection from 127.0.0.6 through 127.0.0.9 was refused";
+    sunder.wait_for_line(line).expect("it says so");
     let stats = text(from([127, 0, 0, 5], port), "stats\r\n");
     // HAProxy may try once more.
     assert!(!stats.contains("STAT rejected_by_allow 0\r\n"), "{stats}");
@@ -168,8 +174,52 @@ fn a_load_balancer_of_another_version_is_told_to_the_operator() {
     let mut sunder = Server::sunder(&flags).expect("it serves");
     let _haproxy = haproxy(before, port, "send-proxy");
     assert_eq!(text(from([127, 0, 0, 1], before), "get k\r\n"), "");
-    let line = "sunder: a connection from tcp:127.0.0.9:";
+    let line = "sunder: a connection from 127.0.0.9 was refused: it sends version 1";
     sunder.wait_for_line(line).expect("it says so");
     let said = sunder.stderr();
     assert!(said.contains("sends version 1") && said.contains("send-proxy-v2"), "{said}");
+}
+
+#[test]
+fn a_load_balancer_that_is_not_named_is_told_to_the_operator() {
+    let users = std::env::temp_dir().join(format!("sunder-unnamed-{}", free_port()));
+    std::fs::write(&users, "alice:secret\n").expect("a file");
+    let login = ["--auth-file", users.to_str().expect("plain")];
+    for more in [&[][..], &["--protocol", "ascii"], &["--protocol", "binary"], &login] {
+        let (port, before) = (free_port(), free_port());
+        let number = port.to_string();
+        let flags = [&["-p", &number, "--workers", "1"][..], more].concat();
+        let mut sunder = Server::sunder(&flags).expect("it serves");
+        let _haproxy = haproxy(before, port, "send-proxy-v2");
+        let mut client = from([127, 0, 0, 1], before);
+        client.write_all(b"get k\r\n").expect("it reads");
+        let line = "sunder: a PROXY header from 127.0.0.9, which --proxy-protocol does not name";
+        sunder.wait_for_line(line).expect("it says so");
+    }
+    std::fs::remove_file(users).expect("it is there");
+}
+
+/// The checks of the README: a plain one succeeds although no client is served.
+#[test]
+fn a_check_of_a_load_balancer_finds_out_whether_clients_are_served() {
+    let check = "check inter 50ms rise 1 fall 1";
+    let ask_version = "option tcp-check\n tcp-check send version\\r\\n\n \
+                       tcp-check expect string VERSION\n";
+    let state = |flags: &[&str], options: &str| {
+        let (port, before) = (free_port(), free_port());
+        let number = port.to_string();
+        let flags = [&["-p", &number, "--workers", "1"][..], flags].concat();
+        let _sunder = Server::sunder(&flags).expect("it serves");
+        let mut haproxy = haproxy_with(before, port, ask_version, &format!("{check} {options}"));
+        if flags.contains(&"127.0.0.9,127.0.0.1") {
+            let answer = text(from([127, 0, 0, 1], before), "version\r\n");
+            assert_eq!(answer, "VERSION 1.6.18\r\n");
+            return;
+        }
+        haproxy.wait_for(&|said| said.contains("is DOWN")).expect("it says so");
+    };
+    let named = ["--proxy-protocol", "127.0.0.9", "--allow"];
+    state(&[&named[..], &["127.0.0.9,127.0.0.1"]].concat(), "send-proxy-v2 check-send-proxy");
+    state(&[&named[..], &["127.0.0.1"]].concat(), "send-proxy-v2 check-send-proxy");
+    state(&named[..2], "");
 }

@@ -286,6 +286,14 @@ impl Endpoint {
         }
     }
 
+    /// Who has connected, whoever that is for.
+    pub(super) fn socket_ip(&self) -> IpAddr {
+        match self.socket.peer_end() {
+            EndAddress::Tcp(address) => address.ip(),
+            _ => Ipv4Addr::UNSPECIFIED.into(),
+        }
+    }
+
     /// As [`Stream::peer`].
     fn peer_ip(&self) -> Option<IpAddr> {
         match self.peer_end() {

@@ -125,10 +125,15 @@ impl Status {
 
     /// The same for a request of this kind.
     pub(super) fn fixed_for(self, opcode: u8, opaque: u32) -> Fixed {
-        let text = self.text();
+        self.fixed_with(self.text(), opcode, opaque)
+    }
+
+    /// The same with another text.
+    pub(super) fn fixed_with(self, text: &[u8], opcode: u8, opaque: u32) -> Fixed {
         let mut bytes = [0; Fixed::BYTES_MAX];
         let packet_bytes = HEADER_BYTES + text.len();
-        bytes[..HEADER_BYTES].copy_from_slice(&self.reply(opcode, opaque).bytes());
+        let reply = Reply { body_bytes: text.len(), ..self.reply(opcode, opaque) };
+        bytes[..HEADER_BYTES].copy_from_slice(&reply.bytes());
         bytes[HEADER_BYTES..packet_bytes].copy_from_slice(text);
         Fixed::new(&bytes[..packet_bytes])
     }

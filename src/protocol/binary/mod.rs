@@ -285,9 +285,10 @@ fn encode_other<V>(form: Form, outcome: &Outcome<V>, head: &mut impl Sink) {
 
 const NO_VALUE: Encoded = Encoded { with_value: false, tail: b"" };
 
-/// The answer to a command that its port does not allow: as to a flush where memcached allows none.
+/// The answer to a command that its port does not allow: the status is that of a flush where
+/// memcached allows none, whose text would be about a login.
 pub fn refusal(form: Form) -> Fixed {
-    Status::Auth.fixed_for(form.opcode, form.opaque)
+    Status::Auth.fixed_with(b"not allowed on this port", form.opcode, form.opaque)
 }
 
 fn failure_status<V>(opcode: u8, outcome: &Outcome<V>) -> Status {

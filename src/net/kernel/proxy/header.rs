@@ -12,8 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::Buf;
 
 use crate::base::limits::PROXY_HEADER_BYTES_MAX;
-
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+use crate::net::PROXY_SIGNATURE as SIGNATURE;
 
 /// Bytes before the addresses.
 const START_BYTES: usize = 16;

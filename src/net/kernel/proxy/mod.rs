@@ -14,11 +14,14 @@ use super::{Kernel, Live};
 use crate::base::clock::Now;
 use crate::base::stats::Counter;
 use crate::net::{ConnectionId, Handler, Stream};
-use crate::report::Topic;
+use crate::report::Topics;
 use header::ProxyHeader;
 
-/// Load balancers whose headers cannot be used.
-static BAD_HEADER: Topic = Topic::new();
+/// Load balancers whose headers cannot be used, by the reason.
+static BAD_HEADERS: Topics<BAD_REASONS> = Topics::new();
+
+/// Room for every reason.
+const BAD_REASONS: usize = 12;
 
 impl<C> Kernel<C> {
     /// Reads what has arrived of the header of a connection that has to begin with one.
@@ -34,6 +37,7 @@ impl<C> Kernel<C> {
             true => endpoint.receive(shared, stats),
             false => Received::Nothing,
         };
+        let proxy = endpoint.socket_ip();
         let mut stream = KernelStream::new(endpoint, shared, stats, now.uptime_us, received);
         match header::parse(stream.unconsumed()) {
             ProxyHeader::Whole { source, bytes } => {
@@ -48,7 +52,7 @@ impl<C> Kernel<C> {
                     Some(stranger) => {
                         stream.abort();
                         stats.add(Counter::RejectedByAllow, 1);
-                        admission.report_not_allowed(stranger, now);
+                        admission.report_not_allowed_behind(proxy, stranger, now);
                     }
                 }
             }
@@ -64,16 +68,17 @@ impl<C> Kernel<C> {
     pub(super) fn refuse_header<H: Handler<Connection = C>>(
         &mut self,
         id: ConnectionId,
-        reason: &str,
+        reason: &'static str,
         now: Now,
         handler: &mut H,
     ) {
         let remedy = self.admission.remedies().bad_header;
         let Some(Live { endpoint, .. }) = self.live(id) else { return };
-        let peer = endpoint.peer_end();
+        let peer = endpoint.socket_ip();
         endpoint.phase = Phase::Aborted;
         self.stats.add(Counter::RejectedProxyHeaders, 1);
-        BAD_HEADER
+        BAD_HEADERS
+            .of(reason)
             .report(now, || format!("a connection from {peer} was refused: {reason}; {remedy}"));
         self.settle(id, handler);
     }
