@@ -35,6 +35,8 @@ pub enum CredentialsError {
     /// This line is not `user:password`, or one of both is empty or longer than
     /// [`WORD_BYTES_MAX`].
     Line(usize),
+    /// This line is meant as a comment.
+    Comment(usize),
     /// The hash on this line is none that is used.
     Hash(usize, HashError),
     /// The user of this line is one of a line before, and one of the two has a hash: verifying both
@@ -55,6 +57,9 @@ impl fmt::Display for CredentialsError {
                 f,
                 "line {number} is not user:password, of at most {WORD_BYTES_MAX} bytes each"
             ),
+            CredentialsError::Comment(number) => {
+                write!(f, "line {number} begins with #: there are no comments in this file")
+            }
             CredentialsError::Hash(number, error) => write!(f, "line {number}: {error}"),
             CredentialsError::Again(number) => {
                 write!(f, "line {number} has a user once more, which one with a hash must not be")
@@ -138,7 +143,7 @@ impl Credentials {
     /// Reads the file once more. Who is logged in stays so.
     ///
     /// # Errors
-    /// Why it is not used; then the users are those of before.
+    /// Why it is not used; then the users stay as they were.
     pub fn reread(&self) -> Result<(), CredentialsError> {
         let users = entries(&self.path)?.into();
         *self.users.write().unwrap_or_else(PoisonError::into_inner) = users;
@@ -216,6 +221,10 @@ fn entries(path: &Path) -> Result<Vec<Entry>, CredentialsError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             continue;
+        }
+        // Taken for a user, a line that is commented out would be one who may log in.
+        if line.starts_with(b"#") {
+            return Err(CredentialsError::Comment(index + 1));
         }
         let entry = entry(line, index + 1)?;
         if entries.len() == USERS_MAX {

@@ -28,6 +28,9 @@ pub enum NetworkError {
     HostBits(Network, IpAddr),
 }
 
+/// How many networks of a list are shown.
+const SHOWN: usize = 4;
+
 /// Bits of an IPv4-mapped address before the IPv4 address.
 const MAPPED_BITS: u8 = 96;
 
@@ -139,6 +142,19 @@ impl Networks {
     /// From now on it is as `other` is now, for all who have it.
     pub fn replace(&self, other: &Networks) {
         self.0.store(other.0.load_full());
+    }
+}
+
+/// The first of them, and how many more there are.
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks = self.0.load();
+        let shown: Vec<String> = networks.iter().take(SHOWN).map(ToString::to_string).collect();
+        f.write_str(&shown.join(","))?;
+        match networks.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the clients of a port may do: `--rights`.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What is not allowed, a bit each.
@@ -40,6 +41,19 @@ impl Rights {
     /// Whether the server may be changed, and keys be listed.
     pub const fn may_administer(self) -> bool {
         self.0 & Rights::NO_ADMIN.0 == 0
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            (!self.may_write(), "read-only"),
+            (self.may_write() && !self.may_flush(), "no-flush"),
+            (!self.may_administer(), "no-admin"),
+        ];
+        let words: Vec<&str> = words.iter().filter(|(is_so, _)| *is_so).map(|it| it.1).collect();
+        f.write_str(if words.is_empty() { "all" } else { "" })?;
+        f.write_str(&words.join(","))
     }
 }
 

@@ -77,9 +77,12 @@ fn a_wrong_network_is_told_with_a_way_out() {
         ("serve --allow 10.0.0.0/33", "--allow: got '10.0.0.0/33', expected at most 32"),
         (
             "serve --proxy-protocol somewhere",
-            "--proxy-protocol: got 'somewhere', expected networks",
+            "--proxy-protocol: got 'somewhere', expected comma-separated networks",
         ),
-        ("serve --bp-allow somewhere", "--bp-allow: got 'somewhere', expected networks"),
+        (
+            "serve --bp-allow somewhere",
+            "--bp-allow: got 'somewhere', expected comma-separated networks",
+        ),
     ] {
         let line = refused(words);
         assert!(line.contains(way), "{words}: {line}");
@@ -139,7 +142,7 @@ fn the_batch_port_has_the_rights_of_the_main_port_unless_it_has_its_own() {
     let unused = config("serve --bp-rights read-only");
     assert_eq!(unused.notes, ["--bp-rights: has no effect, because there is no batch port"]);
     let line = refused("serve --rights read-write");
-    assert!(line.contains("--rights: got 'read-write', expected read-only"), "{line}");
+    assert!(line.contains("--rights: got 'read-write', expected all, or comma"), "{line}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{Parsed, ValueError};
 use crate::base::limits::NETWORKS_MAX;
 use crate::base::networks::{Network, NetworkError, Networks};
 
-/// Networks, a comma between two; an address is the network of itself, `localhost` is 127.0.0.0/8
+/// Networks, comma-separated; an address is the network of itself, `localhost` is 127.0.0.0/8
 /// and ::1.
 ///
 /// # Errors
@@ -26,7 +26,7 @@ pub(crate) fn networks(text: &str) -> Parsed<Vec<Network>> {
 
 fn wrong(word: &str, error: NetworkError) -> ValueError {
     let expected = match error {
-        NetworkError::Syntax => "networks or addresses, a comma between two, such as \
+        NetworkError::Syntax => "comma-separated networks or addresses, such as \
                                  10.0.0.0/8,2001:db8::/32,10.1.2.3, or localhost"
             .to_owned(),
         NetworkError::Prefix(bits_max) => {
@@ -77,8 +77,8 @@ mod tests {
             ("10.0.0.5/24", "got '10.0.0.5/24', expected 10.0.0.0/24 for the network, or 10.0.0.5"),
             ("10.0.0.0/33", "expected at most 32"),
             ("::/129", "expected at most 128"),
-            ("10.0.0.0/8,", "got '', expected networks"),
-            ("example.org", "got 'example.org', expected networks"),
+            ("10.0.0.0/8,", "got '', expected comma-separated"),
+            ("example.org", "got 'example.org', expected comma-separated"),
         ] {
             let line = networks(wrong).expect_err(wrong).to_string();
             assert!(line.contains(said), "{line}");

@@ -118,6 +118,25 @@ impl Login {
     }
 }
 
+/// What can be done about an answer that a server gives to who has not logged in, in words that end
+/// a line.
+pub fn remedy(line: &str) -> &'static str {
+    let has_login = line.contains("(--login)");
+    match !has_login && UNAUTHENTICATED.iter().any(|words| line.contains(words)) {
+        true => "; clients of this server have to log in: give --login FILE",
+        false => "",
+    }
+}
+
+/// memcached's words, and sunder's, to who has not logged in. A set is taken for a login.
+const UNAUTHENTICATED: [&str; 5] = [
+    "CLIENT_ERROR unauthenticated",
+    "CLIENT_ERROR authentication failure",
+    "CLIENT_ERROR bad authentication token format",
+    "CLIENT_ERROR auth token too long",
+    "Auth failure.",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

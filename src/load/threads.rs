@@ -5,6 +5,7 @@
 use super::client::{Client, Trouble};
 use super::latency::{Ending, Latencies};
 use super::limit::too_large;
+use super::login;
 use super::marks::Wrong;
 use super::marks::alone::{Fault, Round, round};
 use super::options::Options;
@@ -303,7 +304,8 @@ pub fn conclude(
         }
         (None, End::Done) => return told,
     };
-    complain(format_args!("sunder {tool}: {text} (after {done} operations)"));
+    let remedy = login::remedy(&text);
+    complain(format_args!("sunder {tool}: {text} (after {done} operations){remedy}"));
     status
 }
 

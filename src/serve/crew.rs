@@ -127,6 +127,32 @@ where
     }
 }
 
+impl<C> Plan<'_, C> {
+    /// Where settings come from, and who may use the server, as far as something says so.
+    fn write_access(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { allow, proxies, rights, batch_rights, auth_file, reread, .. } = self.config;
+        if !allow.is_everyone() {
+            write!(f, " --allow {allow}")?;
+        }
+        if let Some(proxies) = proxies {
+            write!(f, " --proxy-protocol {proxies}")?;
+        }
+        if rights.is_limited() {
+            write!(f, " --rights {rights}")?;
+        }
+        if let Some(rights) = batch_rights {
+            write!(f, " --bp-rights {rights}")?;
+        }
+        if let Some(path) = auth_file {
+            write!(f, " --auth-file {}", path.display())?;
+        }
+        match reread {
+            Some(file) => write!(f, " --config {}", file.path().display()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What runs with what, in a line.
 impl<C> fmt::Display for Plan<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,6 +166,7 @@ impl<C> fmt::Display for Plan<'_, C> {
         write!(f, " --max-item-size {}", show_size(config.item_bytes_max as u64))?;
         write!(f, " --max-connections {}", shared.admission.max())?;
         write!(f, " --idle-timeout {idle_timeout_s} --poll {poll}")?;
+        self.write_access(f)?;
         if pins.iter().any(Option::is_some) {
             let cores: Vec<_> = pins.iter().flatten().map(ToString::to_string).collect();
             write!(f, " --cores {}", cores.join(","))?;

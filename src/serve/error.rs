@@ -51,8 +51,13 @@ pub enum ServeError {
         /// The kernel's reason.
         source: io::Error,
     },
-    /// The file with the users that may log in: which, and why it is not used.
-    AuthFile(String),
+    /// The file with the users that may log in is not used.
+    AuthFile {
+        /// Which, and why not.
+        reason: String,
+        /// What has to change: it is not found, or it is wrong.
+        fault: Fault,
+    },
     /// Memory for L1.
     L1 {
         /// How much, for all workers together.
@@ -141,7 +146,7 @@ impl ServeError {
             ServeError::Admin { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Fault::Passing
             }
-            ServeError::Tier { fault, .. } => *fault,
+            ServeError::Tier { fault, .. } | ServeError::AuthFile { fault, .. } => *fault,
             ServeError::Unfinished { .. } => Fault::Unfinished,
             ServeError::DeviceGone { .. } => Fault::Gone,
             // That process may be about to end.
@@ -235,7 +240,7 @@ impl fmt::Display for ServeError {
             ServeError::Admin { address, source } => {
                 write!(f, "--admin {}", of_admin(*address, source))
             }
-            ServeError::AuthFile(reason) => write!(f, "--auth-file {reason}"),
+            ServeError::AuthFile { reason, .. } => write!(f, "--auth-file {reason}"),
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")

@@ -37,7 +37,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use crate::admin::{self, View};
 use crate::base::clock::Clock;
 use crate::base::console::complain;
-use crate::base::credentials::Credentials;
+use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
 use crate::config::{Batch, Config, L1, L2, Poll};
 use crate::net::{Admission, EndAddress};
@@ -278,8 +278,13 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
 
 /// Who may log in.
 fn users(path: &Path) -> Result<Credentials, ServeError> {
-    Credentials::read(path)
-        .map_err(|reason| ServeError::AuthFile(format!("{}: {reason}", path.display())))
+    Credentials::read(path).map_err(|error| {
+        let fault = match error {
+            CredentialsError::Unreadable(_) => Fault::Host,
+            _ => Fault::Words,
+        };
+        ServeError::AuthFile { reason: format!("{}: {error}", path.display()), fault }
+    })
 }
 
 fn shared(config: &Config, workers: usize) -> Shared {

@@ -70,7 +70,7 @@ impl Reload {
                 )),
             },
             Err(error) => complain(format_args!(
-                "sunder: {path} is not used, {error}; its users are those of before"
+                "sunder: {path} is not used, {error}; the users stay as they were"
             )),
         }
     }
@@ -82,7 +82,7 @@ impl Reload {
             Ok(new) => new,
             Err(line) => {
                 complain(format_args!(
-                    "{line}; {path} is not used, its settings are those of before"
+                    "{line}; {path} is not used, all settings stay as they were"
                 ));
                 return;
             }

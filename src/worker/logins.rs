@@ -152,7 +152,7 @@ impl Logins {
     /// Reads the file of users once more.
     ///
     /// # Errors
-    /// Why it is not used; then the users are those of before.
+    /// Why it is not used; then the users stay as they were.
     pub fn reread(&self) -> Result<(), CredentialsError> {
         self.judge.users.reread()
     }

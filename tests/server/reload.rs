@@ -65,6 +65,8 @@ fn a_hangup_changes_what_can_change() {
     settings.write("allow = ['127.0.0.2']\nworkers = 2\nmax-connections = 100\n");
     let flags = ["--config", &path, "-p", &port.to_string()];
     let mut sunder = Server::sunder(&flags).expect("it serves");
+    let line = format!(" --allow 127.0.0.2/32 --config {path}\n");
+    assert!(sunder.stderr().contains(&line), "{}", sunder.stderr());
     let mut old = from(2, port);
     ask(&mut old, "version\r\n", VERSION);
     ask(&mut from(3, port), "version\r\n", "reset");
@@ -78,7 +80,7 @@ fn a_hangup_changes_what_can_change() {
                    --workers";
     let line = format!("sunder: {path} {changed}");
     sunder.wait_for_line(&line).expect("it says so");
-    assert!(!sunder.stderr().contains("--port"), "the command line counts before the file");
+    assert!(!sunder.stderr().contains("--port"), "the command line takes precedence over the file");
     ask(&mut old, "set k 0 0 1\r\nx\r\n", "STORED\r\n");
     ask(&mut from(2, port), "version\r\n", "reset");
     let mut new = from(3, port);
@@ -98,7 +100,7 @@ fn a_hangup_changes_what_can_change() {
         sunder.signal(Signal::HUP);
         sunder.wait_for(&|said| said.contains(says)).expect(says);
     }
-    assert_eq!(sunder.stderr().matches("its settings are those of before").count(), 3);
+    assert_eq!(sunder.stderr().matches("all settings stay as they were").count(), 3);
     ask(&mut from(2, port), "version\r\n", "reset");
     ask(&mut new, "set k 0 0 1\r\ny\r\n", NO);
 

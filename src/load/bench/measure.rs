@@ -12,6 +12,7 @@ use super::plan::{Load, Plan, ServerAddress};
 use super::schedule::{SECOND_NS, Window};
 use super::{server, sweep};
 use crate::base::clock::Clock;
+use crate::load::login;
 use crate::load::result::RunResult;
 use crate::load::stream::Target;
 
@@ -41,7 +42,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { reason, answers, .. } = self;
-        write!(f, "{}; {answers} answers so far", reason.replace('\n', " "))
+        let remedy = login::remedy(reason);
+        write!(f, "{}; {answers} answers so far{remedy}", reason.replace('\n', " "))
     }
 }
 

@@ -70,7 +70,7 @@ fn hashes_come_and_go_with_sighup() {
         assert_eq!(answers(port, &[&set("alice hashed")]), ["STORED", "END"]);
     }
     let ended = run_sunder(&["serve", "--auth-file", users.path()]).expect("it ends");
-    assert_eq!(ended.status, 1);
+    assert_eq!(ended.status, 2);
     assert!(
         ended.stderr.contains("line 2: its hash is not $argon2id$v=19$m=KIB"),
         "{}",
