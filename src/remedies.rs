@@ -20,6 +20,8 @@ pub const OF_CONNECTIONS: Remedies = Remedies {
     not_allowed: "if it should, add it to --allow (--bp-allow for the batch port)",
     bad_header: "have the load balancer send version 2 (HAProxy: send-proxy-v2), or remove it \
                  from --proxy-protocol",
+    unnamed_proxy: "which --proxy-protocol does not name, was taken for commands; if that is a \
+                    load balancer, name it there, or have it send no header",
     not_accepted: "raise the limit on open files (ulimit -n), or lower --max-connections",
 };
 

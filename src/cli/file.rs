@@ -55,8 +55,8 @@ struct Entry {
 type Wrong = (usize, String);
 
 impl File {
-    /// Reads a file of the flags that `definition` has for `serve`, of which some are `given` on the
-    /// command line.
+    /// Reads a file of the flags that `definition` has for `serve`; some are `given` on the command
+    /// line.
     ///
     /// # Errors
     /// A line that names the place and what is expected there.

@@ -189,6 +189,10 @@ fn what_is_wrong_is_told_with_its_line() {
             assert!(line.ends_with("(see sunder serve --help)"), "{line}");
         }
     }
+}
+
+#[test]
+fn a_file_that_is_too_long_or_no_text_is_refused() {
     for (text, expected) in [
         (format!("allow = [{}]", vec!["'::1'"; 1025].join(",")), "at most 1024"),
         (format!("l1 = '{}'", "x".repeat(100_000)), ".."),

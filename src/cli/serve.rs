@@ -114,9 +114,9 @@ struct Run {
     /// Read settings from this file, too; flags take precedence over it
     ///
     /// TOML, with a key for each flag, by the flag's long name. A flag that is given replaces its
-    /// key and those that cannot be used with it; --enable-shutdown=false turns a switch off. SIGHUP
-    /// has the file read again. sunder config check FILE says whether it is right, sunder config
-    /// show --config FILE what is in force.
+    /// key and those that cannot be used with it; --enable-shutdown=false turns a switch off.
+    /// SIGHUP has the file read again. sunder config check FILE says whether it is right, sunder
+    /// config show --config FILE what is in force.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Number of workers, a thread each, at most 64 [default: one a core]

@@ -54,7 +54,7 @@ impl Connection {
                 (content, consumed)
             }
             Login::Refused { reply, consumed, close } => {
-                foreign::note_proxy_header(visit.stream, visit.now);
+                foreign::note_proxy_header(visit.stream, visit.engine, visit.now);
                 self.state = InputState::Login(None);
                 self.is_closing |= close;
                 (Content::Fixed(reply), consumed)

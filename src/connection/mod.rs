@@ -113,6 +113,10 @@ pub trait Engine {
         false
     }
 
+    /// Tells the operator that a client at `peer`, which is not known as a load balancer, has sent
+    /// the header of one.
+    fn report_unnamed_proxy(&mut self, _peer: IpAddr, _now: Now) {}
+
     /// Executes an operation, here or elsewhere; `slot` identifies it until then.
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Self::Value>;
 

@@ -262,7 +262,7 @@ impl Connection {
                 self.reply(Content::Bytes(reply.finish()), visit);
             }
             Parsed::Bad { reply, skip_bytes, close } => {
-                foreign::note_proxy_header(visit.stream, visit.now);
+                foreign::note_proxy_header(visit.stream, visit.engine, visit.now);
                 visit.stream.consume(consumed);
                 if skip_bytes > 0 {
                     self.skip(skip_bytes, close, Content::Fixed(reply), visit);

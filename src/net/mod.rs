@@ -174,6 +174,8 @@ pub struct Remedies {
     pub not_allowed: &'static str,
     /// A load balancer sends no usable header of the PROXY protocol.
     pub bad_header: &'static str,
+    /// A header of it comes from an address that may not send one; the rest of that sentence.
+    pub unnamed_proxy: &'static str,
     /// The host cannot accept them.
     pub not_accepted: &'static str,
 }
@@ -244,6 +246,13 @@ impl Admission {
                  {not_allowed}"
             )
         });
+    }
+
+    /// Reports to the operator that a PROXY header came from who may not send one.
+    pub fn report_unnamed_proxy(&self, peer: IpAddr, now: Now) {
+        static UNNAMED: Topic = Topic::new();
+        let Remedies { unnamed_proxy, .. } = self.remedies;
+        UNNAMED.report(now, || format!("a PROXY header from {peer}, {unnamed_proxy}"));
     }
 
     /// Subtracts `connections` closed connections.

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use super::held::{Budget, Copied, Held, Lent, Loans, Returns};
 use super::logins::Door;
 use super::measure::{carry, count, learn, level_of, note_wait, value_bytes};
+use super::shared::owner_of;
 use super::{Shared, control, listing};
 use crate::base::buffer::{self, Body, Gather};
 use crate::base::clock::Now;
@@ -194,15 +195,10 @@ where
         1
     }
 
-    /// Whether clients have to log in.
-    pub(super) fn needs_login(&self) -> bool {
-        self.door.needs_login()
-    }
-
-    /// What a listener's clients may do, and in which protocol.
-    pub(super) fn port(&self, listener: usize) -> (Rights, Binding) {
+    /// What a listener's clients may do, in which protocol, and whether they have to log in.
+    pub(super) fn port(&self, listener: usize) -> (Rights, Binding, bool) {
         let port = PortRole::of_listener(listener).listener();
-        (self.shared.rights[port].get(), self.shared.bindings[port])
+        (self.shared.rights[port].get(), self.shared.bindings[port], self.door.needs_login())
     }
 
     /// Whether this worker holds so many items that prefetching pays off. With several workers half
@@ -564,6 +560,10 @@ where
         self.door.log_in(peer, (user, password), slot, now)
     }
 
+    fn report_unnamed_proxy(&mut self, peer: IpAddr, now: Now) {
+        self.shared.admission.report_unnamed_proxy(peer, now);
+    }
+
     fn cancel_login(&mut self, slot: u32, is_gone: bool) -> bool {
         self.door.cancel(slot, is_gone)
     }
@@ -769,28 +769,5 @@ where
     fn revisit(&mut self, id: ConnectionId) {
         self.stats.add(Counter::ConnYields, 1);
         self.revisits.push(id);
-    }
-}
-
-/// The worker that owns the keys of this hash.
-fn owner_of(key_hash: u64, workers: usize) -> usize {
-    ((u128::from(key_hash) * workers as u128) >> 64) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes_are_evenly_owned() {
-        for workers in 1..=8 {
-            let mut owned = vec![0; workers];
-            for i in 0..8000_u64 {
-                owned[owner_of(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), workers)] += 1;
-            }
-            let expected = 8000 / workers;
-            assert!(owned.iter().all(|&n| n > expected * 9 / 10 && n < expected * 11 / 10));
-        }
-        assert_eq!(owner_of(u64::MAX, 3), 2);
     }
 }

@@ -123,10 +123,8 @@ where
 
     fn opened(&mut self, id: ConnectionId, listener: usize, now: Now) -> Connection {
         self.tell(id, "is open");
-        let (rights, binding) = self.engine.port(listener);
-        Connection::new(listener, self.engine.needs_login(), now)
-            .with_rights(rights)
-            .with_binding(binding)
+        let (rights, binding, needs_login) = self.engine.port(listener);
+        Connection::new(listener, needs_login, now).with_rights(rights).with_binding(binding)
     }
 
     fn ready<S: Stream>(

@@ -223,3 +223,26 @@ impl Shared {
         self.stats.iter().fold(0, |sum, worker| sum.wrapping_add(worker.get(counter)))
     }
 }
+
+/// The worker that owns the keys of this hash.
+pub(super) fn owner_of(key_hash: u64, workers: usize) -> usize {
+    ((u128::from(key_hash) * workers as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_evenly_owned() {
+        for workers in 1..=8 {
+            let mut owned = vec![0; workers];
+            for i in 0..8000_u64 {
+                owned[owner_of(i.wrapping_mul(0x9e37_79b9_7f4a_7c15), workers)] += 1;
+            }
+            let expected = 8000 / workers;
+            assert!(owned.iter().all(|&n| n > expected * 9 / 10 && n < expected * 11 / 10));
+        }
+        assert_eq!(owner_of(u64::MAX, 3), 2);
+    }
+}
