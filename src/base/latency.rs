@@ -3,7 +3,7 @@
 //! Each has one writer, so that an entry is a load and a store, and readers sum over the workers.
 //! Nothing here reads a clock or decides what is measured.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Buckets in each doubling of the time: an entry is known to within 1/32, 3 %.
 const STEPS: usize = 32;
@@ -220,9 +220,14 @@ impl Kind {
     }
 }
 
+/// Of what waits one in this many is measured while there is much of it.
+pub const THINNED: u32 = 8;
+
 /// All histograms of a worker: 640 KiB.
 #[derive(Debug)]
 pub struct Latencies {
+    /// Of what waits one in [`THINNED`] is measured, else all.
+    is_thinned: AtomicBool,
     requests: Box<[Histogram]>,
     tiers: Box<[Histogram]>,
 }
@@ -230,11 +235,30 @@ pub struct Latencies {
 impl Default for Latencies {
     fn default() -> Latencies {
         let empty = |count| (0..count).map(|_| Histogram::EMPTY).collect();
-        Latencies { requests: empty(KINDS), tiers: empty(Level::ALL.len()) }
+        let (requests, tiers) = (empty(KINDS), empty(Level::ALL.len()));
+        Latencies { is_thinned: AtomicBool::new(false), requests, tiers }
     }
 }
 
 impl Latencies {
+    /// Whether there is so much to do that of what waits not all is measured. Only the owning
+    /// worker may call this.
+    pub fn thin(&self, is_thinned: bool) {
+        self.is_thinned.store(is_thinned, Relaxed);
+    }
+
+    /// What the `number`th of those that wait counts as; 0: it is not measured. Those that are
+    /// follow no pattern of small periods: a Weyl sequence.
+    #[inline]
+    pub fn weight(&self, number: u32) -> u32 {
+        const GOLDEN: u32 = 0x9e37_79b9;
+        if !self.is_thinned.load(Relaxed) {
+            return 1;
+        }
+        let is_drawn = number.wrapping_mul(GOLDEN) < u32::MAX / THINNED;
+        if is_drawn { THINNED } else { 0 }
+    }
+
     /// The time of requests in sunder.
     pub fn requests(&self, kind: Kind) -> &Histogram {
         &self.requests[kind.index()]
@@ -281,6 +305,18 @@ mod tests {
         assert_eq!(times.count_to((1 << 16) - 1), 2 * 65);
         assert_eq!(times.since(&times).count(), 0);
         assert_eq!(Times::default().quantile_ns(0.5), 0);
+    }
+
+    #[test]
+    fn what_is_thinned_stands_for_all() {
+        let latencies = Latencies::default();
+        let sum = |step: u32| (0..80_000).map(|n| latencies.weight(n * step)).sum::<u32>();
+        assert_eq!(sum(1), 80_000);
+        latencies.thin(true);
+        // Also of every second, third.. one alone.
+        for step in 1..=16 {
+            assert!(sum(step).abs_diff(80_000) < 800, "{step}: {}", sum(step));
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! A request that is answered at once takes little longer than reading the clock twice would. So a
 //! worker measures one in so many, at irregular distances, so that a client's pattern does not meet
 //! them, and counts it as that many. While little is requested it measures more of them, about one
-//! a millisecond. This must cost the other requests next to nothing, and never delays one.
-//! Requests that wait are all measured, by the clock of the turns.
+//! in 4 ms. This must cost the other requests next to nothing, and never delays one.
+//! Requests that wait are measured by the clock of the turns: all, or one in eight if there are
+//! many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -34,7 +35,10 @@ pub struct KeySample {
 
 /// How long requests are counted for an estimate of their rate, and the time between two samples
 /// if there are few, in microseconds.
-const WINDOW_US: u64 = 1_000;
+const WINDOW_US: u64 = 4_000;
+
+/// Requests of a window from which on not all that wait are measured.
+const THINNED_FROM: u64 = 32;
 
 /// Longest time between samples while there are requests, in microseconds: if there are suddenly
 /// fewer.
@@ -50,7 +54,7 @@ pub struct Sampler {
     left: u32,
     /// What `left` was after the last one.
     interval: u32,
-    /// Its mean: the requests of a millisecond, and at most the rate.
+    /// Its mean: the requests of a window, and at most the rate.
     mean: u32,
     /// Since when requests are counted for that, and how many there were.
     window: (u64, u64),
@@ -130,6 +134,9 @@ impl Sampler {
     fn restart(&mut self, now_us: u64) {
         let rate = self.parts.as_ref().map_or(0, |parts| parts.rate.load(Relaxed));
         if rate == 0 {
+            if let Some(parts) = &self.parts {
+                parts.stats.latencies().thin(true);
+            }
             self.due_us = if self.parts.is_some() { now_us + SAMPLE_US } else { u64::MAX };
             self.interval = NEVER;
             self.left = NEVER;
@@ -139,8 +146,11 @@ impl Sampler {
         *count += u64::from(self.interval);
         let us = now_us.saturating_sub(*since_us);
         if us >= WINDOW_US {
-            let mean = (*count * WINDOW_US / us).clamp(1, u64::from(rate));
-            self.mean = mean as u32;
+            let mean = *count * WINDOW_US / us;
+            self.mean = mean.clamp(1, u64::from(rate)) as u32;
+            if let Some(parts) = &self.parts {
+                parts.stats.latencies().thin(mean >= THINNED_FROM);
+            }
             self.window = (now_us, 0);
         }
         self.due_us = now_us + SAMPLE_US;
@@ -287,10 +297,10 @@ mod tests {
         for (turns, turn_us, requests, least, most) in [
             // 3 a second: each.
             (1_000, 333_333, 1, 1_000, 1_000),
-            // 1,000 a second: nearly each.
-            (10_000, 1_000, 1, 9_000, 10_000),
-            // 100,000 a second: a hundredth.
-            (100_000, 10, 1, 900, 1_400),
+            // 1,000 a second: each fourth.
+            (10_000, 1_000, 1, 2_300, 2_900),
+            // 20,000 a second: one in 80.
+            (100_000, 50, 1, 1_100, 1_500),
             // A million a second, in bursts: one in 128.
             (100_000, 32, 32, 22_000, 28_000),
         ] {

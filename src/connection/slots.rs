@@ -7,7 +7,7 @@
 
 use crate::base::buffer::{Chain, Gather, Key};
 use crate::base::clock::Now;
-use crate::base::latency::Verb;
+use crate::base::latency::{THINNED, Verb};
 use crate::base::limits::SLOTS_RESERVED;
 use crate::net::ConnectionId;
 use crate::orchestrator::Operation;
@@ -142,6 +142,17 @@ impl<V> Content<V> {
     }
 }
 
+/// How long a request waited.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// What was asked for.
+    pub verb: Verb,
+    /// In microseconds.
+    pub us: u64,
+    /// The number of requests that it stands for.
+    pub weight: u64,
+}
+
 /// One request.
 #[derive(Debug)]
 struct Slot<V> {
@@ -159,6 +170,9 @@ const NONE: u32 = u32::MAX;
 /// Low bits of [`Slot::asked`], which hold the verb.
 const VERB_BITS: u32 = 4;
 const VERB_MASK: u64 = (1 << VERB_BITS) - 1;
+/// The bit above: it counts as [`THINNED`].
+const THINNED_BIT: u64 = 1 << VERB_BITS;
+const TIME_SHIFT: u32 = VERB_BITS + 1;
 const _: () = assert!(Verb::ALL.len() <= 1 << VERB_BITS);
 
 /// The slots of one connection, oldest first.
@@ -298,18 +312,23 @@ impl<V> Slots<V> {
 
     /// Notes that the request that takes the next free slot, or has this one, begins to wait.
     #[inline]
-    pub fn ask(&mut self, index: u32, verb: Verb, now: Now) {
-        self.slots[index as usize].asked = now.uptime_us << VERB_BITS | verb as u64;
+    pub fn ask(&mut self, index: u32, verb: Verb, weight: u32, now: Now) {
+        let thinned = u64::from(weight > 1) << VERB_BITS;
+        let asked = now.uptime_us << TIME_SHIFT | thinned | verb as u64;
+        self.slots[index as usize].asked = if weight == 0 { 0 } else { asked };
     }
 
-    /// What waited in a slot, and for how many microseconds, if that is to be measured: once.
+    /// What waited in a slot, for how many microseconds, and what that counts as, if it is to be
+    /// measured: once.
     #[inline]
-    pub fn take_wait(&mut self, index: u32, now: Now) -> Option<(Verb, u64)> {
+    pub fn take_wait(&mut self, index: u32, now: Now) -> Option<Wait> {
         match std::mem::take(&mut self.slots[index as usize].asked) {
             0 => None,
             asked => {
                 let verb = Verb::ALL[(asked & VERB_MASK) as usize];
-                Some((verb, now.uptime_us.saturating_sub(asked >> VERB_BITS)))
+                let us = now.uptime_us.saturating_sub(asked >> TIME_SHIFT);
+                let weight = if asked & THINNED_BIT == 0 { 1 } else { u64::from(THINNED) };
+                Some(Wait { verb, us, weight })
             }
         }
     }

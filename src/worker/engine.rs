@@ -77,6 +77,8 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     loans: Loans<O::Value>,
     /// Loans of other workers that are no longer needed.
     returns: Returns,
+    /// Requests that had to wait.
+    waits: u32,
     /// Pieces of this worker's connections that somebody asked for.
     listings: listing::Requests,
 }
@@ -113,6 +115,7 @@ where
             starvations_seen: 0,
             loans: Loans::new(),
             returns: Returns::default(),
+            waits: 0,
             listings: listing::Requests::default(),
             shared,
             executor,
@@ -261,8 +264,8 @@ where
                     *awaited -= 1;
                     learn(expected_bytes, work::since(work_before).max(value_bytes(&outcome)));
                     work_before = work::bytes();
-                    let level = level_of(&outcome, O::LAST);
-                    note_wait(slots.take_wait(origin.slot, now), outcome.ending(), level, stats);
+                    let level = || level_of(&outcome, O::LAST);
+                    note_wait(slots.take_wait(origin.slot, now), &outcome, level, stats);
                     let outcome = outcome.map_value(|value| {
                         value.note_progress(now);
                         Held::Local(value)
@@ -355,7 +358,7 @@ where
             });
             learn(&mut self.expected_bytes, value_bytes(&outcome));
             let waited = self.slots.take_wait(slot, now);
-            note_wait(waited, outcome.ending(), level, &self.stats);
+            note_wait(waited, &outcome, || level, &self.stats);
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
@@ -570,10 +573,12 @@ where
 
     #[inline]
     fn submit(&mut self, operation: Operation, slot: u32, now: Now) -> Submitted<Held<O::Value>> {
-        let verb = verb_of(operation.action);
+        let action = operation.action;
         let submitted = self.dispatch(operation, slot, now);
         if let Submitted::Waiting(outcomes) = &submitted {
-            self.slots.ask(slot, verb, now);
+            self.waits = self.waits.wrapping_add(1);
+            let weight = self.stats.latencies().weight(self.waits);
+            self.slots.ask(slot, verb_of(action), weight, now);
             self.awaited += usize::from(*outcomes);
         }
         submitted

@@ -3,9 +3,10 @@
 use super::held::Loans;
 use crate::base::buffer::{Chain, Gather};
 use crate::base::clock::Now;
-use crate::base::latency::{Ending, Kind, Level, Verb};
+use crate::base::latency::{Kind, Level};
 use crate::base::limits::{EXPECTED_BYTES_DECAY, REMOTE_COPY_BYTES_MAX};
 use crate::base::stats::{Counter, WorkerStats};
+use crate::connection::slots::Wait;
 use crate::mailbox::{Answer, Carried};
 use crate::orchestrator::tally::Tally;
 use crate::tier::{Hit, Outcome, Value};
@@ -29,24 +30,33 @@ pub fn count<V: Value>(tally: Tally, outcome: &Outcome<V>, stats: &WorkerStats) 
 
 /// Notes how long a request waited that is answered now, in microseconds.
 #[inline]
-pub fn note_wait(waited: Option<(Verb, u64)>, ending: Ending, level: Level, stats: &WorkerStats) {
-    if let Some((verb, us)) = waited {
-        stats.latencies().requests(Kind { verb, ending, level }).record(us * 1_000, 1);
+pub fn note_wait<V: Value>(
+    waited: Option<Wait>,
+    outcome: &Outcome<V>,
+    level: impl FnOnce() -> Level,
+    stats: &WorkerStats,
+) {
+    if let Some(Wait { verb, us, weight }) = waited {
+        let kind = Kind { verb, ending: outcome.ending(), level: level() };
+        stats.latencies().requests(kind).record(us * 1_000, weight);
     }
 }
 
 /// Length of the value in an outcome.
+#[inline]
 pub fn value_bytes<V: Value>(outcome: &Outcome<V>) -> usize {
     if let Outcome::Hit(hit) = outcome { hit.value.len() } else { 0 }
 }
 
 /// Adapts the expected size of values to what an operation returned or moved.
+#[inline]
 pub fn learn(expected_bytes: &mut usize, bytes: usize) {
     let decayed = *expected_bytes - expected_bytes.div_ceil(EXPECTED_BYTES_DECAY);
     *expected_bytes = decayed.max(bytes);
 }
 
 /// Prepares an outcome for another worker: a short value is copied, a long one lent.
+#[inline]
 pub fn carry<V: Value>(
     loans: &mut Loans<V>,
     slot: u32,

@@ -528,8 +528,12 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let Some(requests) = self.in_flight.front_mut() else {
             unreachable!("an answer has a request")
         };
-        let waited_ns = self.now.uptime_us.saturating_sub(requests.at_us) * 1_000;
-        self.stats.latencies().tier(self.role.level()).record(waited_ns, 1);
+        let weight = self.stats.latencies().weight(requests.opaque);
+        if weight > 0 {
+            let waited_ns = self.now.uptime_us.saturating_sub(requests.at_us) * 1_000;
+            let times = self.stats.latencies().tier(self.role.level());
+            times.record(waited_ns, u64::from(weight));
+        }
         requests.count -= 1;
         requests.opaque = requests.opaque.wrapping_add(1);
         if requests.kind == Kind::Key {

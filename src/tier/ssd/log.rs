@@ -52,6 +52,8 @@ pub(super) struct Log<D> {
     pub(super) stats: Arc<WorkerStats>,
     /// The tier that it is.
     pub(super) level: Level,
+    /// Reads that clients waited for.
+    pub(super) reads_over: u32,
 }
 
 impl<D: Disk> Log<D> {
@@ -211,6 +213,17 @@ impl<D: Disk> Log<D> {
         self.tick(now);
     }
 
+    /// Notes how long a read took that is over.
+    #[inline]
+    fn note_read(&mut self, slot: u32, now: Now) {
+        self.reads_over = self.reads_over.wrapping_add(1);
+        let weight = self.stats.latencies().weight(self.reads_over);
+        if weight > 0 {
+            let took_ns = self.queue.reads_mut().took_us(slot, now) * 1_000;
+            self.stats.latencies().tier(self.level).record(took_ns, u64::from(weight));
+        }
+    }
+
     fn handle(&mut self, done: Done, now: Now) {
         let (task, what) = Task::of(done.io.token);
         if let Some(error) = self.queue.note_done(task, &done, now) {
@@ -222,8 +235,7 @@ impl<D: Disk> Log<D> {
         }
         match (task, done.io.op) {
             (Task::Read, Op::Read { buffer, .. }) => {
-                let took_ns = self.queue.reads_mut().took_us(what as u32, now) * 1_000;
-                self.stats.latencies().tier(self.level).record(took_ns, 1);
+                self.note_read(what as u32, now);
                 self.queue.reads_mut().done(what as u32, done.result.map(|()| buffer));
             }
             (Task::Seal, _) => {

@@ -445,6 +445,7 @@ impl<D: Disk> Log<D> {
             clock: OwnClock::new(now),
             stats: Arc::clone(&options.stats),
             level: Level::L2,
+            reads_over: 0,
         })
     }
 
