@@ -136,6 +136,19 @@ struct Run {
     /// Retry for S seconds at the start, until tiers, an SSD, addresses and ports are available
     #[arg(long, value_name = "S", default_value = "0")]
     wait: Number<0, 86_400>,
+    /// At a stop, wait S seconds at most for clients to read their replies
+    ///
+    /// Nothing is accepted any more. What has arrived is answered, idle connections are closed,
+    /// and an SSD is closed in order whatever it takes.
+    #[arg(long, value_name = "S", default_value = "5")]
+    drain: Number<0, 3_600>,
+    /// Take over from the sunder that listens on the same first address, if one does
+    ///
+    /// On kernel sockets. It gives its listening sockets to this one, answers what has arrived,
+    /// and ends. No connection is refused: those of the meantime wait until this one serves. Items
+    /// are there if they are in files or on an SSD.
+    #[arg(long, conflicts_with = "device")]
+    takeover: bool,
     /// Serve metrics and the live page at this address, e.g. 127.0.0.1:11299 [default: nowhere]
     ///
     /// Over HTTP: /metrics for Prometheus, /metrics/rend under Rend's names, / for a browser. It
@@ -144,7 +157,8 @@ struct Run {
     admin: Option<SocketAddr>,
     /// Measure one request in N, and count its key for the hot keys; 0: none
     ///
-    /// Of requests that are answered at once. Those that wait for a tier are all measured.
+    /// Of requests that are answered at once. Of those that wait for a tier all are measured, or
+    /// one in eight if there are many.
     #[arg(long, value_name = "N", default_value = "128")]
     sample: Number<0, 1_000_000>,
     /// For trials: play a bad wire on the device
@@ -280,6 +294,8 @@ impl Serve {
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             is_dump_enabled: !allow.disable_dumping,
+            drain_s: run.drain.0,
+            is_takeover: run.takeover,
             admin: run.admin,
             sample_rate: run.sample.0 as u32,
             faults: run.faults,

@@ -73,6 +73,8 @@ settings! {
     is_shutdown_enabled IsShutdownEnabled "--enable-shutdown",
     is_flush_enabled IsFlushEnabled "--disable-flush-all",
     is_dump_enabled IsDumpEnabled "--disable-dumping",
+    drain_s Drain "--drain",
+    is_takeover IsTakeover "--takeover",
     admin Admin "--admin",
     sample_rate SampleRate "--sample",
     faults Faults "--faults",

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::base::limits::{
-    ATTEMPTS_DEFAULT, ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT,
+    ATTEMPTS_DEFAULT, DRAIN_US, ITEM_BYTES_MAX_DEFAULT, ITEM_BYTES_MAX_FLOOR, ITEM_BYTES_MAX_LIMIT,
     SAMPLE_RATE, WORKERS_MAX,
 };
 use crate::base::networks::Networks;
@@ -109,6 +109,10 @@ pub struct Config {
     pub is_flush_enabled: bool,
     /// Whether the keys may be listed.
     pub is_dump_enabled: bool,
+    /// Seconds that a stop waits for clients to read their replies.
+    pub drain_s: u64,
+    /// Whether the listening sockets of a server that runs are taken, which then ends.
+    pub is_takeover: bool,
     /// Where metrics and the live page are; None: nowhere.
     pub admin: Option<SocketAddr>,
     /// One request in this many is measured and its key noted; 0: none.
@@ -156,6 +160,8 @@ impl Default for Config {
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,
+            drain_s: DRAIN_US / 1_000_000,
+            is_takeover: false,
             admin: None,
             sample_rate: SAMPLE_RATE,
             faults: None,

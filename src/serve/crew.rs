@@ -28,6 +28,8 @@ pub(super) struct Plan<'p, C> {
     pub opened: &'p Opened<'p>,
     /// Makes a worker's orchestrator with its tiers.
     pub compose: &'p C,
+    /// Another process may take over from this one.
+    pub is_offered: bool,
 }
 
 /// The workers of one server, from start to end.

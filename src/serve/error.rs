@@ -51,6 +51,8 @@ pub enum ServeError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The server that runs was not taken over from.
+    Takeover(String),
     /// The file with the users that may log in is not used.
     AuthFile {
         /// Which, and why not.
@@ -240,6 +242,7 @@ impl fmt::Display for ServeError {
             ServeError::Admin { address, source } => {
                 write!(f, "--admin {}", of_admin(*address, source))
             }
+            ServeError::Takeover(reason) => write!(f, "--takeover: {reason}"),
             ServeError::AuthFile { reason, .. } => write!(f, "--auth-file {reason}"),
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);

@@ -3,14 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::attach::{Attaching, Listening};
 use super::crew::{Crew, Plan};
 use super::kept::Files;
-use super::{Part, ServeError, attach_place, batch_place, idle};
+use super::{Part, ServeError, attach_place, batch_place, idle, takeover};
 use crate::base::console::complain;
 use crate::base::networks::Networks;
 use crate::config::{Batch, Config};
@@ -32,8 +32,11 @@ pub fn serve<O: Orchestrator>(
     // First, so that whoever finds the clients' socket finds this one, too.
     let listen = || attach.map(Listening::bind).transpose();
     let listening = plan.opened.patience.until(listen)?;
-    let bound = || kernel::bind(&bind, workers).map_err(ServeError::Bind);
+    let mut inherited = plan.opened.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+    let bound =
+        || kernel::bind_or_inherit(&bind, workers, &mut inherited).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;
+    drop(inherited);
     let generation = plan.opened.files.as_ref().map(Files::generation);
     let start = |it: Listening| it.start(&sockets, plan.shared, generation);
     let attaching = listening.map(start).transpose()?;
@@ -46,7 +49,13 @@ pub fn serve<O: Orchestrator>(
     let crew = Crew { plan, place: &place, idle: idle(config, 0), parks: false, unfinished };
     let open =
         |sockets, worker: usize| Ok(Kernel::new(sockets, Arc::clone(&plan.shared.stats[worker])));
-    let ready = || attaching.iter().for_each(Attaching::workers_are_ready);
+    let spares = sockets.first().map(|sockets| Arc::clone(sockets.spares()));
+    let ready = || {
+        attaching.iter().for_each(Attaching::workers_are_ready);
+        if let Some(spares) = spares.filter(|_| plan.is_offered) {
+            takeover::offer(config, spares, Arc::clone(plan.shared));
+        }
+    };
     crew.run(mailboxes, sockets, open, ready)
 }
 

@@ -17,6 +17,7 @@ mod part;
 mod patience;
 mod reload;
 mod ssd;
+mod takeover;
 #[cfg(feature = "dpdk")]
 mod watch;
 
@@ -27,8 +28,8 @@ pub use part::{Level, Part};
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use rapidhash::v3::RapidSecrets;
 use rustix::thread::CpuSet;
@@ -40,6 +41,7 @@ use crate::base::console::complain;
 use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
 use crate::config::{Batch, Config, L1, L2, Poll};
+use crate::net::kernel::Inherited;
 use crate::net::{Admission, EndAddress};
 use crate::orchestrator::l1_l2::L1L2;
 use crate::orchestrator::l1_only::L1Only;
@@ -121,6 +123,8 @@ pub struct Server<'c> {
     pins: Vec<Option<usize>>,
     /// Its tiers, for the line that says what runs.
     tiers: String,
+    /// Another process may take over from this one.
+    is_offered: bool,
 }
 
 impl<'c> Server<'c> {
@@ -144,7 +148,7 @@ impl<'c> Server<'c> {
             logins.start_verifier().map_err(ServeError::Host)?;
             shared.logins = Some(Arc::new(logins));
         }
-        Ok(Server { config, shared, pins, tiers })
+        Ok(Server { config, shared, pins, tiers, is_offered: false })
     }
 
     /// How many workers it will have.
@@ -158,7 +162,7 @@ impl<'c> Server<'c> {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn until_signals(self) -> Result<Server<'c>, ServeError> {
+    pub fn until_signals(mut self) -> Result<Server<'c>, ServeError> {
         use signal_hook::flag::{register, register_usize};
         // A terminal that goes away does not empty the cache, nor a tool that means another daemon.
         for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
@@ -171,6 +175,7 @@ impl<'c> Server<'c> {
             register_usize(signal, cause, signal as usize).map_err(ServeError::Host)?;
             register(signal, Arc::clone(&self.shared.stop)).map_err(ServeError::Host)?;
         }
+        self.is_offered = true;
         Ok(self)
     }
 
@@ -206,14 +211,20 @@ impl<'c> Server<'c> {
         self,
         compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
     ) -> Result<(), ServeError> {
-        let Server { config, mut shared, pins, tiers } = self;
+        let Server { config, mut shared, pins, tiers, is_offered } = self;
         report::set_level(config.verbosity);
         shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
             shared.admission.limit(kernel::files_for(config.connections_max)?);
         }
-        let patience = Patience::new(config.wait_s, Arc::clone(&shared.stop));
+        // What the other process had open may be busy for a moment.
+        let wait_s = if config.is_takeover { config.wait_s.max(TAKEOVER_S) } else { config.wait_s };
+        let patience = Patience::new(wait_s, Arc::clone(&shared.stop));
         let rend = patience.until(|| probe(&config.l2))?;
+        let inherited = match config.is_takeover {
+            true => takeover::take(config)?,
+            false => Inherited::default(),
+        };
         let source = patience.until(|| Source::open(config, pins.len()))?;
         if let Some(source) = &source {
             // Which worker owns a key outlives the process.
@@ -225,12 +236,14 @@ impl<'c> Server<'c> {
             shared.key_secrets = RapidSecrets::seed(files.key_seed());
         }
         let admin = patience.until(|| bind_admin(config))?;
-        let opened = part::Opened { patience, rend, source, files };
+        let opened =
+            part::Opened { patience, rend, source, files, inherited: Mutex::new(inherited) };
         shared.sample_rate.store(config.sample_rate, Ordering::Relaxed);
         let shared = &Arc::new(shared);
         let view = View::new(Arc::clone(shared), config.l1.to_string(), config.l2.to_string());
         admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
-        let plan = Plan { config, shared, pins: &pins, tiers: &tiers, opened: &opened, compose };
+        let (pins, tiers, opened) = (&pins, &tiers, &opened);
+        let plan = Plan { config, shared, pins, tiers, opened, compose, is_offered };
         match &config.device {
             None => kernel::serve(&plan),
             #[cfg(feature = "dpdk")]
@@ -240,6 +253,9 @@ impl<'c> Server<'c> {
         }
     }
 }
+
+/// Seconds that a start waits at least for what the process that it replaces had open.
+const TAKEOVER_S: u64 = 5;
 
 /// Opens the admin port.
 fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> {
@@ -306,6 +322,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         idle_timeout_s: config.idle_timeout_s,
     };
     let mut shared = Shared::new(Clock::start(), limits, settings, workers);
+    shared.drain_us = config.drain_s * 1_000_000;
     let ports = [PortRole::Main, PortRole::Batch];
     shared.rights = ports.map(|port| Arc::new(LiveRights::new(config.rights(port))));
     let admission = Admission::new(config.connections_max, remedies::OF_CONNECTIONS);

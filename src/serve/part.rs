@@ -1,8 +1,8 @@
 //! What one worker's tiers are made with. Called on the worker's own thread, so that its memory is
 //! near its core.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use super::kept::Files;
 use super::patience::Patience;
@@ -12,6 +12,7 @@ use crate::base::console::complain;
 use crate::base::readiness::Readiness;
 use crate::base::stats::WorkerStats;
 use crate::config::{self, Config, L2, Layout, Memcached, readable_size};
+use crate::net::kernel::Inherited;
 use crate::tier::link::{self, OpenError, Role};
 use crate::tier::memcached::chunked::{self, Chunked};
 use crate::tier::memcached::plain::Plain;
@@ -33,6 +34,8 @@ pub(super) struct Opened<'c> {
     pub source: Option<Source<'c>>,
     /// The files of a first tier in memory that outlives the process.
     pub files: Option<Files<'c>>,
+    /// Listeners of the process that this one replaces, until they are used.
+    pub inherited: Mutex<Inherited>,
 }
 
 /// Which tier is asked first.

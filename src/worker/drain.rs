@@ -1,12 +1,12 @@
 //! The end of a worker after a stop was requested: pending replies are sent and every connection is
-//! closed in order, for at most [`DRAIN_US`]. Nothing new is accepted or waited for.
+//! closed in order, for at most [`Shared::drain_us`]. Nothing new is accepted or waited for.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
 
 use super::{Shared, Worker};
 use crate::base::clock::{Now, Pace};
-use crate::base::limits::{DRAIN_NAP_US, DRAIN_US};
+use crate::base::limits::DRAIN_NAP_US;
 use crate::connection::Connection;
 use crate::net::Transport;
 use crate::orchestrator::{Operation, Orchestrator};
@@ -28,7 +28,7 @@ where
         transport: &mut T,
         orchestrator: &O,
     ) {
-        let until_us = pace.at(shared.clock.read()).uptime_us + DRAIN_US;
+        let until_us = pace.at(shared.clock.read()).uptime_us + shared.drain_us;
         let mut owes = true;
         loop {
             let now = pace.at(shared.clock.read());

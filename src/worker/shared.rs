@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::logins::Logins;
 use crate::base::clock::Clock;
-use crate::base::limits::{KEY_SAMPLES, SAMPLE_RATE};
+use crate::base::limits::{DRAIN_US, KEY_SAMPLES, SAMPLE_RATE};
 use crate::base::rights::LiveRights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
@@ -44,6 +44,8 @@ pub enum Cause {
     Shutdown,
     /// The program that the server is a part of.
     Program,
+    /// Another process, which serves from now on.
+    Takeover,
 }
 
 impl Cause {
@@ -58,6 +60,7 @@ impl Cause {
             Cause::Signal(number) => number,
             Cause::Shutdown => usize::MAX,
             Cause::Program => usize::MAX - 1,
+            Cause::Takeover => usize::MAX - 2,
         }
     }
 
@@ -70,6 +73,7 @@ impl Cause {
         match number {
             usize::MAX => Cause::Shutdown,
             number if number == usize::MAX - 1 => Cause::Program,
+            number if number == usize::MAX - 2 => Cause::Takeover,
             number => Cause::Signal(number),
         }
     }
@@ -85,6 +89,7 @@ impl fmt::Display for Cause {
             },
             Cause::Shutdown => f.write_str("a client sent the command shutdown"),
             Cause::Program => f.write_str("the program asked for it"),
+            Cause::Takeover => f.write_str("another sunder takes over"),
         }
     }
 }
@@ -135,6 +140,8 @@ pub struct Shared {
     pub starvations: AtomicU64,
     /// A connection, of any worker, lists items.
     pub is_dumping: AtomicBool,
+    /// How long a stop waits for pending replies, in microseconds.
+    pub drain_us: u64,
     /// Workers with replies pending for a client.
     pub owing: AtomicUsize,
     /// Set if no client is reachable any more: a stop waits for none.
@@ -169,6 +176,7 @@ impl Shared {
             is_stop_told: AtomicBool::new(false),
             starvations: AtomicU64::new(0),
             is_dumping: AtomicBool::new(false),
+            drain_us: DRAIN_US,
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),

@@ -29,3 +29,4 @@ mod ssd;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
+mod takeover;

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, BufRead};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use super::attach::Inbox;
+use super::handover::{self, Inherited, Spares};
 use super::waker::Waker;
 use super::{WAKER_TOKEN, listener_token, stream::Socket};
 use crate::base::limits::{ACCEPTS_PER_TURN, ACCEPTS_PER_TURN_SHARED, LISTEN_BACKLOG};
@@ -151,12 +153,32 @@ pub struct KernelSockets {
     pub(super) acceptors: Vec<Acceptor>,
     pub(super) admission: Arc<Admission>,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) spares: Arc<Spares>,
 }
 
 impl KernelSockets {
     /// Where attachments for the worker that will own these sockets are passed to it.
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    fn add(&mut self, socket: Listening, listener: &Listener) -> io::Result<()> {
+        if let Listening::Tcp { socket, .. } = &socket {
+            self.spares.keep(socket.as_fd())?;
+        }
+        let (allow, proxies) = (listener.allow.clone(), listener.proxies.clone());
+        let number = listener.number;
+        let mut acceptor =
+            Acceptor { socket, number, allow, proxies, is_ready: false, paused_until_us: 0 };
+        let token = listener_token(self.acceptors.len());
+        self.poll.registry().register(&mut acceptor.socket, token, Interest::READABLE)?;
+        self.acceptors.push(acceptor);
+        Ok(())
+    }
+
+    /// Second descriptors of all workers' listeners.
+    pub fn spares(&self) -> &Arc<Spares> {
+        &self.spares
     }
 
     /// Wakes the worker that will own these sockets.
@@ -169,7 +191,7 @@ impl KernelSockets {
     #[cfg(feature = "internals")]
     pub fn local_address(&self, listener: usize) -> Option<SocketAddr> {
         match &self.acceptors.get(listener)?.socket {
-            Listening::Tcp(socket) => socket.local_addr().ok(),
+            Listening::Tcp { socket, .. } => socket.local_addr().ok(),
             Listening::Unix { .. } => None,
         }
     }
@@ -179,20 +201,39 @@ impl KernelSockets {
 ///
 /// # Errors
 /// The first listener that cannot be bound, and why.
+#[cfg(any(test, feature = "internals"))]
 pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>, BindError> {
+    bind_or_inherit(config, workers, &mut Inherited::default())
+}
+
+/// The same, but those that another process listened on are taken from `inherited`.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_or_inherit(
+    config: &KernelConfig,
+    workers: usize,
+    inherited: &mut Inherited,
+) -> Result<Vec<KernelSockets>, BindError> {
     let admission = &config.admission;
+    let spares = Arc::new(Spares::default());
     let mut all = Vec::with_capacity(workers);
     for _ in 0..workers {
         let poll = Poll::new().map_err(BindError::Poll)?;
         let waker = Waker::new(poll.registry(), WAKER_TOKEN).map_err(BindError::Poll)?;
         let acceptors = Vec::with_capacity(config.listeners.len());
-        let (admission, inbox) = (Arc::clone(admission), Arc::default());
-        all.push(KernelSockets { poll, waker, acceptors, admission, inbox });
+        let (admission, inbox, spares) =
+            (Arc::clone(admission), Arc::default(), Arc::clone(&spares));
+        all.push(KernelSockets { poll, waker, acceptors, admission, inbox, spares });
     }
-    for (place, listener) in config.listeners.iter().enumerate() {
+    for listener in &config.listeners {
         let sockets = match &listener.address {
             Address::Tcp(address) => {
-                bind_tcp(*address, workers, takes_ipv4(address, &config.listeners))
+                let takes_ipv4 = takes_ipv4(address, &config.listeners);
+                match inherited.take_tcp(*address) {
+                    sockets if sockets.is_empty() => bind_tcp(*address, workers, takes_ipv4),
+                    sockets => inherit_tcp(sockets, workers),
+                }
             }
             Address::Unix { path, mode } => {
                 if is_something_else(path) {
@@ -202,7 +243,7 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
                 if folder.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                     return Err(BindError::NoFolder(listener.clone()));
                 }
-                bind_unix(path, *mode, workers)
+                bind_unix(path, *mode, workers, inherited, &spares)
             }
         };
         let sockets = sockets.map_err(|source| match listener.address {
@@ -214,17 +255,10 @@ pub fn bind(config: &KernelConfig, workers: usize) -> Result<Vec<KernelSockets>,
             }
             _ => BindError::Listen { listener: listener.clone(), source },
         })?;
-        for (worker, socket) in all.iter_mut().zip(sockets) {
-            let number = listener.number;
-            let (allow, proxies) = (listener.allow.clone(), listener.proxies.clone());
-            let mut acceptor =
-                Acceptor { socket, number, allow, proxies, is_ready: false, paused_until_us: 0 };
-            worker
-                .poll
-                .registry()
-                .register(&mut acceptor.socket, listener_token(place), Interest::READABLE)
-                .map_err(BindError::Poll)?;
-            worker.acceptors.push(acceptor);
+        for (worker, sockets) in all.iter_mut().zip(sockets) {
+            for socket in sockets {
+                worker.add(socket, listener).map_err(BindError::Poll)?;
+            }
         }
     }
     Ok(all)
@@ -268,7 +302,7 @@ fn bind_tcp(
     mut address: SocketAddr,
     workers: usize,
     takes_ipv4: bool,
-) -> io::Result<Vec<Listening>> {
+) -> io::Result<Vec<Vec<Listening>>> {
     if workers > 1 && address.port() != 0 {
         // With SO_REUSEPORT set, binding succeeds beside another server of the same user that also
         // set it, and each would get half of the connections. Without it the kernel reports the
@@ -282,9 +316,21 @@ fn bind_tcp(
         let listener = std::net::TcpListener::from(socket);
         // The first worker's socket chooses port 0 for all of them.
         address = listener.local_addr()?;
-        sockets.push(Listening::Tcp(mio::net::TcpListener::from_std(listener)));
+        let socket = mio::net::TcpListener::from_std(listener);
+        sockets.push(vec![Listening::Tcp { socket, is_shared: false }]);
     }
     Ok(sockets)
+}
+
+/// The same with the sockets of another process.
+fn inherit_tcp(sockets: Vec<RawSocket>, workers: usize) -> io::Result<Vec<Vec<Listening>>> {
+    let is_shared = sockets.len() < workers;
+    let listening = |socket: RawSocket| {
+        let socket = mio::net::TcpListener::from_std(socket.into());
+        Listening::Tcp { socket, is_shared }
+    };
+    let dealt = handover::deal(sockets, workers)?.into_iter();
+    Ok(dealt.map(|own| own.into_iter().map(listening).collect()).collect())
 }
 
 fn tcp_socket(address: SocketAddr, share_port: bool, takes_ipv4: bool) -> io::Result<RawSocket> {
@@ -311,13 +357,28 @@ fn folder_of(path: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
-fn bind_unix(path: &Path, mode: u32, workers: usize) -> io::Result<Vec<Listening>> {
-    let listener = UnixListener::from(listen_unix(path, mode)?);
-    let file = Arc::new(SocketFile::new(path)?);
+fn bind_unix(
+    path: &Path,
+    mode: u32,
+    workers: usize,
+    inherited: &mut Inherited,
+    spares: &Arc<Spares>,
+) -> io::Result<Vec<Vec<Listening>>> {
+    let listener: UnixListener = match inherited.take_unix(path.to_owned()).pop() {
+        Some(socket) if path.exists() => {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+            socket.into()
+        }
+        _ => listen_unix(path, mode)?.into(),
+    };
+    spares.keep(listener.as_fd())?;
+    let mut file = SocketFile::new(path)?;
+    file.spares = Some(Arc::clone(spares));
+    let file = Arc::new(file);
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = mio::net::UnixListener::from_std(listener.try_clone()?);
-        sockets.push(Listening::Unix { socket, _file: Arc::clone(&file) });
+        sockets.push(vec![Listening::Unix { socket, _file: Arc::clone(&file) }]);
     }
     Ok(sockets)
 }
@@ -395,17 +456,26 @@ fn unix_socket() -> io::Result<RawSocket> {
 pub struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+    /// Whether another process has it.
+    spares: Option<Arc<Spares>>,
 }
 
 impl SocketFile {
     fn new(path: &Path) -> io::Result<SocketFile> {
         let file = fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.into(), device_and_inode: (file.dev(), file.ino()) })
+        Ok(SocketFile {
+            path: path.into(),
+            device_and_inode: (file.dev(), file.ino()),
+            spares: None,
+        })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.spares.as_ref().is_some_and(|spares| spares.is_sent()) {
+            return;
+        }
         let is_ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|file| (file.dev(), file.ino()) == self.device_and_inode);
         if is_ours {
@@ -418,14 +488,21 @@ impl Drop for SocketFile {
 /// A socket from which connections are accepted.
 #[derive(Debug)]
 pub(super) enum Listening {
-    Tcp(mio::net::TcpListener),
-    Unix { socket: mio::net::UnixListener, _file: Arc<SocketFile> },
+    /// Shared: with other workers.
+    Tcp {
+        socket: mio::net::TcpListener,
+        is_shared: bool,
+    },
+    Unix {
+        socket: mio::net::UnixListener,
+        _file: Arc<SocketFile>,
+    },
 }
 
 impl Listening {
     fn source(&mut self) -> &mut dyn Source {
         match self {
-            Listening::Tcp(socket) => socket,
+            Listening::Tcp { socket, .. } => socket,
             Listening::Unix { socket, .. } => socket,
         }
     }
@@ -476,7 +553,7 @@ impl Acceptor {
     /// The next connection, and whose it is.
     pub(super) fn accept(&self) -> io::Result<(Socket, Comer)> {
         match &self.socket {
-            Listening::Tcp(socket) => {
+            Listening::Tcp { socket, .. } => {
                 let (socket, peer) = socket.accept()?;
                 Ok((Socket::Tcp(socket), self.comer(peer)))
             }
@@ -497,8 +574,8 @@ impl Acceptor {
     /// Most connections to accept in one turn.
     pub(super) fn budget(&self) -> usize {
         match &self.socket {
-            Listening::Tcp(_) => ACCEPTS_PER_TURN,
-            Listening::Unix { .. } => ACCEPTS_PER_TURN_SHARED,
+            Listening::Tcp { is_shared: false, .. } => ACCEPTS_PER_TURN,
+            Listening::Tcp { .. } | Listening::Unix { .. } => ACCEPTS_PER_TURN_SHARED,
         }
     }
 

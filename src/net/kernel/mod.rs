@@ -9,6 +9,7 @@
 //! Required reading: epoll(7), "Edge-triggered and level-triggered"; accept(2), "Error handling".
 
 mod attach;
+mod handover;
 mod listener;
 #[cfg(not(feature = "internals"))]
 mod proxy;
@@ -30,8 +31,11 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
 pub use attach::Inbox;
+pub use handover::{Inherited, Spares};
+#[cfg(any(test, feature = "internals"))]
+pub use listener::bind;
 pub use listener::{Address, BindError, KernelConfig, KernelSockets, Listener, SocketFile};
-pub use listener::{bind, bind_beside};
+pub use listener::{bind_beside, bind_or_inherit};
 pub use waker::Waker;
 
 use crate::base::clock::Now;
@@ -103,6 +107,7 @@ pub struct Kernel<C> {
     has_tier_news: bool,
     waker: Waker,
     acceptors: Vec<Option<Acceptor>>,
+    spares: Arc<Spares>,
     admission: Arc<Admission>,
     entries: Vec<Entry<C>>,
     /// Free indices of the connection table.
@@ -149,7 +154,7 @@ enum Harvest {
 impl<C> Kernel<C> {
     /// Takes over the sockets that [`bind`] created for this worker.
     pub fn new(sockets: KernelSockets, stats: Arc<WorkerStats>) -> Kernel<C> {
-        let KernelSockets { poll, waker, acceptors, admission, inbox } = sockets;
+        let KernelSockets { poll, waker, acceptors, admission, inbox, spares } = sockets;
         Kernel {
             poll,
             events: Events::with_capacity(KERNEL_EVENTS_PER_TURN),
@@ -158,6 +163,7 @@ impl<C> Kernel<C> {
             has_tier_news: false,
             waker,
             acceptors: acceptors.into_iter().map(Some).collect(),
+            spares,
             admission,
             entries: Vec::new(),
             free: Vec::new(),
@@ -638,6 +644,7 @@ impl<C> Transport<C> for Kernel<C> {
     }
 
     fn stop_listening(&mut self) {
+        self.spares.close();
         for acceptor in &mut self.acceptors {
             if let Some(acceptor) = acceptor.take() {
                 acceptor.close(self.poll.registry());

@@ -1,0 +1,155 @@
+//! How a server is replaced by the next without a refused connection (`--takeover`).
+//!
+//! The one that serves waits at a Unix socket with an abstract name (unix(7)), made of its first
+//! address. The next one asks there for the listening sockets. Once it has them, the old one stops
+//! accepting, answers what has arrived, closes its tiers and ends; what connects meanwhile waits in
+//! the sockets' queues. Only then the next one opens its tiers and accepts: the two never serve at
+//! the same time, so no client sees two contents. Only a process of the same user, or root, is
+//! given anything.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
+
+use super::{ServeError, listeners};
+use crate::base::clock::Clock;
+use crate::base::console::complain;
+use crate::config::Config;
+use crate::net::kernel::{Inherited, Spares};
+use crate::report;
+use crate::worker::{Cause, Shared};
+
+/// The word for the old process to end.
+const STOP: &[u8; 5] = b"stop\n";
+
+/// How long each step may take, and how often it is told that the old process has not ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two attempts to listen where the old process, which ends, still does.
+const NAP: Duration = Duration::from_millis(20);
+const NAPS: usize = 100;
+
+/// The name of the place where a server with this configuration can be asked; None: it cannot,
+/// because its first address is too long.
+fn name(config: &Config) -> Option<SocketAddr> {
+    let first = listeners(config).into_iter().next()?;
+    SocketAddr::from_abstract_name(format!("sunder-takeover-{first}")).ok()
+}
+
+/// Whether the process at the other end is of this user, or root.
+fn is_trusted(stream: &UnixStream) -> bool {
+    socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid())
+}
+
+fn failed(what: impl fmt::Display) -> ServeError {
+    ServeError::Takeover(what.to_string())
+}
+
+/// Takes the listening sockets of the server that runs with the same first address, and waits for
+/// its end. Nothing if there is none.
+///
+/// # Errors
+/// It is another user's, or does not give them.
+pub(super) fn take(config: &Config) -> Result<Inherited, ServeError> {
+    let Some(name) = name(config) else { return Ok(Inherited::default()) };
+    let old = match UnixStream::connect_addr(&name) {
+        Ok(old) => old,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            complain("sunder: --takeover: no sunder serves there; this is an ordinary start");
+            return Ok(Inherited::default());
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if !is_trusted(&old) {
+        return Err(failed("the server there is another user's"));
+    }
+    old.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let inherited = Inherited::receive(&old)
+        .map_err(|error| failed(format_args!("the server there gives nothing: {error}")))?;
+    (&old).write_all(STOP).map_err(failed)?;
+    let pid = socket_peercred(&old).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+    complain(format_args!("sunder: --takeover: process {pid} ends, and this one goes on"));
+    wait_for_end(&old, pid);
+    Ok(inherited)
+}
+
+/// Waits until the other end is closed, which it is when its process has ended.
+fn wait_for_end(old: &UnixStream, pid: i32) {
+    let clock = Clock::start();
+    loop {
+        match (&mut &*old).read(&mut [0; 16]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => {
+                let waited_s = clock.read().uptime_us / 1_000_000;
+                complain(format_args!(
+                    "sunder: --takeover: process {pid} has not ended after {waited_s} s"
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Gives the listening sockets to whoever may have them and asks, as long as the process lives.
+pub(super) fn offer(config: &Config, spares: Arc<Spares>, shared: Arc<Shared>) {
+    let Some(name) = name(config) else { return };
+    let mut naps = 0;
+    let listener = loop {
+        match UnixListener::bind_addr(&name) {
+            Ok(listener) => break listener,
+            // The process that this one has replaced is ending.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && naps < NAPS => {
+                naps += 1;
+                thread::sleep(NAP);
+            }
+            Err(error) => return cannot_offer(&error),
+        }
+    };
+    let wait = move || {
+        for asker in listener.incoming().flatten() {
+            if give(&asker, &spares) {
+                shared.stop_for(Cause::Takeover);
+                // Its end tells the other that this process has ended.
+                std::mem::forget(asker);
+                return;
+            }
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("sunder-takeover".to_owned()).spawn(wait) {
+        cannot_offer(&error);
+    }
+}
+
+fn cannot_offer(error: &io::Error) {
+    complain(format_args!("sunder: no other sunder can take over from this one: {error}"));
+}
+
+/// Whether the asker has the listening sockets and wants this process to end.
+fn give(asker: &UnixStream, spares: &Spares) -> bool {
+    if !is_trusted(asker) {
+        report::tell("a process of another user has asked to take over, and was refused");
+        let _ = asker.shutdown(Shutdown::Both);
+        return false;
+    }
+    let mut word = [0; STOP.len()];
+    let given = asker
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| asker.set_write_timeout(Some(PATIENCE)))
+        .and_then(|()| spares.send(asker))
+        .and_then(|()| (&mut &*asker).read_exact(&mut word));
+    let is_given = given.is_ok() && word == *STOP;
+    if is_given {
+        spares.are_sent();
+    }
+    is_given
+}
