@@ -18,11 +18,11 @@ build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 # Running: network namespaces for quickstart and tests, and a client to type into.
 run=(iproute2 ethtool netcat-openbsd procps)
 # Testing: the servers and tools that sunder is compared with, a load balancer, a conformance tool,
-# instruction counts, Python and Ruby clients, loop devices with file systems, and tools that the
-# scripts use.
+# instruction counts, Python and Ruby clients, loop devices with file systems, a browser for the
+# live page, and tools that the scripts use.
 test=(memcached haproxy libmemcached-tools libsasl2-modules nutcracker dpdk-dev fio jq valgrind
     python3 python3-venv mmdebstrap iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs
-    shellcheck)
+    shellcheck chromium chromium-driver)
 # Building with a profile: the tool that merges profiles.
 optimized=()
 case "${1:-}" in

@@ -21,13 +21,15 @@ pub struct ShownKey {
     pub error: f64,
     /// Requests a second.
     pub rate: f64,
+    /// Its part of the requests of the last whole second, from 0 to 1.
+    pub now: f64,
 }
 
 impl ShownKey {
     /// As text.
     pub fn new(hot: &HotKey) -> ShownKey {
-        let HotKey { share, error, rate, .. } = *hot;
-        ShownKey { key: hot.key.escape_ascii().to_string(), share, error, rate }
+        let HotKey { share, error, rate, now, .. } = *hot;
+        ShownKey { key: hot.key.escape_ascii().to_string(), share, error, rate, now }
     }
 }
 

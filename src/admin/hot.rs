@@ -33,12 +33,28 @@ pub struct HotKey {
     pub error: f64,
     /// Requests a second.
     pub rate: f64,
+    /// Its part of the requests of the last whole second, from 0 to 1.
+    pub now: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
     weight: f64,
     error: f64,
+    second: Second,
+}
+
+/// Requests of this second, and of the one before.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    this: f64,
+    last: f64,
+}
+
+impl Second {
+    fn end(&mut self) {
+        *self = Second { this: 0.0, last: self.this };
+    }
 }
 
 /// Counts the requests of keys.
@@ -48,6 +64,7 @@ pub struct HotKeys {
     /// No forgotten key has been requested more often.
     floor: f64,
     total: f64,
+    second: Second,
 }
 
 impl HotKeys {
@@ -55,14 +72,17 @@ impl HotKeys {
     pub fn add(&mut self, key: &[u8], weight: u32) {
         let weight = f64::from(weight);
         self.total += weight;
+        self.second.this += weight;
         if let Some(count) = self.counts.get_mut(key) {
             count.weight += weight;
+            count.second.this += weight;
             return;
         }
         if self.counts.len() == 2 * KEYS {
             self.forget();
         }
-        let count = Count { weight: self.floor + weight, error: self.floor };
+        let second = Second { this: weight, last: 0.0 };
+        let count = Count { weight: self.floor + weight, error: self.floor, second };
         self.counts.insert(key.to_vec(), count);
     }
 
@@ -85,11 +105,13 @@ impl HotKeys {
         self.counts.retain(|_, count| {
             count.weight *= DECAY;
             count.error *= DECAY;
+            count.second.end();
             // Less than a request a minute ago.
             count.weight > 0.01
         });
         self.floor *= DECAY;
         self.total *= DECAY;
+        self.second.end();
     }
 
     /// The hottest keys, at most `most` of them, the hottest first. A key that may have been
@@ -100,11 +122,13 @@ impl HotKeys {
         let mut all: Vec<_> = self.counts.iter().filter(|(_, count)| is_sure(count)).collect();
         all.sort_by(|a, b| b.1.weight.total_cmp(&a.1.weight).then_with(|| a.0.cmp(b.0)));
         let total = self.total.max(f64::MIN_POSITIVE);
+        let last = self.second.last.max(f64::MIN_POSITIVE);
         let hot = |(key, count): (&Vec<u8>, &Count)| HotKey {
             key: key.clone(),
             share: count.weight / total,
             error: count.error / total,
             rate: rate_of(count.weight),
+            now: count.second.last / last,
         };
         all.into_iter().take(most).map(hot).collect()
     }
@@ -131,6 +155,7 @@ mod tests {
         let top = hot.top(10);
         assert_eq!(top[0].key, b"hot", "{top:?}");
         assert!(top[0].share > 0.01 && top[0].error < 0.002, "{top:?}");
+        assert!((0.045..0.055).contains(&top[0].now), "{top:?}");
         for _ in 0..120 {
             hot.decay();
         }

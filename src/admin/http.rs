@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::page::PAGE;
 use super::state::State;
 use super::{metrics, rend};
 use crate::base::clock::Clock;
@@ -38,9 +39,6 @@ const HEAD: Duration = Duration::from_secs(5);
 
 /// Longest head.
 const HEAD_BYTES: usize = 16 * 1024;
-
-/// The live page.
-const PAGE: &str = include_str!("page.html");
 
 static ACCEPT: Topic = Topic::new();
 

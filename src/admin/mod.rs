@@ -14,6 +14,7 @@ mod history;
 mod hot;
 mod http;
 mod metrics;
+mod page;
 mod rend;
 mod state;
 mod view;

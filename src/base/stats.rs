@@ -107,6 +107,8 @@ counters! {
     BytesWritten => "bytes_written",
     /// Visits to a connection that ended with requests still waiting, for fairness.
     ConnYields => "conn_yields",
+    /// Connections with a reply that waits for its client to read; a gauge.
+    UnreadConnections => "unread_connections",
     /// Connections closed because they stalled in the middle of a request or reply.
     IdleKicks => "idle_kicks",
     /// Bytes of stored items, including headers.
@@ -267,6 +269,7 @@ counters! {
 /// Which can decrease, and which `stats reset` does not reset.
 const GAUGES: &[Counter] = &[
     Counter::CurrConnections,
+    Counter::UnreadConnections,
     Counter::Bytes,
     Counter::CurrItems,
     Counter::OldestItemAge,

@@ -78,8 +78,14 @@ impl Connection {
         let is_new = stall != self.stall
             || (stall == Stall::Output && moved.output)
             || (stall == Stall::Input && moved.input);
-        if stall == Stall::Output && is_new {
-            self.progress_us = now.uptime_us;
+        if is_new {
+            let is_unread = stall == Stall::Output;
+            if is_unread {
+                self.progress_us = now.uptime_us;
+            }
+            if is_unread != (self.stall == Stall::Output) {
+                engine.note_unread(is_unread);
+            }
         }
         self.stall = stall;
         match stall {

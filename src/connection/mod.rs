@@ -224,6 +224,9 @@ pub trait Engine {
         false
     }
 
+    /// A reply of one more connection waits for its client to read, or of one less.
+    fn note_unread(&mut self, _is_unread: bool) {}
+
     /// Makes some of the value of the reply in `slot`, a connection's next, available for writing.
     /// A reply that has not begun and whose value is lost becomes that to a miss. False: the value
     /// was requested; the connection will be visited again.
@@ -357,6 +360,9 @@ impl Connection {
     pub fn release<E: Engine>(mut self, engine: &mut E) {
         self.end_list(engine);
         self.give_up_login(true, engine);
+        if self.stall == Stall::Output {
+            engine.note_unread(false);
+        }
         engine.release_body(self.share);
         if let InputState::Body { slot, .. } = self.state
             && let &Content::Gathering { value: Arriving::Draft { draft, .. }, .. } =

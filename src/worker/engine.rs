@@ -765,6 +765,14 @@ where
     }
 
     #[inline(never)]
+    fn note_unread(&mut self, is_unread: bool) {
+        match is_unread {
+            true => self.stats.add(Counter::UnreadConnections, 1),
+            false => self.stats.sub(Counter::UnreadConnections, 1),
+        }
+    }
+
+    #[inline(never)]
     fn await_room(&mut self, id: ConnectionId) {
         self.stats.add(Counter::ConnYields, 1);
         self.waiting.push(id);

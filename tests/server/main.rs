@@ -22,6 +22,7 @@ mod load_tools;
 mod login;
 mod long_values;
 mod operator;
+mod page;
 mod reload;
 mod scripts;
 mod shm;

@@ -106,6 +106,7 @@ pub const OWN_STATISTICS: &[&str] = &[
     "turns_idle",
     "tx_no_buffer",
     "tx_partial_bursts",
+    "unread_connections",
     "sunder_compiler",
     "sunder_dpdk",
     "sunder_features",
