@@ -24,13 +24,14 @@ pub use view::View;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::PoisonError;
-use std::thread;
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime;
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::timeout;
 
 use state::State;
 
@@ -47,14 +48,33 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Starts the admin thread, on any of `cores` if some are given. It ends with the process.
+/// The admin thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    end: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.end.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the admin thread, on any of `cores` if some are given.
 ///
 /// # Errors
 /// The kernel's: there is no thread.
-pub fn start(view: View, listener: Option<TcpListener>, cores: Vec<usize>) -> io::Result<()> {
+pub fn start(view: View, listener: Option<TcpListener>, cores: Vec<usize>) -> io::Result<Admin> {
     let keys = &view.shared().keys_out;
     let keys = std::mem::take(&mut *keys.lock().unwrap_or_else(PoisonError::into_inner));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let end = Arc::new(Notify::new());
+    let is_over = Arc::clone(&end);
     let run = move || {
         settle(&cores);
         let state = Rc::new(State::new(view, keys));
@@ -62,9 +82,10 @@ pub fn start(view: View, listener: Option<TcpListener>, cores: Vec<usize>) -> io
         if let Some(listener) = listener {
             local.spawn_local(http::serve(listener, Rc::clone(&state)));
         }
-        local.block_on(&runtime, gather(&state));
+        local.block_on(&runtime, gather(&state, &is_over));
     };
-    thread::Builder::new().name("sunder-admin".to_owned()).spawn(run).map(drop)
+    let thread = thread::Builder::new().name("sunder-admin".to_owned()).spawn(run)?;
+    Ok(Admin { end, thread: Some(thread) })
 }
 
 /// Has the thread run where no worker does, and after everything else.
@@ -78,12 +99,13 @@ fn settle(cores: &[usize]) {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
 }
 
-async fn gather(state: &State) {
-    let mut due = interval(GATHER);
-    due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+/// Takes samples until the end.
+async fn gather(state: &State, is_over: &Notify) {
     let mut turns = 0_u32;
     loop {
-        due.tick().await;
+        if timeout(GATHER, is_over.notified()).await.is_ok() {
+            return;
+        }
         turns += 1;
         if turns == 10 {
             turns = 0;

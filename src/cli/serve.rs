@@ -158,7 +158,7 @@ struct Run {
     /// Measure one request in N, and count its key for the hot keys; 0: none
     ///
     /// Of requests that are answered at once. Of those that wait for a tier all are measured, or
-    /// one in eight if there are many.
+    /// one in eight if there are many and N is 8 or more.
     #[arg(long, value_name = "N", default_value = "128")]
     sample: Number<0, 1_000_000>,
     /// For trials: play a bad wire on the device

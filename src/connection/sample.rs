@@ -16,7 +16,7 @@ use rtrb::Producer;
 use super::slots::Content;
 use super::{Connection, Engine, InputState, Progress, Protocol, Visit};
 use crate::base::clock::{Clock, Now};
-use crate::base::latency::{Ending, Kind, Level, Verb};
+use crate::base::latency::{Ending, Kind, Level, THINNED, Verb};
 use crate::base::limits::KEY_BYTES_MAX;
 use crate::base::random::Random;
 use crate::base::stats::{Counter, WorkerStats};
@@ -149,7 +149,7 @@ impl Sampler {
             let mean = *count * WINDOW_US / us;
             self.mean = mean.clamp(1, u64::from(rate)) as u32;
             if let Some(parts) = &self.parts {
-                parts.stats.latencies().thin(mean >= THINNED_FROM);
+                parts.stats.latencies().thin(mean >= THINNED_FROM && rate >= THINNED);
             }
             self.window = (now_us, 0);
         }

@@ -241,7 +241,7 @@ impl<'c> Server<'c> {
         shared.sample_rate.store(config.sample_rate, Ordering::Relaxed);
         let shared = &Arc::new(shared);
         let view = View::new(Arc::clone(shared), config.l1.to_string(), config.l2.to_string());
-        admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
+        let _admin = admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
         let (pins, tiers, opened) = (&pins, &tiers, &opened);
         let plan = Plan { config, shared, pins, tiers, opened, compose, is_offered };
         match &config.device {

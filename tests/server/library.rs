@@ -228,3 +228,22 @@ fn a_tier_that_is_not_in_the_config_is_reported() {
         assert!(line.contains(word) && !line.contains('\n'), "{line}");
     }
 }
+
+#[test]
+fn the_admin_port_is_closed_when_its_server_has_ended() {
+    let admin = ([127, 0, 0, 1], free_port()).into();
+    let config = Config { port: free_port(), admin: Some(admin), ..Config::default() };
+    for _ in 0..2 {
+        let compose = |_: &Part<'_>| Ok(L1Only::new(MapTier::default()));
+        let ended = while_served(&config, compose, |_, _| {
+            let mut scraper = TcpStream::connect(admin).expect("it listens");
+            scraper.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+            scraper.write_all(b"GET /health HTTP/1.0\r\n\r\n").expect("it reads");
+            let mut answer = String::new();
+            scraper.read_to_string(&mut answer).expect("it answers");
+            assert!(answer.ends_with("ready\n"), "{answer}");
+        });
+        ended.expect("it was served");
+        assert!(TcpStream::connect(admin).is_err());
+    }
+}
