@@ -109,6 +109,10 @@ mod connection;
 #[cfg(feature = "internals")]
 pub mod connection;
 #[cfg(not(feature = "internals"))]
+mod doctor;
+#[cfg(feature = "internals")]
+pub mod doctor;
+#[cfg(not(feature = "internals"))]
 mod load;
 #[cfg(feature = "internals")]
 pub mod load;

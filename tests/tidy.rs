@@ -17,6 +17,7 @@ const FILE_LINES_MAX: usize = 800;
 const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
     &["cli"],
+    &["doctor"],
     &["serve", "load"],
     &["admin"],
     &["remedies"],

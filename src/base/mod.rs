@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod clock;
 pub mod console;
 pub mod credentials;
+pub mod files;
 pub mod latency;
 pub mod limits;
 pub mod networks;

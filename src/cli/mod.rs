@@ -9,6 +9,7 @@
 
 mod bench;
 mod blast;
+mod doctor;
 mod error;
 mod file;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcom
 
 use crate::base::console::{VERSION, verbose, version};
 use crate::config::{Config, Reread};
+use crate::doctor::Wishes;
 use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::ReportRequest;
@@ -63,6 +65,8 @@ use settings::SettingsCommand;
 pub enum Command {
     /// Serve.
     Serve(Box<Config>),
+    /// Say what the host lacks for such a server.
+    Examine(Box<Config>, Wishes),
     /// Keep a cache for other processes.
     KeepL1(Box<Config>),
     /// Measure a server. The command line is part of the result.
@@ -108,6 +112,7 @@ enum Subcommands {
     L2(l2::L2),
     Password(password::Password),
     Config(settings::Settings),
+    Doctor(doctor::Doctor),
     Generate(generate::Generate),
 }
 
@@ -124,8 +129,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
     }
     let mut definition = definition();
     definition.build();
-    let name = error::tool_of(&definition, &words);
-    let understood = match understand(&mut definition, &words) {
+    parse_with(&mut definition, &words)
+}
+
+fn parse_with(definition: &mut clap::Command, words: &[OsString]) -> Result<Command, String> {
+    let name = error::tool_of(definition, words);
+    let understood = match understand(definition, words) {
         Ok(understood) => understood,
         Err(Stop::Print(text)) => return Ok(Command::Print(text)),
         Err(Stop::Wrong(line)) => return Err(error::of_tool(&name, &line)),
@@ -135,9 +144,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
     let command = match sunder.command {
         Subcommands::Serve(it) => {
             let file = understood.file.as_ref();
-            let reread = file.map(|file| Reread::new(file.path().to_owned(), rereader(&words)));
+            let reread = file.map(|file| Reread::new(file.path().to_owned(), rereader(words)));
             let config = it.config(matches).map(|config| Config { reread, ..config });
-            let config = config.map_err(|line| explained(&definition, file, &words, line));
+            let config = config.map_err(|line| explained(definition, file, words, line));
             config.map(|it| Command::Serve(Box::new(it)))
         }
         Subcommands::Blast(it) => it.command(matches),
@@ -145,11 +154,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Strin
         Subcommands::Sizes(it) => it.command(matches),
         Subcommands::Fill(it) => it.command(matches),
         Subcommands::Setops(it) => it.command(matches),
-        Subcommands::Bench(it) => it.command(matches, &words),
+        Subcommands::Bench(it) => it.command(matches, words),
         Subcommands::L1d(it) => it.config().map(|it| Command::KeepL1(Box::new(it))),
         Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
         Subcommands::Password(it) => Ok(Command::MakePassword(it.new_password())),
-        Subcommands::Config(it) => return settings(&mut definition, &it.command),
+        Subcommands::Config(it) => return settings(definition, &it.command),
+        Subcommands::Doctor(it) => return examine(definition, &it),
         Subcommands::Generate(it) => Ok(Command::Generate(it.product, it.folder)),
     };
     command.map_err(|text| error::of_tool(tool, &text))
@@ -270,6 +280,14 @@ fn settings(definition: &mut clap::Command, asked: &SettingsCommand) -> Result<C
     let config = serve.config(matches);
     config.map_err(|line| wrong(&explained(definition, file.as_ref(), &words, line)))?;
     Ok(Command::Print(asked.answer(definition, matches, &given, file.as_ref())))
+}
+
+/// Reads the words of `sunder doctor`, which are those of `serve`.
+fn examine(definition: &mut clap::Command, asked: &doctor::Doctor) -> Result<Command, String> {
+    match parse_with(definition, &asked.words())? {
+        Command::Serve(config) => Ok(Command::Examine(config, asked.wishes())),
+        other => Ok(other),
+    }
 }
 
 /// Writes `product` to files in `folder`.

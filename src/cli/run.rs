@@ -7,6 +7,7 @@ use crate::base::console::{complain, print, read_secret};
 use crate::base::credentials::WORD_BYTES_MAX;
 use crate::base::limits::EXIT_USAGE;
 use crate::base::password::Hash;
+use crate::doctor;
 use crate::load::bench;
 use crate::serve::{ServeError, check_log, serve};
 
@@ -42,6 +43,7 @@ fn run(command: Command) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, &error.to_string()),
         },
+        Command::Examine(config, wishes) => doctor::run(&config, wishes),
         Command::KeepL1(config) => match serve(&config) {
             Ok(()) => ExitCode::SUCCESS,
             // Its flag for the memory has another name.

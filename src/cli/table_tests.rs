@@ -66,6 +66,9 @@ fn outcome(line: &str) -> String {
         }
         (Command::Report(request), _) => differences(&request, &()),
         (Command::Serve(is), Ok(Command::Serve(default))) => differences(&is, &default),
+        (Command::Examine(is, wishes), Ok(Command::Examine(default, _))) => {
+            format!("{}    {wishes:?}\n", differences(&is, &default))
+        }
         (Command::Bench(is), Ok(Command::Bench(default))) => {
             let plan = differences(&is.plan, &default.plan);
             match (&is.json, &is.hgrm) {

@@ -23,6 +23,7 @@ use crate::net::tcp::fault::FaultyPort;
 use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::{Orchestrator, PortRole};
+use crate::remedies;
 use crate::worker::Shared;
 
 /// Empty turns before a worker that may sleep does: about as long as a sleep takes.
@@ -33,10 +34,7 @@ pub fn serve<O: Orchestrator>(
     device: &str,
 ) -> Result<(), ServeError> {
     let Plan { config, shared, pins, .. } = plan;
-    let huge = match config.huge {
-        Huge::Auto => nic::Huge::Auto,
-        Huge::Off => nic::Huge::Off,
-    };
+    let huge = huge(config);
     let _held = plan.opened.patience.until(|| hold(config, device))?;
     let request = nic::NicConfig { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
@@ -68,6 +66,20 @@ pub fn serve<O: Orchestrator>(
         true => Err(ServeError::DeviceGone { device: device.to_owned() }),
         false => Ok(()),
     }
+}
+
+pub(super) fn huge(config: &Config) -> nic::Huge {
+    match config.huge {
+        Huge::Auto => nic::Huge::Auto,
+        Huge::Off => nic::Huge::Off,
+    }
+}
+
+/// Finds what [`serve`] would refuse of the addresses, but for other hosts'.
+pub(super) fn check(config: &Config, device: &str) -> Result<(), ServeError> {
+    let admission = Arc::new(Admission::new(config.connections_max, remedies::OF_CONNECTIONS));
+    tcp::check(&stack(config, &admission)).map_err(ServeError::Stack)?;
+    hold(config, device).map(|_| ())
 }
 
 /// A worker's stack, once it is known that no other host has its addresses. The first worker asks;

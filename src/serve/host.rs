@@ -1,10 +1,10 @@
 //! How much memory this process can have at most: what the host has, and what its control groups
 //! allow. Reads, never changes; what cannot be read does not limit.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ServeError;
+use crate::base::files;
 use crate::base::limits::WORKER_BYTES;
 
 /// The most memory there can be, in bytes, and what says so.
@@ -17,15 +17,12 @@ struct Limit {
 /// Finds before anything is mapped whether an L1 of `bytes` bytes can ever be filled here: memory
 /// is given by the page, and without this the kernel would end the process when the cache is warm.
 ///
+/// The host's files are below `root`.
+///
 /// # Errors
 /// It cannot.
-pub(super) fn check_l1(bytes: u64, workers: usize) -> Result<(), ServeError> {
-    check(bytes, workers, Path::new("/"))
-}
-
-/// As [`check_l1`], of a host whose files are below `root`.
-fn check(bytes: u64, workers: usize, root: &Path) -> Result<(), ServeError> {
-    let needed = bytes.saturating_add(workers as u64 * WORKER_BYTES);
+pub(super) fn check_l1(bytes: u64, workers: usize, root: &Path) -> Result<(), ServeError> {
+    let needed = needed_bytes(bytes, workers);
     match limit(root) {
         Some(Limit { bytes: limit, source }) if needed > limit => {
             let source = source.display().to_string();
@@ -35,18 +32,23 @@ fn check(bytes: u64, workers: usize, root: &Path) -> Result<(), ServeError> {
     }
 }
 
+/// What an L1 of `bytes` bytes and its workers take.
+pub(super) fn needed_bytes(bytes: u64, workers: usize) -> u64 {
+    bytes.saturating_add(workers as u64 * WORKER_BYTES)
+}
+
 fn limit(root: &Path) -> Option<Limit> {
     let meminfo = root.join("proc/meminfo");
-    let host = fs::read_to_string(&meminfo).ok().and_then(|text| total_bytes(&text));
+    let host = files::text(&meminfo).and_then(|text| total_bytes(&text));
     let host = host.map(|bytes| Limit { bytes, source: meminfo });
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let groups = files::text(&root.join("proc/self/cgroup")).unwrap_or_default();
     let groups = groups.lines().filter_map(|line| group_file(root, line));
     let allowed = groups.flat_map(|(folder, name, top)| {
         let folders = folder.ancestors().take_while(|folder| folder.starts_with(&top));
         folders.map(|folder| folder.join(name)).collect::<Vec<_>>()
     });
     let allowed = allowed.filter_map(|source| {
-        let bytes = fs::read_to_string(&source).ok()?.trim().parse().ok()?;
+        let bytes = files::text(&source)?.trim().parse().ok()?;
         Some(Limit { bytes, source })
     });
     host.into_iter().chain(allowed).min_by_key(|limit| limit.bytes)
@@ -78,6 +80,7 @@ fn group_file(root: &Path, line: &str) -> Option<(PathBuf, &'static str, PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A host's files below a folder of its own.
     struct Host(PathBuf);
@@ -144,9 +147,9 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_and_says_why() {
         let host = Host::new("refused", &[MEMINFO]);
-        assert!(check(8 << 30, 0, &host.0).is_ok());
-        assert!(check((8 << 30) - 2 * WORKER_BYTES, 2, &host.0).is_ok());
-        let error = check(8 << 30, 2, &host.0).expect_err("it cannot fit").to_string();
+        assert!(check_l1(8 << 30, 0, &host.0).is_ok());
+        assert!(check_l1((8 << 30) - 2 * WORKER_BYTES, 2, &host.0).is_ok());
+        let error = check_l1(8 << 30, 2, &host.0).expect_err("it cannot fit").to_string();
         for part in ["8 GiB", "2 workers", "meminfo", "choose a smaller size"] {
             assert!(error.contains(part), "{part} in {error}");
         }

@@ -14,7 +14,9 @@ use crate::base::secret;
 use crate::config::{Config, L1, L2, MemoryFile, counted, readable_size};
 use crate::remedies::{self, StoreWords};
 use crate::tier::memory::{Memory, MemoryConfig};
-use crate::tier::segments::{self, Beginning, Companion, Emptied, Opening, StartError, StoreFile};
+use crate::tier::segments::{
+    self, Beginning, Companion, Emptied, Opening, SegmentStoreConfig, StartError, StoreFile,
+};
 
 /// The files of all workers.
 #[derive(Debug)]
@@ -65,14 +67,7 @@ impl<'c> Files<'c> {
             None => StoreWords::OF_SERVE,
         };
         let failed = |path: &Path, error: &StartError| failed(path, error, *bytes, workers, words);
-        if !matches!(config.l2, L2::None | L2::Ssd(_)) {
-            let reason = format!(
-                "{}: what another server keeps may change while this one is down: path= goes with \
-                 --l2 none or --l2 ssd",
-                told.path.display()
-            );
-            return Err(ServeError::Tier { flag: words.flag, reason, fault: Fault::Words });
-        }
+        refuse_l2(config, told, words)?;
         let mut found = None;
         for worker in 0..WORKERS_MAX {
             let path = path_of(&told.path, worker);
@@ -105,6 +100,40 @@ impl<'c> Files<'c> {
             clock: Clock::start(),
             state: Mutex::default(),
         }))
+    }
+
+    /// Finds what a start would refuse of the files. It makes and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Files::open`], and those of each worker's file.
+    pub fn try_open(config: &Config, workers: usize) -> Result<(), ServeError> {
+        let L1::Memory { bytes, file: Some(told) } = &config.l1 else { return Ok(()) };
+        let words = StoreWords::OF_SERVE;
+        refuse_l2(config, told, words)?;
+        if !told.format {
+            // It only looks then.
+            Files::open(config, workers, None)?;
+        }
+        let share = (bytes / workers as u64) as usize;
+        let mut missing_bytes = 0;
+        for worker in 0..workers {
+            let path = path_of(&told.path, worker);
+            let failed = |error: &StartError| failed(&path, error, *bytes, workers, words);
+            let file = StoreFile {
+                path: &path,
+                is_huge: told.is_huge,
+                is_afresh: told.format,
+                key_seed: 0,
+            };
+            let store = SegmentStoreConfig { bytes: share, worker, workers };
+            let needed = segments::try_open(store, &file).map_err(|error| failed(&error))?;
+            missing_bytes += needed.missing_bytes;
+            if needed.free_bytes.is_some_and(|free| free < missing_bytes) {
+                let error = StartError::NoSpace { bytes: share, room: needed.room };
+                return Err(failed(&error));
+            }
+        }
+        Ok(())
     }
 
     /// What decides which worker owns a key.
@@ -172,6 +201,19 @@ impl<'c> Files<'c> {
             ));
         }
     }
+}
+
+/// Refuses an L2 whose items may change without those in the files.
+fn refuse_l2(config: &Config, told: &MemoryFile, words: StoreWords) -> Result<(), ServeError> {
+    if matches!(config.l2, L2::None | L2::Ssd(_)) {
+        return Ok(());
+    }
+    let reason = format!(
+        "{}: what another server keeps may change while this one is down: path= goes with --l2 \
+         none or --l2 ssd",
+        told.path.display()
+    );
+    Err(ServeError::Tier { flag: words.flag, reason, fault: Fault::Words })
 }
 
 /// What all workers have found.

@@ -1,7 +1,7 @@
 //! Serving on kernel sockets: binds them before any worker starts, and gives each its own. Nothing
 //! here touches a connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -60,7 +60,7 @@ pub fn serve<O: Orchestrator>(
 }
 
 /// Where to listen, and that in words.
-fn listeners(config: &Config) -> (Vec<Listener>, String) {
+pub(super) fn listeners(config: &Config) -> (Vec<Listener>, String) {
     let tcp = |port, to: PortRole| {
         config.binds.iter().map(move |&address| {
             let address = Address::Tcp(SocketAddr::new(address, port));
@@ -90,9 +90,44 @@ fn listeners(config: &Config) -> (Vec<Listener>, String) {
     (all, main.join(", ") + &batch_place(config) + &attach_place(config))
 }
 
+/// Whether nobody else can listen at `address` beside the listeners.
+pub(super) fn includes(config: &Config, address: SocketAddr) -> bool {
+    let is_all = |one: IpAddr, other: IpAddr| {
+        // On most hosts `::` is all of IPv4, too.
+        one.is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+    };
+    listeners(config).0.iter().any(|listener| match listener.address {
+        Address::Tcp(own) => {
+            let (own_ip, ip) = (own.ip(), address.ip());
+            own.port() == address.port()
+                && (own_ip == ip || is_all(own_ip, ip) || is_all(ip, own_ip))
+        }
+        Address::Unix { .. } => false,
+    })
+}
+
 /// Allows as many open files as there may be connections. Returns how many connections there can
 /// be: fewer than asked for where the host allows fewer files, which is logged.
 pub(super) fn files_for(connections: usize) -> Result<usize, ServeError> {
+    let connections_max = allow_files(connections)?;
+    if connections_max < connections {
+        complain(format_args!("sunder: {}", fewer(connections_max, connections)));
+    }
+    Ok(connections_max)
+}
+
+/// What is said of fewer connections than were asked for.
+pub(super) fn fewer(connections_max: usize, connections: usize) -> String {
+    let most = connections_max as u64 + FILES_RESERVED;
+    format!(
+        "--max-connections: {connections_max} instead of {connections}, because the host allows \
+         {most} open files; raise that (ulimit -Hn, LimitNOFILE=), or ask for fewer"
+    )
+}
+
+/// Allows as many open files as there may be connections, or as the host allows. Returns for how
+/// many connections these are enough.
+pub(super) fn allow_files(connections: usize) -> Result<usize, ServeError> {
     let wanted = connections as u64 + FILES_RESERVED;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
@@ -109,10 +144,5 @@ pub(super) fn files_for(connections: usize) -> Result<usize, ServeError> {
     }
     let raised = Rlimit { current: Some(most), maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).map_err(|_| refused)?;
-    let connections_max = (most - FILES_RESERVED) as usize;
-    complain(format_args!(
-        "sunder: --max-connections: {connections_max} instead of {connections}, because the host \
-         allows {most} open files; raise that (ulimit -Hn, LimitNOFILE=), or ask for fewer"
-    ));
-    Ok(connections_max)
+    Ok((most - FILES_RESERVED) as usize)
 }

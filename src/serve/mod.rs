@@ -18,6 +18,7 @@ mod patience;
 mod reload;
 mod ssd;
 mod takeover;
+pub(crate) mod trial;
 #[cfg(feature = "dpdk")]
 mod watch;
 
@@ -40,7 +41,7 @@ use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
-use crate::config::{Batch, Config, L1, L2, Poll};
+use crate::config::{Batch, Config, L1, L2, Link, Poll};
 use crate::net::kernel::Inherited;
 use crate::net::{Admission, EndAddress};
 use crate::orchestrator::l1_l2::L1L2;
@@ -134,12 +135,8 @@ impl<'c> Server<'c> {
     /// The config names a core that this process may not run on, or a file of users that cannot be
     /// used.
     pub fn new(config: &'c Config) -> Result<Server<'c>, ServeError> {
-        let allowed = allowed_cores()?;
-        if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
-            return Err(ServeError::Core(core));
-        }
-        let workers = workers(config, &allowed);
-        let pins = pins(config, workers, &allowed);
+        let pins = pins(config, &allowed_cores()?)?;
+        let workers = pins.len();
         let tiers = "tiers of its program's own".to_owned();
         let mut shared = shared(config, workers);
         if let Some(path) = &config.auth_file {
@@ -276,7 +273,16 @@ fn free_cores(pins: &[Option<usize>]) -> Vec<usize> {
 /// Asks a Rend-based L2 what it can do, once for all workers.
 fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
     let L2::Rend(link) = l2 else { return Ok(None) };
-    let server = Rend::probe(&link.address, Clock::start().read()).map_err(|error| {
+    let server = ask(link)?;
+    if let Some(lack) = Rend::lacks(server) {
+        complain(format_args!("sunder: --l2: {lack}"));
+    }
+    Ok(Some(server))
+}
+
+/// What the Rend-based server at the end of a link can do.
+fn ask(link: &Link) -> Result<RendServer, ServeError> {
+    Rend::probe(&link.address, Clock::start().read()).map_err(|error| {
         let reason = format!("Rend-based server at {}: {error}", link.address);
         let fault = match error {
             ProbeError::Lost(_) => Fault::Passing,
@@ -285,11 +291,7 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
             _ => Fault::Host,
         };
         ServeError::Tier { flag: "--l2", reason, fault }
-    })?;
-    if let Some(lack) = Rend::lacks(server) {
-        complain(format_args!("sunder: --l2: {lack}"));
-    }
-    Ok(Some(server))
+    })
 }
 
 /// Who may log in.
@@ -391,13 +393,20 @@ fn workers(config: &Config, allowed: &[usize]) -> usize {
 }
 
 /// The core of each worker; None = wherever the kernel likes. Workers that poll are pinned, for a
-/// core that two of them share serves neither.
-fn pins(config: &Config, workers: usize, allowed: &[usize]) -> Vec<Option<usize>> {
-    if !config.cores.is_empty() {
-        return config.cores.iter().copied().map(Some).collect();
+/// core that two of them share serves neither. `allowed`: the cores that this process may run on.
+///
+/// # Errors
+/// The config names a core that is not one of them.
+fn pins(config: &Config, allowed: &[usize]) -> Result<Vec<Option<usize>>, ServeError> {
+    if let Some(&core) = config.cores.iter().find(|core| !allowed.contains(core)) {
+        return Err(ServeError::Core(core));
     }
+    if !config.cores.is_empty() {
+        return Ok(config.cores.iter().copied().map(Some).collect());
+    }
+    let workers = workers(config, allowed);
     let is_pinned = config.poll() == Poll::Busy && workers <= allowed.len();
-    (0..workers).map(|worker| is_pinned.then(|| allowed[worker])).collect()
+    Ok((0..workers).map(|worker| is_pinned.then(|| allowed[worker])).collect())
 }
 
 /// Runs the calling thread on one core from here on.

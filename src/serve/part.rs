@@ -1,6 +1,7 @@
 //! What one worker's tiers are made with. Called on the worker's own thread, so that its memory is
 //! near its core.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -197,12 +198,21 @@ impl Part<'_> {
 /// What a worker has of `bytes` bytes of memory, which are all workers', if the host and a worker
 /// can have it.
 pub(super) fn memory_share(bytes: u64, workers: usize) -> Result<usize, ServeError> {
+    memory_share_of(bytes, workers, Path::new("/"))
+}
+
+/// As [`memory_share`], of a host whose files are below `root`.
+pub(super) fn memory_share_of(
+    bytes: u64,
+    workers: usize,
+    root: &Path,
+) -> Result<usize, ServeError> {
     let share = bytes / workers as u64;
     // First what is wrong on any host.
     if !(memory::BYTES_MIN as u64..=memory::BYTES_MAX as u64).contains(&share) {
         return Err(ServeError::L1Part { bytes: bytes / workers as u64 });
     }
-    host::check_l1(bytes, workers)?;
+    host::check_l1(bytes, workers, root)?;
     Ok(share as usize)
 }
 

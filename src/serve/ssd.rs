@@ -5,6 +5,7 @@
 //! there is a worker, and its key decides which worker owns which item, in every run the same.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Fault, Part, ServeError};
@@ -18,11 +19,14 @@ use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::remedies;
-use crate::tier::ssd::disk::open::{LOOK_BYTES_MIN, OpenRequest, Opened, open};
-use crate::tier::ssd::disk::ring::{Mode, RingDisk};
+use crate::tier::ssd::disk::open::{
+    LOOK_BYTES_MIN, OpenRequest, Opened, open, open_to_look, try_open,
+};
+use crate::tier::ssd::disk::ring::{Completions, Mode, RingDisk};
 use crate::tier::ssd::disk::{self, Pool};
 use crate::tier::ssd::{
-    Geometry, Made, Marks, OpenError, Options, SEGMENTS_MIN, Ssd, look, record_room_bytes,
+    Geometry, Made, Marks, OpenError, Options, SEGMENTS_MIN, Ssd, index_bytes, look,
+    record_room_bytes,
 };
 
 /// The disk of all workers.
@@ -134,32 +138,13 @@ impl Ready {
 impl<'c> Source<'c> {
     /// Opens the disk that one of the tiers of `config` is on, if any is.
     pub fn open(config: &'c Config, workers: usize) -> Result<Option<Source<'c>>, ServeError> {
-        let (flag, told) = match (&config.l1, &config.l2) {
-            (L1::Ssd(told), _) => ("--l1", told),
-            (_, L2::Ssd(told)) => ("--l2", told),
-            _ => return Ok(None),
-        };
-        let room_bytes = record_room_bytes(SSD_SEGMENT_BYTES);
-        if config.item_bytes_max > room_bytes {
-            let reason = format!(
-                "{} is more than an SSD takes: at most {}",
-                readable_size(config.item_bytes_max as u64),
-                readable_size(room_bytes as u64)
-            );
-            let fault = Fault::Words;
-            return Err(ServeError::Tier { flag: "--max-item-size", reason, fault });
-        }
+        let Some((flag, told)) = told(config) else { return Ok(None) };
+        refuse_long_items(config)?;
         let path = told.path.display();
         let clock = Clock::start();
-        let request = OpenRequest {
-            path: &told.path,
-            size_bytes: told.size_bytes,
-            workers,
-            // One more than a log needs, whose start takes a piece of the first.
-            segments_min: SEGMENTS_MIN as usize + 1,
-        };
+        let request = request(told, workers);
         if !told.format {
-            refuse_before_it_grows(&request, flag)?;
+            refuse_before_it_grows(&request, flag, open)?;
         }
         let opened = open(&request).map_err(|error| not_opened(flag, &error))?;
         let made = if told.format { None } else { made_all(&opened, workers, flag, &path)? };
@@ -170,12 +155,8 @@ impl<'c> Source<'c> {
                 .map_err(|error| of_log(flag, &path, &error))?;
         }
         tell_of_file(&opened, flag, &path)?;
-        if let Some(lack) = Marks::new(&told.path, told.state.as_deref()).lack() {
-            complain(format_args!(
-                "sunder: {flag}: {path}: no other file system can take a note of it should the \
-                 disk take no writes any more ({lack}): changes would be refused then; state=DIR \
-                 names a folder on another one"
-            ));
+        if let Some(lack) = lack_of_notes(told) {
+            complain(format_args!("sunder: {flag}: {path}: {lack}"));
         }
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
@@ -275,6 +256,113 @@ impl<'c> Source<'c> {
     }
 }
 
+/// The SSD that a tier is on, and the flag that names it.
+fn told(config: &Config) -> Option<(&'static str, &config::Ssd)> {
+    match (&config.l1, &config.l2) {
+        (L1::Ssd(told), _) => Some(("--l1", told)),
+        (_, L2::Ssd(told)) => Some(("--l2", told)),
+        _ => None,
+    }
+}
+
+fn request(told: &config::Ssd, workers: usize) -> OpenRequest<'_> {
+    OpenRequest {
+        path: &told.path,
+        size_bytes: told.size_bytes,
+        workers,
+        // One more than a log needs, whose start takes a piece of the first.
+        segments_min: SEGMENTS_MIN as usize + 1,
+    }
+}
+
+fn refuse_long_items(config: &Config) -> Result<(), ServeError> {
+    let room_bytes = record_room_bytes(SSD_SEGMENT_BYTES);
+    if config.item_bytes_max <= room_bytes {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} is more than an SSD takes: at most {}",
+        readable_size(config.item_bytes_max as u64),
+        readable_size(room_bytes as u64)
+    );
+    Err(ServeError::Tier { flag: "--max-item-size", reason, fault: Fault::Words })
+}
+
+/// What is said where no note could be made of a disk that takes no writes.
+fn lack_of_notes(told: &config::Ssd) -> Option<String> {
+    // A file that is still to be made will be where its folder is.
+    let folder = told.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let place = if told.path.exists() { &told.path } else { folder.unwrap_or(Path::new(".")) };
+    let lack = Marks::new(place, told.state.as_deref()).lack()?;
+    Some(format!(
+        "no other file system can take a note of it should the disk take no writes any more \
+         ({lack}): changes would be refused then; state=DIR names a folder on another one"
+    ))
+}
+
+/// What a look at the disk of a tier finds that a start would only warn of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiskLook {
+    /// How it would run; None: that cannot be told before its file is made.
+    pub mode: Option<Mode>,
+    /// Why no note could be made should it take no writes.
+    pub lack: Option<String>,
+    /// Its file system writes what is written again to another place.
+    pub is_copied_on_write: bool,
+    /// Memory of the index, of all workers, in bytes.
+    pub index_bytes: u64,
+    /// Memory of the buffers that the kernel is asked to keep mapped, of all workers, in bytes.
+    pub buffer_bytes: u64,
+}
+
+/// Finds what a start would refuse of the disk that one of the tiers is on, and changes nothing of
+/// it.
+pub(super) fn try_disk(config: &Config, workers: usize) -> Result<Option<DiskLook>, ServeError> {
+    let Some((flag, told)) = told(config) else { return Ok(None) };
+    refuse_long_items(config)?;
+    let path = told.path.display();
+    let request = request(told, workers);
+    if !told.format {
+        let opened = |request: &OpenRequest<'_>| open_to_look(request.path);
+        refuse_before_it_grows(&request, flag, opened)?;
+    }
+    let opened = try_open(&request).map_err(|error| not_opened(flag, &error))?;
+    let pool = Pool::new(config.item_bytes_max.max(ITEM_BYTES_MAX_DEFAULT))
+        .map_err(|error| of_path(flag, &path, format!("no memory for buffers: {error}")))?;
+    let mut look = DiskLook {
+        lack: lack_of_notes(told),
+        buffer_bytes: pool.size_bytes() as u64 * workers as u64,
+        ..DiskLook::default()
+    };
+    let Some(opened) = opened else { return Ok(Some(look)) };
+    look.is_copied_on_write = opened.is_copied_on_write();
+    let whole_bytes = opened.whole_bytes();
+    let asked = Asked::new(&request, whole_bytes);
+    let part_bytes = asked.geometry.part_bytes;
+    let index_bytes = index_bytes(part_bytes, told.object_bytes);
+    let index_bytes =
+        index_bytes.map_err(|error| of_log(flag, &path, &OpenError::Memory(error)))?;
+    look.index_bytes = (index_bytes * workers) as u64;
+    // A file that will be made longer holds nothing.
+    let is_whole = part_bytes.checked_mul(workers as u64).is_some_and(|it| it <= whole_bytes);
+    let opened = if is_whole { opened.divided(workers, part_bytes) } else { opened };
+    if is_whole
+        && !told.format
+        && let Some(made) = made_all(&opened, workers, flag, &path)?
+    {
+        asked
+            .refuse_other(&made.geometry, whole_bytes)
+            .map_err(|error| of_log(flag, &path, &error))?;
+    }
+    let disk = RingDisk::new(opened.part(0), pool, &Readiness::none())
+        .map_err(|error| of_path(flag, &path, error))?;
+    look.mode = Some(match config.poll() {
+        Poll::Busy => disk.mode(),
+        Poll::Adaptive => Mode { completions: Completions::Sleeping, ..disk.mode() },
+    });
+    Ok(Some(look))
+}
+
 /// What a log is to be like.
 struct Asked {
     geometry: Geometry,
@@ -341,7 +429,11 @@ fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Resu
 
 /// Refuses a file that cannot be continued as asked, before it is extended or called too small: it
 /// may not be a log, or be one that was cut off or that its old size will continue.
-fn refuse_before_it_grows(request: &OpenRequest<'_>, flag: &'static str) -> Result<(), ServeError> {
+fn refuse_before_it_grows(
+    request: &OpenRequest<'_>,
+    flag: &'static str,
+    open: impl Fn(&OpenRequest<'_>) -> Result<Opened, disk::open::OpenError>,
+) -> Result<(), ServeError> {
     let has_bytes = match std::fs::metadata(request.path) {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         _ => return Ok(()),

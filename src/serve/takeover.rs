@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use rustix::process::geteuid;
 use super::{ServeError, listeners};
 use crate::base::clock::Clock;
 use crate::base::console::complain;
+use crate::base::files;
 use crate::config::Config;
 use crate::net::kernel::{Inherited, Spares};
 use crate::report;
@@ -40,8 +42,23 @@ const NAPS: usize = 100;
 /// The name of the place where a server with this configuration can be asked; None: it cannot,
 /// because its first address is too long.
 fn name(config: &Config) -> Option<SocketAddr> {
+    SocketAddr::from_abstract_name(name_text(config)?).ok()
+}
+
+fn name_text(config: &Config) -> Option<String> {
     let first = listeners(config).into_iter().next()?;
-    SocketAddr::from_abstract_name(format!("sunder-takeover-{first}")).ok()
+    Some(format!("sunder-takeover-{first}"))
+}
+
+/// Whether a server waits there to be asked, on a host whose files are below `root`. It is not
+/// asked.
+pub(super) fn is_offered(config: &Config, root: &Path) -> bool {
+    let (Some(name), Some(list)) = (name_text(config), files::text(&root.join("proc/net/unix")))
+    else {
+        return false;
+    };
+    // The kernel shows an abstract name behind an @ (proc_pid_net(5)).
+    list.lines().any(|line| line.ends_with(&format!(" @{name}")))
 }
 
 /// Whether the process at the other end is of this user, or root.

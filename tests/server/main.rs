@@ -10,6 +10,7 @@ mod bench_tool;
 mod binding;
 mod cli;
 mod conns;
+mod doctor;
 mod dump;
 mod frozen;
 mod gete;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use mio::event::Source;
 use mio::{Interest, Poll, Registry, Token};
-use rustix::fs::FlockOperation;
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, accessat};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
@@ -236,25 +236,11 @@ pub fn bind_or_inherit(
                 }
             }
             Address::Unix { path, mode } => {
-                if is_something_else(path) {
-                    return Err(BindError::NotASocket(listener.clone()));
-                }
-                let folder = fs::metadata(folder_of(path));
-                if folder.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                    return Err(BindError::NoFolder(listener.clone()));
-                }
+                check_place(listener, path)?;
                 bind_unix(path, *mode, workers, inherited, &spares)
             }
         };
-        let sockets = sockets.map_err(|source| match listener.address {
-            Address::Tcp(address)
-                if source.kind() == io::ErrorKind::AddrInUse
-                    && is_without_listener(address.port()) =>
-            {
-                BindError::Outgoing(listener.clone())
-            }
-            _ => BindError::Listen { listener: listener.clone(), source },
-        })?;
+        let sockets = sockets.map_err(|source| refused(listener, source))?;
         for (worker, sockets) in all.iter_mut().zip(sockets) {
             for socket in sockets {
                 worker.add(socket, listener).map_err(BindError::Poll)?;
@@ -262,6 +248,59 @@ pub fn bind_or_inherit(
         }
     }
     Ok(all)
+}
+
+/// Finds what [`bind_or_inherit`] would refuse. It listens on nothing and makes no file: no client
+/// can connect meanwhile.
+///
+/// # Errors
+/// As [`bind_or_inherit`].
+pub fn try_bind(listeners: &[Listener]) -> Result<(), BindError> {
+    let mut held = Vec::with_capacity(listeners.len());
+    for listener in listeners {
+        let tried = match &listener.address {
+            Address::Tcp(address) => tcp_socket(*address, false, takes_ipv4(address, listeners))
+                .map(|socket| held.push(socket)),
+            Address::Unix { path, .. } => {
+                check_place(listener, path)?;
+                try_unix(path)
+            }
+        };
+        tried.map_err(|source| refused(listener, source))?;
+    }
+    Ok(())
+}
+
+/// Whether `address` can be listened on. Nobody can connect to it meanwhile.
+///
+/// # Errors
+/// The kernel's.
+pub fn try_tcp(address: SocketAddr) -> io::Result<()> {
+    tcp_socket(address, false, true).map(|_| ())
+}
+
+/// Why a listener's socket was refused.
+fn refused(listener: &Listener, source: io::Error) -> BindError {
+    match listener.address {
+        Address::Tcp(address)
+            if source.kind() == io::ErrorKind::AddrInUse && is_without_listener(address.port()) =>
+        {
+            BindError::Outgoing(listener.clone())
+        }
+        _ => BindError::Listen { listener: listener.clone(), source },
+    }
+}
+
+/// Refuses a path at which there can be no Unix socket.
+fn check_place(listener: &Listener, path: &Path) -> Result<(), BindError> {
+    if is_something_else(path) {
+        return Err(BindError::NotASocket(listener.clone()));
+    }
+    let folder = fs::metadata(folder_of(path));
+    if folder.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Err(BindError::NoFolder(listener.clone()));
+    }
+    Ok(())
 }
 
 /// Whether a listener on `address` also accepts connections to the host's IPv4 addresses: it is
@@ -400,19 +439,8 @@ fn listen_unix(path: &Path, mode: u32) -> io::Result<RawSocket> {
     // A server that is about to listen refuses connections like one that has exited, so two servers
     // starting at the same time would each take the other's file for a stale one.
     let _lock = lock_folder(path)?;
-    if path.exists() {
-        match unix_socket()?.connect(&address) {
-            // No server listens: a killed server left the file behind.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path)?;
-            }
-            // A server answers, or would if its queue were not full.
-            Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-            Err(error) => return Err(error),
-        }
+    if is_left_behind(path, &address)? {
+        fs::remove_file(path)?;
     }
     let socket = unix_socket()?;
     socket.bind(&address)?;
@@ -420,6 +448,30 @@ fn listen_unix(path: &Path, mode: u32) -> io::Result<RawSocket> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket)
+}
+
+/// Whether a killed server has left its socket at `path`; false: nothing is there.
+fn is_left_behind(path: &Path, address: &SockAddr) -> io::Result<bool> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    match unix_socket()?.connect(address) {
+        // No server listens.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        // A server answers, or would if its queue were not full.
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a Unix socket could be made at `path`.
+fn try_unix(path: &Path) -> io::Result<()> {
+    is_left_behind(path, &SockAddr::unix(path)?)?;
+    let may = Access::WRITE_OK | Access::EXEC_OK;
+    Ok(accessat(CWD, folder_of(path), may, AtFlags::EACCESS)?)
 }
 
 /// How often, and how long each time, to wait for another start that creates a socket in the same

@@ -35,7 +35,7 @@ pub use handover::{Inherited, Spares};
 #[cfg(any(test, feature = "internals"))]
 pub use listener::bind;
 pub use listener::{Address, BindError, KernelConfig, KernelSockets, Listener, SocketFile};
-pub use listener::{bind_beside, bind_or_inherit};
+pub use listener::{bind_beside, bind_or_inherit, try_bind, try_tcp};
 pub use waker::Waker;
 
 use crate::base::clock::Now;

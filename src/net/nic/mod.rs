@@ -123,14 +123,54 @@ pub fn open(config: &NicConfig, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicEr
     spec.check(sysfs)?;
     let needed_bytes = memory_bytes(workers, config.huge);
     let is_huge = config.huge == Huge::Auto;
-    if is_huge {
-        check_hugepages(needed_bytes, spec::hugepages_free_bytes(sysfs))?;
-    }
+    check_memory(workers, config.huge, sysfs)?;
     let mut log = eal::Log::new();
     let eal = eal::Eal::start(&spec, (!is_huge).then_some(needed_bytes), &mut log)?;
     let device = Arc::new(Device::open(&spec, eal, workers, config.huge, &mut log)?);
     let is_link_up = device.wait_for_link();
     Ok(Nic { ports: make_ports(&device, stats), is_link_up, device })
+}
+
+/// Finds what [`open`] would refuse before it starts DPDK. The kernel's devices are below `sysfs`.
+///
+/// # Errors
+/// As [`open`].
+pub fn check_device(device: &str, sysfs: &Path) -> Result<NamedDevice, NicError> {
+    let spec = Spec::parse(device)?;
+    spec.check(sysfs)?;
+    Ok(NamedDevice {
+        pci_address: matches!(spec, Spec::Pci { .. }).then(|| spec.name().to_owned()),
+        interface: spec.interface().map(str::to_owned),
+        driver: spec.driver(),
+    })
+}
+
+/// The same of its memory.
+///
+/// # Errors
+/// [`NicError::NoHugepages`].
+pub fn check_memory(workers: usize, huge: Huge, sysfs: &Path) -> Result<(), NicError> {
+    match huge {
+        Huge::Auto => {
+            let needed_bytes = memory_bytes(workers, huge);
+            check_hugepages(needed_bytes, spec::hugepages_free_bytes(sysfs))
+        }
+        Huge::Off => Ok(()),
+    }
+}
+
+/// What the names of DPDK's drivers' libraries begin with.
+pub const DRIVER_FILES: &str = "librte_";
+
+/// What a device's name says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedDevice {
+    /// The address in full of a PCI device.
+    pub pci_address: Option<String>,
+    /// The interface of the kernel's that a vdev is on.
+    pub interface: Option<String>,
+    /// DPDK's driver of a vdev, as its library is named.
+    pub driver: Option<String>,
 }
 
 fn make_ports(device: &Arc<Device>, stats: &[Arc<WorkerStats>]) -> Vec<Option<WorkerPort>> {

@@ -130,6 +130,18 @@ impl Spec {
         }
     }
 
+    /// DPDK's driver of a vdev: its name without the number, as its library is named.
+    pub(super) fn driver(&self) -> Option<String> {
+        let Spec::Vdev { name, .. } = self else { return None };
+        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        Some(match kind.strip_prefix("eth_") {
+            Some(kind) => format!("net_{kind}"),
+            None if kind.starts_with("virtio_user") => "net_virtio".to_owned(),
+            None if kind == "net_tun" => "net_tap".to_owned(),
+            None => kind.to_owned(),
+        })
+    }
+
     /// The value of a vdev's argument.
     pub(super) fn argument(&self, key: &str) -> Option<&str> {
         let Spec::Vdev { devargs, .. } = self else { return None };
@@ -281,6 +293,15 @@ mod tests {
         let is_server = |spec| Spec::parse(spec).unwrap().is_memif_server();
         assert!(is_server("net_memif0,role=server,id=1") && is_server("net_memif0,role=master"));
         assert!(!is_server("net_memif0,role=client") && !is_server("net_memif0,id=1"));
+        for (device, driver) in [
+            ("net_af_packet0,iface=veth0", "net_af_packet"),
+            ("eth_ring12", "net_ring"),
+            ("virtio_user0,path=/dev/vhost-net", "net_virtio"),
+            ("net_tun0", "net_tap"),
+        ] {
+            assert_eq!(Spec::parse(device).unwrap().driver().as_deref(), Some(driver));
+        }
+        assert_eq!(Spec::parse("05:00.0").unwrap().driver(), None);
         assert!(matches!(Spec::parse("eth0"), Err(SpecError::Unknown { .. })));
         assert!(matches!(Spec::parse("net_ring0\0"), Err(SpecError::Nul)));
     }

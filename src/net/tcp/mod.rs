@@ -53,7 +53,7 @@ use std::sync::Arc;
 pub use board::Board;
 pub use connect::ConnectError;
 pub use own::{Taken, mac_text};
-pub use state::Stack;
+pub use state::{Stack, check};
 
 use super::Admission;
 use crate::base::limits::{TCP_ADDRESSES_MAX, TCP_LISTENERS_MAX};

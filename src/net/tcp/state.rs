@@ -56,6 +56,20 @@ pub struct Stack<P: Port, C> {
     pub(super) resolver: Resolver,
 }
 
+/// Whether there can be a stack with these settings.
+///
+/// # Errors
+/// [`ConfigError`], if `config` is impossible.
+pub fn check(config: &StackConfig) -> Result<(), ConfigError> {
+    if config.ports.len() > TCP_LISTENERS_MAX || config.ports.contains(&0) {
+        return Err(ConfigError::Ports);
+    }
+    if !(1..=1 << 24).contains(&config.connections_max) {
+        return Err(ConfigError::Connections);
+    }
+    Own::new([0; 6], &config.addresses).map(|_| ())
+}
+
 impl<P: Port, C> Stack<P, C> {
     /// A stack over `port`, which counts into `stats`.
     ///
@@ -67,12 +81,7 @@ impl<P: Port, C> Stack<P, C> {
         stats: Arc<WorkerStats>,
         now: Now,
     ) -> Result<Stack<P, C>, ConfigError> {
-        if config.ports.len() > TCP_LISTENERS_MAX || config.ports.contains(&0) {
-            return Err(ConfigError::Ports);
-        }
-        if !(1..=1 << 24).contains(&config.connections_max) {
-            return Err(ConfigError::Connections);
-        }
+        check(config)?;
         let mut wire = Wire::new(port, stats);
         let own = Own::new(wire.capabilities.mac, &config.addresses)?;
         let addresses: Vec<_> = config

@@ -10,7 +10,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memmap2::{Advice, MmapMut};
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fstatfs};
+use rustix::fs::{
+    Access, AtFlags, CWD, FallocateFlags, OFlags, StatFs, accessat, fallocate, fstatfs, statfs,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -90,6 +92,87 @@ pub fn open(config: SegmentStoreConfig, store_file: &StoreFile<'_>) -> Result<Ma
         .map_err(StartError::opening)?;
     check_ours(&file)?;
     let system = fstatfs(&file).map_err(io::Error::from).map_err(StartError::at("look at it"))?;
+    let len = file.metadata().map_err(StartError::at("look at it"))?.len();
+    let (room, config) =
+        room_of(&system, config).inspect_err(|_| forget_if(len == 0, store_file.path))?;
+    if store_file.is_afresh {
+        file.set_len(0).map_err(StartError::at("empty it"))?;
+    } else if len > 0 {
+        check_contents(&mut file, len, &config)?;
+    }
+    match fill(&file, config.bytes, room, store_file.is_huge) {
+        Ok(map) => Ok(Mapped { map, file, config }),
+        Err(error) => {
+            forget_if(len == 0 || store_file.is_afresh, store_file.path);
+            Err(error)
+        }
+    }
+}
+
+/// Room for the files of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// Bytes that a file still has to be given.
+    pub missing_bytes: u64,
+    /// What its file system has free; None: it does not say.
+    pub free_bytes: Option<u64>,
+    /// Where they are taken from.
+    pub room: Room,
+}
+
+/// Finds what [`open`] would refuse, but for room: that is for the caller to add up. It makes and
+/// changes nothing.
+pub fn try_open(
+    config: SegmentStoreConfig,
+    store_file: &StoreFile<'_>,
+) -> Result<Needed, StartError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags.bits() as i32)
+        .open(store_file.path);
+    let mut file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened.map_err(StartError::opening)?),
+    };
+    let folder = store_file.path.parent().unwrap_or(Path::new("/"));
+    let system = match &file {
+        Some(file) => {
+            check_ours(file)?;
+            fstatfs(file)
+        }
+        None => {
+            let may = Access::WRITE_OK | Access::EXEC_OK;
+            let may = accessat(CWD, folder, may, AtFlags::EACCESS);
+            may.map_err(|errno| StartError::opening(errno.into()))?;
+            statfs(folder)
+        }
+    };
+    let system = system.map_err(io::Error::from).map_err(StartError::at("look at it"))?;
+    let (room, config) = room_of(&system, config)?;
+    let mut has_bytes = 0;
+    if let Some(file) = &mut file {
+        let meta = file.metadata().map_err(StartError::at("look at it"))?;
+        has_bytes = meta.blocks() * 512;
+        if meta.len() > 0 && !store_file.is_afresh {
+            check_contents(file, meta.len(), &config)?;
+        }
+    }
+    let missing_bytes = (config.bytes as u64).saturating_sub(has_bytes);
+    let free_bytes = match room {
+        // A mount of hugetlbfs without a size of its own has what is free of such pages.
+        Room::HugePages(_) if system.f_blocks == 0 || system.f_blocks == u64::MAX => None,
+        _ => Some(system.f_bavail.saturating_mul(system.f_bsize as u64)),
+    };
+    Ok(Needed { missing_bytes, free_bytes, room })
+}
+
+/// What a file on this file system is made of, and the whole pages of `config` there.
+fn room_of(
+    system: &StatFs,
+    config: SegmentStoreConfig,
+) -> Result<(Room, SegmentStoreConfig), StartError> {
     let page_bytes = (system.f_bsize as usize).max(4096);
     let room = match system.f_type as u64 {
         HUGETLBFS => Room::HugePages(page_bytes),
@@ -101,22 +184,9 @@ pub fn open(config: SegmentStoreConfig, store_file: &StoreFile<'_>) -> Result<Ma
         _ => config.bytes / 4096 * 4096,
     };
     let config = SegmentStoreConfig { bytes, ..config };
-    let len = file.metadata().map_err(StartError::at("look at it"))?.len();
-    if !config.is_in_range() {
-        forget_if(len == 0, store_file.path);
-        return Err(StartError::Pages { page_bytes });
-    }
-    if store_file.is_afresh {
-        file.set_len(0).map_err(StartError::at("empty it"))?;
-    } else if len > 0 {
-        check_contents(&mut file, len, &config)?;
-    }
-    match fill(&file, bytes, room, store_file.is_huge) {
-        Ok(map) => Ok(Mapped { map, file, config }),
-        Err(error) => {
-            forget_if(len == 0 || store_file.is_afresh, store_file.path);
-            Err(error)
-        }
+    match config.is_in_range() {
+        true => Ok((room, config)),
+        false => Err(StartError::Pages { page_bytes }),
     }
 }
 

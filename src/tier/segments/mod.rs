@@ -57,7 +57,7 @@ pub use check::{Checked, Survivor};
 pub use figures::{SegmentCounts, SegmentOverview};
 pub use geometry::{BYTES_MAX, BYTES_MIN, SegmentStoreConfig};
 pub use header::Companion;
-pub use mapping::{MadeStore, StoreFile, made};
+pub use mapping::{MadeStore, Needed, StoreFile, made, try_open};
 pub use opening::{Beginning, Emptied, Opening, Room, StartError};
 pub use record::RecordMarks;
 pub use store::{FoundRecord, MadeRecord, NewRecord, OpenedRecord, SegmentStore};

@@ -142,6 +142,20 @@ const LOOKS_MAX: usize = 8;
 /// With fewer items than this the index is in the core's own caches.
 const FAR_ITEMS_MIN: u64 = 16 * 1024;
 
+/// Memory of the index of a part of so many bytes, if the kernel would give it, in bytes.
+///
+/// # Errors
+/// The kernel's.
+pub fn index_bytes(part_bytes: u64, object_bytes: u64) -> std::io::Result<usize> {
+    // The number of blocks counts only once something is in it.
+    Ok(index::Index::new(objects(part_bytes, object_bytes), 1)?.bytes())
+}
+
+/// For how many objects there is an index.
+fn objects(part_bytes: u64, object_bytes: u64) -> u64 {
+    part_bytes / object_bytes.max(1)
+}
+
 /// Length of the longest record that a segment has room for, header and key counted, in bytes.
 pub const fn record_room_bytes(segment_bytes: usize) -> usize {
     segment_bytes - (format::HEADER_BLOCKS + format::SEAL_BLOCKS + 1) * SSD_BLOCK_BYTES

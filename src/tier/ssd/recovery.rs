@@ -409,7 +409,7 @@ impl<D: Disk> Log<D> {
         let next_incarnation =
             (scan.next_incarnation + OPENS_PER_CHECKPOINT).min(INCARNATION_MAX + 1);
         segments.restore(scan.segments_used, next_incarnation);
-        let objects = superblock.geometry.part_bytes / options.object_bytes.max(1);
+        let objects = super::objects(superblock.geometry.part_bytes, options.object_bytes);
         let durable = scan.next_sequence - 1;
         let generation = superblock.generation;
         let interval_us = options.flush_ms * 1_000;

@@ -365,6 +365,49 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Opened, OpenError> {
     Ok(Opened { file: Arc::new(file), kind, whole_bytes, workers: request.workers, part_bytes })
 }
 
+/// Finds what [`open`] would refuse. It makes no file, none longer, and fills no holes. The disk as
+/// it is now; for a file that would be made one without a name; None: its file system has no such.
+///
+/// # Errors
+/// As [`open`].
+pub fn try_open(request: &OpenRequest<'_>) -> Result<Option<Opened>, OpenError> {
+    let fail = |cause| OpenError { path: request.path.to_owned(), cause, is_look: false };
+    let kind = kind_of(request.path, request.size_bytes.is_some()).map_err(fail)?;
+    let file = match kind {
+        Some(Kind::BlockDevice) => block_device(request.path, false).map(Some),
+        Some(Kind::File) => regular_file(request.path, false).map(Some),
+        None => nameless_file(request.path),
+    };
+    let Some(file) = file.map_err(fail)? else { return Ok(None) };
+    let kind = kind.unwrap_or(Kind::File);
+    let sizes = is_direct(&file).and_then(|()| match kind {
+        Kind::File => wanted_size(&file, request)
+            .and_then(|size_bytes| check_room(&file, size_bytes))
+            .and_then(|()| length(&file)),
+        Kind::BlockDevice => device_size(&file, request).and_then(|_| length(&file)),
+    });
+    let whole_bytes = sizes.map_err(fail)?;
+    let block = SSD_BLOCK_BYTES as u64;
+    let part_bytes = whole_bytes / block * block;
+    Ok(Some(Opened { file: Arc::new(file), kind, whole_bytes, workers: 1, part_bytes }))
+}
+
+/// A file without a name in the folder of `path` (open(2): O_TMPFILE). None: its file system has no
+/// such files.
+fn nameless_file(path: &Path) -> Result<Option<File>, Cause> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let opened = options(OFlags::TMPFILE, false).mode(0o600).open(folder.unwrap_or(Path::new(".")));
+    match opened {
+        Err(error)
+            if [Some(Errno::OPNOTSUPP), Some(Errno::ISDIR)]
+                .contains(&Errno::from_io_error(&error)) =>
+        {
+            Ok(None)
+        }
+        opened => opened.map(Some).map_err(opening),
+    }
+}
+
 /// Opens a disk that is only looked at, all of it as one part. That needs no permission to write
 /// and changes nothing; no server may have it meanwhile.
 ///
@@ -579,6 +622,12 @@ fn is_direct(file: &File) -> Result<(), Cause> {
 
 /// How much of a file to use, after making it so long and all of it its own.
 fn file_size(file: &File, request: &OpenRequest<'_>) -> Result<u64, Cause> {
+    let size_bytes = wanted_size(file, request)?;
+    allocate(file, file.metadata().map_err(opening)?.len(), size_bytes)?;
+    Ok(size_bytes)
+}
+
+fn wanted_size(file: &File, request: &OpenRequest<'_>) -> Result<u64, Cause> {
     let has_bytes = file.metadata().map_err(opening)?.len();
     let size_bytes = match request.size_bytes {
         None if has_bytes == 0 => return Err(Cause::Empty),
@@ -586,7 +635,6 @@ fn file_size(file: &File, request: &OpenRequest<'_>) -> Result<u64, Cause> {
     };
     is_enough(size_bytes, request)?;
     is_allowed(size_bytes)?;
-    allocate(file, has_bytes, size_bytes)?;
     Ok(size_bytes)
 }
 
@@ -618,16 +666,7 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
         overwrite_in_place(file);
     }
     // To try would fill the file system for a while, and holes of the file for good.
-    if let Ok(room) = fstatvfs(file) {
-        let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
-        let whole_bytes = room.f_blocks.saturating_mul(room.f_frsize);
-        if size_bytes > whole_bytes.max(room_bytes) {
-            return Err(Cause::LargerThanDisk { wants_bytes: size_bytes, whole_bytes });
-        }
-        if size_bytes.saturating_sub(room_bytes) > free_bytes {
-            return Err(Cause::NoSpace { wants_bytes: size_bytes, free_bytes: Some(free_bytes) });
-        }
-    }
+    check_room(file, size_bytes)?;
     let error = match fill_holes(file, size_bytes) {
         Ok(()) => return Ok(()),
         // All of it is there: XFS asks for more (see fill_holes) though nothing has to be found.
@@ -648,6 +687,21 @@ fn allocate(file: &File, has_bytes: u64, size_bytes: u64) -> Result<(), Cause> {
         Errno::FBIG => Cause::TooLarge { wants_bytes: size_bytes },
         _ => Cause::Kernel("cannot set room aside for it", error.into()),
     })
+}
+
+/// Refuses what the file system of a file has no room for.
+fn check_room(file: &File, size_bytes: u64) -> Result<(), Cause> {
+    let room_bytes = file.metadata().map_err(opening)?.blocks() * 512;
+    let Ok(room) = fstatvfs(file) else { return Ok(()) };
+    let free_bytes = room.f_bavail.saturating_mul(room.f_frsize);
+    let whole_bytes = room.f_blocks.saturating_mul(room.f_frsize);
+    if size_bytes > whole_bytes.max(room_bytes) {
+        return Err(Cause::LargerThanDisk { wants_bytes: size_bytes, whole_bytes });
+    }
+    if size_bytes.saturating_sub(room_bytes) > free_bytes {
+        return Err(Cause::NoSpace { wants_bytes: size_bytes, free_bytes: Some(free_bytes) });
+    }
+    Ok(())
 }
 
 /// Allocates what holds no data below `size_bytes`. For a call on what is allocated already XFS

@@ -97,6 +97,14 @@ impl std::error::Error for RingError {
     }
 }
 
+/// Whether this process may have a ring at all.
+///
+/// # Errors
+/// If the kernel has no io_uring, or does not allow it.
+pub fn try_ring() -> Result<(), RingError> {
+    IoUring::new(1).map(|_| ()).map_err(RingError::at("setting up io_uring"))
+}
+
 /// A part of a real disk, driven by the thread that made it.
 pub struct RingDisk {
     part: Part,

@@ -1,0 +1,35 @@
+//! The file of users, and the servers that tiers are in.
+
+use super::{Finding, Subject};
+use crate::serve::Level;
+
+pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
+    let config = subject.config;
+    let mut findings = Vec::new();
+    findings.extend(users(subject));
+    let l1 = config.l1.address().map(|it| ("l1", Level::L1, it));
+    let l2 = config.l2.address().map(|it| ("l2", Level::L2, it));
+    for (check, level, address) in [l1, l2].into_iter().flatten() {
+        findings.push(match subject.host.system.server(config, level) {
+            Ok(None) => Finding::ok(check, format!("the server at {address} answers")),
+            Ok(Some(lack)) => Finding::warning(check, lack),
+            Err(error) => Finding::refused(check, &error),
+        });
+    }
+    findings
+}
+
+fn users(subject: &Subject<'_>) -> Option<Finding> {
+    const CHECK: &str = "users";
+    let path = subject.config.auth_file.as_ref()?;
+    if let Err(error) = subject.host.system.users(subject.config) {
+        return Some(Finding::refused(CHECK, &error));
+    }
+    let mode = subject.host.system.path(path).map_or(0, |look| look.mode);
+    let shown = path.display();
+    Some(match mode & 0o077 {
+        0 => Finding::ok(CHECK, format!("{shown} is understood, and its owner's alone")),
+        _ => Finding::warning(CHECK, format!("{shown} can be opened by others (mode {mode:04o})"))
+            .mend(format!("chmod 600 {shown}")),
+    })
+}
