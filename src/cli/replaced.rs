@@ -7,8 +7,15 @@ use clap::parser::ValueSource;
 
 const DEVICE: &[&str] = &["device", "address", "gateway", "faults"];
 const SOCKETS: &[&str] = &["sock_path", "unix_socket", "use_domain_socket"];
-const KERNEL: &[&str] =
-    &["bind", "sock_path", "unix_socket", "use_domain_socket", "bp_sock_path", "proxy_protocol"];
+const KERNEL: &[&str] = &[
+    "bind",
+    "sock_path",
+    "unix_socket",
+    "use_domain_socket",
+    "bp_sock_path",
+    "proxy_protocol",
+    "takeover",
+];
 
 /// Flags, and what each of them replaces: both are ids of `serve`. A switch that is turned off
 /// replaces only itself.
@@ -24,7 +31,7 @@ const REPLACED: &[(&[&str], &[&str])] = &[
     (&["bp"], &["bp_sock_path"]),
     (&["bp_sock_path"], &["bp"]),
     (&["device"], KERNEL),
-    (&["bind", "sock_path", "unix_socket", "bp_sock_path", "proxy_protocol"], DEVICE),
+    (&["bind", "sock_path", "unix_socket", "bp_sock_path", "proxy_protocol", "takeover"], DEVICE),
     // memcached's word for it is one of many, of which no other changes anything.
     (&["idle_timeout"], &["extended"]),
 ];
