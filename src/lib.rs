@@ -16,7 +16,7 @@
 //! Bytes flow from left to right and results from right to left. A module imports only what stands
 //! to its right, or `base`: memory, time, limits, counters.
 //! Only `worker` and `serve` see it whole. `admin` reads what the workers count. `load` holds the
-//! tools, which are clients.
+//! tools, which are clients; `top` shows what `admin` says.
 //!
 //! # Measure a server
 //!
@@ -144,6 +144,10 @@ pub mod report;
 mod tier;
 #[cfg(feature = "internals")]
 pub mod tier;
+#[cfg(not(feature = "internals"))]
+mod top;
+#[cfg(feature = "internals")]
+pub mod top;
 #[cfg(not(feature = "internals"))]
 mod worker;
 #[cfg(feature = "internals")]

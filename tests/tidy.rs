@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["lib", "main"],
     &["cli"],
     &["doctor"],
-    &["serve", "load"],
+    &["serve", "load", "top"],
     &["admin"],
     &["remedies"],
     &["worker"],

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::history::Second;
 use super::hot::HotKey;
@@ -11,7 +11,8 @@ use crate::base::console::version;
 use crate::base::stats::Counter;
 
 /// A key, as text that may be shown anywhere.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ShownKey {
     /// The key; bytes that are no printable ASCII as \xNN.
     pub key: String,
@@ -33,36 +34,50 @@ impl ShownKey {
     }
 }
 
-/// What `/feed` answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+/// What `/feed` answers. A reader of another version does without what it does not find, except
+/// for what makes it a feed: version, process, counters and seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
     /// Of sunder.
     pub version: String,
     /// Of the process.
     pub pid: u32,
     /// Seconds since the start.
+    #[serde(default)]
     pub uptime: u64,
     /// All workers run.
+    #[serde(default)]
     pub ready: bool,
     /// In the words of `--l1`.
+    #[serde(default)]
     pub l1: String,
     /// In the words of `--l2`.
+    #[serde(default)]
     pub l2: String,
     /// Most connections.
+    #[serde(default)]
     pub connections_max: u64,
     /// Bytes that L1 in memory may use.
+    #[serde(default)]
     pub memory_max: u64,
     /// All counters by their names in `stats`, since the start.
     pub counters: serde_json::Map<String, serde_json::Value>,
     /// What is wrong with tiers and the device, a sentence each.
+    #[serde(default)]
     pub degraded: Vec<String>,
     /// The hottest keys.
+    #[serde(default)]
     pub hot: Vec<ShownKey>,
     /// The seconds that were asked for.
     pub seconds: Vec<Second>,
 }
 
 impl Feed {
+    /// A counter by its name in `stats`; 0 if the server has none.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0)
+    }
+
     /// The server as it is now.
     pub fn new(view: &View, hot: &[HotKey], seconds: Vec<Second>) -> Feed {
         let totals = view.totals();

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::view::View;
 use crate::base::latency::{BUCKETS, Ending, Kind, Level, Times, Verb, upper_ns};
@@ -22,7 +22,8 @@ pub const HEAT: usize = 26;
 const HEAT_FROM: u32 = 8;
 
 /// One kind of command within a second.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pace {
     /// Requests.
     pub count: u64,
@@ -49,7 +50,8 @@ impl Pace {
 }
 
 /// A second.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Second {
     /// Its number since the start; one more than the one before.
     pub seq: u64,

@@ -19,6 +19,8 @@ mod rend;
 mod state;
 mod view;
 
+pub use feed::{Feed, ShownKey};
+pub use history::{Pace, Second};
 pub use view::View;
 
 use std::io;

@@ -31,10 +31,12 @@ mod setops;
 mod settings;
 mod shared;
 mod sizes;
+mod stat;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]
 mod tests;
+mod top;
 mod unneeded;
 mod value;
 
@@ -54,6 +56,7 @@ use crate::doctor::Wishes;
 use crate::load::bench::Job;
 use crate::load::options::Options;
 use crate::load::report::ReportRequest;
+use crate::top::StatRequest;
 use file::File;
 pub use generate::Product;
 pub use password::NewPassword;
@@ -75,6 +78,10 @@ pub enum Command {
     Report(ReportRequest),
     /// Check or fill a server, with one of the tools.
     Tool(fn(Options) -> ExitCode, Box<Options>),
+    /// Show a server on the terminal.
+    Top(String),
+    /// Print what a server does, a line at a time.
+    Stat(StatRequest),
     /// Verify the log on an SSD.
     CheckLog(PathBuf),
     /// Ask for a password and print its hash.
@@ -108,6 +115,8 @@ enum Subcommands {
     Fill(Box<shared::Tool<fill::Fill>>),
     Setops(Box<shared::Tool<setops::SetOps>>),
     Bench(Box<bench::Bench>),
+    Top(top::Top),
+    Stat(stat::Stat),
     L1d(l1d::L1d),
     L2(l2::L2),
     Password(password::Password),
@@ -155,6 +164,8 @@ fn parse_with(definition: &mut clap::Command, words: &[OsString]) -> Result<Comm
         Subcommands::Fill(it) => it.command(matches),
         Subcommands::Setops(it) => it.command(matches),
         Subcommands::Bench(it) => it.command(matches, words),
+        Subcommands::Top(it) => Ok(Command::Top(it.address)),
+        Subcommands::Stat(it) => Ok(Command::Stat(it.request())),
         Subcommands::L1d(it) => it.config().map(|it| Command::KeepL1(Box::new(it))),
         Subcommands::L2(it) => Ok(Command::CheckLog(it.path())),
         Subcommands::Password(it) => Ok(Command::MakePassword(it.new_password())),

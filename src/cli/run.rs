@@ -10,6 +10,7 @@ use crate::base::password::Hash;
 use crate::doctor;
 use crate::load::bench;
 use crate::serve::{ServeError, check_log, serve};
+use crate::top::{stat, top};
 
 /// Does what the words of this process ask for, and returns its exit status.
 pub fn main() -> ExitCode {
@@ -52,6 +53,8 @@ fn run(command: Command) -> ExitCode {
         Command::Bench(job) => bench::run(&job),
         Command::Report(request) => bench::show(&request),
         Command::Tool(main, options) => main(*options),
+        Command::Top(address) => top(address),
+        Command::Stat(request) => stat(&request),
         Command::CheckLog(path) => check_log(&path),
         Command::MakePassword(new) => match line_of(&new) {
             Ok(line) => print(&line, ExitCode::SUCCESS),

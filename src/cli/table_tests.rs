@@ -60,6 +60,8 @@ fn outcome(line: &str) -> String {
     let tool = line.split(' ').next().unwrap_or_default();
     match (command, parse([tool.into()])) {
         (Command::Print(_), _) => "    printed\n".to_owned(),
+        (Command::Top(address), _) => format!("    {address}\n"),
+        (Command::Stat(it), _) => format!("    {it:?}\n"),
         (Command::CheckLog(path), _) => format!("    check {}\n", path.display()),
         (Command::MakePassword(it), _) => {
             format!("    {} m={},t={}\n", it.user, it.kib, it.passes)

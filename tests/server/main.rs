@@ -32,3 +32,4 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeover;
+mod top;
