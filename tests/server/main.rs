@@ -22,6 +22,7 @@ mod library;
 mod load_tools;
 mod login;
 mod long_values;
+mod monitoring;
 mod operator;
 mod page;
 mod reload;
