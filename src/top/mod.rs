@@ -1,4 +1,5 @@
-//! `sunder top` and `sunder stat`: what the admin port of a server says, on a terminal and as lines.
+//! `sunder top` and `sunder stat`: what the admin port of a server says, on a terminal and as
+//! lines.
 //!
 //! Clients of `/feed`, as the live page is. They ask and show, and change nothing.
 //!

@@ -92,7 +92,8 @@ impl Line {
         let part = |ratio: Option<f64>| ratio.map_or("-".into(), |it| format!("{:.1}", it * 100.0));
         let time = |us: Option<f64>| us.map_or("-".into(), |it| format!("{it:.1}"));
         format!(
-            "{} {:9.0} {:9.0} {:>5} {:>5} {:>5} {:>7} {:>7} {:>7} {:6} {:5.1} {:8.0} {:12.0} {:12.0}",
+            "{} {:9.0} {:9.0} {:>5} {:>5} {:>5} {:>7} {:>7} {:>7} {:6} {:5.1} {:8.0} {:12.0} \
+             {:12.0}",
             time_of_day(self.at),
             self.gets,
             self.sets,

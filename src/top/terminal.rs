@@ -1,5 +1,5 @@
-//! `sunder top` on a terminal, which it leaves as it found it: at its end, on an error, on a signal.
-//! Another thread asks the server, so that a key is obeyed while the server hangs.
+//! `sunder top` on a terminal, which it leaves as it found it: at its end, on an error, on a
+//! signal. Another thread asks the server, so that a key is obeyed while the server hangs.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
