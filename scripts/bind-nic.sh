@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Binds a PCI network device to DPDK (vfio-pci or uio_pci_generic), or back to the kernel. It only
-# changes the device's driver, and never takes an interface that the host uses without --force: you
-# may be logged in through it.
+# changes the device's driver and, with --persistent, writes a unit of its own under /etc, and never
+# takes an interface that the host uses without --force: you may be logged in through it.
 set -euo pipefail
 
-# The root of /sys and /proc; tests use another.
+# The root of /sys and /proc, and of the configuration; tests use another.
 sysfs=${SUNDER_SYSFS:-/sys}
+units=${SUNDER_ETC:-/etc}/systemd/system
 routes=${SUNDER_ROUTES:-/proc/net/route}
 routes6=${SUNDER_ROUTES6:-/proc/net/ipv6_route}
 addresses6=${SUNDER_ADDRESSES6:-/proc/net/if_inet6}
@@ -15,6 +16,7 @@ drivers=$sysfs/bus/pci/drivers
 driver=vfio-pci
 address=
 is_forced=false
+is_persistent=false
 is_dry_run=false
 
 usage() {
@@ -28,6 +30,7 @@ usage: scripts/bind-nic.sh COMMAND [OPTION]..
   --driver NAME     bind: vfio-pci (default; needs an IOMMU) or uio_pci_generic
   --force           bind: also if the host uses the interface: it has an address or a route, or is
                     part of a bond, a bridge, a VLAN or similar
+  --persistent      bind: also at every boot, before sunder.service; unbind: not any more
   --dry-run         print the steps without executing them
   --help            this text
 
@@ -63,6 +66,7 @@ parse() {
             shift
             ;;
         --force) is_forced=true ;;
+        --persistent) is_persistent=true ;;
         --dry-run) is_dry_run=true ;;
         -h | --help)
             usage
@@ -256,9 +260,72 @@ show() {
     done
 }
 
+# The unit that binds the device at a boot, and where sunder.service requires it.
+unit() {
+    echo "sunder-nic-$address.service"
+}
+
+# What the unit runs: this script, where scripts/install.sh --service puts it or where it is.
+persist() {
+    local script force=
+    script=$(realpath -- "${BASH_SOURCE[0]}")
+    if [[ $script == *[[:space:]%\\\"\'\$]* ]]; then
+        refuse "$script: systemd could not run it by that path; install it by scripts/install.sh" \
+            "--service, and use /usr/local/lib/sunder/bind-nic.sh"
+    fi
+    if $is_forced; then force=" --force"; fi
+    if $is_dry_run; then
+        echo "would write $units/$(unit)"
+        return
+    fi
+    if ! mkdir -p "$units/sunder.service.requires" 2>/dev/null ||
+        ! cat 2>/dev/null >"$units/$(unit)" <<EOF
+# Written by bind-nic.sh; unbind --persistent removes it.
+[Unit]
+Description=bind $address to $driver for sunder
+Before=sunder.service network-pre.target
+Wants=network-pre.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$script bind $address --driver $driver$force
+EOF
+    then
+        refuse "cannot write $units/$(unit): run as root (sudo scripts/bind-nic.sh ..)"
+    fi
+    ln -sf "../$(unit)" "$units/sunder.service.requires/$(unit)"
+    tell_systemd
+    echo "wrote $units/$(unit): the same at the next boot"
+}
+
+forget() {
+    if [[ ! -e $units/$(unit) ]]; then
+        echo "nothing was to be bound at boot ($units/$(unit) does not exist)"
+    elif $is_dry_run; then
+        echo "would remove $units/$(unit)"
+    else
+        rm -f "$units/$(unit)" "$units/sunder.service.requires/$(unit)" 2>/dev/null ||
+            refuse "cannot remove $units/$(unit): run as root"
+        rmdir --ignore-fail-on-non-empty "$units/sunder.service.requires" 2>/dev/null || true
+        tell_systemd
+        echo "removed $units/$(unit)"
+    fi
+}
+
+tell_systemd() {
+    if [[ $units == /etc/* && -d /run/systemd/system ]]; then systemctl daemon-reload; fi
+}
+
 parse "$@"
 if [[ $command == show && ! -d $devices ]]; then
     echo "this host has no PCI devices; sunder's vdevs work without (net_af_packet0,iface=NAME)"
     exit 0
 fi
 "$command"
+if $is_persistent; then
+    case $command in
+    bind) persist ;;
+    unbind) forget ;;
+    esac
+fi

@@ -5,10 +5,11 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 if [ "${1:-}" = --help ]; then
-    say "usage: scripts/setup.sh [--optimized]
+    say "usage: scripts/setup.sh [--optimized | --build]
 Installs the Debian packages that sunder's build, its quickstart and its tests need, and checks
 that a Rust toolchain is there. Asks sudo only if something is missing.
-  --optimized   also what scripts/build-optimized.sh needs"
+  --optimized   also what scripts/build-optimized.sh needs
+  --build       only what cargo build needs"
     exit 0
 fi
 
@@ -19,15 +20,17 @@ build=(build-essential pkg-config clang libclang-dev libdpdk-dev)
 run=(iproute2 ethtool netcat-openbsd procps)
 # Testing: the servers and tools that sunder is compared with, a load balancer, a conformance tool,
 # instruction counts, Python and Ruby clients, loop devices with file systems, a browser for the
-# live page, and tools that the scripts use.
+# live page, tools that the scripts use, and systemd's own for the unit.
 test=(memcached haproxy libmemcached-tools libsasl2-modules nutcracker dpdk-dev fio jq valgrind
     python3 python3-venv mmdebstrap iputils-ping mount util-linux e2fsprogs xfsprogs btrfs-progs
-    shellcheck chromium chromium-driver)
+    shellcheck chromium chromium-driver
+    systemd)
 # Building with a profile: the tool that merges profiles.
 optimized=()
 case "${1:-}" in
     '') ;;
     --optimized) optimized=(llvm-19) ;;
+    --build) run=() test=() ;;
     *) refuse "unknown argument '$1'" ;;
 esac
 

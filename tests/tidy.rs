@@ -37,6 +37,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where unsafe code may be.
 const UNSAFE_FENCE: &[&str] = &[
+    "src/base/account.rs",
     "src/base/buffer.rs",
     "src/net/nic/",
     "src/tier/segments/line.rs",

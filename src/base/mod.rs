@@ -1,5 +1,6 @@
 //! Modules that all others may use and that use none of them: memory, time, limits, counters.
 
+pub mod account;
 pub mod attempts;
 pub mod buffer;
 pub mod clock;

@@ -27,9 +27,6 @@ pub(super) struct Memcached {
     /// UDP port: only 0, there is no UDP
     #[arg(short = 'U', long, value_name = "PORT", value_parser = no_udp)]
     udp_port: Option<u64>,
-    /// User to become: not supported for root; start sunder as that user
-    #[arg(short = 'u', long, value_name = "USER")]
-    user: Option<String>,
     /// Tell more on standard error; twice: connections, too
     ///
     /// Once: verbosity, flush_all, stats reset and lists of all keys. Twice: each connection that
@@ -50,14 +47,6 @@ impl Memcached {
         }
         config.socket_mode = self.unix_mask;
         config.verbosity = self.verbose.min(report::CONNECTIONS).into();
-        // As memcached, to which it means something for root alone.
-        if self.user.is_some() && rustix::process::geteuid().is_root() {
-            return Err(
-                "-u, --user: sunder does not change its user; start it as that user (User= \
-                        of a service, or setpriv --reuid USER)"
-                    .to_owned(),
-            );
-        }
         for id in matches.ids() {
             let note = match id.as_str() {
                 "extended" => self.extended(config)?,

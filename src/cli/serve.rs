@@ -133,6 +133,12 @@ struct Run {
     /// L1 uses what the kernel gives in either case.
     #[arg(long, value_enum, default_value = "auto")]
     huge: Huge,
+    /// Serve as this user, with no capability, once all is open; for root
+    ///
+    /// What root alone may open is opened before: ports, a device, an SSD. Afterwards SIGHUP reads
+    /// only files that the user may read, and no core is dumped.
+    #[arg(short = 'u', long, value_name = "NAME")]
+    user: Option<String>,
     /// Retry for S seconds at the start, until tiers, an SSD, addresses and ports are available
     #[arg(long, value_name = "S", default_value = "0")]
     wait: Number<0, 86_400>,
@@ -289,6 +295,7 @@ impl Serve {
             huge: run.huge,
             idle_timeout_s: listen.idle_timeout,
             wait_s: run.wait.0,
+            user: run.user,
             auth_file: allow.auth_file,
             login_attempts: allow.login_attempts.map_or(default.login_attempts, |n| n.0 as u32),
             is_shutdown_enabled: allow.enable_shutdown,

@@ -68,6 +68,7 @@ settings! {
     idle_timeout_s IdleTimeout "--idle-timeout",
     wait_s Wait "--wait",
     auth_file AuthFile "--auth-file",
+    user User "--user",
     login_attempts LoginAttempts "--login-attempts",
     verbosity Verbosity "--verbose",
     is_shutdown_enabled IsShutdownEnabled "--enable-shutdown",

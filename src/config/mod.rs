@@ -99,6 +99,8 @@ pub struct Config {
     pub wait_s: u64,
     /// The names and passwords of those who may use the server; None: everybody may.
     pub auth_file: Option<PathBuf>,
+    /// Who serves, if not who starts it.
+    pub user: Option<String>,
     /// How often an address may fail to log in at once; 0: always.
     pub login_attempts: u32,
     /// How much is told on standard error, from 0 to 2.
@@ -155,6 +157,7 @@ impl Default for Config {
             idle_timeout_s: 0,
             wait_s: 0,
             auth_file: None,
+            user: None,
             login_attempts: ATTEMPTS_DEFAULT,
             verbosity: 0,
             is_shutdown_enabled: false,

@@ -4,10 +4,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use super::part::Opened;
+use super::user::User;
 use super::{Part, ServeError, pin};
 use crate::base::console::{complain, version};
 use crate::config::{Config, Poll, show_size};
@@ -26,6 +27,8 @@ pub(super) struct Plan<'p, C> {
     pub tiers: &'p str,
     /// What was opened for all workers.
     pub opened: &'p Opened<'p>,
+    /// Who serves, if not who starts it.
+    pub user: Option<&'p User>,
     /// Makes a worker's orchestrator with its tiers.
     pub compose: &'p C,
     /// Another process may take over from this one.
@@ -42,6 +45,36 @@ pub(super) struct Crew<'c, C> {
     pub parks: bool,
     /// Workers whose tiers could not be closed.
     pub unfinished: AtomicUsize,
+    /// Where workers wait for the user that serves.
+    pub gate: Gate,
+}
+
+/// Closed until what root alone may do is done.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opened.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opened.wait_while(is_open, |is_open| !*is_open));
+    }
+}
+
+/// Opens it however the start ends: nobody waits for ever.
+struct Opening<'g>(&'g Gate);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.open();
+    }
 }
 
 impl<O, C> Crew<'_, C>
@@ -61,6 +94,7 @@ where
         let open = &open;
         let result = thread::scope(|scope| {
             let (reports, started) = mpsc::channel();
+            let _opening = Opening(&self.gate);
             for (mailbox, part) in mailboxes.into_iter().zip(parts) {
                 let reports = reports.clone();
                 let name = format!("worker-{}", mailbox.worker());
@@ -72,11 +106,13 @@ where
             }
             drop(reports);
             let result = started.iter().take(self.plan.pins.len()).collect::<Result<(), _>>();
+            let result = result.and_then(|()| {
+                // Before the user changes: who takes over looks at who has begun to offer that.
+                ready();
+                self.plan.user.map_or(Ok(()), |user| self.become_user(user))
+            });
             match result {
-                Ok(()) => {
-                    ready();
-                    self.announce();
-                }
+                Ok(()) => self.announce(),
                 Err(_) => self.plan.shared.stop.store(true, Ordering::Relaxed),
             }
             result
@@ -112,12 +148,24 @@ where
         };
         // Nobody listens any more if another worker has failed before.
         let _ = reports.send(report);
+        if self.plan.user.is_some() {
+            self.gate.wait();
+        }
         if let Some((orchestrator, mut transport)) = parts {
             worker::run(shared, mailbox, &mut transport, &orchestrator, self.idle);
             if !orchestrator.finish(&shared.clock) {
                 self.unfinished.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// All is open, and no client is served yet.
+    fn become_user(&self, user: &User) -> Result<(), ServeError> {
+        let Config { socket_path, batch_socket_path, .. } = self.plan.config;
+        for path in socket_path.iter().chain(batch_socket_path) {
+            user.give(path)?;
+        }
+        user.become_it()
     }
 
     fn announce(&self) {
@@ -147,6 +195,9 @@ impl<C> Plan<'_, C> {
         }
         if let Some(path) = auth_file {
             write!(f, " --auth-file {}", path.display())?;
+        }
+        if let Some(user) = self.user {
+            write!(f, " --user {}", user.name())?;
         }
         match reread {
             Some(file) => write!(f, " --config {}", file.path().display()),

@@ -46,8 +46,8 @@ pub fn serve<O: Orchestrator>(
     let address = SocketAddr::new(config.addresses[0].address, config.port);
     let place = format!("{address}, {device}{}", batch_place(config));
     let idle = idle(config, IDLE_TURNS);
-    let unfinished = Default::default();
-    let crew = Crew { plan, place: &place, idle, parks: true, unfinished };
+    let (unfinished, gate) = Default::default();
+    let crew = Crew { plan, place: &place, idle, parks: true, unfinished, gate };
     let mailboxes = Mailbox::mesh(pins.len());
     // Without a link no host could answer; what happens once it is up is logged while serving.
     let asks = nic.is_link_up();

@@ -60,6 +60,15 @@ pub enum ServeError {
         /// What has to change: it is not found, or it is wrong.
         fault: Fault,
     },
+    /// The user that is to serve.
+    User {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, or what the kernel refuses.
+        reason: String,
+        /// What has to change.
+        fault: Fault,
+    },
     /// Memory for L1.
     L1 {
         /// How much, for all workers together.
@@ -149,6 +158,7 @@ impl ServeError {
                 Fault::Passing
             }
             ServeError::Tier { fault, .. } | ServeError::AuthFile { fault, .. } => *fault,
+            ServeError::User { fault, .. } => *fault,
             ServeError::Unfinished { .. } => Fault::Unfinished,
             ServeError::DeviceGone { .. } => Fault::Gone,
             // That process may be about to end.
@@ -244,6 +254,9 @@ impl fmt::Display for ServeError {
             }
             ServeError::Takeover(reason) => write!(f, "--takeover: {reason}"),
             ServeError::AuthFile { reason, .. } => write!(f, "--auth-file {reason}"),
+            ServeError::User { name, reason, .. } => {
+                write!(f, "-u, --user {}: {reason}", name.escape_debug())
+            }
             ServeError::L1 { bytes, source } => {
                 let size = readable_size(*bytes);
                 write!(f, "--l1: cannot map {size}: {source}; choose a smaller size")

@@ -37,6 +37,16 @@ impl Handle {
         self.is_ready.load(Ordering::Acquire) && !self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether a stop was requested.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// How many turns each worker has made.
+    pub(super) fn turns(&self) -> Vec<u64> {
+        self.stats.iter().map(|worker| worker.get(Counter::Turns)).collect()
+    }
+
     /// A counter, all workers together. One of a level, such as `CurrConnections`, is its sum too.
     pub fn count(&self, counter: Counter) -> u64 {
         self.stats.iter().fold(0, |sum, worker| sum.wrapping_add(worker.get(counter)))

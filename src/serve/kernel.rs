@@ -45,8 +45,8 @@ pub fn serve<O: Orchestrator>(
         let waker = sockets.waker();
         mailbox.doorbell().connect(Box::new(move || waker.wake()));
     }
-    let unfinished = Default::default();
-    let crew = Crew { plan, place: &place, idle: idle(config, 0), parks: false, unfinished };
+    let (unfinished, gate) = Default::default();
+    let crew = Crew { plan, place: &place, idle: idle(config, 0), parks: false, unfinished, gate };
     let open =
         |sockets, worker: usize| Ok(Kernel::new(sockets, Arc::clone(&plan.shared.stats[worker])));
     let spares = sockets.first().map(|sockets| Arc::clone(sockets.spares()));

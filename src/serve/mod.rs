@@ -13,12 +13,14 @@ mod host;
 mod inspect;
 mod kept;
 mod kernel;
+mod notify;
 mod part;
 mod patience;
 mod reload;
 mod ssd;
 mod takeover;
 pub(crate) mod trial;
+mod user;
 #[cfg(feature = "dpdk")]
 mod watch;
 
@@ -56,9 +58,11 @@ use crate::tier::rend::probe::{ProbeError, Server as RendServer};
 use crate::worker::{Cause, Idle, Logins, Settings, Shared};
 use crew::Plan;
 use kept::Files;
+use notify::Notifier;
 use patience::Patience;
 use reload::Reload;
 use ssd::Source;
+use user::User;
 
 /// Serves with the tiers that `config` names, until SIGINT, SIGTERM or an obeyed `shutdown`. The
 /// signals of the process are the server's from here on.
@@ -75,6 +79,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     }
     server.tiers = format!("--l1 {} --l2 {}", config.l1, config.l2);
     let server = server.until_signals()?;
+    let _told = Notifier::start(server.handle()).map_err(ServeError::Host)?;
     let l1 = |part: &Part<'_>| match &config.l1 {
         L1::Memcached(l1) => part.memcached(Level::L1, l1),
         L1::Shm(link) => part.shm(link).map(Remote::Rend),
@@ -126,18 +131,21 @@ pub struct Server<'c> {
     tiers: String,
     /// Another process may take over from this one.
     is_offered: bool,
+    /// Who serves, if not who starts it.
+    user: Option<User>,
 }
 
 impl<'c> Server<'c> {
     /// A server of which nothing is opened yet.
     ///
     /// # Errors
-    /// The config names a core that this process may not run on, or a file of users that cannot be
-    /// used.
+    /// The config names a core that this process may not run on, a file of users that cannot be
+    /// used, or a user that this process cannot become.
     pub fn new(config: &'c Config) -> Result<Server<'c>, ServeError> {
         let pins = pins(config, &allowed_cores()?)?;
         let workers = pins.len();
         let tiers = "tiers of its program's own".to_owned();
+        let user = config.user.as_deref().map(User::find).transpose()?.flatten();
         let mut shared = shared(config, workers);
         if let Some(path) = &config.auth_file {
             let (users, at_once) = (users(path)?, config.login_attempts);
@@ -145,7 +153,7 @@ impl<'c> Server<'c> {
             logins.start_verifier().map_err(ServeError::Host)?;
             shared.logins = Some(Arc::new(logins));
         }
-        Ok(Server { config, shared, pins, tiers, is_offered: false })
+        Ok(Server { config, shared, pins, tiers, is_offered: false, user })
     }
 
     /// How many workers it will have.
@@ -208,7 +216,7 @@ impl<'c> Server<'c> {
         self,
         compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
     ) -> Result<(), ServeError> {
-        let Server { config, mut shared, pins, tiers, is_offered } = self;
+        let Server { config, mut shared, pins, tiers, is_offered, user } = self;
         report::set_level(config.verbosity);
         shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
@@ -239,8 +247,8 @@ impl<'c> Server<'c> {
         let shared = &Arc::new(shared);
         let view = View::new(Arc::clone(shared), config.l1.to_string(), config.l2.to_string());
         let _admin = admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
-        let (pins, tiers, opened) = (&pins, &tiers, &opened);
-        let plan = Plan { config, shared, pins, tiers, opened, compose, is_offered };
+        let (pins, tiers, opened, user) = (&pins, &tiers, &opened, user.as_ref());
+        let plan = Plan { config, shared, pins, tiers, opened, compose, is_offered, user };
         match &config.device {
             None => kernel::serve(&plan),
             #[cfg(feature = "dpdk")]

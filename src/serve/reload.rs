@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 
-use super::kernel;
+use super::{kernel, notify};
 use crate::base::console::complain;
 use crate::base::rights::LiveRights;
 use crate::config::{Config, Setting};
@@ -46,14 +46,18 @@ impl Reload {
     /// # Errors
     /// The kernel's.
     pub fn on_hangup(mut self) -> std::io::Result<()> {
-        if self.logins.is_none() && self.config.reread.is_none() {
+        let has_files = self.logins.is_some() || self.config.reread.is_some();
+        // A service manager waits until a reload is over, whatever there is to read.
+        if !has_files && !notify::is_wanted() {
             return Ok(());
         }
         let mut hangups = Signals::new([SIGHUP])?;
         let read = move || {
             for _ in hangups.forever() {
+                notify::reloading();
                 self.users();
                 self.settings();
+                notify::ready();
             }
         };
         std::thread::Builder::new().name("sunder-reload".into()).spawn(read).map(drop)
@@ -70,9 +74,16 @@ impl Reload {
                 )),
             },
             Err(error) => complain(format_args!(
-                "sunder: {path} is not used, {error}; the users stay as they were"
+                "sunder: {path} is not used, {error}{}; the users stay as they were",
+                self.as_whom()
             )),
         }
+    }
+
+    /// Who reads the files, if that is not who started the server.
+    fn as_whom(&self) -> String {
+        let user = self.config.user.as_ref();
+        user.map_or(String::new(), |user| format!(" (read as {user}, --user)"))
     }
 
     fn settings(&mut self) {
@@ -82,7 +93,8 @@ impl Reload {
             Ok(new) => new,
             Err(line) => {
                 complain(format_args!(
-                    "{line}; {path} is not used, all settings stay as they were"
+                    "{line}; {path} is not used{}, all settings stay as they were",
+                    self.as_whom()
                 ));
                 return;
             }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::fail;
@@ -23,7 +25,7 @@ use crate::base::clock::Clock;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Longest time until a signal or an answer is noticed.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Seconds that are kept.
 const ROWS: usize = 600;
@@ -95,11 +97,13 @@ fn show(
     let mut heard_us = 0;
     while !is_over.load(Relaxed) {
         terminal.draw(|frame| draw(frame, shown))?;
-        if event::poll(LOOK)?
-            && let Event::Key(key) = event::read()?
-            && is_end(key)
-        {
-            return Ok(());
+        wait_for_input()?;
+        while event::poll(Duration::ZERO)? {
+            if let Event::Key(key) = event::read()?
+                && is_end(key)
+            {
+                return Ok(());
+            }
         }
         let now_us = clock.read().uptime_us;
         match taken.try_recv() {
@@ -115,6 +119,25 @@ fn show(
         }
     }
     Ok(())
+}
+
+/// Waits for a key, a new size, or [`LOOK`].
+///
+/// # Errors
+/// The terminal is gone: the library that reads keys would read its end for ever.
+fn wait_for_input() -> io::Result<()> {
+    let stdin = io::stdin();
+    let mut events = [PollFd::new(&stdin, PollFlags::IN)];
+    match poll(&mut events, Some(&LOOK)) {
+        // A new size is told by a signal.
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    match events[0].revents().intersects(gone) {
+        true => Err(io::Error::new(io::ErrorKind::BrokenPipe, "it is gone")),
+        false => Ok(()),
+    }
 }
 
 fn is_end(key: KeyEvent) -> bool {

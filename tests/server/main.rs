@@ -27,6 +27,7 @@ mod operator;
 mod page;
 mod reload;
 mod scripts;
+mod service;
 mod shm;
 mod ssd;
 mod stop;

@@ -1,9 +1,11 @@
 //! scripts/bind-nic.sh: its output, its steps, and its refusals.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use super::{BIND, Host};
+use crate::support::project;
 
 #[test]
 fn devices_are_shown_with_their_drivers() {
@@ -153,4 +155,40 @@ fn the_kernel_reports_upper_interfaces_like_the_simulated_host() {
     host.write("addresses", &lines[2..lines.len() - 1].join("\n"));
     host.write("route", lines[lines.len() - 1]);
     is_in_use(&host, &["is part of br0", "over0, which has a route", "has an address"]);
+}
+
+#[test]
+fn a_persistent_binding_is_a_unit_before_the_service() {
+    let host = Host::new();
+    let units = host.root.join("etc/systemd/system");
+    let unit = units.join("sunder-nic-0000:07:00.0.service");
+    let required = units.join("sunder.service.requires/sunder-nic-0000:07:00.0.service");
+    let run = host.does(BIND, "bind 07:00.0 --persistent --dry-run");
+    assert!(run.out.contains("would write") && !unit.exists(), "{}", run.out);
+    for _ in 0..2 {
+        host.does(BIND, "bind 07:00.0 --persistent");
+        let text = fs::read_to_string(&unit).expect("a unit");
+        let script = project().join("scripts/bind-nic.sh");
+        let script = script.display();
+        let start = format!("ExecStart={script} bind 0000:07:00.0 --driver vfio-pci\n");
+        assert!(text.contains(&start) && text.contains("Before=sunder.service"), "{text}");
+        assert_eq!(fs::read_to_string(&required).expect("a link to it"), text);
+        let mut verify = Command::new("systemd-analyze");
+        // Beside it is a folder of a service that is not installed.
+        host.write("verified/sunder-nic.service", &text);
+        let copy = host.root.join("verified/sunder-nic.service");
+        let verified = verify.args(["verify", "--man=no"]).arg(copy).output();
+        let verified = verified.expect("systemd is installed");
+        let said = [verified.stdout, verified.stderr].concat();
+        assert!(verified.status.success() && said.is_empty(), "{}", said.escape_ascii());
+    }
+    let run = host.run(BIND, "unbind 07:00.0 --persistent --dry-run");
+    assert!(run.out.contains("would remove") && unit.exists(), "{}{}", run.out, run.error);
+    let run = host.does(BIND, "unbind 06:00.0 --persistent");
+    assert!(run.out.contains("nothing was to be bound at boot"), "{}", run.out);
+    let held = host.sys("bus/pci/devices/0000:07:00.0/driver");
+    fs::remove_file(&held).expect("a link");
+    symlink("../../drivers/e1000e", &held).expect("a link");
+    let run = host.does(BIND, "unbind 07:00.0 --persistent");
+    assert!(run.out.contains("removed") && !unit.exists() && !required.exists(), "{}", run.out);
 }

@@ -1,0 +1,5 @@
+//! sunder as a service: what it tells a service manager, and the user that it serves as.
+
+mod install;
+mod notify;
+mod user;
