@@ -61,7 +61,9 @@ fn what_follows_a_login_waits_for_its_verdict_and_others_go_on() {
     assert!(!crew.pipes[0].state(c).is_overdue(false, crew.now));
     logins.start_verifier().expect("a thread");
     expect_soon(&mut crew, c, "STORED\r\nEND\r\nEND\r\n");
-    expect_soon(&mut crew, finished, "STORED\r\nEND\r\nEND\r\n");
+    // It waited behind another, and its client sends no more.
+    expect_soon(&mut crew, finished, "");
+    assert!(!crew.pipes[0].is_open(finished));
     let refused = "CLIENT_ERROR authentication failure\r\nCLIENT_ERROR unauthenticated\r\n";
     expect_soon(&mut crew, wrong, refused);
     let count = |counter| shared.sum(counter);

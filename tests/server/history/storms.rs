@@ -157,7 +157,9 @@ fn with_kills(words: &[&str], is_over: &AtomicBool, seed: u64) -> u64 {
     let mut kills = 0;
     while !is_over.load(Relaxed) {
         let mut server = Server::sunder(words).expect("it starts");
-        std::thread::sleep(Duration::from_millis(100 + random.below(400)));
+        // The first while a short storm is on.
+        let (least_ms, more_ms) = if kills == 0 { (20, 60) } else { (100, 400) };
+        std::thread::sleep(Duration::from_millis(least_ms + random.below(more_ms)));
         if is_over.load(Relaxed) && kills > 0 {
             break;
         }
