@@ -46,19 +46,17 @@ const COMMANDS: &[(&str, Verb)] = &[
     ("delete", Verb::Delete),
 ];
 
-/// Rend's buckets, as Atlas has them: up to 4 each nanosecond, then a third of each power of four.
+/// The ends of Rend's 276 buckets, which are those of Atlas: each nanosecond up to 3, then steps of
+/// a third of each power of four. A bucket has the times below its end and not below the last
+/// one's.
 fn atlas_limits() -> Vec<u64> {
     let mut limits = vec![1, 2, 3];
     let mut power = 2_u32;
-    while power < 63 {
+    // Its signed numbers have no steps above 2^62.
+    while power < 62 {
         let base = 1_u64 << power;
         let step = base / 3;
-        let mut next = base;
-        // Nine steps lead to the next power of four.
-        while next < base.saturating_mul(4).saturating_sub(step) {
-            limits.push(next);
-            next = next.saturating_add(step);
-        }
+        limits.extend((base..base * 4 - step).step_by(step as usize));
         power += 2;
     }
     limits.push(i64::MAX as u64);
@@ -96,7 +94,7 @@ fn histogram(out: &mut String, name: &str, limits: &[u64], times: &Times) {
     let mut counts = vec![0_u64; limits.len()];
     for (bucket, entries) in times.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
         let ns = upper_ns(bucket);
-        counts[limits.partition_point(|limit| *limit < ns).min(limits.len() - 1)] += entries;
+        counts[limits.partition_point(|limit| *limit <= ns).min(limits.len() - 1)] += entries;
     }
     for (n, count) in counts.iter().enumerate() {
         let _ = writeln!(
@@ -154,4 +152,19 @@ pub fn text(view: &View) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_those_of_atlas() {
+        let limits = atlas_limits();
+        assert_eq!(limits.len(), 276, "T0000 to T0113");
+        assert!(limits.windows(2).all(|two| two[0] < two[1]), "{limits:?}");
+        // From its table of percentile buckets.
+        assert_eq!(limits[..16], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 21]);
+        assert_eq!(limits[275], i64::MAX as u64);
+    }
 }
