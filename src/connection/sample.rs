@@ -143,7 +143,8 @@ impl Sampler {
             return;
         }
         let (since_us, count) = &mut self.window;
-        *count += u64::from(self.interval);
+        // Before the first one nothing was counted.
+        *count += if self.interval == NEVER { 0 } else { u64::from(self.interval) };
         let us = now_us.saturating_sub(*since_us);
         if us >= WINDOW_US {
             let mean = *count * WINDOW_US / us;
