@@ -227,7 +227,7 @@ impl<'c> Server<'c> {
         let patience = Patience::new(wait_s, Arc::clone(&shared.stop));
         let rend = patience.until(|| probe(&config.l2))?;
         let inherited = match config.is_takeover {
-            true => takeover::take(config)?,
+            true => takeover::take(config, &shared.stop)?,
             false => Inherited::default(),
         };
         let source = patience.until(|| Source::open(config, pins.len()))?;

@@ -8,12 +8,13 @@
 //! given anything.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ const STOP: &[u8; 5] = b"stop\n";
 
 /// How long each step may take, and how often it is told that the old process has not ended.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked at whether this start is to stop.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Between two attempts to listen where the old process, which ends, still does.
 const NAP: Duration = Duration::from_millis(20);
@@ -74,12 +78,12 @@ fn failed(what: impl fmt::Display) -> ServeError {
 /// its end. Nothing if there is none.
 ///
 /// # Errors
-/// It is another user's, or does not give them.
-pub(super) fn take(config: &Config) -> Result<Inherited, ServeError> {
+/// It is another user's, or does not give them; or a stop was requested meanwhile.
+pub(super) fn take(config: &Config, stop: &AtomicBool) -> Result<Inherited, ServeError> {
     let Some(name) = name(config) else { return Ok(Inherited::default()) };
     let old = match UnixStream::connect_addr(&name) {
         Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             complain("sunder: --takeover: no sunder serves there; this is an ordinary start");
             return Ok(Inherited::default());
         }
@@ -94,25 +98,32 @@ pub(super) fn take(config: &Config) -> Result<Inherited, ServeError> {
     (&old).write_all(STOP).map_err(failed)?;
     let pid = socket_peercred(&old).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
     complain(format_args!("sunder: --takeover: process {pid} ends, and this one goes on"));
-    wait_for_end(&old, pid);
+    wait_for_end(&old, pid, stop)?;
     Ok(inherited)
 }
 
 /// Waits until the other end is closed, which it is when its process has ended.
-fn wait_for_end(old: &UnixStream, pid: i32) {
+fn wait_for_end(old: &UnixStream, pid: i32, stop: &AtomicBool) -> Result<(), ServeError> {
     let clock = Clock::start();
+    let mut told_s = 0;
+    old.set_read_timeout(Some(LOOK)).map_err(failed)?;
     loop {
         match (&mut &*old).read(&mut [0; 16]) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => {
-                let waited_s = clock.read().uptime_us / 1_000_000;
-                complain(format_args!(
-                    "sunder: --takeover: process {pid} has not ended after {waited_s} s"
-                ));
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
+            Err(_) => return Ok(()),
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(ServeError::Stopped);
+        }
+        let waited_s = clock.read().uptime_us / 1_000_000;
+        if waited_s >= told_s + PATIENCE.as_secs() {
+            told_s = waited_s;
+            complain(format_args!(
+                "sunder: --takeover: process {pid} has not ended after {waited_s} s"
+            ));
         }
     }
 }
@@ -125,7 +136,7 @@ pub(super) fn offer(config: &Config, spares: Arc<Spares>, shared: Arc<Shared>) {
         match UnixListener::bind_addr(&name) {
             Ok(listener) => break listener,
             // The process that this one has replaced is ending.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && naps < NAPS => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && naps < NAPS => {
                 naps += 1;
                 thread::sleep(NAP);
             }
