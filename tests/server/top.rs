@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::support::client::Client;
 use crate::support::{PATIENCE, SUNDER, Server, free_port, run_sunder};
@@ -237,6 +237,22 @@ fn pid_of_top(admin: &str) -> Option<Pid> {
         let words = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
         (words.starts_with(SUNDER) && words.ends_with(&wanted)).then(|| Pid::from_raw(pid))?
     })
+}
+
+#[test]
+fn top_ends_when_its_terminal_is_gone() {
+    let mut it = start();
+    let mut screen = Screen::start(&it.admin);
+    screen.until("nothing needs attention");
+    let top = pid_of_top(&it.admin).expect("it runs");
+    // With the process that has the other end of the terminal.
+    screen.script.0.kill().expect("it is ours");
+    let start = Instant::now();
+    while test_kill_process(top).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "it goes on without a terminal");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(it.server.terminate(), Ok(0));
 }
 
 #[test]
