@@ -78,18 +78,23 @@ fn hashes_come_and_go_with_sighup() {
     );
 }
 
+/// A server of so many workers, its port, and a client whom no hash keeps waiting.
+fn start_with_bob(users: &Users, workers: &str) -> (Server, u16, TcpStream) {
+    let port = free_port();
+    let flags = ["-Y", users.path(), "--workers", workers, "-p", &port.to_string()];
+    let server = Server::sunder(&flags).expect("it serves");
+    let mut bob = connect(port);
+    bob.write_all(&set("bob plain")).expect("it reads");
+    bob.read_exact(&mut [0; 8]).expect("it answers");
+    (server, port, bob)
+}
+
 #[test]
 fn others_are_served_while_logins_are_verified() {
     let costly = Hash::make(b"secret", 16_384, 3).expect("allowed");
     let users = Users::new(&format!("alice:{costly}\nbob:plain\n"));
-    let port_text = free_port().to_string();
-    let flags = ["-Y", users.path(), "--workers", "1", "-p", &port_text];
-    let _sunder = Server::sunder(&flags).expect("it serves");
-    let port = port_text.parse().expect("a port");
-    let mut other = connect(port);
+    let (_sunder, port, mut other) = start_with_bob(&users, "1");
     let mut answer = [0; 8];
-    other.write_all(&set("bob plain")).expect("it reads");
-    other.read_exact(&mut answer).expect("it answers");
 
     let login = [&set("alice secret")[..], b"get nothing\r\n"].concat();
     let mut clients: Vec<TcpStream> = (0..50).map(|_| connect(port)).collect();
@@ -118,14 +123,7 @@ fn others_are_served_while_logins_are_verified() {
 fn who_is_gone_keeps_no_place_among_the_logins_that_wait() {
     let costly = Hash::make(b"secret", 65_536, 4).expect("allowed");
     let users = Users::new(&format!("alice:{costly}\nbob:plain\n"));
-    let port_text = free_port().to_string();
-    let flags = ["-Y", users.path(), "--workers", "2", "-p", &port_text];
-    let _sunder = Server::sunder(&flags).expect("it serves");
-    let port = port_text.parse().expect("a port");
-    let mut other = connect(port);
-    let mut answer = [0; 8];
-    other.write_all(&set("bob plain")).expect("it reads");
-    other.read_exact(&mut answer).expect("it answers");
+    let (_sunder, port, mut other) = start_with_bob(&users, "2");
 
     let start = Instant::now();
     let one = Hash::parse(costly.as_bytes()).expect("made here");
