@@ -33,6 +33,8 @@ const BY_WORKER: &[(Counter, &str)] = &[
     (Counter::CurrConnections, "worker_curr_connections"),
     (Counter::FramesReceived, "worker_frames_received"),
     (Counter::FramesSent, "worker_frames_sent"),
+    (Counter::RxBursts, "worker_rx_bursts"),
+    (Counter::RequestsQueued, "worker_requests_queued"),
     (Counter::RemoteOperations, "worker_remote_operations"),
     (Counter::Turns, "worker_turns"),
     (Counter::TurnsIdle, "worker_turns_idle"),

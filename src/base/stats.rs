@@ -144,6 +144,9 @@ counters! {
     DeviceTxErrors => "device_tx_errors",
     /// Frames received.
     FramesReceived => "frames_received",
+    /// Polls of the device that returned frames: `frames_received` divided by them is the size of a
+    /// burst.
+    RxBursts => "rx_bursts",
     /// Frames sent.
     FramesSent => "frames_sent",
     /// Times the device did not take all frames of a burst.
@@ -162,6 +165,8 @@ counters! {
     FramesSteerDropped => "frames_steer_dropped",
     /// Segments that belonged to no connection.
     SegmentsUnknownFlow => "segments_unknown_flow",
+    /// TCP segments sent again, with SYNs and FINs and without probes.
+    SegmentsRetransmitted => "segments_retransmitted",
     /// RSTs sent.
     ResetsSent => "resets_sent",
     /// Half-open connections dropped to make room for newer ones.
@@ -188,6 +193,13 @@ counters! {
     ChunkForeign => "chunk_foreign",
     /// Chunk metadata that was invalid.
     ChunkMetadataBad => "chunk_metadata_bad",
+    /// Requests in the queue for an answer, of a tier, another worker or an earlier request of their
+    /// connection; a gauge.
+    RequestsQueued => "requests_queued",
+    /// Operations sent, or about to be, to the server of L1 and not answered; a gauge.
+    LinkOperationsL1 => "link_operations_l1",
+    /// Operations sent, or about to be, to the server of L2 and not answered; a gauge.
+    LinkOperationsL2 => "link_operations_l2",
     /// Operations that failed because a link was lost or its server did not answer in time.
     LinkFailures => "link_failures",
     /// Links to L1 that are not used until its server answers; a gauge.
@@ -206,6 +218,8 @@ counters! {
     SsdBytesSet => "ssd_bytes_set",
     /// Bytes written to SSD.
     SsdBytesWritten => "ssd_bytes_written",
+    /// Reads and writes that the SSD has not completed; a gauge.
+    SsdQueueDepth => "ssd_queue_depth",
     /// Reads of SSD that clients waited for.
     SsdReads => "ssd_reads",
     /// Reads of SSD that returned the item of another key.
@@ -275,6 +289,10 @@ const GAUGES: &[Counter] = &[
     Counter::OldestItemAge,
     Counter::IndexBytes,
     Counter::DeviceLinkUp,
+    Counter::RequestsQueued,
+    Counter::LinkOperationsL1,
+    Counter::LinkOperationsL2,
+    Counter::SsdQueueDepth,
     Counter::LinksDownL1,
     Counter::LinksDownL2,
     Counter::SsdDegraded,

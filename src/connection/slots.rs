@@ -251,7 +251,7 @@ impl<V> Slots<V> {
     }
 
     /// Slots in use.
-    #[cfg(feature = "internals")]
+    #[inline]
     pub fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -233,6 +233,7 @@ where
 
     pub(super) fn end_turn(&mut self) {
         self.return_loans();
+        self.stats.set(Counter::RequestsQueued, self.slots.in_use() as u64);
         self.mailbox.ring();
     }
 

@@ -52,6 +52,7 @@ impl QueuePair {
         }
         let total = u64::from(received) + u64::from(malformed);
         if total > 0 {
+            stats.add(Counter::RxBursts, 1);
             stats.add(Counter::FramesReceived, total);
             stats.add(Counter::FramesMalformed, u64::from(malformed));
         }

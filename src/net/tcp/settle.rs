@@ -42,7 +42,7 @@ fn transmit<P: Port, C>(
     is_fresh: bool,
     now: Now,
 ) -> Transmitted {
-    wire.sent = Sent::default();
+    wire.sent = Sent { known_seq: flow.next_seq, ..Sent::default() };
     // Nearly always one segment is enough, and the state of a loop would cost.
     let next = transmit_next(wire, paths, flow, is_fresh, now);
     let transmitted = match next {

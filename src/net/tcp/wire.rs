@@ -21,6 +21,8 @@ pub(super) struct Sent {
     pub sequence_bytes: u32,
     /// There was no frame for another segment.
     pub is_starved: bool,
+    /// Sequence number after the newest segment of earlier visits; 0: there was none.
+    pub known_seq: u32,
     /// Sequence number after the newest segment.
     pub next_seq: u32,
     /// The acknowledgement number of the newest segment.
@@ -128,8 +130,21 @@ impl<P: Port> Wire<P> {
         self.sent.segments += 1;
         self.sent.payload_bytes += payload;
         self.sent.sequence_bytes += length;
-        self.sent.next_seq = be32(tcp, 4).wrapping_add(length);
+        let seq = be32(tcp, 4);
+        if (seq.wrapping_sub(self.sent.known_seq) as i32) < 0 {
+            self.note_repeated(length, payload);
+        }
+        self.sent.next_seq = seq.wrapping_add(length);
         self.sent.ack = be32(tcp, 8);
+    }
+
+    /// Notes a segment that begins before what was sent already. One byte alone is a probe: no reply
+    /// is that short.
+    #[cold]
+    fn note_repeated(&mut self, length: u32, payload: u32) {
+        if self.sent.known_seq != 0 && length > 0 && payload != 1 {
+            self.stats.add(Counter::SegmentsRetransmitted, 1);
+        }
     }
 
     #[inline(always)]

@@ -38,6 +38,14 @@ impl Role {
         }
     }
 
+    /// Where the operations that wait for its server are counted.
+    pub(super) fn operations(self) -> Counter {
+        match self {
+            Role::Only | Role::L1 => Counter::LinkOperationsL1,
+            Role::L2 => Counter::LinkOperationsL2,
+        }
+    }
+
     /// What happens to operations during an outage.
     pub(super) fn meanwhile(self) -> &'static str {
         match self {

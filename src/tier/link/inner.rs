@@ -318,6 +318,7 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         if is_open && self.output.unsent_bytes() > 0 {
             self.send();
         }
+        self.stats.set(self.role.operations(), self.slots.len() as u64);
     }
 
     /// Called before the worker sleeps.

@@ -146,6 +146,7 @@ impl<D: Disk> Queue<D> {
         let mut done = std::mem::take(&mut self.done);
         done.clear();
         let count = self.disk.turn(now, &mut done);
+        self.stats.set(Counter::SsdQueueDepth, self.disk.in_flight() as u64);
         debug_assert!(count <= SSD_DONE_PER_TURN);
         (done, count)
     }
@@ -280,6 +281,14 @@ mod tests {
         assert!(!queue.read((Task::Move, 3), 0, SSD_BLOCK_BYTES));
         assert!(!queue.write_blocks((Task::Seal, 3), 0, 1, |_| ()));
         assert_eq!(queue.outbox.len(), 2);
+        let depth = |queue: &Queue<SimDisk>| queue.stats.get(Counter::SsdQueueDepth);
+        let (mut now, mut seen) = (NOW, Vec::new());
+        queue.disk.handle().set_done_per_turn(1);
+        for _ in 0..2 {
+            done(&mut queue, &mut now);
+            seen.push(depth(&queue));
+        }
+        assert_eq!(seen, [1, 0]);
     }
 
     #[test]

@@ -87,6 +87,7 @@ fn an_invalid_answer_ends_the_connection_and_fails_outstanding_requests() {
         let (server, fixture, mut stream) = pair();
         let mut tasks = [fixture.begin_get(b"k"), fixture.begin_get(b"k")];
         fixture.turn(&mut tasks);
+        assert_eq!(fixture.count(Counter::LinkOperationsL1), 2);
         receive(&mut stream, "O1 f c v\r\n").expect("asked");
         stream.write_all(answer.as_bytes()).expect("the link reads");
         fixture.turn(&mut tasks);

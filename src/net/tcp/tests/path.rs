@@ -237,6 +237,7 @@ fn a_packet_after_a_retransmitted_one_is_in_flight() {
         let first = see(&lost[0]).seq;
         let newest = lost.iter().max_by_key(|frame| see(frame).seq.wrapping_sub(first)).unwrap();
         // The retransmission time-out: only the first, again.
+        let before = bench.count(Counter::SegmentsRetransmitted);
         let mut again = Vec::new();
         while again.is_empty() {
             bench.wait(1_000);
@@ -245,6 +246,7 @@ fn a_packet_after_a_retransmitted_one_is_in_flight() {
         }
         let again: Vec<u32> = again.iter().map(|frame| see(frame).seq).collect();
         assert!(again.contains(&first) && !again.contains(&see(newest).seq), "{again:?}");
+        assert_eq!(bench.count(Counter::SegmentsRetransmitted) - before, again.len() as u64);
         bench.exchange_quietly(too_big(newest, 1300));
         assert_eq!(bench.count(Counter::PathMtuLowered), 1, "{peer}");
     }
