@@ -42,6 +42,11 @@ impl Handle {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether it stops because another process takes over.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(Cause::read(&self.stop_cause), Some(Cause::Takeover))
+    }
+
     /// How many turns each worker has made.
     pub(super) fn turns(&self) -> Vec<u64> {
         self.stats.iter().map(|worker| worker.get(Counter::Turns)).collect()

@@ -18,6 +18,7 @@ mod part;
 mod patience;
 mod reload;
 mod ssd;
+mod successor;
 mod takeover;
 pub(crate) mod trial;
 mod user;
@@ -161,8 +162,8 @@ impl<'c> Server<'c> {
         self.pins.len()
     }
 
-    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read its files again, and SIGUSR1 and
-    /// SIGUSR2 do nothing. That is for the whole process, and for as long as it lives: only a
+    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read its files again, SIGUSR2 start the
+    /// process that takes over, and SIGUSR1 do nothing. That is for the whole process, and for as long as it lives: only a
     /// program that leaves them to the server asks for it.
     ///
     /// # Errors
@@ -174,6 +175,7 @@ impl<'c> Server<'c> {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
         }
         Reload::new(self.config, &self.shared).on_hangup().map_err(ServeError::Host)?;
+        successor::on_signal(self.config).map_err(ServeError::Host)?;
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.
             let cause = Arc::clone(&self.shared.stop_cause);

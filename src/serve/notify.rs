@@ -38,6 +38,11 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// Another process goes on in this one's place. Only this one may say so.
+pub(super) fn handed_over(pid: u32) {
+    tell(&[NotifyState::MainPid(pid), NotifyState::Status("another process takes over")]);
+}
+
 fn tell(state: &[NotifyState<'_>]) {
     // Who asked to be told may have gone, and there is nobody else to tell.
     let _ = sd_notify::notify(state);
@@ -103,7 +108,13 @@ impl Watch {
 
     fn run(&mut self) {
         tell(&[NotifyState::Status("starting")]);
+        let mut naps = 0;
         while !self.server.is_ready() && !self.is_at_end() {
+            // A process that takes over is watched from the moment that it is the service's.
+            if self.feed_looks.is_some() && naps % 10 == 0 {
+                tell(&[NotifyState::Watchdog]);
+            }
+            naps += 1;
             thread::park_timeout(LOOK / 10);
         }
         if !self.is_at_end() {
@@ -117,6 +128,9 @@ impl Watch {
                 tell(&[NotifyState::Status(&self.status())]);
             }
             thread::park_timeout(LOOK);
+        }
+        if self.server.is_replaced() {
+            return;
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         // Its own time limit holds for that.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
-use super::{ServeError, listeners};
+use super::{ServeError, listeners, notify};
 use crate::base::clock::Clock;
 use crate::base::console::complain;
 use crate::base::files;
@@ -146,6 +146,9 @@ pub(super) fn offer(config: &Config, spares: Arc<Spares>, shared: Arc<Shared>) {
     let wait = move || {
         for asker in listener.incoming().flatten() {
             if give(&asker, &spares) {
+                if let Ok(peer) = socket_peercred(&asker) {
+                    notify::handed_over(peer.pid.as_raw_nonzero().get().unsigned_abs());
+                }
                 shared.stop_for(Cause::Takeover);
                 // Its end tells the other that this process has ended.
                 std::mem::forget(asker);

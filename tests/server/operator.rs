@@ -177,7 +177,6 @@ fn start_full_and_stop_are_reported() {
     assert!(told.contains("--max-connections"), "{told}");
 
     signal(&server, "-USR1");
-    signal(&server, "-USR2");
     signal(&server, "-HUP");
     ask(&mut first, "get none\r\n", "END\r\n");
     assert_eq!(server.terminate(), Ok(0));

@@ -1,7 +1,9 @@
 //! The test plays the part of systemd: it listens where `NOTIFY_SOCKET` says.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
@@ -140,4 +142,82 @@ fn a_reload_has_its_time_and_a_failed_start_is_never_ready() {
         assert!(!message.contains("READY=1"), "{message}");
     }
     fs::remove_file(path).expect("it is there");
+}
+
+/// Ends the process that took over, by its id.
+struct Successor(rustix::process::Pid);
+
+impl Successor {
+    fn of(line: &str) -> Successor {
+        let id = line.strip_prefix("MAINPID=").expect("an id").parse().expect("a number");
+        Successor(rustix::process::Pid::from_raw(id).expect("not 0"))
+    }
+
+    fn end(&self) {
+        let _ = rustix::process::kill_process(self.0, Signal::TERM);
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[test]
+fn a_binary_that_was_replaced_takes_over_as_the_same_service() {
+    let manager = Manager::new();
+    let folder = free_socket_path().with_extension("d");
+    fs::create_dir(&folder).expect("a folder");
+    let binary = folder.join("sunder");
+    let install = |from: &dyn Fn(&std::path::Path)| {
+        let new = folder.join("new");
+        from(&new);
+        fs::rename(&new, &binary).expect("replaced");
+    };
+    let good = |path: &std::path::Path| assert!(fs::copy(SUNDER, path).is_ok());
+    install(&good);
+    let port = free_port().to_string();
+    let mut command = Command::new(&binary);
+    command.args(["serve", "-p", &port, "--workers", "1"]).env("NOTIFY_SOCKET", &manager.path);
+    command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
+    let mut old = Server::start(command).expect("it starts");
+    manager.wait_for("READY=1");
+
+    // One that fails changes nothing.
+    install(&|path| {
+        fs::write(path, "#!/bin/sh\nexit 3\n").expect("written");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    });
+    old.signal(Signal::USR2);
+    old.wait_for(&|told| told.contains("was to take over and has ended (exit status: 3)"))
+        .expect("it is told");
+    let mut client = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("up");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    client.write_all(b"version\r\n").expect("it reads");
+    client.read_exact(&mut [0; 16]).expect("it answers");
+
+    install(&good);
+    old.signal(Signal::USR2);
+    let next = Successor::of(&manager.wait_for("MAINPID="));
+    assert_ne!(next.0.as_raw_nonzero().get().unsigned_abs(), old.pid());
+    // Nothing says that the service stops.
+    let mut told = String::new();
+    while !told.contains("READY=1") {
+        told = manager.next(PATIENCE).expect("it starts");
+        assert!(!told.contains("STOPPING"), "{told}");
+    }
+    manager.wait_for("WATCHDOG=1");
+    let begun = Instant::now();
+    while old.is_alive() {
+        assert!(begun.elapsed() < PATIENCE, "it has handed over");
+        std::thread::yield_now();
+    }
+    let mut client = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("up");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    client.write_all(b"version\r\n").expect("it reads");
+    client.read_exact(&mut [0; 16]).expect("it answers");
+    next.end();
+    manager.wait_for("STOPPING=1");
+    fs::remove_dir_all(&folder).expect("it is there");
 }
