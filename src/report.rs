@@ -1,22 +1,27 @@
-//! Reports to the operator while the server runs: one line on standard error for each event that
-//! may need action.
+//! Reports to the operator while the server runs: one line for each event that may need action.
 //!
-//! A worker must never wait for the reader of standard error, so lines go through a bounded queue
-//! to a separate thread, and are counted when the queue is full. A repeated event is reported once
-//! in [`REPORT_INTERVAL_S`], with the number of occurrences in between. Only rare paths report: a
-//! line allocates. What needs no action is told only at a higher level ([`tell_at`]): like the
-//! lines, there is one level in a process.
+//! A worker must never wait for the reader of the lines, so they go through a bounded queue to a
+//! separate thread, and are counted when the queue is full. That thread alone emits them, as events
+//! of `tracing` ([`sink`]). A repeated event is reported once in [`REPORT_INTERVAL_S`], with the
+//! number of occurrences in between; the last of them are told when it is over. Only rare paths
+//! report: a line allocates. What needs no action is told only at a higher verbosity ([`tell_at`])
+//! or at the level debug: like the lines, there is one of each in a process.
 
-use std::fmt::Display;
+mod journal;
+mod line;
+mod sink;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::base::clock::Now;
-use crate::base::console::complain;
-use crate::base::limits::{REPORT_INTERVAL_S, REPORT_LINES};
+use crate::base::clock::{Clock, Now};
+use crate::base::limits::{REPORT_END_MS, REPORT_INTERVAL_S, REPORT_LINES};
+pub use line::{Event, Level, Line};
+pub use sink::{Format, LogError, Target};
 
 /// One kind of event. All workers share its topic, so that it is reported once.
 #[derive(Debug)]
@@ -41,14 +46,30 @@ impl Topic {
     }
 
     /// Reports an event, unless one was reported recently: then it is counted, and the next line
-    /// includes the count. `line` is one sentence that includes the remedy; it is formatted only if
-    /// it is reported.
-    pub fn report<D: Display>(&self, now: Now, line: impl FnOnce() -> D) {
-        match self.admit(now) {
-            None => (),
-            Some(0) => tell(line()),
-            Some(held) => tell(format_args!("{} ({held} more since the last such line)", line())),
+    /// includes the count, or one that is written when the interval is over. `line` includes the
+    /// remedy; it is made only if it is reported.
+    pub fn report(&'static self, now: Now, line: impl FnOnce() -> Line) {
+        if let Some(held) = self.admit(now) {
+            let line = line();
+            if is_told(line.event) {
+                queue(Entry { line, held, topic: Some(self) });
+            }
         }
+    }
+
+    /// Events that were held back in an interval that is over at `now_s`: there may be none. None:
+    /// it is not over, and this is not the end of all.
+    fn settle(&self, now_s: u32, is_end: bool) -> Option<u32> {
+        let told_s = self.told_s.load(Ordering::Relaxed);
+        if !is_end && now_s < told_s.saturating_add(REPORT_INTERVAL_S) {
+            return None;
+        }
+        if self.held.load(Ordering::Relaxed) == 0 {
+            return Some(0);
+        }
+        // Else a worker is about to tell them.
+        self.told_s.compare_exchange(told_s, now_s, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        Some(self.held.swap(0, Ordering::Relaxed))
     }
 
     /// None: do not report now. Else the number of events since the last report.
@@ -96,61 +117,113 @@ impl<const REASONS: usize> Default for Topics<REASONS> {
     }
 }
 
-/// How much is told: what was set last.
-static LEVEL: AtomicU8 = AtomicU8::new(0);
+/// The verbosity that was set last, as memcached's.
+static VERBOSITY: AtomicU8 = AtomicU8::new(0);
 
-/// The level from which commands that concern the whole server are told.
+/// The verbosity from which commands that concern the whole server are told.
 pub const COMMANDS: u8 = 1;
 
-/// The level from which connections are told; the highest there is.
+/// The verbosity from which connections are told; the highest there is.
 pub const CONNECTIONS: u8 = 2;
 
-/// The level.
+/// The verbosity.
 #[inline]
-pub fn level() -> u8 {
-    LEVEL.load(Ordering::Relaxed)
+pub fn verbosity() -> u8 {
+    VERBOSITY.load(Ordering::Relaxed)
 }
 
-/// Sets the level; one that is too high is the highest. Returns what it was.
-pub fn set_level(level: u32) -> u8 {
-    let level = u8::try_from(level).unwrap_or(CONNECTIONS).min(CONNECTIONS);
-    LEVEL.swap(level, Ordering::Relaxed)
+/// Sets the verbosity; one that is too high is the highest. Returns what it was.
+pub fn set_verbosity(verbosity: u32) -> u8 {
+    let verbosity = u8::try_from(verbosity).unwrap_or(CONNECTIONS).min(CONNECTIONS);
+    VERBOSITY.swap(verbosity, Ordering::Relaxed)
 }
 
-/// [`tell`], if the level is `least` or higher; `line` is formatted only then.
+/// The lowest level that is told.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Has lines of this level and above told.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
 #[inline]
-pub fn tell_at<D: Display>(least: u8, line: impl FnOnce() -> D) {
-    if level() >= least {
-        tell(line());
+fn is_level(level: Level) -> bool {
+    LEVEL.load(Ordering::Relaxed) >= level as u8
+}
+
+fn is_told(event: Event) -> bool {
+    is_level(event.level())
+}
+
+/// Tells a line of the level debug, also if the verbosity is `least` or higher; it is made only
+/// then.
+#[inline]
+pub fn tell_at(least: u8, line: impl FnOnce() -> Line) {
+    if verbosity() >= least || is_level(Level::Debug) {
+        queue(Entry::new(line()));
+    }
+}
+
+/// Tells that a client has changed the verbosity, whatever the level is if there are lines at
+/// either verbosity.
+pub fn tell_verbosity(old: u8, new: u8) {
+    let text = format_args!("a client has set the verbosity to {new}; it was {old}");
+    if old.max(new) >= COMMANDS {
+        queue(Entry::new(Event::Verbosity.line(text)));
+    }
+}
+
+/// Writes a line where lines go, if its level is told, without waiting and without a rate limit.
+/// Without a [`Reporter`] the server is not running, and nothing is written.
+pub fn tell(line: Line) {
+    if is_told(line.event) {
+        queue(Entry::new(line));
+    }
+}
+
+/// A line on its way.
+struct Entry {
+    line: Line,
+    /// How often the same was not told before.
+    held: u32,
+    /// Whose it is.
+    topic: Option<&'static Topic>,
+}
+
+impl Entry {
+    fn new(line: Line) -> Entry {
+        Entry { line, held: 0, topic: None }
     }
 }
 
 struct Desk {
-    lines: ArrayQueue<String>,
-    lost: AtomicU32,
+    lines: ArrayQueue<Entry>,
     is_open: AtomicBool,
     writer: Mutex<Option<Thread>>,
 }
+
+/// Lines that found no room in the queue, and that is not told yet.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
+/// Lines that could not be written, and that is not told yet.
+static UNWRITTEN: AtomicU32 = AtomicU32::new(0);
 
 fn desk() -> &'static Desk {
     static DESK: OnceLock<Desk> = OnceLock::new();
     DESK.get_or_init(|| Desk {
         lines: ArrayQueue::new(REPORT_LINES),
-        lost: AtomicU32::new(0),
         is_open: AtomicBool::new(false),
         writer: Mutex::new(None),
     })
 }
 
-/// Writes `sunder: LINE` to standard error, without waiting and without a rate limit. Without a
-/// [`Reporter`] the server is not running, and nothing is written.
-pub fn tell(line: impl Display) {
+fn queue(entry: Entry) {
     let desk = desk();
     if !desk.is_open.load(Ordering::Acquire) {
         return;
     }
-    if desk.lines.push(format!("sunder: {line}")).is_err() {
-        desk.lost.fetch_add(1, Ordering::Relaxed);
+    if desk.lines.push(entry).is_err() {
+        LOST.fetch_add(1, Ordering::Relaxed);
     }
     // Held for the length of a load and a wake-up; events are rare.
     if let Some(writer) = &*desk.writer.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -159,7 +232,7 @@ pub fn tell(line: impl Display) {
 }
 
 /// The thread that writes the lines, for as long as this value lives; lines queued before it is
-/// dropped are written.
+/// dropped are written, as long as they are taken.
 #[derive(Debug)]
 pub struct Reporter(Option<JoinHandle<()>>);
 
@@ -168,19 +241,25 @@ impl Reporter {
     /// one's, and reports nothing after that has ended.
     ///
     /// # Errors
-    /// If the host cannot create a thread.
-    pub fn start() -> std::io::Result<Reporter> {
+    /// If the host cannot create a thread, or there is no journal.
+    pub fn start(format: Format, target: &Target) -> Result<Reporter, LogError> {
         let desk = desk();
         let mut writer = desk.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.is_some() {
             return Ok(Reporter(None));
         }
+        let dispatch = sink::subscriber(format, target, &UNWRITTEN)?;
         desk.is_open.store(true, Ordering::Release);
-        let thread = std::thread::Builder::new().name("sunder-report".into()).spawn(write)?;
+        let write = move || tracing::dispatcher::with_default(&dispatch, || Writer::new().run());
+        let thread = std::thread::Builder::new().name("sunder-report".into()).spawn(write);
+        let thread = thread.map_err(LogError::Thread)?;
         *writer = Some(thread.thread().clone());
         Ok(Reporter(Some(thread)))
     }
 }
+
+/// Lines written so far.
+static WRITTEN: AtomicU32 = AtomicU32::new(0);
 
 impl Drop for Reporter {
     fn drop(&mut self) {
@@ -188,30 +267,88 @@ impl Drop for Reporter {
         let desk = desk();
         desk.is_open.store(false, Ordering::Release);
         thread.thread().unpark();
-        // It panics only if standard error does.
-        let _ = thread.join();
+        // A reader that reads no more must not keep the process from its end.
+        let mut written = WRITTEN.load(Ordering::Relaxed);
+        let mut waited_ms = 0;
+        while !thread.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+            waited_ms += 1;
+            let now_written = WRITTEN.load(Ordering::Relaxed);
+            if std::mem::replace(&mut written, now_written) != now_written {
+                waited_ms = 0;
+            } else if waited_ms >= REPORT_END_MS {
+                return;
+            }
+        }
         *desk.writer.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-fn write() {
-    let desk = desk();
-    loop {
-        let is_open = desk.is_open.load(Ordering::Acquire);
-        while let Some(line) = desk.lines.pop() {
-            complain(line);
-        }
-        match desk.lost.swap(0, Ordering::Relaxed) {
-            0 => (),
-            lost => {
-                complain(format_args!("sunder: {lost} lines were dropped here: the queue was full"))
+/// The thread's own.
+struct Writer {
+    clock: Clock,
+    /// The last line of each topic whose interval is not over.
+    recent: Vec<(&'static Topic, Line)>,
+}
+
+impl Writer {
+    fn new() -> Writer {
+        Writer { clock: Clock::start(), recent: Vec::new() }
+    }
+
+    fn run(mut self) {
+        let desk = desk();
+        loop {
+            let is_open = desk.is_open.load(Ordering::Acquire);
+            while let Some(Entry { line, held, topic }) = desk.lines.pop() {
+                if let Some(topic) = topic {
+                    self.recent.retain(|(it, _)| !std::ptr::eq(*it, topic));
+                    self.recent.push((topic, line.clone()));
+                }
+                write(line.suppressed(held));
+            }
+            self.settle(!is_open);
+            tell_lost();
+            if !is_open {
+                return;
+            }
+            if self.recent.is_empty() {
+                std::thread::park();
+            } else {
+                std::thread::park_timeout(Duration::from_secs(1));
             }
         }
-        if !is_open {
-            return;
-        }
-        std::thread::park();
     }
+
+    /// Tells what was held back in intervals that are over, or all of it.
+    fn settle(&mut self, is_end: bool) {
+        let now_s = self.clock.read().unix_s.max(1);
+        self.recent.retain(|(topic, line)| match topic.settle(now_s, is_end) {
+            None => true,
+            Some(0) => false,
+            Some(held) => {
+                write(line.again().suppressed(held));
+                true
+            }
+        });
+    }
+}
+
+fn tell_lost() {
+    for (lines, why) in [
+        (&LOST, "lines were dropped here: the queue was full"),
+        (&UNWRITTEN, "lines could not be written here"),
+    ] {
+        let lines = lines.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            write(Event::LinesLost.line(format_args!("{lines} {why}")).count(lines.into()));
+        }
+    }
+}
+
+fn write(line: Line) {
+    sink::emit(&line);
+    WRITTEN.fetch_add(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -244,22 +381,34 @@ mod tests {
     }
 
     #[test]
-    fn a_level_above_the_highest_is_the_highest() {
-        for (given, level) in [(1, 1), (3, 2), (u32::MAX, 2), (0, 0)] {
-            set_level(given);
-            assert_eq!(super::level(), level);
+    fn a_verbosity_above_the_highest_is_the_highest() {
+        for (given, verbosity) in [(1, 1), (3, 2), (u32::MAX, 2), (0, 0)] {
+            set_verbosity(given);
+            assert_eq!(super::verbosity(), verbosity);
         }
-        tell_at(COMMANDS, || -> &str { panic!("not formatted at a lower level") });
+        tell_at(COMMANDS, || panic!("not made at a lower verbosity"));
     }
 
     #[test]
-    fn a_line_that_is_not_reported_is_not_formatted() {
+    fn what_an_interval_held_back_is_told_at_its_end() {
         let topic = Topic::new();
+        assert_eq!(topic.admit(at(100)), Some(0));
+        assert_eq!(topic.settle(100 + REPORT_INTERVAL_S, false), Some(0));
+        assert_eq!((topic.admit(at(101)), topic.admit(at(102))), (None, None));
+        assert_eq!(topic.settle(99 + REPORT_INTERVAL_S, false), None, "not yet");
+        assert_eq!(topic.settle(100 + REPORT_INTERVAL_S, false), Some(2));
+        assert_eq!(topic.admit(at(101 + REPORT_INTERVAL_S)), None, "that was a line");
+        assert_eq!(topic.admit(at(100 + 2 * REPORT_INTERVAL_S)), Some(1));
+    }
+
+    #[test]
+    fn a_line_that_is_not_reported_is_not_made() {
+        static TOPIC: Topic = Topic::new();
         let mut made = 0;
         for s in 0..10 {
-            topic.report(at(s), || {
+            TOPIC.report(at(s), || {
                 made += 1;
-                "an event"
+                Event::TierDown.line("an event")
             });
         }
         assert_eq!(made, 1);

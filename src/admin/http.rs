@@ -26,7 +26,7 @@ use super::page::PAGE;
 use super::state::State;
 use super::{metrics, rend};
 use crate::base::clock::Clock;
-use crate::report::Topic;
+use crate::report::{self, Event, Topic};
 
 /// Connections at once; others wait in the kernel's queue.
 const CONNECTIONS: usize = 256;
@@ -48,7 +48,8 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
-            return crate::report::tell(format_args!("--admin: there are no metrics: {error}"));
+            let text = format_args!("--admin: there are no metrics: {error}");
+            return report::tell(Event::AdminFailed.line(text));
         }
     };
     let room = Arc::new(Semaphore::new(CONNECTIONS));
@@ -58,7 +59,10 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                ACCEPT.report(clock.read(), || format!("--admin: a connection failed: {error}"));
+                ACCEPT.report(clock.read(), || {
+                    let text = format_args!("--admin: a connection failed: {error}");
+                    Event::AdminFailed.line(text)
+                });
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }

@@ -90,6 +90,31 @@ impl Pace {
     }
 }
 
+/// The host's clock, in milliseconds of Unix time. For people: it may be set.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// Unix time as ISO 8601 writes it (days to a date as in Howard Hinnant's civil_from_days).
+pub fn utc(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The same with milliseconds.
+pub fn utc_ms(unix_ms: u64) -> String {
+    let seconds = utc(unix_ms / 1_000);
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), unix_ms % 1_000)
+}
+
 /// When an item stops being served, in whole seconds of Unix time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Expiry(u32);
@@ -134,6 +159,14 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_795_412_345), "2026-11-23T05:39:05Z");
+        assert_eq!(utc_ms(1_795_412_345_007), "2026-11-23T05:39:05.007Z");
+    }
 
     #[test]
     fn time_in_which_the_process_was_stopped_does_not_count() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::log::Log;
 use super::value::{List, Size};
 use crate::config::{self, Config, L1, MemoryFile, Name, Place, Poll};
 
@@ -55,6 +56,8 @@ pub(super) struct L1d {
     #[arg(short = 'I', long, value_name = "SIZE", value_parser = config::item_size)]
     #[arg(default_value = "1M")]
     max_item_size: usize,
+    #[command(flatten)]
+    log: Log,
 }
 
 /// Whether files in memory get huge pages.
@@ -75,7 +78,7 @@ impl L1d {
         let socket_path = self.sock.unwrap_or_else(|| place.clients.clone());
         let is_huge = self.huge != Some(Huge::Off);
         let file = self.path.map(|path| MemoryFile { path, is_huge, format: self.format });
-        Ok(Config {
+        let mut config = Config {
             cores: self.cores.unwrap_or_default(),
             workers: Some(self.workers),
             poll: Some(self.poll),
@@ -84,6 +87,8 @@ impl L1d {
             l1: L1::Memory { bytes: self.size.0, file },
             item_bytes_max: self.max_item_size,
             ..Config::default()
-        })
+        };
+        self.log.apply(&mut config);
+        Ok(config)
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Memcached {
     /// UDP port: only 0, there is no UDP
     #[arg(short = 'U', long, value_name = "PORT", value_parser = no_udp)]
     udp_port: Option<u64>,
-    /// Tell more on standard error; twice: connections, too
+    /// Tell more; twice: connections, too
     ///
     /// Once: verbosity, flush_all, stats reset and lists of all keys. Twice: each connection that
     /// is opened or closed, by its number in stats conns. Requests are not told. The command

@@ -19,6 +19,7 @@ mod generate;
 mod go;
 mod l1d;
 mod l2;
+mod log;
 mod memcached;
 mod password;
 mod rend;

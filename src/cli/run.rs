@@ -7,9 +7,11 @@ use crate::base::console::{complain, print, read_secret};
 use crate::base::credentials::WORD_BYTES_MAX;
 use crate::base::limits::EXIT_USAGE;
 use crate::base::password::Hash;
+use crate::config::Config;
 use crate::doctor;
 use crate::load::bench;
-use crate::serve::{ServeError, check_log, serve};
+use crate::report::{self, Event};
+use crate::serve::{ServeError, check_log, reporter, serve};
 use crate::top::{stat, top};
 
 /// Does what the words of this process ask for, and returns its exit status.
@@ -23,9 +25,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn failed(error: &ServeError, line: &str) -> ExitCode {
-    complain(format_args!("sunder: {line}"));
-    ExitCode::from(error.fault().exit_status())
+/// Runs a server. `shown`: the line about a failure, as its flags are called.
+fn run_server(config: &Config, shown: impl Fn(String) -> String) -> ExitCode {
+    let failed = |error: &ServeError| ExitCode::from(error.fault().exit_status());
+    // Until the last line, which may be that of a failure.
+    let _reporter = match reporter(config) {
+        Ok(reporter) => reporter,
+        Err(error) => {
+            complain(format_args!("sunder: {error}"));
+            return failed(&error);
+        }
+    };
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::tell(Event::Failed.line(shown(error.to_string())));
+            failed(&error)
+        }
+    }
 }
 
 /// Asks for a password. The line of a file of users with its hash.
@@ -40,16 +57,10 @@ fn line_of(new: &NewPassword) -> Result<String, String> {
 
 fn run(command: Command) -> ExitCode {
     match command {
-        Command::Serve(config) => match serve(&config) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&error, &error.to_string()),
-        },
+        Command::Serve(config) => run_server(&config, |line| line),
         Command::Examine(config, wishes) => doctor::run(&config, wishes),
-        Command::KeepL1(config) => match serve(&config) {
-            Ok(()) => ExitCode::SUCCESS,
-            // Its flag for the memory has another name.
-            Err(error) => failed(&error, &error.to_string().replace("--l1:", "--size:")),
-        },
+        // Its flag for the memory has another name.
+        Command::KeepL1(config) => run_server(&config, |line| line.replace("--l1:", "--size:")),
         Command::Bench(job) => bench::run(&job),
         Command::Report(request) => bench::show(&request),
         Command::Tool(main, options) => main(*options),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Args};
 
+use super::log::Log;
 use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
 use super::shared::Nic;
@@ -172,6 +173,8 @@ struct Run {
     /// seed=N,drop=N,reorder=N,duplicate=N,corrupt=N: faults in a million frames, each way.
     #[arg(long, value_name = "LIST", value_parser = config::faults, requires = "device")]
     faults: Option<Faults>,
+    #[command(flatten)]
+    log: Log,
 }
 
 #[derive(Args, Debug)]
@@ -308,6 +311,7 @@ impl Serve {
             faults: run.faults,
             ..Config::default()
         };
+        run.log.apply(&mut config);
         rend.apply(&mut config, matches)?;
         memcached.apply(&mut config, matches)?;
         check(&config)?;

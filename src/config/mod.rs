@@ -26,6 +26,7 @@ use crate::base::rights::Rights;
 use crate::net::tcp::fault::Faults;
 use crate::orchestrator::PortRole;
 use crate::protocol::Binding;
+pub use crate::report::{Format as LogFormat, Level as LogLevel, Target as LogTo};
 pub use crate::tier::shm::{Name, Place};
 pub(crate) use binding::binding;
 pub use changes::{Reread, Setting};
@@ -103,8 +104,14 @@ pub struct Config {
     pub user: Option<String>,
     /// How often an address may fail to log in at once; 0: always.
     pub login_attempts: u32,
-    /// How much is told on standard error, from 0 to 2.
+    /// How much more is told, from 0 to 2, as memcached's.
     pub verbosity: u32,
+    /// How lines are written on standard error.
+    pub log_format: LogFormat,
+    /// The lowest level of lines that are written.
+    pub log_level: LogLevel,
+    /// Where lines are written.
+    pub log_to: LogTo,
     /// Whether clients may stop the server.
     pub is_shutdown_enabled: bool,
     /// Whether clients may invalidate all items.
@@ -160,6 +167,9 @@ impl Default for Config {
             user: None,
             login_attempts: ATTEMPTS_DEFAULT,
             verbosity: 0,
+            log_format: LogFormat::Text,
+            log_level: LogLevel::Info,
+            log_to: LogTo::Stderr,
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,

@@ -196,6 +196,7 @@ pub(super) trait System {
     fn path(&self, path: &Path) -> Option<PathLook>;
     fn mapping(&self, config: &Config) -> Result<(), ServeError>;
     fn users(&self, config: &Config) -> Result<(), ServeError>;
+    fn log(&self, config: &Config) -> Result<(), ServeError>;
     fn connections(&self, config: &Config) -> Result<Option<String>, ServeError>;
     fn listeners(&self, config: &Config) -> Result<(), ServeError>;
     fn admin(&self, config: &Config) -> Result<(), ServeError>;
@@ -247,6 +248,10 @@ impl System for ThisHost {
 
     fn users(&self, config: &Config) -> Result<(), ServeError> {
         trial::users(config)
+    }
+
+    fn log(&self, config: &Config) -> Result<(), ServeError> {
+        trial::log(config)
     }
 
     fn connections(&self, config: &Config) -> Result<Option<String>, ServeError> {

@@ -57,6 +57,10 @@ impl System for Calls {
         Ok(())
     }
 
+    fn log(&self, _: &Config) -> Result<(), ServeError> {
+        Ok(())
+    }
+
     fn connections(&self, _: &Config) -> Result<Option<String>, ServeError> {
         Ok(None)
     }

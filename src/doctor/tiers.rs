@@ -1,12 +1,14 @@
-//! The file of users, and the servers that tiers are in.
+//! The file of users, the journal, and the servers that tiers are in.
 
 use super::{Finding, Subject};
+use crate::config::LogTo;
 use crate::serve::Level;
 
 pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
     let config = subject.config;
     let mut findings = Vec::new();
     findings.extend(users(subject));
+    findings.extend(log(subject));
     let l1 = config.l1.address().map(|it| ("l1", Level::L1, it));
     let l2 = config.l2.address().map(|it| ("l2", Level::L2, it));
     for (check, level, address) in [l1, l2].into_iter().flatten() {
@@ -17,6 +19,15 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
         });
     }
     findings
+}
+
+fn log(subject: &Subject<'_>) -> Option<Finding> {
+    const CHECK: &str = "log";
+    let LogTo::Journal(path) = &subject.config.log_to else { return None };
+    Some(match subject.host.system.log(subject.config) {
+        Ok(()) => Finding::ok(CHECK, format!("a journal is at {}", path.display())),
+        Err(error) => Finding::refused(CHECK, &error),
+    })
 }
 
 fn users(subject: &Subject<'_>) -> Option<Finding> {

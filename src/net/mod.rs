@@ -19,7 +19,7 @@ use crate::base::clock::Now;
 #[cfg(doc)]
 use crate::base::limits::RECEIVE_PIECES;
 use crate::base::readiness::Readiness;
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 
 /// What a header of the PROXY protocol, version 2, begins with (proxy-protocol.txt, section 2.2).
 pub const PROXY_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -223,7 +223,9 @@ impl Admission {
         static FULL: Topic = Topic::new();
         let (max, Remedies { full, .. }) = (self.max(), self.remedies);
         FULL.report(now, || {
-            format!("a connection was refused: {max} are open, the maximum; {full}")
+            let text =
+                format_args!("a connection was refused: {max} are open, the maximum; {full}");
+            Event::ConnectionRefused.line(text).reason("limit")
         });
     }
 
@@ -232,7 +234,10 @@ impl Admission {
         static NOT_ALLOWED: Topic = Topic::new();
         let Remedies { not_allowed, .. } = self.remedies;
         NOT_ALLOWED.report(now, || {
-            format!("a connection from {peer} was refused: it may not connect; {not_allowed}")
+            let text = format_args!(
+                "a connection from {peer} was refused: it may not connect; {not_allowed}"
+            );
+            Event::ConnectionRefused.line(text).reason("not_allowed").address(peer)
         });
     }
 
@@ -241,10 +246,11 @@ impl Admission {
         static NOT_ALLOWED: Topic = Topic::new();
         let Remedies { not_allowed, .. } = self.remedies;
         NOT_ALLOWED.report(now, || {
-            format!(
+            let text = format_args!(
                 "a connection from {peer} through {proxy} was refused: it may not connect; \
                  {not_allowed}"
-            )
+            );
+            Event::ConnectionRefused.line(text).reason("not_allowed").address(peer)
         });
     }
 
@@ -252,7 +258,10 @@ impl Admission {
     pub fn report_unnamed_proxy(&self, peer: IpAddr, now: Now) {
         static UNNAMED: Topic = Topic::new();
         let Remedies { unnamed_proxy, .. } = self.remedies;
-        UNNAMED.report(now, || format!("a PROXY header from {peer}, {unnamed_proxy}"));
+        UNNAMED.report(now, || {
+            let text = format_args!("a PROXY header from {peer}, {unnamed_proxy}");
+            Event::ConnectionRefused.line(text).reason("proxy_header").address(peer)
+        });
     }
 
     /// Subtracts `connections` closed connections.

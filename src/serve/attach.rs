@@ -19,7 +19,7 @@ use crate::base::limits::{RING_HANDSHAKE_US, RING_START_MS, RING_SWEEP_MS};
 use crate::base::secret;
 use crate::net::kernel::{Inbox, KernelSockets, SocketFile, Waker, bind_beside};
 use crate::orchestrator::PortRole;
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 use crate::tier::shm::handshake::{self, Given, Refusal};
 use crate::tier::shm::{End, Place};
 use crate::worker::Shared;
@@ -158,7 +158,8 @@ impl Desk {
             // It fails if the client has ended.
             let _ = handshake::refuse(socket, &reason);
             REFUSED.report(self.shared.clock.read(), || {
-                format!("a client was not attached: {reason}")
+                let text = format_args!("a client was not attached: {reason}");
+                Event::AttachRefused.line(text).reason("handshake")
             });
         }
     }

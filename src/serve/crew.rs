@@ -10,12 +10,13 @@ use std::thread;
 use super::part::Opened;
 use super::user::User;
 use super::{Part, ServeError, pin};
-use crate::base::console::{complain, version};
+use crate::base::console::version;
 use crate::config::{Config, Poll, show_size};
 use crate::connection::Connection;
 use crate::mailbox::Mailbox;
 use crate::net::Transport;
 use crate::orchestrator::Orchestrator;
+use crate::report::{self, Event, Line};
 use crate::worker::{self, Idle, Shared};
 
 /// What a server is to be, whatever carries its connections.
@@ -133,6 +134,7 @@ where
         let worker = mailbox.worker();
         let Plan { config, shared, pins, opened, compose, .. } = self.plan;
         pin(pins[worker]);
+        report::tell(of_worker(worker, pins[worker]));
         if self.parks {
             let this = thread::current();
             mailbox.doorbell().connect(Box::new(move || this.unpark()));
@@ -171,8 +173,10 @@ where
     fn announce(&self) {
         let workers = self.plan.pins.len();
         let plural = if workers == 1 { "" } else { "s" };
-        complain(format_args!("sunder: {}", self.plan));
-        complain(format_args!("sunder: ready on {}, {workers} worker{plural}", self.place));
+        report::tell(Event::Start.line(self.plan));
+        let text = format_args!("ready on {}, {workers} worker{plural}", self.place);
+        let listeners = self.plan.shared.settings.listeners.join(",");
+        report::tell(Event::Ready.line(text).address(listeners).count(workers as u64));
         self.plan.shared.is_ready.store(true, Ordering::Release);
     }
 }
@@ -204,6 +208,11 @@ impl<C> Plan<'_, C> {
             None => Ok(()),
         }
     }
+}
+
+fn of_worker(worker: usize, core: Option<usize>) -> Line {
+    let place = core.map_or("where the kernel likes".to_owned(), |core| format!("on core {core}"));
+    Event::Worker.line(format_args!("worker {worker} runs {place}")).worker(worker)
 }
 
 /// What runs with what, in a line.

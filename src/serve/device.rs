@@ -12,7 +12,6 @@ use super::crew::{Crew, Plan};
 use super::watch::Watch;
 use super::{Part, ServeError, batch_place, idle};
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::secret;
 use crate::config::{Config, Huge};
 use crate::connection::Connection;
@@ -24,6 +23,7 @@ use crate::net::tcp::{self, Stack};
 use crate::net::{Admission, Transport};
 use crate::orchestrator::{Orchestrator, PortRole};
 use crate::remedies;
+use crate::report::{self, Event};
 use crate::worker::Shared;
 
 /// Empty turns before a worker that may sleep does: about as long as a sleep takes.
@@ -39,7 +39,8 @@ pub fn serve<O: Orchestrator>(
     let request = nic::NicConfig { device: device.to_owned(), workers: pins.len(), huge };
     let mut nic = nic::open(&request, &shared.stats).map_err(ServeError::Device)?;
     if !nic.is_link_up() {
-        complain(format_args!("sunder: the link of {device} is down; serving when it comes up"));
+        let text = format_args!("the link of {device} is down; serving when it comes up");
+        report::tell(Event::LinkDown.line(text).device(device));
     }
     let ports = (0..pins.len()).map(|worker| nic.take_port(worker)).collect();
     let stack = stack(config, &plan.shared.admission);

@@ -13,6 +13,7 @@ use crate::net::nic::{CheckError, NicError};
 #[cfg(feature = "dpdk")]
 use crate::net::tcp::mac_text;
 use crate::remedies;
+use crate::report::LogError;
 use crate::tier::memory;
 
 /// Why a server could not start, or had to stop. Shown as one line.
@@ -115,6 +116,8 @@ pub enum ServeError {
         /// How many workers.
         workers: usize,
     },
+    /// Lines cannot be written where they were to be.
+    Log(LogError),
     /// A thread or a signal handler could not be had.
     Host(io::Error),
     /// A stop was requested before it served.
@@ -285,6 +288,7 @@ impl fmt::Display for ServeError {
             ServeError::Unfinished { workers } => {
                 write!(f, "stopped, and {workers} of its workers could not close a tier")
             }
+            ServeError::Log(error) => write!(f, "{error}"),
             ServeError::Host(error) => write!(f, "cannot start: {error}"),
             ServeError::Stopped => f.write_str("a stop was requested before it served"),
         }

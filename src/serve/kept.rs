@@ -7,12 +7,12 @@ use std::sync::Mutex;
 
 use super::{Fault, Part, ServeError};
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::limits::WORKERS_MAX;
 use crate::base::random::mix;
 use crate::base::secret;
 use crate::config::{Config, L1, L2, MemoryFile, counted, readable_size};
 use crate::remedies::{self, StoreWords};
+use crate::report::{self, Event};
 use crate::tier::memory::{Memory, MemoryConfig};
 use crate::tier::segments::{
     self, Beginning, Companion, Emptied, Opening, SegmentStoreConfig, StartError, StoreFile,
@@ -193,12 +193,14 @@ impl<'c> Files<'c> {
         let ms = self.clock.read().uptime_us / 1_000;
         let StoreWords { flag, format, .. } = self.words;
         let line = line(&state.openings, ms, self.bytes);
-        complain(format_args!("sunder: {flag}: {path}: {line}"));
+        let text = format_args!("{flag}: {path}: {line}");
+        report::tell(Event::Opened.line(text).path(&path));
         if self.told.format {
-            complain(format_args!(
-                "sunder: {flag}: {path}: {format} has started it afresh, and will at every start: \
-                 take it out of the flags"
-            ));
+            let text = format_args!(
+                "{flag}: {path}: {format} has started it afresh, and will at every start: take it \
+                 out of the flags"
+            );
+            report::tell(Event::Limited.line(text).path(&path));
         }
     }
 }

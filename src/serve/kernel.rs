@@ -11,12 +11,12 @@ use super::attach::{Attaching, Listening};
 use super::crew::{Crew, Plan};
 use super::kept::Files;
 use super::{Part, ServeError, attach_place, batch_place, idle, takeover};
-use crate::base::console::complain;
 use crate::base::networks::Networks;
 use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
 use crate::net::kernel::{self, Address, Kernel, Listener};
 use crate::orchestrator::{Orchestrator, PortRole};
+use crate::report::{self, Event};
 
 /// Descriptors that are not connections: listeners, epoll, standard streams, the device's.
 const FILES_RESERVED: u64 = 64;
@@ -111,7 +111,7 @@ pub(super) fn includes(config: &Config, address: SocketAddr) -> bool {
 pub(super) fn files_for(connections: usize) -> Result<usize, ServeError> {
     let connections_max = allow_files(connections)?;
     if connections_max < connections {
-        complain(format_args!("sunder: {}", fewer(connections_max, connections)));
+        report::tell(Event::Limited.line(fewer(connections_max, connections)));
     }
     Ok(connections_max)
 }

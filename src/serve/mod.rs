@@ -25,6 +25,7 @@ mod user;
 #[cfg(feature = "dpdk")]
 mod watch;
 
+pub use crate::report::LogError;
 pub use error::{Fault, ServeError};
 pub use handle::Handle;
 pub use inspect::check_log;
@@ -41,7 +42,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::admin::{self, View};
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
 use crate::config::{Batch, Config, L1, L2, Link, Poll};
@@ -52,7 +52,7 @@ use crate::orchestrator::l1_only::L1Only;
 use crate::orchestrator::{Orchestrator, PortRole};
 use crate::protocol::Limits;
 use crate::remedies;
-use crate::report::{self, Reporter};
+use crate::report::{self, Event, Reporter};
 use crate::tier::remote::Remote;
 use crate::tier::rend::Rend;
 use crate::tier::rend::probe::{ProbeError, Server as RendServer};
@@ -71,8 +71,10 @@ use user::User;
 /// # Errors
 /// Why it could not start.
 pub fn serve(config: &Config) -> Result<(), ServeError> {
+    report::set_level(config.log_level);
+    let _reporter = reporter(config)?;
     for note in &config.notes {
-        complain(format_args!("sunder: {note}"));
+        report::tell(Event::NoEffect.line(note));
     }
     let mut server = Server::new(config)?;
     if let L1::Memory { bytes, .. } = config.l1 {
@@ -201,12 +203,13 @@ impl<'c> Server<'c> {
         self,
         compose: impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync,
     ) -> Result<(), ServeError> {
-        let _reporter = Reporter::start().map_err(ServeError::Host)?;
+        let _reporter = reporter(self.config)?;
         let cause = Arc::clone(&self.shared.stop_cause);
         match self.run_to_the_end(&compose) {
             Err(ServeError::Stopped) => {
                 if let Some(cause) = Cause::read(&cause) {
-                    complain(format_args!("sunder: stopping: {cause}, before it served"));
+                    let text = format_args!("stopping: {cause}, before it served");
+                    report::tell(Event::Stopping.line(text));
                 }
                 Ok(())
             }
@@ -219,7 +222,8 @@ impl<'c> Server<'c> {
         compose: &(impl Fn(&Part<'_>) -> Result<O, ServeError> + Sync),
     ) -> Result<(), ServeError> {
         let Server { config, mut shared, pins, tiers, is_offered, user } = self;
-        report::set_level(config.verbosity);
+        report::set_level(config.log_level);
+        report::set_verbosity(config.verbosity);
         shared.limits.meta = O::HAS_META;
         if config.device.is_none() {
             shared.admission.limit(kernel::files_for(config.connections_max)?);
@@ -261,6 +265,14 @@ impl<'c> Server<'c> {
     }
 }
 
+/// Writes lines as a config says, for as long as this is kept.
+///
+/// # Errors
+/// They cannot be written there.
+pub(crate) fn reporter(config: &Config) -> Result<Reporter, ServeError> {
+    Reporter::start(config.log_format, &config.log_to).map_err(ServeError::Log)
+}
+
 /// Seconds that a start waits at least for what the process that it replaces had open.
 const TAKEOVER_S: u64 = 5;
 
@@ -285,7 +297,7 @@ fn probe(l2: &L2) -> Result<Option<RendServer>, ServeError> {
     let L2::Rend(link) = l2 else { return Ok(None) };
     let server = ask(link)?;
     if let Some(lack) = Rend::lacks(server) {
-        complain(format_args!("sunder: --l2: {lack}"));
+        report::tell(Event::Limited.line(format_args!("--l2: {lack}")).tier("L2"));
     }
     Ok(Some(server))
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 
 use super::Handle;
-use crate::base::console::complain;
 use crate::base::stats::Counter;
+use crate::report::{self, Event};
 
 /// How often the server is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -165,7 +165,7 @@ impl Watch {
                 self.is_hanging = true;
                 let line = format!("worker {worker} hangs: the watchdog is not fed");
                 tell(&[NotifyState::Status(&line)]);
-                complain(format_args!("sunder: {line}"));
+                report::tell(Event::WorkerHangs.line(line).worker(worker));
             }
             Some(_) => {}
         }

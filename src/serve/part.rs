@@ -9,11 +9,11 @@ use super::kept::Files;
 use super::patience::Patience;
 use super::ssd::Source;
 use super::{Fault, ServeError, host};
-use crate::base::console::complain;
 use crate::base::readiness::Readiness;
 use crate::base::stats::WorkerStats;
 use crate::config::{self, Config, L2, Layout, Memcached, readable_size};
 use crate::net::kernel::Inherited;
+use crate::report::{self, Event};
 use crate::tier::link::{self, OpenError, Role};
 use crate::tier::memcached::chunked::{self, Chunked};
 use crate::tier::memcached::plain::Plain;
@@ -178,12 +178,13 @@ impl Part<'_> {
         let item_bytes_max = self.config.item_bytes_max;
         // With less, an item of that length may find no room even if all else is evicted.
         if self.worker == 0 && 4 * item_bytes_max > share {
-            complain(format_args!(
-                "sunder: --l1: each worker keeps {}, too little for items of --max-item-size ({}); \
-                 choose a larger size or fewer workers",
+            let text = format!(
+                "--l1: each worker keeps {}, too little for items of --max-item-size ({}); choose \
+                 a larger size or fewer workers",
                 readable_size(share as u64),
                 readable_size(item_bytes_max as u64)
-            ));
+            );
+            report::tell(Event::Limited.line(text));
         }
         Ok(memory::MemoryConfig {
             bytes: share,

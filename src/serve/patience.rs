@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::ServeError;
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::limits::WAIT_RETRY_MS;
+use crate::report::{self, Event};
 
 /// How long a start waits in total.
 #[derive(Debug)]
@@ -48,7 +48,8 @@ impl Patience {
             }
             if !self.is_told.swap(true, Ordering::Relaxed) {
                 let seconds = self.seconds;
-                complain(format_args!("sunder: {error}; waiting up to {seconds} s (--wait)"));
+                let text = format_args!("{error}; waiting up to {seconds} s (--wait)");
+                report::tell(Event::Waiting.line(text));
             }
             thread::sleep(Duration::from_millis(WAIT_RETRY_MS));
         }

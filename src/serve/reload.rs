@@ -9,12 +9,11 @@ use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
 
 use super::{kernel, notify};
-use crate::base::console::complain;
 use crate::base::rights::LiveRights;
 use crate::config::{Config, Setting};
 use crate::net::Admission;
 use crate::orchestrator::PortRole;
-use crate::report;
+use crate::report::{self, Event};
 use crate::worker::{Logins, Shared};
 
 /// What can change, and what it is compared with.
@@ -68,15 +67,23 @@ impl Reload {
         let path = logins.users().path().display().to_string();
         match logins.reread() {
             Ok(()) => match logins.start_verifier() {
-                Ok(()) => complain(format_args!("sunder: {path} was read again")),
-                Err(error) => complain(format_args!(
-                    "sunder: {path} was read again, but its hashes cannot be verified: {error}"
-                )),
+                Ok(()) => {
+                    let text = format_args!("{path} was read again");
+                    report::tell(Event::Reload.line(text).path(&path));
+                }
+                Err(error) => {
+                    let text = format_args!(
+                        "{path} was read again, but its hashes cannot be verified: {error}"
+                    );
+                    report::tell(Event::ReloadFailed.line(text).path(&path));
+                }
             },
-            Err(error) => complain(format_args!(
-                "sunder: {path} is not used, {error}{}; the users stay as they were",
-                self.as_whom()
-            )),
+            Err(error) => {
+                let whom = self.as_whom();
+                let text =
+                    format_args!("{path} is not used, {error}{whom}; the users stay as they were");
+                report::tell(Event::ReloadFailed.line(text).path(&path));
+            }
         }
     }
 
@@ -92,11 +99,11 @@ impl Reload {
         let new = match reread.config() {
             Ok(new) => new,
             Err(line) => {
-                complain(format_args!(
-                    "{line}; {path} is not used{}, all settings stay as they were",
-                    self.as_whom()
-                ));
-                return;
+                let whom = self.as_whom();
+                let text = format_args!(
+                    "{line}; {path} is not used{whom}, all settings stay as they were"
+                );
+                return report::tell(Event::ReloadFailed.line(text).path(&path));
             }
         };
         let (mut changed, mut kept) = (Vec::new(), Vec::new());
@@ -113,7 +120,8 @@ impl Reload {
             [] => String::new(),
             kept => format!("; needs a restart: {}", list(kept, "")),
         };
-        complain(format_args!("sunder: {path} was read again; changed: {changed}{rest}"));
+        let text = format_args!("{path} was read again; changed: {changed}{rest}");
+        report::tell(Event::Reload.line(text).path(&path));
     }
 
     /// Makes a setting what it is in `new`. False: it cannot change while the server runs.
@@ -139,7 +147,11 @@ impl Reload {
             }
             Setting::Verbosity => {
                 config.verbosity = new.verbosity;
-                report::set_level(new.verbosity);
+                report::set_verbosity(new.verbosity);
+            }
+            Setting::LogLevel => {
+                config.log_level = new.log_level;
+                report::set_level(new.log_level);
             }
             Setting::SampleRate => {
                 config.sample_rate = new.sample_rate;
@@ -160,7 +172,7 @@ impl Reload {
             None => match kernel::files_for(most) {
                 Ok(most) => most,
                 Err(error) => {
-                    complain(format_args!("sunder: {error}"));
+                    report::tell(Event::ReloadFailed.line(error));
                     return false;
                 }
             },

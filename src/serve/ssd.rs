@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Fault, Part, ServeError};
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::limits::{
     ITEM_BYTES_MAX_DEFAULT, SSD_BLOCK_BYTES, SSD_FILLS_LEFT_WARN, SSD_SEGMENT_BYTES,
 };
@@ -19,6 +18,7 @@ use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::config::{self, Config, L1, L2, Poll, counted, readable_size};
 use crate::remedies;
+use crate::report::{self, Event};
 use crate::tier::ssd::disk::open::{
     LOOK_BYTES_MIN, OpenRequest, Opened, open, open_to_look, try_open,
 };
@@ -156,7 +156,8 @@ impl<'c> Source<'c> {
         }
         tell_of_file(&opened, flag, &path)?;
         if let Some(lack) = lack_of_notes(told) {
-            complain(format_args!("sunder: {flag}: {path}: {lack}"));
+            let text = format_args!("{flag}: {path}: {lack}");
+            report::tell(Event::Limited.line(text).path(&path));
         }
         let random = || {
             let half = || u64::from_ne_bytes(secret::random());
@@ -236,18 +237,19 @@ impl<'c> Source<'c> {
         }
         let (flag, path) = (self.flag, self.told.path.display());
         let size_bytes = self.told.size_bytes.unwrap_or_else(|| self.opened.whole_bytes());
-        complain(format_args!(
-            "sunder: {flag}: {path}: {}, room for {} of items, index {}; {}; {} found in \
-             {:.2} s",
+        let text = format!(
+            "{flag}: {path}: {}, room for {} of items, index {}; {}; {} found in {:.2} s",
             readable_size(size_bytes),
             readable_size(ready.room_bytes),
             readable_size(ready.index_bytes as u64),
             remedies::of_disk(mode),
             counted(ready.items, "item"),
             ready.clock.read().uptime_us as f64 / 1e6
-        ));
+        );
+        report::tell(Event::Opened.line(text).path(&path));
         for warning in ready.warnings(self.told.format, self.item_bytes_max) {
-            complain(format_args!("sunder: {flag}: {path}: {warning}"));
+            let text = format_args!("{flag}: {path}: {warning}");
+            report::tell(Event::Limited.line(text).path(&path));
         }
     }
 
@@ -413,16 +415,18 @@ fn tell_of_file(opened: &Opened, flag: &'static str, path: &dyn Display) -> Resu
         .make_private()
         .map_err(|error| of_path(flag, path, format!("cannot make it private: {error}")))?;
     if let Some(mode) = had_mode {
-        complain(format_args!(
-            "sunder: {flag}: {path}: others could open it (mode {mode:04o}), and may have read or \
-             changed what it holds: its owner alone can now; \"format\" starts afresh"
-        ));
+        let text = format_args!(
+            "{flag}: {path}: others could open it (mode {mode:04o}), and may have read or changed \
+             what it holds: its owner alone can now; \"format\" starts afresh"
+        );
+        report::tell(Event::SsdProblem.line(text).path(path));
     }
     if opened.is_copied_on_write() {
-        complain(format_args!(
-            "sunder: {flag}: {path}: its file system copies what is written again and loses items \
-             once it is full: remove the file, and size= makes one that is written in place"
-        ));
+        let text = format_args!(
+            "{flag}: {path}: its file system copies what is written again and loses items once it \
+             is full: remove the file, and size= makes one that is written in place"
+        );
+        report::tell(Event::SsdProblem.line(text).path(path));
     }
     Ok(())
 }

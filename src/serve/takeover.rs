@@ -23,11 +23,10 @@ use rustix::process::geteuid;
 
 use super::{ServeError, listeners, notify};
 use crate::base::clock::Clock;
-use crate::base::console::complain;
 use crate::base::files;
 use crate::config::Config;
 use crate::net::kernel::{Inherited, Spares};
-use crate::report;
+use crate::report::{self, Event};
 use crate::worker::{Cause, Shared};
 
 /// The word for the old process to end.
@@ -84,7 +83,8 @@ pub(super) fn take(config: &Config, stop: &AtomicBool) -> Result<Inherited, Serv
     let old = match UnixStream::connect_addr(&name) {
         Ok(old) => old,
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            complain("sunder: --takeover: no sunder serves there; this is an ordinary start");
+            let text = "--takeover: no sunder serves there; this is an ordinary start";
+            report::tell(Event::Takeover.line(text));
             return Ok(Inherited::default());
         }
         Err(error) => return Err(failed(error)),
@@ -97,7 +97,8 @@ pub(super) fn take(config: &Config, stop: &AtomicBool) -> Result<Inherited, Serv
         .map_err(|error| failed(format_args!("the server there gives nothing: {error}")))?;
     (&old).write_all(STOP).map_err(failed)?;
     let pid = socket_peercred(&old).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-    complain(format_args!("sunder: --takeover: process {pid} ends, and this one goes on"));
+    let text = format_args!("--takeover: process {pid} ends, and this one goes on");
+    report::tell(Event::Takeover.line(text));
     wait_for_end(&old, pid, stop)?;
     Ok(inherited)
 }
@@ -121,9 +122,8 @@ fn wait_for_end(old: &UnixStream, pid: i32, stop: &AtomicBool) -> Result<(), Ser
         let waited_s = clock.read().uptime_us / 1_000_000;
         if waited_s >= told_s + PATIENCE.as_secs() {
             told_s = waited_s;
-            complain(format_args!(
-                "sunder: --takeover: process {pid} has not ended after {waited_s} s"
-            ));
+            let text = format_args!("--takeover: process {pid} has not ended after {waited_s} s");
+            report::tell(Event::Waiting.line(text));
         }
     }
 }
@@ -162,13 +162,15 @@ pub(super) fn offer(config: &Config, spares: Arc<Spares>, shared: Arc<Shared>) {
 }
 
 fn cannot_offer(error: &io::Error) {
-    complain(format_args!("sunder: no other sunder can take over from this one: {error}"));
+    let text = format_args!("no other sunder can take over from this one: {error}");
+    report::tell(Event::TakeoverRefused.line(text));
 }
 
 /// Whether the asker has the listening sockets and wants this process to end.
 fn give(asker: &UnixStream, spares: &Spares) -> bool {
     if !is_trusted(asker) {
-        report::tell("a process of another user has asked to take over, and was refused");
+        let text = "a process of another user has asked to take over, and was refused";
+        report::tell(Event::TakeoverRefused.line(text));
         let _ = asker.shutdown(Shutdown::Both);
         return false;
     }

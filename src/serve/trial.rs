@@ -52,6 +52,11 @@ pub(crate) fn mapping(config: &Config) -> Result<(), ServeError> {
     }
 }
 
+/// The place of its lines.
+pub(crate) fn log(config: &Config) -> Result<(), ServeError> {
+    config.log_to.check().map_err(ServeError::Log)
+}
+
 /// The file of users.
 pub(crate) fn users(config: &Config) -> Result<(), ServeError> {
     config.auth_file.as_ref().map_or(Ok(()), |path| super::users(path).map(|_| ()))

@@ -10,10 +10,11 @@ use crate::base::limits::NIC_WATCH_MS;
 use crate::base::stats::Counter;
 use crate::net::nic::NicMonitor;
 use crate::net::tcp::Board;
-use crate::report::{self, Topic};
+use crate::report::{self, Event, Topic};
 use crate::worker::Shared;
 
 static LOST: Topic = Topic::new();
+static HANDSHAKES: Topic = Topic::new();
 
 /// Ends the watch, also when what runs beside it has panicked.
 struct End<'w> {
@@ -36,6 +37,7 @@ pub(super) struct Watch<'w> {
     board: &'w Board,
     is_up: bool,
     lost: u64,
+    handshakes_dropped: u64,
 }
 
 impl<'w> Watch<'w> {
@@ -47,7 +49,7 @@ impl<'w> Watch<'w> {
         board: &'w Board,
     ) -> Watch<'w> {
         let is_up = monitor.has_carrier();
-        Watch { monitor, device, shared, board, is_up, lost: 0 }
+        Watch { monitor, device, shared, board, is_up, lost: 0, handshakes_dropped: 0 }
     }
 
     /// Watches while `serve` runs. If the device is gone, the server is stopped.
@@ -78,12 +80,14 @@ impl<'w> Watch<'w> {
         if is_up != std::mem::replace(&mut self.is_up, is_up) {
             if is_up {
                 self.board.link_came_up();
-                report::tell(format_args!("the link of {device} is up again"));
+                let text = format_args!("the link of {device} is up again");
+                report::tell(Event::LinkUp.line(text).device(device));
             } else {
-                report::tell(format_args!(
+                let text = format_args!(
                     "the link of {device} is down and no client is served: check its cable and \
                      switch, or the other end of a virtual wire; service resumes when it is up"
-                ));
+                );
+                report::tell(Event::LinkDown.line(text).device(device));
             }
         }
         if let Some(bytes) = monitor.mtu_bytes() {
@@ -100,12 +104,29 @@ impl<'w> Watch<'w> {
         let lost = seen.receive_missed.saturating_add(seen.receive_no_buffer);
         if lost > std::mem::replace(&mut self.lost, lost) {
             LOST.report(shared.clock.read(), || {
-                format!(
+                let text = format_args!(
                     "{device} has lost {lost} frames because its workers were too slow: give it \
                      more of them, or cores of their own (device_rx_missed of stats)"
-                )
+                );
+                Event::FramesLost.line(text).device(device).count(lost)
             });
         }
+        self.look_at_handshakes();
         true
+    }
+
+    /// Workers only count these: a flood of them must cost as little as it can.
+    fn look_at_handshakes(&mut self) {
+        let dropped = self.shared.sum(Counter::HalfOpenDropped);
+        if dropped > std::mem::replace(&mut self.handshakes_dropped, dropped) {
+            HANDSHAKES.report(self.shared.clock.read(), || {
+                let text = format_args!(
+                    "{dropped} handshakes were dropped, because more are open than there is room \
+                     for: a SYN flood, if their addresses answer nothing; --allow lets only your \
+                     clients' networks connect (half_open_dropped of stats)"
+                );
+                Event::HandshakesDropped.line(text).device(self.device).count(dropped)
+            });
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::base::stats::Counter;
 use crate::base::usage::cpu_us;
 use crate::protocol::stats::{self, Answer, Connection, Snapshot, Totals};
 use crate::protocol::{Control, Form, Head, binary, text};
-use crate::report;
+use crate::report::{self, Event};
 use crate::tier::memory;
 
 /// Writes the reply to `control` to `reply`.
@@ -18,7 +18,7 @@ pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply
     match control {
         Control::Shutdown { .. } => shared.stop_for(Cause::Shutdown),
         Control::Stats(words) => return answer_stats(shared, words, form, now, reply),
-        Control::Verbosity(level) => set_level(level),
+        Control::Verbosity(level) => set_verbosity(level),
         Control::Noop | Control::Version => {}
     }
     let mut head = Head::new();
@@ -29,13 +29,10 @@ pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply
     reply.extend(&head);
 }
 
-/// Changes how much is told. That is told if either level is for it.
-fn set_level(level: u32) {
-    let old = report::set_level(level);
-    let new = report::level();
-    if old.max(new) >= report::COMMANDS {
-        report::tell(format_args!("a client has set the verbosity to {new}; it was {old}"));
-    }
+/// Changes how much is told.
+fn set_verbosity(verbosity: u32) {
+    let old = report::set_verbosity(verbosity);
+    report::tell_verbosity(old, report::verbosity());
 }
 
 fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut Gather) {
@@ -43,7 +40,9 @@ fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut
     let snapshot = snapshot(shared, &totals, words, form, now);
     if stats::write(words, form, &snapshot, reply) == Answer::Reset {
         *shared.baseline.lock().expect("no thread panics holding it") = totals;
-        report::tell_at(report::COMMANDS, || "a client has reset the statistics");
+        report::tell_at(report::COMMANDS, || {
+            Event::Command.line("a client has reset the statistics")
+        });
     }
 }
 
@@ -74,7 +73,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         socket_path: settings.socket_path.clone(),
         idle_timeout_s: settings.idle_timeout_s,
         item_bytes_max: shared.limits.item_bytes_max,
-        verbosity: report::level(),
+        verbosity: report::verbosity(),
         shutdown: shared.limits.shutdown,
         needs_login: shared.logins.is_some(),
         binding: shared.bindings[0],

@@ -10,7 +10,7 @@ use crate::base::limits::DRAIN_NAP_US;
 use crate::connection::Connection;
 use crate::net::Transport;
 use crate::orchestrator::{Operation, Orchestrator};
-use crate::report;
+use crate::report::{self, Event};
 use crate::tier::Outcome;
 
 impl<O, F, M> Worker<'_, O, F, M>
@@ -39,9 +39,8 @@ where
             let is_over = now.uptime_us >= until_us || shared.is_unreachable();
             if is_over && left > 0 {
                 let connections = if left == 1 { "connection" } else { "connections" };
-                report::tell(format_args!(
-                    "stopping: {left} {connections} with unread replies reset"
-                ));
+                let text = format_args!("stopping: {left} {connections} with unread replies reset");
+                report::tell(Event::RepliesLost.line(text).count(left as u64));
             }
             if is_over || shared.owing.load(Ordering::Relaxed) == 0 {
                 break;

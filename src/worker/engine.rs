@@ -30,7 +30,7 @@ use crate::orchestrator::tally::{Tally, verb_of};
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::protocol::{Binding, Control, Form, Limits};
-use crate::report;
+use crate::report::{self, Event};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 
 /// The requester of an operation, and how the operation is counted.
@@ -466,7 +466,7 @@ where
             unreachable!("only a flush concerns every worker");
         };
         self.stats.add(Counter::CmdFlush, 1);
-        report::tell_at(report::COMMANDS, || "a client flushes all items");
+        report::tell_at(report::COMMANDS, || Event::Command.line("a client flushes all items"));
         let workers = self.mailbox.workers();
         let own = self.mailbox.worker();
         for worker in (0..workers).filter(|&worker| worker != own) {
@@ -590,7 +590,7 @@ where
     }
 
     fn begin_dump(&mut self) -> bool {
-        report::tell_at(report::COMMANDS, || "a client lists all keys");
+        report::tell_at(report::COMMANDS, || Event::Command.line("a client lists all keys"));
         !self.shared.is_dumping.swap(true, Ordering::Relaxed)
     }
 

@@ -24,7 +24,7 @@ use crate::connection::Verdict;
 use crate::connection::slots::Slots;
 use crate::mailbox::Mailbox;
 use crate::net::ConnectionId;
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 
 /// Names, passwords, and who has failed.
 #[derive(Debug)]
@@ -251,14 +251,19 @@ impl Judge {
         static LIMITED: Topic = Topic::new();
         let Some(peer) = peer else { return };
         LIMITED.report(now, || {
-            format!("a login from {peer} was refused: it has failed too often; {}", self.remedy)
+            let remedy = self.remedy;
+            let text =
+                format_args!("a login from {peer} was refused: it has failed too often; {remedy}");
+            Event::LoginRefused.line(text).reason("attempts").address(peer)
         });
     }
 
     fn report_full(&self, now: Now) {
         static FULL: Topic = Topic::new();
         FULL.report(now, || {
-            format!("a login was refused: {VERIFICATIONS_MAX} others are being verified")
+            let text =
+                format_args!("a login was refused: {VERIFICATIONS_MAX} others are being verified");
+            Event::LoginRefused.line(text).reason("busy")
         });
     }
 }

@@ -32,7 +32,7 @@ use crate::net::{ConnectionId, Handler, Stream, Transport};
 use crate::orchestrator::task::Executor;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
-use crate::report;
+use crate::report::{self, Event};
 use crate::tier::Outcome;
 
 /// When a worker without work sleeps.
@@ -103,7 +103,8 @@ where
     #[inline]
     fn tell(&self, id: ConnectionId, what: &str) {
         report::tell_at(report::CONNECTIONS, || {
-            format!("connection {} {what}", self.engine.number(id.index as usize))
+            let number = self.engine.number(id.index as usize);
+            Event::Connection.line(format_args!("connection {number} {what}"))
         });
     }
 

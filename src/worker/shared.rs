@@ -18,7 +18,7 @@ use crate::connection::sample::{KeySample, Parts};
 use crate::net::{Admission, Remedies};
 use crate::protocol::stats::{TopKey, Totals};
 use crate::protocol::{Binding, Limits};
-use crate::report;
+use crate::report::{self, Event};
 
 /// Settings that only `stats settings` reports.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +218,8 @@ impl Shared {
         }
         let connections = self.sum(Counter::CurrConnections);
         let are = if connections == 1 { "connection is" } else { "connections are" };
-        report::tell(format_args!("stopping: {cause}; {connections} {are} open"));
+        let text = format_args!("stopping: {cause}; {connections} {are} open");
+        report::tell(Event::Stopping.line(text).count(connections));
     }
 
     /// Whether no client is reachable any more.

@@ -21,6 +21,7 @@ mod kept;
 mod library;
 mod load_tools;
 mod login;
+mod logs;
 mod long_values;
 mod monitoring;
 mod operator;

@@ -23,6 +23,14 @@ pub const REPORT_INTERVAL_S: u32 = 10;
 /// Lines for the operator that are queued to be written; further ones are counted and dropped.
 pub const REPORT_LINES: usize = 1024;
 
+/// How long the end of the process waits for a line to be written, in milliseconds: the reader of
+/// standard error may have been stopped.
+pub const REPORT_END_MS: u64 = 1_000;
+
+/// Longest message or field that the journal is sent, in bytes: nine of them are less than the
+/// kernel's limit of a datagram, 208 KiB unless it was changed.
+pub const LOG_VALUE_BYTES_MAX: usize = 16 * 1024;
+
 /// Longest pause between two turns that a worker can cause itself, in microseconds: it sleeps for
 /// at most a tenth of it. After a longer one, the process was stopped or its machine frozen, and
 /// peers' time-outs exclude that time.

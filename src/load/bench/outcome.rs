@@ -8,7 +8,7 @@ use super::plan::{Load, Plan};
 use super::record::{Record, histogram};
 use super::schedule::SECOND_NS;
 use super::sweep::{self, Observed};
-use crate::base::clock::Now;
+use crate::base::clock::{Now, utc};
 use crate::load::result::{
     FORMAT, Interval, Latency, Loop, Machine, Outages, RunResult, Setup, Spectrum, Step,
 };
@@ -273,30 +273,4 @@ fn machine() -> Machine {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Machine { cpu: name.unwrap_or_default(), cores, kernel: release.trim().to_owned() }
-}
-
-/// Unix time as ISO 8601 writes it (days to a date as in Howard Hinnant's civil_from_days).
-fn utc(unix_s: u64) -> String {
-    let (days, second) = (unix_s / 86_400 + 719_468, unix_s % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day_of_month:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_right() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_795_412_345), "2026-11-23T05:39:05Z");
-    }
 }

@@ -14,7 +14,7 @@ use super::{Kernel, Live};
 use crate::base::clock::Now;
 use crate::base::limits::{RING_SOCKETS_US, RING_SPIN_US};
 use crate::net::{ConnectionId, Handler};
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 use crate::tier::shm::End;
 
 /// What other threads have for one worker.
@@ -83,8 +83,12 @@ impl Attached {
     fn report(&mut self, now: Now) {
         for _ in 0..std::mem::take(&mut self.broken) {
             BROKEN.report(now, || {
-                "an attachment was ended: its client wrote impossible indexes to the shared \
-                 memory; check which program attaches"
+                Event::AttachRefused
+                    .line(
+                        "an attachment was ended: its client wrote impossible indexes to the \
+                         shared memory; check which program attaches",
+                    )
+                    .reason("broken_rings")
             });
         }
     }

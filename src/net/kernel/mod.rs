@@ -46,7 +46,7 @@ use crate::base::limits::{
 use crate::base::readiness::{self, Readiness};
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::{Admission, ConnectionId, Handler, Listed, REFUSAL, Transport};
-use crate::report::Topic;
+use crate::report::{self, Topic};
 use attach::Attached;
 use listener::{Acceptor, Comer};
 use stream::{Endpoint, KernelStream, Phase, Received, Shared, Socket};
@@ -450,7 +450,10 @@ impl<C> Kernel<C> {
                             self.stats.add(Counter::ListenDisabled, 1);
                             let remedy = self.admission.remedies().not_accepted;
                             NOT_ACCEPTED.report(now, || {
-                                format!("connections cannot be accepted: {error}; {remedy}")
+                                let text = format_args!(
+                                    "connections cannot be accepted: {error}; {remedy}"
+                                );
+                                report::Event::ConnectionRefused.line(text).reason("no_descriptor")
                             });
                         }
                     },

@@ -17,7 +17,7 @@ use crate::base::limits::{
     TCP_PROBE_US, TCP_PROBES,
 };
 use crate::base::stats::Counter;
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 
 /// Pending actions for our addresses, and their times.
 #[derive(Debug)]
@@ -160,11 +160,12 @@ impl Claim {
     ) {
         wire.stats.add(Counter::AddressConflicts, 1);
         CONFLICT.report(now, || {
-            format!(
+            let text = format_args!(
                 "{address} is also used by {}: clients of both lose connections; give one of them \
                  another address",
                 mac_text(mac)
-            )
+            );
+            Event::AddressConflict.line(text).address(address)
         });
         let is_due = self.defended_us.is_none_or(|at| now.uptime_us - at >= TCP_DEFEND_US);
         if is_due {

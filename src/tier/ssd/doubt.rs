@@ -25,7 +25,7 @@ use crate::base::clock::Now;
 use crate::base::limits::{
     SSD_DOUBT_FAILED_US, SSD_DOUBT_LOOK_US, SSD_DOUBT_SILENT_US, SSD_DOUBT_WAITED_US,
 };
-use crate::report::{self, Topic};
+use crate::report::{self, Event, Line, Topic};
 use crate::tier::{Action, Meta, MetaFlags, MetaVerb};
 
 #[derive(Clone, Copy, Debug)]
@@ -247,19 +247,22 @@ impl Doubt {
         let (name, place) = (&self.name, || self.witness.place());
         if self.is_refusing {
             REFUSING.report(now, || {
-                format!(
-                    "{name} takes no writes, and there is nowhere to note it ({}): changes are \
+                self.problem(
+                    "changes_refused",
+                    format_args!(
+                        "{name} takes no writes, and there is nowhere to note it ({}): changes are \
                      refused until it does; state=DIR names a folder on another disk",
-                    place()
+                        place()
+                    ),
                 )
             });
         } else {
             DISTRUSTED.report(now, || {
-                format!(
+                self.problem("distrusted", format_args!(
                     "{name} takes no writes: what it holds is given up at the next start, unless \
                      it works again before (noted in {}); look at the disk and its file system",
                     place()
-                )
+                ))
             });
         }
     }
@@ -270,7 +273,9 @@ impl Doubt {
         self.witness.trust(log);
         let name = &self.name;
         TRUSTED.report(now, || {
-            format!("{name} takes writes again: all is on it, and will be there at the next start")
+            self.recovered(format_args!(
+                "{name} takes writes again: all is on it, and will be there at the next start"
+            ))
         });
     }
 
@@ -279,16 +284,21 @@ impl Doubt {
         let name = &self.name;
         if task.is_read() {
             return READS_FAIL.report(now, || {
-                format!("{name}: a read failed: {error}: it is a miss; look at the disk (dmesg)")
+                self.problem(
+                    "read",
+                    format_args!(
+                        "{name}: a read failed: {error}: it is a miss; look at the disk (dmesg)"
+                    ),
+                )
             });
         }
         self.has_failed = true;
         let what = if task == Task::Flush { "flush" } else { "write" };
         WRITES_FAIL.report(now, || {
-            format!(
+            self.problem("write", format_args!(
                 "{name}: a {what} failed: {error}: what is set may be forgotten; look at the disk \
                  and its file system (dmesg)"
-            )
+            ))
         });
     }
 
@@ -297,7 +307,9 @@ impl Doubt {
             return;
         }
         let name = &self.name;
-        WRITES_WORK.report(now, || format!("{name}: writes and flushes succeed again"));
+        WRITES_WORK.report(now, || {
+            self.recovered(format_args!("{name}: writes and flushes succeed again"))
+        });
     }
 
     /// Takes note of an item that was not written.
@@ -307,9 +319,12 @@ impl Doubt {
         }
         let name = &self.name;
         TOO_SLOW.report(now, || {
-            format!(
-                "{name} is too slow for what is set: items are answered and not kept \
+            self.problem(
+                "slow",
+                format_args!(
+                    "{name} is too slow for what is set: items are answered and not kept \
                  (ssd_not_written); admit=second-touch writes less"
+                ),
             )
         });
     }
@@ -318,10 +333,20 @@ impl Doubt {
     pub(super) fn was_given_up(&self, now: Now) {
         let name = &self.name;
         GIVEN_UP.report(now, || {
-            format!(
+            self.problem("given_up", format_args!(
                 "{name}: all it held is given up, for writes failed in too many places (ssd_drops)"
-            )
+            ))
         });
+    }
+
+    /// A line about what keeps the SSD from its work.
+    fn problem(&self, reason: &'static str, text: impl Display) -> Line {
+        Event::SsdProblem.line(text).tier("SSD").device(&self.name).reason(reason)
+    }
+
+    /// A line about its being as it should be.
+    fn recovered(&self, text: impl Display) -> Line {
+        Event::SsdRecovered.line(text).tier("SSD").device(&self.name)
     }
 
     /// What becomes of the log is known: it was closed, or it could not be. Begins to note that.
@@ -351,7 +376,8 @@ impl Doubt {
                  \"format\" starts afresh"
             )
         };
-        report::tell(format_args!("{name} could not be closed, it takes no writes: {line}"));
+        let text = format_args!("{name} could not be closed, it takes no writes: {line}");
+        report::tell(Event::LogUnclosed.line(text).tier("SSD").device(name));
     }
 }
 

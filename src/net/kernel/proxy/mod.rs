@@ -14,7 +14,7 @@ use super::{Kernel, Live};
 use crate::base::clock::Now;
 use crate::base::stats::Counter;
 use crate::net::{ConnectionId, Handler, Stream};
-use crate::report::Topics;
+use crate::report::{Event, Topics};
 use header::ProxyHeader;
 
 /// Load balancers whose headers cannot be used, by the reason.
@@ -77,9 +77,10 @@ impl<C> Kernel<C> {
         let peer = endpoint.socket_ip();
         endpoint.phase = Phase::Aborted;
         self.stats.add(Counter::RejectedProxyHeaders, 1);
-        BAD_HEADERS
-            .of(reason)
-            .report(now, || format!("a connection from {peer} was refused: {reason}; {remedy}"));
+        BAD_HEADERS.of(reason).report(now, || {
+            let text = format_args!("a connection from {peer} was refused: {reason}; {remedy}");
+            Event::ConnectionRefused.line(text).reason("proxy_header").address(peer)
+        });
         self.settle(id, handler);
     }
 }

@@ -12,7 +12,7 @@ use crate::base::limits::{
     LINK_PATIENCE, LINK_PROOF_US, LINK_RETRY_MAX_US, LINK_RETRY_US, LINK_SUSPENDED_US,
 };
 use crate::base::stats::Counter;
-use crate::report::Topic;
+use crate::report::{Event, Topic};
 use crate::tier::link::collect::Collect;
 use crate::tier::link::config::Role;
 use crate::tier::link::protocol::Codec;
@@ -249,20 +249,32 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let Inner { role, address, timeout_us, .. } = self;
         let (name, ms) = (address.server_name(C::NAME), *timeout_us / 1000);
         let meanwhile = role.meanwhile();
-        topics(*role).down[trouble as usize].report(self.now, || match trouble {
-            Trouble::Gone => format!(
-                "{role}, the {name} at {address}, has closed the connection; {meanwhile} until it \
-                 is back: start it again if it has ended"
-            ),
-            Trouble::Late => format!(
-                "{role}, the {name} at {address}, has not answered for {ms} ms; {meanwhile} until \
-                 it does: if it is not frozen, the host is too busy for it, and it needs a core of \
-                 its own or a longer timeout= (milliseconds)"
-            ),
-            Trouble::Invalid => format!(
-                "{role}, the {name} at {address}, sent an invalid answer; {meanwhile} until \
-                 there is another connection: check which server listens there"
-            ),
+        topics(*role).down[trouble as usize].report(self.now, || {
+            let (reason, text) = match trouble {
+                Trouble::Gone => (
+                    "closed",
+                    format!(
+                        "{role}, the {name} at {address}, has closed the connection; {meanwhile} \
+                         until it is back: start it again if it has ended"
+                    ),
+                ),
+                Trouble::Late => (
+                    "timeout",
+                    format!(
+                        "{role}, the {name} at {address}, has not answered for {ms} ms; \
+                         {meanwhile} until it does: if it is not frozen, the host is too busy for \
+                         it, and it needs a core of its own or a longer timeout= (milliseconds)"
+                    ),
+                ),
+                Trouble::Invalid => (
+                    "invalid_answer",
+                    format!(
+                        "{role}, the {name} at {address}, sent an invalid answer; {meanwhile} \
+                         until there is another connection: check which server listens there"
+                    ),
+                ),
+            };
+            Event::TierDown.line(text).tier(role).address(address).reason(reason)
         });
     }
 
@@ -271,11 +283,12 @@ impl<C: Codec, K: Collect> Inner<C, K> {
         let away_ms = (self.now.uptime_us - *down_us) / 1000;
         topics(*role).up.report(self.now, || {
             let name = address.server_name(C::NAME);
-            match down_us {
+            let text = match down_us {
                 // See `Inner::begin_empty`.
                 0 => format!("{role}, the {name} at {address}, was emptied, and is used now"),
                 _ => format!("{role}, the {name} at {address}, is back after {away_ms} ms"),
-            }
+            };
+            Event::TierUp.line(text).tier(role).address(address)
         });
     }
 }
