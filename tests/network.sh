@@ -54,6 +54,13 @@ follows_device_mtu() {
     [ "$bytes" -eq $((1400 + 19 + 7)) ]
 }
 
+# A SYN flood is one line, which says what to do.
+tells_of_flood() {
+    inside target/venv/bin/python tests/clients/frames.py flood || return 1
+    says 'handshakes were dropped, .* --allow' || return 1
+    [ "$(grep -c 'handshakes were dropped' "$logs/sunder")" -eq 1 ]
+}
+
 answers_tagged() { inside target/venv/bin/python tests/clients/frames.py tagged; }
 
 on_moving_wire() {
@@ -66,6 +73,7 @@ on_moving_wire() {
     check "an IPv6 address of another host is refused" refuses_address fd77::2/64 "has it on this"
     check "the device's MTU is followed" follows_device_mtu 1000
     check "a priority-tagged frame is answered" answers_tagged
+    check "a SYN flood is told" tells_of_flood
     check "addresses are announced when the link comes up" announces_at_link_up
     host=10.77.0.1
     finish

@@ -8,8 +8,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use super::line::Level;
-use super::sink::Value;
+use super::line::{Level, Value};
 use crate::base::limits::LOG_VALUE_BYTES_MAX;
 
 /// The way to a journal.

@@ -84,7 +84,7 @@ events! {
     SsdProblem Warn "ssd_problem" "the SSD fails, is too slow, or was written by another hand",
     ConnectionRefused Warn "connection_refused" "clients are refused; `reason` says why",
     LoginRefused Warn "login_refused" "logins are refused without a look at the password",
-    AttachRefused Warn "attach_refused" "a process of this host cannot use the rings of `sunder l1d`",
+    AttachRefused Warn "attach_refused" "the rings of `sunder l1d` are refused to a process",
     TakeoverRefused Warn "takeover_refused" "another process cannot take over",
     LinkDown Warn "link_down" "the link of the device is down",
     FramesLost Warn "frames_lost" "the device has lost frames",
@@ -127,6 +127,13 @@ pub(super) struct Fields {
     pub worker: Option<u64>,
     pub count: Option<u64>,
     pub suppressed: Option<u64>,
+}
+
+/// A field's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    Number(u64),
 }
 
 /// A line for the operator.

@@ -16,7 +16,7 @@ use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Metadata, Subscriber, span};
 
 use super::journal::Journal;
-use super::line::{Fields, Level, Line};
+use super::line::{Fields, Level, Line, Value};
 use crate::base::clock::utc_ms;
 
 /// How a line is written on standard error.
@@ -204,13 +204,6 @@ fn of(level: tracing::Level) -> Level {
         tracing::Level::INFO => Level::Info,
         _ => Level::Debug,
     }
-}
-
-/// A field's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    Text(String),
-    Number(u64),
 }
 
 /// An event as it was recorded.

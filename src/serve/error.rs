@@ -211,6 +211,17 @@ fn of_l1_host(bytes: u64, workers: usize, limit: u64, source: &str) -> String {
     )
 }
 
+/// Why a worker's part of L1 cannot be had.
+fn of_l1_part(bytes: u64) -> String {
+    format!(
+        "--l1: each worker would have {}, and one can have {} to {}; choose another size or number \
+         of workers",
+        readable_size(bytes),
+        readable_size(memory::BYTES_MIN as u64),
+        readable_size(memory::BYTES_MAX as u64)
+    )
+}
+
 /// Why the admin port is not open.
 fn of_admin(address: SocketAddr, source: &io::Error) -> String {
     match source.kind() {
@@ -268,14 +279,7 @@ impl fmt::Display for ServeError {
                 f.write_str(&of_l1_host(*bytes, *workers, *limit, source))
             }
             ServeError::Tier { flag, reason, .. } => write!(f, "{flag}: {reason}"),
-            ServeError::L1Part { bytes } => write!(
-                f,
-                "--l1: each worker would have {}, and one can have {} to {}; choose another size \
-                 or number of workers",
-                readable_size(*bytes),
-                readable_size(memory::BYTES_MIN as u64),
-                readable_size(memory::BYTES_MAX as u64)
-            ),
+            ServeError::L1Part { bytes } => f.write_str(&of_l1_part(*bytes)),
             ServeError::Core(core) => {
                 write!(f, "--cores: core {core} is not one that this process may run on")
             }

@@ -14,8 +14,8 @@ use std::thread;
 use signal_hook::consts::SIGUSR2;
 use signal_hook::iterator::Signals;
 
-use crate::base::console::complain;
 use crate::config::Config;
+use crate::report::{self, Event};
 
 /// What the kernel adds to the path of a binary that was replaced (proc_pid_exe(5)).
 const DELETED: &[u8] = b" (deleted)";
@@ -32,14 +32,17 @@ pub(super) fn on_signal(config: &Config) -> io::Result<()> {
     let is_under_way = Arc::new(AtomicBool::new(false));
     let wait = move || {
         for _ in signals.forever() {
-            if has_device {
-                complain("sunder: SIGUSR2: no other process can take over a device; restart");
+            let line = if has_device {
+                "SIGUSR2: no other process can take over a device; restart".to_owned()
             } else if is_under_way.swap(true, Ordering::Relaxed) {
-                complain("sunder: SIGUSR2: another process is about to take over");
+                "SIGUSR2: another process is about to take over".to_owned()
             } else if let Err(error) = begin(&is_under_way) {
                 is_under_way.store(false, Ordering::Relaxed);
-                complain(format_args!("sunder: SIGUSR2: no other process can start: {error}"));
-            }
+                format!("SIGUSR2: no other process can start: {error}")
+            } else {
+                continue;
+            };
+            report::tell(Event::TakeoverRefused.line(line));
         }
     };
     thread::Builder::new().name("sunder-upgrade".into()).spawn(wait).map(drop)
@@ -53,11 +56,8 @@ fn begin(is_under_way: &Arc<AtomicBool>) -> io::Result<()> {
     // It says whose watchdog it is: this process's.
     command.env_remove("WATCHDOG_PID");
     let child = command.spawn()?;
-    complain(format_args!(
-        "sunder: SIGUSR2: process {} takes over with {}",
-        child.id(),
-        path.display()
-    ));
+    let text = format!("SIGUSR2: process {} takes over with {}", child.id(), path.display());
+    report::tell(Event::Takeover.line(text));
     let is_under_way = Arc::clone(is_under_way);
     let wait = move || {
         await_end(child);
@@ -70,10 +70,11 @@ fn begin(is_under_way: &Arc<AtomicBool>) -> io::Result<()> {
 fn await_end(mut child: Child) {
     let id = child.id();
     if let Ok(status) = child.wait() {
-        complain(format_args!(
-            "sunder: process {id} was to take over and has ended ({status}); its lines say why, and \
-             this process goes on"
-        ));
+        let text = format_args!(
+            "process {id} was to take over and has ended ({status}); its lines say why, and this \
+             process goes on"
+        );
+        report::tell(Event::TakeoverRefused.line(text));
     }
 }
 

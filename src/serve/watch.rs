@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crate::base::limits::NIC_WATCH_MS;
+use crate::base::clock::Now;
+use crate::base::limits::{NIC_WATCH_MS, REPORT_INTERVAL_S};
 use crate::base::stats::Counter;
 use crate::net::nic::NicMonitor;
 use crate::net::tcp::Board;
-use crate::report::{self, Event, Topic};
+use crate::report::{self, Event};
 use crate::worker::Shared;
-
-static LOST: Topic = Topic::new();
-static HANDSHAKES: Topic = Topic::new();
 
 /// Ends the watch, also when what runs beside it has panicked.
 struct End<'w> {
@@ -36,8 +34,26 @@ pub(super) struct Watch<'w> {
     shared: &'w Shared,
     board: &'w Board,
     is_up: bool,
-    lost: u64,
-    handshakes_dropped: u64,
+    lost: Growth,
+    handshakes_dropped: Growth,
+}
+
+/// A counter of which a line tells that it has grown: the whole of it, and not too often.
+#[derive(Debug, Default)]
+struct Growth {
+    told: u64,
+    told_s: u32,
+}
+
+impl Growth {
+    /// Whether it is time to tell that it is `count` now.
+    fn is_due(&mut self, count: u64, now: Now) -> bool {
+        let is_due = count > self.told && now.unix_s >= self.told_s + REPORT_INTERVAL_S;
+        if is_due {
+            *self = Growth { told: count, told_s: now.unix_s };
+        }
+        is_due
+    }
 }
 
 impl<'w> Watch<'w> {
@@ -49,7 +65,15 @@ impl<'w> Watch<'w> {
         board: &'w Board,
     ) -> Watch<'w> {
         let is_up = monitor.has_carrier();
-        Watch { monitor, device, shared, board, is_up, lost: 0, handshakes_dropped: 0 }
+        Watch {
+            monitor,
+            device,
+            shared,
+            board,
+            is_up,
+            lost: Growth::default(),
+            handshakes_dropped: Growth::default(),
+        }
     }
 
     /// Watches while `serve` runs. If the device is gone, the server is stopped.
@@ -102,31 +126,40 @@ impl<'w> Watch<'w> {
         stats.set(Counter::DeviceRxNoBuffer, seen.receive_no_buffer);
         stats.set(Counter::DeviceTxErrors, seen.send_errors);
         let lost = seen.receive_missed.saturating_add(seen.receive_no_buffer);
-        if lost > std::mem::replace(&mut self.lost, lost) {
-            LOST.report(shared.clock.read(), || {
-                let text = format_args!(
-                    "{device} has lost {lost} frames because its workers were too slow: give it \
-                     more of them, or cores of their own (device_rx_missed of stats)"
-                );
-                Event::FramesLost.line(text).device(device).count(lost)
-            });
+        let now = shared.clock.read();
+        if self.lost.is_due(lost, now) {
+            let text = format_args!(
+                "{device} has lost {lost} frames because its workers were too slow: give it more \
+                 of them, or cores of their own (device_rx_missed of stats)"
+            );
+            report::tell(Event::FramesLost.line(text).device(device).count(lost));
         }
-        self.look_at_handshakes();
+        // Workers only count these: a flood of them must cost as little as it can.
+        let dropped = shared.sum(Counter::HalfOpenDropped);
+        if self.handshakes_dropped.is_due(dropped, now) {
+            let text = format_args!(
+                "{dropped} handshakes were dropped, because more were open than there is room \
+                 for: a SYN flood, if their addresses answer nothing; --allow lets only your \
+                 clients' networks connect (half_open_dropped of stats)"
+            );
+            report::tell(Event::HandshakesDropped.line(text).device(device).count(dropped));
+        }
         true
     }
+}
 
-    /// Workers only count these: a flood of them must cost as little as it can.
-    fn look_at_handshakes(&mut self) {
-        let dropped = self.shared.sum(Counter::HalfOpenDropped);
-        if dropped > std::mem::replace(&mut self.handshakes_dropped, dropped) {
-            HANDSHAKES.report(self.shared.clock.read(), || {
-                let text = format_args!(
-                    "{dropped} handshakes were dropped, because more are open than there is room \
-                     for: a SYN flood, if their addresses answer nothing; --allow lets only your \
-                     clients' networks connect (half_open_dropped of stats)"
-                );
-                Event::HandshakesDropped.line(text).device(self.device).count(dropped)
-            });
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_told_when_it_begins_and_once_it_is_over() {
+        let mut growth = Growth::default();
+        let mut told = |count, unix_s| growth.is_due(count, Now { uptime_us: 0, unix_s });
+        assert!(!told(0, 1_000), "nothing has grown");
+        assert!(told(5, 1_000));
+        assert!(!told(900, 1_001) && !told(900, 999 + REPORT_INTERVAL_S), "not so often");
+        assert!(told(900, 1_000 + REPORT_INTERVAL_S), "the rest of it");
+        assert!(!told(900, 5_000));
     }
 }
