@@ -5,8 +5,8 @@
 //! nothing here, so an attacker who has an account of its own does not get attempts back by it.
 
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use siphasher::sip::SipHasher13;
 
@@ -49,7 +49,7 @@ pub struct Attempts {
     sets: Box<[Set]>,
     hasher: SipHasher13,
     /// Ticks until an empty bucket is full.
-    bucket_ticks: u32,
+    bucket_ticks: AtomicU32,
 }
 
 impl Attempts {
@@ -59,8 +59,13 @@ impl Attempts {
         Attempts {
             sets: (0..ATTEMPT_SETS).map(|_| Set::default()).collect(),
             hasher: SipHasher13::new_with_key(&secret::random()),
-            bucket_ticks: at_once * ATTEMPT_TICKS,
+            bucket_ticks: AtomicU32::new(at_once * ATTEMPT_TICKS),
         }
+    }
+
+    /// Each address may fail `at_once` times from now on.
+    pub fn limit(&self, at_once: u32) {
+        self.bucket_ticks.store(at_once * ATTEMPT_TICKS, Relaxed);
     }
 
     /// Whether this address may try. Changes nothing.
@@ -83,7 +88,8 @@ impl Attempts {
             let Some(way) = own.or_else(fullest) else { return };
             let before = own.map_or(0, |way| Entry::of(words[way]).full_at);
             // What is beyond an empty bucket was tried at the same time on another worker.
-            let full_at = (before.max(now) + ATTEMPT_TICKS).min(now + self.bucket_ticks);
+            let full_at =
+                (before.max(now) + ATTEMPT_TICKS).min(now + self.bucket_ticks.load(Relaxed));
             let after = Entry { tag, full_at }.word();
             // It fails only if another worker has noted something in this set.
             if set.0[way].compare_exchange(words[way], after, Relaxed, Relaxed).is_ok() {
@@ -93,7 +99,7 @@ impl Attempts {
     }
 
     fn has_left(&self, full_at: u32, now: u32) -> bool {
-        full_at.saturating_sub(now) + ATTEMPT_TICKS <= self.bucket_ticks
+        full_at.saturating_sub(now) + ATTEMPT_TICKS <= self.bucket_ticks.load(Relaxed)
     }
 
     /// The set of an address, and what tells it from others there. The addresses of one IPv6
@@ -154,6 +160,17 @@ mod tests {
         let later = 2_000 * S;
         let passed = (0..100).filter(|_| fail(&attempts, own, later)).count();
         assert_eq!(passed, 10);
+    }
+
+    #[test]
+    fn another_limit_is_for_who_has_failed_before_too() {
+        let attempts = Attempts::new(2);
+        let own = v4(7);
+        assert_eq!((0..9).filter(|_| fail(&attempts, own, S)).count(), 2);
+        attempts.limit(5);
+        assert_eq!((0..9).filter(|_| fail(&attempts, own, S)).count(), 3);
+        attempts.limit(1);
+        assert!(!attempts.may_try(own, 5 * S) && attempts.may_try(own, 6 * S));
     }
 
     #[test]

@@ -250,6 +250,7 @@ impl<'c> Server<'c> {
         let opened =
             part::Opened { patience, rend, source, files, inherited: Mutex::new(inherited) };
         shared.sample_rate.store(config.sample_rate, Ordering::Relaxed);
+        shared.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
         let shared = &Arc::new(shared);
         let view = View::new(Arc::clone(shared), config.l1.to_string(), config.l2.to_string());
         let _admin = admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
@@ -343,7 +344,6 @@ fn shared(config: &Config, workers: usize) -> Shared {
         bind: own.join(","),
         listeners: listeners(config),
         socket_path: config.socket_path.as_ref().map_or(String::new(), path),
-        idle_timeout_s: config.idle_timeout_s,
     };
     let mut shared = Shared::new(Clock::start(), limits, settings, workers);
     shared.drain_us = config.drain_s * 1_000_000;

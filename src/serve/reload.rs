@@ -3,7 +3,7 @@
 //! changes nothing, and is told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use signal_hook::consts::SIGHUP;
 use signal_hook::iterator::Signals;
@@ -24,6 +24,7 @@ pub(super) struct Reload {
     admission: Arc<Admission>,
     rights: [Arc<LiveRights>; 2],
     sample_rate: Arc<AtomicU32>,
+    idle_timeout_s: Arc<AtomicU64>,
     /// The limit of connections for which there is memory.
     connections_at_start: usize,
 }
@@ -36,6 +37,7 @@ impl Reload {
             admission: Arc::clone(&shared.admission),
             rights: shared.rights.clone(),
             sample_rate: Arc::clone(&shared.sample_rate),
+            idle_timeout_s: Arc::clone(&shared.idle_timeout_s),
             connections_at_start: config.connections_max,
         }
     }
@@ -156,6 +158,17 @@ impl Reload {
             Setting::SampleRate => {
                 config.sample_rate = new.sample_rate;
                 self.sample_rate.store(new.sample_rate, Ordering::Relaxed);
+            }
+            Setting::IdleTimeout => {
+                config.idle_timeout_s = new.idle_timeout_s;
+                self.idle_timeout_s.store(new.idle_timeout_s, Ordering::Relaxed);
+            }
+            Setting::LoginAttempts => {
+                let logins = self.logins.as_ref();
+                if !logins.is_some_and(|logins| logins.limit_attempts(new.login_attempts)) {
+                    return false;
+                }
+                config.login_attempts = new.login_attempts;
             }
             Setting::ConnectionsMax => return self.limit_connections(new.connections_max),
             _ => return false,

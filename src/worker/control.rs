@@ -71,7 +71,7 @@ fn snapshot(shared: &Shared, totals: &Totals, words: &[u8], form: Form, now: Now
         tcp_port: if settings.socket_path.is_empty() { settings.port } else { 0 },
         bind_address: settings.bind.clone(),
         socket_path: settings.socket_path.clone(),
-        idle_timeout_s: settings.idle_timeout_s,
+        idle_timeout_s: shared.idle_timeout_s.load(Ordering::Relaxed),
         item_bytes_max: shared.limits.item_bytes_max,
         verbosity: report::verbosity(),
         shutdown: shared.limits.shutdown,

@@ -226,6 +226,11 @@ where
         now.uptime_us < self.contended_until_us || self.is_full()
     }
 
+    /// Microseconds after which an idle connection is closed; 0: never.
+    pub(super) fn idle_us(&self) -> u64 {
+        self.shared.idle_timeout_s.load(Ordering::Relaxed) * 1_000_000
+    }
+
     /// The next connection that can continue.
     pub(super) fn next_visit(&mut self) -> Option<ConnectionId> {
         self.visits.pop()

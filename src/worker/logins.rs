@@ -157,6 +157,17 @@ impl Logins {
         self.judge.users.reread()
     }
 
+    /// Changes how often each address may fail at once. False: whether they are limited cannot
+    /// change.
+    pub fn limit_attempts(&self, at_once: u32) -> bool {
+        match &self.judge.attempts {
+            Some(attempts) if at_once > 0 => attempts.limit(at_once),
+            None if at_once == 0 => {}
+            _ => return false,
+        }
+        true
+    }
+
     /// Starts the verifier if a user has a hash and it does not run yet. It ends with this value.
     ///
     /// # Errors

@@ -51,8 +51,6 @@ const SLEEP_US: u64 = 100_000;
 pub struct Worker<'o, O: Orchestrator, F, M> {
     engine: WorkerEngine<'o, O, F, M>,
     scratch: Scratch,
-    /// Microseconds after which an idle connection is closed; 0: never.
-    idle_us: u64,
 }
 
 impl<'o, O, F, M> Worker<'o, O, F, M>
@@ -72,11 +70,7 @@ where
         let executor = Executor::new(TASKS_PER_WORKER, execute);
         let mut scratch = Scratch::default();
         scratch.sampler = Sampler::new(shared.sampling(mailbox.worker()));
-        Worker {
-            scratch,
-            idle_us: shared.settings.idle_timeout_s * 1_000_000,
-            engine: WorkerEngine::new(shared, mailbox, orchestrator, executor),
-        }
+        Worker { scratch, engine: WorkerEngine::new(shared, mailbox, orchestrator, executor) }
     }
 
     /// One turn. Returns how much was done; 0 = nothing.
@@ -157,7 +151,7 @@ where
     }
 
     fn is_idle(&self, connection: &Connection, now: Now) -> bool {
-        connection.is_idle(self.idle_us, now)
+        connection.is_idle(self.engine.idle_us(), now)
     }
 
     fn closed(&mut self, id: ConnectionId, connection: Connection) {

@@ -31,8 +31,6 @@ pub struct Settings {
     pub listeners: Vec<String>,
     /// The path of the Unix socket, or empty.
     pub socket_path: String,
-    /// Seconds after which an idle connection is closed; 0: never.
-    pub idle_timeout_s: u64,
 }
 
 /// Why a server ends.
@@ -118,6 +116,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     /// One request in this many is measured and its key noted; 0: none.
     pub sample_rate: Arc<AtomicU32>,
+    /// Seconds after which an idle connection is closed; 0: never.
+    pub idle_timeout_s: Arc<AtomicU64>,
     /// Where workers put the keys that they note, until they start.
     pub keys_in: Vec<Mutex<Option<Producer<KeySample>>>>,
     /// The other ends, until somebody takes them.
@@ -165,6 +165,7 @@ impl Shared {
             admission: Arc::new(Admission::new(usize::MAX, Remedies::default())),
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             sample_rate: Arc::new(AtomicU32::new(SAMPLE_RATE)),
+            idle_timeout_s: Arc::default(),
             keys_in: keys_in.into_iter().map(|keys| Mutex::new(Some(keys))).collect(),
             keys_out: Mutex::new(keys_out),
             top_keys: Mutex::default(),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
@@ -56,6 +57,36 @@ fn ask(client: &mut TcpStream, request: &str, expected: &str) {
 
 const VERSION: &str = "VERSION 1.6.18\r\n";
 const NO: &str = "CLIENT_ERROR not allowed on this port\r\n";
+
+#[test]
+fn a_hangup_changes_the_idle_timeout_of_open_connections_and_how_often_a_login_may_fail() {
+    let port = free_port();
+    let settings = Settings::new(port);
+    let path = settings.0.to_str().expect("plain").to_owned();
+    let users = Settings(settings.0.with_extension("users"));
+    users.write("a:b\n");
+    fs::set_permissions(&users.0, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    let always = format!("workers = 1\nauth-file = '{}'\n", users.0.display());
+    settings.write(&always);
+    let mut sunder =
+        Server::sunder(&["--config", &path, "-p", &port.to_string()]).expect("it serves");
+    let mut old = from(2, port);
+    ask(&mut old, "set auth 0 0 3\r\na b\r\n", "STORED\r\n");
+    settings.write(&format!("{always}idle-timeout = 1\nlogin-attempts = 2\n"));
+    sunder.signal(Signal::HUP);
+    let line = "changed: --idle-timeout, --login-attempts\n";
+    sunder.wait_for(&|said| said.contains(line)).expect("both can");
+    assert_eq!(old.read(&mut [0; 1]).expect("within the time-out"), 0, "it is idle");
+    let fails = "CLIENT_ERROR authentication failure\r\n";
+    for word in ["x", "x", "b"] {
+        ask(&mut from(3, port), &format!("set auth 0 0 3\r\na {word}\r\n"), fails);
+    }
+
+    settings.write(&format!("{always}login-attempts = 0\n"));
+    sunder.signal(Signal::HUP);
+    let line = "changed: --idle-timeout; needs a restart: --login-attempts\n";
+    sunder.wait_for(&|said| said.contains(line)).expect("a limit stays a limit");
+}
 
 #[test]
 fn a_hangup_changes_what_can_change() {
