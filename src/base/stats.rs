@@ -144,8 +144,8 @@ counters! {
     DeviceTxErrors => "device_tx_errors",
     /// Frames received.
     FramesReceived => "frames_received",
-    /// Polls of the device that returned frames: `frames_received` divided by them is the size of a
-    /// burst.
+    /// Polls of the device that returned frames: `frames_received` divided by them is the size of
+    /// a burst.
     RxBursts => "rx_bursts",
     /// Frames sent.
     FramesSent => "frames_sent",
@@ -193,8 +193,8 @@ counters! {
     ChunkForeign => "chunk_foreign",
     /// Chunk metadata that was invalid.
     ChunkMetadataBad => "chunk_metadata_bad",
-    /// Requests in the queue for an answer, of a tier, another worker or an earlier request of their
-    /// connection; a gauge.
+    /// Requests in the queue for an answer, of a tier, another worker or an earlier request of
+    /// their connection; a gauge.
     RequestsQueued => "requests_queued",
     /// Operations sent, or about to be, to the server of L1 and not answered; a gauge.
     LinkOperationsL1 => "link_operations_l1",

@@ -78,14 +78,12 @@ impl Connection {
         let is_new = stall != self.stall
             || (stall == Stall::Output && moved.output)
             || (stall == Stall::Input && moved.input);
-        if is_new {
-            let is_unread = stall == Stall::Output;
-            if is_unread {
-                self.progress_us = now.uptime_us;
-            }
-            if is_unread != (self.stall == Stall::Output) {
-                engine.note_unread(is_unread);
-            }
+        let is_unread = stall == Stall::Output;
+        if is_unread && is_new {
+            self.progress_us = now.uptime_us;
+        }
+        if is_unread != (self.stall == Stall::Output) {
+            engine.note_unread(is_unread);
         }
         self.stall = stall;
         match stall {

@@ -315,7 +315,13 @@ impl<V> Slots<V> {
     pub fn ask(&mut self, index: u32, verb: Verb, weight: u32, now: Now) {
         let thinned = u64::from(weight > 1) << VERB_BITS;
         let asked = now.uptime_us << TIME_SHIFT | thinned | verb as u64;
-        self.slots[index as usize].asked = if weight == 0 { 0 } else { asked };
+        self.slots[index as usize].asked = asked;
+    }
+
+    /// The same for one that is not measured.
+    #[inline]
+    pub fn ask_unmeasured(&mut self, index: u32) {
+        self.slots[index as usize].asked = 0;
     }
 
     /// What waited in a slot, for how many microseconds, and what that counts as, if it is to be

@@ -164,9 +164,9 @@ impl<'c> Server<'c> {
         self.pins.len()
     }
 
-    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read its files again, SIGUSR2 start the
-    /// process that takes over, and SIGUSR1 do nothing. That is for the whole process, and for as long as it lives: only a
-    /// program that leaves them to the server asks for it.
+    /// Has SIGINT and SIGTERM end the server, SIGHUP have it read its files again, SIGUSR2 start
+    /// the process that takes over, and SIGUSR1 do nothing. That is for the whole process, and for
+    /// as long as it lives: only a program that leaves them to the server asks for it.
     ///
     /// # Errors
     /// The kernel's.

@@ -583,8 +583,10 @@ where
         let submitted = self.dispatch(operation, slot, now);
         if let Submitted::Waiting(outcomes) = &submitted {
             self.waits = self.waits.wrapping_add(1);
-            let weight = self.stats.latencies().weight(self.waits);
-            self.slots.ask(slot, verb_of(action), weight, now);
+            match self.stats.latencies().weight(self.waits) {
+                0 => self.slots.ask_unmeasured(slot),
+                weight => self.slots.ask(slot, verb_of(action), weight, now),
+            }
             self.awaited += usize::from(*outcomes);
         }
         submitted

@@ -138,8 +138,8 @@ impl<P: Port> Wire<P> {
         self.sent.ack = be32(tcp, 8);
     }
 
-    /// Notes a segment that begins before what was sent already. One byte alone is a probe: no reply
-    /// is that short.
+    /// Notes a segment that begins before what was sent already. One byte alone is a probe: no
+    /// reply is that short.
     #[cold]
     fn note_repeated(&mut self, length: u32, payload: u32) {
         if self.sent.known_seq != 0 && length > 0 && payload != 1 {
