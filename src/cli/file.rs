@@ -7,10 +7,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -51,6 +53,12 @@ struct Entry {
     is_replaced: bool,
 }
 
+/// Opens a file without waiting for anybody, as opening a FIFO would.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// What stands in a file where, and is wrong.
 type Wrong = (usize, String);
 
@@ -68,7 +76,10 @@ impl File {
             _ => format!("--config: {shown} cannot be read: {error}"),
         };
         let mut text = String::new();
-        let file = fs::File::open(path).map_err(fail)?;
+        let file = open(path).map_err(fail)?;
+        if !file.metadata().map_err(fail)?.is_file() {
+            return Err(format!("--config: {shown} is not a regular file"));
+        }
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(fail)?;
         if text.len() as u64 > BYTES_MAX {
             return Err(format!("--config: {shown} has more than a mebibyte"));

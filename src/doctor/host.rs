@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::base::files;
 use crate::config::Config;
+use crate::net::kernel::Inherited;
 use crate::serve::{Level, ServeError, trial};
 
 /// Most entries of a folder that are looked at.
@@ -203,10 +204,28 @@ pub(super) trait System {
     fn disk(&self, config: &Config, workers: usize) -> Result<Option<trial::DiskLook>, ServeError>;
     fn files(&self, config: &Config, workers: usize) -> Result<(), ServeError>;
     fn server(&self, config: &Config, level: Level) -> Result<Option<&'static str>, ServeError>;
+    /// The user that is to serve.
+    fn user(&self, config: &Config) -> Result<(), ServeError>;
+    /// Whether a start would take over from a server that runs.
+    fn is_taken_over(&self) -> bool;
 }
 
 /// The host that this runs on.
-pub(super) struct ThisHost;
+#[derive(Debug, Default)]
+pub(super) struct ThisHost {
+    /// What the server listens on that a start would take over from, which goes on; None: a start
+    /// would take over from none.
+    pub inherited: Option<Inherited>,
+}
+
+impl ThisHost {
+    fn with_inherited<T>(&self, look: impl FnOnce(&Inherited) -> T) -> T {
+        match &self.inherited {
+            Some(inherited) => look(inherited),
+            None => look(&Inherited::default()),
+        }
+    }
+}
 
 impl System for ThisHost {
     fn cores(&self) -> io::Result<Vec<usize>> {
@@ -259,11 +278,11 @@ impl System for ThisHost {
     }
 
     fn listeners(&self, config: &Config) -> Result<(), ServeError> {
-        trial::listeners(config)
+        self.with_inherited(|inherited| trial::listeners(config, inherited))
     }
 
     fn admin(&self, config: &Config) -> Result<(), ServeError> {
-        trial::admin(config)
+        self.with_inherited(|inherited| trial::admin(config, inherited))
     }
 
     fn disk(&self, config: &Config, workers: usize) -> Result<Option<trial::DiskLook>, ServeError> {
@@ -271,11 +290,19 @@ impl System for ThisHost {
     }
 
     fn files(&self, config: &Config, workers: usize) -> Result<(), ServeError> {
-        trial::files(config, workers)
+        trial::files(config, workers, self.inherited.is_some())
     }
 
     fn server(&self, config: &Config, level: Level) -> Result<Option<&'static str>, ServeError> {
         trial::server(config, level)
+    }
+
+    fn user(&self, config: &Config) -> Result<(), ServeError> {
+        trial::user(config)
+    }
+
+    fn is_taken_over(&self) -> bool {
+        self.inherited.is_some()
     }
 }
 

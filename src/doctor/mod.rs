@@ -156,14 +156,14 @@ fn examine(config: &Config, host: &Host<'_>) -> Vec<Finding> {
     for family in [cpu::look, memory::look, nic::look, disk::look, net::look, tiers::look] {
         findings.extend(family(&subject));
     }
-    if trial::is_taken_over(config, host.root()) {
+    if host.system.is_taken_over() {
         findings.iter_mut().for_each(Finding::give_up);
     }
     findings
 }
 
 /// What a server has open that another may take over from.
-const GIVEN_UP: [&str; 4] = ["listen", "admin port", "ssd", "L1 files"];
+const GIVEN_UP: [&str; 1] = ["ssd"];
 
 fn count(findings: &[Finding], verdict: Verdict) -> usize {
     findings.iter().filter(|finding| finding.verdict == verdict).count()
@@ -177,12 +177,18 @@ fn starts(findings: &[Finding]) -> bool {
 /// Looks at this host, prints what it finds and mends what was asked for. Exit status 1: a server
 /// with this configuration would not start.
 pub fn run(config: &Config, wishes: Wishes) -> ExitCode {
-    let host = Host::new("/".into(), &ThisHost);
+    let (inherited, refused) = match trial::inherited(config) {
+        Ok(inherited) => (inherited, None),
+        Err(error) => (None, Some(Finding::refused("takeover", &error))),
+    };
+    let system = ThisHost { inherited };
+    let host = Host::new("/".into(), &system);
     let mut findings = examine(config, &host);
     if wishes.fix {
         fix::apply(&findings, &host);
         findings = examine(config, &host);
     }
+    findings.extend(refused);
     let status = if starts(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let text = match wishes.json {
         true => json(&findings),

@@ -90,6 +90,14 @@ impl System for Calls {
     fn server(&self, _: &Config, _: Level) -> Result<Option<&'static str>, ServeError> {
         Ok(None)
     }
+
+    fn user(&self, _: &Config) -> Result<(), ServeError> {
+        Ok(())
+    }
+
+    fn is_taken_over(&self) -> bool {
+        false
+    }
 }
 
 /// The NIC of the good host, on node 1, to which cores 2 and 3 belong.
@@ -489,6 +497,6 @@ fn lists_of_cores_are_read_and_written() {
 
 #[test]
 fn this_host_is_looked_at() {
-    let all = examine(&config("--workers 1"), &Host::new("/".into(), &ThisHost));
+    let all = examine(&config("--workers 1"), &Host::new("/".into(), &ThisHost::default()));
     assert!(all.iter().any(|finding| finding.check == "memory"), "{all:?}");
 }

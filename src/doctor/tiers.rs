@@ -7,6 +7,7 @@ use crate::serve::Level;
 pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
     let config = subject.config;
     let mut findings = Vec::new();
+    findings.extend(user(subject));
     findings.extend(users(subject));
     findings.extend(log(subject));
     let l1 = config.l1.address().map(|it| ("l1", Level::L1, it));
@@ -26,6 +27,15 @@ fn log(subject: &Subject<'_>) -> Option<Finding> {
     let LogTo::Journal(path) = &subject.config.log_to else { return None };
     Some(match subject.host.system.log(subject.config) {
         Ok(()) => Finding::ok(CHECK, format!("a journal is at {}", path.display())),
+        Err(error) => Finding::refused(CHECK, &error),
+    })
+}
+
+fn user(subject: &Subject<'_>) -> Option<Finding> {
+    const CHECK: &str = "user";
+    let name = subject.config.user.as_ref()?.escape_debug();
+    Some(match subject.host.system.user(subject.config) {
+        Ok(()) => Finding::ok(CHECK, format!("this process can become {name}")),
         Err(error) => Finding::refused(CHECK, &error),
     })
 }

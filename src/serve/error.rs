@@ -53,7 +53,12 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The server that runs was not taken over from.
-    Takeover(String),
+    Takeover {
+        /// Why not.
+        reason: String,
+        /// What has to change.
+        fault: Fault,
+    },
     /// The file with the users that may log in is not used.
     AuthFile {
         /// Which, and why not.
@@ -161,7 +166,7 @@ impl ServeError {
                 Fault::Passing
             }
             ServeError::Tier { fault, .. } | ServeError::AuthFile { fault, .. } => *fault,
-            ServeError::User { fault, .. } => *fault,
+            ServeError::User { fault, .. } | ServeError::Takeover { fault, .. } => *fault,
             ServeError::Unfinished { .. } => Fault::Unfinished,
             ServeError::DeviceGone { .. } => Fault::Gone,
             // That process may be about to end.
@@ -266,7 +271,7 @@ impl fmt::Display for ServeError {
             ServeError::Admin { address, source } => {
                 write!(f, "--admin {}", of_admin(*address, source))
             }
-            ServeError::Takeover(reason) => write!(f, "--takeover: {reason}"),
+            ServeError::Takeover { reason, .. } => write!(f, "--takeover: {reason}"),
             ServeError::AuthFile { reason, .. } => write!(f, "--auth-file {reason}"),
             ServeError::User { name, reason, .. } => {
                 write!(f, "-u, --user {}: {reason}", name.escape_debug())

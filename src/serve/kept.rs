@@ -102,11 +102,12 @@ impl<'c> Files<'c> {
         }))
     }
 
-    /// Finds what a start would refuse of the files. It makes and changes nothing.
+    /// Finds what a start would refuse of the files. It makes and changes nothing. `is_beside`: the
+    /// process that uses them will have ended by then.
     ///
     /// # Errors
     /// As [`Files::open`], and those of each worker's file.
-    pub fn try_open(config: &Config, workers: usize) -> Result<(), ServeError> {
+    pub fn try_open(config: &Config, workers: usize, is_beside: bool) -> Result<(), ServeError> {
         let L1::Memory { bytes, file: Some(told) } = &config.l1 else { return Ok(()) };
         let words = StoreWords::OF_SERVE;
         refuse_l2(config, told, words)?;
@@ -126,7 +127,10 @@ impl<'c> Files<'c> {
                 key_seed: 0,
             };
             let store = SegmentStoreConfig { bytes: share, worker, workers };
-            let needed = segments::try_open(store, &file).map_err(|error| failed(&error))?;
+            let needed = match segments::try_open(store, &file) {
+                Err(StartError::InUse) if is_beside => continue,
+                needed => needed.map_err(|error| failed(&error))?,
+            };
             missing_bytes += needed.missing_bytes;
             if needed.free_bytes.is_some_and(|free| free < missing_bytes) {
                 let error = StartError::NoSpace { bytes: share, room: needed.room };

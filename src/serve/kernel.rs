@@ -2,6 +2,7 @@
 //! here touches a connection.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +15,7 @@ use super::{Part, ServeError, attach_place, batch_place, idle, takeover};
 use crate::base::networks::Networks;
 use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
-use crate::net::kernel::{self, Address, Kernel, Listener};
+use crate::net::kernel::{self, Address, Inherited, Kernel, Listener};
 use crate::orchestrator::{Orchestrator, PortRole};
 use crate::report::{self, Event};
 
@@ -36,6 +37,8 @@ pub fn serve<O: Orchestrator>(
     let bound =
         || kernel::bind_or_inherit(&bind, workers, &mut inherited).map_err(ServeError::Bind);
     let sockets = plan.opened.patience.until(bound)?;
+    // What is not listened on any more is closed.
+    *inherited = Inherited::default();
     drop(inherited);
     let generation = plan.opened.files.as_ref().map(Files::generation);
     let start = |it: Listening| it.start(&sockets, plan.shared, generation);
@@ -53,6 +56,11 @@ pub fn serve<O: Orchestrator>(
     let ready = || {
         attaching.iter().for_each(Attaching::workers_are_ready);
         if let Some(spares) = spares.filter(|_| plan.is_offered) {
+            let kept = plan.opened.admin.iter().try_for_each(|admin| spares.keep(admin.as_fd()));
+            if let Err(error) = kept {
+                let text = format_args!("--admin cannot be taken over: {error}");
+                report::tell(Event::TakeoverRefused.line(text));
+            }
             takeover::offer(config, spares, Arc::clone(plan.shared));
         }
     };

@@ -232,8 +232,8 @@ impl<'c> Server<'c> {
         let wait_s = if config.is_takeover { config.wait_s.max(TAKEOVER_S) } else { config.wait_s };
         let patience = Patience::new(wait_s, Arc::clone(&shared.stop));
         let rend = patience.until(|| probe(&config.l2))?;
-        let inherited = match config.is_takeover {
-            true => takeover::take(config, &shared.stop)?,
+        let mut inherited = match config.is_takeover {
+            true => takeover::take(config, pins.len(), &shared.stop)?,
             false => Inherited::default(),
         };
         let source = patience.until(|| Source::open(config, pins.len()))?;
@@ -246,9 +246,16 @@ impl<'c> Server<'c> {
         if let Some(files) = &files {
             shared.key_secrets = RapidSecrets::seed(files.key_seed());
         }
-        let admin = patience.until(|| bind_admin(config))?;
-        let opened =
-            part::Opened { patience, rend, source, files, inherited: Mutex::new(inherited) };
+        let admin = patience.until(|| bind_admin(config, &mut inherited))?;
+        let spare = admin.as_ref().map(TcpListener::try_clone).transpose();
+        let opened = part::Opened {
+            patience,
+            rend,
+            source,
+            files,
+            inherited: Mutex::new(inherited),
+            admin: spare.map_err(ServeError::Host)?,
+        };
         shared.sample_rate.store(config.sample_rate, Ordering::Relaxed);
         shared.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
         let shared = &Arc::new(shared);
@@ -277,11 +284,16 @@ pub(crate) fn reporter(config: &Config) -> Result<Reporter, ServeError> {
 /// Seconds that a start waits at least for what the process that it replaces had open.
 const TAKEOVER_S: u64 = 5;
 
-/// Opens the admin port.
-fn bind_admin(config: &Config) -> Result<Option<TcpListener>, ServeError> {
-    let bind =
-        |address| admin::bind(address).map_err(|source| ServeError::Admin { address, source });
-    config.admin.map(bind).transpose()
+/// Opens the admin port, or takes that of the process that this one replaces.
+fn bind_admin(
+    config: &Config,
+    inherited: &mut Inherited,
+) -> Result<Option<TcpListener>, ServeError> {
+    let mut bind = |address| match inherited.take_tcp(address).pop() {
+        Some(socket) => Ok(socket.into()),
+        None => admin::bind(address).map_err(|source| ServeError::Admin { address, source }),
+    };
+    config.admin.map(&mut bind).transpose()
 }
 
 /// The cores on which no worker is pinned; none if none is.

@@ -1,6 +1,7 @@
 //! What one worker's tiers are made with. Called on the worker's own thread, so that its memory is
 //! near its core.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,8 @@ pub(super) struct Opened<'c> {
     pub files: Option<Files<'c>>,
     /// Listeners of the process that this one replaces, until they are used.
     pub inherited: Mutex<Inherited>,
+    /// A second descriptor of the admin port's listener, for the process that replaces this one.
+    pub admin: Option<TcpListener>,
 }
 
 /// Which tier is asked first.

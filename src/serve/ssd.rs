@@ -267,6 +267,11 @@ fn told(config: &Config) -> Option<(&'static str, &config::Ssd)> {
     }
 }
 
+/// Whether there is something at the path of the tier on SSD.
+pub(super) fn exists(config: &Config) -> bool {
+    told(config).is_some_and(|(_, told)| told.path.exists())
+}
+
 fn request(told: &config::Ssd, workers: usize) -> OpenRequest<'_> {
     OpenRequest {
         path: &told.path,

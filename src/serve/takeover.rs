@@ -12,7 +12,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -21,12 +20,11 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
-use super::{ServeError, listeners, notify};
+use super::{Fault, ServeError, listeners, notify, trial};
 use crate::base::clock::Clock;
-use crate::base::files;
 use crate::config::Config;
 use crate::net::kernel::{Inherited, Spares};
-use crate::report::{self, Event};
+use crate::report::{self, Event, Topic};
 use crate::worker::{Cause, Shared};
 
 /// The word for the old process to end.
@@ -53,54 +51,104 @@ fn name_text(config: &Config) -> Option<String> {
     Some(format!("sunder-takeover-{first}"))
 }
 
-/// Whether a server waits there to be asked, on a host whose files are below `root`. It is not
-/// asked.
-pub(super) fn is_offered(config: &Config, root: &Path) -> bool {
-    let (Some(name), Some(list)) = (name_text(config), files::text(&root.join("proc/net/unix")))
-    else {
-        return false;
-    };
-    // The kernel shows an abstract name behind an @ (proc_pid_net(5)).
-    list.lines().any(|line| line.ends_with(&format!(" @{name}")))
-}
-
 /// Whether the process at the other end is of this user, or root.
 fn is_trusted(stream: &UnixStream) -> bool {
     socket_peercred(stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid())
 }
 
 fn failed(what: impl fmt::Display) -> ServeError {
-    ServeError::Takeover(what.to_string())
+    ServeError::Takeover { reason: what.to_string(), fault: Fault::Host }
+}
+
+fn later(what: impl fmt::Display) -> ServeError {
+    ServeError::Takeover { reason: what.to_string(), fault: Fault::Passing }
+}
+
+/// The server that runs with the same first address, which goes on until it is told to end.
+#[derive(Debug)]
+pub(super) struct Old {
+    stream: UnixStream,
+    pid: i32,
+    inherited: Inherited,
+}
+
+/// Asks for the listening sockets of the server that runs with the same first address. None if
+/// there is none.
+///
+/// # Errors
+/// It does not give them.
+pub(super) fn ask(config: &Config) -> Result<Option<Old>, ServeError> {
+    let Some(name) = name(config) else { return Ok(None) };
+    let stream = match UnixStream::connect_addr(&name) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let peer = socket_peercred(&stream).map_err(|error| failed(io::Error::from(error)))?;
+    let (pid, uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
+    if !is_trusted(&stream) {
+        // Anybody can take the name while no sunder runs. Whoever has the port is found by that.
+        let text = format_args!(
+            "--takeover: process {pid} of user {uid} answers for the server that runs, and only \
+             this user or root may; it is not asked"
+        );
+        report::tell(Event::TakeoverRefused.line(text));
+        return Ok(None);
+    }
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let inherited = Inherited::receive(&stream).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => later(format_args!(
+            "process {pid} gives nothing: it belongs to another user, or is being replaced already"
+        )),
+        ErrorKind::WouldBlock => later(format_args!(
+            "process {pid} does not answer within {} s; it goes on",
+            PATIENCE.as_secs()
+        )),
+        _ => failed(format_args!("process {pid} gives nothing: {error}")),
+    })?;
+    Ok(Some(Old { stream, pid, inherited }))
+}
+
+impl Old {
+    /// What it listens on. It goes on.
+    pub fn into_inherited(self) -> Inherited {
+        self.inherited
+    }
+
+    /// Has it end, and waits until it has.
+    fn end(self, stop: &AtomicBool) -> Result<Inherited, ServeError> {
+        let Old { stream, pid, inherited } = self;
+        (&stream).write_all(STOP).map_err(|_| {
+            later(format_args!("process {pid} has given its sockets to another process"))
+        })?;
+        let text = format_args!("--takeover: process {pid} ends, and this one goes on");
+        report::tell(Event::Takeover.line(text));
+        wait_for_end(&stream, pid, stop)?;
+        Ok(inherited)
+    }
 }
 
 /// Takes the listening sockets of the server that runs with the same first address, and waits for
-/// its end. Nothing if there is none.
+/// its end. Nothing if there is none. It is told to end only if this process would start then, as
+/// far as that can be known.
 ///
 /// # Errors
-/// It is another user's, or does not give them; or a stop was requested meanwhile.
-pub(super) fn take(config: &Config, stop: &AtomicBool) -> Result<Inherited, ServeError> {
-    let Some(name) = name(config) else { return Ok(Inherited::default()) };
-    let old = match UnixStream::connect_addr(&name) {
-        Ok(old) => old,
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            let text = "--takeover: no sunder serves there; this is an ordinary start";
-            report::tell(Event::Takeover.line(text));
-            return Ok(Inherited::default());
-        }
-        Err(error) => return Err(failed(error)),
+/// It does not give them, or this process would not start; or a stop was requested meanwhile.
+pub(super) fn take(
+    config: &Config,
+    workers: usize,
+    stop: &AtomicBool,
+) -> Result<Inherited, ServeError> {
+    let Some(old) = ask(config)? else {
+        let text = "--takeover: no sunder serves there; this is an ordinary start";
+        report::tell(Event::Takeover.line(text));
+        return Ok(Inherited::default());
     };
-    if !is_trusted(&old) {
-        return Err(failed("the server there is another user's"));
-    }
-    old.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    let inherited = Inherited::receive(&old)
-        .map_err(|error| failed(format_args!("the server there gives nothing: {error}")))?;
-    (&old).write_all(STOP).map_err(failed)?;
-    let pid = socket_peercred(&old).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-    let text = format_args!("--takeover: process {pid} ends, and this one goes on");
-    report::tell(Event::Takeover.line(text));
-    wait_for_end(&old, pid, stop)?;
-    Ok(inherited)
+    trial::beside(config, workers, &old.inherited).inspect_err(|_| {
+        let text = format_args!("--takeover: process {} goes on: see below", old.pid);
+        report::tell(Event::Takeover.line(text));
+    })?;
+    old.end(stop)
 }
 
 /// Waits until the other end is closed, which it is when its process has ended.
@@ -145,7 +193,7 @@ pub(super) fn offer(config: &Config, spares: Arc<Spares>, shared: Arc<Shared>) {
     };
     let wait = move || {
         for asker in listener.incoming().flatten() {
-            if give(&asker, &spares) {
+            if give(&asker, &spares, &shared.clock) {
                 if let Ok(peer) = socket_peercred(&asker) {
                     notify::handed_over(peer.pid.as_raw_nonzero().get().unsigned_abs());
                 }
@@ -167,10 +215,17 @@ fn cannot_offer(error: &io::Error) {
 }
 
 /// Whether the asker has the listening sockets and wants this process to end.
-fn give(asker: &UnixStream, spares: &Spares) -> bool {
+fn give(asker: &UnixStream, spares: &Spares, clock: &Clock) -> bool {
     if !is_trusted(asker) {
-        let text = "a process of another user has asked to take over, and was refused";
-        report::tell(Event::TakeoverRefused.line(text));
+        static STRANGER: Topic = Topic::new();
+        STRANGER.report(clock.read(), || {
+            let peer = socket_peercred(asker).ok();
+            let who = peer.map_or("a process".to_owned(), |peer| {
+                format!("process {} of user {}", peer.pid.as_raw_nonzero(), peer.uid.as_raw())
+            });
+            let text = format_args!("{who} has asked to take over, and was refused");
+            Event::TakeoverRefused.line(text)
+        });
         let _ = asker.shutdown(Shutdown::Both);
         return false;
     }

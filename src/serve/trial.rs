@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use super::kept::Files;
 use super::patience::Patience;
+use super::user::User;
 use super::{Level, Part, ServeError, part, shared};
 use crate::base::buffer::map_huge;
 use crate::base::readiness::Readiness;
 use crate::config::{Config, L1, L2, Memcached};
-use crate::net::kernel as sockets;
+use crate::net::kernel::{self as sockets, Inherited};
 #[cfg(feature = "dpdk")]
 use crate::net::nic::{self, NamedDevice, NicError};
 use crate::tier::rend::Rend;
@@ -62,6 +63,11 @@ pub(crate) fn users(config: &Config) -> Result<(), ServeError> {
     config.auth_file.as_ref().map_or(Ok(()), |path| super::users(path).map(|_| ()))
 }
 
+/// The user that is to serve.
+pub(crate) fn user(config: &Config) -> Result<(), ServeError> {
+    config.user.as_deref().map_or(Ok(()), |name| User::find(name).map(|_| ()))
+}
+
 /// What is said of connections that the limit on open files does not allow; None: it allows all.
 pub(crate) fn connections(config: &Config) -> Result<Option<String>, ServeError> {
     let asked = config.connections_max;
@@ -69,21 +75,47 @@ pub(crate) fn connections(config: &Config) -> Result<Option<String>, ServeError>
     Ok((connections_max < asked).then(|| super::kernel::fewer(connections_max, asked)))
 }
 
-/// Ports and Unix sockets.
-pub(crate) fn listeners(config: &Config) -> Result<(), ServeError> {
+/// Ports and Unix sockets, without those of the server that this one takes over from.
+pub(crate) fn listeners(config: &Config, inherited: &Inherited) -> Result<(), ServeError> {
     let (listeners, _) = super::kernel::listeners(config);
-    sockets::try_bind(&listeners).map_err(ServeError::Bind)
+    sockets::try_bind(&listeners, inherited).map_err(ServeError::Bind)
 }
 
-/// Whether a server serves that `config` would have this one take over from: it gives up all that
-/// it has open.
-pub(crate) fn is_taken_over(config: &Config, root: &Path) -> bool {
-    config.is_takeover && super::takeover::is_offered(config, root)
+/// The listeners of the server that this one would take over from, which goes on; None: there is
+/// none, or it is not wanted.
+pub(crate) fn inherited(config: &Config) -> Result<Option<Inherited>, ServeError> {
+    if !config.is_takeover {
+        return Ok(None);
+    }
+    Ok(super::takeover::ask(config)?.map(super::takeover::Old::into_inherited))
+}
+
+/// What a start would refuse beside a server that serves, which it takes over from: what that one
+/// has open is left out.
+pub(super) fn beside(
+    config: &Config,
+    workers: usize,
+    inherited: &Inherited,
+) -> Result<(), ServeError> {
+    listeners(config, inherited)?;
+    admin(config, inherited)?;
+    files(config, workers, true)?;
+    let is_in_use = |error: &ServeError| error.may_pass() && super::ssd::exists(config);
+    match disk(config, workers) {
+        Err(error) if !is_in_use(&error) => return Err(error),
+        _ => {}
+    }
+    for level in [Level::L1, Level::L2] {
+        server(config, level)?;
+    }
+    Ok(())
 }
 
 /// The admin port.
-pub(crate) fn admin(config: &Config) -> Result<(), ServeError> {
-    let Some(address) = config.admin else { return Ok(()) };
+pub(crate) fn admin(config: &Config, inherited: &Inherited) -> Result<(), ServeError> {
+    let Some(address) = config.admin.filter(|address| !inherited.has_tcp(*address)) else {
+        return Ok(());
+    };
     let failed = |source| Err(ServeError::Admin { address, source });
     let taken = io::ErrorKind::AddrInUse;
     match sockets::try_tcp(address) {
@@ -106,9 +138,9 @@ pub(crate) fn rings() -> Result<(), String> {
     try_ring().map_err(|error| error.to_string())
 }
 
-/// The files of an L1 in memory.
-pub(crate) fn files(config: &Config, workers: usize) -> Result<(), ServeError> {
-    Files::try_open(config, workers)
+/// The files of an L1 in memory. `is_beside`: they may be in use.
+pub(crate) fn files(config: &Config, workers: usize, is_beside: bool) -> Result<(), ServeError> {
+    Files::try_open(config, workers, is_beside)
 }
 
 /// The server that the tier at `level` is in, if it is in one. What its clients will miss, if
@@ -123,7 +155,8 @@ pub(crate) fn server(config: &Config, level: Level) -> Result<Option<&'static st
     let shared = shared(&alone, 1);
     let patience = Patience::new(0, Arc::clone(&shared.stop));
     let inherited = Mutex::default();
-    let opened = part::Opened { patience, rend: None, source: None, files: None, inherited };
+    let (rend, source, files, admin) = (None, None, None, None);
+    let opened = part::Opened { patience, rend, source, files, inherited, admin };
     let readiness = Readiness::none();
     let part = Part { config: &alone, shared: &shared, opened: &opened, worker: 0, readiness };
     match (level, &config.l1, &config.l2) {

@@ -200,6 +200,10 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
             let due_us =
                 if worker.engine.has_waiting() { due_us.min(ROOM_WAIT_US) } else { due_us };
             let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
+            if let Some(from_us) = busy_from_us.take() {
+                let until_us = pace.at(shared.clock.read()).uptime_us;
+                stats.add(Counter::BusyUs, until_us - from_us);
+            }
             transport.wait(timeout_us);
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Command;
@@ -198,10 +198,56 @@ fn who_may_not_take_over_or_does_not_ask_properly_gets_nothing() {
     let stranger = Command::new("python3").args(["-c", &program]).output().expect("python3");
     let said = String::from_utf8_lossy(&stranger.stdout).into_owned();
     assert_eq!(said, "0 0\n", "{}", String::from_utf8_lossy(&stranger.stderr));
-    server.wait_for_line("sunder: a process of another user").expect("it is told");
+    server.wait_for_line("sunder: process ").expect("it is told");
     let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it serves");
     client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     client.write_all(b"version\r\n").expect("it reads");
     client.read_exact(&mut [0; 16]).expect("it answers");
     assert_eq!(server.terminate(), Ok(0));
+}
+
+#[test]
+fn a_server_goes_on_if_the_next_would_not_start() {
+    let folder = std::env::temp_dir().join(format!("sunder-takeover-{}", free_port()));
+    fs::create_dir(&folder).expect("a folder");
+    let l1 = |size: &str| format!("memory,path={}/cache,size={size}", folder.display());
+    let (port, admin) = (free_port(), free_port());
+    let (number, admin_number) = (port.to_string(), admin.to_string());
+    let start = |more: &[&str]| {
+        let flags = ["-p", &number, "--takeover", "-t", "1"];
+        Server::sunder(&[&flags[..], more].concat())
+    };
+    let small = l1("64M");
+    let mut old = start(&["--l1", &small, "--admin", &admin_number]).expect("it starts");
+    let other = TcpListener::bind(("127.0.0.2", port)).expect("it is free");
+    let taken = other.local_addr().expect("bound").to_string();
+    let large = l1("128M");
+    let cases: [&[&str]; 7] = [
+        &["--l1", &small, "-l", "127.0.0.1,127.0.0.2"],
+        &["--l1", &small, "-l", "127.0.0.1,192.0.2.5"],
+        &["--l1", &small, "--admin", &taken],
+        &["--l1", "memory,path=/nonexist/x,size=64M"],
+        &["--l1", &large],
+        &["--l1", &small, "-t", "2"],
+        &["--l1", &small, "--l2", "memcached,addr=127.0.0.1:1"],
+    ];
+    for case in cases {
+        let refused = start(case).err().unwrap_or_else(|| panic!("it starts: {case:?}"));
+        assert!(refused.contains("goes on: see below"), "{case:?}: {refused}");
+        let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it serves");
+        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        client.write_all(b"version\r\n").expect("it reads");
+        client.read_exact(&mut [0; 16]).unwrap_or_else(|error| panic!("{case:?}: {error}"));
+    }
+    // The admin port is taken over, too.
+    let mut new = start(&["--l1", &small, "--admin", &admin_number]).expect("it takes over");
+    let mut scrape = TcpStream::connect(("127.0.0.1", admin)).expect("it listens");
+    scrape.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    scrape.write_all(b"GET /health HTTP/1.0\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    scrape.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    assert!(!old.is_alive() || old.terminate() == Ok(0));
+    assert_eq!(new.terminate(), Ok(0));
+    fs::remove_dir_all(&folder).expect("it is there");
 }

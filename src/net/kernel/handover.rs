@@ -20,6 +20,8 @@ use rustix::net::{
 };
 use socket2::Socket;
 
+use super::listener::Address;
+
 use crate::base::limits::{HANDOVER_DESCRIPTORS_MAX, WORKERS_MAX};
 
 /// Descriptors in one message: the kernel takes 253 at most (SCM_MAX_FD).
@@ -41,7 +43,7 @@ impl Spares {
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn keep(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn keep(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
         let spare = listener.try_clone_to_owned()?;
         self.listeners().push(spare);
         Ok(())
@@ -134,8 +136,22 @@ impl Inherited {
         Ok(Inherited { listeners })
     }
 
+    /// Whether it has a listener at this place.
+    pub(super) fn has(&self, address: &Address) -> bool {
+        self.listeners.iter().any(|(place, _)| match (place, address) {
+            (Place::Tcp(own), Address::Tcp(address)) => own == address,
+            (Place::Unix(own), Address::Unix { path, .. }) => own == path,
+            _ => false,
+        })
+    }
+
+    /// Whether it has a listener of a TCP port.
+    pub fn has_tcp(&self, address: SocketAddr) -> bool {
+        self.has(&Address::Tcp(address))
+    }
+
     /// Takes the listeners of a TCP port.
-    pub(super) fn take_tcp(&mut self, address: SocketAddr) -> Vec<Socket> {
+    pub fn take_tcp(&mut self, address: SocketAddr) -> Vec<Socket> {
         self.take(&Place::Tcp(address))
     }
 

@@ -255,9 +255,9 @@ pub fn bind_or_inherit(
 ///
 /// # Errors
 /// As [`bind_or_inherit`].
-pub fn try_bind(listeners: &[Listener]) -> Result<(), BindError> {
+pub fn try_bind(listeners: &[Listener], inherited: &Inherited) -> Result<(), BindError> {
     let mut held = Vec::with_capacity(listeners.len());
-    for listener in listeners {
+    for listener in listeners.iter().filter(|listener| !inherited.has(&listener.address)) {
         let tried = match &listener.address {
             Address::Tcp(address) => tcp_socket(*address, false, takes_ipv4(address, listeners))
                 .map(|socket| held.push(socket)),

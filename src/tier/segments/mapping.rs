@@ -139,7 +139,7 @@ pub fn try_open(
     let folder = store_file.path.parent().unwrap_or(Path::new("/"));
     let system = match &file {
         Some(file) => {
-            check_ours(file)?;
+            check_owner(file)?;
             fstatfs(file)
         }
         None => {
@@ -158,6 +158,8 @@ pub fn try_open(
         if meta.len() > 0 && !store_file.is_afresh {
             check_contents(file, meta.len(), &config)?;
         }
+        // Last: whoever uses it may be about to end.
+        lock(file)?;
     }
     let missing_bytes = (config.bytes as u64).saturating_sub(has_bytes);
     let free_bytes = match room {
@@ -200,6 +202,11 @@ fn forget_if(is_empty: bool, path: &Path) {
 
 /// Whether nobody else has anything to do with a file; locks it.
 fn check_ours(file: &File) -> Result<(), StartError> {
+    check_owner(file)?;
+    lock(file)
+}
+
+fn check_owner(file: &File) -> Result<(), StartError> {
     let meta = file.metadata().map_err(StartError::at("look at it"))?;
     let kind = meta.file_type();
     if !kind.is_file() || kind.is_block_device() {
@@ -211,6 +218,10 @@ fn check_ours(file: &File) -> Result<(), StartError> {
     if meta.mode() & 0o077 != 0 {
         return Err(StartError::Mode { mode: meta.mode() & 0o777 });
     }
+    Ok(())
+}
+
+fn lock(file: &File) -> Result<(), StartError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse),
