@@ -177,7 +177,8 @@ impl<'c> Server<'c> {
             register(signal, Arc::default()).map_err(ServeError::Host)?;
         }
         Reload::new(self.config, &self.shared).on_hangup().map_err(ServeError::Host)?;
-        successor::on_signal(self.config).map_err(ServeError::Host)?;
+        successor::on_signal(self.config, Arc::clone(&self.shared.hurry))
+            .map_err(ServeError::Host)?;
         for signal in [SIGINT, SIGTERM] {
             // The cause is there before a worker sees that there is one.
             let cause = Arc::clone(&self.shared.stop_cause);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use signal_hook::consts::SIGUSR2;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::config::Config;
@@ -22,17 +22,22 @@ const DELETED: &[u8] = b" (deleted)";
 
 const TAKEOVER: &str = "--takeover";
 
-/// Starts the next process on each SIGUSR2, as long as this one lives.
+/// Starts the next process on each SIGUSR2, as long as this one lives. A second SIGTERM or SIGINT
+/// sets `hurry`.
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn on_signal(config: &Config) -> io::Result<()> {
+pub(super) fn on_signal(config: &Config, hurry: Arc<AtomicBool>) -> io::Result<()> {
     let has_device = config.device.is_some();
-    let mut signals = Signals::new([SIGUSR2])?;
+    let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGINT])?;
     let is_under_way = Arc::new(AtomicBool::new(false));
+    let mut is_ending = false;
     let wait = move || {
-        for _ in signals.forever() {
-            let line = if has_device {
+        for signal in signals.forever() {
+            let line = if signal != SIGUSR2 {
+                hurry.fetch_or(std::mem::replace(&mut is_ending, true), Ordering::Relaxed);
+                continue;
+            } else if has_device {
                 "SIGUSR2: no other process can take over a device; restart".to_owned()
             } else if is_under_way.swap(true, Ordering::Relaxed) {
                 "SIGUSR2: another process is about to take over".to_owned()

@@ -1,5 +1,5 @@
 //! The end of a worker after a stop was requested: pending replies are sent and every connection is
-//! closed in order, for at most [`Shared::drain_us`]. Nothing new is accepted or waited for.
+//! closed in order, for at most [`Shared::drain_limit_us`]. Nothing new is accepted or waited for.
 
 use std::future::Future;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ where
         transport: &mut T,
         orchestrator: &O,
     ) {
-        let until_us = pace.at(shared.clock.read()).uptime_us + shared.drain_us;
+        let until_us = pace.at(shared.clock.read()).uptime_us + shared.drain_limit_us();
         let mut owes = true;
         loop {
             let now = pace.at(shared.clock.read());
@@ -36,7 +36,8 @@ where
             if left == 0 && std::mem::take(&mut owes) {
                 shared.owing.fetch_sub(1, Ordering::Relaxed);
             }
-            let is_over = now.uptime_us >= until_us || shared.is_unreachable();
+            let is_over =
+                now.uptime_us >= until_us || shared.is_unreachable() || shared.is_hurried();
             if is_over && left > 0 {
                 let connections = if left == 1 { "connection" } else { "connections" };
                 let text = format_args!("stopping: {left} {connections} with unread replies reset");

@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::logins::Logins;
 use crate::base::clock::Clock;
-use crate::base::limits::{DRAIN_US, KEY_SAMPLES, SAMPLE_RATE};
+use crate::base::limits::{DRAIN_US, KEY_SAMPLES, SAMPLE_RATE, TAKEOVER_DRAIN_US};
 use crate::base::rights::LiveRights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
@@ -146,6 +146,8 @@ pub struct Shared {
     pub owing: AtomicUsize,
     /// Set if no client is reachable any more: a stop waits for none.
     pub unreachable: AtomicBool,
+    /// Set by a second signal to end: a stop waits for no client any more.
+    pub hurry: Arc<AtomicBool>,
     /// Secrets of the hash that determines a key's owner.
     pub key_secrets: RapidSecrets,
 }
@@ -180,6 +182,7 @@ impl Shared {
             drain_us: DRAIN_US,
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),
+            hurry: Arc::default(),
             key_secrets: RapidSecrets::seed(u64::from_ne_bytes(secret::random())),
         }
     }
@@ -221,6 +224,20 @@ impl Shared {
         let are = if connections == 1 { "connection is" } else { "connections are" };
         let text = format_args!("stopping: {cause}; {connections} {are} open");
         report::tell(Event::Stopping.line(text).count(connections));
+    }
+
+    /// Whether a stop waits for nobody any more.
+    pub fn is_hurried(&self) -> bool {
+        self.hurry.load(Ordering::Relaxed)
+    }
+
+    /// How long a stop waits for clients to read their replies, in microseconds. At a takeover all
+    /// clients wait for the next process meanwhile.
+    pub fn drain_limit_us(&self) -> u64 {
+        match Cause::read(&self.stop_cause) {
+            Some(Cause::Takeover) => self.drain_us.min(TAKEOVER_DRAIN_US),
+            _ => self.drain_us,
+        }
     }
 
     /// Whether no client is reachable any more.

@@ -38,6 +38,8 @@ pub const TURN_GAP_US: u64 = 1_000_000;
 
 /// How long a server continues to send pending replies after it was told to stop, in microseconds.
 pub const DRAIN_US: u64 = 5_000_000;
+/// The same if another process waits to take over, and all clients with it.
+pub const TAKEOVER_DRAIN_US: u64 = 1_000_000;
 
 /// Listening sockets that a process takes over at most: 64 workers with 16 addresses.
 pub const HANDOVER_DESCRIPTORS_MAX: usize = 1_024;
