@@ -2,8 +2,8 @@
 //!
 //! Only GET and HEAD, and nothing changes by either. Whoever connects is bounded: in number, in the
 //! time for a request and its answer, in the length of a head. A page of another origin can read
-//! nothing (there is no CORS), and where the port is on loopback only, the Host must be this host:
-//! a name that an attacker points at 127.0.0.1 is refused.
+//! nothing (there is no CORS), and over loopback the Host must be this host: a name that an
+//! attacker points at 127.0.0.1 is refused.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, TcpListener};
@@ -44,7 +44,6 @@ static ACCEPT: Topic = Topic::new();
 
 /// Answers whoever connects, for ever.
 pub async fn serve(listener: TcpListener, state: Rc<State>) {
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -67,6 +66,8 @@ pub async fn serve(listener: TcpListener, state: Rc<State>) {
                 continue;
             }
         };
+        // A page of another origin reaches this host by a name of its own (DNS rebinding).
+        let is_local = stream.local_addr().is_ok_and(|own| own.ip().to_canonical().is_loopback());
         let state = Rc::clone(&state);
         tokio::task::spawn_local(async move {
             let _permit = permit;

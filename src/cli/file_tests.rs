@@ -204,9 +204,20 @@ fn a_file_that_is_too_long_or_no_text_is_refused() {
     }
     let long = Written::new("long", &vec![b'#'; (1 << 20) + 1]);
     let bytes = Written::new("bytes", b"\xff");
-    for (path, expected) in
-        [("/nonexistent", "does not exist"), (long.path(), "mebibyte"), (bytes.path(), "UTF-8")]
-    {
+    // One that has no writer, for which nobody waits.
+    let fifo = Written::new("fifo", b"");
+    fs::remove_file(&fifo.0).expect("it is there");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo.0, kind, mode, 0).expect("made");
+    for (path, expected) in [
+        ("/nonexistent", "does not exist"),
+        (long.path(), "mebibyte"),
+        (bytes.path(), "UTF-8"),
+        (fifo.path(), "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("/", "not a regular file"),
+    ] {
         let line = said(&["serve", "--config", path]).expect_err(path);
         assert!(line.contains(expected), "{line}");
     }

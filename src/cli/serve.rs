@@ -16,6 +16,7 @@ use crate::base::rights::Rights;
 use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
 use crate::net::tcp::fault::Faults;
 use crate::protocol::Binding;
+use crate::serve;
 
 /// Serve clients
 ///
@@ -392,6 +393,9 @@ fn check(config: &Config) -> Result<(), String> {
     }
     if config.batch_socket_path.is_some() && config.batch_socket_path == config.socket_path {
         return conflict("--bp-sock-path: is the same as --sock-path; give it another");
+    }
+    if config.device.is_none() && config.admin.is_some_and(|at| serve::listens_at(config, at)) {
+        return conflict("--admin: is an address and port of the cache's own; give it another");
     }
     if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
         return conflict("--l2: is the same server as L1; each tier needs a server of its own");

@@ -184,7 +184,8 @@ where
 impl<C> Plan<'_, C> {
     /// Where settings come from, and who may use the server, as far as something says so.
     fn write_access(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { allow, proxies, rights, batch_rights, auth_file, reread, .. } = self.config;
+        let Config { allow, proxies, rights, batch_rights, auth_file, admin, reread, .. } =
+            self.config;
         if !allow.is_everyone() {
             write!(f, " --allow {allow}")?;
         }
@@ -202,6 +203,9 @@ impl<C> Plan<'_, C> {
         }
         if let Some(user) = self.user {
             write!(f, " --user {}", user.name())?;
+        }
+        if let Some(address) = admin {
+            write!(f, " --admin {address}")?;
         }
         match reread {
             Some(file) => write!(f, " --config {}", file.path().display()),

@@ -99,7 +99,7 @@ pub(super) fn listeners(config: &Config) -> (Vec<Listener>, String) {
 }
 
 /// Whether nobody else can listen at `address` beside the listeners.
-pub(super) fn includes(config: &Config, address: SocketAddr) -> bool {
+pub(crate) fn listens_at(config: &Config, address: SocketAddr) -> bool {
     let is_all = |one: IpAddr, other: IpAddr| {
         // On most hosts `::` is all of IPv4, too.
         one.is_unspecified() && (one.is_ipv6() || other.is_ipv4())

@@ -33,7 +33,7 @@ pub use part::{Level, Part};
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rapidhash::v3::RapidSecrets;
@@ -59,6 +59,7 @@ use crate::tier::rend::probe::{ProbeError, Server as RendServer};
 use crate::worker::{Cause, Idle, Logins, Settings, Shared};
 use crew::Plan;
 use kept::Files;
+pub(crate) use kernel::listens_at;
 use notify::Notifier;
 use patience::Patience;
 use reload::Reload;
@@ -234,7 +235,7 @@ impl<'c> Server<'c> {
         let patience = Patience::new(wait_s, Arc::clone(&shared.stop));
         let rend = patience.until(|| probe(&config.l2))?;
         let mut inherited = match config.is_takeover {
-            true => takeover::take(config, pins.len(), &shared.stop)?,
+            true => take_over(config, pins.len(), &shared.stop)?,
             false => Inherited::default(),
         };
         let source = patience.until(|| Source::open(config, pins.len()))?;
@@ -284,6 +285,25 @@ pub(crate) fn reporter(config: &Config) -> Result<Reporter, ServeError> {
 
 /// Seconds that a start waits at least for what the process that it replaces had open.
 const TAKEOVER_S: u64 = 5;
+
+/// Takes the listening sockets of the server that runs with the same first address, and waits for
+/// its end. Nothing if there is none. It is told to end only if this process would start then, as
+/// far as that can be known.
+///
+/// # Errors
+/// It does not give them, or this process would not start; or a stop was requested meanwhile.
+fn take_over(config: &Config, workers: usize, stop: &AtomicBool) -> Result<Inherited, ServeError> {
+    let Some(old) = takeover::ask(config)? else {
+        let text = "--takeover: no sunder serves there; this is an ordinary start";
+        report::tell(Event::Takeover.line(text));
+        return Ok(Inherited::default());
+    };
+    trial::beside(config, workers, old.inherited()).inspect_err(|_| {
+        let text = format_args!("--takeover: process {} goes on: see below", old.pid());
+        report::tell(Event::Takeover.line(text));
+    })?;
+    old.end(stop)
+}
 
 /// Opens the admin port, or takes that of the process that this one replaces.
 fn bind_admin(

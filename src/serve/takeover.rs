@@ -20,7 +20,7 @@ use std::time::Duration;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
-use super::{Fault, ServeError, listeners, notify, trial};
+use super::{Fault, ServeError, listeners, notify};
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::net::kernel::{Inherited, Spares};
@@ -110,13 +110,26 @@ pub(super) fn ask(config: &Config) -> Result<Option<Old>, ServeError> {
 }
 
 impl Old {
-    /// What it listens on. It goes on.
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// What it listens on.
+    pub fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+
+    /// The same. It goes on.
     pub fn into_inherited(self) -> Inherited {
         self.inherited
     }
 
     /// Has it end, and waits until it has.
-    fn end(self, stop: &AtomicBool) -> Result<Inherited, ServeError> {
+    ///
+    /// # Errors
+    /// Another process takes over from it, or a stop was requested meanwhile.
+    pub fn end(self, stop: &AtomicBool) -> Result<Inherited, ServeError> {
         let Old { stream, pid, inherited } = self;
         (&stream).write_all(STOP).map_err(|_| {
             later(format_args!("process {pid} has given its sockets to another process"))
@@ -126,29 +139,6 @@ impl Old {
         wait_for_end(&stream, pid, stop)?;
         Ok(inherited)
     }
-}
-
-/// Takes the listening sockets of the server that runs with the same first address, and waits for
-/// its end. Nothing if there is none. It is told to end only if this process would start then, as
-/// far as that can be known.
-///
-/// # Errors
-/// It does not give them, or this process would not start; or a stop was requested meanwhile.
-pub(super) fn take(
-    config: &Config,
-    workers: usize,
-    stop: &AtomicBool,
-) -> Result<Inherited, ServeError> {
-    let Some(old) = ask(config)? else {
-        let text = "--takeover: no sunder serves there; this is an ordinary start";
-        report::tell(Event::Takeover.line(text));
-        return Ok(Inherited::default());
-    };
-    trial::beside(config, workers, &old.inherited).inspect_err(|_| {
-        let text = format_args!("--takeover: process {} goes on: see below", old.pid);
-        report::tell(Event::Takeover.line(text));
-    })?;
-    old.end(stop)
 }
 
 /// Waits until the other end is closed, which it is when its process has ended.

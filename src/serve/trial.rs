@@ -5,7 +5,6 @@
 //! client let in. What only a start can tell is left out: whether DPDK's driver takes the device,
 //! and whether another host has its addresses.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -116,16 +115,7 @@ pub(crate) fn admin(config: &Config, inherited: &Inherited) -> Result<(), ServeE
     let Some(address) = config.admin.filter(|address| !inherited.has_tcp(*address)) else {
         return Ok(());
     };
-    let failed = |source| Err(ServeError::Admin { address, source });
-    let taken = io::ErrorKind::AddrInUse;
-    match sockets::try_tcp(address) {
-        // A start listens there first, and finds its own port taken.
-        Ok(()) if config.device.is_none() && super::kernel::includes(config, address) => {
-            failed(taken.into())
-        }
-        Ok(()) => Ok(()),
-        Err(error) => failed(error),
-    }
+    sockets::try_tcp(address).map_err(|source| ServeError::Admin { address, source })
 }
 
 /// The disk of a tier; None: there is none.

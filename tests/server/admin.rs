@@ -309,6 +309,37 @@ fn the_last_seconds_are_in_the_feed_once() {
 }
 
 #[test]
+fn a_worker_that_sleeps_is_not_busy() {
+    let mut it = start(&["--workers", "1"]);
+    let mut client = client(it.port);
+    let busy_us = |client: &mut Client| {
+        let all = lines(client, "stats\r\n");
+        let own = all.iter().find_map(|line| line.strip_prefix("STAT busy_us "));
+        own.expect("it is there").parse::<u64>().expect("a number")
+    };
+    let (begun, before_us) = (Instant::now(), busy_us(&mut client));
+    for _ in 0..20 {
+        assert!(lines(&mut client, "get none\r\n").is_empty());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let elapsed_us = begun.elapsed().as_micros() as u64;
+    let busy_us = busy_us(&mut client) - before_us;
+    assert!(busy_us < elapsed_us / 2, "{busy_us} of {elapsed_us} us");
+    assert_eq!(it.server.terminate(), Ok(0));
+}
+
+#[test]
+fn a_name_is_refused_on_loopback_whatever_the_port_is_bound_to() {
+    let (port, admin) = (free_port().to_string(), free_port());
+    let address = format!("0.0.0.0:{admin}");
+    let mut server = Server::sunder(&["-p", &port, "--admin", &address]).expect("it starts");
+    let request = "GET /feed HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
+    assert!(exchange(admin, request).starts_with("HTTP/1.1 421"));
+    assert!(server.stderr().contains(&format!(" --admin {address}")), "{}", server.stderr());
+    assert_eq!(server.terminate(), Ok(0));
+}
+
+#[test]
 fn what_the_admin_port_refuses() {
     let mut it = start(&[]);
     for (request, status) in [

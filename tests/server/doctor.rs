@@ -85,13 +85,6 @@ fn ports_and_sockets() {
     agree(&format!("{} --admin 127.0.0.1:{admin}", port()), REFUSED);
     drop(served);
     agree(&format!("{} --admin 192.0.2.1:{admin}", port()), REFUSED);
-    for (bind, admin) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("::", "[::]")] {
-        let port = free_port();
-        let (said, text) = verdict(&format!("-p {port} --bind {bind} --admin {admin}:{port}"));
-        let flags = [&port.to_string(), bind, &format!("{admin}:{port}")].map(str::to_owned);
-        let served = Server::sunder(&["-p", &flags[0], "--bind", &flags[1], "--admin", &flags[2]]);
-        assert_eq!((said, served.is_err()), (REFUSED, true), "{flags:?}: {text}");
-    }
     let path = free_socket_path();
     let at = |path: &Path| format!("--use-domain-socket --sock-path {}", path.display());
     assert_eq!(verdict(&at(&path)).0, STARTS);

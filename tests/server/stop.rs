@@ -118,6 +118,19 @@ fn clients_without_pending_replies_are_not_waited_for() {
 }
 
 #[test]
+fn a_second_signal_ends_the_wait_for_a_client_that_does_not_read() {
+    let (mut server, port) = start(&["--drain", "600"]);
+    let mut stream = connect(port);
+    ask_for_much(&mut stream);
+    stream.read_exact(&mut [0; 5]).unwrap();
+    signal(&server, "-TERM");
+    server.wait_for_line("sunder: stopping: SIGTERM").expect("it is reported");
+    thread::sleep(Duration::from_millis(300));
+    assert!(server.is_alive(), "it waits");
+    assert_eq!(server.terminate().expect("it ends"), 0);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_waited_for_a_limited_time() {
     let (mut server, port) = start(&[]);
     let mut stream = connect(port);

@@ -207,6 +207,25 @@ fn who_may_not_take_over_or_does_not_ask_properly_gets_nothing() {
 }
 
 #[test]
+fn a_client_that_does_not_read_delays_nobody_for_long() {
+    let number = free_port().to_string();
+    let flags = ["-p", &number, "--takeover", "--drain", "600"];
+    let mut old = Server::sunder(&flags).expect("it starts");
+    let mut silent = TcpStream::connect(format!("127.0.0.1:{number}")).expect("it accepts");
+    let mut set = b"set big 0 0 900000\r\n".to_vec();
+    set.resize(set.len() + 900_000, b'v');
+    silent.write_all(&set).expect("it reads");
+    silent.write_all(b"\r\n").expect("it reads");
+    silent.write_all("get big\r\n".repeat(40).as_bytes()).expect("it reads");
+    silent.read_exact(&mut [0; 20]).expect("it answers");
+    let begun = Instant::now();
+    let mut new = Server::sunder(&flags).expect("it takes over");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(!old.is_alive() || old.terminate() == Ok(0));
+    assert_eq!(new.terminate(), Ok(0));
+}
+
+#[test]
 fn a_server_goes_on_if_the_next_would_not_start() {
     let folder = std::env::temp_dir().join(format!("sunder-takeover-{}", free_port()));
     fs::create_dir(&folder).expect("a folder");

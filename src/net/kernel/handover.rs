@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +19,6 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
 };
 use socket2::Socket;
-
-use super::listener::Address;
 
 use crate::base::limits::{HANDOVER_DESCRIPTORS_MAX, WORKERS_MAX};
 
@@ -136,18 +134,15 @@ impl Inherited {
         Ok(Inherited { listeners })
     }
 
-    /// Whether it has a listener at this place.
-    pub(super) fn has(&self, address: &Address) -> bool {
-        self.listeners.iter().any(|(place, _)| match (place, address) {
-            (Place::Tcp(own), Address::Tcp(address)) => own == address,
-            (Place::Unix(own), Address::Unix { path, .. }) => own == path,
-            _ => false,
-        })
-    }
-
     /// Whether it has a listener of a TCP port.
     pub fn has_tcp(&self, address: SocketAddr) -> bool {
-        self.has(&Address::Tcp(address))
+        self.listeners.iter().any(|(place, _)| *place == Place::Tcp(address))
+    }
+
+    /// Whether it has the listener of a Unix socket.
+    pub(super) fn has_unix(&self, path: &Path) -> bool {
+        let is_it = |place: &Place| matches!(place, Place::Unix(own) if own == path);
+        self.listeners.iter().any(|(place, _)| is_it(place))
     }
 
     /// Takes the listeners of a TCP port.

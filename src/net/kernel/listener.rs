@@ -257,7 +257,11 @@ pub fn bind_or_inherit(
 /// As [`bind_or_inherit`].
 pub fn try_bind(listeners: &[Listener], inherited: &Inherited) -> Result<(), BindError> {
     let mut held = Vec::with_capacity(listeners.len());
-    for listener in listeners.iter().filter(|listener| !inherited.has(&listener.address)) {
+    let is_new = |address: &Address| match address {
+        Address::Tcp(address) => !inherited.has_tcp(*address),
+        Address::Unix { path, .. } => !inherited.has_unix(path),
+    };
+    for listener in listeners.iter().filter(|listener| is_new(&listener.address)) {
         let tried = match &listener.address {
             Address::Tcp(address) => tcp_socket(*address, false, takes_ipv4(address, listeners))
                 .map(|socket| held.push(socket)),
