@@ -84,6 +84,10 @@ impl File {
         if text.len() as u64 > BYTES_MAX {
             return Err(format!("--config: {shown} has more than a mebibyte"));
         }
+        if text.is_empty() {
+            // It is being written: its settings would be taken for the default.
+            return Err(format!("--config: {shown} is empty"));
+        }
         let entries = entries(&text, definition);
         let mut entries = entries.map_err(|(line, wrong)| format!("{shown}:{line}: {wrong}"))?;
         for entry in &mut entries {

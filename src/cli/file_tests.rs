@@ -204,6 +204,7 @@ fn a_file_that_is_too_long_or_no_text_is_refused() {
     }
     let long = Written::new("long", &vec![b'#'; (1 << 20) + 1]);
     let bytes = Written::new("bytes", b"\xff");
+    let empty = Written::new("empty", b"");
     // One that has no writer, for which nobody waits.
     let fifo = Written::new("fifo", b"");
     fs::remove_file(&fifo.0).expect("it is there");
@@ -215,6 +216,7 @@ fn a_file_that_is_too_long_or_no_text_is_refused() {
         (long.path(), "mebibyte"),
         (bytes.path(), "UTF-8"),
         (fifo.path(), "not a regular file"),
+        (empty.path(), "is empty"),
         ("/dev/zero", "not a regular file"),
         ("/", "not a regular file"),
     ] {

@@ -1,10 +1,13 @@
 //! What an operator may have to act on now. The live page says the same, in `page.js`.
 
 use super::figures::{percent, plain};
-use crate::admin::{Feed, Second};
+use crate::admin::{Feed, Second, ShownKey};
 
 /// Part of all requests from which a key is told.
 pub const HOT: f64 = 0.03;
+
+/// Requests a second from which on such a key is worth a word.
+const HOT_RATE: f64 = 100.0;
 
 /// A sentence, and whether something is broken.
 #[derive(Debug, PartialEq)]
@@ -23,7 +26,8 @@ pub fn problems(feed: &Feed, last: Option<&Second>) -> Vec<Problem> {
     if !feed.ready {
         tell("starting: not all workers serve yet".to_owned());
     }
-    for key in feed.hot.iter().take(3).filter(|key| key.share.max(key.now) >= HOT) {
+    let is_hot = |key: &&ShownKey| key.share.max(key.now) >= HOT && key.rate >= HOT_RATE;
+    for key in feed.hot.iter().take(3).filter(is_hot) {
         let part = percent(key.share.max(key.now));
         let key = plain(&key.key);
         tell(format!("hot key: {part} of all requests ask for {key}"));

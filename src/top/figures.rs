@@ -59,9 +59,17 @@ pub fn time_of_day(unix_s: u32) -> String {
     format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
 }
 
-/// The text without what a terminal would obey.
+/// The text without what a terminal would obey, or what would change how the rest of it is read:
+/// directions and characters without a width.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let hidden = [
+        '\u{200b}'..='\u{200f}',
+        '\u{2028}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    let is_hidden = |c: char| hidden.iter().any(|range| range.contains(&c));
+    text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect()
 }
 
 #[cfg(test)]

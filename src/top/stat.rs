@@ -120,7 +120,7 @@ pub fn stat(request: &StatRequest) -> ExitCode {
         Ok(feed) => feed.pid,
         Err(lost) => return fail("stat", lost),
     };
-    let has_heads = io::stdout().is_terminal() && !request.is_json;
+    let heads_every = if io::stdout().is_terminal() { HEAD_EVERY } else { u64::MAX };
     let (mut rows, mut printed) = (Vec::new(), 0);
     while request.count.is_none_or(|count| printed < count) {
         sleep(WAIT);
@@ -135,7 +135,8 @@ pub fn stat(request: &StatRequest) -> ExitCode {
         rows.extend(feed.seconds);
         while rows.len() >= request.interval && request.count.is_none_or(|count| printed < count) {
             let some: Vec<Second> = rows.drain(..request.interval).collect();
-            let head = (has_heads && printed % HEAD_EVERY == 0).then_some(HEAD);
+            let has_head = !request.is_json && printed % heads_every == 0;
+            let head = has_head.then_some(HEAD);
             match print(head, &Line::new(&some), request.is_json) {
                 Ok(()) => printed += 1,
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,

@@ -91,10 +91,12 @@ fn stat_prints_plain_columns_into_a_pipe() {
     let mut it = start();
     let ended = run_sunder(&["stat", &it.admin, "--count", "1"]).expect("it ends");
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
-    let words: Vec<&str> = ended.stdout.split_whitespace().collect();
-    assert_eq!((ended.stdout.lines().count(), words.len()), (1, 14), "{}", ended.stdout);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let words: Vec<&str> = lines[1].split_whitespace().collect();
+    let names = lines[0].split_whitespace().count();
+    assert_eq!((lines.len(), words.len(), names), (2, 14, 14), "{}", ended.stdout);
     assert!(words[0].split(':').count() == 3 && words[3] == "-", "{words:?}");
-    // On a terminal the columns have names.
+    // On a terminal the names come again and again.
     let command = format!("{SUNDER} stat {} --count 1", it.admin);
     let shown = Command::new("script").args(["-qec", &command, "/dev/null"]).output();
     let shown = String::from_utf8(shown.expect("script runs").stdout).expect("text");

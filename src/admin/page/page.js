@@ -5,6 +5,8 @@
 const PERIOD = 1000;
 const PATIENCE = 4000;
 const HOT = 0.03;
+// Requests a second from which on such a key is worth a word.
+const HOT_RATE = 100;
 const COMMANDS = ['get', 'set', 'other'];
 
 const state = {
@@ -122,7 +124,7 @@ const notices = ({ counters, connections_max: most, hot }) => {
   const add = (id, title, text) => all.push({ id, level: 'warn', title, text });
   for (const { key, share, now, rate } of hot.slice(0, 5)) {
     const part = Math.max(share, now);
-    if (part >= HOT) {
+    if (part >= HOT && rate >= HOT_RATE) {
       add('hot ' + key, 'Hot key', key + ' has ' + percent(part) + ' of all requests, ' +
         count(Math.round(rate)) + ' a second');
     }
