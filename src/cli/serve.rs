@@ -1,6 +1,6 @@
 //! `sunder serve`: its flags, and whether they go together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, Args};
@@ -13,7 +13,7 @@ use super::value::{List, Number, refuse_twice};
 use crate::base::limits::ATTEMPTS_MAX;
 use crate::base::networks::{Network, Networks};
 use crate::base::rights::Rights;
-use crate::config::{self, Config, Huge, L1, L2, Parsed, Poll, ValueError};
+use crate::config::{self, Bind, Config, Huge, L1, L2, Parsed, Poll};
 use crate::net::tcp::fault::Faults;
 use crate::protocol::Binding;
 use crate::serve;
@@ -49,10 +49,11 @@ struct Listen {
     /// Addresses of kernel sockets [default: 127.0.0.1]
     ///
     /// Repeat it, or --listen, for more. :: or * is all addresses of the host, those of IPv4 too
-    /// unless one of them is given. localhost is 127.0.0.1; no other name is looked up.
-    #[arg(short = 'l', long, visible_alias = "listen", value_name = "IP[,IP..]")]
-    #[arg(value_parser = addresses)]
-    bind: Vec<List<IpAddr>>,
+    /// unless one of them is given. localhost is 127.0.0.1; no other name is looked up. An address
+    /// may have a port of its own: 127.0.0.1:11212, [::1]:11212.
+    #[arg(short = 'l', long, visible_alias = "listen", value_name = "IP[:PORT][,..]")]
+    #[arg(value_parser = binds)]
+    bind: Vec<List<Bind>>,
     /// Listen on the Unix socket --sock-path instead of a port
     #[arg(long, value_name = "BOOL")]
     use_domain_socket: Option<bool>,
@@ -272,7 +273,7 @@ impl Serve {
         let Serve { listen, run, store, allow, memcached, rend } = self;
         let socket_path = listen.socket(&memcached, matches)?;
         let default = Config::default();
-        let binds: Vec<IpAddr> = listen.bind.into_iter().flatten().collect();
+        let binds: Vec<Bind> = listen.bind.into_iter().flatten().collect();
         let mut config = Config {
             device: listen.nic.device,
             addresses: listen.nic.address,
@@ -345,19 +346,9 @@ fn some_networks(flag: &str, lists: Vec<Vec<Network>>) -> Result<Option<Networks
     is_given.then(|| config::all_networks(flag, lists)).transpose()
 }
 
-/// `--bind`: addresses, with memcached's words for all of them and for this host's own.
-fn addresses(text: &str) -> Parsed<List<IpAddr>> {
-    let address = |word: &str| match word {
-        "*" | "INADDR_ANY" => Ok(IpAddr::from(Ipv6Addr::UNSPECIFIED)),
-        "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),
-        word => {
-            let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let expected = "comma-separated IPv4 or IPv6 addresses without a port (-p), \
-                            localhost, or * for all";
-            bare.unwrap_or(word).parse().map_err(|_| ValueError::new(word, expected))
-        }
-    };
-    text.split(',').map(address).collect()
+/// `--bind`.
+fn binds(text: &str) -> Parsed<List<Bind>> {
+    text.split(',').map(config::bind).collect()
 }
 
 /// What has to be said of flags that have no effect, and of the batch port.
@@ -388,7 +379,8 @@ fn check(config: &Config) -> Result<(), String> {
     if !config.cores.is_empty() && config.workers.is_some_and(|n| n != config.cores.len()) {
         return conflict("--workers: --cores names another number of cores; give one of the two");
     }
-    if config.socket_path.is_none() && config.open_batch_port() == Some(config.port) {
+    let is_open = |port| config.binds.iter().any(|bind| bind.address(config.port).port() == port);
+    if config.socket_path.is_none() && config.open_batch_port().is_some_and(is_open) {
         return conflict("--bp: is the same port as --port; give it another");
     }
     if config.batch_socket_path.is_some() && config.batch_socket_path == config.socket_path {
@@ -412,10 +404,15 @@ fn check(config: &Config) -> Result<(), String> {
         return Err(format!("--gateway: {far} is in the network of no --address"));
     }
     refuse_twice("--address", own.iter().map(|own| own.address))?;
-    refuse_twice("--bind", config.binds.iter().copied())?;
-    for &all in config.binds.iter().filter(|bind| bind.is_unspecified()) {
-        let is_in_it = |one: &&IpAddr| **one != all && one.is_ipv4() == all.is_ipv4();
-        if let Some(one) = config.binds.iter().find(is_in_it) {
+    let binds: Vec<SocketAddr> =
+        config.binds.iter().map(|bind| bind.address(config.port)).collect();
+    refuse_twice("--bind", binds.iter().copied())?;
+    for all in binds.iter().filter(|bind| bind.ip().is_unspecified()) {
+        let is_in_it = |one: &&SocketAddr| {
+            *one != all && one.is_ipv4() == all.is_ipv4() && one.port() == all.port()
+        };
+        if let Some(one) = binds.iter().find(is_in_it) {
+            let (all, one) = (all.ip(), one.ip());
             return Err(format!("--bind: {all} includes {one}; leave one out"));
         }
     }

@@ -227,7 +227,7 @@ fn what_is_wrong_is_one_line_that_names_the_flag() {
         ("serve -o nonsense", "nonsense"),
         ("serve -U 11211", "UDP"),
         ("serve -m 64m", "megabytes"),
-        ("serve -l 127.0.0.1:11211", "-p"),
+        ("serve -l 127.0.0.1:x", "with or without a port"),
         ("serve -a 999", "octal"),
         ("blast -n many", "-n, --num-ops: got 'many'"),
         ("blast --numops 5", "'--num-ops'"),
@@ -288,12 +288,9 @@ fn the_value_of_a_flag_is_never_respelt() {
 #[test]
 fn both_names_of_bind_take_the_same_words() {
     for flag in ["--bind", "--listen", "-l"] {
-        let binds = |words: &str| config(&format!("serve {flag} {words}")).binds;
-        assert_eq!(
-            binds("localhost,[::1]"),
-            ["127.0.0.1", "::1"].map(|ip| ip.parse::<IpAddr>().expect("one"))
-        );
-        assert_eq!(binds("*"), ["::".parse::<IpAddr>().expect("one")]);
+        let binds = |words: &str| format!("{:?}", config(&format!("serve {flag} {words}")).binds);
+        assert_eq!(binds("localhost,[::1]"), "[127.0.0.1, ::1]");
+        assert_eq!(binds("*,localhost:7"), "[::, 127.0.0.1:7]");
         let line = refused(&format!("serve {flag} nowhere"));
         assert!(line.contains("-l, --bind: got 'nowhere', expected") && line.contains("localhost"));
     }

@@ -1,6 +1,5 @@
 //! What several subcommands ask of words: types of values that have bounds, which clap reads.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,8 +79,8 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
 }
 
 /// Refuses an address that is there more than once.
-pub(super) fn refuse_twice(flag: &str, all: impl Iterator<Item = IpAddr>) -> Result<(), String> {
-    let mut all: Vec<IpAddr> = all.collect();
+pub(super) fn refuse_twice<T: Ord>(flag: &str, all: impl Iterator<Item = T>) -> Result<(), String> {
+    let mut all: Vec<T> = all.collect();
     all.sort_unstable();
     match all.windows(2).any(|pair| pair[0] == pair[1]) {
         true => Err(format!("{flag}: the same address is given twice")),

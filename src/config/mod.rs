@@ -3,6 +3,7 @@
 //! A value that is wrong is one line that says what was given and what is expected; the flag's name
 //! is put before it by `cli`.
 
+mod bind;
 mod binding;
 mod changes;
 mod networks;
@@ -28,6 +29,8 @@ use crate::orchestrator::PortRole;
 use crate::protocol::Binding;
 pub use crate::report::{Format as LogFormat, Level as LogLevel, Target as LogTo};
 pub use crate::tier::shm::{Name, Place};
+pub use bind::Bind;
+pub(crate) use bind::bind;
 pub(crate) use binding::binding;
 pub use changes::{Reread, Setting};
 pub(crate) use networks::{all_networks, networks};
@@ -56,7 +59,7 @@ pub struct Config {
     /// The main port.
     pub port: u16,
     /// The addresses of kernel sockets; see `--bind`.
-    pub binds: Vec<IpAddr>,
+    pub binds: Vec<Bind>,
     /// Listen on this Unix socket instead of a port.
     pub socket_path: Option<PathBuf>,
     /// Where processes of this host attach through rings in shared memory, beside kernel sockets;
@@ -142,7 +145,7 @@ impl Default for Config {
             workers: None,
             poll: None,
             port: 11211,
-            binds: vec![IpAddr::from([127, 0, 0, 1])],
+            binds: vec![IpAddr::from([127, 0, 0, 1]).into()],
             socket_path: None,
             attach: None,
             socket_mode: 0o700,

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::attach::{Attaching, Listening};
 use super::crew::{Crew, Plan};
 use super::kept::Files;
-use super::{Part, ServeError, attach_place, batch_place, idle, takeover};
+use super::{Part, ServeError, addresses_of, attach_place, batch_place, idle, takeover};
 use crate::base::networks::Networks;
 use crate::config::{Batch, Config};
 use crate::mailbox::Mailbox;
@@ -70,8 +70,8 @@ pub fn serve<O: Orchestrator>(
 /// Where to listen, and that in words.
 pub(super) fn listeners(config: &Config) -> (Vec<Listener>, String) {
     let tcp = |port, to: PortRole| {
-        config.binds.iter().map(move |&address| {
-            let address = Address::Tcp(SocketAddr::new(address, port));
+        addresses_of(config, to, port).into_iter().map(move |address| {
+            let address = Address::Tcp(address);
             Listener {
                 address,
                 number: to.listener(),

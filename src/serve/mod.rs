@@ -31,7 +31,7 @@ pub use handle::Handle;
 pub use inspect::check_log;
 pub use part::{Level, Part};
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ use crate::admin::{self, View};
 use crate::base::clock::Clock;
 use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
-use crate::config::{Batch, Config, L1, L2, Link, Poll};
+use crate::config::{Batch, Bind, Config, L1, L2, Link, Poll};
 use crate::net::kernel::Inherited;
 use crate::net::{Admission, EndAddress};
 use crate::orchestrator::l1_l2::L1L2;
@@ -371,7 +371,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         meta: false,
     };
     let path = |path: &std::path::PathBuf| path.display().to_string();
-    let own: Vec<_> = own_addresses(config).iter().map(ToString::to_string).collect();
+    let own = own_addresses(config);
     let settings = Settings {
         port: config.port,
         bind: own.join(","),
@@ -388,28 +388,47 @@ fn shared(config: &Config, workers: usize) -> Shared {
     shared
 }
 
-/// The addresses that ports are open on.
-fn own_addresses(config: &Config) -> Vec<IpAddr> {
+/// The addresses that ports are open on, as `stats settings` reports them.
+fn own_addresses(config: &Config) -> Vec<String> {
     match &config.device {
-        None => config.binds.clone(),
-        Some(_) => config.addresses.iter().map(|cidr| cidr.address).collect(),
+        None => config.binds.iter().map(ToString::to_string).collect(),
+        Some(_) => config.addresses.iter().map(|cidr| cidr.address.to_string()).collect(),
     }
+}
+
+/// Where clients of a port find it.
+fn addresses_of(config: &Config, role: PortRole, port: u16) -> Vec<SocketAddr> {
+    if config.device.is_some() {
+        let own = config.addresses.iter();
+        return own.map(|cidr| SocketAddr::new(cidr.address, port)).collect();
+    }
+    let of_role = |bind: &Bind| match role {
+        PortRole::Main => bind.address(port),
+        PortRole::Batch => SocketAddr::new(bind.ip, port),
+    };
+    let mut all: Vec<SocketAddr> = Vec::with_capacity(config.binds.len());
+    for address in config.binds.iter().map(of_role) {
+        // The batch port is open once at an address that has several main ports.
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
 }
 
 /// Where clients reach the server, as `stats conns` reports it.
 fn listeners(config: &Config) -> Vec<String> {
-    let own = own_addresses(config);
-    let at = |port: u16| {
-        let end = move |&address| EndAddress::Tcp(SocketAddr::new(address, port)).to_string();
-        own.iter().map(end)
+    let at = |role: PortRole, port: u16| {
+        let all = addresses_of(config, role, port).into_iter();
+        all.map(|address| EndAddress::Tcp(address).to_string())
     };
     let unix = |path: &Path| EndAddress::Unix(Some(path.to_owned())).to_string();
     let mut all: Vec<String> = match &config.socket_path {
         Some(path) => vec![unix(path)],
-        None => at(config.port).collect(),
+        None => at(PortRole::Main, config.port).collect(),
     };
     match config.batch() {
-        Some(Batch::Port(port)) => all.extend(at(port)),
+        Some(Batch::Port(port)) => all.extend(at(PortRole::Batch, port)),
         Some(Batch::Socket(path)) => all.push(unix(path)),
         None => {}
     }

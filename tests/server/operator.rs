@@ -342,3 +342,19 @@ fn how_much_is_told_is_a_flag_and_a_command() {
     assert_eq!(said.matches("flushes").count(), 1, "{said}");
     assert!(said.contains("verbosity to 0; it was 2"), "{said}");
 }
+
+#[test]
+fn an_address_may_have_a_port_of_its_own() {
+    let (port, other) = (free_port(), free_port());
+    let (number, both) = (port.to_string(), format!("127.0.0.1,127.0.0.2:{other}"));
+    let flags = ["-p", &number, "-l", &both, "--workers", "2"];
+    let mut server = Server::sunder(&flags).expect("it serves");
+    let ready = format!("sunder: ready on 127.0.0.1:{port}, 127.0.0.2:{other}, 2 workers");
+    assert!(server.stderr().contains(&ready), "{}", server.stderr());
+    let mut first = connect("127.0.0.1", port);
+    ask(&mut first, "set k 0 0 1\r\nx\r\n", "STORED\r\n");
+    ask(&mut connect("127.0.0.2", other), "get k\r\n", "VALUE k 0 1\r\nx\r\nEND\r\n");
+    let refused = TcpStream::connect(("127.0.0.2", port)).expect_err("nobody listens there");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(server.terminate(), Ok(0));
+}
