@@ -49,6 +49,15 @@ use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::worker::{Settings, Shared, Worker};
 
 /// Keys that stay in L1, values of 100 bytes.
+const LIMITS: Limits = Limits {
+    item_bytes_max: 1 << 20,
+    shutdown: false,
+    flush: true,
+    dump: true,
+    watch: true,
+    meta: false,
+};
+
 const HOT_KEYS: u64 = 5_000;
 /// Keys of which L1 holds one in eight, values of 1,000 bytes.
 const COLD_KEYS: u64 = 100_000;
@@ -450,11 +459,9 @@ trait Script<D> {
 /// Runs `script` with a worker over a disk that holds all keys.
 fn with_bed<D: Disk>(disk: D, is_simulated: bool, script: impl Script<D>) {
     let segment_bytes = if is_simulated { SEGMENT_BYTES } else { SSD_SEGMENT_BYTES };
-    let limits =
-        Limits { item_bytes_max: 1 << 20, shutdown: false, flush: true, dump: true, meta: false };
-    let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
+    let shared = Arc::new(Shared::new(Clock::start(), LIMITS, Settings::default(), 1));
     let stats = &shared.stats[0];
-    let item_bytes_max = limits.item_bytes_max;
+    let item_bytes_max = LIMITS.item_bytes_max;
     let config = memory::MemoryConfig {
         bytes: L1_BYTES,
         item_bytes_max,

@@ -11,7 +11,9 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::base::buffer::Chain;
 use crate::base::latency::Level;
 use crate::base::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
+use crate::base::lines::LineWriter;
 use crate::orchestrator::Operation;
+use crate::protocol::watch::Wanted;
 use crate::tier::Outcome;
 
 /// A request to another worker.
@@ -45,6 +47,13 @@ pub enum Job {
     },
     /// End a loan; the hit is no longer needed.
     Return(u32),
+    /// Tell a watcher of what it wants to see.
+    Watch {
+        /// That.
+        wanted: Wanted,
+        /// Where the lines go.
+        lines: LineWriter,
+    },
     /// List a piece of its connections.
     List {
         /// Where the piece begins.

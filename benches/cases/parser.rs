@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     shutdown: false,
     flush: true,
     dump: true,
+    watch: true,
     meta: false,
 };
 

@@ -63,6 +63,7 @@ fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
         shutdown: false,
         flush: true,
         dump: true,
+        watch: true,
         meta: false,
     };
     // For the rest of the process: a worker borrows its tiers.

@@ -8,8 +8,14 @@ use sunder::base::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use sunder::protocol::{Command, Limits, Step, binary};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits =
-    Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, dump: true, meta: true };
+const LIMITS: Limits = Limits {
+    item_bytes_max: 1 << 20,
+    shutdown: true,
+    flush: true,
+    dump: true,
+    watch: true,
+    meta: true,
+};
 
 fuzz_target!(|input: &[u8]| {
     let mut input = input;
@@ -29,7 +35,10 @@ fuzz_target!(|input: &[u8]| {
             }
             Command::Bad { close: true, .. } | Command::Quit { .. } => return,
             Command::Bad { skip_bytes, .. } => skip_bytes,
-            Command::Control { .. } | Command::Dump { .. } | Command::BadLine { .. } => 0,
+            Command::Control { .. }
+            | Command::Dump { .. }
+            | Command::Watch(_)
+            | Command::BadLine { .. } => 0,
             Command::Keys(_) | Command::Meta { .. } => unreachable!("text only"),
         };
         assert!(skip_bytes <= BINARY_BODY_BYTES_MAX);

@@ -9,8 +9,14 @@ use sunder::protocol::text::{self, KeyStep};
 use sunder::protocol::{Command, Limits, Step};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits =
-    Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, dump: true, meta: true };
+const LIMITS: Limits = Limits {
+    item_bytes_max: 1 << 20,
+    shutdown: true,
+    flush: true,
+    dump: true,
+    watch: true,
+    meta: true,
+};
 
 fn skip_keys(mut input: &[u8]) -> &[u8] {
     loop {
@@ -72,7 +78,10 @@ fuzz_target!(|input: &[u8]| {
             }
             Command::Bad { close: true, .. } | Command::Quit { .. } => return,
             Command::Bad { skip_bytes, .. } => skip_bytes,
-            Command::Control { .. } | Command::Dump { .. } | Command::BadLine { .. } => 0,
+            Command::Control { .. }
+            | Command::Dump { .. }
+            | Command::Watch(_)
+            | Command::BadLine { .. } => 0,
         };
         input = &input[skip_bytes.min(input.len())..];
     }

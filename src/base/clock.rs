@@ -48,6 +48,11 @@ impl Clock {
         self.start.elapsed().as_nanos() as u64
     }
 
+    /// Reads the clock: Unix time in microseconds, which advances with the time since the start.
+    pub fn unix_us(&self) -> u64 {
+        self.start_unix_us + self.read_ns() / 1_000
+    }
+
     /// The reading at `uptime_ns`, a result of [`Clock::read_ns`]: one reading serves both.
     pub fn at(&self, uptime_ns: u64) -> Now {
         let uptime_us = uptime_ns / 1_000;

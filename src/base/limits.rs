@@ -17,6 +17,7 @@ mod ssd;
 mod tcp;
 mod tools;
 mod values;
+mod watch;
 
 pub use admin::*;
 pub use chunks::*;
@@ -32,3 +33,4 @@ pub use ssd::*;
 pub use tcp::*;
 pub use tools::*;
 pub use values::*;
+pub use watch::*;

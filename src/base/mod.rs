@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod files;
 pub mod latency;
 pub mod limits;
+pub mod lines;
 pub mod networks;
 pub mod password;
 pub mod random;

@@ -272,6 +272,16 @@ counters! {
     SsdCheckpoints => "ssd_checkpoints",
     /// Times the whole SSD log was discarded, because its contents could not be trusted.
     SsdDrops => "ssd_drops",
+    /// Events that were watched, and that no watcher had room for.
+    LogWorkerDropped => "log_worker_dropped",
+    /// Events that watchers were told.
+    LogWorkerWritten => "log_worker_written",
+    /// Lines that watchers lost because they read too slowly.
+    LogWatcherSkipped => "log_watcher_skipped",
+    /// Lines for watchers.
+    LogWatcherSent => "log_watcher_sent",
+    /// Watchers; a gauge.
+    LogWatchers => "log_watchers",
     /// Turns of the worker's loop.
     Turns => "turns",
     /// Turns without work.
@@ -303,6 +313,7 @@ const GAUGES: &[Counter] = &[
     Counter::SsdSegments,
     Counter::SsdSegmentsFree,
     Counter::SsdFillsLeft,
+    Counter::LogWatchers,
 ];
 
 impl Counter {

@@ -251,6 +251,10 @@ struct Allow {
     #[arg(short = 'X', long, value_name = "BOOL", action = ArgAction::Set)]
     #[arg(default_value = "false", hide_default_value = true)]
     disable_dumping: bool,
+    /// Refuse watch, which shows what other clients do
+    #[arg(short = 'W', long, value_name = "BOOL", action = ArgAction::Set)]
+    #[arg(default_value = "false", hide_default_value = true)]
+    disable_watch: bool,
 }
 
 const NOTE_BATCH_PORT: &str = "--bp: the batch port stays closed, because there is no L2";
@@ -306,6 +310,7 @@ impl Serve {
             is_shutdown_enabled: allow.enable_shutdown,
             is_flush_enabled: !allow.disable_flush_all,
             is_dump_enabled: !allow.disable_dumping,
+            is_watch_enabled: !allow.disable_watch,
             drain_s: run.drain.0,
             is_takeover: run.takeover,
             admin: run.admin,

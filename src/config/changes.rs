@@ -77,6 +77,7 @@ settings! {
     is_shutdown_enabled IsShutdownEnabled "--enable-shutdown",
     is_flush_enabled IsFlushEnabled "--disable-flush-all",
     is_dump_enabled IsDumpEnabled "--disable-dumping",
+    is_watch_enabled IsWatchEnabled "--disable-watch",
     drain_s Drain "--drain",
     is_takeover IsTakeover "--takeover",
     admin Admin "--admin",

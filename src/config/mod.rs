@@ -121,6 +121,8 @@ pub struct Config {
     pub is_flush_enabled: bool,
     /// Whether the keys may be listed.
     pub is_dump_enabled: bool,
+    /// Whether clients may watch.
+    pub is_watch_enabled: bool,
     /// Seconds that a stop waits for clients to read their replies.
     pub drain_s: u64,
     /// Whether the listening sockets of a server that runs are taken, which then ends.
@@ -176,6 +178,7 @@ impl Default for Config {
             is_shutdown_enabled: false,
             is_flush_enabled: true,
             is_dump_enabled: true,
+            is_watch_enabled: true,
             drain_s: DRAIN_US / 1_000_000,
             is_takeover: false,
             admin: None,

@@ -45,7 +45,8 @@ impl Connection {
 
     /// Whether it has made no request for `idle_us` microseconds; 0: it may.
     pub fn is_idle(&self, idle_us: u64, now: Now) -> bool {
-        idle_us > 0 && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
+        let is_watching = matches!(self.state, InputState::Watch);
+        idle_us > 0 && !is_watching && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
     /// Extends the deadline: bytes were transferred that may take `us` at the slowest. A client
@@ -69,7 +70,8 @@ impl Connection {
             Stall::Body
         } else if matches!(self.state, InputState::Skip { .. }) {
             Stall::Skip
-        } else if self.is_partial || !matches!(self.state, InputState::Command) {
+        } else if self.is_partial || !matches!(self.state, InputState::Command | InputState::Watch)
+        {
             Stall::Input
         } else {
             Stall::None

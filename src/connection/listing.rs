@@ -122,6 +122,7 @@ impl Connection {
             InputState::Line | InputState::Skip { .. } => "conn_swallow",
             InputState::Keys(_) => "conn_parse_cmd",
             InputState::List(Listing { subject: Subject::Items(_), .. }) => "conn_watch",
+            InputState::Watch => "conn_watch",
             InputState::List(_) => "conn_parse_cmd",
             InputState::Verify(_) => "conn_io_queue",
             InputState::Command | InputState::Login(_) if !self.queue.is_empty() => "conn_io_queue",

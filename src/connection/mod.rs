@@ -25,6 +25,8 @@ pub mod sample;
 mod scratch;
 pub mod slots;
 mod stores;
+pub mod watch;
+mod watched;
 
 use std::net::IpAddr;
 
@@ -34,6 +36,7 @@ use crate::base::limits::COST_OF_EXTENDING;
 use crate::base::rights::Rights;
 use crate::net::{ConnectionId, Stream};
 use crate::orchestrator::{Action, InL1, Operation, PortRole};
+use crate::protocol::watch::Wanted;
 use crate::protocol::{Binding, Control, Form, Keys, Limits, LoginForm};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
 use deadlines::{Moved, Stall, allowance_us, deadline_us};
@@ -43,6 +46,7 @@ pub use scratch::{SCRATCH_BYTES, Scratch};
 pub use slots::Submitted;
 use slots::{Arriving, Content, Queue, Slots};
 pub use stores::{Rest, Share};
+use watch::Watch;
 
 /// What becomes of an attempt to log in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,22 @@ pub trait Engine {
         Submitted::Done(Outcome::Unsupported)
     }
 
+    /// Makes connection `id` a watcher. Its outcome is that of `slot`, the next free one; None:
+    /// there are as many as there may be.
+    fn begin_watch(
+        &mut self,
+        _id: ConnectionId,
+        _wanted: Wanted,
+        _slot: u32,
+    ) -> Option<Submitted<Self::Value>> {
+        None
+    }
+
+    /// What it has of watchers.
+    fn watch(&mut self) -> Option<&mut Watch> {
+        None
+    }
+
     /// Answers a command about the server.
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather);
 
@@ -251,6 +271,8 @@ enum Protocol {
 enum InputState {
     /// The start of a command.
     Command,
+    /// Bytes to drop: the client watches.
+    Watch,
     /// The start of a command of a client that has not logged in, or the value of this length of
     /// a text client that does.
     Login(Option<usize>),
@@ -357,8 +379,9 @@ impl Connection {
     }
 
     /// The stream has ended: releases what the connection holds.
-    pub fn release<E: Engine>(mut self, engine: &mut E) {
+    pub fn release<E: Engine>(mut self, id: ConnectionId, engine: &mut E) {
         self.end_list(engine);
+        self.end_watch(id, engine);
         self.give_up_login(true, engine);
         if self.stall == Stall::Output {
             engine.note_unread(false);

@@ -11,6 +11,7 @@ use crate::base::buffer::{Body, Gather, Key};
 use crate::base::clock::Now;
 use crate::base::limits::COST_OF_EXTENDING;
 use crate::orchestrator::{Action, InL1, Operation};
+use crate::protocol::watch::Wanted;
 use crate::protocol::{self, Command, Control, Fixed, Form, Head, Keys, Request, stats, text};
 use crate::tier::{Outcome, Store, StoreMode, Value};
 
@@ -36,6 +37,7 @@ pub(super) enum Parsed<V> {
     },
     Keys(Keys),
     Dump(text::DumpKind),
+    Watch(Wanted),
     /// The connections of all workers are to be listed; the reply begins with these lines.
     Connections(Gather),
     BadLine(Fixed),
@@ -105,6 +107,7 @@ impl<V: Value> Parsed<V> {
             }
             Command::Keys(keys) => Parsed::Keys(keys),
             Command::Dump { kind } => Parsed::Dump(kind),
+            Command::Watch(wanted) => Parsed::Watch(wanted),
             Command::BadLine { reply } => Parsed::BadLine(reply),
             Command::Control { control, form } => {
                 let mut reply = Gather::new();

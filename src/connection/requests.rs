@@ -38,6 +38,7 @@ impl Connection {
             InputState::Verify(_) => Progress::Wait,
             InputState::Keys(keys) => self.key(keys, visit),
             InputState::List(listing) => self.list(listing, visit),
+            InputState::Watch => self.watch(visit),
             InputState::Line => {
                 let input = visit.stream.received();
                 match text::skip_line(input) {
@@ -246,6 +247,10 @@ impl Connection {
             Parsed::Dump(kind) => {
                 visit.stream.consume(consumed);
                 self.begin_dump(kind, visit);
+            }
+            Parsed::Watch(wanted) => {
+                visit.stream.consume(consumed);
+                self.begin_watch(wanted, visit);
             }
             Parsed::Connections(listeners) => {
                 visit.stream.consume(consumed);

@@ -35,6 +35,7 @@ impl Connection {
         match self.state {
             InputState::Body { slot, .. } | InputState::Skip { slot, .. } => Some(slot),
             InputState::Command
+            | InputState::Watch
             | InputState::Login(_)
             | InputState::Verify(_)
             | InputState::Keys(_)
@@ -50,7 +51,7 @@ impl Connection {
         visit: &mut Visit<'_, S, E>,
     ) -> NoRoom {
         match self.state {
-            InputState::Skip { .. } | InputState::Line => return NoRoom::Step,
+            InputState::Skip { .. } | InputState::Line | InputState::Watch => return NoRoom::Step,
             InputState::Body { .. } if visit.engine.has_room(0) => return NoRoom::Step,
             InputState::Body { .. } | InputState::List(_) | InputState::Verify(_) => (),
             InputState::Command | InputState::Login(_) | InputState::Keys(_) => {

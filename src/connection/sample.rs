@@ -62,6 +62,8 @@ pub struct Sampler {
     due_us: u64,
     random: Random,
     parts: Option<Parts>,
+    /// Somebody watches: each request is drawn.
+    is_watched: bool,
     /// The key of the request that is measured.
     key: ArrayVec<u8, KEY_BYTES_MAX>,
 }
@@ -89,6 +91,7 @@ impl Default for Sampler {
             due_us: u64::MAX,
             random: Random::of(0x5a3b_1e0f),
             parts: None,
+            is_watched: false,
             key: ArrayVec::new(),
         }
     }
@@ -123,6 +126,19 @@ impl Sampler {
         }
     }
 
+    /// From now on, or no more, each request is drawn.
+    #[cold]
+    pub fn watch(&mut self, is_watched: bool, now: Now) {
+        if !std::mem::replace(&mut self.is_watched, is_watched) && is_watched {
+            if self.interval != NEVER {
+                self.interval -= self.left - 1;
+            }
+            self.left = 1;
+        } else if !is_watched {
+            self.restart(now.uptime_us);
+        }
+    }
+
     /// Whether the next request is drawn.
     #[inline(always)]
     fn is_next(&mut self) -> bool {
@@ -139,7 +155,7 @@ impl Sampler {
             }
             self.due_us = if self.parts.is_some() { now_us + SAMPLE_US } else { u64::MAX };
             self.interval = NEVER;
-            self.left = NEVER;
+            self.left = if self.is_watched { 1 } else { NEVER };
             return;
         }
         let (since_us, count) = &mut self.window;
@@ -156,7 +172,8 @@ impl Sampler {
             self.window = (now_us, 0);
         }
         self.due_us = now_us + SAMPLE_US;
-        self.interval = (1 + self.random.below(2 * u64::from(self.mean) - 1)) as u32;
+        let mean = if self.is_watched { 1 } else { self.mean };
+        self.interval = (1 + self.random.below(2 * u64::from(mean) - 1)) as u32;
         self.left = self.interval;
     }
 }
@@ -181,6 +198,9 @@ impl Connection {
     #[cold]
     #[inline(never)]
     fn sampled_step<S: Stream, E: Engine>(&mut self, visit: &mut Visit<'_, S, E>) -> Progress {
+        if visit.scratch.sampler.is_watched {
+            return self.sampled_watched_step(visit);
+        }
         let Some(verb) = self.look_ahead(visit) else {
             visit.scratch.sampler.restart(visit.now.uptime_us);
             return self.step(visit);
@@ -212,6 +232,37 @@ impl Connection {
             let _ = keys.push(KeySample { key: sampler.key.clone(), weight });
         }
         sampler.restart(visit.now.uptime_us);
+        progress
+    }
+
+    /// The same while somebody watches, who is told of it.
+    fn sampled_watched_step<S: Stream, E: Engine>(
+        &mut self,
+        visit: &mut Visit<'_, S, E>,
+    ) -> Progress {
+        let Some(Parts { clock, stats, .. }) = &visit.scratch.sampler.parts else {
+            return self.step(visit);
+        };
+        let (clock, stats) = (*clock, Arc::clone(stats));
+        let (progress, took_ns, ended) = self.watched_step(visit, || clock.read_ns());
+        let sampler = &mut visit.scratch.sampler;
+        let weight = sampler.interval;
+        if let Some((asked, ended)) = ended
+            && weight != NEVER
+        {
+            let (verb, ending) = (verb_of(asked.action), ended.status.ending());
+            let kind = Kind { verb, ending, level: ended.level };
+            stats.latencies().requests(kind).record(took_ns, u64::from(weight));
+            if let Some(Parts { keys: Some(keys), .. }) = &mut sampler.parts {
+                // As for any sample.
+                let _ = keys.push(KeySample { key: asked.key, weight });
+            }
+        }
+        let is_watched = visit.engine.watch().is_some_and(|watch| watch.wanted().is_of_requests());
+        match is_watched {
+            true => sampler.restart(visit.now.uptime_us),
+            false => sampler.watch(false, visit.now),
+        }
         progress
     }
 

@@ -225,6 +225,7 @@ impl Connection {
                 _ => unreachable!("the slot of a body is gathering"),
             },
             InputState::Command
+            | InputState::Watch
             | InputState::Login(_)
             | InputState::Verify(_)
             | InputState::Keys(_)

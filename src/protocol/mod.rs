@@ -18,6 +18,7 @@ pub mod stats;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod watch;
 
 use crate::base::clock::{Expiry, Now};
 use crate::base::limits::{KEY_BYTES_MAX, item_bytes};
@@ -39,6 +40,8 @@ pub struct Limits {
     pub flush: bool,
     /// Whether `lru_crawler metadump` and `mgdump` are allowed.
     pub dump: bool,
+    /// Whether `watch` is allowed.
+    pub watch: bool,
     /// Whether the tiers have meta commands; without, they are no commands.
     pub meta: bool,
 }
@@ -91,6 +94,8 @@ pub enum Command<'a> {
     Meta { line: &'a [u8] },
     /// The client lists all items.
     Dump { kind: text::DumpKind },
+    /// The client watches from now on.
+    Watch(watch::Wanted),
     /// A command that the server answers without a tier.
     Control { control: Control<'a>, form: Form },
     /// An invalid request. `skip_bytes` more bytes are discarded, then `reply` is sent (it may be

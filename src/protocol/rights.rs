@@ -32,7 +32,9 @@ pub fn checked<'a>(command: Command<'a>, rights: Rights, limits: &Limits, now: N
             }
             _ => return command,
         },
-        Command::Dump { .. } if !rights.may_administer() => (Form::Text(text::Form::Line), 0),
+        Command::Dump { .. } | Command::Watch(_) if !rights.may_administer() => {
+            (Form::Text(text::Form::Line), 0)
+        }
         &Command::Control { control, form } if !rights.may_administer() && changes(control) => {
             (form, 0)
         }
@@ -89,8 +91,14 @@ mod tests {
     use super::super::{Step, testing};
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { item_bytes_max: 1 << 20, shutdown: true, flush: true, dump: true, meta: true };
+    const LIMITS: Limits = Limits {
+        item_bytes_max: 1 << 20,
+        shutdown: true,
+        flush: true,
+        dump: true,
+        watch: true,
+        meta: true,
+    };
 
     /// The answer of a refusal and the bytes it discards; None: the command is carried out.
     fn refused(input: &[u8], rights: Rights) -> Option<(Vec<u8>, usize)> {

@@ -319,6 +319,11 @@ const COMMANDS: &[Counter] = &[
 const SINGLES: &[Counter] = &[Counter::ConnYields, Counter::ListenDisabled, Counter::IndexBytes];
 
 const ITEMS: &[Counter] = &[
+    Counter::LogWorkerDropped,
+    Counter::LogWorkerWritten,
+    Counter::LogWatcherSkipped,
+    Counter::LogWatcherSent,
+    Counter::LogWatchers,
     Counter::Bytes,
     Counter::CurrItems,
     Counter::TotalItems,

@@ -18,6 +18,7 @@ pub(super) const LIMITS: Limits = Limits {
     shutdown: false,
     flush: true,
     dump: true,
+    watch: true,
     meta: false,
 };
 
@@ -298,6 +299,7 @@ impl Client {
             }
             Command::Meta { .. } => unreachable!("the limits have none"),
             Command::BadLine { .. } => unreachable!("every port has all rights"),
+            Command::Watch(_) => self.output.extend(b"OK\r\n"),
             Command::Dump { kind } => self.output.extend(kind.end().as_bytes()),
             Command::Keys(keys) => self.state = ClientState::Keys(keys),
             Command::Control { control: Control::Stats(words), form } => {

@@ -367,6 +367,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         shutdown: config.is_shutdown_enabled,
         flush: config.is_flush_enabled,
         dump: config.is_dump_enabled,
+        watch: config.is_watch_enabled,
         // What the tiers say, once they are known.
         meta: false,
     };

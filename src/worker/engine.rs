@@ -23,12 +23,14 @@ use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::base::{random, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
-use crate::connection::{Connection, Engine, Share, Submitted, Verdict};
+use crate::connection::watch::{Tap, Watch};
+use crate::connection::{Engine, Share, Submitted, Verdict};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
-use crate::net::{ConnectionId, Transport};
+use crate::net::ConnectionId;
 use crate::orchestrator::tally::{Tally, verb_of};
 use crate::orchestrator::task::{Execution, Executor};
 use crate::orchestrator::{Action, InL1, Operation, Orchestrator, PortRole};
+use crate::protocol::watch::{Ended, Wanted};
 use crate::protocol::{Binding, Control, Form, Limits};
 use crate::report::{self, Event};
 use crate::tier::{Draft, Fill, Hit, Outcome, Value};
@@ -48,10 +50,10 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
     executor: Executor<F, M, Origin>,
-    mailbox: Mailbox,
-    slots: Slots<Held<O::Value>>,
+    pub(super) mailbox: Mailbox,
+    pub(super) slots: Slots<Held<O::Value>>,
     /// Connections to visit in this turn.
-    visits: Vec<ConnectionId>,
+    pub(super) visits: Vec<ConnectionId>,
     /// Connections to visit in the next turn.
     revisits: Vec<ConnectionId>,
     /// Connections that wait for room held by others.
@@ -65,7 +67,7 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     /// Bytes that values of all workers may use before this one accepts only what it must.
     held_bytes_max: usize,
     /// Outcomes that our slots wait for.
-    awaited: usize,
+    pub(super) awaited: usize,
     door: Door,
     /// About the length of the longest recent value, in bytes.
     expected_bytes: usize,
@@ -80,7 +82,10 @@ pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     /// Requests that had to wait.
     waits: u32,
     /// Pieces of this worker's connections that somebody asked for.
-    listings: listing::Requests,
+    pub(super) listings: listing::Requests,
+    pub(super) watch: Watch,
+    /// One was asked for, or watchers need something.
+    pub(super) has_errands: bool,
 }
 
 impl<'o, O, F, M> WorkerEngine<'o, O, F, M>
@@ -117,6 +122,8 @@ where
             returns: Returns::default(),
             waits: 0,
             listings: listing::Requests::default(),
+            watch: Self::watch_of(&shared, &mailbox),
+            has_errands: false,
             shared,
             executor,
             mailbox,
@@ -163,39 +170,10 @@ where
         done
     }
 
-    /// Whether somebody asked for this worker's connections.
-    #[inline]
-    pub(super) fn has_listings(&self) -> bool {
-        !self.listings.is_empty()
-    }
-
     /// The number of the connection in place `index`, as `stats conns` shows it: those of all
     /// workers follow those of the listeners.
     pub fn number(&self, index: usize) -> u64 {
-        let listeners = self.shared.settings.listeners.len();
-        (listeners + index * self.mailbox.workers() + self.mailbox.worker()) as u64
-    }
-
-    /// Answers who first asked for a piece of this worker's connections, which `transport` has.
-    #[cold]
-    pub(super) fn list<T: Transport<Connection>>(&mut self, transport: &T, now: Now) -> usize {
-        let Some(listing::Request { worker, slot, from }) = self.listings.pop_front() else {
-            return 0;
-        };
-        let (lines, next) = listing::piece(transport, from, |index| self.number(index), now);
-        match worker {
-            Some(worker) => {
-                let outcome = listing::outcome(Carried::Copied(lines), next);
-                self.mailbox
-                    .send_answer(usize::from(worker), Answer { slot, outcome, level: Level::L1 });
-            }
-            None => {
-                self.awaited -= 1;
-                let outcome = listing::outcome(Held::Remote(Copied::new(0, lines)), next);
-                self.visits.extend(self.slots.complete(slot, outcome));
-            }
-        }
-        1
+        self.watch.number_at(index)
     }
 
     /// What a listener's clients may do, in which protocol, and whether they have to log in.
@@ -252,11 +230,13 @@ where
             || !self.revisits.is_empty()
             || !self.mailbox.is_empty()
             || self.executor.has_woken()
-            || self.has_listings()
+            || !self.listings.is_empty()
+            || self.has_news()
     }
 
     fn run_woken(&mut self, now: Now) -> usize {
-        let WorkerEngine { executor, mailbox, slots, visits, stats, loans, awaited, .. } = self;
+        let WorkerEngine { executor, mailbox, slots, visits, stats, loans, awaited, watch, .. } =
+            self;
         let expected_bytes = &mut self.expected_bytes;
         let mut work_before = work::bytes();
         executor.run_woken(now, Outcome::share, |origin, outcome| {
@@ -272,6 +252,9 @@ where
                     work_before = work::bytes();
                     let level = || level_of(&outcome, O::LAST);
                     note_wait(slots.take_wait(origin.slot, now), &outcome, level, stats);
+                    if watch.has_waiting() {
+                        watch.tell_waited(origin.slot, &Ended::of(&outcome, O::LAST), now);
+                    }
                     let outcome = outcome.map_value(|value| {
                         value.note_progress(now);
                         Held::Local(value)
@@ -322,7 +305,13 @@ where
                 Job::List { from } => {
                     let worker = Some(worker as u8);
                     self.listings.push_back(listing::Request { worker, slot, from });
+                    self.has_errands = true;
                     continue;
+                }
+                Job::Watch { wanted, lines } => {
+                    self.watch.add(Tap { wanted, lines });
+                    self.has_errands = true;
+                    Answer { slot, outcome: Outcome::Flushed, level: Level::L1 }
                 }
                 Job::Return(loan) => {
                     drop(self.loans.end(loan));
@@ -365,6 +354,9 @@ where
             learn(&mut self.expected_bytes, value_bytes(&outcome));
             let waited = self.slots.take_wait(slot, now);
             note_wait(waited, &outcome, || level, &self.stats);
+            if self.watch.has_waiting() {
+                self.watch.tell_waited(slot, &Ended { level, ..Ended::of(&outcome, level) }, now);
+            }
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
@@ -629,10 +621,24 @@ where
         self.awaited += 1;
         if worker == self.mailbox.worker() {
             self.listings.push_back(listing::Request { worker: None, slot, from });
+            self.has_errands = true;
         } else {
             self.mailbox.send_request(worker, RemoteRequest { slot, job: Job::List { from } });
         }
         Submitted::Waiting(1)
+    }
+
+    fn begin_watch(
+        &mut self,
+        id: ConnectionId,
+        wanted: Wanted,
+        slot: u32,
+    ) -> Option<Submitted<Held<O::Value>>> {
+        self.begin_watch_of(id, wanted, slot)
+    }
+
+    fn watch(&mut self) -> Option<&mut Watch> {
+        Some(&mut self.watch)
     }
 
     fn control(&mut self, control: Control<'_>, form: Form, now: Now, reply: &mut Gather) {

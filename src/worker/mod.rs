@@ -8,6 +8,7 @@
 mod control;
 mod drain;
 mod engine;
+mod errands;
 mod held;
 mod listing;
 mod logins;
@@ -80,8 +81,8 @@ where
         // of the poll, which then goes to the tiers in this turn and not in the next.
         self.scratch.sampler.turn(now);
         let mut done = self.engine.exchange(now);
-        if self.engine.has_listings() {
-            done += self.engine.list(transport, now);
+        if self.engine.has_errands() {
+            done += self.engine.run_errands(transport, &mut self.scratch.sampler, now);
         }
         while let Some(id) = self.engine.next_visit() {
             transport.resume(id, now, self);
@@ -156,7 +157,7 @@ where
 
     fn closed(&mut self, id: ConnectionId, connection: Connection) {
         self.tell(id, "is closed");
-        connection.release(&mut self.engine);
+        connection.release(id, &mut self.engine);
     }
 }
 
@@ -199,6 +200,7 @@ pub fn run<T: Transport<Connection>, O: Orchestrator>(
             let due_us = orchestrator.wake_at_us().saturating_sub(now.uptime_us);
             let due_us =
                 if worker.engine.has_waiting() { due_us.min(ROOM_WAIT_US) } else { due_us };
+            let due_us = due_us.min(worker.engine.watch_wait_us());
             let timeout_us = if worker.owes_work() { 0 } else { SLEEP_US.min(due_us) };
             if let Some(from_us) = busy_from_us.take() {
                 let until_us = pace.at(shared.clock.read()).uptime_us;

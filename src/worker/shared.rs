@@ -15,6 +15,7 @@ use crate::base::rights::LiveRights;
 use crate::base::secret;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::connection::sample::{KeySample, Parts};
+use crate::connection::watch::Watchers;
 use crate::net::{Admission, Remedies};
 use crate::protocol::stats::{TopKey, Totals};
 use crate::protocol::{Binding, Limits};
@@ -140,6 +141,8 @@ pub struct Shared {
     pub starvations: AtomicU64,
     /// A connection, of any worker, lists items.
     pub is_dumping: AtomicBool,
+    /// Who watches.
+    pub watchers: Arc<Watchers>,
     /// How long a stop waits for pending replies, in microseconds.
     pub drain_us: u64,
     /// Workers with replies pending for a client.
@@ -179,6 +182,7 @@ impl Shared {
             is_stop_told: AtomicBool::new(false),
             starvations: AtomicU64::new(0),
             is_dumping: AtomicBool::new(false),
+            watchers: Arc::default(),
             drain_us: DRAIN_US,
             owing: AtomicUsize::new(0),
             unreachable: AtomicBool::new(false),

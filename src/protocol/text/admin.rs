@@ -9,12 +9,16 @@ use super::line::{Words, signed_32, unsigned_32};
 use super::{BAD_FORMAT, CRAWLER_OFF, ERROR, Form, INVALID_EXPTIME, answer, answer_unless};
 use crate::base::clock::Now;
 use crate::orchestrator::Action;
+use crate::protocol::watch::Wanted;
 use crate::protocol::{Command, Control, Fixed, Form as AnyForm, Limits, Request, flush_at};
 
 const OK: Fixed = Fixed::new(b"OK\r\n");
 const FLUSH_OFF: Fixed = Fixed::new(b"CLIENT_ERROR flush_all not allowed\r\n");
 const SHUTDOWN_OFF: Fixed = Fixed::new(b"ERROR: shutdown not enabled\r\n");
 const SHUTDOWN_MODE: Fixed = Fixed::new(b"CLIENT_ERROR invalid shutdown mode\r\n");
+/// The reply to a watcher too many.
+pub const WATCHER_TOO_MANY: Fixed = Fixed::new(b"WATCHER_TOO_MANY log watcher limit reached\r\n");
+
 const WATCH_OFF: Fixed = Fixed::new(b"CLIENT_ERROR watch commands not allowed\r\n");
 const REASSIGN_OFF: Fixed = Fixed::new(b"CLIENT_ERROR slab reassignment disabled\r\n");
 const CRAWLER_SLEEP: Fixed = Fixed::new(b"CLIENT_ERROR sleep must be one second or less\r\n");
@@ -35,7 +39,7 @@ pub(super) fn parse<'a>(words: &Words<'a>, limits: &Limits, now: Now) -> Command
         b"stats" => control(Control::Stats(words.text_behind(0)), Form::Line),
         b"shutdown" => parse_shutdown(words, limits),
         b"quit" => Command::Quit { reply: Fixed::NONE },
-        b"watch" => answer_unless(words.noreply(), WATCH_OFF),
+        b"watch" => parse_watch(words, limits),
         b"slabs" => answer_slabs(words),
         b"lru_crawler" => answer_crawler(words, limits),
         b"cache_memlimit" => answer_memlimit(words),
@@ -92,6 +96,17 @@ fn parse_shutdown<'a>(words: &Words<'a>, limits: &Limits) -> Command<'a> {
         (1, _) => control(Control::Shutdown { graceful: false }, Form::Line),
         (2, b"graceful") => control(Control::Shutdown { graceful: true }, Form::Line),
         _ => answer(SHUTDOWN_MODE),
+    }
+}
+
+/// `watch [<what>..]`; noreply is no word that it knows.
+fn parse_watch<'a>(words: &Words<'a>, limits: &Limits) -> Command<'a> {
+    if !limits.watch {
+        return answer_unless(words.noreply(), WATCH_OFF);
+    }
+    match Wanted::parse(words.text_behind(0)) {
+        Some(wanted) => Command::Watch(wanted),
+        None => answer_unless(words.noreply(), ERROR),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::base::buffer::Gather;
 use crate::base::clock::Now;
 use crate::base::limits::{KEY_BYTES_MAX, LINE_BYTES_MAX};
 use crate::tier::Outcome;
+pub use admin::WATCHER_TOO_MANY;
 pub use dump::{DUMP_BUSY, DumpKind, dump_failure};
 pub use get::{KeyStep, Single, next_key, parse_single};
 use line::Words;

@@ -163,9 +163,30 @@ fn disabled_commands_say_so() {
 }
 
 #[test]
+fn watch_may_be_refused() {
+    let off = Limits { watch: false, ..LIMITS };
+    for (request, reply) in [
+        ("watch\r\n", "CLIENT_ERROR watch commands not allowed\r\n"),
+        ("watch foo\r\n", "CLIENT_ERROR watch commands not allowed\r\n"),
+        ("watch fetchers noreply\r\n", ""),
+    ] {
+        let Step::Done { command: Command::Bad { reply: given, .. }, .. } =
+            parse(request.as_bytes(), &off, NOW)
+        else {
+            panic!("{request}: it is not allowed");
+        };
+        assert_eq!(given.as_bytes(), reply.as_bytes(), "{request}");
+    }
+    let step = parse(b"watch mutations slow=5\r\n", &LIMITS, NOW);
+    let Step::Done { command: Command::Watch(wanted), .. } = step else { panic!("{step:?}") };
+    assert_eq!(wanted.slow_us, 5);
+}
+
+#[test]
 fn tuning_commands_are_refused_as_by_memcached() {
     for (request, reply) in [
-        ("watch", "CLIENT_ERROR watch commands not allowed"),
+        ("watch foo", "ERROR"),
+        ("watch fetchers foo", "ERROR"),
         ("slabs reassign 1 2", "CLIENT_ERROR slab reassignment disabled"),
         ("slabs automove 1", "ERROR"),
         ("slabs automove x", "CLIENT_ERROR bad command line format"),
