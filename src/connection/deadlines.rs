@@ -49,6 +49,15 @@ impl Connection {
         idle_us > 0 && !is_watching && now.uptime_us.saturating_sub(self.driven_us) >= idle_us
     }
 
+    /// Why it ends, by memcached's names.
+    pub fn reason(&self, idle_us: u64, is_reset: bool, now: Now) -> &'static str {
+        match is_reset {
+            true => "error",
+            false if !self.is_closing && self.is_idle(idle_us, now) => "idle_timeout",
+            false => "normal",
+        }
+    }
+
     /// Extends the deadline: bytes were transferred that may take `us` at the slowest. A client
     /// that sends or reads less makes less progress.
     pub(super) fn earn_us(&mut self, us: u64, now: Now) {

@@ -7,6 +7,7 @@
 //! memcached; it ends with its connection. Nothing here may wait for a watcher.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -18,7 +19,7 @@ use crate::base::clock::{Clock, Now};
 use crate::base::limits::{WATCH_RING_BYTES, WATCHERS_MAX};
 use crate::base::lines::{LineReader, LineWriter, lines};
 use crate::base::stats::{Counter, WorkerStats};
-use crate::net::{ConnectionId, Stream};
+use crate::net::{ConnectionId, EndAddress, Stream};
 use crate::orchestrator::Action;
 use crate::protocol::watch::{self, Asked, Ended, Kind, Line, Spent, Stamp, Wanted};
 use crate::protocol::{Form, text};
@@ -53,6 +54,9 @@ pub struct Watch {
     wanted: Wanted,
     /// Watchers among this worker's connections.
     readers: Vec<(ConnectionId, LineReader)>,
+    /// The peers of connections that began while somebody watched for it: when one ends, the kernel
+    /// may not know its peer any more.
+    peers: HashMap<ConnectionId, EndAddress>,
     /// Requests under way, by their slots.
     waiting: HashMap<u32, (Asked, u64)>,
 }
@@ -73,6 +77,7 @@ impl Watch {
             taps: Vec::new(),
             wanted: Wanted::NOTHING,
             readers: Vec::new(),
+            peers: HashMap::new(),
             waiting: HashMap::new(),
         }
     }
@@ -121,6 +126,9 @@ impl Watch {
         self.taps.retain(|tap| !tap.lines.is_abandoned());
         let wanted = self.taps.iter().map(|tap| tap.wanted);
         self.wanted = wanted.fold(Wanted::NOTHING, Wanted::or);
+        if !self.wanted.has(Kind::ConnEvents) {
+            self.peers.clear();
+        }
     }
 
     /// What anybody wants to see.
@@ -178,6 +186,35 @@ impl Watch {
         }
     }
 
+    /// Whether somebody wants to see connections begin and end.
+    #[inline]
+    pub fn is_of_connections(&self) -> bool {
+        self.wanted.has(Kind::ConnEvents)
+    }
+
+    /// A connection has begun.
+    #[cold]
+    pub fn tell_begun(&mut self, id: ConnectionId, peer: EndAddress) {
+        let (end, kind) = end_of(&peer);
+        let number = self.number(id);
+        self.write(is_of_connections, |stamp| watch::begun(stamp, end, kind, number));
+        self.peers.insert(id, peer);
+    }
+
+    /// A connection is over.
+    #[cold]
+    pub fn tell_over(
+        &mut self,
+        id: ConnectionId,
+        peer: impl FnOnce() -> EndAddress,
+        reason: &'static str,
+    ) {
+        let peer = self.peers.remove(&id).unwrap_or_else(peer);
+        let (end, kind) = end_of(&peer);
+        let number = self.number(id);
+        self.write(is_of_connections, |stamp| watch::over(stamp, end, kind, reason, number));
+    }
+
     /// Writes a line to those whose tap lets it through.
     fn write(&mut self, is_for: impl Fn(Wanted) -> bool, line: impl FnOnce(Stamp) -> Line) {
         let gid = self.watchers.gid.fetch_add(1, Relaxed) + 1;
@@ -200,6 +237,20 @@ impl Watch {
         if is_any_gone {
             self.forget_ended();
         }
+    }
+}
+
+fn is_of_connections(tap: Wanted) -> bool {
+    tap.has(Kind::ConnEvents)
+}
+
+/// A peer as lines name it: its address, or what it is instead.
+fn end_of(peer: &EndAddress) -> (Option<SocketAddr>, &'static str) {
+    match peer {
+        EndAddress::Tcp(address) => (Some(*address), ""),
+        EndAddress::Unix(_) => (None, "unix"),
+        EndAddress::Rings => (None, "rings"),
+        EndAddress::Unknown => (None, watch::UNKNOWN_END),
     }
 }
 

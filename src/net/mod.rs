@@ -279,6 +279,20 @@ pub trait Handler {
     /// A connection was established on the transport's listener number `listener`.
     fn opened(&mut self, id: ConnectionId, listener: usize, now: Now) -> Self::Connection;
 
+    /// The same connection, with its peer, for who wants to know it; asking may take a system call.
+    fn arrived(&mut self, _id: ConnectionId, _peer: &dyn Fn() -> EndAddress) {}
+
+    /// A connection is about to be [`Handler::closed`]. `is_reset`: not in order. The kernel may
+    /// not know its peer any more.
+    fn departs(
+        &mut self,
+        _id: ConnectionId,
+        _connection: &Self::Connection,
+        _peer: &dyn Fn() -> EndAddress,
+        _is_reset: bool,
+    ) {
+    }
+
     /// Bytes arrived, room appeared, the peer finished, or [`Transport::resume`] was called.
     /// The transport sends what was written when this returns.
     fn ready<S: Stream>(

@@ -5,6 +5,7 @@
 //! that no client's bytes can end a line or forge another. Nothing here decides who gets a line.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
@@ -363,6 +364,44 @@ pub fn slow(stamp: Stamp, asked: &Asked, ended: &Ended, spent: Spent) -> Line {
     line
 }
 
+/// The line of a connection that begins. `end`: its peer's address and port; None: it has none of
+/// TCP, and `kind` is what it is instead.
+pub fn begun(stamp: Stamp, end: Option<SocketAddr>, kind: &str, connection: u64) -> Line {
+    let mut line = begin(stamp, "conn_new");
+    put_end(&mut line, end, kind);
+    put!(line, " cfd={connection}\n");
+    line
+}
+
+/// The line of one that has ended, and why.
+pub fn over(
+    stamp: Stamp,
+    end: Option<SocketAddr>,
+    kind: &str,
+    reason: &str,
+    connection: u64,
+) -> Line {
+    let mut line = begin(stamp, "conn_close");
+    put_end(&mut line, end, kind);
+    put!(line, " reason={reason} cfd={connection}\n");
+    line
+}
+
+fn put_end(line: &mut Line, end: Option<SocketAddr>, kind: &str) {
+    match end {
+        Some(end) => {
+            put!(line, " rip={} rport={} transport=tcp", end.ip().to_canonical(), end.port());
+        }
+        None => {
+            let transport = if kind == UNKNOWN_END { "tcp" } else { "local" };
+            put!(line, " rip={kind} rport=0 transport={transport}");
+        }
+    }
+}
+
+/// The peer of a connection that began before anybody watched, and is not known any more.
+pub const UNKNOWN_END: &str = "?";
+
 fn name(status: Status) -> &'static str {
     match status {
         Status::Found | Status::Counted { .. } => "found",
@@ -485,6 +524,14 @@ mod tests {
                 assert!(rest.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' '));
             }
         }
+        let end = Some("[2001:db8::1]:65535".parse().expect("an address"));
+        let line = over(STAMP, end, "", "idle_timeout", 26);
+        let expected = "ts=1700000000.45 gid=7 type=conn_close rip=2001:db8::1 rport=65535 \
+                        transport=tcp reason=idle_timeout cfd=26\n";
+        assert_eq!(text(&line), expected);
+        let line = begun(STAMP, None, "unix", 26);
+        let expected = "conn_new rip=unix rport=0 transport=local cfd=26\n";
+        assert_eq!(text(&line), ["ts=1700000000.45 gid=7 type=", expected].concat());
         let mut line = Line::new();
         put_key(&mut line, b"k%20y\x01\x7f\xff~-_.!*'();");
         assert_eq!(text(&line), " key=k%2520y%01%7F%FF~-_.%21%2A%27%28%29%3B");

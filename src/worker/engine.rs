@@ -47,7 +47,7 @@ pub(super) struct Origin {
 /// A worker without its transport.
 pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
     orchestrator: &'o O,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
     executor: Executor<F, M, Origin>,
     pub(super) mailbox: Mailbox,

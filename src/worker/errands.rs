@@ -114,6 +114,11 @@ where
         self.visits.extend(self.watch.unread());
     }
 
+    /// Why a connection ends, as watchers are told.
+    pub(super) fn reason(&self, connection: &Connection, is_reset: bool) -> &'static str {
+        connection.reason(self.idle_us(), is_reset, self.shared.clock.read())
+    }
+
     /// Whether a watcher of this worker can be passed lines.
     pub(super) fn has_news(&self) -> bool {
         self.has_errands && self.watch.unread().next().is_some()

@@ -29,7 +29,7 @@ use crate::base::stats::Counter;
 use crate::connection::sample::Sampler;
 use crate::connection::{Connection, Scratch};
 use crate::mailbox::Mailbox;
-use crate::net::{ConnectionId, Handler, Stream, Transport};
+use crate::net::{ConnectionId, EndAddress, Handler, Stream, Transport};
 use crate::orchestrator::task::Executor;
 use crate::orchestrator::{Operation, Orchestrator};
 use crate::protocol;
@@ -121,6 +121,25 @@ where
         self.tell(id, "is open");
         let (rights, binding, needs_login) = self.engine.port(listener);
         Connection::new(listener, needs_login, now).with_rights(rights).with_binding(binding)
+    }
+
+    fn arrived(&mut self, id: ConnectionId, peer: &dyn Fn() -> EndAddress) {
+        if self.engine.watch.is_of_connections() {
+            self.engine.watch.tell_begun(id, peer());
+        }
+    }
+
+    fn departs(
+        &mut self,
+        id: ConnectionId,
+        connection: &Connection,
+        peer: &dyn Fn() -> EndAddress,
+        is_reset: bool,
+    ) {
+        if self.engine.watch.is_of_connections() {
+            let reason = self.engine.reason(connection, is_reset);
+            self.engine.watch.tell_over(id, peer, reason);
+        }
     }
 
     fn ready<S: Stream>(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
@@ -465,6 +466,86 @@ fn slow_requests_are_told_with_where_their_time_went() {
     assert_eq!((field(&line, "key"), field(&line, "tier")), ("c", "l2"));
     let waited_us: u64 = field(&line, "waited_us").parse().expect("a number");
     assert!((200_000..10_000_000).contains(&waited_us), "{line}");
+}
+
+/// What a watcher is told of the connections that these clients make, by their ports.
+fn of_connections(watcher: &mut Client, ports: &[u16]) -> Vec<String> {
+    let mut lines = Vec::new();
+    while lines.len() < 2 * ports.len() {
+        let line = watcher.line();
+        assert!(!line.is_empty(), "it ended: {lines:?}");
+        if ports.contains(&field(&line, "rport").parse().expect("a port")) {
+            assert_eq!(field(&line, "rip"), "127.0.0.1");
+            lines.push(line);
+        }
+    }
+    lines.sort_by_key(|line| ports.iter().position(|p| field(line, "rport") == p.to_string()));
+    lines.iter().map(|line| masked(line)).collect()
+}
+
+#[test]
+fn connections_are_told_as_by_memcached() {
+    let (_memcached, theirs) = Server::memcached().expect("it starts");
+    let (_sunder, ours) = start(&["--workers", "2"]);
+    let [expected, got] = [theirs, ours].map(|address| {
+        let mut watcher = watch(address, "connevents");
+        let mut ports = Vec::new();
+        let mut connect = || {
+            let client = Client::connect(address);
+            ports.push(client.0.get_ref().local_addr().expect("it is connected").port());
+            client
+        };
+        let mut quits = connect();
+        quits.send(b"quit\r\n");
+        assert!(quits.is_closed_by_server());
+        drop(connect());
+        let mut asks = connect();
+        ask(&mut asks, b"version");
+        drop(asks);
+        let mut vanishes = connect();
+        ask(&mut vanishes, b"version");
+        let socket = socket2::SockRef::from(vanishes.0.get_ref());
+        socket.set_linger(Some(Duration::ZERO)).expect("an option");
+        drop(vanishes);
+        of_connections(&mut watcher, &ports)
+    });
+    assert_eq!(got, expected);
+    assert_eq!(got.len(), 8);
+    assert!(got[0].starts_with("type=conn_new ") && got[1].ends_with(" reason=normal"), "{got:?}");
+    assert!(got[7].ends_with(" reason=error"), "{got:?}");
+}
+
+#[test]
+fn a_connection_that_was_idle_or_local_is_told_so() {
+    let path = crate::support::free_socket_path();
+    let path_text = path.to_str().expect("text");
+    let (_sunder, address) = start(&["--idle-timeout", "1"]);
+    let mut watcher = watch(address, "connevents");
+    let mut idle = Client::connect(address);
+    let port = idle.0.get_ref().local_addr().expect("it is connected").port();
+    assert!(idle.is_closed_by_server());
+    drop(idle);
+    let lines = of_connections(&mut watcher, &[port]);
+    assert!(lines[1].ends_with(" transport=tcp reason=idle_timeout"), "{lines:?}");
+
+    let _sunder = Server::sunder(&["-s", path_text]).expect("it starts");
+    let mut watcher = UnixStream::connect(&path).expect("it accepts");
+    watcher.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    watcher.write_all(b"watch connevents\r\n").expect("it reads");
+    let mut watcher = BufReader::new(watcher);
+    let mut lines = [const { String::new() }; 3];
+    watcher.read_line(&mut lines[0]).expect("it answers");
+    drop(UnixStream::connect(&path).expect("it accepts"));
+    watcher.read_line(&mut lines[1]).expect("it tells");
+    watcher.read_line(&mut lines[2]).expect("it tells");
+    assert_eq!(
+        lines.each_ref().map(|line| masked(line)),
+        [
+            "OK",
+            "type=conn_new rip=unix transport=local",
+            "type=conn_close rip=unix transport=local reason=normal",
+        ]
+    );
 }
 
 #[test]

@@ -381,6 +381,8 @@ impl<C> Kernel<C> {
     fn remove<H: Handler<Connection = C>>(&mut self, id: ConnectionId, handler: &mut H) {
         let entry = &mut self.entries[id.index as usize];
         let Some(Live { mut endpoint, state }) = entry.live.take() else { return };
+        let is_reset = matches!(endpoint.phase, Phase::Aborted | Phase::Dead);
+        handler.departs(id, &state, &|| endpoint.peer_end(), is_reset);
         self.attached.note_end(&endpoint);
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(id.index);
@@ -498,7 +500,9 @@ impl<C> Kernel<C> {
         }
         self.stats.add(Counter::CurrConnections, 1);
         self.stats.add(Counter::TotalConnections, 1);
-        entry.live = Some(Live { endpoint, state: handler.opened(id, listener, now) });
+        let state = handler.opened(id, listener, now);
+        handler.arrived(id, &|| endpoint.peer_end());
+        entry.live = Some(Live { endpoint, state });
         Some(id)
     }
 

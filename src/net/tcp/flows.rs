@@ -6,11 +6,12 @@
 //! peer that does not know the key must not be able to make its chains long.
 //! never grow, and a peer that does not know the key must not be able to make its chains long.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use crate::base::buffer;
+use crate::net::EndAddress;
 
 /// The 4-tuple, seen from here. An IPv4 address is stored as an IPv4-mapped IPv6 address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,11 @@ impl FlowKey {
     #[inline(always)]
     pub fn remote_port(&self) -> u16 {
         (self.ports >> 16) as u16
+    }
+
+    /// The peer.
+    pub fn remote_end(&self) -> EndAddress {
+        EndAddress::Tcp(SocketAddr::new(self.remote_ip(), self.remote_port()))
     }
 
     /// Our port.

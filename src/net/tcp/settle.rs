@@ -270,6 +270,7 @@ impl<P: Port, C> Stack<P, C> {
         flow.phase = Phase::Open;
         let id = ConnectionId { index, generation: flow.generation };
         flow.connection = Some(handler.opened(id, usize::from(flow.listener), now));
+        handler.arrived(id, &|| flow.key.remote_end());
         let socket = flow.socket();
         flow.is_stirred =
             socket.recv_queue() > 0 || peer_finished(socket.state()) || self.is_draining;
@@ -278,6 +279,11 @@ impl<P: Port, C> Stack<P, C> {
     /// Releases flow `index`, whose socket will send nothing more.
     pub(super) fn release<H: Handler<Connection = C>>(&mut self, index: u32, handler: &mut H) {
         let flow = &mut self.slab.flows[index as usize];
+        let is_reset = flow.phase == Phase::Open;
+        if let Some(connection) = &flow.connection {
+            let id = ConnectionId { index, generation: flow.generation };
+            handler.departs(id, connection, &|| flow.key.remote_end(), is_reset);
+        }
         match std::mem::replace(&mut flow.phase, Phase::Free) {
             Phase::Free => panic!("a flow is released once"),
             Phase::HalfOpen => self.half_open.remove(index),

@@ -158,9 +158,8 @@ impl<P: Port, C> Transport<C> for Stack<P, C> {
             let (Phase::Open | Phase::Closing, Some(state)) = (flow.phase, &flow.connection) else {
                 continue;
             };
-            let peer = SocketAddr::new(flow.key.remote_ip(), flow.key.remote_port());
             let local = SocketAddr::new(flow.key.local_ip(), flow.key.local_port());
-            let (peer, local) = (EndAddress::Tcp(peer), EndAddress::Tcp(local));
+            let (peer, local) = (flow.key.remote_end(), EndAddress::Tcp(local));
             each(Listed { index, peer, local, is_closing: flow.phase != Phase::Open, state });
         }
         if to < flows { to } else { 0 }
