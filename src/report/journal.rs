@@ -1,7 +1,7 @@
 //! The native protocol of systemd-journald: a datagram for each line, with its level as PRIORITY
 //! and its fields as SUNDER_EVENT, SUNDER_TIER and so on.
 //!
-//! https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. Its files for what exceeds a datagram are not
+//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Its files for what exceeds a datagram are not
 //! needed: a line is cut off long before.
 
 use std::io;
