@@ -7,7 +7,7 @@ use crate::admin::{Feed, Second, ShownKey};
 pub const HOT: f64 = 0.03;
 
 /// Requests a second from which on such a key is worth a word.
-const HOT_RATE: f64 = 100.0;
+const HOT_RATE: f64 = 20.0;
 
 /// A sentence, and whether something is broken.
 #[derive(Debug, PartialEq)]

@@ -6,7 +6,7 @@ const PERIOD = 1000;
 const PATIENCE = 4000;
 const HOT = 0.03;
 // Requests a second from which on such a key is worth a word.
-const HOT_RATE = 100;
+const HOT_RATE = 20;
 const COMMANDS = ['get', 'set', 'other'];
 
 const state = {
