@@ -23,14 +23,7 @@ const KEYS: usize = 1000;
 const ROUNDS: usize = 2_000_000;
 
 fn main() {
-    let limits = Limits {
-        item_bytes_max: 1 << 20,
-        shutdown: false,
-        flush: true,
-        dump: true,
-        watch: true,
-        meta: false,
-    };
+    let limits = Limits::DEFAULT;
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
         Memory::new(memory::MemoryConfig {

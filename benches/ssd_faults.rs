@@ -49,14 +49,7 @@ use sunder::tier::ssd::{Admit, Nowhere, Options, SEGMENTS_MIN, Ssd};
 use sunder::worker::{Settings, Shared, Worker};
 
 /// Keys that stay in L1, values of 100 bytes.
-const LIMITS: Limits = Limits {
-    item_bytes_max: 1 << 20,
-    shutdown: false,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: false,
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 const HOT_KEYS: u64 = 5_000;
 /// Keys of which L1 holds one in eight, values of 1,000 bytes.

@@ -103,14 +103,7 @@ fn with_bench<R>(
     is_summed: bool,
     with: impl FnOnce(&mut dyn Measure) -> R,
 ) -> R {
-    let limits = Limits {
-        item_bytes_max: 1 << 20,
-        shutdown: false,
-        flush: true,
-        dump: true,
-        watch: true,
-        meta: true,
-    };
+    let limits = Limits { meta: true, ..Limits::DEFAULT };
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tier = L1Only::new(
         Memory::new(memory::MemoryConfig {

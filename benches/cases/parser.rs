@@ -3,19 +3,11 @@
 use std::hint::black_box;
 
 use sunder::base::clock::{Expiry, Now};
-use sunder::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use sunder::protocol::{Command, Form, Head, Limits, Step, binary, encode, text};
 use sunder::tier::{Hit, Outcome};
 
 const NOW: Now = Now { uptime_us: 1, unix_s: 1_800_000_000 };
-const LIMITS: Limits = Limits {
-    item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
-    shutdown: false,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: false,
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 const KEY: &[u8] = b"user:1234567890:name";
 

@@ -58,14 +58,7 @@ fn key(i: usize) -> String {
 
 /// Sends the requests in turn, one per call, and waits for the reply; stores `keys` items first.
 fn asking(keys: usize, requests: Vec<Vec<u8>>) -> Box<dyn FnMut()> {
-    let limits = Limits {
-        item_bytes_max: ITEM_BYTES_MAX,
-        shutdown: false,
-        flush: true,
-        dump: true,
-        watch: true,
-        meta: false,
-    };
+    let limits = Limits { item_bytes_max: ITEM_BYTES_MAX, ..Limits::DEFAULT };
     // For the rest of the process: a worker borrows its tiers.
     let shared = Arc::new(Shared::new(Clock::start(), limits, Settings::default(), 1));
     let tiers: &'static _ = Box::leak(Box::new(tiers(&shared)));

@@ -8,14 +8,7 @@ use sunder::base::limits::{BINARY_BODY_BYTES_MAX, KEY_BYTES_MAX};
 use sunder::protocol::{Command, Limits, Step, binary};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits = Limits {
-    item_bytes_max: 1 << 20,
-    shutdown: true,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: true,
-};
+const LIMITS: Limits = Limits { shutdown: true, meta: true, ..Limits::DEFAULT };
 
 fuzz_target!(|input: &[u8]| {
     let mut input = input;

@@ -9,14 +9,7 @@ use sunder::protocol::text::{self, KeyStep};
 use sunder::protocol::{Command, Limits, Step};
 
 const NOW: Now = Now { uptime_us: 0, unix_s: 1_800_000_000 };
-const LIMITS: Limits = Limits {
-    item_bytes_max: 1 << 20,
-    shutdown: true,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: true,
-};
+const LIMITS: Limits = Limits { shutdown: true, meta: true, ..Limits::DEFAULT };
 
 fn skip_keys(mut input: &[u8]) -> &[u8] {
     loop {

@@ -21,7 +21,7 @@ pub mod text;
 pub mod watch;
 
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::{KEY_BYTES_MAX, item_bytes};
+use crate::base::limits::{ITEM_BYTES_MAX_DEFAULT, KEY_BYTES_MAX, item_bytes};
 use crate::orchestrator::Action;
 use crate::tier::Outcome;
 
@@ -47,6 +47,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// memcached's without flags, and of tiers without meta commands.
+    pub const DEFAULT: Limits = Limits {
+        item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
+        shutdown: false,
+        flush: true,
+        dump: true,
+        watch: true,
+        meta: false,
+    };
+
     /// Whether an item with these parts is within the limit, as memcached counts it: including what
     /// it stores beside the item, the key's NUL, flags other than 0, and the value's `\\r\
     /// `.

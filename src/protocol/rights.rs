@@ -91,14 +91,7 @@ mod tests {
     use super::super::{Step, testing};
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        item_bytes_max: 1 << 20,
-        shutdown: true,
-        flush: true,
-        dump: true,
-        watch: true,
-        meta: true,
-    };
+    const LIMITS: Limits = Limits { shutdown: true, meta: true, ..Limits::DEFAULT };
 
     /// The answer of a refusal and the bytes it discards; None: the command is carried out.
     fn refused(input: &[u8], rights: Rights) -> Option<(Vec<u8>, usize)> {

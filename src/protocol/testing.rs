@@ -7,20 +7,12 @@ use std::collections::HashMap;
 
 use super::{Command, Control, Form, Head, Keys, Limits, Request, Step, binary, text};
 use crate::base::clock::{Expiry, Now};
-use crate::base::limits::ITEM_BYTES_MAX_DEFAULT;
 use crate::orchestrator::Action;
 use crate::tier::{Arithmetic, Hit, ItemState, Outcome, Store, StoreMode};
 
 pub(super) const NOW: Now = Now { uptime_us: 5_000_000, unix_s: 1_800_000_000 };
 
-pub(super) const LIMITS: Limits = Limits {
-    item_bytes_max: ITEM_BYTES_MAX_DEFAULT,
-    shutdown: false,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: false,
-};
+pub(super) const LIMITS: Limits = Limits::DEFAULT;
 
 struct Item {
     flags: u32,

@@ -292,17 +292,28 @@ const TAKEOVER_S: u64 = 5;
 ///
 /// # Errors
 /// It does not give them, or this process would not start; or a stop was requested meanwhile.
-fn take_over(config: &Config, workers: usize, stop: &AtomicBool) -> Result<Inherited, ServeError> {
-    let Some(old) = takeover::ask(config)? else {
+fn take_over(
+    config: &Config,
+    workers: usize,
+    stop: &Arc<AtomicBool>,
+) -> Result<Inherited, ServeError> {
+    let ordinary = || {
         let text = "--takeover: no sunder serves there; this is an ordinary start";
         report::tell(Event::Takeover.line(text));
-        return Ok(Inherited::default());
+        Ok(Inherited::default())
     };
-    trial::beside(config, workers, old.inherited()).inspect_err(|_| {
-        let text = format_args!("--takeover: process {} goes on: see below", old.pid());
+    let Some(old) = takeover::ask(config)? else { return ordinary() };
+    let (pid, inherited) = (old.pid(), old.into_inherited());
+    let patience = Patience::new(config.wait_s, Arc::clone(stop));
+    patience.until(|| trial::beside(config, workers, &inherited)).inspect_err(|_| {
+        let text = format_args!("--takeover: process {pid} goes on: see below");
         report::tell(Event::Takeover.line(text));
     })?;
-    old.end(stop)
+    // Once more: it does not wait as long as a trial may last.
+    match takeover::ask(config)? {
+        Some(old) => old.end(stop),
+        None => ordinary(),
+    }
 }
 
 /// Opens the admin port, or takes that of the process that this one replaces.
@@ -369,7 +380,7 @@ fn shared(config: &Config, workers: usize) -> Shared {
         dump: config.is_dump_enabled,
         watch: config.is_watch_enabled,
         // What the tiers say, once they are known.
-        meta: false,
+        ..Limits::DEFAULT
     };
     let path = |path: &std::path::PathBuf| path.display().to_string();
     let own = own_addresses(config);

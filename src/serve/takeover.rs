@@ -115,12 +115,7 @@ impl Old {
         self.pid
     }
 
-    /// What it listens on.
-    pub fn inherited(&self) -> &Inherited {
-        &self.inherited
-    }
-
-    /// The same. It goes on.
+    /// What it listens on. It goes on.
     pub fn into_inherited(self) -> Inherited {
         self.inherited
     }

@@ -23,14 +23,7 @@ use sunder::protocol::Limits;
 use sunder::tier::memory::{self, Memory};
 use sunder::worker::{Settings, Shared, Worker};
 
-const LIMITS: Limits = Limits {
-    item_bytes_max: 1 << 20,
-    shutdown: false,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: false,
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 /// Connections of each worker.
 const CONNECTIONS: usize = 4;

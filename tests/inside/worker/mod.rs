@@ -27,14 +27,7 @@ use sunder::tier::memory::{self, ItemValue, Memory};
 use sunder::tier::{Arithmetic, Outcome, Store, StoreMode, Tier};
 use sunder::worker::{Logins, Settings, Shared, Worker};
 
-const LIMITS: Limits = Limits {
-    item_bytes_max: 1 << 20,
-    shutdown: false,
-    flush: true,
-    dump: true,
-    watch: true,
-    meta: false,
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 fn shared(workers: usize) -> Arc<Shared> {
     Arc::new(Shared::new(Clock::start(), LIMITS, Settings::default(), workers))
