@@ -7,9 +7,8 @@
 mod synthetic;
 
 use sunder::base::clock::Now;
-use sunder::net::tcp::Stack;
 use sunder::net::{ConnectionId, Handler, Stream, Transport};
-use synthetic::{Bench, BenchPort, Server};
+use synthetic::{Bench, BenchStacks, Server};
 
 const REQUEST: &[u8; 19] = b"get key-000000042\r\n";
 const REPLY: [u8; 136] = [b'v'; 136];
@@ -44,9 +43,9 @@ impl Handler for Canned {
 impl Server for Canned {
     type Connection = [u64; 8];
 
-    fn turn(&mut self, stack: &mut Stack<BenchPort, [u64; 8]>, now: Now) -> usize {
-        let done = stack.poll(now, self);
-        stack.flush(now);
+    fn turn(&mut self, stacks: &mut BenchStacks<[u64; 8]>, now: Now) -> usize {
+        let done = stacks.poll(now, self);
+        stacks.flush(now);
         done
     }
 

@@ -18,14 +18,13 @@ use sunder::base::buffer::Body;
 use sunder::base::clock::{Clock, Expiry, Now};
 use sunder::connection::Connection;
 use sunder::mailbox::Mailbox;
-use sunder::net::tcp::Stack;
 use sunder::orchestrator::l1_only::L1Only;
 use sunder::orchestrator::{Action, Operation, Orchestrator};
 use sunder::protocol::Limits;
 use sunder::tier::memory::{self, Memory};
 use sunder::tier::{Outcome, Store, StoreMode};
 use sunder::worker::{Settings, Shared, Worker};
-use synthetic::{Bench, BenchPort, Server};
+use synthetic::{Bench, BenchStacks, Server};
 
 const KEYS: u64 = 10_000;
 /// So many that neither index nor items are in any cache.
@@ -65,8 +64,8 @@ where
 {
     type Connection = Connection;
 
-    fn turn(&mut self, stack: &mut Stack<BenchPort, Connection>, now: Now) -> usize {
-        let done = self.worker.turn(stack, now);
+    fn turn(&mut self, stacks: &mut BenchStacks<Connection>, now: Now) -> usize {
+        let done = self.worker.turn(stacks, now);
         self.tier.turn(now);
         done
     }

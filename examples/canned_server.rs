@@ -105,9 +105,9 @@ fn run(words: &[String]) -> Result<(), String> {
         signal_hook::flag::register(signal, stop).map_err(|error| error.to_string())?;
     }
     let stats = Arc::new(WorkerStats::default());
-    let request = nic::NicConfig { device: device.clone(), workers: 1, huge: Huge::Auto };
+    let request = nic::NicConfig { devices: vec![device.clone()], workers: 1, huge: Huge::Auto };
     let opened = nic::open(&request, std::slice::from_ref(&stats));
-    let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
+    let mut nic = opened.map_err(|error| remedies::of_device(&error))?.remove(0);
     let config = StackConfig {
         addresses: vec![Cidr { address: cidr.address, prefix_bits: cidr.prefix_bits }],
         gateways: Vec::new(),

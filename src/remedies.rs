@@ -36,7 +36,7 @@ pub fn of_device(error: &NicError) -> String {
         NicError::Spec(error) => of_device_name(error),
         NicError::Check(error) => of_device_check(error),
         NicError::NoHugepages { needed_mib, free_mib } => format!(
-            "the device needs {needed_mib} MiB of hugepages and {free_mib} MiB are free; run \
+            "frames need {needed_mib} MiB of hugepages and {free_mib} MiB are free; run \
              scripts/hugepages.sh reserve {}, or start with --huge off",
             needed_mib.div_ceil(2)
         ),

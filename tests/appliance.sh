@@ -260,7 +260,7 @@ shows() {
 link_falls_and_rises() {
     shows device_link_up 1 && shows device_rx_missed 0 || return 1
     ip -n "$client" link set client0 down
-    says 'is down and no client is served' || return 1
+    says 'is down and no client is served through it' || return 1
     ip -n "$client" link set client0 up
     says 'is up again' && shows device_link_up 1
 }
@@ -280,6 +280,80 @@ on_wire_lost() {
         --poll adaptive || return 0
     check "a link that goes down and up is reported" link_falls_and_rises
     check "it ends with its device, with status 4" ends_with_its_device
+}
+
+# A second wire between the two namespaces, from client1 to sunder1.
+second_wire() {
+    ip link add sunder1 netns "$server" type veth peer name client1 netns "$client"
+    inside ethtool -K client1 tx off tso off gso off gro off >/dev/null
+    ip -n "$client" address add 10.79.0.2/24 dev client1
+    ip -n "$server" link set sunder1 up
+    ip -n "$client" link set client1 up
+}
+
+# is_stored KEY VALUE HOST: through that address.
+is_stored() {
+    local answer
+    answer=$(printf 'get %s\r\nquit\r\n' "$1" | inside nc -w 10 "$3" 11211)
+    [ "$answer" = "VALUE $1 0 ${#2}"$'\r\n'"$2"$'\r\nEND\r' ]
+}
+
+# What one address stored the others have.
+addresses_share_items() {
+    local n
+    for n in 77 79; do
+        printf 'set from%s 0 0 2\r\n%s\r\nquit\r\n' "$n" "$n" |
+            inside nc -w 10 "10.$n.0.1" 11211 | grep -q '^STORED' || return 1
+    done
+    is_stored from77 77 10.79.0.1 && is_stored from79 79 10.77.0.1
+}
+
+# Clients of both devices are in one list, each with a number of its own.
+devices_share_a_list() {
+    local answer held
+    coproc { exec ip netns exec "$client" nc 10.79.0.1 11211; }
+    held=$COPROC_PID
+    sleep 0.5
+    answer=$(printf 'stats conns\r\nquit\r\n' | inside nc -w 10 10.77.0.1 11211)
+    end_process "$held" || true
+    printf '%s\n' "$answer"
+    grep -q ':listen_addr tcp:10.79.0.1:11211' <<<"$answer" &&
+        grep -q ':listen_addr tcp:10.77.0.1:11211' <<<"$answer" &&
+        [ -z "$(grep ':addr tcp' <<<"$answer" | awk '{ print $2 }' | sort | uniq -d)" ]
+}
+
+# Of two devices each has its own link, and its own end.
+one_of_two_is_lost() {
+    shows device_link_up 1 || return 1
+    ip -n "$client" link set client1 down
+    says 'the link of net_af_packet1.* is down' && shows device_link_up 0 || return 1
+    is_stored from77 77 10.77.0.1 || return 1
+    ip -n "$client" link set client1 up
+    says 'the link of net_af_packet1.* is up again' && shows device_link_up 1 || return 1
+    is_stored from77 77 10.79.0.1 || return 1
+    ip -n "$server" link delete sunder1
+    says 'net_af_packet1.* is gone' && shows device_link_up 0 && is_stored from77 77 10.77.0.1
+}
+
+# on_two_devices: both are served by each worker.
+on_two_devices() {
+    second_wire
+    begin "two devices" "$server" --workers 2 --poll adaptive --huge off \
+        --device net_af_packet0,iface=sunder0 --device net_af_packet1,iface=sunder1 \
+        --address 10.77.0.1/24,device=net_af_packet0 \
+        --address 10.79.0.1/24,device=net_af_packet1 || return 0
+    host=10.79.0.1
+    check "the wire table" wire_table 1000
+    check "ICMP echo" answers_ping "$host"
+    check "pymemcache" client_session pymemcache
+    check "load, every value checked" load_is_right --num-ops 10k --workers 50 --value-bytes 100
+    host=10.77.0.1
+    check "pymemcache on the other" client_session pymemcache
+    check "load on the other" load_is_right --num-ops 10k --workers 50 --value-bytes 100
+    check "items are the same on both" addresses_share_items
+    check "connections are in one list" devices_share_a_list
+    check "one of them is lost" one_of_two_is_lost
+    finish
 }
 
 # local_memcached NAME: one thread on the Unix socket $logs/NAME. Sets $memcached_pid.
@@ -355,6 +429,7 @@ on_wire_ascii
 on_wire_young
 on_wire_stop 1
 on_wire_stop 2
+on_two_devices
 reserve_hugepages 512
 on_wire 2 3
 on_wire_all_tiers 1

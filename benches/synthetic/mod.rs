@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 use sunder::base::clock::Now;
 use sunder::base::limits::BURST_FRAMES;
 use sunder::base::stats::WorkerStats;
+use sunder::net::several::Several;
 use sunder::net::tcp::device::{Capabilities, Frame, Port, RxChecksum, TxOffload};
 use sunder::net::tcp::{Cidr, Stack, StackConfig};
 use sunder::net::{Admission, Remedies, Transport};
@@ -114,13 +115,16 @@ impl Port for BenchPort {
     fn flush(&mut self) {}
 }
 
+/// The stacks of a worker, as it has them, of one device.
+pub type BenchStacks<C> = Several<Stack<BenchPort, C>>;
+
 /// The measured server: a stack and whatever is behind it.
 pub trait Server {
     /// The stack's state of a connection.
     type Connection;
 
     /// One turn; returns how much was done.
-    fn turn(&mut self, stack: &mut Stack<BenchPort, Self::Connection>, now: Now) -> usize;
+    fn turn(&mut self, stacks: &mut BenchStacks<Self::Connection>, now: Now) -> usize;
 
     /// Writes the next request to `out`, which is empty.
     fn next_request(&mut self, out: &mut Vec<u8>);
@@ -176,7 +180,7 @@ impl Peer {
 /// A server and its clients.
 pub struct Bench<S: Server> {
     pub server: S,
-    stack: Stack<BenchPort, S::Connection>,
+    stacks: BenchStacks<S::Connection>,
     rings: Rc<RefCell<Rings>>,
     now: Now,
     peers: Vec<Peer>,
@@ -206,12 +210,13 @@ impl<S: Server> Bench<S> {
         let now = Now { uptime_us: 1_000_000, unix_s: 1_000_000_000 };
         let stack = Stack::new(port, &config, Arc::new(WorkerStats::default()), now)
             .expect("a right configuration");
+        let stacks = Several::new(vec![stack]);
         let (peers, request) = (Vec::new(), Vec::new());
-        let mut bench = Bench { server, stack, rings, now, peers, is_summed, request };
+        let mut bench = Bench { server, stacks, rings, now, peers, is_summed, request };
         for n in 0..connections as u32 {
             bench.connect(n);
         }
-        assert_eq!(bench.stack.connections(), connections);
+        assert_eq!(bench.stacks.connections(), connections);
         // A fixed shuffle, so that no hardware prefetcher finds a pattern.
         let mut state = 1u64;
         for i in (1..bench.peers.len()).rev() {
@@ -254,7 +259,7 @@ impl<S: Server> Bench<S> {
     fn turns(&mut self) {
         loop {
             self.now.uptime_us += BURST_US;
-            if self.server.turn(&mut self.stack, self.now) == 0 {
+            if self.server.turn(&mut self.stacks, self.now) == 0 {
                 return;
             }
         }

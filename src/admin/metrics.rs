@@ -20,7 +20,7 @@ use super::state::State;
 use super::view::View;
 use crate::base::console::version;
 use crate::base::latency::{Ending, Level, Times, Verb};
-use crate::base::stats::Counter;
+use crate::base::stats::{Counter, DeviceStats};
 use crate::base::usage::cpu_us;
 
 /// Hot keys that are metrics: each is a series of its own.
@@ -170,10 +170,7 @@ impl Scrape {
                     let oldest = self.view.oldest_s() as f64;
                     encoder.gauge(name, help, Some(&Unit::Seconds), oldest)?;
                 }
-                Counter::DeviceLinkUp => {
-                    let is_up = f64::from(u8::from(totals.get(counter) > 0));
-                    encoder.gauge(name, help, None, is_up)?;
-                }
+                _ if counter.is_of_devices() => self.devices(encoder, counter)?,
                 _ if counter.is_gauge() => {
                     encoder.gauge(name, help, None, totals.get(counter) as f64)?;
                 }
@@ -181,6 +178,19 @@ impl Scrape {
             }
         }
         Ok(())
+    }
+
+    /// A counter of the devices, each by itself; none on kernel sockets.
+    fn devices(&self, encoder: &mut Encoder<'_>, counter: Counter) -> fmt::Result {
+        let (name, help) = (counter.name(), counter.help());
+        let label = |device: &DeviceStats| vec![("device", device.name().to_owned())];
+        let values = self.view.shared().devices.iter();
+        let values = values.map(|device| (label(device), device.get(counter)));
+        if counter.is_gauge() {
+            let values = values.map(|(labels, value)| (labels, value as f64));
+            return encoder.labelled((name, help, None, MetricType::Gauge), values, write_gauge);
+        }
+        encoder.labelled((name, help, None, MetricType::Counter), values, write_counter)
     }
 
     fn workers(&self, encoder: &mut Encoder<'_>) -> fmt::Result {

@@ -386,12 +386,100 @@ impl WorkerStats {
     }
 }
 
+/// What [`DeviceStats`] has.
+const OF_DEVICES: [Counter; 5] = [
+    Counter::DeviceLinkUp,
+    Counter::DeviceRxMissed,
+    Counter::DeviceRxErrors,
+    Counter::DeviceRxNoBuffer,
+    Counter::DeviceTxErrors,
+];
+
+impl Counter {
+    /// Whether each device has its own.
+    pub fn is_of_devices(self) -> bool {
+        OF_DEVICES.contains(&self)
+    }
+}
+
+/// Counters of one device. Only one thread writes them.
+#[derive(Debug)]
+pub struct DeviceStats {
+    given: String,
+    name: String,
+    values: [AtomicU64; OF_DEVICES.len()],
+}
+
+impl DeviceStats {
+    /// Of a device that was `given` with arguments, perhaps, and is called `name`.
+    pub fn new(given: &str, name: String) -> DeviceStats {
+        DeviceStats { given: given.to_owned(), name, values: Default::default() }
+    }
+
+    /// The device as it was given.
+    pub fn given(&self) -> &str {
+        &self.given
+    }
+
+    /// Its name, without arguments.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn value(&self, counter: Counter) -> Option<&AtomicU64> {
+        let place = OF_DEVICES.iter().position(|of| *of == counter)?;
+        Some(&self.values[place])
+    }
+
+    /// Sets one of its counters.
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.value(counter).expect("a counter of devices").store(n, Relaxed);
+    }
+
+    /// The value now; 0 of what no device has.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.value(counter).map_or(0, |value| value.load(Relaxed))
+    }
+
+    /// Sets those of all devices together: sums, and whether all links are up. Only the thread
+    /// that writes those of the devices may call this, and no worker write these.
+    pub fn sum(all: &[DeviceStats], stats: &WorkerStats) {
+        for counter in OF_DEVICES {
+            let values = all.iter().map(|device| device.get(counter));
+            stats.set(
+                counter,
+                match counter {
+                    Counter::DeviceLinkUp => values.min().unwrap_or(0),
+                    _ => values.fold(0, u64::wrapping_add),
+                },
+            );
+        }
+    }
+}
+
 /// Of [`WorkerStats::take_ending`]: none was noted.
 const NOTHING: u8 = u8::MAX;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_are_counted_singly_and_together() {
+        let all = ["a,x=1", "b"].map(|given| DeviceStats::new(given, given[..1].to_owned()));
+        let stats = WorkerStats::default();
+        all[0].set(Counter::DeviceRxMissed, 3);
+        all[1].set(Counter::DeviceRxMissed, 4);
+        all[0].set(Counter::DeviceLinkUp, 1);
+        DeviceStats::sum(&all, &stats);
+        assert_eq!(stats.get(Counter::DeviceRxMissed), 7);
+        assert_eq!(stats.get(Counter::DeviceLinkUp), 0, "one of two");
+        all[1].set(Counter::DeviceLinkUp, 1);
+        DeviceStats::sum(&all, &stats);
+        assert_eq!(stats.get(Counter::DeviceLinkUp), 1);
+        assert_eq!((all[0].given(), all[0].name()), ("a,x=1", "a"));
+        assert_eq!(all[0].get(Counter::Turns), 0);
+    }
 
     #[test]
     fn counter_names_are_unique() {

@@ -100,7 +100,7 @@ impl Rend {
             (false, Some(_)) => notes.push(NOTE_L2_SOCK),
             (false, None) => {}
         }
-        if config.device.is_none() && config.socket_path.is_none() && !is_given("bind") {
+        if !config.has_devices() && config.socket_path.is_none() && !is_given("bind") {
             notes.push(NOTE_BIND);
         }
         config.notes = notes;

@@ -8,19 +8,18 @@ use clap::{ArgAction, ArgMatches, Args};
 use super::log::Log;
 use super::memcached::{self, Memcached};
 use super::rend::{self, Rend};
-use super::shared::Nic;
 use super::value::{List, Number, refuse_twice};
 use crate::base::limits::ATTEMPTS_MAX;
 use crate::base::networks::{Network, Networks};
 use crate::base::rights::Rights;
-use crate::config::{self, Bind, Config, Huge, L1, L2, Parsed, Poll};
+use crate::config::{self, Bind, Config, DeviceAddress, Huge, L1, L2, Parsed, Poll};
 use crate::net::tcp::fault::Faults;
 use crate::protocol::Binding;
 use crate::serve;
 
 /// Serve clients
 ///
-/// Serves memcached's text and binary protocols on kernel sockets, or on a DPDK device.
+/// Serves memcached's text and binary protocols on kernel sockets, or on DPDK devices.
 #[derive(Args, Debug)]
 #[command(after_help = include_str!("help/serve.txt"))]
 pub(super) struct Serve {
@@ -41,8 +40,22 @@ pub(super) struct Serve {
 // Comments on what is flattened are no doc comments: clap would take them for the command's help.
 #[derive(Args, Debug)]
 struct Listen {
-    #[command(flatten)]
-    nic: Nic,
+    /// DPDK device to use; without one, kernel sockets
+    ///
+    /// A PCI address (bind the device with scripts/bind-nic.sh), or a vdev with its arguments, e.g.
+    /// net_af_packet0,iface=veth0. Repeat it for more: each worker serves all of them.
+    #[arg(long, value_name = "DEV", requires = "address")]
+    device: Vec<String>,
+    /// Own address on the device, e.g. 10.0.0.5/24; repeat it for more
+    ///
+    /// With several devices each address says on which it is, by the name, which is all before the
+    /// first comma: 10.0.0.5/24,device=0000:05:00.0.
+    #[arg(long, value_name = "CIDR[,device=NAME]", value_parser = config::device_address)]
+    #[arg(requires = "device")]
+    address: Vec<DeviceAddress>,
+    /// Router for other networks; repeat it for IPv4 and IPv6
+    #[arg(long, value_name = "IP", value_parser = config::address, requires = "device")]
+    gateway: Vec<IpAddr>,
     /// Port
     #[arg(short, long, value_name = "N", default_value = "11211")]
     port: Number<0, 65_535>,
@@ -279,9 +292,9 @@ impl Serve {
         let default = Config::default();
         let binds: Vec<Bind> = listen.bind.into_iter().flatten().collect();
         let mut config = Config {
-            device: listen.nic.device,
-            addresses: listen.nic.address,
-            gateways: listen.nic.gateway,
+            devices: listen.device,
+            addresses: listen.address,
+            gateways: listen.gateway,
             cores: run.cores.unwrap_or_default(),
             workers: run.workers,
             poll: run.poll,
@@ -370,7 +383,7 @@ fn note(config: &mut Config) {
         (config.proxies.is_some() && !has_port, NOTE_PROXIES),
         (config.batch_rights.is_some() && config.batch().is_none(), NOTE_BATCH_RIGHTS),
         (config.batch_binding.is_some() && config.batch().is_none(), NOTE_BATCH_PROTOCOL),
-        (config.device.is_none() && config.huge == Huge::Off, NOTE_HUGE),
+        (!config.has_devices() && config.huge == Huge::Off, NOTE_HUGE),
     ];
     config.notes.extend(notes.iter().filter(|(holds, _)| *holds).map(|(_, note)| note));
 }
@@ -391,7 +404,7 @@ fn check(config: &Config) -> Result<(), String> {
     if config.batch_socket_path.is_some() && config.batch_socket_path == config.socket_path {
         return conflict("--bp-sock-path: is the same as --sock-path; give it another");
     }
-    if config.device.is_none() && config.admin.is_some_and(|at| serve::listens_at(config, at)) {
+    if !config.has_devices() && config.admin.is_some_and(|at| serve::listens_at(config, at)) {
         return conflict("--admin: is an address and port of the cache's own; give it another");
     }
     if config.l1.address().is_some() && config.l1.address() == config.l2.address() {
@@ -400,15 +413,11 @@ fn check(config: &Config) -> Result<(), String> {
     if let (L1::Ssd(_), L2::Ssd(_)) = (&config.l1, &config.l2) {
         return conflict("--l2: L1 is an SSD already; give it all of the space, and no L2");
     }
-    if config.device.is_some() && config.binds != Config::default().binds {
+    if config.has_devices() && config.binds != Config::default().binds {
         return conflict("--bind: is for kernel sockets; a device has --address");
     }
-    let own = &config.addresses;
-    let is_near = |gateway: &IpAddr| own.iter().any(|own| own.contains(gateway));
-    if let Some(far) = config.gateways.iter().find(|gateway| !is_near(gateway)) {
-        return Err(format!("--gateway: {far} is in the network of no --address"));
-    }
-    refuse_twice("--address", own.iter().map(|own| own.address))?;
+    config::check_devices(config)?;
+    refuse_twice("--address", config.addresses.iter().map(|own| own.cidr.address))?;
     let binds: Vec<SocketAddr> =
         config.binds.iter().map(|bind| bind.address(config.port)).collect();
     refuse_twice("--bind", binds.iter().copied())?;

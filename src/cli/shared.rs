@@ -105,7 +105,7 @@ impl LogIn {
     }
 }
 
-// A DPDK device, of a server or of a client.
+// A DPDK device of a client.
 #[derive(Args, Debug)]
 pub(super) struct Nic {
     /// DPDK device to use; without it, kernel sockets

@@ -46,7 +46,7 @@ fn without_flags_it_is_memcached_on_loopback() {
 #[test]
 fn a_device_has_an_address_and_spins() {
     let config = config("serve --device net_af_packet0,iface=veth0 --address 10.0.0.5/24");
-    assert_eq!(config.device.as_deref(), Some("net_af_packet0,iface=veth0"));
+    assert_eq!(config.devices, ["net_af_packet0,iface=veth0"]);
     assert_eq!(config.poll(), Poll::Busy);
 }
 

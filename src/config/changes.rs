@@ -40,7 +40,7 @@ macro_rules! settings {
 }
 
 settings! {
-    device Device "--device",
+    devices Devices "--device",
     addresses Addresses "--address",
     gateways Gateways "--gateway",
     cores Cores "--cores",

@@ -6,6 +6,7 @@
 mod bind;
 mod binding;
 mod changes;
+mod device;
 mod networks;
 mod quantity;
 mod rights;
@@ -33,6 +34,8 @@ pub use bind::Bind;
 pub(crate) use bind::bind;
 pub(crate) use binding::binding;
 pub use changes::{Reread, Setting};
+pub use device::{DeviceAddress, device_name};
+pub(crate) use device::{check_devices, device_address};
 pub(crate) use networks::{all_networks, networks};
 pub(crate) use quantity::{count, number, real, size};
 pub(crate) use quantity::{counted, readable_size, show_size};
@@ -44,10 +47,10 @@ use words::{Key, Words};
 /// All settings of `sunder serve`.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The DPDK device: a PCI address, or a vdev with its arguments. None: kernel sockets.
-    pub device: Option<String>,
-    /// The appliance's own addresses on the device.
-    pub addresses: Vec<Cidr>,
+    /// The DPDK devices: each a PCI address, or a vdev with its arguments. None: kernel sockets.
+    pub devices: Vec<String>,
+    /// The appliance's own addresses on the devices.
+    pub addresses: Vec<DeviceAddress>,
     /// Where packets for other networks go.
     pub gateways: Vec<IpAddr>,
     /// The cores that workers run on, one each; empty: not said.
@@ -140,7 +143,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            device: None,
+            devices: Vec::new(),
             addresses: Vec::new(),
             gateways: Vec::new(),
             cores: Vec::new(),
@@ -239,7 +242,7 @@ impl Config {
 
     /// What the worker does when idle.
     pub fn poll(&self) -> Poll {
-        self.poll.unwrap_or(if self.device.is_some() { Poll::Busy } else { Poll::Adaptive })
+        self.poll.unwrap_or(if self.has_devices() { Poll::Busy } else { Poll::Adaptive })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::counted;
 
 pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
     let admin = admin(subject);
-    if subject.config.device.is_some() {
+    if subject.config.has_devices() {
         return admin.into_iter().collect();
     }
     let mut findings = vec![listeners(subject), connections(subject)];

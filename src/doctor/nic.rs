@@ -1,16 +1,16 @@
-//! The device of a server of its own network stack: its driver, its memory, its place in the
-//! machine.
+//! The devices of a server of its own network stack: their drivers, their memory, their places in
+//! the machine.
 
 #[cfg(not(feature = "dpdk"))]
 use crate::serve::ServeError;
 
 use super::{Finding, Subject};
 
-/// All that is looked at of the device.
+/// All that is looked at of the devices.
 #[cfg(not(feature = "dpdk"))]
 pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
-    let asked = subject.config.device.as_ref();
-    asked.map(|_| Finding::refused("device", &ServeError::NoDevices)).into_iter().collect()
+    let asked = subject.config.has_devices();
+    asked.then(|| Finding::refused("device", &ServeError::NoDevices)).into_iter().collect()
 }
 
 #[cfg(feature = "dpdk")]
@@ -38,7 +38,10 @@ mod with_dpdk {
     const PAGES: &str = "hugepages/hugepages-2048kB";
 
     pub(super) fn look(subject: &Subject<'_>) -> Vec<Finding> {
-        let Some(device) = &subject.config.device else { return Vec::new() };
+        subject.config.devices.iter().flat_map(|device| look_at(subject, device)).collect()
+    }
+
+    fn look_at(subject: &Subject<'_>, device: &str) -> Vec<Finding> {
         let sysfs = subject.host.at("sys");
         let mut findings = Vec::new();
         let named = match trial::device(subject.config, device, &sysfs) {
@@ -59,7 +62,10 @@ mod with_dpdk {
         }
         let node = node_of(subject, &named);
         findings.extend(numa(subject, node));
-        findings.extend(frames(subject, node, &sysfs));
+        // Their memory is looked at once.
+        if subject.config.devices.first().is_some_and(|first| first == device) {
+            findings.extend(frames(subject, node, &sysfs));
+        }
         findings.extend(link(subject, &named));
         findings
     }

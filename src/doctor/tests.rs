@@ -229,8 +229,8 @@ fn config(flags: &str) -> Config {
     for pair in words.chunks(2) {
         let &[flag, value] = pair else { panic!("{flags}: a flag without a value") };
         match flag {
-            "--device" => config.device = Some(value.to_owned()),
-            "--address" => config.addresses = vec![config::cidr(value).expect("an address")],
+            "--device" => config.devices.push(value.to_owned()),
+            "--address" => config.addresses = vec![config::cidr(value).expect("an address").into()],
             "--cores" => config.cores = config::cores(value).expect("cores"),
             "--workers" => config.workers = Some(config::workers(value).expect("a number")),
             "--poll" => config.poll = Some(Poll::Busy),

@@ -6,6 +6,7 @@
 pub mod kernel;
 #[cfg(feature = "dpdk")]
 pub mod nic;
+pub mod several;
 pub mod tcp;
 
 use std::fmt;

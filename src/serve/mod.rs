@@ -44,7 +44,8 @@ use crate::admin::{self, View};
 use crate::base::clock::Clock;
 use crate::base::credentials::{Credentials, CredentialsError};
 use crate::base::rights::LiveRights;
-use crate::config::{Batch, Bind, Config, L1, L2, Link, Poll};
+use crate::base::stats::DeviceStats;
+use crate::config::{Batch, Bind, Config, L1, L2, Link, Poll, device_name};
 use crate::net::kernel::Inherited;
 use crate::net::{Admission, EndAddress};
 use crate::orchestrator::l1_l2::L1L2;
@@ -227,7 +228,7 @@ impl<'c> Server<'c> {
         report::set_level(config.log_level);
         report::set_verbosity(config.verbosity);
         shared.limits.meta = O::HAS_META;
-        if config.device.is_none() {
+        if !config.has_devices() {
             shared.admission.limit(kernel::files_for(config.connections_max)?);
         }
         // What the other process had open may be busy for a moment.
@@ -265,13 +266,13 @@ impl<'c> Server<'c> {
         let _admin = admin::start(view, admin, free_cores(&pins)).map_err(ServeError::Host)?;
         let (pins, tiers, opened, user) = (&pins, &tiers, &opened, user.as_ref());
         let plan = Plan { config, shared, pins, tiers, opened, compose, is_offered, user };
-        match &config.device {
-            None => kernel::serve(&plan),
-            #[cfg(feature = "dpdk")]
-            Some(device) => device::serve(&plan, device),
-            #[cfg(not(feature = "dpdk"))]
-            Some(_) => Err(ServeError::NoDevices),
+        if !config.has_devices() {
+            return kernel::serve(&plan);
         }
+        #[cfg(feature = "dpdk")]
+        return device::serve(&plan);
+        #[cfg(not(feature = "dpdk"))]
+        return Err(ServeError::NoDevices);
     }
 }
 
@@ -397,22 +398,24 @@ fn shared(config: &Config, workers: usize) -> Shared {
     let admission = Admission::new(config.connections_max, remedies::OF_CONNECTIONS);
     shared.admission = Arc::new(admission);
     shared.bindings = ports.map(|port| config.binding(port));
+    let device = |given: &String| DeviceStats::new(given, device_name(given));
+    shared.devices = config.devices.iter().map(device).collect();
     shared
 }
 
 /// The addresses that ports are open on, as `stats settings` reports them.
 fn own_addresses(config: &Config) -> Vec<String> {
-    match &config.device {
-        None => config.binds.iter().map(ToString::to_string).collect(),
-        Some(_) => config.addresses.iter().map(|cidr| cidr.address.to_string()).collect(),
+    if config.has_devices() {
+        return config.addresses.iter().map(|own| own.cidr.address.to_string()).collect();
     }
+    config.binds.iter().map(ToString::to_string).collect()
 }
 
 /// Where clients of a port find it.
 fn addresses_of(config: &Config, role: PortRole, port: u16) -> Vec<SocketAddr> {
-    if config.device.is_some() {
+    if config.has_devices() {
         let own = config.addresses.iter();
-        return own.map(|cidr| SocketAddr::new(cidr.address, port)).collect();
+        return own.map(|own| SocketAddr::new(own.cidr.address, port)).collect();
     }
     let of_role = |bind: &Bind| match role {
         PortRole::Main => bind.address(port),

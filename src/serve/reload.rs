@@ -178,11 +178,11 @@ impl Reload {
 
     /// Changes the limit of open connections. Those above it stay open.
     fn limit_connections(&mut self, most: usize) -> bool {
-        let most = match &self.config.device {
+        let most = match self.config.has_devices() {
             // What has been allocated at the start.
-            Some(_) if most > self.connections_at_start => return false,
-            Some(_) => most,
-            None => match kernel::files_for(most) {
+            true if most > self.connections_at_start => return false,
+            true => most,
+            false => match kernel::files_for(most) {
                 Ok(most) => most,
                 Err(error) => {
                     report::tell(Event::ReloadFailed.line(error));

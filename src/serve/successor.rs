@@ -28,7 +28,7 @@ const TAKEOVER: &str = "--takeover";
 /// # Errors
 /// The kernel's.
 pub(super) fn on_signal(config: &Config, hurry: Arc<AtomicBool>) -> io::Result<()> {
-    let has_device = config.device.is_some();
+    let has_device = config.has_devices();
     let mut signals = Signals::new([SIGUSR2, SIGTERM, SIGINT])?;
     let is_under_way = Arc::new(AtomicBool::new(false));
     let mut is_ending = false;

@@ -169,7 +169,7 @@ pub(crate) struct DeviceLook {
     pub driver: Option<String>,
 }
 
-/// The device, as far as it is known before DPDK starts. The kernel's devices are below `sysfs`.
+/// A device, as far as it is known before DPDK starts. The kernel's devices are below `sysfs`.
 #[cfg(feature = "dpdk")]
 pub(crate) fn device(
     config: &Config,
@@ -182,7 +182,7 @@ pub(crate) fn device(
     Ok(DeviceLook { pci_address, interface, driver })
 }
 
-/// Memory of the device's frames, in bytes, and whether the host has it.
+/// Memory of the devices' frames, in bytes, and whether the host has it.
 #[cfg(feature = "dpdk")]
 pub(crate) fn frames(
     config: &Config,
@@ -190,8 +190,10 @@ pub(crate) fn frames(
     sysfs: &Path,
 ) -> (u64, Result<(), ServeError>) {
     let huge = super::device::huge(config);
-    let needed_bytes = nic::memory_bytes(workers, huge) as u64;
-    (needed_bytes, nic::check_memory(workers, huge, sysfs).map_err(ServeError::Device))
+    let devices = config.devices.len();
+    let needed_bytes = nic::memory_bytes(devices, workers, huge) as u64;
+    let result = nic::check_memory(devices, workers, huge, sysfs);
+    (needed_bytes, result.map_err(ServeError::Device))
 }
 
 /// That this process may not use the device.

@@ -13,7 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::limits::{DRAIN_US, KEY_SAMPLES, SAMPLE_RATE, TAKEOVER_DRAIN_US};
 use crate::base::rights::LiveRights;
 use crate::base::secret;
-use crate::base::stats::{Counter, WorkerStats};
+use crate::base::stats::{Counter, DeviceStats, WorkerStats};
 use crate::connection::sample::{KeySample, Parts};
 use crate::connection::watch::Watchers;
 use crate::net::{Admission, Remedies};
@@ -115,6 +115,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// By worker number; each is written only by its worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// By device; written by who watches them.
+    pub devices: Vec<DeviceStats>,
     /// One request in this many is measured and its key noted; 0: none.
     pub sample_rate: Arc<AtomicU32>,
     /// Seconds after which an idle connection is closed; 0: never.
@@ -169,6 +171,7 @@ impl Shared {
             bindings: [Binding::Auto; 2],
             admission: Arc::new(Admission::new(usize::MAX, Remedies::default())),
             stats: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            devices: Vec::new(),
             sample_rate: Arc::new(AtomicU32::new(SAMPLE_RATE)),
             idle_timeout_s: Arc::default(),
             keys_in: keys_in.into_iter().map(|keys| Mutex::new(Some(keys))).collect(),

@@ -17,7 +17,7 @@ const CLIENT: &str = "10.77.0.1";
 /// Where a device's memory is, and the pages reserved for it.
 fn memory(huge: bool) -> (&'static str, Option<Hugepages>) {
     match huge {
-        true => ("auto", Some(Hugepages::reserve(memory_bytes(2, Huge::Auto)))),
+        true => ("auto", Some(Hugepages::reserve(memory_bytes(1, 2, Huge::Auto)))),
         false => ("off", None),
     }
 }
@@ -115,7 +115,7 @@ fn tap_without_hugepages_and_two_workers() {
 fn over_memif(huge: bool) {
     let lab = Lab::new();
     let (huge, _pages) = match huge {
-        true => ("auto", Some(Hugepages::reserve(2 * memory_bytes(1, Huge::Auto)))),
+        true => ("auto", Some(Hugepages::reserve(2 * memory_bytes(1, 1, Huge::Auto)))),
         false => ("off", None),
     };
     let socket = lab.path("memif.sock");

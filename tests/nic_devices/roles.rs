@@ -43,9 +43,9 @@ pub fn play(role: &str) {
 fn open_device() -> (Result<Nic, NicError>, Vec<Arc<WorkerStats>>) {
     let workers: usize = var(WORKERS).unwrap().parse().unwrap();
     let huge = if var(HUGE).unwrap() == "off" { Huge::Off } else { Huge::Auto };
-    let config = NicConfig { device: var(DEVICE).unwrap(), workers, huge };
+    let config = NicConfig { devices: vec![var(DEVICE).unwrap()], workers, huge };
     let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
-    (open(&config, &stats), stats)
+    (open(&config, &stats).map(|mut opened| opened.remove(0)), stats)
 }
 
 /// A device that cannot be opened: prints why.

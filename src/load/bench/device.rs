@@ -78,9 +78,10 @@ impl Wired {
             Huge::Auto => nic::Huge::Auto,
             Huge::Off => nic::Huge::Off,
         };
-        let request = nic::NicConfig { device: device.device.clone(), workers: 1, huge };
+        let request = nic::NicConfig { devices: vec![device.device.clone()], workers: 1, huge };
         let opened = nic::open(&request, std::slice::from_ref(&stats));
-        let mut nic = opened.map_err(|error| remedies::of_device(&error))?;
+        let mut opened = opened.map_err(|error| remedies::of_device(&error))?;
+        let mut nic = opened.remove(0);
         if !nic.is_link_up() {
             return Err(format!("--device {}: the link is down", device.device));
         }

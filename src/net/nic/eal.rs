@@ -31,10 +31,10 @@ pub(super) fn was_started() -> bool {
 pub(super) struct Eal(());
 
 impl Eal {
-    /// Starts DPDK for one device. `huge_off_bytes` is the memory to allocate if hugepages are not
+    /// Starts DPDK for the devices. `huge_off_bytes` is the memory to allocate if hugepages are not
     /// wanted. The calling thread keeps its CPUs.
     pub(super) fn start(
-        spec: &Spec,
+        specs: &[Spec],
         huge_off_bytes: Option<usize>,
         log: &mut Log,
     ) -> Result<Eal, NicError> {
@@ -43,7 +43,7 @@ impl Eal {
         }
         log.capture();
         let affinity = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-        let arguments = arguments(spec, huge_off_bytes, &affinity);
+        let arguments = arguments(specs, huge_off_bytes, &affinity);
         let started = init(&arguments);
         // EAL pins the thread that starts it. That thread is ours and has other work.
         let _ = sched_setaffinity(None, &affinity);
@@ -52,7 +52,7 @@ impl Eal {
             Ok(()) => Ok(Eal(())),
             Err(errno) => {
                 let detail = log.first_line().unwrap_or_else(|| error_text(errno));
-                Err(failure(spec, errno, detail, |detail| NicError::Environment { detail }))
+                Err(failure(&specs[0], errno, detail, |detail| NicError::Environment { detail }))
             }
         }
     }
@@ -78,7 +78,7 @@ fn remove_runtime_dir() {
     let _ = std::fs::remove_dir(std::ffi::OsStr::from_bytes(path.to_bytes()));
 }
 
-fn arguments(spec: &Spec, huge_off_bytes: Option<usize>, affinity: &CpuSet) -> Vec<CString> {
+fn arguments(specs: &[Spec], huge_off_bytes: Option<usize>, affinity: &CpuSet) -> Vec<CString> {
     let cpus: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&cpu| affinity.is_set(cpu)).collect();
     let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
     let cpus = if cpus.is_empty() { "0".to_string() } else { cpus.join(",") };
@@ -93,13 +93,16 @@ fn arguments(spec: &Spec, huge_off_bytes: Option<usize>, affinity: &CpuSet) -> V
         // One lcore, on all CPUs of the process: the calling thread, which is not a worker.
         format!("--lcores=0@({cpus})"),
     ];
-    match spec {
-        Spec::Pci { address } => arguments.push(format!("--allow={address}")),
-        Spec::Vdev { .. } => {
-            arguments.push("--no-pci".to_string());
-            // No device needs physical addresses.
-            arguments.push("--iova-mode=va".to_string());
-        }
+    let allowed = specs.iter().filter_map(|spec| match spec {
+        Spec::Pci { address } => Some(format!("--allow={address}")),
+        Spec::Vdev { .. } => None,
+    });
+    let before = arguments.len();
+    arguments.extend(allowed);
+    if arguments.len() == before {
+        arguments.push("--no-pci".to_string());
+        // No device needs physical addresses.
+        arguments.push("--iova-mode=va".to_string());
     }
     if let Some(bytes) = huge_off_bytes {
         arguments.push("--no-huge".to_string());
@@ -218,20 +221,24 @@ impl Drop for KnownThread {
 mod tests {
     use super::*;
 
-    fn text(spec: &str, huge_off_bytes: Option<usize>) -> String {
+    fn text(specs: &[&str], huge_off_bytes: Option<usize>) -> String {
         let mut cpus = CpuSet::new();
         cpus.set(1);
         cpus.set(3);
-        let all = arguments(&Spec::parse(spec).unwrap(), huge_off_bytes, &cpus);
+        let specs: Vec<_> = specs.iter().map(|spec| Spec::parse(spec).unwrap()).collect();
+        let all = arguments(&specs, huge_off_bytes, &cpus);
         all.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn arguments_follow_the_device() {
-        let pci = text("05:00.0", None);
+    fn arguments_follow_the_devices() {
+        let pci = text(&["05:00.0"], None);
         assert!(pci.contains("--allow=0000:05:00.0") && !pci.contains("--no-pci"), "{pci}");
         assert!(pci.contains("--lcores=0@(1,3)") && !pci.contains("--no-huge"), "{pci}");
-        let vdev = text("net_ring0", Some(3 * 1024 * 1024 + 1));
+        let vdev = text(&["net_ring0"], Some(3 * 1024 * 1024 + 1));
         assert!(vdev.contains("--no-pci") && vdev.ends_with("--no-huge -m 4"), "{vdev}");
+        let mixed = text(&["net_ring0", "05:00.0", "06:00.1"], None);
+        assert!(mixed.contains("--allow=0000:05:00.0 --allow=0000:06:00.1"), "{mixed}");
+        assert!(!mixed.contains("--no-pci") && !mixed.contains("--iova-mode"), "{mixed}");
     }
 }

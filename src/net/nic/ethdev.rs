@@ -224,7 +224,7 @@ impl Device {
     /// Finds, configures and starts the device for `workers` workers.
     pub(super) fn open(
         spec: &Spec,
-        _eal: Eal,
+        _eal: &Eal,
         workers: usize,
         huge: Huge,
         log: &mut Log,
@@ -417,10 +417,11 @@ fn make_pool(
     huge: Huge,
     log: &mut Log,
 ) -> Result<NonNull<dpdk::rte_mempool>, NicError> {
-    // SAFETY: numbers and a constant string; the device's node, or -1 for any.
+    let name = CString::new(format!("sunder_frames{port}")).expect("it contains no NUL");
+    // SAFETY: numbers and a string, which is copied; the device's node, or -1 for any.
     let pool = unsafe {
         dpdk::rte_pktmbuf_pool_create(
-            c"sunder_frames".as_ptr(),
+            name.as_ptr(),
             frames as u32,
             NIC_POOL_CACHE_FRAMES as u32,
             0,

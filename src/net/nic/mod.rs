@@ -14,8 +14,8 @@
 //! prevents that: the driver notifies nobody before it unmaps, and checking the link before a burst
 //! only makes the window smaller. See docs/ARCHITECTURE.md.
 //!
-//! A process opens one device, once. Its frames may outlive it: its memory stays until the process
-//! ends.
+//! A process opens its devices once, all together. Their frames may outlive them: their memory
+//! stays until the process ends.
 
 #![allow(unsafe_code, reason = "DPDK is a C library, and frames are its memory")]
 
@@ -55,12 +55,12 @@ pub enum Huge {
     Off,
 }
 
-/// The device to open.
+/// The devices to open.
 #[derive(Clone, Debug)]
 pub struct NicConfig {
-    /// A PCI address, or a vdev with its arguments in DPDK's syntax.
-    pub device: String,
-    /// The number of ports.
+    /// Each a PCI address, or a vdev with its arguments in DPDK's syntax.
+    pub devices: Vec<String>,
+    /// The number of ports of each.
     pub workers: usize,
     /// Where frames are stored.
     pub huge: Huge,
@@ -100,16 +100,15 @@ pub struct NicMonitor {
     device: Arc<Device>,
 }
 
-/// Opens a device with one port for each element of `stats`, in which the port counts: worker 0's
-/// first. Waits for the link for a few seconds, and continues without it ([`Nic::is_link_up`]).
+/// Opens devices with one port for each element of `stats`, in which the port counts: worker 0's
+/// first. Waits for each link for a few seconds, and continues without it ([`Nic::is_link_up`]).
 ///
 /// # Errors
-/// See [`NicError`]. The device cannot be opened again in this
-/// process, whatever the error.
+/// See [`NicError`]. No device can be opened again in this process, whatever the error.
 ///
 /// # Panics
-/// If `stats` does not have `config.workers` elements.
-pub fn open(config: &NicConfig, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicError> {
+/// If `stats` does not have `config.workers` elements, or no device is named.
+pub fn open(config: &NicConfig, stats: &[Arc<WorkerStats>]) -> Result<Vec<Nic>, NicError> {
     let workers = config.workers;
     if workers == 0 || workers > WORKERS_MAX {
         return Err(SpecError::Workers { given: workers }.into());
@@ -118,17 +117,25 @@ pub fn open(config: &NicConfig, stats: &[Arc<WorkerStats>]) -> Result<Nic, NicEr
     if eal::was_started() {
         return Err(NicError::AlreadyOpen);
     }
-    let spec = Spec::parse(&config.device)?;
     let sysfs = Path::new(spec::SYSFS);
-    spec.check(sysfs)?;
-    let needed_bytes = memory_bytes(workers, config.huge);
+    let parsed = |name: &String| -> Result<Spec, NicError> {
+        let spec = Spec::parse(name)?;
+        spec.check(sysfs)?;
+        Ok(spec)
+    };
+    let specs = config.devices.iter().map(parsed).collect::<Result<Vec<_>, _>>()?;
+    let needed_bytes = memory_bytes(specs.len(), workers, config.huge);
     let is_huge = config.huge == Huge::Auto;
-    check_memory(workers, config.huge, sysfs)?;
+    check_memory(specs.len(), workers, config.huge, sysfs)?;
     let mut log = eal::Log::new();
-    let eal = eal::Eal::start(&spec, (!is_huge).then_some(needed_bytes), &mut log)?;
-    let device = Arc::new(Device::open(&spec, eal, workers, config.huge, &mut log)?);
-    let is_link_up = device.wait_for_link();
-    Ok(Nic { ports: make_ports(&device, stats), is_link_up, device })
+    let eal = eal::Eal::start(&specs, (!is_huge).then_some(needed_bytes), &mut log)?;
+    let mut opened = |spec| Device::open(spec, &eal, workers, config.huge, &mut log).map(Arc::new);
+    let devices = specs.iter().map(&mut opened).collect::<Result<Vec<_>, _>>()?;
+    let made = devices.into_iter().map(|device| {
+        let is_link_up = device.wait_for_link();
+        Nic { ports: make_ports(&device, stats), is_link_up, device }
+    });
+    Ok(made.collect())
 }
 
 /// Finds what [`open`] would refuse before it starts DPDK. The kernel's devices are below `sysfs`.
@@ -145,14 +152,19 @@ pub fn check_device(device: &str, sysfs: &Path) -> Result<NamedDevice, NicError>
     })
 }
 
-/// The same of its memory.
+/// The same of the memory of so many devices.
 ///
 /// # Errors
 /// [`NicError::NoHugepages`].
-pub fn check_memory(workers: usize, huge: Huge, sysfs: &Path) -> Result<(), NicError> {
+pub fn check_memory(
+    devices: usize,
+    workers: usize,
+    huge: Huge,
+    sysfs: &Path,
+) -> Result<(), NicError> {
     match huge {
         Huge::Auto => {
-            let needed_bytes = memory_bytes(workers, huge);
+            let needed_bytes = memory_bytes(devices, workers, huge);
             check_hugepages(needed_bytes, spec::hugepages_free_bytes(sysfs))
         }
         Huge::Off => Ok(()),
@@ -205,10 +217,10 @@ fn pool_bytes(frames: usize, huge: Huge) -> usize {
     }
 }
 
-/// Most memory that a device uses, in bytes, before its number of queues is known.
-pub fn memory_bytes(workers: usize, huge: Huge) -> usize {
+/// Most memory that so many devices use, in bytes, before their numbers of queues are known.
+pub fn memory_bytes(devices: usize, workers: usize, huge: Huge) -> usize {
     let frames = nic_pool_frames(workers, workers).max(nic_pool_frames(workers, 1));
-    pool_bytes(frames, huge) + NIC_EAL_BYTES
+    devices * pool_bytes(frames, huge) + NIC_EAL_BYTES
 }
 
 impl Nic {
@@ -274,7 +286,8 @@ mod tests {
     fn an_impossible_device_is_refused_before_dpdk_starts() {
         let open = |device: &str, workers: usize| {
             let stats: Vec<_> = (0..workers).map(|_| Arc::new(WorkerStats::default())).collect();
-            let config = NicConfig { device: device.to_string(), workers, huge: Huge::Off };
+            let devices = vec![device.to_string()];
+            let config = NicConfig { devices, workers, huge: Huge::Off };
             open(&config, &stats).err().expect("refused")
         };
         assert!(matches!(open("eth0", 1), NicError::Spec(SpecError::Unknown { .. })));

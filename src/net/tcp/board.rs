@@ -4,7 +4,6 @@
 //! ARP, neighbour discovery and ICMP errors arrive at one worker, whichever worker has the flow.
 //! Nothing here waits: information that finds a table locked is dropped, and arrives again with the
 //! next retransmission. The tables are bounded, and a remote host cannot choose its entry in them.
-//! retransmission. What is remembered is bounded, and a stranger cannot choose its place.
 
 use std::fmt;
 use std::net::IpAddr;
