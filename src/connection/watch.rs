@@ -23,6 +23,7 @@ use crate::net::{ConnectionId, EndAddress, Stream};
 use crate::orchestrator::Action;
 use crate::protocol::watch::{self, Asked, Ended, Kind, Line, Spent, Stamp, Wanted};
 use crate::protocol::{Form, text};
+use crate::tier::dump::DumpedItem;
 
 /// What all workers share of it.
 #[derive(Debug, Default)]
@@ -213,6 +214,17 @@ impl Watch {
         let (end, kind) = end_of(&peer);
         let number = self.number(id);
         self.write(is_of_connections, |stamp| watch::over(stamp, end, kind, reason, number));
+    }
+
+    /// An item was evicted.
+    #[cold]
+    pub fn tell_evicted(&mut self, item: &DumpedItem) {
+        self.write(|tap| tap.has(Kind::Evictions), |stamp| watch::evicted(stamp, item));
+    }
+
+    /// More items were evicted than there was room to note.
+    pub fn count_untold(&self, items: u64) {
+        self.stats.add(Counter::LogWorkerDropped, items);
     }
 
     /// Writes a line to those whose tap lets it through.

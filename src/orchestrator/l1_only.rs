@@ -3,6 +3,7 @@
 use super::{Action, InL1, Operation, Orchestrator};
 use crate::base::buffer::Body;
 use crate::base::clock::{Clock, Now};
+use crate::tier::dump::DumpedItem;
 use crate::tier::{Draft, Fill, Hit, Outcome, Store, Tier};
 
 /// Orchestrates a single tier.
@@ -117,6 +118,14 @@ impl<T: Tier> Orchestrator for L1Only<T> {
 
     fn is_starved(&self) -> bool {
         self.l1.is_starved()
+    }
+
+    fn note_evicted(&self, is_wanted: bool) {
+        self.l1.note_evicted(is_wanted);
+    }
+
+    fn take_evicted(&self, each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        self.l1.take_evicted(each)
     }
 
     fn wake_at_us(&self) -> u64 {

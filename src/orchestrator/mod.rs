@@ -13,6 +13,7 @@ use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Now};
 use crate::base::latency::Level;
 pub use crate::tier::Action;
+use crate::tier::dump::DumpedItem;
 use crate::tier::{Draft, Fill, Hit, Outcome, Store, Value};
 
 /// The port of a client, which decides how its operations use the tiers.
@@ -166,6 +167,14 @@ pub trait Orchestrator {
     /// Whether an operation needs memory that readers hold; see [`crate::tier::Tier::is_starved`].
     fn is_starved(&self) -> bool {
         false
+    }
+
+    /// See [`crate::tier::Tier::note_evicted`].
+    fn note_evicted(&self, _is_wanted: bool) {}
+
+    /// See [`crate::tier::Tier::take_evicted`].
+    fn take_evicted(&self, _each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        0
     }
 
     /// When [`Orchestrator::turn`] must be called again even if nothing arrives, as an uptime in

@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
+use crate::base::clock::Expiry;
 use crate::base::latency::{Ending, Level, Verb};
 use crate::base::limits::{KEY_BYTES_MAX, WATCH_LINE_BYTES_MAX, WATCH_SLOW_US};
 use crate::orchestrator::Action;
 use crate::orchestrator::tally::verb_of;
+use crate::tier::dump::DumpedItem;
 use crate::tier::{Meta, MetaFlags, MetaVerb, Outcome, Store, Value};
 
 /// What can be watched.
@@ -339,6 +341,22 @@ pub fn stored(stamp: Stamp, asked: &Asked, ended: &Ended) -> Line {
     put_key(&mut line, &asked.key);
     let (ttl_s, connection) = (asked.ttl_s(stamp.unix_us / 1_000_000), asked.connection);
     put!(line, " status={status} cmd={cmd} ttl={ttl_s} clsid=1 cfd={connection} size={bytes}\n");
+    line
+}
+
+/// The line of an item that was evicted.
+pub fn evicted(stamp: Stamp, item: &DumpedItem) -> Line {
+    let mut line = begin(stamp, "eviction");
+    put_key(&mut line, item.key.as_bytes());
+    let unix_s = stamp.unix_us / 1_000_000;
+    let fetch = if item.is_fetched { "yes" } else { "no" };
+    put!(line, " fetch={fetch} ttl=");
+    match item.expiry {
+        Expiry::NEVER => put!(line, "-1"),
+        expiry => put!(line, "{}", u64::from(expiry.unix_s()).saturating_sub(unix_s)),
+    }
+    let idle_s = unix_s.saturating_sub(u64::from(item.used_s));
+    put!(line, " la={idle_s} clsid=1 size={}\n", item.value_bytes);
     line
 }
 

@@ -512,6 +512,15 @@ pub trait Tier {
     /// are sent together.
     fn flush(&self, now: Now);
 
+    /// Whether to note the items that are evicted from here on, for [`Tier::take_evicted`].
+    fn note_evicted(&self, _is_wanted: bool) {}
+
+    /// Passes on the items that were evicted since the last call, if they are noted and the tier
+    /// knows their keys; returns how many more there were.
+    fn take_evicted(&self, _each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        0
+    }
+
     /// When [`Tier::turn`] must be called again even if nothing arrives, as an uptime in
     /// microseconds; `u64::MAX`: never.
     fn wake_at_us(&self) -> u64;

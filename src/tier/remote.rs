@@ -3,6 +3,7 @@
 //! One branch per operation, which is negligible beside a round trip to the tier. It must not
 //! change what the tiers do.
 
+use super::dump::DumpedItem;
 use super::memcached::chunked::Chunked;
 use super::memcached::plain::Plain;
 use super::rend::Rend;
@@ -112,6 +113,14 @@ impl Tier for Remote {
 
     fn flush(&self, now: Now) {
         of!(self, tier => tier.flush(now))
+    }
+
+    fn note_evicted(&self, is_wanted: bool) {
+        of!(self, tier => tier.note_evicted(is_wanted))
+    }
+
+    fn take_evicted(&self, each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        of!(self, tier => tier.take_evicted(each))
     }
 
     fn wake_at_us(&self) -> u64 {

@@ -46,7 +46,7 @@ pub(super) struct Origin {
 
 /// A worker without its transport.
 pub struct WorkerEngine<'o, O: Orchestrator, F, M> {
-    orchestrator: &'o O,
+    pub(super) orchestrator: &'o O,
     pub(super) shared: Arc<Shared>,
     stats: Arc<WorkerStats>,
     executor: Executor<F, M, Origin>,

@@ -19,7 +19,7 @@ use crate::connection::{Connection, Submitted};
 use crate::mailbox::{Answer, Carried, Job, Mailbox, RemoteRequest};
 use crate::net::{ConnectionId, Transport};
 use crate::orchestrator::{Operation, Orchestrator};
-use crate::protocol::watch::Wanted;
+use crate::protocol::watch::{Kind, Wanted};
 use crate::tier::Outcome;
 
 impl<O, F, M> WorkerEngine<'_, O, F, M>
@@ -52,7 +52,9 @@ where
     ) -> usize {
         self.attend_watchers(sampler, now);
         let done = self.list(transport, now);
-        self.has_errands = !self.listings.is_empty() || self.watch.has_readers();
+        self.has_errands = !self.listings.is_empty()
+            || self.watch.has_readers()
+            || self.watch.wanted().has(Kind::Evictions);
         done
     }
 
@@ -111,7 +113,16 @@ where
         if self.watch.wanted().is_of_requests() {
             sampler.watch(true, now);
         }
+        self.tell_evicted();
         self.visits.extend(self.watch.unread());
+    }
+
+    /// Tells what was evicted since the last turn; it is only noted while somebody wants to see it.
+    fn tell_evicted(&mut self) {
+        let watch = &mut self.watch;
+        self.orchestrator.note_evicted(watch.wanted().has(Kind::Evictions));
+        let untold = self.orchestrator.take_evicted(&mut |item| watch.tell_evicted(&item));
+        watch.count_untold(untold);
     }
 
     /// Why a connection ends, as watchers are told.

@@ -559,3 +559,59 @@ fn a_stop_ends_watchers_at_once() {
     let end = BufReader::new(watcher.0.get_mut()).read_line(&mut rest);
     assert_eq!(end.expect("it is closed in order"), 0, "{rest}");
 }
+
+#[test]
+fn evicted_items_are_told_of_as_by_memcached_and_only_while_somebody_watches() {
+    let (_sunder, address) = start(&["--workers", "2", "--l1", "memory,size=16M"]);
+    let mut client = Client::connect(address);
+    let value = vec![b'v'; 10_000];
+    let mut store = |from: usize, to: usize| {
+        for n in from..to {
+            let ttl = if n % 2 == 0 { 0 } else { 1_000 };
+            let head = format!("set item%{n} 0 {ttl} {}\r\n", value.len());
+            client.send(&[head.as_bytes(), &value, b"\r\n"].concat());
+            assert_eq!(client.line(), "STORED\r\n");
+        }
+    };
+    // Before anybody watches, nothing is noted.
+    store(0, 4_000);
+    let before = stats(address);
+    assert!(before["evictions"] > 1_000, "{}", before["evictions"]);
+    let mut watcher = watch(address, "evictions");
+    store(4_000, 5_000);
+    wait_for("all are told of", || {
+        let now = stats(address);
+        let told = now["log_worker_written"] + now["log_worker_dropped"];
+        // Those of the last turn may be noted already and not told of.
+        told > 500 && told == now["evictions"] - before["evictions"]
+    });
+    let now = stats(address);
+    assert_eq!(now["log_worker_dropped"], 0);
+    for _ in 0..now["log_worker_written"] {
+        let line = watcher.line();
+        let n: usize = field(&line, "key").strip_prefix("item%25").unwrap().parse().unwrap();
+        let ttl: i64 = field(&line, "ttl").parse().unwrap();
+        if n.is_multiple_of(2) {
+            assert_eq!(ttl, -1, "{line}");
+        } else {
+            assert!((900..=1_000).contains(&ttl), "{line}");
+        }
+        assert!(field(&line, "la").parse::<u64>().unwrap() < 60, "{line}");
+        let names: Vec<_> = line.split(' ').map(|word| word.split('=').next().unwrap()).collect();
+        let expected = ["ts", "gid", "type", "key", "fetch", "ttl", "la", "clsid", "size"];
+        assert_eq!(names, expected, "{line}");
+        let end = format!("fetch=no ttl={ttl} la={} clsid=1 size=10000\n", field(&line, "la"));
+        assert!(line.ends_with(&end) && line.contains(" type=eviction "), "{line}");
+        // It is gone.
+        let mut reader = Client::connect(address);
+        reader.send(format!("get item%{n}\r\n").as_bytes());
+        assert_eq!(reader.line(), "END\r\n", "{line}");
+    }
+    drop(watcher);
+    wait_for("it is gone", || stats(address)["log_watchers"] == 0);
+    let before = stats(address);
+    store(5_000, 6_000);
+    let now = stats(address);
+    assert!(now["evictions"] > before["evictions"] + 500);
+    assert_eq!(now["log_worker_written"], before["log_worker_written"]);
+}

@@ -15,3 +15,6 @@ pub const WATCH_SLOW_US: u64 = 1_000;
 
 /// How late the lines of other workers may reach a watcher whose worker sleeps, in microseconds.
 pub const WATCH_WAIT_US: u64 = 10_000;
+
+/// Evicted items that a worker's tier notes for watchers until the worker's next turn.
+pub const EVICTED_NOTED: usize = 256;

@@ -38,6 +38,7 @@ use super::{Action, InL1, Operation, Orchestrator, PortRole};
 use crate::base::buffer::{Body, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::latency::Level;
+use crate::tier::dump::DumpedItem;
 use crate::tier::{Arithmetic, Hit, Outcome, Store, StoreMode, Tier};
 
 /// The state of an operation's cas condition before L2 executes the operation.
@@ -372,6 +373,14 @@ impl<A: Tier, B: Tier> Orchestrator for L1L2<A, B> {
     fn flush(&self, now: Now) {
         self.l1.flush(now);
         self.l2.flush(now);
+    }
+
+    fn note_evicted(&self, is_wanted: bool) {
+        self.l1.note_evicted(is_wanted);
+    }
+
+    fn take_evicted(&self, each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        self.l1.take_evicted(each)
     }
 
     fn wake_at_us(&self) -> u64 {

@@ -39,6 +39,7 @@ use crate::base::buffer::{Body, Chain, Key};
 use crate::base::clock::{Clock, Expiry, Now};
 use crate::base::limits::{ITEM_BYTES_MAX_LIMIT, item_bytes};
 use crate::base::stats::{Counter, WorkerStats};
+use crate::tier::dump::DumpedItem;
 use crate::tier::segments::{
     self, Companion, FoundRecord, Opening, PieceCursor, SegmentStoreConfig, StartError, StoreFile,
 };
@@ -446,6 +447,14 @@ impl Tier for Memory {
     }
 
     fn flush(&self, _now: Now) {}
+
+    fn note_evicted(&self, is_wanted: bool) {
+        self.store.borrow_mut().segments.note_evicted(is_wanted);
+    }
+
+    fn take_evicted(&self, each: &mut dyn FnMut(DumpedItem)) -> u64 {
+        self.store.borrow_mut().segments.take_evicted(each)
+    }
 
     fn wake_at_us(&self) -> u64 {
         self.waiting.wake_at_us()

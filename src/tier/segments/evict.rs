@@ -194,11 +194,11 @@ impl SegmentStore {
                 {
                     return points;
                 }
-                self.count_eviction(entry.frequency());
+                self.count_eviction(entry);
             }
             Fate::Reclaimed => self.count_reclaimed(entry.frequency(), expiry.is_past(now)),
             Fate::Evicted => {
-                self.count_eviction(entry.frequency());
+                self.count_eviction(entry);
                 if self.table.get(self.table.of(place)).queue == SegmentQueue::Small {
                     self.index.remember(&mut self.region, address);
                 }
@@ -328,10 +328,10 @@ impl SegmentStore {
                 if self.move_piece((place, head), queue, (entry, position), now).is_some() {
                     return LIVE_POINTS + (head.bytes(&self.region) / BYTES_PER_POINT) as u32;
                 }
-                self.count_eviction(entry.frequency());
+                self.count_eviction(entry);
             }
             Fate::Reclaimed => self.count_reclaimed(entry.frequency(), expiry.is_past(now)),
-            Fate::Evicted => self.count_eviction(entry.frequency()),
+            Fate::Evicted => self.count_eviction(entry),
         }
         self.remove(entry);
         LIVE_POINTS + (owner_head.body_bytes() / 4) as u32

@@ -1,5 +1,7 @@
 //! What is counted, and what is said of a store as a whole.
 
+use crate::tier::dump::DumpedItem;
+
 /// What happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentCounts {
@@ -62,4 +64,12 @@ pub struct SegmentOverview {
     pub free: u32,
     /// Segments in all.
     pub segments: u32,
+}
+
+/// Items that were evicted.
+#[derive(Debug, Default)]
+pub struct EvictedItems {
+    pub(super) items: Vec<DumpedItem>,
+    /// How many more there were.
+    pub(super) lost: u64,
 }

@@ -31,6 +31,7 @@ mod check;
 mod checksum;
 mod dump;
 mod evict;
+mod evicted;
 mod figures;
 mod geometry;
 mod header;

@@ -9,7 +9,7 @@ use std::io;
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_micro_inline};
 
-use super::figures::{SegmentCounts, SegmentOverview};
+use super::figures::{EvictedItems, SegmentCounts, SegmentOverview};
 use super::geometry::{Geometry, SegmentStoreConfig, header_bytes};
 use super::header::{self, State};
 use super::index::{IndexAddress, IndexEntry, Inserted, RecordIndex};
@@ -143,6 +143,8 @@ pub struct SegmentStore {
     foreseen: [Cell<Foreseen>; FORESEEN],
     /// What happened since the start.
     pub counts: SegmentCounts,
+    /// What was evicted, if somebody watches.
+    pub(super) evicted: Option<Box<EvictedItems>>,
     secrets: RapidSecrets,
     /// The open segment of each queue and group.
     pub(super) open: [[u32; GROUPS]; 2],
@@ -213,6 +215,7 @@ impl SegmentStore {
             index,
             region,
             counts: SegmentCounts::default(),
+            evicted: None,
             secrets: RapidSecrets::seed(seed),
             open: [[NIL; GROUPS]; 2],
             groups: (count as usize / 16).clamp(1, GROUPS),
@@ -648,7 +651,7 @@ impl SegmentStore {
         let address = self.index.address(hash);
         while let Inserted::Full(entry) = self.index.insert(&mut self.region, address, place) {
             self.counts.crowded += 1;
-            self.count_eviction(entry.frequency());
+            self.count_eviction(entry);
             self.remove(entry);
         }
     }
@@ -667,10 +670,14 @@ impl SegmentStore {
             && self.table.count() > self.segments_min;
     }
 
-    pub(super) fn count_eviction(&mut self, frequency: u8) {
+    /// An item is evicted: its entry and its record are there until it is removed.
+    pub(super) fn count_eviction(&mut self, entry: IndexEntry) {
         self.counts.evictions += 1;
-        if frequency == 0 {
+        if entry.frequency() == 0 {
             self.counts.evicted_unused += 1;
+        }
+        if self.evicted.is_some() {
+            self.note_eviction(entry);
         }
     }
 

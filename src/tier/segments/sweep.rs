@@ -136,7 +136,7 @@ impl SegmentStore {
                 points += self.sweep_used(entry.place(), entry, now);
                 continue;
             }
-            self.count_eviction(0);
+            self.count_eviction(entry);
             self.index.remove(&mut self.region, entry);
             self.table.remove_live(entry.place(), 0);
             points += EVICTED_POINTS;
@@ -155,10 +155,10 @@ impl SegmentStore {
                 {
                     return points as usize;
                 }
-                self.count_eviction(entry.frequency());
+                self.count_eviction(entry);
             }
             Fate::Reclaimed => self.count_reclaimed(entry.frequency(), expiry.is_past(now)),
-            Fate::Evicted => self.count_eviction(entry.frequency()),
+            Fate::Evicted => self.count_eviction(entry),
         }
         self.remove(entry);
         RECORD_POINTS
