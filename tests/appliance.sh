@@ -282,13 +282,13 @@ on_wire_lost() {
     check "it ends with its device, with status 4" ends_with_its_device
 }
 
-# A second wire between the two namespaces, from client1 to sunder1.
+# A second wire between the two namespaces, from wire2client to wire2server.
 second_wire() {
-    ip link add sunder1 netns "$server" type veth peer name client1 netns "$client"
-    inside ethtool -K client1 tx off tso off gso off gro off >/dev/null
-    ip -n "$client" address add 10.79.0.2/24 dev client1
-    ip -n "$server" link set sunder1 up
-    ip -n "$client" link set client1 up
+    ip link add wire2server netns "$server" type veth peer name wire2client netns "$client"
+    inside ethtool -K wire2client tx off tso off gso off gro off >/dev/null
+    ip -n "$client" address add 10.83.0.2/24 dev wire2client
+    ip -n "$server" link set wire2server up
+    ip -n "$client" link set wire2client up
 }
 
 # is_stored KEY VALUE HOST: through that address.
@@ -301,23 +301,23 @@ is_stored() {
 # What one address stored the others have.
 addresses_share_items() {
     local n
-    for n in 77 79; do
+    for n in 77 83; do
         printf 'set from%s 0 0 2\r\n%s\r\nquit\r\n' "$n" "$n" |
             inside nc -w 10 "10.$n.0.1" 11211 | grep -q '^STORED' || return 1
     done
-    is_stored from77 77 10.79.0.1 && is_stored from79 79 10.77.0.1
+    is_stored from77 77 10.83.0.1 && is_stored from83 83 10.77.0.1
 }
 
 # Clients of both devices are in one list, each with a number of its own.
 devices_share_a_list() {
     local answer held
-    coproc { exec ip netns exec "$client" nc 10.79.0.1 11211; }
+    coproc { exec ip netns exec "$client" nc 10.83.0.1 11211; }
     held=$COPROC_PID
     sleep 0.5
     answer=$(printf 'stats conns\r\nquit\r\n' | inside nc -w 10 10.77.0.1 11211)
     end_process "$held" || true
     printf '%s\n' "$answer"
-    grep -q ':listen_addr tcp:10.79.0.1:11211' <<<"$answer" &&
+    grep -q ':listen_addr tcp:10.83.0.1:11211' <<<"$answer" &&
         grep -q ':listen_addr tcp:10.77.0.1:11211' <<<"$answer" &&
         [ -z "$(grep ':addr tcp' <<<"$answer" | awk '{ print $2 }' | sort | uniq -d)" ]
 }
@@ -325,13 +325,13 @@ devices_share_a_list() {
 # Of two devices each has its own link, and its own end.
 one_of_two_is_lost() {
     shows device_link_up 1 || return 1
-    ip -n "$client" link set client1 down
+    ip -n "$client" link set wire2client down
     says 'the link of net_af_packet1.* is down' && shows device_link_up 0 || return 1
     is_stored from77 77 10.77.0.1 || return 1
-    ip -n "$client" link set client1 up
+    ip -n "$client" link set wire2client up
     says 'the link of net_af_packet1.* is up again' && shows device_link_up 1 || return 1
-    is_stored from77 77 10.79.0.1 || return 1
-    ip -n "$server" link delete sunder1
+    is_stored from77 77 10.83.0.1 || return 1
+    ip -n "$server" link delete wire2server
     says 'net_af_packet1.* is gone' && shows device_link_up 0 && is_stored from77 77 10.77.0.1
 }
 
@@ -339,10 +339,10 @@ one_of_two_is_lost() {
 on_two_devices() {
     second_wire
     begin "two devices" "$server" --workers 2 --poll adaptive --huge off \
-        --device net_af_packet0,iface=sunder0 --device net_af_packet1,iface=sunder1 \
+        --device net_af_packet0,iface=sunder0 --device net_af_packet1,iface=wire2server \
         --address 10.77.0.1/24,device=net_af_packet0 \
-        --address 10.79.0.1/24,device=net_af_packet1 || return 0
-    host=10.79.0.1
+        --address 10.83.0.1/24,device=net_af_packet1 || return 0
+    host=10.83.0.1
     check "the wire table" wire_table 1000
     check "ICMP echo" answers_ping "$host"
     check "pymemcache" client_session pymemcache
