@@ -12,6 +12,7 @@ use crate::base::buffer::Chain;
 use crate::base::latency::Level;
 use crate::base::limits::{MAILBOX_BUDGET_MESSAGES, REMOTE_OPERATIONS_MAX};
 use crate::base::lines::LineWriter;
+use crate::base::spent::Spent;
 use crate::orchestrator::Operation;
 use crate::protocol::watch::Wanted;
 use crate::tier::Outcome;
@@ -95,6 +96,8 @@ pub struct Answer {
     pub outcome: Outcome<Carried>,
     /// The last tier that was asked.
     pub level: Level,
+    /// Where the time went, if somebody watches slow requests and it waited.
+    pub spent: Option<Box<Spent>>,
 }
 
 /// Wakes one worker if it sleeps. A wake-up just before the sleep is not lost, as with a thread's
@@ -271,7 +274,7 @@ mod tests {
     }
 
     fn miss(slot: u32) -> Answer {
-        Answer { slot, outcome: Outcome::Miss, level: Level::L1 }
+        Answer { slot, outcome: Outcome::Miss, level: Level::L1, spent: None }
     }
 
     #[test]

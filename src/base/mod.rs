@@ -16,6 +16,7 @@ pub mod random;
 pub mod readiness;
 pub mod rights;
 pub mod secret;
+pub mod spent;
 pub mod stats;
 pub mod usage;
 #[cfg(test)]

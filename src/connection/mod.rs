@@ -396,6 +396,11 @@ impl Connection {
         if let Some(intake) = self.intake {
             engine.keep_intake(intake.held_bytes(), 0);
         }
+        if let Some(watch) = engine.watch()
+            && watch.is_sending()
+        {
+            watch.tell_unsent(id);
+        }
         engine.slots().abandon(self.queue);
     }
 
@@ -580,6 +585,11 @@ impl Connection {
             }
             self.written = 0;
             engine.slots().pop(&mut self.queue);
+            if let Some(watch) = engine.watch()
+                && watch.is_sending()
+            {
+                watch.tell_sent(slot);
+            }
         }
     }
 

@@ -359,6 +359,14 @@ impl<V> Slots<V> {
         Some(connection)
     }
 
+    /// The hit of a reply that has not begun was lost: a cache may always miss.
+    #[cold]
+    pub fn make_miss(&mut self, index: u32) {
+        if let Content::Ready { outcome, .. } = self.content_mut(index) {
+            *outcome = Outcome::Miss;
+        }
+    }
+
     /// The connection has closed: frees its slots, waiting ones when their outcome arrives.
     pub fn abandon(&mut self, queue: Queue) {
         let mut index = queue.first;

@@ -18,6 +18,7 @@ use super::{Connection, Engine, InputState, Progress, Visit};
 use crate::base::clock::{Clock, Now};
 use crate::base::limits::{WATCH_RING_BYTES, WATCHERS_MAX};
 use crate::base::lines::{LineReader, LineWriter, lines};
+use crate::base::spent;
 use crate::base::stats::{Counter, WorkerStats};
 use crate::net::{ConnectionId, EndAddress, Stream};
 use crate::orchestrator::Action;
@@ -60,6 +61,20 @@ pub struct Watch {
     peers: HashMap<ConnectionId, EndAddress>,
     /// Requests under way, by their slots.
     waiting: HashMap<u32, (Asked, u64)>,
+    /// Those that have ended and whose replies are not out, by their slots.
+    sending: HashMap<u32, Sending>,
+    /// The turn's time, while somebody watches slow requests.
+    now_us: u64,
+}
+
+/// A request whose reply is not out yet.
+#[derive(Debug)]
+struct Sending {
+    asked: Asked,
+    ended: Ended,
+    /// Its time until it ended.
+    spent: Spent,
+    ended_us: u64,
 }
 
 impl Watch {
@@ -80,6 +95,8 @@ impl Watch {
             readers: Vec::new(),
             peers: HashMap::new(),
             waiting: HashMap::new(),
+            sending: HashMap::new(),
+            now_us: 0,
         }
     }
 
@@ -153,6 +170,13 @@ impl Watch {
         self.readers.iter_mut().find(|(of, _)| *of == id).map(|(_, reader)| reader)
     }
 
+    /// Has the polls of this turn note where time goes, if somebody wants to know.
+    pub fn keep_time(&mut self, now: Now) {
+        self.now_us = now.uptime_us;
+        // 0 is for nobody.
+        spent::watch(if self.wanted.has(Kind::Slow) { now.uptime_us.max(1) } else { 0 });
+    }
+
     /// A request waits for its outcome in `slot`.
     pub(super) fn wait(&mut self, slot: u32, asked: Asked, now: Now) {
         self.waiting.insert(slot, (asked, now.uptime_us));
@@ -164,23 +188,83 @@ impl Watch {
         !self.waiting.is_empty()
     }
 
-    /// The request that waited in `slot` has ended.
+    /// The request that waited in `slot` has ended. `times`: of its operation, if the tiers made it
+    /// wait. `is_open`: its connection is, so that there will be a reply.
     #[cold]
-    pub fn tell_waited(&mut self, slot: u32, ended: &Ended, now: Now) {
+    pub fn tell_waited(
+        &mut self,
+        slot: u32,
+        ended: Ended,
+        times: Option<spent::Spent>,
+        is_open: bool,
+        now: Now,
+    ) {
         let Some((asked, since_us)) = self.waiting.remove(&slot) else { return };
         let waited_us = now.uptime_us.saturating_sub(since_us);
-        self.tell(&asked, ended, Spent { us: waited_us, waited_us });
+        // Without times its owner answered it at once.
+        let queue_us = times.map_or(waited_us, |times| times.begun_us.saturating_sub(since_us));
+        let (l1_us, l2_us) = times.map_or((0, 0), |times| (times.l1_us, times.l2_us));
+        let spent = Spent { us: waited_us, waited_us, queue_us, l1_us, l2_us, reply_us: 0 };
+        self.tell_ended(&asked, &ended);
+        if !self.wanted.has(Kind::Slow) {
+            return;
+        }
+        if is_open {
+            let sending = Sending { asked, ended, spent, ended_us: now.uptime_us };
+            self.sending.insert(slot, sending);
+        } else {
+            self.tell_slow(&asked, &ended, &spent);
+        }
     }
 
-    /// Tells of a request.
+    /// Whether replies of requests that waited are not out.
+    #[inline]
+    pub fn is_sending(&self) -> bool {
+        !self.sending.is_empty()
+    }
+
+    /// The reply in `slot` was handed to the transport.
     #[cold]
-    pub(super) fn tell(&mut self, asked: &Asked, ended: &Ended, spent: Spent) {
+    pub(super) fn tell_sent(&mut self, slot: u32) {
+        let Some(Sending { asked, ended, mut spent, ended_us }) = self.sending.remove(&slot) else {
+            return;
+        };
+        spent.reply_us = self.now_us.saturating_sub(ended_us);
+        spent.us += spent.reply_us;
+        self.tell_slow(&asked, &ended, &spent);
+    }
+
+    /// A connection ends, and its replies that are not out never will be.
+    #[cold]
+    pub(super) fn tell_unsent(&mut self, id: ConnectionId) {
+        let number = self.number(id);
+        let is_of_it = |sending: &Sending| sending.asked.connection == number;
+        let slots = self.sending.iter().filter(|(_, sending)| is_of_it(sending));
+        let slots: Vec<_> = slots.map(|(slot, _)| *slot).collect();
+        for slot in slots {
+            if let Some(Sending { asked, ended, spent, .. }) = self.sending.remove(&slot) {
+                self.tell_slow(&asked, &ended, &spent);
+            }
+        }
+    }
+
+    /// Tells of a request that ended at once.
+    #[cold]
+    pub(super) fn tell(&mut self, asked: &Asked, ended: &Ended, spent: &Spent) {
+        self.tell_ended(asked, ended);
+        self.tell_slow(asked, ended, spent);
+    }
+
+    fn tell_ended(&mut self, asked: &Asked, ended: &Ended) {
         if self.wanted.has(Kind::Fetchers) && watch::has_fetched(asked, ended) {
             self.write(|tap| tap.has(Kind::Fetchers), |stamp| watch::fetched(stamp, asked, ended));
         }
         if self.wanted.has(Kind::Mutations) && watch::is_mutation(asked, ended) {
             self.write(|tap| tap.has(Kind::Mutations), |stamp| watch::stored(stamp, asked, ended));
         }
+    }
+
+    fn tell_slow(&mut self, asked: &Asked, ended: &Ended, spent: &Spent) {
         if self.wanted.has(Kind::Slow) && spent.us >= self.wanted.slow_us {
             let is_slow = |tap: Wanted| tap.has(Kind::Slow) && spent.us >= tap.slow_us;
             self.write(is_slow, |stamp| watch::slow(stamp, asked, ended, spent));

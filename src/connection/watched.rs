@@ -55,7 +55,7 @@ impl Connection {
         if let Some((asked, ended)) = &ended
             && let Some(watch) = visit.engine.watch()
         {
-            watch.tell(asked, ended, Spent { us: took_ns / 1_000, waited_us: 0 });
+            watch.tell(asked, ended, &Spent { us: took_ns / 1_000, ..Spent::default() });
         }
         (progress, took_ns, ended)
     }

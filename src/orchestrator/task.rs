@@ -21,6 +21,7 @@ use crossbeam_queue::ArrayQueue;
 use super::{Action, InL1, Operation};
 use crate::base::clock::Now;
 use crate::base::limits::{SHARERS_MAX, WORK_BYTES_PER_TURN};
+use crate::base::spent::{self, Times};
 use crate::base::work;
 
 /// The state of an operation after it was passed to the executor.
@@ -59,6 +60,24 @@ struct Slot<F, T> {
     origin: Option<T>,
     /// How many of the operations queued behind it share its outcome.
     sharers: usize,
+    /// Where its time goes, while somebody watches.
+    times: Times,
+}
+
+impl<F: Future, T> Slot<F, T> {
+    /// Polls its operation; None: it has none.
+    #[inline]
+    fn poll(&mut self) -> Option<Poll<F::Output>> {
+        let future = self.future.as_mut().as_pin_mut()?;
+        let mut context = Context::from_waker(&self.waker);
+        if !spent::is_watched() {
+            return Some(future.poll(&mut context));
+        }
+        self.times.begin();
+        let polled = future.poll(&mut context);
+        self.times.end(polled.is_ready());
+        Some(polled)
+    }
 }
 
 /// An operation behind another one on the same key.
@@ -120,6 +139,7 @@ where
                     key_hash: 0,
                     origin: None,
                     sharers: 0,
+                    times: Times::NEW,
                 }
             })
             .collect();
@@ -208,13 +228,8 @@ where
             let Some(index) = self.woken.pop() else { break };
             let slot = &mut self.slots[index as usize];
             slot.state.is_woken.store(false, Ordering::Release);
-            let Some(future) = slot.future.as_mut().as_pin_mut() else {
-                // Woken after it had finished.
-                continue;
-            };
-            let Poll::Ready(output) = future.poll(&mut Context::from_waker(&slot.waker)) else {
-                continue;
-            };
+            // None: woken after it had finished.
+            let Some(Poll::Ready(output)) = slot.poll() else { continue };
             slot.future.as_mut().set(None);
             let key_hash = slot.key_hash;
             let origin = slot.origin.take().expect("a parked task has an origin");
@@ -301,8 +316,8 @@ where
         let index = *self.free.last().expect("the caller checked has_room");
         let slot = &mut self.slots[index as usize];
         slot.future.as_mut().set(Some((self.make)(operation, now)));
-        let future = slot.future.as_mut().as_pin_mut().expect("set above");
-        match future.poll(&mut Context::from_waker(&slot.waker)) {
+        slot.times = Times::NEW;
+        match slot.poll().expect("set above") {
             Poll::Ready(output) => {
                 slot.future.as_mut().set(None);
                 Ok(output)
@@ -320,6 +335,7 @@ where
         let index = self.free.pop().expect("what ran before has left its slot");
         let slot = &mut self.slots[index as usize];
         slot.future.as_mut().set(Some((self.make)(operation, now)));
+        slot.times = Times::NEW;
         slot.waker.wake_by_ref();
         index
     }

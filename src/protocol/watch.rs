@@ -367,16 +367,26 @@ pub struct Spent {
     pub us: u64,
     /// It waited for a tier, for another worker, or behind another request for its key.
     pub waited_us: u64,
+    /// Of that, until its operation began: for the worker that owns the key, or behind another
+    /// request for it.
+    pub queue_us: u64,
+    /// Of that, for the first tier.
+    pub l1_us: u64,
+    /// Of that, for the second.
+    pub l2_us: u64,
+    /// From its end until its reply was handed to the transport.
+    pub reply_us: u64,
 }
 
 /// The line of a slow request.
-pub fn slow(stamp: Stamp, asked: &Asked, ended: &Ended, spent: Spent) -> Line {
+pub fn slow(stamp: Stamp, asked: &Asked, ended: &Ended, spent: &Spent) -> Line {
     let mut line = begin(stamp, "slow");
     put!(line, " cmd={}", verb_of(asked.action).name());
     put_key(&mut line, &asked.key);
-    let Spent { us, waited_us } = spent;
+    let &Spent { us, waited_us, queue_us, l1_us, l2_us, reply_us } = spent;
     let (status, tier) = (name(ended.status), ended.level.name());
     put!(line, " status={status} tier={tier} us={us} waited_us={waited_us}");
+    put!(line, " queue_us={queue_us} l1_us={l1_us} l2_us={l2_us} reply_us={reply_us}");
     let bytes = ended.bytes.unwrap_or(asked.bytes);
     put!(line, " cfd={} size={bytes}\n", asked.connection);
     line
@@ -515,10 +525,11 @@ mod tests {
             let tail = format!("item_store key=a status={expected} clsid=1 cfd=26 size=3\n");
             assert_eq!(text(&line), [head, &tail].concat());
         }
-        let spent = Spent { us: 1_500, waited_us: 1_400 };
-        let line = slow(STAMP, &asked(b"a", Action::Get), &found, spent);
-        let expected = "slow cmd=get key=a status=found tier=l2 us=1500 waited_us=1400 cfd=26 \
-                        size=3\n";
+        let (us, waited_us, queue_us, l1_us, l2_us, reply_us) = (1_500, 1_400, 50, 300, 1_000, 100);
+        let spent = Spent { us, waited_us, queue_us, l1_us, l2_us, reply_us };
+        let line = slow(STAMP, &asked(b"a", Action::Get), &found, &spent);
+        let expected = "slow cmd=get key=a status=found tier=l2 us=1500 waited_us=1400 \
+                        queue_us=50 l1_us=300 l2_us=1000 reply_us=100 cfd=26 size=3\n";
         assert_eq!(text(&line), [head, expected].concat());
     }
 
@@ -531,11 +542,19 @@ mod tests {
             (asked.connection, asked.bytes) = (u64::MAX, usize::MAX);
             let stamp = Stamp { unix_us: u64::MAX, gid: u64::MAX };
             let ended = ended(Status::NotStored, Some(usize::MAX));
-            let spent = Spent { us: u64::MAX, waited_us: u64::MAX };
+            let longest = u64::MAX;
+            let spent = Spent {
+                us: longest,
+                waited_us: longest,
+                queue_us: longest,
+                l1_us: longest,
+                l2_us: longest,
+                reply_us: longest,
+            };
             for line in [
                 fetched(stamp, &asked, &ended),
                 stored(stamp, &asked, &ended),
-                slow(stamp, &asked, &ended, spent),
+                slow(stamp, &asked, &ended, &spent),
             ] {
                 let (end, rest) = line.split_last().expect("it is not empty");
                 assert_eq!(*end, b'\n');

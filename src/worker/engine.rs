@@ -21,7 +21,7 @@ use crate::base::limits::{
 };
 use crate::base::rights::Rights;
 use crate::base::stats::{Counter, WorkerStats};
-use crate::base::{random, work};
+use crate::base::{random, spent, work};
 use crate::connection::slots::{Content, INTAKE_WEIGHT_BYTES, Slots, may_add};
 use crate::connection::watch::{Tap, Watch};
 use crate::connection::{Engine, Share, Submitted, Verdict};
@@ -243,7 +243,8 @@ where
             count(origin.tally, &outcome, stats);
             match origin.worker {
                 Some(worker) => {
-                    let answer = carry(loans, origin.slot, outcome, O::LAST, now);
+                    let mut answer = carry(loans, origin.slot, outcome, O::LAST, now);
+                    answer.spent = spent::last().map(Box::new);
                     mailbox.send_answer(usize::from(worker), answer);
                 }
                 None => {
@@ -253,7 +254,9 @@ where
                     let level = || level_of(&outcome, O::LAST);
                     note_wait(slots.take_wait(origin.slot, now), &outcome, level, stats);
                     if watch.has_waiting() {
-                        watch.tell_waited(origin.slot, &Ended::of(&outcome, O::LAST), now);
+                        let ended = Ended::of(&outcome, O::LAST);
+                        let is_open = slots.connection(origin.slot).is_some();
+                        watch.tell_waited(origin.slot, ended, spent::last(), is_open, now);
                     }
                     let outcome = outcome.map_value(|value| {
                         value.note_progress(now);
@@ -300,7 +303,7 @@ where
                 }
                 Job::Fetch { loan, offset, bytes } => {
                     let piece = self.loans.piece(loan, offset, bytes, now);
-                    Answer { slot, outcome: Outcome::Hit(piece), level: Level::L1 }
+                    Answer { slot, outcome: Outcome::Hit(piece), level: Level::L1, spent: None }
                 }
                 Job::List { from } => {
                     let worker = Some(worker as u8);
@@ -311,11 +314,11 @@ where
                 Job::Watch { wanted, lines } => {
                     self.watch.add(Tap { wanted, lines });
                     self.has_errands = true;
-                    Answer { slot, outcome: Outcome::Flushed, level: Level::L1 }
+                    Answer { slot, outcome: Outcome::Flushed, level: Level::L1, spent: None }
                 }
                 Job::Return(loan) => {
                     drop(self.loans.end(loan));
-                    Answer { slot, outcome: Outcome::Miss, level: Level::L1 }
+                    Answer { slot, outcome: Outcome::Miss, level: Level::L1, spent: None }
                 }
             };
             if let Outcome::Hit(hit) = &answer.outcome {
@@ -333,7 +336,7 @@ where
     fn collect(&mut self, worker: usize, now: Now) -> usize {
         for n in 0..MAILBOX_BUDGET_MESSAGES {
             let Some(answer) = self.mailbox.take_answer(worker) else { return n };
-            let Answer { slot, outcome, level } = answer;
+            let Answer { slot, outcome, level, spent } = answer;
             if slot == NO_SLOT {
                 continue;
             }
@@ -355,19 +358,13 @@ where
             let waited = self.slots.take_wait(slot, now);
             note_wait(waited, &outcome, || level, &self.stats);
             if self.watch.has_waiting() {
-                self.watch.tell_waited(slot, &Ended { level, ..Ended::of(&outcome, level) }, now);
+                let ended = Ended { level, ..Ended::of(&outcome, level) };
+                let is_open = self.slots.connection(slot).is_some();
+                self.watch.tell_waited(slot, ended, spent.map(|spent| *spent), is_open, now);
             }
             self.visits.extend(self.slots.complete(slot, outcome));
         }
         MAILBOX_BUDGET_MESSAGES
-    }
-
-    /// The hit of a reply that has not begun was lost: a cache may always miss.
-    #[cold]
-    fn make_miss(&mut self, slot: u32) {
-        if let Content::Ready { outcome, .. } = self.slots.content_mut(slot) {
-            *outcome = Outcome::Miss;
-        }
     }
 
     /// Whether values use so much memory that a new one has to wait.
@@ -747,7 +744,7 @@ where
         };
         let Held::Lent(lent) = &hit.value else {
             if !is_begun && hit.value.is_lost() {
-                self.make_miss(slot);
+                self.slots.make_miss(slot);
             }
             return true;
         };

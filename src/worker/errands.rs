@@ -54,7 +54,7 @@ where
         let done = self.list(transport, now);
         self.has_errands = !self.listings.is_empty()
             || self.watch.has_readers()
-            || self.watch.wanted().has(Kind::Evictions);
+            || [Kind::Evictions, Kind::Slow].into_iter().any(|kind| self.watch.wanted().has(kind));
         done
     }
 
@@ -68,8 +68,10 @@ where
         match worker {
             Some(worker) => {
                 let outcome = listing::outcome(Carried::Copied(lines), next);
-                self.mailbox
-                    .send_answer(usize::from(worker), Answer { slot, outcome, level: Level::L1 });
+                self.mailbox.send_answer(
+                    usize::from(worker),
+                    Answer { slot, outcome, level: Level::L1, spent: None },
+                );
             }
             None => {
                 self.awaited -= 1;
@@ -113,6 +115,7 @@ where
         if self.watch.wanted().is_of_requests() {
             sampler.watch(true, now);
         }
+        self.watch.keep_time(now);
         self.tell_evicted();
         self.visits.extend(self.watch.unread());
     }

@@ -75,7 +75,7 @@ pub fn carry<V: Value>(
         }
         outcome => outcome.map_value(|value| Carried::Copied(copy(&value))),
     };
-    Answer { slot, outcome, level }
+    Answer { slot, outcome, level, spent: None }
 }
 
 /// Copies a value into blocks that another worker may hold.

@@ -80,6 +80,9 @@ where
         // Replies are sent first: a client that gets one may have sent its next request by the time
         // of the poll, which then goes to the tiers in this turn and not in the next.
         self.scratch.sampler.turn(now);
+        if self.engine.has_errands() {
+            self.engine.watch.keep_time(now);
+        }
         let mut done = self.engine.exchange(now);
         if self.engine.has_errands() {
             done += self.engine.run_errands(transport, &mut self.scratch.sampler, now);

@@ -1,7 +1,7 @@
 //! `watch`: beside memcached's, from any worker, with watchers that read, stall and vanish.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -453,19 +453,67 @@ fn slow_requests_are_told_with_where_their_time_went() {
         let line = all.line();
         let got = ["type", "cmd", "key", "status", "tier"].map(|name| field(&line, name));
         assert_eq!(got, ["slow", cmd, key, status, tier], "{line}");
-        let [us, waited_us] =
-            ["us", "waited_us"].map(|name| field(&line, name).parse::<u64>().expect("a number"));
+        let [us, waited_us] = ["us", "waited_us"].map(|name| number(&line, name));
         assert!(us >= waited_us && us < 10_000_000, "{line}");
+        let parts = ["queue_us", "l1_us", "l2_us"].map(|name| number(&line, name));
+        assert!(parts.iter().sum::<u64>() <= waited_us, "{line}");
     }
+    // A get waits for L2, and a delete behind it.
     memcached.signal(rustix::process::Signal::STOP);
     client.send(b"get c\r\n");
+    std::thread::sleep(Duration::from_millis(50));
+    let mut behind = Client::connect(address);
+    behind.send(b"delete c\r\n");
+    std::thread::sleep(Duration::from_millis(300));
+    memcached.signal(rustix::process::Signal::CONT);
+    client.line();
+    behind.line();
+    let first = slow.line();
+    assert_eq!((field(&first, "key"), field(&first, "tier")), ("c", "l2"));
+    assert!((300_000..10_000_000).contains(&number(&first, "l2_us")), "{first}");
+    assert!(number(&first, "queue_us") < 100_000 && number(&first, "l1_us") == 0, "{first}");
+    let second = slow.line();
+    assert_eq!((field(&second, "key"), field(&second, "cmd")), ("c", "delete"));
+    assert!((250_000..10_000_000).contains(&number(&second, "queue_us")), "{second}");
+}
+
+fn number(line: &str, name: &str) -> u64 {
+    field(line, name).parse().unwrap_or_else(|_| panic!("{name}: {line}"))
+}
+
+#[test]
+fn a_slow_l1_and_a_client_that_does_not_read_are_told_from_each_other() {
+    let (memcached, l1) = Server::memcached().expect("it starts");
+    let (_beside, l2) = Server::memcached().expect("it starts");
+    let (l1, l2) = (format!("memcached,addr={l1},timeout=5000"), format!("memcached,addr={l2}"));
+    let (_sunder, address) = start(&["--workers", "2", "--l1", &l1, "--l2", &l2]);
+    let mut slow = watch(address, "slow=200000");
+    let mut client = Client::connect(address);
+    memcached.signal(rustix::process::Signal::STOP);
+    client.send(b"get a\r\n");
     std::thread::sleep(Duration::from_millis(300));
     memcached.signal(rustix::process::Signal::CONT);
     client.line();
     let line = slow.line();
-    assert_eq!((field(&line, "key"), field(&line, "tier")), ("c", "l2"));
-    let waited_us: u64 = field(&line, "waited_us").parse().expect("a number");
-    assert!((200_000..10_000_000).contains(&waited_us), "{line}");
+    assert_eq!((field(&line, "key"), field(&line, "tier")), ("a", "l2"));
+    assert!(number(&line, "l1_us") >= 200_000 && number(&line, "l2_us") < 200_000, "{line}");
+    assert!(number(&line, "reply_us") < 200_000, "{line}");
+    // More than sockets keep for a client, which reads after a while.
+    let value = vec![b'v'; 900_000];
+    for n in 0..8 {
+        let head = format!("set big{n} 0 0 {}\r\n", value.len());
+        client.send(&[head.as_bytes(), &value, b"\r\n"].concat());
+        assert_eq!(client.line(), "STORED\r\n");
+    }
+    let gets: String = (0..40).map(|n| format!("get big{}\r\n", n % 8)).collect();
+    client.send(gets.as_bytes());
+    std::thread::sleep(Duration::from_millis(500));
+    let mut answer = vec![0; 40 * (value.len() + "VALUE big0 0 900000\r\n\r\nEND\r\n".len())];
+    client.0.read_exact(&mut answer).expect("all of it");
+    let is_of_reader = |line: &str| number(line, "reply_us") >= 200_000;
+    let line = std::iter::repeat_with(|| slow.line()).find(|line| is_of_reader(line)).unwrap();
+    assert!(field(&line, "key").starts_with("big"), "{line}");
+    assert!(number(&line, "us") >= number(&line, "waited_us") + 200_000, "{line}");
 }
 
 /// What a watcher is told of the connections that these clients make, by their ports.

@@ -7,8 +7,8 @@ pub const WATCHERS_MAX: usize = 20;
 /// has as much for each worker. 20 watchers take 1.25 MiB a worker.
 pub const WATCH_RING_BYTES: usize = 64 * 1024;
 
-/// Longest line: a key with each byte written as three, and at most some 200 bytes beside it.
-pub const WATCH_LINE_BYTES_MAX: usize = 3 * super::KEY_BYTES_MAX + 274;
+/// Longest line: a key with each byte written as three, and at most some 370 bytes beside it.
+pub const WATCH_LINE_BYTES_MAX: usize = 3 * super::KEY_BYTES_MAX + 402;
 
 /// A request is slow after this many microseconds, unless the watcher says another number.
 pub const WATCH_SLOW_US: u64 = 1_000;

@@ -10,6 +10,7 @@ use super::inner::Inner;
 use super::protocol::Codec;
 use super::request::RequestWriter;
 use super::slots::{Progress, Taker};
+use crate::base::spent;
 
 /// One or more requests whose answers are collected together. Dropping it at any time is safe:
 /// requests that were sent are not withdrawn, and their answers are discarded.
@@ -119,7 +120,10 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
         let taker = poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             match inner.slots.poll(self.slot, context.waker()) {
-                Progress::Waiting => Poll::Pending,
+                Progress::Waiting => {
+                    spent::awaits(inner.level());
+                    Poll::Pending
+                }
                 Progress::Done(taker) => Poll::Ready(Ok(taker)),
                 Progress::Failed => Poll::Ready(Err(Down)),
             }
@@ -145,6 +149,7 @@ impl<'l, C: Codec, K: Collect> Batch<'l, C, K> {
                 return Poll::Ready(Ok(()));
             }
             inner.line.wait(place.ticket, context.waker());
+            spent::awaits(inner.level());
             Poll::Pending
         })
         .await

@@ -22,6 +22,7 @@ use super::slots::Slots;
 use super::stream::{Address, Stream};
 use crate::base::buffer::Key;
 use crate::base::clock::Now;
+use crate::base::latency::Level;
 use crate::base::limits::{
     LINK_BATCHES, LINK_GREETING_BYTES_MAX, LINK_GREETING_US, LINK_OUTPUT_BYTES, LINK_PROBE_US,
     LINK_READS_PER_TURN, LINK_VALUE_BYTES_MAX,
@@ -521,6 +522,12 @@ impl<C: Codec, K: Collect> Inner<C, K> {
             }
         }
         Ok(())
+    }
+
+    /// Which tier it leads to.
+    #[inline]
+    pub(super) fn level(&self) -> Level {
+        self.role.level()
     }
 
     /// The oldest request was answered.

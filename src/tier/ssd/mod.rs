@@ -119,6 +119,7 @@ use crate::base::limits::{
     SSD_BLOCK_BYTES, SSD_FLUSH_ALL_US, SSD_NOTE_US, SSD_STOP_PAUSE_US, SSD_STOP_SILENT_US,
     SSD_STOP_US,
 };
+use crate::base::spent;
 use crate::base::stats::Counter;
 use crate::tier::{Action, Arithmetic, Meta, MetaFlags, MetaVerb, Outcome, Store, StoreMode, Tier};
 pub use admission::Admit;
@@ -203,9 +204,11 @@ impl<D: Disk> Future for Reading<'_, D> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(slot) = self.slot else { unreachable!("not polled after it is done") };
-        let polled = self.log.borrow_mut().queue.reads_mut().poll(slot, context.waker());
-        if polled.is_ready() {
-            self.slot = None;
+        let log = &mut *self.log.borrow_mut();
+        let polled = log.queue.reads_mut().poll(slot, context.waker());
+        match polled.is_ready() {
+            true => self.slot = None,
+            false => spent::awaits(log.level),
         }
         polled
     }
@@ -243,7 +246,10 @@ impl<D: Disk> Future for Noting<'_, D> {
             match log.checkpoint.poll(self.ticket, context.waker()) {
                 Some(true) => return Poll::Ready(true),
                 Some(false) => self.ticket = log.checkpoint.ticket(),
-                None => return Poll::Pending,
+                None => {
+                    spent::awaits(log.level);
+                    return Poll::Pending;
+                }
             }
         }
     }
