@@ -165,11 +165,15 @@ pub fn tell_at(least: u8, line: impl FnOnce() -> Line) {
 }
 
 /// Tells that a client has changed the verbosity, whatever the level is if there are lines at
-/// either verbosity.
-pub fn tell_verbosity(old: u8, new: u8) {
-    let text = format_args!("a client has set the verbosity to {new}; it was {old}");
-    if old.max(new) >= COMMANDS {
-        queue(Entry::new(Event::Verbosity.line(text)));
+/// either verbosity. A client may do so as often as it likes, and must not fill a disk with it.
+pub fn tell_verbosity(old: u8, new: u8, now: Now) {
+    static CHANGED: Topic = Topic::new();
+    if old == new || old.max(new) < COMMANDS {
+        return;
+    }
+    if let Some(held) = CHANGED.admit(now) {
+        let text = format_args!("a client has set the verbosity to {new}; it was {old}");
+        queue(Entry { line: Event::Verbosity.line(text), held, topic: Some(&CHANGED) });
     }
 }
 

@@ -18,7 +18,7 @@ pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply
     match control {
         Control::Shutdown { .. } => shared.stop_for(Cause::Shutdown),
         Control::Stats(words) => return answer_stats(shared, words, form, now, reply),
-        Control::Verbosity(level) => set_verbosity(level),
+        Control::Verbosity(level) => set_verbosity(level, now),
         Control::Noop | Control::Version => {}
     }
     let mut head = Head::new();
@@ -30,9 +30,9 @@ pub fn answer(shared: &Shared, control: Control<'_>, form: Form, now: Now, reply
 }
 
 /// Changes how much is told.
-fn set_verbosity(verbosity: u32) {
+fn set_verbosity(verbosity: u32, now: Now) {
     let old = report::set_verbosity(verbosity);
-    report::tell_verbosity(old, report::verbosity());
+    report::tell_verbosity(old, report::verbosity(), now);
 }
 
 fn answer_stats(shared: &Shared, words: &[u8], form: Form, now: Now, reply: &mut Gather) {
