@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use siphasher::sip::SipHasher13;
 use subtle::{Choice, ConstantTimeEq};
 
+use super::files;
 use super::password::{self, Hash, HashError, Memory};
 use super::secret;
 
@@ -209,7 +210,7 @@ fn compare(users: &[Entry], user: &[u8], password: &[u8]) -> bool {
 }
 
 fn entries(path: &Path) -> Result<Vec<Entry>, CredentialsError> {
-    let file = std::fs::File::open(path).map_err(CredentialsError::Unreadable)?;
+    let file = files::open(path).map_err(CredentialsError::Unreadable)?;
     let mut bytes = Vec::new();
     let mut limited = file.take(FILE_BYTES_MAX + 1);
     limited.read_to_end(&mut bytes).map_err(CredentialsError::Unreadable)?;

@@ -5,18 +5,16 @@
 //! replaces, is left out of the file's words. Nothing here knows what a flag is for.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use rustix::fs::OFlags;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{error, replaced};
+use crate::base::files;
 
 /// No file of settings is longer, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
@@ -53,12 +51,6 @@ struct Entry {
     is_replaced: bool,
 }
 
-/// Opens a file without waiting for anybody, as opening a FIFO would.
-fn open(path: &Path) -> io::Result<fs::File> {
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    fs::OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
 /// What stands in a file where, and is wrong.
 type Wrong = (usize, String);
 
@@ -76,7 +68,7 @@ impl File {
             _ => format!("--config: {shown} cannot be read: {error}"),
         };
         let mut text = String::new();
-        let file = open(path).map_err(fail)?;
+        let file = files::open(path).map_err(fail)?;
         if !file.metadata().map_err(fail)?.is_file() {
             return Err(format!("--config: {shown} is not a regular file"));
         }
@@ -190,16 +182,21 @@ fn entries(text: &str, definition: &Command) -> Result<Vec<Entry>, Wrong> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut wrong: Vec<Wrong> = errors.iter().map(|error| syntax(text, error, &line_of)).collect();
     let serve = definition.find_subcommand("serve").expect("it is one");
+    let mut items: Vec<_> = table.into_inner().into_iter().collect();
+    items.sort_by_key(|(key, _)| key.span().start);
     let mut entries = Vec::new();
-    for (key, value) in table.into_inner() {
+    for (key, value) in items {
         let line = line_of(key.span().start);
         let key = key.into_inner().into_owned();
         match entry(&key, line, &value, (serve, definition), &line_of) {
             Ok(entry) => entries.push(entry),
-            Err((line, text)) => wrong.push((line, shortened(text))),
+            Err((line, text)) => {
+                wrong.push((line, shortened(text)));
+                // It is the first, and to find what is similar takes time.
+                break;
+            }
         }
     }
-    entries.sort_by_key(|entry| entry.line);
     // Of those in one line the first: what is no TOML may be taken for something else, too.
     wrong.into_iter().min_by_key(|(line, _)| *line).map_or(Ok(entries), Err)
 }

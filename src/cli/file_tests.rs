@@ -251,6 +251,16 @@ fn what_is_in_force_is_shown_with_where_it_comes_from_and_can_be_read_again() {
 }
 
 #[test]
+fn a_switch_that_is_given_more_than_once_is_shown_as_often() {
+    for (text, expected) in [("verbose = true", "true"), ("verbose = 2", "2")] {
+        let file = Written::new("verbose", text.as_bytes());
+        let shown = printed(&["config", "show", "--config", file.path()]);
+        let line = shown.lines().find(|line| line.starts_with("verbose = ")).expect("it is shown");
+        assert_eq!(line.split(['=', '#']).nth(1).map(str::trim), Some(expected), "{line}");
+    }
+}
+
+#[test]
 fn every_setting_is_shown() {
     let shown = printed(&["config", "show"]);
     let mut definition = super::definition();

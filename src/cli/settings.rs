@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, Subcommand};
 
 use super::file::File;
 
@@ -124,6 +124,13 @@ fn show(serve: &Command, matches: &ArgMatches, given: &[String], file: Option<&F
 /// A setting's value in TOML, if it has one.
 fn value(arg: &Arg, matches: &ArgMatches) -> Option<String> {
     let id = arg.get_id().as_str();
+    if let ArgAction::Count = arg.get_action() {
+        return Some(match matches.get_count(id) {
+            0 => "false".to_owned(),
+            1 => "true".to_owned(),
+            count => count.to_string(),
+        });
+    }
     if !arg.get_action().takes_values() {
         let is_on = matches.value_source(id).is_some_and(|it| it == ValueSource::CommandLine);
         return Some(is_on.to_string());
