@@ -218,7 +218,9 @@ pub fn report(words: &[u8], snapshot: &Snapshot, emit: &mut dyn FnMut(&str, &str
         }
         b"topkeys" => {
             for TopKey { key, rate } in &snapshot.top_keys {
-                lines.number(&key.escape_ascii().to_string(), *rate);
+                // A space would end the key.
+                let key = key.escape_ascii().to_string().replace(' ', r"\x20");
+                lines.number(&key, *rate);
             }
         }
         b"extstore" => {}

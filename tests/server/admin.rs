@@ -244,7 +244,7 @@ fn hot_keys_are_found_and_shown_without_harm() {
     assert!(share.is_some_and(|(_, share)| (0.3..0.7).contains(share)), "{keys:?}");
     // Over the binary protocol a key may have any bytes.
     let mut stream = TcpStream::connect(("127.0.0.1", it.port)).expect("it accepts");
-    let key = b"\x00\xff\n\"{}\\";
+    let key = b"\x00\xff\n\"{}\\ 9";
     let mut request = vec![0x80, 0x00, 0, key.len() as u8, 0, 0, 0, 0, 0, 0, 0, key.len() as u8];
     request.extend([0; 12]);
     request.extend(key);
@@ -256,6 +256,13 @@ fn hot_keys_are_found_and_shown_without_harm() {
         }
         let keys = series(&get(it.admin, "/metrics"));
         keys.keys().any(|name| name.contains("\\\\x00\\\\xff\\\\n"))
+    });
+    // A space would end it, and what follows be taken for its rate. They are listed each second.
+    let shown = r#"STAT \x00\xff\n\"{}\\\x209 "#;
+    until("it is in stats topkeys", || {
+        stream.write_all(&request).expect("it reads");
+        stream.read_exact(&mut [0; 33]).expect("a miss");
+        lines(&mut client, "stats topkeys\r\n").iter().any(|line| line.starts_with(shown))
     });
     assert_eq!(it.server.terminate(), Ok(0));
 }
