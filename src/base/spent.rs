@@ -29,7 +29,7 @@ pub struct Spent {
     pub l2_us: u64,
 }
 
-/// What is kept of an operation between two polls.
+/// What is kept of an operation between two polls. While `polled_us` is 0, the rest is of another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     spent: Spent,
@@ -39,9 +39,11 @@ pub struct Times {
 }
 
 impl Times {
-    /// Of an operation that was not polled yet.
-    pub const NEW: Times =
-        Times { spent: Spent { begun_us: 0, l1_us: 0, l2_us: 0 }, polled_us: 0, awaited: None };
+    /// Another operation begins, which was not polled yet.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.polled_us = 0;
+    }
 
     /// It is about to be polled.
     #[cold]
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn time_between_polls_is_the_tiers_that_was_awaited() {
-        let mut times = Times::NEW;
+        let mut times = Times::default();
         let mut poll = |now_us, awaited: Option<Level>, is_over| {
             watch(now_us);
             times.begin();

@@ -66,7 +66,7 @@ struct Slot<F, T> {
 
 impl<F: Future, T> Slot<F, T> {
     /// Polls its operation; None: it has none.
-    #[inline]
+    #[inline(always)]
     fn poll(&mut self) -> Option<Poll<F::Output>> {
         let future = self.future.as_mut().as_pin_mut()?;
         let mut context = Context::from_waker(&self.waker);
@@ -139,7 +139,7 @@ where
                     key_hash: 0,
                     origin: None,
                     sharers: 0,
-                    times: Times::NEW,
+                    times: Times::default(),
                 }
             })
             .collect();
@@ -316,7 +316,7 @@ where
         let index = *self.free.last().expect("the caller checked has_room");
         let slot = &mut self.slots[index as usize];
         slot.future.as_mut().set(Some((self.make)(operation, now)));
-        slot.times = Times::NEW;
+        slot.times.forget();
         match slot.poll().expect("set above") {
             Poll::Ready(output) => {
                 slot.future.as_mut().set(None);
@@ -335,7 +335,7 @@ where
         let index = self.free.pop().expect("what ran before has left its slot");
         let slot = &mut self.slots[index as usize];
         slot.future.as_mut().set(Some((self.make)(operation, now)));
-        slot.times = Times::NEW;
+        slot.times.forget();
         slot.waker.wake_by_ref();
         index
     }
