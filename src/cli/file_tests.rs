@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Command, parse};
 use crate::config::Config;
@@ -13,7 +14,10 @@ struct Written(PathBuf);
 
 impl Written {
     fn new(name: &str, text: &[u8]) -> Written {
-        let name = format!("sunder-config-{}-{name}.toml", std::process::id());
+        // Two tests may choose the same name.
+        static WRITTEN: AtomicU32 = AtomicU32::new(0);
+        let n = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sunder-config-{}-{n}-{name}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, text).expect("a file");
         Written(path)
